@@ -1,0 +1,142 @@
+//! Links the vendored C: asks the `vendor` crate for the finished build, compiles our shims against it (kept in the
+//! same cache), and makes the bindings.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use vendor::{Error, Prefix, cache};
+
+/// Our C, in `shim/`. The headers are part of the key too.
+const SHIMS: [&str; 3] = ["mov.c", "log.c", "mapping.c"];
+
+fn main() {
+    for file in SHIMS.iter().chain(&["shim.h", "bindings.h"]) {
+        println!("cargo::rerun-if-changed=shim/{file}");
+    }
+    for variable in ["BUCKET_STREAMER_CACHE", "XDG_CACHE_HOME", "CC"] {
+        println!("cargo::rerun-if-env-changed={variable}");
+    }
+    if env::var("HOST") != env::var("TARGET") {
+        fail(
+            "cross-compilation of the vendored C sources is not supported: build on the machine's own target",
+        );
+    }
+    let prefix = vendor::ensure(&mut |message| println!("cargo::warning={message}"))
+        .unwrap_or_else(|error| fail(error));
+    // A cache that somebody emptied must be filled again, not linked against.
+    println!(
+        "cargo::rerun-if-changed={}",
+        prefix.ffmpeg.join("configure.txt").display()
+    );
+    let shims = build_shims(&prefix).unwrap_or_else(|error| fail(error));
+    link(&prefix, &shims);
+    bindings(&prefix);
+    stamp(&prefix);
+}
+
+fn fail(why: impl std::fmt::Display) -> ! {
+    for line in why.to_string().lines() {
+        println!("cargo::error={line}");
+    }
+    std::process::exit(1);
+}
+
+/// Compiles the shims into a cache entry of their own: optimised, whatever the Cargo profile.
+fn build_shims(prefix: &Prefix) -> Result<PathBuf, Error> {
+    let read = |name: &str| {
+        let path = Path::new("shim").join(name);
+        fs::read_to_string(&path).map_err(Error::io(&path))
+    };
+    let mut parts = vec![prefix.key.clone()];
+    for name in SHIMS.iter().chain(&["shim.h"]) {
+        parts.push(read(name)?);
+    }
+    cache::entry("shims", &cache::key(&parts), |dir| {
+        cc::Build::new()
+            .files(SHIMS.iter().map(|name| Path::new("shim").join(name)))
+            .include("shim")
+            .include(prefix.ffmpeg.join("internal"))
+            .define("HAVE_AV_CONFIG_H", None)
+            .flag("-std=gnu11")
+            .flag_if_supported("-Wno-unused-parameter")
+            .flag_if_supported("-Wno-deprecated-declarations")
+            .flag_if_supported("-Wno-pointer-sign")
+            .opt_level(3)
+            .debug(false)
+            .pic(true)
+            .cargo_metadata(false)
+            .out_dir(dir)
+            .try_compile("bucket_streamer_shims")
+            .map_err(|error| Error::Unfit(format!("the C shims do not compile: {error}")))
+    })
+}
+
+fn link(prefix: &Prefix, shims: &Path) {
+    for dir in [
+        shims.to_path_buf(),
+        prefix.ffmpeg.join("lib"),
+        prefix.dav1d.join("lib"),
+    ] {
+        println!("cargo::rustc-link-search=native={}", dir.display());
+    }
+    for library in [
+        "bucket_streamer_shims",
+        "avformat",
+        "avcodec",
+        "avutil",
+        "dav1d",
+    ] {
+        println!("cargo::rustc-link-lib=static={library}");
+    }
+    println!("cargo::rustc-link-lib=m");
+}
+
+fn bindings(prefix: &Prefix) {
+    let include = prefix.ffmpeg.join("include");
+    let out =
+        PathBuf::from(env::var_os("OUT_DIR").expect("Cargo sets OUT_DIR")).join("bindings.rs");
+    bindgen::Builder::default()
+        .header("shim/bindings.h")
+        .clang_arg(format!("-I{}", include.display()))
+        .allowlist_function("bs_.*")
+        .allowlist_function("av_(buffer_create|buffer_unref|malloc|mallocz|freep|free|strerror|version_info)")
+        .allowlist_function("av_(frame|packet)_(alloc|free|unref|ref|clone|apply_cropping)")
+        .allowlist_function("av_packet_(new_side_data|side_data_get)|av_frame_get_side_data|av_packet_rescale_ts")
+        .allowlist_function("av_(pix_fmt_desc_get|get_pix_fmt_name|color_.*_name|chroma_location_name)")
+        .allowlist_function("av_(display_rotation_get|find_input_format|read_frame|guess_sample_aspect_ratio|guess_frame_rate)")
+        .allowlist_function("av_parser_(init|parse2|close)|av_stream_get_parser")
+        .allowlist_function("avcodec_(alloc_context3|free_context|open2|find_decoder|find_decoder_by_name|flush_buffers)")
+        .allowlist_function("avcodec_(send_packet|receive_frame|get_name|profile_name|configuration|license|version)")
+        .allowlist_function("avcodec_parameters_(alloc|copy|free|to_context)|avformat_(configuration|license|version)")
+        .allowlist_function("avformat_(alloc_context|open_input|close_input|find_stream_info|index_get_.*)")
+        .allowlist_function("avio_(alloc_context|context_free)|av_dict_(set|free|get)")
+        .allowlist_var("BS_.*|AV_CODEC_FLAG_COPY_OPAQUE|AV_CODEC_FLAG_UNALIGNED|AV_PKT_FLAG_.*|AV_FRAME_FLAG_.*")
+        .allowlist_var("AV_INPUT_BUFFER_PADDING_SIZE|AVFMT_FLAG_.*|AVSEEK_.*|AV_LOG_.*|AV_BUFFER_FLAG_READONLY")
+        .allowlist_var("FF_THREAD_.*|AV_PIX_FMT_FLAG_.*|FF_DECODE_ERROR_.*|AV_DISPOSITION_.*")
+        .allowlist_type("BsError|BsMovFlags|BsCrop")
+        .default_enum_style(bindgen::EnumVariation::ModuleConsts)
+        .prepend_enum_name(false)
+        .derive_debug(false)
+        .layout_tests(false)
+        .generate_comments(false)
+        .generate()
+        .unwrap_or_else(|error| fail(format!("bindgen: {error}")))
+        .write_to_file(&out)
+        .unwrap_or_else(|error| fail(format!("{}: {error}", out.display())));
+}
+
+/// Facts for `--version`.
+fn stamp(prefix: &Prefix) {
+    let pins = vendor::pins::ALL.iter().map(|pin| {
+        format!(
+            "{}|{}|{}|{}",
+            pin.name, pin.version, pin.licence, pin.homepage
+        )
+    });
+    println!(
+        "cargo::rustc-env=BUCKET_STREAMER_PINS={}",
+        pins.collect::<Vec<_>>().join(";")
+    );
+    println!("cargo::rustc-env=BUCKET_STREAMER_BUILD_KEY={}", prefix.key);
+}

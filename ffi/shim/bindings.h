@@ -1,0 +1,24 @@
+/* What bindgen reads: the public headers of the vendored FFmpeg, our shims, and the macros that bindgen cannot see. */
+#include <errno.h>
+
+#include <libavcodec/avcodec.h>
+#include <libavformat/avformat.h>
+#include <libavutil/display.h>
+#include <libavutil/imgutils.h>
+#include <libavutil/log.h>
+#include <libavutil/pixdesc.h>
+
+#include "shim.h"
+
+enum BsError {
+    BS_AVERROR_EAGAIN = AVERROR(EAGAIN),
+    BS_AVERROR_ENOMEM = AVERROR(ENOMEM),
+    BS_AVERROR_EINVAL = AVERROR(EINVAL),
+    BS_AVERROR_EIO = AVERROR(EIO),
+    BS_AVERROR_EOF = AVERROR_EOF,
+    BS_AVERROR_INVALIDDATA = AVERROR_INVALIDDATA,
+    BS_AVERROR_EXTERNAL = AVERROR_EXTERNAL,
+};
+
+/* From an enum without a name. */
+enum BsCrop { BS_CROP_UNALIGNED = AV_FRAME_CROP_UNALIGNED };

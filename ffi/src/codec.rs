@@ -1,0 +1,306 @@
+//! Decoders.
+
+use std::ptr::NonNull;
+
+use crate::demux::CropRectangle;
+use crate::error::AvError;
+use crate::frame::Frame;
+use crate::packet::Packet;
+use crate::pixel::PixelFormat;
+use crate::{log, static_name, sys};
+
+/// Colour description: code points of ITU-T H.273, as FFmpeg numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Color {
+    /// `AVColorPrimaries`.
+    pub primaries: u32,
+    /// `AVColorTransferCharacteristic`.
+    pub transfer: u32,
+    /// `AVColorSpace`: the matrix.
+    pub matrix: u32,
+    /// `AVColorRange`: 1 limited, 2 full.
+    pub range: u32,
+    /// `AVChromaLocation`.
+    pub chroma_location: u32,
+}
+
+impl Color {
+    /// FFmpeg's names of primaries, transfer, matrix and range; `unknown` where nothing is said.
+    pub fn names(&self) -> [&'static str; 4] {
+        // SAFETY: any number may be asked; names are constants, or null.
+        let names = unsafe {
+            [
+                sys::av_color_primaries_name(self.primaries),
+                sys::av_color_transfer_name(self.transfer),
+                sys::av_color_space_name(self.matrix),
+                sys::av_color_range_name(self.range),
+            ]
+            .map(|name| static_name(name))
+        };
+        names.map(|name| name.unwrap_or("unknown"))
+    }
+}
+
+/// What a decoder must be told before the first packet (`AVCodecParameters`).
+#[derive(Debug)]
+pub struct CodecParameters {
+    raw: NonNull<sys::AVCodecParameters>,
+}
+
+// SAFETY: plain memory that the value owns.
+unsafe impl Send for CodecParameters {}
+// SAFETY: shared access only reads.
+unsafe impl Sync for CodecParameters {}
+
+impl CodecParameters {
+    /// A copy of FFmpeg's own.
+    ///
+    /// # Safety
+    /// `from` points to valid codec parameters.
+    pub(crate) unsafe fn copy(from: *const sys::AVCodecParameters) -> Result<CodecParameters, AvError> {
+        // SAFETY: allocates; null means no memory.
+        let raw = NonNull::new(unsafe { sys::avcodec_parameters_alloc() }).ok_or(AvError::NO_MEMORY)?;
+        let copy = CodecParameters { raw };
+        // SAFETY: both are valid.
+        AvError::check(unsafe { sys::avcodec_parameters_copy(raw.as_ptr(), from) })?;
+        Ok(copy)
+    }
+
+    fn peek(&self) -> &sys::AVCodecParameters {
+        // SAFETY: valid from construction to drop.
+        unsafe { self.raw.as_ref() }
+    }
+
+    pub(crate) fn as_raw(&self) -> *const sys::AVCodecParameters {
+        self.raw.as_ptr()
+    }
+
+    pub(crate) fn codec_id(&self) -> u32 {
+        self.peek().codec_id
+    }
+
+    /// FFmpeg's name of the codec: `hevc`, `h264`, `vp9`, `av1`.
+    pub fn codec_name(&self) -> &'static str {
+        // SAFETY: any number may be asked; names are constants.
+        unsafe { static_name(sys::avcodec_get_name(self.codec_id())) }.unwrap_or("unknown")
+    }
+
+    /// Decoder configuration record (`hvcC`, `avcC`, ...) or parameter sets.
+    pub fn extradata(&self) -> &[u8] {
+        let parameters = self.peek();
+        if parameters.extradata.is_null() || parameters.extradata_size <= 0 {
+            return &[];
+        }
+        // SAFETY: FFmpeg keeps `extradata_size` bytes there.
+        unsafe { std::slice::from_raw_parts(parameters.extradata, parameters.extradata_size as usize) }
+    }
+
+    /// Width and height that the container gives, if any.
+    pub fn size(&self) -> (usize, usize) {
+        (self.peek().width.max(0) as usize, self.peek().height.max(0) as usize)
+    }
+
+    /// Pixel format, where the container or probing told.
+    pub fn pixel_format(&self) -> Option<PixelFormat> {
+        (self.peek().format >= 0).then(|| PixelFormat(self.peek().format))
+    }
+
+    /// Colour description of the container (or of the stream, where probing looked).
+    pub fn color(&self) -> Color {
+        let parameters = self.peek();
+        Color {
+            primaries: parameters.color_primaries,
+            transfer: parameters.color_trc,
+            matrix: parameters.color_space,
+            range: parameters.color_range,
+            chroma_location: parameters.chroma_location,
+        }
+    }
+
+    /// Whether pixels must be moved by what the container calls cropping.
+    pub(crate) fn crop(&self) -> Option<CropRectangle> {
+        let data = self.side_data(sys::AVPacketSideDataType::AV_PKT_DATA_FRAME_CROPPING)?;
+        let word = |index: usize| Some(u32::from_le_bytes(data.get(index * 4..index * 4 + 4)?.try_into().ok()?));
+        let crop = CropRectangle { top: word(0)?, bottom: word(1)?, left: word(2)?, right: word(3)? };
+        (crop.top | crop.bottom | crop.left | crop.right != 0).then_some(crop)
+    }
+
+    /// Rotation of the display matrix in degrees, counter-clockwise as FFmpeg counts, and whether it mirrors.
+    pub fn rotation(&self) -> (f64, bool) {
+        let Some(data) = self.side_data(sys::AVPacketSideDataType::AV_PKT_DATA_DISPLAYMATRIX) else { return (0.0, false) };
+        let Some(words) = data.get(..36) else { return (0.0, false) };
+        let mut matrix = [0_i32; 9];
+        for (entry, bytes) in matrix.iter_mut().zip(words.chunks_exact(4)) {
+            *entry = i32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        }
+        // SAFETY: nine entries, as asked for.
+        let degrees = unsafe { sys::av_display_rotation_get(matrix.as_ptr()) };
+        let [a, b, _, c, d, ..] = matrix.map(i64::from);
+        (if degrees.is_finite() { degrees } else { 0.0 }, a * d - b * c < 0)
+    }
+
+    fn side_data(&self, kind: u32) -> Option<&[u8]> {
+        let parameters = self.peek();
+        // SAFETY: the list is valid as long as the parameters are.
+        unsafe {
+            let side = sys::av_packet_side_data_get(parameters.coded_side_data, parameters.nb_coded_side_data, kind);
+            let side = side.as_ref()?;
+            Some(std::slice::from_raw_parts(side.data, side.size))
+        }
+    }
+}
+
+impl Drop for CodecParameters {
+    fn drop(&mut self) {
+        let mut raw = self.raw.as_ptr();
+        // SAFETY: ours, freed once.
+        unsafe { sys::avcodec_parameters_free(&mut raw) };
+    }
+}
+
+/// How a decoder uses threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Threads {
+    /// One thread, the caller's.
+    One,
+    /// Several pictures at once: most throughput in a run, more delay, and more memory.
+    Frame(usize),
+    /// Parts of one picture at once, where the stream has slices, tiles or wavefronts.
+    Slice(usize),
+}
+
+/// What [`Decoder::send`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// The decoder has the packet.
+    Accepted,
+    /// Take pictures out first, then send the same packet again.
+    Full,
+}
+
+/// What [`Decoder::receive`] found.
+#[derive(Debug)]
+pub enum Received {
+    /// A picture.
+    Picture(Frame),
+    /// Nothing until more is sent.
+    NeedsMore,
+    /// Everything that was in the decoder has come out.
+    End,
+}
+
+/// An open `AVCodecContext`.
+#[derive(Debug)]
+pub struct Decoder {
+    raw: NonNull<sys::AVCodecContext>,
+    crop: Option<CropRectangle>,
+}
+
+// SAFETY: a codec context may be used from any thread, by one at a time: `&mut self` sees to that.
+unsafe impl Send for Decoder {}
+
+impl Decoder {
+    /// Opens a decoder. It never gives out pictures that it knows to miss references (`AV_CODEC_FLAG_OUTPUT_CORRUPT`
+    /// stays unset: it is the last net against wrong pictures).
+    ///
+    /// # Errors
+    /// [`AvError`] of `avcodec_open2`; `AVERROR_DECODER_NOT_FOUND` has its own text.
+    pub fn open(parameters: &CodecParameters, threads: Threads) -> Result<Decoder, AvError> {
+        log::quiet();
+        // SAFETY: any id may be asked; what comes back is null or a constant.
+        let codec = unsafe { sys::avcodec_find_decoder(parameters.codec_id()) };
+        if codec.is_null() {
+            return Err(AvError::INVALID_ARGUMENT);
+        }
+        // SAFETY: allocates for a valid codec.
+        let raw = NonNull::new(unsafe { sys::avcodec_alloc_context3(codec) }).ok_or(AvError::NO_MEMORY)?;
+        let mut decoder = Decoder { raw, crop: parameters.crop() };
+        // SAFETY: both are valid.
+        AvError::check(unsafe { sys::avcodec_parameters_to_context(raw.as_ptr(), parameters.raw.as_ptr()) })?;
+        let context = decoder.get();
+        context.flags |= sys::AV_CODEC_FLAG_COPY_OPAQUE as i32;
+        // Cropping is done by `Frame::crop`, to the pixel; libavcodec's own stops at its alignment.
+        context.apply_cropping = 0;
+        (context.thread_count, context.thread_type) = match threads {
+            Threads::One => (1, 0),
+            Threads::Frame(count) => (count.clamp(1, 64) as i32, sys::FF_THREAD_FRAME as i32),
+            Threads::Slice(count) => (count.clamp(1, 64) as i32, sys::FF_THREAD_SLICE as i32),
+        };
+        // SAFETY: a context of this codec that is not open yet; no options.
+        AvError::check(unsafe { sys::avcodec_open2(raw.as_ptr(), codec, std::ptr::null_mut()) })?;
+        Ok(decoder)
+    }
+
+    fn get(&mut self) -> &mut sys::AVCodecContext {
+        // SAFETY: valid from construction to drop, and borrowed mutably.
+        unsafe { self.raw.as_mut() }
+    }
+
+    /// Sends a packet; it is referred to, not copied, as long as the decoder needs it.
+    ///
+    /// # Errors
+    /// What libavcodec says of the packet. The decoder goes on with the next one.
+    pub fn send(&mut self, packet: &Packet) -> Result<Sent, AvError> {
+        // SAFETY: context and packet are valid.
+        match AvError::check(unsafe { sys::avcodec_send_packet(self.raw.as_ptr(), packet.raw.as_ptr()) }) {
+            Ok(_) => Ok(Sent::Accepted),
+            Err(AvError::AGAIN) => Ok(Sent::Full),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Says that nothing follows: [`Decoder::receive`] then gives all that is inside, and at last `End`.
+    ///
+    /// # Errors
+    /// As [`Decoder::send`].
+    pub fn send_end(&mut self) -> Result<(), AvError> {
+        // SAFETY: a null packet asks for draining.
+        match AvError::check(unsafe { sys::avcodec_send_packet(self.raw.as_ptr(), std::ptr::null()) }) {
+            Ok(_) | Err(AvError::END) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the next picture out, in output order, cropped.
+    ///
+    /// # Errors
+    /// What libavcodec says of a packet sent before. The decoder goes on.
+    pub fn receive(&mut self) -> Result<Received, AvError> {
+        let mut frame = Frame::empty()?;
+        // SAFETY: context and frame are valid.
+        match AvError::check(unsafe { sys::avcodec_receive_frame(self.raw.as_ptr(), frame.get()) }) {
+            Ok(_) => {
+                frame.crop(self.crop)?;
+                Ok(Received::Picture(frame))
+            }
+            Err(AvError::AGAIN) => Ok(Received::NeedsMore),
+            Err(AvError::END) => Ok(Received::End),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Forgets everything: the next packet starts anew. Since libavcodec 61.19 the HEVC decoder's output queue can
+    /// survive a flush, so what still comes out afterwards is taken and dropped here.
+    pub fn flush(&mut self) {
+        // SAFETY: the context is open.
+        unsafe { sys::avcodec_flush_buffers(self.raw.as_ptr()) };
+        while let Ok(Received::Picture(_)) = self.receive() {}
+    }
+
+    /// Name of the profile, once a picture was decoded or the configuration told.
+    pub fn profile_name(&self) -> Option<&'static str> {
+        // SAFETY: valid from construction to drop; names are constants.
+        unsafe {
+            let context = self.raw.as_ref();
+            static_name(sys::avcodec_profile_name(context.codec_id, context.profile))
+        }
+    }
+}
+
+impl Drop for Decoder {
+    fn drop(&mut self) {
+        let mut raw = self.raw.as_ptr();
+        // SAFETY: ours, freed once; its threads are joined.
+        unsafe { sys::avcodec_free_context(&mut raw) };
+    }
+}

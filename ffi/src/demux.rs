@@ -1,0 +1,427 @@
+//! Containers, read by libavformat through an I/O context of ours.
+
+use std::ffi::{CString, c_int, c_void};
+use std::io;
+use std::ptr::{self, NonNull};
+
+use crate::codec::CodecParameters;
+use crate::error::AvError;
+use crate::packet::Packet;
+use crate::{Rational, log, rational, sys, timestamp};
+
+/// Bytes that a demuxer reads from, at any place.
+pub trait Input: Send {
+    /// Length in bytes.
+    fn len(&self) -> u64;
+    /// True if there are no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Fills `into` from `offset` as far as there are bytes, and returns how many.
+    ///
+    /// # Errors
+    /// Of the source. It is kept, and the demuxer's caller gets it back.
+    fn read_at(&mut self, offset: u64, into: &mut [u8]) -> io::Result<usize>;
+}
+
+/// Size of the buffer between [`Input`] and libavformat.
+const BUFFER: usize = 32 * 1024;
+
+struct IoState {
+    input: Box<dyn Input>,
+    position: u64,
+    failure: Option<io::Error>,
+}
+
+unsafe extern "C" fn read_packet(opaque: *mut c_void, into: *mut u8, size: c_int) -> c_int {
+    // SAFETY: `opaque` is the IoState of the demuxer that owns this context, which nothing else uses during the call.
+    let state = unsafe { &mut *opaque.cast::<IoState>() };
+    // SAFETY: libavformat asks for at most `size` bytes at `into`, which it owns. They were allocated, not set: the
+    // reader only writes.
+    let into = unsafe { std::slice::from_raw_parts_mut(into, size.max(0) as usize) };
+    match state.input.read_at(state.position, into) {
+        Ok(0) => AvError::END.0,
+        Ok(count) => {
+            state.position += count as u64;
+            count as c_int
+        }
+        Err(error) => {
+            state.failure = Some(error);
+            AvError::IO.0
+        }
+    }
+}
+
+unsafe extern "C" fn seek(opaque: *mut c_void, offset: i64, whence: c_int) -> i64 {
+    // SAFETY: as in `read_packet`.
+    let state = unsafe { &mut *opaque.cast::<IoState>() };
+    let length = state.input.len();
+    if whence & sys::AVSEEK_SIZE as c_int != 0 {
+        return i64::try_from(length).unwrap_or(i64::MAX);
+    }
+    let base = match whence & 3 {
+        0 => Some(0),
+        1 => i64::try_from(state.position).ok(),
+        2 => i64::try_from(length).ok(),
+        _ => None,
+    };
+    match base.and_then(|base| base.checked_add(offset)) {
+        Some(position) if position >= 0 => {
+            state.position = position as u64;
+            position
+        }
+        _ => i64::from(AvError::INVALID_ARGUMENT.0),
+    }
+}
+
+/// What a container wants cut off each edge, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CropRectangle {
+    /// Rows at the top.
+    pub top: u32,
+    /// Rows at the bottom.
+    pub bottom: u32,
+    /// Columns at the left.
+    pub left: u32,
+    /// Columns at the right.
+    pub right: u32,
+}
+
+/// What a container says of a stream.
+#[derive(Debug)]
+pub struct StreamInfo {
+    /// Place in the container, from 0.
+    pub index: usize,
+    /// The container's own number (track id, PID).
+    pub id: i32,
+    /// `video`, `audio`, `subtitle`, `data`, `attachment` or `unknown`; an attached picture is an `attachment`.
+    pub kind: &'static str,
+    /// Codec parameters.
+    pub parameters: CodecParameters,
+    /// Seconds per tick.
+    pub time_base: Rational,
+    /// First presentation time, in ticks.
+    pub start_pts: Option<i64>,
+    /// Duration in ticks.
+    pub duration: Option<i64>,
+    /// Average frame rate, `(0, 0)` or `(0, 1)` if unknown.
+    pub average_frame_rate: Rational,
+    /// Sample aspect ratio of the container, `(0, 1)` if unknown.
+    pub sample_aspect_ratio: Rational,
+}
+
+/// A packet out of a container.
+#[derive(Debug)]
+pub struct Demuxed {
+    /// The data; they lie in libavformat's memory.
+    pub packet: Packet,
+    /// Which stream it belongs to.
+    pub stream: usize,
+    /// Where the packet, or what holds it, begins in the file.
+    pub position: Option<u64>,
+    /// Duration in ticks, 0 if unknown.
+    pub duration: i64,
+    /// The container's sync flag.
+    pub key: bool,
+    /// To be decoded, not shown.
+    pub discard: bool,
+}
+
+/// One sample of an MP4/MOV index, edit lists applied.
+#[derive(Debug, Clone, Copy)]
+pub struct MovSample {
+    /// First byte in the file.
+    pub offset: i64,
+    /// Length in bytes.
+    pub size: u32,
+    /// Decoding time in ticks.
+    pub dts: i64,
+    /// Presentation time in ticks.
+    pub pts: i64,
+    /// Duration in ticks.
+    pub duration: i64,
+    /// The container's sync flag.
+    pub key: bool,
+    /// An edit list wants it decoded, not shown.
+    pub discard: bool,
+    /// Which sample description (`stsd` entry) holds.
+    pub description: u32,
+}
+
+/// An open `AVFormatContext` over an [`Input`].
+pub struct Demuxer {
+    context: NonNull<sys::AVFormatContext>,
+    io: NonNull<sys::AVIOContext>,
+    state: NonNull<IoState>,
+}
+
+// SAFETY: the context, its I/O and the input are owned, and used by one thread at a time.
+unsafe impl Send for Demuxer {}
+
+impl Demuxer {
+    /// Finds out what the container is and reads its head. `formats` names the demuxers that may be used.
+    ///
+    /// # Errors
+    /// The input's own error where it failed, else what libavformat says.
+    pub fn open(input: Box<dyn Input>, formats: &str) -> Result<Demuxer, io::Error> {
+        log::quiet();
+        let state = Box::into_raw(Box::new(IoState { input, position: 0, failure: None }));
+        // From here on everything that must be freed is in `parts`, whatever fails.
+        let mut parts = Parts { context: ptr::null_mut(), io: ptr::null_mut(), state };
+        // SAFETY: allocates; what is attached stays valid until `Parts` frees it, after the context that uses it.
+        unsafe {
+            let buffer = sys::av_malloc(BUFFER);
+            if buffer.is_null() {
+                return Err(io::ErrorKind::OutOfMemory.into());
+            }
+            let io = sys::avio_alloc_context(buffer.cast(), BUFFER as c_int, 0, state.cast(), Some(read_packet), None, Some(seek));
+            if io.is_null() {
+                sys::av_free(buffer);
+                return Err(io::ErrorKind::OutOfMemory.into());
+            }
+            parts.io = io;
+            parts.context = sys::avformat_alloc_context();
+            if parts.context.is_null() {
+                return Err(io::ErrorKind::OutOfMemory.into());
+            }
+            (*parts.context).pb = io;
+        }
+        parts.open(formats)?;
+        let demuxer = Demuxer {
+            context: NonNull::new(parts.context).expect("open"),
+            io: NonNull::new(parts.io).expect("open"),
+            state: NonNull::new(state).expect("boxed"),
+        };
+        std::mem::forget(parts);
+        Ok(demuxer)
+    }
+
+    fn get(&self) -> &sys::AVFormatContext {
+        // SAFETY: valid from construction to drop.
+        unsafe { self.context.as_ref() }
+    }
+
+    fn fail(&mut self, error: AvError) -> io::Error {
+        // SAFETY: no call into libavformat is under way.
+        take_failure(unsafe { self.state.as_mut() }, error)
+    }
+
+    /// libavformat's short name of the container: `mov,mp4,m4a,3gp,3g2,mj2`, `matroska,webm`, `mpegts`, `hevc`, ...
+    pub fn format_name(&self) -> &'static str {
+        // SAFETY: an open context has a demuxer, which is a constant.
+        unsafe { crate::static_name((*self.get().iformat).name) }.unwrap_or("unknown")
+    }
+
+    fn raw_streams(&self) -> &[*mut sys::AVStream] {
+        let context = self.get();
+        if context.nb_streams == 0 {
+            return &[];
+        }
+        // SAFETY: libavformat keeps `nb_streams` valid pointers there.
+        unsafe { std::slice::from_raw_parts(context.streams, context.nb_streams as usize) }
+    }
+
+    /// The streams that are known by now.
+    ///
+    /// # Errors
+    /// [`AvError::NO_MEMORY`].
+    pub fn streams(&self) -> Result<Vec<StreamInfo>, AvError> {
+        // SAFETY: valid pointers, read only.
+        self.raw_streams().iter().map(|stream| unsafe { stream_info(&**stream) }).collect()
+    }
+
+    /// Reads on until libavformat knows enough of every stream (`avformat_find_stream_info`). What it read is given
+    /// again by [`Demuxer::read`].
+    ///
+    /// # Errors
+    /// As [`Demuxer::open`].
+    pub fn find_stream_info(&mut self) -> Result<(), io::Error> {
+        // SAFETY: the context is open; no options.
+        let result = unsafe { sys::avformat_find_stream_info(self.context.as_ptr(), ptr::null_mut()) };
+        AvError::check(result).map(|_| ()).map_err(|error| self.fail(error))
+    }
+
+    /// Lets only stream `keep` through [`Demuxer::read`]; none for `None`.
+    pub fn keep_only(&mut self, keep: Option<usize>) {
+        for (index, stream) in self.raw_streams().iter().enumerate() {
+            let all = if keep == Some(index) { sys::AVDiscard::AVDISCARD_DEFAULT } else { sys::AVDiscard::AVDISCARD_ALL };
+            // SAFETY: a valid stream; the field is the caller's to set.
+            unsafe { (**stream).discard = all };
+        }
+    }
+
+    /// The next packet, in file order; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`Demuxer::open`].
+    pub fn read(&mut self) -> Result<Option<Demuxed>, io::Error> {
+        let mut packet = Packet::empty().map_err(io::Error::other)?;
+        // SAFETY: context and packet are valid.
+        match AvError::check(unsafe { sys::av_read_frame(self.context.as_ptr(), packet.get()) }) {
+            Ok(_) => {}
+            // SAFETY: no call into libavformat is under way.
+            Err(AvError::END) => match unsafe { self.state.as_mut() }.failure.take() {
+                Some(failure) => return Err(failure),
+                None => return Ok(None),
+            },
+            Err(error) => return Err(self.fail(error)),
+        }
+        let raw = packet.peek();
+        let has = |flag: u32| raw.flags & flag as i32 != 0;
+        Ok(Some(Demuxed {
+            stream: raw.stream_index.max(0) as usize,
+            position: u64::try_from(raw.pos).ok(),
+            duration: raw.duration,
+            key: has(sys::AV_PKT_FLAG_KEY),
+            discard: has(sys::AV_PKT_FLAG_DISCARD),
+            packet,
+        }))
+    }
+
+    /// Average frame rate of a stream as FFmpeg guesses it after probing.
+    pub fn guess_frame_rate(&mut self, stream: usize) -> Rational {
+        let Some(&raw) = self.raw_streams().get(stream) else { return (0, 1) };
+        // SAFETY: context and stream are valid; no frame.
+        rational(unsafe { sys::av_guess_frame_rate(self.context.as_ptr(), raw, ptr::null_mut()) })
+    }
+
+    /// True if the MP4/MOV demuxer is at work: its index is complete without reading any sample.
+    pub fn is_mov(&self) -> bool {
+        // SAFETY: valid context.
+        unsafe { sys::bs_mov_is(self.context.as_ptr()) != 0 }
+    }
+
+    /// Reads the heads of all fragments (`moof`), so that the index is complete; no sample is read.
+    ///
+    /// # Errors
+    /// The input's own error. What libavformat cannot make sense of ends the index there, as it ends a sequential read.
+    pub fn mov_read_fragments(&mut self) -> Result<(), io::Error> {
+        // With every stream discarded, av_read_frame() walks over all samples and fragments and reads none of them.
+        self.keep_only(None);
+        let mut packet = Packet::empty().map_err(io::Error::other)?;
+        // SAFETY: context and packet are valid.
+        while unsafe { sys::av_read_frame(self.context.as_ptr(), packet.get()) } >= 0 {}
+        // SAFETY: no call into libavformat is under way.
+        unsafe { self.state.as_mut() }.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// The index of an MP4/MOV track, in decode order, edit lists applied as libavformat applies them.
+    pub fn mov_samples(&self, stream: usize) -> Vec<MovSample> {
+        let context = self.context.as_ptr();
+        // SAFETY: valid context; an unknown stream has no samples.
+        let count = unsafe { sys::bs_mov_sample_count(context, stream as u32) }.max(0);
+        let mut raw: Vec<sys::BsMovSample> = Vec::with_capacity(count as usize);
+        // SAFETY: the vector has room for `count`, and bs_mov_samples() returns how many it wrote.
+        unsafe {
+            let written = sys::bs_mov_samples(context, stream as u32, raw.as_mut_ptr(), count);
+            raw.set_len(written.clamp(0, count) as usize);
+        }
+        let sample = |raw: &sys::BsMovSample| MovSample {
+            offset: raw.pos,
+            size: raw.size,
+            dts: raw.dts,
+            pts: raw.pts,
+            duration: raw.duration,
+            key: raw.flags & sys::BsMovFlags::BS_MOV_KEY != 0,
+            discard: raw.flags & sys::BsMovFlags::BS_MOV_DISCARD != 0,
+            description: raw.description,
+        };
+        raw.iter().map(sample).collect()
+    }
+
+    /// The decoder configuration of every sample description of an MP4/MOV track.
+    pub fn mov_descriptions(&self, stream: usize) -> Vec<Vec<u8>> {
+        let context = self.context.as_ptr();
+        // SAFETY: valid context; the data stay the demuxer's and are copied at once.
+        unsafe {
+            let count = sys::bs_mov_description_count(context, stream as u32);
+            let one = |description| {
+                let mut data = ptr::null();
+                let size = sys::bs_mov_description(context, stream as u32, description, &mut data);
+                if data.is_null() { Vec::new() } else { std::slice::from_raw_parts(data, size.max(0) as usize).to_vec() }
+            };
+            (0..count).map(one).collect()
+        }
+    }
+
+    /// True if an MP4/MOV track is encrypted.
+    pub fn mov_is_encrypted(&self, stream: usize) -> bool {
+        // SAFETY: valid context; an unknown stream is not encrypted.
+        unsafe { sys::bs_mov_is_encrypted(self.context.as_ptr(), stream as u32) != 0 }
+    }
+}
+
+/// # Safety
+/// `stream` belongs to an open context.
+unsafe fn stream_info(stream: &sys::AVStream) -> Result<StreamInfo, AvError> {
+    // SAFETY: every stream has codec parameters.
+    let (parameters, kind) = unsafe { (CodecParameters::copy(stream.codecpar)?, (*stream.codecpar).codec_type) };
+    let attached = stream.disposition & sys::AV_DISPOSITION_ATTACHED_PIC as i32 != 0;
+    Ok(StreamInfo {
+        index: stream.index.max(0) as usize,
+        id: stream.id,
+        kind: match kind {
+            sys::AVMediaType::AVMEDIA_TYPE_VIDEO if attached => "attachment",
+            sys::AVMediaType::AVMEDIA_TYPE_VIDEO => "video",
+            sys::AVMediaType::AVMEDIA_TYPE_AUDIO => "audio",
+            sys::AVMediaType::AVMEDIA_TYPE_SUBTITLE => "subtitle",
+            sys::AVMediaType::AVMEDIA_TYPE_DATA => "data",
+            sys::AVMediaType::AVMEDIA_TYPE_ATTACHMENT => "attachment",
+            _ => "unknown",
+        },
+        parameters,
+        time_base: rational(stream.time_base),
+        start_pts: timestamp(stream.start_time),
+        duration: timestamp(stream.duration).filter(|&duration| duration > 0),
+        average_frame_rate: rational(stream.avg_frame_rate),
+        sample_aspect_ratio: rational(stream.sample_aspect_ratio),
+    })
+}
+
+fn take_failure(state: &mut IoState, error: AvError) -> io::Error {
+    state.failure.take().unwrap_or_else(|| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// The pieces of a demuxer while it is being opened.
+struct Parts {
+    context: *mut sys::AVFormatContext,
+    io: *mut sys::AVIOContext,
+    state: *mut IoState,
+}
+
+impl Parts {
+    fn open(&mut self, formats: &str) -> Result<(), io::Error> {
+        let formats = CString::new(formats).map_err(io::Error::other)?;
+        let mut options = ptr::null_mut();
+        // SAFETY: a dictionary that is freed below; avformat_open_input frees the context and nulls it on failure.
+        let result = unsafe {
+            sys::av_dict_set(&mut options, c"format_whitelist".as_ptr(), formats.as_ptr(), 0);
+            let result = sys::avformat_open_input(&mut self.context, ptr::null(), ptr::null(), &mut options);
+            sys::av_dict_free(&mut options);
+            result
+        };
+        // SAFETY: no call into libavformat is under way.
+        AvError::check(result).map(|_| ()).map_err(|error| take_failure(unsafe { &mut *self.state }, error))
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        // SAFETY: each is null or ours; the context goes before the I/O it uses, and that before its state. The buffer
+        // may have been replaced by libavformat: it is the I/O context's current one that is freed.
+        unsafe {
+            sys::avformat_close_input(&mut self.context);
+            if !self.io.is_null() {
+                sys::av_freep((&raw mut (*self.io).buffer).cast());
+            }
+            sys::avio_context_free(&mut self.io);
+            drop(Box::from_raw(self.state));
+        }
+    }
+}
+
+impl Drop for Demuxer {
+    fn drop(&mut self) {
+        drop(Parts { context: self.context.as_ptr(), io: self.io.as_ptr(), state: self.state.as_ptr() });
+    }
+}

@@ -1,0 +1,77 @@
+//! bucket-streamer's border with C.
+//!
+//! Everything `unsafe` of the project is in here: FFmpeg's demuxers, parsers and decoders behind owning types that
+//! cannot be misused from safe Rust, libjpeg-turbo's encoder for planes, and file maps that survive truncation. Types
+//! follow FFmpeg's objects one to one and decide nothing; what to decode and why is the main crate's.
+//!
+//! The bindings ([`sys`]) are made by bindgen from `shim/bindings.h` over the vendored headers, with an allow-list.
+
+#![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
+
+mod codec;
+mod demux;
+mod error;
+mod frame;
+mod jpeg;
+mod log;
+mod mapping;
+mod packet;
+mod parser;
+mod pixel;
+mod version;
+
+pub use codec::{CodecParameters, Color, Decoder, Received, Sent, Threads};
+pub use demux::{CropRectangle, Demuxed, Demuxer, Input, MovSample, StreamInfo};
+pub use error::AvError;
+pub use frame::{Frame, PlaneBytes};
+pub use jpeg::{JpegEncoder, JpegPlane, JpegSubsampling};
+pub use log::{LogLevel, set_log};
+pub use mapping::MappedFile;
+pub use packet::{PADDING, PaddedBytes, Packet};
+pub use parser::{AccessUnit, Parser, PictureStructure};
+pub use pixel::{PixelFormat, PlaneLayout};
+pub use version::{Component, components, ffmpeg_configuration};
+
+/// Raw bindings, made by bindgen.
+#[allow(
+    missing_docs,
+    non_camel_case_types,
+    non_snake_case,
+    non_upper_case_globals,
+    dead_code,
+    unnecessary_transmutes,
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    unsafe_op_in_unsafe_fn,
+    reason = "generated from C headers"
+)]
+pub(crate) mod sys {
+    include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
+}
+
+/// FFmpeg's mark for "no timestamp" (`AV_NOPTS_VALUE`).
+pub(crate) const NOPTS: i64 = i64::MIN;
+
+/// `None` for FFmpeg's "no timestamp".
+pub(crate) fn timestamp(value: i64) -> Option<i64> {
+    (value != NOPTS).then_some(value)
+}
+
+/// A time base or rate: `(numerator, denominator)`.
+pub type Rational = (i32, i32);
+
+pub(crate) fn rational(value: sys::AVRational) -> Rational {
+    (value.num, value.den)
+}
+
+/// A C string that lives as long as the program, as FFmpeg's names do.
+///
+/// # Safety
+/// `name` is null or points to a NUL-terminated string that is never freed or changed.
+pub(crate) unsafe fn static_name(name: *const std::ffi::c_char) -> Option<&'static str> {
+    if name.is_null() {
+        return None;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { std::ffi::CStr::from_ptr(name) }.to_str().ok()
+}

@@ -1,0 +1,40 @@
+//! What is inside: names, versions and licences of the linked C libraries.
+
+use std::ffi::CStr;
+
+use crate::sys;
+
+/// One C library that is linked in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Component {
+    /// Name.
+    pub name: String,
+    /// Upstream version.
+    pub version: String,
+    /// SPDX licence expression.
+    pub licence: String,
+    /// Upstream's home.
+    pub homepage: String,
+}
+
+/// The linked C libraries.
+pub fn components() -> Vec<Component> {
+    let component = |fields: Vec<&str>| match fields[..] {
+        [name, version, licence, homepage] => Some(Component {
+            name: name.into(),
+            version: version.into(),
+            licence: licence.into(),
+            homepage: homepage.into(),
+        }),
+        _ => None,
+    };
+    let pins = env!("BUCKET_STREAMER_PINS").split(';').map(|pin| pin.split('|').collect());
+    let jpeg = vec!["libjpeg-turbo", "3.1.0", "IJG AND BSD-3-Clause AND Zlib", "https://libjpeg-turbo.org"];
+    pins.chain([jpeg]).filter_map(component).collect()
+}
+
+/// How FFmpeg was configured, from the linked library itself.
+pub fn ffmpeg_configuration() -> String {
+    // SAFETY: a constant string of the library.
+    unsafe { CStr::from_ptr(sys::avcodec_configuration()) }.to_string_lossy().into_owned()
+}

@@ -1,0 +1,83 @@
+//! Reading bits and Exp-Golomb codes (H.265 9.2, H.264 9.1) out of NAL units.
+
+/// Takes the emulation prevention bytes out of a NAL unit's payload (H.265 7.4.2): `00 00 03` becomes `00 00`.
+pub fn unescape(payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(payload.len());
+    let mut zeros = 0;
+    for &byte in payload {
+        if zeros >= 2 && byte == 3 {
+            zeros = 0;
+            continue;
+        }
+        zeros = if byte == 0 { zeros + 1 } else { 0 };
+        out.push(byte);
+    }
+    out
+}
+
+/// Bits of a byte slice, from the most significant; `None` past the end.
+#[derive(Debug, Clone)]
+pub struct BitReader<'a> {
+    data: &'a [u8],
+    position: usize,
+}
+
+impl<'a> BitReader<'a> {
+    /// From the first bit of `data`.
+    pub fn new(data: &'a [u8]) -> BitReader<'a> {
+        BitReader { data, position: 0 }
+    }
+
+    /// One bit.
+    pub fn flag(&mut self) -> Option<bool> {
+        let byte = self.data.get(self.position / 8)?;
+        let bit = byte >> (7 - self.position % 8) & 1;
+        self.position += 1;
+        Some(bit == 1)
+    }
+
+    /// `count` bits, at most 32: u(n).
+    pub fn bits(&mut self, count: u32) -> Option<u32> {
+        (0..count.min(32)).try_fold(0, |value, _| Some(value << 1 | u32::from(self.flag()?)))
+    }
+
+    /// Leaves out `count` bits.
+    pub fn skip(&mut self, count: usize) -> Option<()> {
+        self.position = self.position.checked_add(count)?;
+        (self.position <= self.data.len() * 8).then_some(())
+    }
+
+    /// An unsigned Exp-Golomb code: ue(v). `None` for more than 32 leading zeros.
+    pub fn ue(&mut self) -> Option<u32> {
+        let mut zeros = 0;
+        while !self.flag()? {
+            zeros += 1;
+            if zeros > 31 {
+                return None;
+            }
+        }
+        Some((1_u32 << zeros) - 1 + self.bits(zeros)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BitReader, unescape};
+
+    #[test]
+    fn emulation_prevention_is_taken_out_and_nothing_else() {
+        assert_eq!(unescape(&[0, 0, 3, 1, 0, 0, 3, 0, 0, 3]), [0, 0, 1, 0, 0, 0, 0]);
+        assert_eq!(unescape(&[3, 0, 3, 0, 0, 2]), [3, 0, 3, 0, 0, 2]);
+    }
+
+    #[test]
+    fn exp_golomb_codes_as_in_the_table_of_the_specification() {
+        // 1, 010, 011, 00100, 00101 -> 0, 1, 2, 3, 4
+        let data = [0b1010_0110, 0b0100_0010, 0b1000_0000];
+        let mut reader = BitReader::new(&data);
+        assert_eq!([(); 5].map(|()| reader.ue()), [Some(0), Some(1), Some(2), Some(3), Some(4)]);
+        assert_eq!(BitReader::new(&[0; 8]).ue(), None, "too many zeros");
+        assert_eq!(BitReader::new(&[]).ue(), None);
+        assert_eq!(BitReader::new(&[0xff]).bits(9), None);
+    }
+}

@@ -1,0 +1,90 @@
+//! H.264: NAL unit types (table 7-1), recovery point SEI (D.2.8), parameter set identifiers.
+
+use super::bits::{BitReader, unescape};
+use super::hevc::sei_number;
+
+/// `nal_unit_type` (7.3.1).
+pub fn kind(unit: &[u8]) -> Option<u8> {
+    unit.first().map(|byte| byte & 0x1f)
+}
+
+/// Is the unit a slice that begins a primary coded picture's data?
+pub fn is_slice(kind: u8) -> bool {
+    matches!(kind, 1..=5)
+}
+
+/// What a recovery point promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecoveryPoint {
+    /// Frames until pictures are right.
+    pub frame_count: u32,
+    /// They are then exactly right, not just about.
+    pub exact_match: bool,
+    /// References across the point were broken by an edit.
+    pub broken_link: bool,
+}
+
+impl RecoveryPoint {
+    /// True if what is shown from this picture on is bit-exact when decoding begins here.
+    pub fn is_exact_entry(self) -> bool {
+        self.frame_count == 0 && self.exact_match && !self.broken_link
+    }
+}
+
+/// The recovery point SEI message in a NAL unit, if there is one.
+pub fn recovery_point(unit: &[u8]) -> Option<RecoveryPoint> {
+    if kind(unit)? != 6 {
+        return None;
+    }
+    let payload = unescape(&unit[1..]);
+    let mut rest = &payload[..];
+    while rest.len() > 2 {
+        let (kind, after) = sei_number(rest)?;
+        let (size, after) = sei_number(after)?;
+        let (message, after) = after.split_at_checked(size)?;
+        if kind == 6 {
+            let mut bits = BitReader::new(message);
+            return Some(RecoveryPoint { frame_count: bits.ue()?, exact_match: bits.flag()?, broken_link: bits.flag()? });
+        }
+        rest = after;
+    }
+    None
+}
+
+/// Type and identifier of a sequence (7) or picture (8) parameter set.
+pub fn parameter_set_id(unit: &[u8]) -> Option<(u8, u32)> {
+    let kind = kind(unit)?;
+    let payload = unescape(unit.get(1..unit.len().min(32))?);
+    let mut bits = BitReader::new(&payload);
+    match kind {
+        7 => bits.skip(24)?,
+        8 => {}
+        _ => return None,
+    }
+    Some((kind, bits.ue()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RecoveryPoint, parameter_set_id, recovery_point};
+
+    #[test]
+    fn recovery_points_behind_other_messages() {
+        // Payload type 6, one byte: ue(0) = 1, exact_match 1, broken_link 0, changing_slice_group_idc 00.
+        let unit = [6, 5, 2, 0, 0, 6, 1, 0b1100_0100, 0x80];
+        let point = recovery_point(&unit).unwrap();
+        assert_eq!(point, RecoveryPoint { frame_count: 0, exact_match: true, broken_link: false });
+        assert!(point.is_exact_entry());
+        assert!(!recovery_point(&[6, 6, 1, 0b1000_0100, 0x80]).unwrap().is_exact_entry(), "only about right");
+        assert!(!recovery_point(&[6, 6, 1, 0b0101_0100, 0x80]).unwrap().is_exact_entry(), "a frame later");
+        assert_eq!(recovery_point(&[6, 6]), None);
+        assert_eq!(recovery_point(&[5, 6, 1, 0xff, 0x80]), None);
+    }
+
+    #[test]
+    fn identifiers_of_parameter_sets() {
+        assert_eq!(parameter_set_id(&[0x67, 100, 0, 40, 0b0101_0000]), Some((7, 1)));
+        assert_eq!(parameter_set_id(&[0x68, 0b1000_0000]), Some((8, 0)));
+        assert_eq!(parameter_set_id(&[0x67, 100]), None);
+    }
+}

@@ -1,0 +1,139 @@
+//! H.265: NAL unit types (table 7-1), parameter set identifiers, picture hash SEI (D.2.19).
+
+use super::bits::{BitReader, unescape};
+
+/// Kinds of NAL units of the base layer that matter here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NalKind {
+    /// An IDR picture: nothing before it is referred to by anything after it.
+    Idr,
+    /// A CRA or BLA picture: its leading pictures may refer to what comes before.
+    Open,
+    /// A leading picture that can be decoded from its IRAP (RADL).
+    Radl,
+    /// Another coded slice.
+    Slice,
+    /// A video, sequence or picture parameter set.
+    ParameterSet,
+    /// Anything else, and all of other layers.
+    Other,
+}
+
+/// `nal_unit_type` and `nuh_layer_id` (7.3.1.2).
+pub fn header(unit: &[u8]) -> Option<(u8, u8)> {
+    let (&first, &second) = (unit.first()?, unit.get(1)?);
+    Some((first >> 1 & 0x3f, (first & 1) << 5 | second >> 3))
+}
+
+/// The kind of a NAL unit.
+pub fn kind(unit: &[u8]) -> NalKind {
+    match header(unit) {
+        Some((19 | 20, 0)) => NalKind::Idr,
+        Some((16..=18 | 21, 0)) => NalKind::Open,
+        Some((6 | 7, 0)) => NalKind::Radl,
+        Some((0..=31, 0)) => NalKind::Slice,
+        Some((32..=34, 0)) => NalKind::ParameterSet,
+        _ => NalKind::Other,
+    }
+}
+
+/// Type and identifier of a parameter set.
+pub fn parameter_set_id(unit: &[u8]) -> Option<(u8, u32)> {
+    let (kind, _) = header(unit)?;
+    let payload = unescape(unit.get(2..unit.len().min(128))?);
+    let mut bits = BitReader::new(&payload);
+    let id = match kind {
+        32 => bits.bits(4)?,
+        33 => {
+            bits.skip(4)?;
+            let sub_layers = bits.bits(3)?;
+            bits.skip(1)?;
+            skip_profile_tier_level(&mut bits, sub_layers)?;
+            bits.ue()?
+        }
+        34 => bits.ue()?,
+        _ => return None,
+    };
+    Some((kind, id))
+}
+
+/// 7.3.3, with `profilePresentFlag` set.
+fn skip_profile_tier_level(bits: &mut BitReader<'_>, max_sub_layers_minus1: u32) -> Option<()> {
+    bits.skip(88 + 8)?;
+    let mut present = Vec::with_capacity(8);
+    for _ in 0..max_sub_layers_minus1 {
+        present.push((bits.flag()?, bits.flag()?));
+    }
+    if max_sub_layers_minus1 > 0 {
+        bits.skip(2 * (8 - max_sub_layers_minus1 as usize))?;
+    }
+    for (profile, level) in present {
+        bits.skip(if profile { 88 } else { 0 } + if level { 8 } else { 0 })?;
+    }
+    Some(())
+}
+
+/// MD5 sums of the planes that a decoded picture hash SEI message gives, if the unit is one and it has MD5s.
+pub fn picture_hash_md5(unit: &[u8]) -> Option<Vec<[u8; 16]>> {
+    let (kind, layer) = header(unit)?;
+    if !matches!(kind, 39 | 40) || layer != 0 {
+        return None;
+    }
+    let payload = unescape(unit.get(2..)?);
+    let mut rest = &payload[..];
+    while rest.len() > 2 {
+        let (kind, after) = sei_number(rest)?;
+        let (size, after) = sei_number(after)?;
+        let (message, after) = after.split_at_checked(size)?;
+        if kind == 132 && message.first() == Some(&0) {
+            return Some(message[1..].chunks_exact(16).filter_map(|md5| md5.try_into().ok()).collect());
+        }
+        rest = after;
+    }
+    None
+}
+
+/// A payload type or size of an SEI message: bytes of 255 and a last one (7.3.5).
+pub(crate) fn sei_number(data: &[u8]) -> Option<(usize, &[u8])> {
+    let full = data.iter().take_while(|&&byte| byte == 0xff).count();
+    let last = *data.get(full)?;
+    Some((full * 255 + usize::from(last), &data[full + 1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NalKind, header, kind, parameter_set_id, picture_hash_md5};
+
+    #[test]
+    fn kinds_by_type_and_layer() {
+        let unit = |kind: u8, layer: u8| [kind << 1 | layer >> 5, layer << 3 | 1];
+        assert_eq!(header(&unit(33, 1)), Some((33, 1)));
+        assert_eq!(kind(&unit(19, 0)), NalKind::Idr);
+        assert_eq!(kind(&unit(21, 0)), NalKind::Open);
+        assert_eq!(kind(&unit(21, 1)), NalKind::Other, "a CRA of a second layer is not ours");
+        assert_eq!(kind(&unit(8, 0)), NalKind::Slice);
+        assert_eq!(kind(&[]), NalKind::Other);
+    }
+
+    #[test]
+    fn identifiers_of_parameter_sets() {
+        assert_eq!(parameter_set_id(&[0x40, 1, 0x3c]), Some((32, 3)));
+        assert_eq!(parameter_set_id(&[0x44, 1, 0b0110_0000]), Some((34, 2)));
+        // SPS, one sub-layer: 4 + 3 + 1 bits, 96 bits of profile, tier and level, then ue(v) = 1.
+        let mut sps = vec![0x42, 1, 0x01];
+        sps.extend([0x11; 12]);
+        sps.push(0b0100_0000);
+        assert_eq!(parameter_set_id(&sps), Some((33, 1)));
+        assert_eq!(parameter_set_id(&sps[..10]), None);
+    }
+
+    #[test]
+    fn hashes_are_found_behind_other_messages() {
+        let mut unit = vec![40 << 1, 1, 5, 1, 0xaa, 132, 33, 0];
+        unit.extend([7; 16]);
+        unit.extend([8; 16]);
+        unit.push(0x80);
+        assert_eq!(picture_hash_md5(&unit), Some(vec![[7; 16], [8; 16]]));
+        assert_eq!(picture_hash_md5(&unit[..20]), None, "cut off");
+    }
+}

@@ -1,0 +1,126 @@
+//! Where NAL units begin and end inside a sample.
+
+/// How NAL units are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// Start codes `00 00 01` (H.264 and H.265, Annex B).
+    AnnexB,
+    /// A big-endian length of so many bytes (1, 2 or 4) before each (ISO/IEC 14496-15).
+    Length(u8),
+}
+
+impl Framing {
+    /// From the decoder configuration: `avcC` and `hvcC` records say how long lengths are; anything else is Annex B.
+    pub fn of(codec: super::Codec, extradata: &[u8]) -> Framing {
+        let length_size = match codec {
+            super::Codec::H264 if extradata.first() == Some(&1) => extradata.get(4),
+            // As libavcodec tells them apart: hvcC begins with a version, or with 0 and something that is no start code.
+            super::Codec::Hevc if extradata.len() > 3 && (extradata[0] != 0 || extradata[1] != 0 || extradata[2] > 1) => {
+                extradata.get(21)
+            }
+            _ => None,
+        };
+        length_size.map_or(Framing::AnnexB, |byte| Framing::Length((byte & 3) + 1))
+    }
+
+    /// The NAL units of a sample, without start codes or lengths. Stops at the first that does not fit.
+    pub fn units(self, sample: &[u8]) -> Units<'_> {
+        let rest = match self {
+            Framing::AnnexB => after_start_code(sample).unwrap_or(&[]),
+            Framing::Length(_) => sample,
+        };
+        Units { framing: self, rest }
+    }
+
+    /// A unit with what has to stand before it.
+    pub fn frame(self, unit: &[u8]) -> Vec<u8> {
+        let mut framed = match self {
+            Framing::AnnexB => vec![0, 0, 0, 1],
+            Framing::Length(size) => (unit.len() as u32).to_be_bytes()[4 - usize::from(size.clamp(1, 4))..].to_vec(),
+        };
+        framed.extend_from_slice(unit);
+        framed
+    }
+}
+
+/// Iterator over the NAL units of a sample.
+#[derive(Debug, Clone)]
+pub struct Units<'a> {
+    framing: Framing,
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Units<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        match self.framing {
+            Framing::Length(size) => {
+                let (length, rest) = self.rest.split_at_checked(usize::from(size))?;
+                let length = length.iter().fold(0_usize, |value, &byte| value << 8 | usize::from(byte));
+                let (unit, rest) = rest.split_at_checked(length)?;
+                self.rest = rest;
+                Some(unit)
+            }
+            Framing::AnnexB => {
+                if self.rest.is_empty() {
+                    return None;
+                }
+                let end = start_code(self.rest).unwrap_or(self.rest.len());
+                let unit = &self.rest[..end];
+                self.rest = after_start_code(&self.rest[end..]).unwrap_or(&[]);
+                let zeros = unit.iter().rev().take_while(|&&byte| byte == 0).count();
+                Some(&unit[..unit.len() - zeros])
+            }
+        }
+    }
+}
+
+/// Where the next `00 00 01` begins.
+fn start_code(data: &[u8]) -> Option<usize> {
+    // Looks at every third byte: a start code cannot hide between two bytes above 1.
+    let mut at = 2;
+    while at < data.len() {
+        match data[at] {
+            0 => at += 1,
+            1 if data[at - 1] == 0 && data[at - 2] == 0 => return Some(at - 2),
+            _ => at += 3,
+        }
+    }
+    None
+}
+
+fn after_start_code(data: &[u8]) -> Option<&[u8]> {
+    start_code(data).map(|at| &data[at + 3..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Framing;
+
+    #[test]
+    fn units_of_annex_b_with_three_and_four_byte_start_codes() {
+        let sample = [0, 0, 0, 1, 9, 8, 0, 0, 1, 7, 0, 0, 0, 1, 6];
+        let units: Vec<_> = Framing::AnnexB.units(&sample).collect();
+        assert_eq!(units, [&[9, 8][..], &[7], &[6]]);
+        assert_eq!(Framing::AnnexB.units(&[1, 2, 3]).count(), 0);
+        assert_eq!(Framing::AnnexB.units(&[0, 0, 1]).count(), 0);
+        let dense: Vec<_> = Framing::AnnexB.units(&[0, 0, 1, 5, 0, 0, 1, 4]).collect();
+        assert_eq!(dense, [&[5][..], &[4]]);
+    }
+
+    #[test]
+    fn units_with_lengths_stop_at_one_that_does_not_fit() {
+        let sample = [0, 2, 9, 8, 0, 1, 7, 0, 9, 6];
+        let units: Vec<_> = Framing::Length(2).units(&sample).collect();
+        assert_eq!(units, [&[9, 8][..], &[7]]);
+        assert_eq!(Framing::Length(4).units(&[0xff; 7]).count(), 0);
+    }
+
+    #[test]
+    fn framing_a_unit_and_reading_it_back() {
+        for framing in [Framing::AnnexB, Framing::Length(1), Framing::Length(2), Framing::Length(4)] {
+            assert_eq!(framing.units(&framing.frame(&[1, 2, 3])).collect::<Vec<_>>(), [&[1, 2, 3]]);
+        }
+    }
+}

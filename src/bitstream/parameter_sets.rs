@@ -1,0 +1,88 @@
+//! Which parameter sets hold where, for streams that carry them in samples.
+//!
+//! A sequential decode meets every set in order. A walk that begins in the middle must be given what held there, and
+//! not what a later sample says: a decoder keeps its sets over a flush.
+
+use std::collections::HashMap;
+
+use super::nal::Framing;
+use super::{Codec, h264, hevc};
+
+/// Type and identifier of the parameter set in a NAL unit, if it is one.
+pub fn identify(codec: Codec, unit: &[u8]) -> Option<(u8, u32)> {
+    match codec {
+        Codec::Hevc if hevc::kind(unit) == hevc::NalKind::ParameterSet => hevc::parameter_set_id(unit),
+        Codec::H264 => h264::parameter_set_id(unit),
+        _ => None,
+    }
+}
+
+/// The sets met in a stream, with the sample that brought each; repetitions are not kept.
+#[derive(Debug, Default)]
+pub struct History {
+    /// In the order of samples.
+    changes: Vec<(u32, (u8, u32), Vec<u8>)>,
+    latest: HashMap<(u8, u32), usize>,
+    bytes: usize,
+}
+
+/// Bytes of parameter sets that one stream may bring before its history is given up: no real stream comes near.
+const LIMIT: usize = 16 << 20;
+
+impl History {
+    /// Takes note of the sets in a sample; samples come in decode order.
+    pub fn note(&mut self, sample_index: u32, codec: Codec, framing: Framing, sample: &[u8]) {
+        if !matches!(codec, Codec::Hevc | Codec::H264) {
+            return;
+        }
+        for unit in framing.units(sample) {
+            let Some(id) = identify(codec, unit) else { continue };
+            let known = self.latest.get(&id).is_some_and(|&at| self.changes[at].2 == unit);
+            if !known && self.bytes + unit.len() <= LIMIT {
+                self.bytes += unit.len() + 64;
+                self.latest.insert(id, self.changes.len());
+                self.changes.push((sample_index, id, unit.to_vec()));
+            }
+        }
+    }
+
+    /// The sets that hold when `sample_index` begins: all that earlier samples brought, the latest of each identifier,
+    /// in an order in which they can be read (VPS, SPS, PPS).
+    pub fn before(&self, sample_index: u32) -> Vec<&[u8]> {
+        let mut held: HashMap<(u8, u32), &[u8]> = HashMap::new();
+        for (at, id, unit) in &self.changes {
+            if *at >= sample_index {
+                break;
+            }
+            held.insert(*id, unit);
+        }
+        let mut held: Vec<_> = held.into_iter().collect();
+        held.sort_by_key(|(id, _)| *id);
+        held.into_iter().map(|(_, unit)| unit).collect()
+    }
+
+    /// True if the stream brings two different sets under one identifier, or a set after its first sample.
+    pub fn changes(&self) -> bool {
+        self.changes.len() > self.latest.len() || self.changes.iter().any(|(at, _, _)| *at > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Codec, Framing, History};
+
+    #[test]
+    fn what_holds_at_a_sample_is_what_came_before_it() {
+        let (sps_a, sps_b, pps) = ([0x67, 1, 0, 1, 0b1010_0000], [0x67, 1, 0, 2, 0b1010_0000], [0x68, 0b1110_0000]);
+        let frame = |units: &[&[u8]]| units.iter().flat_map(|unit| Framing::AnnexB.frame(unit)).collect::<Vec<_>>();
+        let mut history = History::default();
+        history.note(0, Codec::H264, Framing::AnnexB, &frame(&[&sps_a, &pps, &[0x65, 9]]));
+        history.note(5, Codec::H264, Framing::AnnexB, &frame(&[&sps_a, &pps, &[0x65, 9]]));
+        assert!(!history.changes());
+        history.note(9, Codec::H264, Framing::AnnexB, &frame(&[&sps_b, &pps, &[0x65, 9]]));
+        assert!(history.changes());
+        assert_eq!(history.before(0), Vec::<&[u8]>::new());
+        assert_eq!(history.before(9), [&sps_a[..], &pps]);
+        assert_eq!(history.before(10), [&sps_b[..], &pps]);
+    }
+}

@@ -1,0 +1,426 @@
+//! `extract`: frames to stills, planes or MD5 sums.
+//!
+//! One thread decodes, others make output of what comes, and a last one puts it in the order that was asked for. Queues
+//! between them are short: whoever is slowest sets the pace.
+
+use std::collections::HashMap;
+use std::io::{self, IsTerminal, Write};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use bucket_streamer::picture::{JpegOptions, Shape, still};
+use bucket_streamer::{Engine, Error, ErrorKind, Result, Video, VideoFrame};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::args::{ExtractArguments, Format};
+use super::output::{Destination, Line, Maker, Record};
+use super::wanted::{Request, Wanted};
+use super::{Outcome, open, say};
+
+/// Bytes of decoded pictures that may wait to be written to standard output in their order.
+const REORDER_BYTES: usize = 64 << 20;
+
+pub(crate) fn run(arguments: &ExtractArguments) -> Outcome {
+    let to_stdout = arguments.output == "-";
+    if arguments.json && to_stdout && arguments.format != Format::Framemd5 {
+        say("bucket-streamer: --json and --output - both want standard output");
+        return Outcome::Usage;
+    }
+    let wanted = match Wanted::from_arguments(arguments) {
+        Ok(wanted) => wanted,
+        Err(why) => {
+            say(&format!("bucket-streamer: {why}"));
+            return Outcome::Usage;
+        }
+    };
+    let engine = Engine::new(arguments.threads.map(usize::from));
+    let video = match open(&engine, &arguments.video, arguments.track) {
+        Ok(video) => video,
+        Err(outcome) => return outcome,
+    };
+    let destination = match destination(arguments) {
+        Ok(destination) => destination,
+        Err(error) => {
+            say(&format!("bucket-streamer: {error}"));
+            return Outcome::SomeFailed;
+        }
+    };
+    Run { arguments, video: &video, destination: &destination, threads: engine.threads(), started: Instant::now() }.all(&wanted)
+}
+
+fn destination(arguments: &ExtractArguments) -> Result<Destination> {
+    if arguments.output == "-" || arguments.format == Format::Framemd5 {
+        return Ok(Destination::StandardOutput);
+    }
+    let folder = PathBuf::from(&arguments.output);
+    let path = arguments.output.clone();
+    std::fs::create_dir_all(&folder).map_err(|error| ErrorKind::Write { path, error })?;
+    Ok(Destination::Folder(folder))
+}
+
+struct Run<'a> {
+    arguments: &'a ExtractArguments,
+    video: &'a Video,
+    destination: &'a Destination,
+    threads: usize,
+    started: Instant,
+}
+
+/// A frame on its way to a worker; `key` says where in the order it belongs.
+type Decoded = (u32, VideoFrame);
+/// What a worker made of it.
+type Made = (u32, u32, Result<Record>);
+
+/// What all the threads of a run share.
+#[derive(Default)]
+struct Shared {
+    /// Something failed for good: stop decoding.
+    stop: AtomicBool,
+    hdr: AtomicBool,
+}
+
+impl Run<'_> {
+    fn all(&self, wanted: &Wanted) -> Outcome {
+        let requests = wanted.requests(self.video, self.arguments.clamp);
+        let bar = self.progress_bar(requests.len());
+        let mut tally = Tally { bar, ..Tally::default() };
+        if *wanted == Wanted::All {
+            return self.play(tally);
+        }
+        for window in requests.chunks(self.window(requests.len())) {
+            let result = self.piped(Order::Asked(window), &mut tally, |frames| self.feed_frames(window, frames));
+            if let Err(error) = result {
+                say(&format!("bucket-streamer: {error}"));
+                return Outcome::Unreadable;
+            }
+            if tally.broken {
+                break;
+            }
+        }
+        self.finish(&tally)
+    }
+
+    fn play(&self, mut tally: Tally) -> Outcome {
+        let left_out = self.piped(Order::AsTheyCome, &mut tally, |feed| {
+            let mut key = 0;
+            self.video.play(&mut |frame| {
+                key += 1;
+                feed.frame(key - 1, frame)
+            })
+        });
+        let left_out = match left_out {
+            Ok(left_out) => left_out,
+            Err(error) => {
+                say(&format!("bucket-streamer: {error}"));
+                return if error.is_unreadable_video() { Outcome::Unreadable } else { Outcome::SomeFailed };
+            }
+        };
+        if !left_out.frames.is_empty() && !tally.broken {
+            let why = left_out.damage.map_or_else(
+                || "which a sequential decode does not show".to_owned(),
+                |error| format!("which could not be decoded ({error})"),
+            );
+            let name = self.video.source().name();
+            let (count, list) = (left_out.frames.len(), ranges(&left_out.frames));
+            say(&format!("bucket-streamer: {name}: left out {count} of {} frames, {why}: {list}", self.video.frame_count()));
+            tally.failed += if left_out.damage.is_some() { count } else { 0 };
+        }
+        for error in &left_out.unreadable {
+            say(&format!("bucket-streamer: {error}"));
+            tally.failed += 1;
+        }
+        self.finish(&tally)
+    }
+
+    /// How many requests are in work at once. Only bytes for standard output have to wait for their turn in memory.
+    fn window(&self, requests: usize) -> usize {
+        let held = *self.destination == Destination::StandardOutput && self.arguments.format != Format::Framemd5;
+        let (width, height) = self.video.track().parameters.size();
+        let size = (width * height * 3).max(1 << 16);
+        if held { (REORDER_BYTES / size).max(1) } else { requests.max(1) }
+    }
+
+    fn feed_frames(&self, window: &[Request], feed: &Feed<'_>) -> Result<()> {
+        let indices: Vec<u32> = window.iter().filter_map(|request| request.as_ref().ok().copied()).collect();
+        self.video.frames(&indices, &mut |index, frame| match frame {
+            Ok(frame) => feed.frame(index, frame),
+            Err(error) => feed.error(index, error),
+        })
+    }
+
+    /// Runs `decode` in this thread with workers and a collector beside it.
+    fn piped<T>(&self, order: Order<'_>, tally: &mut Tally, decode: impl FnOnce(&Feed<'_>) -> Result<T>) -> Result<T> {
+        let shared = Shared::default();
+        let (frames, decoded) = mpsc::sync_channel::<Decoded>(self.threads);
+        let (made, results) = mpsc::channel::<Made>();
+        let decoded = Arc::new(Mutex::new(decoded));
+        let result = std::thread::scope(|scope| {
+            let (shared, tally) = (&shared, &mut *tally);
+            for _ in 0..self.threads {
+                let (decoded, made) = (Arc::clone(&decoded), made.clone());
+                scope.spawn(move || self.work(&decoded, &made, shared));
+            }
+            let collector = scope.spawn(move || self.collect(results, order, tally, shared));
+            // The feed goes when decoding ends: then the workers end, and after them the collector.
+            let feed = Feed { frames, made, shared };
+            let result = decode(&feed);
+            drop(feed);
+            collector.join().unwrap_or(());
+            result
+        });
+        if shared.hdr.into_inner() && self.arguments.format == Format::Jpeg && !std::mem::replace(&mut tally.told_hdr, true) {
+            say("bucket-streamer: this is HDR video; its stills are not tone-mapped and look flat");
+        }
+        result
+    }
+
+    fn work(&self, decoded: &Mutex<Receiver<Decoded>>, made: &Sender<Made>, shared: &Shared) {
+        let shape =
+            Shape { width: self.arguments.width, height: self.arguments.height, fit: self.arguments.fit.into() };
+        let options = JpegOptions { quality: self.arguments.quality, shape };
+        let mut maker = Maker::new(self.video, self.arguments.format, options, self.destination);
+        loop {
+            let next = decoded.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).recv();
+            let Ok((key, frame)) = next else { return };
+            if still::is_hdr(&frame.picture) {
+                shared.hdr.store(true, Ordering::Relaxed);
+            }
+            let record = maker.make(&frame).map_err(|error| self.locate(error, frame.index));
+            if matches!(record.as_ref().map_err(Error::kind), Err(ErrorKind::Write { .. })) {
+                // A full disk does not get better by going on.
+                shared.stop.store(true, Ordering::Relaxed);
+            }
+            if made.send((key, frame.index, record)).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// A still that cannot be made is a matter of the frame; a file that cannot be written is not.
+    fn locate(&self, error: Error, index: u32) -> Error {
+        match error.kind() {
+            ErrorKind::Still(why) => {
+                let name = self.video.source().name();
+                ErrorKind::Still(format!("{name}: frame {index}: {why}")).into()
+            }
+            _ => error,
+        }
+    }
+
+    fn collect(&self, results: Receiver<Made>, order: Order<'_>, tally: &mut Tally, shared: &Shared) {
+        let mut emitter = Emitter { run: self, tally, shared };
+        match order {
+            Order::AsTheyCome => {
+                let (mut waiting, mut next) = (HashMap::new(), 0);
+                for (key, index, record) in results {
+                    waiting.insert(key, (index, record));
+                    while let Some((index, record)) = waiting.remove(&next) {
+                        emitter.emit(index, &record);
+                        next += 1;
+                    }
+                }
+            }
+            Order::Asked(requests) => {
+                let mut uses: HashMap<u32, usize> = HashMap::new();
+                requests.iter().flatten().for_each(|index| *uses.entry(*index).or_default() += 1);
+                let (mut waiting, mut requests) = (HashMap::new(), requests.iter().peekable());
+                for (_, index, record) in results {
+                    waiting.insert(index, record);
+                    emitter.emit_ready(&mut requests, &mut waiting, &mut uses);
+                }
+                emitter.emit_ready(&mut requests, &mut waiting, &mut uses);
+            }
+        }
+    }
+
+    fn finish(&self, tally: &Tally) -> Outcome {
+        tally.bar.finish_and_clear();
+        if let Destination::Folder(folder) = self.destination
+            && !self.arguments.json
+        {
+            let seconds = self.started.elapsed().as_secs_f64();
+            let rate = tally.done as f64 / seconds.max(1e-9);
+            say(&format!("{} stills in {} ({seconds:.2} s, {rate:.1} a second)", tally.done, folder.display()));
+        }
+        if tally.failed > 0 || tally.broken { Outcome::SomeFailed } else { Outcome::Done }
+    }
+
+    fn progress_bar(&self, length: usize) -> ProgressBar {
+        if !io::stderr().is_terminal() || length < 2 {
+            return ProgressBar::hidden();
+        }
+        let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} frames, {per_sec}, {eta} left");
+        let bar = ProgressBar::new(length as u64);
+        if let Ok(style) = style {
+            bar.set_style(style);
+        }
+        bar
+    }
+}
+
+/// In which order results are let out.
+enum Order<'a> {
+    /// As the list of requests has them.
+    Asked(&'a [Request]),
+    /// As the decoder gives them.
+    AsTheyCome,
+}
+
+/// The decoding thread's way to the workers.
+struct Feed<'a> {
+    frames: SyncSender<Decoded>,
+    made: Sender<Made>,
+    shared: &'a Shared,
+}
+
+impl Feed<'_> {
+    fn flow(&self, sent: bool) -> ControlFlow<()> {
+        if sent && !self.shared.stop.load(Ordering::Relaxed) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+
+    fn frame(&self, key: u32, frame: VideoFrame) -> ControlFlow<()> {
+        let sent = self.frames.send((key, frame)).is_ok();
+        self.flow(sent)
+    }
+
+    fn error(&self, index: u32, error: Error) -> ControlFlow<()> {
+        let sent = self.made.send((index, index, Err(error))).is_ok();
+        self.flow(sent)
+    }
+}
+
+/// What has come of a run so far.
+struct Tally {
+    done: usize,
+    failed: usize,
+    /// Output cannot go on.
+    broken: bool,
+    told_hdr: bool,
+    bar: ProgressBar,
+}
+
+impl Default for Tally {
+    fn default() -> Tally {
+        Tally { done: 0, failed: 0, broken: false, told_hdr: false, bar: ProgressBar::hidden() }
+    }
+}
+
+struct Emitter<'a, 'b> {
+    run: &'a Run<'b>,
+    tally: &'a mut Tally,
+    shared: &'a Shared,
+}
+
+impl Emitter<'_, '_> {
+    /// Lets out all requests from the front whose results are there.
+    fn emit_ready<'r>(
+        &mut self,
+        requests: &mut std::iter::Peekable<impl Iterator<Item = &'r Request>>,
+        waiting: &mut HashMap<u32, Result<Record>>,
+        uses: &mut HashMap<u32, usize>,
+    ) {
+        while let Some(request) = requests.peek() {
+            match request {
+                Err(error) => self.emit_error(None, error),
+                Ok(index) => {
+                    let Some(record) = waiting.get(index) else { return };
+                    self.emit(*index, record);
+                    let left = uses.entry(*index).or_insert(1);
+                    *left -= 1;
+                    if *left == 0 {
+                        waiting.remove(index);
+                    }
+                }
+            }
+            requests.next();
+        }
+    }
+
+    fn emit(&mut self, index: u32, record: &Result<Record>) {
+        match record {
+            Ok(record) => self.emit_record(record),
+            Err(error) => self.emit_error(Some(index), error),
+        }
+    }
+
+    fn emit_record(&mut self, record: &Record) {
+        self.tally.done += 1;
+        self.tally.bar.inc(1);
+        let arguments = self.run.arguments;
+        if arguments.json {
+            self.write(json(&record.line).as_bytes());
+        } else if arguments.format == Format::Framemd5 {
+            let (pts, md5) = (record.line.pts.unwrap_or(0), record.line.md5.as_deref().unwrap_or(""));
+            let (duration, size) = (record.duration, record.raw_size);
+            self.write(format!("0, {pts:>10}, {pts:>10}, {duration:>8}, {size:>8}, {md5}\n").as_bytes());
+        } else if *self.run.destination == Destination::StandardOutput {
+            self.write(&record.bytes);
+        }
+    }
+
+    fn emit_error(&mut self, index: Option<u32>, error: &Error) {
+        self.tally.failed += 1;
+        self.tally.bar.inc(1);
+        if self.run.arguments.json {
+            let known = index.map_or_else(Line::default, |index| Line::of(self.run.video, index));
+            self.write(json(&Line { error: Some(error.message()), ..known }).as_bytes());
+        }
+        let line = format!("bucket-streamer: {error}");
+        self.tally.bar.suspend(|| say(&line));
+        if matches!(error.kind(), ErrorKind::Write { .. }) {
+            self.stop();
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if self.tally.broken {
+            return;
+        }
+        let mut stdout = io::stdout().lock();
+        if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+            // Whoever read has gone: nothing to say to them.
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                say(&format!("bucket-streamer: standard output: {error}"));
+            }
+            self.stop();
+        }
+    }
+
+    fn stop(&mut self) {
+        self.tally.broken = true;
+        self.shared.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn json(line: &Line) -> String {
+    serde_json::to_string(line).expect("plain data") + "\n"
+}
+
+/// `0-2, 7`: frame numbers as ranges, the first few.
+fn ranges(frames: &[u32]) -> String {
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for &frame in frames {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == frame => *last = frame,
+            _ => ranges.push((frame, frame)),
+        }
+    }
+    let show = |&(first, last): &(u32, u32)| if first == last { first.to_string() } else { format!("{first}-{last}") };
+    let more = if ranges.len() > 8 { ", ..." } else { "" };
+    ranges.iter().take(8).map(show).collect::<Vec<_>>().join(", ") + more
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ranges;
+
+    #[test]
+    fn left_out_frames_are_told_as_ranges() {
+        assert_eq!(ranges(&[0, 1, 2, 7, 9, 10]), "0-2, 7, 9-10");
+        assert_eq!(ranges(&(0..40).step_by(2).collect::<Vec<_>>()), "0, 2, 4, 6, 8, 10, 12, 14, ...");
+    }
+}

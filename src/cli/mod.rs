@@ -1,0 +1,91 @@
+//! The command line: arguments, output, exit codes. Results go to standard output, messages to standard error.
+
+mod args;
+mod extract;
+mod info;
+mod output;
+mod version;
+mod wanted;
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use bucket_streamer::source::{MappedSource, Source};
+use bucket_streamer::{Engine, Error, Video};
+use clap::{CommandFactory, FromArgMatches};
+
+use args::{Arguments, Command};
+
+/// What a run comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Everything asked for was done.
+    Done,
+    /// Some frames failed.
+    SomeFailed,
+    /// Wrong usage.
+    Usage,
+    /// The video cannot be read.
+    Unreadable,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> ExitCode {
+        ExitCode::from(match outcome {
+            Outcome::Done => 0,
+            Outcome::SomeFailed => 1,
+            Outcome::Usage => 2,
+            Outcome::Unreadable => 3,
+        })
+    }
+}
+
+/// Runs the command line.
+pub(crate) fn run() -> ExitCode {
+    let command = Arguments::command().long_version(version::long());
+    let arguments = match command.try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches)) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are results; anything else is wrong usage.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    if arguments.verbose > 0 {
+        let level = if arguments.verbose > 1 { ffi::LogLevel::Info } else { ffi::LogLevel::Warning };
+        ffi::set_log(level, |_, line| say(&format!("ffmpeg: {line}")));
+    }
+    match arguments.command {
+        Command::Info(options) => info::run(&options),
+        Command::Extract(options) => extract::run(&options),
+    }
+    .into()
+}
+
+/// One line on standard error. Nobody listening is no reason to fail.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Opens the video or says why not.
+pub(crate) fn open(engine: &Engine, path: &str, track: usize) -> Result<Video, Outcome> {
+    let opened = source(path).and_then(|source| engine.open(source, track));
+    opened.map_err(|error| {
+        say(&format!("bucket-streamer: {error}"));
+        Outcome::Unreadable
+    })
+}
+
+fn source(path: &str) -> Result<Arc<dyn Source>, Error> {
+    // A scheme is at least two letters: nothing else is mistaken for one.
+    let scheme = path.split_once("://").map(|(scheme, _)| scheme).filter(|scheme| scheme.len() > 1);
+    match scheme {
+        None => Ok(Arc::new(MappedSource::open(path)?)),
+        Some("file") => Ok(Arc::new(MappedSource::open(&path["file://".len()..])?)),
+        Some(scheme) => {
+            let why = format!("{path}: this build reads local files only, not {scheme}://");
+            Err(bucket_streamer::ErrorKind::NotAVideo(why).into())
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Turns one frame into what was asked for: a file, bytes, or an MD5.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use bucket_streamer::picture::{Jpeg, JpegOptions, raw};
+use bucket_streamer::{Error, ErrorKind, Result, Video, VideoFrame};
+use serde::Serialize;
+
+use super::args::Format;
+
+/// Where stills go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// Files in a folder.
+    Folder(PathBuf),
+    /// Bytes on standard output.
+    StandardOutput,
+}
+
+/// What came of one frame.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) line: Line,
+    pub(crate) duration: i64,
+    /// Length of the planes in bytes.
+    pub(crate) raw_size: usize,
+    /// Stills that go to standard output.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// One line of `--json`.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Line {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) index: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pts: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) time_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) width: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) height: Option<usize>,
+    /// `jpeg` for stills; for planes and their MD5, the pixel format.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) format: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) md5: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) corrupt: bool,
+}
+
+impl Line {
+    /// What is known of a frame without decoding it.
+    pub(crate) fn of(video: &Video, index: u32) -> Line {
+        let sample = video.sample_of(index);
+        Line {
+            index: Some(index),
+            pts: sample.map(|sample| sample.pts),
+            time_s: sample.map(|sample| video.timeline().seconds(sample.pts)),
+            key: sample.map(|sample| sample.key),
+            ..Line::default()
+        }
+    }
+}
+
+/// One worker's means of making output.
+pub(crate) struct Maker<'a> {
+    pub(crate) video: &'a Video,
+    pub(crate) format: Format,
+    pub(crate) options: JpegOptions,
+    pub(crate) destination: &'a Destination,
+    jpeg: Option<Jpeg>,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Maker<'a> {
+    pub(crate) fn new(video: &'a Video, format: Format, options: JpegOptions, destination: &'a Destination) -> Maker<'a> {
+        Maker { video, format, options, destination, jpeg: None, buffer: Vec::new() }
+    }
+
+    pub(crate) fn make(&mut self, frame: &VideoFrame) -> Result<Record> {
+        let picture = &frame.picture;
+        let mut line = Line {
+            width: Some(picture.width()),
+            height: Some(picture.height()),
+            format: Some(picture.format().name()),
+            corrupt: picture.is_corrupt(),
+            ..Line::of(self.video, frame.index)
+        };
+        let mut bytes = Vec::new();
+        match self.format {
+            Format::Framemd5 => line.md5 = Some(raw::hex(&raw::md5(picture))),
+            Format::Raw => {
+                bytes = raw::write(picture);
+                bytes = self.deliver(frame.index, "yuv", bytes, &mut line)?;
+            }
+            Format::Jpeg => {
+                let mut buffer = std::mem::take(&mut self.buffer);
+                let jpeg = match &mut self.jpeg {
+                    Some(jpeg) => jpeg,
+                    none => none.insert(Jpeg::new()?),
+                };
+                let (width, height) = jpeg.encode(picture, &self.options, &mut buffer)?;
+                (line.width, line.height, line.format) = (Some(width), Some(height), Some("jpeg"));
+                if *self.destination == Destination::StandardOutput {
+                    bytes = self.deliver(frame.index, "jpg", buffer, &mut line)?;
+                } else {
+                    self.buffer = self.deliver(frame.index, "jpg", buffer, &mut line)?;
+                }
+            }
+        }
+        Ok(Record { line, duration: frame.duration, raw_size: raw::len(picture), bytes })
+    }
+
+    /// Writes a still into the folder, or lets it through to standard output.
+    fn deliver(&self, index: u32, extension: &str, bytes: Vec<u8>, line: &mut Line) -> Result<Vec<u8>> {
+        if let Destination::Folder(folder) = self.destination {
+            let path = folder.join(format!("frame-{index:06}.{extension}"));
+            write_whole(&path, &bytes)?;
+            line.file = Some(path.to_string_lossy().into_owned());
+        }
+        Ok(bytes)
+    }
+}
+
+/// Writes a file that is there whole or not at all: beside its place first, then renamed.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}.part", std::process::id()));
+    let partial = path.with_file_name(name);
+    let written = File::create(&partial)
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| fs::rename(&partial, path));
+    written.map_err(|error| {
+        let _ = fs::remove_file(&partial);
+        Error::from(ErrorKind::Write { path: path.to_string_lossy().into_owned(), error })
+    })
+}

@@ -1,0 +1,237 @@
+//! Which samples a track has: where they lie, when they are shown, and what a decoder must be told.
+//!
+//! MP4/MOV come from their tables alone ([`mov`]); every other container is read once, packet by packet, and each packet
+//! is found again in the file ([`scan`], [`locate`], [`ts`]). The result is the same [`Track`] for all.
+
+mod locate;
+mod mov;
+mod order;
+mod scan;
+mod ts;
+
+use std::io;
+use std::sync::Arc;
+
+use ffi::{CodecParameters, Demuxer, PaddedBytes, Rational, StreamInfo};
+
+use crate::bitstream::parameter_sets::History;
+use crate::bitstream::{Codec, Framing};
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::{ByteRange, Source, SourceInput};
+
+/// Demuxers that may be used on a user's file.
+const FORMATS: &str = "mov,matroska,mpegts,hevc,h264,ivf,obu,av1";
+
+/// One coded sample (access unit, temporal unit) of a track.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample {
+    /// First byte in the file; of a scattered sample, of its first piece.
+    pub offset: u64,
+    /// Length in bytes.
+    pub size: u32,
+    /// Which sample description (decoder configuration) holds.
+    pub description: u16,
+    /// The container's sync flag.
+    pub key: bool,
+    /// An edit list wants it decoded but not shown.
+    pub discard: bool,
+    /// It brings no picture of its own: the second field of one, or a hidden frame.
+    pub silent: bool,
+    /// Presentation time in ticks, after edit lists.
+    pub pts: i64,
+    /// Decoding time in ticks, where the container has one.
+    pub dts: Option<i64>,
+    /// Duration in ticks, 0 if unknown.
+    pub duration: i64,
+}
+
+impl Sample {
+    /// Is there a picture of this sample to be shown?
+    pub fn is_displayable(&self) -> bool {
+        !self.discard && !self.silent
+    }
+
+    fn range(&self) -> ByteRange {
+        ByteRange { start: self.offset, len: u64::from(self.size) }
+    }
+}
+
+/// A stream of the container, for information.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamSummary {
+    /// Number in the container, from 0.
+    pub stream: usize,
+    /// `video`, `audio`, ...
+    pub kind: &'static str,
+    /// FFmpeg's name of the codec.
+    pub codec: &'static str,
+    /// Width and height as the container has them, for video.
+    pub size: Option<(usize, usize)>,
+    /// For video: the number that `--track` takes.
+    pub track: Option<usize>,
+}
+
+/// Where the bytes of samples lie that are not one range of the file.
+#[derive(Debug, Default)]
+pub(crate) struct Elsewhere {
+    /// Per sample, where its pieces begin in `pieces`; empty if no sample is scattered.
+    first_piece: Vec<u32>,
+    pieces: Vec<ByteRange>,
+    /// Samples that are not in the file as they are (a stripped header, a decompressed block).
+    resident: std::collections::HashMap<u32, PaddedBytes>,
+}
+
+/// A video track, indexed.
+#[derive(Debug)]
+pub struct Track {
+    /// Short name of the container: `mp4`, `matroska`, `mpegts`, `annexb`, `ivf`, `obu`.
+    pub container: &'static str,
+    /// Every stream of the container.
+    pub streams: Vec<StreamSummary>,
+    /// Number of this track among the video tracks.
+    pub track: usize,
+    /// Codec.
+    pub codec: Codec,
+    /// What decoders are opened with.
+    pub parameters: CodecParameters,
+    /// The decoder configurations of MP4 tracks with several sample descriptions; else empty.
+    pub descriptions: Vec<Vec<u8>>,
+    /// How NAL units are framed in samples.
+    pub framing: Framing,
+    /// Seconds per tick, positive.
+    pub time_base: Rational,
+    /// Average frame rate as the container or its parser has it; zero parts if unknown.
+    pub average_frame_rate: Rational,
+    /// Sample aspect ratio of the container; zero parts if unknown.
+    pub sample_aspect_ratio: Rational,
+    /// Samples in decode order.
+    pub samples: Vec<Sample>,
+    /// Frame number to sample: displayable samples in presentation order.
+    pub frames: Vec<u32>,
+    /// Parameter sets inside samples, where all samples were read; `None` for MP4.
+    pub(crate) history: Option<History>,
+    pub(crate) elsewhere: Elsewhere,
+}
+
+impl Track {
+    /// Reads the index of video track `track` (0 is the first).
+    ///
+    /// # Errors
+    /// What makes a video unreadable: see [`ErrorKind`].
+    pub fn open(source: &Arc<dyn Source>, track: usize) -> Result<Track> {
+        let name = source.name().to_owned();
+        let track = open(source, track).map_err(|error| error.of(&name))?;
+        track.check();
+        Ok(track)
+    }
+
+    /// The bytes of a sample, with padding behind. `zeros` asks for zeros as padding, by a copy if need be.
+    ///
+    /// # Errors
+    /// Of the source, with the sample's place.
+    pub(crate) fn read(&self, source: &dyn Source, sample: u32, zeros: bool) -> Result<PaddedBytes> {
+        let at = &self.samples[sample as usize];
+        let result = if let Some(resident) = self.elsewhere.resident.get(&sample) {
+            Ok(resident.clone())
+        } else if let Some(pieces) = self.elsewhere.pieces_of(sample).filter(|pieces| pieces.len() > 1) {
+            gather(source, pieces)
+        } else if zeros {
+            source.read_zero_padded(at.range())
+        } else {
+            source.read_padded(at.range())
+        };
+        result.map_err(|error| error.at_sample(sample, Some(at.offset)).of(source.name()))
+    }
+
+    /// The frame number of a sample: `None` if it has none.
+    pub fn frame_of(&self, sample: u32) -> Option<u32> {
+        let at = self.samples.get(sample as usize)?;
+        if !at.is_displayable() {
+            return None;
+        }
+        // Presentation order is by time but for discontinuities, so look around the place that the time suggests first.
+        let guess = self.frames.partition_point(|&other| self.samples[other as usize].pts < at.pts);
+        let near = self.frames.iter().enumerate().skip(guess).take(8).find(|(_, other)| **other == sample);
+        let found = near.or_else(|| self.frames.iter().enumerate().find(|(_, other)| **other == sample));
+        found.map(|(frame, _)| frame as u32)
+    }
+
+    /// Debug builds: the index is what everything else takes it for.
+    fn check(&self) {
+        debug_assert!(self.time_base.0 > 0 && self.time_base.1 > 0, "time base {:?}", self.time_base);
+        debug_assert_eq!(self.frames.len(), self.samples.iter().filter(|sample| sample.is_displayable()).count());
+        debug_assert!(self.frames.iter().all(|&sample| self.samples[sample as usize].is_displayable()));
+    }
+}
+
+impl Elsewhere {
+    fn pieces_of(&self, sample: u32) -> Option<&[ByteRange]> {
+        let start = *self.first_piece.get(sample as usize)? as usize;
+        let end = self.first_piece.get(sample as usize + 1).map_or(self.pieces.len(), |&end| end as usize);
+        self.pieces.get(start..end)
+    }
+}
+
+/// Copies a scattered sample together: a transport stream has a header every 188 bytes.
+fn gather(source: &dyn Source, pieces: &[ByteRange]) -> Result<PaddedBytes> {
+    let read: Vec<_> = pieces.iter().map(|&piece| source.read(piece)).collect::<Result<_>>()?;
+    let slices: Vec<&[u8]> = read.iter().map(|bytes| &bytes[..]).collect();
+    let all = PaddedBytes::copy_of(&slices);
+    source.counters().copy(all.len());
+    Ok(all)
+}
+
+fn open(source: &Arc<dyn Source>, track: usize) -> Result<Track> {
+    if source.is_empty() {
+        return Err(ErrorKind::NotAVideo("the file is empty".into()).into());
+    }
+    let mut demuxer = Demuxer::open(Box::new(SourceInput(Arc::clone(source))), FORMATS).map_err(unreadable)?;
+    if demuxer.is_mov() { mov::index(&mut demuxer, track) } else { scan::index(&mut demuxer, source, track) }
+}
+
+/// The input's own error where it failed; else what libavformat made of the bytes.
+fn unreadable(error: io::Error) -> Error {
+    if error.kind() == io::ErrorKind::InvalidData {
+        return ErrorKind::NotAVideo(error.to_string()).into();
+    }
+    match error.downcast::<Error>() {
+        Ok(error) => error,
+        Err(error) => ErrorKind::Read(error).into(),
+    }
+}
+
+/// The wanted video track among the streams, with its codec.
+fn choose(streams: &[StreamInfo], track: usize) -> Result<(usize, Codec)> {
+    let videos: Vec<&StreamInfo> = streams.iter().filter(|stream| stream.kind == "video").collect();
+    if videos.is_empty() {
+        return Err(ErrorKind::NoVideoTrack.into());
+    }
+    let chosen = videos.get(track).ok_or(ErrorKind::NoSuchTrack { wanted: track, available: videos.len() })?;
+    let name = chosen.parameters.codec_name();
+    let codec = Codec::from_name(name).ok_or(ErrorKind::UnsupportedCodec(name))?;
+    Ok((chosen.index, codec))
+}
+
+fn summaries(streams: &[StreamInfo]) -> Vec<StreamSummary> {
+    let mut videos = 0;
+    let summary = |stream: &StreamInfo| {
+        let is_video = stream.kind == "video";
+        let track = is_video.then(|| {
+            videos += 1;
+            videos - 1
+        });
+        StreamSummary {
+            stream: stream.index,
+            kind: stream.kind,
+            codec: stream.parameters.codec_name(),
+            size: is_video.then(|| stream.parameters.size()),
+            track,
+        }
+    };
+    streams.iter().map(summary).collect()
+}
+
+/// A time base that can be divided by, whatever the file says.
+fn sane_time_base((numerator, denominator): Rational) -> Rational {
+    if numerator > 0 && denominator > 0 { (numerator, denominator) } else { (1, 90_000) }
+}

@@ -1,0 +1,86 @@
+//! Presentation order: which displayable sample is frame 0, 1, 2, ...
+
+use super::Sample;
+
+/// Frames by presentation time. A timeline may start again (streams joined end to end): where decoding times fall back at
+/// a sync sample, what follows is presented after what came before.
+pub(super) fn by_pts(samples: &[Sample]) -> Vec<u32> {
+    let mut frames = Vec::with_capacity(samples.len());
+    let mut part = 0;
+    for (index, sample) in samples.iter().enumerate() {
+        if sample.key && index > 0 && falls_back(&samples[index - 1], sample) {
+            part = frames.len();
+        }
+        if sample.is_displayable() {
+            frames.push(index as u32);
+        }
+        let last = index + 1 == samples.len();
+        if last || (samples[index + 1].key && falls_back(sample, &samples[index + 1])) {
+            // Stable: samples of one time stay in decode order.
+            frames[part..].sort_by_key(|&frame| samples[frame as usize].pts);
+        }
+    }
+    frames
+}
+
+fn falls_back(before: &Sample, after: &Sample) -> bool {
+    matches!((before.dts, after.dts), (Some(before), Some(after)) if after < before)
+}
+
+/// What a slice header says of a sample's place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// Pictures of a coded video sequence are ordered among themselves, and come after all earlier sequences.
+    pub(super) sequence: u32,
+    pub(super) picture_order_count: i32,
+}
+
+/// Frames by coded video sequence and picture order count (H.265 C.5.2, H.264 C.4.5.3): for streams without times.
+pub(super) fn by_picture_order(samples: &[Sample], places: &[Place]) -> Vec<u32> {
+    let mut frames: Vec<u32> = (0..samples.len() as u32).filter(|&at| samples[at as usize].is_displayable()).collect();
+    frames.sort_by_key(|&at| (places[at as usize].sequence, places[at as usize].picture_order_count));
+    frames
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::{Place, Sample, by_picture_order, by_pts};
+
+    pub(crate) fn sample(dts: i64, pts: i64, key: bool) -> Sample {
+        Sample {
+            offset: 0,
+            size: 1,
+            description: 0,
+            key,
+            discard: false,
+            silent: false,
+            pts,
+            dts: Some(dts),
+            duration: 1,
+        }
+    }
+
+    #[test]
+    fn frames_are_ordered_by_time_and_leave_out_what_is_not_shown() {
+        let mut samples = vec![sample(0, 0, true), sample(1, 4, false), sample(2, 2, false), sample(3, 1, false)];
+        assert_eq!(by_pts(&samples), [0, 3, 2, 1]);
+        samples[2].discard = true;
+        samples[3].silent = true;
+        assert_eq!(by_pts(&samples), [0, 1]);
+        assert_eq!(by_pts(&[]), Vec::<u32>::new());
+    }
+
+    #[test]
+    fn a_timeline_that_starts_again_is_presented_after_the_first() {
+        let samples = [sample(10, 10, true), sample(11, 12, false), sample(12, 11, false), sample(0, 0, true), sample(1, 1, false)];
+        assert_eq!(by_pts(&samples), [0, 2, 1, 3, 4]);
+    }
+
+    #[test]
+    fn picture_order_counts_start_again_with_each_sequence() {
+        let samples = [sample(0, 0, true); 5];
+        let place = |sequence, picture_order_count| Place { sequence, picture_order_count };
+        let places = [place(0, 0), place(0, 8), place(0, 4), place(1, 0), place(1, -2)];
+        assert_eq!(by_picture_order(&samples, &places), [0, 2, 1, 4, 3]);
+    }
+}

@@ -1,0 +1,97 @@
+//! Open decoders, kept for the next request: opening one costs more than a small picture.
+
+use std::sync::{Arc, Mutex};
+
+use ffi::{Decoder, Threads};
+
+use crate::container::Track;
+use crate::error::{ErrorKind, Result};
+
+/// What a decoder can be reused for: the same track, the same use of threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// A number that no other open video of the process has.
+    pub video: u64,
+    /// Threads.
+    pub threads: Threads,
+}
+
+/// Idle decoders, at most `limit` of them; past that the one that has been idle longest is closed.
+#[derive(Debug)]
+pub struct Pool {
+    idle: Mutex<Vec<(Key, Decoder)>>,
+    limit: usize,
+}
+
+impl Pool {
+    /// A pool that keeps up to `limit` decoders open when nobody uses them.
+    pub fn new(limit: usize) -> Arc<Pool> {
+        Arc::new(Pool { idle: Mutex::default(), limit })
+    }
+
+    /// An idle decoder for `key`, or a new one.
+    ///
+    /// # Errors
+    /// `Decoder` if none can be opened.
+    pub fn lease(self: &Arc<Self>, key: Key, track: &Track) -> Result<Lease> {
+        let reused = {
+            let mut idle = self.lock();
+            idle.iter().rposition(|(other, _)| *other == key).map(|at| idle.remove(at).1)
+        };
+        let is_fresh = reused.is_none();
+        let decoder = match reused {
+            Some(decoder) => decoder,
+            None => Decoder::open(&track.parameters, key.threads).map_err(ErrorKind::Decoder)?,
+        };
+        Ok(Lease { pool: Arc::clone(self), key, decoder: Some(decoder), is_fresh })
+    }
+
+    /// Closes the idle decoders of a video that is no longer open.
+    pub fn forget(&self, video: u64) {
+        self.lock().retain(|(key, _)| key.video != video);
+    }
+
+    /// Number of idle decoders.
+    pub fn idle(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Key, Decoder)>> {
+        self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// A decoder in use. It goes back to the pool, flushed, when dropped.
+#[derive(Debug)]
+pub struct Lease {
+    pool: Arc<Pool>,
+    key: Key,
+    decoder: Option<Decoder>,
+    is_fresh: bool,
+}
+
+impl Lease {
+    /// True if the decoder has decoded nothing yet: it holds no parameter sets but those of its configuration.
+    pub fn is_fresh(&self) -> bool {
+        self.is_fresh
+    }
+
+    /// The decoder.
+    pub fn decoder(&mut self) -> &mut Decoder {
+        self.decoder.as_mut().expect("present until drop")
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(mut decoder) = self.decoder.take() else { return };
+        decoder.flush();
+        let mut idle = self.pool.lock();
+        idle.push((self.key, decoder));
+        if idle.len() > self.pool.limit {
+            let oldest = idle.remove(0);
+            drop(idle);
+            drop(oldest);
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Any frame of a video, exact, now.
+//!
+//! bucket-streamer decodes single frames out of H.265, H.264, VP9 and AV1 video, as a sequential decode by the same
+//! libavcodec shows them, bit for bit, whichever frames were asked for before and in whatever order.
+//!
+//! ```no_run
+//! use bucket_streamer::Engine;
+//!
+//! let engine = Engine::new(None);
+//! let video = engine.open_path("cam.mp4")?;
+//! let frame = video.frame(120)?;
+//! let luma = frame.picture.plane(0).expect("every picture has a first plane");
+//! println!("{}x{}, first sample {}", luma.columns, luma.rows, luma.data[0]);
+//! # Ok::<(), bucket_streamer::Error>(())
+//! ```
+//!
+//! The way of a frame: [`source`] (bytes) → [`container`] (samples) → [`bitstream`] (what a sample says of itself) →
+//! [`plan`] (what to decode) → [`decode`] (pictures) → [`picture`] (stills). [`Engine`] and [`Video`] tie them together.
+
+#![forbid(unsafe_code)]
+
+pub mod bitstream;
+pub mod container;
+pub mod decode;
+pub mod error;
+pub mod picture;
+pub mod plan;
+pub mod source;
+pub mod time;
+mod video;
+
+pub use error::{Error, ErrorKind, Result};
+pub use ffi::{Color, Frame, PixelFormat, PlaneBytes};
+pub use video::{Described, Engine, LeftOut, Video, VideoFrame};

@@ -1,0 +1,116 @@
+//! Which samples to decode for the frames that are asked for.
+//!
+//! A walk begins at a sample where decoding may begin and goes on to the last target; targets of one walk share it. The
+//! entry is the nearest one from which the target is exact ([`Entry`]), and a [`Depth`] further back when that turned
+//! out not to hold. Threads, decoders and I/O scheduling are left to others.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use crate::bitstream::{Entry, EntryFacts, entry};
+use crate::container::Track;
+use crate::source::Source;
+
+/// How far back a walk begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depth {
+    /// At the nearest entry that promises the target.
+    Nearest,
+    /// One such entry earlier, unless the nearest needs nothing before it.
+    Earlier,
+    /// At an entry that needs nothing before it, or at the first sample: what a sequential decode has there, this has.
+    Sequential,
+}
+
+/// One walk: samples `entry..=last`, in decode order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// First sample to decode.
+    pub entry: u32,
+    /// Last sample to decode.
+    pub last: u32,
+    /// The samples whose pictures are wanted, ascending.
+    pub targets: Vec<u32>,
+    /// Nothing before `entry` matters: an earlier entry would not give anything else.
+    pub is_self_contained: bool,
+}
+
+/// Knows a track's entries; looks into sync samples as it needs them, and remembers.
+#[derive(Debug)]
+pub struct Planner {
+    sync: Vec<u32>,
+    facts: Mutex<HashMap<u32, EntryFacts>>,
+}
+
+impl Planner {
+    /// For a track's samples.
+    pub fn new(track: &Track) -> Planner {
+        let sync = (0_u32..).zip(&track.samples).filter(|(_, sample)| sample.key).map(|(index, _)| index).collect();
+        Planner { sync, facts: Mutex::default() }
+    }
+
+    /// Walks for `targets` (samples, ascending, no duplicates). Walks that touch each other are one.
+    pub fn plan(&self, track: &Track, source: &dyn Source, targets: &[u32], depth: Depth) -> Vec<Job> {
+        debug_assert!(targets.is_sorted());
+        let mut jobs: Vec<Job> = Vec::new();
+        for &target in targets {
+            let (entry, is_self_contained) = self.entry_for(track, source, target, depth);
+            match jobs.last_mut() {
+                // Going on is never more work than beginning again, and keeps the decoder's threads busy.
+                Some(job) if entry <= job.last + 1 && job.entry <= entry => {
+                    job.last = target;
+                    job.targets.push(target);
+                }
+                _ => jobs.push(Job { entry, last: target, targets: vec![target], is_self_contained }),
+            }
+        }
+        jobs
+    }
+
+    /// Where a walk to `target` begins, and whether nothing before that matters.
+    fn entry_for(&self, track: &Track, source: &dyn Source, target: u32, depth: Depth) -> (u32, bool) {
+        let before = &self.sync[..self.sync.partition_point(|&sync| sync <= target)];
+        let mut passed = 0;
+        for &sync in before.iter().rev() {
+            match self.facts(track, source, sync).entry {
+                Entry::Clean => return (sync, true),
+                Entry::Open if self.is_exact_from(track, source, sync, target) => match depth {
+                    Depth::Nearest => return (sync, sync == 0),
+                    Depth::Earlier if passed > 0 => return (sync, sync == 0),
+                    _ => passed += 1,
+                },
+                _ => {}
+            }
+        }
+        (0, true)
+    }
+
+    /// A picture that is presented before an open entry may need what comes before the entry, unless it says not.
+    fn is_exact_from(&self, track: &Track, source: &dyn Source, sync: u32, target: u32) -> bool {
+        let samples = &track.samples;
+        samples[target as usize].pts >= samples[sync as usize].pts
+            || track
+                .read(source, target, false)
+                .is_ok_and(|sample| entry::is_decodable_leading(track.codec, track.framing, sample.data()))
+    }
+
+    /// What the bytes of a sync sample say; one that cannot be read promises nothing.
+    pub(crate) fn facts(&self, track: &Track, source: &dyn Source, sync: u32) -> EntryFacts {
+        let lock = || self.facts.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(&facts) = lock().get(&sync) {
+            return facts;
+        }
+        let facts = match track.read(source, sync, false) {
+            Ok(sample) => EntryFacts::of(track.codec, track.framing, sample.data()),
+            Err(_) => EntryFacts { entry: Entry::Unsafe, has_parameter_sets: false },
+        };
+        lock().insert(sync, facts);
+        facts
+    }
+
+    /// The nearest sync sample before `entry` that brings parameter sets.
+    pub(crate) fn parameter_sets_before(&self, track: &Track, source: &dyn Source, entry: u32) -> Option<u32> {
+        let before = &self.sync[..self.sync.partition_point(|&sync| sync < entry)];
+        before.iter().rev().copied().find(|&sync| self.facts(track, source, sync).has_parameter_sets)
+    }
+}

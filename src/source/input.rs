@@ -1,0 +1,25 @@
+//! A source as libavformat reads it.
+
+use std::io;
+use std::sync::Arc;
+
+use super::{ByteRange, Source};
+
+/// Reads of a demuxer, passed on to a source.
+pub(crate) struct SourceInput(pub(crate) Arc<dyn Source>);
+
+impl ffi::Input for SourceInput {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    fn read_at(&mut self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        let len = (into.len() as u64).min(self.0.len().saturating_sub(offset));
+        if len == 0 {
+            return Ok(0);
+        }
+        let bytes = self.0.read(ByteRange { start: offset, len }).map_err(io::Error::other)?;
+        into[..bytes.len()].copy_from_slice(&bytes);
+        Ok(bytes.len())
+    }
+}

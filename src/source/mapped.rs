@@ -1,0 +1,140 @@
+//! Local files, mapped.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use ffi::{MappedFile, PaddedBytes};
+
+use super::{ByteRange, Counters, Source, check_bounds, padded_view};
+use crate::error::{Error, ErrorKind, Result};
+
+/// A mapped file. Views of it stay valid when the source is gone. If somebody truncates the file, reads past the cut
+/// give zeros instead of killing the process, and [`Source::check`] fails from then on.
+#[derive(Debug)]
+pub struct MappedSource {
+    name: Arc<str>,
+    bytes: Bytes,
+    /// The same map that `bytes` refers to; `None` for an empty file, which cannot be mapped.
+    map: Option<Arc<MappedFile>>,
+    file: File,
+    opened_as: (u64, Option<SystemTime>),
+    counters: Counters,
+}
+
+/// Lets a shared map own `Bytes`.
+struct SharedMap(Arc<MappedFile>);
+
+impl AsRef<[u8]> for SharedMap {
+    fn as_ref(&self) -> &[u8] {
+        (*self.0).as_ref()
+    }
+}
+
+impl MappedSource {
+    /// Opens and maps a regular file.
+    ///
+    /// # Errors
+    /// `Read` with what the system says; a directory, a socket or a pipe is no video file.
+    pub fn open(path: impl AsRef<Path>) -> Result<MappedSource> {
+        let path = path.as_ref();
+        let name: Arc<str> = path.to_string_lossy().into();
+        let fail = |error: io::Error| Error::from(ErrorKind::Read(error)).of(&name);
+        // A look before opening: opening a pipe would wait for its other end.
+        let kind = std::fs::metadata(path).map_err(fail)?.file_type();
+        if !kind.is_file() {
+            let what = if kind.is_dir() { "a directory, not a file" } else { "not a regular file" };
+            return Err(fail(io::Error::other(what)));
+        }
+        let file = File::open(path).map_err(fail)?;
+        let opened_as = identity(&file.metadata().map_err(fail)?);
+        if opened_as.0 == 0 {
+            return Ok(MappedSource { name, bytes: Bytes::new(), map: None, file, opened_as, counters: Counters::default() });
+        }
+        let map = Arc::new(MappedFile::map(&file).map_err(fail)?);
+        let bytes = Bytes::from_owner(SharedMap(Arc::clone(&map)));
+        Ok(MappedSource { name, bytes, map: Some(map), file, opened_as, counters: Counters::default() })
+    }
+}
+
+fn identity(metadata: &Metadata) -> (u64, Option<SystemTime>) {
+    (metadata.len(), metadata.modified().ok())
+}
+
+impl Source for MappedSource {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read(&self, range: ByteRange) -> Result<Bytes> {
+        check_bounds(range, self.len())?;
+        self.counters.read(range.len);
+        Ok(self.bytes.slice(range.start as usize..range.end() as usize))
+    }
+
+    fn read_padded(&self, range: ByteRange) -> Result<PaddedBytes> {
+        padded_view(&self.bytes, range, &self.counters)
+    }
+
+    fn check(&self) -> Result<()> {
+        let broken = self.map.as_ref().is_some_and(|map| map.is_broken());
+        let same = self.file.metadata().is_ok_and(|metadata| identity(&metadata) == self.opened_as);
+        if broken || !same { Err(Error::from(ErrorKind::Changed).of(&self.name)) } else { Ok(()) }
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::MappedSource;
+    use crate::source::{ByteRange, Source, conformance};
+
+    fn temporary(name: &str, bytes: &[u8]) -> std::path::PathBuf {
+        let path = std::env::temp_dir().join(format!("bucket-streamer-{name}-{}", std::process::id()));
+        std::fs::File::create(&path).unwrap().write_all(bytes).unwrap();
+        path
+    }
+
+    #[test]
+    fn conforms() {
+        let path = temporary("mapped", &conformance::bytes());
+        conformance::run(&MappedSource::open(&path).unwrap());
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn directories_and_missing_files_are_errors_and_an_empty_file_is_empty() {
+        assert!(MappedSource::open(std::env::temp_dir()).unwrap_err().to_string().contains("a directory"));
+        assert!(MappedSource::open("/nowhere/at all").unwrap_err().to_string().starts_with("/nowhere/at all: "));
+        let path = temporary("empty", b"");
+        assert!(MappedSource::open(&path).unwrap().is_empty());
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_truncated_or_changed_file_fails_the_check_and_nothing_crashes() {
+        let path = temporary("cut", &vec![9; 50_000]);
+        let source = MappedSource::open(&path).unwrap();
+        source.check().unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(100).unwrap();
+        let beyond = source.read(ByteRange { start: 40_000, len: 10 }).unwrap();
+        assert_eq!(beyond[..], [0; 10]);
+        assert!(source.check().is_err());
+        file.set_len(50_000).unwrap();
+        assert!(source.check().is_err(), "grown back is not the same file");
+        std::fs::remove_file(path).unwrap();
+    }
+}

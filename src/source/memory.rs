@@ -1,0 +1,63 @@
+//! Bytes that are in memory already.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ffi::PaddedBytes;
+
+use super::{ByteRange, Counters, Source, check_bounds, padded_view};
+use crate::error::Result;
+
+/// A video in memory. It cannot change: views share the one allocation.
+#[derive(Debug)]
+pub struct MemorySource {
+    name: Arc<str>,
+    bytes: Bytes,
+    counters: Counters,
+}
+
+impl MemorySource {
+    /// A source over `bytes`, called `name` in messages.
+    pub fn new(name: &str, bytes: impl Into<Bytes>) -> MemorySource {
+        MemorySource { name: name.into(), bytes: bytes.into(), counters: Counters::default() }
+    }
+}
+
+impl Source for MemorySource {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read(&self, range: ByteRange) -> Result<Bytes> {
+        check_bounds(range, self.len())?;
+        self.counters.read(range.len);
+        Ok(self.bytes.slice(range.start as usize..range.end() as usize))
+    }
+
+    fn read_padded(&self, range: ByteRange) -> Result<PaddedBytes> {
+        padded_view(&self.bytes, range, &self.counters)
+    }
+
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MemorySource;
+    use crate::source::conformance;
+
+    #[test]
+    fn conforms() {
+        conformance::run(&MemorySource::new("memory", conformance::bytes()));
+    }
+}

@@ -1,0 +1,151 @@
+//! Where bytes come from.
+//!
+//! A [`Source`] hands out byte ranges as reference-counted views, without a copy where it can, and counts what it was
+//! asked for. What the bytes mean is not its business. Every implementation passes the same suite ([`conformance`]).
+
+#[cfg(test)]
+pub(crate) mod conformance;
+mod fault;
+mod input;
+mod mapped;
+mod memory;
+
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use bytes::Bytes;
+use ffi::{PADDING, PaddedBytes};
+
+pub use fault::{Fault, FaultSource};
+pub(crate) use input::SourceInput;
+pub use mapped::MappedSource;
+pub use memory::MemorySource;
+
+use crate::error::{ErrorKind, Result};
+
+/// Bytes `start..start + len` of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ByteRange {
+    /// First byte.
+    pub start: u64,
+    /// Number of bytes.
+    pub len: u64,
+}
+
+impl ByteRange {
+    /// One past the last byte; saturates for ranges that no file can have.
+    pub fn end(self) -> u64 {
+        self.start.saturating_add(self.len)
+    }
+}
+
+/// What a source was asked for so far. Only ever grows.
+#[derive(Debug, Default)]
+pub struct Counters {
+    requests: AtomicU64,
+    bytes: AtomicU64,
+    copied: AtomicU64,
+}
+
+/// A reading of [`Counters`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Reads.
+    pub requests: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Bytes of them that were copied on their way to the decoder: at the end of a map, scattered, or for zero padding.
+    pub copied: u64,
+}
+
+impl Counters {
+    pub(crate) fn read(&self, bytes: u64) {
+        self.requests.fetch_add(1, Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    pub(crate) fn copy(&self, bytes: usize) {
+        self.copied.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// The counts now.
+    pub fn now(&self) -> Counted {
+        Counted {
+            requests: self.requests.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
+            copied: self.copied.load(Relaxed),
+        }
+    }
+}
+
+/// Bytes of a fixed length that can be read at any place, by any number of threads.
+pub trait Source: Send + Sync + Debug {
+    /// What the user called it, for messages.
+    fn name(&self) -> &str;
+
+    /// Length in bytes, as of opening.
+    fn len(&self) -> u64;
+
+    /// True for no bytes at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes of `range`, all of them: by reference where the source has them in memory.
+    ///
+    /// # Errors
+    /// `PastEnd` if the range does not lie within the source; `Read` and `Changed` as they happen.
+    fn read(&self, range: ByteRange) -> Result<Bytes>;
+
+    /// The bytes of `range` with what libavcodec wants readable after them. A view where at least [`PADDING`] bytes
+    /// follow in memory (those are then the next bytes of the file); a counted copy with zeros otherwise.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    fn read_padded(&self, range: ByteRange) -> Result<PaddedBytes> {
+        self.read_zero_padded(range)
+    }
+
+    /// As [`Source::read_padded`], with zeros after the data: always a copy. For damaged samples, where a decoder may
+    /// look past the end.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    fn read_zero_padded(&self, range: ByteRange) -> Result<PaddedBytes> {
+        let bytes = self.read(range)?;
+        self.counters().copy(bytes.len());
+        Ok(PaddedBytes::copy_of(&[&bytes]))
+    }
+
+    /// Is the source still what was opened? Asked before anything made from its bytes is let out.
+    ///
+    /// # Errors
+    /// `Changed` if not.
+    fn check(&self) -> Result<()>;
+
+    /// What the source was asked for.
+    fn counters(&self) -> &Counters;
+}
+
+/// `PastEnd` unless `range` lies within `length`.
+pub(crate) fn check_bounds(range: ByteRange, length: u64) -> Result<()> {
+    let end = range.start.checked_add(range.len).filter(|&end| end <= length);
+    end.map(|_| ()).ok_or_else(|| ErrorKind::PastEnd { length, end: range.end() }.into())
+}
+
+/// Slices `range` out of bytes that are in memory, as a view with the following bytes as padding if there are enough.
+pub(crate) fn padded_view(all: &Bytes, range: ByteRange, counters: &Counters) -> Result<PaddedBytes> {
+    check_bounds(range, all.len() as u64)?;
+    let (start, len) = (range.start as usize, range.len as usize);
+    counters.read(range.len);
+    match all.len() - (start + len) {
+        after if after >= PADDING => {
+            let view = all.slice(start..start + len + PADDING);
+            Ok(PaddedBytes::view(view, len).expect("sliced with its padding"))
+        }
+        _ => {
+            counters.copy(len);
+            Ok(PaddedBytes::copy_of(&[&all[start..start + len]]))
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! From pins to static libraries and programs: the C build, once per machine and configuration.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::error::Error;
+use crate::fetch::run;
+use crate::pins::{DAV1D, FFMPEG};
+use crate::{cache, fetch, recipe};
+
+/// A finished build of everything, in the cache.
+#[derive(Debug, Clone)]
+pub struct Prefix {
+    /// Cache entry of FFmpeg: `lib`, `include`, `bin`, and `internal` with the headers that C shims need.
+    pub ffmpeg: PathBuf,
+    /// Cache entry of dav1d: `lib`, `include`.
+    pub dav1d: PathBuf,
+    /// The key that `ffmpeg` is kept under; it depends on dav1d's.
+    pub key: String,
+}
+
+impl Prefix {
+    /// Path of one of the programs (`ffmpeg`, `ffprobe`).
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.ffmpeg.join("bin").join(name)
+    }
+}
+
+/// What compiles C here, and its version: part of every key.
+pub fn compiler() -> Result<(String, String), Error> {
+    let cc = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
+    let version =
+        run(Command::new(&cc).arg("--version")).map_err(|_| Error::MissingTools(vec!["cc"]))?;
+    Ok((cc, version))
+}
+
+/// The finished build, made first if this machine has none for this configuration. `say` is told what takes long.
+///
+/// # Errors
+/// Whatever goes wrong on the way, see [`Error`].
+pub fn ensure(say: &mut dyn FnMut(&str)) -> Result<Prefix, Error> {
+    let (cc, version) = compiler()?;
+    let target = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
+    let assembler = run(Command::new("nasm").arg("-v")).unwrap_or_default();
+    let common = [cc, version, target, assembler];
+
+    let arguments = recipe::dav1d_meson();
+    let dav1d_key =
+        cache::key([&common[..], &[DAV1D.content_sha256.to_owned()], &arguments].concat());
+    let dav1d = cache::entry("dav1d", &dav1d_key, |dir| build_dav1d(dir, &arguments, say))?;
+
+    let arguments = recipe::ffmpeg_configure();
+    let own = [
+        dav1d_key,
+        FFMPEG.content_sha256.to_owned(),
+        INSTALL_LAYOUT.to_owned(),
+    ];
+    let key = cache::key([&common[..], &own, &arguments].concat());
+    let ffmpeg = cache::entry("ffmpeg", &key, |dir| {
+        build_ffmpeg(dir, &dav1d, &arguments, say)
+    })?;
+    Ok(Prefix { ffmpeg, dav1d, key })
+}
+
+/// Changes when what [`build_ffmpeg`] leaves in an entry changes.
+const INSTALL_LAYOUT: &str = "1: lib include bin internal configure.txt";
+
+fn check_tools() -> Result<(), Error> {
+    let tools: [(&'static str, &str); 7] = [
+        ("cc", "--version"),
+        ("make", "--version"),
+        ("nasm", "-v"),
+        ("meson", "--version"),
+        ("ninja", "--version"),
+        ("pkg-config", "--version"),
+        ("xz", "--version"),
+    ];
+    let missing: Vec<_> = tools
+        .iter()
+        .filter(|(tool, flag)| run(Command::new(tool).arg(flag)).is_err())
+        .map(|(tool, _)| *tool)
+        .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::MissingTools(missing))
+    }
+}
+
+fn jobs() -> String {
+    std::thread::available_parallelism()
+        .map_or(2, |cores| cores.get())
+        .to_string()
+}
+
+fn build_dav1d(dir: &Path, arguments: &[String], say: &mut dyn FnMut(&str)) -> Result<(), Error> {
+    check_tools()?;
+    let source = fetch::ensure(&DAV1D)?;
+    say("building dav1d, once for this machine");
+    let work = dir.join("work");
+    run(Command::new("meson")
+        .arg("setup")
+        .arg(&work)
+        .arg(&source)
+        .args(arguments))?;
+    run(Command::new("ninja").arg("-C").arg(&work))?;
+    run(Command::new("meson")
+        .args(["install", "--no-rebuild", "-C"])
+        .arg(&work)
+        .env("DESTDIR", dir))?;
+    fs::remove_dir_all(&work).map_err(Error::io(&work))
+}
+
+fn build_ffmpeg(
+    dir: &Path,
+    dav1d: &Path,
+    arguments: &[String],
+    say: &mut dyn FnMut(&str),
+) -> Result<(), Error> {
+    check_tools()?;
+    let source = fetch::ensure(&FFMPEG)?;
+    say("building FFmpeg, once for this machine: 3 to 6 minutes on two cores");
+    let work = dir.join("work");
+    fs::create_dir(&work).map_err(Error::io(&work))?;
+    // `--define-prefix`: dav1d's .pc file stands below its cache entry, not at the prefix that it was configured with.
+    run(Command::new(source.join("configure"))
+        .args(arguments)
+        .arg("--pkg-config-flags=--static --define-prefix")
+        .env("PKG_CONFIG_PATH", dav1d.join("lib/pkgconfig"))
+        .current_dir(&work))?;
+    let config = work.join("config.h");
+    let config_text = fs::read_to_string(&config).map_err(Error::io(&config))?;
+    if let Some(why) = recipe::ffmpeg_unfit(&config_text) {
+        return Err(Error::Unfit(why));
+    }
+    run(Command::new("make")
+        .arg("-j")
+        .arg(jobs())
+        .current_dir(&work))?;
+    run(Command::new("make")
+        .arg("install")
+        .env("DESTDIR", dir)
+        .current_dir(&work))?;
+    let internal = dir.join("internal");
+    copy_headers(&source, &internal, true)?;
+    copy_headers(&work, &internal, true)?;
+    fs::write(dir.join("configure.txt"), arguments.join("\n")).map_err(Error::io(dir))?;
+    fs::remove_dir_all(&work).map_err(Error::io(&work))
+}
+
+/// Copies the headers below `from`, keeping folders: C shims are compiled against libavcodec's internals.
+fn copy_headers(from: &Path, to: &Path, top: bool) -> Result<(), Error> {
+    fs::create_dir_all(to).map_err(Error::io(to))?;
+    for entry in fs::read_dir(from).map_err(Error::io(from))? {
+        let entry = entry.map_err(Error::io(from))?;
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        let name = entry.file_name();
+        if path.is_dir() {
+            let kept = name.as_encoded_bytes().starts_with(b"lib") || name == "compat";
+            if !top || kept {
+                copy_headers(&path, &target, false)?;
+            }
+        } else if path.extension() == Some(OsStr::new("h")) {
+            fs::copy(&path, &target).map_err(Error::io(&target))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! Results of C builds, kept once per machine and configuration, outside Cargo's profile folders.
+//!
+//! An entry is a folder `NAME-KEY` below [`root`]. It is built under a lock file, in a folder beside its place, and
+//! appears by one rename: whoever finds it finds it whole. Entries are never changed afterwards.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::error::Error;
+use crate::fetch::hex;
+
+/// Where entries live: `$BUCKET_STREAMER_CACHE`, else `$XDG_CACHE_HOME/bucket-streamer`, else `~/.cache/bucket-streamer`.
+///
+/// # Errors
+/// [`Error::Unfit`] when none of the three variables is set.
+pub fn root() -> Result<PathBuf, Error> {
+    let set = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    set("BUCKET_STREAMER_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("bucket-streamer")))
+        .or_else(|| set("HOME").map(|dir| dir.join(".cache/bucket-streamer")))
+        .ok_or_else(|| {
+            Error::Unfit("none of BUCKET_STREAMER_CACHE, XDG_CACHE_HOME and HOME is set".into())
+        })
+}
+
+/// A short key over everything that a result depends on.
+pub fn key<S: AsRef<str>>(parts: impl IntoIterator<Item = S>) -> String {
+    let mut all = Sha256::new();
+    for part in parts {
+        let part = part.as_ref();
+        // The length keeps ("ab", "c") and ("a", "bc") apart.
+        all.update(format!("{}:{part}\n", part.len()));
+    }
+    hex(&all.finalize())[..16].to_owned()
+}
+
+/// The entry `name-key`, made by `make` in an empty folder if it is not there.
+///
+/// # Errors
+/// What `make` returns, and [`Error::Io`].
+pub fn entry(
+    name: &str,
+    key: &str,
+    make: impl FnOnce(&Path) -> Result<(), Error>,
+) -> Result<PathBuf, Error> {
+    let root = root()?;
+    let dir = root.join(format!("{name}-{key}"));
+    if dir.is_dir() {
+        return Ok(dir);
+    }
+    fs::create_dir_all(&root).map_err(Error::io(&root))?;
+    let lock_path = root.join(format!("{name}-{key}.lock"));
+    let lock = File::create(&lock_path).map_err(Error::io(&lock_path))?;
+    lock.lock().map_err(Error::io(&lock_path))?;
+    // Somebody else may have built it while this process waited for the lock, which falls with the file handle.
+    if dir.is_dir() {
+        return Ok(dir);
+    }
+    let staging = root.join(format!("{name}-{key}.building"));
+    let _ = fs::remove_dir_all(&staging);
+    fs::create_dir(&staging).map_err(Error::io(&staging))?;
+    make(&staging)?;
+    fs::rename(&staging, &dir).map_err(Error::io(&dir))?;
+    Ok(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::key;
+
+    #[test]
+    fn keys_depend_on_every_part_and_on_where_parts_end() {
+        let one = key(["ab", "c"]);
+        assert_eq!(one, key(["ab", "c"]));
+        assert_ne!(one, key(["a", "bc"]));
+        assert_ne!(one, key(["ab", "c", ""]));
+        assert_eq!(one.len(), 16);
+    }
+}

@@ -1,0 +1,83 @@
+//! What can go wrong on the way from a pin to a static library, each with what to do about it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+#[allow(missing_docs, reason = "the fields are named after what they hold")]
+/// A failed fetch, verification or build of a vendored source.
+#[derive(Debug)]
+pub enum Error {
+    /// A file or folder could not be read, written or locked.
+    Io {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    /// A program that the build needs is not installed.
+    MissingTools(Vec<&'static str>),
+    /// A program ran and failed; `tail` is the end of what it printed.
+    Command { command: String, tail: String },
+    /// What was brought is not what was pinned.
+    Mismatch {
+        what: String,
+        expected: String,
+        found: String,
+    },
+    /// No carrier could bring the source; one line for each that was tried.
+    NoCarrier {
+        source_name: String,
+        tried: Vec<String>,
+    },
+    /// The configured build lacks something that the project insists on.
+    Unfit(String),
+}
+
+impl Error {
+    /// Ties an I/O error to the path that it happened on.
+    pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.as_ref().to_path_buf();
+        move |source| Error::Io { path, source }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Io { path, source } => write!(f, "{}: {source}", path.display()),
+            Error::MissingTools(tools) => write!(
+                f,
+                "programs needed to build the vendored C sources are missing: {}. On Debian and Ubuntu run \
+                 scripts/install-deps; elsewhere install: a C compiler, make, nasm 2.14 or later, meson, ninja, \
+                 cmake, pkg-config, xz, curl and libclang",
+                tools.join(", ")
+            ),
+            Error::Command { command, tail } => write!(f, "`{command}` failed:\n{tail}"),
+            Error::Mismatch {
+                what,
+                expected,
+                found,
+            } => {
+                write!(
+                    f,
+                    "{what} is not what is pinned: expected sha256 {expected}, found {found}"
+                )
+            }
+            Error::NoCarrier { source_name, tried } => {
+                write!(
+                    f,
+                    "no carrier brought {source_name}:\n  {}",
+                    tried.join("\n  ")
+                )
+            }
+            Error::Unfit(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! `scripts/vendor`: brings, verifies and builds the vendored sources, and tells where the results are.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line program"
+)]
+
+use std::process::ExitCode;
+
+use vendor::{Error, fetch, pins};
+
+const USAGE: &str = "\
+usage: scripts/vendor COMMAND
+  list              the pinned sources: version, licence, content checksum, carriers
+  fetch             bring and verify all sources (into vendor/sources)
+  content NAME DIR  print the content checksum of a source unpacked in DIR
+  verify            check the sources that are there
+  build             build what is not in the cache yet, and print where it is
+  path NAME         print a path of the vendored build: ffmpeg, ffprobe, prefix, dav1d";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match arguments[..] {
+        ["list"] => list(),
+        ["fetch"] => pins::ALL
+            .iter()
+            .try_for_each(|pin| Ok(println!("{}", fetch::ensure(pin)?.display()))),
+        ["verify"] => pins::ALL
+            .iter()
+            .try_for_each(|pin| fetch::verify(pin, &fetch::source_dir(pin))),
+        ["content", name, dir] => content(name, dir),
+        ["build"] => path("prefix"),
+        ["path", name @ ("ffmpeg" | "ffprobe" | "prefix" | "dav1d")] => path(name),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vendor: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn list() -> Result<(), Error> {
+    for pin in pins::ALL {
+        println!(
+            "{} {} ({})\n  {}\n  content sha256 {}",
+            pin.name, pin.version, pin.licence, pin.homepage, pin.content_sha256
+        );
+        for carrier in pin.carriers {
+            println!("  {carrier:?}");
+        }
+    }
+    Ok(())
+}
+
+/// Prints the content checksum of a source unpacked anywhere: how a new pin's checksum is found.
+fn content(name: &str, dir: &str) -> Result<(), Error> {
+    let pin = pins::ALL
+        .iter()
+        .find(|pin| pin.name == name)
+        .ok_or_else(|| Error::Unfit(format!("no pin is called {name}")))?;
+    println!("{}", fetch::content_sha256(pin, dir.as_ref())?);
+    Ok(())
+}
+
+fn path(name: &str) -> Result<(), Error> {
+    let prefix = vendor::ensure(&mut |message| eprintln!("vendor: {message}"))?;
+    let path = match name {
+        "prefix" => prefix.ffmpeg,
+        "dav1d" => prefix.dav1d,
+        program => prefix.program(program),
+    };
+    println!("{}", path.display());
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! How each source is configured: what is in, what is out, and the checks that the result is fit.
+//!
+//! FFmpeg starts from nothing and gets what the project reads (containers, codecs), what its `ffmpeg` and `ffprobe`
+//! programs need as oracle and baseline (muxers, filters, MJPEG), and no more. It stays LGPL: no GPL, no nonfree parts.
+//! An LGPL-compatible encoder goes into [`ENCODERS`] later, with its library beside dav1d's.
+
+/// Containers that can be read.
+const DEMUXERS: &str = "mov,matroska,mpegts,hevc,h264,ivf,obu,av1,image2,image2pipe,mjpeg,rawvideo";
+/// Video decoders; AV1 goes through dav1d, and FFmpeg's own `av1` only ever drives hardware.
+const DECODERS: &str = "hevc,h264,vp9,libdav1d,mjpeg,rawvideo,wrapped_avframe";
+/// Encoders, for the programs only.
+const ENCODERS: &str = "mjpeg,rawvideo,wrapped_avframe";
+/// Parsers: video for access units and picture order, audio so that probing a transport stream ends early.
+const PARSERS: &str = "hevc,h264,vp9,av1,mjpeg,aac,ac3,mpegaudio,opus,vorbis";
+/// Containers that the programs can write.
+const MUXERS: &str = "framemd5,framecrc,null,rawvideo,image2,image2pipe,mjpeg,mov,mp4,matroska,webm,mpegts,hevc,h264,ivf,obu";
+/// Bitstream filters; `trace_headers` is the oracle of our own bitstream readers.
+const BSFS: &str = "trace_headers,h264_mp4toannexb,hevc_mp4toannexb,extract_extradata,vp9_superframe,\
+                    vp9_superframe_split,av1_frame_merge,av1_frame_split,dump_extra,setts,filter_units,h264_metadata,\
+                    hevc_metadata,noise,null";
+/// Filters of the programs.
+const FILTERS: &str = "null,format,scale,fps,trim,setpts,select,transpose,hflip,vflip,rotate,crop,tile,copy,anull,aformat,atrim";
+
+/// Arguments of FFmpeg's `configure`. `/` as prefix: the result is installed below a cache entry, and no path of the
+/// building machine must end up in what `--version` prints.
+pub fn ffmpeg_configure() -> Vec<String> {
+    let mut arguments: Vec<String> = [
+        "--prefix=/",
+        "--disable-everything",
+        "--disable-autodetect",
+        "--disable-doc",
+        "--disable-debug",
+        "--disable-network",
+        "--disable-ffplay",
+        "--disable-avdevice",
+        "--disable-swresample",
+        "--enable-static",
+        "--disable-shared",
+        "--enable-pic",
+        "--enable-pthreads",
+        "--enable-libdav1d",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let lists = [
+        ("demuxer", DEMUXERS),
+        ("decoder", DECODERS),
+        ("encoder", ENCODERS),
+        ("parser", PARSERS),
+        ("muxer", MUXERS),
+        ("bsf", BSFS),
+        ("filter", FILTERS),
+        ("protocol", "file,pipe,fd"),
+    ];
+    arguments.extend(lists.map(|(kind, names)| format!("--enable-{kind}={names}")));
+    arguments
+}
+
+/// Arguments of dav1d's `meson setup`.
+pub fn dav1d_meson() -> Vec<String> {
+    [
+        "--prefix=/",
+        "--libdir=lib",
+        "--buildtype=release",
+        "--default-library=static",
+        "-Denable_asm=true",
+        "-Denable_tools=false",
+        "-Denable_tests=false",
+        "-Denable_examples=false",
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}
+
+/// Why the configured FFmpeg would not do, if so: `config_h` is the text of the `config.h` that `configure` wrote.
+///
+/// Without assembly decoding is several times slower; with GPL parts the binary could not be given away as it is.
+pub fn ffmpeg_unfit(config_h: &str) -> Option<String> {
+    let defined = |name: &str, value: &str| {
+        config_h
+            .lines()
+            .any(|line| line == format!("#define {name} {value}"))
+    };
+    let assembly = match std::env::consts::ARCH {
+        "x86_64" => "HAVE_X86ASM",
+        "aarch64" => "HAVE_NEON",
+        other => {
+            return Some(format!(
+                "no assembly is known for {other}, and FFmpeg without it is several times slower"
+            ));
+        }
+    };
+    let wanted = [
+        (assembly, "1"),
+        ("CONFIG_GPL", "0"),
+        ("CONFIG_NONFREE", "0"),
+        ("CONFIG_LIBDAV1D", "1"),
+        ("HAVE_PTHREADS", "1"),
+    ];
+    let config_components = ["CONFIG_GPL", "CONFIG_NONFREE"];
+    wanted.iter().find(|(name, value)| !defined(name, value)).map(|(name, value)| {
+        let why = if config_components.contains(name) { "licence" } else { "speed or completeness" };
+        format!("FFmpeg's config.h lacks `#define {name} {value}` ({why}): not building it like this")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ffmpeg_unfit;
+
+    const GOOD: &str = "#define HAVE_X86ASM 1\n#define HAVE_NEON 1\n#define CONFIG_GPL 0\n#define CONFIG_NONFREE 0\n\
+                        #define CONFIG_LIBDAV1D 1\n#define HAVE_PTHREADS 1\n";
+
+    #[test]
+    fn a_build_without_assembly_or_with_gpl_parts_is_refused() {
+        assert_eq!(ffmpeg_unfit(GOOD), None);
+        assert!(
+            ffmpeg_unfit(
+                &GOOD
+                    .replace("X86ASM 1", "X86ASM 0")
+                    .replace("NEON 1", "NEON 0")
+            )
+            .is_some()
+        );
+        assert!(
+            ffmpeg_unfit(&GOOD.replace("GPL 0", "GPL 1"))
+                .unwrap()
+                .contains("CONFIG_GPL")
+        );
+    }
+}
