@@ -32,7 +32,13 @@ pub struct Timeline {
 impl Timeline {
     pub(crate) fn of(track: &Track) -> Timeline {
         let samples = &track.samples;
-        let pts: Vec<i64> = track.frames.iter().map(|&sample| samples[sample as usize].pts).collect();
+        let mut pts: Vec<i64> = track.frames.iter().map(|&sample| samples[sample as usize].pts).collect();
+        // Where frames are ordered by their pictures, times may fall back: such a frame begins with the one before it.
+        let mut latest = i64::MIN;
+        pts.iter_mut().for_each(|pts| {
+            latest = latest.max(*pts);
+            *pts = latest;
+        });
         let last_duration = track.frames.last().map_or(0, |&last| samples[last as usize].duration);
         Timeline::new(pts, last_duration, track.time_base)
     }

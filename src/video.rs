@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ffi::{AvError, Color, Frame, PixelFormat, Rational, Threads};
 
+use crate::bitstream::Codec;
 use crate::container::{Sample, Track};
 use crate::decode::pool::Key;
 use crate::decode::{Event, Lease, Pool, Walk};
@@ -21,16 +22,24 @@ use crate::time::Timeline;
 pub struct Engine {
     pool: Arc<Pool>,
     threads: usize,
+    decoder_threads: usize,
 }
 
 /// Decoders that stay open when nobody uses them.
 const IDLE_DECODERS: usize = 4;
 
 impl Engine {
-    /// An engine whose decoders use `threads` threads; `None` for one per core.
+    /// An engine whose decoders use `threads` threads; `None` for as many as libavcodec takes by itself.
     pub fn new(threads: Option<usize>) -> Engine {
-        let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get());
-        Engine { pool: Pool::new(IDLE_DECODERS), threads: threads.unwrap_or_else(cores).max(1) }
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        // Left to itself, libavcodec takes one thread more than there are cores, and what it makes of a damaged H.264
+        // picture depends on that number: the same here, so that a sequential decode is everybody's.
+        let automatic = if cores > 1 { (cores + 1).min(16) } else { 1 };
+        Engine {
+            pool: Pool::new(IDLE_DECODERS),
+            threads: threads.unwrap_or(cores).max(1),
+            decoder_threads: threads.unwrap_or(automatic).max(1),
+        }
     }
 
     /// Opens a local file's first video track.
@@ -66,7 +75,7 @@ impl Engine {
         })
     }
 
-    /// Threads that one decoder uses.
+    /// Threads that were asked for, or the number of cores.
     pub fn threads(&self) -> usize {
         self.threads
     }
@@ -125,6 +134,13 @@ pub struct LeftOut {
     pub damage: Option<AvError>,
     /// What could not be read.
     pub unreadable: Vec<Error>,
+}
+
+impl LeftOut {
+    /// True if something was wrong with the file, rather than pictures not meant to be shown.
+    pub fn is_damaged(&self) -> bool {
+        self.damage.is_some() || !self.unreadable.is_empty()
+    }
 }
 
 impl Video {
@@ -216,7 +232,8 @@ impl Video {
         // The first try reads in place. A second one is made only when something is wrong, and then with zeros behind
         // each sample, as a sequential reader has them: a damaged sample may make the decoder look there.
         let zeros = depth > Depth::Nearest;
-        let is_last_resort = depth == Depth::Sequential || (zeros && job.is_self_contained);
+        let conceals = self.track.codec == Codec::H264;
+        let is_last_resort = depth == Depth::Sequential || (zeros && job.is_self_contained && !conceals);
         let mut damage: Option<AvError> = None;
         let mut left = job.targets.len();
         let mut lease = self.lease()?;
@@ -366,7 +383,10 @@ impl Video {
     }
 
     fn lease(&self) -> Result<Lease> {
-        let threads = if self.engine.threads == 1 { Threads::One } else { Threads::Frame(self.engine.threads) };
+        let threads = match self.engine.decoder_threads {
+            1 => Threads::One,
+            threads => Threads::Frame(threads),
+        };
         self.engine.pool.lease(Key { video: self.id, threads }, &self.track).map_err(|error| error.of(self.source.name()))
     }
 }

@@ -194,6 +194,7 @@ pub enum Received {
 pub struct Decoder {
     raw: NonNull<sys::AVCodecContext>,
     crop: Option<CropRectangle>,
+    is_uncropped: bool,
 }
 
 // SAFETY: a codec context may be used from any thread, by one at a time: `&mut self` sees to that.
@@ -214,7 +215,7 @@ impl Decoder {
         }
         // SAFETY: allocates for a valid codec.
         let raw = NonNull::new(unsafe { sys::avcodec_alloc_context3(codec) }).ok_or(AvError::NO_MEMORY)?;
-        let mut decoder = Decoder { raw, crop: parameters.crop() };
+        let mut decoder = Decoder { raw, crop: parameters.crop(), is_uncropped: false };
         // SAFETY: both are valid.
         AvError::check(unsafe { sys::avcodec_parameters_to_context(raw.as_ptr(), parameters.raw.as_ptr()) })?;
         let context = decoder.get();
@@ -270,13 +271,21 @@ impl Decoder {
         // SAFETY: context and frame are valid.
         match AvError::check(unsafe { sys::avcodec_receive_frame(self.raw.as_ptr(), frame.get()) }) {
             Ok(_) => {
-                frame.crop(self.crop)?;
+                if !self.is_uncropped {
+                    frame.crop(self.crop)?;
+                }
                 Ok(Received::Picture(frame))
             }
             Err(AvError::AGAIN) => Ok(Received::NeedsMore),
             Err(AvError::END) => Ok(Received::End),
             Err(error) => Err(error),
         }
+    }
+
+    /// From now on gives out pictures as they are coded, with the margins that are not to be shown: what a picture hash
+    /// SEI message is made over.
+    pub fn keep_margins(&mut self) {
+        self.is_uncropped = true;
     }
 
     /// Forgets everything: the next packet starts anew. Since libavcodec 61.19 the HEVC decoder's output queue can

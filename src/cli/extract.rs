@@ -120,18 +120,17 @@ impl Run<'_> {
             }
         };
         if !left_out.frames.is_empty() && !tally.broken {
-            let why = left_out.damage.map_or_else(
-                || "which a sequential decode does not show".to_owned(),
-                |error| format!("which could not be decoded ({error})"),
-            );
+            let why = match (left_out.unreadable.first(), left_out.damage) {
+                (Some(error), _) => format!("which could not be read or need what could not ({})", error.message()),
+                (None, Some(error)) => format!("which could not be decoded ({error})"),
+                (None, None) => "which a sequential decode does not show".to_owned(),
+            };
             let name = self.video.source().name();
             let (count, list) = (left_out.frames.len(), ranges(&left_out.frames));
             say(&format!("bucket-streamer: {name}: left out {count} of {} frames, {why}: {list}", self.video.frame_count()));
-            tally.failed += if left_out.damage.is_some() { count } else { 0 };
-        }
-        for error in &left_out.unreadable {
-            say(&format!("bucket-streamer: {error}"));
-            tally.failed += 1;
+            if left_out.is_damaged() {
+                tally.failed += count;
+            }
         }
         self.finish(&tally)
     }

@@ -6,6 +6,7 @@
 mod locate;
 mod mov;
 mod order;
+mod pictures;
 mod scan;
 mod ts;
 
@@ -186,7 +187,7 @@ fn open(source: &Arc<dyn Source>, track: usize) -> Result<Track> {
         return Err(ErrorKind::NotAVideo("the file is empty".into()).into());
     }
     let mut demuxer = Demuxer::open(Box::new(SourceInput(Arc::clone(source))), FORMATS).map_err(unreadable)?;
-    if demuxer.is_mov() { mov::index(&mut demuxer, track) } else { scan::index(&mut demuxer, source, track) }
+    if demuxer.is_mov() { mov::index(&mut demuxer, source, track) } else { scan::index(&mut demuxer, source, track) }
 }
 
 /// The input's own error where it failed; else what libavformat made of the bytes.

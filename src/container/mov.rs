@@ -3,13 +3,17 @@
 //! libavformat parses the boxes and applies edit lists, so that frames are numbered as its sequential decode shows
 //! them; its finished index is read out through a shim (`ffi/shim/mov.c`).
 
+use std::sync::Arc;
+
 use ffi::{Demuxer, MovSample};
 
+use super::pictures::{PictureReader, Place};
 use super::{Elsewhere, Sample, Track, choose, order, sane_time_base, summaries, unreadable};
 use crate::bitstream::Framing;
 use crate::error::{ErrorKind, Result};
+use crate::source::Source;
 
-pub(super) fn index(demuxer: &mut Demuxer, track: usize) -> Result<Track> {
+pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usize) -> Result<Track> {
     let no_memory = |error| ErrorKind::NotAVideo(format!("{error}"));
     let mut streams = demuxer.streams().map_err(no_memory)?;
     let (chosen, codec) = choose(&streams, track)?;
@@ -25,7 +29,8 @@ pub(super) fn index(demuxer: &mut Demuxer, track: usize) -> Result<Track> {
     if frames.is_empty() {
         return Err(ErrorKind::NoFrames.into());
     }
-    Ok(Track {
+    let is_told = order::is_told_by_pts(&samples, &frames);
+    let mut track = Track {
         container: "mp4",
         streams: streams_summary,
         track,
@@ -40,7 +45,28 @@ pub(super) fn index(demuxer: &mut Demuxer, track: usize) -> Result<Track> {
         frames,
         history: None,
         elsewhere: Elsewhere::default(),
-    })
+    };
+    if !is_told {
+        order_by_pictures(&mut track, &**source);
+    }
+    Ok(track)
+}
+
+/// Tables that give two samples one time do not order them: the slice headers do. The one case in which samples are read.
+fn order_by_pictures(track: &mut Track, source: &dyn Source) {
+    let mut pictures = PictureReader::new(track.codec, track.framing, &track.parameters);
+    if !pictures.reorders() {
+        return;
+    }
+    let mut last = Place { sequence: 0, picture_order_count: 0 };
+    let mut places = Vec::with_capacity(track.samples.len());
+    for sample in 0..track.samples.len() as u32 {
+        if let Ok(data) = track.read(source, sample, false) {
+            last = pictures.read(&data).0;
+        }
+        places.push(last);
+    }
+    track.frames = order::by_picture_order(&track.samples, &places);
 }
 
 /// `None` for an entry that names no bytes: libavformat skips it too.

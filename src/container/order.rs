@@ -1,6 +1,7 @@
 //! Presentation order: which displayable sample is frame 0, 1, 2, ...
 
 use super::Sample;
+use super::pictures::Place;
 
 /// Frames by presentation time. A timeline may start again (streams joined end to end): where decoding times fall back at
 /// a sync sample, what follows is presented after what came before.
@@ -27,12 +28,10 @@ fn falls_back(before: &Sample, after: &Sample) -> bool {
     matches!((before.dts, after.dts), (Some(before), Some(after)) if after < before)
 }
 
-/// What a slice header says of a sample's place.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
-    /// Pictures of a coded video sequence are ordered among themselves, and come after all earlier sequences.
-    pub(super) sequence: u32,
-    pub(super) picture_order_count: i32,
+/// True if times can order the frames: no two share one. (A segmenter that writes wrong composition offsets at segment
+/// starts makes such; picture order then tells what a decoder shows when.)
+pub(super) fn is_told_by_pts(samples: &[Sample], frames: &[u32]) -> bool {
+    frames.windows(2).all(|pair| samples[pair[0] as usize].pts != samples[pair[1] as usize].pts)
 }
 
 /// Frames by coded video sequence and picture order count (H.265 C.5.2, H.264 C.4.5.3): for streams without times.
@@ -44,7 +43,7 @@ pub(super) fn by_picture_order(samples: &[Sample], places: &[Place]) -> Vec<u32>
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::{Place, Sample, by_picture_order, by_pts};
+    use super::{Place, Sample, by_picture_order, by_pts, is_told_by_pts};
 
     pub(crate) fn sample(dts: i64, pts: i64, key: bool) -> Sample {
         Sample {
@@ -64,6 +63,10 @@ pub(super) mod tests {
     fn frames_are_ordered_by_time_and_leave_out_what_is_not_shown() {
         let mut samples = vec![sample(0, 0, true), sample(1, 4, false), sample(2, 2, false), sample(3, 1, false)];
         assert_eq!(by_pts(&samples), [0, 3, 2, 1]);
+        assert!(is_told_by_pts(&samples, &by_pts(&samples)));
+        samples[1].pts = 1;
+        assert!(!is_told_by_pts(&samples, &by_pts(&samples)));
+        samples[1].pts = 4;
         samples[2].discard = true;
         samples[3].silent = true;
         assert_eq!(by_pts(&samples), [0, 1]);

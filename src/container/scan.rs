@@ -1,18 +1,19 @@
 //! Every container but MP4: one pass over all packets.
 //!
-//! libavformat takes the container apart and cuts the elementary stream into access units; a parser of our own looks at
-//! each for picture order, fields and parameter sets; [`Locator`] finds each packet's bytes again in the file, so that
+//! libavformat takes the container apart and cuts the elementary stream into access units; [`PictureReader`]
+//! looks at each for picture order and fields; [`Locator`] finds each packet's bytes again in the file, so that
 //! nothing but the index stays in memory.
 
 use std::sync::Arc;
 
-use ffi::{Demuxed, Demuxer, PaddedBytes, Parser, PictureStructure, StreamInfo};
+use ffi::{Demuxed, Demuxer, PaddedBytes, StreamInfo};
 
 use super::locate::{Found, Locator};
-use super::order::{self, Place};
+use super::order;
+use super::pictures::{PictureReader, Place};
 use super::{Elsewhere, Sample, Track, choose, sane_time_base, summaries, unreadable};
 use crate::bitstream::parameter_sets::History;
-use crate::bitstream::{Codec, Framing, hevc, vp9};
+use crate::bitstream::{Codec, Framing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::Source;
 
@@ -49,7 +50,7 @@ fn container_name(format: &'static str) -> &'static str {
 struct Scan {
     codec: Codec,
     framing: Framing,
-    parser: Option<Parser>,
+    pictures: PictureReader,
     locator: Locator,
     samples: Vec<Sample>,
     places: Vec<Place>,
@@ -57,17 +58,15 @@ struct Scan {
     resident_bytes: u64,
     history: History,
     missing_pts: bool,
-    /// A first field whose second has not come yet.
-    open_field: Option<PictureStructure>,
 }
 
 impl Scan {
     fn new(stream: &StreamInfo, codec: Codec, source: &Arc<dyn Source>, container: &str) -> Result<Scan> {
+        let framing = Framing::of(codec, stream.parameters.extradata());
         Ok(Scan {
             codec,
-            framing: Framing::of(codec, stream.parameters.extradata()),
-            // Only H.264 and H.265 have pictures whose order or pairing the parser must tell.
-            parser: matches!(codec, Codec::Hevc | Codec::H264).then(|| Parser::new(&stream.parameters, true)).flatten(),
+            framing,
+            pictures: PictureReader::new(codec, framing, &stream.parameters),
             locator: Locator::new(Arc::clone(source), (container == "mpegts").then_some(stream.id))?,
             samples: Vec::new(),
             places: Vec::new(),
@@ -75,7 +74,6 @@ impl Scan {
             resident_bytes: 0,
             history: History::default(),
             missing_pts: false,
-            open_field: None,
         })
     }
 
@@ -87,7 +85,8 @@ impl Scan {
         let index = u32::try_from(self.samples.len()).map_err(|_| ErrorKind::IndexBudget { limit: u64::from(u32::MAX) })?;
         let offset = self.place_bytes(index, demuxed)?;
         self.history.note(index, self.codec, self.framing, data);
-        let silent = self.note_picture(data);
+        let (place, silent) = self.pictures.read(&PaddedBytes::copy_of(&[data]));
+        self.places.push(place);
         let pts = demuxed.packet.pts();
         self.missing_pts |= pts.is_none();
         self.samples.push(Sample {
@@ -126,38 +125,6 @@ impl Scan {
         }
     }
 
-    /// Notes the picture's place in output order; true if the sample brings no picture of its own.
-    fn note_picture(&mut self, data: &[u8]) -> bool {
-        if self.codec == Codec::Vp9 {
-            self.places.push(Place { sequence: 0, picture_order_count: 0 });
-            return vp9::facts(data).is_some_and(|facts| !facts.shown);
-        }
-        let sequence = self.places.last().map_or(0, |place| place.sequence) + u32::from(self.starts_sequence(data));
-        let unit = self.parser.as_mut().and_then(|parser| parser.parse(&PaddedBytes::copy_of(&[data]), 0).ok()?.1);
-        let structure = unit.map_or(PictureStructure::Frame, |unit| unit.structure);
-        self.places.push(Place { sequence, picture_order_count: unit.map_or(0, |unit| unit.picture_order_count) });
-        self.is_second_field(structure)
-    }
-
-    /// Two fields of opposite parity in a row make one picture (H.264 7.4.1.2.4).
-    fn is_second_field(&mut self, structure: PictureStructure) -> bool {
-        let pairs = match (self.open_field, structure) {
-            (_, PictureStructure::Frame) | (None, _) => false,
-            (Some(first), second) => first != second,
-        };
-        self.open_field = (structure != PictureStructure::Frame && !pairs).then_some(structure);
-        pairs
-    }
-
-    /// Does picture order begin anew here: at an IDR or BLA picture, or in H.264 wherever POC is reset?
-    fn starts_sequence(&self, data: &[u8]) -> bool {
-        self.framing.units(data).any(|unit| match self.codec {
-            Codec::Hevc => hevc::header(unit).is_some_and(|(kind, layer)| layer == 0 && matches!(kind, 16..=20)),
-            Codec::H264 => crate::bitstream::h264::kind(unit) == Some(5),
-            _ => false,
-        })
-    }
-
     fn finish(
         mut self,
         container: &'static str,
@@ -166,13 +133,14 @@ impl Scan {
         stream: StreamInfo,
         frame_rate: ffi::Rational,
     ) -> Result<Track> {
-        let frames = if self.missing_pts && self.parser.is_some() {
-            let frames = order::by_picture_order(&self.samples, &self.places);
+        let mut frames = order::by_pts(&self.samples);
+        let is_told = !self.missing_pts && order::is_told_by_pts(&self.samples, &frames);
+        if !is_told && self.pictures.reorders() {
+            frames = order::by_picture_order(&self.samples, &self.places);
+        }
+        if self.missing_pts {
             self.make_times(&frames);
-            frames
-        } else {
-            order::by_pts(&self.samples)
-        };
+        }
         if frames.is_empty() {
             return Err(ErrorKind::NoFrames.into());
         }

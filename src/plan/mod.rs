@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use crate::bitstream::{Entry, EntryFacts, entry};
+use crate::bitstream::{Codec, Entry, EntryFacts, entry};
 use crate::container::Track;
 use crate::source::Source;
 
@@ -18,7 +18,8 @@ pub enum Depth {
     Nearest,
     /// One such entry earlier, unless the nearest needs nothing before it.
     Earlier,
-    /// At an entry that needs nothing before it, or at the first sample: what a sequential decode has there, this has.
+    /// Where nothing before matters even to damaged pictures: what a sequential decode has there, this has. In H.264
+    /// that is the first sample, since libavcodec fills holes in a picture with what it has seen before.
     Sequential,
 }
 
@@ -73,6 +74,7 @@ impl Planner {
         let mut passed = 0;
         for &sync in before.iter().rev() {
             match self.facts(track, source, sync).entry {
+                Entry::Clean if depth == Depth::Sequential && track.codec == Codec::H264 => break,
                 Entry::Clean => return (sync, true),
                 Entry::Open if self.is_exact_from(track, source, sync, target) => match depth {
                     Depth::Nearest => return (sync, sync == 0),

@@ -1,0 +1,71 @@
+//! What the slice headers of a sample say of its picture: its place in output order, and whether it is half a picture.
+//!
+//! Read by libavcodec's parser. Needed where a container has no times, or has times that cannot be.
+
+use ffi::{CodecParameters, PaddedBytes, Parser, PictureStructure};
+
+use crate::bitstream::{Codec, Framing, h264, hevc, vp9};
+
+/// A sample's place in output order.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// Pictures of a coded video sequence are ordered among themselves, and come after all earlier sequences.
+    pub(super) sequence: u32,
+    /// Picture order count.
+    pub(super) picture_order_count: i32,
+}
+
+/// Reads samples in decode order.
+pub(super) struct PictureReader {
+    codec: Codec,
+    framing: Framing,
+    parser: Option<Parser>,
+    sequence: u32,
+    /// A first field whose second has not come yet.
+    open_field: Option<PictureStructure>,
+}
+
+impl PictureReader {
+    pub(super) fn new(codec: Codec, framing: Framing, parameters: &CodecParameters) -> PictureReader {
+        // Only H.264 and H.265 have pictures whose order or pairing the parser must tell.
+        let parser = matches!(codec, Codec::Hevc | Codec::H264).then(|| Parser::new(parameters, true)).flatten();
+        PictureReader { codec, framing, parser, sequence: 0, open_field: None }
+    }
+
+    /// True if decode order is not output order.
+    pub(super) fn reorders(&self) -> bool {
+        self.parser.is_some()
+    }
+
+    /// The place of the next sample's picture, and whether the sample brings no picture of its own.
+    pub(super) fn read(&mut self, sample: &PaddedBytes) -> (Place, bool) {
+        if self.codec == Codec::Vp9 {
+            let is_hidden = vp9::facts(sample.data()).is_some_and(|facts| !facts.shown);
+            return (Place { sequence: 0, picture_order_count: 0 }, is_hidden);
+        }
+        self.sequence += u32::from(self.starts_sequence(sample.data()));
+        let unit = self.parser.as_mut().and_then(|parser| parser.parse(sample, 0).ok()?.1);
+        let structure = unit.map_or(PictureStructure::Frame, |unit| unit.structure);
+        let picture_order_count = unit.map_or(0, |unit| unit.picture_order_count);
+        (Place { sequence: self.sequence, picture_order_count }, self.is_second_field(structure))
+    }
+
+    /// Two fields of opposite parity in a row make one picture (H.264 7.4.1.2.4).
+    fn is_second_field(&mut self, structure: PictureStructure) -> bool {
+        let pairs = match (self.open_field, structure) {
+            (_, PictureStructure::Frame) | (None, _) => false,
+            (Some(first), second) => first != second,
+        };
+        self.open_field = (structure != PictureStructure::Frame && !pairs).then_some(structure);
+        pairs
+    }
+
+    /// Does picture order begin anew here: at an IDR picture, in H.265 also at a BLA?
+    fn starts_sequence(&self, data: &[u8]) -> bool {
+        self.framing.units(data).any(|unit| match self.codec {
+            Codec::Hevc => hevc::header(unit).is_some_and(|(kind, layer)| layer == 0 && matches!(kind, 16..=20)),
+            Codec::H264 => h264::kind(unit) == Some(5),
+            _ => false,
+        })
+    }
+}

@@ -1,0 +1,109 @@
+//! Clips, and what the vendored `ffmpeg` and `ffprobe` say of them: the oracle.
+#![allow(dead_code, clippy::print_stderr, reason = "each test file uses a part; tests report what they leave out")]
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use bucket_streamer::picture::raw;
+use bucket_streamer::{Engine, LeftOut, Video};
+
+/// A file of the repository's own.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}
+
+/// Fixtures, and the clips of `$BUCKET_STREAMER_CORPUS` where that is set.
+pub fn clips() -> Vec<PathBuf> {
+    let mut clips = files(&fixture(""));
+    match std::env::var_os("BUCKET_STREAMER_CORPUS") {
+        Some(corpus) => {
+            clips.extend(files(Path::new(&corpus)));
+            clips.extend(files(&Path::new(&corpus).join("remux")));
+        }
+        None => eprintln!("BUCKET_STREAMER_CORPUS is not set: only the bundled fixtures are tested"),
+    }
+    clips
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let is_clip = |path: &PathBuf| {
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
+        path.is_file() && !matches!(extension, "" | "md" | "py" | "txt")
+    };
+    let mut files: Vec<PathBuf> = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    files.retain(is_clip);
+    files.sort();
+    files
+}
+
+/// The name of a clip, for messages.
+pub fn name(clip: &Path) -> String {
+    clip.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Path of a program of the vendored build.
+pub fn program(name: &str) -> PathBuf {
+    static PREFIX: OnceLock<vendor::Prefix> = OnceLock::new();
+    PREFIX.get_or_init(|| vendor::ensure(&mut |_| {}).expect("the vendored build")).program(name)
+}
+
+fn run(program_name: &str, arguments: &[&str], clip: &Path, more: &[&str]) -> String {
+    let output = Command::new(program(program_name)).args(arguments).arg(clip).args(more).output().expect("to start");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// MD5s of all frames in output order, as the vendored `ffmpeg` decodes them.
+pub fn oracle_md5s(clip: &Path) -> Vec<String> {
+    let more = ["-map", "0:v:0", "-fps_mode", "passthrough", "-noautoscale", "-f", "framemd5", "-"];
+    let text = run("ffmpeg", &["-v", "quiet", "-noautorotate", "-i"], clip, &more);
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.rsplit(',').next()).map(|md5| md5.trim().to_owned()).collect()
+}
+
+/// Presentation times of all frames in output order, as `ffprobe` has them; `None` where the stream has none.
+pub fn oracle_pts(clip: &Path) -> Vec<Option<i64>> {
+    let arguments = ["-v", "quiet", "-select_streams", "v:0", "-show_entries", "frame=pts", "-of", "csv=p=0"];
+    let text = run("ffprobe", &arguments, clip, &[]);
+    let lines = text.lines().map(|line| line.trim_end_matches(',')).filter(|line| !line.is_empty());
+    lines.map(|line| line.parse().ok()).collect()
+}
+
+/// Presentation time and sync flag of all packets that are to be shown, as `ffprobe` has them. `noparse`: else it takes
+/// the word of slice headers for an MP4's sync flags.
+pub fn oracle_packets(clip: &Path) -> Vec<(Option<i64>, bool)> {
+    let arguments = ["-v", "quiet", "-select_streams", "v:0", "-show_entries", "packet=pts,flags", "-of", "csv=p=0"];
+    let is_mov = clip.extension().is_some_and(|extension| extension == "mp4" || extension == "mov");
+    let arguments: Vec<&str> = if is_mov { ["-fflags", "+noparse"].into_iter().chain(arguments).collect() } else { arguments.into() };
+    let text = run("ffprobe", &arguments, clip, &[]);
+    let packet = |line: &str| {
+        let mut fields = line.split(',');
+        let (pts, flags) = (fields.next()?, fields.next()?);
+        (!flags.contains('D')).then(|| (pts.parse().ok(), flags.contains('K')))
+    };
+    text.lines().filter_map(packet).collect()
+}
+
+/// All frames of a sequential decode: number and MD5, in its order, and what it left out.
+pub fn play(video: &Video) -> (Vec<(u32, String)>, LeftOut) {
+    let mut frames = Vec::new();
+    let left_out = video
+        .play(&mut |frame| {
+            frames.push((frame.index, raw::hex(&raw::md5(&frame.picture))));
+            ControlFlow::Continue(())
+        })
+        .expect("a sequential decode");
+    (frames, left_out)
+}
+
+/// Opens a clip, or says why not.
+pub fn open(engine: &Engine, clip: &Path) -> Option<Video> {
+    match engine.open_path(clip) {
+        Ok(video) => Some(video),
+        Err(error) => {
+            eprintln!("{}: {error}", name(clip));
+            None
+        }
+    }
+}

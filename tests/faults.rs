@@ -1,0 +1,100 @@
+//! Sources that fail, files that change: an error for the frames concerned, and the right frame for all others.
+
+mod common;
+
+use std::fs::OpenOptions;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bucket_streamer::picture::raw;
+use bucket_streamer::source::{ByteRange, Fault, FaultSource, MemorySource, Source};
+use bucket_streamer::{Engine, ErrorKind, Video};
+
+use common::{fixture, play};
+
+fn md5(video: &Video, frame: u32) -> Result<String, bucket_streamer::Error> {
+    video.frame(frame).map(|frame| raw::hex(&raw::md5(&frame.picture)))
+}
+
+#[test]
+fn an_unreadable_sample_fails_what_needs_it_and_nothing_else() {
+    let clip = fixture("hevc_closed_gop.mp4");
+    let memory: Arc<dyn Source> = Arc::new(MemorySource::new("clip", std::fs::read(&clip).expect("the fixture")));
+    let faults = Arc::new(FaultSource::new(memory, []));
+    let video = Engine::new(None).open(Arc::clone(&faults) as Arc<dyn Source>, 0).expect("a clip");
+    let (expected, _) = play(&video);
+    let bad = video.sample_of(60).expect("a frame of the second GOP");
+    faults.set([Fault::Unreadable(ByteRange { start: bad.offset, len: 1 })]);
+    let error = md5(&video, 60).expect_err("its sample cannot be read");
+    assert!(matches!(error.kind(), ErrorKind::Read(_)), "{error}");
+    assert_eq!((error.frame(), error.offset()), (Some(60), Some(bad.offset)));
+    for frame in [0, 47, 48, 96, 143] {
+        assert_eq!(md5(&video, frame).expect("of another GOP, or before"), expected[frame as usize].1);
+    }
+    faults.set([]);
+    assert_eq!(md5(&video, 60).expect("readable again"), expected[60].1);
+}
+
+#[test]
+fn a_file_that_is_cut_while_open_is_an_error_not_a_crash_and_not_a_wrong_frame() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("clip.mp4");
+    std::fs::copy(fixture("hevc_demo.mp4"), &path).expect("a copy");
+    let video = Engine::new(None).open_path(&path).expect("a clip");
+    video.frame(10).expect("a frame of the whole file");
+    let file = OpenOptions::new().write(true).open(&path).expect("the copy");
+    file.set_len(20_000).expect("cut");
+    for frame in [0, 10, 120, 249] {
+        let error = video.frame(frame).expect_err("the file has changed");
+        assert!(matches!(error.kind(), ErrorKind::Changed), "frame {frame}: {error}");
+    }
+    let error = video.play(&mut |_| ControlFlow::Continue(())).expect_err("the file has changed");
+    assert!(matches!(error.kind(), ErrorKind::Changed), "{error}");
+}
+
+#[test]
+fn frames_outlive_their_video() {
+    let frame = {
+        let engine = Engine::new(None);
+        let video = engine.open_path(fixture("h264_bframes.mp4")).expect("a clip");
+        video.frame(33).expect("a frame")
+    };
+    let again = Engine::new(Some(1)).open_path(fixture("h264_bframes.mp4")).expect("a clip").frame(33).expect("a frame");
+    assert_eq!(raw::md5(&frame.picture), raw::md5(&again.picture));
+}
+
+#[test]
+fn many_callers_share_a_video() {
+    let video = Arc::new(Engine::new(Some(2)).open_path(fixture("hevc_open_gop.mp4")).expect("a clip"));
+    let (expected, _) = play(&video);
+    let expected = Arc::new(expected);
+    let callers: Vec<_> = (0..4)
+        .map(|seed| {
+            let (video, expected) = (Arc::clone(&video), Arc::clone(&expected));
+            std::thread::spawn(move || {
+                let mut random = fastrand::Rng::with_seed(seed);
+                for _ in 0..15 {
+                    let frame = random.u32(0..120);
+                    assert_eq!(md5(&video, frame).expect("a frame"), expected[frame as usize].1, "frame {frame}");
+                }
+            })
+        })
+        .collect();
+    callers.into_iter().for_each(|caller| caller.join().expect("no panic"));
+}
+
+#[test]
+fn breaking_off_leaves_the_decoder_fit_for_the_next_request() {
+    let video = Engine::new(None).open_path(fixture("hevc_closed_gop.mp4")).expect("a clip");
+    let (expected, _) = play(&video);
+    for stop in [1, 5, 17] {
+        let mut seen = 0;
+        video
+            .play(&mut |_| {
+                seen += 1;
+                if seen == stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })
+            .expect("played in part");
+        assert_eq!(md5(&video, 100).expect("a frame"), expected[100].1, "after stopping at {stop}");
+    }
+}
