@@ -18,17 +18,12 @@ fn main() {
         println!("cargo::rerun-if-env-changed={variable}");
     }
     if env::var("HOST") != env::var("TARGET") {
-        fail(
-            "cross-compilation of the vendored C sources is not supported: build on the machine's own target",
-        );
+        fail("cross-compilation of the vendored C sources is not supported: build on the machine's own target");
     }
-    let prefix = vendor::ensure(&mut |message| println!("cargo::warning={message}"))
-        .unwrap_or_else(|error| fail(error));
+    let prefix =
+        vendor::ensure(&mut |message| println!("cargo::warning={message}")).unwrap_or_else(|error| fail(error));
     // A cache that somebody emptied must be filled again, not linked against.
-    println!(
-        "cargo::rerun-if-changed={}",
-        prefix.ffmpeg.join("configure.txt").display()
-    );
+    println!("cargo::rerun-if-changed={}", prefix.ffmpeg.join("configure.txt").display());
     let shims = build_shims(&prefix).unwrap_or_else(|error| fail(error));
     link(&prefix, &shims);
     bindings(&prefix);
@@ -73,20 +68,10 @@ fn build_shims(prefix: &Prefix) -> Result<PathBuf, Error> {
 }
 
 fn link(prefix: &Prefix, shims: &Path) {
-    for dir in [
-        shims.to_path_buf(),
-        prefix.ffmpeg.join("lib"),
-        prefix.dav1d.join("lib"),
-    ] {
+    for dir in [shims.to_path_buf(), prefix.ffmpeg.join("lib"), prefix.dav1d.join("lib")] {
         println!("cargo::rustc-link-search=native={}", dir.display());
     }
-    for library in [
-        "bucket_streamer_shims",
-        "avformat",
-        "avcodec",
-        "avutil",
-        "dav1d",
-    ] {
+    for library in ["bucket_streamer_shims", "avformat", "avcodec", "avutil", "dav1d"] {
         println!("cargo::rustc-link-lib=static={library}");
     }
     println!("cargo::rustc-link-lib=m");
@@ -94,23 +79,22 @@ fn link(prefix: &Prefix, shims: &Path) {
 
 fn bindings(prefix: &Prefix) {
     let include = prefix.ffmpeg.join("include");
-    let out =
-        PathBuf::from(env::var_os("OUT_DIR").expect("Cargo sets OUT_DIR")).join("bindings.rs");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("Cargo sets OUT_DIR")).join("bindings.rs");
     bindgen::Builder::default()
         .header("shim/bindings.h")
         .clang_arg(format!("-I{}", include.display()))
         .allowlist_function("bs_.*")
-        .allowlist_function("av_(buffer_create|buffer_unref|malloc|mallocz|freep|free|strerror|version_info)")
-        .allowlist_function("av_(frame|packet)_(alloc|free|unref|ref|clone|apply_cropping)")
-        .allowlist_function("av_packet_(new_side_data|side_data_get)|av_frame_get_side_data|av_packet_rescale_ts")
-        .allowlist_function("av_(pix_fmt_desc_get|get_pix_fmt_name|color_.*_name|chroma_location_name)")
-        .allowlist_function("av_(display_rotation_get|find_input_format|read_frame|guess_sample_aspect_ratio|guess_frame_rate)")
-        .allowlist_function("av_parser_(init|parse2|close)|av_stream_get_parser")
-        .allowlist_function("avcodec_(alloc_context3|free_context|open2|find_decoder|find_decoder_by_name|flush_buffers)")
-        .allowlist_function("avcodec_(send_packet|receive_frame|get_name|profile_name|configuration|license|version)")
-        .allowlist_function("avcodec_parameters_(alloc|copy|free|to_context)|avformat_(configuration|license|version)")
+        .allowlist_function("av_(buffer_create|malloc|freep|free|strerror)")
+        .allowlist_function("av_(frame|packet)_(alloc|free|clone|apply_cropping)")
+        .allowlist_function("av_packet_(new_side_data|side_data_get)")
+        .allowlist_function("av_(pix_fmt_desc_get|get_pix_fmt_name|color_.*_name)")
+        .allowlist_function("av_(display_rotation_get|find_input_format|read_frame)")
+        .allowlist_function("av_parser_(init|parse2|close)")
+        .allowlist_function("avcodec_(alloc_context3|free_context|open2|find_decoder|flush_buffers)")
+        .allowlist_function("avcodec_(send_packet|receive_frame|get_name|profile_name|configuration)")
+        .allowlist_function("avcodec_parameters_(alloc|copy|free|to_context)")
         .allowlist_function("avformat_(alloc_context|open_input|close_input|find_stream_info|index_get_.*)")
-        .allowlist_function("avio_(alloc_context|context_free)|av_dict_(set|free|get)")
+        .allowlist_function("avio_(alloc_context|context_free)|av_dict_(set|free)")
         .allowlist_var("BS_.*|AV_CODEC_FLAG_COPY_OPAQUE|AV_CODEC_FLAG_UNALIGNED|AV_PKT_FLAG_.*|AV_FRAME_FLAG_.*")
         .allowlist_var("AV_INPUT_BUFFER_PADDING_SIZE|AVFMT_FLAG_.*|AVSEEK_.*|AV_LOG_.*|AV_BUFFER_FLAG_READONLY")
         .allowlist_var("FF_THREAD_.*|AV_PIX_FMT_FLAG_.*|FF_DECODE_ERROR_.*|AV_DISPOSITION_.*")
@@ -128,15 +112,8 @@ fn bindings(prefix: &Prefix) {
 
 /// Facts for `--version`.
 fn stamp(prefix: &Prefix) {
-    let pins = vendor::pins::ALL.iter().map(|pin| {
-        format!(
-            "{}|{}|{}|{}",
-            pin.name, pin.version, pin.licence, pin.homepage
-        )
-    });
-    println!(
-        "cargo::rustc-env=BUCKET_STREAMER_PINS={}",
-        pins.collect::<Vec<_>>().join(";")
-    );
+    let pins =
+        vendor::pins::ALL.iter().map(|pin| format!("{}|{}|{}|{}", pin.name, pin.version, pin.licence, pin.homepage));
+    println!("cargo::rustc-env=BUCKET_STREAMER_PINS={}", pins.collect::<Vec<_>>().join(";"));
     println!("cargo::rustc-env=BUCKET_STREAMER_BUILD_KEY={}", prefix.key);
 }

@@ -86,7 +86,9 @@ pub enum ErrorKind {
     },
     /// A sequential decode does not show this sample: a leading picture whose references come before the first key
     /// frame, or a picture that says of itself that it is not for output.
-    #[error("a sequential decode does not show it (its references lie before the first key frame, or it is not for output)")]
+    #[error(
+        "a sequential decode does not show it (its references lie before the first key frame, or it is not for output)"
+    )]
     NotShown,
     /// The decoder rejected the sample, or one that it refers to.
     #[error("damaged: {0}")]
@@ -152,8 +154,15 @@ impl Error {
         };
         matches!(
             self.kind(),
-            Read(_) | NotAVideo(_) | NoVideoTrack | NoSuchTrack { .. } | NoFrames | Encrypted | UnsupportedCodec(_)
-                | Decoder(_) | IndexBudget { .. }
+            Read(_)
+                | NotAVideo(_)
+                | NoVideoTrack
+                | NoSuchTrack { .. }
+                | NoFrames
+                | Encrypted
+                | UnsupportedCodec(_)
+                | Decoder(_)
+                | IndexBudget { .. }
         )
     }
 
@@ -199,7 +208,10 @@ mod tests {
 
     #[test]
     fn an_error_is_one_line_with_its_coordinates() {
-        let error = Error::from(ErrorKind::PastEnd { length: 10, end: 30 }).at_sample(7, Some(20)).at_frame(5_u64).of("cam.mp4");
+        let error = Error::from(ErrorKind::PastEnd { length: 10, end: 30 })
+            .at_sample(7, Some(20))
+            .at_frame(5_u64)
+            .of("cam.mp4");
         let line = error.to_string();
         assert_eq!(
             line,

@@ -15,7 +15,7 @@ use crate::decode::{Event, Lease, Pool, Walk};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Depth, Job, Planner};
 use crate::source::{Counted, MappedSource, Source};
-use crate::time::Timeline;
+use crate::time::{Nanos, Timeline};
 
 /// What all videos of a process share: open decoders, and how many threads one may use.
 #[derive(Debug, Clone)]
@@ -164,6 +164,14 @@ impl Video {
         &self.timeline
     }
 
+    /// The frame on show at a time: see [`Timeline::frame_at`].
+    ///
+    /// # Errors
+    /// `PastEndOfVideo`.
+    pub fn frame_at(&self, time: Nanos, clamp: bool) -> Result<u32> {
+        self.timeline.frame_at(time, clamp).map_err(|error| error.of(self.source.name()))
+    }
+
     /// What opening took.
     pub fn opened_with(&self) -> Counted {
         self.opened_with
@@ -192,7 +200,11 @@ impl Video {
     ///
     /// # Errors
     /// Only what stops everything: no decoder, no memory. A frame that cannot be had is an error given to `sink`.
-    pub fn frames(&self, indices: &[u32], sink: &mut dyn FnMut(u32, Result<VideoFrame>) -> ControlFlow<()>) -> Result<()> {
+    pub fn frames(
+        &self,
+        indices: &[u32],
+        sink: &mut dyn FnMut(u32, Result<VideoFrame>) -> ControlFlow<()>,
+    ) -> Result<()> {
         let mut pending = BTreeMap::new();
         let frames = self.frame_count();
         for &index in indices {
@@ -387,7 +399,10 @@ impl Video {
             1 => Threads::One,
             threads => Threads::Frame(threads),
         };
-        self.engine.pool.lease(Key { video: self.id, threads }, &self.track).map_err(|error| error.of(self.source.name()))
+        self.engine
+            .pool
+            .lease(Key { video: self.id, threads }, &self.track)
+            .map_err(|error| error.of(self.source.name()))
     }
 }
 

@@ -59,7 +59,8 @@ fn frames_outlive_their_video() {
         let video = engine.open_path(fixture("h264_bframes.mp4")).expect("a clip");
         video.frame(33).expect("a frame")
     };
-    let again = Engine::new(Some(1)).open_path(fixture("h264_bframes.mp4")).expect("a clip").frame(33).expect("a frame");
+    let again =
+        Engine::new(Some(1)).open_path(fixture("h264_bframes.mp4")).expect("a clip").frame(33).expect("a frame");
     assert_eq!(raw::md5(&frame.picture), raw::md5(&again.picture));
 }
 
@@ -97,4 +98,20 @@ fn breaking_off_leaves_the_decoder_fit_for_the_next_request() {
             .expect("played in part");
         assert_eq!(md5(&video, 100).expect("a frame"), expected[100].1, "after stopping at {stop}");
     }
+}
+
+#[test]
+fn compressed_bytes_are_not_copied_on_their_way_to_the_decoder() {
+    // The index comes last in this file, so every sample has bytes behind it to serve as padding.
+    let video = Engine::new(None).open_path(fixture("hevc_closed_gop.mp4")).expect("a clip");
+    play(&video);
+    for frame in [100, 3, 60] {
+        md5(&video, frame).expect("a frame");
+    }
+    assert_eq!(video.source().counters().now().copied, 0);
+    // Here the last sample ends the file: it alone is copied.
+    let video = Engine::new(None).open_path(fixture("hevc_open_gop.mp4")).expect("a clip");
+    play(&video);
+    let last = video.track().samples.iter().max_by_key(|sample| sample.offset).expect("a sample").size;
+    assert_eq!(video.source().counters().now().copied, u64::from(last));
 }

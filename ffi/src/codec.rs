@@ -127,7 +127,9 @@ impl CodecParameters {
 
     /// Rotation of the display matrix in degrees, counter-clockwise as FFmpeg counts, and whether it mirrors.
     pub fn rotation(&self) -> (f64, bool) {
-        let Some(data) = self.side_data(sys::AVPacketSideDataType::AV_PKT_DATA_DISPLAYMATRIX) else { return (0.0, false) };
+        let Some(data) = self.side_data(sys::AVPacketSideDataType::AV_PKT_DATA_DISPLAYMATRIX) else {
+            return (0.0, false);
+        };
         let Some(words) = data.get(..36) else { return (0.0, false) };
         let mut matrix = [0_i32; 9];
         for (entry, bytes) in matrix.iter_mut().zip(words.chunks_exact(4)) {

@@ -104,8 +104,6 @@ pub struct StreamInfo {
     pub start_pts: Option<i64>,
     /// Duration in ticks.
     pub duration: Option<i64>,
-    /// Average frame rate, `(0, 0)` or `(0, 1)` if unknown.
-    pub average_frame_rate: Rational,
     /// Sample aspect ratio of the container, `(0, 1)` if unknown.
     pub sample_aspect_ratio: Rational,
 }
@@ -174,7 +172,15 @@ impl Demuxer {
             if buffer.is_null() {
                 return Err(io::ErrorKind::OutOfMemory.into());
             }
-            let io = sys::avio_alloc_context(buffer.cast(), BUFFER as c_int, 0, state.cast(), Some(read_packet), None, Some(seek));
+            let io = sys::avio_alloc_context(
+                buffer.cast(),
+                BUFFER as c_int,
+                0,
+                state.cast(),
+                Some(read_packet),
+                None,
+                Some(seek),
+            );
             if io.is_null() {
                 sys::av_free(buffer);
                 return Err(io::ErrorKind::OutOfMemory.into());
@@ -244,7 +250,8 @@ impl Demuxer {
     /// Lets only stream `keep` through [`Demuxer::read`]; none for `None`.
     pub fn keep_only(&mut self, keep: Option<usize>) {
         for (index, stream) in self.raw_streams().iter().enumerate() {
-            let all = if keep == Some(index) { sys::AVDiscard::AVDISCARD_DEFAULT } else { sys::AVDiscard::AVDISCARD_ALL };
+            let all =
+                if keep == Some(index) { sys::AVDiscard::AVDISCARD_DEFAULT } else { sys::AVDiscard::AVDISCARD_ALL };
             // SAFETY: a valid stream; the field is the caller's to set.
             unsafe { (**stream).discard = all };
         }
@@ -276,13 +283,6 @@ impl Demuxer {
             discard: has(sys::AV_PKT_FLAG_DISCARD),
             packet,
         }))
-    }
-
-    /// Average frame rate of a stream as FFmpeg guesses it after probing.
-    pub fn guess_frame_rate(&mut self, stream: usize) -> Rational {
-        let Some(&raw) = self.raw_streams().get(stream) else { return (0, 1) };
-        // SAFETY: context and stream are valid; no frame.
-        rational(unsafe { sys::av_guess_frame_rate(self.context.as_ptr(), raw, ptr::null_mut()) })
     }
 
     /// True if the MP4/MOV demuxer is at work: its index is complete without reading any sample.
@@ -338,7 +338,11 @@ impl Demuxer {
             let one = |description| {
                 let mut data = ptr::null();
                 let size = sys::bs_mov_description(context, stream as u32, description, &mut data);
-                if data.is_null() { Vec::new() } else { std::slice::from_raw_parts(data, size.max(0) as usize).to_vec() }
+                if data.is_null() {
+                    Vec::new()
+                } else {
+                    std::slice::from_raw_parts(data, size.max(0) as usize).to_vec()
+                }
             };
             (0..count).map(one).collect()
         }
@@ -373,7 +377,6 @@ unsafe fn stream_info(stream: &sys::AVStream) -> Result<StreamInfo, AvError> {
         time_base: rational(stream.time_base),
         start_pts: timestamp(stream.start_time),
         duration: timestamp(stream.duration).filter(|&duration| duration > 0),
-        average_frame_rate: rational(stream.avg_frame_rate),
         sample_aspect_ratio: rational(stream.sample_aspect_ratio),
     })
 }

@@ -60,7 +60,9 @@ impl Frame {
 
     fn apply_crop(&mut self) -> Result<(), AvError> {
         // SAFETY: the frame holds a picture; only pointers into its own buffers and sizes are changed.
-        AvError::check(unsafe { sys::av_frame_apply_cropping(self.raw.as_ptr(), sys::BsCrop::BS_CROP_UNALIGNED as i32) })?;
+        AvError::check(unsafe {
+            sys::av_frame_apply_cropping(self.raw.as_ptr(), sys::BsCrop::BS_CROP_UNALIGNED as i32)
+        })?;
         Ok(())
     }
 

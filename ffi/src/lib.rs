@@ -27,7 +27,7 @@ pub use frame::{Frame, PlaneBytes};
 pub use jpeg::{JpegEncoder, JpegPlane, JpegSubsampling};
 pub use log::{LogLevel, set_log};
 pub use mapping::MappedFile;
-pub use packet::{PADDING, PaddedBytes, Packet};
+pub use packet::{PADDING, Packet, PaddedBytes};
 pub use parser::{AccessUnit, Parser, PictureStructure};
 pub use pixel::{PixelFormat, PlaneLayout};
 pub use version::{Component, components, ffmpeg_configuration};

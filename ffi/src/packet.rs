@@ -85,7 +85,13 @@ impl Packet {
         // SAFETY: the buffer's memory belongs to the boxed Bytes, which lives until `release` is called, exactly once,
         // by the last reference. It is marked read-only, so that nobody in libavcodec writes through the pointer.
         let buffer = unsafe {
-            sys::av_buffer_create(start, data.bytes.len(), Some(release), owner.cast(), sys::AV_BUFFER_FLAG_READONLY as i32)
+            sys::av_buffer_create(
+                start,
+                data.bytes.len(),
+                Some(release),
+                owner.cast(),
+                sys::AV_BUFFER_FLAG_READONLY as i32,
+            )
         };
         if buffer.is_null() {
             // SAFETY: av_buffer_create did not take the owner.

@@ -101,7 +101,10 @@ mod tests {
     fn h264_sync_samples_are_only_as_good_as_their_promise() {
         let of = |units: &[&[u8]]| EntryFacts::of(Codec::H264, Framing::AnnexB, &annex_b(units));
         let (exact, vague) = ([6, 6, 1, 0b1100_0100, 0x80], [6, 6, 1, 0b1000_0100, 0x80]);
-        assert_eq!(of(&[&[0x67, 1], &[0x68, 1], &[0x65, 1]]), EntryFacts { entry: Entry::Clean, has_parameter_sets: true });
+        assert_eq!(
+            of(&[&[0x67, 1], &[0x68, 1], &[0x65, 1]]),
+            EntryFacts { entry: Entry::Clean, has_parameter_sets: true }
+        );
         assert_eq!(of(&[&exact, &[0x61, 1]]).entry, Entry::Open);
         assert_eq!(of(&[&vague, &[0x61, 1]]).entry, Entry::Unsafe);
         assert_eq!(of(&[&[0x61, 1], &exact]).entry, Entry::Unsafe, "a promise after the slice comes too late");

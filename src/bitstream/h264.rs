@@ -44,7 +44,11 @@ pub fn recovery_point(unit: &[u8]) -> Option<RecoveryPoint> {
         let (message, after) = after.split_at_checked(size)?;
         if kind == 6 {
             let mut bits = BitReader::new(message);
-            return Some(RecoveryPoint { frame_count: bits.ue()?, exact_match: bits.flag()?, broken_link: bits.flag()? });
+            return Some(RecoveryPoint {
+                frame_count: bits.ue()?,
+                exact_match: bits.flag()?,
+                broken_link: bits.flag()?,
+            });
         }
         rest = after;
     }

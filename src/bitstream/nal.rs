@@ -15,7 +15,9 @@ impl Framing {
         let length_size = match codec {
             super::Codec::H264 if extradata.first() == Some(&1) => extradata.get(4),
             // As libavcodec tells them apart: hvcC begins with a version, or with 0 and something that is no start code.
-            super::Codec::Hevc if extradata.len() > 3 && (extradata[0] != 0 || extradata[1] != 0 || extradata[2] > 1) => {
+            super::Codec::Hevc
+                if extradata.len() > 3 && (extradata[0] != 0 || extradata[1] != 0 || extradata[2] > 1) =>
+            {
                 extradata.get(21)
             }
             _ => None,

@@ -49,7 +49,8 @@ pub(crate) fn run(arguments: &ExtractArguments) -> Outcome {
             return Outcome::SomeFailed;
         }
     };
-    Run { arguments, video: &video, destination: &destination, threads: engine.threads(), started: Instant::now() }.all(&wanted)
+    Run { arguments, video: &video, destination: &destination, threads: engine.threads(), started: Instant::now() }
+        .all(&wanted)
 }
 
 fn destination(arguments: &ExtractArguments) -> Result<Destination> {
@@ -127,7 +128,10 @@ impl Run<'_> {
             };
             let name = self.video.source().name();
             let (count, list) = (left_out.frames.len(), ranges(&left_out.frames));
-            say(&format!("bucket-streamer: {name}: left out {count} of {} frames, {why}: {list}", self.video.frame_count()));
+            say(&format!(
+                "bucket-streamer: {name}: left out {count} of {} frames, {why}: {list}",
+                self.video.frame_count()
+            ));
             if left_out.is_damaged() {
                 tally.failed += count;
             }
@@ -171,8 +175,12 @@ impl Run<'_> {
             collector.join().unwrap_or(());
             result
         });
-        if shared.hdr.into_inner() && self.arguments.format == Format::Jpeg && !std::mem::replace(&mut tally.told_hdr, true) {
-            say("bucket-streamer: this is HDR video; its stills are not tone-mapped and look flat");
+        if shared.hdr.into_inner()
+            && self.arguments.format == Format::Jpeg
+            && !std::mem::replace(&mut tally.told_hdr, true)
+        {
+            let name = self.video.source().name();
+            say(&format!("bucket-streamer: {name}: HDR video: its stills are not tone-mapped and look flat"));
         }
         result
     }
@@ -243,7 +251,8 @@ impl Run<'_> {
         {
             let seconds = self.started.elapsed().as_secs_f64();
             let rate = tally.done as f64 / seconds.max(1e-9);
-            say(&format!("{} stills in {} ({seconds:.2} s, {rate:.1} a second)", tally.done, folder.display()));
+            let (done, folder) = (tally.done, folder.display());
+            say(&format!("bucket-streamer: {done} stills in {folder} ({seconds:.2} s, {rate:.1} a second)"));
         }
         if tally.failed > 0 || tally.broken { Outcome::SomeFailed } else { Outcome::Done }
     }
@@ -278,7 +287,11 @@ struct Feed<'a> {
 
 impl Feed<'_> {
     fn flow(&self, sent: bool) -> ControlFlow<()> {
-        if sent && !self.shared.stop.load(Ordering::Relaxed) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        if sent && !self.shared.stop.load(Ordering::Relaxed) {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
     }
 
     fn frame(&self, key: u32, frame: VideoFrame) -> ControlFlow<()> {

@@ -78,11 +78,7 @@ pub(crate) fn run(arguments: &InfoArguments) -> Outcome {
         }
     };
     let info = info(&arguments.video, &video, &described);
-    let text = if arguments.json {
-        serde_json::to_string(&info).expect("plain data") + "\n"
-    } else {
-        table(&info)
-    };
+    let text = if arguments.json { serde_json::to_string(&info).expect("plain data") + "\n" } else { table(&info) };
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Ok(()) => Outcome::Done,
         Err(_) => Outcome::SomeFailed,
@@ -95,8 +91,7 @@ fn info<'a>(name: &'a str, video: &'a Video, described: &Described) -> Info<'a> 
     let timeline = video.timeline();
     let opened = video.opened_with();
     let is_key = |frame: &u32| track.samples[*frame as usize].key;
-    let (rate, base) = (track.average_frame_rate, track.time_base);
-    let measured = || video.frame_count() as f64 / timeline.duration_s();
+    let base = track.time_base;
     let aspect = described.sample_aspect_ratio;
     Info {
         version: 1,
@@ -122,7 +117,7 @@ fn info<'a>(name: &'a str, video: &'a Video, described: &Described) -> Info<'a> 
         duration_s: timeline.duration_s(),
         time_base: format!("{}/{}", base.0, base.1),
         start_pts: timeline.start_pts(),
-        average_frame_rate: if rate.0 > 0 && rate.1 > 0 { f64::from(rate.0) / f64::from(rate.1) } else { measured() },
+        average_frame_rate: video.frame_count() as f64 / timeline.duration_s(),
         variable_frame_rate: timeline.is_variable(),
         tracks: tracks(video),
         size_bytes: video.source().len(),
@@ -178,7 +173,8 @@ fn table(info: &Info<'_>) -> String {
         lines.push(("aspect", format!("{aspect} (one sample)")));
     }
     for track in &info.tracks {
-        let size = track.width.zip(track.height).map(|(width, height)| format!(" {width}x{height}")).unwrap_or_default();
+        let size =
+            track.width.zip(track.height).map(|(width, height)| format!(" {width}x{height}")).unwrap_or_default();
         let number = track.track.map(|number| format!(", --track {number}")).unwrap_or_default();
         let selected = if track.selected { " (this one)" } else { "" };
         lines.push(("stream", format!("{}: {} {}{size}{number}{selected}", track.stream, track.kind, track.codec)));

@@ -46,11 +46,7 @@ pub(crate) fn run() -> ExitCode {
     let command = Arguments::command().long_version(version::long());
     let arguments = match command.try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // Help and version are results; anything else is wrong usage.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
-        }
+        Err(error) => return refuse(&error).into(),
     };
     if arguments.verbose > 0 {
         let level = if arguments.verbose > 1 { ffi::LogLevel::Info } else { ffi::LogLevel::Warning };
@@ -61,6 +57,20 @@ pub(crate) fn run() -> ExitCode {
         Command::Extract(options) => extract::run(&options),
     }
     .into()
+}
+
+/// Help and version are results, and who types no command wants help; anything else is wrong usage, told in one line.
+fn refuse(error: &clap::Error) -> Outcome {
+    let is_result = !error.use_stderr();
+    if is_result || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return if is_result { Outcome::Done } else { Outcome::Usage };
+    }
+    let text = error.render().to_string();
+    let told = text.split("\n\n").filter(|part| !part.starts_with("Usage:") && !part.starts_with("For more information"));
+    let told: Vec<String> = told.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    say(&format!("bucket-streamer: {} (--help tells more)", told.join("; ").trim_start_matches("error: ")));
+    Outcome::Usage
 }
 
 /// One line on standard error. Nobody listening is no reason to fail.

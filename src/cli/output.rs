@@ -83,7 +83,12 @@ pub(crate) struct Maker<'a> {
 }
 
 impl<'a> Maker<'a> {
-    pub(crate) fn new(video: &'a Video, format: Format, options: JpegOptions, destination: &'a Destination) -> Maker<'a> {
+    pub(crate) fn new(
+        video: &'a Video,
+        format: Format,
+        options: JpegOptions,
+        destination: &'a Destination,
+    ) -> Maker<'a> {
         Maker { video, format, options, destination, jpeg: None, buffer: Vec::new() }
     }
 
@@ -138,9 +143,8 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     name.push(path.file_name().unwrap_or_default());
     name.push(format!(".{}.part", std::process::id()));
     let partial = path.with_file_name(name);
-    let written = File::create(&partial)
-        .and_then(|mut file| file.write_all(bytes))
-        .and_then(|()| fs::rename(&partial, path));
+    let written =
+        File::create(&partial).and_then(|mut file| file.write_all(bytes)).and_then(|()| fs::rename(&partial, path));
     written.map_err(|error| {
         let _ = fs::remove_file(&partial);
         Error::from(ErrorKind::Write { path: path.to_string_lossy().into_owned(), error })

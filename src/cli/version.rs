@@ -7,10 +7,33 @@ pub(crate) fn long() -> String {
         text += &format!("  {} {} ({}) {}\n", part.name, part.version, part.licence, part.homepage);
     }
     text += "\nFFmpeg is configured with:\n";
-    for argument in ffi::ffmpeg_configuration().split(" --") {
-        text += &format!("  --{}\n", argument.trim_start_matches("--"));
+    for argument in arguments(&ffi::ffmpeg_configuration()) {
+        text += &format!("  {argument}\n");
     }
     text += "\nFFmpeg's LGPL asks of whoever passes this binary on: its licence text, its source, and the means to link \
              the program with a changed FFmpeg. See LICENSING.md.";
     text
+}
+
+/// Splits at blanks that are not within quotes.
+fn arguments(line: &str) -> Vec<String> {
+    let (mut arguments, mut is_quoted) = (vec![String::new()], false);
+    for c in line.chars() {
+        is_quoted ^= c == '\'';
+        match arguments.last_mut() {
+            Some(last) if c != ' ' || is_quoted => last.push(c),
+            _ => arguments.push(String::new()),
+        }
+    }
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::arguments;
+
+    #[test]
+    fn quoted_arguments_stay_whole() {
+        assert_eq!(arguments("--a --b='c d' --e"), ["--a", "--b='c d'", "--e"]);
+    }
 }

@@ -45,12 +45,9 @@ impl Wanted {
     /// The frames of a video, in order.
     pub(crate) fn requests(&self, video: &Video, clamp: bool) -> Vec<Request> {
         let frames = video.frame_count() as u64;
-        let name = |error: Error| error;
         match self {
             Wanted::Frames(frames) => frames.iter().copied().map(Ok).collect(),
-            Wanted::Times(times) => {
-                times.iter().map(|&time| video.timeline().frame_at(time, clamp).map_err(name)).collect()
-            }
+            Wanted::Times(times) => times.iter().map(|&time| video.frame_at(time, clamp)).collect(),
             Wanted::Every(step) => (0..LIMIT as i64)
                 .map_while(|index| video.timeline().frame_at(Nanos(index.checked_mul(step.0)?), false).ok())
                 .map(Ok)

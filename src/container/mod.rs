@@ -101,8 +101,6 @@ pub struct Track {
     pub framing: Framing,
     /// Seconds per tick, positive.
     pub time_base: Rational,
-    /// Average frame rate as the container or its parser has it; zero parts if unknown.
-    pub average_frame_rate: Rational,
     /// Sample aspect ratio of the container; zero parts if unknown.
     pub sample_aspect_ratio: Rational,
     /// Samples in decode order.

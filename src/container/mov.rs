@@ -39,7 +39,6 @@ pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usiz
         parameters: stream.parameters,
         descriptions: if descriptions.len() > 1 { descriptions } else { Vec::new() },
         time_base: sane_time_base(stream.time_base),
-        average_frame_rate: stream.average_frame_rate,
         sample_aspect_ratio: stream.sample_aspect_ratio,
         samples,
         frames,

@@ -75,7 +75,13 @@ pub(super) mod tests {
 
     #[test]
     fn a_timeline_that_starts_again_is_presented_after_the_first() {
-        let samples = [sample(10, 10, true), sample(11, 12, false), sample(12, 11, false), sample(0, 0, true), sample(1, 1, false)];
+        let samples = [
+            sample(10, 10, true),
+            sample(11, 12, false),
+            sample(12, 11, false),
+            sample(0, 0, true),
+            sample(1, 1, false),
+        ];
         assert_eq!(by_pts(&samples), [0, 2, 1, 3, 4]);
     }
 

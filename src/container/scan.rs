@@ -27,7 +27,6 @@ pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usiz
     let (chosen, codec) = choose(&streams, track)?;
     demuxer.keep_only(Some(chosen));
     let summaries = summaries(&streams);
-    let frame_rate = demuxer.guess_frame_rate(chosen);
     let stream = streams.swap_remove(chosen);
     let container = container_name(demuxer.format_name());
     let mut scan = Scan::new(&stream, codec, source, container)?;
@@ -36,7 +35,7 @@ pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usiz
             scan.add(&packet)?;
         }
     }
-    scan.finish(container, track, summaries, stream, frame_rate)
+    scan.finish(container, track, summaries, stream)
 }
 
 fn container_name(format: &'static str) -> &'static str {
@@ -82,7 +81,8 @@ impl Scan {
         if data.is_empty() {
             return Ok(());
         }
-        let index = u32::try_from(self.samples.len()).map_err(|_| ErrorKind::IndexBudget { limit: u64::from(u32::MAX) })?;
+        let index =
+            u32::try_from(self.samples.len()).map_err(|_| ErrorKind::IndexBudget { limit: u64::from(u32::MAX) })?;
         let offset = self.place_bytes(index, demuxed)?;
         self.history.note(index, self.codec, self.framing, data);
         let (place, silent) = self.pictures.read(&PaddedBytes::copy_of(&[data]));
@@ -131,7 +131,6 @@ impl Scan {
         track: usize,
         streams: Vec<super::StreamSummary>,
         stream: StreamInfo,
-        frame_rate: ffi::Rational,
     ) -> Result<Track> {
         let mut frames = order::by_pts(&self.samples);
         let is_told = !self.missing_pts && order::is_told_by_pts(&self.samples, &frames);
@@ -156,7 +155,6 @@ impl Scan {
             parameters: stream.parameters,
             descriptions: Vec::new(),
             time_base: sane_time_base(stream.time_base),
-            average_frame_rate: frame_rate,
             sample_aspect_ratio: stream.sample_aspect_ratio,
             samples: self.samples,
             frames,

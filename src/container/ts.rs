@@ -56,7 +56,8 @@ impl ElementaryStream {
             // libavformat has left something out: bytes before the first access unit, a broken packet.
             while self.ahead.len() < data.len() + SEARCH && self.read_on()? {}
             let Some(last) = self.ahead.len().checked_sub(data.len()) else { return Ok(None) };
-            let start = (0..=last.min(SEARCH)).find(|&at| self.ahead[at] == data[0] && self.ahead[at..].starts_with(data));
+            let start =
+                (0..=last.min(SEARCH)).find(|&at| self.ahead[at] == data[0] && self.ahead[at..].starts_with(data));
             let Some(start) = start else { return Ok(None) };
             self.take(start);
         }
@@ -128,7 +129,9 @@ fn packet_grid(head: &[u8]) -> Option<(u64, u64)> {
         let bytes: Vec<_> = (0..8).map_while(|packet| head.get(start + packet * distance)).collect();
         bytes.len() >= 2 && bytes.iter().all(|&&byte| byte == SYNC)
     };
-    [188, 192, 204].into_iter().flat_map(|distance| (0..distance).map(move |start| (start, distance)))
+    [188, 192, 204]
+        .into_iter()
+        .flat_map(|distance| (0..distance).map(move |start| (start, distance)))
         .find(|&(start, distance)| fits(start, distance))
         .map(|(start, distance)| (start as u64, distance as u64))
 }
@@ -175,7 +178,9 @@ mod tests {
         let pes: Vec<u8> = [0, 0, 1, 0xe0, 0, 0, 0x80, 0, 2, 0xaa, 0xbb].into_iter().chain(1..=100).collect();
         for distance in [188, 192, 204] {
             let mut file = Vec::new();
-            for packet in [packet(false, &[77; 184]), packet(true, &pes), packet(false, &(101..=150).collect::<Vec<_>>())] {
+            for packet in
+                [packet(false, &[77; 184]), packet(true, &pes), packet(false, &(101..=150).collect::<Vec<_>>())]
+            {
                 file.extend(packet);
                 file.resize(file.len().div_ceil(distance) * distance, 0);
             }

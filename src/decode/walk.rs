@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use ffi::{AvError, Decoder, Frame, PaddedBytes, Packet, Received, Sent};
+use ffi::{AvError, Decoder, Frame, Packet, PaddedBytes, Received, Sent};
 
 use super::pool::Lease;
 use crate::bitstream::Codec;
@@ -138,7 +138,12 @@ impl Walk<'_> {
         (is_reentry && can_change && !extradata.is_empty()).then_some(extradata)
     }
 
-    fn send(&self, decoder: &mut Decoder, packet: &Packet, sink: &mut dyn FnMut(Event) -> ControlFlow<()>) -> ControlFlow<()> {
+    fn send(
+        &self,
+        decoder: &mut Decoder,
+        packet: &Packet,
+        sink: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         loop {
             let sent = decoder.send(packet);
             self.receive_all(decoder, sink)?;

@@ -81,7 +81,11 @@ impl Jpeg {
 fn plane_views(picture: &Frame) -> Result<Vec<PlaneView<'_>>> {
     let format = picture.format();
     if format.is_rgb() || !format.is_planar() || !matches!(format.components(), 1 | 3) {
-        return Err(ErrorKind::Still(format!("a JPEG of {} pictures cannot be made yet: use --format raw", format.name())).into());
+        return Err(ErrorKind::Still(format!(
+            "a JPEG of {} pictures cannot be made yet: use --format raw",
+            format.name()
+        ))
+        .into());
     }
     let planes = (0..picture.planes()).filter_map(|plane| picture.plane(plane));
     Ok(planes
@@ -102,7 +106,9 @@ fn matrix(picture: &Frame) -> Result<Matrix> {
         2 => Matrix::Bt601,
         _ => {
             let name = color.names()[2];
-            return Err(ErrorKind::Still(format!("a JPEG of {name} colour cannot be made yet: use --format raw")).into());
+            return Err(
+                ErrorKind::Still(format!("a JPEG of {name} colour cannot be made yet: use --format raw")).into()
+            );
         }
     })
 }

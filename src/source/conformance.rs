@@ -32,6 +32,10 @@ pub(crate) fn run(source: &dyn Source) {
     source.read_padded(last).unwrap();
     let after = source.counters().now();
     assert_eq!((after.requests - before.requests, after.bytes - before.bytes), (1, PADDING as u64));
-    assert_eq!(after.copied - before.copied, PADDING as u64, "nothing follows the last bytes: they are copied, and counted");
+    assert_eq!(
+        after.copied - before.copied,
+        PADDING as u64,
+        "nothing follows the last bytes: they are copied, and counted"
+    );
     source.check().unwrap();
 }

@@ -52,7 +52,14 @@ impl MappedSource {
         let file = File::open(path).map_err(fail)?;
         let opened_as = identity(&file.metadata().map_err(fail)?);
         if opened_as.0 == 0 {
-            return Ok(MappedSource { name, bytes: Bytes::new(), map: None, file, opened_as, counters: Counters::default() });
+            return Ok(MappedSource {
+                name,
+                bytes: Bytes::new(),
+                map: None,
+                file,
+                opened_as,
+                counters: Counters::default(),
+            });
         }
         let map = Arc::new(MappedFile::map(&file).map_err(fail)?);
         let bytes = Bytes::from_owner(SharedMap(Arc::clone(&map)));

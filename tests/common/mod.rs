@@ -32,7 +32,8 @@ fn files(dir: &Path) -> Vec<PathBuf> {
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
         path.is_file() && !matches!(extension, "" | "md" | "py" | "txt")
     };
-    let mut files: Vec<PathBuf> = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     files.retain(is_clip);
     files.sort();
     files
@@ -75,7 +76,8 @@ pub fn oracle_pts(clip: &Path) -> Vec<Option<i64>> {
 pub fn oracle_packets(clip: &Path) -> Vec<(Option<i64>, bool)> {
     let arguments = ["-v", "quiet", "-select_streams", "v:0", "-show_entries", "packet=pts,flags", "-of", "csv=p=0"];
     let is_mov = clip.extension().is_some_and(|extension| extension == "mp4" || extension == "mov");
-    let arguments: Vec<&str> = if is_mov { ["-fflags", "+noparse"].into_iter().chain(arguments).collect() } else { arguments.into() };
+    let arguments: Vec<&str> =
+        if is_mov { ["-fflags", "+noparse"].into_iter().chain(arguments).collect() } else { arguments.into() };
     let text = run("ffprobe", &arguments, clip, &[]);
     let packet = |line: &str| {
         let mut fields = line.split(',');

@@ -31,8 +31,7 @@ impl Prefix {
 /// What compiles C here, and its version: part of every key.
 pub fn compiler() -> Result<(String, String), Error> {
     let cc = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-    let version =
-        run(Command::new(&cc).arg("--version")).map_err(|_| Error::MissingTools(vec!["cc"]))?;
+    let version = run(Command::new(&cc).arg("--version")).map_err(|_| Error::MissingTools(vec!["cc"]))?;
     Ok((cc, version))
 }
 
@@ -47,20 +46,13 @@ pub fn ensure(say: &mut dyn FnMut(&str)) -> Result<Prefix, Error> {
     let common = [cc, version, target, assembler];
 
     let arguments = recipe::dav1d_meson();
-    let dav1d_key =
-        cache::key([&common[..], &[DAV1D.content_sha256.to_owned()], &arguments].concat());
+    let dav1d_key = cache::key([&common[..], &[DAV1D.content_sha256.to_owned()], &arguments].concat());
     let dav1d = cache::entry("dav1d", &dav1d_key, |dir| build_dav1d(dir, &arguments, say))?;
 
     let arguments = recipe::ffmpeg_configure();
-    let own = [
-        dav1d_key,
-        FFMPEG.content_sha256.to_owned(),
-        INSTALL_LAYOUT.to_owned(),
-    ];
+    let own = [dav1d_key, FFMPEG.content_sha256.to_owned(), INSTALL_LAYOUT.to_owned()];
     let key = cache::key([&common[..], &own, &arguments].concat());
-    let ffmpeg = cache::entry("ffmpeg", &key, |dir| {
-        build_ffmpeg(dir, &dav1d, &arguments, say)
-    })?;
+    let ffmpeg = cache::entry("ffmpeg", &key, |dir| build_ffmpeg(dir, &dav1d, &arguments, say))?;
     Ok(Prefix { ffmpeg, dav1d, key })
 }
 
@@ -77,22 +69,13 @@ fn check_tools() -> Result<(), Error> {
         ("pkg-config", "--version"),
         ("xz", "--version"),
     ];
-    let missing: Vec<_> = tools
-        .iter()
-        .filter(|(tool, flag)| run(Command::new(tool).arg(flag)).is_err())
-        .map(|(tool, _)| *tool)
-        .collect();
-    if missing.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::MissingTools(missing))
-    }
+    let missing: Vec<_> =
+        tools.iter().filter(|(tool, flag)| run(Command::new(tool).arg(flag)).is_err()).map(|(tool, _)| *tool).collect();
+    if missing.is_empty() { Ok(()) } else { Err(Error::MissingTools(missing)) }
 }
 
 fn jobs() -> String {
-    std::thread::available_parallelism()
-        .map_or(2, |cores| cores.get())
-        .to_string()
+    std::thread::available_parallelism().map_or(2, |cores| cores.get()).to_string()
 }
 
 fn build_dav1d(dir: &Path, arguments: &[String], say: &mut dyn FnMut(&str)) -> Result<(), Error> {
@@ -100,25 +83,13 @@ fn build_dav1d(dir: &Path, arguments: &[String], say: &mut dyn FnMut(&str)) -> R
     let source = fetch::ensure(&DAV1D)?;
     say("building dav1d, once for this machine");
     let work = dir.join("work");
-    run(Command::new("meson")
-        .arg("setup")
-        .arg(&work)
-        .arg(&source)
-        .args(arguments))?;
+    run(Command::new("meson").arg("setup").arg(&work).arg(&source).args(arguments))?;
     run(Command::new("ninja").arg("-C").arg(&work))?;
-    run(Command::new("meson")
-        .args(["install", "--no-rebuild", "-C"])
-        .arg(&work)
-        .env("DESTDIR", dir))?;
+    run(Command::new("meson").args(["install", "--no-rebuild", "-C"]).arg(&work).env("DESTDIR", dir))?;
     fs::remove_dir_all(&work).map_err(Error::io(&work))
 }
 
-fn build_ffmpeg(
-    dir: &Path,
-    dav1d: &Path,
-    arguments: &[String],
-    say: &mut dyn FnMut(&str),
-) -> Result<(), Error> {
+fn build_ffmpeg(dir: &Path, dav1d: &Path, arguments: &[String], say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     check_tools()?;
     let source = fetch::ensure(&FFMPEG)?;
     say("building FFmpeg, once for this machine: 3 to 6 minutes on two cores");
@@ -135,14 +106,8 @@ fn build_ffmpeg(
     if let Some(why) = recipe::ffmpeg_unfit(&config_text) {
         return Err(Error::Unfit(why));
     }
-    run(Command::new("make")
-        .arg("-j")
-        .arg(jobs())
-        .current_dir(&work))?;
-    run(Command::new("make")
-        .arg("install")
-        .env("DESTDIR", dir)
-        .current_dir(&work))?;
+    run(Command::new("make").arg("-j").arg(jobs()).current_dir(&work))?;
+    run(Command::new("make").arg("install").env("DESTDIR", dir).current_dir(&work))?;
     let internal = dir.join("internal");
     copy_headers(&source, &internal, true)?;
     copy_headers(&work, &internal, true)?;

@@ -16,17 +16,11 @@ use crate::fetch::hex;
 /// # Errors
 /// [`Error::Unfit`] when none of the three variables is set.
 pub fn root() -> Result<PathBuf, Error> {
-    let set = |name: &str| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("BUCKET_STREAMER_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("bucket-streamer")))
         .or_else(|| set("HOME").map(|dir| dir.join(".cache/bucket-streamer")))
-        .ok_or_else(|| {
-            Error::Unfit("none of BUCKET_STREAMER_CACHE, XDG_CACHE_HOME and HOME is set".into())
-        })
+        .ok_or_else(|| Error::Unfit("none of BUCKET_STREAMER_CACHE, XDG_CACHE_HOME and HOME is set".into()))
 }
 
 /// A short key over everything that a result depends on.
@@ -44,11 +38,7 @@ pub fn key<S: AsRef<str>>(parts: impl IntoIterator<Item = S>) -> String {
 ///
 /// # Errors
 /// What `make` returns, and [`Error::Io`].
-pub fn entry(
-    name: &str,
-    key: &str,
-    make: impl FnOnce(&Path) -> Result<(), Error>,
-) -> Result<PathBuf, Error> {
+pub fn entry(name: &str, key: &str, make: impl FnOnce(&Path) -> Result<(), Error>) -> Result<PathBuf, Error> {
     let root = root()?;
     let dir = root.join(format!("{name}-{key}"));
     if dir.is_dir() {

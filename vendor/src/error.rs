@@ -8,25 +8,15 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub enum Error {
     /// A file or folder could not be read, written or locked.
-    Io {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Io { path: PathBuf, source: std::io::Error },
     /// A program that the build needs is not installed.
     MissingTools(Vec<&'static str>),
     /// A program ran and failed; `tail` is the end of what it printed.
     Command { command: String, tail: String },
     /// What was brought is not what was pinned.
-    Mismatch {
-        what: String,
-        expected: String,
-        found: String,
-    },
+    Mismatch { what: String, expected: String, found: String },
     /// No carrier could bring the source; one line for each that was tried.
-    NoCarrier {
-        source_name: String,
-        tried: Vec<String>,
-    },
+    NoCarrier { source_name: String, tried: Vec<String> },
     /// The configured build lacks something that the project insists on.
     Unfit(String),
 }
@@ -51,22 +41,11 @@ impl fmt::Display for Error {
                 tools.join(", ")
             ),
             Error::Command { command, tail } => write!(f, "`{command}` failed:\n{tail}"),
-            Error::Mismatch {
-                what,
-                expected,
-                found,
-            } => {
-                write!(
-                    f,
-                    "{what} is not what is pinned: expected sha256 {expected}, found {found}"
-                )
+            Error::Mismatch { what, expected, found } => {
+                write!(f, "{what} is not what is pinned: expected sha256 {expected}, found {found}")
             }
             Error::NoCarrier { source_name, tried } => {
-                write!(
-                    f,
-                    "no carrier brought {source_name}:\n  {}",
-                    tried.join("\n  ")
-                )
+                write!(f, "no carrier brought {source_name}:\n  {}", tried.join("\n  "))
             }
             Error::Unfit(why) => f.write_str(why),
         }

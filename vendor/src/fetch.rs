@@ -18,9 +18,7 @@ pub fn vendor_dir() -> PathBuf {
 
 /// Where `pin` is unpacked.
 pub fn source_dir(pin: &Pin) -> PathBuf {
-    vendor_dir()
-        .join("sources")
-        .join(format!("{}-{}", pin.name, pin.version))
+    vendor_dir().join("sources").join(format!("{}-{}", pin.name, pin.version))
 }
 
 /// The folder with the verified source of `pin`, brought first if it is not there.
@@ -43,10 +41,7 @@ pub fn ensure(pin: &Pin) -> Result<PathBuf, Error> {
             Err(error) => tried.push(format!("{carrier:?}: {error}")),
         }
     }
-    Err(Error::NoCarrier {
-        source_name: format!("{} {}", pin.name, pin.version),
-        tried,
-    })
+    Err(Error::NoCarrier { source_name: format!("{} {}", pin.name, pin.version), tried })
 }
 
 /// Checks that `dir` holds the content that `pin` names.
@@ -59,12 +54,7 @@ pub fn verify(pin: &Pin, dir: &Path) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::Mismatch {
-        what: format!(
-            "the content of {} ({} {})",
-            dir.display(),
-            pin.name,
-            pin.version
-        ),
+        what: format!("the content of {} ({} {})", dir.display(), pin.name, pin.version),
         expected: pin.content_sha256.to_owned(),
         found,
     })
@@ -109,9 +99,7 @@ fn list_files(path: &Path, into: &mut Vec<PathBuf>) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Io`] when it cannot be read.
 pub fn file_sha256(path: &Path) -> Result<String, Error> {
-    Ok(hex(&Sha256::digest(
-        fs::read(path).map_err(Error::io(path))?,
-    )))
+    Ok(hex(&Sha256::digest(fs::read(path).map_err(Error::io(path))?)))
 }
 
 /// Bytes in hexadecimal.
@@ -125,10 +113,7 @@ pub fn hex(bytes: &[u8]) -> String {
 /// [`Error::Command`] with the end of what it printed when it cannot be started or fails.
 pub fn run(command: &mut Command) -> Result<String, Error> {
     let shown = format!("{command:?}");
-    let fail = |tail: String| Error::Command {
-        command: shown.clone(),
-        tail,
-    };
+    let fail = |tail: String| Error::Command { command: shown.clone(), tail };
     let output = command.output().map_err(|error| fail(error.to_string()))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if output.status.success() {
@@ -140,9 +125,7 @@ pub fn run(command: &mut Command) -> Result<String, Error> {
 }
 
 fn bring(pin: &Pin, carrier: &Carrier, dir: &Path) -> Result<(), Error> {
-    let parent = dir
-        .parent()
-        .expect("a source folder lies in vendor/sources");
+    let parent = dir.parent().expect("a source folder lies in vendor/sources");
     fs::create_dir_all(parent).map_err(Error::io(parent))?;
     let staging = parent.join(format!(".{}-{}", pin.name, std::process::id()));
     let _ = fs::remove_dir_all(&staging);
@@ -167,10 +150,7 @@ fn unpack(pin: &Pin, carrier: &Carrier, staging: &Path) -> Result<PathBuf, Error
             match inside {
                 Inside::Folder(path) => {
                     let root = staging.join("copy");
-                    run(Command::new("cp")
-                        .arg("-R")
-                        .arg(krate.join(path))
-                        .arg(&root))?;
+                    run(Command::new("cp").arg("-R").arg(krate.join(path)).arg(&root))?;
                     Ok(root)
                 }
                 Inside::Archive { path, sha256 } => {
@@ -180,30 +160,12 @@ fn unpack(pin: &Pin, carrier: &Carrier, staging: &Path) -> Result<PathBuf, Error
                 }
             }
         }
-        Carrier::Url {
-            url,
-            archive_sha256,
-        } => {
+        Carrier::Url { url, archive_sha256 } => {
             let archive = staging.join(format!("{}.tar.xz", pin.name));
             let mut curl = Command::new("curl");
-            curl.args([
-                "--fail",
-                "--silent",
-                "--show-error",
-                "--location",
-                "--proto",
-                "=https",
-            ]);
+            curl.args(["--fail", "--silent", "--show-error", "--location", "--proto", "=https"]);
             // Fail fast: a host that does not answer must not hold up the next carrier.
-            curl.args([
-                "--connect-timeout",
-                "10",
-                "--speed-limit",
-                "1000",
-                "--speed-time",
-                "20",
-                "--output",
-            ]);
+            curl.args(["--connect-timeout", "10", "--speed-limit", "1000", "--speed-time", "20", "--output"]);
             run(curl.arg(&archive).arg(url))?;
             if let Some(sha256) = archive_sha256 {
                 check_archive(&archive, sha256)?;
@@ -218,29 +180,18 @@ fn check_archive(archive: &Path, expected: &str) -> Result<(), Error> {
     if found == expected {
         return Ok(());
     }
-    Err(Error::Mismatch {
-        what: archive.display().to_string(),
-        expected: expected.to_owned(),
-        found,
-    })
+    Err(Error::Mismatch { what: archive.display().to_string(), expected: expected.to_owned(), found })
 }
 
 /// Unpacks an archive with one top folder, and returns that folder.
 fn unpack_archive(archive: &Path, staging: &Path) -> Result<PathBuf, Error> {
     let out = staging.join("unpacked");
     fs::create_dir(&out).map_err(Error::io(&out))?;
-    run(Command::new("tar")
-        .arg("-xJf")
-        .arg(archive)
-        .arg("-C")
-        .arg(&out))?;
+    run(Command::new("tar").arg("-xJf").arg(archive).arg("-C").arg(&out))?;
     let mut entries = fs::read_dir(&out).map_err(Error::io(&out))?;
     match (entries.next(), entries.next()) {
         (Some(Ok(only)), None) => Ok(only.path()),
-        _ => Err(Error::Unfit(format!(
-            "{}: expected one top folder",
-            archive.display()
-        ))),
+        _ => Err(Error::Unfit(format!("{}: expected one top folder", archive.display()))),
     }
 }
 
@@ -251,13 +202,9 @@ fn crate_dir(package: &str) -> Result<PathBuf, Error> {
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let manifest = vendor_dir().join("carriers/Cargo.toml");
-    run(Command::new(cargo)
-        .args(["fetch", "--locked", "--manifest-path"])
-        .arg(manifest))?;
+    run(Command::new(cargo).args(["fetch", "--locked", "--manifest-path"]).arg(manifest))?;
     crate_in_registry(package)?.ok_or_else(|| {
-        Error::Unfit(format!(
-            "cargo fetch did not bring {package} (is crates.io replaced in Cargo's configuration?)"
-        ))
+        Error::Unfit(format!("cargo fetch did not bring {package} (is crates.io replaced in Cargo's configuration?)"))
     })
 }
 
@@ -272,8 +219,5 @@ fn crate_in_registry(package: &str) -> Result<Option<PathBuf>, Error> {
         return Ok(None);
     };
     // `.cargo-ok` is what Cargo leaves behind when an unpacking came to its end.
-    Ok(registries
-        .flatten()
-        .map(|registry| registry.path().join(package))
-        .find(|dir| dir.join(".cargo-ok").is_file()))
+    Ok(registries.flatten().map(|registry| registry.path().join(package)).find(|dir| dir.join(".cargo-ok").is_file()))
 }

@@ -1,9 +1,5 @@
 //! `scripts/vendor`: brings, verifies and builds the vendored sources, and tells where the results are.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command-line program"
-)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
 
 use std::process::ExitCode;
 
@@ -23,12 +19,8 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments[..] {
         ["list"] => list(),
-        ["fetch"] => pins::ALL
-            .iter()
-            .try_for_each(|pin| Ok(println!("{}", fetch::ensure(pin)?.display()))),
-        ["verify"] => pins::ALL
-            .iter()
-            .try_for_each(|pin| fetch::verify(pin, &fetch::source_dir(pin))),
+        ["fetch"] => pins::ALL.iter().try_for_each(|pin| Ok(println!("{}", fetch::ensure(pin)?.display()))),
+        ["verify"] => pins::ALL.iter().try_for_each(|pin| fetch::verify(pin, &fetch::source_dir(pin))),
         ["content", name, dir] => content(name, dir),
         ["build"] => path("prefix"),
         ["path", name @ ("ffmpeg" | "ffprobe" | "prefix" | "dav1d")] => path(name),

@@ -94,16 +94,12 @@ pub const FFMPEG: Pin = Pin {
         },
         Carrier::Url {
             url: "https://ffmpeg.org/releases/ffmpeg-9.0.2.tar.xz",
-            archive_sha256: Some(
-                "8c3850283eb25fa026482078a04051e0be17347b09ef81a0849bec15a96e002e",
-            ),
+            archive_sha256: Some("8c3850283eb25fa026482078a04051e0be17347b09ef81a0849bec15a96e002e"),
         },
         // Debian's pool drops files when a suite moves on: last.
         Carrier::Url {
             url: "https://deb.debian.org/debian/pool/main/f/ffmpeg/ffmpeg_9.0.2.orig.tar.xz",
-            archive_sha256: Some(
-                "8c3850283eb25fa026482078a04051e0be17347b09ef81a0849bec15a96e002e",
-            ),
+            archive_sha256: Some("8c3850283eb25fa026482078a04051e0be17347b09ef81a0849bec15a96e002e"),
         },
     ],
 };
@@ -114,19 +110,10 @@ pub const DAV1D: Pin = Pin {
     version: "1.4.3",
     licence: "BSD-2-Clause",
     homepage: "https://code.videolan.org/videolan/dav1d",
-    covered: &[
-        "COPYING",
-        "include",
-        "meson.build",
-        "meson_options.txt",
-        "src",
-    ],
+    covered: &["COPYING", "include", "meson.build", "meson_options.txt", "src"],
     content_sha256: "f41c0dde04230288057eb9b7808dddceac7ecb0ac70e3c9d383e3b1fd2475fa8",
     carriers: &[
-        Carrier::Crate {
-            package: "libdav1d-sys-0.7.1+libdav1d.1.4.3",
-            inside: Inside::Folder("vendor"),
-        },
+        Carrier::Crate { package: "libdav1d-sys-0.7.1+libdav1d.1.4.3", inside: Inside::Folder("vendor") },
         Carrier::Url {
             url: "https://downloads.videolan.org/pub/videolan/dav1d/1.4.3/dav1d-1.4.3.tar.xz",
             archive_sha256: None,

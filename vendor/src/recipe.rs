@@ -13,13 +13,15 @@ const ENCODERS: &str = "mjpeg,rawvideo,wrapped_avframe";
 /// Parsers: video for access units and picture order, audio so that probing a transport stream ends early.
 const PARSERS: &str = "hevc,h264,vp9,av1,mjpeg,aac,ac3,mpegaudio,opus,vorbis";
 /// Containers that the programs can write.
-const MUXERS: &str = "framemd5,framecrc,null,rawvideo,image2,image2pipe,mjpeg,mov,mp4,matroska,webm,mpegts,hevc,h264,ivf,obu";
+const MUXERS: &str =
+    "framemd5,framecrc,null,rawvideo,image2,image2pipe,mjpeg,mov,mp4,matroska,webm,mpegts,hevc,h264,ivf,obu";
 /// Bitstream filters; `trace_headers` is the oracle of our own bitstream readers.
 const BSFS: &str = "trace_headers,h264_mp4toannexb,hevc_mp4toannexb,extract_extradata,vp9_superframe,\
                     vp9_superframe_split,av1_frame_merge,av1_frame_split,dump_extra,setts,filter_units,h264_metadata,\
                     hevc_metadata,noise,null";
 /// Filters of the programs.
-const FILTERS: &str = "null,format,scale,fps,trim,setpts,select,transpose,hflip,vflip,rotate,crop,tile,copy,anull,aformat,atrim";
+const FILTERS: &str =
+    "null,format,scale,fps,trim,setpts,select,transpose,hflip,vflip,rotate,crop,tile,copy,anull,aformat,atrim";
 
 /// Arguments of FFmpeg's `configure`. `/` as prefix: the result is installed below a cache entry, and no path of the
 /// building machine must end up in what `--version` prints.
@@ -76,18 +78,12 @@ pub fn dav1d_meson() -> Vec<String> {
 ///
 /// Without assembly decoding is several times slower; with GPL parts the binary could not be given away as it is.
 pub fn ffmpeg_unfit(config_h: &str) -> Option<String> {
-    let defined = |name: &str, value: &str| {
-        config_h
-            .lines()
-            .any(|line| line == format!("#define {name} {value}"))
-    };
+    let defined = |name: &str, value: &str| config_h.lines().any(|line| line == format!("#define {name} {value}"));
     let assembly = match std::env::consts::ARCH {
         "x86_64" => "HAVE_X86ASM",
         "aarch64" => "HAVE_NEON",
         other => {
-            return Some(format!(
-                "no assembly is known for {other}, and FFmpeg without it is several times slower"
-            ));
+            return Some(format!("no assembly is known for {other}, and FFmpeg without it is several times slower"));
         }
     };
     let wanted = [
@@ -114,18 +110,7 @@ mod tests {
     #[test]
     fn a_build_without_assembly_or_with_gpl_parts_is_refused() {
         assert_eq!(ffmpeg_unfit(GOOD), None);
-        assert!(
-            ffmpeg_unfit(
-                &GOOD
-                    .replace("X86ASM 1", "X86ASM 0")
-                    .replace("NEON 1", "NEON 0")
-            )
-            .is_some()
-        );
-        assert!(
-            ffmpeg_unfit(&GOOD.replace("GPL 0", "GPL 1"))
-                .unwrap()
-                .contains("CONFIG_GPL")
-        );
+        assert!(ffmpeg_unfit(&GOOD.replace("X86ASM 1", "X86ASM 0").replace("NEON 1", "NEON 0")).is_some());
+        assert!(ffmpeg_unfit(&GOOD.replace("GPL 0", "GPL 1")).unwrap().contains("CONFIG_GPL"));
     }
 }

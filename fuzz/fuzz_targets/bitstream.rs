@@ -1,0 +1,173 @@
+//! Arbitrary bytes into everything that reads bitstreams.
+#![no_main]
+
+use bucket_streamer::bitstream::bits::{BitReader, unescape};
+use bucket_streamer::bitstream::entry::is_decodable_leading;
+use bucket_streamer::bitstream::parameter_sets::{History, identify};
+use bucket_streamer::bitstream::{Codec, Entry, EntryFacts, Framing, av1, h264, hevc, vp9};
+use libfuzzer_sys::fuzz_target;
+
+const CODECS: [Codec; 4] = [Codec::Hevc, Codec::H264, Codec::Vp9, Codec::Av1];
+const FRAMINGS: [Framing; 5] =
+    [Framing::AnnexB, Framing::Length(1), Framing::Length(2), Framing::Length(3), Framing::Length(4)];
+
+/// For C that was compiled to count its edges (see `container`): nothing here runs any.
+#[unsafe(no_mangle)]
+extern "C" fn __sanitizer_cov_trace_pc() {}
+
+fuzz_target!(|data: &[u8]| {
+    for codec in CODECS {
+        let framing = Framing::of(codec, data);
+        assert!(matches!(framing, Framing::AnnexB | Framing::Length(1..=4)));
+        for framing in FRAMINGS {
+            sample(codec, framing, data);
+        }
+    }
+    for framing in FRAMINGS {
+        units(framing, data);
+    }
+    assert_eq!(Framing::AnnexB.units(data).collect::<Vec<_>>(), annex_b_the_simple_way(data));
+    unit(data);
+    escapes(data);
+    bits(data);
+    history(data);
+});
+
+/// Units lie inside the sample, in order, and do not overlap; framed again they are read as they were.
+fn units(framing: Framing, data: &[u8]) {
+    let all = data.as_ptr_range();
+    let mut end = all.start;
+    let mut framed = Vec::new();
+    let mut expected = Vec::new();
+    for unit in framing.units(data) {
+        let range = unit.as_ptr_range();
+        assert!(range.start >= end && range.end <= all.end, "{framing:?}: a unit outside of its sample");
+        end = range.end;
+        let alone = framing.frame(unit);
+        match framing {
+            Framing::AnnexB if unit.is_empty() => assert_eq!(framing.units(&alone).count(), 0),
+            _ => {
+                assert_eq!(framing.units(&alone).collect::<Vec<_>>(), [unit], "{framing:?}");
+                framed.extend(alone);
+                expected.push(unit);
+            }
+        }
+    }
+    assert_eq!(framing.units(&framed).collect::<Vec<_>>(), expected, "{framing:?}");
+}
+
+/// Annex B, byte by byte (B.1.1): what the fast search must give.
+fn annex_b_the_simple_way(data: &[u8]) -> Vec<&[u8]> {
+    let starts: Vec<usize> = data.windows(3).enumerate().filter(|(_, code)| *code == [0, 0, 1]).map(|(at, _)| at).collect();
+    let ends = starts.iter().skip(1).copied().chain([data.len()]);
+    let units = starts.iter().zip(ends).map(|(&start, end)| (&data[start + 3..end], end));
+    let mut units: Vec<&[u8]> = units
+        .map(|(unit, _)| &unit[..unit.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1)])
+        .collect();
+    // Nothing after the last start code is no unit.
+    if starts.last().is_some_and(|&last| last + 3 == data.len()) {
+        units.pop();
+    }
+    units
+}
+
+/// What walks ask of a sample.
+fn sample(codec: Codec, framing: Framing, data: &[u8]) {
+    let facts = EntryFacts::of(codec, framing, data);
+    if matches!(codec, Codec::Vp9 | Codec::Av1) {
+        assert_ne!(facts.entry, Entry::Open, "{codec:?} has no open entries");
+    }
+    if is_decodable_leading(codec, framing, data) {
+        assert_eq!((codec, facts.entry), (Codec::Hevc, Entry::Unsafe), "a leading picture is no entry");
+    }
+}
+
+/// What is asked of a single unit.
+fn unit(data: &[u8]) {
+    if let Some((kind, id)) = hevc::parameter_set_id(data) {
+        assert!(matches!(kind, 32..=34));
+        assert!(kind != 32 || id < 16);
+    }
+    if let Some((kind, _)) = h264::parameter_set_id(data) {
+        assert!(matches!(kind, 7 | 8));
+    }
+    for codec in CODECS {
+        let id = identify(codec, data);
+        assert!(id.is_none() || matches!(codec, Codec::Hevc | Codec::H264));
+    }
+    let _ = hevc::kind(data);
+    if let Some(hashes) = hevc::picture_hash_md5(data) {
+        assert!(hashes.len() * 16 <= data.len());
+    }
+    assert!(h264::kind(data).is_none_or(|kind| kind < 32));
+    if let Some(point) = h264::recovery_point(data) {
+        assert!(!point.is_exact_entry() || (point.exact_match && point.frame_count == 0));
+    }
+    let _ = (vp9::facts(data), av1::is_key(data));
+}
+
+/// Escaping as an encoder does it, and taking it out again, gives what was there.
+fn escapes(data: &[u8]) {
+    let mut escaped = Vec::with_capacity(data.len() * 3 / 2);
+    let mut zeros = 0;
+    for &byte in data {
+        if zeros == 2 && byte <= 3 {
+            escaped.push(3);
+            zeros = 0;
+        }
+        zeros = if byte == 0 { zeros + 1 } else { 0 };
+        escaped.push(byte);
+    }
+    assert_eq!(unescape(&escaped), data);
+    assert!(unescape(data).len() <= data.len());
+}
+
+/// The first bytes as a list of reads of the rest: never past the end.
+fn bits(data: &[u8]) {
+    let (reads, data) = data.split_at(data.len().min(16));
+    let mut reader = BitReader::new(data);
+    let mut read = 0_usize;
+    for &wanted in reads {
+        let count = usize::from(wanted >> 2);
+        let got = match wanted & 3 {
+            0 => reader.bits(count as u32).map(|_| count.min(32)),
+            1 => reader.skip(count).map(|()| count),
+            2 => reader.ue().map(|code| 2 * (code + 1).ilog2() as usize + 1),
+            _ => reader.flag().map(|_| 1),
+        };
+        let Some(got) = got else { break };
+        read += got;
+        assert!(read <= data.len() * 8);
+    }
+    let _ = (reader.skip(usize::MAX), reader.flag(), reader.ue());
+}
+
+/// Samples of Annex B, one after another: what held before each is what the last ones brought, one for each identifier.
+fn history(data: &[u8]) {
+    for codec in [Codec::Hevc, Codec::H264] {
+        for framing in [Framing::AnnexB, Framing::Length(1)] {
+            let mut history = History::default();
+            let samples = data.chunks(64.max(data.len() / 8));
+            for (index, sample) in (0..).zip(samples.clone()) {
+                history.note(index, codec, framing, sample);
+            }
+            assert!(history.before(0).is_empty());
+            for index in 0..=samples.len() as u32 {
+                let before = history.before(index);
+                let ids: Vec<_> = before.iter().map(|unit| identify(codec, unit).expect("a parameter set")).collect();
+                assert!(ids.is_sorted_by(|a, b| a < b), "one of each identifier, in order");
+            }
+            let last = history.before(u32::MAX);
+            for sample in samples.rev().take(1) {
+                let mut seen = std::collections::HashSet::new();
+                let units: Vec<_> = framing.units(sample).collect();
+                for unit in units.into_iter().rev() {
+                    let Some(id) = identify(codec, unit) else { continue };
+                    if seen.insert(id) {
+                        assert!(last.contains(&unit), "the latest of its identifier holds");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Arbitrary bytes as a file: opened, described, a few frames decoded, a JPEG made.
+#![no_main]
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, LazyLock};
+
+use bucket_streamer::picture::{Fit, Jpeg, JpegOptions, Shape};
+use bucket_streamer::source::MemorySource;
+use bucket_streamer::time::Nanos;
+use bucket_streamer::{Engine, Video, VideoFrame};
+use libfuzzer_sys::fuzz_target;
+
+#[path = "counters.rs"]
+mod counters;
+
+/// One thread: two runs of the same input do the same.
+static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(Some(1)));
+
+const INPUT_LIMIT: usize = 1 << 20;
+const PIXEL_LIMIT: usize = 4_000_000;
+/// A walk over so many samples is no hang, only long.
+const SAMPLE_LIMIT: u32 = 400;
+
+fuzz_target!(|data: &[u8]| {
+    counters::keep();
+    if data.len() > INPUT_LIMIT {
+        return;
+    }
+    let open = |track| {
+        let source = Arc::new(MemorySource::new("fuzz", data.to_vec()));
+        ENGINE.open(source, track)
+    };
+    match open(0) {
+        Ok(video) => look(&video),
+        Err(error) => assert!(!error.to_string().contains('\n'), "an error is one line"),
+    }
+    let _ = open(1).map(|video| look(&video));
+});
+
+fn look(video: &Video) {
+    let track = video.track();
+    let frames = video.frame_count();
+    assert!(frames > 0, "a video without frames is an error");
+    tables(video);
+    let (width, height) = track.parameters.size();
+    if width * height > PIXEL_LIMIT {
+        return;
+    }
+    let in_reach = |frame: &u32| track.frames[*frame as usize] < SAMPLE_LIMIT;
+    let last = frames as u32 - 1;
+    let mut wanted: Vec<u32> = vec![last, 0, last / 2, last / 2, 1.min(last)];
+    wanted.retain(in_reach);
+    if wanted.is_empty() {
+        return;
+    }
+    wanted.push(frames as u32);
+    let mut answers = std::collections::BTreeMap::new();
+    let mut first = None;
+    let result = video.frames(&wanted, &mut |index, frame| {
+        if let Ok(frame) = &frame {
+            assert_eq!(frame.index, index);
+            check(frame);
+        }
+        assert!(answers.insert(index, frame.is_ok()).is_none(), "one answer for each frame");
+        if first.is_none() {
+            first = frame.ok();
+        }
+        ControlFlow::Continue(())
+    });
+    if result.is_err() {
+        return;
+    }
+    assert!(wanted.iter().all(|index| answers.contains_key(index)), "every frame gets an answer");
+    assert!(!answers[&(frames as u32)]);
+    breaks_off(video, &wanted);
+    if let Some(frame) = first {
+        still(&frame);
+    }
+    if (0..frames.min(32) as u32).all(|frame| in_reach(&frame)) {
+        let _ = video.describe();
+    }
+}
+
+/// What needs no pictures.
+fn tables(video: &Video) {
+    let track = video.track();
+    assert!(track.time_base.0 > 0 && track.time_base.1 > 0);
+    for (frame, &sample) in (0_u32..).zip(&track.frames).take(50) {
+        let at = video.sample_of(frame).expect("every frame has a sample");
+        assert!(at.is_displayable());
+        assert_eq!(track.frame_of(sample), Some(frame));
+    }
+    let _ = (track.parameters.rotation(), track.parameters.color().names(), track.parameters.pixel_format());
+    let timeline = video.timeline();
+    assert!(timeline.duration_s() >= 0.0);
+    for time in [0, 1, 40_000_000, i64::MAX, i64::MIN] {
+        let frame = timeline.frame_at(Nanos(time), true).expect("clamped");
+        assert!((frame as usize) < video.frame_count());
+        let _ = timeline.frame_at(Nanos(time), false);
+    }
+    let _ = timeline.is_variable();
+}
+
+/// Whoever breaks off is not called again.
+fn breaks_off(video: &Video, wanted: &[u32]) {
+    let mut calls = 0;
+    let _ = video.frames(wanted, &mut |_, _| {
+        calls += 1;
+        ControlFlow::Break(())
+    });
+    assert_eq!(calls, 1, "called again after breaking off");
+}
+
+/// Every visible byte of the planes can be read.
+fn check(frame: &VideoFrame) {
+    let picture = &frame.picture;
+    let mut sum = 0_u64;
+    for index in 0..picture.planes() {
+        let Some(plane) = picture.plane(index) else { continue };
+        let mut rows = 0;
+        for row in plane.rows() {
+            assert_eq!(row.len(), plane.row_bytes);
+            sum += row.iter().map(|&byte| u64::from(byte)).sum::<u64>();
+            rows += 1;
+        }
+        assert_eq!(rows, plane.rows);
+    }
+    std::hint::black_box(sum);
+}
+
+fn still(frame: &VideoFrame) {
+    if frame.picture.width() * frame.picture.height() > PIXEL_LIMIT {
+        return;
+    }
+    let Ok(mut jpeg) = Jpeg::new() else { return };
+    let mut out = Vec::new();
+    for width in [None, Some(37)] {
+        let shape = Shape { width, height: None, fit: Fit::Contain };
+        if jpeg.encode(&frame.picture, &JpegOptions { quality: 50, shape }, &mut out).is_ok() {
+            assert!(out.starts_with(&[0xff, 0xd8]) && out.ends_with(&[0xff, 0xd9]));
+        }
+    }
+}

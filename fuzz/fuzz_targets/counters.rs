@@ -1,0 +1,32 @@
+//! Lets libFuzzer see into C that gcc compiled with `-fsanitize-coverage=trace-pc` (`instrument/gcc`): a saturating
+//! counter for each edge, in the section where libFuzzer looks for additional ones. Nothing calls it otherwise.
+
+const COUNTERS: usize = 1 << 18;
+
+#[used]
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "__libfuzzer_extra_counters")]
+static mut BS_FUZZ_COUNTERS: [u8; COUNTERS] = [0; COUNTERS];
+
+std::arch::global_asm!(
+    ".globl __sanitizer_cov_trace_pc",
+    "__sanitizer_cov_trace_pc:",
+    "mov rax, qword ptr [rsp]",
+    "shr rax, 1",
+    "and eax, {mask}",
+    "lea rcx, [rip + {counters}]",
+    "add byte ptr [rcx + rax], 1",
+    "sbb byte ptr [rcx + rax], 0",
+    "ret",
+    mask = const COUNTERS - 1,
+    counters = sym BS_FUZZ_COUNTERS,
+);
+
+unsafe extern "C" {
+    fn __sanitizer_cov_trace_pc();
+}
+
+/// Keeps the linker from leaving this out.
+pub fn keep() {
+    std::hint::black_box(__sanitizer_cov_trace_pc as *const ());
+}
