@@ -1,5 +1,6 @@
 //! The engine's face: open a video, ask for frames.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -248,9 +249,16 @@ impl Video {
         let is_last_resort = depth == Depth::Sequential || (zeros && job.is_self_contained && !conceals);
         let mut damage: Option<AvError> = None;
         let mut left = job.targets.len();
+        let is_ours = |sample: u32| usize::from(job.targets.binary_search(&sample).is_ok());
+        let stopped = Cell::new(false);
+        let mut give = |index: u32, result: Result<VideoFrame>| {
+            let flow = sink(index, result);
+            stopped.set(flow.is_break());
+            flow
+        };
         let mut lease = self.lease()?;
         let walk = self.walk(zeros);
-        let flow = walk.run(&mut lease, job.entry, job.last, &mut |event| match event {
+        let _ = walk.run(&mut lease, job.entry, job.last, &mut |event| match event {
             Event::Damage(error) => {
                 damage.get_or_insert(error);
                 ControlFlow::Continue(())
@@ -258,8 +266,8 @@ impl Video {
             Event::Unreadable(sample, error) => {
                 damage.get_or_insert(AvError::INVALID_DATA);
                 let Some(index) = pending.remove(&sample) else { return ControlFlow::Continue(()) };
-                left -= 1;
-                sink(index, Err(error.at_frame(index)))
+                left -= is_ours(sample);
+                give(index, Err(error.at_frame(index)))
             }
             Event::Picture(sample, picture) => {
                 if (damage.is_some() || picture.is_corrupt()) && !is_last_resort {
@@ -267,15 +275,18 @@ impl Video {
                     return ControlFlow::Continue(());
                 }
                 let Some(index) = pending.remove(&sample) else { return ControlFlow::Continue(()) };
-                left -= 1;
+                left -= is_ours(sample);
                 let result = self.source.check().map(|()| self.video_frame(index, sample, picture));
-                sink(index, result.map_err(|error| error.at_frame(index)))?;
+                give(index, result.map_err(|error| error.at_frame(index)))?;
                 // Nothing is left to wait for: what is still in the decoder nobody asked for.
                 if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             }
         })?;
-        if left == 0 || (flow.is_break() && left > 0) {
-            return Ok(if left == 0 { ControlFlow::Continue(()) } else { flow });
+        if stopped.get() {
+            return Ok(ControlFlow::Break(()));
+        }
+        if left == 0 {
+            return Ok(ControlFlow::Continue(()));
         }
         let is_settled = is_last_resort || (damage.is_none() && job.is_self_contained);
         if !is_settled {
@@ -283,7 +294,7 @@ impl Video {
         }
         for &sample in &job.targets {
             let Some(index) = pending.remove(&sample) else { continue };
-            if sink(index, Err(self.missing(index, sample, damage))).is_break() {
+            if give(index, Err(self.missing(index, sample, damage))).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -409,5 +420,29 @@ impl Video {
 impl Drop for Video {
     fn drop(&mut self) {
         self.engine.pool.forget(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+
+    use super::Engine;
+
+    #[test]
+    fn who_breaks_off_is_not_called_again() {
+        let engine = Engine::new(Some(1));
+        let clip = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/hevc_closed_gop.mp4");
+        let video = engine.open_path(clip).unwrap();
+        // A walk for each; the last one is no frame at all.
+        for indices in [&[0, 60, 120][..], &[500, 600, 0]] {
+            let mut calls = 0;
+            let sink = &mut |_, _| {
+                calls += 1;
+                ControlFlow::Break(())
+            };
+            video.frames(indices, sink).unwrap();
+            assert_eq!(calls, 1, "{indices:?}");
+        }
     }
 }

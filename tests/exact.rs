@@ -13,18 +13,17 @@ use bucket_streamer::{Engine, ErrorKind, Video};
 
 use ffi::{Decoder, Packet, Received, Threads};
 
-use common::{clips, fixture, name, open, oracle_md5s, oracle_packets, oracle_pts, play};
+use common::{clips, fixture, name, open, oracle_md5s, oracle_packets, oracle_pts, sequential};
 
 #[test]
 fn every_clip_plays_as_ffmpeg_decodes_it() {
-    let engine = Engine::new(None);
     let mut wrong = Vec::new();
     for clip in clips() {
-        let Some(video) = open(&engine, &clip) else {
+        let Some(sequential) = sequential(&clip) else {
             assert!(oracle_md5s(&clip).is_empty(), "{}: ffmpeg can read it", name(&clip));
             continue;
         };
-        let (frames, _) = play(&video);
+        let frames = &sequential.frames;
         let md5s: Vec<String> = frames.iter().map(|(_, md5)| md5.clone()).collect();
         if md5s != oracle_md5s(&clip) {
             wrong.push(name(&clip));
@@ -38,11 +37,10 @@ fn every_clip_plays_as_ffmpeg_decodes_it() {
 fn the_index_is_what_ffprobe_shows() {
     let engine = Engine::new(None);
     for clip in clips() {
-        let Some(video) = open(&engine, &clip) else { continue };
-        let (_, left_out) = play(&video);
+        let (Some(video), Some(sequential)) = (open(&engine, &clip), sequential(&clip)) else { continue };
+        let left_out = &sequential.left_out;
         let pts_of = |frame: u32| video.sample_of(frame).expect("a frame").pts;
-        let shown: Vec<u32> =
-            (0..video.frame_count() as u32).filter(|frame| !left_out.frames.contains(frame)).collect();
+        let shown: Vec<u32> = (0..video.frame_count() as u32).filter(|frame| !left_out.contains(frame)).collect();
         let expected = oracle_pts(&clip);
         assert_eq!(shown.len(), expected.len(), "{}: number of frames", name(&clip));
         if expected.iter().any(Option::is_none) {
@@ -67,9 +65,8 @@ fn the_index_is_what_ffprobe_shows() {
 #[test]
 fn random_frames_equal_the_sequential_decode() {
     for clip in clips() {
-        let Some(video) = open(&Engine::new(None), &clip) else { continue };
-        let (frames, _) = play(&video);
-        let sequential: HashMap<u32, String> = frames.into_iter().collect();
+        let (Some(video), Some(sequential)) = (open(&Engine::new(None), &clip), sequential(&clip)) else { continue };
+        let sequential = sequential.by_number();
         check_random(&video, &sequential, &name(&clip));
         // With one thread libavcodec takes other ways; what it makes of damage is then its own.
         let single = open(&Engine::new(Some(1)), &clip).expect("opened before");

@@ -1,4 +1,4 @@
-//! Lets libFuzzer see into C that gcc compiled with `-fsanitize-coverage=trace-pc` (`instrument/gcc`): a saturating
+//! Lets libFuzzer see into C that gcc compiled with `-fsanitize-coverage=trace-pc` (see `instrument/gcc`): a saturating
 //! counter for each edge, in the section where libFuzzer looks for additional ones. Nothing calls it otherwise.
 
 const COUNTERS: usize = 1 << 18;
@@ -9,8 +9,8 @@ const COUNTERS: usize = 1 << 18;
 static mut BS_FUZZ_COUNTERS: [u8; COUNTERS] = [0; COUNTERS];
 
 std::arch::global_asm!(
-    ".globl __sanitizer_cov_trace_pc",
-    "__sanitizer_cov_trace_pc:",
+    ".globl bucket_streamer_fuzz_edge",
+    "bucket_streamer_fuzz_edge:",
     "mov rax, qword ptr [rsp]",
     "shr rax, 1",
     "and eax, {mask}",
@@ -23,10 +23,10 @@ std::arch::global_asm!(
 );
 
 unsafe extern "C" {
-    fn __sanitizer_cov_trace_pc();
+    fn bucket_streamer_fuzz_edge();
 }
 
 /// Keeps the linker from leaving this out.
 pub fn keep() {
-    std::hint::black_box(__sanitizer_cov_trace_pc as *const ());
+    std::hint::black_box(bucket_streamer_fuzz_edge as *const ());
 }

@@ -67,7 +67,8 @@ fn refuse(error: &clap::Error) -> Outcome {
         return if is_result { Outcome::Done } else { Outcome::Usage };
     }
     let text = error.render().to_string();
-    let told = text.split("\n\n").filter(|part| !part.starts_with("Usage:") && !part.starts_with("For more information"));
+    let told =
+        text.split("\n\n").filter(|part| !part.starts_with("Usage:") && !part.starts_with("For more information"));
     let told: Vec<String> = told.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     say(&format!("bucket-streamer: {} (--help tells more)", told.join("; ").trim_start_matches("error: ")));
     Outcome::Usage

@@ -1,10 +1,14 @@
 //! Clips, and what the vendored `ffmpeg` and `ffprobe` say of them: the oracle.
 #![allow(dead_code, clippy::print_stderr, reason = "each test file uses a part; tests report what they leave out")]
 
+use std::collections::HashMap;
+use std::io::Read;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
 
 use bucket_streamer::picture::raw;
 use bucket_streamer::{Engine, LeftOut, Video};
@@ -99,6 +103,34 @@ pub fn play(video: &Video) -> (Vec<(u32, String)>, LeftOut) {
     (frames, left_out)
 }
 
+/// What a sequential decode of a clip gives: made once for all tests of a file.
+pub struct Sequential {
+    /// Number and MD5, in output order.
+    pub frames: Vec<(u32, String)>,
+    /// Numbers of frames that it does not show.
+    pub left_out: Vec<u32>,
+}
+
+impl Sequential {
+    /// MD5 by number.
+    pub fn by_number(&self) -> HashMap<u32, String> {
+        self.frames.iter().cloned().collect()
+    }
+}
+
+/// The sequential decode of a clip; `None` if it cannot be opened.
+pub fn sequential(clip: &Path) -> Option<Arc<Sequential>> {
+    type Memory = Mutex<HashMap<PathBuf, Arc<OnceLock<Option<Arc<Sequential>>>>>>;
+    static MADE: OnceLock<Memory> = OnceLock::new();
+    let cell = Arc::clone(MADE.get_or_init(Memory::default).lock().expect("no panic").entry(clip.into()).or_default());
+    cell.get_or_init(|| {
+        let video = open(&Engine::new(None), clip)?;
+        let (frames, left_out) = play(&video);
+        Some(Arc::new(Sequential { frames, left_out: left_out.frames }))
+    })
+    .clone()
+}
+
 /// Opens a clip, or says why not.
 pub fn open(engine: &Engine, clip: &Path) -> Option<Video> {
     match engine.open_path(clip) {
@@ -108,4 +140,73 @@ pub fn open(engine: &Engine, clip: &Path) -> Option<Video> {
             None
         }
     }
+}
+
+/// A finished run of a program.
+#[derive(Debug)]
+pub struct Ran {
+    pub status: ExitStatus,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+}
+
+/// Whatever runs longer than this hangs.
+const HANGS: Duration = Duration::from_secs(120);
+
+/// The built `bucket-streamer`, to be run with these arguments.
+pub fn bucket_streamer(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bucket-streamer"));
+    command.args(arguments);
+    command
+}
+
+impl Ran {
+    /// Runs the built `bucket-streamer` to its end.
+    pub fn with(arguments: &[&str]) -> Ran {
+        Ran::of(&mut bucket_streamer(arguments))
+    }
+
+    /// Runs a command to its end, or kills it when it hangs.
+    pub fn of(command: &mut Command) -> Ran {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("to start");
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let child = &Mutex::new(child);
+        let (ended, end) = mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            let stdout = scope.spawn(move || all_of(stdout));
+            let stderr = scope.spawn(move || all_of(stderr));
+            scope.spawn(move || {
+                if end.recv_timeout(HANGS) == Err(RecvTimeoutError::Timeout) {
+                    let _ = child.lock().expect("no panic").kill();
+                }
+            });
+            let (stdout, stderr) = (stdout.join().expect("no panic"), stderr.join().expect("no panic"));
+            drop(ended);
+            let status = child.lock().expect("no panic").wait().expect("a status");
+            Ran { status, stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() }
+        })
+    }
+
+    /// The exit code; a signal, a kill for hanging and a panic are failures.
+    pub fn code(&self) -> i32 {
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        self.status.code().unwrap_or_else(|| panic!("{}: {}", self.status, self.stderr))
+    }
+
+    /// Standard output as text.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.stdout).expect("text")
+    }
+
+    /// The JSON lines on standard output, and nothing else.
+    pub fn json(&self) -> Vec<serde_json::Value> {
+        self.text().lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
+    }
+}
+
+fn all_of(stream: Option<impl Read>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    stream.expect("a pipe").read_to_end(&mut bytes).expect("to read a pipe");
+    bytes
 }

@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments[..] {
         ["list"] => list(),
-        ["fetch"] => pins::ALL.iter().try_for_each(|pin| Ok(println!("{}", fetch::ensure(pin)?.display()))),
+        ["fetch"] => pins::ALL.iter().try_for_each(|pin| fetch::ensure(pin).map(|dir| println!("{}", dir.display()))),
         ["verify"] => pins::ALL.iter().try_for_each(|pin| fetch::verify(pin, &fetch::source_dir(pin))),
         ["content", name, dir] => content(name, dir),
         ["build"] => path("prefix"),
