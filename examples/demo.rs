@@ -94,7 +94,8 @@ fn run(clip: &Path, output: &Path, ffmpeg: &Path) -> Result<usize, Box<dyn Error
     frames.sort_unstable();
     let paths = frames.iter().map(|frame| output.join(format!("frame_{frame:05}.jpg")));
     contact_sheet(ffmpeg, paths, &sheet)?;
-    println!("stills: {}\ncontact sheet: {}", output.display(), sheet.display());
+    println!("stills: {} and {}", output.display(), by_ffmpeg.display());
+    println!("contact sheet: {}", sheet.display());
     Ok(wrong)
 }
 

@@ -14,7 +14,7 @@ fn main() {
     for file in SHIMS.iter().chain(&["shim.h", "bindings.h"]) {
         println!("cargo::rerun-if-changed=shim/{file}");
     }
-    for variable in ["BUCKET_STREAMER_CACHE", "XDG_CACHE_HOME", "CC"] {
+    for variable in ["BUCKET_STREAMER_CACHE", "XDG_CACHE_HOME", "CC", "CFLAGS", "CPPFLAGS", "LDFLAGS"] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
     if env::var("HOST") != env::var("TARGET") {
@@ -22,9 +22,11 @@ fn main() {
     }
     let prefix =
         vendor::ensure(&mut |message| println!("cargo::warning={message}")).unwrap_or_else(|error| fail(error));
-    // A cache that somebody emptied must be filled again, not linked against.
-    println!("cargo::rerun-if-changed={}", prefix.ffmpeg.join("configure.txt").display());
     let shims = build_shims(&prefix).unwrap_or_else(|error| fail(error));
+    // A cache that somebody emptied must be filled again, not linked against.
+    for entry in [&prefix.ffmpeg, &prefix.dav1d, &shims] {
+        println!("cargo::rerun-if-changed={}", entry.display());
+    }
     link(&prefix, &shims);
     bindings(&prefix);
     stamp(&prefix);
@@ -83,7 +85,7 @@ fn bindings(prefix: &Prefix) {
     bindgen::Builder::default()
         .header("shim/bindings.h")
         .clang_arg(format!("-I{}", include.display()))
-        .allowlist_function("bs_.*")
+        .allowlist_function("bs_.*|av_cpu_count")
         .allowlist_function("av_(buffer_create|malloc|freep|free|strerror)")
         .allowlist_function("av_(frame|packet)_(alloc|free|clone|apply_cropping)")
         .allowlist_function("av_packet_(new_side_data|side_data_get)")

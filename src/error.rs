@@ -64,6 +64,16 @@ pub enum ErrorKind {
     /// The decoder could not be opened.
     #[error("the decoder could not be opened: {0}")]
     Decoder(#[source] ffi::AvError),
+    /// Tables that speak of more samples than a file of that size has.
+    #[error(
+        "the tables give the video track {samples} samples, more than the {limit} that a file of this size may have"
+    )]
+    TooManySamples {
+        /// How many there are.
+        samples: usize,
+        /// How many there may be.
+        limit: usize,
+    },
     /// More than the index may hold in memory.
     #[error("the index would need more than {limit} bytes of memory for samples that cannot be read in place")]
     IndexBudget {
@@ -93,6 +103,12 @@ pub enum ErrorKind {
     /// The decoder rejected the sample, or one that it refers to.
     #[error("damaged: {0}")]
     Damaged(#[source] ffi::AvError),
+    /// A sample that it refers to could not be read.
+    #[error("needs a sample that could not be read: {0}")]
+    NeedsUnreadable(String),
+    /// A place that this build cannot read from.
+    #[error("this build reads local files only, not {0}://")]
+    UnsupportedScheme(String),
     /// The picture could not be turned into a still.
     #[error("{0}")]
     Still(String),
@@ -150,7 +166,8 @@ impl Error {
     /// True if the video as a whole cannot be read, rather than one frame of it.
     pub fn is_unreadable_video(&self) -> bool {
         use ErrorKind::{
-            Decoder, Encrypted, IndexBudget, NoFrames, NoSuchTrack, NoVideoTrack, NotAVideo, Read, UnsupportedCodec,
+            Decoder, Encrypted, IndexBudget, NoFrames, NoSuchTrack, NoVideoTrack, NotAVideo, Read, TooManySamples,
+            UnsupportedCodec, UnsupportedScheme,
         };
         matches!(
             self.kind(),
@@ -163,6 +180,8 @@ impl Error {
                 | UnsupportedCodec(_)
                 | Decoder(_)
                 | IndexBudget { .. }
+                | TooManySamples { .. }
+                | UnsupportedScheme(_)
         )
     }
 

@@ -1,7 +1,7 @@
 //! The engine's face: open a video, ask for frames.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ const IDLE_DECODERS: usize = 4;
 impl Engine {
     /// An engine whose decoders use `threads` threads; `None` for as many as libavcodec takes by itself.
     pub fn new(threads: Option<usize>) -> Engine {
-        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        let cores = ffi::cpu_count();
         // Left to itself, libavcodec takes one thread more than there are cores, and what it makes of a damaged H.264
         // picture depends on that number: the same here, so that a sequential decode is everybody's.
         let automatic = if cores > 1 { (cores + 1).min(16) } else { 1 };
@@ -208,7 +208,7 @@ impl Video {
     ) -> Result<()> {
         let mut pending = BTreeMap::new();
         let frames = self.frame_count();
-        for &index in indices {
+        for &index in indices.iter().collect::<BTreeSet<_>>() {
             match self.track.frames.get(index as usize) {
                 Some(&sample) => {
                     pending.insert(sample, index);
@@ -248,6 +248,7 @@ impl Video {
         let conceals = self.track.codec == Codec::H264;
         let is_last_resort = depth == Depth::Sequential || (zeros && job.is_self_contained && !conceals);
         let mut damage: Option<AvError> = None;
+        let mut unreadable: Option<String> = None;
         let mut left = job.targets.len();
         let is_ours = |sample: u32| usize::from(job.targets.binary_search(&sample).is_ok());
         let stopped = Cell::new(false);
@@ -265,6 +266,7 @@ impl Video {
             }
             Event::Unreadable(sample, error) => {
                 damage.get_or_insert(AvError::INVALID_DATA);
+                unreadable.get_or_insert_with(|| format!("{} (sample {sample})", error.message()));
                 let Some(index) = pending.remove(&sample) else { return ControlFlow::Continue(()) };
                 left -= is_ours(sample);
                 give(index, Err(error.at_frame(index)))
@@ -294,15 +296,19 @@ impl Video {
         }
         for &sample in &job.targets {
             let Some(index) = pending.remove(&sample) else { continue };
-            if give(index, Err(self.missing(index, sample, damage))).is_break() {
+            if give(index, Err(self.missing(index, sample, damage, unreadable.as_deref()))).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
         Ok(ControlFlow::Continue(()))
     }
 
-    fn missing(&self, index: u32, sample: u32, damage: Option<AvError>) -> Error {
-        let kind = damage.map_or(ErrorKind::NotShown, ErrorKind::Damaged);
+    fn missing(&self, index: u32, sample: u32, damage: Option<AvError>, unreadable: Option<&str>) -> Error {
+        let kind = match (unreadable, damage) {
+            (Some(why), _) => ErrorKind::NeedsUnreadable(why.to_owned()),
+            (None, Some(error)) => ErrorKind::Damaged(error),
+            (None, None) => ErrorKind::NotShown,
+        };
         let offset = self.track.samples[sample as usize].offset;
         let error = Error::from(kind).at_frame(index).at_sample(sample, Some(offset)).of(self.source.name());
         // A source that changed explains a missing picture better than anything else.

@@ -190,3 +190,43 @@ fn the_number_in_the_picture_is_the_number_asked_for() {
         }
     }
 }
+
+/// Writes a copy of a fixture whose bytes `change` has edited; the folder goes with the handle.
+fn edited(fixture_name: &str, change: impl FnOnce(&Video, &mut Vec<u8>)) -> (tempfile::TempDir, std::path::PathBuf) {
+    let video = Engine::new(Some(1)).open_path(fixture(fixture_name)).expect("a clip");
+    let mut bytes = std::fs::read(fixture(fixture_name)).expect("the fixture");
+    change(&video, &mut bytes);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join(fixture_name);
+    std::fs::write(&path, bytes).expect("a copy");
+    (folder, path)
+}
+
+#[test]
+fn pictures_that_a_key_frame_has_dropped_are_errors_as_in_a_sequential_decode() {
+    let (_folder, path) = edited("hevc_closed_gop.mp4", |video, bytes| {
+        let track = video.track();
+        for sample in track.samples.iter().filter(|sample| sample.key) {
+            let at = sample.offset as usize..sample.offset as usize + sample.size as usize;
+            let units: Vec<_> = track.framing.units(&bytes[at]).map(|unit| unit.as_ptr_range()).collect();
+            for unit in units {
+                let start = unit.start.addr() - bytes.as_ptr().addr();
+                if hevc::kind(&bytes[start..]) == hevc::NalKind::Idr {
+                    bytes[start + 2] |= 0x40; // no_output_of_prior_pics_flag
+                }
+            }
+        }
+    });
+    let video = Engine::new(None).open_path(&path).expect("a clip");
+    let (frames, left_out) = common::play(&video);
+    let md5s: Vec<String> = frames.iter().map(|(_, md5)| md5.clone()).collect();
+    assert_eq!(md5s, oracle_md5s(&path));
+    assert!(!left_out.frames.is_empty() && !left_out.is_damaged(), "{left_out:?}");
+    for frame in left_out.frames {
+        let error = video.frame(frame).expect_err("not shown by a sequential decode");
+        assert!(matches!(error.kind(), ErrorKind::NotShown), "{error}");
+    }
+    for (frame, md5) in frames.into_iter().filter(|(frame, _)| frame % 7 == 0 || frame % 48 > 40) {
+        assert_eq!(raw::hex(&raw::md5(&video.frame(frame).expect("a frame").picture)), md5, "frame {frame}");
+    }
+}

@@ -38,23 +38,34 @@ typedef struct Walk {
     int64_t media_sample;       /* number of the sample in the media, before edits: what stsc counts */
 } Walk;
 
+/* The first sample of each run of chunks (stsc entry), in media samples; to be freed. */
+static int64_t *runs_of(const MOVStreamContext *sc)
+{
+    int64_t *runs = av_malloc_array(sc->stsc_count, sizeof(*runs));
+    int64_t first = 0;
+    for (unsigned i = 0; runs && i < sc->stsc_count; i++) {
+        const int64_t last_chunk = i + 1 < sc->stsc_count ? sc->stsc_data[i + 1].first : (int64_t)sc->chunk_count + 1;
+        runs[i] = first;
+        first   = av_sat_add64(first, FFMAX(last_chunk - sc->stsc_data[i].first, 0) * (int64_t)FFMIN(sc->stsc_data[i].count, INT_MAX));
+    }
+    return runs;
+}
+
 /* Sample description of a sample, by its number in the media. FFmpeg counts stsc in edited samples; that is the same
  * thing unless an edit leaves samples out before a change of description, and there FFmpeg changes too late. */
-static uint32_t description_of(const MOVStreamContext *sc, int64_t sample)
+static uint32_t description_of(const MOVStreamContext *sc, const int64_t *runs, int64_t sample)
 {
-    int64_t first = 0;
-    if (!sc->stsc_data)
-        return 0;
-    for (unsigned i = 0; i < sc->stsc_count; i++) {
-        const int64_t last_chunk = i + 1 < sc->stsc_count ? sc->stsc_data[i + 1].first : (int64_t)sc->chunk_count + 1;
-        const int64_t samples = (last_chunk - sc->stsc_data[i].first) * (int64_t)sc->stsc_data[i].count;
-        if (sample < first + samples || i + 1 == sc->stsc_count) {
-            const int id = sc->stsc_data[i].id;
-            return id > 0 && id <= sc->stsd_count ? id - 1 : 0;
-        }
-        first += samples;
+    unsigned low = 0, high = sc->stsc_count;
+    int id;
+    while (high - low > 1) {
+        const unsigned middle = low + (high - low) / 2;
+        if (runs[middle] <= sample)
+            low = middle;
+        else
+            high = middle;
     }
-    return 0;
+    id = sc->stsc_data[low].id;
+    return id > 0 && id <= sc->stsd_count ? id - 1 : 0;
 }
 
 static void step(const MOVStreamContext *sc, Walk *walk)
@@ -75,9 +86,11 @@ int bs_mov_samples(const AVFormatContext *s, unsigned stream, BsMovSample *out, 
     const AVStream *st = mov_stream(s, stream);
     const MOVStreamContext *sc = st ? st->priv_data : NULL;
     const int count = st ? FFMIN(avformat_index_get_entries_count(st), capacity) : 0;
+    const int has_runs = sc && sc->stsd_count > 1 && sc->stsc_data && sc->stsc_count;
+    int64_t *runs = NULL;
     Walk walk = { 0 };
 
-    if (!sc)
+    if (!sc || (has_runs && !(runs = runs_of(sc))))
         return 0;
     walk.range = sc->index_ranges;
     walk.media_sample = walk.range ? walk.range->start : 0;
@@ -98,18 +111,16 @@ int bs_mov_samples(const AVFormatContext *s, unsigned stream, BsMovSample *out, 
                                          ? avformat_index_get_entry((AVStream *)st, i + 1)->timestamp
                                          : st->duration;
                 if (next >= sample->dts)
-                    sample->duration = next - sample->dts;
+                    sample->duration = av_sat_sub64(next, sample->dts);
             }
             sample->pts = sample->dts;
         }
         sample->flags = (entry->flags & AVINDEX_KEYFRAME ? BS_MOV_KEY : 0) |
                         (entry->flags & AVINDEX_DISCARD_FRAME ? BS_MOV_DISCARD : 0);
-        if (sc->sdtp_data && (unsigned)i < sc->sdtp_count &&
-            ((sc->sdtp_data[i] >> 2) & 3) == MOV_SAMPLE_DEPENDENCY_NO)
-            sample->flags |= BS_MOV_DISPOSABLE;
-        sample->description = sc->stsd_count > 1 ? description_of(sc, walk.media_sample) : 0;
+        sample->description = runs ? description_of(sc, runs, walk.media_sample) : 0;
         step(sc, &walk);
     }
+    av_free(runs);
     return count;
 }
 

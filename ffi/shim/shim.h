@@ -7,7 +7,7 @@
 
 struct AVFormatContext;
 
-enum BsMovFlags { BS_MOV_KEY = 1, BS_MOV_DISCARD = 2, BS_MOV_DISPOSABLE = 4 };
+enum BsMovFlags { BS_MOV_KEY = 1, BS_MOV_DISCARD = 2 };
 
 /* One entry of the MP4/MOV demuxer's index, edit lists applied: what av_read_frame() would say of it. */
 typedef struct BsMovSample {

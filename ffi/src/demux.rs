@@ -305,6 +305,12 @@ impl Demuxer {
         unsafe { self.state.as_mut() }.failure.take().map_or(Ok(()), Err)
     }
 
+    /// How many samples [`Demuxer::mov_samples`] gives.
+    pub fn mov_sample_count(&self, stream: usize) -> usize {
+        // SAFETY: valid context; an unknown stream has no samples.
+        unsafe { sys::bs_mov_sample_count(self.context.as_ptr(), stream as u32) }.max(0) as usize
+    }
+
     /// The index of an MP4/MOV track, in decode order, edit lists applied as libavformat applies them.
     pub fn mov_samples(&self, stream: usize) -> Vec<MovSample> {
         let context = self.context.as_ptr();

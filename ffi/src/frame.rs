@@ -97,11 +97,6 @@ impl Frame {
         frame.flags & sys::AV_FRAME_FLAG_CORRUPT as i32 != 0 || frame.decode_error_flags != 0
     }
 
-    /// True for a picture of two fields.
-    pub fn is_interlaced(&self) -> bool {
-        self.peek().flags & sys::AV_FRAME_FLAG_INTERLACED as i32 != 0
-    }
-
     /// Colour description of the picture.
     pub fn color(&self) -> Color {
         let frame = self.peek();

@@ -30,7 +30,7 @@ pub use mapping::MappedFile;
 pub use packet::{PADDING, Packet, PaddedBytes};
 pub use parser::{AccessUnit, Parser, PictureStructure};
 pub use pixel::{PixelFormat, PlaneLayout};
-pub use version::{Component, components, ffmpeg_configuration};
+pub use version::{Component, components, cpu_count, ffmpeg_configuration};
 
 /// Raw bindings, made by bindgen.
 #[allow(

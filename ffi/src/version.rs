@@ -38,3 +38,9 @@ pub fn ffmpeg_configuration() -> String {
     // SAFETY: a constant string of the library.
     unsafe { CStr::from_ptr(sys::avcodec_configuration()) }.to_string_lossy().into_owned()
 }
+
+/// Cores that this process may use, as libavcodec counts them when it chooses a number of threads by itself.
+pub fn cpu_count() -> usize {
+    // SAFETY: takes nothing and looks at the process's affinity only.
+    unsafe { sys::av_cpu_count() }.max(1) as usize
+}

@@ -85,10 +85,9 @@ fn look(video: &Video) {
 fn tables(video: &Video) {
     let track = video.track();
     assert!(track.time_base.0 > 0 && track.time_base.1 > 0);
-    for (frame, &sample) in (0_u32..).zip(&track.frames).take(50) {
+    for frame in (0..video.frame_count() as u32).take(50) {
         let at = video.sample_of(frame).expect("every frame has a sample");
         assert!(at.is_displayable());
-        assert_eq!(track.frame_of(sample), Some(frame));
     }
     let _ = (track.parameters.rotation(), track.parameters.color().names(), track.parameters.pixel_format());
     let timeline = video.timeline();

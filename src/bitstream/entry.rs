@@ -24,17 +24,24 @@ pub struct EntryFacts {
     pub entry: Entry,
     /// It brings sequence and picture parameter sets of its own.
     pub has_parameter_sets: bool,
+    /// It begins a coded video sequence and has what still waits for output dropped (H.265 `no_output_of_prior_pics_flag`).
+    pub drops_earlier: bool,
 }
 
 impl EntryFacts {
-    /// Looks at a sample up to its first slice.
-    pub fn of(codec: Codec, framing: Framing, sample: &[u8]) -> EntryFacts {
+    /// What is said of a sample that cannot be read: it promises nothing.
+    pub const UNKNOWN: EntryFacts =
+        EntryFacts { entry: Entry::Unsafe, has_parameter_sets: false, drops_earlier: false };
+
+    /// Looks at a sample up to its first slice. `after_end_of_sequence`: an H.265 end of sequence NAL unit comes before.
+    pub fn of(codec: Codec, framing: Framing, sample: &[u8], after_end_of_sequence: bool) -> EntryFacts {
         let plain = |clean: bool| EntryFacts {
             entry: if clean { Entry::Clean } else { Entry::Unsafe },
             has_parameter_sets: true,
+            drops_earlier: false,
         };
         match codec {
-            Codec::Hevc => of_hevc(framing, sample),
+            Codec::Hevc => of_hevc(framing, sample, after_end_of_sequence),
             Codec::H264 => of_h264(framing, sample),
             Codec::Vp9 => plain(vp9::facts(sample).is_some_and(|facts| facts.key)),
             Codec::Av1 => plain(av1::is_key(sample) == Some(true)),
@@ -42,13 +49,17 @@ impl EntryFacts {
     }
 }
 
-fn of_hevc(framing: Framing, sample: &[u8]) -> EntryFacts {
+fn of_hevc(framing: Framing, sample: &[u8], mut after_end_of_sequence: bool) -> EntryFacts {
     let mut sets = [false; 3];
     for unit in framing.units(sample) {
         let entry = match hevc::kind(unit) {
             hevc::NalKind::Idr => Entry::Clean,
             hevc::NalKind::Open => Entry::Open,
             hevc::NalKind::Slice | hevc::NalKind::Radl => Entry::Unsafe,
+            hevc::NalKind::EndOfSequence => {
+                after_end_of_sequence = true;
+                continue;
+            }
             hevc::NalKind::ParameterSet => {
                 if let Some((kind @ 32..=34, _)) = hevc::header(unit) {
                     sets[usize::from(kind - 32)] = true;
@@ -57,9 +68,10 @@ fn of_hevc(framing: Framing, sample: &[u8]) -> EntryFacts {
             }
             hevc::NalKind::Other => continue,
         };
-        return EntryFacts { entry, has_parameter_sets: sets == [true; 3] };
+        let drops_earlier = entry != Entry::Unsafe && hevc::drops_earlier(unit, after_end_of_sequence);
+        return EntryFacts { entry, has_parameter_sets: sets == [true; 3], drops_earlier };
     }
-    EntryFacts { entry: Entry::Unsafe, has_parameter_sets: false }
+    EntryFacts::UNKNOWN
 }
 
 fn of_h264(framing: Framing, sample: &[u8]) -> EntryFacts {
@@ -74,17 +86,17 @@ fn of_h264(framing: Framing, sample: &[u8]) -> EntryFacts {
                     (_, true) => Entry::Open,
                     _ => Entry::Unsafe,
                 };
-                return EntryFacts { entry, has_parameter_sets: sets == [true; 2] };
+                return EntryFacts { entry, has_parameter_sets: sets == [true; 2], drops_earlier: false };
             }
             _ => {}
         }
     }
-    EntryFacts { entry: Entry::Unsafe, has_parameter_sets: false }
+    EntryFacts::UNKNOWN
 }
 
 /// Is the sample a leading picture that its own IRAP is enough for (H.265 RADL)?
 pub fn is_decodable_leading(codec: Codec, framing: Framing, sample: &[u8]) -> bool {
-    let slice = |unit: &&[u8]| !matches!(hevc::kind(unit), hevc::NalKind::ParameterSet | hevc::NalKind::Other);
+    let slice = |unit: &&[u8]| hevc::kind(unit).is_slice();
     codec == Codec::Hevc
         && framing.units(sample).find(slice).is_some_and(|unit| hevc::kind(unit) == hevc::NalKind::Radl)
 }
@@ -99,11 +111,11 @@ mod tests {
 
     #[test]
     fn h264_sync_samples_are_only_as_good_as_their_promise() {
-        let of = |units: &[&[u8]]| EntryFacts::of(Codec::H264, Framing::AnnexB, &annex_b(units));
+        let of = |units: &[&[u8]]| EntryFacts::of(Codec::H264, Framing::AnnexB, &annex_b(units), false);
         let (exact, vague) = ([6, 6, 1, 0b1100_0100, 0x80], [6, 6, 1, 0b1000_0100, 0x80]);
         assert_eq!(
             of(&[&[0x67, 1], &[0x68, 1], &[0x65, 1]]),
-            EntryFacts { entry: Entry::Clean, has_parameter_sets: true }
+            EntryFacts { entry: Entry::Clean, has_parameter_sets: true, drops_earlier: false }
         );
         assert_eq!(of(&[&exact, &[0x61, 1]]).entry, Entry::Open);
         assert_eq!(of(&[&vague, &[0x61, 1]]).entry, Entry::Unsafe);
@@ -112,10 +124,17 @@ mod tests {
 
     #[test]
     fn hevc_entries_by_picture_type() {
-        let of = |units: &[&[u8]]| EntryFacts::of(Codec::Hevc, Framing::AnnexB, &annex_b(units));
+        let of = |units: &[&[u8]]| EntryFacts::of(Codec::Hevc, Framing::AnnexB, &annex_b(units), false);
         assert_eq!(of(&[&[0x40, 1], &[0x42, 1], &[0x44, 1], &[19 << 1, 1]]).entry, Entry::Clean);
         assert!(of(&[&[0x40, 1], &[0x42, 1], &[0x44, 1], &[21 << 1, 1]]).has_parameter_sets);
-        assert_eq!(of(&[&[21 << 1, 1]]), EntryFacts { entry: Entry::Open, has_parameter_sets: false });
+        assert_eq!(
+            of(&[&[21 << 1, 1]]),
+            EntryFacts { entry: Entry::Open, has_parameter_sets: false, drops_earlier: false }
+        );
+        assert!(of(&[&[19 << 1, 1, 0b1100_0000]]).drops_earlier, "no_output_of_prior_pics_flag");
+        assert!(!of(&[&[19 << 1, 1, 0b1000_0000]]).drops_earlier);
+        assert!(of(&[&[36 << 1, 1], &[21 << 1, 1, 0b1000_0000]]).drops_earlier, "a CRA after an end of sequence");
+        assert!(!of(&[&[21 << 1, 1, 0b1100_0000]]).drops_earlier, "a CRA within its sequence");
         assert_eq!(of(&[&[2, 1]]).entry, Entry::Unsafe);
         assert_eq!(of(&[]).entry, Entry::Unsafe);
     }

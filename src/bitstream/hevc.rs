@@ -15,8 +15,17 @@ pub enum NalKind {
     Slice,
     /// A video, sequence or picture parameter set.
     ParameterSet,
+    /// An end of sequence or of bitstream: the next picture begins a coded video sequence.
+    EndOfSequence,
     /// Anything else, and all of other layers.
     Other,
+}
+
+impl NalKind {
+    /// True for slices of the base layer.
+    pub fn is_slice(self) -> bool {
+        matches!(self, NalKind::Idr | NalKind::Open | NalKind::Radl | NalKind::Slice)
+    }
 }
 
 /// `nal_unit_type` and `nuh_layer_id` (7.3.1.2).
@@ -33,7 +42,26 @@ pub fn kind(unit: &[u8]) -> NalKind {
         Some((6 | 7, 0)) => NalKind::Radl,
         Some((0..=31, 0)) => NalKind::Slice,
         Some((32..=34, 0)) => NalKind::ParameterSet,
+        Some((36 | 37, 0)) => NalKind::EndOfSequence,
         _ => NalKind::Other,
+    }
+}
+
+/// Does a sample end its coded video sequence: is there an end of sequence behind its slices?
+pub fn ends_sequence(framing: super::Framing, sample: &[u8]) -> bool {
+    let units = framing.units(sample).map(kind);
+    units.fold(false, |ends, kind| kind == NalKind::EndOfSequence || (ends && !kind.is_slice()))
+}
+
+/// Does the picture of this IRAP slice begin a coded video sequence and have the pictures dropped that still wait for
+/// output (C.5.2.2)? A CRA begins one only after an end of sequence, and then always drops, as libavcodec has it.
+pub fn drops_earlier(unit: &[u8], after_end_of_sequence: bool) -> bool {
+    // first_slice_segment_in_pic_flag, no_output_of_prior_pics_flag (7.3.6.1): too early in the unit to be escaped.
+    let flag = unit.get(2).is_some_and(|byte| byte & 0x40 != 0);
+    match header(unit) {
+        Some((21, _)) => after_end_of_sequence,
+        Some((16..=20, _)) => flag,
+        _ => false,
     }
 }
 

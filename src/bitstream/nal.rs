@@ -5,7 +5,7 @@
 pub enum Framing {
     /// Start codes `00 00 01` (H.264 and H.265, Annex B).
     AnnexB,
-    /// A big-endian length of so many bytes (1, 2 or 4) before each (ISO/IEC 14496-15).
+    /// A big-endian length of so many bytes (1 to 4; 3 is not allowed, but readable) before each (ISO/IEC 14496-15).
     Length(u8),
 }
 

@@ -26,24 +26,29 @@ pub struct History {
     bytes: usize,
 }
 
-/// Bytes of parameter sets that one stream may bring before its history is given up: no real stream comes near.
-const LIMIT: usize = 16 << 20;
+/// Bytes of different parameter sets that one stream may bring: no real stream comes near.
+pub const LIMIT: usize = 16 << 20;
 
 impl History {
-    /// Takes note of the sets in a sample; samples come in decode order.
-    pub fn note(&mut self, sample_index: u32, codec: Codec, framing: Framing, sample: &[u8]) {
+    /// Takes note of the sets in a sample; samples come in decode order. False once there are more than [`LIMIT`] bytes
+    /// of them: the history is then no longer whole.
+    pub fn note(&mut self, sample_index: u32, codec: Codec, framing: Framing, sample: &[u8]) -> bool {
         if !matches!(codec, Codec::Hevc | Codec::H264) {
-            return;
+            return true;
         }
         for unit in framing.units(sample) {
             let Some(id) = identify(codec, unit) else { continue };
             let known = self.latest.get(&id).is_some_and(|&at| self.changes[at].2 == unit);
-            if !known && self.bytes + unit.len() <= LIMIT {
-                self.bytes += unit.len() + 64;
+            if !known {
+                self.bytes += unit.len() + size_of::<(u32, (u8, u32), Vec<u8>)>();
+                if self.bytes > LIMIT {
+                    return false;
+                }
                 self.latest.insert(id, self.changes.len());
                 self.changes.push((sample_index, id, unit.to_vec()));
             }
         }
+        true
     }
 
     /// The sets that hold when `sample_index` begins: all that earlier samples brought, the latest of each identifier,
@@ -76,10 +81,10 @@ mod tests {
         let (sps_a, sps_b, pps) = ([0x67, 1, 0, 1, 0b1010_0000], [0x67, 1, 0, 2, 0b1010_0000], [0x68, 0b1110_0000]);
         let frame = |units: &[&[u8]]| units.iter().flat_map(|unit| Framing::AnnexB.frame(unit)).collect::<Vec<_>>();
         let mut history = History::default();
-        history.note(0, Codec::H264, Framing::AnnexB, &frame(&[&sps_a, &pps, &[0x65, 9]]));
-        history.note(5, Codec::H264, Framing::AnnexB, &frame(&[&sps_a, &pps, &[0x65, 9]]));
+        assert!(history.note(0, Codec::H264, Framing::AnnexB, &frame(&[&sps_a, &pps, &[0x65, 9]])));
+        assert!(history.note(5, Codec::H264, Framing::AnnexB, &frame(&[&sps_a, &pps, &[0x65, 9]])));
         assert!(!history.changes());
-        history.note(9, Codec::H264, Framing::AnnexB, &frame(&[&sps_b, &pps, &[0x65, 9]]));
+        assert!(history.note(9, Codec::H264, Framing::AnnexB, &frame(&[&sps_b, &pps, &[0x65, 9]])));
         assert!(history.changes());
         assert_eq!(history.before(0), Vec::<&[u8]>::new());
         assert_eq!(history.before(9), [&sps_a[..], &pps]);

@@ -71,7 +71,7 @@ pub(crate) struct ExtractArguments {
     #[arg(long)]
     pub(crate) all: bool,
     /// With --times: the last frame for times past the end, instead of an error
-    #[arg(long)]
+    #[arg(long, requires = "times")]
     pub(crate) clamp: bool,
     /// Folder for the stills; `-` writes their bytes to standard output
     #[arg(short, long, value_name = "DIR", default_value = "frames")]
@@ -115,7 +115,7 @@ cropped planes in the stream's own pixel format. raw is those planes.";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// JPEG files in true colours (BT.601/709/2020 matrix to JFIF)
+    /// JPEG files, their matrix and range converted from the stream's (not its primaries, nor HDR curves)
     Jpeg,
     /// The planes as they are
     Raw,

@@ -172,7 +172,9 @@ impl Run<'_> {
             let feed = Feed { frames, made, shared };
             let result = decode(&feed);
             drop(feed);
-            collector.join().unwrap_or(());
+            if let Err(panic) = collector.join() {
+                std::panic::resume_unwind(panic);
+            }
             result
         });
         if shared.hdr.into_inner()
@@ -381,8 +383,11 @@ impl Emitter<'_, '_> {
             let known = index.map_or_else(Line::default, |index| Line::of(self.run.video, index));
             self.write(json(&Line { error: Some(error.message()), ..known }).as_bytes());
         }
-        let line = format!("bucket-streamer: {error}");
-        self.tally.bar.suspend(|| say(&line));
+        // When output cannot go on, the first file that shows it says enough.
+        if !self.tally.broken {
+            let line = format!("bucket-streamer: {error}");
+            self.tally.bar.suspend(|| say(&line));
+        }
         if matches!(error.kind(), ErrorKind::Write { .. }) {
             self.stop();
         }

@@ -81,7 +81,13 @@ pub(crate) fn run(arguments: &InfoArguments) -> Outcome {
     let text = if arguments.json { serde_json::to_string(&info).expect("plain data") + "\n" } else { table(&info) };
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Ok(()) => Outcome::Done,
-        Err(_) => Outcome::SomeFailed,
+        Err(error) => {
+            // Whoever read has gone: nothing to say to them.
+            if error.kind() != std::io::ErrorKind::BrokenPipe {
+                say(&format!("bucket-streamer: standard output: {error}"));
+            }
+            Outcome::SomeFailed
+        }
     }
 }
 

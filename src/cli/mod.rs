@@ -9,10 +9,8 @@ mod wanted;
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use bucket_streamer::source::{MappedSource, Source};
-use bucket_streamer::{Engine, Error, Video};
+use bucket_streamer::{Engine, Video, source};
 use clap::{CommandFactory, FromArgMatches};
 
 use args::{Arguments, Command};
@@ -81,22 +79,9 @@ pub(crate) fn say(line: &str) {
 
 /// Opens the video or says why not.
 pub(crate) fn open(engine: &Engine, path: &str, track: usize) -> Result<Video, Outcome> {
-    let opened = source(path).and_then(|source| engine.open(source, track));
+    let opened = source::open(path).and_then(|source| engine.open(source, track));
     opened.map_err(|error| {
         say(&format!("bucket-streamer: {error}"));
         Outcome::Unreadable
     })
-}
-
-fn source(path: &str) -> Result<Arc<dyn Source>, Error> {
-    // A scheme is at least two letters: nothing else is mistaken for one.
-    let scheme = path.split_once("://").map(|(scheme, _)| scheme).filter(|scheme| scheme.len() > 1);
-    match scheme {
-        None => Ok(Arc::new(MappedSource::open(path)?)),
-        Some("file") => Ok(Arc::new(MappedSource::open(&path["file://".len()..])?)),
-        Some(scheme) => {
-            let why = format!("{path}: this build reads local files only, not {scheme}://");
-            Err(bucket_streamer::ErrorKind::NotAVideo(why).into())
-        }
-    }
 }

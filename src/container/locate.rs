@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::ts::ElementaryStream;
+use super::ts::{ElementaryStream, Grid, Scattered};
 use crate::error::Result;
 use crate::source::{ByteRange, Source};
 
@@ -17,14 +17,15 @@ use crate::source::{ByteRange, Source};
 pub(super) enum Found {
     /// One range of the file, beginning here.
     Whole(u64),
-    /// Several ranges, in order.
-    Pieces(Vec<ByteRange>),
+    /// Between packet headers.
+    Scattered(Scattered),
     /// Not in the file as they are.
     Nowhere,
 }
 
-/// How far behind its container's position a packet's data may begin: block and packet headers, laces of small frames.
-const WINDOW: u64 = 64 * 1024;
+/// How far behind its container's position a packet's data may begin, tried in turn: right there, behind a block's
+/// header, behind laces of small frames.
+const WINDOWS: [u64; 3] = [0, 64, 64 * 1024];
 
 pub(super) struct Locator {
     source: Arc<dyn Source>,
@@ -45,36 +46,58 @@ impl Locator {
 
     pub(super) fn find(&mut self, data: &[u8], position: Option<u64>) -> Result<Found> {
         if let Some(transport) = &mut self.transport {
-            return Ok(transport.find(data)?.map_or(Found::Nowhere, Found::Pieces));
+            return Ok(transport.find(data)?.map_or(Found::Nowhere, Found::Scattered));
         }
-        for start in [position, Some(self.next)].into_iter().flatten() {
-            if let Some(offset) = self.search(data, start)? {
-                self.next = offset + data.len() as u64;
-                return Ok(Found::Whole(offset));
+        for window in WINDOWS {
+            for start in [position, Some(self.next)].into_iter().flatten() {
+                if let Some(offset) = self.search(data, start, window)? {
+                    self.next = offset + data.len() as u64;
+                    return Ok(Found::Whole(offset));
+                }
             }
         }
         Ok(Found::Nowhere)
     }
 
+    /// How transport packets lie, in a transport stream.
+    pub(super) fn grid(&self) -> Option<Grid> {
+        self.transport.as_ref().map(ElementaryStream::grid)
+    }
+
     /// The first place from `start` on, within the window, where the file has `data`.
-    fn search(&self, data: &[u8], start: u64) -> Result<Option<u64>> {
-        let end = (start.saturating_add(WINDOW).saturating_add(data.len() as u64)).min(self.source.len());
+    fn search(&self, data: &[u8], start: u64, window: u64) -> Result<Option<u64>> {
+        let end = (start.saturating_add(window).saturating_add(data.len() as u64)).min(self.source.len());
         if start >= end {
             return Ok(None);
         }
         let window: Bytes = self.source.read(ByteRange { start, len: end - start })?;
-        let last = window.len().checked_sub(data.len());
-        let Some(last) = last else { return Ok(None) };
-        let found = (0..=last).find(|&at| window[at] == data[0] && window[at..at + data.len()] == *data);
-        Ok(found.map(|at| start + at as u64))
+        let mut effort = 2 * window.len();
+        Ok(search(&window, data, &mut effort).map(|at| start + at as u64))
     }
+}
+
+/// The first place of `data` in `window`. Looks at `effort` bytes at most, and takes off what it looked at: long runs of
+/// one byte value would make a search without bounds take the product of both lengths.
+pub(super) fn search(window: &[u8], data: &[u8], effort: &mut usize) -> Option<usize> {
+    let last = window.len().checked_sub(data.len())?;
+    for at in 0..=last {
+        let looked = if window[at] != data[0] {
+            1
+        } else if window[at..at + data.len()] == *data {
+            return Some(at);
+        } else {
+            1 + window[at..].iter().zip(data).take_while(|(a, b)| a == b).count()
+        };
+        *effort = effort.checked_sub(looked)?;
+    }
+    None
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use super::{Found, Locator};
+    use super::{Found, Locator, search};
     use crate::source::MemorySource;
 
     #[test]
@@ -89,5 +112,16 @@ mod tests {
         changed[399] ^= 1;
         assert_eq!(at(locator.find(&changed, Some(400)).unwrap()), None, "almost is not found");
         assert_eq!(at(locator.find(&bytes[..10], Some(u64::MAX)).unwrap()), None);
+    }
+
+    #[test]
+    fn a_search_gives_up_where_it_would_take_too_long() {
+        let window = [vec![0; 1000], vec![1]].concat();
+        let data = [vec![0; 100], vec![1]].concat();
+        let mut effort = 100_000;
+        assert_eq!(search(&window, &data, &mut effort), Some(900));
+        assert!(effort < 100_000 - 900 * 100);
+        assert_eq!(search(&window, &data, &mut 10_000), None);
+        assert_eq!(search(&window, &window, &mut 0), Some(0), "a place that fits is no effort");
     }
 }

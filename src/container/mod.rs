@@ -10,6 +10,7 @@ mod pictures;
 mod scan;
 mod ts;
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ const FORMATS: &str = "mov,matroska,mpegts,hevc,h264,ivf,obu,av1";
 /// One coded sample (access unit, temporal unit) of a track.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
-    /// First byte in the file; of a scattered sample, of its first piece.
+    /// First byte in the file; in a transport stream, of the packet in which the sample begins.
     pub offset: u64,
     /// Length in bytes.
     pub size: u32,
@@ -75,17 +76,16 @@ pub struct StreamSummary {
 /// Where the bytes of samples lie that are not one range of the file.
 #[derive(Debug, Default)]
 pub(crate) struct Elsewhere {
-    /// Per sample, where its pieces begin in `pieces`; empty if no sample is scattered.
-    first_piece: Vec<u32>,
-    pieces: Vec<ByteRange>,
+    grid: Option<ts::Grid>,
+    scattered: HashMap<u32, ts::Scattered>,
     /// Samples that are not in the file as they are (a stripped header, a decompressed block).
-    resident: std::collections::HashMap<u32, PaddedBytes>,
+    resident: HashMap<u32, PaddedBytes>,
 }
 
 /// A video track, indexed.
 #[derive(Debug)]
 pub struct Track {
-    /// Short name of the container: `mp4`, `matroska`, `mpegts`, `annexb`, `ivf`, `obu`.
+    /// Short name of the container: `mp4`, `matroska`, `mpegts`, `annexb`, `ivf`, `obu`, `av1`.
     pub container: &'static str,
     /// Every stream of the container.
     pub streams: Vec<StreamSummary>,
@@ -132,8 +132,8 @@ impl Track {
         let at = &self.samples[sample as usize];
         let result = if let Some(resident) = self.elsewhere.resident.get(&sample) {
             Ok(resident.clone())
-        } else if let Some(pieces) = self.elsewhere.pieces_of(sample).filter(|pieces| pieces.len() > 1) {
-            gather(source, pieces)
+        } else if let (Some(grid), Some(place)) = (self.elsewhere.grid, self.elsewhere.scattered.get(&sample)) {
+            ts::gather(source, grid, place, at.size as usize)
         } else if zeros {
             source.read_zero_padded(at.range())
         } else {
@@ -142,42 +142,12 @@ impl Track {
         result.map_err(|error| error.at_sample(sample, Some(at.offset)).of(source.name()))
     }
 
-    /// The frame number of a sample: `None` if it has none.
-    pub fn frame_of(&self, sample: u32) -> Option<u32> {
-        let at = self.samples.get(sample as usize)?;
-        if !at.is_displayable() {
-            return None;
-        }
-        // Presentation order is by time but for discontinuities, so look around the place that the time suggests first.
-        let guess = self.frames.partition_point(|&other| self.samples[other as usize].pts < at.pts);
-        let near = self.frames.iter().enumerate().skip(guess).take(8).find(|(_, other)| **other == sample);
-        let found = near.or_else(|| self.frames.iter().enumerate().find(|(_, other)| **other == sample));
-        found.map(|(frame, _)| frame as u32)
-    }
-
     /// Debug builds: the index is what everything else takes it for.
     fn check(&self) {
         debug_assert!(self.time_base.0 > 0 && self.time_base.1 > 0, "time base {:?}", self.time_base);
         debug_assert_eq!(self.frames.len(), self.samples.iter().filter(|sample| sample.is_displayable()).count());
         debug_assert!(self.frames.iter().all(|&sample| self.samples[sample as usize].is_displayable()));
     }
-}
-
-impl Elsewhere {
-    fn pieces_of(&self, sample: u32) -> Option<&[ByteRange]> {
-        let start = *self.first_piece.get(sample as usize)? as usize;
-        let end = self.first_piece.get(sample as usize + 1).map_or(self.pieces.len(), |&end| end as usize);
-        self.pieces.get(start..end)
-    }
-}
-
-/// Copies a scattered sample together: a transport stream has a header every 188 bytes.
-fn gather(source: &dyn Source, pieces: &[ByteRange]) -> Result<PaddedBytes> {
-    let read: Vec<_> = pieces.iter().map(|&piece| source.read(piece)).collect::<Result<_>>()?;
-    let slices: Vec<&[u8]> = read.iter().map(|bytes| &bytes[..]).collect();
-    let all = PaddedBytes::copy_of(&slices);
-    source.counters().copy(all.len());
-    Ok(all)
 }
 
 fn open(source: &Arc<dyn Source>, track: usize) -> Result<Track> {

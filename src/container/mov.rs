@@ -21,6 +21,10 @@ pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usiz
         return Err(ErrorKind::Encrypted.into());
     }
     demuxer.mov_read_fragments().map_err(unreadable)?;
+    let (samples, limit) = (demuxer.mov_sample_count(chosen), sample_limit(source.len()));
+    if samples > limit {
+        return Err(ErrorKind::TooManySamples { samples, limit }.into());
+    }
     let samples: Vec<Sample> = demuxer.mov_samples(chosen).into_iter().filter_map(sample).collect();
     let streams_summary = summaries(&streams);
     let stream = streams.swap_remove(chosen);
@@ -51,13 +55,24 @@ pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usiz
     Ok(track)
 }
 
+/// How many samples an index may have for a file of so many bytes. A kilobyte of tables can speak of a thousand million
+/// samples, and an edit list repeat each a thousand times; a real track has more bytes than samples.
+fn sample_limit(file_length: u64) -> usize {
+    file_length.clamp(1 << 20, 1 << 24) as usize
+}
+
 /// Tables that give two samples one time do not order them: the slice headers do. The one case in which samples are read.
+/// Samples that overlap more than an edit list's repeats do are not worth reading: their times stand.
 fn order_by_pictures(track: &mut Track, source: &dyn Source) {
     let mut pictures = PictureReader::new(track.codec, track.framing, &track.parameters);
     if !pictures.reorders() {
         return;
     }
     let mut last = Place { sequence: 0, picture_order_count: 0 };
+    let there = track.samples.iter().map(Sample::range).filter(|range| range.end() <= source.len());
+    if there.fold(0_u64, |sum, range| sum.saturating_add(range.len)) > source.len().saturating_mul(16) {
+        return;
+    }
     let mut places = Vec::with_capacity(track.samples.len());
     for sample in 0..track.samples.len() as u32 {
         if let Ok(data) = track.read(source, sample, false) {
@@ -81,4 +96,50 @@ fn sample(raw: MovSample) -> Option<Sample> {
         dts: Some(raw.dts),
         duration: raw.duration,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::container::Track;
+    use crate::error::ErrorKind;
+    use crate::source::{MemorySource, Source};
+
+    /// Writes `values` into the box that `kind` names first, so many bytes behind its name.
+    fn patch(file: &mut [u8], kind: &[u8; 4], at: usize, values: &[u32]) {
+        let start = file.windows(4).position(|bytes| bytes == kind).unwrap() + at;
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_be_bytes()).collect();
+        file[start..start + bytes.len()].copy_from_slice(&bytes);
+    }
+
+    fn open(file: Vec<u8>) -> crate::Result<Track> {
+        let source: Arc<dyn Source> = Arc::new(MemorySource::new("memory", file));
+        Track::open(&source, 0)
+    }
+
+    #[test]
+    fn tables_cannot_speak_of_more_samples_than_a_file_has() {
+        let mut file = include_bytes!("../../fixtures/hevc_10bit.mp4").to_vec();
+        // One size for all, their number, and as many in the first chunk.
+        patch(&mut file, b"stsz", 8, &[1, 3_000_000]);
+        patch(&mut file, b"stsc", 16, &[3_000_000]);
+        let error = open(file).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::TooManySamples { samples: 3_000_000, .. }), "{error}");
+    }
+
+    #[test]
+    fn samples_that_overlap_again_and_again_are_not_read_for_their_order() {
+        let mut file = include_bytes!("../../fixtures/hevc_10bit.mp4").to_vec();
+        file.resize(200_000, 0);
+        // All samples of one time, and each as long as nearly the whole file.
+        patch(&mut file, b"stts", 8, &[48, 0]);
+        patch(&mut file, b"stsz", 8, &[100_000, 48]);
+        patch(&mut file, b"ctts", 0, &[u32::from_be_bytes(*b"free")]);
+        let all = open(file.clone()).unwrap();
+        assert_eq!(all.frames.len(), 48);
+        let source: Arc<dyn Source> = Arc::new(MemorySource::new("memory", file));
+        Track::open(&source, 0).unwrap();
+        assert!(source.counters().now().bytes < 1_000_000, "{:?}", source.counters().now());
+    }
 }

@@ -21,6 +21,8 @@ pub(super) struct PictureReader {
     framing: Framing,
     parser: Option<Parser>,
     sequence: u32,
+    /// The last sample ended its coded video sequence.
+    ended: bool,
     /// A first field whose second has not come yet.
     open_field: Option<PictureStructure>,
 }
@@ -29,7 +31,7 @@ impl PictureReader {
     pub(super) fn new(codec: Codec, framing: Framing, parameters: &CodecParameters) -> PictureReader {
         // Only H.264 and H.265 have pictures whose order or pairing the parser must tell.
         let parser = matches!(codec, Codec::Hevc | Codec::H264).then(|| Parser::new(parameters, true)).flatten();
-        PictureReader { codec, framing, parser, sequence: 0, open_field: None }
+        PictureReader { codec, framing, parser, sequence: 0, ended: false, open_field: None }
     }
 
     /// True if decode order is not output order.
@@ -43,7 +45,9 @@ impl PictureReader {
             let is_hidden = vp9::facts(sample.data()).is_some_and(|facts| !facts.shown);
             return (Place { sequence: 0, picture_order_count: 0 }, is_hidden);
         }
-        self.sequence += u32::from(self.starts_sequence(sample.data()));
+        let starts = self.starts_sequence(sample.data());
+        self.sequence += u32::from(starts || self.ended);
+        self.ended = self.codec == Codec::Hevc && hevc::ends_sequence(self.framing, sample.data());
         let unit = self.parser.as_mut().and_then(|parser| parser.parse(sample, 0).ok()?.1);
         let structure = unit.map_or(PictureStructure::Frame, |unit| unit.structure);
         let picture_order_count = unit.map_or(0, |unit| unit.picture_order_count);

@@ -12,7 +12,7 @@ use super::locate::{Found, Locator};
 use super::order;
 use super::pictures::{PictureReader, Place};
 use super::{Elsewhere, Sample, Track, choose, sane_time_base, summaries, unreadable};
-use crate::bitstream::parameter_sets::History;
+use crate::bitstream::parameter_sets::{self, History};
 use crate::bitstream::{Codec, Framing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::Source;
@@ -56,7 +56,8 @@ struct Scan {
     elsewhere: Elsewhere,
     resident_bytes: u64,
     history: History,
-    missing_pts: bool,
+    /// Per sample: it has a time of its own, or needs none.
+    has_pts: Vec<bool>,
 }
 
 impl Scan {
@@ -72,7 +73,7 @@ impl Scan {
             elsewhere: Elsewhere::default(),
             resident_bytes: 0,
             history: History::default(),
-            missing_pts: false,
+            has_pts: Vec::new(),
         })
     }
 
@@ -84,11 +85,14 @@ impl Scan {
         let index =
             u32::try_from(self.samples.len()).map_err(|_| ErrorKind::IndexBudget { limit: u64::from(u32::MAX) })?;
         let offset = self.place_bytes(index, demuxed)?;
-        self.history.note(index, self.codec, self.framing, data);
+        if !self.history.note(index, self.codec, self.framing, data) {
+            return Err(ErrorKind::IndexBudget { limit: parameter_sets::LIMIT as u64 }.into());
+        }
+        // The parser wants padding, and the packet is libavformat's: a copy, of what is read once.
         let (place, silent) = self.pictures.read(&PaddedBytes::copy_of(&[data]));
         self.places.push(place);
         let pts = demuxed.packet.pts();
-        self.missing_pts |= pts.is_none();
+        self.has_pts.push(pts.is_some() || silent);
         self.samples.push(Sample {
             offset,
             size: data.len() as u32,
@@ -106,13 +110,12 @@ impl Scan {
     /// Notes where the bytes of a packet are, and returns where they begin.
     fn place_bytes(&mut self, index: u32, demuxed: &Demuxed) -> Result<u64> {
         let data = demuxed.packet.data();
-        self.elsewhere.first_piece.push(self.elsewhere.pieces.len() as u32);
         match self.locator.find(data, demuxed.position)? {
             Found::Whole(offset) => Ok(offset),
-            Found::Pieces(pieces) => {
-                let offset = pieces.first().map_or(0, |piece| piece.start);
-                self.elsewhere.pieces.extend(pieces);
-                Ok(offset)
+            Found::Scattered(place) => {
+                let packet = place.packet;
+                self.elsewhere.scattered.insert(index, place);
+                Ok(packet)
             }
             Found::Nowhere => {
                 self.resident_bytes += data.len() as u64;
@@ -133,19 +136,18 @@ impl Scan {
         stream: StreamInfo,
     ) -> Result<Track> {
         let mut frames = order::by_pts(&self.samples);
-        let is_told = !self.missing_pts && order::is_told_by_pts(&self.samples, &frames);
+        let is_timed = self.has_pts.iter().all(|&has| has);
+        let is_told = is_timed && order::is_told_by_pts(&self.samples, &frames);
         if !is_told && self.pictures.reorders() {
             frames = order::by_picture_order(&self.samples, &self.places);
         }
-        if self.missing_pts {
+        if !is_timed {
             self.make_times(&frames);
         }
         if frames.is_empty() {
             return Err(ErrorKind::NoFrames.into());
         }
-        if self.elsewhere.pieces.is_empty() {
-            self.elsewhere.first_piece = Vec::new();
-        }
+        self.elsewhere.grid = self.locator.grid();
         Ok(Track {
             container,
             streams,
@@ -163,14 +165,16 @@ impl Scan {
         })
     }
 
-    /// A raw stream has no times: frame after frame, each for as long as the parser says.
+    /// A raw stream has no times: frame after frame, each for as long as the parser says. Times that are there stay.
     fn make_times(&mut self, frames: &[u32]) {
         let mut time = 0;
         for &frame in frames {
             let sample = &mut self.samples[frame as usize];
             sample.duration = sample.duration.max(1);
-            sample.pts = time;
-            time += sample.duration;
+            if !self.has_pts[frame as usize] {
+                sample.pts = time;
+            }
+            time = sample.pts.saturating_add(sample.duration);
         }
     }
 }

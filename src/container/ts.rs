@@ -1,14 +1,17 @@
 //! MPEG-TS (ISO/IEC 13818-1): where the bytes of an elementary stream lie between packet headers.
 //!
 //! libavformat does the demultiplexing. This only walks the packets of one PID beside it, takes off transport and PES
-//! headers, and so knows for every byte of the elementary stream its place in the file.
+//! headers, and so knows where each sample begins and ends; [`gather`] walks the
+//! same way again to read one.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ffi::PaddedBytes;
 
-use crate::error::Result;
+use super::locate::search;
+use crate::error::{ErrorKind, Result};
 use crate::source::{ByteRange, Source};
 
 const SYNC: u8 = 0x47;
@@ -16,21 +19,77 @@ const SYNC: u8 = 0x47;
 const CHUNK: u64 = 4 << 20;
 /// How far ahead in the elementary stream a packet is looked for, when it is not where the last one ended.
 const SEARCH: usize = 8 << 20;
+/// What such searches may take at once, in bytes looked at.
+const EFFORT: usize = 16 * SEARCH;
+
+/// How transport packets lie in the file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Grid {
+    /// The packets of the elementary stream have this packet identifier.
+    pid: u16,
+    /// Distance of transport packets: 188, or 192 and 204 with time codes and error correction.
+    distance: u64,
+}
+
+/// Where a sample lies between packet headers: what a walk over transport packets needs to gather it again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scattered {
+    /// First byte of the transport packet in which it begins.
+    pub(super) packet: u64,
+    /// Bytes of that packet's payload that come before it.
+    skip: u16,
+    /// End of the transport packet in which it ends.
+    end: u64,
+}
+
+/// Reads a sample again: one read over all of its transport packets, one copy that leaves the headers out.
+pub(super) fn gather(source: &dyn Source, grid: Grid, place: &Scattered, size: usize) -> Result<PaddedBytes> {
+    let all = source.read(ByteRange { start: place.packet, len: place.end - place.packet })?;
+    let (mut pieces, mut left, mut skip, mut at) = (Vec::new(), size, usize::from(place.skip), 0);
+    while left > 0 {
+        let Some(packet) = all.get(at..at + 188) else { break };
+        if packet[0] != SYNC {
+            at += 1;
+            continue;
+        }
+        at += grid.distance as usize;
+        let Some((start, _)) = payload(packet, grid.pid) else { continue };
+        let piece = packet.get(start + skip..).unwrap_or(&[]);
+        skip = 0;
+        let piece = &piece[..piece.len().min(left)];
+        left -= piece.len();
+        pieces.push(piece);
+    }
+    let gathered = PaddedBytes::copy_of(&pieces);
+    source.counters().copy(gathered.len());
+    // What is not there can only have gone since the scan.
+    if left == 0 { Ok(gathered) } else { Err(ErrorKind::Changed.into()) }
+}
+
+/// A payload in what has been read ahead.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    packet: u64,
+    /// Bytes of the payload that have been taken.
+    skip: usize,
+    len: usize,
+}
 
 /// The elementary stream of one PID, read on as packets are looked for.
 pub(super) struct ElementaryStream {
     source: Arc<dyn Source>,
-    pid: u16,
-    /// Distance of transport packets (188, or 192 and 204 with time codes and error correction).
-    distance: u64,
+    grid: Grid,
     /// Next transport packet in the file.
     next_packet: u64,
     chunk: (u64, Bytes),
     started: bool,
-    /// What has been read ahead of the last packet found.
+    /// What has been read ahead of the last packet found, behind `taken` bytes that are done with.
     ahead: Vec<u8>,
+    taken: usize,
     /// Where `ahead` lies in the file.
-    pieces: VecDeque<ByteRange>,
+    pieces: VecDeque<Piece>,
+    /// Bytes that searches may still look at: grows with the bytes read, so that the whole takes time in proportion.
+    effort: usize,
 }
 
 impl ElementaryStream {
@@ -39,40 +98,60 @@ impl ElementaryStream {
         let (start, distance) = packet_grid(&head).unwrap_or((0, 188));
         Ok(ElementaryStream {
             source,
-            pid,
-            distance,
+            grid: Grid { pid, distance },
             next_packet: start,
             chunk: (0, Bytes::new()),
             started: false,
             ahead: Vec::new(),
+            taken: 0,
             pieces: VecDeque::new(),
+            effort: EFFORT,
         })
     }
 
-    /// Where `data`, the next packet of the stream, lies; `None` if the stream does not go on like this.
-    pub(super) fn find(&mut self, data: &[u8]) -> Result<Option<Vec<ByteRange>>> {
-        while self.ahead.len() < data.len() && self.read_on()? {}
-        if !self.ahead.starts_with(data) {
-            // libavformat has left something out: bytes before the first access unit, a broken packet.
-            while self.ahead.len() < data.len() + SEARCH && self.read_on()? {}
-            let Some(last) = self.ahead.len().checked_sub(data.len()) else { return Ok(None) };
-            let start =
-                (0..=last.min(SEARCH)).find(|&at| self.ahead[at] == data[0] && self.ahead[at..].starts_with(data));
-            let Some(start) = start else { return Ok(None) };
-            self.take(start);
-        }
-        Ok(Some(self.take(data.len())))
+    pub(super) fn grid(&self) -> Grid {
+        self.grid
     }
 
-    /// Takes `len` bytes off what has been read ahead.
-    fn take(&mut self, len: usize) -> Vec<ByteRange> {
-        self.ahead.drain(..len);
-        let (mut taken, mut left) = (Vec::new(), len as u64);
+    /// Where `data`, the next packet of the stream, lies; `None` if the stream does not go on like this.
+    pub(super) fn find(&mut self, data: &[u8]) -> Result<Option<Scattered>> {
+        while self.rest().len() < data.len() && self.read_on()? {}
+        if !self.rest().starts_with(data) {
+            // libavformat has left something out: bytes before the first access unit, a broken packet.
+            while self.rest().len() < data.len() + SEARCH.min(self.effort) && self.read_on()? {}
+            let mut effort = self.effort;
+            let found = search(self.rest(), data, &mut effort);
+            self.effort = effort;
+            let Some(start) = found else {
+                // Nothing fits, again and again: keep pace at least.
+                if self.effort < SEARCH {
+                    self.take(data.len().min(self.rest().len()));
+                }
+                return Ok(None);
+            };
+            self.take(start);
+        }
+        Ok(self.take(data.len()))
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.ahead[self.taken..]
+    }
+
+    /// Takes `len` bytes off what has been read ahead, and returns where they lie.
+    fn take(&mut self, len: usize) -> Option<Scattered> {
+        self.taken += len;
+        if self.taken > self.ahead.len() / 2 {
+            self.ahead.drain(..self.taken);
+            self.taken = 0;
+        }
+        let (mut taken, mut left) = (None, len);
         while left > 0 {
-            let Some(piece) = self.pieces.front_mut() else { break };
+            let piece = self.pieces.front_mut()?;
             let part = piece.len.min(left);
-            taken.push(ByteRange { start: piece.start, len: part });
-            piece.start += part;
+            let end = piece.packet + 188;
+            taken.get_or_insert(Scattered { packet: piece.packet, skip: piece.skip as u16, end }).end = end;
+            piece.skip += part;
             piece.len -= part;
             left -= part;
             if piece.len == 0 {
@@ -92,16 +171,15 @@ impl ElementaryStream {
                 self.next_packet += 1;
                 continue;
             }
-            self.next_packet += self.distance;
-            let Some((offset, unit_start)) = payload_offset(&packet, self.pid) else { continue };
-            let skip = if unit_start { pes_header_length(&packet[offset..]) } else { Some(0) };
+            self.next_packet += self.grid.distance;
+            let Some((offset, unit_start)) = payload(&packet, self.grid.pid) else { continue };
             self.started |= unit_start;
-            let Some(offset) = skip.map(|skip| offset + skip).filter(|&offset| offset < packet.len()) else { continue };
             if !self.started {
                 continue;
             }
             self.ahead.extend_from_slice(&packet[offset..]);
-            self.pieces.push_back(ByteRange { start: start + offset as u64, len: (packet.len() - offset) as u64 });
+            self.effort = (self.effort + 16 * (packet.len() - offset)).min(EFFORT);
+            self.pieces.push_back(Piece { packet: start, skip: 0, len: packet.len() - offset });
             return Ok(true);
         }
     }
@@ -136,16 +214,21 @@ fn packet_grid(head: &[u8]) -> Option<(u64, u64)> {
         .map(|(start, distance)| (start as u64, distance as u64))
 }
 
-/// Where the payload of a packet of `pid` begins, and whether a PES packet begins with it (2.4.3.2).
-fn payload_offset(packet: &[u8], pid: u16) -> Option<(usize, bool)> {
-    let error = packet[1] & 0x80 != 0;
+/// Where the elementary stream's bytes begin in a packet of `pid`, behind transport and PES headers, and whether a PES
+/// packet begins with it (2.4.3.2). `None` if it brings none.
+fn payload(packet: &[u8], pid: u16) -> Option<(usize, bool)> {
+    let unit_start = packet[1] & 0x40 != 0;
     let found = u16::from(packet[1] & 0x1f) << 8 | u16::from(packet[2]);
     let (has_adaptation, has_payload) = (packet[3] & 0x20 != 0, packet[3] & 0x10 != 0);
-    if error || found != pid || !has_payload {
+    // A packet that says that it is damaged (transport_error_indicator) counts: libavformat takes its payload too.
+    if found != pid || !has_payload {
         return None;
     }
-    let offset = if has_adaptation { 5 + usize::from(packet[4]) } else { 4 };
-    (offset < packet.len()).then_some((offset, packet[1] & 0x40 != 0))
+    let mut offset = if has_adaptation { 5 + usize::from(packet[4]) } else { 4 };
+    if unit_start {
+        offset += pes_header_length(packet.get(offset..)?)?;
+    }
+    (offset < packet.len()).then_some((offset, unit_start))
 }
 
 /// Length of the PES header (2.4.3.6).
@@ -158,7 +241,7 @@ fn pes_header_length(payload: &[u8]) -> Option<usize> {
 mod tests {
     use std::sync::Arc;
 
-    use super::ElementaryStream;
+    use super::{ElementaryStream, SEARCH, gather};
     use crate::source::{MemorySource, Source};
 
     /// A packet of 188 bytes of PID 256 with `payload` at its end.
@@ -186,16 +269,49 @@ mod tests {
             }
             file.extend(packet(true, &[0, 0, 1, 0xe0, 0, 0, 0x80, 0, 0, 9, 9, 9]));
             let source: Arc<dyn Source> = Arc::new(MemorySource::new("memory", file.clone()));
-            let mut stream = ElementaryStream::new(source, 256).unwrap();
-            let bytes = |pieces: Vec<crate::source::ByteRange>| -> Vec<u8> {
-                pieces.iter().flat_map(|piece| &file[piece.start as usize..piece.end() as usize]).copied().collect()
+            let mut stream = ElementaryStream::new(Arc::clone(&source), 256).unwrap();
+            let mut read = |wanted: &[u8]| {
+                let place = stream.find(wanted).unwrap()?;
+                Some(gather(&*source, stream.grid(), &place, wanted.len()).unwrap().data().to_vec())
             };
             let first: Vec<u8> = (1..=120).collect();
-            assert_eq!(bytes(stream.find(&first).unwrap().unwrap()), first, "packets {distance} apart");
+            assert_eq!(read(&first), Some(first), "packets {distance} apart");
             let later: Vec<u8> = (131..=150).collect();
-            assert_eq!(bytes(stream.find(&later).unwrap().unwrap()), later, "ten bytes were left out");
-            assert!(stream.find(&[1, 2, 3]).unwrap().is_none());
-            assert_eq!(bytes(stream.find(&[9, 9, 9]).unwrap().unwrap()), [9, 9, 9]);
+            assert_eq!(read(&later), Some(later), "ten bytes were left out");
+            assert_eq!(read(&[1, 2, 3]), None);
+            assert_eq!(read(&[9, 9, 9]), Some(vec![9, 9, 9]));
         }
+    }
+
+    #[test]
+    fn what_cannot_be_found_costs_no_more_than_what_was_read() {
+        let pes = [&[0, 0, 1, 0xe0, 0, 0, 0x80, 0, 0][..], &[0; 175]].concat();
+        let mut file = packet(true, &pes);
+        (0..60_000).for_each(|_| file.extend(packet(false, &[0; 184])));
+        file.extend(packet(false, &[5; 184]));
+        let source: Arc<dyn Source> = Arc::new(MemorySource::new("memory", file));
+        let mut stream = ElementaryStream::new(source, 256).unwrap();
+        // Each place fits up to its last byte: without a limit this would take hours.
+        let mut absent = vec![0; 500_000];
+        absent.push(7);
+        for _ in 0..15 {
+            assert!(stream.find(&absent).unwrap().is_none());
+        }
+        assert!(stream.effort < SEARCH);
+        // Pace was kept: the end is not out of reach for good.
+        (0..10).for_each(|_| drop(stream.find(&absent)));
+        assert!(stream.find(&[5; 184]).unwrap().is_some());
+    }
+
+    #[test]
+    fn packets_that_say_they_are_damaged_count() {
+        let mut file = packet(true, &[0, 0, 1, 0xe0, 0, 0, 0x80, 0, 0, 1, 2, 3]);
+        let mut damaged = packet(false, &[4, 5, 6]);
+        damaged[1] |= 0x80;
+        file.extend(damaged);
+        let source: Arc<dyn Source> = Arc::new(MemorySource::new("memory", file));
+        let mut stream = ElementaryStream::new(Arc::clone(&source), 256).unwrap();
+        let place = stream.find(&[1, 2, 3, 4, 5, 6]).unwrap().unwrap();
+        assert_eq!(gather(&*source, stream.grid(), &place, 6).unwrap().data(), [1, 2, 3, 4, 5, 6]);
     }
 }

@@ -51,11 +51,6 @@ impl Pool {
         self.lock().retain(|(key, _)| key.video != video);
     }
 
-    /// Number of idle decoders.
-    pub fn idle(&self) -> usize {
-        self.lock().len()
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Key, Decoder)>> {
         self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }

@@ -93,8 +93,8 @@ fn plane_views(picture: &Frame) -> Result<Vec<PlaneView<'_>>> {
         .collect())
 }
 
-/// The matrix (ITU-T H.273 table 4). What the stream leaves open follows the field's habit: BT.709 from 720 lines on,
-/// BT.601 below, BT.2020 with an HDR curve.
+/// The matrix (ITU-T H.273 table 4). What the stream leaves open follows the field's habit: BT.709 from 1280 columns or
+/// 720 lines on, BT.601 below, BT.2020 with an HDR curve.
 fn matrix(picture: &Frame) -> Result<Matrix> {
     let color = picture.color();
     Ok(match color.matrix {

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use crate::bitstream::{Codec, Entry, EntryFacts, entry};
+use crate::bitstream::{Codec, Entry, EntryFacts, entry, hevc};
 use crate::container::Track;
 use crate::source::Source;
 
@@ -36,6 +36,9 @@ pub struct Job {
     pub is_self_contained: bool,
 }
 
+/// Pictures that can be decoded while one waits for output: a decoded picture buffer has 16 places (H.265 A.4.2).
+const LONGEST_WAIT: u32 = 16;
+
 /// Knows a track's entries; looks into sync samples as it needs them, and remembers.
 #[derive(Debug)]
 pub struct Planner {
@@ -56,13 +59,14 @@ impl Planner {
         let mut jobs: Vec<Job> = Vec::new();
         for &target in targets {
             let (entry, is_self_contained) = self.entry_for(track, source, target, depth);
+            let last = self.last_for(track, source, target);
             match jobs.last_mut() {
                 // Going on is never more work than beginning again, and keeps the decoder's threads busy.
                 Some(job) if entry <= job.last + 1 && job.entry <= entry => {
-                    job.last = target;
+                    job.last = job.last.max(last);
                     job.targets.push(target);
                 }
-                _ => jobs.push(Job { entry, last: target, targets: vec![target], is_self_contained }),
+                _ => jobs.push(Job { entry, last, targets: vec![target], is_self_contained }),
             }
         }
         jobs
@@ -87,6 +91,23 @@ impl Planner {
         (0, true)
     }
 
+    /// The last sample of a walk to `target`: itself, unless a key frame soon after it has pictures dropped that still
+    /// wait for output. Whether the target is one of them only decoding that key frame tells.
+    fn last_for(&self, track: &Track, source: &dyn Source, target: u32) -> u32 {
+        if track.codec != Codec::Hevc {
+            return target;
+        }
+        let after = &self.sync[self.sync.partition_point(|&sync| sync <= target)..];
+        for &sync in after.iter().take_while(|&&sync| sync - target <= LONGEST_WAIT) {
+            match self.facts(track, source, sync) {
+                EntryFacts { drops_earlier: true, .. } => return sync,
+                EntryFacts { entry: Entry::Clean, .. } => break,
+                _ => {}
+            }
+        }
+        target
+    }
+
     /// A picture that is presented before an open entry may need what comes before the entry, unless it says not.
     fn is_exact_from(&self, track: &Track, source: &dyn Source, sync: u32, target: u32) -> bool {
         let samples = &track.samples;
@@ -103,8 +124,11 @@ impl Planner {
             return facts;
         }
         let facts = match track.read(source, sync, false) {
-            Ok(sample) => EntryFacts::of(track.codec, track.framing, sample.data()),
-            Err(_) => EntryFacts { entry: Entry::Unsafe, has_parameter_sets: false },
+            Ok(data) => {
+                let after_end = sync > 0 && ends_sequence(track, source, sync - 1);
+                EntryFacts::of(track.codec, track.framing, data.data(), after_end)
+            }
+            Err(_) => EntryFacts::UNKNOWN,
         };
         lock().insert(sync, facts);
         facts
@@ -115,4 +139,10 @@ impl Planner {
         let before = &self.sync[..self.sync.partition_point(|&sync| sync < entry)];
         before.iter().rev().copied().find(|&sync| self.facts(track, source, sync).has_parameter_sets)
     }
+}
+
+/// Does an H.265 sample end its coded video sequence?
+fn ends_sequence(track: &Track, source: &dyn Source, sample: u32) -> bool {
+    track.codec == Codec::Hevc
+        && track.read(source, sample, false).is_ok_and(|data| hevc::ends_sequence(track.framing, data.data()))
 }

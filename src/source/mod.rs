@@ -11,6 +11,7 @@ mod mapped;
 mod memory;
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ pub(crate) use input::SourceInput;
 pub use mapped::MappedSource;
 pub use memory::MemorySource;
 
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes `start..start + len` of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,6 +37,19 @@ impl ByteRange {
     /// One past the last byte; saturates for ranges that no file can have.
     pub fn end(self) -> u64 {
         self.start.saturating_add(self.len)
+    }
+}
+
+/// Opens what a user named: a path, or a `file://` address.
+///
+/// # Errors
+/// `UnsupportedScheme` for other addresses, and those of [`MappedSource::open`].
+pub fn open(location: &str) -> Result<Arc<dyn Source>> {
+    // A scheme is at least two letters: no drive or file name is mistaken for one.
+    match location.split_once("://").filter(|(scheme, _)| scheme.len() > 1) {
+        None => Ok(Arc::new(MappedSource::open(location)?)),
+        Some(("file", path)) => Ok(Arc::new(MappedSource::open(path)?)),
+        Some((scheme, _)) => Err(Error::from(ErrorKind::UnsupportedScheme(scheme.to_owned())).of(location)),
     }
 }
 

@@ -42,8 +42,10 @@ pub fn compiler() -> Result<(String, String), Error> {
 pub fn ensure(say: &mut dyn FnMut(&str)) -> Result<Prefix, Error> {
     let (cc, version) = compiler()?;
     let target = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
-    let assembler = run(Command::new("nasm").arg("-v")).unwrap_or_default();
-    let common = [cc, version, target, assembler];
+    let is_x86 = std::env::consts::ARCH == "x86_64";
+    let assembler = if is_x86 { run(Command::new("nasm").arg("-v")).unwrap_or_default() } else { String::new() };
+    let flags = ["CFLAGS", "CPPFLAGS", "LDFLAGS"].map(|name| std::env::var(name).unwrap_or_default()).join("|");
+    let common = [cc, version, target, assembler, flags];
 
     let arguments = recipe::dav1d_meson();
     let dav1d_key = cache::key([&common[..], &[DAV1D.content_sha256.to_owned()], &arguments].concat());
