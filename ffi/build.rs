@@ -56,6 +56,8 @@ fn build_shims(prefix: &Prefix) -> Result<PathBuf, Error> {
             .include(prefix.ffmpeg.join("internal"))
             .define("HAVE_AV_CONFIG_H", None)
             .flag("-std=gnu11")
+            // A function taken to return int loses half of every pointer.
+            .flag("-Werror=implicit-function-declaration")
             .flag_if_supported("-Wno-unused-parameter")
             .flag_if_supported("-Wno-deprecated-declarations")
             .flag_if_supported("-Wno-pointer-sign")

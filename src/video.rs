@@ -408,6 +408,8 @@ impl Video {
     }
 
     fn walk(&self, zeros: bool) -> Walk<'_> {
+        // VP9 does not notice damage: its range decoder reads on past the end of the data. So there is no second try.
+        let zeros = zeros || self.track.codec == Codec::Vp9;
         Walk { track: &self.track, source: &*self.source, planner: &self.planner, zeros }
     }
 

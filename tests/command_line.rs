@@ -111,6 +111,7 @@ mod framemd5 {
         for clip in clips() {
             let path = clip.to_string_lossy();
             let ran = Ran::with(&["extract", &path, "--all", "--format", "framemd5"]);
+            assert!([0, 1, 3].contains(&ran.code()), "{path}: {}", ran.stderr);
             let lines: Vec<&str> = ran.text().lines().collect();
             let expected = of_ffmpeg(&clip);
             assert_eq!(lines.len(), expected.len(), "{path}: number of frames");
@@ -492,10 +493,9 @@ mod stills {
             for ((jpeg, bytes), line) in jpegs.iter().zip(raw.files()).zip(raw.ran.json()) {
                 let planes = Planes::of(&line, &bytes);
                 let right = distance(jpeg, &planes, weights);
-                eprintln!("{name}: {right:.3}, {:.3}", distance(jpeg, &planes, BT601));
-                assert!(right < 2.0, "{name}: frame {}: mean distance {right}", line["index"]);
-                let unconverted = distance(jpeg, &planes, BT601);
-                assert!(weights == BT601 || unconverted > right + 0.5, "{name}: {unconverted} with the wrong matrix");
+                assert!(right < 1.5, "{name}: frame {}: mean distance {right}", line["index"]);
+                let wrong = distance(jpeg, &planes, BT601);
+                assert!(weights == BT601 || wrong > 5.0, "{name}: {wrong}: the matrix makes no difference here");
             }
         }
     }

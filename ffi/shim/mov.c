@@ -9,6 +9,7 @@
 #include <libavformat/demux.h>
 #include <libavformat/internal.h>
 #include <libavformat/isom.h>
+#include <libavutil/mem.h>
 
 #include "shim.h"
 
