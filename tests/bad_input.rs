@@ -470,19 +470,25 @@ mod output {
         }
     }
 
+    /// What the disk took before it was full is whole. Which stills those are depends on the quality and on the shell's
+    /// idea of a block.
     #[test]
-    fn small_stills_are_whole_where_large_ones_fail() {
-        // Where the disk fills up depends on the still: what is there must be whole.
-        let folder = folder();
+    fn stills_written_before_the_disk_was_full_are_whole() {
         let clip = fixture("h264_bframes.mp4");
-        let arguments = ["extract", text(&clip), "--all", "--quality", "60", "--output", text(folder.path())];
-        let ran = with_little_room(&arguments);
-        check_end(&ran, 2, "a nearly full disk");
-        for file in entries(folder.path()) {
-            assert_eq!(file.extension().and_then(|extension| extension.to_str()), Some("jpg"), "{file:?}");
-            let image = turbojpeg::decompress_to_yuv(&fs::read(&file).expect("the still")).expect("a whole JPEG");
-            assert_eq!((image.width, image.height), (320, 180));
+        let mut mixed = 0;
+        for quality in ["70", "75", "80", "90", "95"] {
+            let folder = folder();
+            let output = ["--quality", quality, "--output", text(folder.path())];
+            let ran = with_little_room(&[&["extract", text(&clip), "--all"][..], &output].concat());
+            let files = entries(folder.path());
+            mixed += usize::from(check_end(&ran, 2, "a nearly full disk") == 1 && !files.is_empty());
+            for file in files {
+                assert_eq!(file.extension().and_then(|extension| extension.to_str()), Some("jpg"), "{file:?}");
+                let image = turbojpeg::decompress_to_yuv(&fs::read(&file).expect("the still")).expect("a whole JPEG");
+                assert_eq!((image.width, image.height), (320, 180));
+            }
         }
+        assert!(mixed > 0, "some were written and some were not");
     }
 
     #[test]

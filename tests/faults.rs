@@ -115,3 +115,22 @@ fn compressed_bytes_are_not_copied_on_their_way_to_the_decoder() {
     let last = video.track().samples.iter().max_by_key(|sample| sample.offset).expect("a sample").size;
     assert_eq!(video.source().counters().now().copied, u64::from(last));
 }
+
+#[test]
+fn what_comes_before_a_senseless_packet_header_is_there_all_the_same() {
+    let mut bytes = std::fs::read(fixture("av1.ivf")).expect("the fixture");
+    // IVF: a file header of 32 bytes, then for each packet its size (4 bytes), its time (8 bytes) and its data.
+    let mut header = 32;
+    for _ in 0..10 {
+        let size = u32::from_le_bytes(bytes[header..header + 4].try_into().expect("four bytes"));
+        header += 12 + size as usize;
+    }
+    bytes[header..header + 4].fill(0xff);
+    let whole = Engine::new(None).open_path(fixture("av1.ivf")).expect("a clip");
+    let cut = Engine::new(None).open(Arc::new(MemorySource::new("cut", bytes)), 0).expect("ten packets");
+    assert!((10..=11).contains(&cut.frame_count()), "{} frames", cut.frame_count());
+    let (expected, _) = play(&whole);
+    for frame in 0..10 {
+        assert_eq!(md5(&cut, frame).expect("a frame"), expected[frame as usize].1);
+    }
+}

@@ -73,7 +73,10 @@ fn annex_b_the_simple_way(data: &[u8]) -> Vec<&[u8]> {
 
 /// What walks ask of a sample.
 fn sample(codec: Codec, framing: Framing, data: &[u8]) {
-    let facts = EntryFacts::of(codec, framing, data);
+    let facts = EntryFacts::of(codec, framing, data, false);
+    let after_end = EntryFacts::of(codec, framing, data, true);
+    assert_eq!((facts.entry, facts.has_parameter_sets), (after_end.entry, after_end.has_parameter_sets));
+    assert!(!facts.drops_earlier || (after_end.drops_earlier && facts.entry != Entry::Unsafe));
     if matches!(codec, Codec::Vp9 | Codec::Av1) {
         assert_ne!(facts.entry, Entry::Open, "{codec:?} has no open entries");
     }
@@ -95,7 +98,8 @@ fn unit(data: &[u8]) {
         let id = identify(codec, data);
         assert!(id.is_none() || matches!(codec, Codec::Hevc | Codec::H264));
     }
-    let _ = hevc::kind(data);
+    let _ = (hevc::kind(data).is_slice(), hevc::drops_earlier(data, false));
+    let _ = FRAMINGS.map(|framing| hevc::ends_sequence(framing, data));
     if let Some(hashes) = hevc::picture_hash_md5(data) {
         assert!(hashes.len() * 16 <= data.len());
     }

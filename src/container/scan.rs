@@ -4,6 +4,7 @@
 //! looks at each for picture order and fields; [`Locator`] finds each packet's bytes again in the file, so that
 //! nothing but the index stays in memory.
 
+use std::io;
 use std::sync::Arc;
 
 use ffi::{Demuxed, Demuxer, PaddedBytes, StreamInfo};
@@ -30,9 +31,14 @@ pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usiz
     let stream = streams.swap_remove(chosen);
     let container = container_name(demuxer.format_name());
     let mut scan = Scan::new(&stream, codec, source, container)?;
-    while let Some(packet) = demuxer.read().map_err(unreadable)? {
-        if packet.stream == chosen {
-            scan.add(&packet)?;
+    loop {
+        match demuxer.read() {
+            Ok(Some(packet)) if packet.stream == chosen => scan.add(&packet)?,
+            Ok(Some(_)) => {}
+            Ok(None) => break,
+            // What libavformat makes no sense of ends a sequential read: what came before it is there all the same.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData && !scan.samples.is_empty() => break,
+            Err(error) => return Err(unreadable(error)),
         }
     }
     scan.finish(container, track, summaries, stream)
