@@ -64,10 +64,8 @@ pub enum ErrorKind {
     /// The decoder could not be opened.
     #[error("the decoder could not be opened: {0}")]
     Decoder(#[source] ffi::AvError),
-    /// Tables that speak of more samples than a file of that size has.
-    #[error(
-        "the tables give the video track {samples} samples, more than the {limit} that a file of this size may have"
-    )]
+    /// More samples than a file of that size has.
+    #[error("the video track has {samples} samples or more, above the {limit} that a file of this size may have")]
     TooManySamples {
         /// How many there are.
         samples: usize,

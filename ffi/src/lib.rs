@@ -4,7 +4,7 @@
 //! cannot be misused from safe Rust, libjpeg-turbo's encoder for planes, and file maps that survive truncation. Types
 //! follow FFmpeg's objects one to one and decide nothing; what to decode and why is the main crate's.
 //!
-//! The bindings ([`sys`]) are made by bindgen from `shim/bindings.h` over the vendored headers, with an allow-list.
+//! The bindings (`sys`) are made by bindgen from `shim/bindings.h` over the vendored headers, with an allow-list.
 
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 

@@ -58,12 +58,12 @@ fn units(framing: Framing, data: &[u8]) {
 
 /// Annex B, byte by byte (B.1.1): what the fast search must give.
 fn annex_b_the_simple_way(data: &[u8]) -> Vec<&[u8]> {
-    let starts: Vec<usize> = data.windows(3).enumerate().filter(|(_, code)| *code == [0, 0, 1]).map(|(at, _)| at).collect();
+    let is_start = |at: &usize| data[*at..].starts_with(&[0, 0, 1]);
+    let starts: Vec<usize> = (0..data.len()).filter(is_start).collect();
     let ends = starts.iter().skip(1).copied().chain([data.len()]);
-    let units = starts.iter().zip(ends).map(|(&start, end)| (&data[start + 3..end], end));
-    let mut units: Vec<&[u8]> = units
-        .map(|(unit, _)| &unit[..unit.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1)])
-        .collect();
+    let without_zeros = |unit: &'_ [u8]| unit.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    let unit = |(&start, end): (&usize, usize)| &data[start + 3..start + 3 + without_zeros(&data[start + 3..end])];
+    let mut units: Vec<&[u8]> = starts.iter().zip(ends).map(unit).collect();
     // Nothing after the last start code is no unit.
     if starts.last().is_some_and(|&last| last + 3 == data.len()) {
         units.pop();

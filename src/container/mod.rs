@@ -1,7 +1,7 @@
 //! Which samples a track has: where they lie, when they are shown, and what a decoder must be told.
 //!
-//! MP4/MOV come from their tables alone ([`mov`]); every other container is read once, packet by packet, and each packet
-//! is found again in the file ([`scan`], [`locate`], [`ts`]). The result is the same [`Track`] for all.
+//! MP4/MOV come from their tables alone (`mov`); every other container is read once, packet by packet, and each packet
+//! is found again in the file (`scan`, `locate`, `ts`). The result is the same [`Track`] for all.
 
 mod locate;
 mod mov;
@@ -198,6 +198,12 @@ fn summaries(streams: &[StreamInfo]) -> Vec<StreamSummary> {
         }
     };
     streams.iter().map(summary).collect()
+}
+
+/// How many samples an index may have for a file of so many bytes. A kilobyte of MP4 tables can speak of a thousand
+/// million samples, and an edit list repeat each a thousand times; a real track has more bytes than samples.
+fn sample_limit(file_length: u64) -> usize {
+    file_length.clamp(1 << 20, 1 << 24) as usize
 }
 
 /// A time base that can be divided by, whatever the file says.

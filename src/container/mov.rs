@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ffi::{Demuxer, MovSample};
 
 use super::pictures::{PictureReader, Place};
-use super::{Elsewhere, Sample, Track, choose, order, sane_time_base, summaries, unreadable};
+use super::{Elsewhere, Sample, Track, choose, order, sample_limit, sane_time_base, summaries, unreadable};
 use crate::bitstream::Framing;
 use crate::error::{ErrorKind, Result};
 use crate::source::Source;
@@ -53,12 +53,6 @@ pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usiz
         order_by_pictures(&mut track, &**source);
     }
     Ok(track)
-}
-
-/// How many samples an index may have for a file of so many bytes. A kilobyte of tables can speak of a thousand million
-/// samples, and an edit list repeat each a thousand times; a real track has more bytes than samples.
-fn sample_limit(file_length: u64) -> usize {
-    file_length.clamp(1 << 20, 1 << 24) as usize
 }
 
 /// Tables that give two samples one time do not order them: the slice headers do. The one case in which samples are read.

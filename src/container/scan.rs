@@ -12,7 +12,7 @@ use ffi::{Demuxed, Demuxer, PaddedBytes, StreamInfo};
 use super::locate::{Found, Locator};
 use super::order;
 use super::pictures::{PictureReader, Place};
-use super::{Elsewhere, Sample, Track, choose, sane_time_base, summaries, unreadable};
+use super::{Elsewhere, Sample, Track, choose, sample_limit, sane_time_base, summaries, unreadable};
 use crate::bitstream::parameter_sets::{self, History};
 use crate::bitstream::{Codec, Framing};
 use crate::error::{Error, ErrorKind, Result};
@@ -58,6 +58,7 @@ struct Scan {
     pictures: PictureReader,
     locator: Locator,
     samples: Vec<Sample>,
+    sample_limit: usize,
     places: Vec<Place>,
     elsewhere: Elsewhere,
     resident_bytes: u64,
@@ -75,6 +76,7 @@ impl Scan {
             pictures: PictureReader::new(codec, framing, &stream.parameters),
             locator: Locator::new(Arc::clone(source), (container == "mpegts").then_some(stream.id))?,
             samples: Vec::new(),
+            sample_limit: sample_limit(source.len()),
             places: Vec::new(),
             elsewhere: Elsewhere::default(),
             resident_bytes: 0,
@@ -88,8 +90,10 @@ impl Scan {
         if data.is_empty() {
             return Ok(());
         }
-        let index =
-            u32::try_from(self.samples.len()).map_err(|_| ErrorKind::IndexBudget { limit: u64::from(u32::MAX) })?;
+        let (index, limit) = (self.samples.len() as u32, self.sample_limit);
+        if self.samples.len() >= limit {
+            return Err(ErrorKind::TooManySamples { samples: limit + 1, limit }.into());
+        }
         let offset = self.place_bytes(index, demuxed)?;
         if !self.history.note(index, self.codec, self.framing, data) {
             return Err(ErrorKind::IndexBudget { limit: parameter_sets::LIMIT as u64 }.into());

@@ -3,7 +3,7 @@
 use ffi::Frame;
 use md5::{Digest, Md5};
 
-/// Length in bytes of [`write`]'s result.
+/// Length in bytes of [`write()`]'s result.
 pub fn len(picture: &Frame) -> usize {
     (0..picture.planes()).filter_map(|plane| picture.plane(plane)).map(|plane| plane.row_bytes * plane.rows).sum()
 }
@@ -15,7 +15,7 @@ pub fn write(picture: &Frame) -> Vec<u8> {
     out
 }
 
-/// MD5 over [`write`]'s bytes: what `ffmpeg -f framemd5` prints.
+/// MD5 over [`write()`]'s bytes: what `ffmpeg -f framemd5` prints.
 pub fn md5(picture: &Frame) -> [u8; 16] {
     let mut md5 = Md5::new();
     each_row(picture, |row| md5.update(row));

@@ -1,7 +1,7 @@
 //! Where bytes come from.
 //!
 //! A [`Source`] hands out byte ranges as reference-counted views, without a copy where it can, and counts what it was
-//! asked for. What the bytes mean is not its business. Every implementation passes the same suite ([`conformance`]).
+//! asked for. What the bytes mean is not its business. Every implementation passes the same suite (`conformance`).
 
 #[cfg(test)]
 pub(crate) mod conformance;

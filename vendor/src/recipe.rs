@@ -2,7 +2,7 @@
 //!
 //! FFmpeg starts from nothing and gets what the project reads (containers, codecs), what its `ffmpeg` and `ffprobe`
 //! programs need as oracle and baseline (muxers, filters, MJPEG), and no more. It stays LGPL: no GPL, no nonfree parts.
-//! An LGPL-compatible encoder goes into [`ENCODERS`] later, with its library beside dav1d's.
+//! An LGPL-compatible encoder goes into `ENCODERS` later, with its library beside dav1d's.
 
 /// Containers that can be read.
 const DEMUXERS: &str = "mov,matroska,mpegts,hevc,h264,ivf,obu,av1,image2,image2pipe,mjpeg,rawvideo";
