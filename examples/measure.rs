@@ -89,7 +89,7 @@ fn play(video: &Video) -> Result<usize, Failure> {
 fn bare_loop(video: &Video, threads: usize) -> Result<usize, Failure> {
     let track = video.track();
     let threads = if threads == 1 { Threads::One } else { Threads::Frame(threads) };
-    let mut decoder = Decoder::open(&track.parameters, threads)?;
+    let mut decoder = Decoder::open(&track.parameters, threads, false)?;
     let mut frames = 0;
     let mut take = |decoder: &mut Decoder| {
         while let Ok(Received::Picture(_)) = decoder.receive() {

@@ -99,7 +99,9 @@ fn bindings(prefix: &Prefix) {
         .allowlist_function("avcodec_parameters_(alloc|copy|free|to_context)")
         .allowlist_function("avformat_(alloc_context|open_input|close_input|find_stream_info|index_get_.*)")
         .allowlist_function("avio_(alloc_context|context_free)|av_dict_(set|free)")
-        .allowlist_var("BS_.*|AV_CODEC_FLAG_COPY_OPAQUE|AV_CODEC_FLAG_UNALIGNED|AV_PKT_FLAG_.*|AV_FRAME_FLAG_.*")
+        .allowlist_var(
+            "BS_.*|AV_CODEC_FLAG_COPY_OPAQUE|AV_EF_EXPLODE|AV_CODEC_FLAG_UNALIGNED|AV_PKT_FLAG_.*|AV_FRAME_FLAG_.*",
+        )
         .allowlist_var("AV_INPUT_BUFFER_PADDING_SIZE|AVFMT_FLAG_.*|AVSEEK_.*|AV_LOG_.*|AV_BUFFER_FLAG_READONLY")
         .allowlist_var("FF_THREAD_.*|AV_PIX_FMT_FLAG_.*|FF_DECODE_ERROR_.*|AV_DISPOSITION_.*")
         .allowlist_type("BsError|BsMovFlags|BsCrop")

@@ -257,7 +257,7 @@ impl Video {
             stopped.set(flow.is_break());
             flow
         };
-        let mut lease = self.lease()?;
+        let mut lease = self.lease(is_last_resort)?;
         let walk = self.walk(zeros);
         let _ = walk.run(&mut lease, job.entry, job.last, &mut |event| match event {
             Event::Damage(error) => {
@@ -320,11 +320,6 @@ impl Video {
     /// # Errors
     /// What stops everything: no decoder, no memory, a source that changed.
     pub fn play(&self, sink: &mut dyn FnMut(VideoFrame) -> ControlFlow<()>) -> Result<LeftOut> {
-        let frame_of: Vec<Option<u32>> = {
-            let mut frame_of = vec![None; self.track.samples.len()];
-            self.track.frames.iter().zip(0..).for_each(|(&sample, frame)| frame_of[sample as usize] = Some(frame));
-            frame_of
-        };
         let mut shown = vec![false; self.frame_count()];
         let mut left_out = LeftOut::default();
         // At the first sign of damage everything is decoded again, with zeros behind each sample (see `run`); what was
@@ -334,7 +329,7 @@ impl Video {
             let (mut damaged, mut stopped) = (false, false);
             left_out = LeftOut::default();
             let last = self.track.samples.len() as u32 - 1;
-            let _ = self.walk(zeros).run(&mut self.lease()?, 0, last, &mut |event| {
+            let _ = self.walk(zeros).run(&mut self.lease(zeros)?, 0, last, &mut |event| {
                 damaged |= match &event {
                     Event::Picture(_, picture) => picture.is_corrupt(),
                     _ => true,
@@ -346,7 +341,7 @@ impl Video {
                     Event::Damage(error) => left_out.damage = left_out.damage.or(Some(error)),
                     Event::Unreadable(_, error) => left_out.unreadable.push(error),
                     Event::Picture(sample, picture) => {
-                        let Some(index) = frame_of.get(sample as usize).copied().flatten() else {
+                        let Some(index) = self.planner.frame_of(sample) else {
                             return ControlFlow::Continue(());
                         };
                         if std::mem::replace(&mut shown[index as usize], true) {
@@ -398,7 +393,7 @@ impl Video {
             described.sample_aspect_ratio = shown.picture.sample_aspect_ratio();
         }
         // The decoder that has just been used knows the profile.
-        described.profile = self.lease()?.decoder().profile_name();
+        described.profile = self.lease(false)?.decoder().profile_name();
         Ok(described)
     }
 
@@ -413,15 +408,17 @@ impl Video {
         Walk { track: &self.track, source: &*self.source, planner: &self.planner, zeros }
     }
 
-    fn lease(&self) -> Result<Lease> {
+    /// A decoder. For a last resort one that nothing has been through: what it makes of damage depends on what it has
+    /// seen. Else, in H.265, one that reports damage: libavcodec keeps slices to itself that it could not decode.
+    fn lease(&self, is_last_resort: bool) -> Result<Lease> {
         let threads = match self.engine.decoder_threads {
             1 => Threads::One,
             threads => Threads::Frame(threads),
         };
-        self.engine
-            .pool
-            .lease(Key { video: self.id, threads }, &self.track)
-            .map_err(|error| error.of(self.source.name()))
+        let key = Key { video: self.id, threads, strict: !is_last_resort && self.track.codec == Codec::Hevc };
+        let pool = &self.engine.pool;
+        let lease = if is_last_resort { pool.lease_fresh(key, &self.track) } else { pool.lease(key, &self.track) };
+        lease.map_err(|error| error.of(self.source.name()))
     }
 }
 

@@ -137,7 +137,7 @@ fn pictures_agree_with_the_hashes_in_their_stream() {
 
 fn check_hashes(video: &Video, clip: &str) -> usize {
     let track = video.track();
-    let mut decoder = Decoder::open(&track.parameters, Threads::One).expect("a decoder");
+    let mut decoder = Decoder::open(&track.parameters, Threads::One, false).expect("a decoder");
     decoder.keep_margins();
     let (mut hashes, mut agreeing) = (HashMap::new(), 0);
     let mut check = |decoder: &mut Decoder, hashes: &HashMap<u32, Vec<[u8; 16]>>| {

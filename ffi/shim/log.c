@@ -6,8 +6,9 @@
 
 #include "shim.h"
 
-static BsLogLine log_line;
-static int log_level;
+/* Set while decoder threads may be logging. */
+static _Atomic(BsLogLine) log_line;
+static _Atomic int log_level;
 
 static void on_log(void *context, int level, const char *format, va_list arguments)
 {
@@ -17,13 +18,14 @@ static void on_log(void *context, int level, const char *format, va_list argumen
     static _Thread_local int print_prefix = 1;
     char piece[512];
 
-    if (level < 0 || (level & 0xff) > log_level)
+    const BsLogLine sink = log_line;
+    if (!sink || level < 0 || (level & 0xff) > log_level)
         return;
     av_log_format_line2(context, level & 0xff, format, arguments, piece, sizeof(piece), &print_prefix);
     for (const char *c = piece; *c; c++) {
         if (*c == '\n') {
             line[length] = 0;
-            log_line(level & 0xff, line);
+            sink(level & 0xff, line);
             length = 0;
         } else if (length + 1 < sizeof(line)) {
             line[length++] = *c;

@@ -57,13 +57,18 @@ static void on_sigbus(int number, siginfo_t *info, void *context)
     errno = saved;
     if (repaired)
         return;
+    if (info->si_code <= 0 && !(previous.sa_flags & SA_SIGINFO) && previous.sa_handler == SIG_IGN)
+        return; /* sent by somebody, and nobody wanted to know */
     if (previous.sa_flags & SA_SIGINFO) {
         previous.sa_sigaction(number, info, context);
     } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
         previous.sa_handler(number);
     } else {
-        /* Returning runs the faulting instruction again, now with the default: the process dies as it would have. */
+        /* With the default the process dies as it would have: at the faulting instruction, which runs again, or of a
+         * signal that somebody sent. */
         signal(SIGBUS, SIG_DFL);
+        if (info->si_code <= 0)
+            raise(SIGBUS);
     }
 }
 
@@ -76,7 +81,8 @@ int bs_guard_install(void)
     /* On the alternate stack where the thread has one (Rust's threads do). */
     action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
     sigemptyset(&action.sa_mask);
-    return sigaction(SIGBUS, &action, &previous) ? errno : 0;
+    /* What was there is known before the handler that looks at it can run. */
+    return sigaction(SIGBUS, NULL, &previous) || sigaction(SIGBUS, &action, NULL) ? errno : 0;
 }
 
 int bs_guard_add(void *start, size_t length)

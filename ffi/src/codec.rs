@@ -146,7 +146,7 @@ impl CodecParameters {
         // SAFETY: the list is valid as long as the parameters are.
         unsafe {
             let side = sys::av_packet_side_data_get(parameters.coded_side_data, parameters.nb_coded_side_data, kind);
-            let side = side.as_ref()?;
+            let side = side.as_ref().filter(|side| !side.data.is_null())?;
             Some(std::slice::from_raw_parts(side.data, side.size))
         }
     }
@@ -204,11 +204,12 @@ unsafe impl Send for Decoder {}
 
 impl Decoder {
     /// Opens a decoder. It never gives out pictures that it knows to miss references (`AV_CODEC_FLAG_OUTPUT_CORRUPT`
-    /// stays unset: it is the last net against wrong pictures).
+    /// stays unset: it is the last net against wrong pictures). A `strict` one reports damage that it would else pass
+    /// over in silence (`AV_EF_EXPLODE`), instead of giving out the picture.
     ///
     /// # Errors
     /// [`AvError`] of `avcodec_open2`; `AVERROR_DECODER_NOT_FOUND` has its own text.
-    pub fn open(parameters: &CodecParameters, threads: Threads) -> Result<Decoder, AvError> {
+    pub fn open(parameters: &CodecParameters, threads: Threads, strict: bool) -> Result<Decoder, AvError> {
         log::quiet();
         // SAFETY: any id may be asked; what comes back is null or a constant.
         let codec = unsafe { sys::avcodec_find_decoder(parameters.codec_id()) };
@@ -222,6 +223,9 @@ impl Decoder {
         AvError::check(unsafe { sys::avcodec_parameters_to_context(raw.as_ptr(), parameters.raw.as_ptr()) })?;
         let context = decoder.get();
         context.flags |= sys::AV_CODEC_FLAG_COPY_OPAQUE as i32;
+        if strict {
+            context.err_recognition |= sys::AV_EF_EXPLODE as i32;
+        }
         // Cropping is done by `Frame::crop`, to the pixel; libavcodec's own stops at its alignment.
         context.apply_cropping = 0;
         (context.thread_count, context.thread_type) = match threads {
@@ -295,7 +299,12 @@ impl Decoder {
     pub fn flush(&mut self) {
         // SAFETY: the context is open.
         unsafe { sys::avcodec_flush_buffers(self.raw.as_ptr()) };
-        while let Ok(Received::Picture(_)) = self.receive() {}
+        // An error says no more than that one picture was bad; without an end in sight there is nothing to save.
+        for _ in 0..1000 {
+            if let Ok(Received::NeedsMore | Received::End) = self.receive() {
+                break;
+            }
+        }
     }
 
     /// Name of the profile, once a picture was decoded or the configuration told.

@@ -36,11 +36,18 @@ struct IoState {
 unsafe extern "C" fn read_packet(opaque: *mut c_void, into: *mut u8, size: c_int) -> c_int {
     // SAFETY: `opaque` is the IoState of the demuxer that owns this context, which nothing else uses during the call.
     let state = unsafe { &mut *opaque.cast::<IoState>() };
-    // SAFETY: libavformat asks for at most `size` bytes at `into`, which it owns. They were allocated, not set: the
-    // reader only writes.
-    let into = unsafe { std::slice::from_raw_parts_mut(into, size.max(0) as usize) };
+    // SAFETY: libavformat asks for at most `size` bytes at `into`, which it owns. They were allocated, not set, so they
+    // are set before anything else sees them.
+    let into = unsafe {
+        std::ptr::write_bytes(into, 0, size.max(0) as usize);
+        std::slice::from_raw_parts_mut(into, size.max(0) as usize)
+    };
     match state.input.read_at(state.position, into) {
         Ok(0) => AvError::END.0,
+        Ok(count) if count > into.len() => {
+            state.failure = Some(io::Error::other("a source claims to have read more than was asked for"));
+            AvError::IO.0
+        }
         Ok(count) => {
             state.position += count as u64;
             count as c_int

@@ -53,6 +53,11 @@ pub fn ends_sequence(framing: super::Framing, sample: &[u8]) -> bool {
     units.fold(false, |ends, kind| kind == NalKind::EndOfSequence || (ends && !kind.is_slice()))
 }
 
+/// Is there an end of sequence before the first slice of a sample?
+pub fn begins_after_end(framing: super::Framing, sample: &[u8]) -> bool {
+    framing.units(sample).map(kind).take_while(|kind| !kind.is_slice()).any(|kind| kind == NalKind::EndOfSequence)
+}
+
 /// Does the picture of this IRAP slice begin a coded video sequence and have the pictures dropped that still wait for
 /// output (C.5.2.2)? A CRA begins one only after an end of sequence, and then always drops, as libavcodec has it.
 pub fn drops_earlier(unit: &[u8], after_end_of_sequence: bool) -> bool {

@@ -3,7 +3,7 @@
 //! A sequential decode meets every set in order. A walk that begins in the middle must be given what held there, and
 //! not what a later sample says: a decoder keeps its sets over a flush.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::nal::Framing;
 use super::{Codec, h264, hevc};
@@ -51,24 +51,10 @@ impl History {
         true
     }
 
-    /// The sets that hold when `sample_index` begins: all that earlier samples brought, the latest of each identifier,
-    /// in an order in which they can be read (VPS, SPS, PPS).
-    pub fn before(&self, sample_index: u32) -> Vec<&[u8]> {
-        let mut held: HashMap<(u8, u32), &[u8]> = HashMap::new();
-        for (at, id, unit) in &self.changes {
-            if *at >= sample_index {
-                break;
-            }
-            held.insert(*id, unit);
-        }
-        let mut held: Vec<_> = held.into_iter().collect();
-        held.sort_by_key(|(id, _)| *id);
-        held.into_iter().map(|(_, unit)| unit).collect()
-    }
-
-    /// True if the stream brings two different sets under one identifier, or a set after its first sample.
-    pub fn changes(&self) -> bool {
-        self.changes.len() > self.latest.len() || self.changes.iter().any(|(at, _, _)| *at > 0)
+    /// The sets that hold when `sample_index` begins: of all that earlier samples brought, the latest of each identifier.
+    pub fn before(&self, sample_index: u32) -> BTreeMap<(u8, u32), &[u8]> {
+        let earlier = self.changes.iter().take_while(|(at, _, _)| *at < sample_index);
+        earlier.map(|(_, id, unit)| (*id, &unit[..])).collect()
     }
 }
 
@@ -83,11 +69,10 @@ mod tests {
         let mut history = History::default();
         assert!(history.note(0, Codec::H264, Framing::AnnexB, &frame(&[&sps_a, &pps, &[0x65, 9]])));
         assert!(history.note(5, Codec::H264, Framing::AnnexB, &frame(&[&sps_a, &pps, &[0x65, 9]])));
-        assert!(!history.changes());
         assert!(history.note(9, Codec::H264, Framing::AnnexB, &frame(&[&sps_b, &pps, &[0x65, 9]])));
-        assert!(history.changes());
-        assert_eq!(history.before(0), Vec::<&[u8]>::new());
-        assert_eq!(history.before(9), [&sps_a[..], &pps]);
-        assert_eq!(history.before(10), [&sps_b[..], &pps]);
+        let before = |sample| history.before(sample).into_values().collect::<Vec<_>>();
+        assert_eq!(before(0), Vec::<&[u8]>::new());
+        assert_eq!(before(9), [&sps_a[..], &pps]);
+        assert_eq!(before(10), [&sps_b[..], &pps]);
     }
 }

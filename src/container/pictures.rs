@@ -46,6 +46,7 @@ impl PictureReader {
             return (Place { sequence: 0, picture_order_count: 0 }, is_hidden);
         }
         let starts = self.starts_sequence(sample.data());
+        let starts = starts || (self.codec == Codec::Hevc && hevc::begins_after_end(self.framing, sample.data()));
         self.sequence += u32::from(starts || self.ended);
         self.ended = self.codec == Codec::Hevc && hevc::ends_sequence(self.framing, sample.data());
         let unit = self.parser.as_mut().and_then(|parser| parser.parse(sample, 0).ok()?.1);

@@ -14,6 +14,8 @@ pub struct Key {
     pub video: u64,
     /// Threads.
     pub threads: Threads,
+    /// Report damage that libavcodec would pass over in silence.
+    pub strict: bool,
 }
 
 /// Idle decoders, at most `limit` of them; past that the one that has been idle longest is closed.
@@ -41,9 +43,17 @@ impl Pool {
         let is_fresh = reused.is_none();
         let decoder = match reused {
             Some(decoder) => decoder,
-            None => Decoder::open(&track.parameters, key.threads).map_err(ErrorKind::Decoder)?,
+            None => open(key, track)?,
         };
         Ok(Lease { pool: Arc::clone(self), key, decoder: Some(decoder), is_fresh })
+    }
+
+    /// A new decoder, that nothing has been through.
+    ///
+    /// # Errors
+    /// `Decoder` if none can be opened.
+    pub fn lease_fresh(self: &Arc<Self>, key: Key, track: &Track) -> Result<Lease> {
+        Ok(Lease { pool: Arc::clone(self), key, decoder: Some(open(key, track)?), is_fresh: true })
     }
 
     /// Closes the idle decoders of a video that is no longer open.
@@ -54,6 +64,12 @@ impl Pool {
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Key, Decoder)>> {
         self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
+}
+
+fn open(key: Key, track: &Track) -> Result<Decoder> {
+    let open = |strict| Decoder::open(&track.parameters, key.threads, strict);
+    // What is wrong with the configuration alone is no reason to refuse the video.
+    open(key.strict).or_else(|_| open(false)).map_err(|error| ErrorKind::Decoder(error).into())
 }
 
 /// A decoder in use. It goes back to the pool, flushed, when dropped.

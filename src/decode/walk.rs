@@ -1,5 +1,6 @@
 //! A walk: a run of samples through a decoder, in decode order, and the pictures that come of it.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use ffi::{AvError, Decoder, Frame, Packet, PaddedBytes, Received, Sent};
@@ -79,19 +80,20 @@ impl Walk<'_> {
 
     fn packet(&self, index: u32, data: &PaddedBytes) -> Result<Packet> {
         let sample = &self.track.samples[index as usize];
-        let mut packet = Packet::new(data, index, Some(sample.pts)).map_err(crate::error::ErrorKind::Decoder)?;
+        // Times are the container's business: to the decoder, time is the sample's number, which comes back where the
+        // tag does not (`sample_of`).
+        let mut packet = Packet::new(data, index, Some(i64::from(index))).map_err(crate::error::ErrorKind::Decoder)?;
         packet.set_flags(sample.key, sample.discard);
         Ok(packet)
     }
 
-    /// The sample's bytes; before those of the entry come the parameter sets that hold there, where it brings none or
-    /// they change in the course of the stream.
+    /// The sample's bytes; before those of the entry come the parameter sets that hold there, unless it brings them all.
     fn read(&self, index: u32, entry: u32) -> Result<PaddedBytes> {
         let data = self.track.read(self.source, index, self.zeros)?;
-        if index != entry || index == 0 {
+        if index != entry {
             return Ok(data);
         }
-        let sets = self.parameter_sets(index);
+        let sets = self.parameter_sets(index, data.data());
         if sets.is_empty() {
             return Ok(data);
         }
@@ -102,25 +104,30 @@ impl Walk<'_> {
         Ok(all)
     }
 
-    fn parameter_sets(&self, entry: u32) -> Vec<Vec<u8>> {
+    fn parameter_sets(&self, entry: u32, sample: &[u8]) -> Vec<Vec<u8>> {
         let (track, framing) = (self.track, self.track.framing);
         if !matches!(track.codec, Codec::Hevc | Codec::H264) {
             return Vec::new();
         }
-        let brings_its_own = self.planner.facts(track, self.source, entry).has_parameter_sets;
-        if let Some(history) = &track.history {
-            if brings_its_own && !history.changes() {
+        let own: Vec<_> = framing.units(sample).filter_map(|unit| identify(track.codec, unit)).collect();
+        let framed = |held: BTreeMap<(u8, u32), &[u8]>| -> Vec<Vec<u8>> {
+            if held.keys().all(|id| own.contains(id)) {
                 return Vec::new();
             }
-            return history.before(entry).into_iter().map(|unit| framing.frame(unit)).collect();
+            // By type: VPS, SPS, PPS, each before those that refer to it.
+            held.values().map(|unit| framing.frame(unit)).collect()
+        };
+        if let Some(history) = &track.history {
+            return framed(history.before(entry));
         }
-        if brings_its_own {
+        if self.planner.facts(track, self.source, entry).has_parameter_sets {
             return Vec::new();
         }
-        let Some(earlier) = self.planner.parameter_sets_before(track, self.source, entry) else { return Vec::new() };
-        let Ok(sample) = track.read(self.source, earlier, false) else { return Vec::new() };
-        let sets = framing.units(sample.data()).filter(|unit| identify(track.codec, unit).is_some());
-        sets.map(|unit| framing.frame(unit)).collect()
+        let earlier = self.planner.sync_samples_since_parameter_sets(track, self.source, entry);
+        let samples: Vec<PaddedBytes> =
+            earlier.into_iter().filter_map(|sync| track.read(self.source, sync, false).ok()).collect();
+        let units = samples.iter().flat_map(|sample| framing.units(sample.data()));
+        framed(units.filter_map(|unit| Some((identify(track.codec, unit)?, unit))).collect())
     }
 
     /// The decoder configuration to send along with a sample: where the description changes, and at the beginning of a
@@ -133,7 +140,7 @@ impl Walk<'_> {
             let description = track.descriptions.get(usize::from(wanted))?;
             return (changed && !description.is_empty()).then_some(&description[..]);
         }
-        let can_change = matches!(track.codec, Codec::Hevc | Codec::H264) && track.history.is_none();
+        let can_change = matches!(track.codec, Codec::Hevc | Codec::H264);
         let extradata = track.parameters.extradata();
         (is_reentry && can_change && !extradata.is_empty()).then_some(extradata)
     }
@@ -160,20 +167,30 @@ impl Walk<'_> {
         loop {
             match decoder.receive() {
                 Ok(Received::Picture(frame)) => {
-                    // A picture without a tag was made up by the decoder to fill a gap: nobody's.
-                    if let Some(sample) = frame.tag().map(|tag| self.first_field(tag)) {
+                    // A picture without a number was made up by the decoder to fill a gap: nobody's.
+                    if let Some(sample) = self.sample_of(&frame) {
                         sink(Event::Picture(sample, frame))?;
                     }
                 }
                 Ok(Received::NeedsMore | Received::End) => return ControlFlow::Continue(()),
-                Err(error) => sink(Event::Damage(error))?,
+                Err(error) => {
+                    sink(Event::Damage(error))?;
+                    if error == AvError::NO_MEMORY {
+                        return ControlFlow::Break(());
+                    }
+                }
             }
         }
     }
 
-    /// The sample that a picture counts for: a second field's is that of the first.
-    fn first_field(&self, tag: u32) -> u32 {
+    /// The sample that a picture counts for: a second field's is that of the first. In VP9, a frame that shows an
+    /// existing one comes out with the tag of the one that it shows, but with its own time.
+    fn sample_of(&self, frame: &Frame) -> Option<u32> {
+        let tag = match self.track.codec {
+            Codec::Vp9 => frame.pts().and_then(|pts| u32::try_from(pts).ok())?,
+            _ => frame.tag()?,
+        };
         let is_silent = |sample: u32| self.track.samples.get(sample as usize).is_some_and(|sample| sample.silent);
-        if tag > 0 && is_silent(tag) && self.track.codec == Codec::H264 { tag - 1 } else { tag }
+        Some(if tag > 0 && is_silent(tag) && self.track.codec == Codec::H264 { tag - 1 } else { tag })
     }
 }

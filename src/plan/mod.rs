@@ -43,6 +43,8 @@ const LONGEST_WAIT: u32 = 16;
 #[derive(Debug)]
 pub struct Planner {
     sync: Vec<u32>,
+    /// Per sample, its frame number; `u32::MAX` for one that is not shown.
+    frame_of: Vec<u32>,
     facts: Mutex<HashMap<u32, EntryFacts>>,
 }
 
@@ -50,7 +52,9 @@ impl Planner {
     /// For a track's samples.
     pub fn new(track: &Track) -> Planner {
         let sync = (0_u32..).zip(&track.samples).filter(|(_, sample)| sample.key).map(|(index, _)| index).collect();
-        Planner { sync, facts: Mutex::default() }
+        let mut frame_of = vec![u32::MAX; track.samples.len()];
+        track.frames.iter().zip(0..).for_each(|(&sample, frame)| frame_of[sample as usize] = frame);
+        Planner { sync, frame_of, facts: Mutex::default() }
     }
 
     /// Walks for `targets` (samples, ascending, no duplicates). Walks that touch each other are one.
@@ -94,6 +98,11 @@ impl Planner {
     /// The last sample of a walk to `target`: itself, unless a key frame soon after it has pictures dropped that still
     /// wait for output. Whether the target is one of them only decoding that key frame tells.
     fn last_for(&self, track: &Track, source: &dyn Source, target: u32) -> u32 {
+        // The second field of the target's picture may be a sample of its own.
+        let is_silent = |sample: u32| track.samples.get(sample as usize).is_some_and(|sample| sample.silent);
+        if track.codec == Codec::H264 && is_silent(target + 1) {
+            return target + 1;
+        }
         if track.codec != Codec::Hevc {
             return target;
         }
@@ -108,10 +117,20 @@ impl Planner {
         target
     }
 
+    /// The frame number of a sample; `None` if it is not shown.
+    pub fn frame_of(&self, sample: u32) -> Option<u32> {
+        self.frame_of.get(sample as usize).copied().filter(|&frame| frame != u32::MAX)
+    }
+
     /// A picture that is presented before an open entry may need what comes before the entry, unless it says not.
     fn is_exact_from(&self, track: &Track, source: &dyn Source, sync: u32, target: u32) -> bool {
-        let samples = &track.samples;
-        samples[target as usize].pts >= samples[sync as usize].pts
+        let (frame, of_sync) = (self.frame_of[target as usize], self.frame_of[sync as usize]);
+        let is_presented_later = match of_sync {
+            // A sync sample that is not shown has only its time.
+            u32::MAX => track.samples[target as usize].pts >= track.samples[sync as usize].pts,
+            of_sync => frame >= of_sync,
+        };
+        is_presented_later
             || track
                 .read(source, target, false)
                 .is_ok_and(|sample| entry::is_decodable_leading(track.codec, track.framing, sample.data()))
@@ -134,10 +153,15 @@ impl Planner {
         facts
     }
 
-    /// The nearest sync sample before `entry` that brings parameter sets.
-    pub(crate) fn parameter_sets_before(&self, track: &Track, source: &dyn Source, entry: u32) -> Option<u32> {
+    /// The sync samples before `entry`, ascending, from the nearest that brings all kinds of parameter sets on; none if
+    /// none does. Under another sample description sets are others'.
+    pub(crate) fn sync_samples_since_parameter_sets(&self, track: &Track, source: &dyn Source, entry: u32) -> Vec<u32> {
+        let description = |sample: u32| track.samples[sample as usize].description;
         let before = &self.sync[..self.sync.partition_point(|&sync| sync < entry)];
-        before.iter().rev().copied().find(|&sync| self.facts(track, source, sync).has_parameter_sets)
+        let run = before.iter().rev().take_while(|&&sync| description(sync) == description(entry)).count();
+        let run = &before[before.len() - run..];
+        let brings = |sync: &u32| self.facts(track, source, *sync).has_parameter_sets;
+        run.iter().rposition(brings).map_or(Vec::new(), |nearest| run[nearest..].to_vec())
     }
 }
 
