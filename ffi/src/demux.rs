@@ -36,11 +36,17 @@ struct IoState {
 unsafe extern "C" fn read_packet(opaque: *mut c_void, into: *mut u8, size: c_int) -> c_int {
     // SAFETY: `opaque` is the IoState of the demuxer that owns this context, which nothing else uses during the call.
     let state = unsafe { &mut *opaque.cast::<IoState>() };
-    // SAFETY: libavformat asks for at most `size` bytes at `into`, which it owns. They were allocated, not set, so they
-    // are set before anything else sees them.
+    // At the end nothing may be written: libavformat goes on using what its buffer holds.
+    let left = state.input.len().saturating_sub(state.position);
+    let len = usize::try_from(left).unwrap_or(usize::MAX).min(size.max(0) as usize);
+    if len == 0 {
+        return AvError::END.0;
+    }
+    // SAFETY: libavformat asks for at most `size` bytes at `into`, which it owns, and `len` is no more. They were
+    // allocated, not set, so they are set before anything else sees them.
     let into = unsafe {
-        std::ptr::write_bytes(into, 0, size.max(0) as usize);
-        std::slice::from_raw_parts_mut(into, size.max(0) as usize)
+        std::ptr::write_bytes(into, 0, len);
+        std::slice::from_raw_parts_mut(into, len)
     };
     match state.input.read_at(state.position, into) {
         Ok(0) => AvError::END.0,
