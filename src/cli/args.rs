@@ -97,8 +97,8 @@ pub(crate) struct ExtractArguments {
     /// Which video track, counted from 0
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) track: usize,
-    /// Threads for decoding and encoding [default: one per core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    /// Threads for decoding, and as many for encoding [default: as libavcodec chooses, and one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) threads: Option<u16>,
 }
 
