@@ -158,8 +158,7 @@ fn history(data: &[u8]) {
             assert!(history.before(0).is_empty());
             for index in 0..=samples.len() as u32 {
                 let before = history.before(index);
-                let ids: Vec<_> = before.iter().map(|unit| identify(codec, unit).expect("a parameter set")).collect();
-                assert!(ids.is_sorted_by(|a, b| a < b), "one of each identifier, in order");
+                assert!(before.iter().all(|(id, unit)| identify(codec, unit) == Some(*id)), "each under its identifier");
             }
             let last = history.before(u32::MAX);
             for sample in samples.rev().take(1) {
@@ -168,7 +167,7 @@ fn history(data: &[u8]) {
                 for unit in units.into_iter().rev() {
                     let Some(id) = identify(codec, unit) else { continue };
                     if seen.insert(id) {
-                        assert!(last.contains(&unit), "the latest of its identifier holds");
+                        assert_eq!(last.get(&id), Some(&unit), "the latest of its identifier holds");
                     }
                 }
             }
