@@ -250,7 +250,13 @@ impl Video {
         let mut damage: Option<AvError> = None;
         let mut unreadable: Option<String> = None;
         let mut left = job.targets.len();
-        let is_ours = |sample: u32| usize::from(job.targets.binary_search(&sample).is_ok());
+        // Pictures that another job waits for may pass by here too, from an entry that does not promise them.
+        let mut take = |sample: u32| {
+            job.targets.binary_search(&sample).ok()?;
+            let index = pending.remove(&sample)?;
+            left -= 1;
+            Some((index, left == 0))
+        };
         let stopped = Cell::new(false);
         let mut give = |index: u32, result: Result<VideoFrame>| {
             let flow = sink(index, result);
@@ -267,8 +273,7 @@ impl Video {
             Event::Unreadable(sample, error) => {
                 damage.get_or_insert(AvError::INVALID_DATA);
                 unreadable.get_or_insert_with(|| format!("{} (sample {sample})", error.message()));
-                let Some(index) = pending.remove(&sample) else { return ControlFlow::Continue(()) };
-                left -= is_ours(sample);
+                let Some((index, _)) = take(sample) else { return ControlFlow::Continue(()) };
                 give(index, Err(error.at_frame(index)))
             }
             Event::Picture(sample, picture) => {
@@ -276,12 +281,11 @@ impl Video {
                     damage.get_or_insert(AvError::INVALID_DATA);
                     return ControlFlow::Continue(());
                 }
-                let Some(index) = pending.remove(&sample) else { return ControlFlow::Continue(()) };
-                left -= is_ours(sample);
+                let Some((index, is_last)) = take(sample) else { return ControlFlow::Continue(()) };
                 let result = self.source.check().map(|()| self.video_frame(index, sample, picture));
                 give(index, result.map_err(|error| error.at_frame(index)))?;
                 // Nothing is left to wait for: what is still in the decoder nobody asked for.
-                if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                if is_last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             }
         })?;
         if stopped.get() {

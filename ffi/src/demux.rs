@@ -7,7 +7,7 @@ use std::ptr::{self, NonNull};
 use crate::codec::CodecParameters;
 use crate::error::AvError;
 use crate::packet::Packet;
-use crate::{Rational, log, rational, sys, timestamp};
+use crate::{Rational, log, rational, sys};
 
 /// Bytes that a demuxer reads from, at any place.
 pub trait Input: Send {
@@ -113,10 +113,6 @@ pub struct StreamInfo {
     pub parameters: CodecParameters,
     /// Seconds per tick.
     pub time_base: Rational,
-    /// First presentation time, in ticks.
-    pub start_pts: Option<i64>,
-    /// Duration in ticks.
-    pub duration: Option<i64>,
     /// Sample aspect ratio of the container, `(0, 1)` if unknown.
     pub sample_aspect_ratio: Rational,
 }
@@ -394,8 +390,6 @@ unsafe fn stream_info(stream: &sys::AVStream) -> Result<StreamInfo, AvError> {
         },
         parameters,
         time_base: rational(stream.time_base),
-        start_pts: timestamp(stream.start_time),
-        duration: timestamp(stream.duration).filter(|&duration| duration > 0),
         sample_aspect_ratio: rational(stream.sample_aspect_ratio),
     })
 }

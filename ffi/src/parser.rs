@@ -21,12 +21,8 @@ pub enum PictureStructure {
 /// What the parser says of one access unit.
 #[derive(Debug, Clone, Copy)]
 pub struct AccessUnit {
-    /// Length in bytes.
-    pub size: usize,
     /// Picture order count (H.264, H.265).
     pub picture_order_count: i32,
-    /// A random access point, as the parser sees it; `None` if it cannot say.
-    pub key: Option<bool>,
     /// Frame or field.
     pub structure: PictureStructure,
 }
@@ -88,16 +84,14 @@ impl Parser {
                 0,
             )
         })?;
-        Ok((used as usize, (unit_size > 0).then(|| self.unit(unit_size as usize))))
+        Ok((used as usize, (unit_size > 0).then(|| self.unit())))
     }
 
-    fn unit(&self, size: usize) -> AccessUnit {
+    fn unit(&self) -> AccessUnit {
         // SAFETY: valid from construction to drop.
         let parser = unsafe { self.raw.as_ref() };
         AccessUnit {
-            size,
             picture_order_count: parser.output_picture_number,
-            key: (parser.key_frame >= 0).then_some(parser.key_frame == 1),
             structure: match parser.picture_structure {
                 sys::AVPictureStructure::AV_PICTURE_STRUCTURE_TOP_FIELD => PictureStructure::TopField,
                 sys::AVPictureStructure::AV_PICTURE_STRUCTURE_BOTTOM_FIELD => PictureStructure::BottomField,
