@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use vendor::{Error, Prefix, cache};
 
 /// Our C, in `shim/`. The headers are part of the key too.
-const SHIMS: [&str; 3] = ["mov.c", "log.c", "mapping.c"];
+const SHIMS: [&str; 7] = ["mov.c", "log.c", "mapping.c", "fork.c", "fork_hevc.c", "fork_h264.c", "fork_vp9.c"];
 
 fn main() {
-    for file in SHIMS.iter().chain(&["shim.h", "bindings.h"]) {
+    for file in SHIMS.iter().chain(&["shim.h", "fork.h", "bindings.h"]) {
         println!("cargo::rerun-if-changed=shim/{file}");
     }
     for variable in ["BUCKET_STREAMER_CACHE", "XDG_CACHE_HOME", "CC", "CFLAGS", "CPPFLAGS", "LDFLAGS"] {
@@ -46,7 +46,7 @@ fn build_shims(prefix: &Prefix) -> Result<PathBuf, Error> {
         fs::read_to_string(&path).map_err(Error::io(&path))
     };
     let mut parts = vec![prefix.key.clone()];
-    for name in SHIMS.iter().chain(&["shim.h"]) {
+    for name in SHIMS.iter().chain(&["shim.h", "fork.h"]) {
         parts.push(read(name)?);
     }
     cache::entry("shims", &cache::key(&parts), |dir| {
@@ -88,23 +88,25 @@ fn bindings(prefix: &Prefix) {
         .header("shim/bindings.h")
         .clang_arg(format!("-I{}", include.display()))
         .allowlist_function("bs_.*|av_cpu_count")
-        .allowlist_function("av_(buffer_create|malloc|freep|free|strerror)")
+        .allowlist_function("av_(buffer_create|malloc|mallocz|freep|free|strerror)")
         .allowlist_function("av_(frame|packet)_(alloc|free|clone|apply_cropping)")
-        .allowlist_function("av_packet_(new_side_data|side_data_get)")
-        .allowlist_function("av_(pix_fmt_desc_get|get_pix_fmt_name|color_.*_name)")
+        .allowlist_function("av_packet_(new_side_data|side_data_get|side_data_new)")
+        .allowlist_function("av_(pix_fmt_desc_get|get_pix_fmt|get_pix_fmt_name|color_.*_name|chroma_location_name)")
         .allowlist_function("av_(display_rotation_get|find_input_format|read_frame)")
         .allowlist_function("av_parser_(init|parse2|close)")
         .allowlist_function("avcodec_(alloc_context3|free_context|open2|find_decoder|flush_buffers)")
-        .allowlist_function("avcodec_(send_packet|receive_frame|get_name|profile_name|configuration)")
+        .allowlist_function(
+            "avcodec_(send_packet|receive_frame_flags|get_name|descriptor_get_by_name|profile_name|configuration)",
+        )
         .allowlist_function("avcodec_parameters_(alloc|copy|free|to_context)")
         .allowlist_function("avformat_(alloc_context|open_input|close_input|find_stream_info|index_get_.*)")
         .allowlist_function("avio_(alloc_context|context_free)|av_dict_(set|free)")
         .allowlist_var(
-            "BS_.*|AV_CODEC_FLAG_COPY_OPAQUE|AV_EF_EXPLODE|AV_CODEC_FLAG_UNALIGNED|AV_PKT_FLAG_.*|AV_FRAME_FLAG_.*",
+            "BS_.*|AV_CODEC_RECEIVE_FRAME_FLAG_SYNCHRONOUS|AV_CODEC_FLAG_COPY_OPAQUE|AV_EF_EXPLODE|AV_CODEC_FLAG_UNALIGNED|AV_PKT_FLAG_.*|AV_FRAME_FLAG_.*",
         )
         .allowlist_var("AV_INPUT_BUFFER_PADDING_SIZE|AVFMT_FLAG_.*|AVSEEK_.*|AV_LOG_.*|AV_BUFFER_FLAG_READONLY")
         .allowlist_var("FF_THREAD_.*|AV_PIX_FMT_FLAG_.*|FF_DECODE_ERROR_.*|AV_DISPOSITION_.*")
-        .allowlist_type("BsError|BsMovFlags|BsCrop")
+        .allowlist_type("BsError|BsMovFlags|BsCrop|BsPictureFlags")
         .default_enum_style(bindgen::EnumVariation::ModuleConsts)
         .prepend_enum_name(false)
         .derive_debug(false)

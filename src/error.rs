@@ -78,6 +78,9 @@ pub enum ErrorKind {
         /// The budget in bytes.
         limit: u64,
     },
+    /// An index file that is damaged, of another version, or of another video.
+    #[error("this index cannot be used: {0}")]
+    BadIndex(String),
     /// A frame number past the last.
     #[error("there is no such frame: the video has {frames}, counted from 0")]
     NoSuchFrame {
@@ -164,8 +167,8 @@ impl Error {
     /// True if the video as a whole cannot be read, rather than one frame of it.
     pub fn is_unreadable_video(&self) -> bool {
         use ErrorKind::{
-            Decoder, Encrypted, IndexBudget, NoFrames, NoSuchTrack, NoVideoTrack, NotAVideo, Read, TooManySamples,
-            UnsupportedCodec, UnsupportedScheme,
+            BadIndex, Decoder, Encrypted, IndexBudget, NoFrames, NoSuchTrack, NoVideoTrack, NotAVideo, Read,
+            TooManySamples, UnsupportedCodec, UnsupportedScheme,
         };
         matches!(
             self.kind(),
@@ -177,6 +180,7 @@ impl Error {
                 | Encrypted
                 | UnsupportedCodec(_)
                 | Decoder(_)
+                | BadIndex(_)
                 | IndexBudget { .. }
                 | TooManySamples { .. }
                 | UnsupportedScheme(_)

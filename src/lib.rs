@@ -22,13 +22,19 @@
 pub mod bitstream;
 pub mod container;
 pub mod decode;
+mod engine;
 pub mod error;
+mod fetch;
 pub mod picture;
 pub mod plan;
+mod request;
 pub mod source;
 pub mod time;
 mod video;
 
+pub use engine::{Engine, EngineBuilder};
+pub use container::Index;
 pub use error::{Error, ErrorKind, Result};
 pub use ffi::{Color, Frame, PixelFormat, PlaneBytes};
-pub use video::{Described, Engine, LeftOut, Video, VideoFrame};
+pub use request::{FrameFuture, Frames, InOrder};
+pub use video::{Described, LeftOut, Video, VideoFrame};

@@ -33,6 +33,48 @@ int bs_mov_description(const struct AVFormatContext *s, unsigned stream, int des
 /* Nonzero if the track's samples are encrypted (CENC). */
 int bs_mov_is_encrypted(const struct AVFormatContext *s, unsigned stream);
 
+struct AVCodecContext;
+struct AVFrame;
+/* The state of a decoder just behind a picture: fork.c. */
+typedef struct BsCheckpoint BsCheckpoint;
+
+/* BS_PICTURE_NOT_WHOLE: not to be shown as it is. */
+enum BsPictureFlags { BS_PICTURE_OTHER_LAYER = 1, BS_PICTURE_NOT_WHOLE = 2 };
+
+/* A picture that a checkpoint holds. */
+typedef struct BsPicture {
+    uint64_t identity; /* the same for the same picture in different checkpoints */
+    uint64_t bytes;    /* memory that it takes, side tables too */
+    int64_t tag;       /* -1 if it has none */
+    uint32_t flags;    /* BsPictureFlags */
+} BsPicture;
+
+/* Nonzero if checkpoints of this open decoder can be taken. */
+int bs_fork_is_supported(const struct AVCodecContext *decoder);
+/* An empty checkpoint for decoders of the same codec. */
+BsCheckpoint *bs_checkpoint_alloc(const struct AVCodecContext *like);
+/* Lets go of all pictures; it can be used again. */
+void bs_checkpoint_clear(BsCheckpoint *checkpoint);
+void bs_checkpoint_free(BsCheckpoint *checkpoint);
+/* Keeps the state just behind the picture with the tag. AVERROR(EAGAIN) if the decoder no longer, or not yet, has it. */
+int bs_checkpoint_save(BsCheckpoint *to, struct AVCodecContext *decoder, uint32_t tag);
+/* Puts the state into a decoder that was flushed. The checkpoint may be in use elsewhere at the same time. */
+int bs_checkpoint_restore(const BsCheckpoint *from, struct AVCodecContext *decoder);
+/* Lists up to `capacity` pictures, and returns how many. */
+int bs_checkpoint_pictures(const BsCheckpoint *checkpoint, BsPicture *out, int capacity);
+/* References a held picture. AVERROR(EAGAIN) if it is not there, or not fit to be shown. */
+int bs_checkpoint_picture(const BsCheckpoint *checkpoint, uint32_t tag, struct AVFrame *out);
+/* The same for the picture that the decoder has just decoded. */
+int bs_decoder_picture(struct AVCodecContext *decoder, uint32_t tag, struct AVFrame *out);
+
+/* Zero if the picture that the decoder has just decoded, or one that it holds with it, is known to be damaged: with frame
+ * threads, pictures may be put out before they are flagged. */
+int bs_decoder_is_clean(struct AVCodecContext *decoder, uint32_t tag);
+
+/* AVFrame.decode_error_flags of a picture that was just put out. With frame threads, H.264 pictures are put out with the
+ * flags that they have while another thread still decodes them. */
+int bs_decoder_error_flags(struct AVCodecContext *decoder, uint32_t tag);
+
 /* Gets one whole line of FFmpeg's log, without its line end. */
 typedef void (*BsLogLine)(int level, const char *line);
 /* Sends FFmpeg's log to `line`, for messages up to `level`. */

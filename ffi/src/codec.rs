@@ -2,6 +2,7 @@
 
 use std::ptr::NonNull;
 
+use crate::affinity::while_opening;
 use crate::demux::CropRectangle;
 use crate::error::AvError;
 use crate::frame::Frame;
@@ -53,20 +54,30 @@ unsafe impl Send for CodecParameters {}
 unsafe impl Sync for CodecParameters {}
 
 impl CodecParameters {
+    /// Parameters that say nothing yet.
+    pub(crate) fn empty() -> Result<CodecParameters, AvError> {
+        // SAFETY: allocates; null means no memory.
+        let raw = NonNull::new(unsafe { sys::avcodec_parameters_alloc() }).ok_or(AvError::NO_MEMORY)?;
+        Ok(CodecParameters { raw })
+    }
+
     /// A copy of FFmpeg's own.
     ///
     /// # Safety
     /// `from` points to valid codec parameters.
     pub(crate) unsafe fn copy(from: *const sys::AVCodecParameters) -> Result<CodecParameters, AvError> {
-        // SAFETY: allocates; null means no memory.
-        let raw = NonNull::new(unsafe { sys::avcodec_parameters_alloc() }).ok_or(AvError::NO_MEMORY)?;
-        let copy = CodecParameters { raw };
+        let copy = CodecParameters::empty()?;
         // SAFETY: both are valid.
-        AvError::check(unsafe { sys::avcodec_parameters_copy(raw.as_ptr(), from) })?;
+        AvError::check(unsafe { sys::avcodec_parameters_copy(copy.raw.as_ptr(), from) })?;
         Ok(copy)
     }
 
-    fn peek(&self) -> &sys::AVCodecParameters {
+    pub(crate) fn get(&mut self) -> &mut sys::AVCodecParameters {
+        // SAFETY: valid from construction to drop, and borrowed mutably.
+        unsafe { self.raw.as_mut() }
+    }
+
+    pub(crate) fn peek(&self) -> &sys::AVCodecParameters {
         // SAFETY: valid from construction to drop.
         unsafe { self.raw.as_ref() }
     }
@@ -141,7 +152,7 @@ impl CodecParameters {
         (if degrees.is_finite() { degrees } else { 0.0 }, a * d - b * c < 0)
     }
 
-    fn side_data(&self, kind: u32) -> Option<&[u8]> {
+    pub(crate) fn side_data(&self, kind: u32) -> Option<&[u8]> {
         let parameters = self.peek();
         // SAFETY: the list is valid as long as the parameters are.
         unsafe {
@@ -197,6 +208,8 @@ pub struct Decoder {
     raw: NonNull<sys::AVCodecContext>,
     crop: Option<CropRectangle>,
     is_uncropped: bool,
+    /// Nothing was sent since it was opened or flushed.
+    is_flushed: bool,
 }
 
 // SAFETY: a codec context may be used from any thread, by one at a time: `&mut self` sees to that.
@@ -218,7 +231,7 @@ impl Decoder {
         }
         // SAFETY: allocates for a valid codec.
         let raw = NonNull::new(unsafe { sys::avcodec_alloc_context3(codec) }).ok_or(AvError::NO_MEMORY)?;
-        let mut decoder = Decoder { raw, crop: parameters.crop(), is_uncropped: false };
+        let mut decoder = Decoder { raw, crop: parameters.crop(), is_uncropped: false, is_flushed: true };
         // SAFETY: both are valid.
         AvError::check(unsafe { sys::avcodec_parameters_to_context(raw.as_ptr(), parameters.raw.as_ptr()) })?;
         let context = decoder.get();
@@ -234,8 +247,30 @@ impl Decoder {
             Threads::Slice(count) => (count.clamp(1, 64) as i32, sys::FF_THREAD_SLICE as i32),
         };
         // SAFETY: a context of this codec that is not open yet; no options.
-        AvError::check(unsafe { sys::avcodec_open2(raw.as_ptr(), codec, std::ptr::null_mut()) })?;
+        let opened = while_opening(|| unsafe { sys::avcodec_open2(raw.as_ptr(), codec, std::ptr::null_mut()) });
+        AvError::check(opened)?;
         Ok(decoder)
+    }
+
+    pub(crate) fn as_raw(&self) -> *mut sys::AVCodecContext {
+        self.raw.as_ptr()
+    }
+
+    /// State comes in from elsewhere.
+    pub(crate) fn fill(&mut self) {
+        self.is_flushed = false;
+    }
+
+    pub(crate) fn container_crop(&self) -> Option<CropRectangle> {
+        self.crop
+    }
+
+    /// What is done to every picture before it is handed out.
+    pub(crate) fn finish(&self, mut frame: Frame) -> Result<Frame, AvError> {
+        if !self.is_uncropped {
+            frame.crop(self.crop)?;
+        }
+        Ok(frame)
     }
 
     fn get(&mut self) -> &mut sys::AVCodecContext {
@@ -248,6 +283,7 @@ impl Decoder {
     /// # Errors
     /// What libavcodec says of the packet. The decoder goes on with the next one.
     pub fn send(&mut self, packet: &Packet) -> Result<Sent, AvError> {
+        self.is_flushed = false;
         // SAFETY: context and packet are valid.
         match AvError::check(unsafe { sys::avcodec_send_packet(self.raw.as_ptr(), packet.raw.as_ptr()) }) {
             Ok(_) => Ok(Sent::Accepted),
@@ -261,6 +297,7 @@ impl Decoder {
     /// # Errors
     /// As [`Decoder::send`].
     pub fn send_end(&mut self) -> Result<(), AvError> {
+        self.is_flushed = false;
         // SAFETY: a null packet asks for draining.
         match AvError::check(unsafe { sys::avcodec_send_packet(self.raw.as_ptr(), std::ptr::null()) }) {
             Ok(_) | Err(AvError::END) => Ok(()),
@@ -273,14 +310,28 @@ impl Decoder {
     /// # Errors
     /// What libavcodec says of a packet sent before. The decoder goes on.
     pub fn receive(&mut self) -> Result<Received, AvError> {
+        self.receive_with(0)
+    }
+
+    /// As [`Decoder::receive`], but frame threads that are still at work are waited for, instead of asking for more to
+    /// be sent: after `NeedsMore` everything sent so far is decoded.
+    ///
+    /// # Errors
+    /// As [`Decoder::receive`].
+    pub fn settle(&mut self) -> Result<Received, AvError> {
+        self.receive_with(sys::AV_CODEC_RECEIVE_FRAME_FLAG_SYNCHRONOUS)
+    }
+
+    fn receive_with(&mut self, flags: u32) -> Result<Received, AvError> {
         let mut frame = Frame::empty()?;
         // SAFETY: context and frame are valid.
-        match AvError::check(unsafe { sys::avcodec_receive_frame(self.raw.as_ptr(), frame.get()) }) {
+        match AvError::check(unsafe { sys::avcodec_receive_frame_flags(self.raw.as_ptr(), frame.get(), flags) }) {
             Ok(_) => {
-                if !self.is_uncropped {
-                    frame.crop(self.crop)?;
+                if let Some(tag) = frame.tag() {
+                    // SAFETY: the context is open.
+                    frame.get().decode_error_flags |= unsafe { sys::bs_decoder_error_flags(self.raw.as_ptr(), tag) };
                 }
-                Ok(Received::Picture(frame))
+                self.finish(frame).map(Received::Picture)
             }
             Err(AvError::AGAIN) => Ok(Received::NeedsMore),
             Err(AvError::END) => Ok(Received::End),
@@ -297,6 +348,9 @@ impl Decoder {
     /// Forgets everything: the next packet starts anew. Since libavcodec 61.19 the HEVC decoder's output queue can
     /// survive a flush, so what still comes out afterwards is taken and dropped here.
     pub fn flush(&mut self) {
+        if std::mem::replace(&mut self.is_flushed, true) {
+            return;
+        }
         // SAFETY: the context is open.
         unsafe { sys::avcodec_flush_buffers(self.raw.as_ptr()) };
         // An error says no more than that one picture was bad; without an end in sight there is nothing to save.

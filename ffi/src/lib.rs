@@ -8,6 +8,8 @@
 
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
+mod affinity;
+mod checkpoint;
 mod codec;
 mod demux;
 mod error;
@@ -16,10 +18,13 @@ mod jpeg;
 mod log;
 mod mapping;
 mod packet;
+mod parameters;
 mod parser;
 mod pixel;
 mod version;
 
+pub use affinity::Affinity;
+pub use checkpoint::{Checkpoint, HeldPicture};
 pub use codec::{CodecParameters, Color, Decoder, Received, Sent, Threads};
 pub use demux::{CropRectangle, Demuxed, Demuxer, Input, MovSample, StreamInfo};
 pub use error::AvError;
@@ -28,6 +33,7 @@ pub use jpeg::{JpegEncoder, JpegPlane, JpegSubsampling};
 pub use log::{LogLevel, set_log};
 pub use mapping::MappedFile;
 pub use packet::{PADDING, Packet, PaddedBytes};
+pub use parameters::{ParameterValues, SideData, codec_name};
 pub use parser::{AccessUnit, Parser, PictureStructure};
 pub use pixel::{PixelFormat, PlaneLayout};
 pub use version::{Component, components, cpu_count, ffmpeg_configuration};

@@ -1,27 +1,57 @@
-//! AV1: open bitstream units (5.3) as far as telling a key frame takes.
+//! AV1: open bitstream units (5.3), and telling a key frame by the first of them.
+//!
+//! What headers say is left to `av1_headers`, what frames refer to, to `av1_refs`.
 
 use super::bits::BitReader;
+
+/// `obu_type` (6.2.2): a sequence header.
+pub(super) const SEQUENCE_HEADER: u32 = 1;
+/// `obu_type`: a frame header alone.
+pub(super) const FRAME_HEADER: u32 = 3;
+/// `obu_type`: tiles of the frame whose header came before.
+pub(super) const TILE_GROUP: u32 = 4;
+/// `obu_type`: a frame header and tiles.
+pub(super) const FRAME: u32 = 6;
+/// `obu_type`: a frame header once more.
+pub(super) const REDUNDANT_FRAME_HEADER: u32 = 7;
+/// `obu_type`: tiles of large scale tile coding.
+pub(super) const TILE_LIST: u32 = 8;
+
+/// An open bitstream unit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Obu<'a> {
+    /// `obu_type`.
+    pub kind: u32,
+    /// It names a temporal and a spatial layer (`obu_extension_flag`).
+    pub is_layered: bool,
+    /// What follows header and size.
+    pub payload: &'a [u8],
+}
+
+/// Takes the first unit off `data`; `None` if it does not fit.
+pub(super) fn next_obu<'a>(data: &mut &'a [u8]) -> Option<Obu<'a>> {
+    let mut bits = BitReader::new(data);
+    bits.skip(1)?;
+    let kind = bits.bits(4)?;
+    let (is_layered, has_size) = (bits.flag()?, bits.flag()?);
+    let body = data.get(1 + usize::from(is_layered)..)?;
+    let (size, body) = if has_size { leb128(body)? } else { (body.len(), body) };
+    let (payload, rest) = body.split_at_checked(size)?;
+    *data = rest;
+    Some(Obu { kind, is_layered, payload })
+}
 
 /// Does the temporal unit begin with a shown key frame? `None` if its first frame header is not found.
 pub fn is_key(mut sample: &[u8]) -> Option<bool> {
     loop {
-        let mut bits = BitReader::new(sample);
-        bits.skip(1)?;
-        let kind = bits.bits(4)?;
-        let (extension, has_size) = (bits.flag()?, bits.flag()?);
-        let header = 1 + usize::from(extension);
-        let body = sample.get(header..)?;
-        let (size, body) = if has_size { leb128(body)? } else { (body.len(), body) };
-        let payload = body.get(..size)?;
-        // OBU_FRAME_HEADER, OBU_FRAME: show_existing_frame, frame_type, show_frame (5.9.2). A reduced still picture
-        // header has none of them and is a key frame; its first bits are then something else, and an error here only
-        // costs a longer walk.
-        if matches!(kind, 3 | 6) {
-            let mut bits = BitReader::new(payload);
+        let obu = next_obu(&mut sample)?;
+        // show_existing_frame, frame_type, show_frame (5.9.2). A reduced still picture header has none of them and is a
+        // key frame; its first bits are then something else, and an error here only costs a longer walk.
+        if matches!(obu.kind, FRAME_HEADER | FRAME) {
+            let mut bits = BitReader::new(obu.payload);
             let repeats = bits.flag()?;
             return Some(!repeats && bits.bits(2)? == 0 && bits.flag()?);
         }
-        sample = &body[size..];
     }
 }
 

@@ -58,6 +58,17 @@ impl<'a> BitReader<'a> {
         }
         Some((1_u32 << zeros) - 1 + self.bits(zeros)?)
     }
+
+    /// An unsigned Exp-Golomb code that must not be above `most`.
+    pub fn ue_to(&mut self, most: u32) -> Option<u32> {
+        self.ue().filter(|&code| code <= most)
+    }
+
+    /// An index among `count` things: u(v) with Ceil(Log2(`count`)) bits, none for a single one.
+    pub fn index(&mut self, count: usize) -> Option<usize> {
+        let bits = count.checked_sub(1)?.checked_ilog2().map_or(0, |log2| log2 + 1);
+        self.bits(bits).map(|index| index as usize).filter(|&index| index < count)
+    }
 }
 
 #[cfg(test)]
@@ -79,5 +90,14 @@ mod tests {
         assert_eq!(BitReader::new(&[0; 8]).ue(), None, "too many zeros");
         assert_eq!(BitReader::new(&[]).ue(), None);
         assert_eq!(BitReader::new(&[0xff]).bits(9), None);
+        assert_eq!(BitReader::new(&[0b0010_0000]).ue_to(2), None);
+    }
+
+    #[test]
+    fn an_index_takes_as_many_bits_as_its_count_needs() {
+        let data = [0b0110_0000];
+        let index = |count| BitReader::new(&data).index(count);
+        assert_eq!([0, 1, 2, 3, 4, 5, 8].map(index), [None, Some(0), Some(0), Some(1), Some(1), Some(3), Some(3)]);
+        assert_eq!(BitReader::new(&[0xff]).index(3), None, "no third one");
     }
 }

@@ -1,11 +1,22 @@
 //! H.264: NAL unit types (table 7-1), recovery point SEI (D.2.8), parameter set identifiers.
 
 use super::bits::{BitReader, unescape};
-use super::hevc::sei_number;
+use super::hevc::{sei_has_other_than, sei_number};
 
 /// `nal_unit_type` (7.3.1).
 pub fn kind(unit: &[u8]) -> Option<u8> {
     unit.first().map(|byte| byte & 0x1f)
+}
+
+/// `nal_ref_idc` (7.3.1).
+pub fn ref_idc(unit: &[u8]) -> Option<u8> {
+    unit.first().map(|byte| byte >> 5 & 3)
+}
+
+/// Does an SEI unit hold a message that is not known to be about its own picture only (table D.1)? Known are: buffering
+/// period, picture timing, pan-scan, filler, registered and unregistered user data. One that cannot be read is not.
+pub fn has_lasting_message(unit: &[u8]) -> bool {
+    unit.get(1..).is_none_or(|payload| sei_has_other_than(&unescape(payload), &[0, 1, 2, 3, 4, 5]))
 }
 
 /// Is the unit a slice that begins a primary coded picture's data?

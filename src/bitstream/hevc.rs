@@ -91,7 +91,7 @@ pub fn parameter_set_id(unit: &[u8]) -> Option<(u8, u32)> {
 }
 
 /// 7.3.3, with `profilePresentFlag` set.
-fn skip_profile_tier_level(bits: &mut BitReader<'_>, max_sub_layers_minus1: u32) -> Option<()> {
+pub(super) fn skip_profile_tier_level(bits: &mut BitReader<'_>, max_sub_layers_minus1: u32) -> Option<()> {
     bits.skip(88 + 8)?;
     let mut present = Vec::with_capacity(8);
     for _ in 0..max_sub_layers_minus1 {
@@ -126,6 +126,37 @@ pub fn picture_hash_md5(unit: &[u8]) -> Option<Vec<[u8; 16]>> {
     None
 }
 
+/// Does a unit without a slice say something that holds beyond its own picture? A sample whose slices are left out must
+/// still give these to the decoder: parameter sets, ends of sequences, and SEI messages that libavcodec keeps.
+pub fn outlives_its_picture(unit: &[u8]) -> bool {
+    match header(unit) {
+        Some((32..=34 | 36 | 37, _)) => true,
+        Some((39, _)) => unit.get(2..).is_none_or(|payload| sei_has_other_than(&unescape(payload), &OWN_MESSAGES)),
+        // Slices, delimiters, filler, suffix SEI (hashes of this picture).
+        Some((0..=31 | 35 | 38 | 40, _)) => false,
+        // Dolby Vision's types 62 and 63 go with a picture; libavcodec takes them as that picture's side data.
+        Some((62 | 63, _)) => false,
+        _ => true,
+    }
+}
+
+/// SEI messages that are known to be about their own picture (table D.1): buffering period, picture timing, registered
+/// and unregistered user data, recovery point, decoding unit information.
+const OWN_MESSAGES: [usize; 6] = [0, 1, 4, 5, 6, 130];
+
+/// Are there messages of other types than `known` in an SEI payload, or something that cannot be read?
+pub(super) fn sei_has_other_than(mut payload: &[u8], known: &[usize]) -> bool {
+    while payload.len() > 2 {
+        let Some((kind, after)) = sei_number(payload) else { return true };
+        let Some((size, after)) = sei_number(after) else { return true };
+        match after.split_at_checked(size) {
+            Some((_, after)) if known.contains(&kind) => payload = after,
+            _ => return true,
+        }
+    }
+    false
+}
+
 /// A payload type or size of an SEI message: bytes of 255 and a last one (7.3.5).
 pub(crate) fn sei_number(data: &[u8]) -> Option<(usize, &[u8])> {
     let full = data.iter().take_while(|&&byte| byte == 0xff).count();
@@ -158,6 +189,16 @@ mod tests {
         sps.push(0b0100_0000);
         assert_eq!(parameter_set_id(&sps), Some((33, 1)));
         assert_eq!(parameter_set_id(&sps[..10]), None);
+    }
+
+    #[test]
+    fn what_outlives_its_picture() {
+        let of = |unit: &[u8]| super::outlives_its_picture(unit);
+        assert!([32, 33, 34, 36, 37, 41].iter().all(|kind| of(&[kind << 1, 1])));
+        assert!(![0, 1, 19, 35, 38, 40].iter().any(|kind| of(&[kind << 1, 1])));
+        assert!(!of(&[39 << 1, 1, 1, 1, 0xaa, 5, 1, 0xbb, 0x80]), "picture timing, user data");
+        assert!(of(&[39 << 1, 1, 1, 1, 0xaa, 147, 1, 18, 0x80]), "transfer characteristics");
+        assert!(of(&[39 << 1, 1, 1, 9, 0xaa]), "cut off");
     }
 
     #[test]

@@ -4,13 +4,19 @@
 //! that it has not checked, and nothing panics.
 
 pub mod av1;
+pub mod av1_headers;
+pub mod av1_refs;
 pub mod bits;
 pub mod entry;
 pub mod h264;
 pub mod hevc;
+pub mod hevc_sets;
+pub mod hevc_slice;
 pub mod nal;
 pub mod parameter_sets;
+pub mod references;
 pub mod vp9;
+pub mod vp9_refs;
 
 pub use entry::{Entry, EntryFacts};
 pub use nal::Framing;
@@ -29,6 +35,16 @@ pub enum Codec {
 }
 
 impl Codec {
+    /// FFmpeg's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Codec::Hevc => "hevc",
+            Codec::H264 => "h264",
+            Codec::Vp9 => "vp9",
+            Codec::Av1 => "av1",
+        }
+    }
+
     /// From FFmpeg's name.
     pub fn from_name(name: &str) -> Option<Codec> {
         Some(match name {

@@ -52,6 +52,13 @@ pub struct Units<'a> {
     rest: &'a [u8],
 }
 
+impl<'a> Units<'a> {
+    /// What has not been handed out: at the end, bytes that are no unit (a length that does not fit).
+    pub fn remainder(&self) -> &'a [u8] {
+        self.rest
+    }
+}
+
 impl<'a> Iterator for Units<'a> {
     type Item = &'a [u8];
 
@@ -116,6 +123,8 @@ mod tests {
         let sample = [0, 2, 9, 8, 0, 1, 7, 0, 9, 6];
         let units: Vec<_> = Framing::Length(2).units(&sample).collect();
         assert_eq!(units, [&[9, 8][..], &[7]]);
+        let mut units = Framing::Length(2).units(&sample);
+        assert_eq!((units.by_ref().count(), units.remainder()), (2, &[0, 9, 6][..]));
         assert_eq!(Framing::Length(4).units(&[0xff; 7]).count(), 0);
     }
 

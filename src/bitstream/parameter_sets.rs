@@ -37,18 +37,31 @@ impl History {
             return true;
         }
         for unit in framing.units(sample) {
-            let Some(id) = identify(codec, unit) else { continue };
-            let known = self.latest.get(&id).is_some_and(|&at| self.changes[at].2 == unit);
-            if !known {
-                self.bytes += unit.len() + size_of::<(u32, (u8, u32), Vec<u8>)>();
-                if self.bytes > LIMIT {
-                    return false;
-                }
-                self.latest.insert(id, self.changes.len());
-                self.changes.push((sample_index, id, unit.to_vec()));
+            if !self.note_unit(sample_index, codec, unit) {
+                return false;
             }
         }
         true
+    }
+
+    /// The same for a single NAL unit; what is no parameter set is passed over.
+    pub fn note_unit(&mut self, sample_index: u32, codec: Codec, unit: &[u8]) -> bool {
+        let Some(id) = identify(codec, unit) else { return true };
+        let known = self.latest.get(&id).is_some_and(|&at| self.changes[at].2 == unit);
+        if !known {
+            self.bytes += unit.len() + size_of::<(u32, (u8, u32), Vec<u8>)>();
+            if self.bytes > LIMIT {
+                return false;
+            }
+            self.latest.insert(id, self.changes.len());
+            self.changes.push((sample_index, id, unit.to_vec()));
+        }
+        true
+    }
+
+    /// Every set that was new when it came, with the sample that brought it, in the order of samples.
+    pub fn changes(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        self.changes.iter().map(|(sample, _, unit)| (*sample, &unit[..]))
     }
 
     /// The sets that hold when `sample_index` begins: of all that earlier samples brought, the latest of each identifier.

@@ -3,6 +3,8 @@
 use bucket_streamer::picture::Fit;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
+use super::bench::BenchArguments;
+
 /// Any frame of a video, exact, now.
 #[derive(Debug, Parser)]
 #[command(name = "bucket-streamer", version, max_term_width = 100, after_help = EXAMPLES)]
@@ -20,6 +22,8 @@ Examples:
   bucket-streamer extract cam.mp4 --frames 0,10,20-30 --output stills
   bucket-streamer extract cam.mp4 --times 1.5,0:02.25 --json
   bucket-streamer extract cam.mp4 --all --format framemd5
+  bucket-streamer bench random cam.mp4 --engine cpu,ffmpeg-cli
+  bucket-streamer index cam.ts -o cam.index
 
 Exit codes: 0 done, 1 done but some frames failed, 2 wrong usage, 3 the video cannot be read.";
 
@@ -29,6 +33,10 @@ pub(crate) enum Command {
     Info(InfoArguments),
     /// Stills of frames
     Extract(ExtractArguments),
+    /// How fast frames come, and how fast they could
+    Bench(BenchArguments),
+    /// Write an index file, with which the video opens at once
+    Index(IndexArguments),
 }
 
 #[derive(Debug, Args)]
@@ -42,6 +50,9 @@ pub(crate) struct InfoArguments {
     /// Which video track, counted from 0
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) track: usize,
+    /// Open the video with this index file, which `index` has written
+    #[arg(long, value_name = "FILE", conflicts_with = "track")]
+    pub(crate) index: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -97,9 +108,42 @@ pub(crate) struct ExtractArguments {
     /// Which video track, counted from 0
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) track: usize,
+    /// Open the video with this index file, which `index` has written
+    #[arg(long, value_name = "FILE", conflicts_with = "track")]
+    pub(crate) index: Option<String>,
     /// Threads for decoding, and as many for encoding [default: as libavcodec chooses, and one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) threads: Option<u16>,
+    /// Memory for checkpoints of decoders: 512M, 2G; 0 for none [default: a 32nd of the machine's]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) checkpoint_memory: Option<MemorySize>,
+}
+
+/// A number of bytes, as people write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MemorySize(pub(crate) u64);
+
+impl std::str::FromStr for MemorySize {
+    type Err = String;
+
+    /// `1048576`, `512M`, `1.5G`, `512MiB`: always powers of 1024.
+    fn from_str(text: &str) -> Result<MemorySize, String> {
+        let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+        let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
+            "" | "b" => 0,
+            "k" | "kb" | "kib" => 10,
+            "m" | "mb" | "mib" => 20,
+            "g" | "gb" | "gib" => 30,
+            "t" | "tb" | "tib" => 40,
+            unit => return Err(format!("{unit:?} is no unit of memory: K, M, G or T")),
+        };
+        let number: f64 = digits.parse().map_err(|_| format!("{digits:?} is no number"))?;
+        let bytes = number * f64::from(1_u32 << (shift % 30)) * if shift >= 30 { f64::from(1 << 30) } else { 1.0 };
+        if !(0.0..=1e15).contains(&bytes) {
+            return Err(format!("{text} of memory is out of range"));
+        }
+        Ok(MemorySize(bytes as u64))
+    }
 }
 
 const EXTRACT_EXAMPLES: &str = "\
@@ -112,6 +156,26 @@ Examples:
 
 framemd5 goes to standard output, one line a frame: stream, dts, pts, duration, size, md5 of the
 cropped planes in the stream's own pixel format. raw is those planes.";
+
+#[derive(Debug, Args)]
+#[command(after_help = INDEX_EXAMPLES)]
+pub(crate) struct IndexArguments {
+    /// The video: a path
+    pub(crate) video: String,
+    /// Where to write the index file; `-` for standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: String,
+    /// Which video track, counted from 0
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) track: usize,
+}
+
+const INDEX_EXAMPLES: &str = "\
+Examples:
+  bucket-streamer index cam.ts -o cam.index
+  bucket-streamer extract cam.ts --index cam.index --frames 120
+
+The index is of this file as it is: it may be moved, but not changed. It is JSON, compressed with gzip.";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -140,5 +204,20 @@ impl From<FitArgument> for Fit {
             FitArgument::Cover => Fit::Cover,
             FitArgument::Fill => Fit::Fill,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MemorySize;
+
+    #[test]
+    fn sizes_as_people_write_them() {
+        let bytes = |text: &str| text.parse::<MemorySize>().map(|size| size.0);
+        assert_eq!(bytes("0"), Ok(0));
+        assert_eq!(bytes("512M"), Ok(512 << 20));
+        assert_eq!(bytes("1.5GiB"), Ok(3 << 29));
+        assert_eq!(bytes("2t"), Ok(2 << 40));
+        assert!(bytes("M").is_err() && bytes("12parsec").is_err() && bytes("-1").is_err() && bytes("9e99").is_err());
     }
 }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bucket_streamer::picture::{JpegOptions, Shape, still};
-use bucket_streamer::{Engine, Error, ErrorKind, Result, Video, VideoFrame};
+use bucket_streamer::{Error, ErrorKind, Result, Video, VideoFrame};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::{ExtractArguments, Format};
@@ -37,8 +37,8 @@ pub(crate) fn run(arguments: &ExtractArguments) -> Outcome {
             return Outcome::Usage;
         }
     };
-    let engine = Engine::new(arguments.threads.map(usize::from));
-    let video = match open(&engine, &arguments.video, arguments.track) {
+    let engine = super::engine(arguments.threads, arguments.checkpoint_memory);
+    let video = match open(&engine, &arguments.video, arguments.track, arguments.index.as_deref()) {
         Ok(video) => video,
         Err(outcome) => return outcome,
     };
@@ -149,10 +149,16 @@ impl Run<'_> {
 
     fn feed_frames(&self, window: &[Request], feed: &Feed<'_>) -> Result<()> {
         let indices: Vec<u32> = window.iter().filter_map(|request| request.as_ref().ok().copied()).collect();
-        self.video.frames(&indices, &mut |index, frame| match frame {
-            Ok(frame) => feed.frame(index, frame),
-            Err(error) => feed.error(index, error),
-        })
+        for (index, frame) in self.video.frames(&indices) {
+            let flow = match frame {
+                Ok(frame) => feed.frame(index, frame),
+                Err(error) => feed.error(index, error),
+            };
+            if flow.is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Runs `decode` in this thread with workers and a collector beside it.

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 
-use bucket_streamer::bitstream::Codec;
 use bucket_streamer::{Described, Engine, Video};
 use serde::Serialize;
 
@@ -66,7 +65,7 @@ struct OpenedWith {
 
 pub(crate) fn run(arguments: &InfoArguments) -> Outcome {
     let engine = Engine::new(Some(1));
-    let video = match open(&engine, &arguments.video, arguments.track) {
+    let video = match open(&engine, &arguments.video, arguments.track, arguments.index.as_deref()) {
         Ok(video) => video,
         Err(outcome) => return outcome,
     };
@@ -103,12 +102,7 @@ fn info<'a>(name: &'a str, video: &'a Video, described: &Described) -> Info<'a> 
         version: 1,
         video: name,
         container: track.container,
-        codec: match track.codec {
-            Codec::Hevc => "hevc",
-            Codec::H264 => "h264",
-            Codec::Vp9 => "vp9",
-            Codec::Av1 => "av1",
-        },
+        codec: track.codec.name(),
         profile: described.profile,
         width: described.size.0,
         height: described.size.1,

@@ -1,7 +1,9 @@
 //! The command line: arguments, output, exit codes. Results go to standard output, messages to standard error.
 
 mod args;
+mod bench;
 mod extract;
+mod index;
 mod info;
 mod output;
 mod version;
@@ -10,7 +12,7 @@ mod wanted;
 use std::io::Write;
 use std::process::ExitCode;
 
-use bucket_streamer::{Engine, Video, source};
+use bucket_streamer::{Engine, Error, Index, Video, source};
 use clap::{CommandFactory, FromArgMatches};
 
 use args::{Arguments, Command};
@@ -53,6 +55,8 @@ pub(crate) fn run() -> ExitCode {
     match arguments.command {
         Command::Info(options) => info::run(&options),
         Command::Extract(options) => extract::run(&options),
+        Command::Bench(options) => bench::run(&options),
+        Command::Index(options) => index::run(&options),
     }
     .into()
 }
@@ -77,11 +81,29 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
-/// Opens the video or says why not.
-pub(crate) fn open(engine: &Engine, path: &str, track: usize) -> Result<Video, Outcome> {
-    let opened = source::open(path).and_then(|source| engine.open(source, track));
-    opened.map_err(|error| {
+/// The engine that the command line asks for.
+pub(crate) fn engine(threads: Option<u16>, memory: Option<args::MemorySize>) -> Engine {
+    let mut builder = Engine::builder();
+    if let Some(threads) = threads {
+        builder = builder.threads(threads.into());
+    }
+    if let Some(args::MemorySize(bytes)) = memory {
+        builder = builder.checkpoint_memory(bytes);
+    }
+    builder.build()
+}
+
+/// Opens the video, with an index file if there is one, or says why not.
+pub(crate) fn open(engine: &Engine, path: &str, track: usize, index: Option<&str>) -> Result<Video, Outcome> {
+    open_video(engine, path, track, index).map_err(|error| {
         say(&format!("bucket-streamer: {error}"));
         Outcome::Unreadable
     })
+}
+
+/// Opens the video, with an index file if there is one.
+pub(crate) fn open_video(engine: &Engine, path: &str, track: usize, index: Option<&str>) -> Result<Video, Error> {
+    let source = source::open(path)?;
+    let Some(index) = index else { return engine.open(source, track) };
+    engine.open_with_index(source, &Index::read(&*source::open(index)?)?)
 }

@@ -138,7 +138,7 @@ impl<'a> Maker<'a> {
 }
 
 /// Writes a file that is there whole or not at all: beside its place first, then renamed.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(format!(".{}.part", std::process::id()));

@@ -47,7 +47,7 @@ impl Wanted {
         let frames = video.frame_count() as u64;
         match self {
             Wanted::Frames(frames) => frames.iter().copied().map(Ok).collect(),
-            Wanted::Times(times) => times.iter().map(|&time| video.frame_at(time, clamp)).collect(),
+            Wanted::Times(times) => times.iter().map(|&time| video.index_at(time, clamp)).collect(),
             Wanted::Every(step) => (0..LIMIT as i64)
                 .map_while(|index| video.timeline().frame_at(Nanos(index.checked_mul(step.0)?), false).ok())
                 .map(Ok)
@@ -65,7 +65,8 @@ impl Wanted {
     }
 }
 
-fn frame_list(list: &str) -> Result<Vec<u32>, String> {
+/// Numbers and ranges, in their order.
+pub(crate) fn frame_list(list: &str) -> Result<Vec<u32>, String> {
     let mut frames = Vec::new();
     for part in list.split(',').map(str::trim) {
         let fail = || format!("`{part}` is no frame number or range: give for example 0,10,20-30");

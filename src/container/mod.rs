@@ -1,12 +1,15 @@
 //! Which samples a track has: where they lie, when they are shown, and what a decoder must be told.
 //!
 //! MP4/MOV come from their tables alone (`mov`); every other container is read once, packet by packet, and each packet
-//! is found again in the file (`scan`, `locate`, `ts`). The result is the same [`Track`] for all.
+//! is found again in the file (`scan`, `locate`, `ts`). The result is the same [`Track`] for all. Written down as an
+//! [`Index`] (`index`), it need not be found out again.
 
+mod index;
 mod locate;
 mod mov;
 mod order;
 mod pictures;
+mod references;
 mod scan;
 mod ts;
 
@@ -15,6 +18,9 @@ use std::io;
 use std::sync::Arc;
 
 use ffi::{CodecParameters, Demuxer, PaddedBytes, Rational, StreamInfo};
+
+pub use index::Index;
+pub use references::{PictureKind, References};
 
 use crate::bitstream::parameter_sets::History;
 use crate::bitstream::{Codec, Framing};
@@ -110,6 +116,8 @@ pub struct Track {
     /// Parameter sets inside samples, where all samples were read; `None` for MP4.
     pub(crate) history: Option<History>,
     pub(crate) elsewhere: Elsewhere,
+    /// Which samples each sample refers to, if that was found out.
+    pub references: Option<References>,
 }
 
 impl Track {
@@ -128,7 +136,10 @@ impl Track {
     ///
     /// # Errors
     /// Of the source, with the sample's place.
-    pub(crate) fn read(&self, source: &dyn Source, sample: u32, zeros: bool) -> Result<PaddedBytes> {
+    ///
+    /// # Panics
+    /// If the track has no such sample.
+    pub fn read(&self, source: &dyn Source, sample: u32, zeros: bool) -> Result<PaddedBytes> {
         let at = &self.samples[sample as usize];
         let result = if let Some(resident) = self.elsewhere.resident.get(&sample) {
             Ok(resident.clone())
@@ -144,9 +155,26 @@ impl Track {
 
     /// Debug builds: the index is what everything else takes it for.
     fn check(&self) {
-        debug_assert!(self.time_base.0 > 0 && self.time_base.1 > 0, "time base {:?}", self.time_base);
-        debug_assert_eq!(self.frames.len(), self.samples.iter().filter(|sample| sample.is_displayable()).count());
-        debug_assert!(self.frames.iter().all(|&sample| self.samples[sample as usize].is_displayable()));
+        debug_assert_eq!(self.problem(), None);
+    }
+
+    /// What is wrong with the index, if anything is: that of an open video has a usable time base, and its frames are
+    /// its displayable samples, each once.
+    fn problem(&self) -> Option<&'static str> {
+        let (numerator, denominator) = self.time_base;
+        let mut is_frame = vec![false; self.samples.len()];
+        let mut is_new = |&sample: &u32| {
+            is_frame.get_mut(sample as usize).is_some_and(|is_frame| !std::mem::replace(is_frame, true))
+        };
+        match () {
+            () if numerator <= 0 || denominator <= 0 => Some("its time base is not positive"),
+            () if self.frames.is_empty() => Some("it has no frames"),
+            () if !self.frames.iter().all(&mut is_new) => Some("a frame is no sample, or that of another frame"),
+            () if self.samples.iter().zip(is_frame).any(|(sample, is_frame)| sample.is_displayable() != is_frame) => {
+                Some("its frames are not its samples that are to be shown")
+            }
+            () => None,
+        }
     }
 }
 

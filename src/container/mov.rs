@@ -48,6 +48,7 @@ pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usiz
         frames,
         history: None,
         elsewhere: Elsewhere::default(),
+        references: None,
     };
     if !is_told {
         order_by_pictures(&mut track, &**source);

@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::source::Source;
 
 /// What samples that cannot be read in place may take, in bytes.
-const RESIDENT_LIMIT: u64 = 256 << 20;
+pub(super) const RESIDENT_LIMIT: u64 = 256 << 20;
 
 pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usize) -> Result<Track> {
     let no_memory = |error| Error::from(ErrorKind::NotAVideo(format!("{error}")));
@@ -172,6 +172,7 @@ impl Scan {
             frames,
             history: Some(self.history),
             elsewhere: self.elsewhere,
+            references: None,
         })
     }
 

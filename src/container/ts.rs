@@ -26,9 +26,9 @@ const EFFORT: usize = 16 * SEARCH;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Grid {
     /// The packets of the elementary stream have this packet identifier.
-    pid: u16,
+    pub(super) pid: u16,
     /// Distance of transport packets: 188, or 192 and 204 with time codes and error correction.
-    distance: u64,
+    pub(super) distance: u64,
 }
 
 /// Where a sample lies between packet headers: what a walk over transport packets needs to gather it again.
@@ -37,9 +37,9 @@ pub(super) struct Scattered {
     /// First byte of the transport packet in which it begins.
     pub(super) packet: u64,
     /// Bytes of that packet's payload that come before it.
-    skip: u16,
+    pub(super) skip: u16,
     /// End of the transport packet in which it ends.
-    end: u64,
+    pub(super) end: u64,
 }
 
 /// Reads a sample again: one read over all of its transport packets, one copy that leaves the headers out.

@@ -3,8 +3,10 @@
 //! [`pool`] keeps open decoders for reuse; [`walk`] feeds one with a run of samples and hands out what comes, each
 //! picture with the sample that it belongs to. Who asked, and for what, is left to others.
 
+pub mod checkpoints;
+pub mod crew;
 pub mod pool;
 pub mod walk;
 
 pub use pool::{Lease, Pool};
-pub use walk::{Event, Walk};
+pub use walk::{Counters, Event, Keeper, Walk, Work};

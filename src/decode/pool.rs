@@ -87,6 +87,14 @@ impl Lease {
         self.is_fresh
     }
 
+    /// Samples that may be in work when the next one is sent: with frame threads all but one thread's.
+    pub fn lag(&self) -> usize {
+        match (self.key.threads, &self.decoder) {
+            (Threads::Frame(threads), Some(decoder)) if decoder.can_fork() => threads - 1,
+            _ => 0,
+        }
+    }
+
     /// The decoder.
     pub fn decoder(&mut self) -> &mut Decoder {
         self.decoder.as_mut().expect("present until drop")

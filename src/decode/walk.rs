@@ -1,16 +1,20 @@
 //! A walk: a run of samples through a decoder, in decode order, and the pictures that come of it.
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use ffi::{AvError, Decoder, Frame, Packet, PaddedBytes, Received, Sent};
 
+use super::checkpoints::{State, Store};
 use super::pool::Lease;
 use crate::bitstream::Codec;
 use crate::bitstream::parameter_sets::identify;
 use crate::container::Track;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::plan::Planner;
+use crate::plan::route::{Base, Leg, Needs};
 use crate::source::Source;
 
 /// What a walk comes upon.
@@ -34,6 +38,67 @@ pub struct Walk<'a> {
     pub planner: &'a Planner,
     /// Put zeros behind every packet, by copying: what a sequential decode of a damaged file sees there.
     pub zeros: bool,
+    /// Counts what is decoded.
+    pub counters: &'a Counters,
+}
+
+/// What an engine has done so far. Only ever grows.
+#[derive(Debug, Default)]
+pub struct Counters {
+    decoded: AtomicU64,
+    forks: AtomicU64,
+    checkpoints: AtomicU64,
+}
+
+/// A reading of [`Counters`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Samples that were decoded, slices and all.
+    pub decoded_pictures: u64,
+    /// Walks that began at a checkpoint.
+    pub forks: u64,
+    /// Checkpoints that were taken.
+    pub checkpoints: u64,
+}
+
+impl Counters {
+    fn decoded(&self, pictures: u64) {
+        self.decoded.fetch_add(pictures, Relaxed);
+    }
+
+    /// The counts now.
+    pub fn now(&self) -> Work {
+        Work {
+            decoded_pictures: self.decoded.load(Relaxed),
+            forks: self.forks.load(Relaxed),
+            checkpoints: self.checkpoints.load(Relaxed),
+        }
+    }
+}
+
+/// Where a leg leaves checkpoints, and how close.
+pub struct Keeper<'a> {
+    /// Where they go.
+    pub store: &'a Store,
+    /// The number of the video in there.
+    pub video: u64,
+    /// Pictures from one to the next.
+    pub spacing: u32,
+    /// What is known of the samples.
+    pub needs: &'a dyn Needs,
+}
+
+impl Keeper<'_> {
+    /// Keeps the decoder's state just behind `state.position`.
+    fn keep(&self, decoder: &mut Decoder, state: State, is_end: bool, counters: &Counters) {
+        if !self.store.is_open() || self.store.has(self.video, state.position) {
+            return;
+        }
+        if let Some(checkpoint) = decoder.save(state.position, self.store.take_spare()) {
+            counters.checkpoints.fetch_add(1, Relaxed);
+            self.store.keep(self.video, state, checkpoint, is_end);
+        }
+    }
 }
 
 impl Walk<'_> {
@@ -61,10 +126,11 @@ impl Walk<'_> {
                     continue;
                 }
             };
+            self.counters.decoded(1);
             let mut packet = self.packet(index, &data)?;
             let extradata = self.extradata(index, index == entry && !is_fresh, &mut description);
             if let Some(extradata) = extradata {
-                packet.set_new_extradata(extradata).map_err(crate::error::ErrorKind::Decoder)?;
+                packet.set_new_extradata(extradata).map_err(ErrorKind::Decoder)?;
             }
             if self.send(decoder, &packet, sink).is_break() {
                 return Ok(ControlFlow::Break(()));
@@ -78,11 +144,110 @@ impl Walk<'_> {
         Ok(self.receive_all(decoder, sink))
     }
 
+    /// Decodes the samples of a leg, takes its targets out as soon as they are decoded, and leaves checkpoints. Any
+    /// picture may come with an event, not only targets. When `sink` breaks off, the decoder's state is kept, so that
+    /// someone else can go on from there.
+    ///
+    /// # Errors
+    /// Only for lack of memory; everything else is an [`Event`].
+    pub fn run_leg(
+        &self,
+        lease: &mut Lease,
+        leg: &Leg,
+        keeper: &Keeper<'_>,
+        sink: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        let (is_fresh, lag) = (lease.is_fresh(), lease.lag());
+        let decoder = lease.decoder();
+        let mut description = None;
+        let is_damaged = Cell::new(false);
+        let sink = &mut |event: Event| {
+            let is_sound = matches!(&event, Event::Picture(_, picture) if !picture.is_corrupt());
+            is_damaged.set(is_damaged.get() || !is_sound);
+            sink(event)
+        };
+        let mut state = State::of(leg);
+        state.is_pruned |= keeper.needs.begin(leg);
+        let is_damaged = &is_damaged;
+        let mut behind = Behind { walk: self, leg, keeper, is_damaged, since: 0, state, waiting: VecDeque::new() };
+        if let Base::Checkpoint(kept) = &leg.base {
+            decoder.restore(kept.checkpoint()).map_err(ErrorKind::Decoder)?;
+            self.counters.forks.fetch_add(1, Relaxed);
+            description = Some(self.track.samples[kept.state.position as usize].description);
+            keeper.store.used(keeper.video, kept.state.position, !leg.samples.is_empty());
+        }
+        let begins = matches!(leg.base, Base::Entry);
+        let mut sets = leg.sets.iter().copied().peekable();
+        for &index in &leg.samples {
+            while let Some(set) = sets.next_if(|&set| set < index) {
+                self.send_sets(decoder, set, sink)?;
+            }
+            let read =
+                if begins { self.read(index, leg.entry) } else { self.track.read(self.source, index, self.zeros) };
+            let data = match read {
+                Ok(data) => data,
+                Err(error) => {
+                    let _ = sink(Event::Unreadable(index, error));
+                    return Ok(ControlFlow::Break(()));
+                }
+            };
+            self.counters.decoded(1);
+            let mut packet = self.packet(index, &data)?;
+            let is_reentry = begins && index == leg.entry && !is_fresh;
+            if let Some(extradata) = self.extradata(index, is_reentry, &mut description) {
+                packet.set_new_extradata(extradata).map_err(ErrorKind::Decoder)?;
+            }
+            let mut flow = self.send(decoder, &packet, sink);
+            behind.waiting.push_back(index);
+            if flow.is_continue() && behind.waiting.len() > lag {
+                flow = behind.next(decoder, sink);
+            }
+            if flow.is_break() {
+                return Ok(behind.stop(decoder));
+            }
+        }
+        if self.receive(decoder, sink, Decoder::settle).is_break() {
+            return Ok(behind.stop(decoder));
+        }
+        while !behind.waiting.is_empty() {
+            if behind.next(decoder, sink).is_break() {
+                return Ok(behind.stop(decoder));
+            }
+        }
+        let _ = behind.stop(decoder);
+        // What is still missing the decoder holds back, or shows only at its turn.
+        if let Err(error) = decoder.send_end()
+            && sink(Event::Damage(error)).is_break()
+        {
+            return Ok(ControlFlow::Break(()));
+        }
+        Ok(self.receive_all(decoder, sink))
+    }
+
+    /// Sends the parameter sets of a sample whose slices are left out.
+    fn send_sets(
+        &self,
+        decoder: &mut Decoder,
+        index: u32,
+        sink: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let (codec, framing) = (self.track.codec, self.track.framing);
+        let Ok(data) = self.track.read(self.source, index, false) else { return Ok(()) };
+        let sets = framing.units(data.data()).filter(|unit| identify(codec, unit).is_some());
+        let sets: Vec<Vec<u8>> = sets.map(|unit| framing.frame(unit)).collect();
+        let pieces: Vec<&[u8]> = sets.iter().map(|set| &set[..]).collect();
+        let data = PaddedBytes::copy_of(&pieces);
+        self.source.counters().copy(data.len());
+        let packet = self.packet(index, &data)?;
+        let _ = self.send(decoder, &packet, sink);
+        Ok(())
+    }
+
     fn packet(&self, index: u32, data: &PaddedBytes) -> Result<Packet> {
         let sample = &self.track.samples[index as usize];
         // Times are the container's business: to the decoder, time is the sample's number, which comes back where the
         // tag does not (`sample_of`).
-        let mut packet = Packet::new(data, index, Some(i64::from(index))).map_err(crate::error::ErrorKind::Decoder)?;
+        let mut packet = Packet::new(data, index, Some(i64::from(index))).map_err(ErrorKind::Decoder)?;
         packet.set_flags(sample.key, sample.discard);
         Ok(packet)
     }
@@ -164,8 +329,17 @@ impl Walk<'_> {
 
     /// Takes out everything that the decoder has ready.
     fn receive_all(&self, decoder: &mut Decoder, sink: &mut dyn FnMut(Event) -> ControlFlow<()>) -> ControlFlow<()> {
+        self.receive(decoder, sink, Decoder::receive)
+    }
+
+    fn receive(
+        &self,
+        decoder: &mut Decoder,
+        sink: &mut dyn FnMut(Event) -> ControlFlow<()>,
+        take: fn(&mut Decoder) -> std::result::Result<Received, AvError>,
+    ) -> ControlFlow<()> {
         loop {
-            match decoder.receive() {
+            match take(decoder) {
                 Ok(Received::Picture(frame)) => {
                     // A picture without a number was made up by the decoder to fill a gap: nobody's.
                     if let Some(sample) = self.sample_of(&frame) {
@@ -192,5 +366,74 @@ impl Walk<'_> {
         };
         let is_silent = |sample: u32| self.track.samples.get(sample as usize).is_some_and(|sample| sample.silent);
         Some(if tag > 0 && is_silent(tag) && self.track.codec == Codec::H264 { tag - 1 } else { tag })
+    }
+}
+
+/// The samples of a leg that were sent, and whose pictures are looked at as soon as they are decoded.
+struct Behind<'a> {
+    walk: &'a Walk<'a>,
+    leg: &'a Leg,
+    keeper: &'a Keeper<'a>,
+    /// The decoder complained: its state is worth nothing.
+    is_damaged: &'a Cell<bool>,
+    /// Pictures since the last checkpoint.
+    since: u32,
+    /// What the decoder has been through, up to the last sample that was looked at.
+    state: State,
+    /// Samples that were sent and may not be decoded yet: with frame threads, as many as there are threads but one.
+    waiting: VecDeque<u32>,
+}
+
+impl Behind<'_> {
+    /// Looks at the oldest waiting sample, which is decoded by now.
+    fn next(&mut self, decoder: &mut Decoder, sink: &mut dyn FnMut(Event) -> ControlFlow<()>) -> ControlFlow<()> {
+        let Some(sample) = self.waiting.pop_front() else { return ControlFlow::Continue(()) };
+        self.state.position = sample;
+        self.keeper.needs.note(&mut self.state, sample);
+        self.since += 1;
+        if !decoder.is_clean(sample) {
+            let _ = sink(Event::Damage(AvError::INVALID_DATA));
+            return ControlFlow::Break(());
+        }
+        let mut flow = ControlFlow::Continue(());
+        if self.leg.targets.binary_search(&sample).is_ok()
+            && let Some(picture) = decoder.picture(sample)
+        {
+            flow = sink(Event::Picture(sample, picture));
+        }
+        let spacing = self.keeper.spacing;
+        if self.since >= 2 * spacing || (self.since >= spacing && self.keeper.needs.is_referred_to(sample)) {
+            self.keep(decoder, false);
+        }
+        flow
+    }
+
+    fn keep(&mut self, decoder: &mut Decoder, is_end: bool) {
+        if self.is_damaged.get() {
+            return;
+        }
+        self.keeper.keep(decoder, self.state, is_end, self.walk.counters);
+        self.since = 0;
+    }
+
+    /// The leg ends here: what was decoded should not have to be decoded again.
+    fn stop(&mut self, decoder: &mut Decoder) -> ControlFlow<()> {
+        if self.since >= 2 && self.waiting.is_empty() {
+            self.keep(decoder, true);
+        }
+        ControlFlow::Break(())
+    }
+}
+
+impl State {
+    /// At the beginning of a leg.
+    fn of(leg: &Leg) -> State {
+        match &leg.base {
+            Base::Entry => {
+                let entry = leg.entry;
+                State { entry, position: entry, irap: entry, is_pruned: false, tid0: entry }
+            }
+            Base::Checkpoint(kept) => kept.state,
+        }
     }
 }

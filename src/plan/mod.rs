@@ -4,12 +4,25 @@
 //! entry is the nearest one from which the target is exact ([`Entry`]), and a [`Depth`] further back when that turned
 //! out not to hold. Threads, decoders and I/O scheduling are left to others.
 
+mod droppable;
+mod gop;
+mod known;
+mod pictures;
+mod references;
+pub mod route;
+
 use std::collections::HashMap;
 use std::sync::Mutex;
 
 use crate::bitstream::{Codec, Entry, EntryFacts, entry, hevc};
 use crate::container::Track;
 use crate::source::Source;
+
+pub use droppable::Droppable;
+pub use gop::Picture;
+pub use known::Known;
+pub use pictures::Pictures;
+pub use references::{References, Structure};
 
 /// How far back a walk begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,7 +90,7 @@ impl Planner {
     }
 
     /// Where a walk to `target` begins, and whether nothing before that matters.
-    fn entry_for(&self, track: &Track, source: &dyn Source, target: u32, depth: Depth) -> (u32, bool) {
+    pub(crate) fn entry_for(&self, track: &Track, source: &dyn Source, target: u32, depth: Depth) -> (u32, bool) {
         let before = &self.sync[..self.sync.partition_point(|&sync| sync <= target)];
         let mut passed = 0;
         for &sync in before.iter().rev() {
@@ -95,9 +108,16 @@ impl Planner {
         (0, true)
     }
 
+    /// The nearest sync sample at or before `sample` that may be an entry; the first sample if there is none.
+    pub(crate) fn entry_before(&self, track: &Track, source: &dyn Source, sample: u32) -> u32 {
+        let before = &self.sync[..self.sync.partition_point(|&sync| sync <= sample)];
+        let is_entry = |sync: &&u32| self.facts(track, source, **sync).entry != Entry::Unsafe;
+        before.iter().rev().find(is_entry).copied().unwrap_or(0)
+    }
+
     /// The last sample of a walk to `target`: itself, unless a key frame soon after it has pictures dropped that still
     /// wait for output. Whether the target is one of them only decoding that key frame tells.
-    fn last_for(&self, track: &Track, source: &dyn Source, target: u32) -> u32 {
+    pub(crate) fn last_for(&self, track: &Track, source: &dyn Source, target: u32) -> u32 {
         // The second field of the target's picture may be a sample of its own.
         let is_silent = |sample: u32| track.samples.get(sample as usize).is_some_and(|sample| sample.silent);
         if track.codec == Codec::H264 && is_silent(target + 1) {
@@ -151,6 +171,12 @@ impl Planner {
         };
         lock().insert(sync, facts);
         facts
+    }
+
+    /// Samples from the sync sample `first` up to the next one.
+    fn gop_length(&self, track: &Track, first: u32) -> usize {
+        let after = self.sync.get(self.sync.partition_point(|&sync| sync <= first));
+        after.map_or(track.samples.len(), |&after| after as usize) - first as usize
     }
 
     /// The sync samples before `entry`, ascending, from the nearest that brings all kinds of parameter sets on; none if

@@ -1,0 +1,57 @@
+/* What fork.c and its codecs share. */
+#ifndef BUCKET_STREAMER_FORK_H
+#define BUCKET_STREAMER_FORK_H
+
+#include "libavcodec/avcodec.h"
+#include "libavcodec/codec_internal.h"
+#include "libavutil/mem.h"
+#include "libavutil/refstruct.h"
+
+#include "shim.h"
+
+#define COUNT(array) ((int)FF_ARRAY_ELEMS(array))
+
+struct BsCheckpoint {
+    AVCodecContext *context; /* never opened */
+    int droppable;           /* H.264: see bs_h264_save() */
+};
+
+/* What differs by codec. `context` is one whose priv_data are the codec's: a checkpoint's, a decoder's, or a frame
+ * thread's. */
+typedef struct BsForkCodec {
+    int (*save)(BsCheckpoint *to, AVCodecContext *from);
+    /* After the state came in. */
+    void (*restored)(const BsCheckpoint *from, AVCodecContext *to);
+    void (*clear)(AVCodecContext *context);
+    /* Frees what save() allocated and clear() keeps. */
+    void (*free)(AVCodecContext *context);
+    int (*pictures)(const AVCodecContext *context, BsPicture *out, int capacity);
+    /* References a picture as the decoder would put it out. */
+    int (*take)(const AVCodecContext *context, uint32_t tag, AVFrame *out);
+    /* Is there a picture among those held that was not decoded without an error? May be NULL. */
+    int (*is_clean)(const AVCodecContext *context);
+    /* The picture that was decoded last. */
+    const AVFrame *(*last)(const AVCodecContext *context);
+} BsForkCodec;
+
+extern const BsForkCodec bs_fork_hevc, bs_fork_h264, bs_fork_vp9;
+
+static inline int bs_has_frame_threads(const AVCodecContext *c) { return c->active_thread_type & FF_THREAD_FRAME; }
+
+static inline int bs_has_tag(const AVFrame *f, uint32_t tag) {
+    return f && f->buf[0] && (uintptr_t)f->opaque == (uintptr_t)tag + 1;
+}
+
+static inline int bs_update(AVCodecContext *to, const AVCodecContext *from) {
+    return ffcodec(to->codec)->update_thread_context(to, from);
+}
+
+/* decode_error_flags of a picture that an H.264 context holds, as they are now. */
+int bs_h264_error_flags(const AVCodecContext *context, uint32_t tag);
+
+/* Fills in a picture's description; `more` are the bytes of its side tables. */
+void bs_fork_describe(BsPicture *out, const AVFrame *f, size_t more, uint32_t flags);
+/* References `pixels` with the properties of `properties`. */
+int bs_fork_take(AVFrame *out, const AVFrame *properties, const AVFrame *pixels);
+
+#endif

@@ -1,0 +1,52 @@
+//! Which cores a thread may run on, and those that libavcodec's threads inherit from it.
+
+use std::cell::Cell;
+
+/// A set of cores.
+#[derive(Clone, Copy)]
+pub struct Affinity {
+    mask: libc::cpu_set_t,
+}
+
+impl std::fmt::Debug for Affinity {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Affinity").finish_non_exhaustive()
+    }
+}
+
+thread_local! {
+    static FOR_DECODERS: Cell<Option<Affinity>> = const { Cell::new(None) };
+}
+
+impl Affinity {
+    /// The cores that the calling thread may run on.
+    pub fn of_this_thread() -> Affinity {
+        // SAFETY: all zeros is an empty set; the kernel writes at most the size that is given.
+        unsafe {
+            let mut mask: libc::cpu_set_t = std::mem::zeroed();
+            libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut mask);
+            Affinity { mask }
+        }
+    }
+
+    fn apply(&self) {
+        // SAFETY: a set of the size that is given. Where it fails (no such core any more) nothing changes.
+        unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &self.mask) };
+    }
+
+    /// From now on, decoders that the calling thread opens have threads that may run on these cores, whatever cores the
+    /// calling thread itself is bound to: libavcodec's threads inherit those of whoever opens them.
+    pub fn is_for_decoders(self) {
+        FOR_DECODERS.set(Some(self));
+    }
+}
+
+/// Runs `open` with the cores that decoders may use.
+pub(crate) fn while_opening<T>(open: impl FnOnce() -> T) -> T {
+    let Some(wide) = FOR_DECODERS.get() else { return open() };
+    let own = Affinity::of_this_thread();
+    wide.apply();
+    let result = open();
+    own.apply();
+    result
+}

@@ -1,0 +1,148 @@
+//! A decoder's reference state, kept outside of it: taken just behind a picture, put into another decoder of the same
+//! stream, as often as wanted. Pictures are shared by reference count, never copied.
+
+use std::ptr::NonNull;
+
+use crate::codec::Decoder;
+use crate::demux::CropRectangle;
+use crate::error::AvError;
+use crate::frame::Frame;
+use crate::sys;
+
+/// A picture that a checkpoint holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldPicture {
+    /// The number that its packet carried; `None` for pictures that the decoder made up.
+    pub tag: Option<u32>,
+    /// The same for the same picture in different checkpoints, as long as one of them lives.
+    pub identity: u64,
+    /// Memory that it takes, with the decoder's tables for it.
+    pub bytes: u64,
+    /// Can be handed out as it is: [`Checkpoint::picture`].
+    pub is_whole: bool,
+}
+
+/// The state of a decoder just behind a picture.
+#[derive(Debug)]
+pub struct Checkpoint {
+    raw: NonNull<sys::BsCheckpoint>,
+    crop: Option<CropRectangle>,
+}
+
+// SAFETY: plain memory and reference counts that are atomic; nothing in it is tied to a thread.
+unsafe impl Send for Checkpoint {}
+// SAFETY: shared access only reads and takes references: bs_checkpoint_restore(), _pictures() and _picture() take it const.
+unsafe impl Sync for Checkpoint {}
+
+/// More pictures than any decoder holds.
+const MOST_PICTURES: usize = 72;
+
+impl Checkpoint {
+    /// The pictures that it holds.
+    pub fn pictures(&self) -> Vec<HeldPicture> {
+        let empty = sys::BsPicture { identity: 0, bytes: 0, tag: -1, flags: 0 };
+        let mut raw = [empty; MOST_PICTURES];
+        // SAFETY: valid from construction to drop; as much room as is said.
+        let count = unsafe { sys::bs_checkpoint_pictures(self.raw.as_ptr(), raw.as_mut_ptr(), MOST_PICTURES as i32) };
+        let held = |picture: &sys::BsPicture| HeldPicture {
+            tag: u32::try_from(picture.tag)
+                .ok()
+                .filter(|_| picture.flags & sys::BsPictureFlags::BS_PICTURE_OTHER_LAYER == 0),
+            identity: picture.identity,
+            bytes: picture.bytes,
+            is_whole: picture.flags == 0,
+        };
+        raw[..count.max(0) as usize].iter().map(held).collect()
+    }
+
+    /// The picture with a tag, cropped as [`Decoder::receive`] crops; `None` if it is not held or not fit to be shown.
+    pub fn picture(&self, tag: u32) -> Option<Frame> {
+        let mut frame = Frame::empty().ok()?;
+        // SAFETY: both are valid; the frame is empty.
+        AvError::check(unsafe { sys::bs_checkpoint_picture(self.raw.as_ptr(), tag, frame.get()) }).ok()?;
+        frame.crop(self.crop).ok()?;
+        Some(frame)
+    }
+
+    /// Lets go of all pictures: ready for [`Decoder::save`].
+    pub fn clear(&mut self) {
+        // SAFETY: valid, and borrowed mutably.
+        unsafe { sys::bs_checkpoint_clear(self.raw.as_ptr()) };
+    }
+}
+
+impl Drop for Checkpoint {
+    fn drop(&mut self) {
+        // SAFETY: ours, freed once.
+        unsafe { sys::bs_checkpoint_free(self.raw.as_ptr()) };
+    }
+}
+
+impl Decoder {
+    /// True if [`Decoder::save`] and [`Decoder::restore`] work for this decoder: H.265, H.264 and VP9, on one thread,
+    /// with slice threads, or with frame threads.
+    pub fn can_fork(&self) -> bool {
+        // SAFETY: the context is open.
+        unsafe { sys::bs_fork_is_supported(self.as_raw()) != 0 }
+    }
+
+    /// Keeps the state just behind the picture with a tag: the last one on a single thread, with frame threads one that
+    /// was waited for and whose thread has not got another packet since. `None` if it is not to be had. `spare` is used
+    /// again instead of a new one.
+    pub fn save(&mut self, tag: u32, spare: Option<Checkpoint>) -> Option<Checkpoint> {
+        if !self.can_fork() {
+            return None;
+        }
+        let checkpoint = match spare {
+            Some(mut spare) => {
+                spare.clear();
+                spare
+            }
+            // SAFETY: the context is open; null means no memory.
+            None => Checkpoint {
+                raw: NonNull::new(unsafe { sys::bs_checkpoint_alloc(self.as_raw()) })?,
+                crop: self.container_crop(),
+            },
+        };
+        // SAFETY: both are valid and ours alone.
+        let saved = unsafe { sys::bs_checkpoint_save(checkpoint.raw.as_ptr(), self.as_raw(), tag) };
+        AvError::check(saved).ok().map(|_| checkpoint)
+    }
+
+    /// Takes over the state of a checkpoint of the same stream. The decoder is flushed before.
+    ///
+    /// # Errors
+    /// [`AvError`]: no memory, or the decoder cannot be forked. It is flushed then.
+    pub fn restore(&mut self, from: &Checkpoint) -> Result<(), AvError> {
+        self.flush();
+        if !self.can_fork() {
+            return Err(AvError::INVALID_ARGUMENT);
+        }
+        self.fill();
+        // SAFETY: the decoder is ours alone and was flushed, so that its threads wait; the checkpoint is only read.
+        match AvError::check(unsafe { sys::bs_checkpoint_restore(from.raw.as_ptr(), self.as_raw()) }) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.flush();
+                Err(error)
+            }
+        }
+    }
+
+    /// The picture with a tag, if it is the last one decoded (as for [`Decoder::save`]): without waiting for its turn in
+    /// output order, and without ending the walk. `None` if it is not fit to be shown, or this codec's decoder puts
+    /// pictures out at once.
+    pub fn picture(&mut self, tag: u32) -> Option<Frame> {
+        let mut frame = Frame::empty().ok()?;
+        // SAFETY: both are valid; the frame is empty.
+        AvError::check(unsafe { sys::bs_decoder_picture(self.as_raw(), tag, frame.get()) }).ok()?;
+        self.finish(frame).ok()
+    }
+
+    /// False if the picture with a tag, the last one decoded (as for [`Decoder::save`]), or one that is held with it, is
+    /// known to be damaged. H.264 only: with frame threads a picture may come out before libavcodec knows.
+    pub fn is_clean(&mut self, tag: u32) -> bool {
+        // SAFETY: the context is open.
+        unsafe { sys::bs_decoder_is_clean(self.as_raw(), tag) != 0 }
+    }
+}

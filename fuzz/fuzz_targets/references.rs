@@ -1,0 +1,76 @@
+//! Arbitrary bytes as samples of AV1 and VP9, one after another: what they are said to need.
+#![no_main]
+
+use bucket_streamer::bitstream::references::{Unit, needed};
+use bucket_streamer::bitstream::{av1_refs, vp9_refs};
+use libfuzzer_sys::fuzz_target;
+
+/// For C that was compiled to count its edges (see `container`): nothing here runs any.
+#[unsafe(no_mangle)]
+extern "C" fn bucket_streamer_fuzz_edge() {}
+
+fuzz_target!(|data: &[u8]| {
+    // The first byte: how long the configuration is, and whether the same again follows as samples.
+    let Some((&first, data)) = data.split_first() else { return };
+    let (extradata, samples) = data.split_at(data.len().min(usize::from(first & 0x3f)));
+    let samples = samples_of(samples);
+    let base = u32::from(first >> 6) * 1000;
+
+    let mut tracker = av1_refs::Tracker::new(extradata);
+    let units: Vec<_> = (base..).zip(&samples).map(|(number, sample)| tracker.take(number, sample)).collect();
+    check(base, &units);
+
+    let mut tracker = vp9_refs::Tracker::new();
+    let units: Vec<_> = (base..).zip(&samples).map(|(number, sample)| tracker.take(number, sample)).collect();
+    check(base, &units);
+
+    for sample in samples {
+        if let Some(frames) = vp9_refs::frames(sample) {
+            assert!(frames.iter().map(|frame| frame.len()).sum::<usize>() <= sample.len());
+        }
+    }
+});
+
+/// A length of one byte before each; what is left is the last.
+fn samples_of(mut data: &[u8]) -> Vec<&[u8]> {
+    let mut samples = Vec::new();
+    while let Some((&length, rest)) = data.split_first() {
+        let (sample, rest) = rest.split_at(rest.len().min(usize::from(length)));
+        samples.push(sample);
+        data = rest;
+    }
+    samples
+}
+
+/// References go backwards, no further than the entry, and to nothing that a unit not understood has made unknown;
+/// closures are closed.
+fn check(base: u32, units: &[Option<Unit>]) {
+    let mut known = None;
+    for (number, unit) in (base..).zip(units) {
+        let Some(unit) = unit else {
+            known = None;
+            continue;
+        };
+        if unit.is_key {
+            known = Some(number);
+            assert!(unit.refs.is_empty(), "an entry needs nothing");
+        }
+        assert!(unit.refs.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(unit.refs.iter().all(|&sample| sample >= base && sample < number));
+        let entry = known.expect("nothing is known before an entry");
+        assert!(unit.refs.iter().all(|&sample| sample >= entry), "nothing before the entry");
+    }
+    for target in base..base + units.len() as u32 {
+        let Some(closure) = needed(base, units, target) else { continue };
+        assert_eq!(closure.last(), Some(&target));
+        let entry = closure[0];
+        assert!(units[(entry - base) as usize].as_ref().is_some_and(|unit| unit.is_key));
+        for &sample in closure.iter().filter(|&&sample| sample > entry) {
+            match &units[(sample - base) as usize] {
+                Some(unit) => assert!(unit.refs.iter().all(|other| closure.binary_search(other).is_ok())),
+                None => assert!((entry..=sample).all(|other| closure.binary_search(&other).is_ok())),
+            }
+        }
+    }
+    assert_eq!(needed(base, units, base + units.len() as u32), None);
+}

@@ -1,0 +1,294 @@
+//! H.265: sequence and picture parameter sets, as far as reading slice headers takes, and which of them hold.
+//!
+//! What a slice header is made of is `hevc_slice`'s business; which samples brought a set is `parameter_sets`'.
+
+use std::sync::Arc;
+
+use super::bits::{BitReader, unescape};
+use super::{Framing, hevc};
+
+/// Most pictures in one short-term reference picture set: a picture buffer has 16 places (A.4.2).
+const MOST_PICTURES: usize = 16;
+/// Most short-term sets in a sequence parameter set (7.4.3.2.1).
+const MOST_SETS: u32 = 64;
+/// Most long-term pictures in a sequence parameter set (7.4.3.2.1).
+const MOST_LONG_TERM: u32 = 32;
+
+/// An entry of a short-term reference picture set (7.4.8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShortTerm {
+    /// Picture order count, less that of the current picture. Never 0.
+    pub delta_poc: i32,
+    /// The current picture may refer to it; else it is only kept for later ones.
+    pub used: bool,
+}
+
+/// A short-term reference picture set (7.3.7): what comes before in output order, nearest first, then what comes after,
+/// nearest first.
+pub type ShortTermSet = Vec<ShortTerm>;
+
+/// What slice headers need of a sequence parameter set (7.3.2.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sps {
+    /// `sps_seq_parameter_set_id`.
+    pub id: u32,
+    /// `separate_colour_plane_flag`.
+    pub separate_colour_plane: bool,
+    /// `log2_max_pic_order_cnt_lsb_minus4` + 4: 4 to 16.
+    pub log2_max_poc_lsb: u32,
+    /// Width and height in coding tree blocks (7-15, 7-17).
+    pub size_in_ctbs: (u32, u32),
+    /// `st_ref_pic_set(i)`.
+    pub short_term_sets: Vec<ShortTermSet>,
+    /// `lt_ref_pic_poc_lsb_sps[i]` and `used_by_curr_pic_lt_sps_flag[i]`; `None` without
+    /// `long_term_ref_pics_present_flag`.
+    pub long_term: Option<Vec<(u32, bool)>>,
+    /// `sps_temporal_mvp_enabled_flag`.
+    pub temporal_mvp: bool,
+}
+
+/// What slice headers need of a picture parameter set (7.3.2.3). Nothing here depends on the sequence parameter set,
+/// which may come later or again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pps {
+    /// `pps_pic_parameter_set_id`.
+    pub id: u32,
+    /// `pps_seq_parameter_set_id`.
+    pub sps_id: u32,
+    /// `dependent_slice_segments_enabled_flag`.
+    pub dependent_slice_segments: bool,
+    /// `output_flag_present_flag`.
+    pub output_flag_present: bool,
+    /// `num_extra_slice_header_bits`.
+    pub extra_slice_header_bits: u32,
+}
+
+impl Sps {
+    /// Reads a NAL unit of type 33.
+    pub fn parse(unit: &[u8]) -> Option<Sps> {
+        let payload = unescape(unit.get(2..)?);
+        let mut bits = BitReader::new(&payload);
+        let bits = &mut bits;
+        bits.skip(4)?;
+        let max_sub_layers_minus1 = bits.bits(3)?;
+        bits.skip(1)?;
+        hevc::skip_profile_tier_level(bits, max_sub_layers_minus1)?;
+        let id = bits.ue_to(15)?;
+        let separate_colour_plane = bits.ue_to(3)? == 3 && bits.flag()?;
+        let size = (bits.ue()?, bits.ue()?);
+        skip_window_and_depths(bits)?;
+        let log2_max_poc_lsb = bits.ue_to(12)? + 4;
+        skip_sub_layer_ordering(bits, max_sub_layers_minus1)?;
+        let log2_ctb = read_block_sizes(bits)?;
+        skip_tools(bits)?;
+        let short_term_sets = read_short_term_sets(bits)?;
+        let long_term = if bits.flag()? { Some(read_long_term(bits, log2_max_poc_lsb)?) } else { None };
+        Some(Sps {
+            id,
+            separate_colour_plane,
+            log2_max_poc_lsb,
+            size_in_ctbs: (size.0.div_ceil(1 << log2_ctb), size.1.div_ceil(1 << log2_ctb)),
+            short_term_sets,
+            long_term,
+            temporal_mvp: bits.flag()?,
+        })
+    }
+}
+
+/// Conformance window and bit depths.
+fn skip_window_and_depths(bits: &mut BitReader<'_>) -> Option<()> {
+    let codes = if bits.flag()? { 4 + 2 } else { 2 };
+    (0..codes).try_for_each(|_| bits.ue().map(|_| ()))
+}
+
+fn skip_sub_layer_ordering(bits: &mut BitReader<'_>, max_sub_layers_minus1: u32) -> Option<()> {
+    let all_present = bits.flag()?;
+    let sub_layers = if all_present { max_sub_layers_minus1 + 1 } else { 1 };
+    (0..3 * sub_layers).try_for_each(|_| bits.ue().map(|_| ()))
+}
+
+/// Sizes of coding and transform blocks; gives CtbLog2SizeY.
+fn read_block_sizes(bits: &mut BitReader<'_>) -> Option<u32> {
+    let log2_min_coding_block = bits.ue_to(3)? + 3;
+    let log2_ctb = log2_min_coding_block + bits.ue_to(3)?;
+    // Minimum transform block, difference to the maximum, hierarchy depths of inter and intra.
+    (0..4).try_for_each(|_| bits.ue().map(|_| ()))?;
+    Some(log2_ctb)
+}
+
+/// Scaling lists, asymmetric partitions, sample adaptive offset, PCM.
+fn skip_tools(bits: &mut BitReader<'_>) -> Option<()> {
+    if bits.flag()? && bits.flag()? {
+        skip_scaling_lists(bits)?;
+    }
+    bits.skip(2)?;
+    if bits.flag()? {
+        bits.skip(8)?;
+        bits.ue()?;
+        bits.ue()?;
+        bits.skip(1)?;
+    }
+    Some(())
+}
+
+/// 7.3.4. Signed codes are as long as unsigned ones.
+fn skip_scaling_lists(bits: &mut BitReader<'_>) -> Option<()> {
+    for size in 0..4 {
+        for _ in 0..if size == 3 { 2 } else { 6 } {
+            // Predicted from another list, or a DC coefficient (in the two larger sizes) and up to 64 others.
+            let codes = if bits.flag()? { 64.min(1 << (4 + 2 * size)) + i32::from(size > 1) } else { 1 };
+            (0..codes).try_for_each(|_| bits.ue().map(|_| ()))?;
+        }
+    }
+    Some(())
+}
+
+fn read_short_term_sets(bits: &mut BitReader<'_>) -> Option<Vec<ShortTermSet>> {
+    let count = bits.ue_to(MOST_SETS)?;
+    let mut sets = Vec::with_capacity(count as usize);
+    for _ in 0..count {
+        let set = read_short_term_set(bits, &sets, false)?;
+        sets.push(set);
+    }
+    Some(sets)
+}
+
+fn read_long_term(bits: &mut BitReader<'_>, log2_max_poc_lsb: u32) -> Option<Vec<(u32, bool)>> {
+    let count = bits.ue_to(MOST_LONG_TERM)?;
+    (0..count).map(|_| Some((bits.bits(log2_max_poc_lsb)?, bits.flag()?))).collect()
+}
+
+/// `st_ref_pic_set(earlier.len())` (7.3.7). `None` for sets that no conforming stream has, too: too many pictures, the
+/// current picture itself, a picture twice.
+pub(super) fn read_short_term_set(
+    bits: &mut BitReader<'_>,
+    earlier: &[ShortTermSet],
+    is_in_slice: bool,
+) -> Option<ShortTermSet> {
+    let is_predicted = !earlier.is_empty() && bits.flag()?;
+    let set = if is_predicted { predicted_set(bits, earlier, is_in_slice)? } else { explicit_set(bits)? };
+    (set.len() <= MOST_PICTURES).then_some(set)
+}
+
+/// A set that is that of another picture, seen from this one (7-61, 7-62).
+fn predicted_set(bits: &mut BitReader<'_>, earlier: &[ShortTermSet], is_in_slice: bool) -> Option<ShortTermSet> {
+    let back = if is_in_slice { bits.ue()?.checked_add(1)? } else { 1 };
+    let base = earlier.get(earlier.len().checked_sub(back as usize)?)?;
+    let is_negative = bits.flag()?;
+    let distance = bits.ue_to((1 << 15) - 1)? as i32 + 1;
+    let shift = if is_negative { -distance } else { distance };
+    let mut set = Vec::with_capacity(base.len() + 1);
+    // The last flags are about the other picture itself.
+    for base_delta in base.iter().map(|entry| entry.delta_poc).chain([0]) {
+        let used = bits.flag()?;
+        if used || bits.flag()? {
+            set.push(ShortTerm { delta_poc: base_delta + shift, used });
+        }
+    }
+    set.sort_by_key(|entry| (entry.delta_poc > 0, entry.delta_poc.abs()));
+    let is_twice = set.windows(2).any(|pair| pair[0].delta_poc == pair[1].delta_poc);
+    (!is_twice && set.iter().all(|entry| entry.delta_poc != 0)).then_some(set)
+}
+
+fn explicit_set(bits: &mut BitReader<'_>) -> Option<ShortTermSet> {
+    let (before, after) = (bits.ue_to(MOST_PICTURES as u32)?, bits.ue_to(MOST_PICTURES as u32)?);
+    let mut set = Vec::with_capacity((before + after) as usize);
+    for (count, sign) in [(before, -1), (after, 1)] {
+        let mut delta_poc = 0;
+        for _ in 0..count {
+            delta_poc += sign * (bits.ue_to((1 << 15) - 1)? as i32 + 1);
+            set.push(ShortTerm { delta_poc, used: bits.flag()? });
+        }
+    }
+    Some(set)
+}
+
+impl Pps {
+    /// Reads a NAL unit of type 34.
+    pub fn parse(unit: &[u8]) -> Option<Pps> {
+        let payload = unescape(unit.get(2..unit.len().min(32))?);
+        let mut bits = BitReader::new(&payload);
+        Some(Pps {
+            id: bits.ue_to(63)?,
+            sps_id: bits.ue_to(15)?,
+            dependent_slice_segments: bits.flag()?,
+            output_flag_present: bits.flag()?,
+            extra_slice_header_bits: bits.bits(3)?,
+        })
+    }
+}
+
+/// The parameter sets that hold at a place in a stream. Clones share the sets.
+#[derive(Debug, Clone, Default)]
+pub struct ParameterSets {
+    sps: [Option<Arc<Sps>>; 16],
+    /// By identifier; sorted.
+    pps: Vec<Pps>,
+}
+
+impl ParameterSets {
+    /// The sets in a decoder configuration: an `hvcC` record (ISO/IEC 14496-15, 8.3.3.1) or Annex B.
+    pub fn from_configuration(extradata: &[u8]) -> ParameterSets {
+        let mut sets = ParameterSets::default();
+        sets.absorb_configuration(extradata);
+        sets
+    }
+
+    /// Takes in the sets of a decoder configuration, as [`ParameterSets::from_configuration`] reads them.
+    pub fn absorb_configuration(&mut self, extradata: &[u8]) {
+        match Framing::of(super::Codec::Hevc, extradata) {
+            Framing::AnnexB => Framing::AnnexB.units(extradata).for_each(|unit| _ = self.absorb(unit)),
+            Framing::Length(_) => _ = self.absorb_arrays(extradata),
+        }
+    }
+
+    /// The arrays of NAL units behind the 22 fixed bytes of an `hvcC` record.
+    fn absorb_arrays(&mut self, record: &[u8]) -> Option<()> {
+        let (&arrays, mut rest) = record.get(22..)?.split_first()?;
+        for _ in 0..arrays {
+            let (head, after) = rest.split_at_checked(3)?;
+            rest = after;
+            for _ in 0..u16::from_be_bytes([head[1], head[2]]) {
+                let (length, after) = rest.split_first_chunk::<2>()?;
+                let (unit, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+                self.absorb(unit);
+                rest = after;
+            }
+        }
+        Some(())
+    }
+
+    /// Takes in a unit if it is a parameter set of the base layer; a later one replaces an earlier. True if it is one.
+    /// One that cannot be read takes the place of the one that it was to replace, if its identifier can be read.
+    pub fn absorb(&mut self, unit: &[u8]) -> bool {
+        if hevc::kind(unit) != hevc::NalKind::ParameterSet {
+            return false;
+        }
+        match hevc::parameter_set_id(unit) {
+            Some((33, id)) => {
+                if let Some(place) = self.sps.get_mut(id as usize) {
+                    *place = Sps::parse(unit).map(Arc::new);
+                }
+            }
+            Some((34, id)) => self.replace_pps(id, Pps::parse(unit)),
+            _ => {}
+        }
+        true
+    }
+
+    fn replace_pps(&mut self, id: u32, pps: Option<Pps>) {
+        let at = self.pps.binary_search_by_key(&id, |pps| pps.id);
+        match (at, pps) {
+            (Ok(at), Some(pps)) => self.pps[at] = pps,
+            (Ok(at), None) => _ = self.pps.remove(at),
+            (Err(at), Some(pps)) => self.pps.insert(at, pps),
+            (Err(_), None) => {}
+        }
+    }
+
+    /// The picture parameter set with this identifier, and the sequence parameter set that it refers to.
+    pub fn get(&self, pps_id: u32) -> Option<(&Pps, &Sps)> {
+        let pps = &self.pps[self.pps.binary_search_by_key(&pps_id, |pps| pps.id).ok()?];
+        Some((pps, self.sps.get(pps.sps_id as usize)?.as_deref()?))
+    }
+}

@@ -1,0 +1,216 @@
+//! H.265: the first slice segment header of a picture (7.3.6.1), up to its reference picture set, and picture order
+//! counts (8.3.1).
+//!
+//! Which pictures the set means is left to `plan::references`: here is only what is written.
+
+use super::bits::{BitReader, unescape};
+use super::hevc;
+use super::hevc_sets::{ParameterSets, Pps, ShortTermSet, Sps, read_short_term_set};
+
+/// Bytes that hold nearly every header up to its reference picture set, and bytes that hold all of them.
+const PREFIXES: [usize; 2] = [64, 1024];
+/// Most long-term pictures that a header may name: more than any picture buffer has.
+const MOST_LONG_TERM: u32 = 32;
+
+/// What a slice's NAL unit type says of its picture (table 7-1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Instantaneous decoding refresh: nothing before it matters any more.
+    Idr,
+    /// Clean random access: what is output after it needs nothing before it.
+    Cra,
+    /// Broken link access: as a CRA, and what its skipped leading pictures refer to is not there.
+    Bla,
+    /// A leading picture that can be decoded from its IRAP.
+    Radl,
+    /// A leading picture that may refer to what comes before its IRAP, and is skipped where decoding begins there.
+    Rasl,
+    /// Any other picture.
+    Trailing,
+}
+
+impl Kind {
+    /// Of a `nal_unit_type`; `None` for what is no slice or reserved.
+    pub fn of(nal_unit_type: u8) -> Option<Kind> {
+        Some(match nal_unit_type {
+            0..=5 => Kind::Trailing,
+            6 | 7 => Kind::Radl,
+            8 | 9 => Kind::Rasl,
+            16..=18 => Kind::Bla,
+            19 | 20 => Kind::Idr,
+            21 => Kind::Cra,
+            _ => return None,
+        })
+    }
+
+    /// An intra random access point picture.
+    pub fn is_irap(self) -> bool {
+        matches!(self, Kind::Idr | Kind::Cra | Kind::Bla)
+    }
+}
+
+/// A long-term entry of a reference picture set (7.4.7.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LongTerm {
+    /// PocLsbLt: the low bits of its picture order count.
+    pub poc_lsb: u32,
+    /// DeltaPocMsbCycleLt, accumulated (7-52), where `delta_poc_msb_present_flag` is set; else the low bits are all there is.
+    pub msb_cycle: Option<u32>,
+    /// UsedByCurrPicLt: the current picture may refer to it.
+    pub used: bool,
+}
+
+/// The beginning of a picture's first slice segment header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SliceHeader {
+    /// `nal_unit_type`.
+    pub nal_unit_type: u8,
+    /// What it says.
+    pub kind: Kind,
+    /// TemporalId.
+    pub temporal_id: u8,
+    /// `no_output_of_prior_pics_flag`; false for other pictures than IRAP.
+    pub no_output_of_prior_pics: bool,
+    /// `pic_output_flag`; true where it is not written.
+    pub pic_output: bool,
+    /// `slice_pic_order_cnt_lsb`; 0 for IDR.
+    pub poc_lsb: u32,
+    /// `log2_max_pic_order_cnt_lsb_minus4` + 4 of its sequence parameter set.
+    pub log2_max_poc_lsb: u32,
+    /// The short-term reference picture set; empty for IDR.
+    pub short_term: ShortTermSet,
+    /// The long-term entries; none for IDR.
+    pub long_term: Vec<LongTerm>,
+}
+
+/// `first_slice_segment_in_pic_flag` of a slice: `None` if the unit ends before it.
+pub fn is_first_in_picture(unit: &[u8]) -> Option<bool> {
+    // The first bit behind the header: too early in the unit to be escaped.
+    unit.get(2).map(|byte| byte & 0x80 != 0)
+}
+
+impl SliceHeader {
+    /// Reads the NAL unit of a picture's first slice segment in the base layer. `None` for any other unit, without its
+    /// parameter sets, and for what cannot be.
+    pub fn parse(unit: &[u8], sets: &ParameterSets) -> Option<SliceHeader> {
+        PREFIXES.iter().find_map(|&prefix| {
+            let payload = unescape(unit.get(2..unit.len().min(prefix))?);
+            read_header(unit, &mut BitReader::new(&payload), sets)
+        })
+    }
+
+    /// Does the picture become prevTid0Pic for those after it (8.3.1)?
+    pub fn is_tid0(&self) -> bool {
+        let is_sub_layer_non_reference = self.nal_unit_type < 16 && self.nal_unit_type.is_multiple_of(2);
+        self.temporal_id == 0 && !matches!(self.kind, Kind::Radl | Kind::Rasl) && !is_sub_layer_non_reference
+    }
+}
+
+fn read_header(unit: &[u8], bits: &mut BitReader<'_>, sets: &ParameterSets) -> Option<SliceHeader> {
+    let (nal_unit_type, 0) = hevc::header(unit)? else { return None };
+    let kind = Kind::of(nal_unit_type)?;
+    let temporal_id = (unit.get(1)? & 7).checked_sub(1)?;
+    if !bits.flag()? {
+        return None;
+    }
+    let no_output_of_prior_pics = kind.is_irap() && bits.flag()?;
+    let (pps, sps) = sets.get(bits.ue()?)?;
+    let pic_output = read_to_output_flag(bits, pps)?;
+    let mut header = SliceHeader {
+        nal_unit_type,
+        kind,
+        temporal_id,
+        no_output_of_prior_pics,
+        pic_output,
+        poc_lsb: 0,
+        log2_max_poc_lsb: sps.log2_max_poc_lsb,
+        short_term: Vec::new(),
+        long_term: Vec::new(),
+    };
+    if sps.separate_colour_plane {
+        bits.skip(2)?;
+    }
+    if kind != Kind::Idr {
+        header.poc_lsb = bits.bits(sps.log2_max_poc_lsb)?;
+        header.short_term = read_short_term(bits, sps)?;
+        header.long_term = read_long_term(bits, sps)?;
+    }
+    Some(header)
+}
+
+/// `slice_type` and what surrounds it; gives `pic_output_flag`.
+fn read_to_output_flag(bits: &mut BitReader<'_>, pps: &Pps) -> Option<bool> {
+    bits.skip(pps.extra_slice_header_bits as usize)?;
+    bits.ue_to(2)?;
+    if pps.output_flag_present { bits.flag() } else { Some(true) }
+}
+
+fn read_short_term(bits: &mut BitReader<'_>, sps: &Sps) -> Option<ShortTermSet> {
+    let sets = &sps.short_term_sets;
+    if bits.flag()? { sets.get(bits.index(sets.len())?).cloned() } else { read_short_term_set(bits, sets, true) }
+}
+
+fn read_long_term(bits: &mut BitReader<'_>, sps: &Sps) -> Option<Vec<LongTerm>> {
+    let Some(in_sps) = &sps.long_term else { return Some(Vec::new()) };
+    let from_sps = if in_sps.is_empty() { 0 } else { bits.ue_to(MOST_LONG_TERM)? };
+    let in_slice = bits.ue_to(MOST_LONG_TERM)?;
+    let mut entries = Vec::with_capacity((from_sps + in_slice) as usize);
+    let mut msb_cycle = 0_u32;
+    for index in 0..from_sps + in_slice {
+        let (poc_lsb, used) = if index < from_sps {
+            *in_sps.get(bits.index(in_sps.len())?)?
+        } else {
+            (bits.bits(sps.log2_max_poc_lsb)?, bits.flag()?)
+        };
+        let has_msb = bits.flag()?;
+        // (7-52): counted on from the entry before, but those of the slice begin anew.
+        let before = if index == from_sps { 0 } else { msb_cycle };
+        msb_cycle = before.checked_add(if has_msb { bits.ue()? } else { 0 })?;
+        entries.push(LongTerm { poc_lsb, msb_cycle: has_msb.then_some(msb_cycle), used });
+    }
+    Some(entries)
+}
+
+/// Derives picture order counts in decode order (8.3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PocState {
+    /// PicOrderCntVal of prevTid0Pic.
+    previous: i32,
+}
+
+impl PocState {
+    /// PicOrderCntVal of the next picture: for IDR and BLA, and with `begins` (an IRAP with NoRaslOutputFlag, where
+    /// decoding begins), the low bits alone. `None` where it leaves 32 bits.
+    pub fn next(&mut self, header: &SliceHeader, begins: bool) -> Option<i32> {
+        let begins = begins || matches!(header.kind, Kind::Idr | Kind::Bla);
+        let poc = if begins {
+            i32::try_from(header.poc_lsb).ok()?
+        } else {
+            self.nearest(header.poc_lsb, header.log2_max_poc_lsb)?
+        };
+        if header.is_tid0() {
+            self.previous = poc;
+        }
+        Some(poc)
+    }
+
+    /// After a picture with this count that is prevTid0Pic.
+    pub fn after(poc: i32) -> PocState {
+        PocState { previous: poc }
+    }
+
+    /// The count with these low bits that is nearest to prevTid0Pic's (8-1).
+    pub fn nearest(self, poc_lsb: u32, log2_max_poc_lsb: u32) -> Option<i32> {
+        let max = 1_i32.checked_shl(log2_max_poc_lsb).filter(|&max| max > 1)?;
+        let lsb = i32::try_from(poc_lsb).ok()?;
+        let before = self.previous & (max - 1);
+        let msb = self.previous - before;
+        if lsb < before && before - lsb >= max / 2 {
+            msb.checked_add(max)?.checked_add(lsb)
+        } else if lsb > before && lsb - before > max / 2 {
+            msb.checked_sub(max)?.checked_add(lsb)
+        } else {
+            msb.checked_add(lsb)
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Which samples a sample needs: what AV1 and VP9 have in common.
+//!
+//! Both keep decoded frames in eight slots, and every frame header says which slots it reads and which it writes. The
+//! trackers of `av1_refs` and `vp9_refs` turn slots into samples; [`needed`] closes over what they say.
+//!
+//! Why that is exact: let a set of samples hold, with each sample, all samples that wrote last what it reads. Take the
+//! first slot (or other state) that a sample of the set reads. Its last writer is in the set, and nothing that was left
+//! out comes between the two and writes it too, or that would be the last writer. So the sample reads what it reads in
+//! a sequential decode, hence writes what it writes there; and so on to the target. What the samples left out would
+//! have written is read by nobody. The trackers' task is to name everything that is read.
+
+/// What a sample reads and does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unit {
+    /// Samples whose state its frames read, ascending, each once; not itself. The entry is not among them by itself:
+    /// [`needed`] adds it.
+    pub refs: Vec<u32>,
+    /// It begins with a key frame that sets everything anew: nothing before it matters to it or to anything after it.
+    pub is_key: bool,
+    /// Its frames write slots: later samples may refer to it.
+    pub refreshes: bool,
+    /// It shows a picture, its own or an earlier one.
+    pub shows: bool,
+}
+
+/// The samples that must be decoded for `target`, ascending, itself the last; `units[0]` is that of sample `first`.
+/// Where one is not understood (`None`) that is everything from the entry on. The nearest entry before the target is
+/// always among them: it brings what holds for the whole sequence. `None` if there is no entry.
+pub fn needed(first: u32, units: &[Option<Unit>], target: u32) -> Option<Vec<u32>> {
+    let last = usize::try_from(target.checked_sub(first)?).ok()?;
+    let until = units.get(..=last)?;
+    let is_entry = |unit: &Option<Unit>| unit.as_ref().is_some_and(|unit| unit.is_key);
+    let entry = until.iter().rposition(is_entry)?;
+    let mut wanted = vec![false; last + 1 - entry];
+    (wanted[0], wanted[last - entry]) = (true, true);
+    // References go backwards only, so one pass from the target to the entry meets each before its own.
+    for at in (entry..=last).rev().filter(|&at| at > entry) {
+        if !wanted[at - entry] {
+            continue;
+        }
+        let Some(unit) = &until[at] else {
+            wanted[..=at - entry].fill(true);
+            continue;
+        };
+        for &sample in &unit.refs {
+            let place = sample.checked_sub(first).and_then(|sample| usize::try_from(sample).ok()?.checked_sub(entry));
+            *wanted.get_mut(place?)? = true;
+        }
+    }
+    let base = first.checked_add(u32::try_from(entry).ok()?)?;
+    Some((base..).zip(wanted).filter_map(|(sample, wanted)| wanted.then_some(sample)).collect())
+}
+
+/// Sorted, each once, without the sample itself.
+pub(super) fn tidy(mut refs: Vec<u32>, sample: u32) -> Vec<u32> {
+    refs.sort_unstable();
+    refs.dedup();
+    refs.retain(|&other| other != sample);
+    refs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Unit, needed};
+
+    fn unit(refs: &[u32]) -> Option<Unit> {
+        Some(Unit { refs: refs.into(), is_key: refs.is_empty(), refreshes: true, shows: true })
+    }
+
+    #[test]
+    fn a_pyramid_needs_its_spine() {
+        let units = [unit(&[]), unit(&[10]), unit(&[10, 11]), unit(&[11, 12]), unit(&[11]), unit(&[10])];
+        assert_eq!(needed(10, &units, 10), Some(vec![10]));
+        assert_eq!(needed(10, &units, 13), Some(vec![10, 11, 12, 13]));
+        assert_eq!(needed(10, &units, 14), Some(vec![10, 11, 14]));
+        assert_eq!(needed(10, &units, 15), Some(vec![10, 15]));
+        assert_eq!((needed(10, &units, 9), needed(10, &units, 16)), (None, None));
+    }
+
+    #[test]
+    fn nothing_before_an_entry_and_everything_since_it_where_something_is_not_understood() {
+        let units = [unit(&[]), unit(&[0]), unit(&[]), unit(&[2]), None, unit(&[2]), unit(&[4])];
+        assert_eq!(needed(0, &units, 5), Some(vec![2, 5]));
+        assert_eq!(needed(0, &units, 4), Some(vec![2, 3, 4]));
+        assert_eq!(needed(0, &units, 6), Some(vec![2, 3, 4, 6]));
+        assert_eq!(needed(0, &[None, unit(&[0])], 1), None, "no entry");
+        assert_eq!(needed(0, &[unit(&[]), unit(&[7])], 1), None, "a reference forwards is none");
+    }
+}

@@ -1,0 +1,325 @@
+//! VP9: which samples a sample needs.
+//!
+//! # Why leaving out the rest is exact
+//!
+//! `references` says why a set is enough that has, for each of its samples, those that wrote what it reads. In VP9 a
+//! frame reads more than the slots of its three references: four sets of probabilities, which frames adapt backwards and
+//! leave to the next one; the motion vectors of the frame before, and whether that was shown; its segmentation map;
+//! loop filter deltas and segmentation features that stay until they are changed. All of these are here one state that
+//! every decoded frame writes, so an ordinary frame needs the one decoded before it, and with that everything since the
+//! last frame that reads none of it. A finer account would gain little: the frame before gives motion vectors, or says
+//! by being hidden that there are none.
+//!
+//! A frame reads none of it if it is a key frame, has `error_resilient_mode`, or is an intra-only frame with
+//! `reset_frame_context` 3: all probabilities are reset (7.2, `setup_past_independence` and `reset_frame_context`), the
+//! deltas and features are, and neither motion vectors nor the map are read. `libavcodec/vp9.c` of FFmpeg 9.0.2 follows:
+//! it resets `prob_ctx`, `lf_delta` and `segmentation.feat`, takes a blank frame for that of the motion vectors
+//! (`REF_FRAME_MVPAIR`), and drops the segmentation map since the blank frame's size is another. So the state that such
+//! a frame leaves behind is its own work alone.
+//!
+//! One thing more lasts: pixel format and colour description are those of the last key or intra-only frame. So whatever
+//! comes after an intra-only frame needs the last of these, even if only for its tags. A frame that shows an existing
+//! one reads its slot and writes nothing: libavcodec returns before it touches the state.
+//!
+//! So there is something to gain in error resilient streams only; in all others everything since the key frame is
+//! needed, and this says so.
+
+use super::bits::BitReader;
+use super::references::{Unit, tidy};
+
+/// A frame header (6.2), as far as references go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameHeader {
+    /// `show_existing_frame`: the frame in this slot is shown.
+    ShowExisting(u32),
+    /// A frame of its own.
+    Frame {
+        /// `frame_type` is `KEY_FRAME`.
+        is_key: bool,
+        /// `show_frame`.
+        shown: bool,
+        /// `error_resilient_mode`.
+        error_resilient: bool,
+        /// `intra_only`.
+        intra_only: bool,
+        /// `reset_frame_context`.
+        reset_context: u32,
+        /// `refresh_frame_flags`: slots that it writes.
+        refresh: u32,
+        /// `ref_frame_idx`: slots that it reads, of an inter frame.
+        references: Option<[u32; 3]>,
+    },
+}
+
+impl FrameHeader {
+    /// `uncompressed_header` up to the references.
+    pub fn parse(frame: &[u8]) -> Option<FrameHeader> {
+        let mut bits = BitReader::new(frame);
+        if bits.bits(2)? != 2 {
+            return None;
+        }
+        let profile = bits.bits(1)? | bits.bits(1)? << 1;
+        if profile == 3 && bits.flag()? {
+            return None;
+        }
+        if bits.flag()? {
+            return Some(FrameHeader::ShowExisting(bits.bits(3)?));
+        }
+        let (is_key, shown, error_resilient) = (!bits.flag()?, bits.flag()?, bits.flag()?);
+        if is_key {
+            let (intra_only, reset_context) = (false, 0);
+            sync_code(&mut bits)?;
+            let (refresh, references) = (0xff, None);
+            return Some(FrameHeader::Frame {
+                is_key,
+                shown,
+                error_resilient,
+                intra_only,
+                reset_context,
+                refresh,
+                references,
+            });
+        }
+        let intra_only = !shown && bits.flag()?;
+        let reset_context = if error_resilient { 0 } else { bits.bits(2)? };
+        if intra_only {
+            sync_code(&mut bits)?;
+            skip_color(profile, &mut bits)?;
+        }
+        let refresh = bits.bits(8)?;
+        let references = if intra_only { None } else { Some(references(&mut bits)?) };
+        Some(FrameHeader::Frame { is_key, shown, error_resilient, intra_only, reset_context, refresh, references })
+    }
+}
+
+/// `frame_sync_code` (6.2.1).
+fn sync_code(bits: &mut BitReader) -> Option<()> {
+    (bits.bits(24)? == 0x49_83_42).then_some(())
+}
+
+/// `color_config` of an intra-only frame (6.2.2): profile 0 has none.
+fn skip_color(profile: u32, bits: &mut BitReader) -> Option<()> {
+    if profile == 0 {
+        return Some(());
+    }
+    if profile >= 2 {
+        bits.skip(1)?;
+    }
+    let is_rgb = bits.bits(3)? == 7;
+    match (is_rgb, profile & 1) {
+        (false, 1) => bits.skip(4),
+        (true, 0) => None,
+        _ => bits.skip(1),
+    }
+}
+
+fn references(bits: &mut BitReader) -> Option<[u32; 3]> {
+    let mut slots = [0; 3];
+    for slot in &mut slots {
+        *slot = bits.bits(3)?;
+        // ref_frame_sign_bias.
+        bits.skip(1)?;
+    }
+    Some(slots)
+}
+
+/// The frames of a sample, which may be a superframe (Annex B); `None` if its index does not fit.
+pub fn frames(sample: &[u8]) -> Option<Vec<&[u8]>> {
+    let &marker = sample.last()?;
+    let (count, size_bytes) = (usize::from(marker & 7) + 1, usize::from(marker >> 3 & 3) + 1);
+    let begin = sample.len().checked_sub(2 + count * size_bytes);
+    let Some(begin) = begin.filter(|&at| marker & 0xe0 == 0xc0 && sample.get(at) == Some(&marker)) else {
+        return Some(vec![sample]);
+    };
+    let (mut data, index) = sample.split_at(begin);
+    let mut frames = Vec::with_capacity(count);
+    for size in index.get(1..)?.chunks_exact(size_bytes).take(count) {
+        let size = size.iter().rev().fold(0_usize, |value, &byte| value << 8 | usize::from(byte));
+        let (frame, rest) = data.split_at_checked(size)?;
+        frames.push(frame);
+        data = rest;
+    }
+    Some(frames)
+}
+
+/// The samples that the slots and the rest of a decoder's state come from.
+#[derive(Debug, Default)]
+pub struct Tracker {
+    slots: [Option<u32>; 8],
+    /// The sample of the frame decoded last; `None` until the entry.
+    state: Option<u32>,
+    /// That of the last intra-only frame since the entry.
+    intra_only: Option<u32>,
+}
+
+impl Tracker {
+    /// Knows nothing yet.
+    pub fn new() -> Tracker {
+        Tracker::default()
+    }
+
+    /// Takes the next sample in decode order. `None`: not understood, so nothing may be left out for it, and nothing is
+    /// known of what follows until the next entry.
+    pub fn take(&mut self, sample: u32, data: &[u8]) -> Option<Unit> {
+        let mut unit = Unit { refs: Vec::new(), is_key: false, refreshes: false, shows: false };
+        let read = frames(data).and_then(|frames| {
+            frames.into_iter().enumerate().try_for_each(|(number, frame)| {
+                let header = FrameHeader::parse(frame)?;
+                unit.is_key |= number == 0 && matches!(header, FrameHeader::Frame { is_key: true, .. });
+                self.frame(sample, header, &mut unit)
+            })
+        });
+        if read.is_none() {
+            *self = Tracker::new();
+            return None;
+        }
+        unit.refs = tidy(unit.refs, sample);
+        Some(unit)
+    }
+
+    fn frame(&mut self, sample: u32, header: FrameHeader, unit: &mut Unit) -> Option<()> {
+        let (is_key, shown, error_resilient, intra_only, reset_context, refresh, references) = match header {
+            FrameHeader::ShowExisting(slot) => {
+                unit.refs.push(self.slot(slot)?);
+                unit.refs.extend(self.intra_only);
+                unit.shows = true;
+                return Some(());
+            }
+            FrameHeader::Frame { is_key, shown, error_resilient, intra_only, reset_context, refresh, references } => {
+                (is_key, shown, error_resilient, intra_only, reset_context, refresh, references)
+            }
+        };
+        if is_key {
+            *self = Tracker::new();
+        } else {
+            let state = self.state?;
+            let is_independent = error_resilient || intra_only && reset_context == 3;
+            unit.refs.extend((!is_independent).then_some(state));
+        }
+        for slot in references.into_iter().flatten() {
+            unit.refs.push(self.slot(slot)?);
+        }
+        unit.refs.extend(self.intra_only);
+        for (bit, slot) in self.slots.iter_mut().enumerate() {
+            if refresh >> bit & 1 == 1 {
+                *slot = Some(sample);
+            }
+        }
+        self.state = Some(sample);
+        if intra_only {
+            self.intra_only = Some(sample);
+        }
+        unit.refreshes |= refresh != 0;
+        unit.shows |= shown;
+        Some(())
+    }
+
+    fn slot(&self, index: u32) -> Option<u32> {
+        *self.slots.get(usize::try_from(index).ok()?)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FrameHeader, Tracker, Unit, frames};
+
+    /// Bits as text to bytes.
+    fn bits(text: &str) -> Vec<u8> {
+        let bits: Vec<u8> = text.bytes().filter(|byte| *byte != b' ').map(|byte| byte - b'0').collect();
+        let byte = |bits: &[u8]| bits.iter().enumerate().fold(0, |byte, (at, bit)| byte | bit << (7 - at));
+        bits.chunks(8).map(byte).collect()
+    }
+
+    const SYNC: &str = "01001001 10000011 01000010";
+
+    fn key() -> Vec<u8> {
+        bits(&format!("10 00 0 0 1 0 {SYNC} 0000"))
+    }
+
+    /// An inter frame: `resilient` is `error_resilient_mode`; then `refresh_frame_flags` and three slots.
+    fn inter(resilient: bool, refresh: &str, slots: [u8; 3]) -> Vec<u8> {
+        let mode = if resilient { "1" } else { "0 00" };
+        let slots = slots.map(|slot| format!("{slot:03b} 0")).join(" ");
+        bits(&format!("10 00 0 1 1 {mode} {refresh} {slots} 0000"))
+    }
+
+    fn intra_only(reset: &str) -> Vec<u8> {
+        bits(&format!("10 00 0 1 0 0 1 {reset} {SYNC} 00010000 0000"))
+    }
+
+    fn show(slot: u8) -> Vec<u8> {
+        bits(&format!("10 00 1 {slot:03b}"))
+    }
+
+    fn refs(tracker: &mut Tracker, sample: u32, data: &[u8]) -> Option<Vec<u32>> {
+        tracker.take(sample, data).map(|unit| unit.refs)
+    }
+
+    #[test]
+    fn ordinary_frames_need_the_one_before() {
+        let mut tracker = Tracker::new();
+        assert_eq!(tracker.take(0, &inter(true, "00000001", [0; 3])), None, "before the entry");
+        let entry = Unit { refs: vec![], is_key: true, refreshes: true, shows: true };
+        assert_eq!(tracker.take(1, &key()), Some(entry));
+        assert_eq!(refs(&mut tracker, 2, &inter(false, "00000001", [1; 3])), Some(vec![1]));
+        assert_eq!(refs(&mut tracker, 3, &inter(false, "00000010", [2; 3])), Some(vec![1, 2]));
+        assert_eq!(refs(&mut tracker, 4, &show(0)), Some(vec![2]));
+        assert_eq!(
+            refs(&mut tracker, 5, &inter(false, "00000000", [2; 3])),
+            Some(vec![1, 3]),
+            "showing writes nothing"
+        );
+    }
+
+    #[test]
+    fn error_resilient_frames_need_their_slots_only() {
+        let mut tracker = Tracker::new();
+        tracker.take(0, &key());
+        assert_eq!(refs(&mut tracker, 1, &inter(true, "00000001", [1; 3])), Some(vec![0]));
+        assert_eq!(refs(&mut tracker, 2, &inter(true, "00000000", [0, 0, 1])), Some(vec![0, 1]));
+        assert_eq!(refs(&mut tracker, 3, &inter(true, "00000010", [0; 3])), Some(vec![1]));
+        assert_eq!(refs(&mut tracker, 4, &inter(false, "00000010", [0; 3])), Some(vec![1, 3]), "after one of them");
+    }
+
+    #[test]
+    fn intra_only_frames() {
+        let mut tracker = Tracker::new();
+        tracker.take(0, &key());
+        tracker.take(1, &inter(true, "00000001", [1; 3]));
+        assert_eq!(refs(&mut tracker, 2, &intra_only("10")), Some(vec![1]), "one set of probabilities is not all");
+        assert_eq!(refs(&mut tracker, 3, &intra_only("11")), Some(vec![2]), "its colours replace the last one's");
+        assert_eq!(refs(&mut tracker, 4, &inter(true, "00000000", [0; 3])), Some(vec![1, 3]), "which gives the format");
+        let mut tracker = Tracker::new();
+        tracker.take(0, &key());
+        tracker.take(1, &inter(true, "00000001", [1; 3]));
+        assert_eq!(refs(&mut tracker, 2, &intra_only("11")), Some(vec![]));
+        assert_eq!(tracker.take(3, &key()).map(|unit| unit.is_key), Some(true));
+        assert_eq!(refs(&mut tracker, 4, &inter(true, "00000000", [0; 3])), Some(vec![3]), "forgotten at a key frame");
+    }
+
+    #[test]
+    fn superframes() {
+        let (first, second) = (key(), inter(false, "00000001", [3; 3]));
+        let marker = 0xc1;
+        let index = [marker, first.len() as u8, second.len() as u8, marker];
+        let sample = [&first[..], &second, &index].concat();
+        assert_eq!(frames(&sample), Some(vec![&first[..], &second]));
+        let whole = Unit { refs: vec![], is_key: true, refreshes: true, shows: true };
+        assert_eq!(Tracker::new().take(7, &sample), Some(whole));
+        assert_eq!(frames(&[marker, 9, 9, marker]), None, "sizes that do not fit");
+        assert_eq!(frames(&[1, 2]), Some(vec![&[1, 2][..]]));
+        assert_eq!(frames(&[]), None);
+    }
+
+    #[test]
+    fn headers_that_are_none() {
+        for bad in [bits("01 00 0 0 1 0"), bits("10 11 1 0"), bits("10 00 0 0 1 0 00000000 00000000 00000000"), vec![]]
+        {
+            assert_eq!(FrameHeader::parse(&bad), None, "{bad:?}");
+        }
+        assert_eq!(FrameHeader::parse(&show(5)), Some(FrameHeader::ShowExisting(5)));
+        let rgb = bits(&format!("10 10 0 1 0 0 1 11 {SYNC} 111 0 00010000 0000"));
+        let Some(FrameHeader::Frame { refresh, .. }) = FrameHeader::parse(&rgb) else { panic!("a frame") };
+        assert_eq!(refresh, 16);
+    }
+}

@@ -1,0 +1,135 @@
+//! What can be typed after `bench`.
+
+use clap::{Args, ValueEnum};
+
+use crate::cli::args::MemorySize;
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, after_long_help = DETAILS)]
+pub(crate) struct BenchArguments {
+    /// In which manner frames are asked for
+    #[arg(value_enum)]
+    pub(crate) scenario: Scenario,
+    /// The video: a path
+    pub(crate) video: String,
+    /// Who is measured, in rounds that take turns
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "ENGINE,...", default_value = "cpu")]
+    pub(crate) engine: Vec<EngineName>,
+    /// How far a frame has to come
+    #[arg(long, value_enum, default_value_t = Output::Planes)]
+    pub(crate) output: Output,
+    /// Threads [default: as libavcodec chooses, and one per core for encoding]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) threads: Option<u16>,
+    /// These frames, in this order; @FILE has them separated by commas, blanks or lines (random, batch, scrub)
+    #[arg(long, value_name = "5,3,9|@FILE", conflicts_with_all = ["count", "seed"])]
+    pub(crate) indices: Option<String>,
+    /// How many frames or steps; the first so many of sequential and keyframes [default: 60, or all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(crate) count: Option<u32>,
+    /// Chooses the frames, or where scrubbing begins (random, batch, scrub) [default: 1]
+    #[arg(long, value_name = "S")]
+    pub(crate) seed: Option<u64>,
+    /// Repeats everything, each round from a cold engine; the round of median duration is reported
+    #[arg(long, value_name = "R", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) rounds: u16,
+    /// MD5 sums of the planes, from one more round that is not timed
+    #[arg(long)]
+    pub(crate) md5: bool,
+    /// Writes an array with one object an engine; `-` prints it instead of the table
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<String>,
+    /// So many other random frames are asked for before the clock starts (random, batch)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) warm: u32,
+    /// Memory for checkpoints of decoders: 512M, 2G [default: a 32nd of the machine's]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) checkpoint_memory: Option<MemorySize>,
+    /// Decoded pictures from one checkpoint to the next
+    #[arg(long, value_name = "N", hide_short_help = true, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) checkpoint_spacing: Option<u32>,
+    /// Which video track, counted from 0
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) track: usize,
+    /// Open the video with this index file, which `index` has written
+    #[arg(long, value_name = "FILE", conflicts_with = "track")]
+    pub(crate) index: Option<String>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  bucket-streamer bench random cam.mp4 --count 100 --engine cpu,ffmpeg-cli --rounds 5
+  bucket-streamer bench sequential cam.mp4 --threads 1 --json result.json
+  bucket-streamer bench batch cam.mp4 --indices @frames.txt --md5 --json -
+
+--help tells how frames are chosen and what is timed.";
+
+const DETAILS: &str = "\
+Examples:
+  bucket-streamer bench random cam.mp4 --count 100 --engine cpu,ffmpeg-cli --rounds 5
+  bucket-streamer bench sequential cam.mp4 --threads 1 --json result.json
+  bucket-streamer bench batch cam.mp4 --indices @frames.txt --md5 --json -
+
+How frames are chosen. Numbers x come from SplitMix64 that begins at --seed; a number below n is
+(x * n) >> 64, in 128 bits. For random and batch the frames 0..F are shuffled from the front: for
+i = 0, 1, ... swap place i with place i + (a number below F - i); the first --count are asked for,
+and where that is more than there are, the shuffling begins again with all of them. scrub begins
+at (a number below F) and steps by +1 +1 +1 +1 -1 -1 +10 +1 +1 -1 -10 +10, over and over; a step
+that would leave the video goes the other way, or not at all.
+
+What is timed. Each round opens the video with a new engine (open_ms) before the clock starts, with
+no decoder open yet. random and scrub ask for one frame after the other: latency is that of
+the request. batch asks for all at once: latency is from the start until the frame came.
+keyframes (all at once) and sequential (all frames, played): latency is the time since the frame
+before. The file is in the system's cache or not as it happens to be.
+
+ffmpeg-cli is the program that BUCKET_STREAMER_FFMPEG names, else `ffmpeg` beside this program,
+else that of the PATH. random and scrub start it once a frame (-ss TIME -i VIDEO -frames:v 1), the
+others once; then it does not tell when each frame came. Where it seeks to is its own business:
+with open GOPs, and in transport streams, it may show another frame, or none (--md5 tells).
+
+floor is the time of a bare libavcodec loop over the packets that a cold engine sends for each
+request, with a decoder that is open already; with --output jpeg, encoding is part of it.";
+
+/// In which manner frames are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scenario {
+    /// Random frames, one request after the other
+    Random,
+    /// Random frames in one request
+    Batch,
+    /// All frames in order
+    Sequential,
+    /// All sync samples, in one request
+    Keyframes,
+    /// Steps and jumps to and fro, as somebody who looks for a place, one request after the other
+    Scrub,
+}
+
+/// Who is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EngineName {
+    /// This program, on the CPU
+    Cpu,
+    /// The same, decoding from the key frame for each request
+    FromKey,
+    /// The graphics card's decoder
+    Nvdec,
+    /// FFmpeg's command line
+    FfmpegCli,
+}
+
+/// How far a frame has to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// Decoded planes in memory
+    Planes,
+    /// Encoded stills in memory
+    Jpeg,
+}
+
+/// The name as it is typed.
+pub(crate) fn typed(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}

@@ -1,0 +1,115 @@
+//! What cannot be saved: the time that a bare libavcodec loop takes for the packets of each request.
+//!
+//! One decoder, opened before the clock, with as many threads as the engine's; packets that refer to the source's bytes;
+//! no planning, no pool, no second tries. Where such a loop does not give the pictures that are wanted there is no floor.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use bucket_streamer::plan::{Depth, Planner};
+use bucket_streamer::{Engine, Result, Video};
+use ffi::{Decoder, Frame, Packet, Received, Sent, Threads};
+
+use super::make::Make;
+use super::scenario::{Manner, Requests};
+
+/// The packets of one request.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// Samples to send, in decode order.
+    pub(crate) samples: Vec<u32>,
+    /// Samples whose pictures are wanted.
+    pub(crate) targets: BTreeSet<u32>,
+}
+
+/// What an engine that has decoded nothing yet sends for each request: what the frames need, or with `from_key` all from
+/// the entry of the walk on. Frames that do not exist need nothing.
+pub(crate) fn plans(video: &Video, requests: &Requests, from_key: bool) -> Vec<Plan> {
+    let (track, planner) = (video.track(), Planner::new(video.track()));
+    let walks = |frames: &[u32]| -> Vec<Plan> {
+        let targets: BTreeSet<u32> =
+            frames.iter().filter_map(|&frame| track.frames.get(frame as usize).copied()).collect();
+        let targets: Vec<u32> = targets.into_iter().collect();
+        let plan = |job: bucket_streamer::plan::Job| Plan {
+            samples: (job.entry..=job.last).collect(),
+            targets: job.targets.into_iter().collect(),
+        };
+        planner.plan(track, video.source(), &targets, Depth::Nearest).into_iter().map(plan).collect()
+    };
+    let plan = |frames: &[u32]| -> Vec<Plan> {
+        if from_key {
+            return walks(frames);
+        }
+        let plan = |(samples, targets): (Vec<u32>, Vec<u32>)| Plan { samples, targets: targets.into_iter().collect() };
+        video.plan(frames).into_iter().map(plan).collect()
+    };
+    match requests.manner {
+        Manner::OneByOne => requests.frames.iter().flat_map(|&frame| plan(&[frame])).collect(),
+        Manner::Together | Manner::Run => plan(&requests.frames),
+        Manner::Play => {
+            let targets = requests.frames.iter().filter_map(|&frame| track.frames.get(frame as usize).copied());
+            vec![Plan { samples: (0..track.samples.len() as u32).collect(), targets: targets.collect() }]
+        }
+    }
+}
+
+/// The time that a bare loop takes for all plans; `None` where it does not give all pictures that are wanted.
+pub(crate) fn floor(engine: &Engine, video: &Video, plans: &[Plan], make: &mut Make) -> Option<Duration> {
+    let threads = match engine.threads() {
+        1 => Threads::One,
+        threads => Threads::Frame(threads),
+    };
+    let mut decoder = Decoder::open(&video.track().parameters, threads, false).ok()?;
+    let started = Instant::now();
+    for plan in plans {
+        let is_complete = one(video, &mut decoder, plan, make).ok()?;
+        if !is_complete {
+            return None;
+        }
+        decoder.flush();
+    }
+    Some(started.elapsed())
+}
+
+/// Sends the packets of one plan and takes pictures until all that are wanted have come.
+fn one(video: &Video, decoder: &mut Decoder, plan: &Plan, make: &mut Make) -> Result<bool> {
+    let failed = |error| bucket_streamer::Error::from(bucket_streamer::ErrorKind::Damaged(error));
+    let mut left = plan.targets.len();
+    for &sample in &plan.samples {
+        let mut packet = Packet::new(&video.sample_bytes(sample)?, sample, Some(i64::from(sample))).map_err(failed)?;
+        let at = &video.track().samples[sample as usize];
+        packet.set_flags(at.key, at.discard);
+        while decoder.send(&packet).map_err(failed)? == Sent::Full {
+            take(video, decoder, plan, make, &mut left)?;
+        }
+        take(video, decoder, plan, make, &mut left)?;
+        if left == 0 {
+            return Ok(true);
+        }
+    }
+    decoder.send_end().map_err(failed)?;
+    take(video, decoder, plan, make, &mut left)?;
+    Ok(left == 0)
+}
+
+fn take(video: &Video, decoder: &mut Decoder, plan: &Plan, make: &mut Make, left: &mut usize) -> Result<()> {
+    while *left > 0 {
+        match decoder.receive() {
+            Ok(Received::Picture(picture)) if is_wanted(video, &picture, plan) => {
+                *left -= 1;
+                make.make(&picture)?;
+            }
+            Ok(Received::Picture(_)) => {}
+            _ => break,
+        }
+    }
+    Ok(())
+}
+
+/// Packets carry their sample's number as time, which comes back with the picture: of a picture in two fields, that of
+/// either.
+fn is_wanted(video: &Video, picture: &Frame, plan: &Plan) -> bool {
+    let Some(sample) = picture.pts().and_then(|pts| u32::try_from(pts).ok()) else { return false };
+    let is_second_field = video.track().samples.get(sample as usize).is_some_and(|sample| sample.silent);
+    plan.targets.contains(&sample) || (is_second_field && sample > 0 && plan.targets.contains(&(sample - 1)))
+}

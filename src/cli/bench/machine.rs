@@ -1,0 +1,73 @@
+//! What measurements were made on, and what they took of it: processor time and memory.
+
+use std::fs;
+use std::time::Duration;
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
+use serde::Serialize;
+
+/// The machine and the program, as far as the system tells.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Machine {
+    cpu: Option<String>,
+    cores: usize,
+    memory_bytes: Option<u64>,
+    os: Option<String>,
+    kernel: Option<String>,
+    /// Of this program.
+    version: &'static str,
+}
+
+impl Machine {
+    pub(crate) fn this() -> Machine {
+        Machine {
+            cpu: value("/proc/cpuinfo", "model name", ':'),
+            cores: ffi::cpu_count(),
+            memory_bytes: kibibytes("/proc/meminfo", "MemTotal"),
+            os: value("/etc/os-release", "PRETTY_NAME", '='),
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease").ok().map(|text| text.trim().to_owned()),
+            version: env!("CARGO_PKG_VERSION"),
+        }
+    }
+}
+
+/// The first value of a name in a file of lines `NAME separator VALUE`, without blanks and quotes.
+fn value(file: &str, name: &str, separator: char) -> Option<String> {
+    let text = fs::read_to_string(file).ok()?;
+    let mut pairs = text.lines().filter_map(|line| line.split_once(separator));
+    pairs.find(|pair| pair.0.trim() == name).map(|pair| pair.1.trim().trim_matches('"').to_owned())
+}
+
+fn kibibytes(file: &str, name: &str) -> Option<u64> {
+    value(file, name, ':')?.strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// Processor time of this process so far, in and for it.
+pub(crate) fn own_cpu() -> Option<Duration> {
+    cpu(UsageWho::RUSAGE_SELF)
+}
+
+/// Processor time of the programs that this process has started and that have ended.
+pub(crate) fn cpu_of_children() -> Option<Duration> {
+    cpu(UsageWho::RUSAGE_CHILDREN)
+}
+
+fn cpu(who: UsageWho) -> Option<Duration> {
+    let usage = getrusage(who).ok()?;
+    let duration = |time: TimeVal| Duration::new(time.tv_sec().max(0) as u64, time.tv_usec().max(0) as u32 * 1000);
+    Some(duration(usage.user_time()) + duration(usage.system_time()))
+}
+
+/// The most memory that a process has had resident: since it began, or since [`forget_peak`]. `self` is this one.
+///
+/// Of children `getrusage` would tell too, but it counts what the parent had when it started them.
+pub(crate) fn peak_rss(process: &str) -> Option<u64> {
+    kibibytes(&format!("/proc/{process}/status"), "VmHWM")
+}
+
+/// Starts counting anew, so that one engine is not charged with another's memory. Where the system does not allow it,
+/// the peak stays that of the whole process.
+pub(crate) fn forget_peak() {
+    let _ = fs::write("/proc/self/clear_refs", "5");
+}

@@ -1,0 +1,61 @@
+//! What becomes of a decoded frame: nothing, a still in memory, or its MD5.
+
+use bucket_streamer::picture::{Fit, Jpeg, JpegOptions, Shape, raw};
+use bucket_streamer::{Frame, Result};
+
+use super::args::Output;
+
+/// The quality that `extract` has by default.
+const QUALITY: u8 = 85;
+
+/// What is made of frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    Planes,
+    Jpeg,
+    Md5,
+}
+
+impl From<Output> for What {
+    fn from(output: Output) -> What {
+        match output {
+            Output::Planes => What::Planes,
+            Output::Jpeg => What::Jpeg,
+        }
+    }
+}
+
+/// One thread's means of making it.
+pub(crate) enum Make {
+    Planes,
+    Jpeg(Box<Jpeg>, Vec<u8>),
+    Md5,
+}
+
+impl Make {
+    /// # Errors
+    /// No memory.
+    pub(crate) fn new(what: What) -> Result<Make> {
+        Ok(match what {
+            What::Planes => Make::Planes,
+            What::Jpeg => Make::Jpeg(Box::new(Jpeg::new()?), Vec::new()),
+            What::Md5 => Make::Md5,
+        })
+    }
+
+    /// The MD5, if that is what is made.
+    ///
+    /// # Errors
+    /// Pictures that cannot become a still.
+    pub(crate) fn make(&mut self, picture: &Frame) -> Result<Option<String>> {
+        match self {
+            Make::Planes => Ok(None),
+            Make::Jpeg(jpeg, bytes) => {
+                let shape = Shape { width: None, height: None, fit: Fit::Contain };
+                jpeg.encode(picture, &JpegOptions { quality: QUALITY, shape }, bytes)?;
+                Ok(None)
+            }
+            Make::Md5 => Ok(Some(raw::hex(&raw::md5(picture)))),
+        }
+    }
+}

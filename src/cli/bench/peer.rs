@@ -1,0 +1,250 @@
+//! Rounds of FFmpeg's command line: what people use where they have no library for single frames.
+//!
+//! One process for each request that is made by itself, one for all where all are asked for together. A process tells
+//! how many frames it made, not when each of them came.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use bucket_streamer::Video;
+
+use super::machine;
+use super::make::What;
+use super::scenario::{Manner, Requests};
+use super::stats::{Answer, Round};
+
+/// Names the program where it is not to be looked for.
+const VARIABLE: &str = "BUCKET_STREAMER_FFMPEG";
+/// A look takes a hundredth of this.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(3);
+
+/// An `ffmpeg` program that can be started.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    program: PathBuf,
+    /// The first line that `-version` prints.
+    pub(crate) version: String,
+}
+
+impl Peer {
+    /// The program that the environment names; else the one beside this program; else that of the `PATH`.
+    ///
+    /// # Errors
+    /// Why there is none, for the user.
+    pub(crate) fn find() -> Result<Peer, String> {
+        let named = std::env::var_os(VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from);
+        let beside = || Some(std::env::current_exe().ok()?.with_file_name("ffmpeg")).filter(|path| path.is_file());
+        let is_named = named.is_some();
+        let program = named.or_else(beside).unwrap_or_else(|| "ffmpeg".into());
+        let failed = |why: String| match is_named {
+            true => format!("{VARIABLE} names {}: {why}", program.display()),
+            false => format!("{}: {why} ({VARIABLE} can name another)", program.display()),
+        };
+        let output = Command::new(&program).arg("-version").stdin(Stdio::null()).output();
+        let output = output.map_err(|error| failed(error.to_string()))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let version = text.lines().next().filter(|line| output.status.success() && line.starts_with("ffmpeg"));
+        let version = version.ok_or_else(|| failed("-version does not say that it is ffmpeg".into()))?.to_owned();
+        Ok(Peer { program, version })
+    }
+}
+
+/// What the peer is to decode.
+pub(crate) struct Task<'a> {
+    pub(crate) peer: &'a Peer,
+    pub(crate) location: &'a str,
+    pub(crate) video: &'a Video,
+    pub(crate) threads: Option<usize>,
+    pub(crate) what: What,
+}
+
+/// What came of one process.
+#[derive(Default)]
+struct Ran {
+    frames: usize,
+    md5s: Vec<String>,
+    /// The last line that it said, if it failed.
+    error: Option<String>,
+    peak_rss: Option<u64>,
+}
+
+impl Task<'_> {
+    /// One round. The program opens the video each time: nothing is left out of the clock.
+    pub(crate) fn round(&self, requests: &Requests) -> Round {
+        let cpu = machine::cpu_of_children();
+        let started = Instant::now();
+        let mut peak_rss = None;
+        let answers = match requests.manner {
+            Manner::OneByOne => requests.frames.iter().map(|&index| self.single(index, &mut peak_rss)).collect(),
+            manner => self.together(manner, &requests.frames, started, &mut peak_rss),
+        };
+        Round {
+            took: started.elapsed(),
+            answers,
+            cpu: machine::cpu_of_children().zip(cpu).map(|(after, before)| after.saturating_sub(before)),
+            peak_rss,
+            ..Round::default()
+        }
+    }
+
+    /// One frame, by a process of its own.
+    fn single(&self, index: u32, peak_rss: &mut Option<u64>) -> Answer {
+        let Some(sample) = self.video.sample_of(index) else { return failed(index, "there is no such frame") };
+        let (seek, filter) = self.seek(index, sample.pts);
+        let before: Vec<&str> = seek.iter().map(String::as_str).collect();
+        let after: Vec<&str> = filter.iter().map(String::as_str).chain(["-frames:v", "1"]).collect();
+        let asked = Instant::now();
+        let ran = self.run(&before, &after);
+        *peak_rss = (*peak_rss).max(ran.peak_rss);
+        match ran.frames {
+            0 => failed(index, ran.error.as_deref().unwrap_or("no frame came")),
+            _ => Answer { index, latency: Some(asked.elapsed()), error: None, md5: ran.md5s.into_iter().next() },
+        }
+    }
+
+    /// Options before and after the input that lead to a frame, as far as the program can.
+    fn seek(&self, index: u32, pts: i64) -> (Vec<String>, Vec<String>) {
+        let track = self.video.track();
+        let microseconds = |ticks: i64| {
+            // Rounded down: rounded up the program would miss the frame.
+            let (numerator, denominator) = (i128::from(track.time_base.0), i128::from(track.time_base.1));
+            format!("{}us", (i128::from(ticks) * numerator * 1_000_000).div_euclid(denominator))
+        };
+        match track.container {
+            // Nothing to seek by: it decodes from the beginning.
+            "annexb" => (Vec::new(), vec!["-vf".into(), format!("select='eq(n,{index})'")]),
+            // It takes the stream's own time for one that counts from the start.
+            "mpegts" => (vec!["-ss".into(), microseconds(pts - self.video.timeline().start_pts())], Vec::new()),
+            // The stream's own time. By default it would count from the earliest of all streams, audio's too.
+            _ => (vec!["-seek_timestamp".into(), "1".into(), "-ss".into(), microseconds(pts)], Vec::new()),
+        }
+    }
+
+    /// Everything by one process. What is asked for together is there when it ends; of a run only the whole is known.
+    fn together(&self, manner: Manner, frames: &[u32], started: Instant, peak_rss: &mut Option<u64>) -> Vec<Answer> {
+        let mut ascending = frames.to_vec();
+        ascending.sort_unstable();
+        ascending.dedup();
+        let ran = match manner {
+            Manner::Run => self.run(&["-skip_frame", "nokey"], &["-frames:v", &frames.len().to_string()]),
+            Manner::Together => {
+                let wanted: Vec<String> = ascending.iter().map(|frame| format!("eq(n,{frame})")).collect();
+                self.run(&[], &["-vf", &format!("select='{}'", wanted.join("+"))])
+            }
+            _ => self.run(&[], &["-frames:v", &frames.len().to_string()]),
+        };
+        *peak_rss = ran.peak_rss;
+        let latency = (manner == Manner::Together).then(|| started.elapsed());
+        let answer = |&index: &u32| {
+            // Frames come in order; which of them are missing it does not tell.
+            let place = ascending.binary_search(&index).unwrap_or(usize::MAX);
+            if place >= ran.frames {
+                return failed(index, ran.error.as_deref().unwrap_or("no frame came"));
+            }
+            Answer { index, latency, error: None, md5: ran.md5s.get(place).cloned() }
+        };
+        frames.iter().map(answer).collect()
+    }
+
+    fn run(&self, before_input: &[&str], after_input: &[&str]) -> Ran {
+        let mut command = Command::new(&self.peer.program);
+        // Progress tells how many frames were made.
+        command.args(["-nostdin", "-v", "error", "-nostats", "-progress", "pipe:2", "-noautorotate"]);
+        if let Some(threads) = self.threads {
+            command.args(["-threads", &threads.to_string()]);
+        }
+        let track = format!("0:v:{}", self.video.track().track);
+        command.args(before_input).args(["-i", self.location, "-map", &track]);
+        command.args(["-fps_mode", "passthrough", "-noautoscale"]).args(after_input);
+        command.args(match self.what {
+            What::Planes => &["-f", "null", "-"][..],
+            What::Jpeg => &["-c:v", "mjpeg", "-q:v", "3", "-f", "image2pipe", "pipe:1"],
+            What::Md5 => &["-f", "framemd5", "pipe:1"],
+        });
+        finish(command, self.what).unwrap_or_else(|error| Ran { error: Some(error.to_string()), ..Ran::default() })
+    }
+}
+
+fn failed(index: u32, why: &str) -> Answer {
+    Answer { index, latency: None, error: Some(format!("frame {index}: {why}")), md5: None }
+}
+
+/// Runs a process to its end; its stills are read and dropped.
+fn finish(mut command: Command, what: What) -> io::Result<Ran> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let (stdout, pid) = (child.stdout.take(), child.id());
+    let stderr = child.stderr.take();
+    let (ended, end) = mpsc::channel::<()>();
+    let (mut ran, printed, peak_rss) = std::thread::scope(|scope| {
+        let progress = scope.spawn(move || follow(stderr));
+        let memory = scope.spawn(move || watch(pid, &end));
+        let printed = drain(stdout, what);
+        let ran = progress.join().unwrap_or_default();
+        drop(ended);
+        (ran, printed, memory.join().unwrap_or_default())
+    });
+    let status = child.wait()?;
+    ran.md5s = printed?;
+    ran.peak_rss = peak_rss;
+    if !status.success() {
+        ran.error.get_or_insert_with(|| format!("ffmpeg ended with {status}"));
+    }
+    Ok(ran)
+}
+
+/// Reads what a process prints, and keeps the MD5s.
+fn drain(stdout: Option<impl Read>, what: What) -> io::Result<Vec<String>> {
+    let Some(mut stdout) = stdout else { return Ok(Vec::new()) };
+    if what != What::Md5 {
+        io::copy(&mut stdout, &mut io::sink())?;
+        return Ok(Vec::new());
+    }
+    let text = io::read_to_string(stdout)?;
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    Ok(lines.filter_map(|line| Some(line.rsplit(',').next()?.trim().to_owned())).collect())
+}
+
+/// The most memory that a process has had resident. What `getrusage` tells of children begins with what their parent
+/// had, so the process is asked, again and again: when it has ended it is too late.
+fn watch(pid: u32, end: &Receiver<()>) -> Option<u64> {
+    let mut peak = None;
+    while end.recv_timeout(BETWEEN_LOOKS) == Err(RecvTimeoutError::Timeout) {
+        peak = peak.max(machine::peak_rss(&pid.to_string()));
+    }
+    peak
+}
+
+/// Reads progress and messages.
+fn follow(stderr: Option<impl Read>) -> Ran {
+    let mut ran = Ran::default();
+    let lines = stderr.into_iter().flat_map(|stderr| BufReader::new(stderr).lines()).map_while(Result::ok);
+    for line in lines {
+        match line.split_once('=').map(|(name, value)| (name, value.trim())) {
+            Some(("frame", count)) => ran.frames = count.parse().unwrap_or(ran.frames),
+            Some((name, _)) if is_progress(name) => {}
+            _ => ran.error = Some(line),
+        }
+    }
+    ran
+}
+
+fn is_progress(name: &str) -> bool {
+    let others = ["fps", "bitrate", "total_size", "out_time", "dup_frames", "drop_frames", "speed", "progress"];
+    others.contains(&name) || name.starts_with("stream_") || name.starts_with("out_time_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::follow;
+
+    #[test]
+    fn progress_and_messages_are_told_apart() {
+        let text = "frame=1\nfps=0.00\nstream_0_0_q=-0.0\nprogress=continue\n[hevc] x = y went wrong\nframe=  7\n\
+                    out_time_us=5\nprogress=end\n";
+        let ran = follow(Some(text.as_bytes()));
+        assert_eq!((ran.frames, ran.error.as_deref()), (7, Some("[hevc] x = y went wrong")));
+    }
+}

@@ -1,0 +1,162 @@
+//! Which frames a scenario asks for, in which order and manner. Who answers is left to others.
+
+use bucket_streamer::Video;
+
+use super::args::{BenchArguments, Scenario};
+use crate::cli::wanted::frame_list;
+
+/// Frames, or steps, where nothing else is said.
+const COUNT: u32 = 60;
+/// A different seed for nobody who does not ask for one.
+const SEED: u64 = 1;
+/// Small steps to and fro, and jumps: more often on than back, so that a long run sees the whole video.
+const STEPS: [i64; 12] = [1, 1, 1, 1, -1, -1, 10, 1, 1, -1, -10, 10];
+
+/// How frames are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// A request for each, the next when the last one is answered.
+    OneByOne,
+    /// All in one request. Latency counts from its start.
+    Together,
+    /// All in one request. Latency counts from the frame before.
+    Run,
+    /// From the first frame on, as a sequential decode shows them. Latency counts from the frame before.
+    Play,
+}
+
+/// What is asked for.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    pub(crate) manner: Manner,
+    /// Frame numbers, whether or not there are such frames.
+    pub(crate) frames: Vec<u32>,
+    /// Frames that are asked for before the clock starts.
+    pub(crate) before: Vec<u32>,
+}
+
+impl Scenario {
+    fn manner(self) -> Manner {
+        match self {
+            Scenario::Random | Scenario::Scrub => Manner::OneByOne,
+            Scenario::Batch => Manner::Together,
+            Scenario::Keyframes => Manner::Run,
+            Scenario::Sequential => Manner::Play,
+        }
+    }
+
+    /// Does the video alone say which frames?
+    fn is_given(self) -> bool {
+        matches!(self, Scenario::Keyframes | Scenario::Sequential)
+    }
+}
+
+/// The list of `--indices`, if there is one.
+///
+/// # Errors
+/// What is wrong with it, for the user.
+pub(crate) fn listed(arguments: &BenchArguments) -> Result<Option<Vec<u32>>, String> {
+    let Some(list) = &arguments.indices else { return Ok(None) };
+    if arguments.scenario.is_given() {
+        return Err("--indices is for random, batch and scrub".into());
+    }
+    let Some(file) = list.strip_prefix('@') else { return frame_list(list).map(Some) };
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
+    let numbers: Vec<&str> =
+        text.split(|c: char| c == ',' || c.is_whitespace()).filter(|part| !part.is_empty()).collect();
+    frame_list(&numbers.join(",")).map(Some).map_err(|why| format!("{file}: {why}"))
+}
+
+/// What a scenario asks of a video.
+pub(crate) fn requests(arguments: &BenchArguments, listed: Option<Vec<u32>>, video: &Video) -> Requests {
+    let frames = video.frame_count() as u32;
+    let count = arguments.count.unwrap_or(COUNT) as usize;
+    // Of those that the video names, the first ones, if a number is given at all.
+    let first = arguments.count.map_or(usize::MAX, |count| count as usize);
+    let seed = arguments.seed.unwrap_or(SEED);
+    let is_key = |frame: &u32| video.sample_of(*frame).is_some_and(|sample| sample.key);
+    let chosen = listed.unwrap_or_else(|| match arguments.scenario {
+        Scenario::Random | Scenario::Batch => shuffled(frames, count, seed),
+        Scenario::Scrub => scrubbed(frames, count, seed),
+        Scenario::Keyframes => (0..frames).filter(is_key).take(first).collect(),
+        Scenario::Sequential => (0..frames).take(first).collect(),
+    });
+    // The same order goes on: other frames, as long as there are any.
+    let warm = chosen.len() + arguments.warm as usize;
+    let before = if arguments.warm > 0 { shuffled(frames, warm, seed).split_off(chosen.len()) } else { Vec::new() };
+    Requests { manner: arguments.scenario.manner(), frames: chosen, before }
+}
+
+/// SplitMix64: simple enough to be written down in a help text, so that others can ask for the same frames.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: u32) -> u32 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^= x >> 31;
+        ((u128::from(x) * u128::from(limit)) >> 64) as u32
+    }
+}
+
+/// `count` of the numbers below `frames`, each once before any comes twice.
+fn shuffled(frames: u32, count: usize, seed: u64) -> Vec<u32> {
+    let (mut numbers, mut chosen) = (Numbers(seed), Vec::with_capacity(count));
+    while chosen.len() < count && frames > 0 {
+        let mut deck: Vec<u32> = (0..frames).collect();
+        for place in 0..frames.min((count - chosen.len()) as u32) {
+            let other = place + numbers.below(frames - place);
+            deck.swap(place as usize, other as usize);
+            chosen.push(deck[place as usize]);
+        }
+    }
+    chosen
+}
+
+fn scrubbed(frames: u32, count: usize, seed: u64) -> Vec<u32> {
+    let range = 0..i64::from(frames);
+    let mut place = i64::from(Numbers(seed).below(frames));
+    let mut chosen = vec![place as u32];
+    for step in STEPS.iter().cycle().take(count - 1) {
+        let ways = [place + step, place - step];
+        place = ways.into_iter().find(|way| range.contains(way)).unwrap_or(place);
+        chosen.push(place as u32);
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{Numbers, scrubbed, shuffled};
+
+    #[test]
+    fn numbers_are_those_of_splitmix64() {
+        // The reference implementation's first output for seed 0 is 0xe220a8397b1dcdaf.
+        assert_eq!(Numbers(0).below(1 << 16), 0xe220);
+        assert_eq!(Numbers(0).below(u32::MAX), 0xe220_a838);
+    }
+
+    #[test]
+    fn every_frame_comes_once_before_any_comes_twice() {
+        let chosen = shuffled(10, 25, 3);
+        let distinct = |part: &[u32]| part.iter().collect::<BTreeSet<_>>().len();
+        assert_eq!((chosen.len(), distinct(&chosen[..10]), distinct(&chosen[10..20])), (25, 10, 10));
+        assert_eq!(distinct(&chosen[20..]), 5);
+        assert_eq!(shuffled(1000, 5, 1), shuffled(1000, 60, 1)[..5], "more of them begin with the same");
+        assert_ne!(shuffled(1000, 5, 1), shuffled(1000, 5, 2));
+    }
+
+    #[test]
+    fn scrubbing_stays_in_the_video() {
+        for frames in [1, 2, 11, 100] {
+            let chosen = scrubbed(frames, 200, 5);
+            assert!(chosen.len() == 200 && chosen.iter().all(|&frame| frame < frames));
+            let step = |pair: &[u32]| pair[0].abs_diff(pair[1]);
+            assert!(chosen.windows(2).all(|pair| [0, 1, 10].contains(&step(pair))));
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! `index`: what opening the video finds out, as a file.
+
+use std::io::ErrorKind::BrokenPipe;
+use std::io::Write;
+use std::path::Path;
+
+use bucket_streamer::{Engine, ErrorKind, Result};
+
+use super::args::IndexArguments;
+use super::output::write_whole;
+use super::{Outcome, open, say};
+
+pub(crate) fn run(arguments: &IndexArguments) -> Outcome {
+    let output = Path::new(&arguments.output);
+    if is_same_file(Path::new(&arguments.video), output) {
+        say("bucket-streamer: --output is the video itself: the index would take its place");
+        return Outcome::Usage;
+    }
+    let video = match open(&Engine::new(Some(1)), &arguments.video, arguments.track, None) {
+        Ok(video) => video,
+        Err(outcome) => return outcome,
+    };
+    let bytes = match video.export_index() {
+        Ok(index) => index.to_bytes(),
+        Err(error) => {
+            say(&format!("bucket-streamer: {error}"));
+            return Outcome::Unreadable;
+        }
+    };
+    match write(&arguments.output, &bytes) {
+        Ok(()) => Outcome::Done,
+        Err(error) => {
+            // Whoever read has gone: nothing to say to them.
+            let is_gone = matches!(error.kind(), ErrorKind::Write { error, .. } if error.kind() == BrokenPipe);
+            if !is_gone {
+                say(&format!("bucket-streamer: {error}"));
+            }
+            Outcome::SomeFailed
+        }
+    }
+}
+
+fn write(output: &str, bytes: &[u8]) -> Result<()> {
+    if output != "-" {
+        return write_whole(Path::new(output), bytes);
+    }
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    written.map_err(|error| ErrorKind::Write { path: "standard output".to_owned(), error }.into())
+}
+
+/// True if both are there and the same, by whichever names.
+fn is_same_file(video: &Path, output: &Path) -> bool {
+    matches!((video.canonicalize(), output.canonicalize()), (Ok(video), Ok(output)) if video == output)
+}

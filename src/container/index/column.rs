@@ -1,0 +1,198 @@
+//! A column of an index file: one integer for each sample, frame or entry; equal ones in a row are counted.
+
+use std::fmt;
+
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::ser::SerializeSeq;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::bad;
+use crate::error::Result;
+
+/// Values and how often each comes in a row. Stays like that until it is known how many there may be.
+#[derive(Debug, Default)]
+pub(super) struct Column(Vec<(i64, u64)>);
+
+/// From so many on, equal values are counted.
+const SHORTEST_RUN: u64 = 4;
+
+impl Column {
+    /// The values as they are.
+    pub(super) fn of(values: impl IntoIterator<Item = i64>) -> Column {
+        let mut runs: Vec<(i64, u64)> = Vec::new();
+        for value in values {
+            match runs.last_mut() {
+                Some((last, count)) if *last == value => *count += 1,
+                _ => runs.push((value, 1)),
+            }
+        }
+        Column(runs)
+    }
+
+    /// Each value as its difference from the one before, the first from 0; modulo 2^64.
+    pub(super) fn of_steps(values: impl IntoIterator<Item = i64>) -> Column {
+        let mut before = 0;
+        Column::of(values.into_iter().map(|value| value.wrapping_sub(std::mem::replace(&mut before, value))))
+    }
+
+    /// Number of values; saturates.
+    fn len(&self) -> u64 {
+        self.0.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count))
+    }
+
+    /// The values of a column made by [`Column::of`], which must be so many.
+    ///
+    /// # Errors
+    /// `BadIndex` with the column's `name`, for another number of them, or for a value that cannot be.
+    pub(super) fn values<T: TryFrom<i64> + Copy>(&self, name: &str, count: usize) -> Result<Vec<T>> {
+        if self.len() != count as u64 {
+            return Err(bad(format!("{name} has {} entries, not {count}", self.len())));
+        }
+        let mut values = Vec::with_capacity(count);
+        for &(value, repeats) in &self.0 {
+            let value = T::try_from(value).map_err(|_| bad(format!("{name} has a value that cannot be: {value}")))?;
+            values.extend(std::iter::repeat_n(value, repeats as usize));
+        }
+        Ok(values)
+    }
+
+    /// The values of a column made by [`Column::of_steps`], which must be so many.
+    ///
+    /// # Errors
+    /// As [`Column::values`].
+    pub(super) fn steps(&self, name: &str, count: usize) -> Result<Vec<i64>> {
+        let mut values = self.values::<i64>(name, count)?;
+        let mut sum = 0_i64;
+        values.iter_mut().for_each(|value| {
+            sum = sum.wrapping_add(*value);
+            *value = sum;
+        });
+        Ok(values)
+    }
+
+    /// The samples of a list made by [`Column::of_steps`]: ascending, below `samples`.
+    ///
+    /// # Errors
+    /// `BadIndex` with the list's `name`.
+    pub(super) fn samples(&self, name: &str, samples: usize) -> Result<Vec<u32>> {
+        // Ascending means no more than there are: known before anything is spread out.
+        let wrong = || bad(format!("{name} is no ascending list of samples"));
+        let count = usize::try_from(self.len()).ok().filter(|&count| count <= samples).ok_or_else(wrong)?;
+        let list = self.steps(name, count)?;
+        let in_range = list.iter().all(|&sample| sample >= 0 && sample < samples as i64);
+        let ascending = list.windows(2).all(|pair| pair[0] < pair[1]);
+        if in_range && ascending { Ok(list.into_iter().map(|sample| sample as u32).collect()) } else { Err(wrong()) }
+    }
+}
+
+impl Serialize for Column {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut items = serializer.serialize_seq(None)?;
+        for &(value, count) in &self.0 {
+            if count >= SHORTEST_RUN {
+                items.serialize_element(&(value, count))?;
+            } else {
+                (0..count).try_for_each(|_| items.serialize_element(&value))?;
+            }
+        }
+        items.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Column {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Column, D::Error> {
+        struct Items;
+        impl<'de> Visitor<'de> for Items {
+            type Value = Column;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of integers and of [value, count] pairs")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> std::result::Result<Column, A::Error> {
+                let mut runs = Vec::new();
+                while let Some(Item(value, count)) = items.next_element()? {
+                    runs.push((value, count));
+                }
+                Ok(Column(runs))
+            }
+        }
+        deserializer.deserialize_seq(Items)
+    }
+}
+
+struct Item(i64, u64);
+
+impl<'de> Deserialize<'de> for Item {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Item, D::Error> {
+        struct Entry;
+        impl<'de> Visitor<'de> for Entry {
+            type Value = Item;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an integer or a pair [value, count]")
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, value: i64) -> std::result::Result<Item, E> {
+                Ok(Item(value, 1))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, value: u64) -> std::result::Result<Item, E> {
+                i64::try_from(value).map(|value| Item(value, 1)).map_err(|_| E::custom("an integer past 63 bits"))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut pair: A) -> std::result::Result<Item, A::Error> {
+                let value = pair.next_element()?.ok_or_else(|| A::Error::invalid_length(0, &self))?;
+                let count = pair.next_element()?.ok_or_else(|| A::Error::invalid_length(1, &self))?;
+                Ok(Item(value, count))
+            }
+        }
+        deserializer.deserialize_any(Entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Column;
+
+    fn read(text: &str) -> Column {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn columns_are_written_with_their_runs_and_read_back() {
+        for (values, text) in [
+            (vec![], "[]"),
+            (vec![5, 5, 5, -1], "[5,5,5,-1]"),
+            (vec![7; 9], "[[7,9]]"),
+            (vec![i64::MIN, i64::MAX], "[-9223372036854775808,9223372036854775807]"),
+        ] {
+            let column = Column::of(values.clone());
+            assert_eq!(serde_json::to_string(&column).unwrap(), text);
+            assert_eq!(read(text).values::<i64>("it", values.len()).unwrap(), values);
+            let steps = serde_json::to_string(&Column::of_steps(values.clone())).unwrap();
+            assert_eq!(read(&steps).steps("it", values.len()).unwrap(), values);
+        }
+        assert_eq!(serde_json::to_string(&Column::of_steps([0, 512, 1024, 1536, 2048])).unwrap(), "[0,[512,4]]");
+    }
+
+    #[test]
+    fn what_no_column_can_be_is_refused() {
+        for text in ["[1.5]", "[[1]]", "[[1,2,3]]", "[[1,-1]]", "[18446744073709551615]", "[null]", "[\"1\"]", "7"] {
+            assert!(serde_json::from_str::<Column>(text).is_err(), "{text}");
+        }
+        let endless = read("[[1,18446744073709551615],[1,18446744073709551615]]");
+        assert!(endless.values::<i64>("it", 1000).is_err());
+        assert!(endless.samples("it", 1000).is_err());
+        assert!(read("[300]").values::<u8>("it", 1).is_err());
+        assert!(read("[-1]").values::<u32>("it", 1).is_err());
+    }
+
+    #[test]
+    fn lists_of_samples_ascend() {
+        assert_eq!(read("[0,[1,3]]").samples("it", 4).unwrap(), [0, 1, 2, 3]);
+        for text in ["[4]", "[-1]", "[1,0]", "[2,-1]", "[0,[1,4]]", "[0,9223372036854775807]"] {
+            assert!(read(text).samples("it", 4).is_err(), "{text}");
+        }
+    }
+}

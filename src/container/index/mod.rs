@@ -1,0 +1,198 @@
+//! The portable index: everything that opening a video finds out, as a file, so that opening need not find it out again.
+//!
+//! The file is JSON, compressed with gzip; `docs/index-format.md` says what is in it. Here is what it is written and read
+//! as, and what is refused; `layout` has its fields, `export` and `restore` the way from a [`Track`] and back.
+
+mod column;
+mod export;
+mod identity;
+mod layout;
+mod references;
+mod restore;
+
+use std::io::{Read, Write};
+
+use flate2::bufread::GzDecoder;
+use flate2::{Compression, GzBuilder};
+
+use super::Track;
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::{ByteRange, Source};
+use layout::{FORMAT, Head, Layout, VERSION};
+
+/// What a JSON text may have at most, in bytes: so much whatever its file has, or so many times as much as that, ...
+const TEXT_FLOOR: u64 = 16 << 20;
+const MOST_COMPRESSION: u64 = 100;
+/// ... and never more than this.
+const TEXT_LIMIT: u64 = 1 << 30;
+
+/// A video's index, apart from the video. It says of which file it is, not where that is: the file may be moved.
+#[derive(Debug)]
+pub struct Index {
+    layout: Layout,
+    /// What the index file is called, for messages.
+    name: String,
+}
+
+impl Index {
+    /// The index of an open track of `source`. Reads the ends of the source, to know it again.
+    ///
+    /// # Errors
+    /// Of the source.
+    pub(crate) fn of(track: &Track, source: &dyn Source) -> Result<Index> {
+        let index = Index { layout: export::layout(track, source)?, name: "index".to_owned() };
+        source.check()?;
+        Ok(index)
+    }
+
+    /// Reads an index file.
+    ///
+    /// # Errors
+    /// `BadIndex` for what is none, is damaged, or has another version; and those of the source.
+    pub fn read(source: &dyn Source) -> Result<Index> {
+        let name = source.name().to_owned();
+        let read = || {
+            let packed = source.read(ByteRange { start: 0, len: source.len() })?;
+            let layout = parse(&packed)?;
+            // Zeros that stand where a file was cut are no index.
+            source.check()?;
+            Ok(layout)
+        };
+        let layout = read().map_err(|error: Error| error.of(&name))?;
+        Ok(Index { layout, name })
+    }
+
+    /// The bytes of an index file: the same for the same video.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let text = serde_json::to_vec(&self.layout).expect("plain data");
+        let packed = pack(&text, Compression::default());
+        // What is all too regular would be taken for a bomb: then it is not compressed.
+        if text.len() as u64 > text_limit(packed.len()) { pack(&text, Compression::none()) } else { packed }
+    }
+
+    /// Number of the video track that it is of, counted from 0.
+    pub fn track(&self) -> usize {
+        self.layout.track
+    }
+
+    /// What [`Track::open`] would find out of `source`.
+    ///
+    /// # Errors
+    /// `BadIndex` if the index is of another file, or says what cannot be; and those of the source.
+    pub(crate) fn restore(&self, source: &dyn Source) -> Result<Track> {
+        self.layout.file.check(source).map_err(|error| error.of(&self.name))?;
+        restore::track(&self.layout, source.len()).map_err(|error| error.of(&self.name))
+    }
+}
+
+fn bad(why: impl Into<String>) -> Error {
+    ErrorKind::BadIndex(why.into()).into()
+}
+
+fn parse(packed: &[u8]) -> Result<Layout> {
+    let text = unpack(packed)?;
+    match serde_json::from_slice::<Layout>(&text) {
+        Ok(layout) if layout.format == FORMAT && layout.version == VERSION => Ok(layout),
+        // Fields that are missing or different may be those of another version: that is then what to say.
+        parsed => Err(match (serde_json::from_slice::<Head>(&text), parsed) {
+            (Ok(head), _) if head.format == FORMAT && head.version != VERSION => {
+                bad(format!("it has version {} of the format, this build reads version {VERSION}", head.version))
+            }
+            (Ok(head), Err(error)) if head.format == FORMAT => bad(told(&error)),
+            _ => bad("it is no index file"),
+        }),
+    }
+}
+
+/// What is wrong with a JSON text: one line, of a bounded length, whatever it quotes.
+fn told(error: &serde_json::Error) -> String {
+    let words: String = error.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
+    format!("it is damaged ({words})")
+}
+
+fn pack(text: &[u8], compression: Compression) -> Vec<u8> {
+    // No name and no time in the header: the same bytes always.
+    let mut packer = GzBuilder::new().write(Vec::new(), compression);
+    packer.write_all(text).expect("memory takes everything");
+    packer.finish().expect("memory takes everything")
+}
+
+/// What the text of an index file of `packed` bytes may have, in bytes.
+fn text_limit(packed: usize) -> u64 {
+    (packed as u64).saturating_mul(MOST_COMPRESSION).clamp(TEXT_FLOOR, TEXT_LIMIT)
+}
+
+fn unpack(packed: &[u8]) -> Result<Vec<u8>> {
+    if !packed.starts_with(&[0x1f, 0x8b]) {
+        return Err(bad("it is no index file"));
+    }
+    let limit = text_limit(packed.len());
+    let (mut rest, mut text) = (packed, Vec::new());
+    let unpacked = GzDecoder::new(&mut rest).take(limit + 1).read_to_end(&mut text);
+    unpacked.map_err(|error| bad(format!("it is damaged ({error})")))?;
+    if text.len() as u64 > limit {
+        return Err(bad(format!("it has more than {limit} bytes, too many for a file of its size")));
+    }
+    if !rest.is_empty() {
+        return Err(bad("it is damaged (something follows its end)"));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Compression, Index, pack, parse, unpack};
+    use crate::container::{PictureKind, References, Track};
+    use crate::source::{MemorySource, Source};
+
+    fn packed(text: &[u8]) -> Vec<u8> {
+        pack(text, Compression::fast())
+    }
+
+    fn refused(text: &str) -> String {
+        parse(&packed(text.as_bytes())).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_no_index_is_told_apart_from_one_of_another_version() {
+        assert_eq!(parse(b"").unwrap_err().to_string(), "this index cannot be used: it is no index file");
+        assert!(refused("{}").contains("no index file"));
+        assert!(refused("[1,2").contains("no index file"));
+        assert!(refused(r#"{"format":"other","version":1}"#).contains("no index file"));
+        let newer = refused(r#"{"version":2,"format":"bucket-streamer index","samples":"of another kind"}"#);
+        assert!(newer.contains("version 2 of the format, this build reads version 1"), "{newer}");
+        assert!(refused(r#"{"format":"bucket-streamer index","version":1}"#).contains("damaged (missing field"));
+    }
+
+    #[test]
+    fn a_text_out_of_proportion_is_refused_and_so_is_what_follows_the_end() {
+        let bomb = packed(&vec![b' '; 20 << 20]);
+        assert!(unpack(&bomb).unwrap_err().to_string().contains("too many for a file of its size"));
+        let mut longer = packed(b"{}");
+        assert_eq!(unpack(&longer).unwrap(), b"{}");
+        longer.push(0);
+        assert!(unpack(&longer).is_err());
+        longer.truncate(longer.len() - 2);
+        assert!(unpack(&longer).is_err());
+    }
+
+    #[test]
+    fn what_samples_refer_to_is_kept() {
+        let source: Arc<dyn Source> =
+            Arc::new(MemorySource::new("clip", &include_bytes!("../../../fixtures/hevc_10bit.mp4")[..]));
+        let mut track = Track::open(&source, 0).unwrap();
+        let mut references = References::default();
+        for sample in 0..track.samples.len() as u32 {
+            let refers_to: Vec<u32> = (sample.saturating_sub(3)..sample).rev().collect();
+            assert!(references.push(&refers_to, sample as i32 - 5, PictureKind::Predicted, References::IS_COMPLETE));
+        }
+        track.references = Some(references);
+        let bytes = Index::of(&track, &*source).unwrap().to_bytes();
+        let index = Index::read(&MemorySource::new("index", bytes.clone())).unwrap();
+        let restored = index.restore(&*source).unwrap();
+        assert_eq!(restored.references, track.references);
+        assert_eq!(Index::of(&restored, &*source).unwrap().to_bytes(), bytes);
+    }
+}

@@ -1,0 +1,177 @@
+//! The threads that decode, and how many cores a task gets.
+//!
+//! There are as many workers as the engine may use threads, each on a core of its own; a task takes one, and more when it
+//! is so long that the others would only wait for it: its decoder then uses as many threads. Tasks never wait for whoever
+//! asked: one that cannot get rid of its results ends, and is submitted again later. What a task does is others'.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use ffi::Affinity;
+
+/// A piece of work. It is told how many threads it may use.
+pub struct Task {
+    /// About how long it takes, in pictures.
+    pub pictures: u64,
+    /// Does it.
+    pub run: Box<dyn FnOnce(usize) + Send>,
+}
+
+impl std::fmt::Debug for Task {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Task").field("pictures", &self.pictures).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<Task>,
+    /// Threads that may be started and are not in use.
+    free: usize,
+    started: bool,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    work: Condvar,
+    threads: usize,
+    pin: bool,
+}
+
+/// The workers of an engine. They end when it goes.
+#[derive(Debug)]
+pub struct Crew {
+    shared: Arc<Shared>,
+}
+
+impl Crew {
+    /// A crew of `threads`; none is started before there is work. With `pin` each has a core of its own, if there are
+    /// enough.
+    pub fn new(threads: usize, pin: bool) -> Crew {
+        let state = State { free: threads, ..State::default() };
+        let pin = pin && threads <= ffi::cpu_count();
+        Crew { shared: Arc::new(Shared { state: Mutex::new(state), work: Condvar::new(), threads, pin }) }
+    }
+
+    /// Puts a task into the queue: at its end, or where one that was broken off goes on, at its beginning.
+    pub fn submit(&self, task: Task, goes_on: bool) {
+        let mut state = self.shared.lock();
+        if !std::mem::replace(&mut state.started, true) {
+            self.start();
+        }
+        if goes_on {
+            state.queue.push_front(task);
+        } else {
+            state.queue.push_back(task);
+        }
+        drop(state);
+        self.shared.work.notify_one();
+    }
+
+    fn start(&self) {
+        let cores = if self.shared.pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
+        // Decoders with threads of their own must not pass a worker's single core on to them.
+        let everywhere = Affinity::of_this_thread();
+        for worker in 0..self.shared.threads {
+            let shared = Arc::clone(&self.shared);
+            let core = cores.get(worker).copied();
+            let work = move || {
+                if let Some(core) = core {
+                    core_affinity::set_for_current(core);
+                }
+                everywhere.is_for_decoders();
+                shared.work();
+            };
+            // Without a thread there is nobody to do the work; the system's refusal is as good as no memory.
+            std::thread::Builder::new().name(format!("decode-{worker}")).spawn(work).expect("a thread");
+        }
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        let tasks = {
+            let mut state = self.shared.lock();
+            state.closed = true;
+            std::mem::take(&mut state.queue)
+        };
+        self.shared.work.notify_all();
+        drop(tasks);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn work(&self) {
+        let mut state = self.lock();
+        loop {
+            if state.closed {
+                return;
+            }
+            let ready = if state.free > 0 { state.queue.pop_front() } else { None };
+            let Some(task) = ready else {
+                state = self.work.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
+                continue;
+            };
+            let width = self.width(&task, &state);
+            state.free -= width;
+            drop(state);
+            // A panic is a bug of ours; it must not take the other requests' worker with it.
+            let _ = catch_unwind(AssertUnwindSafe(|| (task.run)(width)));
+            state = self.lock();
+            state.free += width;
+            if !state.queue.is_empty() {
+                self.work.notify_all();
+            }
+        }
+    }
+
+    /// How many threads a task gets: one, unless on one it would take longer than everything else on all of them. A power
+    /// of two, so that few kinds of decoders are open.
+    fn width(&self, task: &Task, state: &State) -> usize {
+        let others: u64 = state.queue.iter().map(|task| task.pictures).sum();
+        let is_longest = task.pictures.saturating_mul(self.threads as u64) > others + task.pictures;
+        let most = if is_longest { state.free.min(task.pictures.max(1) as usize) } else { 1 };
+        1 << most.max(1).ilog2()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::{Crew, Task};
+
+    #[test]
+    fn a_lone_task_gets_all_threads_and_many_get_one_each() {
+        let crew = Crew::new(2, false);
+        let (tell, told) = mpsc::channel();
+        let task = |pictures: u64| {
+            let tell = tell.clone();
+            Task { pictures, run: Box::new(move |width| tell.send(width).unwrap()) }
+        };
+        crew.submit(task(100), false);
+        assert_eq!(told.recv().unwrap(), 2);
+        let (hold, held) = mpsc::channel::<()>();
+        crew.submit(Task { pictures: 1, run: Box::new(move |_| _ = held.recv()) }, false);
+        (0..4).for_each(|_| crew.submit(task(10), false));
+        drop(hold);
+        let widths: Vec<usize> = (0..4).map(|_| told.recv().unwrap()).collect();
+        assert_eq!(widths[..2], [1, 1], "{widths:?}");
+    }
+
+    #[test]
+    fn a_panic_takes_nobody_with_it() {
+        let crew = Crew::new(1, false);
+        crew.submit(Task { pictures: 1, run: Box::new(|_| panic!("of a task")) }, false);
+        let (tell, told) = mpsc::channel();
+        crew.submit(Task { pictures: 1, run: Box::new(move |width| tell.send(width).unwrap()) }, false);
+        assert_eq!(told.recv(), Ok(1));
+    }
+}

@@ -1,0 +1,182 @@
+//! What all videos of a process share: decoders, worker threads, checkpoints.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::container::{Index, Track};
+use crate::decode::checkpoints::{Held, Store};
+use crate::decode::crew::Crew;
+use crate::decode::{Counters, Pool, Work};
+use crate::error::Result;
+use crate::source::{MappedSource, Source};
+use crate::video::Video;
+
+/// Opens videos. Cheap to clone; the clones share everything.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    pub(crate) shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) crew: Crew,
+    pub(crate) store: Store,
+    pub(crate) counters: Counters,
+    pub(crate) threads: usize,
+    /// Threads of a sequential decode.
+    pub(crate) sequential_threads: usize,
+    /// Pictures from one checkpoint to the next.
+    pub(crate) spacing: u32,
+    /// Decode everything from the entry on, every time.
+    pub(crate) from_entry: bool,
+}
+
+/// What an [`Engine`] may use, see [`Engine::builder`].
+#[derive(Debug, Clone)]
+pub struct EngineBuilder {
+    threads: Option<usize>,
+    checkpoint_memory: Option<u64>,
+    spacing: u32,
+    pin: bool,
+    from_entry: bool,
+}
+
+/// Pictures from one checkpoint to the next: see ARCHITECTURE.md for what was measured.
+const SPACING: u32 = 4;
+
+impl EngineBuilder {
+    /// Never more threads at work than this; by default one per core. A sequential decode ([`Video::play`]) takes as many
+    /// as libavcodec does by itself unless a number is given.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> EngineBuilder {
+        self.threads = Some(threads.max(1));
+        self
+    }
+
+    /// Bytes for checkpoints, pictures and all. By default a 32nd of the machine's memory, at least 128 MiB and at most
+    /// 4 GiB. With 0 there are none, and every frame is decoded from its entry on.
+    #[must_use]
+    pub fn checkpoint_memory(mut self, bytes: u64) -> EngineBuilder {
+        self.checkpoint_memory = Some(bytes);
+        self
+    }
+
+    /// Decoded pictures from one checkpoint to the next, at least 1; by default 4.
+    #[must_use]
+    pub fn checkpoint_spacing(mut self, pictures: u32) -> EngineBuilder {
+        self.spacing = pictures.max(1);
+        self
+    }
+
+    /// Whether each worker is bound to a core of its own; it is by default, where there are enough cores.
+    #[must_use]
+    pub fn pin_threads(mut self, pin: bool) -> EngineBuilder {
+        self.pin = pin;
+        self
+    }
+
+    /// Decode every picture from the entry to the frame, for every frame, as players do: what all else is measured
+    /// against.
+    #[must_use]
+    pub fn from_entry(mut self) -> EngineBuilder {
+        self.from_entry = true;
+        self
+    }
+
+    /// The engine.
+    pub fn build(self) -> Engine {
+        let cores = ffi::cpu_count();
+        let threads = self.threads.unwrap_or(cores).max(1);
+        // Left to itself, libavcodec takes one thread more than there are cores, and what it makes of a damaged H.264
+        // picture depends on that number: the same here, so that a sequential decode is everybody's.
+        let automatic = if cores > 1 { (cores + 1).min(16) } else { 1 };
+        let budget = if self.from_entry { 0 } else { self.checkpoint_memory.unwrap_or_else(default_checkpoint_memory) };
+        Engine {
+            shared: Arc::new(Shared {
+                pool: Pool::new(2 * threads + 2),
+                crew: Crew::new(threads, self.pin),
+                store: Store::new(budget),
+                counters: Counters::default(),
+                threads,
+                sequential_threads: self.threads.unwrap_or(automatic).max(1),
+                spacing: self.spacing,
+                from_entry: self.from_entry,
+            }),
+        }
+    }
+}
+
+/// A 32nd of the memory that the machine, or the control group, gives us, within sensible bounds.
+fn default_checkpoint_memory() -> u64 {
+    let read = |path| std::fs::read_to_string(path).ok();
+    let machine = read("/proc/meminfo").and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?.checked_mul(1024)
+    });
+    let group = read("/sys/fs/cgroup/memory.max").and_then(|text| text.trim().parse::<u64>().ok());
+    let memory = machine.into_iter().chain(group).min().unwrap_or(0);
+    (memory / 32).clamp(128 << 20, 4 << 30)
+}
+
+impl Engine {
+    /// An engine with `threads` threads, or one per core, and everything else by default.
+    pub fn new(threads: Option<usize>) -> Engine {
+        let builder = Engine::builder();
+        threads.map_or(builder.clone(), |threads| builder.threads(threads)).build()
+    }
+
+    /// Says what an engine may use.
+    ///
+    /// ```
+    /// let engine = bucket_streamer::Engine::builder().threads(2).checkpoint_memory(256 << 20).build();
+    /// assert_eq!(engine.threads(), 2);
+    /// ```
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder { threads: None, checkpoint_memory: None, spacing: SPACING, pin: true, from_entry: false }
+    }
+
+    /// Opens a local file's first video track.
+    ///
+    /// # Errors
+    /// See [`Engine::open`].
+    pub fn open_path(&self, path: impl AsRef<Path>) -> Result<Video> {
+        self.open(Arc::new(MappedSource::open(path)?), 0)
+    }
+
+    /// Opens video track `track` (counted from 0) of a source: reads its index, decodes nothing.
+    ///
+    /// # Errors
+    /// What makes a video unreadable, see [`crate::ErrorKind`].
+    pub fn open(&self, source: Arc<dyn Source>, track: usize) -> Result<Video> {
+        Video::open(self, source, |source| Track::open(source, track))
+    }
+
+    /// Opens the video track that `index` is of, and reads nothing of the source but its ends, to know it again.
+    ///
+    /// # Errors
+    /// `BadIndex` if the index is of another file, or says what cannot be; and those of the source.
+    pub fn open_with_index(&self, source: Arc<dyn Source>, index: &Index) -> Result<Video> {
+        Video::open(self, source, |source| index.restore(&**source))
+    }
+
+    /// Threads that were asked for, or the number of cores.
+    pub fn threads(&self) -> usize {
+        self.shared.threads
+    }
+
+    /// What was done so far.
+    pub fn work(&self) -> Work {
+        self.shared.counters.now()
+    }
+
+    /// The checkpoints that are held now.
+    pub fn checkpoints(&self) -> Held {
+        self.shared.store.held()
+    }
+
+    /// The budget of checkpoints in bytes.
+    pub fn checkpoint_memory(&self) -> u64 {
+        self.shared.store.budget()
+    }
+}

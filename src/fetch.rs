@@ -1,0 +1,329 @@
+//! How the frames of a request come to be.
+//!
+//! Targets are grouped so that what can share a picture is in one group; a group is one task. First it is tried the short
+//! way: checkpoints, and only the pictures that are needed (`short`). Whatever does not come out of that as it should,
+//! and everything where something is damaged, is tried the long way, from an entry on over all samples (`long`), further
+//! back each time. What is let out is the sequential decode's picture, or an error.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use ffi::AvError;
+
+use crate::bitstream::Codec;
+use crate::decode::{Event, Keeper};
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::route::{Leg, Target, plan};
+use crate::plan::{Depth, Job, Known};
+use crate::request::Request;
+use crate::video::Shared;
+
+/// Samples behind a target whose checkpoints are looked at too: in H.265 one that stands behind it may hold all that it
+/// refers to.
+const BEHIND: u32 = 16;
+/// Checkpoints on each side of a target that are looked at.
+const CANDIDATES: usize = 4;
+
+/// Submits tasks for the frames `indices`.
+pub(crate) fn submit(video: &Arc<Shared>, request: &Arc<Request>, indices: &BTreeSet<u32>) {
+    let frames = video.track.frames.len();
+    let mut samples = BTreeSet::new();
+    for &index in indices {
+        match video.track.frames.get(index as usize) {
+            Some(&sample) => _ = samples.insert(sample),
+            None => {
+                let error = Error::from(ErrorKind::NoSuchFrame { frames }).at_frame(index).of(video.source.name());
+                request.give(index, Err(error));
+            }
+        }
+    }
+    let mut groups = grouped(video, &samples);
+    // The longest first: else it is what all wait for at the end.
+    groups.sort_by_key(|group| std::cmp::Reverse(pictures(group)));
+    for group in groups {
+        let (video, own) = (Arc::clone(video), Arc::clone(request));
+        request.submit(pictures(&group), move |width| Group { video, request: own, width }.answer(group));
+    }
+}
+
+/// Groups of targets that may share pictures, in decode order.
+fn grouped(video: &Shared, samples: &BTreeSet<u32>) -> Vec<Vec<Target>> {
+    let mut groups: Vec<Vec<Target>> = Vec::new();
+    for &sample in samples {
+        let (entry, _) = video.planner.entry_for(&video.track, &*video.source, sample, Depth::Nearest);
+        match groups.last_mut() {
+            // A leg over the one before passes the entry of this one: they share pictures.
+            Some(group) if group.last().is_some_and(|last| entry <= last.sample) && group[0].entry <= entry => {
+                group.push(Target { sample, entry });
+            }
+            _ => groups.push(vec![Target { sample, entry }]),
+        }
+    }
+    groups
+}
+
+/// Runs of samples that an engine without checkpoints decodes, with the targets among them.
+pub(crate) fn cold_plan(video: &Shared, indices: &[u32]) -> Vec<(Vec<u32>, Vec<u32>)> {
+    let sample = |&index: &u32| video.track.frames.get(index as usize).copied();
+    let targets = |group: Vec<Target>| {
+        let legs = plan(&group, &needs(video), &|_| Vec::new());
+        legs.into_iter().map(|leg| (leg.samples, leg.targets)).collect::<Vec<_>>()
+    };
+    grouped(video, &indices.iter().filter_map(sample).collect()).into_iter().flat_map(targets).collect()
+}
+
+fn needs(video: &Shared) -> Known<'_> {
+    Known::new(&video.track, &*video.source, &video.planner, &video.references)
+}
+
+/// About how many pictures a group takes.
+fn pictures(group: &[Target]) -> u64 {
+    let (Some(first), Some(last)) = (group.first(), group.last()) else { return 0 };
+    u64::from(last.sample.saturating_sub(first.entry)) + 1
+}
+
+/// A group at work.
+struct Group {
+    video: Arc<Shared>,
+    request: Arc<Request>,
+    width: usize,
+}
+
+/// Why a walk over a leg or a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It is over.
+    Over,
+    /// Nobody wants more for now: cancelled, or no room.
+    Stopped,
+}
+
+impl Group {
+    /// Answers all targets, or puts off those for which there is no room.
+    fn answer(self, targets: Vec<Target>) {
+        let mut pending: BTreeMap<u32, u32> = BTreeMap::new();
+        for target in &targets {
+            let Some(index) = self.video.planner.frame_of(target.sample) else { continue };
+            pending.insert(target.sample, index);
+        }
+        let end = self.run(&targets, &mut pending);
+        match end {
+            Ok(End::Over) => {
+                debug_assert!(pending.is_empty() || self.request.is_cancelled(), "every frame gets one answer");
+            }
+            Ok(End::Stopped) if self.request.is_cancelled() => {}
+            Ok(End::Stopped) => {
+                let rest: Vec<Target> =
+                    targets.into_iter().filter(|target| pending.contains_key(&target.sample)).collect();
+                if !rest.is_empty() {
+                    let (video, own) = (Arc::clone(&self.video), Arc::clone(&self.request));
+                    let answer = move |width| Group { video, request: own, width }.answer(rest);
+                    self.request.rest(pictures(&targets_of(&pending)), answer);
+                }
+            }
+            // No decoder, no memory: that is the answer for all of them.
+            Err(error) => {
+                let message = error.message();
+                let mut error = Some(error);
+                for &index in pending.values() {
+                    let own = error.take().unwrap_or_else(|| ErrorKind::NeedsUnreadable(message.clone()).into());
+                    self.request.give(index, Err(own.at_frame(index)));
+                }
+            }
+        }
+    }
+
+    fn run(&self, targets: &[Target], pending: &mut BTreeMap<u32, u32>) -> Result<End> {
+        if !self.video.engine.from_entry && self.short(targets, pending)? == End::Stopped {
+            return Ok(End::Stopped);
+        }
+        for depth in [Depth::Nearest, Depth::Earlier, Depth::Sequential] {
+            let left: Vec<u32> = pending.keys().copied().collect();
+            for job in self.video.planner.plan(&self.video.track, &*self.video.source, &left, depth) {
+                if self.long(&job, depth, pending)? == End::Stopped {
+                    return Ok(End::Stopped);
+                }
+            }
+        }
+        Ok(End::Over)
+    }
+
+    /// The short way.
+    fn short(&self, targets: &[Target], pending: &mut BTreeMap<u32, u32>) -> Result<End> {
+        let video = &*self.video;
+        let (track, source) = (&video.track, &*video.source);
+        let mut left = Vec::with_capacity(targets.len());
+        for &target in targets {
+            // What a key frame soon after may have dropped only a walk to that key frame tells.
+            let last = video.planner.last_for(track, source, target.sample);
+            if track.codec == Codec::Hevc && last != target.sample {
+                continue;
+            }
+            if let Some(picture) = video.engine.store.picture(video.id, target.sample) {
+                if self.let_out(target.sample, picture, pending).is_break() {
+                    return Ok(End::Stopped);
+                }
+                continue;
+            }
+            left.push(target);
+        }
+        if left.is_empty() {
+            return Ok(End::Over);
+        }
+        let needs = needs(video);
+        let near = |target: Target| {
+            let near = video.engine.store.within(video.id, target.entry..=target.sample.saturating_add(BEHIND));
+            let before = near.partition_point(|kept| kept.state.position <= target.sample);
+            let (first, last) = (before.saturating_sub(CANDIDATES), (before + CANDIDATES).min(near.len()));
+            near[first..last].to_vec()
+        };
+        let legs = plan(&left, &needs, &near);
+        let (store, spacing) = (&video.engine.store, video.engine.spacing);
+        let keeper = Keeper { store, video: video.id, spacing, needs: &needs };
+        for leg in &legs {
+            if self.leg(leg, &keeper, pending)? == End::Stopped {
+                return Ok(End::Stopped);
+            }
+        }
+        Ok(End::Over)
+    }
+
+    /// Makes one leg. Anything unexpected ends it, and leaves what is left to the long way.
+    fn leg(&self, leg: &Leg, keeper: &Keeper<'_>, pending: &mut BTreeMap<u32, u32>) -> Result<End> {
+        let mut left = leg.targets.len();
+        let mut end = End::Over;
+        let mut lease = self.video.lease(self.width.min(leg.samples.len().next_power_of_two()))?;
+        let walk = self.video.walk(false);
+        let _ = walk.run_leg(&mut lease, leg, keeper, &mut |event| {
+            let Event::Picture(sample, picture) = event else { return ControlFlow::Break(()) };
+            if picture.is_corrupt() {
+                return ControlFlow::Break(());
+            }
+            if leg.targets.binary_search(&sample).is_ok() && pending.contains_key(&sample) {
+                left -= 1;
+                if self.let_out(sample, picture, pending).is_break() {
+                    end = End::Stopped;
+                    return ControlFlow::Break(());
+                }
+            }
+            if self.request.is_cancelled() {
+                end = End::Stopped;
+            }
+            // Nothing is left to wait for: what is still in the decoder nobody asked for.
+            if left == 0 || end == End::Stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        Ok(end)
+    }
+
+    /// Gives a picture to whoever asked for it. Breaks when no more is wanted for now.
+    fn let_out(&self, sample: u32, picture: ffi::Frame, pending: &mut BTreeMap<u32, u32>) -> ControlFlow<()> {
+        let Some(index) = pending.remove(&sample) else { return ControlFlow::Continue(()) };
+        let result = self.video.source.check().map(|()| self.video.video_frame(index, sample, picture));
+        self.give(index, result.map_err(|error| error.at_frame(index)))
+    }
+
+    fn give(&self, index: u32, result: Result<crate::video::VideoFrame>) -> ControlFlow<()> {
+        if self.request.give(index, result) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+
+    /// The long way: makes one walk. Targets that it settles leave `pending`: a picture that nothing speaks against, and
+    /// at the last resort whatever a sequential decode would give.
+    fn long(&self, job: &Job, depth: Depth, pending: &mut BTreeMap<u32, u32>) -> Result<End> {
+        let video = &*self.video;
+        // The first try reads in place. A second one is made only when something is wrong, and then with zeros behind
+        // each sample, as a sequential reader has them: a damaged sample may make the decoder look there.
+        let zeros = depth > Depth::Nearest;
+        let conceals = video.track.codec == Codec::H264;
+        let is_last_resort = depth == Depth::Sequential || (zeros && job.is_self_contained && !conceals);
+        let mut lease = if is_last_resort { video.sequential_lease(true)? } else { video.lease(self.width)? };
+        let verdict = Verdict::default();
+        let mut end = End::Over;
+        let mut left = job.targets.len();
+        let pending = RefCell::new(pending);
+        // Pictures that another job waits for may pass by here too, from an entry that does not promise them.
+        let take = |sample: u32| {
+            job.targets.binary_search(&sample).ok()?;
+            pending.borrow_mut().remove(&sample)
+        };
+        let _ = video.walk(zeros).run(&mut lease, job.entry, job.last, &mut |event| {
+            if self.request.is_cancelled() {
+                end = End::Stopped;
+                return ControlFlow::Break(());
+            }
+            let (index, result) = match event {
+                Event::Damage(error) => {
+                    verdict.damaged(error);
+                    return ControlFlow::Continue(());
+                }
+                Event::Unreadable(sample, error) => {
+                    verdict.unreadable(sample, &error);
+                    let Some(index) = take(sample) else { return ControlFlow::Continue(()) };
+                    (index, Err(error.at_frame(index)))
+                }
+                Event::Picture(sample, picture) => {
+                    if (verdict.damage.get().is_some() || picture.is_corrupt()) && !is_last_resort {
+                        verdict.damaged(AvError::INVALID_DATA);
+                        return ControlFlow::Continue(());
+                    }
+                    let Some(index) = take(sample) else { return ControlFlow::Continue(()) };
+                    let result = video.source.check().map(|()| video.video_frame(index, sample, picture));
+                    (index, result.map_err(|error| error.at_frame(index)))
+                }
+            };
+            left -= 1;
+            if self.give(index, result).is_break() {
+                end = End::Stopped;
+            }
+            // Nothing is left to wait for: what is still in the decoder nobody asked for.
+            if left == 0 || end == End::Stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        let is_settled = is_last_resort || (verdict.damage.get().is_none() && job.is_self_contained);
+        if end == End::Stopped || left == 0 || !is_settled {
+            return Ok(end);
+        }
+        for &sample in &job.targets {
+            let Some(index) = take(sample) else { continue };
+            if self.give(index, Err(self.missing(index, sample, &verdict))).is_break() {
+                end = End::Stopped;
+            }
+        }
+        Ok(end)
+    }
+
+    fn missing(&self, index: u32, sample: u32, verdict: &Verdict) -> Error {
+        let kind = match (verdict.unreadable.borrow().clone(), verdict.damage.get()) {
+            (Some(why), _) => ErrorKind::NeedsUnreadable(why),
+            (None, Some(error)) => ErrorKind::Damaged(error),
+            (None, None) => ErrorKind::NotShown,
+        };
+        let (track, source) = (&self.video.track, &self.video.source);
+        let offset = track.samples[sample as usize].offset;
+        let error = Error::from(kind).at_frame(index).at_sample(sample, Some(offset)).of(source.name());
+        // A source that changed explains a missing picture better than anything else.
+        source.check().err().map_or(error, |changed| changed.at_frame(index))
+    }
+}
+
+fn targets_of(pending: &BTreeMap<u32, u32>) -> Vec<Target> {
+    pending.keys().map(|&sample| Target { sample, entry: sample }).collect()
+}
+
+/// What spoke against the pictures of a walk.
+#[derive(Default)]
+struct Verdict {
+    damage: Cell<Option<AvError>>,
+    unreadable: RefCell<Option<String>>,
+}
+
+impl Verdict {
+    fn damaged(&self, error: AvError) {
+        self.damage.set(self.damage.get().or(Some(error)));
+    }
+
+    fn unreadable(&self, sample: u32, error: &Error) {
+        self.damaged(AvError::INVALID_DATA);
+        self.unreadable.borrow_mut().get_or_insert_with(|| format!("{} (sample {sample})", error.message()));
+    }
+}

@@ -1,0 +1,79 @@
+//! H.264: which samples nothing refers to.
+//!
+//! References in H.264 are told by frame numbers and marking commands, which break where a reference picture is missing.
+//! A picture with `nal_ref_idc` 0 (7.4.1) leaves no trace: that, and no more, is known here.
+
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use crate::bitstream::{Framing, h264};
+use crate::container::Track;
+use crate::source::Source;
+
+const UNSEEN: u8 = 0;
+const DROPPABLE: u8 = 1;
+const NEEDED: u8 = 2;
+
+/// Which samples of a run may be left out when they are no targets themselves.
+#[derive(Debug, Clone)]
+pub struct Droppable {
+    seen: Arc<[AtomicU8]>,
+    first: u32,
+    last: u32,
+}
+
+impl Droppable {
+    /// True if nothing needs the sample but whoever wants to see it. Two fields of one picture go together. False outside
+    /// of the run.
+    pub fn is_droppable(&self, sample: u32) -> bool {
+        (self.first..=self.last).contains(&sample) && self.seen[sample as usize].load(Relaxed) == DROPPABLE
+    }
+}
+
+/// What is known of a track's samples, filled as it is asked for.
+#[derive(Debug, Default)]
+pub(super) struct Seen(OnceLock<Arc<[AtomicU8]>>);
+
+impl Seen {
+    /// Looks at samples `first..=last`; `last` must be one of the track.
+    pub(super) fn run(&self, track: &Track, source: &dyn Source, first: u32, last: u32) -> Droppable {
+        let seen = self.0.get_or_init(|| track.samples.iter().map(|_| AtomicU8::new(UNSEEN)).collect());
+        let mut at = first;
+        while at <= last {
+            let after = after_picture(track, at);
+            if seen[at as usize].load(Relaxed) == UNSEEN {
+                let is_droppable = (at..after).all(|sample| is_droppable(track, source, sample));
+                let verdict = if is_droppable { DROPPABLE } else { NEEDED };
+                seen[at as usize..after as usize].iter().for_each(|place| place.store(verdict, Relaxed));
+            }
+            at = after;
+        }
+        Droppable { seen: Arc::clone(seen), first, last }
+    }
+}
+
+/// The sample after this one and the second field of its picture.
+fn after_picture(track: &Track, sample: u32) -> u32 {
+    let is_silent = |sample: u32| track.samples.get(sample as usize).is_some_and(|sample| sample.silent);
+    sample + 1 + u32::from(!is_silent(sample) && is_silent(sample + 1))
+}
+
+fn is_droppable(track: &Track, source: &dyn Source, sample: u32) -> bool {
+    let key = track.samples[sample as usize].key;
+    !key && track.read(source, sample, false).is_ok_and(|data| leaves_no_trace(track.framing, data.data()))
+}
+
+/// Is the sample a picture with `nal_ref_idc` 0 and nothing else that lasts?
+pub(super) fn leaves_no_trace(framing: Framing, sample: &[u8]) -> bool {
+    let (mut units, mut slices) = (framing.units(sample), 0);
+    for unit in units.by_ref().filter(|unit| !unit.is_empty()) {
+        match h264::kind(unit) {
+            Some(1) if h264::ref_idc(unit) == Some(0) => slices += 1,
+            Some(6) if !h264::has_lasting_message(unit) => {}
+            // Delimiter, filler.
+            Some(9 | 12) => {}
+            _ => return false,
+        }
+    }
+    slices > 0 && (framing == Framing::AnnexB || units.remainder().is_empty())
+}

@@ -1,0 +1,243 @@
+//! The pictures of one GOP, put into their reference graph one by one, in decode order, from their slice headers.
+//!
+//! What the decoder's picture buffer holds is followed by the reference picture sets (H.265 8.3.2): a picture that a
+//! sequential decode would miss has no place here. Reading samples is left to `references`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::bitstream::hevc_slice::{Kind, PocState, SliceHeader};
+
+/// One sample's place in the reference graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Samples that decoding this picture may refer to, ascending: the used entries of its reference picture set.
+    pub refs: Box<[u32]>,
+    /// Picture order count, in the GOP's own origin: the high bits of its first picture's are 0.
+    pub poc: i32,
+    /// The sample of its associated IRAP picture; itself for an IRAP.
+    pub irap: u32,
+    /// What its NAL unit type says.
+    pub kind: Kind,
+    /// `log2_max_pic_order_cnt_lsb_minus4` + 4: how many low bits of the count its header has.
+    pub log2_max_poc_lsb: u8,
+    /// It becomes prevTid0Pic for the picture order counts of those after it (8.3.1).
+    pub is_tid0: bool,
+    /// `pic_output_flag`.
+    pub is_output: bool,
+    /// The sample carries something that must reach the decoder even if its slices are left out: parameter sets, SEI
+    /// messages that last ([`crate::bitstream::hevc::outlives_its_picture`]).
+    pub has_sets: bool,
+}
+
+/// What a GOP hands on to the next one, when that begins with a CRA.
+#[derive(Debug, Default)]
+pub(super) struct Tail {
+    /// prevTid0Pic, in the GOP's own origin.
+    pub(super) poc: PocState,
+    /// The samples of its last coded video sequence, by picture order count.
+    by_poc: HashMap<i32, u32>,
+    /// Picture order counts of what the picture buffer holds for reference.
+    held: Vec<i32>,
+    /// Samples of RASL pictures.
+    rasl: Vec<u32>,
+}
+
+/// A RASL picture's references to the GOP before, by picture order count in the own GOP's origin.
+pub(super) type Outer = (u32, Vec<i32>);
+
+/// The state between two pictures of a GOP.
+#[derive(Debug, Default)]
+pub(super) struct Learner {
+    first: Option<(u32, Kind)>,
+    irap: u32,
+    now: Tail,
+    /// In the order of samples.
+    pub(super) outer: Vec<Outer>,
+    /// Some long-term reference was written with low bits only.
+    has_vague: bool,
+}
+
+/// An entry of a reference picture set: picture order count, and whether the current picture may refer to it.
+type Entry = (i32, bool);
+
+impl Learner {
+    /// Takes in the next picture of the GOP. `None` where its references are not known for sure; it and what comes after
+    /// it have no place then, and the learner must not be asked again.
+    pub(super) fn learn(&mut self, sample: u32, header: &SliceHeader, has_sets: bool) -> Option<Picture> {
+        self.begin(sample, header)?;
+        let poc = self.now.poc.next(header, self.is_first(sample))?;
+        let entries = self.entries(header, poc)?;
+        let refs = if header.kind.is_irap() { Vec::new() } else { self.resolve(sample, header.kind, &entries)? };
+        // One count for two pictures: which of them is meant is anybody's guess.
+        let is_taken = self.now.held.contains(&poc) || self.now.by_poc.insert(poc, sample).is_some();
+        if is_taken {
+            return None;
+        }
+        self.hold(sample, &entries);
+        self.now.held.push(poc);
+        if header.kind == Kind::Rasl {
+            self.now.rasl.push(sample);
+        }
+        Some(Picture {
+            refs: refs.into(),
+            poc,
+            irap: self.irap,
+            kind: header.kind,
+            log2_max_poc_lsb: header.log2_max_poc_lsb as u8,
+            is_tid0: header.is_tid0(),
+            is_output: header.pic_output,
+            has_sets,
+        })
+    }
+
+    fn is_first(&self, sample: u32) -> bool {
+        self.first.is_some_and(|(first, _)| first == sample)
+    }
+
+    /// A GOP begins with an IRAP; an IDR within begins a coded video sequence.
+    fn begin(&mut self, sample: u32, header: &SliceHeader) -> Option<()> {
+        if !header.kind.is_irap() {
+            return self.first.map(|_| ());
+        }
+        if header.temporal_id != 0 {
+            return None;
+        }
+        match (self.first, header.kind) {
+            (None, kind) => self.first = Some((sample, kind)),
+            (Some(_), Kind::Idr) => {
+                self.now.by_poc.clear();
+                self.now.held.clear();
+            }
+            // What its leading pictures would refer to, and what of the old sequence stays, is not followed.
+            (Some(_), Kind::Bla) => return None,
+            (Some(_), _) => {}
+        }
+        self.irap = sample;
+        Some(())
+    }
+
+    /// The picture's reference picture set, by picture order count (8-5).
+    fn entries(&mut self, header: &SliceHeader, poc: i32) -> Option<Vec<Entry>> {
+        let short = header.short_term.iter();
+        let mut entries: Vec<Entry> =
+            short.map(|entry| Some((poc.checked_add(entry.delta_poc)?, entry.used))).collect::<Option<_>>()?;
+        for entry in &header.long_term {
+            match entry.msb_cycle {
+                Some(cycle) => {
+                    let base = i64::from(poc) - i64::from(header.poc_lsb) + i64::from(entry.poc_lsb);
+                    let poc = base - (i64::from(cycle) << header.log2_max_poc_lsb);
+                    entries.push((i32::try_from(poc).ok()?, entry.used));
+                }
+                None => {
+                    self.has_vague = true;
+                    entries.extend(self.by_low_bits(entry.poc_lsb, header.log2_max_poc_lsb, entry.used)?);
+                }
+            }
+        }
+        Some(entries)
+    }
+
+    /// A picture by the low bits of its count. They must be those of one picture only, even among those that the buffer
+    /// no longer holds: where pictures are left out it may hold them longer.
+    fn by_low_bits(&self, low: u32, bits: u32, used: bool) -> Option<Option<Entry>> {
+        let mask = (1_i32 << bits) - 1;
+        let mut same = self.now.by_poc.keys().filter(|&&poc| (poc & mask) as u32 == low);
+        match (same.next(), same.next()) {
+            (Some(&poc), None) => Some(Some((poc, used))),
+            (None, _) if !used => Some(None),
+            _ => None,
+        }
+    }
+
+    /// The samples that the used entries mean. What is in the GOP before is noted in `outer`.
+    fn resolve(&mut self, sample: u32, kind: Kind, entries: &[Entry]) -> Option<Vec<u32>> {
+        let begins_here = self.is_first(self.irap);
+        let (mut refs, mut outer) = (Vec::new(), Vec::new());
+        for &(poc, _) in entries.iter().filter(|(_, used)| *used) {
+            if !self.now.held.contains(&poc) {
+                return None;
+            }
+            match self.now.by_poc.get(&poc) {
+                // A walk that begins at the IRAP has no RASL pictures: nothing else may need them.
+                Some(reference) if kind != Kind::Rasl && self.now.rasl.contains(reference) => return None,
+                Some(&reference) => refs.push(reference),
+                None if kind == Kind::Rasl && begins_here => outer.push(poc),
+                None => return None,
+            }
+        }
+        if !outer.is_empty() {
+            self.outer.push((sample, outer));
+        }
+        refs.sort_unstable();
+        refs.dedup();
+        Some(refs)
+    }
+
+    /// What is in the buffer stays if it is in the set. What the set of a GOP's first picture names is taken to be there.
+    fn hold(&mut self, sample: u32, entries: &[Entry]) {
+        let is_first = self.is_first(sample);
+        let held = std::mem::take(&mut self.now.held);
+        let kept = entries.iter().map(|&(poc, _)| poc).filter(|poc| is_first || held.contains(poc));
+        self.now.held = kept.collect();
+    }
+
+    /// The state behind the GOP's last picture, for the next GOP.
+    pub(super) fn finish(&mut self) -> Tail {
+        std::mem::take(&mut self.now)
+    }
+}
+
+/// A GOP that begins with a CRA, seen behind the one before it: its RASL pictures with all references.
+#[derive(Debug, Default)]
+pub(super) struct Joined {
+    pub(super) pictures: Arc<Vec<Picture>>,
+    /// From here on nothing is known for sure.
+    is_broken: bool,
+}
+
+impl Joined {
+    /// Takes in those of `pictures` that are new. `shift` is what picture order counts are higher by in the origin of the
+    /// GOP before, `first` the first sample.
+    pub(super) fn extend(&mut self, first: u32, pictures: &[Picture], learner: &Learner, tail: &Tail, shift: i32) {
+        let known = self.pictures.len();
+        if self.is_broken || known >= pictures.len() {
+            return;
+        }
+        let joined = Arc::make_mut(&mut self.pictures);
+        for (sample, picture) in (first..).zip(pictures).skip(known) {
+            match join(sample, picture, learner, tail, shift) {
+                Some(picture) => joined.push(picture),
+                None => {
+                    self.is_broken = true;
+                    break;
+                }
+            }
+        }
+    }
+}
+
+fn join(sample: u32, picture: &Picture, learner: &Learner, tail: &Tail, shift: i32) -> Option<Picture> {
+    // After an IDR within the GOP nothing before it matters; counts may be the same again.
+    let is_same_sequence = picture.irap == learner.first?.0;
+    let there = |poc: i32| poc.checked_add(shift);
+    if is_same_sequence && (learner.has_vague || tail.by_poc.contains_key(&there(picture.poc)?)) {
+        return None;
+    }
+    let mut joined = picture.clone();
+    if let Ok(at) = learner.outer.binary_search_by_key(&sample, |(sample, _)| *sample) {
+        let mut refs = joined.refs.into_vec();
+        for &poc in &learner.outer[at].1 {
+            let poc = there(poc)?;
+            let reference = *tail.by_poc.get(&poc).filter(|_| tail.held.contains(&poc))?;
+            if tail.rasl.contains(&reference) {
+                return None;
+            }
+            refs.push(reference);
+        }
+        refs.sort_unstable();
+        refs.dedup();
+        joined.refs = refs.into();
+    }
+    Some(joined)
+}

@@ -1,0 +1,179 @@
+//! A run of pictures with their references, and which of them a decoder must be given for some of them.
+//!
+//! Where they come from is left to `references`.
+
+use std::sync::Arc;
+
+use super::gop::Picture;
+use crate::bitstream::hevc_slice::{Kind, PocState};
+
+/// The pictures of samples `first..=last`. Cheap to clone; what it shows does not change.
+#[derive(Debug, Clone)]
+pub struct Pictures {
+    pub(super) first: u32,
+    pub(super) last: u32,
+    /// By first sample, without gaps.
+    pub(super) segments: Vec<Segment>,
+}
+
+/// The pictures of a GOP.
+#[derive(Debug, Clone)]
+pub(super) struct Segment {
+    pub(super) first: u32,
+    pub(super) pictures: Arc<Vec<Picture>>,
+    /// What picture order counts are higher by in the origin of the GOP before; `None` where a coded video sequence begins.
+    pub(super) shift: Option<i32>,
+}
+
+impl Pictures {
+    /// The first sample.
+    pub fn first(&self) -> u32 {
+        self.first
+    }
+
+    /// The last sample.
+    pub fn last(&self) -> u32 {
+        self.last
+    }
+
+    /// The picture of a sample; `None` outside of the run.
+    ///
+    /// Of RASL pictures that [are skipped](Pictures::is_skipped) only the references within their GOP are there.
+    pub fn get(&self, sample: u32) -> Option<&Picture> {
+        if !(self.first..=self.last).contains(&sample) {
+            return None;
+        }
+        let segment = self.segment(sample)?;
+        segment.pictures.get((sample - segment.first) as usize)
+    }
+
+    fn segment(&self, sample: u32) -> Option<&Segment> {
+        let at = self.segments.partition_point(|segment| segment.first <= sample);
+        self.segments.get(at.checked_sub(1)?)
+    }
+
+    /// Does a decoder that begins at the first sample skip this one: is it a RASL picture of that sample, or of a BLA?
+    pub fn is_skipped(&self, sample: u32) -> bool {
+        let is_rasl = |picture: &&Picture| picture.kind == Kind::Rasl;
+        let has_lost =
+            |irap: u32| irap == self.first || self.get(irap).is_some_and(|picture| picture.kind == Kind::Bla);
+        self.get(sample).filter(is_rasl).is_some_and(|picture| has_lost(picture.irap))
+    }
+
+    /// The picture order count of a CRA that begins a GOP within the run, in the origin of the GOP before. `None` for
+    /// every other sample.
+    pub fn poc_in_gop_before(&self, sample: u32) -> Option<i32> {
+        let segment = self.segment(sample).filter(|segment| segment.first == sample)?;
+        self.get(sample)?.poc.checked_add(segment.shift?)
+    }
+
+    /// The targets and all pictures that they refer to, themselves or through others: samples, ascending. Targets outside
+    /// of the run are left out.
+    pub fn closure(&self, targets: &[u32]) -> Vec<u32> {
+        let mut is_needed = vec![false; (self.last - self.first) as usize + 1];
+        let place = |sample: u32| sample.checked_sub(self.first).map_or(usize::MAX, |place| place as usize);
+        targets.iter().for_each(|&target| _ = is_needed.get_mut(place(target)).map(|needed| *needed = true));
+        // References come before what refers to them: one pass from the end meets everything.
+        for sample in (self.first..=self.last).rev().filter(|_| !targets.is_empty()) {
+            if let Some(picture) = self.get(sample).filter(|_| is_needed[place(sample)]) {
+                picture.refs.iter().for_each(|&of| _ = is_needed.get_mut(place(of)).map(|needed| *needed = true));
+            }
+        }
+        (self.first..=self.last).filter(|&sample| is_needed[place(sample)]).collect()
+    }
+
+    /// If a decoder is given these pictures only (samples, ascending, the run's first among them): the first that it would
+    /// take for another one. That is one behind the beginning of a coded video sequence that is not given, one whose IRAP
+    /// is not given (a RASL picture might be skipped), or one whose picture order count would come out differently, since
+    /// too many of those before it are left out.
+    pub fn misplaced(&self, kept: &[u32]) -> Option<u32> {
+        let is_kept = |sample: u32| kept.binary_search(&sample).is_ok();
+        let mut beginnings = self.beginnings(*kept.last()?).peekable();
+        let mut segments = self.segments.iter().peekable();
+        let (mut origin, mut state) = (0_i32, PocState::default());
+        for &sample in kept {
+            while beginnings.next_if(|&begins| begins < sample && is_kept(begins)).is_some() {}
+            let Some(picture) = self.get(sample) else { return Some(sample) };
+            if beginnings.peek().is_some_and(|&begins| begins < sample) || !is_kept(picture.irap) {
+                return Some(sample);
+            }
+            while let Some(segment) = segments.next_if(|segment| segment.first <= sample) {
+                let shift = segment.shift.filter(|_| segment.first != self.first);
+                origin = shift.map_or(0, |shift| origin.saturating_add(shift));
+            }
+            let begins = sample == self.first || begins_sequence(picture);
+            origin = if begins { 0 } else { origin };
+            let derived = derive(picture, state, begins);
+            if derived.is_none() || derived != picture.poc.checked_add(origin) {
+                return Some(sample);
+            }
+            if picture.is_tid0 {
+                state = PocState::after(picture.poc.saturating_add(origin));
+            }
+        }
+        None
+    }
+
+    /// If a decoder in whose state prevTid0Pic is the picture of sample `tid0` is given these pictures (samples, ascending,
+    /// all within the run and its coded video sequence): the first whose picture order count it would derive differently.
+    pub fn misplaced_after(&self, tid0: u32, given: &[u32]) -> Option<u32> {
+        let Some(mut state) = self.poc(tid0).map(PocState::after) else { return given.first().copied() };
+        for &sample in given {
+            let (Some(picture), Some(poc)) = (self.get(sample), self.poc(sample)) else { return Some(sample) };
+            if begins_sequence(picture) || derive(picture, state, false) != Some(poc) {
+                return Some(sample);
+            }
+            if picture.is_tid0 {
+                state = PocState::after(poc);
+            }
+        }
+        None
+    }
+
+    /// Picture order count in the origin of the run's first sample; `None` behind the beginning of another coded video
+    /// sequence.
+    fn poc(&self, sample: u32) -> Option<i32> {
+        let mut origin = 0_i32;
+        for segment in self.segments.iter().skip(1).take_while(|segment| segment.first <= sample) {
+            origin = origin.checked_add(segment.shift?)?;
+        }
+        self.get(sample)?.poc.checked_add(origin)
+    }
+
+    /// Where coded video sequences begin, up to sample `last`.
+    fn beginnings(&self, last: u32) -> impl Iterator<Item = u32> {
+        (self.first..=last.min(self.last)).filter(|&sample| self.get(sample).is_some_and(begins_sequence))
+    }
+
+    /// What a decoder must be given for the targets (samples, ascending): their closure, the first sample, the IRAP of
+    /// each picture, every IDR and BLA on the way, and bridges where picture order counts would go wrong without
+    /// ([`Pictures::misplaced`]). Ascending. `None` if that does not help: then nothing may be left out.
+    pub fn to_decode(&self, targets: &[u32]) -> Option<Vec<u32>> {
+        let mut wanted: Vec<u32> = [&[self.first], targets].concat();
+        wanted.extend(self.beginnings(*targets.last()?));
+        loop {
+            let mut kept = self.closure(&wanted);
+            kept.extend(kept.clone().into_iter().filter_map(|sample| Some(self.get(sample)?.irap)));
+            kept.sort_unstable();
+            kept.dedup();
+            let Some(misplaced) = self.misplaced(&kept) else { return Some(kept) };
+            let is_bridge = |sample: &u32| {
+                kept.binary_search(sample).is_err() && self.get(*sample).is_some_and(|picture| picture.is_tid0)
+            };
+            let bridge = (self.first..misplaced).rev().find(is_bridge)?;
+            wanted = kept;
+            wanted.push(bridge);
+        }
+    }
+}
+
+fn begins_sequence(picture: &Picture) -> bool {
+    matches!(picture.kind, Kind::Idr | Kind::Bla)
+}
+
+/// The picture order count that a decoder derives in this state.
+fn derive(picture: &Picture, state: PocState, begins: bool) -> Option<i32> {
+    let bits = u32::from(picture.log2_max_poc_lsb);
+    let low = picture.poc & ((1 << bits) - 1);
+    if begins { Some(low) } else { state.nearest(low as u32, bits) }
+}

@@ -1,0 +1,252 @@
+//! Which samples the picture of a sample is made of: a track's reference structure, learned as it is asked for.
+//!
+//! Learned GOP by GOP, each from its first sample on and only as far as needed; kept, so that asking again costs next to
+//! nothing. Where anything is in doubt there is no answer, and nothing may be left out. What to make of the structure is
+//! left to whoever plans walks.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::Planner;
+use super::droppable::{Droppable, Seen};
+use super::gop::{Joined, Learner, Picture, Tail};
+use super::pictures::{Pictures, Segment};
+use crate::bitstream::hevc_sets::ParameterSets;
+use crate::bitstream::hevc_slice::{Kind, SliceHeader, is_first_in_picture};
+use crate::bitstream::{Codec, Entry, Framing, hevc};
+use crate::container::Track;
+use crate::source::Source;
+
+/// Pictures that are remembered, about: a few dozen megabytes. Past that, learning begins anew.
+const LIMIT: usize = 1 << 18;
+
+/// What is known about which samples a run's pictures need.
+#[derive(Debug, Clone)]
+pub enum Structure {
+    /// Every picture's references.
+    Graph(Pictures),
+    /// Only which samples nothing refers to.
+    Droppable(Droppable),
+    /// Nothing for sure: no sample may be left out.
+    Unknown,
+}
+
+/// A track's reference structure, as far as it was asked for. Shared by threads.
+#[derive(Debug)]
+pub struct References {
+    gops: Mutex<Gops>,
+    seen: Seen,
+}
+
+/// GOPs by their first sample.
+#[derive(Debug, Default)]
+struct Gops {
+    by_first: HashMap<u32, Arc<Mutex<Gop>>>,
+    /// Samples that the known GOPs had room for when they were made.
+    pictures: usize,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Default for References {
+    fn default() -> References {
+        References::new()
+    }
+}
+
+impl References {
+    /// Nothing learned yet.
+    pub fn new() -> References {
+        References { gops: Mutex::default(), seen: Seen::default() }
+    }
+
+    /// The structure of samples `first..=last`, where `first` is a sync sample at which decoding begins. `planner` is the
+    /// same track's.
+    pub fn structure(&self, planner: &Planner, track: &Track, source: &dyn Source, first: u32, last: u32) -> Structure {
+        if first > last || last as usize >= track.samples.len() {
+            return Structure::Unknown;
+        }
+        match track.codec {
+            Codec::Hevc => {
+                self.pictures(planner, track, source, first, last).map_or(Structure::Unknown, Structure::Graph)
+            }
+            Codec::H264 => Structure::Droppable(self.seen.run(track, source, first, last)),
+            // AV1's would be a graph too. In VP9 every picture changes the contexts that the next one begins with.
+            Codec::Av1 | Codec::Vp9 => Structure::Unknown,
+        }
+    }
+
+    /// H.265: the pictures of samples `first..=last`, where `first` is a sync sample with an IRAP picture. `None` where
+    /// the structure is not known for sure up to `last`.
+    pub fn pictures(
+        &self,
+        planner: &Planner,
+        track: &Track,
+        source: &dyn Source,
+        first: u32,
+        last: u32,
+    ) -> Option<Pictures> {
+        if track.codec != Codec::Hevc || first > last || last as usize >= track.samples.len() {
+            return None;
+        }
+        let place = Place { planner, track, source };
+        let mut segments: Vec<Segment> = Vec::with_capacity(2);
+        let (mut at, mut before) = (first, None);
+        loop {
+            let gop = self.gop(place, at)?;
+            let mut gop = lock(&gop);
+            gop.learn_to(place, last)?;
+            let segment = gop.segment(before.as_deref())?;
+            let known = segment.pictures.len();
+            segments.push(segment);
+            if last - at < known as u32 {
+                return Some(Pictures { first, last, segments });
+            }
+            // A GOP that is not known to its end ends the answer.
+            let (next, tail) = gop.next.as_ref().filter(|(next, _)| (next - at) as usize == known)?;
+            (at, before) = (*next, Some(Arc::clone(tail)));
+        }
+    }
+
+    fn gop(&self, place: Place<'_>, first: u32) -> Option<Arc<Mutex<Gop>>> {
+        if let Some(gop) = lock(&self.gops).by_first.get(&first) {
+            return Some(Arc::clone(gop));
+        }
+        // Not under the lock: this reads samples.
+        let gop = Arc::new(Mutex::new(Gop::new(place, first)?));
+        let mut gops = lock(&self.gops);
+        if gops.pictures > LIMIT {
+            *gops = Gops::default();
+        }
+        gops.pictures += place.planner.gop_length(place.track, first);
+        Some(Arc::clone(gops.by_first.entry(first).or_insert(gop)))
+    }
+}
+
+/// Where to learn from.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    planner: &'a Planner,
+    track: &'a Track,
+    source: &'a dyn Source,
+}
+
+/// What is known of a GOP: from a sync sample that is an IRAP to the next one.
+#[derive(Debug)]
+struct Gop {
+    first: u32,
+    /// The parameter sets that hold behind what was learned.
+    sets: ParameterSets,
+    learner: Learner,
+    pictures: Arc<Vec<Picture>>,
+    /// The next GOP's first sample, and what is handed on to it.
+    next: Option<(u32, Arc<Tail>)>,
+    /// Nothing is known of the sample behind `pictures`, and of those after it.
+    is_broken: bool,
+    joined: Joined,
+}
+
+impl Gop {
+    /// `None` if `first` is no sync sample with an IRAP.
+    fn new(place: Place<'_>, first: u32) -> Option<Gop> {
+        let Place { planner, track, source } = place;
+        let is_entry =
+            track.samples.get(first as usize)?.key && planner.facts(track, source, first).entry != Entry::Unsafe;
+        is_entry.then(|| Gop {
+            first,
+            sets: sets_before(place, first),
+            learner: Learner::default(),
+            pictures: Arc::default(),
+            next: None,
+            is_broken: false,
+            joined: Joined::default(),
+        })
+    }
+
+    /// Learns up to sample `last` or the end of the GOP. `None` if a sample cannot be read: another time it may.
+    fn learn_to(&mut self, place: Place<'_>, last: u32) -> Option<()> {
+        let Place { planner, track, source } = place;
+        while !self.is_broken && self.next.is_none() {
+            let sample = self.first + self.pictures.len() as u32;
+            if sample > last {
+                break;
+            }
+            let is_sync = sample != self.first && track.samples[sample as usize].key;
+            if is_sync && planner.facts(track, source, sample).entry != Entry::Unsafe {
+                self.next = Some((sample, Arc::new(self.learner.finish())));
+                break;
+            }
+            let data = track.read(source, sample, false).ok()?;
+            match self.learn(track, sample, data.data()) {
+                Some(picture) => Arc::make_mut(&mut self.pictures).push(picture),
+                None => self.is_broken = true,
+            }
+        }
+        Some(())
+    }
+
+    fn learn(&mut self, track: &Track, sample: u32, data: &[u8]) -> Option<Picture> {
+        let description = |sample: u32| track.samples[sample as usize].description;
+        if description(sample) != description(self.first) {
+            return None;
+        }
+        let (header, has_sets) = read_sample(track.framing, data, &mut self.sets)?;
+        self.learner.learn(sample, &header, has_sets)
+    }
+
+    /// What is known, as seen behind the GOP whose tail `before` is, or from a walk that begins here.
+    fn segment(&mut self, before: Option<&Tail>) -> Option<Segment> {
+        let alone = |shift| Segment { first: self.first, pictures: Arc::clone(&self.pictures), shift };
+        let (Some(tail), Some(cra)) = (before, self.pictures.first().filter(|first| first.kind == Kind::Cra)) else {
+            return Some(alone(None));
+        };
+        let bits = u32::from(cra.log2_max_poc_lsb);
+        let shift = tail.poc.nearest(cra.poc as u32, bits)?.checked_sub(cra.poc)?;
+        self.joined.extend(self.first, &self.pictures, &self.learner, tail, shift);
+        Some(Segment { first: self.first, pictures: Arc::clone(&self.joined.pictures), shift: Some(shift) })
+    }
+}
+
+/// The parameter sets that hold when a walk begins at `first`: those that such a walk is given (`decode/walk.rs`).
+fn sets_before(place: Place<'_>, first: u32) -> ParameterSets {
+    let Place { planner, track, source } = place;
+    let description = track.samples[first as usize].description;
+    let configuration = track.descriptions.get(usize::from(description)).map(|bytes| &bytes[..]);
+    let mut sets = ParameterSets::from_configuration(configuration.unwrap_or(track.parameters.extradata()));
+    if let Some(history) = &track.history {
+        history.before(first).into_values().for_each(|unit| _ = sets.absorb(unit));
+    } else if !planner.facts(track, source, first).has_parameter_sets {
+        for sync in planner.sync_samples_since_parameter_sets(track, source, first) {
+            let Ok(data) = track.read(source, sync, false) else { continue };
+            track.framing.units(data.data()).for_each(|unit| _ = sets.absorb(unit));
+        }
+    }
+    sets
+}
+
+/// The first slice header of the one picture in a sample, and whether the sample carries something that outlives it.
+/// Takes in its parameter sets. `None` for anything that a plain sample does not have.
+pub(super) fn read_sample(framing: Framing, data: &[u8], sets: &mut ParameterSets) -> Option<(SliceHeader, bool)> {
+    let (mut units, mut found, mut has_sets) = (framing.units(data), None, false);
+    for unit in units.by_ref().filter(|unit| !unit.is_empty()) {
+        let (kind, layer) = hevc::header(unit)?;
+        match kind {
+            0..=31 => match (layer, is_first_in_picture(unit)?, &found) {
+                (0, true, None) => found = Some(SliceHeader::parse(unit, sets)?),
+                // Another slice of the picture that has begun.
+                (0, false, Some(header)) if header.nal_unit_type == kind => {}
+                _ => return None,
+            },
+            // The next picture begins a coded video sequence.
+            36 | 37 => return None,
+            _ => {
+                sets.absorb(unit);
+                has_sets |= hevc::outlives_its_picture(unit);
+            }
+        }
+    }
+    let is_whole = framing == Framing::AnnexB || units.remainder().is_empty();
+    found.filter(|_| is_whole).map(|header| (header, has_sets))
+}

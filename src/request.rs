@@ -1,0 +1,271 @@
+//! Frames on their way from the workers to whoever asked.
+//!
+//! A request is a set of groups of targets, each a task of the crew. Results wait in a short queue; a task that finds it
+//! full ends and is submitted again when there is room: no worker ever waits for a reader. Dropping the reader cancels.
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+
+use futures_core::Stream;
+
+use crate::decode::crew::Task;
+use crate::engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::video::{Video, VideoFrame};
+
+/// Decoded frames that wait for their reader; past that their tasks rest.
+const WAITING_FRAMES: usize = 8;
+
+#[derive(Debug, Default)]
+struct State {
+    results: VecDeque<(u32, Result<VideoFrame>)>,
+    /// Tasks that are in the crew's queue or at work.
+    tasks: usize,
+    /// Tasks that rest until there is room.
+    resting: Vec<Task>,
+    waker: Option<Waker>,
+}
+
+/// What workers and reader share.
+#[derive(Debug)]
+pub(crate) struct Request {
+    engine: Arc<engine::Shared>,
+    state: Mutex<State>,
+    change: Condvar,
+    cancelled: AtomicBool,
+}
+
+impl Request {
+    pub(crate) fn new(engine: Arc<engine::Shared>) -> Arc<Request> {
+        Arc::new(Request { engine, state: Mutex::default(), change: Condvar::new(), cancelled: AtomicBool::new(false) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Gives a result to the reader. False if it should be the last one for now.
+    pub(crate) fn give(&self, index: u32, result: Result<VideoFrame>) -> bool {
+        let mut state = self.lock();
+        state.results.push_back((index, result));
+        let goes_on = state.results.len() < WAITING_FRAMES;
+        let waker = state.waker.take();
+        drop(state);
+        self.change.notify_all();
+        waker.into_iter().for_each(Waker::wake);
+        goes_on && !self.is_cancelled()
+    }
+
+    /// True if nobody waits any more.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Relaxed)
+    }
+
+    /// Submits a task that was not there before.
+    pub(crate) fn submit(self: &Arc<Request>, pictures: u64, run: impl FnOnce(usize) + Send + 'static) {
+        self.lock().tasks += 1;
+        self.engine.crew.submit(self.task(pictures, run), false);
+    }
+
+    /// Puts a task off until there is room for its results.
+    pub(crate) fn rest(self: &Arc<Request>, pictures: u64, run: impl FnOnce(usize) + Send + 'static) {
+        let task = self.task(pictures, run);
+        let mut state = self.lock();
+        state.tasks += 1;
+        if state.results.len() < WAITING_FRAMES && !self.is_cancelled() {
+            drop(state);
+            self.engine.crew.submit(task, true);
+        } else {
+            state.resting.push(task);
+        }
+    }
+
+    /// However the task ends, run or dropped, the reader learns of it.
+    fn task(self: &Arc<Request>, pictures: u64, run: impl FnOnce(usize) + Send + 'static) -> Task {
+        let ticket = Ticket(Arc::clone(self));
+        let run = move |width| {
+            let ticket = ticket;
+            if !ticket.0.is_cancelled() {
+                run(width);
+            }
+        };
+        Task { pictures, run: Box::new(run) }
+    }
+
+    /// A result if there is one; `None` in it at the end.
+    fn take(&self, state: &mut State) -> Option<Option<(u32, Result<VideoFrame>)>> {
+        let result = state.results.pop_front();
+        if result.is_none() && state.tasks > 0 {
+            return None;
+        }
+        Some(result)
+    }
+
+    /// Wakes up what rests, if there is room.
+    fn resume(&self) {
+        let mut state = self.lock();
+        if state.results.len() > WAITING_FRAMES / 2 {
+            return;
+        }
+        let tasks = std::mem::take(&mut state.resting);
+        drop(state);
+        tasks.into_iter().for_each(|task| self.engine.crew.submit(task, true));
+    }
+}
+
+/// A task that is not finished.
+struct Ticket(Arc<Request>);
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.tasks -= 1;
+        let waker = if state.tasks == 0 { state.waker.take() } else { None };
+        drop(state);
+        self.0.change.notify_all();
+        waker.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Frames that were asked for together, as they come: each once, GOP by GOP, in decode order. Both an [`Iterator`] that
+/// waits and a [`Stream`] for any runtime; dropping it ends the work.
+#[derive(Debug)]
+pub struct Frames {
+    request: Arc<Request>,
+}
+
+impl Frames {
+    pub(crate) fn of(request: Arc<Request>) -> Frames {
+        Frames { request }
+    }
+}
+
+impl Iterator for Frames {
+    type Item = (u32, Result<VideoFrame>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut state = self.request.lock();
+        let result = loop {
+            match self.request.take(&mut state) {
+                Some(result) => break result,
+                None => state = self.request.change.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner()),
+            }
+        };
+        drop(state);
+        self.request.resume();
+        result
+    }
+}
+
+impl Stream for Frames {
+    type Item = (u32, Result<VideoFrame>);
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut state = self.request.lock();
+        match self.request.take(&mut state) {
+            Some(result) => {
+                drop(state);
+                self.request.resume();
+                Poll::Ready(result)
+            }
+            None => {
+                state.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Frames {
+    fn drop(&mut self) {
+        self.request.cancelled.store(true, Relaxed);
+        let resting = std::mem::take(&mut self.request.lock().resting);
+        drop(resting);
+    }
+}
+
+/// One frame that is on its way: a future for any runtime.
+#[derive(Debug)]
+pub struct FrameFuture {
+    frames: Frames,
+    index: u32,
+}
+
+impl FrameFuture {
+    pub(crate) fn of(frames: Frames, index: u32) -> FrameFuture {
+        FrameFuture { frames, index }
+    }
+}
+
+/// What is said of a frame that got no answer; it takes a bug.
+pub(crate) fn unanswered(index: u32) -> Error {
+    Error::from(ErrorKind::NotShown).at_frame(index)
+}
+
+impl std::future::Future for FrameFuture {
+    type Output = Result<VideoFrame>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let index = self.index;
+        let next = Pin::new(&mut self.frames).poll_next(context);
+        next.map(|next| next.map_or_else(|| Err(unanswered(index)), |(_, result)| result))
+    }
+}
+
+/// Frames in the order in which they were asked for, duplicates too. They are asked for in portions, so that no more than
+/// a portion has to wait for its turn.
+#[derive(Debug)]
+pub struct InOrder<'a> {
+    video: &'a Video,
+    indices: Vec<u32>,
+    next: usize,
+    until: usize,
+    frames: Option<Frames>,
+    waiting: HashMap<u32, Result<VideoFrame>>,
+}
+
+/// Frames of a portion.
+const PORTION: usize = 64;
+
+impl<'a> InOrder<'a> {
+    pub(crate) fn of(video: &'a Video, indices: Vec<u32>) -> InOrder<'a> {
+        InOrder { video, indices, next: 0, until: 0, frames: None, waiting: HashMap::new() }
+    }
+
+    /// The result for a frame. One that is asked for again in the portion stays, and an error is made anew by asking.
+    fn hand_out(&mut self, index: u32, result: Result<VideoFrame>) -> Result<VideoFrame> {
+        if let Ok(frame) = &result
+            && self.indices[self.next..self.until].contains(&index)
+        {
+            self.waiting.insert(index, Ok(frame.clone()));
+        }
+        result
+    }
+}
+
+impl Iterator for InOrder<'_> {
+    type Item = Result<VideoFrame>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let index = *self.indices.get(self.next)?;
+        if self.next == self.until {
+            self.until = (self.next + PORTION).min(self.indices.len());
+            self.waiting.clear();
+            self.frames = Some(self.video.frames(&self.indices[self.next..self.until]));
+        }
+        self.next += 1;
+        loop {
+            if let Some(result) = self.waiting.remove(&index) {
+                return Some(self.hand_out(index, result));
+            }
+            match self.frames.as_mut().and_then(Iterator::next) {
+                Some((other, result)) => _ = self.waiting.insert(other, result),
+                // Asked for twice, and an error the first time.
+                None => return Some(self.video.frame(index)),
+            }
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! `bench` as its users see it: what it promises to tell, whatever the times are.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde_json::Value;
+
+use common::{Ran, bucket_streamer, fixture, oracle_packets, program};
+
+fn clip(name: &str) -> String {
+    fixture(name).to_string_lossy().into_owned()
+}
+
+/// `bench` of a fixture, beside the vendored `ffmpeg`.
+fn bench(scenario: &str, name: &str, more: &[&str]) -> Ran {
+    let clip = clip(name);
+    let mut command = bucket_streamer(&[&["bench", scenario, &clip], more].concat());
+    Ran::of(command.env("BUCKET_STREAMER_FFMPEG", program("ffmpeg")))
+}
+
+/// The JSON array that it prints.
+fn entries(scenario: &str, name: &str, more: &[&str]) -> Vec<Value> {
+    let ran = bench(scenario, name, &[more, &["--json", "-"]].concat());
+    assert_eq!((ran.code(), ran.stderr.as_str()), (0, ""), "{scenario} {name} {more:?}");
+    serde_json::from_slice(&ran.stdout).expect("an array and nothing else")
+}
+
+fn keys(value: &Value) -> BTreeSet<&str> {
+    value.as_object().expect("an object").keys().map(String::as_str).collect()
+}
+
+fn words(list: &str) -> BTreeSet<&str> {
+    list.split_whitespace().collect()
+}
+
+/// The md5s that `extract` prints, in the order asked for.
+fn extracted(name: &str, selection: &[&str]) -> Vec<String> {
+    let ran = Ran::with(&[&["extract", &clip(name), "--format", "framemd5", "--json"], selection].concat());
+    ran.json().iter().map(|line| line["md5"].as_str().expect("a sum").to_owned()).collect()
+}
+
+fn each<'a>(entry: &'a Value, field: &str) -> Vec<&'a Value> {
+    entry["each"].as_array().expect("each").iter().map(|each| &each[field]).collect()
+}
+
+fn indices(entry: &Value) -> Vec<u64> {
+    each(entry, "index").into_iter().map(|index| index.as_u64().expect("a number")).collect()
+}
+
+fn md5s(entry: &Value) -> Vec<&str> {
+    each(entry, "md5").into_iter().map(|md5| md5.as_str().expect("a sum")).collect()
+}
+
+const SCENARIOS: [&str; 5] = ["random", "batch", "sequential", "keyframes", "scrub"];
+const FIELDS: &str = "version scenario engine video output threads frames seconds fps latency_ms open_ms cpu_ms \
+                      peak_rss_bytes decoded_pictures fetched_bytes errors floor_ms machine";
+
+mod json {
+    use super::*;
+
+    #[test]
+    fn has_the_fields_that_are_promised_in_every_scenario() {
+        for scenario in SCENARIOS {
+            let more = ["--engine", "cpu,from-key,ffmpeg-cli", "--threads", "1", "--count", "4"];
+            let entries = entries(scenario, "hevc_closed_gop.mp4", &more);
+            let engines: Vec<&str> = entries.iter().map(|entry| entry["engine"].as_str().expect("a name")).collect();
+            assert_eq!(engines, ["cpu", "from-key", "ffmpeg-cli"]);
+            for entry in &entries {
+                let is_ours = entry["engine"] != "ffmpeg-cli";
+                let more = if is_ours { "" } else { " engine_version" };
+                assert_eq!(keys(entry), words(&(FIELDS.to_owned() + more)), "{scenario}");
+                assert_eq!(keys(&entry["latency_ms"]), words("min p50 p90 p95 p99 max mean"));
+                assert_eq!(keys(&entry["machine"]), words("cpu cores memory_bytes os kernel version"));
+                assert_eq!((&entry["version"], &entry["scenario"]), (&1.into(), &scenario.into()));
+                assert_eq!((&entry["output"], &entry["threads"]), (&"planes".into(), &1.into()));
+                let sync = oracle_packets(&fixture("hevc_closed_gop.mp4")).iter().filter(|packet| packet.1).count();
+                let frames = if scenario == "keyframes" { sync.min(4) } else { 4 };
+                assert_eq!((&entry["frames"], &entry["errors"]), (&frames.into(), &0.into()), "{scenario}: {entry}");
+                for known in ["open_ms", "decoded_pictures", "fetched_bytes", "floor_ms"] {
+                    assert_eq!(entry[known].is_number(), is_ours, "{scenario}: {known}");
+                }
+                let decoded = entry["decoded_pictures"].as_u64().unwrap_or(u64::MAX);
+                assert!(decoded >= frames as u64, "{scenario}: {decoded}");
+                for known in ["seconds", "fps", "cpu_ms"] {
+                    assert!(entry[known].is_number(), "{scenario}: {known}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn counts_what_was_decoded_and_fetched() {
+        // From the key frame at frame 0 of one GOP, in decode order, to the target.
+        let of = |list| entries("random", "h264_bframes.mp4", &["--indices", list, "--threads", "1"]).remove(0);
+        let (first, both) = (of("0"), of("0,0"));
+        let count = |entry: &Value, field: &str| entry[field].as_u64().expect("a count");
+        assert_eq!(count(&first, "decoded_pictures"), 1);
+        assert!(count(&first, "fetched_bytes") > 0);
+        assert!(count(&both, "decoded_pictures") <= 2);
+    }
+
+    #[test]
+    fn an_engine_that_is_not_there_says_why_and_does_no_harm() {
+        let entries = entries("random", "hevc_gray.mp4", &["--engine", "nvdec,cpu", "--count", "1"]);
+        assert_eq!(entries[0], serde_json::json!({"engine": "nvdec", "unavailable": "not built"}));
+        assert_eq!(entries[1]["frames"], 1);
+
+        let clip = clip("hevc_gray.mp4");
+        let mut command = bucket_streamer(&["bench", "random", &clip, "--engine", "ffmpeg-cli", "--json", "-"]);
+        let ran = Ran::of(command.env("BUCKET_STREAMER_FFMPEG", "/nowhere/ffmpeg"));
+        assert_eq!((ran.code(), ran.stderr.as_str()), (0, ""));
+        let entry = ran.json().remove(0).as_array_mut().expect("an array").remove(0);
+        assert_eq!(keys(&entry), words("engine unavailable"));
+        assert!(entry["unavailable"].as_str().expect("why").contains("/nowhere/ffmpeg"), "{entry}");
+    }
+
+    #[test]
+    fn goes_to_a_file_beside_the_table() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("result.json");
+        let more = ["--count", "2", "--rounds", "3", "--output", "jpeg", "--json", file.to_str().expect("text")];
+        let ran = bench("batch", "hevc_10bit.mp4", &more);
+        assert_eq!((ran.code(), ran.stderr.as_str()), (0, ""));
+        assert!(ran.text().contains("=== Benchmark Results ==="));
+        let written: Value = serde_json::from_slice(&fs::read(&file).expect("the file")).expect("JSON");
+        assert_eq!((&written[0]["frames"], &written[0]["output"]), (&2.into(), &"jpeg".into()));
+
+        let nowhere = folder.path().join("no/such/folder.json");
+        let ran = bench("random", "hevc_gray.mp4", &["--count", "1", "--json", nowhere.to_str().expect("text")]);
+        assert_eq!(ran.code(), 1);
+        assert!(ran.stderr.contains("folder.json"), "{}", ran.stderr);
+    }
+}
+
+mod frames {
+    use super::*;
+
+    #[test]
+    fn come_from_a_list_or_a_file_in_their_order() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("list.txt");
+        fs::write(&file, "100, 3\n50-52\n\n3 0\n").expect("to write");
+        let from_file = format!("@{}", file.display());
+        for scenario in ["random", "batch", "scrub"] {
+            for list in ["100,3,50-52,3,0", &from_file] {
+                let entry = entries(scenario, "hevc_closed_gop.mp4", &["--indices", list]).remove(0);
+                assert_eq!(indices(&entry), [100, 3, 50, 51, 52, 3, 0], "{scenario} {list}");
+                assert_eq!(entry["frames"], 7);
+                assert_eq!(keys(&entry["each"][0]), words("index pts latency_ms"));
+            }
+        }
+    }
+
+    #[test]
+    fn are_the_same_for_the_same_seed_and_differ_without_repetition() {
+        let of = |seed: &str, count: &str| {
+            let more = ["--seed", seed, "--count", count, "--md5", "--threads", "1"];
+            indices(&entries("batch", "hevc_rotated.mp4", &more)[0])
+        };
+        let all: BTreeSet<u64> = (0..24).collect();
+        assert_eq!(of("1", "24").into_iter().collect::<BTreeSet<_>>(), all);
+        assert_eq!(of("1", "24")[..5], of("1", "5"));
+        assert_ne!(of("1", "24"), of("2", "24"));
+        assert_eq!(of("1", "60").len(), 60);
+    }
+
+    #[test]
+    fn have_the_md5s_that_extract_prints() {
+        for name in ["hevc_open_gop.mp4", "h264_bframes.mp4", "hevc.ts", "vp9.webm", "av1.mp4"] {
+            let list = "20,3,21,3,0";
+            let expected = extracted(name, &["--frames", list]);
+            for scenario in ["random", "batch"] {
+                for entry in entries(scenario, name, &["--indices", list, "--md5", "--engine", "cpu,from-key"]) {
+                    assert_eq!(md5s(&entry), expected, "{scenario} {name}");
+                }
+            }
+            for (scenario, selection) in [("sequential", "--all"), ("keyframes", "--keyframes")] {
+                let entry = entries(scenario, name, &["--md5"]).remove(0);
+                assert_eq!(md5s(&entry), extracted(name, &[selection]), "{scenario} {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_the_command_line_are_the_same_ones() {
+        let list = "20,3,21,3,0,11";
+        for name in ["hevc_closed_gop.mp4", "h264_bframes.mp4", "hevc_edit_list.mp4", "vp9.ivf", "hevc_size_change.265"]
+        {
+            let expected = extracted(name, &["--frames", list]);
+            for scenario in ["random", "batch"] {
+                let entry = entries(scenario, name, &["--indices", list, "--md5", "--engine", "ffmpeg-cli"]).remove(0);
+                assert_eq!(md5s(&entry), expected, "{scenario} {name}");
+            }
+            let entry = entries("sequential", name, &["--md5", "--engine", "ffmpeg-cli"]).remove(0);
+            assert_eq!(md5s(&entry), extracted(name, &["--all"]), "{name}");
+        }
+    }
+
+    #[test]
+    fn that_no_decode_shows_are_nobodys_errors_when_all_are_played() {
+        let entry = entries("sequential", "hevc_open_gop_cut.265", &["--md5"]).remove(0);
+        assert_eq!(indices(&entry), (3..99).collect::<Vec<_>>());
+    }
+}
+
+mod table {
+    use super::*;
+
+    const NAMES: [&str; 9] = [
+        "Frames requested",
+        "Frames received",
+        "Frames errored",
+        "Total time",
+        "Average FPS",
+        "Avg latency",
+        "Min latency",
+        "Max latency",
+        "P95 latency",
+    ];
+
+    #[test]
+    fn ends_with_the_block_of_nine_lines() {
+        for (scenario, engines) in [("random", "cpu,ffmpeg-cli"), ("sequential", "ffmpeg-cli"), ("scrub", "nvdec,cpu")]
+        {
+            let ran = bench(scenario, "hevc_gray.mp4", &["--engine", engines, "--count", "5"]);
+            assert_eq!((ran.code(), ran.stderr.as_str()), (0, ""));
+            let (_, block) = ran.text().split_once("\n=== Benchmark Results ===\n").expect("the block");
+            let pairs: Vec<(&str, &str)> = block.lines().map(|line| line.split_once(':').expect("a pair")).collect();
+            assert_eq!(pairs.iter().map(|pair| pair.0).collect::<Vec<_>>(), NAMES);
+            assert_eq!([0, 1, 2].map(|line| pairs[line].1.trim()), ["5", "5", "0"]);
+            engines.split(',').for_each(|engine| assert!(ran.text().contains(&format!("\n{engine} ")), "{engine}"));
+        }
+    }
+}
+
+mod exit_code {
+    use super::*;
+
+    #[test]
+    fn is_1_with_a_frame_that_cannot_be_had_which_is_counted_and_told() {
+        for scenario in ["random", "batch"] {
+            let more = ["--indices", "3,9999", "--engine", "cpu,ffmpeg-cli", "--json", "-"];
+            let ran = bench(scenario, "hevc_closed_gop.mp4", &more);
+            assert_eq!(ran.code(), 1);
+            let entries: Vec<Value> = serde_json::from_slice(&ran.stdout).expect("an array");
+            for entry in entries {
+                assert_eq!((&entry["frames"], &entry["errors"]), (&1.into(), &1.into()), "{scenario}: {entry}");
+                let wrong = &entry["each"][1];
+                assert_eq!(keys(wrong), words("index pts latency_ms error"));
+                assert!(wrong["latency_ms"].is_null() && wrong["pts"].is_null());
+            }
+            assert_eq!(ran.stderr.matches("frame 9999: ").count(), 2, "{}", ran.stderr);
+        }
+    }
+
+    #[test]
+    fn is_2_for_wrong_usage() {
+        for wrong in [
+            &["all"][..],
+            &["random", "--engine", "gpu"],
+            &["random", "--indices", "a"],
+            &["random", "--indices", "@/no/such/file"],
+            &["random", "--indices", "1", "--count", "2"],
+            &["random", "--count", "0"],
+            &["sequential", "--indices", "1"],
+            &["random", "--rounds", "0"],
+        ] {
+            let ran = bench(wrong[0], "hevc_gray.mp4", &wrong[1..]);
+            assert_eq!((ran.code(), ran.text()), (2, ""), "{wrong:?}");
+            assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+        }
+    }
+
+    #[test]
+    fn is_3_when_the_video_cannot_be_read() {
+        for video in ["/no/such/video.mp4", file!()] {
+            let ran = Ran::with(&["bench", "random", video]);
+            assert_eq!((ran.code(), ran.text()), (3, ""));
+            assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+        }
+    }
+}
