@@ -9,20 +9,23 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bucket_streamer::bitstream::hevc_sets::ParameterSets;
 use bucket_streamer::bitstream::hevc_slice::{Kind, SliceHeader};
 use bucket_streamer::bitstream::{Codec, h264, hevc};
-use bucket_streamer::container::Track;
+use bucket_streamer::container::{Sample, Track};
 use bucket_streamer::plan::{Pictures, Planner, References, Structure};
 use bucket_streamer::source::{self, Source};
 
+use bucket_streamer::picture::raw;
+use ffi::{AvError, Decoder, Packet, Received, Sent, Threads};
+
 use common::{clips, name, program};
 
-/// A NAL unit as the filter prints it: its title, and name and value of each syntax element.
+/// A NAL unit as the filter prints it: name and value of each syntax element.
 #[derive(Debug, Default)]
 struct Unit {
-    title: String,
     elements: Vec<(String, i64)>,
 }
 
@@ -71,25 +74,12 @@ fn read_line(trace: &mut Trace, line: &str) {
         left.next()?.parse::<u64>().ok()?;
         Some((left.next()?.to_owned(), value.parse().ok()?))
     });
-    match element {
-        Some(element) => {
-            // Titles within a unit (an SEI message) do not begin another.
-            if element.0 == "forbidden_zero_bit" {
-                units.push(Unit { title: std::mem::take(&mut titles(units)), elements: Vec::new() });
-            }
-            if let Some(unit) = units.last_mut() {
-                unit.elements.push(element);
-            }
-        }
-        None => units.push(Unit { title: line.to_owned(), elements: Vec::new() }),
+    let Some(element) = element else { return };
+    if element.0 == "forbidden_zero_bit" {
+        units.push(Unit::default());
     }
-}
-
-/// Takes the title that was read just before the first element.
-fn titles(units: &mut Vec<Unit>) -> String {
-    match units.last() {
-        Some(unit) if unit.elements.is_empty() => units.pop().map(|unit| unit.title).unwrap_or_default(),
-        _ => String::new(),
+    if let Some(unit) = units.last_mut() {
+        unit.elements.push(element);
     }
 }
 
@@ -320,16 +310,20 @@ impl Clip {
         }
     }
 
-    /// Samples and packets are the same, in the same order. Some packets may be missing in the trace: those of the end of
-    /// a damaged file.
-    fn check_sizes(&self, trace: &Trace) {
-        let sizes = self.track.samples.iter().map(|sample| sample.size as usize);
-        for (sample, (ours, (theirs, _))) in sizes.zip(&trace.packets).enumerate() {
-            assert_eq!(ours, *theirs, "{}: size of sample {sample}", self.name);
+    /// What the filter prints. Samples and packets are the same, in the same order; of a file that is cut, up to there.
+    fn trace(&self, path: &Path) -> Trace {
+        let mut trace = trace(path);
+        let is_cut = |sample: &Sample| sample.offset + u64::from(sample.size) > self.source.len();
+        if let Some(cut) = self.track.samples.iter().position(is_cut) {
+            eprintln!("{}: cut at sample {cut} of {}", self.name, self.count());
+            trace.packets.truncate(cut);
+        } else {
+            assert_eq!(self.track.samples.len(), trace.packets.len(), "{}", self.name);
         }
-        if self.track.samples.len() != trace.packets.len() {
-            eprintln!("{}: {} samples, {} packets", self.name, self.track.samples.len(), trace.packets.len());
+        for (at, (sample, (theirs, _))) in self.track.samples.iter().zip(&trace.packets).enumerate() {
+            assert_eq!(sample.size as usize, *theirs, "{}: size of sample {at}", self.name);
         }
+        trace
     }
 }
 
@@ -350,13 +344,8 @@ fn traced_pictures(trace: &Trace, clip: &str) -> Vec<Option<Traced>> {
         }
         first
     };
-    of_units(&without_titles(&trace.head), &mut reader);
+    of_units(&trace.head, &mut reader);
     trace.packets.iter().map(|(_, units)| of_units(units, &mut reader)).collect()
-}
-
-fn without_titles(units: &[Unit]) -> Vec<Unit> {
-    let whole = units.iter().filter(|unit| unit.get("nal_unit_type").is_some());
-    whole.map(|unit| Unit { title: unit.title.clone(), elements: unit.elements.clone() }).collect()
 }
 
 /// Headers of all pictures as our parsers read them.
@@ -387,9 +376,7 @@ fn headers_of_all_h265_pictures_are_what_ffmpeg_reads() {
     let (mut pictures, mut with_long_term) = (0, 0);
     for path in clips() {
         let Some(clip) = open(&path, Codec::Hevc) else { continue };
-        let mut trace = trace(&path);
-        trace.packets.iter_mut().for_each(|(_, units)| *units = without_titles(units));
-        clip.check_sizes(&trace);
+        let trace = clip.trace(&path);
         let theirs = traced_pictures(&trace, &clip.name);
         for (sample, (ours_, theirs)) in headers(&clip).iter().zip(&theirs).enumerate() {
             assert_eq!(ours_.as_ref().map(ours), *theirs, "{}: sample {sample}", clip.name);
@@ -470,8 +457,7 @@ fn closures_are_those_of_a_simple_reading_of_the_trace() {
     let (mut known, mut unknown) = (0, 0);
     for path in clips() {
         let Some(clip) = open(&path, Codec::Hevc) else { continue };
-        let mut trace = trace(&path);
-        trace.packets.iter_mut().for_each(|(_, units)| *units = without_titles(units));
+        let trace = clip.trace(&path);
         let pictures = traced_pictures(&trace, &clip.name);
         let (simple, entries) = (simple_references(&pictures), entries(&clip, &pictures));
         let references = References::new();
@@ -506,14 +492,85 @@ fn check_to_decode(graph: &Pictures, target: u32, closure: &BTreeSet<u32>, clip:
     assert_eq!(graph.misplaced(&whole), None, "{clip}: all up to {target}");
 }
 
+/// Decodes these samples and drains: MD5s by sample.
+fn decode(clip: &Clip, samples: &[u32], strict: bool) -> Result<BTreeMap<u32, [u8; 16]>, AvError> {
+    let track = &clip.track;
+    let mut decoder = Decoder::open(&track.parameters, Threads::One, strict).expect("a decoder");
+    let (mut pictures, mut description) = (BTreeMap::new(), None);
+    for &sample in samples {
+        let data = track.read(&*clip.source, sample, true).expect("the sample");
+        let mut packet = Packet::new(&data, sample, Some(i64::from(sample))).expect("memory");
+        let wanted = track.samples[sample as usize].description;
+        if description.replace(wanted) != Some(wanted)
+            && let Some(configuration) = track.descriptions.get(usize::from(wanted))
+        {
+            packet.set_new_extradata(configuration).expect("memory");
+        }
+        while decoder.send(&packet)? == Sent::Full {
+            receive(&mut decoder, &mut pictures)?;
+        }
+    }
+    decoder.send_end()?;
+    receive(&mut decoder, &mut pictures)?;
+    Ok(pictures)
+}
+
+fn receive(decoder: &mut Decoder, pictures: &mut BTreeMap<u32, [u8; 16]>) -> Result<(), AvError> {
+    while let Received::Picture(frame) = decoder.receive()? {
+        pictures.extend(frame.tag().map(|sample| (sample, raw::md5(&frame))));
+    }
+    Ok(())
+}
+
+/// A picture decoded from what [`Pictures::to_decode`] names is that of a sequential decode. Some targets of each clip; of
+/// large ones few.
+#[test]
+fn pictures_decoded_without_all_others_are_the_same() {
+    let (mut targets, mut sent, mut left_out) = (0, 0, 0);
+    for path in clips().iter().filter(|path| !name(path).contains("damaged")) {
+        let Some(clip) = open(path, Codec::Hevc) else { continue };
+        let (width, height) = clip.track.parameters.size();
+        let budget = (150_000_000 / (width * height).max(1)) as u32;
+        let whole: Vec<u32> = (0..clip.count().min(budget)).collect();
+        let Ok(sequential) = decode(&clip, &whole, false) else { continue };
+        let (references, mut random) = (References::new(), fastrand::Rng::with_seed(1));
+        let mut spent = 0;
+        while spent < budget.min(200) {
+            spent += 1;
+            let target = random.u32(0..whole.len() as u32);
+            let Some(kept) = to_decode(&clip, &references, target) else { continue };
+            let pictures = decode(&clip, &kept, true);
+            assert_eq!(
+                pictures.as_ref().map(|pictures| pictures.get(&target)),
+                Ok(sequential.get(&target)),
+                "{}: sample {target}, sent {kept:?}",
+                clip.name
+            );
+            targets += 1;
+            spent += kept.len() as u32;
+            sent += kept.len() as u32;
+            left_out += target - kept[0] + 1 - kept.len() as u32;
+        }
+    }
+    eprintln!("{targets} targets: {sent} pictures sent, {left_out} left out");
+    assert!(targets > 200 && left_out > 500);
+}
+
+/// What to decode for a target that a walk from its own GOP's first sample, or from that of the GOP before, gives.
+fn to_decode(clip: &Clip, references: &References, target: u32) -> Option<Vec<u32>> {
+    let is_sync = |sample: &u32| clip.track.samples[*sample as usize].key;
+    let syncs = (0..=target).rev().filter(is_sync).take(2);
+    let mut graphs = syncs.filter_map(|first| clip.graph(references, first, target));
+    graphs.find(|graph| !graph.is_skipped(target))?.to_decode(&[target])
+}
+
 #[test]
 fn h264_samples_without_reference_pictures_are_those_of_the_trace() {
     let (mut samples, mut droppable) = (0, 0);
     for path in clips() {
-        let Some(clip) = open(&path, Codec::H264) else { continue };
-        let mut trace = trace(&path);
-        trace.packets.iter_mut().for_each(|(_, units)| *units = without_titles(units));
-        clip.check_sizes(&trace);
+        // Of a damaged file the filter leaves out packets.
+        let Some(clip) = open(&path, Codec::H264).filter(|clip| !clip.name.starts_with("bad_")) else { continue };
+        let trace = clip.trace(&path);
         let Structure::Droppable(ours) = clip.structure(&References::new(), 0, clip.count() - 1) else {
             panic!("{}: no structure", clip.name)
         };
@@ -593,4 +650,20 @@ fn kinds_and_sets_are_those_of_the_samples() {
             assert_eq!(picture.irap == sample, picture.kind.is_irap(), "{}: {sample}", clip.name);
         }
     }
+}
+
+#[test]
+fn asking_again_costs_next_to_nothing() {
+    let clip = open(&common::fixture("hevc_demo.mp4"), Codec::Hevc).expect("the fixture");
+    let last = clip.count() - 1;
+    let references = References::new();
+    let timed = || {
+        let start = Instant::now();
+        assert!(clip.graph(&references, 0, last).is_some_and(|graph| graph.get(last).is_some()));
+        start.elapsed()
+    };
+    let first = timed();
+    let again = (0..200).map(|_| timed()).min().expect("some");
+    eprintln!("{} pictures learned in {first:?}, asked again {again:?}", last + 1);
+    assert!(again < Duration::from_micros(20), "{again:?}");
 }

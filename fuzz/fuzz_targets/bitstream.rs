@@ -3,6 +3,8 @@
 
 use bucket_streamer::bitstream::bits::{BitReader, unescape};
 use bucket_streamer::bitstream::entry::is_decodable_leading;
+use bucket_streamer::bitstream::hevc_sets::{ParameterSets, Pps, ShortTerm, Sps};
+use bucket_streamer::bitstream::hevc_slice::{PocState, SliceHeader};
 use bucket_streamer::bitstream::parameter_sets::{History, identify};
 use bucket_streamer::bitstream::{Codec, Entry, EntryFacts, Framing, av1, h264, hevc, vp9};
 use libfuzzer_sys::fuzz_target;
@@ -31,7 +33,46 @@ fuzz_target!(|data: &[u8]| {
     escapes(data);
     bits(data);
     history(data);
+    headers(data);
 });
+
+/// Sets and slice headers, one after another: what comes out is what the specification allows.
+fn headers(data: &[u8]) {
+    let mut sets = ParameterSets::from_configuration(data);
+    let mut state = PocState::default();
+    for framing in [Framing::AnnexB, Framing::Length(1)] {
+        for unit in framing.units(data) {
+            if sets.absorb(unit) {
+                set(unit);
+            }
+            let Some(header) = SliceHeader::parse(unit, &sets) else { continue };
+            short_term(&header.short_term);
+            assert!(header.poc_lsb < 1 << header.log2_max_poc_lsb && header.long_term.len() <= 64);
+            let low = (1_i32 << header.log2_max_poc_lsb) - 1;
+            if let Some(poc) = state.next(&header, false) {
+                assert_eq!((poc & low) as u32, header.poc_lsb);
+            }
+        }
+    }
+}
+
+fn set(unit: &[u8]) {
+    if let Some(sps) = Sps::parse(unit).filter(|_| hevc::header(unit) == Some((33, 0))) {
+        assert_eq!(hevc::parameter_set_id(unit), Some((33, sps.id)));
+        assert!((4..=16).contains(&sps.log2_max_poc_lsb) && sps.short_term_sets.len() <= 64);
+        sps.short_term_sets.iter().for_each(|set| short_term(set));
+    }
+    if let Some(pps) = Pps::parse(unit).filter(|_| hevc::header(unit) == Some((34, 0))) {
+        assert_eq!(hevc::parameter_set_id(unit), Some((34, pps.id)));
+    }
+}
+
+/// Before the picture, nearest first, then after it, nearest first; none twice.
+fn short_term(set: &[ShortTerm]) {
+    let order = |entry: &ShortTerm| (entry.delta_poc > 0, entry.delta_poc.abs());
+    assert!(set.len() <= 16 && set.windows(2).all(|pair| order(&pair[0]) < order(&pair[1])));
+    assert!(set.iter().all(|entry| entry.delta_poc != 0));
+}
 
 /// Units lie inside the sample, in order, and do not overlap; framed again they are read as they were.
 fn units(framing: Framing, data: &[u8]) {
@@ -158,7 +199,10 @@ fn history(data: &[u8]) {
             assert!(history.before(0).is_empty());
             for index in 0..=samples.len() as u32 {
                 let before = history.before(index);
-                assert!(before.iter().all(|(id, unit)| identify(codec, unit) == Some(*id)), "each under its identifier");
+                assert!(
+                    before.iter().all(|(id, unit)| identify(codec, unit) == Some(*id)),
+                    "each under its identifier"
+                );
             }
             let last = history.before(u32::MAX);
             for sample in samples.rev().take(1) {

@@ -71,6 +71,38 @@ impl<'a> BitReader<'a> {
     }
 }
 
+/// Writes what a [`BitReader`] reads, for tests.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(crate) struct BitWriter(Vec<bool>);
+
+#[cfg(test)]
+impl BitWriter {
+    pub(crate) fn bits(&mut self, count: u32, value: u32) -> &mut Self {
+        self.0.extend((0..count).rev().map(|bit| value >> bit & 1 == 1));
+        self
+    }
+
+    pub(crate) fn ue(&mut self, value: u32) -> &mut Self {
+        let length = (value + 1).ilog2();
+        self.bits(length, 0).bits(length + 1, value + 1)
+    }
+
+    /// A NAL unit with this header, with a stop bit at its end, emulation prevention put in.
+    pub(crate) fn unit(&mut self, header: &[u8]) -> Vec<u8> {
+        self.bits(1, 1);
+        let byte = |bits: &[bool]| (0..8).fold(0, |byte, at| byte << 1 | u8::from(bits.get(at) == Some(&true)));
+        let mut unit = header.to_vec();
+        for byte in self.0.chunks(8).map(byte) {
+            if byte <= 3 && unit.ends_with(&[0, 0]) {
+                unit.push(3);
+            }
+            unit.push(byte);
+        }
+        unit
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{BitReader, unescape};

@@ -292,3 +292,114 @@ impl ParameterSets {
         Some((pps, self.sps.get(pps.sps_id as usize)?.as_deref()?))
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::{ParameterSets, Pps, ShortTerm, Sps};
+    use crate::bitstream::bits::BitWriter;
+
+    /// An SPS of one sub-layer, 416x240 in blocks of 16, counts of 8 bits, with what `rest` writes from
+    /// `num_short_term_ref_pic_sets` on.
+    pub(crate) fn sps(rest: impl Fn(&mut BitWriter)) -> Vec<u8> {
+        let mut bits = BitWriter::default();
+        bits.bits(8, 1);
+        (0..12).for_each(|_| _ = bits.bits(8, 0x11));
+        bits.ue(0).ue(1).ue(416).ue(240).bits(1, 1).ue(0).ue(1).ue(0).ue(2).ue(0).ue(0).ue(4);
+        bits.bits(1, 1).ue(4).ue(2).ue(0);
+        bits.ue(0).ue(1).ue(0).ue(3).ue(1).ue(1);
+        // Scaling lists: all predicted but one of 4x4 and one of 32x32.
+        bits.bits(2, 3);
+        for list in 0..20 {
+            match list {
+                2 => (0..16).fold(bits.bits(1, 1), |bits, _| bits.ue(3)),
+                19 => (0..65).fold(bits.bits(1, 1), |bits, _| bits.ue(2)),
+                _ => bits.bits(1, 0).ue(0),
+            };
+        }
+        // Tools, and PCM with its sizes.
+        bits.bits(3, 0b011).bits(8, 0x77).ue(0).ue(1).bits(1, 1);
+        rest(&mut bits);
+        bits.unit(&[33 << 1, 1])
+    }
+
+    fn entry((delta_poc, used): (i32, bool)) -> ShortTerm {
+        ShortTerm { delta_poc, used }
+    }
+
+    #[test]
+    fn sets_predicted_from_the_set_before() {
+        let unit = sps(|bits| {
+            bits.ue(3);
+            // -1, -3 (kept only), +2
+            bits.ue(2).ue(1).ue(0).bits(1, 1).ue(1).bits(1, 0).ue(1).bits(1, 1);
+            // Shifted by -2: -3, -5, 0 (left out), and the picture itself: -2.
+            bits.bits(1, 1).bits(1, 1).ue(1).bits(1, 1).bits(2, 0b01).bits(2, 0b00).bits(1, 1);
+            // Shifted by 4: 4 - 2, 4 - 3, 4 - 5, and itself.
+            bits.bits(1, 1).bits(1, 0).ue(3).bits(1, 1).bits(1, 1).bits(1, 1).bits(2, 0b01);
+            bits.bits(1, 0).bits(1, 1);
+        });
+        let sps = Sps::parse(&unit).expect("a set");
+        let expected = [
+            vec![(-1, true), (-3, false), (2, true)],
+            vec![(-2, true), (-3, true), (-5, false)],
+            vec![(-1, true), (1, true), (2, true), (4, false)],
+        ];
+        assert_eq!(sps.short_term_sets, expected.map(|set| set.into_iter().map(entry).collect::<Vec<_>>()));
+        assert_eq!((sps.id, sps.log2_max_poc_lsb, sps.size_in_ctbs), (0, 8, (26, 15)));
+        assert!(sps.temporal_mvp && sps.long_term.is_none() && !sps.separate_colour_plane);
+        assert!((0..unit.len() - 2).all(|end| Sps::parse(&unit[..end]).is_none()), "cut off");
+    }
+
+    #[test]
+    fn a_picture_cannot_refer_to_itself_or_twice_to_another() {
+        let predicted = |flags: u32| {
+            sps(|bits| {
+                bits.ue(2).ue(2).ue(0).ue(0).bits(1, 1).ue(0).bits(1, 1);
+                bits.bits(1, 1).bits(1, 0).ue(0).bits(3, flags).bits(2, 0).bits(1, 1);
+            })
+        };
+        // -1 and -2, shifted by 1: 0 and -1, and 1 for the picture itself.
+        assert!(Sps::parse(&predicted(0b111)).is_none());
+    }
+
+    #[test]
+    fn sets_are_replaced_by_number_and_survive_each_other() {
+        let pps =
+            |id: u32, extra: u32| BitWriter::default().ue(id).ue(0).bits(2, 0b01).bits(3, extra).unit(&[34 << 1, 1]);
+        let none = sps(|bits| _ = bits.ue(0).bits(2, 0b01));
+        let long = sps(|bits| _ = bits.ue(0).bits(1, 1).ue(1).bits(8, 77).bits(1, 1).bits(1, 0));
+        let mut sets = ParameterSets::default();
+        assert!(sets.absorb(&pps(3, 2)) && sets.get(3).is_none(), "its sequence parameter set is not there yet");
+        assert!(sets.absorb(&none) && sets.absorb(&pps(1, 0)));
+        let expected = Pps {
+            id: 3,
+            sps_id: 0,
+            dependent_slice_segments: false,
+            output_flag_present: true,
+            extra_slice_header_bits: 2,
+        };
+        assert_eq!(sets.get(3).map(|(pps, sps)| (*pps, sps.long_term.clone())), Some((expected, None)));
+        assert!(sets.absorb(&long) && sets.absorb(&pps(3, 1)));
+        let (pps, sps) = sets.get(3).expect("both");
+        assert_eq!((pps.extra_slice_header_bits, sps.long_term.as_deref()), (1, Some(&[(77, true)][..])));
+        assert!(sets.absorb(&long[..30]) && sets.get(3).is_none(), "one that cannot be read is not the one before");
+        assert!(!sets.absorb(&[1 << 1, 1, 0x80]) && !sets.absorb(&[]));
+    }
+
+    #[test]
+    fn configurations_are_arrays_or_annex_b() {
+        let (sps, pps) = (sps(|bits| _ = bits.ue(0).bits(2, 0b01)), vec![34 << 1, 1, 0b1110_0000, 0b1000_0000]);
+        let mut record = vec![1; 22];
+        record.push(2);
+        for unit in [&sps, &pps] {
+            record.extend([unit[0] >> 1, 0, 1, 0, unit.len() as u8]);
+            record.extend(unit);
+        }
+        let annex_b = [&[0, 0, 0, 1], &sps[..], &[0, 0, 1], &pps].concat();
+        for extradata in [&record, &annex_b] {
+            assert!(ParameterSets::from_configuration(extradata).get(0).is_some());
+            assert!(ParameterSets::from_configuration(&extradata[..extradata.len() - 3]).get(0).is_none());
+        }
+        assert!(ParameterSets::from_configuration(&[]).get(0).is_none());
+    }
+}

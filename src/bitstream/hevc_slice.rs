@@ -214,3 +214,95 @@ impl PocState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Kind, LongTerm, ParameterSets, PocState, SliceHeader};
+    use crate::bitstream::bits::BitWriter;
+    use crate::bitstream::hevc_sets::{ShortTerm, tests::sps};
+
+    /// Two short-term sets, three long-term pictures; `pic_output_flag` written, one extra bit.
+    fn sets() -> ParameterSets {
+        let mut sets = ParameterSets::default();
+        sets.absorb(&sps(|bits| {
+            bits.ue(2).ue(1).ue(0).ue(0).bits(1, 1);
+            bits.bits(1, 0).ue(1).ue(0).ue(1).bits(1, 1);
+            bits.bits(1, 1).ue(3).bits(8, 10).bits(1, 1).bits(8, 20).bits(1, 0).bits(8, 30).bits(1, 1).bits(1, 1);
+        }));
+        sets.absorb(BitWriter::default().ue(0).ue(0).bits(2, 0b01).bits(3, 1).unit(&[34 << 1, 1]).as_slice());
+        sets
+    }
+
+    fn slice(kind: u8, rest: impl Fn(&mut BitWriter)) -> Vec<u8> {
+        let mut bits = BitWriter::default();
+        rest(bits.bits(1, 1));
+        bits.bits(16, 0).unit(&[kind << 1, 1])
+    }
+
+    #[test]
+    fn long_term_entries_from_both_places_count_their_cycles_apart() {
+        let unit = slice(1, |bits| {
+            // PPS 0, extra bit, P, not for output, count 5, set 1 of the SPS.
+            bits.ue(0).bits(1, 0).ue(1).bits(1, 0).bits(8, 5).bits(1, 1).bits(1, 1);
+            // Two of the SPS: 30 with cycle 2, 20 without; then 40 with 3, 50 with 1 more, 60 without.
+            bits.ue(2).ue(3).bits(2, 2).bits(1, 1).ue(2).bits(2, 1).bits(1, 0);
+            bits.bits(8, 40).bits(2, 0b11).ue(3).bits(8, 50).bits(2, 0b01).ue(1).bits(8, 60).bits(2, 0b10);
+        });
+        let header = SliceHeader::parse(&unit, &sets()).expect("a header");
+        let long = |poc_lsb, msb_cycle, used| LongTerm { poc_lsb, msb_cycle, used };
+        let expected = [
+            long(30, Some(2), true),
+            long(20, None, false),
+            long(40, Some(3), true),
+            long(50, Some(4), false),
+            long(60, None, true),
+        ];
+        assert_eq!(header.long_term, expected);
+        assert_eq!(header.short_term, [ShortTerm { delta_poc: -2, used: true }]);
+        assert_eq!((header.poc_lsb, header.kind, header.pic_output), (5, Kind::Trailing, false));
+        assert!((0..10).all(|end| SliceHeader::parse(&unit[..end], &sets()).is_none()), "cut off");
+        assert!(SliceHeader::parse(&unit, &ParameterSets::default()).is_none(), "without its sets");
+    }
+
+    #[test]
+    fn headers_of_random_access_points() {
+        let unit = slice(19, |bits| _ = bits.bits(1, 1).ue(0).bits(1, 0).ue(2).bits(1, 1));
+        let header = SliceHeader::parse(&unit, &sets()).expect("a header");
+        assert!(
+            header.no_output_of_prior_pics && header.pic_output && header.is_tid0() && header.short_term.is_empty()
+        );
+        assert_eq!((header.kind, header.poc_lsb), (Kind::Idr, 0));
+        let mut not_first = unit.clone();
+        not_first[2] &= 0x7f;
+        assert!(SliceHeader::parse(&not_first, &sets()).is_none());
+        let reserved = slice(22, |bits| _ = bits.bits(1, 1).ue(0).bits(1, 0).ue(2).bits(1, 1));
+        assert!(SliceHeader::parse(&reserved, &sets()).is_none());
+    }
+
+    fn header(nal_unit_type: u8, poc_lsb: u32) -> SliceHeader {
+        SliceHeader {
+            nal_unit_type,
+            kind: Kind::of(nal_unit_type).expect("a slice"),
+            temporal_id: 0,
+            no_output_of_prior_pics: false,
+            pic_output: true,
+            poc_lsb,
+            log2_max_poc_lsb: 4,
+            short_term: Vec::new(),
+            long_term: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn counts_go_on_from_the_last_reference_picture_of_layer_0() {
+        let mut state = PocState::default();
+        let mut next = |kind, lsb| state.next(&header(kind, lsb), false);
+        assert_eq!([next(19, 0), next(1, 6), next(1, 12)], [Some(0), Some(6), Some(12)]);
+        assert_eq!([next(1, 3), next(0, 10), next(1, 14)], [Some(19), Some(26), Some(14)], "type 0 does not count");
+        assert_eq!([next(21, 5), next(9, 15), next(1, 8)], [Some(21), Some(15), Some(24)], "nor do leading pictures");
+        assert_eq!([next(16, 9), next(1, 1)], [Some(9), Some(17)], "a BLA begins anew");
+        assert_eq!(PocState::after(-3).nearest(1, 4), Some(1));
+        assert_eq!(PocState::after(-3).nearest(6, 4), Some(-10));
+        assert_eq!(PocState::after(i32::MAX).nearest(0, 16), None);
+    }
+}

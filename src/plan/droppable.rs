@@ -77,3 +77,23 @@ pub(super) fn leaves_no_trace(framing: Framing, sample: &[u8]) -> bool {
     }
     slices > 0 && (framing == Framing::AnnexB || units.remainder().is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Framing, leaves_no_trace};
+
+    #[test]
+    fn only_plain_pictures_that_nothing_refers_to_leave_no_trace() {
+        let of = |units: &[&[u8]]| {
+            let sample: Vec<u8> = units.iter().flat_map(|unit| Framing::Length(4).frame(unit)).collect();
+            leaves_no_trace(Framing::Length(4), &sample)
+        };
+        let (slice, reference) = ([0x01, 0x9a], [0x21, 0x9a]);
+        assert!(of(&[&[9, 0xf0], &slice, &slice]));
+        assert!(!of(&[&slice, &reference]) && !of(&[&[9, 0xf0]]) && !of(&[]));
+        assert!(!of(&[&[0x67, 1], &slice]) && !of(&[&[0x65, 1]]));
+        assert!(of(&[&[6, 1, 1, 0xaa, 0x80], &slice]), "picture timing");
+        assert!(!of(&[&[6, 6, 1, 0xc4, 0x80], &slice]), "a recovery point");
+        assert!(!leaves_no_trace(Framing::Length(1), &[2, 0x01, 0x9a, 9]), "cut off");
+    }
+}

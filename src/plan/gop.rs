@@ -241,3 +241,112 @@ fn join(sample: u32, picture: &Picture, learner: &Learner, tail: &Tail, shift: i
     }
     Some(joined)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Joined, Learner, Picture, Tail};
+    use crate::bitstream::hevc_sets::ShortTerm;
+    use crate::bitstream::hevc_slice::{Kind, LongTerm, SliceHeader};
+
+    const IDR: u8 = 19;
+    const CRA: u8 = 21;
+    const RASL: u8 = 9;
+    const TRAIL: u8 = 1;
+
+    /// Deltas of what is used, and of what is only kept.
+    fn header(nal_unit_type: u8, poc_lsb: u32, used: &[i32], kept: &[i32]) -> SliceHeader {
+        let entry = |used| move |&delta_poc: &i32| ShortTerm { delta_poc, used };
+        SliceHeader {
+            nal_unit_type,
+            kind: Kind::of(nal_unit_type).expect("a slice"),
+            temporal_id: 0,
+            no_output_of_prior_pics: false,
+            pic_output: true,
+            poc_lsb,
+            log2_max_poc_lsb: 8,
+            short_term: used.iter().map(entry(true)).chain(kept.iter().map(entry(false))).collect(),
+            long_term: Vec::new(),
+        }
+    }
+
+    fn learn(first: u32, headers: &[SliceHeader]) -> (Learner, Vec<Option<Picture>>) {
+        let mut learner = Learner::default();
+        let pictures = (first..).zip(headers).map(|(sample, header)| learner.learn(sample, header, false)).collect();
+        (learner, pictures)
+    }
+
+    fn refs(pictures: &[Option<Picture>]) -> Vec<Option<&[u32]>> {
+        pictures.iter().map(|picture| picture.as_ref().map(|picture| &picture.refs[..])).collect()
+    }
+
+    #[test]
+    fn references_are_what_the_buffer_holds() {
+        let (_, pictures) = learn(
+            5,
+            &[
+                header(IDR, 0, &[], &[]),
+                header(TRAIL, 4, &[-4], &[]),
+                header(TRAIL, 2, &[-2, 2], &[]),
+                header(TRAIL, 8, &[-4], &[]),
+                // 0 was let go by the picture before.
+                header(TRAIL, 9, &[-9], &[]),
+            ],
+        );
+        assert_eq!(refs(&pictures), [Some(&[][..]), Some(&[5]), Some(&[5, 6]), Some(&[6]), None]);
+    }
+
+    #[test]
+    fn one_count_twice_and_a_gop_without_irap_are_nobodys() {
+        let (_, pictures) = learn(0, &[header(IDR, 0, &[], &[]), header(TRAIL, 0, &[], &[])]);
+        assert_eq!(refs(&pictures), [Some(&[][..]), None]);
+        assert_eq!(learn(0, &[header(TRAIL, 0, &[], &[])]).1, [None]);
+        let (_, pictures) =
+            learn(0, &[header(IDR, 0, &[], &[]), header(IDR, 0, &[], &[]), header(TRAIL, 1, &[-1], &[])]);
+        assert_eq!(refs(&pictures), [Some(&[][..]), Some(&[]), Some(&[1])], "an IDR within");
+    }
+
+    #[test]
+    fn long_term_references_with_and_without_high_bits() {
+        let long = |poc_lsb, msb_cycle| vec![LongTerm { poc_lsb, msb_cycle, used: true }];
+        let mut pictures = [
+            header(IDR, 0, &[], &[]),
+            header(TRAIL, 100, &[-100], &[]),
+            header(TRAIL, 200, &[-100], &[]),
+            header(TRAIL, 44, &[-100], &[]),
+            header(TRAIL, 45, &[], &[]),
+            header(TRAIL, 0, &[45], &[]),
+            header(TRAIL, 1, &[], &[]),
+        ];
+        pictures[2].long_term = long(0, None);
+        // The count is 300: 300 - 44 + 0 - 256 is 0.
+        pictures[3].long_term = long(0, Some(1));
+        pictures[4].long_term = long(44, None);
+        // 0 and 256 have the low bits 0.
+        pictures[6].long_term = long(0, None);
+        let (learner, learned) = learn(0, &pictures);
+        assert_eq!(refs(&learned)[2..], [Some(&[0, 1][..]), Some(&[0, 2]), Some(&[3]), Some(&[4]), None]);
+        assert!(learner.has_vague);
+    }
+
+    #[test]
+    fn joined_pictures_have_all_references() {
+        let (mut before, _) =
+            learn(0, &[header(IDR, 0, &[], &[]), header(TRAIL, 100, &[-100], &[]), header(TRAIL, 200, &[-100], &[])]);
+        let tail = before.finish();
+        let gop = [header(CRA, 4, &[], &[-60, -160]), header(RASL, 2, &[-58, 2], &[]), header(TRAIL, 8, &[-4], &[])];
+        let (learner, pictures) = learn(3, &gop);
+        let pictures: Vec<Picture> = pictures.into_iter().flatten().collect();
+        let shift = tail.poc.nearest(4, 8).expect("a count") - 4;
+        assert_eq!(shift, 256);
+        let mut joined = Joined::default();
+        joined.extend(3, &pictures[..1], &learner, &tail, shift);
+        assert_eq!(joined.pictures.len(), 1);
+        joined.extend(3, &pictures, &learner, &tail, shift);
+        let refs: Vec<&[u32]> = joined.pictures.iter().map(|picture| &picture.refs[..]).collect();
+        assert_eq!(refs, [&[][..], &[2, 3], &[3]]);
+        // Behind a GOP that does not have it there is nothing.
+        let mut lost = Joined::default();
+        lost.extend(3, &pictures, &learner, &Tail::default(), shift);
+        assert_eq!(lost.pictures.len(), 1);
+    }
+}

@@ -157,13 +157,24 @@ impl Pictures {
             kept.sort_unstable();
             kept.dedup();
             let Some(misplaced) = self.misplaced(&kept) else { return Some(kept) };
-            let is_bridge = |sample: &u32| {
-                kept.binary_search(sample).is_err() && self.get(*sample).is_some_and(|picture| picture.is_tid0)
-            };
-            let bridge = (self.first..misplaced).rev().find(is_bridge)?;
+            let bridge = self.bridge(&kept, misplaced)?;
             wanted = kept;
             wanted.push(bridge);
         }
+    }
+
+    /// A picture that is to be kept too, so that `misplaced` is found: the last before it that is itself found, to have
+    /// few of them.
+    fn bridge(&self, kept: &[u32], misplaced: u32) -> Option<u32> {
+        let is_tid0 = |sample: &u32| self.get(*sample).is_some_and(|picture| picture.is_tid0);
+        let left_out = (self.first..misplaced).rev().filter(|sample| kept.binary_search(sample).is_err());
+        let mut bridges = left_out.filter(is_tid0);
+        let is_found = |&bridge: &u32| {
+            let mut with = kept.to_vec();
+            with.insert(kept.partition_point(|&sample| sample < bridge), bridge);
+            self.misplaced(&with).is_none_or(|misplaced| misplaced > bridge)
+        };
+        bridges.clone().find(is_found).or_else(|| bridges.next())
     }
 }
 
@@ -176,4 +187,57 @@ fn derive(picture: &Picture, state: PocState, begins: bool) -> Option<i32> {
     let bits = u32::from(picture.log2_max_poc_lsb);
     let low = picture.poc & ((1 << bits) - 1);
     if begins { Some(low) } else { state.nearest(low as u32, bits) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Kind, Picture, Pictures, Segment};
+
+    /// Counts of 4 bits, one for each sample.
+    fn picture(kind: Kind, irap: u32, poc: i32, refs: &[u32]) -> Picture {
+        let is_tid0 = !matches!(kind, Kind::Rasl | Kind::Radl);
+        let refs = refs.into();
+        Picture { refs, poc, irap, kind, log2_max_poc_lsb: 4, is_tid0, is_output: true, has_sets: false }
+    }
+
+    /// An IDR and 23 pictures that refer to it alone; then a CRA, a RASL picture, and one after.
+    fn run() -> Pictures {
+        let mut first = vec![picture(Kind::Idr, 0, 0, &[])];
+        first.extend((1..24).map(|poc| picture(Kind::Trailing, 0, poc, &[0])));
+        let second = vec![
+            picture(Kind::Cra, 24, 9, &[]),
+            picture(Kind::Rasl, 24, 8, &[23, 24]),
+            picture(Kind::Trailing, 24, 10, &[24]),
+        ];
+        let segment = |first, pictures, shift| Segment { first, pictures: Arc::new(pictures), shift };
+        Pictures { first: 0, last: 26, segments: vec![segment(0, first, None), segment(24, second, Some(16))] }
+    }
+
+    #[test]
+    fn what_is_not_referred_to_can_be_left_out_but_for_bridges() {
+        let run = run();
+        assert_eq!(run.closure(&[5]), [0, 5]);
+        assert_eq!(run.to_decode(&[5]), Some(vec![0, 5]));
+        // 8 is half of the range of the low bits: 20 would be taken for 4.
+        assert_eq!((run.closure(&[20]), run.misplaced(&[0, 20])), (vec![0, 20], Some(20)));
+        let kept = run.to_decode(&[20]).expect("bridges");
+        assert!(kept.len() < 6 && run.misplaced(&kept).is_none(), "{kept:?}");
+        assert_eq!(run.misplaced(&(0..27).collect::<Vec<_>>()), None);
+    }
+
+    #[test]
+    fn a_rasl_picture_needs_its_cra_and_one_before() {
+        let run = run();
+        assert_eq!((run.poc_in_gop_before(24), run.poc_in_gop_before(0)), (Some(25), None));
+        assert_eq!(run.closure(&[25]), [0, 23, 24, 25]);
+        let kept = run.to_decode(&[25]).expect("bridges");
+        assert!(kept.ends_with(&[23, 24, 25]) && run.misplaced(&kept).is_none());
+        assert!(!run.is_skipped(25));
+        let alone = Pictures { first: 24, segments: run.segments[1..].to_vec(), ..run.clone() };
+        assert!(alone.is_skipped(25) && !alone.is_skipped(26) && alone.get(23).is_none());
+        assert_eq!(alone.to_decode(&[26]), Some(vec![24, 26]));
+        assert_eq!(run.misplaced(&[0, 7, 14, 21, 26]), Some(26), "without its CRA");
+    }
 }
