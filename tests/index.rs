@@ -5,7 +5,6 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -42,13 +41,8 @@ fn some_frames(video: &Video) -> BTreeMap<u32, Option<String>> {
     let (width, height) = video.track().parameters.size();
     let most = if width * height * video.frame_count() < 50_000_000 { 6 } else { 2 };
     let wanted: Vec<u32> = (0..most).map(|_| random.u32(0..video.frame_count() as u32)).collect();
-    let mut found = BTreeMap::new();
-    let sink = &mut |index, frame: Result<bucket_streamer::VideoFrame>| {
-        found.insert(index, frame.ok().map(|frame| raw::hex(&raw::md5(&frame.picture))));
-        ControlFlow::Continue(())
-    };
-    video.frames(&wanted, sink).expect("a batch");
-    found
+    let md5 = |frame: bucket_streamer::VideoFrame| raw::hex(&raw::md5(&frame.picture));
+    video.frames(&wanted).map(|(index, frame)| (index, frame.ok().map(md5))).collect()
 }
 
 /// Everything in a track that can be told apart.

@@ -98,8 +98,8 @@ impl Decoder {
                 spare.clear();
                 spare
             }
-            // SAFETY: the context is open; null means no memory.
             None => Checkpoint {
+                // SAFETY: the context is open; null means no memory.
                 raw: NonNull::new(unsafe { sys::bs_checkpoint_alloc(self.as_raw()) })?,
                 crop: self.container_crop(),
             },

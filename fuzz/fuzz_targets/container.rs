@@ -1,7 +1,6 @@
 //! Arbitrary bytes as a file: opened, described, a few frames decoded, a JPEG made.
 #![no_main]
 
-use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock};
 
 use bucket_streamer::picture::{Fit, Jpeg, JpegOptions, Shape};
