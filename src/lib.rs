@@ -32,8 +32,8 @@ pub mod source;
 pub mod time;
 mod video;
 
-pub use engine::{Engine, EngineBuilder};
 pub use container::Index;
+pub use engine::{Engine, EngineBuilder};
 pub use error::{Error, ErrorKind, Result};
 pub use ffi::{Color, Frame, PixelFormat, PlaneBytes};
 pub use request::{FrameFuture, Frames, InOrder};

@@ -9,8 +9,8 @@ use ffi::{AvError, Decoder, Frame, Packet, PaddedBytes, Received, Sent};
 
 use super::checkpoints::{State, Store};
 use super::pool::Lease;
-use crate::bitstream::Codec;
 use crate::bitstream::parameter_sets::identify;
+use crate::bitstream::{Codec, hevc};
 use crate::container::Track;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::Planner;
@@ -224,17 +224,17 @@ impl Walk<'_> {
         Ok(self.receive_all(decoder, sink))
     }
 
-    /// Sends the parameter sets of a sample whose slices are left out.
+    /// Sends what outlives its picture of a sample whose slices are left out: parameter sets, SEI messages that last.
     fn send_sets(
         &self,
         decoder: &mut Decoder,
         index: u32,
         sink: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<()> {
-        let (codec, framing) = (self.track.codec, self.track.framing);
+        let framing = self.track.framing;
         let Ok(data) = self.track.read(self.source, index, false) else { return Ok(()) };
-        let sets = framing.units(data.data()).filter(|unit| identify(codec, unit).is_some());
-        let sets: Vec<Vec<u8>> = sets.map(|unit| framing.frame(unit)).collect();
+        let lasting = framing.units(data.data()).filter(|unit| hevc::outlives_its_picture(unit));
+        let sets: Vec<Vec<u8>> = lasting.map(|unit| framing.frame(unit)).collect();
         let pieces: Vec<&[u8]> = sets.iter().map(|set| &set[..]).collect();
         let data = PaddedBytes::copy_of(&pieces);
         self.source.counters().copy(data.len());

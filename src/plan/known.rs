@@ -2,8 +2,8 @@
 //!
 //! In H.265 the reference graph says what a picture needs, and any state of a decoder that holds it will do, whichever
 //! pictures were decoded before: nothing else is carried from picture to picture but what the graph and picture order
-//! counts tell. In H.264 samples come in order, without those that nothing refers to; in every other codec, and where a
-//! stream is not understood, all of them.
+//! counts tell. In AV1 and VP9 a walk from an entry takes what the target needs of the samples since. In H.264 samples come
+//! in order, without those that nothing refers to; and where a stream is not understood, all of them.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -142,6 +142,14 @@ impl Needs for Known<'_> {
             Structure::Droppable(droppable) => {
                 self.in_order(|sample| droppable.is_droppable(sample), target, from, planned, limit)
             }
+            Structure::Slots(slots) if from.is_none() => {
+                let needed = slots.needed(target.sample)?;
+                let needed: Vec<u32> = needed.into_iter().filter(|sample| !planned.contains(sample)).collect();
+                (needed.len() <= limit && needed.first() >= Some(&target.entry)).then_some(needed)
+            }
+            // Which samples a checkpoint's decoder has been through is told by its position only.
+            Structure::Slots(_) if from.is_some_and(|kept| kept.state.is_pruned) => None,
+            Structure::Slots(_) => self.in_order(|_| false, target, from, planned, limit),
             // Whatever it needs may be what another leg left out.
             Structure::Unknown if from.is_some_and(|kept| kept.state.is_pruned) && self.is_hevc() => None,
             Structure::Unknown => self.in_order(|_| false, target, from, planned, limit),

@@ -10,6 +10,7 @@ mod known;
 mod pictures;
 mod references;
 pub mod route;
+mod slots;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -23,6 +24,7 @@ pub use gop::Picture;
 pub use known::Known;
 pub use pictures::Pictures;
 pub use references::{References, Structure};
+pub use slots::Slots;
 
 /// How far back a walk begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -11,6 +11,7 @@ use super::Planner;
 use super::droppable::{Droppable, Seen};
 use super::gop::{Joined, Learner, Picture, Tail};
 use super::pictures::{Pictures, Segment};
+use super::slots::{Learned, Slots};
 use crate::bitstream::hevc_sets::ParameterSets;
 use crate::bitstream::hevc_slice::{Kind, SliceHeader, is_first_in_picture};
 use crate::bitstream::{Codec, Entry, Framing, hevc};
@@ -27,6 +28,8 @@ pub enum Structure {
     Graph(Pictures),
     /// Only which samples nothing refers to.
     Droppable(Droppable),
+    /// What each sample needs when decoding begins at the run's first.
+    Slots(Slots),
     /// Nothing for sure: no sample may be left out.
     Unknown,
 }
@@ -36,6 +39,7 @@ pub enum Structure {
 pub struct References {
     gops: Mutex<Gops>,
     seen: Seen,
+    slots: Learned,
 }
 
 /// GOPs by their first sample.
@@ -59,7 +63,7 @@ impl Default for References {
 impl References {
     /// Nothing learned yet.
     pub fn new() -> References {
-        References { gops: Mutex::default(), seen: Seen::default() }
+        References { gops: Mutex::default(), seen: Seen::default(), slots: Learned::default() }
     }
 
     /// The structure of samples `first..=last`, where `first` is a sync sample at which decoding begins. `planner` is the
@@ -73,8 +77,9 @@ impl References {
                 self.pictures(planner, track, source, first, last).map_or(Structure::Unknown, Structure::Graph)
             }
             Codec::H264 => Structure::Droppable(self.seen.run(track, source, first, last)),
-            // AV1's would be a graph too. In VP9 every picture changes the contexts that the next one begins with.
-            Codec::Av1 | Codec::Vp9 => Structure::Unknown,
+            Codec::Av1 | Codec::Vp9 => {
+                self.slots.run(track, source, first, last).map_or(Structure::Unknown, Structure::Slots)
+            }
         }
     }
 

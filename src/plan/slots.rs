@@ -1,0 +1,81 @@
+//! AV1 and VP9: which samples each sample of a GOP needs, learned in decode order as far as it is asked for.
+//!
+//! What a sample says is read by `bitstream::av1_refs` and `vp9_refs`, and why leaving out the rest is exact is said there.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use crate::bitstream::references::{Unit, needed};
+use crate::bitstream::{Codec, av1_refs, vp9_refs};
+use crate::container::Track;
+use crate::source::Source;
+
+/// Samples that are remembered, about.
+const LIMIT: usize = 1 << 18;
+
+/// What the samples from an entry on need.
+#[derive(Debug, Clone)]
+pub struct Slots {
+    first: u32,
+    units: Arc<Vec<Option<Unit>>>,
+}
+
+impl Slots {
+    /// The samples that must be decoded for `target`, ascending, itself the last. `None` if it shows nothing, or if that
+    /// is not known.
+    pub fn needed(&self, target: u32) -> Option<Vec<u32>> {
+        let place = usize::try_from(target.checked_sub(self.first)?).ok()?;
+        self.units.get(place)?.as_ref().filter(|unit| unit.shows)?;
+        needed(self.first, &self.units, target)
+    }
+}
+
+#[derive(Debug)]
+enum Tracker {
+    Av1(av1_refs::Tracker),
+    Vp9(vp9_refs::Tracker),
+}
+
+#[derive(Debug)]
+struct Run {
+    tracker: Tracker,
+    units: Arc<Vec<Option<Unit>>>,
+}
+
+/// What is known of a track's samples, by the entry from which it was learned.
+#[derive(Debug, Default)]
+pub(super) struct Learned(Mutex<HashMap<u32, Run>>);
+
+impl Learned {
+    /// Samples from the entry `first` to at least `last`. `None` if a sample cannot be read.
+    pub(super) fn run(&self, track: &Track, source: &dyn Source, first: u32, last: u32) -> Option<Slots> {
+        let mut runs = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if !runs.contains_key(&first) && runs.values().map(|run| run.units.len()).sum::<usize>() > LIMIT {
+            runs.clear();
+        }
+        let run = runs.entry(first).or_insert_with(|| Run { tracker: Tracker::of(track), units: Arc::default() });
+        while first + (run.units.len() as u32) <= last {
+            let sample = first + run.units.len() as u32;
+            let data = track.read(source, sample, false).ok()?;
+            let unit = run.tracker.take(sample, data.data());
+            Arc::make_mut(&mut run.units).push(unit);
+        }
+        Some(Slots { first, units: Arc::clone(&run.units) })
+    }
+}
+
+impl Tracker {
+    fn of(track: &Track) -> Tracker {
+        match track.codec {
+            Codec::Vp9 => Tracker::Vp9(vp9_refs::Tracker::new()),
+            _ => Tracker::Av1(av1_refs::Tracker::new(track.parameters.extradata())),
+        }
+    }
+
+    fn take(&mut self, sample: u32, data: &[u8]) -> Option<Unit> {
+        match self {
+            Tracker::Av1(tracker) => tracker.take(sample, data),
+            Tracker::Vp9(tracker) => tracker.take(sample, data),
+        }
+    }
+}
