@@ -154,6 +154,7 @@ impl Group {
     fn short(&self, targets: &[Target], pending: &mut BTreeMap<u32, u32>) -> Result<End> {
         let video = &*self.video;
         let (track, source) = (&video.track, &*video.source);
+        let needs = needs(video);
         let mut left = Vec::with_capacity(targets.len());
         for &target in targets {
             // What a key frame soon after may have dropped only a walk to that key frame tells.
@@ -161,7 +162,9 @@ impl Group {
             if track.codec == Codec::Hevc && last != target.sample {
                 continue;
             }
-            if let Some(picture) = video.engine.store.picture(video.id, target.sample) {
+            if let Some(picture) = video.engine.store.picture(video.id, target.sample)
+                && needs.is_shown(target)
+            {
                 if self.let_out(target.sample, picture, pending).is_break() {
                     return Ok(End::Stopped);
                 }
@@ -172,7 +175,6 @@ impl Group {
         if left.is_empty() {
             return Ok(End::Over);
         }
-        let needs = needs(video);
         let near = |target: Target| {
             let near = video.engine.store.within(video.id, target.entry..=target.sample.saturating_add(BEHIND));
             let before = near.partition_point(|kept| kept.state.position <= target.sample);

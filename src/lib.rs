@@ -6,13 +6,40 @@
 //! ```no_run
 //! use bucket_streamer::Engine;
 //!
-//! let engine = Engine::new(None);
+//! let engine = Engine::builder().threads(4).checkpoint_memory(1 << 30).build();
 //! let video = engine.open_path("cam.mp4")?;
+//!
+//! // One frame: its planes, without a copy.
 //! let frame = video.frame(120)?;
-//! let luma = frame.picture.plane(0).expect("every picture has a first plane");
-//! println!("{}x{}, first sample {}", luma.columns, luma.rows, luma.data[0]);
+//! for plane in frame.planes() {
+//!     println!("{}x{}, {} bytes from row to row", plane.columns, plane.rows, plane.stride);
+//! }
+//!
+//! // A batch, as the frames come; and in the order in which they are asked for.
+//! for (index, frame) in video.frames(&[7, 300, 120]) {
+//!     println!("frame {index} is shown at {}", frame?.pts);
+//! }
+//! for frame in video.frames_in_order(vec![300, 7, 7]) {
+//!     println!("frame {}", frame?.index);
+//! }
 //! # Ok::<(), bucket_streamer::Error>(())
 //! ```
+//!
+//! Without blocking, in any runtime:
+//!
+//! ```
+//! # fn run(video: &bucket_streamer::Video) -> impl Future<Output = bucket_streamer::Result<()>> + '_ {
+//! async {
+//!     let frame = video.frame_async(120).await?;
+//!     println!("{}x{}", frame.width(), frame.height());
+//!     Ok(())
+//! }
+//! # }
+//! ```
+//!
+//! Frames that are close to each other cost little more than one: an engine keeps *checkpoints* of its decoders' state
+//! and begins at the nearest one, and decodes only the pictures that a frame refers to. All videos of an engine share its
+//! threads and its memory for checkpoints.
 //!
 //! The way of a frame: [`source`] (bytes) → [`container`] (samples) → [`bitstream`] (what a sample says of itself) →
 //! [`plan`] (what to decode) → [`decode`] (pictures) → [`picture`] (stills). [`Engine`] and [`Video`] tie them together.

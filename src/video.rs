@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ffi::{AvError, Color, Frame, PaddedBytes, PixelFormat, Rational, Threads};
+use ffi::{AvError, Color, Frame, PaddedBytes, PixelFormat, PlaneBytes, Rational, Threads};
 
 use crate::bitstream::Codec;
 use crate::container::{Index, Sample, Track};
@@ -53,6 +53,39 @@ pub struct VideoFrame {
     pub key: bool,
     /// The planes, the stream's own pixel format. libavcodec may say of it that it is damaged.
     pub picture: Frame,
+}
+
+impl VideoFrame {
+    /// Width in pixels, cropped.
+    pub fn width(&self) -> usize {
+        self.picture.width()
+    }
+
+    /// Height in pixels, cropped.
+    pub fn height(&self) -> usize {
+        self.picture.height()
+    }
+
+    /// The stream's own pixel format.
+    pub fn format(&self) -> PixelFormat {
+        self.picture.format()
+    }
+
+    /// Colour description.
+    pub fn color(&self) -> Color {
+        self.picture.color()
+    }
+
+    /// The planes, where the decoder left them: rows of samples with the distance between rows. No copy is made; they
+    /// live as long as the frame, whatever becomes of video and engine.
+    pub fn planes(&self) -> impl Iterator<Item = PlaneBytes<'_>> {
+        (0..self.picture.planes()).filter_map(|index| self.picture.plane(index))
+    }
+
+    /// True if libavcodec says that the picture is damaged: only frames that cannot be had otherwise are let out so.
+    pub fn is_corrupt(&self) -> bool {
+        self.picture.is_corrupt()
+    }
 }
 
 /// What decoding the first frame tells of a stream.

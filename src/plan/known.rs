@@ -61,6 +61,17 @@ impl<'a> Known<'a> {
         }
     }
 
+    /// Does a sequential decode show the picture of a target, for all that is known? A checkpoint may hold one that it
+    /// does not show.
+    pub fn is_shown(&self, target: Target) -> bool {
+        match self.structure(target.entry, target.sample) {
+            Structure::Graph(pictures) => {
+                pictures.get(target.sample).is_some_and(|it| it.is_output) && !pictures.is_skipped(target.sample)
+            }
+            _ => !self.is_hevc(),
+        }
+    }
+
     /// Any order, only what the target refers to.
     fn by_graph(
         &self,
