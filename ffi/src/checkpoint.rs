@@ -26,6 +26,8 @@ pub struct HeldPicture {
 #[derive(Debug)]
 pub struct Checkpoint {
     raw: NonNull<sys::BsCheckpoint>,
+    /// The codec whose state it can take.
+    codec: u32,
     crop: Option<CropRectangle>,
 }
 
@@ -88,21 +90,25 @@ impl Decoder {
 
     /// Keeps the state just behind the picture with a tag: the last one on a single thread, with frame threads one that
     /// was waited for and whose thread has not got another packet since. `None` if it is not to be had. `spare` is used
-    /// again instead of a new one.
+    /// again instead of a new one, if it is of the same codec.
     pub fn save(&mut self, tag: u32, spare: Option<Checkpoint>) -> Option<Checkpoint> {
         if !self.can_fork() {
             return None;
         }
-        let checkpoint = match spare {
+        // SAFETY: the context is open.
+        let codec = unsafe { (*self.as_raw()).codec_id };
+        let crop = self.container_crop();
+        let checkpoint = match spare.filter(|spare| spare.codec == codec) {
             Some(mut spare) => {
                 spare.clear();
+                spare.crop = crop;
                 spare
             }
-            None => Checkpoint {
+            None => {
                 // SAFETY: the context is open; null means no memory.
-                raw: NonNull::new(unsafe { sys::bs_checkpoint_alloc(self.as_raw()) })?,
-                crop: self.container_crop(),
-            },
+                let raw = NonNull::new(unsafe { sys::bs_checkpoint_alloc(self.as_raw()) })?;
+                Checkpoint { raw, codec, crop }
+            }
         };
         // SAFETY: both are valid and ours alone.
         let saved = unsafe { sys::bs_checkpoint_save(checkpoint.raw.as_ptr(), self.as_raw(), tag) };
