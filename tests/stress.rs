@@ -480,6 +480,9 @@ fn round(number: u64, seed: u64, clips: &[&Clip], requests: usize, counts: &Coun
     let names: Vec<&str> = clips.iter().map(|clip| &clip.name[..]).collect();
     let recipe =
         format!("[seed={seed} first={number} rounds=1: {threads} threads, {} MiB, every {spacing}, {callers:?}, {names:?}]", memory >> 20);
+    if setting("talk") == Some(1) {
+        eprintln!("{recipe}");
+    }
     let videos: Vec<Video> = clips.iter().map(|clip| open(&engine, &clip.path).expect("opened before")).collect();
     let subject = |at: usize| Subject {
         clip: clips[at],
