@@ -75,7 +75,10 @@ impl Request {
         let task = self.task(pictures, run);
         let mut state = self.lock();
         state.tasks += 1;
-        if state.results.len() < WAITING_FRAMES && !self.is_cancelled() {
+        if self.is_cancelled() {
+            // Nobody takes out what rests any more, and the task holds the request: it goes, after the lock.
+            drop(state);
+        } else if state.results.len() < WAITING_FRAMES {
             drop(state);
             self.engine.crew.submit(task, true);
         } else {
@@ -267,5 +270,23 @@ impl Iterator for InOrder<'_> {
                 None => return Some(self.video.frame(index)),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Frames, Request};
+    use crate::Engine;
+
+    #[test]
+    fn a_task_that_rests_when_the_reader_has_gone_keeps_nothing_alive() {
+        let request = Request::new(Arc::clone(&Engine::new(Some(1)).shared));
+        let alive = Arc::downgrade(&request);
+        drop(Frames::of(Arc::clone(&request)));
+        request.rest(1, |_| ());
+        drop(request);
+        assert!(alive.upgrade().is_none());
     }
 }
