@@ -1,7 +1,8 @@
 //! What all videos of a process share: decoders, worker threads, checkpoints.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use crate::container::{Index, Track};
 use crate::decode::checkpoints::{Held, Store};
@@ -17,12 +18,58 @@ pub struct Engine {
     pub(crate) shared: Arc<Shared>,
 }
 
+/// What checkpoints may take beyond their budget before resident memory counts as too high: decoders with their pictures,
+/// the allocator's own, what others in the process do.
+const SLACK: u64 = 512 << 20;
+/// As many of a video's pictures count as slack too: those that decoders hold.
+const SLACK_PICTURES: u64 = 48;
+/// Requests from one look at resident memory to the next.
+const LOOKS: u32 = 32;
+
+/// Resident memory, now and when it was looked at first.
+#[derive(Debug, Default)]
+pub(crate) struct Resident {
+    looks: AtomicU32,
+    first: OnceLock<u64>,
+}
+
+impl Resident {
+    /// Bytes that the process has more than at the first look; now and then.
+    fn grown(&self) -> Option<u64> {
+        if !self.looks.fetch_add(1, Relaxed).is_multiple_of(LOOKS) {
+            return None;
+        }
+        let now = resident_bytes()?;
+        Some(now.saturating_sub(*self.first.get_or_init(|| now)))
+    }
+}
+
+/// Resident memory of the process.
+fn resident_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    // Pages of what Linux calls a page on x86-64, and on most of aarch64.
+    text.split(' ').nth(1)?.parse::<u64>().ok()?.checked_mul(4096)
+}
+
+impl Shared {
+    /// Whether or not the books are right: where resident memory grows past what they allow, half of the checkpoints and
+    /// all idle decoders go. `picture` is the size of one picture.
+    pub(crate) fn relieve(&self, picture: u64) {
+        let Some(grown) = self.resident.grown() else { return };
+        if grown > self.store.budget() + SLACK + SLACK_PICTURES * picture {
+            self.store.shrink(self.store.budget() / 2);
+            self.pool.close_idle();
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) pool: Arc<Pool>,
     pub(crate) crew: Crew,
     pub(crate) store: Store,
     pub(crate) counters: Counters,
+    pub(crate) resident: Resident,
     pub(crate) threads: usize,
     /// Threads of a sequential decode.
     pub(crate) sequential_threads: usize,
@@ -98,6 +145,7 @@ impl EngineBuilder {
                 crew: Crew::new(threads, self.pin),
                 store: Store::new(budget),
                 counters: Counters::default(),
+                resident: Resident::default(),
                 threads,
                 sequential_threads: self.threads.unwrap_or(automatic).max(1),
                 spacing: self.spacing,

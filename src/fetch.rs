@@ -109,6 +109,8 @@ impl Group {
             pending.insert(target.sample, index);
         }
         let end = self.run(&targets, &mut pending);
+        let (width, height) = self.video.track.parameters.size();
+        self.video.engine.relieve((width * height * 4) as u64);
         match end {
             Ok(End::Over) => {
                 debug_assert!(pending.is_empty() || self.request.is_cancelled(), "every frame gets one answer");

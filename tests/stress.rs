@@ -70,7 +70,8 @@ impl Clip {
         // Only what is damaged, or not meant to be shown, is missing.
         let is_damaged = truths.contains(&Truth::NotShown) && is_damaged(&video);
         let name = name(&path);
-        let is_damaged = is_damaged || name.contains("damaged") || name.contains("truncated") || name.starts_with("bad_");
+        let is_damaged =
+            is_damaged || name.contains("damaged") || name.contains("truncated") || name.starts_with("bad_");
         let truths = if is_damaged { HashMap::new() } else { HashMap::from([(0, Arc::new(truths))]) };
         Some(Clip { path, name, is_damaged, pixels: width * height, truths: Mutex::new(truths) })
     }
@@ -329,7 +330,9 @@ impl Subject<'_> {
                         0 => drop(future),
                         // Dropped after it has left its waker.
                         1 => {
-                            if let Poll::Ready(result) = Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop())) {
+                            if let Poll::Ready(result) =
+                                Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop()))
+                            {
                                 self.check(index, index, &result, text);
                             }
                         }
@@ -478,8 +481,10 @@ fn round(number: u64, seed: u64, clips: &[&Clip], requests: usize, counts: &Coun
     let engine = Engine::builder().threads(threads).checkpoint_memory(memory).checkpoint_spacing(spacing);
     let engine = engine.pin_threads(random.bool()).build();
     let names: Vec<&str> = clips.iter().map(|clip| &clip.name[..]).collect();
-    let recipe =
-        format!("[seed={seed} first={number} rounds=1: {threads} threads, {} MiB, every {spacing}, {callers:?}, {names:?}]", memory >> 20);
+    let recipe = format!(
+        "[seed={seed} first={number} rounds=1: {threads} threads, {} MiB, every {spacing}, {callers:?}, {names:?}]",
+        memory >> 20
+    );
     if setting("talk") == Some(1) {
         eprintln!("{recipe}");
     }
@@ -578,7 +583,8 @@ fn any_requests_from_anyone_get_the_sequential_decode() {
         begun.elapsed()
     );
     eprintln!("{:?}", lock(&counts.kinds));
-    let fewest = lock(&counts.clips).iter().min_by_key(|(_, count)| **count).map(|(clip, count)| format!("{clip} {count}"));
+    let fewest =
+        lock(&counts.clips).iter().min_by_key(|(_, count)| **count).map(|(clip, count)| format!("{clip} {count}"));
     eprintln!("{} clips, fewest requests: {fewest:?}", lock(&counts.clips).len());
 }
 
@@ -596,7 +602,8 @@ fn a_cold_batch_decodes_the_union_of_the_closures() {
             let mut random = Rng::with_seed(seed ^ (number as u64) << 32 ^ attempt);
             let threads = 1 + attempt as usize % 4;
             let spacing = [1, 2, 4, 9][random.usize(0..4)];
-            let engine = Engine::builder().threads(threads).checkpoint_memory(2 << 30).checkpoint_spacing(spacing).build();
+            let engine =
+                Engine::builder().threads(threads).checkpoint_memory(2 << 30).checkpoint_spacing(spacing).build();
             let video = open(&engine, &clip.path).expect("opened before");
             let mut wanted = pattern(&mut random, &video, 40);
             // What is not shown is looked for the long way.

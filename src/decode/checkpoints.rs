@@ -197,6 +197,17 @@ impl Store {
         gone.into_iter().for_each(|checkpoint| inner.spare(Some(checkpoint)));
     }
 
+    /// Lets go of checkpoints until the rest takes no more than `bytes`.
+    pub fn shrink(&self, bytes: u64) {
+        let mut gone = Vec::new();
+        let mut inner = self.lock();
+        while inner.bytes > bytes && inner.count > 0 {
+            let Some((video, position)) = inner.least() else { break };
+            gone.extend(inner.remove(video, position));
+        }
+        inner.spares.clear();
+    }
+
     /// Lets go of everything of a video that is no longer open.
     pub fn forget(&self, video: u64) {
         let mut inner = self.lock();

@@ -56,6 +56,12 @@ impl Pool {
         Ok(Lease { pool: Arc::clone(self), key, decoder: Some(open(key, track)?), is_fresh: true })
     }
 
+    /// Closes all idle decoders.
+    pub fn close_idle(&self) {
+        let idle = std::mem::take(&mut *self.lock());
+        drop(idle);
+    }
+
     /// Closes the idle decoders of a video that is no longer open.
     pub fn forget(&self, video: u64) {
         self.lock().retain(|(key, _)| key.video != video);
