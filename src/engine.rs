@@ -133,6 +133,7 @@ impl EngineBuilder {
 
     /// The engine.
     pub fn build(self) -> Engine {
+        ffi::return_large_blocks();
         let cores = ffi::cpu_count();
         let threads = self.threads.unwrap_or(cores).max(1);
         // Left to itself, libavcodec takes one thread more than there are cores, and what it makes of a damaged H.264
