@@ -165,6 +165,7 @@ impl Group {
                 continue;
             }
             if let Some(picture) = video.engine.store.picture(video.id, target.sample)
+                && !picture.is_corrupt()
                 && needs.is_shown(target)
             {
                 if self.let_out(target.sample, picture, pending).is_break() {

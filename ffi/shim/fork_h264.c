@@ -12,7 +12,10 @@ static int is_clean(const AVCodecContext *context) {
     const H264Context *h = context->priv_data;
     for (int i = 0; i < H264_MAX_PICTURE_COUNT; i++) {
         const H264Picture *p = &h->DPB[i];
-        if (p->f && p->f->buf[0] && p->decode_error_flags && atomic_load(p->decode_error_flags))
+        if (!p->f || !p->f->buf[0])
+            continue;
+        /* Without frame threads the frame itself has the flags. */
+        if (p->f->decode_error_flags || (p->decode_error_flags && atomic_load(p->decode_error_flags)))
             return 0;
     }
     return 1;
