@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ffi::AvError;
 
@@ -23,6 +24,8 @@ use crate::video::Shared;
 /// Samples behind a target whose checkpoints are looked at too: in H.265 one that stands behind it may hold all that it
 /// refers to.
 const BEHIND: u32 = 16;
+/// How long a reader gets to make room where there are no checkpoints: a task that ends would have to begin anew.
+const PATIENCE: Duration = Duration::from_millis(200);
 /// Checkpoints on each side of a target that are looked at.
 const CANDIDATES: usize = 4;
 
@@ -35,7 +38,7 @@ pub(crate) fn submit(video: &Arc<Shared>, request: &Arc<Request>, indices: &BTre
             Some(&sample) => _ = samples.insert(sample),
             None => {
                 let error = Error::from(ErrorKind::NoSuchFrame { frames }).at_frame(index).of(video.source.name());
-                request.give(index, Err(error));
+                request.give(index, Err(error), Duration::ZERO);
             }
         }
     }
@@ -131,7 +134,7 @@ impl Group {
                 let mut error = Some(error);
                 for &index in pending.values() {
                     let own = error.take().unwrap_or_else(|| ErrorKind::NeedsUnreadable(message.clone()).into());
-                    self.request.give(index, Err(own.at_frame(index)));
+                    self.request.give(index, Err(own.at_frame(index)), Duration::ZERO);
                 }
             }
         }
@@ -230,7 +233,8 @@ impl Group {
     }
 
     fn give(&self, index: u32, result: Result<crate::video::VideoFrame>) -> ControlFlow<()> {
-        if self.request.give(index, result) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        let patience = if self.video.engine.store.is_open() { Duration::ZERO } else { PATIENCE };
+        if self.request.give(index, result, patience) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 
     /// The long way: makes one walk. Targets that it settles leave `pending`: a picture that nothing speaks against, and

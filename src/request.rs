@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use futures_core::Stream;
 
@@ -35,28 +36,37 @@ pub(crate) struct Request {
     engine: Arc<engine::Shared>,
     state: Mutex<State>,
     change: Condvar,
+    /// A result was taken, or nobody waits for any more.
+    room: Condvar,
     cancelled: AtomicBool,
 }
 
 impl Request {
     pub(crate) fn new(engine: Arc<engine::Shared>) -> Arc<Request> {
-        Arc::new(Request { engine, state: Mutex::default(), change: Condvar::new(), cancelled: AtomicBool::new(false) })
+        let (state, change, room) = (Mutex::default(), Condvar::new(), Condvar::new());
+        Arc::new(Request { engine, state, change, room, cancelled: AtomicBool::new(false) })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Gives a result to the reader. False if it should be the last one for now.
-    pub(crate) fn give(&self, index: u32, result: Result<VideoFrame>) -> bool {
+    /// Gives a result to the reader. False if it should be the last one for now; before that, the reader gets `patience`
+    /// to make room.
+    pub(crate) fn give(&self, index: u32, result: Result<VideoFrame>, patience: Duration) -> bool {
         let mut state = self.lock();
         state.results.push_back((index, result));
-        let goes_on = state.results.len() < WAITING_FRAMES;
         let waker = state.waker.take();
         drop(state);
         self.change.notify_all();
         waker.into_iter().for_each(Waker::wake);
-        goes_on && !self.is_cancelled()
+        let mut state = self.lock();
+        if !patience.is_zero() {
+            let is_full = |state: &mut State| state.results.len() >= WAITING_FRAMES && !self.is_cancelled();
+            let waited = self.room.wait_timeout_while(state, patience, is_full);
+            state = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+        }
+        state.results.len() < WAITING_FRAMES && !self.is_cancelled()
     }
 
     /// True if nobody waits any more.
@@ -109,6 +119,7 @@ impl Request {
 
     /// Wakes up what rests, if there is room.
     fn resume(&self) {
+        self.room.notify_all();
         let mut state = self.lock();
         if state.results.len() > WAITING_FRAMES / 2 {
             return;
@@ -185,6 +196,7 @@ impl Stream for Frames {
 impl Drop for Frames {
     fn drop(&mut self) {
         self.request.cancelled.store(true, Relaxed);
+        self.request.room.notify_all();
         let resting = std::mem::take(&mut self.request.lock().resting);
         drop(resting);
     }

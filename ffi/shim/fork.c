@@ -71,15 +71,27 @@ int bs_fork_is_supported(const AVCodecContext *c) {
     return !bs_has_frame_threads(c) || threads_of(c);
 }
 
+/* Has the context decoded a picture of the tag's packet last, and nothing since? The second field of a picture is in
+ * another packet than the first, which is the one that the picture has its tag from: then the packet counts. */
+static int is_behind(const BsForkCodec *codec, const AVCodecContext *c, uint32_t tag) {
+    const AVPacket *packet = c->internal->last_pkt_props;
+    if (c->codec_id == AV_CODEC_ID_H264)
+        return packet && (uintptr_t)packet->opaque == (uintptr_t)tag + 1 && codec->last(c);
+    return bs_has_tag(codec->last(c), tag);
+}
+
 /* The context whose state is that just behind the tag's picture: the decoder's own, or one of its threads'. */
 static AVCodecContext *context_behind(AVCodecContext *c, uint32_t tag) {
     const BsForkCodec *codec = codec_of(c);
     if (!bs_has_frame_threads(c))
-        return bs_has_tag(codec->last(c), tag) ? c : NULL;
-    Thread *threads = threads_of(c);
-    for (int i = 0; threads && i < c->thread_count; i++)
-        if (atomic_load(&threads[i].state) == 0 && bs_has_tag(codec->last(threads[i].avctx), tag))
-            return threads[i].avctx;
+        return is_behind(codec, c, tag) ? c : NULL;
+    Thread *threads = threads_of(c), *latest = threads ? ((Threads *)c->internal->thread_ctx)->prev_thread : NULL;
+    if (!latest)
+        return NULL;
+    /* The latest first: a sample may be several packets, and its state is that behind the last of them. */
+    for (int i = 0, at = latest - threads; i < c->thread_count; i++, at = (at ? at : c->thread_count) - 1)
+        if (atomic_load(&threads[at].state) == 0 && is_behind(codec, threads[at].avctx, tag))
+            return threads[at].avctx;
     return NULL;
 }
 

@@ -25,8 +25,8 @@ int bs_h264_error_flags(const AVCodecContext *context, uint32_t tag) {
     const H264Context *h = context->priv_data;
     for (int i = 0; i < H264_MAX_PICTURE_COUNT; i++) {
         const H264Picture *p = &h->DPB[i];
-        if (p->f && bs_has_tag(p->f, tag) && p->decode_error_flags)
-            return atomic_load(p->decode_error_flags);
+        if (p->f && bs_has_tag(p->f, tag))
+            return p->f->decode_error_flags | (p->decode_error_flags ? atomic_load(p->decode_error_flags) : 0);
     }
     return 0;
 }

@@ -75,6 +75,9 @@ int bs_decoder_is_clean(struct AVCodecContext *decoder, uint32_t tag);
  * flags that they have while another thread still decodes them. */
 int bs_decoder_error_flags(struct AVCodecContext *decoder, uint32_t tag);
 
+/* AVCodecContext.get_buffer2: memory for pictures that is given back when nobody uses it. */
+int bs_get_buffer(struct AVCodecContext *c, struct AVFrame *f, int flags);
+
 /* Gets one whole line of FFmpeg's log, without its line end. */
 typedef void (*BsLogLine)(int level, const char *line);
 /* Sends FFmpeg's log to `line`, for messages up to `level`. */

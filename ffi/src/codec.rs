@@ -239,6 +239,7 @@ impl Decoder {
         if strict {
             context.err_recognition |= sys::AV_EF_EXPLODE as i32;
         }
+        context.get_buffer2 = Some(sys::bs_get_buffer);
         // Cropping is done by `Frame::crop`, to the pixel; libavcodec's own stops at its alignment.
         context.apply_cropping = 0;
         (context.thread_count, context.thread_type) = match threads {

@@ -162,9 +162,11 @@ impl Store {
         }
     }
 
-    /// True if a checkpoint stands there.
-    pub fn has(&self, video: u64, position: u32) -> bool {
-        self.lock().videos.get(&video).is_some_and(|of_video| of_video.slots.contains_key(&position))
+    /// True if a checkpoint stands there that is as good as one in this state.
+    pub fn has(&self, video: u64, state: &State) -> bool {
+        let inner = self.lock();
+        let there = inner.videos.get(&video).and_then(|of_video| of_video.slots.get(&state.position));
+        there.is_some_and(|slot| state.is_pruned || !slot.kept.state.is_pruned)
     }
 
     /// An emptied checkpoint to be used again.
@@ -181,9 +183,15 @@ impl Store {
         let kept = Kept { state, held: held.into(), checkpoint, pictures };
         let mut gone = Vec::new();
         let mut inner = self.lock();
-        if inner.videos.get(&video).is_some_and(|of_video| of_video.slots.contains_key(&state.position)) {
-            inner.spare(Some(kept.checkpoint));
-            return;
+        let there = inner.videos.get(&video).and_then(|of_video| of_video.slots.get(&state.position));
+        match there.map(|slot| slot.kept.state.is_pruned) {
+            // One that nothing was left out of is good for more.
+            Some(true) if !state.is_pruned => gone.extend(inner.remove(video, state.position)),
+            Some(_) => {
+                inner.spare(Some(kept.checkpoint));
+                return;
+            }
+            None => {}
         }
         inner.insert(video, kept, is_end);
         while inner.bytes > self.budget && inner.count > 0 {

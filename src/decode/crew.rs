@@ -49,10 +49,11 @@ pub struct Crew {
 
 impl Crew {
     /// A crew of `threads`; none is started before there is work. With `pin` each has a core of its own, if there are
-    /// enough.
+    /// as many.
     pub fn new(threads: usize, pin: bool) -> Crew {
         let state = State { free: threads, ..State::default() };
-        let pin = pin && threads <= ffi::cpu_count();
+        // With fewer threads than cores, every process would choose the same ones.
+        let pin = pin && threads == ffi::cpu_count();
         Crew { shared: Arc::new(Shared { state: Mutex::new(state), work: Condvar::new(), threads, pin }) }
     }
 

@@ -91,7 +91,8 @@ pub struct Keeper<'a> {
 impl Keeper<'_> {
     /// Keeps the decoder's state just behind `state.position`.
     fn keep(&self, decoder: &mut Decoder, state: State, is_end: bool, counters: &Counters) {
-        if !self.store.is_open() || self.store.has(self.video, state.position) {
+        let is_of_use = !state.is_pruned || self.needs.can_go_on_pruned();
+        if !self.store.is_open() || !is_of_use || self.store.has(self.video, &state) {
             return;
         }
         if let Some(checkpoint) = decoder.save(state.position, self.store.take_spare()) {
@@ -113,7 +114,7 @@ impl Walk<'_> {
         last: u32,
         sink: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>> {
-        let is_fresh = lease.is_fresh();
+        let (is_fresh, lag) = (lease.is_fresh(), lease.lag() as u32);
         let decoder = lease.decoder();
         let mut description = None;
         for index in entry..=last {
@@ -135,6 +136,20 @@ impl Walk<'_> {
             if self.send(decoder, &packet, sink).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
+            // What refers to a damaged picture may be shown before it: told as soon as its thread has done with it.
+            if index >= entry + lag
+                && !decoder.is_clean(index - lag)
+                && sink(Event::Damage(AvError::INVALID_DATA)).is_break()
+            {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        if self.receive(decoder, sink, Decoder::settle).is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+        let is_damaged = (last.saturating_sub(lag).max(entry)..=last).any(|index| !decoder.is_clean(index));
+        if is_damaged && sink(Event::Damage(AvError::INVALID_DATA)).is_break() {
+            return Ok(ControlFlow::Break(()));
         }
         if let Err(error) = decoder.send_end()
             && sink(Event::Damage(error)).is_break()
@@ -203,18 +218,18 @@ impl Walk<'_> {
                 flow = behind.next(decoder, sink);
             }
             if flow.is_break() {
-                return Ok(behind.stop(decoder));
+                return Ok(behind.stop(decoder, sink));
             }
         }
         if self.receive(decoder, sink, Decoder::settle).is_break() {
-            return Ok(behind.stop(decoder));
+            return Ok(behind.stop(decoder, sink));
         }
         while !behind.waiting.is_empty() {
             if behind.next(decoder, sink).is_break() {
-                return Ok(behind.stop(decoder));
+                return Ok(behind.stop(decoder, sink));
             }
         }
-        let _ = behind.stop(decoder);
+        let _ = behind.stop(decoder, sink);
         // What is still missing the decoder holds back, or shows only at its turn.
         if let Err(error) = decoder.send_end()
             && sink(Event::Damage(error)).is_break()
@@ -416,9 +431,20 @@ impl Behind<'_> {
         self.since = 0;
     }
 
-    /// The leg ends here: what was decoded should not have to be decoded again.
-    fn stop(&mut self, decoder: &mut Decoder) -> ControlFlow<()> {
-        if self.since >= 2 && self.waiting.is_empty() {
+    /// The leg ends here: what was sent should not have to be decoded again. Frame threads that are still at work are
+    /// waited for, and whatever `sink` says, it gets what they have decoded.
+    fn stop(&mut self, decoder: &mut Decoder, sink: &mut dyn FnMut(Event) -> ControlFlow<()>) -> ControlFlow<()> {
+        let sink = &mut |event: Event| {
+            let _ = sink(event);
+            ControlFlow::Continue(())
+        };
+        if !self.is_damaged.get() {
+            let _ = self.walk.receive(decoder, sink, Decoder::settle);
+        }
+        while !self.is_damaged.get() && !self.waiting.is_empty() {
+            let _ = self.next(decoder, sink);
+        }
+        if self.since >= 2 {
             self.keep(decoder, true);
         }
         ControlFlow::Break(())

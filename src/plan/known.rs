@@ -114,6 +114,13 @@ impl<'a> Known<'a> {
             if pictures.misplaced_after(kept.state.tid0, &all).is_some() || (goes_back && self.has_sets(pictures)) {
                 return None;
             }
+            // A picture that is decoded has all others let go that it does not know of: those behind it.
+            let is_held_later = |of: &u32| all.first() < Some(of) && all.binary_search(of).is_err();
+            if goes_back
+                && all.iter().any(|&sample| pictures.get(sample).is_none_or(|it| it.refs.iter().any(is_held_later)))
+            {
+                return None;
+            }
         }
         Some(needed)
     }
@@ -161,17 +168,33 @@ impl Needs for Known<'_> {
             // Which samples a checkpoint's decoder has been through is told by its position only.
             Structure::Slots(_) if from.is_some_and(|kept| kept.state.is_pruned) => None,
             Structure::Slots(_) => self.in_order(|_| false, target, from, planned, limit),
-            // Whatever it needs may be what another leg left out.
-            Structure::Unknown if from.is_some_and(|kept| kept.state.is_pruned) && self.is_hevc() => None,
+            // Whatever it needs may be what another leg left out, or this one.
+            Structure::Unknown
+                if self.is_hevc()
+                    && (from.is_some_and(|kept| kept.state.is_pruned) || (from.is_some() && !planned.is_empty())) =>
+            {
+                None
+            }
             Structure::Unknown => self.in_order(|_| false, target, from, planned, limit),
         }
     }
 
     fn complete(&self, leg: &Leg, planned: BTreeSet<u32>) -> Option<Vec<u32>> {
-        if !self.is_hevc() || matches!(leg.base, Base::Checkpoint(_)) {
+        if let Base::Checkpoint(kept) = &leg.base {
+            // What `sets_between` will look at.
+            let (first, last) = (*planned.first()?, *planned.last()?);
+            let entry = self.planner.entry_before(self.track, self.source, first.min(kept.state.position));
+            let _ = self.structure(entry, last.max(kept.state.position));
+            return Some(planned.into_iter().collect());
+        }
+        if !self.is_hevc() {
             return Some(planned.into_iter().collect());
         }
         self.graph(leg.entry, *planned.last()?)?.to_decode(&leg.targets)
+    }
+
+    fn can_go_on_pruned(&self) -> bool {
+        !matches!(self.track.codec, Codec::Vp9 | Codec::Av1)
     }
 
     fn note(&self, state: &mut State, sample: u32) {

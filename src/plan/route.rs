@@ -52,6 +52,11 @@ pub trait Needs {
         false
     }
 
+    /// Is a decoder's state of use whose walk has left samples out?
+    fn can_go_on_pruned(&self) -> bool {
+        true
+    }
+
     /// Takes note that a decoder in `state` has decoded `sample`.
     fn note(&self, _state: &mut State, _sample: u32) {}
 
