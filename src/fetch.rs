@@ -141,18 +141,32 @@ impl Group {
     }
 
     fn run(&self, targets: &[Target], pending: &mut BTreeMap<u32, u32>) -> Result<End> {
-        if !self.video.engine.from_entry && self.short(targets, pending)? == End::Stopped {
+        let can_be_short = !self.video.engine.from_entry && !self.video.planner.is_deceived();
+        if can_be_short && self.short(targets, pending)? == End::Stopped {
             return Ok(End::Stopped);
         }
         for depth in [Depth::Nearest, Depth::Earlier, Depth::Sequential] {
             let left: Vec<u32> = pending.keys().copied().collect();
-            for job in self.video.planner.plan(&self.video.track, &*self.video.source, &left, depth) {
+            for job in self.jobs(&left, depth) {
                 if self.long(&job, depth, pending)? == End::Stopped {
                     return Ok(End::Stopped);
                 }
             }
         }
         Ok(End::Over)
+    }
+
+    /// Walks for the long way. Where they begin is not taken from an index file without a look.
+    fn jobs(&self, left: &[u32], depth: Depth) -> Vec<Job> {
+        let (track, source, planner) = (&self.video.track, &*self.video.source, &self.video.planner);
+        let jobs = planner.plan(track, source, left, depth);
+        let is_as_told = |job: &Job| {
+            planner.told(track).is_none()
+                || track
+                    .read(source, job.entry, false)
+                    .is_ok_and(|data| planner.keeps_promise(track, job.entry, data.data()))
+        };
+        if jobs.iter().all(is_as_told) { jobs } else { planner.plan(track, source, left, depth) }
     }
 
     /// The short way.

@@ -154,12 +154,23 @@ impl Video {
         &self.shared.track
     }
 
-    /// The index as something that can be kept: see [`Engine::open_with_index`]. Reads the ends of the source.
+    /// The index as something that can be kept, with what every sample is made of: see [`Engine::open_with_index`]. Reads
+    /// all samples, unless the video was opened with such an index.
     ///
     /// # Errors
     /// Those of the source.
     pub fn export_index(&self) -> Result<Index> {
-        Index::of(self.track(), self.source())
+        let told = self.shared.planner.told(self.track());
+        let learned = told.is_none().then(|| self.shared.planner.learn(self.track(), self.source()));
+        Index::of(self.track(), self.source(), told.or(learned.as_ref()))
+    }
+
+    /// The index without what samples are made of: made at once, and smaller. Reads the ends of the source.
+    ///
+    /// # Errors
+    /// Those of the source.
+    pub fn export_index_without_references(&self) -> Result<Index> {
+        Index::of(self.track(), self.source(), None)
     }
 
     /// The bytes.

@@ -42,7 +42,7 @@ struct Slot {
 }
 
 /// The sequence header that holds, and the samples whose frames the slots hold.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tracker {
     sequence: Option<SequenceHeader>,
     /// What it was read from, to tell a change.

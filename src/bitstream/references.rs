@@ -1,6 +1,6 @@
-//! Which samples a sample needs: what AV1 and VP9 have in common.
+//! Which samples a sample needs: what is told of a picture in H.265, and what AV1 and VP9 have in common.
 //!
-//! Both keep decoded frames in eight slots, and every frame header says which slots it reads and which it writes. The
+//! AV1 and VP9 keep decoded frames in eight slots, and every frame header says which slots it reads and which it writes. The
 //! trackers of `av1_refs` and `vp9_refs` turn slots into samples; [`needed`] closes over what they say.
 //!
 //! Why that is exact: let a set of samples hold, with each sample, all samples that wrote last what it reads. Take the
@@ -8,6 +8,30 @@
 //! out comes between the two and writes it too, or that would be the last writer. So the sample reads what it reads in
 //! a sequential decode, hence writes what it writes there; and so on to the target. What the samples left out would
 //! have written is read by nobody. The trackers' task is to name everything that is read.
+
+use super::hevc_slice::Kind;
+
+/// One sample's place in the reference graph of H.265.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Samples that decoding this picture may refer to, ascending: the used entries of its reference picture set.
+    pub refs: Box<[u32]>,
+    /// Picture order count, in the GOP's own origin: the high bits of its first picture's are 0.
+    pub poc: i32,
+    /// The sample of its associated IRAP picture; itself for an IRAP.
+    pub irap: u32,
+    /// What its NAL unit type says.
+    pub kind: Kind,
+    /// `log2_max_pic_order_cnt_lsb_minus4` + 4: how many low bits of the count its header has.
+    pub log2_max_poc_lsb: u8,
+    /// It becomes prevTid0Pic for the picture order counts of those after it (8.3.1).
+    pub is_tid0: bool,
+    /// `pic_output_flag`.
+    pub is_output: bool,
+    /// The sample carries something that must reach the decoder even if its slices are left out: parameter sets, SEI
+    /// messages that last ([`super::hevc::outlives_its_picture`]).
+    pub has_sets: bool,
+}
 
 /// What a sample reads and does.
 #[derive(Debug, Clone, PartialEq, Eq)]

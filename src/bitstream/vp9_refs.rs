@@ -143,7 +143,7 @@ pub fn frames(sample: &[u8]) -> Option<Vec<&[u8]>> {
 }
 
 /// The samples that the slots and the rest of a decoder's state come from.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tracker {
     slots: [Option<u32>; 8],
     /// The sample of the frame decoded last; `None` until the entry.

@@ -168,6 +168,9 @@ pub(crate) struct IndexArguments {
     /// Which video track, counted from 0
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) track: usize,
+    /// Leave out what each picture is made of: the file is made at once and is smaller, but every GOP is looked into anew
+    #[arg(long)]
+    pub(crate) no_references: bool,
 }
 
 const INDEX_EXAMPLES: &str = "\

@@ -20,7 +20,8 @@ pub(crate) fn run(arguments: &IndexArguments) -> Outcome {
         Ok(video) => video,
         Err(outcome) => return outcome,
     };
-    let bytes = match video.export_index() {
+    let index = if arguments.no_references { video.export_index_without_references() } else { video.export_index() };
+    let bytes = match index {
         Ok(index) => index.to_bytes(),
         Err(error) => {
             say(&format!("bucket-streamer: {error}"));

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use ffi::{CodecParameters, Demuxer, PaddedBytes, Rational, StreamInfo};
 
 pub use index::Index;
-pub use references::{PictureKind, References};
+pub(crate) use references::{Gop as ToldGop, Graph, References, Table, Units};
 
 use crate::bitstream::parameter_sets::History;
 use crate::bitstream::{Codec, Framing};
@@ -116,8 +116,8 @@ pub struct Track {
     /// Parameter sets inside samples, where all samples were read; `None` for MP4.
     pub(crate) history: Option<History>,
     pub(crate) elsewhere: Elsewhere,
-    /// Which samples each sample refers to, if that was found out.
-    pub references: Option<References>,
+    /// Which samples each sample refers to, where an index file has said so.
+    pub(crate) references: Option<References>,
 }
 
 impl Track {

@@ -206,6 +206,10 @@ impl Walk<'_> {
                     return Ok(ControlFlow::Break(()));
                 }
             };
+            if begins && index == leg.entry && !self.planner.keeps_promise(self.track, index, data.data()) {
+                let _ = sink(Event::Damage(AvError::INVALID_DATA));
+                return Ok(ControlFlow::Break(()));
+            }
             self.counters.decoded(1);
             let mut packet = self.packet(index, &data)?;
             let is_reentry = begins && index == leg.entry && !is_fresh;

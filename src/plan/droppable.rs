@@ -6,8 +6,9 @@
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
+use super::Planner;
 use crate::bitstream::{Framing, h264};
-use crate::container::Track;
+use crate::container::{Table, Track};
 use crate::source::Source;
 
 const UNSEEN: u8 = 0;
@@ -36,8 +37,15 @@ pub(super) struct Seen(OnceLock<Arc<[AtomicU8]>>);
 
 impl Seen {
     /// Looks at samples `first..=last`; `last` must be one of the track.
-    pub(super) fn run(&self, track: &Track, source: &dyn Source, first: u32, last: u32) -> Droppable {
-        let seen = self.0.get_or_init(|| track.samples.iter().map(|_| AtomicU8::new(UNSEEN)).collect());
+    pub(super) fn run(
+        &self,
+        planner: &Planner,
+        track: &Track,
+        source: &dyn Source,
+        first: u32,
+        last: u32,
+    ) -> Droppable {
+        let seen = self.0.get_or_init(|| seen_before(planner, track));
         let mut at = first;
         while at <= last {
             let after = after_picture(track, at);
@@ -50,6 +58,16 @@ impl Seen {
         }
         Droppable { seen: Arc::clone(seen), first, last }
     }
+}
+
+/// What is known before anything is looked at: all, if an index file tells it.
+fn seen_before(planner: &Planner, track: &Track) -> Arc<[AtomicU8]> {
+    let Some(Table::Droppable(list)) = planner.told(track).map(|told| &told.table) else {
+        return track.samples.iter().map(|_| AtomicU8::new(UNSEEN)).collect();
+    };
+    let seen: Arc<[AtomicU8]> = track.samples.iter().map(|_| AtomicU8::new(NEEDED)).collect();
+    list.iter().for_each(|&sample| seen[sample as usize].store(DROPPABLE, Relaxed));
+    seen
 }
 
 /// The sample after this one and the second field of its picture.

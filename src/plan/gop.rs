@@ -7,28 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::bitstream::hevc_slice::{Kind, PocState, SliceHeader};
-
-/// One sample's place in the reference graph.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Picture {
-    /// Samples that decoding this picture may refer to, ascending: the used entries of its reference picture set.
-    pub refs: Box<[u32]>,
-    /// Picture order count, in the GOP's own origin: the high bits of its first picture's are 0.
-    pub poc: i32,
-    /// The sample of its associated IRAP picture; itself for an IRAP.
-    pub irap: u32,
-    /// What its NAL unit type says.
-    pub kind: Kind,
-    /// `log2_max_pic_order_cnt_lsb_minus4` + 4: how many low bits of the count its header has.
-    pub log2_max_poc_lsb: u8,
-    /// It becomes prevTid0Pic for the picture order counts of those after it (8.3.1).
-    pub is_tid0: bool,
-    /// `pic_output_flag`.
-    pub is_output: bool,
-    /// The sample carries something that must reach the decoder even if its slices are left out: parameter sets, SEI
-    /// messages that last ([`crate::bitstream::hevc::outlives_its_picture`]).
-    pub has_sets: bool,
-}
+pub use crate::bitstream::references::Picture;
 
 /// What a GOP hands on to the next one, when that begins with a CRA.
 #[derive(Debug, Default)]

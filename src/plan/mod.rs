@@ -7,6 +7,7 @@
 mod droppable;
 mod gop;
 mod known;
+mod learn;
 mod pictures;
 mod references;
 pub mod route;
@@ -14,9 +15,11 @@ mod slots;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use crate::bitstream::hevc_slice::Kind;
 use crate::bitstream::{Codec, Entry, EntryFacts, entry, hevc};
-use crate::container::Track;
+use crate::container::{self, Track};
 use crate::source::Source;
 
 pub use droppable::Droppable;
@@ -61,6 +64,8 @@ pub struct Planner {
     /// Per sample, its frame number; `u32::MAX` for one that is not shown.
     frame_of: Vec<u32>,
     facts: Mutex<HashMap<u32, EntryFacts>>,
+    /// What an index file said of entries turned out to be wrong: it counts for nothing any more.
+    is_deceived: AtomicBool,
 }
 
 impl Planner {
@@ -69,7 +74,7 @@ impl Planner {
         let sync = (0_u32..).zip(&track.samples).filter(|(_, sample)| sample.key).map(|(index, _)| index).collect();
         let mut frame_of = vec![u32::MAX; track.samples.len()];
         track.frames.iter().zip(0..).for_each(|(&sample, frame)| frame_of[sample as usize] = frame);
-        Planner { sync, frame_of, facts: Mutex::default() }
+        Planner { sync, frame_of, facts: Mutex::default(), is_deceived: AtomicBool::new(false) }
     }
 
     /// Walks for `targets` (samples, ascending, no duplicates). Walks that touch each other are one.
@@ -152,14 +157,21 @@ impl Planner {
             u32::MAX => track.samples[target as usize].pts >= track.samples[sync as usize].pts,
             of_sync => frame >= of_sync,
         };
+        let kind = self.told(track).and_then(|told| told.kind(target));
         is_presented_later
-            || track
-                .read(source, target, false)
-                .is_ok_and(|sample| entry::is_decodable_leading(track.codec, track.framing, sample.data()))
+            || kind == Some(Kind::Radl)
+            || kind.is_none()
+                && track
+                    .read(source, target, false)
+                    .is_ok_and(|sample| entry::is_decodable_leading(track.codec, track.framing, sample.data()))
     }
 
     /// What the bytes of a sync sample say; one that cannot be read promises nothing.
     pub(crate) fn facts(&self, track: &Track, source: &dyn Source, sync: u32) -> EntryFacts {
+        let told = || self.told(track)?.entries.get(self.sync.binary_search(&sync).ok()?).copied();
+        if let Some(facts) = told() {
+            return facts;
+        }
         let lock = || self.facts.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(&facts) = lock().get(&sync) {
             return facts;
@@ -173,6 +185,33 @@ impl Planner {
         };
         lock().insert(sync, facts);
         facts
+    }
+
+    /// What an index file says of the track's references, as long as it may be believed.
+    pub(crate) fn told<'a>(&self, track: &'a Track) -> Option<&'a container::References> {
+        track.references.as_ref().filter(|_| !self.is_deceived())
+    }
+
+    /// Was something that an index file says found to be wrong?
+    pub(crate) fn is_deceived(&self) -> bool {
+        self.is_deceived.load(Relaxed)
+    }
+
+    /// Does a sample at which a walk begins keep what an index file promises of it? Where it does not, nothing that the
+    /// file says of references counts from now on.
+    pub(crate) fn keeps_promise(&self, track: &Track, entry: u32, sample: &[u8]) -> bool {
+        if self.told(track).is_none() || !track.samples.get(entry as usize).is_some_and(|sample| sample.key) {
+            return true;
+        }
+        let promised = self.sync.binary_search(&entry).ok().and_then(|at| self.told(track)?.entries.get(at).copied());
+        let found = EntryFacts::of(track.codec, track.framing, sample, false);
+        let is_kept = promised.is_none_or(|promised| {
+            promised.entry == found.entry && (found.has_parameter_sets || !promised.has_parameter_sets)
+        });
+        if !is_kept {
+            self.is_deceived.store(true, Relaxed);
+        }
+        is_kept
     }
 
     /// Samples from the sync sample `first` up to the next one.

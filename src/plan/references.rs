@@ -15,7 +15,7 @@ use super::slots::{Learned, Slots};
 use crate::bitstream::hevc_sets::ParameterSets;
 use crate::bitstream::hevc_slice::{Kind, SliceHeader, is_first_in_picture};
 use crate::bitstream::{Codec, Entry, Framing, hevc};
-use crate::container::Track;
+use crate::container::{Graph, Table, ToldGop, Track};
 use crate::source::Source;
 
 /// Pictures that are remembered, about: a few dozen megabytes. Past that, learning begins anew.
@@ -38,8 +38,17 @@ pub enum Structure {
 #[derive(Debug)]
 pub struct References {
     gops: Mutex<Gops>,
+    /// Those that an index file tells of.
+    told: Mutex<Told>,
     seen: Seen,
     slots: Learned,
+}
+
+/// GOPs of an index file by their first sample, and whether they are seen behind the one before.
+#[derive(Debug, Default)]
+struct Told {
+    segments: HashMap<(u32, bool), Segment>,
+    pictures: usize,
 }
 
 /// GOPs by their first sample.
@@ -63,7 +72,7 @@ impl Default for References {
 impl References {
     /// Nothing learned yet.
     pub fn new() -> References {
-        References { gops: Mutex::default(), seen: Seen::default(), slots: Learned::default() }
+        References { gops: Mutex::default(), told: Mutex::default(), seen: Seen::default(), slots: Learned::default() }
     }
 
     /// The structure of samples `first..=last`, where `first` is a sync sample at which decoding begins. `planner` is the
@@ -76,9 +85,9 @@ impl References {
             Codec::Hevc => {
                 self.pictures(planner, track, source, first, last).map_or(Structure::Unknown, Structure::Graph)
             }
-            Codec::H264 => Structure::Droppable(self.seen.run(track, source, first, last)),
+            Codec::H264 => Structure::Droppable(self.seen.run(planner, track, source, first, last)),
             Codec::Av1 | Codec::Vp9 => {
-                self.slots.run(track, source, first, last).map_or(Structure::Unknown, Structure::Slots)
+                self.slots.run(planner, track, source, first, last).map_or(Structure::Unknown, Structure::Slots)
             }
         }
     }
@@ -95,6 +104,9 @@ impl References {
     ) -> Option<Pictures> {
         if track.codec != Codec::Hevc || first > last || last as usize >= track.samples.len() {
             return None;
+        }
+        if let Some(Table::Graph(graph)) = planner.told(track).map(|told| &told.table) {
+            return self.told(graph, first, last);
         }
         let place = Place { planner, track, source };
         let mut segments: Vec<Segment> = Vec::with_capacity(2);
@@ -115,6 +127,37 @@ impl References {
         }
     }
 
+    /// As [`References::pictures`], from an index file. It tells of whole tracks: what it does not know nobody knows.
+    fn told(&self, graph: &Graph, first: u32, last: u32) -> Option<Pictures> {
+        let mut segments: Vec<Segment> = Vec::with_capacity(2);
+        let mut at = first;
+        loop {
+            let segment = self.told_segment(graph, graph.gop(at)?, !segments.is_empty());
+            let known = segment.pictures.len() as u32;
+            segments.push(segment);
+            if last - at < known {
+                return Some(Pictures { first, last, segments });
+            }
+            at += known;
+        }
+    }
+
+    fn told_segment(&self, graph: &Graph, gop: &ToldGop, is_behind: bool) -> Segment {
+        let key = (gop.first, is_behind && gop.behind.is_some());
+        if let Some(segment) = lock(&self.told).segments.get(&key) {
+            return segment.clone();
+        }
+        let shift = gop.behind.filter(|_| key.1).map(|behind| behind.shift);
+        let segment = Segment { first: gop.first, pictures: Arc::new(graph.pictures(gop, key.1)), shift };
+        let mut told = lock(&self.told);
+        if told.pictures > LIMIT {
+            *told = Told::default();
+        }
+        told.pictures += segment.pictures.len();
+        told.segments.insert(key, segment.clone());
+        segment
+    }
+
     fn gop(&self, place: Place<'_>, first: u32) -> Option<Arc<Mutex<Gop>>> {
         if let Some(gop) = lock(&self.gops).by_first.get(&first) {
             return Some(Arc::clone(gop));
@@ -132,22 +175,22 @@ impl References {
 
 /// Where to learn from.
 #[derive(Clone, Copy)]
-struct Place<'a> {
-    planner: &'a Planner,
-    track: &'a Track,
-    source: &'a dyn Source,
+pub(super) struct Place<'a> {
+    pub(super) planner: &'a Planner,
+    pub(super) track: &'a Track,
+    pub(super) source: &'a dyn Source,
 }
 
 /// What is known of a GOP: from a sync sample that is an IRAP to the next one.
 #[derive(Debug)]
-struct Gop {
+pub(super) struct Gop {
     first: u32,
     /// The parameter sets that hold behind what was learned.
     sets: ParameterSets,
     learner: Learner,
-    pictures: Arc<Vec<Picture>>,
+    pub(super) pictures: Arc<Vec<Picture>>,
     /// The next GOP's first sample, and what is handed on to it.
-    next: Option<(u32, Arc<Tail>)>,
+    pub(super) next: Option<(u32, Arc<Tail>)>,
     /// Nothing is known of the sample behind `pictures`, and of those after it.
     is_broken: bool,
     joined: Joined,
@@ -155,7 +198,7 @@ struct Gop {
 
 impl Gop {
     /// `None` if `first` is no sync sample with an IRAP.
-    fn new(place: Place<'_>, first: u32) -> Option<Gop> {
+    pub(super) fn new(place: Place<'_>, first: u32) -> Option<Gop> {
         let Place { planner, track, source } = place;
         let is_entry =
             track.samples.get(first as usize)?.key && planner.facts(track, source, first).entry != Entry::Unsafe;
@@ -171,7 +214,7 @@ impl Gop {
     }
 
     /// Learns up to sample `last` or the end of the GOP. `None` if a sample cannot be read: another time it may.
-    fn learn_to(&mut self, place: Place<'_>, last: u32) -> Option<()> {
+    pub(super) fn learn_to(&mut self, place: Place<'_>, last: u32) -> Option<()> {
         let Place { planner, track, source } = place;
         while !self.is_broken && self.next.is_none() {
             let sample = self.first + self.pictures.len() as u32;
@@ -202,7 +245,7 @@ impl Gop {
     }
 
     /// What is known, as seen behind the GOP whose tail `before` is, or from a walk that begins here.
-    fn segment(&mut self, before: Option<&Tail>) -> Option<Segment> {
+    pub(super) fn segment(&mut self, before: Option<&Tail>) -> Option<Segment> {
         let alone = |shift| Segment { first: self.first, pictures: Arc::clone(&self.pictures), shift };
         let (Some(tail), Some(cra)) = (before, self.pictures.first().filter(|first| first.kind == Kind::Cra)) else {
             return Some(alone(None));

@@ -5,9 +5,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use super::Planner;
 use crate::bitstream::references::{Unit, needed};
 use crate::bitstream::{Codec, av1_refs, vp9_refs};
-use crate::container::Track;
+use crate::container::{Table, Track};
 use crate::source::Source;
 
 /// Samples that are remembered, about.
@@ -30,8 +31,8 @@ impl Slots {
     }
 }
 
-#[derive(Debug)]
-enum Tracker {
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Tracker {
     Av1(av1_refs::Tracker),
     Vp9(vp9_refs::Tracker),
 }
@@ -39,6 +40,8 @@ enum Tracker {
 #[derive(Debug)]
 struct Run {
     tracker: Tracker,
+    /// Samples that the tracker has taken: not those that an index file tells of.
+    taken: u32,
     units: Arc<Vec<Option<Unit>>>,
 }
 
@@ -48,31 +51,59 @@ pub(super) struct Learned(Mutex<HashMap<u32, Run>>);
 
 impl Learned {
     /// Samples from the entry `first` to at least `last`. `None` if a sample cannot be read.
-    pub(super) fn run(&self, track: &Track, source: &dyn Source, first: u32, last: u32) -> Option<Slots> {
+    pub(super) fn run(
+        &self,
+        planner: &Planner,
+        track: &Track,
+        source: &dyn Source,
+        first: u32,
+        last: u32,
+    ) -> Option<Slots> {
+        let told = match planner.told(track).map(|told| &told.table) {
+            Some(Table::Units(units)) => Some(units),
+            _ => None,
+        };
         let mut runs = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if !runs.contains_key(&first) && runs.values().map(|run| run.units.len()).sum::<usize>() > LIMIT {
             runs.clear();
         }
-        let run = runs.entry(first).or_insert_with(|| Run { tracker: Tracker::of(track), units: Arc::default() });
+        let run =
+            runs.entry(first).or_insert_with(|| Run { tracker: Tracker::of(track), taken: 0, units: Arc::default() });
         while first + (run.units.len() as u32) <= last {
             let sample = first + run.units.len() as u32;
-            let data = track.read(source, sample, false).ok()?;
-            let unit = run.tracker.take(sample, data.data());
+            let unit = match told.and_then(|told| told.unit(first, sample)) {
+                Some(unit) => unit,
+                None => run.learn_to(track, source, first, sample)?,
+            };
             Arc::make_mut(&mut run.units).push(unit);
         }
         Some(Slots { first, units: Arc::clone(&run.units) })
     }
 }
 
+impl Run {
+    /// Takes the samples up to this one and gives what it says. `None` if one cannot be read.
+    fn learn_to(&mut self, track: &Track, source: &dyn Source, first: u32, sample: u32) -> Option<Option<Unit>> {
+        let mut last = None;
+        while first + self.taken <= sample {
+            let next = first + self.taken;
+            let data = track.read(source, next, false).ok()?;
+            last = self.tracker.take(next, data.data());
+            self.taken += 1;
+        }
+        Some(last)
+    }
+}
+
 impl Tracker {
-    fn of(track: &Track) -> Tracker {
+    pub(super) fn of(track: &Track) -> Tracker {
         match track.codec {
             Codec::Vp9 => Tracker::Vp9(vp9_refs::Tracker::new()),
             _ => Tracker::Av1(av1_refs::Tracker::new(track.parameters.extradata())),
         }
     }
 
-    fn take(&mut self, sample: u32, data: &[u8]) -> Option<Unit> {
+    pub(super) fn take(&mut self, sample: u32, data: &[u8]) -> Option<Unit> {
         match self {
             Tracker::Av1(tracker) => tracker.take(sample, data),
             Tracker::Vp9(tracker) => tracker.take(sample, data),

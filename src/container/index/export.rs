@@ -12,11 +12,11 @@ use super::layout::{
 use super::references;
 use crate::bitstream::Framing;
 use crate::bitstream::parameter_sets::History;
-use crate::container::{Sample, StreamSummary, Track, ts};
+use crate::container::{References, Sample, StreamSummary, Track, ts};
 use crate::error::Result;
 use crate::source::Source;
 
-pub(super) fn layout(track: &Track, source: &dyn Source) -> Result<Layout> {
+pub(super) fn layout(track: &Track, source: &dyn Source, references: Option<&References>) -> Result<Layout> {
     let pair = |(first, second)| [first, second];
     Ok(Layout {
         format: FORMAT.to_owned(),
@@ -39,7 +39,7 @@ pub(super) fn layout(track: &Track, source: &dyn Source) -> Result<Layout> {
         parameter_sets: track.history.as_ref().map(parameter_sets),
         transport_stream: track.elsewhere.grid.map(|grid| transport_stream(grid, &track.elsewhere.scattered)),
         resident: resident(&track.elsewhere.resident),
-        references: track.references.as_ref().map(references::section),
+        references: references.map(references::section),
     })
 }
 

@@ -1,15 +1,26 @@
 //! The section of an index file that says what samples refer to. It has a version of its own, since nothing goes wrong
 //! without it: a section of another version is left aside.
+//!
+//! Here are its columns; what they may say is checked by the tables that they become (`container/references`).
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::column::Column;
 use super::{bad, told};
-use crate::container::{PictureKind, References};
+use crate::bitstream::hevc_slice::Kind;
+use crate::bitstream::references::{Picture, Unit};
+use crate::bitstream::{Entry, EntryFacts};
+use crate::container::references::MOST;
+use crate::container::{Graph, References, Table, Track, Units};
 use crate::error::Result;
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+
+/// Kinds of pictures by their number in the file.
+const KINDS: [Kind; 6] = [Kind::Trailing, Kind::Radl, Kind::Rasl, Kind::Idr, Kind::Cra, Kind::Bla];
+/// Kinds of entries by their number in the file.
+const ENTRIES: [Entry; 3] = [Entry::Unsafe, Entry::Open, Entry::Clean];
 
 #[derive(Deserialize)]
 struct Head {
@@ -19,99 +30,258 @@ struct Head {
 #[derive(Serialize, Deserialize)]
 struct Section {
     version: u32,
+    /// For each sync sample.
+    entries: Column,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    h265: Option<GraphColumns>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    h264: Option<DroppableColumns>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    slots: Option<UnitColumns>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct GraphColumns {
+    /// For each GOP.
+    first: Column,
+    pictures: Column,
+    cut: Column,
+    /// For each picture of them.
     picture_order_count: Column,
+    low_bits: Column,
     kind: Column,
     flags: Column,
-    /// How many samples each refers to.
+    references: Lists,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DroppableColumns {
+    droppable: Column,
+}
+
+#[derive(Serialize, Deserialize)]
+struct UnitColumns {
+    /// For each run.
+    first: Column,
+    samples: Column,
+    /// For each sample of them.
+    flags: Column,
+    references: Lists,
+}
+
+/// Samples that samples refer to.
+#[derive(Serialize, Deserialize)]
+struct Lists {
+    /// How many each refers to.
     counts: Column,
     /// How far back each of these lies.
     back: Column,
 }
 
+impl Lists {
+    fn of<'a>(lists: impl Iterator<Item = (u32, &'a [u32])> + Clone) -> Lists {
+        let back = lists.clone().flat_map(|(sample, refs)| refs.iter().map(move |of| i64::from(sample - of)));
+        Lists { counts: Column::of(lists.map(|(_, refs)| refs.len() as i64)), back: Column::of(back) }
+    }
+
+    /// So many lists, as distances.
+    fn distances(&self, count: usize) -> Result<Distances> {
+        let counts = self.counts.values::<u8>("references.counts", count)?;
+        if counts.iter().any(|&count| usize::from(count) > MOST) {
+            return Err(bad("a sample refers to more others than can be"));
+        }
+        let all = counts.iter().map(|&count| usize::from(count)).sum();
+        let back = self.back.values::<u32>("references.back", all)?;
+        Ok(Distances { counts: counts.into_iter(), back: back.into_iter() })
+    }
+}
+
+struct Distances {
+    counts: std::vec::IntoIter<u8>,
+    back: std::vec::IntoIter<u32>,
+}
+
+impl Distances {
+    /// The next list, that of `sample`; a distance past the beginning is none.
+    fn next(&mut self, sample: u32) -> Option<Vec<u32>> {
+        let count = usize::from(self.counts.next()?);
+        self.back.by_ref().take(count).map(|back| sample.checked_sub(back)).collect()
+    }
+}
+
+fn number<T: PartialEq>(all: &[T], one: &T) -> i64 {
+    all.iter().position(|other| other == one).unwrap_or_default() as i64
+}
+
+fn bits<const N: usize>(flags: [bool; N]) -> i64 {
+    (0..).zip(flags).map(|(bit, flag)| i64::from(flag) << bit).sum()
+}
+
 pub(super) fn section(references: &References) -> Box<RawValue> {
-    let samples = || 0..references.len() as u32;
-    let pictures = || samples().filter_map(|sample| references.picture(sample));
-    let section = Section {
-        version: VERSION,
-        picture_order_count: Column::of_steps(pictures().map(|(count, _, _)| i64::from(count))),
-        kind: Column::of(pictures().map(|(_, kind, _)| i64::from(kind.number()))),
-        flags: Column::of(pictures().map(|(_, _, flags)| i64::from(flags))),
-        counts: Column::of(samples().map(|sample| references.back(sample).len() as i64)),
-        back: Column::of(samples().flat_map(|sample| references.back(sample)).map(|&back| i64::from(back))),
+    let entry = |facts: &EntryFacts| {
+        number(&ENTRIES, &facts.entry) + (bits([facts.has_parameter_sets, facts.drops_earlier]) << 2)
     };
+    let entries = Column::of(references.entries.iter().map(entry));
+    let mut section = Section { version: VERSION, entries, h265: None, h264: None, slots: None };
+    match &references.table {
+        Table::Graph(graph) => section.h265 = Some(graph_columns(graph)),
+        Table::Droppable(list) => {
+            let droppable = Column::of_steps(list.iter().map(|&sample| i64::from(sample)));
+            section.h264 = Some(DroppableColumns { droppable });
+        }
+        Table::Units(units) => section.slots = Some(unit_columns(units)),
+    }
     to_raw_value(&section).expect("plain data")
 }
 
-/// `None` for a section of another version.
-pub(super) fn table(section: &RawValue, samples: usize) -> Result<Option<References>> {
+fn graph_columns(graph: &Graph) -> GraphColumns {
+    let pictures: Vec<(u32, Picture)> =
+        graph.gops().iter().flat_map(|gop| (gop.first..).zip(graph.pictures(gop, false))).collect();
+    let of = |value: fn(&Picture) -> i64| pictures.iter().map(move |(_, picture)| value(picture));
+    let refs = graph
+        .gops()
+        .iter()
+        .flat_map(|gop| (gop.first..gop.first + gop.pictures).map(move |sample| (sample, graph.refs(gop, sample))));
+    let cut = |known: u32, all: u32| i64::from(all - known);
+    GraphColumns {
+        first: Column::of_steps(graph.gops().iter().map(|gop| i64::from(gop.first))),
+        pictures: Column::of(graph.gops().iter().map(|gop| i64::from(gop.pictures))),
+        cut: Column::of(
+            graph.gops().iter().map(|gop| gop.behind.map_or(0, |behind| cut(behind.pictures, gop.pictures))),
+        ),
+        picture_order_count: Column::of_steps(of(|picture| i64::from(picture.poc))),
+        low_bits: Column::of(of(|picture| i64::from(picture.log2_max_poc_lsb))),
+        kind: Column::of(of(|picture| number(&KINDS, &picture.kind))),
+        flags: Column::of(of(|picture| bits([picture.is_tid0, picture.is_output, picture.has_sets]))),
+        references: Lists::of(refs),
+    }
+}
+
+fn unit_columns(units: &Units) -> UnitColumns {
+    let all: Vec<(u32, Option<Unit>)> = units.firsts().flat_map(|first| (first..).zip(units.of_run(first))).collect();
+    let flags =
+        |unit: &Option<Unit>| unit.as_ref().map_or(0, |unit| bits([true, unit.is_key, unit.refreshes, unit.shows]));
+    let refs = all.iter().map(|(sample, unit)| (*sample, unit.as_ref().map_or(&[][..], |unit| &unit.refs)));
+    UnitColumns {
+        first: Column::of_steps(units.firsts().map(i64::from)),
+        samples: Column::of(units.runs().map(|(_, samples)| i64::from(samples))),
+        flags: Column::of(all.iter().map(|(_, unit)| flags(unit))),
+        references: Lists::of(refs),
+    }
+}
+
+/// What a section says of a track. `None` for a section of another version.
+///
+/// # Errors
+/// `BadIndex` for what cannot be.
+pub(super) fn of(section: &RawValue, track: &Track) -> Result<Option<References>> {
     let damaged = |error| bad(told(&error));
     if serde_json::from_str::<Head>(section.get()).map_err(damaged)?.version != VERSION {
         return Ok(None);
     }
     let section: Section = serde_json::from_str(section.get()).map_err(damaged)?;
-    let counts = section.counts.values::<u8>("references.counts", samples)?;
-    if counts.iter().any(|&count| usize::from(count) > References::MOST) {
-        return Err(bad("a sample refers to more others than can be"));
-    }
-    let all = counts.iter().map(|&count| usize::from(count)).sum();
-    let back = section.back.values::<u32>("references.back", all)?;
-    let order = section.picture_order_count.steps("references.picture_order_count", samples)?;
-    let kinds = section.kind.values::<u8>("references.kind", samples)?;
-    let flags = section.flags.values::<u32>("references.flags", samples)?;
-    let (mut table, mut back) = (References::default(), back.into_iter());
-    for (sample, count) in (0_u32..).zip(&counts) {
-        let at = sample as usize;
-        let refers_to: Option<Vec<u32>> =
-            back.by_ref().take(usize::from(*count)).map(|back| sample.checked_sub(back)).collect();
-        let row = refers_to.zip(i32::try_from(order[at]).ok()).zip(PictureKind::from_number(kinds[at]));
-        let added = row.is_some_and(|((refers_to, order), kind)| table.push(&refers_to, order, kind, flags[at]));
-        if !added {
-            return Err(bad(format!("what sample {sample} refers to cannot be")));
+    let samples = track.samples.len();
+    let table = match (section.h265, section.h264, section.slots) {
+        (Some(columns), None, None) => Table::Graph(graph(&columns, samples)?),
+        (None, Some(columns), None) => {
+            Table::Droppable(columns.droppable.samples("references.h264.droppable", samples)?)
         }
-    }
-    Ok(Some(table))
+        (None, None, Some(columns)) => Table::Units(units(&columns, samples)?),
+        _ => return Err(bad("what it says of references is not of one codec")),
+    };
+    let syncs = track.samples.iter().filter(|sample| sample.key).count();
+    let references = References { entries: entries(&section.entries, syncs)?, table };
+    references.problem(track).map_or(Ok(Some(references)), |problem| Err(bad(problem)))
 }
 
-#[cfg(test)]
-mod tests {
-    use serde_json::value::RawValue;
+fn entries(column: &Column, syncs: usize) -> Result<Vec<EntryFacts>> {
+    let facts = |number: u8| {
+        let entry = ENTRIES.get(usize::from(number & 3)).copied().filter(|_| number < 16)?;
+        Some(EntryFacts { entry, has_parameter_sets: number & 4 != 0, drops_earlier: number & 8 != 0 })
+    };
+    let numbers = column.values::<u8>("references.entries", syncs)?;
+    let entries: Option<Vec<EntryFacts>> = numbers.into_iter().map(facts).collect();
+    entries.ok_or_else(|| bad("a sync sample is of no kind that there is"))
+}
 
-    use super::{section, table};
-    use crate::container::{PictureKind, References};
-
-    fn raw(text: &str) -> Box<RawValue> {
-        RawValue::from_string(text.to_owned()).unwrap()
+/// GOPs or runs: first sample and number of samples, each behind the one before, all within the track.
+fn stretches(first: &Column, count: &Column, samples: usize) -> Result<(Vec<(u32, u32)>, usize)> {
+    let first = first.samples("references.first", samples)?;
+    let counts = count.values::<u32>("references.samples", first.len())?;
+    let ends = first.iter().skip(1).map(|&next| next as usize).chain([samples]);
+    let fits =
+        first.iter().zip(&counts).zip(ends).all(|((&first, &count), end)| first as usize + count as usize <= end);
+    let all = counts.iter().map(|&count| count as usize).sum();
+    if fits {
+        Ok((first.into_iter().zip(counts).collect(), all))
+    } else {
+        Err(bad("what refers to what is not in order"))
     }
+}
 
-    #[test]
-    fn a_table_is_written_and_read_back() {
-        let mut references = References::default();
-        assert!(references.push(&[], 0, PictureKind::Intra, 3));
-        assert!(references.push(&[0], 16, PictureKind::Predicted, 3));
-        assert!(references.push(&[0, 1], -8, PictureKind::BiPredicted, 2));
-        let text = section(&references);
-        assert_eq!(
-            text.get(),
-            r#"{"version":1,"picture_order_count":[0,16,-24],"kind":[1,2,3],"flags":[3,3,2],"counts":[0,1,2],"back":[1,2,1]}"#
-        );
-        assert_eq!(table(&text, 3).unwrap(), Some(references));
-        assert!(table(&text, 4).is_err(), "another number of samples");
-    }
-
-    #[test]
-    fn another_version_is_left_aside_and_what_cannot_be_is_refused() {
-        assert_eq!(table(&raw(r#"{"version":2,"kind":"new"}"#), 1).unwrap(), None);
-        let with = |counts: &str, back: &str| {
-            let text = format!(
-                r#"{{"version":1,"picture_order_count":[0,0],"kind":[0,0],"flags":[0,0],"counts":{counts},"back":{back}}}"#
-            );
-            table(&raw(&text), 2)
-        };
-        assert!(with("[0,1]", "[1]").is_ok());
-        for (counts, back) in
-            [("[0,1]", "[0]"), ("[0,1]", "[2]"), ("[0,1]", "[]"), ("[0,33]", "[[1,33]]"), ("[1,0]", "[1]")]
-        {
-            assert!(with(counts, back).is_err(), "{counts} {back}");
+fn graph(columns: &GraphColumns, samples: usize) -> Result<Graph> {
+    let (gops, all) = stretches(&columns.first, &columns.pictures, samples)?;
+    let cut = columns.cut.values::<u32>("references.h265.cut", gops.len())?;
+    let mut pictures = pictures(columns, all)?.into_iter();
+    let mut lists = columns.references.distances(all)?;
+    let mut graph = Graph::builder();
+    for ((first, count), cut) in gops.into_iter().zip(cut) {
+        graph.begin(first).map_err(bad)?;
+        let joined = count.checked_sub(cut).ok_or_else(|| bad("more of a GOP is unknown than there is"))?;
+        for (sample, place) in (first..).zip(0..count) {
+            let refused = |why| bad(format!("{why} (sample {sample})"));
+            let (Some(picture), Some(refs)) = (pictures.next(), lists.next(sample)) else {
+                return Err(refused("a picture refers to one before the first"));
+            };
+            let picture = Picture { refs: refs.into(), ..picture };
+            graph.picture(&picture, place < joined).map_err(refused)?;
         }
     }
+    Ok(graph.finish())
+}
+
+/// All but what they refer to.
+fn pictures(columns: &GraphColumns, count: usize) -> Result<Vec<Picture>> {
+    let poc = columns.picture_order_count.steps("references.h265.picture_order_count", count)?;
+    let low_bits = columns.low_bits.values::<u8>("references.h265.low_bits", count)?;
+    let kinds = columns.kind.values::<u8>("references.h265.kind", count)?;
+    let flags = columns.flags.values::<u8>("references.h265.flags", count)?;
+    let picture = |at: usize| {
+        Some(Picture {
+            refs: Box::default(),
+            poc: i32::try_from(poc[at]).ok()?,
+            irap: 0,
+            kind: *KINDS.get(usize::from(kinds[at]))?,
+            log2_max_poc_lsb: low_bits[at],
+            is_tid0: flags[at] & 1 != 0,
+            is_output: flags[at] & 2 != 0,
+            has_sets: flags[at] & 4 != 0,
+        })
+        .filter(|_| flags[at] < 8)
+    };
+    let picture = |at: usize| picture(at).ok_or_else(|| bad(format!("picture {at} in references.h265 cannot be")));
+    (0..count).map(picture).collect()
+}
+
+fn units(columns: &UnitColumns, samples: usize) -> Result<Units> {
+    let (runs, all) = stretches(&columns.first, &columns.samples, samples)?;
+    let flags = columns.flags.values::<u8>("references.slots.flags", all)?;
+    let (mut flags, mut lists) = (flags.into_iter(), columns.references.distances(all)?);
+    let mut units = Units::default();
+    for (first, count) in runs {
+        units.begin(first).map_err(bad)?;
+        for sample in first..first + count {
+            let refused = |why| bad(format!("{why} (sample {sample})"));
+            let (Some(flags @ 0..16), Some(refs)) = (flags.next(), lists.next(sample)) else {
+                return Err(refused("a sample refers to one before the first"));
+            };
+            let has = |bit: u8| flags & bit != 0;
+            let unit = has(1).then(|| Unit { refs, is_key: has(2), refreshes: has(4), shows: has(8) });
+            if unit.is_none() && flags != 0 {
+                return Err(refused("of a sample something is known and not known"));
+            }
+            units.push(unit.as_ref()).map_err(refused)?;
+        }
+    }
+    Ok(units)
 }

@@ -22,7 +22,7 @@ pub(super) fn track(layout: &Layout, length: u64) -> Result<Track> {
     let count = samples.len();
     let frames = layout.frames.steps("frames", samples.iter().filter(|sample| sample.is_displayable()).count())?;
     let frames = frames.into_iter().map(|sample| u32::try_from(sample).unwrap_or(u32::MAX)).collect();
-    let track = Track {
+    let mut track = Track {
         container,
         streams: layout.streams.iter().map(stream).collect::<Result<_>>()?,
         track: layout.track,
@@ -34,15 +34,15 @@ pub(super) fn track(layout: &Layout, length: u64) -> Result<Track> {
         sample_aspect_ratio: layout.sample_aspect_ratio.into(),
         history: layout.parameter_sets.as_deref().map(|sets| history(sets, codec, count)).transpose()?,
         elsewhere: elsewhere(layout, &samples, length)?,
-        references: match layout.references.as_deref() {
-            Some(section) => references::table(section, count)?,
-            None => None,
-        },
+        references: None,
         samples,
         frames,
     };
     check_places(&track, length)?;
     track.problem().map_or(Ok(()), |problem| Err(bad(problem)))?;
+    if let Some(section) = layout.references.as_deref() {
+        track.references = references::of(section, &track)?;
+    }
     Ok(track)
 }
 

@@ -1,0 +1,340 @@
+//! H.265: the reference graph of a track, GOP by GOP.
+//!
+//! What a picture's headers cannot say is refused when it is put in: references that are not in the GOP or the one before,
+//! picture order counts that a decoder would not derive, kinds of pictures that do not go together.
+
+use std::collections::HashSet;
+
+use super::MOST;
+use crate::bitstream::hevc_slice::{Kind, PocState};
+use crate::bitstream::references::Picture;
+
+/// From a sync sample that is an IRAP to the next one, or as far as pictures are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gop {
+    /// First sample.
+    pub(crate) first: u32,
+    /// How many of its pictures are known.
+    pub(crate) pictures: u32,
+    /// It begins with a CRA, right behind a GOP that is known to its end.
+    pub(crate) behind: Option<Behind>,
+    /// Where its rows begin.
+    row: u32,
+}
+
+/// A GOP as it is seen behind the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Behind {
+    /// What picture order counts are higher by there.
+    pub(crate) shift: i32,
+    /// How many pictures are known then, with all their references.
+    pub(crate) pictures: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Row {
+    poc: i32,
+    kind: Kind,
+    log2_max_poc_lsb: u8,
+    is_tid0: bool,
+    is_output: bool,
+    has_sets: bool,
+    /// Where its references end; they begin where those of the row before end.
+    end: u32,
+}
+
+/// All GOPs of which anything is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Graph {
+    gops: Vec<Gop>,
+    rows: Vec<Row>,
+    /// Samples, one row's after the other's.
+    refs: Vec<u32>,
+}
+
+impl Graph {
+    /// In order.
+    pub(crate) fn gops(&self) -> &[Gop] {
+        &self.gops
+    }
+
+    /// The GOP that begins at a sample.
+    pub(crate) fn gop(&self, first: u32) -> Option<&Gop> {
+        self.gops.binary_search_by_key(&first, |gop| gop.first).ok().map(|at| &self.gops[at])
+    }
+
+    /// Its pictures; `is_behind`: as they are seen behind the GOP before it, if it can be.
+    pub(crate) fn pictures(&self, gop: &Gop, is_behind: bool) -> Vec<Picture> {
+        let behind = gop.behind.filter(|_| is_behind);
+        let known = behind.map_or(gop.pictures, |behind| behind.pictures);
+        let mut irap = gop.first;
+        let picture = |sample: u32| {
+            let (row, refs) = self.row(gop, sample);
+            if row.kind.is_irap() {
+                irap = sample;
+            }
+            // Only what begins before the GOP's first IRAP reaches out of it.
+            let outside = if behind.is_some() { 0 } else { refs.partition_point(|&of| of < gop.first) };
+            Picture {
+                refs: refs[outside..].into(),
+                poc: row.poc,
+                irap,
+                kind: row.kind,
+                log2_max_poc_lsb: row.log2_max_poc_lsb,
+                is_tid0: row.is_tid0,
+                is_output: row.is_output,
+                has_sets: row.has_sets,
+            }
+        };
+        (gop.first..gop.first + known).map(picture).collect()
+    }
+
+    /// All references of a picture of the GOP, also those into the GOP before; ascending.
+    pub(crate) fn refs(&self, gop: &Gop, sample: u32) -> &[u32] {
+        self.row(gop, sample).1
+    }
+
+    fn row(&self, gop: &Gop, sample: u32) -> (&Row, &[u32]) {
+        let at = (gop.row + (sample - gop.first)) as usize;
+        let begin = at.checked_sub(1).map_or(0, |before| self.rows[before].end);
+        (&self.rows[at], &self.refs[begin as usize..self.rows[at].end as usize])
+    }
+
+    fn row_of(&self, sample: u32) -> Option<&Row> {
+        let at = self.gops.partition_point(|gop| gop.first <= sample).checked_sub(1)?;
+        let gop = self.gops.get(at).filter(|gop| sample - gop.first < gop.pictures)?;
+        Some(self.row(gop, sample).0)
+    }
+
+    /// Of a picture that is known.
+    pub(crate) fn kind(&self, sample: u32) -> Option<Kind> {
+        self.row_of(sample).map(|row| row.kind)
+    }
+
+    /// Of a picture that is known.
+    pub(crate) fn has_sets(&self, sample: u32) -> Option<bool> {
+        self.row_of(sample).map(|row| row.has_sets)
+    }
+}
+
+/// What the pictures of a GOP are checked against.
+#[derive(Debug, Default)]
+struct Progress {
+    first: u32,
+    /// Behind its last picture.
+    end: u32,
+    irap: u32,
+    /// Where its last coded video sequence begins.
+    begins: u32,
+    poc: PocState,
+    /// Picture order counts since.
+    counts: HashSet<i32>,
+}
+
+/// Makes a [`Graph`] of pictures in decode order.
+#[derive(Debug, Default)]
+pub(crate) struct GraphBuilder {
+    graph: Graph,
+    before: Progress,
+    now: Progress,
+}
+
+impl Graph {
+    pub(crate) fn builder() -> GraphBuilder {
+        GraphBuilder::default()
+    }
+}
+
+/// Checks one condition.
+fn must(condition: bool, why: &'static str) -> Result<(), &'static str> {
+    if condition { Ok(()) } else { Err(why) }
+}
+
+impl GraphBuilder {
+    /// Begins the GOP whose first sample this is.
+    pub(crate) fn begin(&mut self, first: u32) -> Result<(), &'static str> {
+        must(self.graph.gops.is_empty() || first > self.now.first && first >= self.now.end, "GOPs are not in order")?;
+        let now = Progress { first, end: first, irap: first, begins: first, ..Progress::default() };
+        self.before = std::mem::replace(&mut self.now, now);
+        let row = self.graph.rows.len() as u32;
+        self.graph.gops.push(Gop { first, pictures: 0, behind: None, row });
+        Ok(())
+    }
+
+    /// Adds the next picture of the GOP; its `irap` counts for nothing. `is_joined`: it and all before it in the GOP are
+    /// known behind the GOP before too, if there can be one; then `refs` has its references to that.
+    ///
+    /// Nothing is added when it is refused.
+    pub(crate) fn picture(&mut self, picture: &Picture, is_joined: bool) -> Result<(), &'static str> {
+        let sample = self.now.end;
+        self.check_fields(picture)?;
+        let behind = self.behind(picture, is_joined)?;
+        let irap = if picture.kind.is_irap() { sample } else { self.now.irap };
+        self.check_refs(picture, sample, irap)?;
+        if behind.is_some_and(|behind| is_joined && irap == self.now.first && self.is_counted(behind, picture.poc)) {
+            return Err("two pictures have the same picture order count");
+        }
+        self.count(picture, sample)?;
+        let Some(gop) = self.graph.gops.last_mut() else { return Err("a picture has no GOP") };
+        gop.behind = behind.map(|behind| Behind { pictures: behind.pictures + u32::from(is_joined), ..behind });
+        gop.pictures += 1;
+        (self.now.end, self.now.irap) = (sample + 1, irap);
+        self.graph.refs.extend(&picture.refs);
+        self.graph.rows.push(Row {
+            poc: picture.poc,
+            kind: picture.kind,
+            log2_max_poc_lsb: picture.log2_max_poc_lsb,
+            is_tid0: picture.is_tid0,
+            is_output: picture.is_output,
+            has_sets: picture.has_sets,
+            end: self.graph.refs.len() as u32,
+        });
+        Ok(())
+    }
+
+    /// What was put in.
+    pub(crate) fn finish(self) -> Graph {
+        self.graph
+    }
+
+    /// What a picture says of itself.
+    fn check_fields(&self, picture: &Picture) -> Result<(), &'static str> {
+        let is_first = self.now.end == self.now.first;
+        must((4..=16).contains(&picture.log2_max_poc_lsb), "picture order counts have an impossible number of bits")?;
+        must(picture.kind.is_irap() || !is_first, "a GOP begins with no random access point")?;
+        must(picture.kind != Kind::Bla || is_first, "a broken link lies within a GOP")?;
+        must(picture.kind != Kind::Idr || picture.poc == 0, "an IDR picture has a picture order count")?;
+        let is_leading = matches!(picture.kind, Kind::Rasl | Kind::Radl);
+        must(!(is_leading && picture.is_tid0), "a leading picture counts as a reference for counts")?;
+        must(!picture.kind.is_irap() || picture.is_tid0, "a random access point is of a higher layer")
+    }
+
+    /// How the GOP is seen behind the one before, as its first picture tells.
+    fn behind(&self, picture: &Picture, is_joined: bool) -> Result<Option<Behind>, &'static str> {
+        let Some((gop, earlier)) = self.graph.gops.split_last() else { return Ok(None) };
+        if gop.pictures > 0 {
+            let is_next = gop.behind.is_none_or(|behind| !is_joined || behind.pictures == gop.pictures);
+            return must(is_next, "a picture is known behind one that is not").map(|()| gop.behind);
+        }
+        if picture.kind != Kind::Cra || earlier.is_empty() || self.before.end != gop.first {
+            return Ok(None);
+        }
+        let poc = self.before.poc.nearest(picture.poc as u32, u32::from(picture.log2_max_poc_lsb));
+        match poc.and_then(|poc| poc.checked_sub(picture.poc)) {
+            Some(shift) => Ok(Some(Behind { shift, pictures: 0 })),
+            None => {
+                must(!is_joined, "picture order counts leave 32 bits").map(|()| Some(Behind { shift: 0, pictures: 0 }))
+            }
+        }
+    }
+
+    /// Is the count one of the GOP before?
+    fn is_counted(&self, behind: Behind, poc: i32) -> bool {
+        poc.checked_add(behind.shift).is_none_or(|poc| self.before.counts.contains(&poc))
+    }
+
+    fn check_refs(&self, picture: &Picture, sample: u32, irap: u32) -> Result<(), &'static str> {
+        let refs = &picture.refs;
+        must(refs.len() <= MOST && (refs.is_empty() || !picture.kind.is_irap()), "a picture has too many references")?;
+        must(refs.windows(2).all(|pair| pair[0] < pair[1]), "references are not in order")?;
+        let reaches_out = picture.kind == Kind::Rasl && irap == self.now.first && self.is_joinable();
+        for &of in refs {
+            let is_within = (self.now.begins..sample).contains(&of);
+            let is_before = reaches_out && (self.before.begins..self.before.end).contains(&of);
+            must(is_within || is_before, "a picture refers to one that it cannot refer to")?;
+            // The rows of a GOP, and of the one before that it may reach into, stand in a row.
+            let row = self.graph.rows.len().checked_sub((sample - of) as usize);
+            let is_rasl = row.is_some_and(|row| self.graph.rows[row].kind == Kind::Rasl);
+            must(!is_rasl || is_within && picture.kind == Kind::Rasl, "a picture refers to one that may be skipped")?;
+        }
+        Ok(())
+    }
+
+    fn is_joinable(&self) -> bool {
+        self.graph.gops.last().is_some_and(|gop| gop.behind.is_some())
+    }
+
+    /// The picture order count: such as a decoder derives, and not taken.
+    fn count(&mut self, picture: &Picture, sample: u32) -> Result<(), &'static str> {
+        let (now, bits) = (&mut self.now, u32::from(picture.log2_max_poc_lsb));
+        let low = picture.poc & ((1 << bits) - 1);
+        let begins = sample == now.first || picture.kind == Kind::Idr;
+        let derived = if begins { Some(low) } else { now.poc.nearest(low as u32, bits) };
+        must(derived == Some(picture.poc), "a picture order count is none that a decoder derives")?;
+        if begins {
+            now.counts.clear();
+            now.begins = sample;
+        }
+        must(now.counts.insert(picture.poc), "two pictures have the same picture order count")?;
+        if picture.is_tid0 {
+            now.poc = PocState::after(picture.poc);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Graph, GraphBuilder, Kind, Picture};
+
+    fn picture(kind: Kind, poc: i32, refs: &[u32]) -> Picture {
+        let is_tid0 = !matches!(kind, Kind::Rasl | Kind::Radl);
+        let refs = refs.into();
+        Picture { refs, poc, irap: 0, kind, log2_max_poc_lsb: 4, is_tid0, is_output: true, has_sets: false }
+    }
+
+    /// An IDR, two pictures, an open GOP of a CRA, a RASL picture and one after.
+    fn graph() -> GraphBuilder {
+        let mut graph = Graph::builder();
+        graph.begin(0).expect("a GOP");
+        for picture in [picture(Kind::Idr, 0, &[]), picture(Kind::Trailing, 4, &[0]), picture(Kind::Trailing, 8, &[1])]
+        {
+            graph.picture(&picture, true).expect("a picture");
+        }
+        graph.begin(3).expect("a GOP");
+        for picture in [picture(Kind::Cra, 1, &[]), picture(Kind::Rasl, -1, &[2, 3]), picture(Kind::Trailing, 3, &[3])]
+        {
+            graph.picture(&picture, true).expect("a picture");
+        }
+        graph
+    }
+
+    #[test]
+    fn an_open_gop_is_seen_alone_and_behind_another() {
+        let graph = graph().finish();
+        let gop = *graph.gop(3).expect("a GOP");
+        assert_eq!(gop.behind.map(|behind| (behind.shift, behind.pictures)), Some((16, 3)));
+        let refs = |is_behind| {
+            graph.pictures(&gop, is_behind).into_iter().map(|picture| picture.refs.to_vec()).collect::<Vec<_>>()
+        };
+        assert_eq!(refs(true), [vec![], vec![2, 3], vec![3]]);
+        assert_eq!(refs(false), [vec![], vec![3], vec![3]]);
+        assert!(graph.pictures(&gop, true).iter().all(|picture| picture.irap == 3));
+        assert_eq!((graph.kind(4), graph.kind(6)), (Some(Kind::Rasl), None));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        for (wrong, why) in [
+            (picture(Kind::Trailing, 5, &[2]), "cannot refer"),
+            (picture(Kind::Trailing, 5, &[6]), "cannot refer"),
+            (picture(Kind::Trailing, 5, &[5, 3]), "in order"),
+            (picture(Kind::Trailing, 5, &[4]), "skipped"),
+            (picture(Kind::Trailing, 3, &[3]), "same"),
+            (picture(Kind::Trailing, 100, &[3]), "derives"),
+            (picture(Kind::Bla, 0, &[]), "broken link"),
+            (picture(Kind::Idr, 1, &[]), "IDR"),
+            (picture(Kind::Cra, 5, &[3]), "references"),
+            (picture(Kind::Rasl, 5, &[0, 1, 2, 7]), "cannot refer"),
+            (Picture { log2_max_poc_lsb: 17, ..picture(Kind::Trailing, 5, &[3]) }, "bits"),
+            (Picture { is_tid0: true, ..picture(Kind::Radl, 5, &[3]) }, "leading"),
+        ] {
+            let mut graph = graph();
+            let refused = graph.picture(&wrong, true).expect_err(why);
+            assert!(refused.contains(why), "{refused}: not {why}");
+        }
+        let mut graph = graph();
+        assert!(graph.begin(5).is_err() && graph.begin(6).is_ok());
+        assert!(graph.picture(&picture(Kind::Trailing, 5, &[]), true).is_err(), "no random access point");
+    }
+}

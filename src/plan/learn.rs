@@ -1,0 +1,94 @@
+//! A track's whole reference structure, learned from all of its samples at once, for an index file.
+//!
+//! The same as is learned piece by piece when it is asked for. What cannot be read or is in doubt stays unknown.
+
+use std::sync::Arc;
+
+use super::gop::Tail;
+use super::references::{Gop, Place};
+use super::slots::Tracker;
+use super::{Planner, References, Structure};
+use crate::bitstream::references::Unit;
+use crate::bitstream::{Codec, Entry};
+use crate::container::{self, Graph, Table, Track, Units};
+use crate::source::Source;
+
+impl Planner {
+    /// Reads all samples.
+    pub(crate) fn learn(&self, track: &Track, source: &dyn Source) -> container::References {
+        let entries = self.sync.iter().map(|&sync| self.facts(track, source, sync)).collect();
+        let table = match track.codec {
+            Codec::Hevc => Table::Graph(graph(self, track, source)),
+            Codec::H264 => Table::Droppable(droppable(self, track, source)),
+            Codec::Av1 | Codec::Vp9 => Table::Units(units(track, source)),
+        };
+        container::References { entries, table }
+    }
+}
+
+fn graph(planner: &Planner, track: &Track, source: &dyn Source) -> Graph {
+    let place = Place { planner, track, source };
+    let mut graph = Graph::builder();
+    let mut before: Option<(u32, Arc<Tail>)> = None;
+    for &first in &planner.sync {
+        if planner.facts(track, source, first).entry == Entry::Unsafe {
+            continue;
+        }
+        let tail = before.take().filter(|(next, _)| *next == first);
+        let Some(mut gop) = Gop::new(place, first) else { continue };
+        // What cannot be read ends what is known.
+        let _ = gop.learn_to(place, track.samples.len() as u32 - 1);
+        let joined = tail.and_then(|(_, tail)| gop.segment(Some(&tail)));
+        let joined = joined.map(|segment| segment.pictures).unwrap_or_default();
+        let is_put_in = graph.begin(first).is_ok()
+            && gop.pictures.iter().enumerate().all(|(place, alone)| match joined.get(place) {
+                Some(picture) => graph.picture(picture, true).is_ok(),
+                None => graph.picture(alone, false).is_ok(),
+            });
+        before = gop.next.filter(|_| is_put_in);
+    }
+    graph.finish()
+}
+
+fn droppable(planner: &Planner, track: &Track, source: &dyn Source) -> Vec<u32> {
+    let last = track.samples.len() as u32 - 1;
+    match References::new().structure(planner, track, source, 0, last) {
+        Structure::Droppable(droppable) => (0..=last).filter(|&sample| droppable.is_droppable(sample)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// A run goes on over an entry if a tracker that begins there knows the same from then on.
+fn units(track: &Track, source: &dyn Source) -> Units {
+    let (mut units, mut tracker): (Units, Option<Tracker>) = (Units::default(), None);
+    for (sample, at) in (0..).zip(&track.samples) {
+        let Ok(data) = track.read(source, sample, false) else {
+            tracker = None;
+            continue;
+        };
+        let unit = tracker.as_mut().map(|tracker| tracker.take(sample, data.data()));
+        let fresh = at.key.then(|| begin(track, sample, data.data())).flatten();
+        let unit = match (fresh, unit) {
+            (Some((fresh, own)), unit) => {
+                if unit != Some(Some(own.clone())) || tracker.as_ref() != Some(&fresh) {
+                    tracker = units.begin(sample).is_ok().then_some(fresh);
+                }
+                Some(own)
+            }
+            (None, Some(unit)) => unit,
+            (None, None) => continue,
+        };
+        // What the table cannot hold is not known, and neither is what follows.
+        if units.push(unit.as_ref()).is_err() && units.push(None).is_err() {
+            tracker = None;
+        }
+    }
+    units
+}
+
+/// A tracker that begins at a sample, if that is an entry.
+fn begin(track: &Track, sample: u32, data: &[u8]) -> Option<(Tracker, Unit)> {
+    let mut tracker = Tracker::of(track);
+    let unit = tracker.take(sample, data).filter(|unit| unit.is_key)?;
+    Some((tracker, unit))
+}
