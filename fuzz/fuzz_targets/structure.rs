@@ -43,6 +43,7 @@ fuzz_target!(|data: &[u8]| {
             match structure(&often, first, last) {
                 Structure::Graph(pictures) => assert!(first <= last && pictures.get(last).is_some()),
                 Structure::Droppable(samples) => _ = (0..=count).map(|at| samples.is_droppable(at)).collect::<Vec<_>>(),
+                Structure::Slots(slots) => _ = slots.needed(last),
                 Structure::Unknown => {}
             }
         }
