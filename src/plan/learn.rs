@@ -5,9 +5,10 @@
 use std::sync::Arc;
 
 use super::gop::Tail;
-use super::references::{Gop, Place};
+use super::references::{Gop, Place, configured, sets_before};
 use super::slots::Tracker;
 use super::{Planner, References, Structure};
+use crate::bitstream::hevc_sets::ParameterSets;
 use crate::bitstream::references::Unit;
 use crate::bitstream::{Codec, Entry};
 use crate::container::{self, Graph, Table, Track, Units};
@@ -30,12 +31,15 @@ fn graph(planner: &Planner, track: &Track, source: &dyn Source) -> Graph {
     let place = Place { planner, track, source };
     let mut graph = Graph::builder();
     let mut before: Option<(u32, Arc<Tail>)> = None;
+    let mut carried = Carried::default();
     for &first in &planner.sync {
-        if planner.facts(track, source, first).entry == Entry::Unsafe {
+        let facts = planner.facts(track, source, first);
+        let sets = carried.pass(place, first, facts.has_parameter_sets);
+        if facts.entry == Entry::Unsafe {
             continue;
         }
         let tail = before.take().filter(|(next, _)| *next == first);
-        let Some(mut gop) = Gop::new(place, first) else { continue };
+        let mut gop = Gop::with(first, sets);
         // What cannot be read ends what is known.
         let _ = gop.learn_to(place, track.samples.len() as u32 - 1);
         let joined = tail.and_then(|(_, tail)| gop.segment(Some(&tail)));
@@ -48,6 +52,41 @@ fn graph(planner: &Planner, track: &Track, source: &dyn Source) -> Graph {
         before = gop.next.filter(|_| is_put_in);
     }
     graph.finish()
+}
+
+/// The parameter sets that walks are given, from one sync sample to the next: what [`sets_before`] finds, which for each
+/// GOP looks at all sync samples before it.
+#[derive(Default)]
+struct Carried {
+    description: u16,
+    /// Since a sync sample that brings all kinds.
+    sets: Option<ParameterSets>,
+}
+
+impl Carried {
+    /// Those that hold when a walk begins at `sync`; then takes in what it brings.
+    fn pass(&mut self, place: Place<'_>, sync: u32, brings_all: bool) -> ParameterSets {
+        let Place { track, source, .. } = place;
+        if track.history.is_some() {
+            return sets_before(place, sync);
+        }
+        let description = track.samples[sync as usize].description;
+        if std::mem::replace(&mut self.description, description) != description {
+            self.sets = None;
+        }
+        let configured = || configured(track, sync);
+        let before = self.sets.clone().filter(|_| !brings_all).unwrap_or_else(configured);
+        let mut sets = match self.sets.take() {
+            _ if brings_all => before.clone(),
+            Some(sets) => sets,
+            None => return before,
+        };
+        if let Ok(data) = track.read(source, sync, false) {
+            track.framing.units(data.data()).for_each(|unit| _ = sets.absorb(unit));
+        }
+        self.sets = Some(sets);
+        before
+    }
 }
 
 fn droppable(planner: &Planner, track: &Track, source: &dyn Source) -> Vec<u32> {

@@ -198,19 +198,24 @@ pub(super) struct Gop {
 
 impl Gop {
     /// `None` if `first` is no sync sample with an IRAP.
-    pub(super) fn new(place: Place<'_>, first: u32) -> Option<Gop> {
+    fn new(place: Place<'_>, first: u32) -> Option<Gop> {
         let Place { planner, track, source } = place;
         let is_entry =
             track.samples.get(first as usize)?.key && planner.facts(track, source, first).entry != Entry::Unsafe;
-        is_entry.then(|| Gop {
+        is_entry.then(|| Gop::with(first, sets_before(place, first)))
+    }
+
+    /// With the parameter sets that hold when a walk begins at `first`.
+    pub(super) fn with(first: u32, sets: ParameterSets) -> Gop {
+        Gop {
             first,
-            sets: sets_before(place, first),
+            sets,
             learner: Learner::default(),
             pictures: Arc::default(),
             next: None,
             is_broken: false,
             joined: Joined::default(),
-        })
+        }
     }
 
     /// Learns up to sample `last` or the end of the GOP. `None` if a sample cannot be read: another time it may.
@@ -258,11 +263,9 @@ impl Gop {
 }
 
 /// The parameter sets that hold when a walk begins at `first`: those that such a walk is given (`decode/walk.rs`).
-fn sets_before(place: Place<'_>, first: u32) -> ParameterSets {
+pub(super) fn sets_before(place: Place<'_>, first: u32) -> ParameterSets {
     let Place { planner, track, source } = place;
-    let description = track.samples[first as usize].description;
-    let configuration = track.descriptions.get(usize::from(description)).map(|bytes| &bytes[..]);
-    let mut sets = ParameterSets::from_configuration(configuration.unwrap_or(track.parameters.extradata()));
+    let mut sets = configured(track, first);
     if let Some(history) = &track.history {
         history.before(first).into_values().for_each(|unit| _ = sets.absorb(unit));
     } else if !planner.facts(track, source, first).has_parameter_sets {
@@ -272,6 +275,13 @@ fn sets_before(place: Place<'_>, first: u32) -> ParameterSets {
         }
     }
     sets
+}
+
+/// The parameter sets of a sample's decoder configuration.
+pub(super) fn configured(track: &Track, sample: u32) -> ParameterSets {
+    let description = track.samples[sample as usize].description;
+    let configuration = track.descriptions.get(usize::from(description)).map(|bytes| &bytes[..]);
+    ParameterSets::from_configuration(configuration.unwrap_or(track.parameters.extradata()))
 }
 
 /// The first slice header of the one picture in a sample, and whether the sample carries something that outlives it.
