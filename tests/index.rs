@@ -415,6 +415,18 @@ const FORGED: [&str; 8] = [
     "av1.ivf",
 ];
 
+/// A GOP may be said to have no known pictures at all, as that of a stream with two layers has.
+#[test]
+fn a_gop_of_which_nothing_is_known_is_decoded_whole() {
+    let clip = fixture("hevc_closed_gop.mp4");
+    let mut forged = unpacked(&exported(&clip));
+    forged["references"]["h265"] = json!({"first": [0], "pictures": [0], "cut": [0], "picture_order_count": [],
+        "low_bits": [], "kind": [], "flags": [], "references": {"counts": [], "back": []}});
+    let video = reopened(&Engine::new(Some(1)), &clip, &packed(forged.to_string().as_bytes())).expect("an index");
+    let plain = Engine::new(Some(1)).open_path(&clip).expect("a clip");
+    assert_eq!(some_frames(&video), some_frames(&plain));
+}
+
 /// What is said of sync samples is compared with their bytes when a walk begins there: then nothing of it is believed.
 #[test]
 fn a_false_entry_is_found_out() {

@@ -138,7 +138,8 @@ impl References {
             if last - at < known {
                 return Some(Pictures { first, last, segments });
             }
-            at += known;
+            // Of a GOP of which nothing is known there is no next.
+            at = at.checked_add(known).filter(|_| known > 0)?;
         }
     }
 
