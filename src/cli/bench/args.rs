@@ -37,6 +37,9 @@ pub(crate) struct BenchArguments {
     /// MD5 sums of the planes, from one more round that is not timed
     #[arg(long)]
     pub(crate) md5: bool,
+    /// Leaves out the floor, which takes about as long as a round
+    #[arg(long)]
+    pub(crate) no_floor: bool,
     /// Writes an array with one object an engine; `-` prints it instead of the table
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<String>,

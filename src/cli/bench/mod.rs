@@ -118,6 +118,7 @@ impl Bench<'_> {
                 let round = ours::round(&engine, place, &self.requests, what)?;
                 let floor = match what {
                     What::Md5 => None,
+                    _ if self.arguments.no_floor => None,
                     _ => floor::floor(
                         self.engine,
                         self.video,
