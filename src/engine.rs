@@ -101,7 +101,7 @@ impl EngineBuilder {
         self
     }
 
-    /// Bytes for checkpoints, pictures and all. By default a 32nd of the machine's memory, at least 128 MiB and at most
+    /// Bytes for checkpoints, pictures and all. By default a 16th of the machine's memory, at least 128 MiB and at most
     /// 4 GiB. With 0 there are none, and every frame is decoded from its entry on.
     #[must_use]
     pub fn checkpoint_memory(mut self, bytes: u64) -> EngineBuilder {
@@ -156,7 +156,7 @@ impl EngineBuilder {
     }
 }
 
-/// A 32nd of the memory that the machine, or the control group, gives us, within sensible bounds.
+/// A 16th of the memory that the machine, or the control group, gives us, within sensible bounds.
 fn default_checkpoint_memory() -> u64 {
     let read = |path| std::fs::read_to_string(path).ok();
     let machine = read("/proc/meminfo").and_then(|text| {
@@ -165,7 +165,7 @@ fn default_checkpoint_memory() -> u64 {
     });
     let group = read("/sys/fs/cgroup/memory.max").and_then(|text| text.trim().parse::<u64>().ok());
     let memory = machine.into_iter().chain(group).min().unwrap_or(0);
-    (memory / 32).clamp(128 << 20, 4 << 30)
+    (memory / 16).clamp(128 << 20, 4 << 30)
 }
 
 impl Engine {

@@ -114,7 +114,7 @@ pub(crate) struct ExtractArguments {
     /// Threads for decoding, and as many for encoding [default: as libavcodec chooses, and one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) threads: Option<u16>,
-    /// Memory for checkpoints of decoders: 512M, 2G; 0 for none [default: a 32nd of the machine's]
+    /// Memory for checkpoints of decoders: 512M, 2G; 0 for none [default: a 16th of the machine's]
     #[arg(long, value_name = "SIZE")]
     pub(crate) checkpoint_memory: Option<MemorySize>,
 }

@@ -46,7 +46,7 @@ pub(crate) struct BenchArguments {
     /// So many other random frames are asked for before the clock starts (random, batch)
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) warm: u32,
-    /// Memory for checkpoints of decoders: 512M, 2G [default: a 32nd of the machine's]
+    /// Memory for checkpoints of decoders: 512M, 2G [default: a 16th of the machine's]
     #[arg(long, value_name = "SIZE")]
     pub(crate) checkpoint_memory: Option<MemorySize>,
     /// Decoded pictures from one checkpoint to the next
