@@ -247,7 +247,9 @@ impl Group {
     }
 
     fn give(&self, index: u32, result: Result<crate::video::VideoFrame>) -> ControlFlow<()> {
-        let patience = if self.video.engine.store.is_open() { Duration::ZERO } else { PATIENCE };
+        // dav1d's state cannot be kept.
+        let leaves_checkpoints = self.video.engine.store.is_open() && self.video.track.codec != Codec::Av1;
+        let patience = if leaves_checkpoints { Duration::ZERO } else { PATIENCE };
         if self.request.give(index, result, patience) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 
