@@ -292,7 +292,7 @@ mod tests {
             graph.picture(&picture, true).expect("a picture");
         }
         graph.begin(3).expect("a GOP");
-        for picture in [picture(Kind::Cra, 1, &[]), picture(Kind::Rasl, -1, &[2, 3]), picture(Kind::Trailing, 3, &[3])]
+        for picture in [picture(Kind::Cra, 0, &[]), picture(Kind::Rasl, -1, &[2, 3]), picture(Kind::Trailing, 3, &[3])]
         {
             graph.picture(&picture, true).expect("a picture");
         }
