@@ -116,7 +116,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Whether each worker is bound to a core of its own; it is by default, where there are enough cores.
+    /// Whether each worker is bound to a core of its own; it is by default, where there are as many
+    /// threads as cores.
     #[must_use]
     pub fn pin_threads(mut self, pin: bool) -> EngineBuilder {
         self.pin = pin;
