@@ -216,7 +216,8 @@ impl Group {
     fn leg(&self, leg: &Leg, keeper: &Keeper<'_>, pending: &mut BTreeMap<u32, u32>) -> Result<End> {
         let mut left = leg.targets.len();
         let mut end = End::Over;
-        let mut lease = self.video.lease(self.width.min(leg.samples.len().next_power_of_two()))?;
+        let width = self.width.min(leg.samples.len().next_power_of_two());
+        let mut lease = self.video.lease_for(width, &leg.samples)?;
         let walk = self.video.walk(false);
         let _ = walk.run_leg(&mut lease, leg, keeper, &mut |event| {
             let Event::Picture(sample, picture) = event else { return ControlFlow::Break(()) };

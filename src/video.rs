@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use ffi::{AvError, Color, Frame, PaddedBytes, PixelFormat, PlaneBytes, Rational, Threads};
 
 use crate::bitstream::Codec;
+use crate::bitstream::hevc_sets::ParameterSets;
 use crate::container::{Index, Sample, Track};
 use crate::decode::pool::Key;
 use crate::decode::{Event, Lease, Walk};
@@ -36,7 +37,12 @@ pub(crate) struct Shared {
     pub(crate) references: References,
     timeline: Timeline,
     opened_with: Counted,
+    /// Rows of blocks that can be decoded side by side, see [`ParameterSets::rows_side_by_side`].
+    rows_side_by_side: OnceLock<u32>,
 }
+
+/// Rows of blocks side by side for each thread, at least, so that threads seldom wait for the row above theirs.
+const ROWS_A_THREAD: usize = 4;
 
 /// A frame: which one, and its picture.
 #[derive(Debug, Clone)]
@@ -145,6 +151,7 @@ impl Video {
             source,
             track,
             opened_with,
+            rows_side_by_side: OnceLock::new(),
         };
         Ok(Video { shared: Arc::new(shared) })
     }
@@ -215,6 +222,11 @@ impl Video {
     /// For a number that is not one of the track's.
     pub fn sample_bytes(&self, sample: u32) -> Result<PaddedBytes> {
         self.shared.track.read(self.source(), sample, self.shared.walk(false).zeros)
+    }
+
+    /// What a decoder does with so many threads for these samples (in decode order), where it is the only one at work.
+    pub fn use_of_threads(&self, threads: usize, samples: &[u32]) -> Threads {
+        self.shared.use_of(threads, samples)
     }
 
     /// What an engine that has decoded nothing yet would decode for frames that are asked for together: runs of samples,
@@ -381,6 +393,15 @@ impl Shared {
     /// A decoder with `threads` threads; in H.265, one that reports damage: libavcodec keeps slices to itself that it
     /// could not decode.
     pub(crate) fn lease(&self, threads: usize) -> Result<Lease> {
+        self.lease_with(frame_threads(threads))
+    }
+
+    /// The same, for these samples.
+    pub(crate) fn lease_for(&self, threads: usize, samples: &[u32]) -> Result<Lease> {
+        self.lease_with(self.use_of(threads, samples))
+    }
+
+    fn lease_with(&self, threads: Threads) -> Result<Lease> {
         let lease = self.engine.pool.lease(self.key(threads, true), &self.track);
         lease.map_err(|error| error.of(self.source.name()))
     }
@@ -388,17 +409,43 @@ impl Shared {
     /// A decoder for all samples in a row. For a last resort one that nothing has been through: what it makes of damage
     /// depends on what it has seen.
     pub(crate) fn sequential_lease(&self, is_last_resort: bool) -> Result<Lease> {
-        let (pool, key) = (&self.engine.pool, self.key(self.engine.sequential_threads, !is_last_resort));
+        let (pool, key) = (&self.engine.pool, self.key(frame_threads(self.engine.sequential_threads), !is_last_resort));
         let lease = if is_last_resort { pool.lease_fresh(key, &self.track) } else { pool.lease(key, &self.track) };
         lease.map_err(|error| error.of(self.source.name()))
     }
 
-    fn key(&self, threads: usize, strict: bool) -> Key {
-        let threads = match threads {
-            1 => Threads::One,
-            threads => Threads::Frame(threads),
-        };
+    fn key(&self, threads: Threads, strict: bool) -> Key {
         Key { video: self.id, threads, strict: strict && self.track.codec == Codec::Hevc }
+    }
+
+    /// What a decoder does with so many threads for these samples. Pictures that refer to each other in a chain gain
+    /// little from frame threads, and that is what leaving out all others makes of them; a few pictures gain nothing. So
+    /// there wavefronts are used, where the stream has them. Who decodes from the entry as players do has frame threads,
+    /// as players have.
+    pub(crate) fn use_of(&self, threads: usize, samples: &[u32]) -> Threads {
+        let span = samples.first().zip(samples.last()).map_or(0, |(first, last)| (last - first) as usize + 1);
+        let is_chain = samples.len() < span || span <= threads;
+        if threads > 1 && is_chain && !self.engine.from_entry && self.rows_side_by_side() >= ROWS_A_THREAD * threads {
+            return Threads::Slice(threads);
+        }
+        frame_threads(threads)
+    }
+
+    fn rows_side_by_side(&self) -> usize {
+        let rows = || {
+            if self.track.codec != Codec::Hevc {
+                return 0;
+            }
+            let mut sets = ParameterSets::from_configuration(self.track.parameters.extradata());
+            // Sets that lie in the samples alone come with the first one.
+            if sets.is_empty()
+                && let Ok(first) = self.track.read(&*self.source, 0, false)
+            {
+                self.track.framing.units(first.data()).for_each(|unit| _ = sets.absorb(unit));
+            }
+            sets.rows_side_by_side()
+        };
+        *self.rows_side_by_side.get_or_init(rows) as usize
     }
 
     /// The profile, as a decoder that has been used knows it.
@@ -406,6 +453,10 @@ impl Shared {
         let widths = (0..=self.engine.threads.ilog2()).rev().map(|log2| 1 << log2);
         widths.map(|threads| self.lease(threads).ok()?.decoder().profile_name()).find_map(|name| name)
     }
+}
+
+fn frame_threads(threads: usize) -> Threads {
+    if threads == 1 { Threads::One } else { Threads::Frame(threads) }
 }
 
 impl Drop for Shared {

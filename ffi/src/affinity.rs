@@ -41,12 +41,20 @@ impl Affinity {
     }
 }
 
-/// Runs `open` with the cores that decoders may use.
-pub(crate) fn while_opening<T>(open: impl FnOnce() -> T) -> T {
-    let Some(wide) = FOR_DECODERS.get() else { return open() };
-    let own = Affinity::of_this_thread();
+/// Runs `work` on any of the cores that decoders may use. A decoder's slice threads share each picture with the thread
+/// that sends it, which must not be bound to a core that one of them has been put on.
+pub fn while_unbound<T>(work: impl FnOnce() -> T) -> T {
+    let Some(wide) = FOR_DECODERS.get() else { return work() };
+    let _back = Back(Affinity::of_this_thread());
     wide.apply();
-    let result = open();
-    own.apply();
-    result
+    work()
+}
+
+/// Binds the thread again, also after a panic.
+struct Back(Affinity);
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        self.0.apply();
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::ptr::NonNull;
 
-use crate::affinity::while_opening;
+use crate::affinity::while_unbound;
 use crate::demux::CropRectangle;
 use crate::error::AvError;
 use crate::frame::Frame;
@@ -248,7 +248,7 @@ impl Decoder {
             Threads::Slice(count) => (count.clamp(1, 64) as i32, sys::FF_THREAD_SLICE as i32),
         };
         // SAFETY: a context of this codec that is not open yet; no options.
-        let opened = while_opening(|| unsafe { sys::avcodec_open2(raw.as_ptr(), codec, std::ptr::null_mut()) });
+        let opened = while_unbound(|| unsafe { sys::avcodec_open2(raw.as_ptr(), codec, std::ptr::null_mut()) });
         AvError::check(opened)?;
         Ok(decoder)
     }

@@ -24,7 +24,7 @@ mod parser;
 mod pixel;
 mod version;
 
-pub use affinity::Affinity;
+pub use affinity::{Affinity, while_unbound};
 pub use checkpoint::{Checkpoint, HeldPicture};
 pub use codec::{CodecParameters, Color, Decoder, Received, Sent, Threads};
 pub use demux::{CropRectangle, Demuxed, Demuxer, Input, MovSample, StreamInfo};

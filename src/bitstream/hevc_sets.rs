@@ -61,6 +61,9 @@ pub struct Pps {
     pub output_flag_present: bool,
     /// `num_extra_slice_header_bits`.
     pub extra_slice_header_bits: u32,
+    /// `entropy_coding_sync_enabled_flag` without tiles: rows of blocks can be decoded side by side. False where the set
+    /// cannot be read so far.
+    pub has_wavefronts: bool,
 }
 
 impl Sps {
@@ -214,8 +217,24 @@ impl Pps {
             dependent_slice_segments: bits.flag()?,
             output_flag_present: bits.flag()?,
             extra_slice_header_bits: bits.bits(3)?,
+            has_wavefronts: read_wavefronts(&mut bits).unwrap_or(false),
         })
     }
+}
+
+/// From `sign_data_hiding_enabled_flag` on.
+fn read_wavefronts(bits: &mut BitReader<'_>) -> Option<bool> {
+    bits.skip(2)?;
+    // Default counts of references, and the initial quantiser, whose signed code is as long as an unsigned one.
+    (0..3).try_for_each(|_| bits.ue().map(|_| ()))?;
+    bits.skip(2)?;
+    if bits.flag()? {
+        bits.ue()?;
+    }
+    (0..2).try_for_each(|_| bits.ue().map(|_| ()))?;
+    bits.skip(4)?;
+    let has_tiles = bits.flag()?;
+    Some(bits.flag()? && !has_tiles)
 }
 
 /// The parameter sets that hold at a place in a stream. Clones share the sets.
@@ -284,6 +303,18 @@ impl ParameterSets {
             (Err(at), Some(pps)) => self.pps.insert(at, pps),
             (Err(_), None) => {}
         }
+    }
+
+    /// True without any picture parameter set.
+    pub fn is_empty(&self) -> bool {
+        self.pps.is_empty()
+    }
+
+    /// Rows of coding tree blocks that can be decoded side by side, the fewest of all sets; 0 without wavefronts.
+    pub fn rows_side_by_side(&self) -> u32 {
+        let rows =
+            |pps: &Pps| self.get(pps.id).filter(|(pps, _)| pps.has_wavefronts).map_or(0, |(_, sps)| sps.size_in_ctbs.1);
+        self.pps.iter().map(rows).min().unwrap_or(0)
     }
 
     /// The picture parameter set with this identifier, and the sequence parameter set that it refers to.
@@ -363,6 +394,22 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn wavefronts_count_where_there_are_no_tiles() {
+        let pps = |id: u32, has_tiles: u32, is_synchronised: u32| {
+            let mut bits = BitWriter::default();
+            bits.ue(id).ue(0).bits(7, 0).ue(3).ue(0).ue(9).bits(2, 0).bits(1, 1).ue(1).ue(12).ue(11).bits(4, 0b0101);
+            bits.bits(1, has_tiles).bits(1, is_synchronised).unit(&[34 << 1, 1])
+        };
+        let mut sets = ParameterSets::default();
+        assert!(sets.is_empty() && sets.rows_side_by_side() == 0);
+        assert!(sets.absorb(&sps(|bits| _ = bits.ue(0).bits(2, 0b01))) && sets.absorb(&pps(0, 0, 1)));
+        assert_eq!(sets.rows_side_by_side(), 15);
+        assert!(sets.absorb(&pps(1, 1, 1)) && sets.rows_side_by_side() == 0);
+        assert!(sets.absorb(&pps(1, 0, 1)) && sets.rows_side_by_side() == 15);
+        assert!(sets.absorb(&pps(2, 0, 0)) && sets.rows_side_by_side() == 0);
+    }
+
+    #[test]
     fn sets_are_replaced_by_number_and_survive_each_other() {
         let pps =
             |id: u32, extra: u32| BitWriter::default().ue(id).ue(0).bits(2, 0b01).bits(3, extra).unit(&[34 << 1, 1]);
@@ -377,6 +424,7 @@ pub(crate) mod tests {
             dependent_slice_segments: false,
             output_flag_present: true,
             extra_slice_header_bits: 2,
+            has_wavefronts: false,
         };
         assert_eq!(sets.get(3).map(|(pps, sps)| (*pps, sps.long_term.clone())), Some((expected, None)));
         assert!(sets.absorb(&long) && sets.absorb(&pps(3, 1)));

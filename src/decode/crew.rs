@@ -124,7 +124,11 @@ impl Shared {
             state.free -= width;
             drop(state);
             // A panic is a bug of ours; it must not take the other requests' worker with it.
-            let _ = catch_unwind(AssertUnwindSafe(|| (task.run)(width)));
+            let run =
+                AssertUnwindSafe(
+                    || if width > 1 { ffi::while_unbound(|| (task.run)(width)) } else { (task.run)(width) },
+                );
+            let _ = catch_unwind(run);
             state = self.lock();
             state.free += width;
             if !state.queue.is_empty() {

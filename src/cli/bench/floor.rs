@@ -1,6 +1,6 @@
 //! What cannot be saved: the time that a bare libavcodec loop takes for the packets of each request.
 //!
-//! One decoder, opened before the clock, with as many threads as the engine's; packets that refer to the source's bytes;
+//! A decoder, opened before the clock, with as many threads as the engine's, used in the same way; packets that refer to the source's bytes;
 //! no planning, no pool, no second tries. Where such a loop does not give the pictures that are wanted there is no floor.
 
 use std::collections::BTreeSet;
@@ -55,14 +55,17 @@ pub(crate) fn plans(video: &Video, requests: &Requests, from_key: bool) -> Vec<P
 
 /// The time that a bare loop takes for all plans; `None` where it does not give all pictures that are wanted.
 pub(crate) fn floor(engine: &Engine, video: &Video, plans: &[Plan], make: &mut Make) -> Option<Duration> {
-    let threads = match engine.threads() {
-        1 => Threads::One,
-        threads => Threads::Frame(threads),
-    };
-    let mut decoder = Decoder::open(&video.track().parameters, threads, false).ok()?;
+    let mut decoders: Vec<(Threads, Decoder)> = Vec::new();
+    let uses: Vec<Threads> = plans.iter().map(|plan| video.use_of_threads(engine.threads(), &plan.samples)).collect();
+    for &threads in &uses {
+        if decoders.iter().all(|(other, _)| *other != threads) {
+            decoders.push((threads, Decoder::open(&video.track().parameters, threads, false).ok()?));
+        }
+    }
     let started = Instant::now();
-    for plan in plans {
-        let is_complete = one(video, &mut decoder, plan, make).ok()?;
+    for (plan, threads) in plans.iter().zip(uses) {
+        let (_, decoder) = decoders.iter_mut().find(|(other, _)| *other == threads)?;
+        let is_complete = one(video, decoder, plan, make).ok()?;
         if !is_complete {
             return None;
         }
