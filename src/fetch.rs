@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
 const CANDIDATES: usize = 4;
 
 /// Submits tasks for the frames `indices`.
-pub(crate) fn submit(video: &Arc<Shared>, request: &Arc<Request>, indices: &BTreeSet<u32>) {
+pub(crate) fn submit<T: Send + 'static>(video: &Arc<Shared>, request: &Arc<Request<T>>, indices: &BTreeSet<u32>) {
     let frames = video.track.frames.len();
     let mut samples = BTreeSet::new();
     for &index in indices {
@@ -88,9 +88,9 @@ fn pictures(group: &[Target]) -> u64 {
 }
 
 /// A group at work.
-struct Group {
+struct Group<T> {
     video: Arc<Shared>,
-    request: Arc<Request>,
+    request: Arc<Request<T>>,
     width: usize,
 }
 
@@ -103,7 +103,7 @@ enum End {
     Stopped,
 }
 
-impl Group {
+impl<T: Send + 'static> Group<T> {
     /// Answers all targets, or puts off those for which there is no room.
     fn answer(self, targets: Vec<Target>) {
         let mut pending: BTreeMap<u32, u32> = BTreeMap::new();

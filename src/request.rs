@@ -20,9 +20,8 @@ use crate::video::{Video, VideoFrame};
 /// Decoded frames that wait for their reader; past that their tasks rest.
 const WAITING_FRAMES: usize = 8;
 
-#[derive(Debug, Default)]
-struct State {
-    results: VecDeque<(u32, Result<VideoFrame>)>,
+struct State<T> {
+    results: VecDeque<(u32, T)>,
     /// Tasks that are in the crew's queue or at work.
     tasks: usize,
     /// Tasks that rest until there is room.
@@ -30,58 +29,37 @@ struct State {
     waker: Option<Waker>,
 }
 
+/// What is made of each frame, by the worker that has decoded it.
+type Make<T> = Box<dyn Fn(u32, Result<VideoFrame>) -> T + Send + Sync>;
+
 /// What workers and reader share.
-#[derive(Debug)]
-pub(crate) struct Request {
+pub(crate) struct Request<T> {
     engine: Arc<engine::Shared>,
-    state: Mutex<State>,
+    make: Make<T>,
+    state: Mutex<State<T>>,
     change: Condvar,
     /// A result was taken, or nobody waits for any more.
     room: Condvar,
     cancelled: AtomicBool,
 }
 
-impl Request {
-    pub(crate) fn new(engine: Arc<engine::Shared>) -> Arc<Request> {
-        let (state, change, room) = (Mutex::default(), Condvar::new(), Condvar::new());
-        Arc::new(Request { engine, state, change, room, cancelled: AtomicBool::new(false) })
+impl<T: Send + 'static> Request<T> {
+    pub(crate) fn new(engine: Arc<engine::Shared>, make: Make<T>) -> Arc<Request<T>> {
+        let state = State { results: VecDeque::new(), tasks: 0, resting: Vec::new(), waker: None };
+        let (state, change, room) = (Mutex::new(state), Condvar::new(), Condvar::new());
+        Arc::new(Request { engine, make, state, change, room, cancelled: AtomicBool::new(false) })
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    /// Gives a result to the reader. False if it should be the last one for now; before that, the reader gets `patience`
-    /// to make room.
-    pub(crate) fn give(&self, index: u32, result: Result<VideoFrame>, patience: Duration) -> bool {
-        let mut state = self.lock();
-        state.results.push_back((index, result));
-        let waker = state.waker.take();
-        drop(state);
-        self.change.notify_all();
-        waker.into_iter().for_each(Waker::wake);
-        let mut state = self.lock();
-        if !patience.is_zero() {
-            let is_full = |state: &mut State| state.results.len() >= WAITING_FRAMES && !self.is_cancelled();
-            let waited = self.room.wait_timeout_while(state, patience, is_full);
-            state = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
-        }
-        state.results.len() < WAITING_FRAMES && !self.is_cancelled()
-    }
-
-    /// True if nobody waits any more.
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Relaxed)
-    }
-
+impl<T: Send + 'static> Request<T> {
     /// Submits a task that was not there before.
-    pub(crate) fn submit(self: &Arc<Request>, pictures: u64, run: impl FnOnce(usize) + Send + 'static) {
+    pub(crate) fn submit(self: &Arc<Request<T>>, pictures: u64, run: impl FnOnce(usize) + Send + 'static) {
         self.lock().tasks += 1;
         self.engine.crew.submit(self.task(pictures, run), false);
     }
 
     /// Puts a task off until there is room for its results.
-    pub(crate) fn rest(self: &Arc<Request>, pictures: u64, run: impl FnOnce(usize) + Send + 'static) {
+    pub(crate) fn rest(self: &Arc<Request<T>>, pictures: u64, run: impl FnOnce(usize) + Send + 'static) {
         let task = self.task(pictures, run);
         let mut state = self.lock();
         state.tasks += 1;
@@ -97,7 +75,7 @@ impl Request {
     }
 
     /// However the task ends, run or dropped, the reader learns of it.
-    fn task(self: &Arc<Request>, pictures: u64, run: impl FnOnce(usize) + Send + 'static) -> Task {
+    fn task(self: &Arc<Request<T>>, pictures: u64, run: impl FnOnce(usize) + Send + 'static) -> Task {
         let ticket = Ticket(Arc::clone(self));
         let run = move |width| {
             let ticket = ticket;
@@ -107,9 +85,39 @@ impl Request {
         };
         Task { pictures, run: Box::new(run) }
     }
+}
+
+impl<T> Request<T> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Gives a result to the reader. False if it should be the last one for now; before that, the reader gets `patience`
+    /// to make room.
+    pub(crate) fn give(&self, index: u32, result: Result<VideoFrame>, patience: Duration) -> bool {
+        let made = (self.make)(index, result);
+        let mut state = self.lock();
+        state.results.push_back((index, made));
+        let waker = state.waker.take();
+        drop(state);
+        self.change.notify_all();
+        waker.into_iter().for_each(Waker::wake);
+        let mut state = self.lock();
+        if !patience.is_zero() {
+            let is_full = |state: &mut State<T>| state.results.len() >= WAITING_FRAMES && !self.is_cancelled();
+            let waited = self.room.wait_timeout_while(state, patience, is_full);
+            state = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+        }
+        state.results.len() < WAITING_FRAMES && !self.is_cancelled()
+    }
+
+    /// True if nobody waits any more.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Relaxed)
+    }
 
     /// A result if there is one; `None` in it at the end.
-    fn take(&self, state: &mut State) -> Option<Option<(u32, Result<VideoFrame>)>> {
+    fn take(&self, state: &mut State<T>) -> Option<Option<(u32, T)>> {
         let result = state.results.pop_front();
         if result.is_none() && state.tasks > 0 {
             return None;
@@ -131,9 +139,9 @@ impl Request {
 }
 
 /// A task that is not finished.
-struct Ticket(Arc<Request>);
+struct Ticket<T>(Arc<Request<T>>);
 
-impl Drop for Ticket {
+impl<T> Drop for Ticket<T> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.tasks -= 1;
@@ -144,21 +152,26 @@ impl Drop for Ticket {
     }
 }
 
-/// Frames that were asked for together, as they come: each once, GOP by GOP, in decode order. Both an [`Iterator`] that
-/// waits and a [`Stream`] for any runtime; dropping it ends the work.
-#[derive(Debug)]
-pub struct Frames {
-    request: Arc<Request>,
+/// Frames that were asked for together, or what was made of them, as they come: each once, GOP by GOP, in decode order.
+/// Both an [`Iterator`] that waits and a [`Stream`] for any runtime; dropping it ends the work.
+pub struct Frames<T = Result<VideoFrame>> {
+    request: Arc<Request<T>>,
 }
 
-impl Frames {
-    pub(crate) fn of(request: Arc<Request>) -> Frames {
+impl<T> std::fmt::Debug for Frames<T> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Frames").finish_non_exhaustive()
+    }
+}
+
+impl<T> Frames<T> {
+    pub(crate) fn of(request: Arc<Request<T>>) -> Frames<T> {
         Frames { request }
     }
 }
 
-impl Iterator for Frames {
-    type Item = (u32, Result<VideoFrame>);
+impl<T> Iterator for Frames<T> {
+    type Item = (u32, T);
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut state = self.request.lock();
@@ -174,8 +187,8 @@ impl Iterator for Frames {
     }
 }
 
-impl Stream for Frames {
-    type Item = (u32, Result<VideoFrame>);
+impl<T> Stream for Frames<T> {
+    type Item = (u32, T);
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut state = self.request.lock();
@@ -193,7 +206,7 @@ impl Stream for Frames {
     }
 }
 
-impl Drop for Frames {
+impl<T> Drop for Frames<T> {
     fn drop(&mut self) {
         self.request.cancelled.store(true, Relaxed);
         self.request.room.notify_all();
@@ -294,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_task_that_rests_when_the_reader_has_gone_keeps_nothing_alive() {
-        let request = Request::new(Arc::clone(&Engine::new(Some(1)).shared));
+        let request = Request::new(Arc::clone(&Engine::new(Some(1)).shared), Box::new(|_, result| result));
         let alive = Arc::downgrade(&request);
         drop(Frames::of(Arc::clone(&request)));
         request.rest(1, |_| ());

@@ -15,13 +15,13 @@ use crate::decode::{Event, Lease, Walk};
 use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::fetch;
-use crate::plan::{Planner, References};
+use crate::plan::{Depth, Planner, References};
 use crate::request::{FrameFuture, Frames, InOrder, Request, unanswered};
 use crate::source::{Counted, Source};
 use crate::time::{Nanos, Timeline};
 
-/// An open video: one track, indexed. Can be shared between threads.
-#[derive(Debug)]
+/// An open video: one track, indexed. Can be shared between threads; cheap to clone, the clones share everything.
+#[derive(Debug, Clone)]
 pub struct Video {
     pub(crate) shared: Arc<Shared>,
 }
@@ -273,7 +273,18 @@ impl Video {
     /// # Ok::<(), bucket_streamer::Error>(())
     /// ```
     pub fn frames(&self, indices: &[u32]) -> Frames {
-        let request = Request::new(Arc::clone(&self.shared.engine));
+        self.frames_with(indices, |_, frame| frame)
+    }
+
+    /// What `make` makes of frames, as [`Video::frames`] brings them. It is called on the engine's own threads, by the one
+    /// that has decoded the frame: where the frames are spread over many GOPs, all cores share that work too, and no
+    /// picture changes cores. While it runs its thread decodes nothing.
+    pub fn frames_with<T: Send + 'static>(
+        &self,
+        indices: &[u32],
+        make: impl Fn(u32, Result<VideoFrame>) -> T + Send + Sync + 'static,
+    ) -> Frames<T> {
+        let request = Request::new(Arc::clone(&self.shared.engine), Box::new(make));
         fetch::submit(&self.shared, &request, &indices.iter().copied().collect::<BTreeSet<_>>());
         Frames::of(request)
     }
@@ -372,7 +383,7 @@ impl Video {
         if described.sample_aspect_ratio.0 == 0 {
             described.sample_aspect_ratio = shown.picture.sample_aspect_ratio();
         }
-        described.profile = self.shared.any_profile();
+        described.profile = self.shared.profile(shown.sample);
         Ok(described)
     }
 }
@@ -448,10 +459,17 @@ impl Shared {
         *self.rows_side_by_side.get_or_init(rows) as usize
     }
 
-    /// The profile, as a decoder that has been used knows it.
-    fn any_profile(&self) -> Option<&'static str> {
-        let widths = (0..=self.engine.threads.ilog2()).rev().map(|log2| 1 << log2);
-        widths.map(|threads| self.lease(threads).ok()?.decoder().profile_name()).find_map(|name| name)
+    /// The profile, as a decoder knows it that has decoded a picture: one of our own, since a worker may still be busy with
+    /// that which `shown` came from.
+    fn profile(&self, shown: u32) -> Option<&'static str> {
+        let mut lease = self.lease(1).ok()?;
+        let (entry, _) = self.planner.entry_for(&self.track, &*self.source, shown, Depth::Nearest);
+        let until_picture = &mut |event| match event {
+            Event::Picture(..) => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        };
+        let _ = self.walk(false).run(&mut lease, entry, shown, until_picture).ok()?;
+        lease.decoder().profile_name()
     }
 }
 

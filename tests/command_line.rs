@@ -373,6 +373,17 @@ mod stills {
     }
 
     #[test]
+    fn who_makes_them_does_not_matter() {
+        for name in ["hevc_open_gop.mp4", "h264_open_gop.mkv", "hevc_two_descriptions.mp4"] {
+            // Five GOPs on two threads are made where they are decoded, on four threads not.
+            let made = |threads: &str| Stills::of(name, &["--keyframes", "--threads", threads, "--width", "64"]);
+            let (spread, handed_on) = (made("2"), made("4"));
+            assert!(spread.files().len() >= 4 && spread.files() == handed_on.files(), "{name}");
+            assert_eq!(numbers(&spread.ran.json()), numbers(&handed_on.ran.json()), "{name}: order");
+        }
+    }
+
+    #[test]
     fn a_raw_file_has_the_bytes_whose_md5_framemd5_prints() {
         for name in
             ["hevc_closed_gop.mp4", "hevc_12bit_422.mp4", "hevc_gray.mp4", "vp9_odd.webm", "h264_interlaced.mp4"]

@@ -1,9 +1,10 @@
 //! `extract`: frames to stills, planes or MD5 sums.
 //!
-//! One thread decodes, others make output of what comes, and a last one puts it in the order that was asked for. Queues
-//! between them are short: whoever is slowest sets the pace.
+//! Frames that are spread over many GOPs are made into output by the threads that decode them. Else one thread takes what
+//! is decoded, and others make output of it. A last one puts it in the order that was asked for. Queues between them are
+//! short: whoever is slowest sets the pace.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -23,6 +24,8 @@ use super::{Outcome, open, say};
 
 /// Bytes of decoded pictures that may wait to be written to standard output in their order.
 const REORDER_BYTES: usize = 64 << 20;
+/// GOPs for each thread from which on a thread need not leave any work of its own to others.
+const GOPS_A_THREAD: usize = 2;
 
 pub(crate) fn run(arguments: &ExtractArguments) -> Outcome {
     let to_stdout = arguments.output == "-";
@@ -84,6 +87,48 @@ struct Shared {
     hdr: AtomicBool,
 }
 
+impl Shared {
+    fn make(&self, maker: &mut Maker, frame: &VideoFrame) -> Result<Record> {
+        if still::is_hdr(&frame.picture) {
+            self.hdr.store(true, Ordering::Relaxed);
+        }
+        let record = maker.make(frame);
+        if is_write_error(&record) {
+            // A full disk does not get better by going on.
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        record
+    }
+}
+
+fn is_write_error(record: &Result<Record>) -> bool {
+    matches!(record.as_ref().map_err(Error::kind), Err(ErrorKind::Write { .. }))
+}
+
+/// Makers for threads that are not ours: each takes one for a frame, and puts it back. The first never leaves: the others
+/// are made after it.
+struct Makers {
+    idle: Mutex<Vec<Maker>>,
+}
+
+impl Makers {
+    fn new(first: Maker) -> Makers {
+        Makers { idle: Mutex::new(vec![first]) }
+    }
+
+    fn make(&self, frame: Result<VideoFrame>, shared: &Shared) -> Result<Record> {
+        let idle = || self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut maker = {
+            let mut idle = idle();
+            let last = if idle.len() > 1 { idle.pop() } else { None };
+            last.unwrap_or_else(|| idle[0].another())
+        };
+        let record = frame.and_then(|frame| shared.make(&mut maker, &frame));
+        idle().push(maker);
+        record
+    }
+}
+
 impl Run<'_> {
     fn all(&self, wanted: &Wanted) -> Outcome {
         let requests = wanted.requests(self.video, self.arguments.clamp);
@@ -93,10 +138,14 @@ impl Run<'_> {
             return self.play(tally);
         }
         for window in requests.chunks(self.window(requests.len())) {
-            let result = self.piped(Order::Asked(window), &mut tally, |frames| self.feed_frames(window, frames));
-            if let Err(error) = result {
-                say(&format!("bucket-streamer: {error}"));
-                return Outcome::Unreadable;
+            if self.is_spread(window) {
+                self.made_where_decoded(window, &mut tally);
+            } else {
+                let result = self.piped(Order::Asked(window), &mut tally, |frames| self.feed_frames(window, frames));
+                if let Err(error) = result {
+                    say(&format!("bucket-streamer: {error}"));
+                    return Outcome::Unreadable;
+                }
             }
             if tally.broken {
                 break;
@@ -161,6 +210,31 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Are there enough GOPs among the frames to keep all threads decoding?
+    fn is_spread(&self, window: &[Request]) -> bool {
+        let keys = self.video.key_indices();
+        let gops: HashSet<usize> =
+            window.iter().flatten().map(|index| keys.partition_point(|key| key <= index)).collect();
+        self.threads > 1 && gops.len() >= GOPS_A_THREAD * self.threads
+    }
+
+    /// Whoever has decoded a frame makes it into output too; this thread only puts it in order.
+    fn made_where_decoded(&self, window: &[Request], tally: &mut Tally) {
+        let shared = Arc::new(Shared::default());
+        let indices: Vec<u32> = window.iter().filter_map(|request| request.as_ref().ok().copied()).collect();
+        let (makers, ours) = (Makers::new(self.blank()), Arc::clone(&shared));
+        let made = self.video.frames_with(&indices, move |_, frame| makers.make(frame, &ours));
+        self.collect(made.map(|(index, record)| (index, index, record)), Order::Asked(window), tally, &shared);
+        self.warn(&shared, tally);
+    }
+
+    fn blank(&self) -> Maker {
+        let shape =
+            Shape { width: self.arguments.width, height: self.arguments.height, fit: self.arguments.fit.into() };
+        let options = JpegOptions { quality: self.arguments.quality, shape };
+        Maker::new(self.video.clone(), self.arguments.format, options, self.destination.clone())
+    }
+
     /// Runs `decode` in this thread with workers and a collector beside it.
     fn piped<T>(&self, order: Order<'_>, tally: &mut Tally, decode: impl FnOnce(&Feed<'_>) -> Result<T>) -> Result<T> {
         let shared = Shared::default();
@@ -183,51 +257,37 @@ impl Run<'_> {
             }
             result
         });
-        if shared.hdr.into_inner()
-            && self.arguments.format == Format::Jpeg
-            && !std::mem::replace(&mut tally.told_hdr, true)
-        {
-            let name = self.video.source().name();
-            say(&format!("bucket-streamer: {name}: HDR video: its stills are not tone-mapped and look flat"));
-        }
+        self.warn(&shared, tally);
         result
     }
 
+    fn warn(&self, shared: &Shared, tally: &mut Tally) {
+        let is_new = shared.hdr.load(Ordering::Relaxed) && self.arguments.format == Format::Jpeg && !tally.told_hdr;
+        if is_new {
+            tally.told_hdr = true;
+            let name = self.video.source().name();
+            say(&format!("bucket-streamer: {name}: HDR video: its stills are not tone-mapped and look flat"));
+        }
+    }
+
     fn work(&self, decoded: &Mutex<Receiver<Decoded>>, made: &Sender<Made>, shared: &Shared) {
-        let shape =
-            Shape { width: self.arguments.width, height: self.arguments.height, fit: self.arguments.fit.into() };
-        let options = JpegOptions { quality: self.arguments.quality, shape };
-        let mut maker = Maker::new(self.video, self.arguments.format, options, self.destination);
+        let mut maker = self.blank();
         loop {
             let next = decoded.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).recv();
             let Ok((key, frame)) = next else { return };
-            if still::is_hdr(&frame.picture) {
-                shared.hdr.store(true, Ordering::Relaxed);
-            }
-            let record = maker.make(&frame).map_err(|error| self.locate(error, frame.index));
-            if matches!(record.as_ref().map_err(Error::kind), Err(ErrorKind::Write { .. })) {
-                // A full disk does not get better by going on.
-                shared.stop.store(true, Ordering::Relaxed);
-            }
-            if made.send((key, frame.index, record)).is_err() {
+            let index = frame.index;
+            if made.send((key, index, shared.make(&mut maker, &frame))).is_err() {
                 return;
             }
         }
     }
 
-    /// A still that cannot be made is a matter of the frame; a file that cannot be written is not.
-    fn locate(&self, error: Error, index: u32) -> Error {
-        match error.kind() {
-            ErrorKind::Still(why) => {
-                let name = self.video.source().name();
-                ErrorKind::Still(format!("{name}: frame {index}: {why}")).into()
-            }
-            _ => error,
-        }
-    }
-
-    fn collect(&self, results: Receiver<Made>, order: Order<'_>, tally: &mut Tally, shared: &Shared) {
+    fn collect(&self, results: impl IntoIterator<Item = Made>, order: Order<'_>, tally: &mut Tally, shared: &Shared) {
         let mut emitter = Emitter { run: self, tally, shared };
+        // What cannot be written does not wait for its turn, which may not come any more.
+        let mut is_over = false;
+        let results =
+            results.into_iter().take_while(|(_, _, record)| !std::mem::replace(&mut is_over, is_write_error(record)));
         match order {
             Order::AsTheyCome => {
                 let (mut waiting, mut next) = (HashMap::new(), 0);
@@ -244,6 +304,9 @@ impl Run<'_> {
                 requests.iter().flatten().for_each(|index| *uses.entry(*index).or_default() += 1);
                 let (mut waiting, mut requests) = (HashMap::new(), requests.iter().peekable());
                 for (_, index, record) in results {
+                    if is_write_error(&record) {
+                        emitter.emit(index, &record);
+                    }
                     waiting.insert(index, record);
                     emitter.emit_ready(&mut requests, &mut waiting, &mut uses);
                 }

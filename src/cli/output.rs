@@ -73,33 +73,45 @@ impl Line {
 }
 
 /// One worker's means of making output.
-pub(crate) struct Maker<'a> {
-    pub(crate) video: &'a Video,
-    pub(crate) format: Format,
-    pub(crate) options: JpegOptions,
-    pub(crate) destination: &'a Destination,
+pub(crate) struct Maker {
+    video: Video,
+    format: Format,
+    options: JpegOptions,
+    destination: Destination,
     jpeg: Option<Jpeg>,
     buffer: Vec<u8>,
 }
 
-impl<'a> Maker<'a> {
-    pub(crate) fn new(
-        video: &'a Video,
-        format: Format,
-        options: JpegOptions,
-        destination: &'a Destination,
-    ) -> Maker<'a> {
+impl Maker {
+    pub(crate) fn new(video: Video, format: Format, options: JpegOptions, destination: Destination) -> Maker {
         Maker { video, format, options, destination, jpeg: None, buffer: Vec::new() }
     }
 
+    /// One for the same work.
+    pub(crate) fn another(&self) -> Maker {
+        Maker::new(self.video.clone(), self.format, self.options, self.destination.clone())
+    }
+
+    /// Makes what was asked for of a frame. That a still cannot be made is a matter of the frame, that a file cannot be
+    /// written is not.
     pub(crate) fn make(&mut self, frame: &VideoFrame) -> Result<Record> {
+        self.record(frame).map_err(|error| match error.kind() {
+            ErrorKind::Still(why) => {
+                let name = self.video.source().name();
+                ErrorKind::Still(format!("{name}: frame {}: {why}", frame.index)).into()
+            }
+            _ => error,
+        })
+    }
+
+    fn record(&mut self, frame: &VideoFrame) -> Result<Record> {
         let picture = &frame.picture;
         let mut line = Line {
             width: Some(picture.width()),
             height: Some(picture.height()),
             format: Some(picture.format().name()),
             corrupt: picture.is_corrupt(),
-            ..Line::of(self.video, frame.index)
+            ..Line::of(&self.video, frame.index)
         };
         let mut bytes = Vec::new();
         match self.format {
@@ -116,7 +128,7 @@ impl<'a> Maker<'a> {
                 };
                 let (width, height) = jpeg.encode(picture, &self.options, &mut buffer)?;
                 (line.width, line.height, line.format) = (Some(width), Some(height), Some("jpeg"));
-                if *self.destination == Destination::StandardOutput {
+                if self.destination == Destination::StandardOutput {
                     bytes = self.deliver(frame.index, "jpg", buffer, &mut line)?;
                 } else {
                     self.buffer = self.deliver(frame.index, "jpg", buffer, &mut line)?;
@@ -128,7 +140,7 @@ impl<'a> Maker<'a> {
 
     /// Writes a still into the folder, or lets it through to standard output.
     fn deliver(&self, index: u32, extension: &str, bytes: Vec<u8>, line: &mut Line) -> Result<Vec<u8>> {
-        if let Destination::Folder(folder) = self.destination {
+        if let Destination::Folder(folder) = &self.destination {
             let path = folder.join(format!("frame-{index:06}.{extension}"));
             write_whole(&path, &bytes)?;
             line.file = Some(path.to_string_lossy().into_owned());
