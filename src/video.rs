@@ -420,7 +420,9 @@ impl Shared {
     /// A decoder for all samples in a row. For a last resort one that nothing has been through: what it makes of damage
     /// depends on what it has seen.
     pub(crate) fn sequential_lease(&self, is_last_resort: bool) -> Result<Lease> {
-        let (pool, key) = (&self.engine.pool, self.key(frame_threads(self.engine.sequential_threads), !is_last_resort));
+        let threads = self.engine.sequential_threads;
+        let threads = if is_last_resort { frame_threads(threads) } else { self.use_of_run(threads) };
+        let (pool, key) = (&self.engine.pool, self.key(threads, !is_last_resort));
         let lease = if is_last_resort { pool.lease_fresh(key, &self.track) } else { pool.lease(key, &self.track) };
         lease.map_err(|error| error.of(self.source.name()))
     }
@@ -438,6 +440,16 @@ impl Shared {
         let is_chain = samples.len() < span || span <= threads;
         if threads > 1 && is_chain && !self.engine.from_entry && self.rows_side_by_side() >= ROWS_A_THREAD * threads {
             return Threads::Slice(threads);
+        }
+        frame_threads(threads)
+    }
+
+    /// The same for all samples in a row. Wavefronts take less of all cores together than frame threads do, which is left
+    /// to whoever makes stills beside it; more threads than cores they cannot use.
+    fn use_of_run(&self, threads: usize) -> Threads {
+        let useful = threads.min(ffi::cpu_count());
+        if useful > 1 && !self.engine.from_entry && self.rows_side_by_side() >= ROWS_A_THREAD * useful {
+            return Threads::Slice(useful);
         }
         frame_threads(threads)
     }
