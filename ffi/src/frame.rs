@@ -97,6 +97,17 @@ impl Frame {
         frame.flags & sys::AV_FRAME_FLAG_CORRUPT as i32 != 0 || frame.decode_error_flags != 0
     }
 
+    /// True if libavcodec marks the picture as interlaced. In H.264, MPEG-TS or not, that is a frame whose lines belong
+    /// to two fields in turn; in H.265 it is a picture that is one field by itself.
+    pub fn is_interlaced(&self) -> bool {
+        self.peek().flags & sys::AV_FRAME_FLAG_INTERLACED as i32 != 0
+    }
+
+    /// True if, of an interlaced picture, the field of the even lines (counted from 0) is shown first.
+    pub fn is_top_field_first(&self) -> bool {
+        self.peek().flags & sys::AV_FRAME_FLAG_TOP_FIELD_FIRST as i32 != 0
+    }
+
     /// Colour description of the picture.
     pub fn color(&self) -> Color {
         let frame = self.peek();

@@ -1,8 +1,8 @@
 //! bucket-streamer's border with C.
 //!
 //! Everything `unsafe` of the project is in here: FFmpeg's demuxers, parsers and decoders behind owning types that
-//! cannot be misused from safe Rust, libjpeg-turbo's encoder for planes, and file maps that survive truncation. Types
-//! follow FFmpeg's objects one to one and decide nothing; what to decode and why is the main crate's.
+//! cannot be misused from safe Rust, the encoders of libjpeg-turbo and libwebp for planes, and file maps that survive
+//! truncation. Types follow FFmpeg's objects one to one and decide nothing; what to decode and why is the main crate's.
 //!
 //! The bindings (`sys`) are made by bindgen from `shim/bindings.h` over the vendored headers, with an allow-list.
 
@@ -23,6 +23,7 @@ mod parameters;
 mod parser;
 mod pixel;
 mod version;
+mod webp;
 
 pub use affinity::{Affinity, while_unbound};
 pub use checkpoint::{Checkpoint, HeldPicture};
@@ -39,6 +40,7 @@ pub use parameters::{ParameterValues, SideData, codec_name};
 pub use parser::{AccessUnit, Parser, PictureStructure};
 pub use pixel::{PixelFormat, PlaneLayout};
 pub use version::{Component, components, cpu_count, ffmpeg_configuration};
+pub use webp::{WEBP_MAX_SIDE, WebpPlane, encode_webp};
 
 /// Raw bindings, made by bindgen.
 #[allow(
