@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use bucket_streamer::picture::{Fit, Jpeg, JpegOptions, Shape, raw};
+use bucket_streamer::picture::{StillMaker, StillOptions, raw};
 use bucket_streamer::{Engine, Video};
 
 /// How many frames are asked for: as many as the contact sheet has places.
@@ -102,7 +102,7 @@ fn run(clip: &Path, output: &Path, ffmpeg: &Path) -> Result<usize, Box<dyn Error
 /// Makes stills of one video.
 struct Stills<'a> {
     video: &'a Video,
-    jpeg: Jpeg,
+    jpeg: StillMaker,
     bytes: Vec<u8>,
 }
 
@@ -115,14 +115,17 @@ struct Still {
 
 impl Stills<'_> {
     fn new(video: &Video) -> Result<Stills<'_>, Box<dyn Error>> {
-        Ok(Stills { video, jpeg: Jpeg::new()?, bytes: Vec::new() })
+        Ok(Stills { video, jpeg: StillMaker::new()?, bytes: Vec::new() })
     }
 
     fn make(&mut self, index: u32, path: &Path) -> Result<Still, Box<dyn Error>> {
-        let whole = Shape { width: None, height: None, fit: Fit::Contain };
         let started = Instant::now();
         let frame = self.video.frame(index)?;
-        self.jpeg.encode(&frame.picture, &JpegOptions { quality: QUALITY, shape: whole }, &mut self.bytes)?;
+        self.jpeg.encode(
+            &frame.picture,
+            &StillOptions { quality: QUALITY, ..StillOptions::for_video(self.video) },
+            &mut self.bytes,
+        )?;
         fs::write(path, &self.bytes).map_err(|error| format!("{}: {error}", path.display()))?;
         let took = started.elapsed();
         Ok(Still {

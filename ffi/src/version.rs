@@ -30,7 +30,11 @@ pub fn components() -> Vec<Component> {
     };
     let pins = env!("BUCKET_STREAMER_PINS").split(';').map(|pin| pin.split('|').collect());
     let jpeg = vec!["libjpeg-turbo", "3.1.0", "IJG AND BSD-3-Clause AND Zlib", "https://libjpeg-turbo.org"];
-    pins.chain([jpeg]).filter_map(component).collect()
+    // SAFETY: returns a constant.
+    let version = unsafe { libwebp_sys::WebPGetEncoderVersion() };
+    let version = format!("{}.{}.{}", version >> 16 & 0xff, version >> 8 & 0xff, version & 0xff);
+    let webp = vec!["libwebp", &version, "BSD-3-Clause", "https://chromium.googlesource.com/webm/libwebp"];
+    pins.chain([jpeg, webp]).filter_map(component).collect()
 }
 
 /// How FFmpeg was configured, from the linked library itself.

@@ -86,8 +86,7 @@ fn config(quality: u8) -> Result<sys::WebPConfig, String> {
 fn picture() -> Result<sys::WebPPicture, String> {
     let mut picture = MaybeUninit::uninit();
     // SAFETY: fills the structure, unless the version is not its own.
-    let fits =
-        unsafe { sys::WebPPictureInitInternal(picture.as_mut_ptr(), sys::WEBP_ENCODER_ABI_VERSION as c_int) };
+    let fits = unsafe { sys::WebPPictureInitInternal(picture.as_mut_ptr(), sys::WEBP_ENCODER_ABI_VERSION as c_int) };
     if fits == 0 {
         return Err("another libwebp than expected".to_owned());
     }
@@ -106,4 +105,3 @@ extern "C" fn append(data: *const u8, size: usize, picture: *const sys::WebPPict
     }
     1
 }
-

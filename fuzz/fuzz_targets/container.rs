@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use bucket_streamer::picture::{Fit, Jpeg, JpegOptions, Shape};
+use bucket_streamer::picture::{Fit, Shape, StillFormat, StillMaker, StillOptions};
 use bucket_streamer::source::MemorySource;
 use bucket_streamer::time::Nanos;
 use bucket_streamer::{Engine, Video, VideoFrame};
@@ -70,7 +70,7 @@ fn look(video: &Video) {
     // Whoever breaks off leaves work behind, which must end.
     drop(video.frames(&wanted));
     if let Some(frame) = first {
-        still(&frame);
+        still(&frame, StillOptions::for_video(video));
     }
     if (0..frames.min(32) as u32).all(|frame| in_reach(&frame)) {
         let _ = video.describe();
@@ -113,16 +113,22 @@ fn check(frame: &VideoFrame) {
     std::hint::black_box(sum);
 }
 
-fn still(frame: &VideoFrame) {
+fn still(frame: &VideoFrame, options: StillOptions) {
     if frame.picture.width() * frame.picture.height() > PIXEL_LIMIT {
         return;
     }
-    let Ok(mut jpeg) = Jpeg::new() else { return };
+    let Ok(mut stills) = StillMaker::new() else { return };
     let mut out = Vec::new();
-    for width in [None, Some(37)] {
+    for (width, format) in [(None, StillFormat::Jpeg), (Some(37), StillFormat::Webp), (Some(38), StillFormat::Png)] {
         let shape = Shape { width, height: None, fit: Fit::Contain };
-        if jpeg.encode(&frame.picture, &JpegOptions { quality: 50, shape }, &mut out).is_ok() {
-            assert!(out.starts_with(&[0xff, 0xd8]) && out.ends_with(&[0xff, 0xd9]));
+        let options = StillOptions { quality: 50, shape, format, ..options };
+        if stills.encode(&frame.picture, &options, &mut out).is_ok() {
+            let magic: &[u8] = match format {
+                StillFormat::Jpeg => &[0xff, 0xd8],
+                StillFormat::Png => b"\x89PNG",
+                StillFormat::Webp => b"RIFF",
+            };
+            assert!(out.starts_with(magic));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What can be typed.
 
-use bucket_streamer::picture::Fit;
+use bucket_streamer::picture::{Fit, Part, StillFormat};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use super::bench::BenchArguments;
@@ -22,6 +22,7 @@ Examples:
   bucket-streamer extract cam.mp4 --frames 0,10,20-30 --output stills
   bucket-streamer extract cam.mp4 --times 1.5,0:02.25 --json
   bucket-streamer extract cam.mp4 --all --format framemd5
+  bucket-streamer sheet cam.mp4 -o sheet.jpg --columns 5 --count 25
   bucket-streamer bench random cam.mp4 --engine cpu,ffmpeg-cli
   bucket-streamer index cam.ts -o cam.index
 
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Extract(ExtractArguments),
     /// How fast frames come, and how fast they could
     Bench(BenchArguments),
+    /// A contact sheet: one picture of many small ones, with their times for players
+    Sheet(SheetArguments),
     /// Write an index file, with which the video opens at once
     Index(IndexArguments),
 }
@@ -90,13 +93,16 @@ pub(crate) struct ExtractArguments {
     /// What to make of a frame
     #[arg(short, long, value_enum, default_value_t = Format::Jpeg)]
     pub(crate) format: Format,
-    /// JPEG quality
+    /// Quality of JPEG and WebP
     #[arg(short, long, default_value_t = 85, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub(crate) quality: u8,
-    /// Width of the still in pixels
+    /// Only a part of the picture as it is shown: turned, with square pixels, before scaling
+    #[arg(long, value_name = "WxH+X+Y")]
+    pub(crate) crop: Option<Part>,
+    /// Width of the still in pixels, when turned
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65535))]
     pub(crate) width: Option<u32>,
-    /// Height of the still in pixels
+    /// Height of the still in pixels, when turned
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65535))]
     pub(crate) height: Option<u32>,
     /// With both --width and --height: how the picture is fitted in
@@ -152,10 +158,65 @@ Examples:
   bucket-streamer extract cam.mp4 --times 1.5,0:02.25 --output stills --quality 95
   bucket-streamer extract cam.mp4 --every 10s --width 320 --json
   bucket-streamer extract cam.mp4 --frames 120 --output - > frame.jpg
+  bucket-streamer extract cam.mp4 --frames 120 --format png --crop 640x480+100+50
   bucket-streamer extract cam.mp4 --all --format framemd5
+
+Stills are shown as players show them: turned as the container says, with square pixels, and of an
+interlaced picture one field. raw and framemd5 are untouched by all this.
 
 framemd5 goes to standard output, one line a frame: stream, dts, pts, duration, size, md5 of the
 cropped planes in the stream's own pixel format. raw is those planes.";
+
+#[derive(Debug, Args)]
+#[command(after_help = SHEET_EXAMPLES)]
+pub(crate) struct SheetArguments {
+    /// The video: a path
+    pub(crate) video: String,
+    /// Where to write the sheet; the WebVTT file goes beside it. `-` writes the sheet alone to standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: String,
+    /// Tiles a row
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) columns: u32,
+    /// Tiles, evenly spread over the video; at most one a frame
+    #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) count: u32,
+    /// Width of a tile in pixels
+    #[arg(long, default_value_t = 320, value_parser = clap::value_parser!(u32).range(1..=16383))]
+    pub(crate) width: u32,
+    /// jpeg, png or webp [default: as the name of the file says, else jpeg]
+    #[arg(short, long, value_name = "FORMAT", value_parser = still_format)]
+    pub(crate) format: Option<Format>,
+    /// Quality of JPEG and WebP
+    #[arg(short, long, default_value_t = 85, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub(crate) quality: u8,
+    /// One JSON object on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Which video track, counted from 0
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) track: usize,
+    /// Open the video with this index file, which `index` has written
+    #[arg(long, value_name = "FILE", conflicts_with = "track")]
+    pub(crate) index: Option<String>,
+    /// Threads for decoding [default: as libavcodec chooses]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) threads: Option<u16>,
+}
+
+/// A format that a sheet can have.
+fn still_format(text: &str) -> Result<Format, String> {
+    let format = Format::from_str(text, false).ok().filter(|format| format.still().is_some());
+    format.ok_or_else(|| "a sheet is jpeg, png or webp".to_owned())
+}
+
+const SHEET_EXAMPLES: &str = "\
+Examples:
+  bucket-streamer sheet cam.mp4 -o sheet.jpg
+  bucket-streamer sheet cam.mp4 -o storyboard.webp --columns 10 --count 100 --width 160
+
+A tile shows the frame in the middle of its part of the video. The .vtt file has a cue a tile: the time
+that it stands for, and sheet.jpg#xywh=X,Y,WIDTH,HEIGHT.";
 
 #[derive(Debug, Args)]
 #[command(after_help = INDEX_EXAMPLES)]
@@ -184,6 +245,10 @@ The index is of this file as it is: it may be moved, but not changed. It is JSON
 pub(crate) enum Format {
     /// JPEG files, their matrix and range converted from the stream's (not its primaries, nor HDR curves)
     Jpeg,
+    /// The same picture as PNG files
+    Png,
+    /// The same picture as WebP files
+    Webp,
     /// The planes as they are
     Raw,
     /// MD5 sums of the planes, as `ffmpeg -f framemd5` prints them
@@ -198,6 +263,18 @@ pub(crate) enum FitArgument {
     Cover,
     /// Fill it, stretched
     Fill,
+}
+
+impl Format {
+    /// What kind of still it is, if it is one.
+    pub(crate) fn still(self) -> Option<StillFormat> {
+        match self {
+            Format::Jpeg => Some(StillFormat::Jpeg),
+            Format::Png => Some(StillFormat::Png),
+            Format::Webp => Some(StillFormat::Webp),
+            Format::Raw | Format::Framemd5 => None,
+        }
+    }
 }
 
 impl From<FitArgument> for Fit {

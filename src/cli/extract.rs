@@ -13,7 +13,7 @@ use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use bucket_streamer::picture::{JpegOptions, Shape, still};
+use bucket_streamer::picture::{Shape, StillFormat, StillOptions, still};
 use bucket_streamer::{Error, ErrorKind, Result, Video, VideoFrame};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -229,10 +229,7 @@ impl Run<'_> {
     }
 
     fn blank(&self) -> Maker {
-        let shape =
-            Shape { width: self.arguments.width, height: self.arguments.height, fit: self.arguments.fit.into() };
-        let options = JpegOptions { quality: self.arguments.quality, shape };
-        Maker::new(self.video.clone(), self.arguments.format, options, self.destination.clone())
+        Maker::new(self.video.clone(), self.arguments.format, self.options(), self.destination.clone())
     }
 
     /// Runs `decode` in this thread with workers and a collector beside it.
@@ -262,7 +259,7 @@ impl Run<'_> {
     }
 
     fn warn(&self, shared: &Shared, tally: &mut Tally) {
-        let is_new = shared.hdr.load(Ordering::Relaxed) && self.arguments.format == Format::Jpeg && !tally.told_hdr;
+        let is_new = shared.hdr.load(Ordering::Relaxed) && self.arguments.format.still().is_some() && !tally.told_hdr;
         if is_new {
             tally.told_hdr = true;
             let name = self.video.source().name();
@@ -279,6 +276,17 @@ impl Run<'_> {
             if made.send((key, index, shared.make(&mut maker, &frame))).is_err() {
                 return;
             }
+        }
+    }
+
+    fn options(&self) -> StillOptions {
+        let arguments = self.arguments;
+        StillOptions {
+            format: arguments.format.still().unwrap_or(StillFormat::Jpeg),
+            quality: arguments.quality,
+            shape: Shape { width: arguments.width, height: arguments.height, fit: arguments.fit.into() },
+            crop: arguments.crop,
+            ..StillOptions::for_video(self.video)
         }
     }
 

@@ -51,6 +51,6 @@ fn write(output: &str, bytes: &[u8]) -> Result<()> {
 }
 
 /// True if both are there and the same, by whichever names.
-fn is_same_file(video: &Path, output: &Path) -> bool {
+pub(crate) fn is_same_file(video: &Path, output: &Path) -> bool {
     matches!((video.canonicalize(), output.canonicalize()), (Ok(video), Ok(output)) if video == output)
 }

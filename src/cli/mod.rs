@@ -6,6 +6,7 @@ mod extract;
 mod index;
 mod info;
 mod output;
+mod sheet;
 mod version;
 mod wanted;
 
@@ -57,6 +58,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Extract(options) => extract::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Index(options) => index::run(&options),
+        Command::Sheet(options) => sheet::run(&options),
     }
     .into()
 }

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use bucket_streamer::picture::{Jpeg, JpegOptions, raw};
+use bucket_streamer::picture::{StillMaker, StillOptions, raw};
 use bucket_streamer::{Error, ErrorKind, Result, Video, VideoFrame};
 use serde::Serialize;
 
@@ -45,7 +45,7 @@ pub(crate) struct Line {
     pub(crate) width: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) height: Option<usize>,
-    /// `jpeg` for stills; for planes and their MD5, the pixel format.
+    /// `jpeg`, `png` or `webp` for stills; for planes and their MD5, the pixel format.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) format: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,15 +76,15 @@ impl Line {
 pub(crate) struct Maker {
     video: Video,
     format: Format,
-    options: JpegOptions,
+    options: StillOptions,
     destination: Destination,
-    jpeg: Option<Jpeg>,
+    stills: Option<StillMaker>,
     buffer: Vec<u8>,
 }
 
 impl Maker {
-    pub(crate) fn new(video: Video, format: Format, options: JpegOptions, destination: Destination) -> Maker {
-        Maker { video, format, options, destination, jpeg: None, buffer: Vec::new() }
+    pub(crate) fn new(video: Video, format: Format, options: StillOptions, destination: Destination) -> Maker {
+        Maker { video, format, options, destination, stills: None, buffer: Vec::new() }
     }
 
     /// One for the same work.
@@ -120,18 +120,19 @@ impl Maker {
                 bytes = raw::write(picture);
                 bytes = self.deliver(frame.index, "yuv", bytes, &mut line)?;
             }
-            Format::Jpeg => {
+            Format::Jpeg | Format::Png | Format::Webp => {
                 let mut buffer = std::mem::take(&mut self.buffer);
-                let jpeg = match &mut self.jpeg {
-                    Some(jpeg) => jpeg,
-                    none => none.insert(Jpeg::new()?),
+                let stills = match &mut self.stills {
+                    Some(stills) => stills,
+                    none => none.insert(StillMaker::new()?),
                 };
-                let (width, height) = jpeg.encode(picture, &self.options, &mut buffer)?;
-                (line.width, line.height, line.format) = (Some(width), Some(height), Some("jpeg"));
+                let (width, height) = stills.encode(picture, &self.options, &mut buffer)?;
+                let format = self.options.format;
+                (line.width, line.height, line.format) = (Some(width), Some(height), Some(format.name()));
                 if self.destination == Destination::StandardOutput {
-                    bytes = self.deliver(frame.index, "jpg", buffer, &mut line)?;
+                    bytes = self.deliver(frame.index, format.extension(), buffer, &mut line)?;
                 } else {
-                    self.buffer = self.deliver(frame.index, "jpg", buffer, &mut line)?;
+                    self.buffer = self.deliver(frame.index, format.extension(), buffer, &mut line)?;
                 }
             }
         }

@@ -19,6 +19,8 @@
 
 use thiserror::Error;
 
+use super::layout::Part;
+
 /// Why pixels could not be converted or scaled. `plane` counts from 0, luma.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PictureError {
@@ -91,6 +93,24 @@ pub enum PictureError {
         width: u32,
         /// Luma rows asked for.
         height: u32,
+    },
+    /// A part that is not within the picture.
+    #[error("the part {part} is not within the picture, which is shown at {width}x{height}")]
+    Crop {
+        /// What was asked for.
+        part: Part,
+        /// Columns of the picture as shown.
+        width: usize,
+        /// Rows of the picture as shown.
+        height: usize,
+    },
+    /// A contact sheet of too many pixels.
+    #[error("a contact sheet of {width}x{height} pixels is too large: fewer or smaller tiles, or other columns")]
+    SheetSize {
+        /// Columns it would have.
+        width: usize,
+        /// Rows it would have.
+        height: usize,
     },
     /// The scaler refused.
     #[error("plane {plane} cannot be scaled: {reason}")]
@@ -278,7 +298,7 @@ impl Plane {
         &self.data[y * self.stride..][..self.width]
     }
 
-    fn row_mut(&mut self, y: usize) -> &mut [u8] {
+    pub(super) fn row_mut(&mut self, y: usize) -> &mut [u8] {
         &mut self.data[y * self.stride..][..self.width]
     }
 

@@ -7,8 +7,8 @@
 //!
 //! A chroma sample is taken to cover the square of luma samples that it stands for, before and after, as JFIF has it.
 //!
-//! What others do: `jfif` makes the planes. Shape counts pixels as they are stored: whoever knows of a sample aspect
-//! ratio or a rotation applies it to the shape. Only JPEG's limit on sides is checked here; budgets for memory
+//! What others do: `jfif` makes the planes. Sizes and crops count pixels as they are stored here: `layout` knows of
+//! sample aspect ratios and turning, and what they make of a wanted shape. Only JPEG's limit on sides is checked here; budgets for memory
 //! are the caller's.
 
 use fast_image_resize::images::{TypedCroppedImage, TypedCroppedImageMut, TypedImage, TypedImageRef};
@@ -62,6 +62,14 @@ pub struct Resolved {
     pub height: u32,
     /// What of the source it shows.
     pub crop: Crop,
+}
+
+impl Resolved {
+    /// True if it is the whole of a source of this size, in that size.
+    pub(super) fn is_all_of(&self, (width, height): (usize, usize)) -> bool {
+        let crop = Crop { left: 0.0, top: 0.0, width: width as f64, height: height as f64 };
+        self.crop == crop && (self.width as usize, self.height as usize) == (width, height)
+    }
 }
 
 impl Shape {
@@ -131,7 +139,22 @@ impl Scaler {
     /// is untouched then.
     pub fn scale(&mut self, source: &JfifPlanes, shape: &Shape, out: &mut JfifPlanes) -> Result<(), PictureError> {
         source.check()?;
-        let Resolved { width, height, crop } = resolved(source, shape)?;
+        self.resample(source, &resolved(source, shape)?, out)
+    }
+
+    /// Fills `out` with what `wanted` shows of `source`, at the same subsampling.
+    ///
+    /// # Errors
+    /// As [`Scaler::scale`].
+    pub(super) fn resample(
+        &mut self,
+        source: &JfifPlanes,
+        wanted: &Resolved,
+        out: &mut JfifPlanes,
+    ) -> Result<(), PictureError> {
+        source.check()?;
+        let Resolved { width, height, crop } = *wanted;
+        check_sides(width, height)?;
         let (log2_w, log2_h) = (source.log2_chroma_w, source.log2_chroma_h);
         out.reshape(width as usize, height as usize, source.planes.len(), log2_w, log2_h);
         for (index, (from, to)) in source.planes.iter().zip(&mut out.planes).enumerate() {
@@ -146,14 +169,15 @@ impl Scaler {
 
 fn resolved(source: &JfifPlanes, shape: &Shape) -> Result<Resolved, PictureError> {
     let resolved = shape.resolve(source.planes[0].width, source.planes[0].height);
+    // A side of 0 makes the other one 1, so the shape itself is looked at first.
+    check_sides(shape.width.unwrap_or(resolved.width), shape.height.unwrap_or(resolved.height))?;
+    check_sides(resolved.width, resolved.height)?;
+    Ok(resolved)
+}
+
+fn check_sides(width: u32, height: u32) -> Result<(), PictureError> {
     let fits = |side| (1..=MAX_SIDE).contains(&side);
-    // A side of 0 makes the other one 1, so the shape itself is looked at too.
-    let asked_for = (shape.width.unwrap_or(resolved.width), shape.height.unwrap_or(resolved.height));
-    if [resolved.width, resolved.height, asked_for.0, asked_for.1].into_iter().all(fits) {
-        Ok(resolved)
-    } else {
-        Err(PictureError::OutputSize { width: asked_for.0, height: asked_for.1 })
-    }
+    if fits(width) && fits(height) { Ok(()) } else { Err(PictureError::OutputSize { width, height }) }
 }
 
 /// What of a chroma plane its output shows.
@@ -199,36 +223,8 @@ fn text(error: impl std::fmt::Display) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::jfif::{Matrix, PlaneView, Range, YcbcrView};
+    use super::super::testing::planes;
     use super::*;
-
-    /// Planes of JFIF whose samples are `sample(plane, x, y)`; grey without subsampling.
-    fn planes(
-        (width, height): (usize, usize),
-        subsampling: Option<(u8, u8)>,
-        sample: impl Fn(usize, usize, usize) -> u8,
-    ) -> JfifPlanes {
-        let (log2_chroma_w, log2_chroma_h) = subsampling.unwrap_or((0, 0));
-        let chroma = (width.div_ceil(1 << log2_chroma_w), height.div_ceil(1 << log2_chroma_h));
-        let sizes = [(width, height), chroma, chroma];
-        let count = if subsampling.is_some() { 3 } else { 1 };
-        let row = |plane, y, width| (0..width).map(move |x| (plane, x, y));
-        let data: Vec<Vec<u8>> = (0..count)
-            .map(|plane| {
-                let places = (0..sizes[plane].1).flat_map(|y| row(plane, y, sizes[plane].0));
-                places.map(|(plane, x, y)| sample(plane, x, y)).collect()
-            })
-            .collect();
-        let views: Vec<_> = data
-            .iter()
-            .zip(sizes)
-            .map(|(data, (width, height))| PlaneView { data, stride: width, width, height })
-            .collect();
-        let (matrix, range) = (Matrix::Bt601, Range::Full);
-        let mut out = JfifPlanes::default();
-        out.convert(&YcbcrView { planes: &views, depth: 8, log2_chroma_w, log2_chroma_h, matrix, range }).unwrap();
-        out
-    }
 
     fn shape(width: impl Into<Option<u32>>, height: impl Into<Option<u32>>, fit: Fit) -> Shape {
         Shape { width: width.into(), height: height.into(), fit }

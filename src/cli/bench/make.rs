@@ -1,6 +1,6 @@
 //! What becomes of a decoded frame: nothing, a still in memory, or its MD5.
 
-use bucket_streamer::picture::{Fit, Jpeg, JpegOptions, Shape, raw};
+use bucket_streamer::picture::{StillMaker, StillOptions, raw};
 use bucket_streamer::{Frame, Result};
 
 use super::args::Output;
@@ -28,7 +28,7 @@ impl From<Output> for What {
 /// One thread's means of making it.
 pub(crate) enum Make {
     Planes,
-    Jpeg(Box<Jpeg>, Vec<u8>),
+    Jpeg(Box<StillMaker>, Vec<u8>),
     Md5,
 }
 
@@ -38,7 +38,7 @@ impl Make {
     pub(crate) fn new(what: What) -> Result<Make> {
         Ok(match what {
             What::Planes => Make::Planes,
-            What::Jpeg => Make::Jpeg(Box::new(Jpeg::new()?), Vec::new()),
+            What::Jpeg => Make::Jpeg(Box::new(StillMaker::new()?), Vec::new()),
             What::Md5 => Make::Md5,
         })
     }
@@ -51,8 +51,7 @@ impl Make {
         match self {
             Make::Planes => Ok(None),
             Make::Jpeg(jpeg, bytes) => {
-                let shape = Shape { width: None, height: None, fit: Fit::Contain };
-                jpeg.encode(picture, &JpegOptions { quality: QUALITY, shape }, bytes)?;
+                jpeg.encode(picture, &StillOptions { quality: QUALITY, ..StillOptions::default() }, bytes)?;
                 Ok(None)
             }
             Make::Md5 => Ok(Some(raw::hex(&raw::md5(picture)))),
