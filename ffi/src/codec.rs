@@ -217,7 +217,7 @@ unsafe impl Send for Decoder {}
 
 impl Decoder {
     /// Opens a decoder. It never gives out pictures that it knows to miss references (`AV_CODEC_FLAG_OUTPUT_CORRUPT`
-    /// stays unset: it is the last net against wrong pictures). A `strict` one reports damage that it would else pass
+    /// stays unset: it is the last net against wrong pictures; but see [`Decoder::show_broken`]). A `strict` one reports damage that it would else pass
     /// over in silence (`AV_EF_EXPLODE`), instead of giving out the picture.
     ///
     /// # Errors
@@ -344,6 +344,12 @@ impl Decoder {
     /// SEI message is made over.
     pub fn keep_margins(&mut self) {
         self.is_uncropped = true;
+    }
+
+    /// From now on gives out H.265 pictures that it knows to miss references, flagged as corrupt: to see whether what is
+    /// missing matters. Nothing else may use this.
+    pub fn show_broken(&mut self) {
+        self.get().flags |= sys::AV_CODEC_FLAG_OUTPUT_CORRUPT as i32;
     }
 
     /// Forgets everything: the next packet starts anew. Since libavcodec 61.19 the HEVC decoder's output queue can
