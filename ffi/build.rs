@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use vendor::{Error, Prefix, cache};
 
 /// Our C, in `shim/`. The headers are part of the key too.
-const SHIMS: [&str; 8] =
-    ["mov.c", "log.c", "mapping.c", "fork.c", "fork_hevc.c", "fork_h264.c", "fork_vp9.c", "buffers.c"];
+const SHIMS: [&str; 9] =
+    ["mov.c", "log.c", "mapping.c", "fork.c", "fork_hevc.c", "fork_h264.c", "fork_vp9.c", "buffers.c", "wavefronts.c"];
 
 fn main() {
     for file in SHIMS.iter().chain(&["shim.h", "fork.h", "bindings.h"]) {

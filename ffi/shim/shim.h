@@ -75,6 +75,9 @@ int bs_decoder_is_clean(struct AVCodecContext *decoder, uint32_t tag);
  * flags that they have while another thread still decodes them. */
 int bs_decoder_error_flags(struct AVCodecContext *decoder, uint32_t tag);
 
+/* For an open H.265 decoder with slice threads: damaged rows are errors. */
+void bs_check_rows(struct AVCodecContext *decoder);
+
 /* AVCodecContext.get_buffer2: memory for pictures that is given back when nobody uses it. */
 int bs_get_buffer(struct AVCodecContext *c, struct AVFrame *f, int flags);
 

@@ -250,6 +250,8 @@ impl Decoder {
         // SAFETY: a context of this codec that is not open yet; no options.
         let opened = while_unbound(|| unsafe { sys::avcodec_open2(raw.as_ptr(), codec, std::ptr::null_mut()) });
         AvError::check(opened)?;
+        // SAFETY: the context is open, and nothing was sent.
+        unsafe { sys::bs_check_rows(raw.as_ptr()) };
         Ok(decoder)
     }
 
