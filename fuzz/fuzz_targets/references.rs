@@ -65,11 +65,12 @@ fn check(base: u32, units: &[Option<Unit>]) {
         assert_eq!(closure.last(), Some(&target));
         let entry = closure[0];
         assert!(units[(entry - base) as usize].as_ref().is_some_and(|unit| unit.is_key));
-        for &sample in closure.iter().filter(|&&sample| sample > entry) {
-            match &units[(sample - base) as usize] {
-                Some(unit) => assert!(unit.refs.iter().all(|other| closure.binary_search(other).is_ok())),
-                None => assert!((entry..=sample).all(|other| closure.binary_search(&other).is_ok())),
-            }
+        let unit_of = |sample: u32| units[(sample - base) as usize].as_ref();
+        for unit in closure.iter().filter(|&&sample| sample > entry).filter_map(|&sample| unit_of(sample)) {
+            assert!(unit.refs.iter().all(|other| closure.binary_search(other).is_ok()));
+        }
+        if let Some(at) = closure.iter().rposition(|&sample| unit_of(sample).is_none()) {
+            assert!((entry..=closure[at]).eq(closure[..=at].iter().copied()), "all up to what is not understood");
         }
     }
     assert_eq!(needed(base, units, base + units.len() as u32), None);
