@@ -10,16 +10,18 @@
 //! ```
 //!
 //! Luma takes the chroma of its place. Where chroma is subsampled, the *correction* `a·Cb + b·Cr` is interpolated
-//! instead of Cb and Cr, which is the same (both are linear) and half the work. The siting is that of MPEG-2: chroma
-//! lies on even luma columns, and halfway between two luma rows. The output keeps the siting of the source. JFIF has
-//! chroma centred horizontally too, so it comes out a quarter of a chroma sample to the side; moving it would blur it.
+//! instead of Cb and Cr, which is the same (both are linear) and half the work; where chroma lies is `siting`'s. The
+//! output keeps the siting of the source. JFIF has chroma centred, so what lies to the left comes out a quarter of a
+//! chroma sample to the side; moving it would blur it.
 //!
-//! What others do: `scale` changes the size; the JPEG encoder takes [`JfifPlanes`] from here. This file changes neither
-//! primaries nor the transfer function (wide gamut, HDR), and knows nothing of rotation or interlacing.
+//! What others do: `colour` says what a picture's samples mean and which way it takes; `table` changes primaries and
+//! transfer function (wide gamut, HDR); `gbr` takes R'G'B'; `scale` changes the size; the JPEG encoder takes
+//! [`JfifPlanes`] from here. Nothing here knows of rotation or interlacing.
 
 use thiserror::Error;
 
 use super::layout::Part;
+use super::siting::{Siting, Upsampled};
 
 /// Why pixels could not be converted or scaled. `plane` counts from 0, luma.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -140,7 +142,7 @@ pub struct PlaneView<'a> {
 
 impl<'a> PlaneView<'a> {
     /// Row `y` as samples of `N` bytes. The view has been checked.
-    fn row<const N: usize>(&self, y: usize) -> &'a [[u8; N]] {
+    pub(super) fn row<const N: usize>(&self, y: usize) -> &'a [[u8; N]] {
         let bytes = &self.data[y * self.stride..][..self.width * N];
         bytes.as_chunks::<N>().0
     }
@@ -167,40 +169,55 @@ impl<'a> PlaneView<'a> {
     }
 }
 
-/// How R'G'B' became Y'CbCr (non-constant luminance).
+/// How R'G'B' became Y'CbCr (non-constant luminance), by H.273 table 4.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Matrix {
-    /// BT.601: SD video and JFIF.
+    /// BT.601, BT.470 System B/G, SMPTE 170M: SD video and JFIF.
     Bt601,
     /// BT.709: HD video.
     Bt709,
     /// BT.2020: UHD video.
     Bt2020,
+    /// The FCC's rules of 1953.
+    Fcc,
+    /// SMPTE 240M: HD video before BT.709.
+    Smpte240m,
+    /// YCgCo: Cg is where others have Cb, Co where they have Cr.
+    YCgCo,
+}
+
+/// The weights of R', G' and B' in BT.601's Y'.
+const BT601: [f64; 3] = [0.299, 0.587, 0.114];
+
+/// JFIF's Y' in 0..=1, Cb and Cr in -0.5..=0.5 of R'G'B'. Linear, so good for differences too.
+pub(super) fn jfif_of_rgb([red, green, blue]: [f64; 3]) -> [f64; 3] {
+    let [wr, wg, wb] = BT601;
+    let luma = wr * red + wg * green + wb * blue;
+    [luma, (blue - luma) / (2.0 * (1.0 - wb)), (red - luma) / (2.0 * (1.0 - wr))]
 }
 
 impl Matrix {
-    /// Kr, Kg and Kb: how much of R', G' and B' is in Y'.
-    fn weights(self) -> [f64; 3] {
-        let (red, blue) = match self {
+    /// R', G' and B' of Y' in 0..=1, Cb and Cr in -0.5..=0.5.
+    pub(super) fn to_rgb(self, [luma, cb, cr]: [f64; 3]) -> [f64; 3] {
+        let (kr, kb) = match self {
             Matrix::Bt601 => (0.299, 0.114),
             Matrix::Bt709 => (0.2126, 0.0722),
             Matrix::Bt2020 => (0.2627, 0.0593),
+            Matrix::Fcc => (0.30, 0.11),
+            Matrix::Smpte240m => (0.212, 0.087),
+            Matrix::YCgCo => return [luma - cb + cr, luma + cb, luma - cb - cr],
         };
-        [red, 1.0 - red - blue, blue]
+        let red = luma + 2.0 * (1.0 - kr) * cr;
+        let blue = luma + 2.0 * (1.0 - kb) * cb;
+        [red, (luma - kr * red - kb * blue) / (1.0 - kr - kb), blue]
     }
 
     /// The part of BT.601's Y', Cb and Cr that a unit of this matrix' Cb and Cr makes: `[[Y' of Cb, Y' of Cr], [Cb of
     /// Cb, ..], [Cr of Cb, ..]]`. A unit of Y' makes a unit of Y' and no chroma.
     fn to_bt601(self) -> [[f64; 2]; 3] {
-        let [kr, kg, kb] = self.weights();
-        let red = [0.0, 2.0 * (1.0 - kr)];
-        let blue = [2.0 * (1.0 - kb), 0.0];
-        let green = [-kb * blue[0] / kg, -kr * red[1] / kg];
-        let [wr, wg, wb] = Matrix::Bt601.weights();
-        let luma = [0, 1].map(|i| wr * red[i] + wg * green[i] + wb * blue[i]);
-        let cb = [0, 1].map(|i| (blue[i] - luma[i]) / (2.0 * (1.0 - wb)));
-        let cr = [0, 1].map(|i| (red[i] - luma[i]) / (2.0 * (1.0 - wr)));
-        [luma, cb, cr]
+        let of_cb = jfif_of_rgb(self.to_rgb([0.0, 1.0, 0.0]));
+        let of_cr = jfif_of_rgb(self.to_rgb([0.0, 0.0, 1.0]));
+        [0, 1, 2].map(|row| [of_cb[row], of_cr[row]])
     }
 }
 
@@ -228,11 +245,13 @@ pub struct YcbcrView<'a> {
     pub matrix: Matrix,
     /// Range of the source.
     pub range: Range,
+    /// Where chroma lies between luma; what of it does not fit the subsampling is of no meaning.
+    pub siting: Siting,
 }
 
 impl YcbcrView<'_> {
     /// After this, no sample of the picture lies outside its plane's data.
-    fn check(&self) -> Result<(), PictureError> {
+    pub(super) fn check(&self) -> Result<(), PictureError> {
         if !(8..=16).contains(&self.depth) {
             return Err(PictureError::Depth { found: self.depth });
         }
@@ -338,7 +357,7 @@ pub struct JfifPlanes {
     pub log2_chroma_h: u8,
     /// Y, or Y, Cb and Cr.
     pub planes: Vec<Plane>,
-    rows: Rows,
+    corrections: Upsampled,
 }
 
 impl JfifPlanes {
@@ -407,9 +426,15 @@ impl JfifPlanes {
             }
         }
         match (source, fixed.to_luma) {
-            ([luma, cb, cr], Some(mix)) => {
-                let subsampling = (self.log2_chroma_w, self.log2_chroma_h);
-                self.rows.corrected_luma::<N>(&fixed, mix, [luma, cb, cr], subsampling, &mut planes[0]);
+            ([_, cb, cr], Some(mix)) => {
+                let subsampling = (view.log2_chroma_w, view.log2_chroma_h);
+                self.corrections.begin(cb.width, cb.height);
+                for y in 0..self.height {
+                    let row = self.corrections.row(y, view.siting, subsampling, |chroma_y, out| {
+                        fixed.correction_row(mix, cb.row::<N>(chroma_y), cr.row::<N>(chroma_y), out);
+                    });
+                    fixed.corrected_luma_row(source[0].row::<N>(y), row, planes[0].row_mut(y));
+                }
             }
             _ => {
                 for y in 0..self.height {
@@ -564,90 +589,13 @@ fn whole(value: i16) -> u8 {
     (value >> FRACTION).clamp(0, 255) as u8
 }
 
-/// Corrections of luma, a row each.
-#[derive(Clone, Debug, Default)]
-struct Rows {
-    /// Of the chroma row in hand.
-    current: Vec<i16>,
-    /// Of the chroma row above it.
-    above: Vec<i16>,
-    /// Of a luma row at chroma's horizontal resolution, times four, the last one twice.
-    blended: Vec<i16>,
-    /// Of a luma row, times eight.
-    spread: Vec<i16>,
-}
-
-impl Rows {
-    /// Luma rows 2j-1 and 2j lie between the chroma rows j-1 and j, so two rows of corrections suffice.
-    fn corrected_luma<const N: usize>(
-        &mut self,
-        fixed: &Fixed,
-        mix: Mix,
-        [luma, cb, cr]: [&PlaneView<'_>; 3],
-        (log2_w, log2_h): (u8, u8),
-        out: &mut Plane,
-    ) {
-        self.resize(cb.width);
-        let Self { current, above, blended, spread } = self;
-        let mut write = |near: &[i16], far: &[i16], y| {
-            blend(near, far, blended);
-            spread_out(blended, log2_w, spread);
-            fixed.corrected_luma_row(luma.row::<N>(y), spread, out.row_mut(y));
-        };
-        for y in 0..cb.height {
-            std::mem::swap(above, current);
-            fixed.correction_row(mix, cb.row::<N>(y), cr.row::<N>(y), current);
-            if log2_h == 0 {
-                write(current, current, y);
-                continue;
-            }
-            if y == 0 {
-                above.copy_from_slice(current);
-            } else {
-                write(above, current, 2 * y - 1);
-            }
-            write(current, above, 2 * y);
-        }
-        if log2_h == 1 && luma.height.is_multiple_of(2) {
-            write(current, current, luma.height - 1);
-        }
-    }
-
-    fn resize(&mut self, width: usize) {
-        self.current.resize(width, 0);
-        self.above.resize(width, 0);
-        self.blended.resize(width + 1, 0);
-        self.spread.resize(2 * width, 0);
-    }
-}
-
-/// `3·near + far`, the last one twice.
-fn blend(near: &[i16], far: &[i16], out: &mut [i16]) {
-    for ((near, far), out) in near.iter().zip(far).zip(&mut *out) {
-        *out = 3 * near + far;
-    }
-    let last = near.len();
-    out[last] = out[last - 1];
-}
-
-/// Twice the row at luma's horizontal resolution: an odd column takes the mean of its neighbours.
-fn spread_out(row: &[i16], log2_w: u8, out: &mut [i16]) {
-    if log2_w == 0 {
-        for (value, out) in row.iter().zip(out) {
-            *out = 2 * value;
-        }
-        return;
-    }
-    for ((even, next), out) in row.iter().zip(&row[1..]).zip(out.as_chunks_mut::<2>().0) {
-        *out = [2 * even, even + next];
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::siting::SitingRow;
     use super::*;
 
-    const MATRICES: [Matrix; 3] = [Matrix::Bt601, Matrix::Bt709, Matrix::Bt2020];
+    const MATRICES: [Matrix; 6] =
+        [Matrix::Bt601, Matrix::Bt709, Matrix::Bt2020, Matrix::Fcc, Matrix::Smpte240m, Matrix::YCgCo];
     const RANGES: [Range; 2] = [Range::Limited, Range::Full];
     const DEPTHS: [u8; 6] = [8, 9, 10, 12, 14, 16];
     /// 4:2:0, 4:2:2, 4:4:0, 4:4:4 as (across, down), and grey.
@@ -662,6 +610,7 @@ mod tests {
         subsampling: Option<(u8, u8)>,
         matrix: Matrix,
         range: Range,
+        siting: Siting,
     }
 
     impl Kind {
@@ -711,7 +660,7 @@ mod tests {
                     for depth in DEPTHS {
                         for subsampling in SUBSAMPLINGS {
                             for size in SIZES {
-                                check(Kind { size, depth, subsampling, matrix, range });
+                                check(Kind { size, depth, subsampling, matrix, range, siting: Siting::LEFT });
                             }
                         }
                     }
@@ -765,8 +714,8 @@ mod tests {
         fn converted_into(&self, out: &mut JfifPlanes) -> Result<(), PictureError> {
             let planes = self.views();
             let (log2_chroma_w, log2_chroma_h) = self.kind.log2();
-            let Kind { depth, matrix, range, .. } = self.kind;
-            out.convert(&YcbcrView { planes: &planes, depth, log2_chroma_w, log2_chroma_h, matrix, range })
+            let Kind { depth, matrix, range, siting, .. } = self.kind;
+            out.convert(&YcbcrView { planes: &planes, depth, log2_chroma_w, log2_chroma_h, matrix, range, siting })
         }
 
         fn converted(&self) -> JfifPlanes {
@@ -785,8 +734,14 @@ mod tests {
         /// Chroma at a luma place: linear between the nearest samples, the edge repeated.
         fn chroma_at(&self, plane: usize, x: usize, y: usize) -> f64 {
             let (log2_w, log2_h) = self.kind.log2();
-            let x = if log2_w == 1 { x as f64 / 2.0 } else { x as f64 };
-            let y = if log2_h == 1 { (y as f64 - 0.5) / 2.0 } else { y as f64 };
+            let across = if self.kind.siting.is_centred { 0.5 } else { 0.0 };
+            let down = match self.kind.siting.row {
+                SitingRow::Top => 0.0,
+                SitingRow::Between => 0.5,
+                SitingRow::Bottom => 1.0,
+            };
+            let x = if log2_w == 1 { (x as f64 - across) / 2.0 } else { x as f64 };
+            let y = if log2_h == 1 { (y as f64 - down) / 2.0 } else { y as f64 };
             let (left, top) = (x.floor(), y.floor());
             let (right_part, bottom_part) = (x - left, y - top);
             let row = |y| (1.0 - right_part) * self.at(plane, left, y) + right_part * self.at(plane, left + 1.0, y);
@@ -814,10 +769,18 @@ mod tests {
             Matrix::Bt601 => (0.299, 0.114),
             Matrix::Bt709 => (0.2126, 0.0722),
             Matrix::Bt2020 => (0.2627, 0.0593),
+            Matrix::Fcc => (0.30, 0.11),
+            Matrix::Smpte240m => (0.212, 0.087),
+            Matrix::YCgCo => unreachable!("it has no such weights"),
         }
     }
 
     fn rgb_of(matrix: Matrix, [y, cb, cr]: [f64; 3]) -> [f64; 3] {
+        if matrix == Matrix::YCgCo {
+            // H.273 equations 47 to 50.
+            let t = y - cb;
+            return [t + cr, y + cb, t - cr];
+        }
         let (kr, kb) = kr_kb(matrix);
         let red = y + cr * 2.0 * (1.0 - kr);
         let blue = y + cb * 2.0 * (1.0 - kb);
@@ -825,6 +788,10 @@ mod tests {
     }
 
     fn ycbcr_of(matrix: Matrix, [red, green, blue]: [f64; 3]) -> [f64; 3] {
+        if matrix == Matrix::YCgCo {
+            // H.273 equations 44 to 46.
+            return [0.5 * green + 0.25 * (red + blue), 0.5 * green - 0.25 * (red + blue), 0.5 * (red - blue)];
+        }
         let (kr, kb) = kr_kb(matrix);
         let y = kr * red + (1.0 - kr - kb) * green + kb * blue;
         [y, (blue - y) / (2.0 * (1.0 - kb)), (red - y) / (2.0 * (1.0 - kr))]
@@ -895,6 +862,34 @@ mod tests {
     }
 
     #[test]
+    fn chroma_is_taken_from_where_it_lies() {
+        for location in 0..=6 {
+            let siting = Siting::from_location(location);
+            for subsampling in SUBSAMPLINGS {
+                for size in SIZES {
+                    for (depth, matrix) in [(8, Matrix::Bt709), (10, Matrix::Bt2020), (8, Matrix::YCgCo)] {
+                        let range = Range::Limited;
+                        check(&contents(Kind { size, depth, subsampling, matrix, range, siting })[2]);
+                    }
+                }
+            }
+        }
+        let places: Vec<_> = (0..=6).map(Siting::from_location).collect();
+        assert_eq!(places.iter().filter(|&&siting| siting == Siting::LEFT).count(), 2);
+    }
+
+    /// Every sample is within 0.56 of exact arithmetic.
+    fn check(picture: &Picture) {
+        let out = picture.converted();
+        for (index, plane) in out.planes.iter().enumerate() {
+            for (x, y) in (0..plane.height).flat_map(|y| (0..plane.width).map(move |x| (x, y))) {
+                let error = f64::from(plane.row(y)[x]) - picture.expected(index, x, y);
+                assert!(error.abs() < 0.56, "{:?} plane {index} at {x},{y}: {error}", picture.kind);
+            }
+        }
+    }
+
+    #[test]
     fn grey_stays_grey_and_black_and_white_reach_the_ends() {
         Kind::each(|kind| {
             for step in 0..=16 {
@@ -946,7 +941,8 @@ mod tests {
     #[test]
     fn what_is_jfif_already_is_copied() {
         for subsampling in SUBSAMPLINGS {
-            let kind = Kind { size: (37, 21), depth: 8, subsampling, matrix: Matrix::Bt601, range: Range::Full };
+            let (matrix, siting) = (Matrix::Bt601, Siting::LEFT);
+            let kind = Kind { size: (37, 21), depth: 8, subsampling, matrix, range: Range::Full, siting };
             for picture in contents(kind) {
                 let out = picture.converted();
                 for (plane, samples) in out.planes.iter().zip(&picture.samples) {
@@ -990,12 +986,12 @@ mod tests {
 
     /// The error of a 4:2:0 view of 16x10 after `spoil`.
     fn error_of(depth: u8, spoil: impl FnOnce(&mut YcbcrView<'_>, &mut Vec<PlaneView<'_>>)) -> PictureError {
-        let kind = Kind { size: (16, 10), depth, subsampling: Some((1, 1)), matrix: Matrix::Bt709, range: Range::Full };
+        let (matrix, range, siting) = (Matrix::Bt709, Range::Full, Siting::LEFT);
+        let kind = Kind { size: (16, 10), depth, subsampling: Some((1, 1)), matrix, range, siting };
         let picture = Picture::flat(kind, [0.5, 0.1, 0.1]);
         let mut planes = picture.views();
         let (log2_chroma_w, log2_chroma_h) = (1, 1);
-        let mut view =
-            YcbcrView { planes: &[], depth, log2_chroma_w, log2_chroma_h, matrix: kind.matrix, range: kind.range };
+        let mut view = YcbcrView { planes: &[], depth, log2_chroma_w, log2_chroma_h, matrix, range, siting };
         spoil(&mut view, &mut planes);
         let mut out = JfifPlanes::default();
         let error = out.convert(&YcbcrView { planes: &planes, ..view }).unwrap_err();

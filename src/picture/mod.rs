@@ -14,6 +14,7 @@ pub mod raw;
 pub mod rgb;
 pub mod scale;
 pub mod sheet;
+pub mod siting;
 pub mod still;
 mod subsample;
 #[cfg(test)]

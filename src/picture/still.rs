@@ -154,6 +154,7 @@ fn to_jfif(picture: &Frame, out: &mut JfifPlanes) -> Result<()> {
         log2_chroma_h,
         matrix: matrix(picture)?,
         range: range(picture),
+        siting: super::siting::Siting::from_location(picture.color().chroma_location),
     };
     Ok(out.convert(&view).map_err(|error| ErrorKind::Still(error.to_string()))?)
 }

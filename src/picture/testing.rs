@@ -1,6 +1,7 @@
 //! Made-up pictures for the tests of this folder.
 
 use super::jfif::{JfifPlanes, Matrix, PlaneView, Range, YcbcrView};
+use super::siting::Siting;
 
 /// Planes of JFIF whose samples are `sample(plane, x, y)`; grey without subsampling.
 pub(super) fn planes(
@@ -24,8 +25,8 @@ pub(super) fn planes(
         .zip(sizes)
         .map(|(data, (width, height))| PlaneView { data, stride: width, width, height })
         .collect();
-    let (matrix, range) = (Matrix::Bt601, Range::Full);
+    let (matrix, range, siting) = (Matrix::Bt601, Range::Full, Siting::LEFT);
     let mut out = JfifPlanes::default();
-    out.convert(&YcbcrView { planes: &views, depth: 8, log2_chroma_w, log2_chroma_h, matrix, range }).unwrap();
+    out.convert(&YcbcrView { planes: &views, depth: 8, log2_chroma_w, log2_chroma_h, matrix, range, siting }).unwrap();
     out
 }
