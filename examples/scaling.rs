@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use bucket_streamer::picture::jfif::{JfifPlanes, Matrix, Plane, PlaneView, Range, YcbcrView};
 use bucket_streamer::picture::scale::Scaler;
+use bucket_streamer::picture::siting::Siting;
 use bucket_streamer::picture::{Fit, Shape, raw};
 use bucket_streamer::{Engine, Frame};
 
@@ -58,9 +59,9 @@ fn planes(picture: &Frame) -> Result<JfifPlanes, Box<dyn Error>> {
         .filter_map(|plane| picture.plane(plane))
         .map(|plane| PlaneView { data: plane.data, stride: plane.stride, width: plane.columns, height: plane.rows })
         .collect();
-    let (matrix, range) = (Matrix::Bt601, Range::Full);
+    let (matrix, range, siting) = (Matrix::Bt601, Range::Full, Siting::LEFT);
     let mut out = JfifPlanes::default();
-    out.convert(&YcbcrView { planes: &views, depth: 8, log2_chroma_w: 1, log2_chroma_h: 1, matrix, range })?;
+    out.convert(&YcbcrView { planes: &views, depth: 8, log2_chroma_w: 1, log2_chroma_h: 1, matrix, range, siting })?;
     Ok(out)
 }
 

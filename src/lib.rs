@@ -62,6 +62,6 @@ mod video;
 pub use container::Index;
 pub use engine::{Engine, EngineBuilder};
 pub use error::{Error, ErrorKind, Result};
-pub use ffi::{Color, Frame, PixelFormat, PlaneBytes};
+pub use ffi::{Color, DolbyVision, Frame, PixelFormat, PlaneBytes};
 pub use request::{FrameFuture, Frames, InOrder};
 pub use video::{Described, LeftOut, Video, VideoFrame};

@@ -15,6 +15,7 @@ use crate::decode::{Event, Lease, Walk};
 use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::fetch;
+use crate::picture::ColourOptions;
 use crate::plan::{Depth, Planner, References};
 use crate::request::{FrameFuture, Frames, InOrder, Request, unanswered};
 use crate::source::{Counted, Source};
@@ -359,6 +360,11 @@ impl Video {
         shared.source.check()?;
         left_out.frames = (0..).zip(&shown).filter(|(_, shown)| !**shown).map(|(index, _)| index).collect();
         Ok(left_out)
+    }
+
+    /// How stills of this video get their colour: what the pictures do not say of themselves is filled in.
+    pub fn colour_options(&self) -> ColourOptions {
+        ColourOptions { dolby_vision: self.shared.track.parameters.dolby_vision(), ..ColourOptions::default() }
     }
 
     /// Decodes the first frame to learn what only pictures tell.

@@ -521,8 +521,12 @@ mod stills {
     }
 
     #[test]
-    fn hdr_is_told_once() {
-        let ran = Stills::of("hevc_10bit.mp4", &["--frames", "1,2,3"]).ran;
+    fn hdr_that_is_left_as_it_is_is_told_once() {
+        let mapped = Stills::of("hevc_10bit.mp4", &["--frames", "1,2,3"]);
+        assert_eq!((mapped.ran.code(), mapped.ran.stderr.as_str()), (0, ""));
+        let left = Stills::of("hevc_10bit.mp4", &["--frames", "1,2,3", "--no-tonemap"]);
+        assert!(mapped.files()[0] != left.files()[0]);
+        let ran = left.ran;
         assert_eq!((ran.code(), ran.stderr.lines().count()), (0, 1), "{}", ran.stderr);
         assert!(ran.stderr.contains("hevc_10bit.mp4: HDR video"), "{}", ran.stderr);
         check_messages(&ran);
@@ -551,7 +555,7 @@ mod info {
         for name in ["hevc_closed_gop.mp4", "h264_avc3_4tracks.mp4", "vp9.ivf", "hevc_open_gop_cut.265", "hevc.mkv"] {
             let info = info(name, &[]);
             assert_eq!(keys(&info), fields(FIELDS), "{name}");
-            assert_eq!(keys(&info["color"]), fields("primaries transfer matrix range"), "{name}");
+            assert_eq!(keys(&info["color"]), fields("primaries transfer matrix range assumed"), "{name}");
             assert_eq!(keys(&info["opened_with"]), fields("requests bytes"), "{name}");
             let size = fs::metadata(fixture(name)).expect("the fixture").len();
             assert_eq!(info["size_bytes"], size, "{name}");
@@ -575,7 +579,7 @@ mod info {
             json!({
                 "container": "mp4", "codec": "hevc", "profile": "Main", "width": 320, "height": 180, "rotation": 0,
                 "pixel_format": "yuv420p", "bit_depth": 8, "frames": 144, "keyframes": 3, "duration_s": 5.76,
-                "color": {"primaries": "bt709", "transfer": "bt709", "matrix": "bt709", "range": "tv"},
+                "color": {"primaries": "bt709", "transfer": "bt709", "matrix": "bt709", "range": "tv", "assumed": {}},
                 "average_frame_rate": 25.0, "variable_frame_rate": false, "sample_aspect_ratio": "1:1",
             }),
         );
@@ -585,10 +589,16 @@ mod info {
             &[],
             json!({
                 "profile": "Main 10", "pixel_format": "yuv420p10le", "bit_depth": 10,
-                "color": {"primaries": "bt2020", "transfer": "arib-std-b67", "matrix": "bt2020nc", "range": "tv"},
+                "color": {"primaries": "bt2020", "transfer": "arib-std-b67", "matrix": "bt2020nc", "range": "tv", "assumed": {}},
             }),
         );
         check("hevc_gray.mp4", &[], json!({"pixel_format": "gray", "bit_depth": 8}));
+        let color = &info("vp9_odd.webm", &[])["color"];
+        assert_eq!(
+            (&color["matrix"], &color["assumed"]["matrix"]),
+            (&json!("unknown"), &json!("smpte170m")),
+            "{color}"
+        );
         check(
             "hevc_vfr.mp4",
             &[],

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bucket_streamer::bitstream::Codec;
-use bucket_streamer::picture::raw;
+use bucket_streamer::picture::{StillMaker, StillOptions, raw};
 use bucket_streamer::plan::{Planner, References, Structure};
 use bucket_streamer::source::{MappedSource, MemorySource, Source};
 use bucket_streamer::{Engine, ErrorKind, Index, Result, Video};
@@ -324,6 +324,22 @@ fn a_damaged_index_is_an_error_or_the_same_index() {
             }
         }
     }
+}
+
+#[test]
+fn stills_of_dolby_vision_profile_5_are_refused_and_nothing_else() {
+    let record = |profile: u8, compatibility: u8| {
+        let record = json!({"dolby_vision": [1, 0, profile, 4, 1, 0, 1, compatibility, 0]});
+        with("hevc_10bit.mp4", "/codec/side_data", record).expect("a video")
+    };
+    let still = |video: &Video| {
+        let frame = video.frame(3).expect("a frame");
+        let options = StillOptions::for_video(video);
+        StillMaker::new().expect("a maker").encode(&frame.picture, &options, &mut Vec::new())
+    };
+    let error = still(&record(5, 0)).expect_err("IPT-PQ-c2");
+    assert!(matches!(error.kind(), ErrorKind::Still(why) if why.contains("Dolby Vision profile 5")), "{error}");
+    assert!(still(&record(8, 4)).is_ok());
 }
 
 /// Damage that the checksum of gzip does not see, since whoever did it made a new one.

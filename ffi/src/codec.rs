@@ -40,6 +40,21 @@ impl Color {
         };
         names.map(|name| name.unwrap_or("unknown"))
     }
+
+    /// FFmpeg's name of the place of chroma samples; `unspecified` where nothing is said.
+    pub fn chroma_location_name(&self) -> &'static str {
+        // SAFETY: any number may be asked; names are constants, or null.
+        unsafe { static_name(sys::av_chroma_location_name(self.chroma_location)) }.unwrap_or("unspecified")
+    }
+}
+
+/// What a container says of Dolby Vision (its decoder configuration record).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DolbyVision {
+    /// Profile: 5, 7, 8, ...
+    pub profile: u8,
+    /// What else the base layer is: 0 nothing, 1 HDR10, 2 SDR, 4 HLG (`dv_bl_signal_compatibility_id`).
+    pub compatibility: u8,
 }
 
 /// What a decoder must be told before the first packet (`AVCodecParameters`).
@@ -150,6 +165,19 @@ impl CodecParameters {
         let degrees = unsafe { sys::av_display_rotation_get(matrix.as_ptr()) };
         let [a, b, _, c, d, ..] = matrix.map(i64::from);
         (if degrees.is_finite() { degrees } else { 0.0 }, a * d - b * c < 0)
+    }
+
+    /// The Dolby Vision configuration, if there is one.
+    pub fn dolby_vision(&self) -> Option<DolbyVision> {
+        let record = self.side_data(sys::AVPacketSideDataType::AV_PKT_DATA_DOVI_CONF)?;
+        let byte = |place: usize| record.get(place).copied();
+        Some(DolbyVision {
+            profile: byte(std::mem::offset_of!(sys::AVDOVIDecoderConfigurationRecord, dv_profile))?,
+            compatibility: byte(std::mem::offset_of!(
+                sys::AVDOVIDecoderConfigurationRecord,
+                dv_bl_signal_compatibility_id
+            ))?,
+        })
     }
 
     pub(crate) fn side_data(&self, kind: u32) -> Option<&[u8]> {

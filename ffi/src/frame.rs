@@ -120,6 +120,36 @@ impl Frame {
         }
     }
 
+    /// Light of the brightest pixel of the whole stream (MaxCLL, CTA-861), in cd/m²; `None` where nothing is said.
+    pub fn brightest_pixel(&self) -> Option<u32> {
+        let kind = sys::AVFrameSideDataType::AV_FRAME_DATA_CONTENT_LIGHT_LEVEL;
+        // SAFETY: FFmpeg puts this structure, aligned, under this kind.
+        let light = unsafe { self.side_data::<sys::AVContentLightMetadata>(kind) }?;
+        (light.MaxCLL > 0).then_some(light.MaxCLL)
+    }
+
+    /// The peak of the display that the stream was graded on (SMPTE ST 2086), in cd/m²; `None` where nothing is said.
+    pub fn mastering_peak(&self) -> Option<u32> {
+        let kind = sys::AVFrameSideDataType::AV_FRAME_DATA_MASTERING_DISPLAY_METADATA;
+        // SAFETY: FFmpeg puts this structure, aligned, under this kind.
+        let display = unsafe { self.side_data::<sys::AVMasteringDisplayMetadata>(kind) }?;
+        let (numerator, denominator) = rational(display.max_luminance);
+        let peak = if denominator > 0 { numerator / denominator } else { 0 };
+        u32::try_from(peak).ok().filter(|&peak| display.has_luminance != 0 && peak > 0)
+    }
+
+    /// # Safety
+    /// What FFmpeg keeps under `kind` begins with a `T`.
+    unsafe fn side_data<T>(&self, kind: u32) -> Option<&T> {
+        // SAFETY: the frame is valid; what comes back is null or lives as long as the frame.
+        let side = unsafe { sys::av_frame_get_side_data(self.raw.as_ptr(), kind).as_ref() }?;
+        if side.data.is_null() || side.size < size_of::<T>() {
+            return None;
+        }
+        // SAFETY: large enough, and the caller's promise.
+        unsafe { side.data.cast::<T>().as_ref() }
+    }
+
     /// Sample aspect ratio; `(0, 1)` if unknown.
     pub fn sample_aspect_ratio(&self) -> Rational {
         rational(self.peek().sample_aspect_ratio)

@@ -308,6 +308,8 @@ mod tests {
         let parameters = CodecParameters::from_values(&values()).unwrap();
         assert_eq!(parameters.values(), values());
         assert_eq!(parameters.rotation(), (-90.0, false));
+        let dolby_vision = parameters.dolby_vision().expect("it has a record");
+        assert_eq!((dolby_vision.profile, dolby_vision.compatibility), (8, 4));
         assert_eq!(parameters.extradata(), [1, 2, 3]);
         assert_eq!((codec_name("aac"), codec_name("no\0name")), ("aac", "unknown"));
     }

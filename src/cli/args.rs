@@ -108,6 +108,9 @@ pub(crate) struct ExtractArguments {
     /// With both --width and --height: how the picture is fitted in
     #[arg(long, value_enum, default_value_t = FitArgument::Contain)]
     pub(crate) fit: FitArgument,
+    /// HDR and wide gamut stay as they are, instead of being brought to SDR and BT.709
+    #[arg(long)]
+    pub(crate) no_tonemap: bool,
     /// One JSON line per frame on standard output
     #[arg(long)]
     pub(crate) json: bool,
@@ -243,7 +246,7 @@ The index is of this file as it is: it may be moved, but not changed. It is JSON
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// JPEG files, their matrix and range converted from the stream's (not its primaries, nor HDR curves)
+    /// JPEG files, brought to JFIF's colour from the stream's
     Jpeg,
     /// The same picture as PNG files
     Png,

@@ -13,7 +13,7 @@ use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use bucket_streamer::picture::{Shape, StillFormat, StillOptions, still};
+use bucket_streamer::picture::{ColourOptions, Shape, StillFormat, StillOptions, colour};
 use bucket_streamer::{Error, ErrorKind, Result, Video, VideoFrame};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -89,7 +89,7 @@ struct Shared {
 
 impl Shared {
     fn make(&self, maker: &mut Maker, frame: &VideoFrame) -> Result<Record> {
-        if still::is_hdr(&frame.picture) {
+        if colour::is_hdr_picture(&frame.picture) {
             self.hdr.store(true, Ordering::Relaxed);
         }
         let record = maker.make(frame);
@@ -259,7 +259,8 @@ impl Run<'_> {
     }
 
     fn warn(&self, shared: &Shared, tally: &mut Tally) {
-        let is_new = shared.hdr.load(Ordering::Relaxed) && self.arguments.format.still().is_some() && !tally.told_hdr;
+        let is_flat = shared.hdr.load(Ordering::Relaxed) && self.arguments.no_tonemap;
+        let is_new = is_flat && self.arguments.format.still().is_some() && !tally.told_hdr;
         if is_new {
             tally.told_hdr = true;
             let name = self.video.source().name();
@@ -286,6 +287,7 @@ impl Run<'_> {
             quality: arguments.quality,
             shape: Shape { width: arguments.width, height: arguments.height, fit: arguments.fit.into() },
             crop: arguments.crop,
+            colour: ColourOptions { tonemap: !arguments.no_tonemap, ..self.video.colour_options() },
             ..StillOptions::for_video(self.video)
         }
     }

@@ -1,7 +1,9 @@
 //! `info`: what the video is.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
+use bucket_streamer::picture::{Meaning, colour};
 use bucket_streamer::{Described, Engine, Video};
 use serde::Serialize;
 
@@ -20,6 +22,8 @@ struct Info<'a> {
     pixel_format: Option<&'static str>,
     bit_depth: Option<u8>,
     color: Color,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dolby_vision: Option<DolbyVision>,
     rotation: i32,
     sample_aspect_ratio: Option<String>,
     frames: usize,
@@ -40,6 +44,17 @@ struct Color {
     transfer: &'static str,
     matrix: &'static str,
     range: &'static str,
+    /// What the stream leaves open, and what is made of it.
+    assumed: BTreeMap<&'static str, &'static str>,
+}
+
+#[derive(Serialize)]
+struct DolbyVision {
+    profile: u8,
+    compatibility: u8,
+    /// Why there are no stills.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -92,7 +107,6 @@ pub(crate) fn run(arguments: &InfoArguments) -> Outcome {
 
 fn info<'a>(name: &'a str, video: &'a Video, described: &Described) -> Info<'a> {
     let track = video.track();
-    let [primaries, transfer, matrix, range] = described.color.names();
     let timeline = video.timeline();
     let opened = video.opened_with();
     let is_key = |frame: &u32| track.samples[*frame as usize].key;
@@ -108,7 +122,12 @@ fn info<'a>(name: &'a str, video: &'a Video, described: &Described) -> Info<'a> 
         height: described.size.1,
         pixel_format: described.format.map(|format| format.name()),
         bit_depth: described.format.map(|format| format.depth()),
-        color: Color { primaries, transfer, matrix, range },
+        color: color(described),
+        dolby_vision: track.parameters.dolby_vision().map(|record| DolbyVision {
+            profile: record.profile,
+            compatibility: record.compatibility,
+            refused: colour::refused(Some(record)),
+        }),
         // The nearest whole degree: matrices of telephones are turned by exact quarters.
         rotation: track.parameters.rotation().0.round() as i32,
         sample_aspect_ratio: (aspect.0 > 0 && aspect.1 > 0).then(|| format!("{}:{}", aspect.0, aspect.1)),
@@ -123,6 +142,13 @@ fn info<'a>(name: &'a str, video: &'a Video, described: &Described) -> Info<'a> 
         size_bytes: video.source().len(),
         opened_with: OpenedWith { requests: opened.requests, bytes: opened.bytes },
     }
+}
+
+fn color(described: &Described) -> Color {
+    let [primaries, transfer, matrix, range] = described.color.names();
+    let meaning = described.format.map(|format| Meaning::of(&described.color, format, described.size));
+    let assumed = meaning.map(|meaning| meaning.assumptions().into_iter().collect()).unwrap_or_default();
+    Color { primaries, transfer, matrix, range, assumed }
 }
 
 fn tracks(video: &Video) -> Vec<Track> {
@@ -166,6 +192,15 @@ fn table(info: &Info<'_>) -> String {
             ),
         ),
     ];
+    if !color.assumed.is_empty() {
+        let assumed: Vec<_> = color.assumed.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        lines.insert(5, ("assumed", assumed.join(", ")));
+    }
+    if let Some(dolby_vision) = &info.dolby_vision {
+        let profile = format!("profile {}.{}", dolby_vision.profile, dolby_vision.compatibility);
+        let refused = dolby_vision.refused.map(|why| format!(" ({why})")).unwrap_or_default();
+        lines.push(("dolby vision", profile + &refused));
+    }
     if info.rotation != 0 {
         lines.push(("rotation", format!("{} degrees (counter-clockwise)", info.rotation)));
     }

@@ -197,6 +197,12 @@ pub(super) fn jfif_of_rgb([red, green, blue]: [f64; 3]) -> [f64; 3] {
 }
 
 impl Matrix {
+    /// Steps from the lowest to the highest chroma at 8 bits in limited range. YCgCo is made of R', G' and B' that have
+    /// their range already.
+    pub(super) fn chroma_steps(self) -> f64 {
+        if self == Matrix::YCgCo { 219.0 } else { 224.0 }
+    }
+
     /// R', G' and B' of Y' in 0..=1, Cb and Cr in -0.5..=0.5.
     pub(super) fn to_rgb(self, [luma, cb, cr]: [f64; 3]) -> [f64; 3] {
         let (kr, kb) = match self {
@@ -522,7 +528,7 @@ impl Fixed {
         // Luma and chroma steps of the output for one step of the source at 16 bits.
         let full = 255.0 / ((2f64.powi(depth) - 1.0) * 2f64.powi(16 - depth));
         let (black, luma_gain, chroma_gain) = match view.range {
-            Range::Limited => (16.0, 255.0 / 219.0 / 256.0, 255.0 / 224.0 / 256.0),
+            Range::Limited => (16.0, 255.0 / 219.0 / 256.0, 255.0 / view.matrix.chroma_steps() / 256.0),
             Range::Full => (0.0, full, full),
         };
         let one = f64::from(1 << FRACTION);
@@ -591,6 +597,7 @@ fn whole(value: i16) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::reference;
     use super::super::siting::SitingRow;
     use super::*;
 
@@ -629,6 +636,11 @@ mod tests {
             }
         }
 
+        /// H.273 equations 29 to 37: YCgCo has no range of its own.
+        fn chroma_steps(&self) -> f64 {
+            if self.matrix == Matrix::YCgCo { 219.0 } else { 224.0 }
+        }
+
         /// Y in 0..=1, Cb and Cr in -0.5..=0.5 from a sample, by the definitions of H.273.
         fn normal(&self, plane: usize, sample: f64) -> f64 {
             let unit = 2f64.powi(i32::from(self.depth) - 8);
@@ -636,7 +648,7 @@ mod tests {
             match (plane, self.range) {
                 (0, Range::Limited) => (sample / unit - 16.0) / 219.0,
                 (0, Range::Full) => sample / top,
-                (_, Range::Limited) => (sample / unit - 128.0) / 224.0,
+                (_, Range::Limited) => (sample / unit - 128.0) / self.chroma_steps(),
                 (_, Range::Full) => (sample - 128.0 * unit) / top,
             }
         }
@@ -648,7 +660,7 @@ mod tests {
             let sample = match (plane, self.range) {
                 (0, Range::Limited) => (normal * 219.0 + 16.0) * unit,
                 (0, Range::Full) => normal * top,
-                (_, Range::Limited) => (normal * 224.0 + 128.0) * unit,
+                (_, Range::Limited) => (normal * self.chroma_steps() + 128.0) * unit,
                 (_, Range::Full) => normal * top + 128.0 * unit,
             };
             sample.round().clamp(0.0, top) as u16
@@ -1030,5 +1042,26 @@ mod tests {
         assert!(matches!(error_of(8, |_, planes| planes[0].stride = usize::MAX), Data { plane: 0, .. }));
         assert!(matches!(error_of(10, |_, planes| planes[0].width = usize::MAX), Stride { plane: 0, .. }));
         assert!(matches!(error_of(10, |_, planes| planes[0].height = usize::MAX), Data { plane: 0, .. }));
+    }
+
+    /// Beside a second reference, as a reader of the JPEG sees them: in R'G'B'.
+    #[test]
+    fn colour_bars_are_those_of_the_standards() {
+        const BLOCKS: [Option<(usize, usize)>; 5] = [Some((1, 1)), Some((2, 1)), Some((1, 2)), Some((2, 2)), None];
+        for (matrix, weights) in reference::MATRICES {
+            for (depth, is_full) in [8, 10, 12].into_iter().flat_map(|depth| [(depth, false), (depth, true)]) {
+                for (block, location) in BLOCKS.into_iter().flat_map(|block| (0..=6).map(move |place| (block, place))) {
+                    for size in [(40, 24), (1, 1), (3, 5), (33, 7)] {
+                        let weights = Some(weights);
+                        let kind = reference::Kind { size, depth, block, is_full, weights, location };
+                        let picture = reference::Picture::new(kind, reference::bars(size));
+                        let mut out = JfifPlanes::default();
+                        picture.view(matrix, |view| out.convert(view)).unwrap();
+                        let (mean, most) = picture.errors(&out, |rgb| rgb);
+                        assert!(mean < 0.4 && most < 1.5, "{kind:?}: mean {mean}, most {most}");
+                    }
+                }
+            }
+        }
     }
 }

@@ -1,14 +1,14 @@
 //! Stills of pictures: from the decoder's planes to the bytes of a file.
 //!
-//! In this order: to JFIF's matrix and range, one field of two, crop and size in one resampling, turning, encoding. All
-//! of it works on planes of Y, Cb and Cr; only PNG makes R'G'B' at the end. Not yet: BT.2020's primaries, the PQ and HLG
-//! curves (such stills look flat), R'G'B' streams.
+//! In this order: to JFIF's colour, one field of two, crop and size in one resampling, turning, encoding. All of it works
+//! on planes of Y, Cb and Cr; only PNG makes R'G'B' at the end.
 
 use ffi::Frame;
 
+use super::colour::{ColourConverter, ColourOptions};
 use super::deinterlace::Deinterlacer;
 use super::encode::{StillEncoder, StillFormat};
-use super::jfif::{JfifPlanes, Matrix, PlaneView, Range, YcbcrView};
+use super::jfif::JfifPlanes;
 use super::layout::{Layout, Part};
 use super::scale::{Fit, Scaler, Shape};
 use super::turn::Turn;
@@ -33,6 +33,8 @@ pub struct StillOptions {
     pub sample_aspect_ratio: (i32, i32),
     /// Whether one field is to be made a picture of, where the decoder calls a picture interlaced.
     pub deinterlace: bool,
+    /// Colour.
+    pub colour: ColourOptions,
 }
 
 impl Default for StillOptions {
@@ -46,6 +48,7 @@ impl Default for StillOptions {
             turn: Turn::default(),
             sample_aspect_ratio: (0, 1),
             deinterlace: true,
+            colour: ColourOptions::default(),
         }
     }
 }
@@ -61,6 +64,7 @@ impl StillOptions {
             turn: Turn::from_rotation(degrees, mirrored),
             sample_aspect_ratio: track.sample_aspect_ratio,
             deinterlace: track.codec != Codec::Hevc,
+            colour: video.colour_options(),
             ..StillOptions::default()
         }
     }
@@ -91,8 +95,8 @@ impl StillMaker {
     /// Encodes a picture into `out`, and returns the still's width and height.
     ///
     /// # Errors
-    /// `Still` for pixel formats and matrices that are no YCbCr of 8 to 16 bits, for parts outside of the picture, and for
-    /// sizes that the format cannot have.
+    /// As [`ColourConverter::to_jfif`], and `Still` for parts outside of the picture and sizes that the format cannot
+    /// have.
     pub fn encode(&mut self, picture: &Frame, options: &StillOptions, out: &mut Vec<u8>) -> Result<(usize, usize)> {
         let planes = self.shaper.shape(picture, options)?;
         self.encoder.encode(planes, options.format, options.quality, out)?;
@@ -111,6 +115,7 @@ impl StillMaker {
 /// All before the encoding.
 #[derive(Default)]
 struct Shaper {
+    colour: ColourConverter,
     deinterlacer: Deinterlacer,
     scaler: Scaler,
     converted: JfifPlanes,
@@ -120,7 +125,7 @@ struct Shaper {
 
 impl Shaper {
     fn shape(&mut self, picture: &Frame, options: &StillOptions) -> Result<&JfifPlanes> {
-        to_jfif(picture, &mut self.converted)?;
+        self.colour.to_jfif(picture, &options.colour, &mut self.converted)?;
         if options.deinterlace && picture.is_interlaced() {
             self.deinterlacer.keep_field(&mut self.converted, picture.is_top_field_first());
         }
@@ -141,68 +146,6 @@ impl Shaper {
         }
         Ok(planes)
     }
-}
-
-/// The picture's colours as JFIF has them.
-fn to_jfif(picture: &Frame, out: &mut JfifPlanes) -> Result<()> {
-    let views = plane_views(picture)?;
-    let (log2_chroma_w, log2_chroma_h) = picture.format().chroma_shift();
-    let view = YcbcrView {
-        planes: &views,
-        depth: picture.format().depth(),
-        log2_chroma_w,
-        log2_chroma_h,
-        matrix: matrix(picture)?,
-        range: range(picture),
-        siting: super::siting::Siting::from_location(picture.color().chroma_location),
-    };
-    Ok(out.convert(&view).map_err(|error| ErrorKind::Still(error.to_string()))?)
-}
-
-fn plane_views(picture: &Frame) -> Result<Vec<PlaneView<'_>>> {
-    let format = picture.format();
-    if format.is_rgb() || !format.is_planar() || !matches!(format.components(), 1 | 3) {
-        return Err(ErrorKind::Still(format!(
-            "a JPEG of {} pictures cannot be made yet: use --format raw",
-            format.name()
-        ))
-        .into());
-    }
-    let planes = (0..picture.planes()).filter_map(|plane| picture.plane(plane));
-    Ok(planes
-        .map(|plane| PlaneView { data: plane.data, stride: plane.stride, width: plane.columns, height: plane.rows })
-        .collect())
-}
-
-/// The matrix (ITU-T H.273 table 4). What the stream leaves open follows the field's habit: BT.709 from 1280 columns or
-/// 720 lines on, BT.601 below, BT.2020 with an HDR curve.
-fn matrix(picture: &Frame) -> Result<Matrix> {
-    let color = picture.color();
-    Ok(match color.matrix {
-        1 => Matrix::Bt709,
-        4..=6 => Matrix::Bt601,
-        9 => Matrix::Bt2020,
-        2 if is_hdr(picture) => Matrix::Bt2020,
-        2 if picture.width() >= 1280 || picture.height() >= 720 => Matrix::Bt709,
-        2 => Matrix::Bt601,
-        _ => {
-            let name = color.names()[2];
-            return Err(
-                ErrorKind::Still(format!("a JPEG of {name} colour cannot be made yet: use --format raw")).into()
-            );
-        }
-    })
-}
-
-/// Limited unless the stream, or an old-style pixel format, says full.
-fn range(picture: &Frame) -> Range {
-    let is_full = picture.color().range == 2 || picture.format().name().starts_with("yuvj");
-    if is_full { Range::Full } else { Range::Limited }
-}
-
-/// True for the PQ and HLG curves.
-pub fn is_hdr(picture: &Frame) -> bool {
-    matches!(picture.color().transfer, 16 | 18)
 }
 
 #[cfg(test)]
