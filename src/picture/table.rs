@@ -364,8 +364,7 @@ mod tests {
         (Curve::Sdr, display::of_wide_gamut),
     ];
 
-    /// Where colours leave BT.709's gamut, a component bends within a cell: by 40 parts of 255 at most in PQ, in less
-    /// than a hundredth of these pictures, which are of such colours in large part.
+    /// Where colours leave BT.709's gamut, a component bends within a cell: by 40 parts of 255 at most in PQ.
     #[test]
     fn hdr_and_wide_gamut_are_those_of_exact_arithmetic() {
         for (curve, shown) in LIGHTS {
