@@ -165,7 +165,7 @@ Examples:
   bucket-streamer extract cam.mp4 --all --format framemd5
 
 Stills are shown as players show them: turned as the container says, with square pixels, and of an
-interlaced picture one field. raw and framemd5 are untouched by all this.
+interlaced picture one instant. raw and framemd5 are untouched by all this.
 
 framemd5 goes to standard output, one line a frame: stream, dts, pts, duration, size, md5 of the
 cropped planes in the stream's own pixel format. raw is those planes.";
@@ -218,8 +218,8 @@ Examples:
   bucket-streamer sheet cam.mp4 -o sheet.jpg
   bucket-streamer sheet cam.mp4 -o storyboard.webp --columns 10 --count 100 --width 160
 
-A tile shows the frame in the middle of its part of the video. The .vtt file has a cue a tile: the time
-that it stands for, and sheet.jpg#xywh=X,Y,WIDTH,HEIGHT.";
+A tile shows the frame in the middle of its part of the video. The .vtt file has a cue a tile: the
+time that it stands for, and sheet.jpg#xywh=X,Y,WIDTH,HEIGHT.";
 
 #[derive(Debug, Args)]
 #[command(after_help = INDEX_EXAMPLES)]

@@ -63,7 +63,7 @@ impl RgbConverter {
 
 /// The chroma sample that lies beyond the nearer one of luma sample `luma`, or the nearer one at the edge.
 fn beside(near: usize, luma: usize, length: usize) -> usize {
-    if luma % 2 == 0 { near.saturating_sub(1) } else { (near + 1).min(length - 1) }
+    if luma.is_multiple_of(2) { near.saturating_sub(1) } else { (near + 1).min(length - 1) }
 }
 
 /// Twice as many samples, each of the two next to it.
