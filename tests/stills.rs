@@ -105,11 +105,12 @@ mod formats {
 
     #[test]
     fn all_show_the_same_picture() {
-        for (name, size, limit) in [
-            ("hevc_closed_gop.mp4", (320, 180), 1.5),
-            ("hevc_444_8bit.mp4", (320, 180), 1.0),
-            ("hevc_gray.mp4", (320, 180), 1.0),
-            ("vp9_odd.webm", (161, 121), 2.0),
+        // WebP halves chroma, which these colour bars show.
+        for (name, size, limit, webp_limit) in [
+            ("hevc_closed_gop.mp4", (320, 180), 1.5, 4.0),
+            ("hevc_444_8bit.mp4", (320, 180), 1.0, 6.0),
+            ("hevc_gray.mp4", (320, 180), 1.0, 4.0),
+            ("vp9_odd.webm", (161, 121), 2.0, 4.0),
         ] {
             let clip = fixture(name);
             let exact = png(&clip, 20, &[]);
@@ -123,7 +124,7 @@ mod formats {
             assert_eq!((&lines[0]["format"], &lines[0]["width"]), (&"webp".into(), &size.0.into()));
             assert!(lines[0]["file"].as_str().is_some_and(|file| file.ends_with("frame-000020.webp")));
             let off = exact.distance(&Picture::of_webp(&webp[0]));
-            assert!(off < 4.0, "{name}: WebP {off}");
+            assert!(off < webp_limit, "{name}: WebP {off}");
         }
     }
 
