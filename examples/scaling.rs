@@ -53,6 +53,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Samples of planes, row after row.
+type Planes = Vec<Vec<u8>>;
+
 /// The planes as they are.
 fn planes(picture: &Frame) -> Result<JfifPlanes, Box<dyn Error>> {
     let views: Vec<PlaneView<'_>> = (0..picture.planes())
@@ -65,7 +68,7 @@ fn planes(picture: &Frame) -> Result<JfifPlanes, Box<dyn Error>> {
     Ok(out)
 }
 
-fn samples(planes: &JfifPlanes) -> Vec<Vec<u8>> {
+fn samples(planes: &JfifPlanes) -> Planes {
     planes.planes.iter().map(|plane| (0..plane.height).flat_map(|y| plane.row(y).to_vec()).collect()).collect()
 }
 
@@ -75,7 +78,7 @@ fn by_ffmpeg(
     file: &Path,
     source: &JfifPlanes,
     like: &JfifPlanes,
-) -> Result<(Vec<Vec<u8>>, f64), Box<dyn Error>> {
+) -> Result<(Planes, f64), Box<dyn Error>> {
     let output: PathBuf = file.with_extension("out");
     let size = format!("{}x{}", source.width, source.height);
     let filter = format!("scale={}:{}:flags=bicubic", like.width, like.height);

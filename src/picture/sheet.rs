@@ -162,6 +162,15 @@ mod tests {
     }
 
     #[test]
+    fn tiles_lie_at_even_places() {
+        // One column would be left on each side: chroma would belong to two places.
+        let grid = Grid::new((16, 10), 1, 1).unwrap();
+        let sheet = grid.compose(&[Some(&planes((14, 8), Some((1, 1)), |_, _, _| 50))]).unwrap();
+        assert_eq!((sheet.planes[0].row(0)[0], sheet.planes[0].row(7)[13]), (50, 50));
+        assert_eq!((sheet.planes[0].row(0)[14], sheet.planes[0].row(8)[0]), (0, 0));
+    }
+
+    #[test]
     fn grey_and_odd_tiles_fit_in() {
         let grid = Grid::new((5, 3), 4, 1).unwrap();
         assert_eq!(grid.size(), (6, 4));
