@@ -192,6 +192,17 @@ int bs_decoder_picture(AVCodecContext *decoder, uint32_t tag, AVFrame *out) {
     return c ? codec_of(c)->take(c, tag, out) : AVERROR(EAGAIN);
 }
 
+void bs_decoder_trim(AVCodecContext *decoder) {
+    const BsForkCodec *codec = codec_of(decoder);
+    if (!codec || !codec->trim || !bs_fork_is_supported(decoder))
+        return;
+    Thread *threads = bs_has_frame_threads(decoder) ? threads_of(decoder) : NULL;
+    if (!threads)
+        codec->trim(decoder);
+    for (int i = 0; threads && i < decoder->thread_count; i++)
+        codec->trim(threads[i].avctx);
+}
+
 int bs_decoder_error_flags(AVCodecContext *decoder, uint32_t tag) {
     Thread *threads = decoder->codec_id == AV_CODEC_ID_H264 && bs_has_frame_threads(decoder) ? threads_of(decoder) : NULL;
     int flags = 0;

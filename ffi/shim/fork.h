@@ -30,6 +30,8 @@ typedef struct BsForkCodec {
     int (*take)(const AVCodecContext *context, uint32_t tag, AVFrame *out);
     /* Is there a picture among those held that was not decoded without an error? May be NULL. */
     int (*is_clean)(const AVCodecContext *context);
+    /* Lets go of the memory for tables that lies free. May be NULL. */
+    void (*trim)(AVCodecContext *context);
     /* The picture that was decoded last. */
     const AVFrame *(*last)(const AVCodecContext *context);
 } BsForkCodec;

@@ -137,4 +137,4 @@ static const AVFrame *last(const AVCodecContext *context) {
     return h->cur_pic_ptr && !h->first_field ? h->cur_pic_ptr->f : NULL;
 }
 
-const BsForkCodec bs_fork_h264 = { save, restored, clear, free_tables, pictures, take, is_clean, last };
+const BsForkCodec bs_fork_h264 = { save, restored, clear, free_tables, pictures, take, is_clean, NULL, last };

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "libavcodec/hevc/hevcdec.h"
+#include "libavutil/macros.h"
 
 #include "fork.h"
 
@@ -92,9 +93,31 @@ static int take(const AVCodecContext *context, uint32_t tag, AVFrame *out) {
     return AVERROR(EAGAIN);
 }
 
+/* libavcodec's pools of tables keep as many as were ever in use at the same time, checkpoints' included. A new pool has
+ * none; what is in use of the old ones is freed when it comes back. The entries are those of pic_arrays_init(), but for
+ * rpl_tab: those are pointers, where libavcodec takes room for 528 bytes each (4 MB for 1080p in blocks of 16). */
+static void trim(AVCodecContext *context) {
+    HEVCContext *s = context->priv_data;
+    for (int i = 0; i < COUNT(s->layers); i++) {
+        HEVCLayerContext *l = &s->layers[i];
+        if (!l->sps || !l->tab_mvf_pool || !l->rpl_tab_pool)
+            continue;
+        size_t units = (size_t)l->sps->min_pu_width * l->sps->min_pu_height;
+        size_t blocks = (size_t)l->sps->ctb_width * l->sps->ctb_height;
+        struct AVRefStructPool *mvf = av_refstruct_pool_alloc(units * sizeof(MvField), 0);
+        struct AVRefStructPool *rpl = av_refstruct_pool_alloc(blocks * sizeof(RefPicListTab *), 0);
+        if (mvf && rpl) {
+            FFSWAP(struct AVRefStructPool *, mvf, l->tab_mvf_pool);
+            FFSWAP(struct AVRefStructPool *, rpl, l->rpl_tab_pool);
+        }
+        av_refstruct_pool_uninit(&mvf);
+        av_refstruct_pool_uninit(&rpl);
+    }
+}
+
 static const AVFrame *last(const AVCodecContext *context) {
     const HEVCContext *s = context->priv_data;
     return s->layers[0].cur_frame ? s->layers[0].cur_frame->f : NULL;
 }
 
-const BsForkCodec bs_fork_hevc = { save, restored, clear, free_tables, pictures, take, NULL, last };
+const BsForkCodec bs_fork_hevc = { save, restored, clear, free_tables, pictures, take, NULL, trim, last };

@@ -71,6 +71,9 @@ int bs_decoder_picture(struct AVCodecContext *decoder, uint32_t tag, struct AVFr
  * threads, pictures may be put out before they are flagged. */
 int bs_decoder_is_clean(struct AVCodecContext *decoder, uint32_t tag);
 
+/* Lets go of memory that an open decoder keeps for tables of pictures. Nothing may be in work. */
+void bs_decoder_trim(struct AVCodecContext *decoder);
+
 /* AVFrame.decode_error_flags of a picture that was just put out. With frame threads, H.264 pictures are put out with the
  * flags that they have while another thread still decodes them. */
 int bs_decoder_error_flags(struct AVCodecContext *decoder, uint32_t tag);

@@ -230,6 +230,10 @@ pub enum Received {
     End,
 }
 
+/// A flush lets go of a decoder's free tables when it has had so many packets since it last did: they are quick to have
+/// again, but not for nothing.
+const TRIM_EVERY: u32 = 32;
+
 /// An open `AVCodecContext`.
 #[derive(Debug)]
 pub struct Decoder {
@@ -238,6 +242,8 @@ pub struct Decoder {
     is_uncropped: bool,
     /// Nothing was sent since it was opened or flushed.
     is_flushed: bool,
+    /// Packets since its tables were let go of.
+    untrimmed: u32,
 }
 
 // SAFETY: a codec context may be used from any thread, by one at a time: `&mut self` sees to that.
@@ -259,7 +265,8 @@ impl Decoder {
         }
         // SAFETY: allocates for a valid codec.
         let raw = NonNull::new(unsafe { sys::avcodec_alloc_context3(codec) }).ok_or(AvError::NO_MEMORY)?;
-        let mut decoder = Decoder { raw, crop: parameters.crop(), is_uncropped: false, is_flushed: true };
+        let mut decoder =
+            Decoder { raw, crop: parameters.crop(), is_uncropped: false, is_flushed: true, untrimmed: TRIM_EVERY };
         // SAFETY: both are valid.
         AvError::check(unsafe { sys::avcodec_parameters_to_context(raw.as_ptr(), parameters.raw.as_ptr()) })?;
         let context = decoder.get();
@@ -317,7 +324,10 @@ impl Decoder {
         self.is_flushed = false;
         // SAFETY: context and packet are valid.
         match AvError::check(unsafe { sys::avcodec_send_packet(self.raw.as_ptr(), packet.raw.as_ptr()) }) {
-            Ok(_) => Ok(Sent::Accepted),
+            Ok(_) => {
+                self.untrimmed = self.untrimmed.saturating_add(1);
+                Ok(Sent::Accepted)
+            }
             Err(AvError::AGAIN) => Ok(Sent::Full),
             Err(error) => Err(error),
         }
@@ -395,6 +405,11 @@ impl Decoder {
             if let Ok(Received::NeedsMore | Received::End) = self.receive() {
                 break;
             }
+        }
+        if self.untrimmed >= TRIM_EVERY {
+            self.untrimmed = 0;
+            // SAFETY: the context is open, and has nothing left to do.
+            unsafe { sys::bs_decoder_trim(self.raw.as_ptr()) };
         }
     }
 
