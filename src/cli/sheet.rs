@@ -115,10 +115,12 @@ fn too_large(error: PictureError) -> Error {
     ErrorKind::Still(error.to_string()).into()
 }
 
-/// The first frame of each slice and the one to show. A video of fewer frames has fewer slices.
+/// The first frame of each slice and the one to show. A video of fewer frames has fewer slices. Slices begin at the
+/// nearest whole frame: rounded down, a short one would end before the frame in its middle.
 fn slices(frames: usize, count: u32) -> Vec<(u32, u32)> {
     let (frames, count) = (frames as u64, u64::from(count).min(frames as u64));
-    (0..count).map(|i| ((i * frames / count) as u32, ((2 * i + 1) * frames / (2 * count)) as u32)).collect()
+    let slice = |i: u64| (((2 * i * frames + count) / (2 * count)) as u32, ((2 * i + 1) * frames / (2 * count)) as u32);
+    (0..count).map(slice).collect()
 }
 
 /// The frames, scaled as they come, in the order of the slices.
@@ -236,7 +238,7 @@ mod tests {
     fn every_tile_shows_a_frame_of_its_slice() {
         assert_eq!(slices(100, 4), [(0, 12), (25, 37), (50, 62), (75, 87)]);
         assert_eq!(slices(3, 100), [(0, 0), (1, 1), (2, 2)]);
-        for (frames, count) in [(7, 3), (97, 96), (1, 1), (1000, 7)] {
+        for (frames, count) in [(7, 3), (97, 96), (1, 1), (1000, 7), (1001, 1000), (5, 4)] {
             let slices = slices(frames, count);
             assert_eq!(slices.len(), count as usize);
             let ends = slices.iter().skip(1).map(|(first, _)| *first).chain([frames as u32]);

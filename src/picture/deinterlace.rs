@@ -6,7 +6,7 @@
 //! called interlaced was never taken in fields); where they are teeth of a comb they are made anew from the first field.
 //! No other picture is looked at, so nothing of another time can shine through, and nothing more need be decoded.
 //!
-//! A sample is a tooth if it lies outside of what is above and below it by more than [`TOOTH`], and is more like a
+//! A sample is a tooth if it lies outside of what is above and below it by more than `TOOTH`, and is more like a
 //! neighbour in its own field than like those: a line of a drawing is not, it differs from both fields. So are the two
 //! samples on either side of a tooth.
 //!

@@ -361,6 +361,9 @@ pub struct JfifPlanes {
     pub log2_chroma_w: u8,
     /// Binary logarithm of luma rows per chroma row; 0 with one plane.
     pub log2_chroma_h: u8,
+    /// Where chroma lies: the stream's way in its own size and position, JFIF's in any other. Readers of JPEG and WebP
+    /// take it to be in the middle either way; a quarter of a chroma sample is not worth the blur of moving it.
+    pub siting: Siting,
     /// Y, or Y, Cb and Cr.
     pub planes: Vec<Plane>,
     corrections: Upsampled,
@@ -378,6 +381,7 @@ impl JfifPlanes {
         view.check()?;
         let luma = view.planes[0];
         self.reshape(luma.width, luma.height, view.planes.len(), view.log2_chroma_w, view.log2_chroma_h);
+        self.siting = view.siting;
         if view.is_jfif_already() {
             self.copy(view.planes);
         } else if view.depth == 8 {
@@ -395,6 +399,7 @@ impl JfifPlanes {
         let (chroma_width, chroma_height) = (halved(width, log2_w), halved(height, log2_h));
         (self.width, self.height) = (width, height);
         (self.log2_chroma_w, self.log2_chroma_h) = (log2_w, log2_h);
+        self.siting = Siting::CENTRED;
         self.planes.resize_with(planes, Plane::default);
         for (index, plane) in self.planes.iter_mut().enumerate() {
             match index {

@@ -1,8 +1,7 @@
 //! JFIF's planes to R'G'B', for formats that store that.
 //!
-//! The same picture as a JPEG of the planes: BT.601, full range, and chroma where JFIF has it, in the middle of the luma
-//! that it covers. Chroma is interpolated linearly (three parts of the nearer sample, one of the next), as JPEG readers
-//! do, and not rounded in between. Grey stays one channel.
+//! The same picture as a JPEG of the planes, BT.601 and full range, but with chroma where the planes say that it lies,
+//! which a JPEG cannot. Chroma is interpolated linearly and not rounded in between. Grey stays one channel.
 
 use super::jfif::JfifPlanes;
 
@@ -47,35 +46,29 @@ impl RgbConverter {
     /// Fills `cr` with chroma of a luma row, less its middle, with [`FRACTION`].
     fn chroma(&mut self, planes: &JfifPlanes, plane: usize, y: usize) {
         let plane = &planes.planes[plane];
-        let near = y >> planes.log2_chroma_h;
-        let next = if planes.log2_chroma_h == 0 { near } else { beside(near, y, plane.height) };
+        let [(near, part), (next, rest)] = planes.siting.rows_for(y, planes.log2_chroma_h, plane.height);
         self.blended.clear();
         let pairs = plane.row(near).iter().zip(plane.row(next));
-        self.blended.extend(pairs.map(|(near, next)| 3 * i16::from(*near) + i16::from(*next) - 512));
+        self.blended.extend(pairs.map(|(near, next)| part * i16::from(*near) + rest * i16::from(*next) - 512));
         self.cr.resize(planes.width, 0);
         if planes.log2_chroma_w == 0 {
             self.cr.iter_mut().zip(&self.blended).for_each(|(out, sample)| *out = 4 * sample);
         } else {
-            spread(&self.blended, &mut self.cr);
+            spread(&self.blended, planes.siting.is_centred, &mut self.cr);
         }
     }
 }
 
-/// The chroma sample that lies beyond the nearer one of luma sample `luma`, or the nearer one at the edge.
-fn beside(near: usize, luma: usize, length: usize) -> usize {
-    if luma.is_multiple_of(2) { near.saturating_sub(1) } else { (near + 1).min(length - 1) }
-}
-
-/// Twice as many samples, each of the two next to it.
-fn spread(from: &[i16], to: &mut [i16]) {
+/// Twice as many samples, each of the two next to it; those that do not lie in the middle of a pair lie on its first.
+fn spread(from: &[i16], is_centred: bool, to: &mut [i16]) {
     let last = from.len() - 1;
     let [before, after] = [from[0], from[last]];
     let left = std::iter::once(before).chain(from.iter().copied());
     let right = from[1..].iter().copied().chain(std::iter::once(after));
     for (((pair, &near), left), right) in to.chunks_mut(2).zip(from).zip(left).zip(right) {
-        pair[0] = 3 * near + left;
+        pair[0] = if is_centred { 3 * near + left } else { 4 * near };
         if let Some(second) = pair.get_mut(1) {
-            *second = 3 * near + right;
+            *second = if is_centred { 3 * near + right } else { 2 * (near + right) };
         }
     }
 }
@@ -91,6 +84,7 @@ fn mix(luma: &[u8], cb: &[i16], cr: &[i16], row: &mut [u8]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::siting::Siting;
     use super::super::testing::planes;
     use super::*;
 
@@ -126,31 +120,31 @@ mod tests {
     }
 
     #[test]
-    fn chroma_is_interpolated_as_jpeg_readers_do() {
+    fn chroma_is_interpolated_from_where_it_lies() {
         // Cr rises along a row, Cb down a column; luma is flat.
         for (width, height) in [(1, 1), (2, 3), (3, 5), (16, 1), (33, 21)] {
-            for subsampling in SUBSAMPLINGS.into_iter().flatten() {
-                let picture = planes((width, height), Some(subsampling), |plane, x, y| match plane {
+            for (subsampling, location) in SUBSAMPLINGS.into_iter().flatten().flat_map(|s| (1..=6).map(move |l| (s, l)))
+            {
+                let mut picture = planes((width, height), Some(subsampling), |plane, x, y| match plane {
                     0 => 128,
                     1 => (100 + 2 * y) as u8,
                     _ => (100 + 2 * x) as u8,
                 });
-                let at = |place: usize, length: usize, log2: u8| {
-                    let place = if log2 == 0 { place as f64 } else { (place as f64 - 0.5) / 2.0 };
+                picture.siting = Siting::from_location(location);
+                // H.273 8.7: left, centre, top left, top, bottom left, bottom.
+                let across = if location % 2 == 1 { 0.0 } else { 0.5 };
+                let down = [0.5, 0.0, 1.0][(location as usize - 1) / 2];
+                let at = |place: usize, length: usize, log2: u8, offset: f64| {
+                    let place = if log2 == 0 { place as f64 } else { (place as f64 - offset) / 2.0 };
                     place.clamp(0.0, (length - 1) as f64)
                 };
                 for (index, pixel) in converted(&picture).chunks(3).enumerate() {
                     let (x, y) = (index % width, index / width);
-                    let cr = -28.0 + 2.0 * at(x, picture.planes[2].width, subsampling.0);
-                    let cb = -28.0 + 2.0 * at(y, picture.planes[1].height, subsampling.1);
-                    assert!(
-                        (f64::from(pixel[0]) - (128.0 + 1.402 * cr)).abs() < 1.0,
-                        "{width}x{height} {subsampling:?}"
-                    );
-                    assert!(
-                        (f64::from(pixel[2]) - (128.0 + 1.772 * cb)).abs() < 1.0,
-                        "{width}x{height} {subsampling:?}"
-                    );
+                    let cr = -28.0 + 2.0 * at(x, picture.planes[2].width, subsampling.0, across);
+                    let cb = -28.0 + 2.0 * at(y, picture.planes[1].height, subsampling.1, down);
+                    let is_near = |channel: usize, exact: f64| (f64::from(pixel[channel]) - exact).abs() < 1.0;
+                    let is_right = is_near(0, 128.0 + 1.402 * cr) && is_near(2, 128.0 + 1.772 * cb);
+                    assert!(is_right, "{width}x{height} {subsampling:?} {location}");
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Where chroma samples lie between luma samples, and what that makes of a row of luma.
 //!
 //! Both ways to JFIF need chroma at the places of luma: [`jfif`](super::jfif) for the correction of luma, the colour
-//! table for the colour itself. [`Upsampled`] gives them a luma row's worth of whatever they have per chroma sample,
+//! table for the colour itself. `Upsampled` gives them a luma row's worth of whatever they have per chroma sample,
 //! linear between the nearest two, the edge repeated. What the samples mean is left to them.
 
 /// Where a chroma sample lies in the block of luma samples that it covers (`AVChromaLocation`; H.273 8.7).
@@ -24,7 +24,16 @@ pub enum SitingRow {
     Bottom,
 }
 
+impl Default for Siting {
+    fn default() -> Siting {
+        Siting::CENTRED
+    }
+}
+
 impl Siting {
+    /// JFIF's, and MPEG-1's: in the middle.
+    pub const CENTRED: Siting = Siting { is_centred: true, row: SitingRow::Between };
+
     /// MPEG-2's, which H.264, H.265, VP9 and AV1 mean where they say nothing.
     pub const LEFT: Siting = Siting { is_centred: false, row: SitingRow::Between };
 
@@ -42,7 +51,7 @@ impl Siting {
     }
 
     /// The chroma rows that luma row `y` lies between, and how much of each makes four. `rows` is how many there are.
-    fn rows_for(self, y: usize, log2_h: u8, rows: usize) -> [(usize, i16); 2] {
+    pub(super) fn rows_for(self, y: usize, log2_h: u8, rows: usize) -> [(usize, i16); 2] {
         if log2_h == 0 {
             return [(y, 4), (y, 0)];
         }

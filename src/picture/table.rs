@@ -229,6 +229,7 @@ impl Passage {
         view.check()?;
         let luma = view.planes[0];
         out.reshape(luma.width, luma.height, view.planes.len(), view.log2_chroma_w, view.log2_chroma_h);
+        out.siting = view.siting;
         match (view.planes, view.depth) {
             (&[luma], 8) => self.gray::<1>(table, view, luma, out),
             (&[luma], _) => self.gray::<2>(table, view, luma, out),
