@@ -388,6 +388,10 @@ impl Walk<'_> {
     }
 }
 
+/// A leg of so many pictures, and twice, three and four times as many, leaves its checkpoints so many times further apart:
+/// most of what it decodes nobody asks for again, and to keep a picture costs a third of decoding it, in fresh memory.
+const LONG_LEG: usize = 32;
+
 /// The samples of a leg that were sent, and whose pictures are looked at as soon as they are decoded.
 struct Behind<'a> {
     walk: &'a Walk<'a>,
@@ -420,7 +424,8 @@ impl Behind<'_> {
         {
             flow = sink(Event::Picture(sample, picture));
         }
-        let spacing = self.keeper.spacing;
+        // What the first walk through a long GOP has left sparsely, those after it make denser where it is wanted.
+        let spacing = self.keeper.spacing * (self.leg.samples.len() / LONG_LEG).clamp(1, 4) as u32;
         if self.since >= 2 * spacing || (self.since >= spacing && self.keeper.needs.is_referred_to(sample)) {
             self.keep(decoder, false);
         }
