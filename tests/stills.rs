@@ -307,6 +307,24 @@ mod sheet {
     }
 
     #[test]
+    fn nothing_that_is_read_is_written_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let video = folder.path().join("clip.vtt");
+        fs::copy(fixture("hevc_rotated.mp4"), &video).expect("a copy");
+        let (clip, output) = (video.to_string_lossy(), folder.path().join("clip.jpg"));
+        let ran = Ran::with(&["sheet", &clip, "-o", &output.to_string_lossy(), "--count", "2"]);
+        assert_eq!(ran.code(), 2, "{}", ran.stderr);
+        assert_eq!(fs::read(&video).expect("the video"), fs::read(fixture("hevc_rotated.mp4")).expect("the fixture"));
+    }
+
+    #[test]
+    fn one_that_is_too_large_is_refused() {
+        let sheet = Sheet::of("hevc_rotated.mp4", "s.jpg", &["--columns", "1", "--count", "40", "--width", "2000"]);
+        assert_eq!(sheet.ran.code(), 1);
+        assert!(sheet.ran.stderr.contains("too large"), "{}", sheet.ran.stderr);
+    }
+
+    #[test]
     fn tiles_are_the_frames_in_the_middle_of_their_part() {
         let sheet = Sheet::of("hevc_closed_gop.mp4", "sheet.png", &["--columns", "3", "--count", "8", "--json"]);
         assert_eq!(sheet.ran.code(), 0, "{}", sheet.ran.stderr);

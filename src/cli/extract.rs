@@ -245,6 +245,8 @@ impl Run<'_> {
                 scope.spawn(move || self.work(&decoded, &made, shared));
             }
             let collector = scope.spawn(move || self.collect(results, order, tally, shared));
+            // Only workers hold the queue's end: when the last one has gone, whoever feeds it learns of it.
+            drop(decoded);
             // The feed goes when decoding ends: then the workers end, and after them the collector.
             let feed = Feed { frames, made, shared };
             let result = decode(&feed);
@@ -319,6 +321,18 @@ impl Run<'_> {
                     }
                     waiting.insert(index, record);
                     emitter.emit_ready(&mut requests, &mut waiting, &mut uses);
+                    if emitter.tally.broken {
+                        // Nobody listens any more: going ends the work.
+                        return;
+                    }
+                }
+                if !emitter.tally.broken {
+                    // Only a bug leaves a frame without an answer; it must not take those behind it along.
+                    let name = self.video.source().name();
+                    for index in requests.clone().flatten() {
+                        let none = || ErrorKind::Still(format!("{name}: frame {index}: there was no answer")).into();
+                        waiting.entry(*index).or_insert_with(|| Err(none()));
+                    }
                 }
                 emitter.emit_ready(&mut requests, &mut waiting, &mut uses);
             }

@@ -3,6 +3,7 @@
 //! The video's frames are cut into as many slices as there are tiles; a tile shows the frame in the middle of its slice
 //! (as `extract --count` has it), and its cue lasts from the slice's first frame to the next slice's.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -56,8 +57,13 @@ pub(crate) fn run(arguments: &SheetArguments) -> Outcome {
         return Outcome::Usage;
     }
     let output = Path::new(&arguments.output);
-    if is_same_file(Path::new(&arguments.video), output) || output.extension().is_some_and(|end| end == "vtt") {
-        say("bucket-streamer: --output must be neither the video nor the .vtt file that is written beside the sheet");
+    let vtt = output.with_extension("vtt");
+    let inputs = [Some(arguments.video.as_str()), arguments.index.as_deref()];
+    let is_input = |written: &Path| inputs.iter().flatten().any(|input| is_same_file(Path::new(input), written));
+    if !to_stdout && (is_input(output) || is_input(&vtt) || output == vtt) {
+        say(
+            "bucket-streamer: neither --output nor the .vtt file beside it may be the video, its index, or the other one",
+        );
         return Outcome::Usage;
     }
     let engine = super::engine(arguments.threads, None);
@@ -79,7 +85,7 @@ fn made(arguments: &SheetArguments, video: &Video, to_stdout: bool) -> Result<Ou
     };
     // Before anything is decoded: the smallest sheet that it could become.
     Grid::new((arguments.width as usize, 1), arguments.columns as usize, wanted.len()).map_err(too_large)?;
-    let mut tiles = decoded(video, &wanted, &options)?;
+    let mut tiles = decoded(video, &wanted, &options, arguments.columns as usize)?;
     let mut outcome = Outcome::Done;
     for (_, tile) in &tiles {
         if let Err(error) = tile {
@@ -123,19 +129,24 @@ fn slices(frames: usize, count: u32) -> Vec<(u32, u32)> {
     (0..count).map(slice).collect()
 }
 
-/// The frames, scaled as they come, in the order of the slices.
-fn decoded(video: &Video, wanted: &[(u32, u32)], options: &StillOptions) -> Result<Vec<Tile>> {
+/// The frames, scaled as they come, in the order of the slices. The first of them tells how large the sheet will be: one
+/// that is too large is not waited for.
+fn decoded(video: &Video, wanted: &[(u32, u32)], options: &StillOptions, columns: usize) -> Result<Vec<Tile>> {
     let mut maker = StillMaker::new()?;
     let indices: Vec<u32> = wanted.iter().map(|(_, shown)| *shown).collect();
-    let mut tiles: Vec<Tile> = video
-        .frames(&indices)
-        .map(|(index, frame)| {
-            let planes = frame.and_then(|frame| maker.planes(&frame.picture, options).cloned());
-            (index, planes.map_err(|error| located(error, video, index)))
-        })
-        .collect();
-    tiles.sort_by_key(|(index, _)| *index);
-    Ok(tiles)
+    let mut found = BTreeMap::new();
+    let mut is_checked = false;
+    for (index, frame) in video.frames(&indices) {
+        let planes = frame.and_then(|frame| maker.planes(&frame.picture, options).cloned());
+        if let (Ok(tile), false) = (&planes, is_checked) {
+            Grid::new((tile.width, tile.height), columns, wanted.len()).map_err(too_large)?;
+            is_checked = true;
+        }
+        found.insert(index, planes.map_err(|error| located(error, video, index)));
+    }
+    let unanswered = |index| Err(located(ErrorKind::Still("there was no answer".into()).into(), video, index));
+    let tile = |index| (index, found.remove(&index).unwrap_or_else(|| unanswered(index)));
+    Ok(indices.into_iter().map(tile).collect())
 }
 
 /// With the name of the video and the number of the frame, which an error of stills does not have.

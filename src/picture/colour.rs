@@ -168,10 +168,16 @@ pub fn is_hdr_picture(picture: &Frame) -> bool {
 /// Why stills of such a stream would have wrong colours, if they would. Profile 5 has no YCbCr but IPT-PQ-c2, and what
 /// leads back from there differs from picture to picture.
 pub fn refused(dolby_vision: Option<DolbyVision>) -> Option<&'static str> {
-    let is_ipt = dolby_vision.is_some_and(|record| record.profile == 5);
-    is_ipt.then_some(
-        "Dolby Vision profile 5 (IPT-PQ-c2) is no YCbCr, its stills would have wrong colours: use --format raw",
-    )
+    let is_ipt = |record: DolbyVision| match record.profile {
+        5 => Some(
+            "Dolby Vision profile 5 (IPT-PQ-c2) is no YCbCr, its stills would have wrong colours: use --format raw",
+        ),
+        10 if record.compatibility == 0 => Some(
+            "Dolby Vision profile 10.0 (IPT-PQ-c2) is no YCbCr, its stills would have wrong colours: use --format raw",
+        ),
+        _ => None,
+    };
+    dolby_vision.and_then(is_ipt)
 }
 
 /// The peak of a PQ stream in cd/m²: its brightest pixel, else the display that it was graded on, else 1000. A stream
@@ -347,6 +353,7 @@ mod tests {
     fn only_dolby_vision_profile_5_is_refused() {
         let record = |profile, compatibility| refused(Some(DolbyVision { profile, compatibility }));
         assert!(record(5, 0).is_some_and(|why| why.contains("profile 5")));
+        assert!(record(10, 0).is_some() && record(10, 1).is_none());
         assert!(record(8, 4).is_none() && record(7, 6).is_none() && refused(None).is_none());
     }
 }

@@ -96,6 +96,14 @@ pub enum PictureError {
         /// Luma rows asked for.
         height: u32,
     },
+    /// More pixels than a picture is resampled to.
+    #[error("{width}x{height} are more pixels than a still may have that is scaled: ask for a smaller one")]
+    TooManyPixels {
+        /// Luma columns asked for.
+        width: u32,
+        /// Luma rows asked for.
+        height: u32,
+    },
     /// A part that is not within the picture.
     #[error("the part {part} is not within the picture, which is shown at {width}x{height}")]
     Crop {

@@ -175,9 +175,18 @@ fn resolved(source: &JfifPlanes, shape: &Shape) -> Result<Resolved, PictureError
     Ok(resolved)
 }
 
+/// Pixels that a picture may be resampled to: four times an 8K one. A sample aspect ratio is an input, too.
+const MOST_PIXELS: u64 = 1 << 27;
+
 fn check_sides(width: u32, height: u32) -> Result<(), PictureError> {
     let fits = |side| (1..=MAX_SIDE).contains(&side);
-    if fits(width) && fits(height) { Ok(()) } else { Err(PictureError::OutputSize { width, height }) }
+    if !fits(width) || !fits(height) {
+        return Err(PictureError::OutputSize { width, height });
+    }
+    if u64::from(width) * u64::from(height) > MOST_PIXELS {
+        return Err(PictureError::TooManyPixels { width, height });
+    }
+    Ok(())
 }
 
 /// What of a chroma plane its output shows.
