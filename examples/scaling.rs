@@ -1,20 +1,21 @@
 //! Time and quality of scaling, beside swscale's bicubic filter.
 //!
 //! `cargo run --release --example scaling -- FFMPEG [CLIP]` takes a frame of a clip (8-bit 4:2:0), scales its planes to
-//! 640 columns here and with `ffmpeg -vf scale=flags=bicubic`, and compares both with Lanczos3 in floating point. Both
-//! use one thread; ffmpeg's time is what a run of many pictures takes more with the filter than without.
+//! 640 columns here and with `ffmpeg -vf scale=flags=bicubic`, and compares both with Lanczos3 in floating point. Times are of
+//! the processor; ffmpeg's is what a run of many pictures takes more with the filter than without.
 #![allow(clippy::print_stdout, reason = "this is a program")]
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
 
 use bucket_streamer::picture::jfif::{JfifPlanes, Matrix, Plane, PlaneView, Range, YcbcrView};
 use bucket_streamer::picture::scale::Scaler;
 use bucket_streamer::picture::siting::Siting;
 use bucket_streamer::picture::{Fit, Shape, raw};
 use bucket_streamer::{Engine, Frame};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 
 /// Columns of the still.
 const WIDTH: u32 = 640;
@@ -34,11 +35,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let source = planes(picture)?;
     let shape = Shape { width: Some(WIDTH), height: None, fit: Fit::Contain };
     let (mut scaler, mut ours) = (Scaler::new(), JfifPlanes::default());
-    let started = Instant::now();
+    let started = cpu(UsageWho::RUSAGE_SELF)?;
     for _ in 0..ROUNDS {
         scaler.scale(&source, &shape, &mut ours)?;
     }
-    let our_time = started.elapsed().as_secs_f64() / f64::from(ROUNDS);
+    let our_time = (cpu(UsageWho::RUSAGE_SELF)? - started) / f64::from(ROUNDS);
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("frame.yuv");
     std::fs::write(&file, raw::write(picture))?;
@@ -51,6 +52,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("{name:16} {:6.3} ms  {} dB", time * 1000.0, each.join(", "));
     }
     Ok(())
+}
+
+/// Seconds of the processor.
+fn cpu(whose: UsageWho) -> nix::Result<f64> {
+    let usage = getrusage(whose)?;
+    Ok((usage.user_time() + usage.system_time()).num_microseconds() as f64 / 1e6)
 }
 
 /// Samples of planes, row after row.
@@ -101,11 +108,11 @@ fn by_ffmpeg(
             &size,
         ]);
         command.arg("-i").arg(file).args(["-vf", filter, "-frames:v", &frames.to_string()]).args(to);
-        let started = Instant::now();
+        let started = cpu(UsageWho::RUSAGE_CHILDREN)?;
         if !command.status()?.success() {
             return Err("ffmpeg failed".into());
         }
-        Ok(started.elapsed().as_secs_f64())
+        Ok(cpu(UsageWho::RUSAGE_CHILDREN)? - started)
     };
     run(&filter, 1, &["-f", "rawvideo", &output.to_string_lossy()])?;
     let bytes = std::fs::read(&output)?;

@@ -94,7 +94,7 @@ const SPACING: u32 = 4;
 
 impl EngineBuilder {
     /// Never more threads at work than this; by default one per core. A sequential decode ([`Video::play`]) takes as many
-    /// as libavcodec does by itself unless a number is given.
+    /// as libavcodec does by itself unless a number is given; where it uses wavefronts, never more than there are cores.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> EngineBuilder {
         self.threads = Some(threads.max(1));

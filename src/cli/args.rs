@@ -50,12 +50,8 @@ pub(crate) struct InfoArguments {
     /// One JSON object instead of a table
     #[arg(long)]
     pub(crate) json: bool,
-    /// Which video track, counted from 0
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) track: usize,
-    /// Open the video with this index file, which `index` has written
-    #[arg(long, value_name = "FILE", conflicts_with = "track")]
-    pub(crate) index: Option<String>,
+    #[command(flatten)]
+    pub(crate) which: Which,
 }
 
 #[derive(Debug, Args)]
@@ -114,18 +110,25 @@ pub(crate) struct ExtractArguments {
     /// One JSON line per frame on standard output
     #[arg(long)]
     pub(crate) json: bool,
-    /// Which video track, counted from 0
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) track: usize,
-    /// Open the video with this index file, which `index` has written
-    #[arg(long, value_name = "FILE", conflicts_with = "track")]
-    pub(crate) index: Option<String>,
+    #[command(flatten)]
+    pub(crate) which: Which,
     /// Threads for decoding, and as many for encoding [default: as libavcodec chooses, and one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) threads: Option<u16>,
     /// Memory for checkpoints of decoders: 512M, 2G; 0 for none [default: a 16th of the machine's]
     #[arg(long, value_name = "SIZE")]
     pub(crate) checkpoint_memory: Option<MemorySize>,
+}
+
+/// Which track of a video, and how it is found.
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// Which video track, counted from 0
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) track: usize,
+    /// Open the video with this index file, which `index` has written
+    #[arg(long, value_name = "FILE", conflicts_with = "track")]
+    pub(crate) index: Option<String>,
 }
 
 /// A number of bytes, as people write it.
@@ -196,12 +199,8 @@ pub(crate) struct SheetArguments {
     /// One JSON object on standard output
     #[arg(long)]
     pub(crate) json: bool,
-    /// Which video track, counted from 0
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) track: usize,
-    /// Open the video with this index file, which `index` has written
-    #[arg(long, value_name = "FILE", conflicts_with = "track")]
-    pub(crate) index: Option<String>,
+    #[command(flatten)]
+    pub(crate) which: Which,
     /// Threads for decoding [default: as libavcodec chooses]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) threads: Option<u16>,

@@ -41,7 +41,7 @@ pub(crate) fn run(arguments: &ExtractArguments) -> Outcome {
         }
     };
     let engine = super::engine(arguments.threads, arguments.checkpoint_memory);
-    let video = match open(&engine, &arguments.video, arguments.track, arguments.index.as_deref()) {
+    let video = match open(&engine, &arguments.video, arguments.which.track, arguments.which.index.as_deref()) {
         Ok(video) => video,
         Err(outcome) => return outcome,
     };

@@ -80,7 +80,7 @@ struct OpenedWith {
 
 pub(crate) fn run(arguments: &InfoArguments) -> Outcome {
     let engine = Engine::new(Some(1));
-    let video = match open(&engine, &arguments.video, arguments.track, arguments.index.as_deref()) {
+    let video = match open(&engine, &arguments.video, arguments.which.track, arguments.which.index.as_deref()) {
         Ok(video) => video,
         Err(outcome) => return outcome,
     };

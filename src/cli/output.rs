@@ -150,8 +150,14 @@ impl Maker {
     }
 }
 
-/// Writes a file that is there whole or not at all: beside its place first, then renamed.
+/// Writes a file that is there whole or not at all: beside its place first, then renamed. What is there and no file (a
+/// pipe, a device) is written to, and stays.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+        let written = File::options().write(true).open(path).and_then(|mut file| file.write_all(bytes));
+        let path = path.to_string_lossy().into_owned();
+        return written.map_err(|error| ErrorKind::Write { path, error }.into());
+    }
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(format!(".{}.part", std::process::id()));

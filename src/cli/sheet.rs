@@ -58,7 +58,7 @@ pub(crate) fn run(arguments: &SheetArguments) -> Outcome {
     }
     let output = Path::new(&arguments.output);
     let vtt = output.with_extension("vtt");
-    let inputs = [Some(arguments.video.as_str()), arguments.index.as_deref()];
+    let inputs = [Some(arguments.video.as_str()), arguments.which.index.as_deref()];
     let is_input = |written: &Path| inputs.iter().flatten().any(|input| is_same_file(Path::new(input), written));
     if !to_stdout && (is_input(output) || is_input(&vtt) || output == vtt) {
         say(
@@ -67,7 +67,7 @@ pub(crate) fn run(arguments: &SheetArguments) -> Outcome {
         return Outcome::Usage;
     }
     let engine = super::engine(arguments.threads, None);
-    let video = match open(&engine, &arguments.video, arguments.track, arguments.index.as_deref()) {
+    let video = match open(&engine, &arguments.video, arguments.which.track, arguments.which.index.as_deref()) {
         Ok(video) => video,
         Err(outcome) => return outcome,
     };

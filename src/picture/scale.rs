@@ -8,8 +8,8 @@
 //! A chroma sample is taken to cover the square of luma samples that it stands for, before and after, as JFIF has it.
 //!
 //! What others do: `jfif` makes the planes. Sizes and crops count pixels as they are stored here: `layout` knows of
-//! sample aspect ratios and turning, and what they make of a wanted shape. Only JPEG's limit on sides is checked here; budgets for memory
-//! are the caller's.
+//! sample aspect ratios and turning, and what they make of a wanted shape. JPEG's limit on sides and one on pixels are
+//! checked here.
 
 use fast_image_resize::images::{TypedCroppedImage, TypedCroppedImageMut, TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8;

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::cli::args::MemorySize;
+use crate::cli::args::{MemorySize, Which};
 
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
@@ -52,12 +52,8 @@ pub(crate) struct BenchArguments {
     /// Decoded pictures from one checkpoint to the next
     #[arg(long, value_name = "N", hide_short_help = true, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) checkpoint_spacing: Option<u32>,
-    /// Which video track, counted from 0
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) track: usize,
-    /// Open the video with this index file, which `index` has written
-    #[arg(long, value_name = "FILE", conflicts_with = "track")]
-    pub(crate) index: Option<String>,
+    #[command(flatten)]
+    pub(crate) which: Which,
 }
 
 const EXAMPLES: &str = "\

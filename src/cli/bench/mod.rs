@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &BenchArguments) -> Outcome {
     let threads = arguments.threads.map(usize::from);
     // Tells which frames and times there are; measured are others, opened for it.
     let engine = Engine::new(threads);
-    let video = match open(&engine, &arguments.video, arguments.track, arguments.index.as_deref()) {
+    let video = match open(&engine, &arguments.video, arguments.which.track, arguments.which.index.as_deref()) {
         Ok(video) => video,
         Err(outcome) => return outcome,
     };
@@ -114,7 +114,8 @@ impl Bench<'_> {
             }
             Contender::Ours(name) => {
                 let engine = ours::engine_for(*name, self.arguments);
-                let place = (self.arguments.video.as_str(), self.arguments.track, self.arguments.index.as_deref());
+                let place =
+                    (self.arguments.video.as_str(), self.arguments.which.track, self.arguments.which.index.as_deref());
                 let round = ours::round(&engine, place, &self.requests, what)?;
                 let floor = match what {
                     What::Md5 => None,
