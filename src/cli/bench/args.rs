@@ -11,8 +11,8 @@ pub(crate) struct BenchArguments {
     /// In which manner frames are asked for
     #[arg(value_enum)]
     pub(crate) scenario: Scenario,
-    /// The video: a path
-    pub(crate) video: String,
+    /// The video: a path; for all, a folder of them [default: a bundled clip, for all $BUCKET_STREAMER_CORPUS]
+    pub(crate) video: Option<String>,
     /// Who is measured, in rounds that take turns
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ENGINE,...", default_value = "cpu")]
     pub(crate) engine: Vec<EngineName>,
@@ -34,15 +34,27 @@ pub(crate) struct BenchArguments {
     /// Repeats everything, each round from a cold engine; the round of median duration is reported
     #[arg(long, value_name = "R", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) rounds: u16,
-    /// MD5 sums of the planes, from one more round that is not timed
+    /// Tells each request with the MD5 sum of its planes
     #[arg(long)]
     pub(crate) md5: bool,
+    /// Does not compare the frames with a sequential decode
+    #[arg(long)]
+    pub(crate) no_check: bool,
     /// Leaves out the floor, which takes about as long as a round
     #[arg(long)]
     pub(crate) no_floor: bool,
     /// Writes an array with one object an engine; `-` prints it instead of the table
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<String>,
+    /// Writes a report with plots, one file that needs no other
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<String>,
+    /// So many ask at the same time (random, scrub)
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) callers: u16,
+    /// Requests fall due so many times a second, answered or not; latency counts from then (random, scrub)
+    #[arg(long, value_name = "PER_S", value_parser = rate)]
+    pub(crate) rate: Option<f64>,
     /// So many other random frames are asked for before the clock starts (random, batch)
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) warm: u32,
@@ -56,11 +68,17 @@ pub(crate) struct BenchArguments {
     pub(crate) which: Which,
 }
 
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
+    if (0.001..=1e6).contains(&rate) { Ok(rate) } else { Err("a rate is between 0.001 and 1000000".into()) }
+}
+
 const EXAMPLES: &str = "\
 Examples:
   bucket-streamer bench random cam.mp4 --count 100 --engine cpu,ffmpeg-cli --rounds 5
   bucket-streamer bench sequential cam.mp4 --threads 1 --json result.json
   bucket-streamer bench batch cam.mp4 --indices @frames.txt --md5 --json -
+  bucket-streamer bench all clips/ --rounds 3 --html report.html
 
 --help tells how frames are chosen and what is timed.";
 
@@ -69,6 +87,7 @@ Examples:
   bucket-streamer bench random cam.mp4 --count 100 --engine cpu,ffmpeg-cli --rounds 5
   bucket-streamer bench sequential cam.mp4 --threads 1 --json result.json
   bucket-streamer bench batch cam.mp4 --indices @frames.txt --md5 --json -
+  bucket-streamer bench all clips/ --rounds 3 --html report.html
 
 How frames are chosen. Numbers x come from SplitMix64 that begins at --seed; a number below n is
 (x * n) >> 64, in 128 bits. For random and batch the frames 0..F are shuffled from the front: for
@@ -79,17 +98,27 @@ that would leave the video goes the other way, or not at all.
 
 What is timed. Each round opens the video with a new engine (open_ms) before the clock starts, with
 no decoder open yet. random and scrub ask for one frame after the other: latency is that of
-the request. batch asks for all at once: latency is from the start until the frame came.
+the request; with --rate it counts from when the request was due, so that who had to wait is told.
+batch asks for all at once: latency is from the start until the frame came.
 keyframes (all at once) and sequential (all frames, played): latency is the time since the frame
 before. The file is in the system's cache or not as it happens to be.
 
-ffmpeg-cli is the program that BUCKET_STREAMER_FFMPEG names, else `ffmpeg` beside this program,
+What is compared. Before the clock starts each engine makes one round for the MD5 sums of its frames,
+which warms up the machine too. They are compared with a sequential decode from the first sample on
+(with one from the key frame, for frames behind the 20000th). `wrong` is how many differ. Damaged
+frames are not compared.
+
+Engines. ffmpeg-cli is the program that BUCKET_STREAMER_FFMPEG names, else `ffmpeg` beside this program,
 else that of the PATH. random and scrub start it once a frame (-ss TIME -i VIDEO -frames:v 1), the
 others once; then it does not tell when each frame came. Where it seeks to is its own business:
-with open GOPs, and in transport streams, it may show another frame, or none (--md5 tells).
+with open GOPs, and in transport streams, it may show another frame, or none. ffmpeg-pass is the
+same program started once, whatever the scenario: it decodes everything and picks the frames.
 
 floor is the time of a bare libavcodec loop over the packets that a cold engine sends for each
-request, with a decoder that is open already; with --output jpeg, encoding is part of it.";
+request, with a decoder that is open already; with --output jpeg, encoding is part of it.
+
+all measures every scenario with every engine over a folder of videos, and how speed depends on
+the budget of checkpoints, on threads and on callers. --count and --rounds say how thoroughly.";
 
 /// In which manner frames are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -104,6 +133,8 @@ pub(crate) enum Scenario {
     Keyframes,
     /// Steps and jumps to and fro, as somebody who looks for a place, one request after the other
     Scrub,
+    /// All of these, over a folder of videos
+    All,
 }
 
 /// Who is measured.
@@ -115,8 +146,10 @@ pub(crate) enum EngineName {
     FromKey,
     /// The graphics card's decoder
     Nvdec,
-    /// FFmpeg's command line
+    /// FFmpeg's command line, a process for each request
     FfmpegCli,
+    /// FFmpeg's command line, one process that decodes everything
+    FfmpegPass,
 }
 
 /// How far a frame has to come.

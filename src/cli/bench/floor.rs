@@ -4,14 +4,16 @@
 //! no planning, no pool, no second tries. Where such a loop does not give the pictures that are wanted there is no floor.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bucket_streamer::plan::{Depth, Planner};
 use bucket_streamer::{Engine, Result, Video};
 use ffi::{Decoder, Frame, Packet, Received, Sent, Threads};
 
+use super::machine;
 use super::make::Make;
 use super::scenario::{Manner, Requests};
+use super::stats::Floor;
 
 /// The packets of one request.
 #[derive(Debug)]
@@ -54,7 +56,7 @@ pub(crate) fn plans(video: &Video, requests: &Requests, from_key: bool) -> Vec<P
 }
 
 /// The time that a bare loop takes for all plans; `None` where it does not give all pictures that are wanted.
-pub(crate) fn floor(engine: &Engine, video: &Video, plans: &[Plan], make: &mut Make) -> Option<Duration> {
+pub(crate) fn floor(engine: &Engine, video: &Video, plans: &[Plan], make: &mut Make) -> Option<Floor> {
     let mut decoders: Vec<(Threads, Decoder)> = Vec::new();
     let uses: Vec<Threads> = plans.iter().map(|plan| video.use_of_threads(engine.threads(), &plan.samples)).collect();
     for &threads in &uses {
@@ -62,6 +64,7 @@ pub(crate) fn floor(engine: &Engine, video: &Video, plans: &[Plan], make: &mut M
             decoders.push((threads, Decoder::open(&video.track().parameters, threads, false).ok()?));
         }
     }
+    let cpu = machine::own_cpu();
     let started = Instant::now();
     for (plan, threads) in plans.iter().zip(uses) {
         let (_, decoder) = decoders.iter_mut().find(|(other, _)| *other == threads)?;
@@ -71,7 +74,8 @@ pub(crate) fn floor(engine: &Engine, video: &Video, plans: &[Plan], make: &mut M
         }
         decoder.flush();
     }
-    Some(started.elapsed())
+    let took = started.elapsed();
+    Some(Floor { took, cpu: machine::own_cpu().zip(cpu).map(|(after, before)| after.saturating_sub(before)) })
 }
 
 /// Sends the packets of one plan and takes pictures until all that are wanted have come.

@@ -17,6 +17,10 @@ pub(crate) struct Machine {
     kernel: Option<String>,
     /// Of this program.
     version: &'static str,
+    /// The FFmpeg that is linked into it.
+    ffmpeg: String,
+    /// Processes that wanted to run, on average over the last minute.
+    load: Option<f64>,
 }
 
 impl Machine {
@@ -28,8 +32,24 @@ impl Machine {
             os: value("/etc/os-release", "PRETTY_NAME", '='),
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease").ok().map(|text| text.trim().to_owned()),
             version: env!("CARGO_PKG_VERSION"),
+            ffmpeg: ffi::components()
+                .into_iter()
+                .find(|part| part.name.eq_ignore_ascii_case("ffmpeg"))
+                .map_or_else(String::new, |part| part.version),
+            load: fs::read_to_string("/proc/loadavg").ok().and_then(|text| text.split(' ').next()?.parse().ok()),
         }
     }
+}
+
+/// What was typed, as a shell takes it.
+pub(crate) fn command_line() -> String {
+    let is_plain =
+        |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./,:=@+%".contains(c));
+    let quoted = |text: String| if is_plain(&text) { text } else { format!("'{}'", text.replace('\'', r"'\''")) };
+    let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    // Where the program lies is of no use to others.
+    words.next();
+    std::iter::once("bucket-streamer".to_owned()).chain(words.map(quoted)).collect::<Vec<_>>().join(" ")
 }
 
 /// The first value of a name in a file of lines `NAME separator VALUE`, without blanks and quotes.

@@ -4,37 +4,21 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bucket_streamer::{Engine, Error, Video, VideoFrame};
 
-use super::args::{BenchArguments, EngineName};
+use super::check::Place;
+use super::load::{self, Made};
 use super::machine;
 use super::make::{Make, What};
 use super::scenario::{Manner, Requests};
+use super::setup::Load;
 use super::stats::{Answer, Round};
-use crate::cli::args::MemorySize;
 use crate::cli::open_video;
-
-/// An engine that has decoded nothing yet.
-pub(crate) fn engine_for(kind: EngineName, arguments: &BenchArguments) -> Engine {
-    let mut builder = Engine::builder();
-    if let Some(threads) = arguments.threads {
-        builder = builder.threads(threads.into());
-    }
-    if let Some(MemorySize(bytes)) = arguments.checkpoint_memory {
-        builder = builder.checkpoint_memory(bytes);
-    }
-    if let Some(pictures) = arguments.checkpoint_spacing {
-        builder = builder.checkpoint_spacing(pictures);
-    }
-    if kind == EngineName::FromKey { builder.from_entry().build() } else { builder.build() }
-}
 
 /// A frame, or why there is none.
 type Came = Result<VideoFrame, String>;
-/// What was made of it: an MD5, or nothing that is kept.
-type Made = Result<Option<String>, String>;
 /// A frame on its way to whoever makes something of it.
 type Decoded = (u32, Came);
 
@@ -51,8 +35,9 @@ struct Arrival {
 /// What makes the video unreadable. A frame that cannot be had is an answer.
 pub(crate) fn round(
     engine: &Engine,
-    (location, track, index): (&str, usize, Option<&str>),
+    (location, track, index): Place<'_>,
     requests: &Requests,
+    load: Load,
     what: What,
 ) -> Result<Round, Error> {
     let opening = Instant::now();
@@ -66,44 +51,40 @@ pub(crate) fn round(
         let _ = video.frame(index);
     }
     machine::forget_peak();
+    let before = (engine.work().decoded_pictures, video.source().counters().now(), ffi::allocations());
     let cpu = machine::own_cpu();
-    let before = (engine.work().decoded_pictures, video.source().counters().now().bytes);
     let started = Instant::now();
     let answers = match requests.manner {
-        Manner::OneByOne => one_by_one(&video, &requests.frames, what)?,
+        Manner::OneByOne => one_by_one(&video, &requests.frames, load, what)?,
         _ => {
             let arrivals = piped(what, makers, |deliver| ask(&video, requests, deliver))?;
             answers(requests, arrivals, started)
         }
     };
     let took = started.elapsed();
+    let cpu = machine::own_cpu().zip(cpu).map(|(after, before)| after.saturating_sub(before));
+    let fetched = video.source().counters().now();
     Ok(Round {
         took,
         open,
         answers,
-        cpu: machine::own_cpu().zip(cpu).map(|(after, before)| after.saturating_sub(before)),
+        cpu,
         peak_rss: machine::peak_rss("self"),
         decoded_pictures: Some(engine.work().decoded_pictures - before.0),
-        fetched_bytes: Some(video.source().counters().now().bytes - before.1),
+        fetched_bytes: Some(fetched.bytes - before.1.bytes),
+        copied_bytes: Some(fetched.copied - before.1.copied),
+        allocations: ffi::allocations().zip(before.2).map(|(after, before)| after - before),
         floor: None,
     })
 }
 
-fn one_by_one(video: &Video, frames: &[u32], what: What) -> Result<Vec<Answer>, Error> {
-    let mut make = Make::new(what)?;
-    let request = |&index: &u32| {
-        let asked = Instant::now();
-        let made = video.frame(index).and_then(|frame| make.make(&frame.picture));
-        answer(index, asked.elapsed(), made.map_err(|error| error.to_string()))
-    };
-    Ok(frames.iter().map(request).collect())
-}
-
-fn answer(index: u32, latency: Duration, made: Made) -> Answer {
-    match made {
-        Ok(md5) => Answer { index, latency: Some(latency), error: None, md5 },
-        Err(error) => Answer { index, latency: None, error: Some(error), md5: None },
-    }
+fn one_by_one(video: &Video, frames: &[u32], load: Load, what: What) -> Result<Vec<Answer>, Error> {
+    load::drive(
+        frames,
+        load,
+        || Make::new(what),
+        |make, index| video.frame(index).and_then(|frame| make.make(&frame.picture)).map_err(|error| error.to_string()),
+    )
 }
 
 /// Asks for everything at once.
@@ -178,7 +159,7 @@ fn answers(requests: &Requests, mut arrivals: Vec<Arrival>, started: Instant) ->
     let (mut before, mut by_frame, mut order) = (started, HashMap::new(), Vec::new());
     for Arrival { index, at, made } in arrivals {
         let since = if requests.manner == Manner::Together { started } else { before };
-        by_frame.insert(index, answer(index, at - since, made));
+        by_frame.insert(index, load::answer(index, at - since, made));
         order.push(index);
         before = at;
     }

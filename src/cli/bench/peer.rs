@@ -3,17 +3,21 @@
 //! One process for each request that is made by itself, one for all where all are asked for together. A process tells
 //! how many frames it made, not when each of them came.
 
+use std::convert::Infallible;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use bucket_streamer::Video;
 
+use super::load;
 use super::machine;
 use super::make::What;
 use super::scenario::{Manner, Requests};
+use super::setup::Load;
 use super::stats::{Answer, Round};
 
 /// Names the program where it is not to be looked for.
@@ -52,12 +56,23 @@ impl Peer {
     }
 }
 
+/// How the program is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// A process for each request.
+    AsAsked,
+    /// One process for all of them, which decodes the video from its beginning and picks.
+    OnePass,
+}
+
 /// What the peer is to decode.
 pub(crate) struct Task<'a> {
     pub(crate) peer: &'a Peer,
+    pub(crate) way: Way,
     pub(crate) location: &'a str,
     pub(crate) video: &'a Video,
     pub(crate) threads: Option<usize>,
+    pub(crate) load: Load,
     pub(crate) what: What,
 }
 
@@ -76,10 +91,11 @@ impl Task<'_> {
     pub(crate) fn round(&self, requests: &Requests) -> Round {
         let cpu = machine::cpu_of_children();
         let started = Instant::now();
-        let mut peak_rss = None;
-        let answers = match requests.manner {
-            Manner::OneByOne => requests.frames.iter().map(|&index| self.single(index, &mut peak_rss)).collect(),
-            manner => self.together(manner, &requests.frames, started, &mut peak_rss),
+        let (answers, peak_rss) = match (requests.manner, self.way) {
+            (Manner::OneByOne, Way::AsAsked) => self.each(&requests.frames),
+            // Picked out of one pass they are there together.
+            (Manner::OneByOne, Way::OnePass) => self.together(Manner::Together, &requests.frames, started),
+            (manner, _) => self.together(manner, &requests.frames, started),
         };
         Round {
             took: started.elapsed(),
@@ -90,19 +106,33 @@ impl Task<'_> {
         }
     }
 
-    /// One frame, by a process of its own.
-    fn single(&self, index: u32, peak_rss: &mut Option<u64>) -> Answer {
-        let Some(sample) = self.video.sample_of(index) else { return failed(index, "there is no such frame") };
+    /// Each frame by a process of its own.
+    fn each(&self, frames: &[u32]) -> (Vec<Answer>, Option<u64>) {
+        let peak_rss = Mutex::new(None);
+        let answers = load::drive(
+            frames,
+            self.load,
+            || Ok::<_, Infallible>(()),
+            |(), index| {
+                let ran = self.single(index)?;
+                let mut peak_rss = peak_rss.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                *peak_rss = (*peak_rss).max(ran.peak_rss);
+                match ran.frames {
+                    0 => Err(failure(index, ran.error.as_deref().unwrap_or("no frame came"))),
+                    _ => Ok(ran.md5s.into_iter().next()),
+                }
+            },
+        );
+        let answers = answers.unwrap_or_else(|never| match never {});
+        (answers, peak_rss.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+
+    fn single(&self, index: u32) -> Result<Ran, String> {
+        let sample = self.video.sample_of(index).ok_or_else(|| failure(index, "there is no such frame"))?;
         let (seek, filter) = self.seek(index, sample.pts);
         let before: Vec<&str> = seek.iter().map(String::as_str).collect();
         let after: Vec<&str> = filter.iter().map(String::as_str).chain(["-frames:v", "1"]).collect();
-        let asked = Instant::now();
-        let ran = self.run(&before, &after);
-        *peak_rss = (*peak_rss).max(ran.peak_rss);
-        match ran.frames {
-            0 => failed(index, ran.error.as_deref().unwrap_or("no frame came")),
-            _ => Answer { index, latency: Some(asked.elapsed()), error: None, md5: ran.md5s.into_iter().next() },
-        }
+        Ok(self.run(&before, &after))
     }
 
     /// Options before and after the input that lead to a frame, as far as the program can.
@@ -124,7 +154,7 @@ impl Task<'_> {
     }
 
     /// Everything by one process. What is asked for together is there when it ends; of a run only the whole is known.
-    fn together(&self, manner: Manner, frames: &[u32], started: Instant, peak_rss: &mut Option<u64>) -> Vec<Answer> {
+    fn together(&self, manner: Manner, frames: &[u32], started: Instant) -> (Vec<Answer>, Option<u64>) {
         let mut ascending = frames.to_vec();
         ascending.sort_unstable();
         ascending.dedup();
@@ -136,7 +166,6 @@ impl Task<'_> {
             }
             _ => self.run(&[], &["-frames:v", &frames.len().to_string()]),
         };
-        *peak_rss = ran.peak_rss;
         let latency = (manner == Manner::Together).then(|| started.elapsed());
         let answer = |&index: &u32| {
             // Frames come in order; which of them are missing it does not tell.
@@ -146,7 +175,7 @@ impl Task<'_> {
             }
             Answer { index, latency, error: None, md5: ran.md5s.get(place).cloned() }
         };
-        frames.iter().map(answer).collect()
+        (frames.iter().map(answer).collect(), ran.peak_rss)
     }
 
     fn run(&self, before_input: &[&str], after_input: &[&str]) -> Ran {
@@ -169,7 +198,11 @@ impl Task<'_> {
 }
 
 fn failed(index: u32, why: &str) -> Answer {
-    Answer { index, latency: None, error: Some(format!("frame {index}: {why}")), md5: None }
+    load::answer(index, Duration::ZERO, Err(failure(index, why)))
+}
+
+fn failure(index: u32, why: &str) -> String {
+    format!("frame {index}: {why}")
 }
 
 /// Runs a process to its end; its stills are read and dropped.

@@ -3,6 +3,7 @@
 use bucket_streamer::Video;
 
 use super::args::{BenchArguments, Scenario};
+use super::setup::Setup;
 use crate::cli::wanted::frame_list;
 
 /// Frames, or steps, where nothing else is said.
@@ -41,21 +42,25 @@ impl Scenario {
             Scenario::Random | Scenario::Scrub => Manner::OneByOne,
             Scenario::Batch => Manner::Together,
             Scenario::Keyframes => Manner::Run,
-            Scenario::Sequential => Manner::Play,
+            Scenario::Sequential | Scenario::All => Manner::Play,
         }
     }
 
     /// Does the video alone say which frames?
     fn is_given(self) -> bool {
-        matches!(self, Scenario::Keyframes | Scenario::Sequential)
+        matches!(self, Scenario::Keyframes | Scenario::Sequential | Scenario::All)
     }
 }
 
 /// The list of `--indices`, if there is one.
 ///
 /// # Errors
-/// What is wrong with it, for the user.
+/// What is wrong with it or with how the requests are to be made, for the user.
 pub(crate) fn listed(arguments: &BenchArguments) -> Result<Option<Vec<u32>>, String> {
+    let is_by_itself = matches!(arguments.scenario, Scenario::Random | Scenario::Scrub);
+    if !is_by_itself && (arguments.callers > 1 || arguments.rate.is_some()) {
+        return Err("--callers and --rate are for random and scrub".into());
+    }
     let Some(list) = &arguments.indices else { return Ok(None) };
     if arguments.scenario.is_given() {
         return Err("--indices is for random, batch and scrub".into());
@@ -68,23 +73,22 @@ pub(crate) fn listed(arguments: &BenchArguments) -> Result<Option<Vec<u32>>, Str
 }
 
 /// What a scenario asks of a video.
-pub(crate) fn requests(arguments: &BenchArguments, listed: Option<Vec<u32>>, video: &Video) -> Requests {
+pub(crate) fn requests(scenario: Scenario, setup: &Setup, listed: Option<Vec<u32>>, video: &Video) -> Requests {
     let frames = video.frame_count() as u32;
-    let count = arguments.count.unwrap_or(COUNT) as usize;
+    let count = setup.count.unwrap_or(COUNT) as usize;
     // Of those that the video names, the first ones, if a number is given at all.
-    let first = arguments.count.map_or(usize::MAX, |count| count as usize);
-    let seed = arguments.seed.unwrap_or(SEED);
-    let is_key = |frame: &u32| video.sample_of(*frame).is_some_and(|sample| sample.key);
-    let chosen = listed.unwrap_or_else(|| match arguments.scenario {
+    let first = setup.count.map_or(usize::MAX, |count| count as usize);
+    let seed = setup.seed.unwrap_or(SEED);
+    let chosen = listed.unwrap_or_else(|| match scenario {
         Scenario::Random | Scenario::Batch => shuffled(frames, count, seed),
         Scenario::Scrub => scrubbed(frames, count, seed),
-        Scenario::Keyframes => (0..frames).filter(is_key).take(first).collect(),
-        Scenario::Sequential => (0..frames).take(first).collect(),
+        Scenario::Keyframes => video.key_indices().into_iter().take(first).collect(),
+        Scenario::Sequential | Scenario::All => (0..frames).take(first).collect(),
     });
     // The same order goes on: other frames, as long as there are any.
-    let warm = chosen.len() + arguments.warm as usize;
-    let before = if arguments.warm > 0 { shuffled(frames, warm, seed).split_off(chosen.len()) } else { Vec::new() };
-    Requests { manner: arguments.scenario.manner(), frames: chosen, before }
+    let warm = chosen.len() + setup.warm as usize;
+    let before = if setup.warm > 0 { shuffled(frames, warm, seed).split_off(chosen.len()) } else { Vec::new() };
+    Requests { manner: scenario.manner(), frames: chosen, before }
 }
 
 /// SplitMix64: simple enough to be written down in a help text, so that others can ask for the same frames.

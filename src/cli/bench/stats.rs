@@ -29,8 +29,17 @@ pub(crate) struct Round {
     pub(crate) peak_rss: Option<u64>,
     pub(crate) decoded_pictures: Option<u64>,
     pub(crate) fetched_bytes: Option<u64>,
+    pub(crate) copied_bytes: Option<u64>,
+    pub(crate) allocations: Option<u64>,
     /// What a bare loop took.
-    pub(crate) floor: Option<Duration>,
+    pub(crate) floor: Option<Floor>,
+}
+
+/// What a bare loop took for all requests of a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Floor {
+    pub(crate) took: Duration,
+    pub(crate) cpu: Option<Duration>,
 }
 
 impl Round {
@@ -48,14 +57,31 @@ impl Round {
     }
 }
 
-/// Of several rounds the one of median duration (the shorter of the two in the middle), with the median floor.
-pub(crate) fn median(mut rounds: Vec<Round>) -> Option<Round> {
-    let middle = rounds.len().checked_sub(1)? / 2;
-    rounds.sort_by_key(|round| round.took);
-    let mut floors: Vec<Duration> = rounds.iter().filter_map(|round| round.floor).collect();
-    floors.sort_unstable();
-    let floor = floors.get(floors.len().saturating_sub(1) / 2).copied();
-    Some(Round { floor, ..rounds.swap_remove(middle) })
+/// Of several rounds the place of the one of median duration: the shorter of the two in the middle.
+pub(crate) fn median(rounds: &[Round]) -> Option<usize> {
+    let mut places: Vec<usize> = (0..rounds.len()).collect();
+    places.sort_by_key(|&place| rounds[place].took);
+    places.get(rounds.len().checked_sub(1)? / 2).copied()
+}
+
+/// The median of all floors, in milliseconds for each frame that was asked for.
+pub(crate) fn median_floor(rounds: &[Round]) -> Option<f64> {
+    let mut floors: Vec<f64> = rounds.iter().filter_map(|round| each(round, round.floor?.took)).collect();
+    floors.sort_unstable_by(f64::total_cmp);
+    floors.get(floors.len().saturating_sub(1) / 2).copied()
+}
+
+/// A time of a whole round, in milliseconds for each frame that was asked for.
+pub(crate) fn each(round: &Round, time: Duration) -> Option<f64> {
+    (!round.answers.is_empty()).then(|| to_microseconds(time.as_secs_f64() * 1e3 / round.answers.len() as f64))
+}
+
+/// From the shortest round to the longest, in parts of the one in the middle. `None` for a single one.
+pub(crate) fn spread(rounds: &[Round]) -> Option<f64> {
+    let middle = rounds[median(rounds).filter(|_| rounds.len() > 1)?].took.as_secs_f64();
+    let times = || rounds.iter().map(|round| round.took.as_secs_f64());
+    let (least, greatest) = (times().fold(f64::INFINITY, f64::min), times().fold(0.0, f64::max));
+    (middle > 0.0).then(|| (((greatest - least) / middle) * 1e3).round() / 1e3)
 }
 
 /// Latencies in milliseconds; `None` where nobody could tell, or there are none.
@@ -81,8 +107,7 @@ impl Latency {
             let mean = (round.frames() > 0).then(|| milliseconds(round.took) / round.frames() as f64);
             return Latency { mean: mean.map(to_microseconds), ..Latency::default() };
         };
-        let mut histogram = Histogram::<u64>::new_with_bounds(1, LONGEST, 4).expect("sane bounds");
-        times.iter().for_each(|time| histogram.saturating_record(time.as_micros() as u64));
+        let histogram = histogram(&times);
         // The histogram's upper bounds may lie above what was measured.
         let at = |quantile| Some((histogram.value_at_quantile(quantile) as f64 / 1e3).min(milliseconds(*max)));
         Latency {
@@ -95,6 +120,22 @@ impl Latency {
             mean: Some(to_microseconds(times.iter().sum::<Duration>().as_secs_f64() * 1e3 / times.len() as f64)),
         }
     }
+}
+
+/// The percentiles 0 to 100 in milliseconds; none where nobody could tell when frames came.
+pub(crate) fn latency_curve(round: &Round) -> Vec<f64> {
+    let times: Vec<Duration> = round.answers.iter().filter_map(|answer| answer.latency).collect();
+    if times.is_empty() {
+        return Vec::new();
+    }
+    let histogram = histogram(&times);
+    (0..=100).map(|percent| histogram.value_at_quantile(f64::from(percent) / 1e2) as f64 / 1e3).collect()
+}
+
+fn histogram(times: &[Duration]) -> Histogram<u64> {
+    let mut histogram = Histogram::new_with_bounds(1, LONGEST, 4).expect("sane bounds");
+    times.iter().for_each(|time| histogram.saturating_record(time.as_micros() as u64));
+    histogram
 }
 
 /// Milliseconds with three digits: clocks and schedulers are no finer.
@@ -110,7 +151,7 @@ fn to_microseconds(milliseconds: f64) -> f64 {
 mod tests {
     use std::time::Duration;
 
-    use super::{Answer, Latency, Round, median};
+    use super::{Answer, Floor, Latency, Round, latency_curve, median, median_floor, spread};
 
     fn round(milliseconds: &[u64]) -> Round {
         let answer =
@@ -130,9 +171,28 @@ mod tests {
     }
 
     #[test]
-    fn the_round_in_the_middle_is_reported() {
-        let of = |took: &[u64]| median(took.iter().map(|&took| round(&[took])).collect()).unwrap().took.as_millis();
-        assert_eq!((of(&[5]), of(&[9, 1, 5]), of(&[9, 1, 5, 2])), (5, 5, 2));
-        assert!(median(Vec::new()).is_none());
+    fn the_round_in_the_middle_is_told_and_how_far_they_lie_apart() {
+        let rounds = |took: &[u64]| took.iter().map(|&took| round(&[took])).collect::<Vec<_>>();
+        let of = |took: &[u64]| median(&rounds(took)).map(|place| took[place]);
+        assert_eq!([of(&[5]), of(&[9, 1, 5]), of(&[9, 1, 5, 2])], [Some(5); 3]);
+        assert_eq!(median(&[]), None);
+        assert_eq!((spread(&rounds(&[5])), spread(&rounds(&[9, 1, 5]))), (None, Some(1.6)));
+    }
+
+    #[test]
+    fn floors_are_told_for_each_frame() {
+        let with = |floor| {
+            let floor = Floor { took: Duration::from_millis(floor), cpu: None };
+            Round { floor: Some(floor), ..round(&[10, 10]) }
+        };
+        assert_eq!(median_floor(&[with(8), with(4), with(60)]), Some(4.0));
+        assert_eq!(median_floor(&[round(&[10])]), None);
+    }
+
+    #[test]
+    fn the_curve_rises_from_the_least_to_the_greatest() {
+        let curve = latency_curve(&round(&[30, 10, 20]));
+        assert_eq!((curve.len(), curve[0].round(), curve[50].round(), curve[100].round()), (101, 10.0, 20.0, 30.0));
+        assert!(latency_curve(&round(&[])).is_empty());
     }
 }

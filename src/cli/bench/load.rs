@@ -1,0 +1,111 @@
+//! Requests one by one: from one caller or several at a time, as fast as they are answered or as often as they are due.
+//! What a request is is left to others.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::setup::Load;
+use super::stats::Answer;
+
+/// What came of a request: an MD5, if that was wanted; or why nothing.
+pub(crate) type Made = Result<Option<String>, String>;
+
+/// Makes a request for each frame and brings the answers into their order.
+///
+/// Each caller has a state of its own, made before the clock starts. Callers take the next frame from one list. With a
+/// rate, request `n` is due `n / rate` seconds after the start, and its latency counts from then, whether or not a
+/// caller was free: so a stall is charged to all that it kept waiting, not to one (coordinated omission).
+///
+/// # Errors
+/// Those of `state`.
+pub(crate) fn drive<S: Send, E>(
+    frames: &[u32],
+    load: Load,
+    mut state: impl FnMut() -> Result<S, E>,
+    request: impl Fn(&mut S, u32) -> Made + Sync,
+) -> Result<Vec<Answer>, E> {
+    let states = (0..load.callers).map(|_| state()).collect::<Result<Vec<S>, E>>()?;
+    let (next, answers) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(frames.len())));
+    let started = Instant::now();
+    let call = |mut state: S| {
+        let mut own = Vec::with_capacity(frames.len());
+        loop {
+            let place = next.fetch_add(1, Relaxed);
+            let Some(&index) = frames.get(place) else { break };
+            let asked = load.rate_per_s.map_or_else(Instant::now, |rate| wait_for(started, place as f64 / rate));
+            let made = request(&mut state, index);
+            own.push((place, answer(index, asked.elapsed(), made)));
+        }
+        answers.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).extend(own);
+    };
+    let mut states = states.into_iter();
+    let last = states.next();
+    thread::scope(|scope| {
+        // A lone caller is this thread: as a user's program would be.
+        states.for_each(|state| drop(scope.spawn(|| call(state))));
+        last.map(&call)
+    });
+    let mut answers = answers.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    answers.sort_by_key(|(place, _)| *place);
+    Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+}
+
+/// Sleeps until so many seconds after the start, if that is still to come, and tells when that was or is.
+fn wait_for(started: Instant, seconds: f64) -> Instant {
+    let due = started + Duration::from_secs_f64(seconds);
+    thread::sleep(due.saturating_duration_since(Instant::now()));
+    due
+}
+
+/// The answer to a request that took so long.
+pub(crate) fn answer(index: u32, latency: Duration, made: Made) -> Answer {
+    match made {
+        Ok(md5) => Answer { index, latency: Some(latency), error: None, md5 },
+        Err(error) => Answer { index, latency: None, error: Some(error), md5: None },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::thread::sleep;
+    use std::time::Duration;
+
+    use super::{Answer, Load, drive};
+
+    fn driven(frames: u32, load: Load, request: impl Fn(u32) + Sync) -> Vec<Answer> {
+        let frames: Vec<u32> = (0..frames).collect();
+        let state = || Ok::<_, Infallible>(());
+        let answers = drive(&frames, load, state, |(), index| {
+            request(index);
+            if index == 3 { Err("three".into()) } else { Ok(Some(index.to_string())) }
+        });
+        answers.unwrap_or_else(|never| match never {})
+    }
+
+    #[test]
+    fn every_frame_is_answered_once_and_in_its_place() {
+        for callers in [1, 4] {
+            let answers = driven(50, Load { callers, rate_per_s: None }, |_| {});
+            let indices: Vec<u32> = answers.iter().map(|answer| answer.index).collect();
+            assert_eq!(indices, (0..50).collect::<Vec<_>>());
+            assert!(answers.iter().all(|answer| answer.error.is_some() == (answer.index == 3)));
+            assert!(answers.iter().all(|answer| answer.latency.is_some() == answer.md5.is_some()));
+        }
+    }
+
+    #[test]
+    fn a_stall_is_charged_to_all_that_were_due_meanwhile() {
+        // Due every 10 ms; the first takes 100: the next ones wait for 90, 80, ...
+        let stall = Duration::from_millis(100);
+        let load = |rate_per_s| Load { callers: 1, rate_per_s };
+        let request = |index| sleep(if index == 0 { stall } else { Duration::ZERO });
+        let latency = |answers: &[Answer], place: usize| answers[place].latency.expect("a latency");
+        let due = driven(3, load(Some(100.0)), request);
+        assert!((0..3).all(|place| latency(&due, place) >= stall - Duration::from_millis(10) * place as u32));
+        // Nothing was due without a rate: only the first one is late.
+        assert!(latency(&driven(3, load(None), request), 0) >= stall);
+    }
+}

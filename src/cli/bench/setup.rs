@@ -1,0 +1,96 @@
+//! How measurements are made: everything that can be typed but the video and the scenario. `all` varies it.
+
+use bucket_streamer::Engine;
+
+use super::args::{BenchArguments, EngineName, Output};
+use super::entry::SetupTold;
+use crate::cli::args::MemorySize;
+
+/// What is typed once and may be changed from one measurement to the next.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    pub(crate) engines: Vec<EngineName>,
+    pub(crate) output: Output,
+    pub(crate) threads: Option<usize>,
+    pub(crate) rounds: u16,
+    /// Compare every frame with a sequential decode?
+    pub(crate) check: bool,
+    pub(crate) floor: bool,
+    /// Tell each request?
+    pub(crate) each: bool,
+    /// ... with the MD5 of its planes?
+    pub(crate) md5: bool,
+    pub(crate) count: Option<u32>,
+    pub(crate) seed: Option<u64>,
+    pub(crate) warm: u32,
+    pub(crate) load: Load,
+    pub(crate) checkpoint_memory: Option<u64>,
+    pub(crate) checkpoint_spacing: Option<u32>,
+    pub(crate) track: usize,
+    pub(crate) index: Option<String>,
+    /// What the measurement is for in a report of many.
+    pub(crate) part: Option<&'static str>,
+}
+
+/// How many ask at the same time, and how often.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Load {
+    pub(crate) callers: usize,
+    /// Requests fall due so many times a second, answered or not.
+    pub(crate) rate_per_s: Option<f64>,
+}
+
+impl Setup {
+    pub(crate) fn of(arguments: &BenchArguments) -> Setup {
+        Setup {
+            engines: arguments.engine.clone(),
+            output: arguments.output,
+            threads: arguments.threads.map(usize::from),
+            rounds: arguments.rounds,
+            check: !arguments.no_check,
+            floor: !arguments.no_floor,
+            md5: arguments.md5,
+            each: arguments.md5 || arguments.indices.is_some(),
+            count: arguments.count,
+            seed: arguments.seed,
+            warm: arguments.warm,
+            load: Load { callers: arguments.callers.into(), rate_per_s: arguments.rate },
+            checkpoint_memory: arguments.checkpoint_memory.map(|MemorySize(bytes)| bytes),
+            checkpoint_spacing: arguments.checkpoint_spacing,
+            track: arguments.which.track,
+            index: arguments.which.index.clone(),
+            part: None,
+        }
+    }
+
+    /// Is there a round for MD5s?
+    pub(crate) fn sums(&self) -> bool {
+        self.check || self.md5
+    }
+
+    /// An engine that has decoded nothing yet.
+    pub(crate) fn engine(&self, kind: EngineName) -> Engine {
+        let mut builder = Engine::builder();
+        if let Some(threads) = self.threads {
+            builder = builder.threads(threads);
+        }
+        if let Some(bytes) = self.checkpoint_memory {
+            builder = builder.checkpoint_memory(bytes);
+        }
+        if let Some(pictures) = self.checkpoint_spacing {
+            builder = builder.checkpoint_spacing(pictures);
+        }
+        if kind == EngineName::FromKey { builder.from_entry().build() } else { builder.build() }
+    }
+
+    pub(crate) fn told(&self) -> SetupTold {
+        SetupTold {
+            part: self.part,
+            callers: self.load.callers,
+            rate_per_s: self.load.rate_per_s,
+            warm: self.warm,
+            checkpoint_memory_bytes: self.checkpoint_memory,
+            checkpoint_spacing: self.checkpoint_spacing,
+        }
+    }
+}
