@@ -301,6 +301,13 @@ impl Video {
         (0..).zip(&self.shared.track.frames).filter(is_key).map(|(index, _)| index).collect()
     }
 
+    /// The greatest number of frames from one sync sample to the next, or to the end.
+    pub fn longest_gop(&self) -> usize {
+        let keys = self.key_indices();
+        let ends = keys.iter().skip(1).copied().chain([self.frame_count() as u32]);
+        keys.iter().zip(ends).map(|(key, end)| end.saturating_sub(*key) as usize).max().unwrap_or(0)
+    }
+
     /// The frames of all sync samples, as they come.
     pub fn keyframes(&self) -> Frames {
         self.frames(&self.key_indices())

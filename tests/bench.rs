@@ -20,10 +20,15 @@ fn bench(scenario: &str, name: &str, more: &[&str]) -> Ran {
     Ran::of(command.env("BUCKET_STREAMER_FFMPEG", program("ffmpeg")))
 }
 
+/// Its messages, but for what it says of a busy machine.
+fn messages(ran: &Ran) -> String {
+    ran.stderr.lines().filter(|line| !line.contains("rounds lie")).collect()
+}
+
 /// The JSON array that it prints.
 fn entries(scenario: &str, name: &str, more: &[&str]) -> Vec<Value> {
     let ran = bench(scenario, name, &[more, &["--json", "-"]].concat());
-    assert_eq!((ran.code(), ran.stderr.as_str()), (0, ""), "{scenario} {name} {more:?}");
+    assert_eq!((ran.code(), messages(&ran).as_str()), (0, ""), "{scenario} {name} {more:?}");
     serde_json::from_slice(&ran.stdout).expect("an array and nothing else")
 }
 
@@ -54,8 +59,9 @@ fn md5s(entry: &Value) -> Vec<&str> {
 }
 
 const SCENARIOS: [&str; 5] = ["random", "batch", "sequential", "keyframes", "scrub"];
-const FIELDS: &str = "version scenario engine video output threads frames seconds fps latency_ms open_ms cpu_ms \
-                      peak_rss_bytes decoded_pictures fetched_bytes errors floor_ms machine";
+const FIELDS: &str = "version scenario engine video output threads frames seconds fps latency_ms latency_curve_ms \
+                      open_ms cpu_ms cpu_per_frame_ms peak_rss_bytes decoded_pictures fetched_bytes copied_bytes \
+                      allocations errors wrong checked floor_ms rounds spread setup clip machine command";
 
 mod json {
     use super::*;
@@ -70,15 +76,19 @@ mod json {
             for entry in &entries {
                 let is_ours = entry["engine"] != "ffmpeg-cli";
                 let more = if is_ours { "" } else { " engine_version" };
+                let is_timed = is_ours || !["sequential", "keyframes"].contains(&scenario);
                 assert_eq!(keys(entry), words(&(FIELDS.to_owned() + more)), "{scenario}");
                 assert_eq!(keys(&entry["latency_ms"]), words("min p50 p90 p95 p99 max mean"));
-                assert_eq!(keys(&entry["machine"]), words("cpu cores memory_bytes os kernel version"));
+                assert_eq!(keys(&entry["machine"]), words("cpu cores memory_bytes os kernel version ffmpeg load"));
+                assert_eq!(entry["latency_curve_ms"].as_array().map(Vec::len), Some(if is_timed { 101 } else { 0 }));
+                assert_eq!((&entry["wrong"], &entry["checked"]), (&0.into(), &entry["frames"]), "{scenario}");
                 assert_eq!((&entry["version"], &entry["scenario"]), (&1.into(), &scenario.into()));
                 assert_eq!((&entry["output"], &entry["threads"]), (&"planes".into(), &1.into()));
                 let sync = oracle_packets(&fixture("hevc_closed_gop.mp4")).iter().filter(|packet| packet.1).count();
                 let frames = if scenario == "keyframes" { sync.min(4) } else { 4 };
                 assert_eq!((&entry["frames"], &entry["errors"]), (&frames.into(), &0.into()), "{scenario}: {entry}");
-                for known in ["open_ms", "decoded_pictures", "fetched_bytes", "floor_ms"] {
+                for known in ["open_ms", "decoded_pictures", "fetched_bytes", "copied_bytes", "allocations", "floor_ms"]
+                {
                     assert_eq!(entry[known].is_number(), is_ours, "{scenario}: {known}");
                 }
                 let decoded = entry["decoded_pictures"].as_u64().unwrap_or(u64::MAX);
@@ -88,6 +98,34 @@ mod json {
                 }
             }
         }
+    }
+
+    #[test]
+    fn tells_every_round_and_how_it_was_made() {
+        let more = ["--rounds", "3", "--count", "2", "--callers", "2", "--rate", "500", "--checkpoint-memory", "1M"];
+        let entry = entries("random", "hevc_gray.mp4", &[&more[..], &["--engine", "cpu"]].concat()).remove(0);
+        let rounds = entry["rounds"].as_array().expect("rounds");
+        assert_eq!(rounds.len(), 3);
+        for round in rounds {
+            let fields = "seconds fps cpu_ms p50_ms floor_ms floor_cpu_ms allocations";
+            assert_eq!(keys(round), words(fields));
+            assert!(round.as_object().expect("an object").values().all(Value::is_number), "{round}");
+        }
+        assert!(rounds.iter().any(|round| round["seconds"] == entry["seconds"]) && entry["spread"].is_number());
+        let setup = serde_json::json!({"callers": 2, "rate_per_s": 500.0, "warm": 0, "checkpoint_memory_bytes": 1 << 20,
+            "checkpoint_spacing": null});
+        assert_eq!(entry["setup"], setup);
+        let clip = serde_json::json!({"container": "mp4", "codec": "hevc", "width": 320, "height": 180,
+            "pixel_format": "gray", "frames": 48, "keyframes": 2, "longest_gop": 24});
+        assert_eq!(entry["clip"], clip);
+        let command = entry["command"].as_str().expect("text");
+        assert!(command.starts_with("bucket-streamer bench random ") && command.contains("--callers 2"), "{command}");
+    }
+
+    #[test]
+    fn a_mapped_file_is_not_copied() {
+        let entry = entries("random", "hevc_closed_gop.mp4", &["--count", "3"]).remove(0);
+        assert_eq!(entry["copied_bytes"], 0, "{entry}");
     }
 
     #[test]
@@ -104,13 +142,15 @@ mod json {
     #[test]
     fn an_engine_that_is_not_there_says_why_and_does_no_harm() {
         let entries = entries("random", "hevc_gray.mp4", &["--engine", "nvdec,cpu", "--count", "1"]);
-        assert_eq!(entries[0], serde_json::json!({"engine": "nvdec", "unavailable": "not built"}));
+        let why = entries[0]["unavailable"].as_str().expect("why");
+        assert!(["no libcuda", "no libnvcuvid"].contains(&why) || why.starts_with("not built"), "{why}");
+        assert_eq!(keys(&entries[0]), words("engine unavailable"));
         assert_eq!(entries[1]["frames"], 1);
 
         let clip = clip("hevc_gray.mp4");
         let mut command = bucket_streamer(&["bench", "random", &clip, "--engine", "ffmpeg-cli", "--json", "-"]);
         let ran = Ran::of(command.env("BUCKET_STREAMER_FFMPEG", "/nowhere/ffmpeg"));
-        assert_eq!((ran.code(), ran.stderr.as_str()), (0, ""));
+        assert_eq!((ran.code(), messages(&ran).as_str()), (0, ""));
         let entry = ran.json().remove(0).as_array_mut().expect("an array").remove(0);
         assert_eq!(keys(&entry), words("engine unavailable"));
         assert!(entry["unavailable"].as_str().expect("why").contains("/nowhere/ffmpeg"), "{entry}");
@@ -122,7 +162,7 @@ mod json {
         let file = folder.path().join("result.json");
         let more = ["--count", "2", "--rounds", "3", "--output", "jpeg", "--json", file.to_str().expect("text")];
         let ran = bench("batch", "hevc_10bit.mp4", &more);
-        assert_eq!((ran.code(), ran.stderr.as_str()), (0, ""));
+        assert_eq!((ran.code(), messages(&ran).as_str()), (0, ""));
         assert!(ran.text().contains("=== Benchmark Results ==="));
         let written: Value = serde_json::from_slice(&fs::read(&file).expect("the file")).expect("JSON");
         assert_eq!((&written[0]["frames"], &written[0]["output"]), (&2.into(), &"jpeg".into()));
@@ -148,7 +188,7 @@ mod frames {
                 let entry = entries(scenario, "hevc_closed_gop.mp4", &["--indices", list]).remove(0);
                 assert_eq!(indices(&entry), [100, 3, 50, 51, 52, 3, 0], "{scenario} {list}");
                 assert_eq!(entry["frames"], 7);
-                assert_eq!(keys(&entry["each"][0]), words("index pts latency_ms"));
+                assert_eq!(keys(&entry["each"][0]), words("index pts latency_ms md5"));
             }
         }
     }
@@ -198,6 +238,32 @@ mod frames {
         }
     }
 
+    /// The command line seeks to the sync sample before, and shows the first picture that comes of it: behind an open GOP
+    /// that is another one.
+    #[test]
+    fn that_are_wrong_are_told_as_such() {
+        let more = ["--indices", "47,48,49,3", "--engine", "cpu,ffmpeg-cli,ffmpeg-pass"];
+        let entries = entries("random", "hevc_open_gop.mp4", &more);
+        let is_wrong = |each: &&Value| each["wrong"] == true;
+        let count = |entry: &Value| entry["each"].as_array().expect("each").iter().filter(is_wrong).count();
+        let wrong: Vec<usize> = entries.iter().map(count).collect();
+        for (entry, wrong) in entries.iter().zip(&wrong) {
+            assert_eq!((&entry["wrong"], &entry["checked"]), (&(*wrong).into(), &4.into()));
+        }
+        assert!(wrong[0] == 0 && wrong[1] > 0 && wrong[2] == 0, "{wrong:?}");
+        let ran = bench("random", "hevc_open_gop.mp4", &more);
+        assert!(ran.text().contains(&format!("ffmpeg-cli: {} of 4 frames are not the ones asked for", wrong[1])));
+        let ran = bench("random", "hevc_open_gop.mp4", &["--no-check"]);
+        assert!(ran.text().contains("Frames were not compared"));
+    }
+
+    #[test]
+    fn of_the_bundled_clip_are_asked_for_where_no_video_is_named() {
+        let ran = Ran::with(&["bench", "random", "--count", "2", "--no-floor", "--json", "-"]);
+        let entry = ran.json().remove(0).as_array_mut().expect("an array").remove(0);
+        assert_eq!((&entry["frames"], &entry["wrong"], &entry["clip"]["frames"]), (&2.into(), &0.into(), &250.into()));
+    }
+
     #[test]
     fn that_no_decode_shows_are_nobodys_errors_when_all_are_played() {
         let entry = entries("sequential", "hevc_open_gop_cut.265", &["--md5"]).remove(0);
@@ -225,12 +291,66 @@ mod table {
         for (scenario, engines) in [("random", "cpu,ffmpeg-cli"), ("sequential", "ffmpeg-cli"), ("scrub", "nvdec,cpu")]
         {
             let ran = bench(scenario, "hevc_gray.mp4", &["--engine", engines, "--count", "5"]);
-            assert_eq!((ran.code(), ran.stderr.as_str()), (0, ""));
+            assert_eq!((ran.code(), messages(&ran).as_str()), (0, ""));
             let (_, block) = ran.text().split_once("\n=== Benchmark Results ===\n").expect("the block");
             let pairs: Vec<(&str, &str)> = block.lines().map(|line| line.split_once(':').expect("a pair")).collect();
             assert_eq!(pairs.iter().map(|pair| pair.0).collect::<Vec<_>>(), NAMES);
             assert_eq!([0, 1, 2].map(|line| pairs[line].1.trim()), ["5", "5", "0"]);
             engines.split(',').for_each(|engine| assert!(ran.text().contains(&format!("\n{engine} ")), "{engine}"));
+        }
+    }
+}
+
+mod all {
+    use super::*;
+
+    #[test]
+    fn measures_every_video_of_a_folder_in_every_scenario_and_the_curves() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in ["hevc_gray.mp4", "h264_bframes.mp4"] {
+            fs::copy(fixture(name), folder.path().join(name)).expect("to copy");
+        }
+        fs::write(folder.path().join("notes.txt"), "no video").expect("to write");
+        let (json, html) = (folder.path().join("all.json"), folder.path().join("all.html"));
+        let place = folder.path().to_str().expect("text");
+        let files = ["--json", json.to_str().expect("text"), "--html", html.to_str().expect("text")];
+        let mut command =
+            bucket_streamer(&[&["bench", "all", place, "--rounds", "1", "--count", "2"], &files[..]].concat());
+        let ran = Ran::of(command.env("BUCKET_STREAMER_FFMPEG", program("ffmpeg")));
+        assert_eq!(ran.code(), 0, "{}", ran.stderr);
+        assert!(messages(&ran).lines().all(|line| line.contains("notes.txt")), "{}", ran.stderr);
+        assert!(ran.text().contains("\n=== Benchmark Results ===\n"));
+        assert!(fs::read_to_string(&html).expect("the report").contains("</html>"));
+
+        let entries: Vec<Value> = serde_json::from_slice(&fs::read(&json).expect("the file")).expect("an array");
+        let measured = || entries.iter().filter(|entry| entry["unavailable"].is_null());
+        assert!(measured().all(|entry| entry["wrong"] == 0 && entry["errors"] == 0));
+        for name in ["hevc_gray.mp4", "h264_bframes.mp4"] {
+            for scenario in SCENARIOS {
+                let of = |entry: &&Value| {
+                    let video = entry["video"].as_str().expect("a name");
+                    video.ends_with(name) && entry["scenario"] == scenario && entry["setup"]["part"] == "clips"
+                };
+                let engines: BTreeSet<&str> =
+                    measured().filter(of).map(|entry| entry["engine"].as_str().expect("a name")).collect();
+                assert!(engines.is_superset(&words("cpu ffmpeg-cli")), "{name} {scenario}: {engines:?}");
+            }
+        }
+        for part in ["checkpoint-memory", "threads", "callers"] {
+            assert!(measured().filter(|entry| entry["setup"]["part"] == part).count() > 3, "{part}");
+        }
+    }
+
+    #[test]
+    fn wants_a_folder_with_videos() {
+        let mut command = bucket_streamer(&["bench", "all"]);
+        let ran = Ran::of(command.env_remove("BUCKET_STREAMER_CORPUS"));
+        assert_eq!((ran.code(), ran.text()), (2, ""));
+        let folder = tempfile::tempdir().expect("a folder");
+        for place in [folder.path().to_str().expect("text"), "/no/such/folder"] {
+            let ran = Ran::with(&["bench", "all", place]);
+            assert_eq!((ran.code(), ran.text()), (3, ""));
+            assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
         }
     }
 }
@@ -258,8 +378,11 @@ mod exit_code {
     #[test]
     fn is_2_for_wrong_usage() {
         for wrong in [
-            &["all"][..],
-            &["random", "--engine", "gpu"],
+            &["random", "--engine", "gpu"][..],
+            &["batch", "--callers", "2"],
+            &["sequential", "--rate", "5"],
+            &["random", "--rate", "0"],
+            &["random", "--callers", "0"],
             &["random", "--indices", "a"],
             &["random", "--indices", "@/no/such/file"],
             &["random", "--indices", "1", "--count", "2"],

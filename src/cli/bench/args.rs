@@ -13,8 +13,8 @@ pub(crate) struct BenchArguments {
     pub(crate) scenario: Scenario,
     /// The video: a path; for all, a folder of them [default: a bundled clip, for all $BUCKET_STREAMER_CORPUS]
     pub(crate) video: Option<String>,
-    /// Who is measured, in rounds that take turns
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "ENGINE,...", default_value = "cpu")]
+    /// Who is measured, in rounds that take turns [default: cpu, for all everybody]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "ENGINE,...")]
     pub(crate) engine: Vec<EngineName>,
     /// How far a frame has to come
     #[arg(long, value_enum, default_value_t = Output::Planes)]
@@ -31,9 +31,9 @@ pub(crate) struct BenchArguments {
     /// Chooses the frames, or where scrubbing begins (random, batch, scrub) [default: 1]
     #[arg(long, value_name = "S")]
     pub(crate) seed: Option<u64>,
-    /// Repeats everything, each round from a cold engine; the round of median duration is reported
-    #[arg(long, value_name = "R", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    pub(crate) rounds: u16,
+    /// Repeats everything, each round from a cold engine; the round of median duration is reported [default: 1, for all 3]
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) rounds: Option<u16>,
     /// Tells each request with the MD5 sum of its planes
     #[arg(long)]
     pub(crate) md5: bool,

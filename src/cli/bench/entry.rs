@@ -1,5 +1,7 @@
 //! What is told of results to programs: the objects of the JSON array. `docs/benchmark.md` says what the fields mean.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::machine::{self, Machine};
@@ -76,6 +78,9 @@ pub(crate) struct Measured {
     /// Why frames did not come.
     #[serde(skip)]
     pub(crate) messages: Vec<String>,
+    /// Of each frame that came.
+    #[serde(skip)]
+    pub(crate) latencies: Vec<Duration>,
 }
 
 /// One round.
@@ -240,6 +245,7 @@ impl Heading {
             command: machine::command_line(),
             each: None,
             messages: Vec::new(),
+            latencies: round.latencies(),
         }
     }
 }

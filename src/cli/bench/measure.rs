@@ -169,8 +169,7 @@ impl<'a> Bench<'a> {
     }
 
     fn clip(&self) -> Clip {
-        let (track, keys) = (self.video.track(), self.video.key_indices());
-        let ends = keys.iter().skip(1).copied().chain([self.video.frame_count() as u32]);
+        let track = self.video.track();
         let (width, height) = track.parameters.size();
         Clip {
             container: track.container,
@@ -184,8 +183,8 @@ impl<'a> Bench<'a> {
                 .and_then(|described| described.format)
                 .map(|format| format.name().to_owned()),
             frames: self.video.frame_count(),
-            longest_gop: keys.iter().zip(ends).map(|(key, end)| (end - key) as usize).max().unwrap_or(0),
-            keyframes: keys.len(),
+            longest_gop: self.video.longest_gop(),
+            keyframes: self.video.key_indices().len(),
         }
     }
 }

@@ -109,10 +109,13 @@ fn messages(entries: &[Entry]) {
     }
 }
 
+fn json(entries: &[Entry]) -> String {
+    serde_json::to_string(entries).expect("plain data") + "\n"
+}
+
 /// Prints the table or the JSON, and writes the files that were asked for. False: something could not be written.
 fn tell(arguments: &BenchArguments, entries: &[Entry], table: impl Fn() -> String) -> bool {
-    let json = || serde_json::to_string(entries).expect("plain data") + "\n";
-    let printed = if arguments.json.as_deref() == Some("-") { json() } else { table() };
+    let printed = if arguments.json.as_deref() == Some("-") { json(entries) } else { table() };
     let mut is_told = true;
     let mut write = |file: &str, text: String| {
         if let Err(error) = std::fs::write(file, text) {
@@ -121,7 +124,7 @@ fn tell(arguments: &BenchArguments, entries: &[Entry], table: impl Fn() -> Strin
         }
     };
     if let Some(file) = arguments.json.as_deref().filter(|file| *file != "-") {
-        write(file, json());
+        write(file, json(entries));
     }
     if let Some(file) = arguments.html.as_deref() {
         write(file, html::page(entries));

@@ -43,10 +43,10 @@ pub(crate) struct Load {
 impl Setup {
     pub(crate) fn of(arguments: &BenchArguments) -> Setup {
         Setup {
-            engines: arguments.engine.clone(),
+            engines: if arguments.engine.is_empty() { vec![EngineName::Cpu] } else { arguments.engine.clone() },
             output: arguments.output,
             threads: arguments.threads.map(usize::from),
-            rounds: arguments.rounds,
+            rounds: arguments.rounds.unwrap_or(1),
             check: !arguments.no_check,
             floor: !arguments.no_floor,
             md5: arguments.md5,

@@ -52,6 +52,11 @@ impl Round {
         self.answers.len() - self.errors()
     }
 
+    /// Of the frames that came, as far as anybody could tell.
+    pub(crate) fn latencies(&self) -> Vec<Duration> {
+        self.answers.iter().filter_map(|answer| answer.latency).collect()
+    }
+
     pub(crate) fn fps(&self) -> f64 {
         self.frames() as f64 / self.took.as_secs_f64().max(1e-9)
     }
@@ -101,13 +106,17 @@ const LONGEST: u64 = 36_000_000_000;
 
 impl Latency {
     pub(crate) fn of(round: &Round) -> Latency {
-        let times: Vec<Duration> = round.answers.iter().filter_map(|answer| answer.latency).collect();
+        Latency::over(&round.latencies(), round.frames(), round.took)
+    }
+
+    /// Of so many frames that took so long together, and of each as far as it is known.
+    pub(crate) fn over(times: &[Duration], frames: usize, took: Duration) -> Latency {
         let (Some(min), Some(max)) = (times.iter().min(), times.iter().max()) else {
             // One process made all frames: only the mean is known.
-            let mean = (round.frames() > 0).then(|| milliseconds(round.took) / round.frames() as f64);
+            let mean = (frames > 0).then(|| milliseconds(took) / frames as f64);
             return Latency { mean: mean.map(to_microseconds), ..Latency::default() };
         };
-        let histogram = histogram(&times);
+        let histogram = histogram(times);
         // The histogram's upper bounds may lie above what was measured.
         let at = |quantile| Some((histogram.value_at_quantile(quantile) as f64 / 1e3).min(milliseconds(*max)));
         Latency {
@@ -124,7 +133,7 @@ impl Latency {
 
 /// The percentiles 0 to 100 in milliseconds; none where nobody could tell when frames came.
 pub(crate) fn latency_curve(round: &Round) -> Vec<f64> {
-    let times: Vec<Duration> = round.answers.iter().filter_map(|answer| answer.latency).collect();
+    let times = round.latencies();
     if times.is_empty() {
         return Vec::new();
     }
@@ -174,7 +183,7 @@ mod tests {
     fn the_round_in_the_middle_is_told_and_how_far_they_lie_apart() {
         let rounds = |took: &[u64]| took.iter().map(|&took| round(&[took])).collect::<Vec<_>>();
         let of = |took: &[u64]| median(&rounds(took)).map(|place| took[place]);
-        assert_eq!([of(&[5]), of(&[9, 1, 5]), of(&[9, 1, 5, 2])], [Some(5); 3]);
+        assert_eq!([of(&[5]), of(&[9, 1, 5]), of(&[9, 1, 5, 2])], [Some(5), Some(5), Some(2)]);
         assert_eq!(median(&[]), None);
         assert_eq!((spread(&rounds(&[5])), spread(&rounds(&[9, 1, 5]))), (None, Some(1.6)));
     }

@@ -1,27 +1,38 @@
 //! What is told to people: a line for each engine, and the block that scripts look for.
 
+use std::path::Path;
+use std::time::Duration;
+
 use super::entry::{Entry, Heading, Measured};
+use super::stats::Latency;
+
+const COLUMNS: [&str; 13] =
+    ["engine", "frames", "errors", "wrong", "fps", "p50", "p95", "p99", "open", "floor", "ratio", "cpu s", "MB"];
+const TEXT: &str = "\nTimes are in milliseconds for each request; ratio is the time taken for a frame in floors.\n";
 
 impl Heading {
     /// A line for each engine, and the summary of the first one that is there.
     pub(crate) fn table(&self, entries: &[Entry]) -> String {
         let mut text = format!("{}: {}, {}, threads {}\n\n", self.scenario, self.video, self.output, self.threads);
-        text += &row([
-            "engine", "frames", "errors", "wrong", "fps", "p50", "p95", "p99", "open", "floor", "ratio", "cpu s", "MB",
-        ]);
+        text += &row(COLUMNS);
         for entry in entries {
-            text += &match entry {
-                Entry::Unavailable { engine, unavailable } => format!("{engine:<12} not there: {unavailable}\n"),
-                Entry::Measured(measured) => row(measured.cells().each_ref().map(String::as_str)),
-            };
+            let cells = |measured: &Measured| row(measured.cells().each_ref().map(String::as_str));
+            text += &entry.measured().map(cells).or_else(|| entry.absent()).unwrap_or_default();
         }
-        text += "\nTimes are in milliseconds for each request; ratio is the time taken for a frame in floors.\n";
+        text += TEXT;
         text += &self.verdict(entries);
-        let first = entries.iter().find_map(|entry| match entry {
-            Entry::Measured(measured) => Some(measured.summary()),
-            Entry::Unavailable { .. } => None,
-        });
-        text + &first.unwrap_or_default()
+        let first = entries.iter().find_map(Entry::measured);
+        text + &first.map(|measured| summary(std::iter::once(measured))).unwrap_or_default()
+    }
+}
+
+impl Entry {
+    /// The line of who is not there.
+    fn absent(&self) -> Option<String> {
+        match self {
+            Entry::Unavailable { engine, unavailable } => Some(format!("{engine:<12} not there: {unavailable}\n")),
+            Entry::Measured(_) => None,
+        }
     }
 }
 
@@ -66,26 +77,69 @@ impl Measured {
             cell(self.peak_rss_bytes.map(|bytes| bytes as f64 / 1e6), 0),
         ]
     }
+}
 
-    fn summary(&self) -> String {
-        let (latency, milliseconds) = (&self.latency_ms, |value: Option<f64>| match value {
-            Some(value) => format!("{value:.3} ms"),
-            None => "-".to_owned(),
-        });
-        let lines = [
-            ("Frames requested", self.requested().to_string()),
-            ("Frames received", self.frames.to_string()),
-            ("Frames errored", self.errors.to_string()),
-            ("Total time", format!("{:.3} s", self.seconds)),
-            ("Average FPS", format!("{:.2}", self.fps)),
-            ("Avg latency", milliseconds(latency.mean)),
-            ("Min latency", milliseconds(latency.min)),
-            ("Max latency", milliseconds(latency.max)),
-            ("P95 latency", milliseconds(latency.p95)),
-        ];
-        let lines: String = lines.map(|(name, value)| format!("{:<18}{value}\n", format!("{name}:"))).concat();
-        format!("\n=== Benchmark Results ===\n{lines}")
+/// The block that scripts look for: what one engine did, in one scenario or in many.
+fn summary<'a>(of: impl Iterator<Item = &'a Measured> + Clone) -> String {
+    let sum = |number: fn(&Measured) -> usize| of.clone().map(number).sum::<usize>();
+    let seconds: f64 = of.clone().map(|measured| measured.seconds).sum();
+    let frames = sum(|measured| measured.frames);
+    let times: Vec<Duration> = of.clone().flat_map(|measured| measured.latencies.iter().copied()).collect();
+    let latency = Latency::over(&times, frames, Duration::from_secs_f64(seconds));
+    let milliseconds = |value: Option<f64>| match value {
+        Some(value) => format!("{value:.3} ms"),
+        None => "-".to_owned(),
+    };
+    let lines = [
+        ("Frames requested", sum(Measured::requested).to_string()),
+        ("Frames received", frames.to_string()),
+        ("Frames errored", sum(|measured| measured.errors).to_string()),
+        ("Total time", format!("{seconds:.3} s")),
+        ("Average FPS", format!("{:.2}", frames as f64 / seconds.max(1e-9))),
+        ("Avg latency", milliseconds(latency.mean)),
+        ("Min latency", milliseconds(latency.min)),
+        ("Max latency", milliseconds(latency.max)),
+        ("P95 latency", milliseconds(latency.p95)),
+    ];
+    let lines: String = lines.map(|(name, value)| format!("{:<18}{value}\n", format!("{name}:"))).concat();
+    format!("\n=== Benchmark Results ===\n{lines}")
+}
+
+/// A line for each video, scenario and engine, a line for each point of a curve, and the summary of all that the first
+/// engine did.
+pub(crate) fn of_all(entries: &[Entry]) -> String {
+    let measured = || entries.iter().filter_map(Entry::measured);
+    let width = measured().map(|measured| name(measured).chars().count()).max().unwrap_or(0).max(12);
+    let mut text = format!("{:<width$} {}", "video", row(COLUMNS));
+    for one in measured() {
+        text += &format!("{:<width$} {}", name(one), row(one.cells().each_ref().map(String::as_str)));
     }
+    let mut absent: Vec<String> = entries.iter().filter_map(Entry::absent).collect();
+    absent.dedup();
+    text += &absent.concat();
+    text += TEXT;
+    let wrong = |measured: &&Measured| measured.wrong > Some(0);
+    text += &format!(
+        "{} of {} lines have frames that are not the ones asked for.\n",
+        measured().filter(wrong).count(),
+        measured().count()
+    );
+    let first = measured().next().map(|measured| measured.engine.clone());
+    text + &summary(measured().filter(move |measured| Some(&measured.engine) == first.as_ref()))
+}
+
+/// What a line of many is of.
+fn name(measured: &Measured) -> String {
+    let file =
+        Path::new(&measured.video).file_name().map_or(measured.video.as_str().into(), |name| name.to_string_lossy());
+    let setup = &measured.setup;
+    let of = match setup.part {
+        Some("checkpoint-memory") => format!("{} MiB", setup.checkpoint_memory_bytes.unwrap_or(0) >> 20),
+        Some("threads") => format!("threads {}", measured.threads),
+        Some("callers") => format!("callers {}", setup.callers),
+        _ => measured.scenario.clone(),
+    };
+    format!("{file} {of}")
 }
 
 fn cell(value: Option<f64>, digits: usize) -> String {
