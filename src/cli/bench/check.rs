@@ -66,3 +66,32 @@ fn from_key(video: &Video, wanted: &BTreeSet<u32>) -> Reference {
 pub(crate) fn is_wrong(reference: &Reference, answer: &Answer) -> Option<bool> {
     Some(reference.get(&answer.index)? != answer.md5.as_ref()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use bucket_streamer::Engine;
+
+    use super::{Answer, from_key, is_wrong, played, reference};
+
+    const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/hevc_open_gop.mp4");
+
+    #[test]
+    fn what_is_far_into_a_video_has_the_same_reference() {
+        let video = Engine::new(Some(1)).open_path(CLIP).expect("a clip");
+        let wanted: BTreeSet<u32> = [3, 47, 48, 49, 60].into();
+        let near = played(&video, &wanted, 60).expect("to play");
+        assert_eq!((near.len(), &near), (5, &from_key(&video, &wanted)));
+        assert_eq!(near, reference(Some(1), (CLIP, 0, None), &[60, 49, 3, 48, 47, 3]).expect("a reference"));
+    }
+
+    #[test]
+    fn another_frame_is_wrong_and_of_one_that_is_not_there_nobody_knows() {
+        let known = reference(Some(1), (CLIP, 0, None), &[3, 4, 9999]).expect("a reference");
+        let came = |index, md5: Option<&String>| Answer { index, latency: None, error: None, md5: md5.cloned() };
+        let verdict = |index, of: u32| is_wrong(&known, &came(index, known.get(&of)));
+        assert_eq!([verdict(3, 3), verdict(3, 4), verdict(3, 9999)], [Some(false), Some(true), None]);
+        assert_eq!(is_wrong(&known, &came(9999, known.get(&3))), None);
+    }
+}

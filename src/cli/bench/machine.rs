@@ -1,5 +1,6 @@
 //! What measurements were made on, and what they took of it: processor time and memory.
 
+use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::time::Duration;
 
@@ -38,6 +39,20 @@ impl Machine {
                 .map_or_else(String::new, |part| part.version),
             load: fs::read_to_string("/proc/loadavg").ok().and_then(|text| text.split(' ').next()?.parse().ok()),
         }
+    }
+}
+
+impl Display for Machine {
+    /// `Intel(R) Xeon(R), 2 cores, 23.5 GiB, Debian GNU/Linux 12, Linux 6.1, bucket-streamer 0.1.0, FFmpeg 9.0.2`
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {} cores", self.cpu.as_deref().unwrap_or("unknown processor"), self.cores)?;
+        if let Some(bytes) = self.memory_bytes {
+            write!(f, ", {:.1} GiB", bytes as f64 / f64::from(1 << 30))?;
+        }
+        for system in [self.os.clone(), self.kernel.as_ref().map(|kernel| format!("Linux {kernel}"))].iter().flatten() {
+            write!(f, ", {system}")?;
+        }
+        write!(f, ", bucket-streamer {}, FFmpeg {}", self.version, self.ffmpeg)
     }
 }
 

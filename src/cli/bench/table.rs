@@ -6,9 +6,11 @@ use std::time::Duration;
 use super::entry::{Entry, Heading, Measured};
 use super::stats::Latency;
 
-const COLUMNS: [&str; 13] =
-    ["engine", "frames", "errors", "wrong", "fps", "p50", "p95", "p99", "open", "floor", "ratio", "cpu s", "MB"];
-const TEXT: &str = "\nTimes are in milliseconds for each request; ratio is the time taken for a frame in floors.\n";
+const COLUMNS: [&str; 14] = [
+    "engine", "frames", "errors", "wrong", "fps", "spread", "p50", "p95", "p99", "open", "floor", "ratio", "cpu s",
+    "MB",
+];
+const TEXT: &str = "\nTimes are in milliseconds for each request; spread is from the shortest round to the longest; ratio is the time taken\nfor a frame in floors.\n";
 
 impl Heading {
     /// A line for each engine, and the summary of the first one that is there.
@@ -21,9 +23,15 @@ impl Heading {
         }
         text += TEXT;
         text += &self.verdict(entries);
+        text += &machine(entries);
         let first = entries.iter().find_map(Entry::measured);
         text + &first.map(|measured| summary(std::iter::once(measured))).unwrap_or_default()
     }
+}
+
+/// On what all this was measured.
+fn machine(entries: &[Entry]) -> String {
+    entries.iter().find_map(Entry::measured).map(|measured| format!("{}.\n", measured.machine)).unwrap_or_default()
 }
 
 impl Entry {
@@ -59,7 +67,7 @@ impl Heading {
 }
 
 impl Measured {
-    fn cells(&self) -> [String; 13] {
+    fn cells(&self) -> [String; 14] {
         let latency = &self.latency_ms;
         [
             self.engine.clone(),
@@ -67,6 +75,7 @@ impl Measured {
             self.errors.to_string(),
             self.wrong.map_or_else(|| "-".to_owned(), |wrong| wrong.to_string()),
             format!("{:.1}", self.fps),
+            self.spread.map_or_else(|| "-".to_owned(), |spread| format!("{:.0}%", spread * 1e2)),
             cell(latency.p50, 2),
             cell(latency.p95, 2),
             cell(latency.p99, 2),
@@ -124,6 +133,7 @@ pub(crate) fn of_all(entries: &[Entry]) -> String {
         measured().filter(wrong).count(),
         measured().count()
     );
+    text += &machine(entries);
     let first = measured().next().map(|measured| measured.engine.clone());
     text + &summary(measured().filter(move |measured| Some(&measured.engine) == first.as_ref()))
 }
@@ -146,7 +156,7 @@ fn cell(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
 }
 
-fn row(cells: [&str; 13]) -> String {
+fn row(cells: [&str; 14]) -> String {
     let [engine, rest @ ..] = cells;
     let rest: String = rest.map(|cell| format!(" {cell:>8}")).concat();
     format!("{engine:<12}{rest}\n")
