@@ -11,7 +11,7 @@ use std::cell::LazyCell;
 use std::hint::black_box;
 
 use bucket_streamer::picture::{JfifPlanes, Shape, StillMaker, StillOptions};
-use criterion::{BenchmarkId, Criterion, Throughput};
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use ffi::{JpegEncoder, JpegPlane, JpegSubsampling};
 
 use super::clips::{clips, picture, pixels};
@@ -19,6 +19,7 @@ use super::clips::{clips, picture, pixels};
 /// All of `jpeg`.
 pub fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("jpeg");
+    group.sampling_mode(SamplingMode::Flat);
     let corpus =
         ["hevc_bbb_1080p_fmp4_30s.mp4", "h264_croatia_1080p25_framecode.mp4", "hevc_phone_hdr10_multislice_vfr.mp4"];
     for clip in clips(&["hevc_demo.mp4"], &corpus) {
@@ -28,8 +29,9 @@ pub fn bench(criterion: &mut Criterion) {
         let options = StillOptions::for_video(&video);
         let width = Shape { width: Some(640), ..options.shape };
         for (kind, options) in [("still", options), ("still_640", StillOptions { shape: width, ..options })] {
+            let (mut maker, mut out) = (StillMaker::new().expect("memory"), Vec::new());
             group.bench_function(BenchmarkId::new(kind, name), |bencher| {
-                let (picture, mut maker, mut out) = (&*picture, StillMaker::new().expect("memory"), Vec::new());
+                let picture = &*picture;
                 bencher.iter(|| maker.encode(black_box(picture), &options, &mut out).expect("a still"));
             });
         }
@@ -37,8 +39,9 @@ pub fn bench(criterion: &mut Criterion) {
             let mut maker = StillMaker::new().expect("memory");
             maker.planes(&picture, &options).expect("a still").clone()
         });
+        let (mut encoder, mut out) = (JpegEncoder::new().expect("memory"), Vec::new());
         group.bench_function(BenchmarkId::new("compression", name), |bencher| {
-            let (planes, mut encoder, mut out) = (&*planes, JpegEncoder::new().expect("memory"), Vec::new());
+            let planes = &*planes;
             let view =
                 |plane: usize| JpegPlane { data: &planes.planes[plane].data, stride: planes.planes[plane].stride };
             let (views, size) = ([view(0), view(1), view(2)], (planes.width, planes.height));

@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use bucket_streamer::picture::scale::Scaler;
 use bucket_streamer::picture::{Fit, JfifPlanes, Shape, StillMaker, StillOptions};
-use criterion::{BenchmarkId, Criterion, Throughput};
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 
 use super::clips::{Clip, picture};
 
@@ -18,6 +18,7 @@ const WIDTHS: [(u32, u32); 4] = [(1920, 640), (1920, 160), (3840, 640), (640, 19
 /// All of `scale`.
 pub fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("scale");
+    group.sampling_mode(SamplingMode::Flat);
     let source = LazyCell::new(|| picture(&Clip::fixture("hevc_demo.mp4").open()));
     for (from, to) in WIDTHS {
         let of_width = |width| Shape { width: Some(width), height: None, fit: Fit::Contain };
@@ -27,8 +28,9 @@ pub fn bench(criterion: &mut Criterion) {
             maker.planes(&source, &options).expect("planes of that size").clone()
         });
         group.throughput(Throughput::Elements(u64::from(from) * u64::from(from) * 9 / 16));
+        let (mut scaler, mut out) = (Scaler::new(), JfifPlanes::default());
         group.bench_function(BenchmarkId::new(format!("{from}_to"), to), |bencher| {
-            let (planes, mut scaler, mut out) = (&*planes, Scaler::new(), JfifPlanes::default());
+            let planes = &*planes;
             bencher.iter(|| scaler.scale(black_box(planes), &of_width(to), &mut out).expect("a size that there is"));
         });
     }
