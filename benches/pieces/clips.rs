@@ -11,7 +11,7 @@ const SEED: u64 = 1;
 
 /// A file to measure with.
 pub struct Clip {
-    /// Its name without the end: what benches are called after.
+    /// What benches are called after.
     pub name: String,
     path: PathBuf,
 }
@@ -24,7 +24,7 @@ impl Clip {
 
     /// Any file.
     pub fn at(path: &Path) -> Clip {
-        Clip { name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), path: path.into() }
+        Clip { name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(), path: path.into() }
     }
 
     /// Opened by an engine of its own, that has decoded nothing yet.
