@@ -1,4 +1,4 @@
-//! What is told of results to programs: the objects of the JSON array. `docs/benchmark.md` says what the fields mean.
+//! What is told of results to programs: the objects of the JSON array. `docs/benchmarks.md` says what the fields mean.
 
 use std::time::Duration;
 
