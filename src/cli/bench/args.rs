@@ -49,6 +49,9 @@ pub(crate) struct BenchArguments {
     /// Writes a report with plots, one file that needs no other
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<String>,
+    /// Writes each plot of the report as NAME.svg
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plots: Option<String>,
     /// So many ask at the same time (random, scrub)
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) callers: u16,

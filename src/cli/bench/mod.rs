@@ -19,6 +19,7 @@ mod make;
 mod measure;
 mod ours;
 mod peer;
+mod plots;
 mod progress;
 mod scenario;
 mod setup;
@@ -128,6 +129,13 @@ fn tell(arguments: &BenchArguments, entries: &[Entry], table: impl Fn() -> Strin
     }
     if let Some(file) = arguments.html.as_deref() {
         write(file, html::page(entries));
+    }
+    if let Some(folder) = arguments.plots.as_deref() {
+        // Where it cannot be made, the files in it say why.
+        let _ = std::fs::create_dir_all(folder);
+        for plot in plots::of(entries) {
+            write(&format!("{folder}/{}.svg", plot.name), plot.svg);
+        }
     }
     if let Err(error) = std::io::stdout().lock().write_all(printed.as_bytes()) {
         // Whoever read has gone: nothing to say to them.

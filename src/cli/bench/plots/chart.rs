@@ -1,0 +1,287 @@
+//! One chart: axes, marks, lines, whiskers and what is written beside them. What they mean is the business of others.
+
+use plotters::coord::Shift;
+use plotters::element::{Drawable, PointCollection};
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters_backend::{BackendCoord, DrawingErrorKind};
+
+use super::axis::Axis;
+use super::look::{self, GRID, INK, LOUD, Look, PAPER, SMALL, Shape, TEXT, TITLE};
+
+/// Where something is drawn.
+pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+/// What comes of it.
+pub(crate) type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
+type Context<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>;
+
+/// Something of one colour and shape, and its name.
+#[derive(Debug, Clone)]
+pub(crate) struct Series {
+    pub(crate) name: String,
+    pub(crate) look: Look,
+    pub(crate) points: Vec<Point>,
+    /// Does a line lead from one point to the next?
+    pub(crate) is_joined: bool,
+}
+
+/// A place in a chart.
+#[derive(Debug, Clone)]
+pub(crate) struct Point {
+    pub(crate) at: (f64, f64),
+    pub(crate) mark: Mark,
+    /// From where to where it may as well lie, along the chart's whiskers.
+    pub(crate) whisker: Option<(f64, f64)>,
+    /// What is written beside it.
+    pub(crate) note: String,
+}
+
+/// What is seen at a point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// Only the line, if there is one.
+    Nothing,
+    Sound,
+    /// Its frames are not the right ones: what it took for them says nothing.
+    Wrong,
+}
+
+/// Along which axis whiskers lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Along {
+    X,
+    Y,
+}
+
+/// Where the names of series are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// Under the title.
+    Above,
+    /// Beside the last points.
+    AtEnds,
+    /// Whoever draws several charts does it once.
+    Elsewhere,
+}
+
+/// A line to compare with: at a value of an axis, with a name.
+#[derive(Debug, Clone)]
+pub(crate) struct Guide {
+    pub(crate) on: Along,
+    pub(crate) value: f64,
+    pub(crate) name: String,
+}
+
+/// All that is drawn.
+#[derive(Debug, Clone)]
+pub(crate) struct Chart {
+    pub(crate) title: String,
+    pub(crate) x: Axis,
+    pub(crate) y: Axis,
+    pub(crate) series: Vec<Series>,
+    pub(crate) guides: Vec<Guide>,
+    pub(crate) whiskers: Along,
+    pub(crate) names: Names,
+    /// To the right of the axes, for what is written there.
+    pub(crate) room: i32,
+    /// One of many: smaller text.
+    pub(crate) is_small: bool,
+}
+
+impl Point {
+    pub(crate) fn new(at: (f64, f64), mark: Mark) -> Point {
+        Point { at, mark, whisker: None, note: String::new() }
+    }
+}
+
+impl Chart {
+    pub(crate) fn draw(&self, area: &Area<'_>) -> Drawn {
+        let (title, line) = if self.is_small { (TEXT, 20) } else { (TITLE, 28) };
+        area.draw_text(&self.title, &look::bold(title, INK), (4, line / 2 + 2))?;
+        let top = match self.names {
+            Names::Above => line + legend(area, &self.series, line)?,
+            _ => line + 4,
+        };
+        let (x_title, y_title) = (18 * i32::from(!self.x.title.is_empty()), 18 * i32::from(!self.y.title.is_empty()));
+        let left = look::width(&"0".repeat(self.y.longest()), SMALL) + 14 + y_title;
+        let mut chart = ChartBuilder::on(area)
+            .margin_top(top)
+            .margin_right(self.room)
+            .set_label_area_size(LabelAreaPosition::Left, left)
+            .set_label_area_size(LabelAreaPosition::Bottom, 22 + x_title)
+            .build_cartesian_2d(self.x.clone(), self.y.clone())?;
+        self.mesh(&mut chart)?;
+        self.guides(&mut chart)?;
+        // Lines first: no line crosses a mark.
+        for series in &self.series {
+            line_of(&mut chart, series)?;
+        }
+        for series in &self.series {
+            self.points(&mut chart, series)?;
+        }
+        if self.names == Names::AtEnds { self.names_at_ends(&mut chart) } else { Ok(()) }
+    }
+
+    fn mesh(&self, chart: &mut Context<'_, '_>) -> Drawn {
+        let (x, y) = (|value: &f64| self.x.name(*value), |value: &f64| self.y.name(*value));
+        chart
+            .configure_mesh()
+            .bold_line_style(GRID)
+            .light_line_style(TRANSPARENT)
+            .axis_style(GRID.stroke_width(1))
+            .set_all_tick_mark_size(3)
+            .label_style(look::text(SMALL, INK))
+            .axis_desc_style(look::text(SMALL, INK))
+            .x_desc(&self.x.title)
+            .y_desc(&self.y.title)
+            .x_label_formatter(&x)
+            .y_label_formatter(&y)
+            .draw()
+    }
+
+    fn guides(&self, chart: &mut Context<'_, '_>) -> Drawn {
+        let ((left, right), (low, high)) = (self.x.ends(), self.y.ends());
+        for guide in &self.guides {
+            let (ends, offset) = match guide.on {
+                Along::X => ([(guide.value, high), (guide.value, low)], (4, -9)),
+                Along::Y => ([(left, guide.value), (right, guide.value)], (-4, 8)),
+            };
+            chart.draw_series([PathElement::new(ends, INK.stroke_width(1))])?;
+            let side = if guide.on == Along::X { HPos::Left } else { HPos::Right };
+            let style = look::text(SMALL, INK).pos(Pos::new(side, VPos::Center));
+            chart.draw_series([EmptyElement::at(ends[1]) + Text::new(guide.name.clone(), offset, style)])?;
+        }
+        Ok(())
+    }
+
+    fn points(&self, chart: &mut Context<'_, '_>, series: &Series) -> Drawn {
+        for point in &series.points {
+            let (x, y) = point.at;
+            if let Some((least, greatest)) = point.whisker {
+                let ends = match self.whiskers {
+                    Along::X => [(least, y), (greatest, y)],
+                    Along::Y => [(x, least), (x, greatest)],
+                };
+                chart.draw_series([PathElement::new(ends, series.look.colour.stroke_width(2))])?;
+            }
+            let size = if self.is_small { 3 } else { 4 };
+            chart.draw_series([Sign { at: point.at, look: series.look, mark: point.mark, size }])?;
+            if !point.note.is_empty() {
+                let colour = if point.mark == Mark::Sound { INK } else { LOUD };
+                let text = Text::new(point.note.clone(), (11, 0), look::text(SMALL, colour));
+                // Not over the whisker.
+                let right = point.whisker.filter(|_| self.whiskers == Along::X).map_or(x, |ends| ends.1.max(x));
+                chart.draw_series([EmptyElement::at((right, y)) + text])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Each name beside the last point, no two of them over each other.
+    fn names_at_ends(&self, chart: &mut Context<'_, '_>) -> Drawn {
+        let last = |series: &'_ Series| Some((series.points.last()?.at, series.name.clone()));
+        let mut names: Vec<_> = self.series.iter().filter_map(last).collect();
+        names.sort_by_key(|(at, _)| chart.backend_coord(at).1);
+        let mut free = i32::MIN;
+        for (at, name) in names {
+            let wanted = chart.backend_coord(&at).1;
+            let given = wanted.max(free);
+            free = given + 15;
+            let text = Text::new(name, (12, given - wanted), look::text(SMALL, INK));
+            chart.draw_series([EmptyElement::at(at) + text])?;
+        }
+        Ok(())
+    }
+}
+
+fn line_of(chart: &mut Context<'_, '_>, series: &Series) -> Drawn {
+    if series.is_joined && series.points.len() > 1 {
+        let line: Vec<(f64, f64)> = series.points.iter().map(|point| point.at).collect();
+        chart.draw_series([PathElement::new(line, series.look.colour.stroke_width(2))])?;
+    }
+    Ok(())
+}
+
+/// What is seen at a place: a filled shape; where it is wrong a hollow circle, crossed out.
+struct Sign<At> {
+    at: At,
+    look: Look,
+    mark: Mark,
+    size: i32,
+}
+
+impl<'a, At> PointCollection<'a, At> for &'a Sign<At> {
+    type Point = &'a At;
+    type IntoIter = std::iter::Once<&'a At>;
+
+    fn point_iter(self) -> Self::IntoIter {
+        std::iter::once(&self.at)
+    }
+}
+
+impl<At, DB: DrawingBackend> Drawable<DB> for Sign<At> {
+    fn draw<I: Iterator<Item = BackendCoord>>(
+        &self,
+        mut points: I,
+        backend: &mut DB,
+        _: (u32, u32),
+    ) -> Result<(), DrawingErrorKind<DB::ErrorType>> {
+        let Some((x, y)) = points.next() else { return Ok(()) };
+        let (colour, size) = (self.look.colour, self.size + 1);
+        match (self.mark, self.look.shape) {
+            (Mark::Nothing, _) => Ok(()),
+            (Mark::Sound, Shape::Circle) => backend.draw_circle((x, y), size as u32, &colour.filled(), true),
+            (Mark::Sound, shape) => {
+                let corners = shape.corners(self.size).into_iter().map(|(right, down)| (x + right, y + down));
+                backend.fill_polygon(corners, &colour.filled())
+            }
+            (Mark::Wrong, _) => {
+                backend.draw_circle((x, y), size as u32, &colour.stroke_width(2), false)?;
+                let (size, loud) = (size + 1, LOUD.stroke_width(2));
+                backend.draw_line((x - size, y - size), (x + size, y + size), &loud)?;
+                backend.draw_line((x - size, y + size), (x + size, y - size), &loud)
+            }
+        }
+    }
+}
+
+/// Writes what several charts have in common.
+pub(crate) fn heading(area: &Area<'_>, title: &str, series: &[Series]) -> Drawn {
+    area.draw_text(title, &look::bold(TITLE, INK), (4, 16))?;
+    legend(area, series, 28).map(|_| ())
+}
+
+/// Writes the names of series from a height on, in as many lines as they need; how high it becomes.
+pub(crate) fn legend(
+    area: &Area<'_>,
+    series: &[Series],
+    from: i32,
+) -> Result<i32, DrawingAreaErrorKind<std::io::Error>> {
+    let line = 20;
+    let (mut x, mut y) = (10, from + 10);
+    let mut told: Vec<&str> = Vec::new();
+    for one in series {
+        if told.contains(&one.name.as_str()) || one.name.is_empty() {
+            continue;
+        }
+        told.push(&one.name);
+        let taken = look::width(&one.name, TEXT) + 34;
+        if x > 10 && x + taken > area.dim_in_pixel().0 as i32 {
+            (x, y) = (10, y + line);
+        }
+        area.draw(&Sign { at: (x, y), look: one.look, mark: Mark::Sound, size: 4 })?;
+        area.draw_text(&one.name, &look::text(TEXT, INK), (x + 11, y))?;
+        x += taken;
+    }
+    Ok(if told.is_empty() { 4 } else { y - from + 14 })
+}
+
+/// Draws into a text, on paper of a size.
+pub(crate) fn svg((width, height): (i32, i32), draw: impl FnOnce(&Area<'_>) -> Drawn) -> String {
+    let mut svg = String::new();
+    let area = SVGBackend::with_string(&mut svg, (width as u32, height as u32)).into_drawing_area();
+    let drawn = area.fill(&PAPER).and_then(|()| draw(&area)).and_then(|()| area.present());
+    drawn.expect("memory takes whatever is written");
+    drop(area);
+    svg
+}

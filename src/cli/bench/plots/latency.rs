@@ -1,0 +1,107 @@
+//! How latencies are distributed: of each engine the part of requests that were answered within a time.
+
+use super::axis::Axis;
+use super::chart::{self, Along, Chart, Drawn, Guide, Mark, Names, Point, Series};
+use super::speed::SUBJECT;
+use super::{Plot, look, pick};
+use crate::cli::bench::entry::Measured;
+
+/// Percentiles at which curves have a mark.
+const MARKED: [usize; 2] = [50, 95];
+/// Where there are many videos, only this scenario is plotted: in the others a latency says less than a speed.
+const SCENARIO: &str = "random";
+/// Small charts in a row, and their size.
+const COLUMNS: usize = 4;
+const CELL: (i32, i32) = (240, 170);
+
+/// The distribution of a scenario; of several videos a small chart each.
+pub(crate) fn of(all: &[&Measured], scenario: &str) -> Option<Plot> {
+    let mut those = pick::scenario(all, scenario);
+    those.retain(|one| !curve(one).is_empty());
+    let videos = pick::videos(&those);
+    let title = format!("Latency, {scenario}");
+    let caption = "Upwards: the percentage of requests that were answered within the time; marks at 50 and 95 %. \
+                   An engine that makes all frames in one go has no latencies.";
+    let svg = match videos[..] {
+        [] => return None,
+        [video] => {
+            let chart = Chart {
+                title: format!("{title}: {}", pick::name(video, 60)),
+                names: Names::Above,
+                room: 20,
+                is_small: false,
+                guides: floor(&those).into_iter().collect(),
+                ..small(&those, video, axis(&those))
+            };
+            chart::svg((720, 400), |area| chart.draw(area))
+        }
+        _ if scenario == SCENARIO => grid(&those, &videos, &title),
+        _ => return None,
+    };
+    Some(Plot { name: format!("latency-{scenario}"), title, caption: caption.to_owned(), svg })
+}
+
+/// The times of the percentiles that can be drawn.
+fn curve(one: &Measured) -> Vec<(usize, f64)> {
+    one.latency_curve_ms.iter().copied().enumerate().filter(|(_, time)| time.is_finite()).collect()
+}
+
+fn axis(those: &[&Measured]) -> Axis {
+    let times = those.iter().flat_map(|one| curve(one)).map(|(_, time)| time);
+    Axis::log("milliseconds (logarithmic)", times.chain(those.iter().filter_map(|one| one.floor_ms)))
+}
+
+/// What a bare loop takes for the frames of our engine.
+fn floor(those: &[&Measured]) -> Option<Guide> {
+    let value = those.iter().find(|one| one.engine == SUBJECT)?.floor_ms.filter(|floor| *floor > 0.0)?;
+    Some(Guide { on: Along::X, value, name: "bare loop, mean".to_owned() })
+}
+
+/// The chart of one video among many.
+fn small(those: &[&Measured], video: &str, x: Axis) -> Chart {
+    let of_video = those.iter().filter(|one| one.video == video);
+    let series = of_video.map(|one| {
+        let mark = |percent: usize| match (MARKED.contains(&percent), pick::is_sound(one)) {
+            (false, _) => Mark::Nothing,
+            (true, true) => Mark::Sound,
+            (true, false) => Mark::Wrong,
+        };
+        let note = |percent: usize| match percent {
+            50 => pick::fault(one).unwrap_or_default(),
+            _ => String::new(),
+        };
+        let points = curve(one)
+            .into_iter()
+            .map(|(percent, time)| Point { note: note(percent), ..Point::new((time, percent as f64), mark(percent)) });
+        let look = look::engine(&one.engine);
+        Series { name: one.engine.clone(), look, points: points.collect(), is_joined: true }
+    });
+    let title = if x.title.is_empty() { "" } else { "percent of requests" };
+    Chart {
+        title: pick::name(video, 30),
+        x,
+        y: Axis::fixed(title, 0.0..100.0, &[0.0, 25.0, 50.0, 75.0, 100.0]),
+        series: series.collect(),
+        guides: Vec::new(),
+        whiskers: Along::X,
+        names: Names::Elsewhere,
+        room: 10,
+        is_small: true,
+    }
+}
+
+/// A small chart for each video, all with the same axes.
+fn grid(those: &[&Measured], videos: &[&str], title: &str) -> String {
+    let head = 62;
+    let rows = videos.len().div_ceil(COLUMNS) as i32;
+    let x = axis(those).untitled();
+    let charts: Vec<Chart> = videos.iter().map(|video| small(those, video, x.clone())).collect();
+    let size = (CELL.0 * COLUMNS as i32, head + CELL.1 * rows);
+    chart::svg(size, |area| -> Drawn {
+        let (top, cells) = area.split_vertically(head);
+        let all = charts.iter().flat_map(|chart| chart.series.clone()).collect::<Vec<_>>();
+        chart::heading(&top, &format!("{title}: milliseconds (logarithmic), percent of requests"), &all)?;
+        let cells = cells.split_evenly((rows as usize, COLUMNS));
+        charts.iter().zip(&cells).try_for_each(|(chart, cell)| chart.draw(cell))
+    })
+}

@@ -1,0 +1,105 @@
+//! How plots look: colours, marks, sizes of text. An engine looks the same in every plot.
+//!
+//! The colours can be told apart by people who see fewer of them (Okabe and Ito's, and some of Tol's for codecs); shapes
+//! say the same once more. Paper, ink and grid are of three colours that nothing else has: the page's style exchanges
+//! them where people want it dark.
+
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::{Color, FontStyle, IntoFont, RGBColor, TextStyle};
+
+pub(crate) const PAPER: RGBColor = RGBColor(0xff, 0xff, 0xff);
+pub(crate) const INK: RGBColor = RGBColor(0x1b, 0x1f, 0x24);
+pub(crate) const GRID: RGBColor = RGBColor(0xdd, 0xe1, 0xe6);
+/// Of what must not be overlooked.
+pub(crate) const LOUD: RGBColor = RGBColor(0xc6, 0x10, 0x10);
+
+/// Sizes of text. The library makes them smaller by 1.24.
+pub(crate) const TITLE: f64 = 19.0;
+pub(crate) const TEXT: f64 = 16.0;
+pub(crate) const SMALL: f64 = 14.5;
+
+/// What a point looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Circle,
+    Square,
+    Triangle,
+    Diamond,
+    Funnel,
+}
+
+impl Shape {
+    /// Its corners around the middle; none of a circle.
+    pub(crate) fn corners(self, size: i32) -> Vec<(i32, i32)> {
+        let (size, more) = (size, size + 1);
+        match self {
+            Shape::Circle => Vec::new(),
+            Shape::Square => vec![(-size, -size), (size, -size), (size, size), (-size, size)],
+            Shape::Triangle => vec![(0, -more), (more, size), (-more, size)],
+            Shape::Diamond => vec![(0, -more - 1), (more + 1, 0), (0, more + 1), (-more - 1, 0)],
+            Shape::Funnel => vec![(0, more), (-more, -size), (more, -size)],
+        }
+    }
+}
+
+/// Colour and shape of what belongs together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Look {
+    pub(crate) colour: RGBColor,
+    pub(crate) shape: Shape,
+}
+
+const fn look(rgb: u32, shape: Shape) -> Look {
+    Look { colour: RGBColor((rgb >> 16) as u8, (rgb >> 8) as u8, rgb as u8), shape }
+}
+
+/// Of an engine. Ours are blue, the command line's are orange.
+pub(crate) fn engine(name: &str) -> Look {
+    match name {
+        "cpu" => look(0x0072b2, Shape::Circle),
+        "from-key" => look(0x56b4e9, Shape::Square),
+        "ffmpeg-cli" => look(0xd55e00, Shape::Triangle),
+        "ffmpeg-pass" => look(0xe69f00, Shape::Diamond),
+        "nvdec" => look(0x009e73, Shape::Funnel),
+        _ => look(0x777777, Shape::Square),
+    }
+}
+
+/// Of a codec.
+pub(crate) fn codec(name: &str) -> Look {
+    match name {
+        "hevc" => look(0xaa3377, Shape::Circle),
+        "h264" => look(0x228833, Shape::Square),
+        "av1" => look(0x66ccee, Shape::Triangle),
+        "vp9" => look(0xb8a000, Shape::Diamond),
+        _ => look(0x777777, Shape::Funnel),
+    }
+}
+
+/// Text of a size, written to the right of its place, the middle of its height there.
+pub(crate) fn text(size: f64, colour: RGBColor) -> TextStyle<'static> {
+    ("sans-serif", size).into_font().color(&colour.to_rgba()).pos(Pos::new(HPos::Left, VPos::Center))
+}
+
+/// The same, bold.
+pub(crate) fn bold(size: f64, colour: RGBColor) -> TextStyle<'static> {
+    let font = ("sans-serif", size).into_font().style(FontStyle::Bold);
+    font.color(&colour.to_rgba()).pos(Pos::new(HPos::Left, VPos::Center))
+}
+
+/// About how wide a text becomes, in pixels: which font it will be, nobody knows.
+pub(crate) fn width(text: &str, size: f64) -> i32 {
+    (text.chars().count() as f64 * size / 1.24 * 0.56).ceil() as i32
+}
+
+/// A text of so many characters at most: its beginning and its end.
+pub(crate) fn shortened(text: &str, most: usize) -> String {
+    let characters: Vec<char> = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if characters.len() <= most {
+        return characters.into_iter().collect();
+    }
+    let end = most.saturating_sub(1) / 3;
+    let begin = most.saturating_sub(1) - end;
+    let part = |range: &[char]| range.iter().collect::<String>();
+    format!("{}…{}", part(&characters[..begin]), part(&characters[characters.len() - end..]))
+}
