@@ -12,25 +12,9 @@ const SUBJECT: &str = plots::SUBJECT;
 
 /// Each scenario in one line, for several videos: how many times as fast as others, in the middle.
 pub(crate) fn overview(all: &[&Measured]) -> Option<Markup> {
-    let clips = pick::part(all, "clips");
-    let engines = pick::engines(&clips);
-    if pick::videos(&clips).len() < 2 {
+    if pick::videos(&pick::part(all, "clips")).len() < 2 {
         return None;
     }
-    let cells = |scenario: &str, engine: &str| {
-        let those: Vec<_> = pick::scenario(all, scenario).into_iter().filter(|one| one.engine == engine).collect();
-        let fps = pick::median(those.iter().filter(|one| pick::is_sound(one)).map(|one| one.fps).collect());
-        let faulty = those.iter().filter(|one| pick::fault(one).is_some()).count();
-        let ratio = pick::median(pick::ratios(all, scenario, SUBJECT, engine)).filter(|_| engine != SUBJECT);
-        let floor = pick::median(those.iter().filter_map(|one| one.ratio()).collect());
-        html! {
-            td { (those.len()) }
-            td { (cell(fps)) }
-            td { (cell(ratio)) @if ratio.is_some() { " ×" } }
-            td { (cell(floor)) }
-            @if faulty > 0 { td class="loud" { "✗ " (faulty) " of " (those.len()) } } @else { td { "0" } }
-        }
-    };
     Some(html! {
         div class="wide" { table {
             thead { tr {
@@ -38,21 +22,37 @@ pub(crate) fn overview(all: &[&Measured]) -> Option<Markup> {
                 th { "fps" small { "median" } } th { (SUBJECT) " is faster" small { "median of ratios" } }
                 th { "ratio to floor" small { "median" } } th { "videos with" small { "wrong or missing frames" } }
             } }
-            tbody { @for scenario in pick::scenarios(all) { @for (row, engine) in engines.iter().enumerate() {
-                tr {
-                    @if row == 0 { th rowspan=(engines.len()) { (scenario) } }
-                    td class="name" { (sign(engine)) (engine) }
-                    (cells(scenario, engine))
-                }
-            } } }
+            tbody { @for scenario in pick::scenarios(all) { (of_scenario(all, scenario)) } }
         } }
     })
+}
+
+fn of_scenario(all: &[&Measured], scenario: &str) -> Markup {
+    let all_of_it = pick::scenario(all, scenario);
+    let engines = pick::engines(&all_of_it);
+    html! {
+        @for (row, engine) in engines.iter().enumerate() {
+            @let those = all_of_it.iter().filter(|one| one.engine == *engine).collect::<Vec<_>>();
+            @let sound = those.iter().filter(|one| pick::is_sound(one)).map(|one| one.fps).collect();
+            @let ratio = pick::median(pick::ratios(all, scenario, SUBJECT, engine)).filter(|_| *engine != SUBJECT);
+            @let faulty = those.iter().filter(|one| pick::fault(one).is_some()).count();
+            tr {
+                @if row == 0 { th rowspan=(engines.len()) { (scenario) } }
+                td class="name" { (sign(engine)) (engine) }
+                td { (those.len()) }
+                td { (cell(pick::median(sound))) }
+                td { (cell(ratio)) @if ratio.is_some() { " ×" } }
+                td { (cell(pick::median(those.iter().filter_map(|one| one.ratio()).collect()))) }
+                @if faulty > 0 { td class="loud" { "✗ " (faulty) " of " (those.len()) } } @else { td { "0" } }
+            }
+        }
+    }
 }
 
 /// A column: its title, what is below it, and what is in it.
 type Column = (&'static str, &'static str, fn(&Measured) -> Option<f64>);
 
-const COLUMNS: [Column; 16] = [
+const COLUMNS: [Column; 15] = [
     ("p50", "ms", |one| one.latency_ms.p50),
     ("p95", "ms", |one| one.latency_ms.p95),
     ("p99", "ms", |one| one.latency_ms.p99),
@@ -68,7 +68,6 @@ const COLUMNS: [Column; 16] = [
     ("copied", "MiB", |one| one.copied_bytes.map(mebibytes)),
     ("allocations", "blocks", |one| one.allocations.map(|blocks| blocks as f64)),
     ("spread", "% of rounds", |one| one.spread.map(|spread| spread * 1e2)),
-    ("compared", "frames", |one| one.checked.map(|checked| checked as f64)),
 ];
 
 /// All numbers, a line for each engine and video, or for each point of a curve.
@@ -77,17 +76,19 @@ pub(crate) fn numbers(all: &[&Measured]) -> Option<Markup> {
     let (videos, part) = (pick::videos(all), first.setup.part.filter(|part| *part != "clips"));
     // A column of which nobody knows anything is none.
     let columns: Vec<&Column> = COLUMNS.iter().filter(|column| all.iter().any(|one| column.2(one).is_some())).collect();
+    let is_faulty = all.iter().any(|one| pick::fault(one).is_some());
     let table = html! {
         div class="wide" { table {
             thead { tr {
                 @if videos.len() > 1 { th class="name" { "video" } }
                 th class="name" { "engine" }
                 @if let Some(part) = part { th { (part) } }
+                th { "frames" small { "compared" } }
+                @if is_faulty { th class="name" { "faults" } }
                 th { "fps" small { "least to greatest" } }
                 @for (title, below, _) in &columns { th { (title) small { (below) } } }
-                th { "frames" } th class="name" { "faults" }
             } }
-            tbody { @for video in &videos { (lines(all, video, videos.len() > 1, part, &columns)) } }
+            tbody { @for video in &videos { (lines(all, video, videos.len() > 1, part, is_faulty, &columns)) } }
         } }
     };
     Some(match all.len() > LONG {
@@ -96,7 +97,14 @@ pub(crate) fn numbers(all: &[&Measured]) -> Option<Markup> {
     })
 }
 
-fn lines(all: &[&Measured], video: &str, is_named: bool, part: Option<&str>, columns: &[&Column]) -> Markup {
+fn lines(
+    all: &[&Measured],
+    video: &str,
+    is_named: bool,
+    part: Option<&str>,
+    is_faulty: bool,
+    columns: &[&Column],
+) -> Markup {
     let those: Vec<_> = all.iter().filter(|one| one.video == video).collect();
     html! {
         @for (row, one) in those.iter().enumerate() {
@@ -105,10 +113,10 @@ fn lines(all: &[&Measured], video: &str, is_named: bool, part: Option<&str>, col
                 @if is_named && row == 0 { th rowspan=(those.len()) title=(video) { (pick::name(video, 40)) } }
                 td class="name" { (sign(&one.engine)) (one.engine) }
                 @if let Some(part) = part { td { (step(part, one)) } }
+                td { (one.frames) @if let Some(checked) = one.checked { " " small { (checked) } } }
+                @if is_faulty { td class=[fault.as_ref().map(|_| "loud")] { (fault.unwrap_or_default()) } }
                 td class="speed" { (speed(one)) }
                 @for (_, _, value) in columns { td { (cell(value(one))) } }
-                td { (one.frames) }
-                td class=[fault.as_ref().map(|_| "loud")] { (fault.unwrap_or_default()) }
             }
         }
     }

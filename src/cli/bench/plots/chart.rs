@@ -76,6 +76,8 @@ pub(crate) struct Guide {
 #[derive(Debug, Clone)]
 pub(crate) struct Chart {
     pub(crate) title: String,
+    /// What must not be overlooked, under the title; empty: room for it, as others in the row have it.
+    pub(crate) fault: Option<String>,
     pub(crate) x: Axis,
     pub(crate) y: Axis,
     pub(crate) series: Vec<Series>,
@@ -98,6 +100,13 @@ impl Chart {
     pub(crate) fn draw(&self, area: &Area<'_>) -> Drawn {
         let (title, line) = if self.is_small { (TEXT, 20) } else { (TITLE, 28) };
         area.draw_text(&self.title, &look::bold(title, INK), (4, line / 2 + 2))?;
+        let line = match &self.fault {
+            Some(fault) => {
+                area.draw_text(fault, &look::text(SMALL, LOUD), (4, line + 6))?;
+                line + 18
+            }
+            None => line,
+        };
         let top = match self.names {
             Names::Above => line + legend(area, &self.series, line)?,
             _ => line + 4,
@@ -167,14 +176,23 @@ impl Chart {
             let size = if self.is_small { 3 } else { 4 };
             chart.draw_series([Sign { at: point.at, look: series.look, mark: point.mark, size }])?;
             if !point.note.is_empty() {
-                let colour = if point.mark == Mark::Sound { INK } else { LOUD };
-                let text = Text::new(point.note.clone(), (11, 0), look::text(SMALL, colour));
-                // Not over the whisker.
-                let right = point.whisker.filter(|_| self.whiskers == Along::X).map_or(x, |ends| ends.1.max(x));
-                chart.draw_series([EmptyElement::at((right, y)) + text])?;
+                self.note(chart, point)?;
             }
         }
         Ok(())
+    }
+
+    /// Writes what belongs to a point: to its right behind the whisker; above it where a line goes on to the right.
+    fn note(&self, chart: &mut Context<'_, '_>, point: &Point) -> Drawn {
+        let (x, y) = point.at;
+        let (at, offset, side) = match self.whiskers {
+            Along::Y => (x, (0, -14), HPos::Center),
+            Along::X => (point.whisker.map_or(x, |whisker| whisker.1.max(x)), (10, 0), HPos::Left),
+        };
+        let colour = if point.mark == Mark::Sound { INK } else { LOUD };
+        let style = look::text(SMALL, colour).pos(Pos::new(side, VPos::Center));
+        let text = Text::new(point.note.clone(), offset, style);
+        chart.draw_series([EmptyElement::at((at, y)) + text]).map(|_| ())
     }
 
     /// Each name beside the last point, no two of them over each other.

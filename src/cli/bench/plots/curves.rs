@@ -23,6 +23,7 @@ struct Value {
     y: fn(&Measured) -> Option<f64>,
     /// Of all rounds.
     range: fn(&Measured) -> Option<(f64, f64)>,
+    caption: &'static str,
 }
 
 const OVER: [Over; 3] = [
@@ -55,6 +56,7 @@ const FPS: Value = Value {
     axis: "frames per second",
     y: |one| Some(one.fps),
     range: pick::fps_range,
+    caption: " Whiskers reach from the slowest to the fastest round.",
 };
 
 const P95: Value = Value {
@@ -63,6 +65,7 @@ const P95: Value = Value {
     axis: "milliseconds",
     y: |one| one.latency_ms.p95,
     range: |_| None,
+    caption: "",
 };
 
 /// The plots of all curves that were measured.
@@ -83,6 +86,7 @@ fn plot(over: &Over, value: &Value, those: &[&Measured]) -> Option<Plot> {
     let title = format!("{} against {}", value.title, over.title);
     let chart = Chart {
         title: title.clone(),
+        fault: None,
         x: Axis::steps(over.axis, those.iter().filter_map(|one| (over.x)(one)), over.name),
         y: axis(value, &values),
         series: series.collect(),
@@ -100,8 +104,8 @@ fn plot(over: &Over, value: &Value, those: &[&Measured]) -> Option<Plot> {
     Some(Plot {
         name: format!("{}-{}", over.part, value.name),
         title,
-        caption: format!("{}, {video}{warm}. Whiskers reach from the slowest to the fastest round.", first.scenario),
-        svg: chart::svg((720, 380), |area| chart.draw(area)),
+        caption: format!("{}, {video}{warm}.{}", first.scenario, value.caption),
+        svg: chart::svg((620, 360), |area| chart.draw(area)),
     })
 }
 

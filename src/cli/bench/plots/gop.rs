@@ -53,9 +53,10 @@ fn against(those: &[&Measured], other: &str) -> Option<Plot> {
             .map(|dot| Point::new((dot.gop, dot.ratio), if dot.is_sound { Mark::Sound } else { Mark::Wrong }))
             .collect(),
     });
-    let title = format!("{SUBJECT} beside {other}, against the length of GOPs ({SCENARIO})");
+    let title = format!("{SUBJECT} beside {other}, against the length of GOPs");
     let chart = Chart {
         title: title.clone(),
+        fault: None,
         x: Axis::log("frames of the longest GOP (logarithmic)", dots.iter().map(|dot| dot.gop)),
         y: Axis::log(&format!("times as fast as {other} (logarithmic)"), dots.iter().map(|dot| dot.ratio).chain([1.0])),
         series: series.collect(),
@@ -68,7 +69,9 @@ fn against(those: &[&Measured], other: &str) -> Option<Plot> {
     Some(Plot {
         name: format!("gop-{other}"),
         title,
-        caption: "A mark for each video. Crossed out: frames of one of the two are wrong or missing.".to_owned(),
-        svg: chart::svg((720, 440), |area| chart.draw(area)),
+        caption: format!(
+            "{SCENARIO}; a mark for each video. Crossed out: frames of one of the two are wrong or missing."
+        ),
+        svg: chart::svg((620, 420), |area| chart.draw(area)),
     })
 }

@@ -12,7 +12,7 @@ const MARKED: [usize; 2] = [50, 95];
 const SCENARIO: &str = "random";
 /// Small charts in a row, and their size.
 const COLUMNS: usize = 4;
-const CELL: (i32, i32) = (240, 170);
+const CELL: (i32, i32) = (240, 180);
 
 /// The distribution of a scenario; of several videos a small chart each.
 pub(crate) fn of(all: &[&Measured], scenario: &str) -> Option<Plot> {
@@ -60,25 +60,23 @@ fn floor(those: &[&Measured]) -> Option<Guide> {
 /// The chart of one video among many.
 fn small(those: &[&Measured], video: &str, x: Axis) -> Chart {
     let of_video = those.iter().filter(|one| one.video == video);
-    let series = of_video.map(|one| {
+    let series = of_video.clone().map(|one| {
         let mark = |percent: usize| match (MARKED.contains(&percent), pick::is_sound(one)) {
             (false, _) => Mark::Nothing,
             (true, true) => Mark::Sound,
             (true, false) => Mark::Wrong,
         };
-        let note = |percent: usize| match percent {
-            50 => pick::fault(one).unwrap_or_default(),
-            _ => String::new(),
-        };
-        let points = curve(one)
-            .into_iter()
-            .map(|(percent, time)| Point { note: note(percent), ..Point::new((time, percent as f64), mark(percent)) });
+        let points = curve(one);
+        let points = points.into_iter().map(|(percent, time)| Point::new((time, percent as f64), mark(percent)));
         let look = look::engine(&one.engine);
         Series { name: one.engine.clone(), look, points: points.collect(), is_joined: true }
     });
+    let faults = of_video.filter_map(|one| Some(format!("{} {}", one.engine, pick::fault(one)?)));
+    let faults: Vec<String> = faults.collect();
     let title = if x.title.is_empty() { "" } else { "percent of requests" };
     Chart {
-        title: pick::name(video, 30),
+        title: pick::name(video, 27),
+        fault: (!faults.is_empty()).then(|| faults.join("  ")),
         x,
         y: Axis::fixed(title, 0.0..100.0, &[0.0, 25.0, 50.0, 75.0, 100.0]),
         series: series.collect(),
@@ -95,7 +93,13 @@ fn grid(those: &[&Measured], videos: &[&str], title: &str) -> String {
     let head = 62;
     let rows = videos.len().div_ceil(COLUMNS) as i32;
     let x = axis(those).untitled();
-    let charts: Vec<Chart> = videos.iter().map(|video| small(those, video, x.clone())).collect();
+    let mut charts: Vec<Chart> = videos.iter().map(|video| small(those, video, x.clone())).collect();
+    if charts.iter().any(|chart| chart.fault.is_some()) {
+        // Axes in a row lie side by side.
+        charts
+            .iter_mut()
+            .for_each(|chart| chart.fault = Some(look::shortened(chart.fault.as_deref().unwrap_or(""), 36)));
+    }
     let size = (CELL.0 * COLUMNS as i32, head + CELL.1 * rows);
     chart::svg(size, |area| -> Drawn {
         let (top, cells) = area.split_vertically(head);

@@ -74,7 +74,9 @@ mod tests {
         let is_loud = |plot: &Plot| plot.svg.contains("✗ 6 of 10 wrong") && plot.svg.contains("stroke=\"#C61010\"");
         assert!(of(&single("random")).iter().all(is_loud));
         let plots = of(&report(6));
-        assert!(plots.iter().any(|plot| plot.svg.contains("✗ 4 of 10 wrong ffmpeg-cli")));
+        let seen = |name: &str, text: &str| plots.iter().any(|plot| plot.name == name && plot.svg.contains(text));
+        assert!(seen("fps-scrub", "ffmpeg-cli ✗ 4 of 10 wrong") && seen("latency-random", "✗ 4 of 10 wrong"));
+        assert!(seen("threads-fps", "✗ 3 of 10 wrong") && seen("gop-ffmpeg-cli", "#C61010"));
     }
 
     /// One measurement for each thing that may be odd about it.

@@ -126,6 +126,7 @@ pub(crate) fn report(videos: usize) -> Vec<Entry> {
         for (engine, fps) in [ENGINES[0], ENGINES[2], ENGINES[3]] {
             let mut threads = curve("threads", engine, fps * times.sqrt());
             threads.threads = 1 << step;
+            threads.wrong = Some(if engine == "ffmpeg-cli" { step as usize } else { 0 });
             let mut callers = curve("callers", engine, fps * times.sqrt());
             callers.setup.callers = 1 << step;
             entries.extend([entry(threads), entry(callers)]);

@@ -52,6 +52,7 @@ pub(crate) fn by_engine(all: &[&Measured], scenario: &str) -> Option<Plot> {
     let rows = if is_single { engines.len() } else { videos.len() };
     let chart = Chart {
         title: title.clone(),
+        fault: None,
         x,
         y: Axis::rows(names),
         series,
@@ -88,8 +89,8 @@ fn beside(one: &Measured) -> String {
 fn margin(series: &mut Vec<Series>, those: &[&Measured], videos: &[&str], right: f64) -> i32 {
     let told = |video: &&str| {
         let faults = those.iter().filter(|one| one.video == *video);
-        let faults = faults.filter_map(|one| Some(format!("{} {}", pick::fault(one)?, one.engine)));
-        look::shortened(&faults.collect::<Vec<_>>().join("  "), 60)
+        let faults = faults.filter_map(|one| Some(format!("{} {}", one.engine, pick::fault(one)?)));
+        look::shortened(&faults.collect::<Vec<_>>().join("  "), 48)
     };
     let notes: Vec<String> = videos.iter().map(told).collect();
     let room = notes.iter().map(|note| look::width(note, SMALL) + 16).max().unwrap_or(0).max(14);
@@ -101,6 +102,13 @@ fn margin(series: &mut Vec<Series>, those: &[&Measured], videos: &[&str], right:
     room
 }
 
+/// What the names of engines begin with that ours is compared with.
+const AS: &str = "as ";
+
+fn beside_of(engine: &str) -> Series {
+    Series { name: format!("{AS}{engine}"), look: look::engine(engine), points: Vec::new(), is_joined: false }
+}
+
 /// How many times as fast as others our engine is in each scenario, where there are several videos.
 pub(crate) fn overview(all: &[&Measured]) -> Option<Plot> {
     let scenarios = pick::scenarios(all);
@@ -109,35 +117,36 @@ pub(crate) fn overview(all: &[&Measured]) -> Option<Plot> {
     if pick::videos(&clips).len() < 2 || others.is_empty() {
         return None;
     }
+    let mut series: Vec<Series> = others.into_iter().map(beside_of).collect();
     let mut rows = Vec::new();
-    let mut series: Vec<Series> = Vec::new();
-    for other in others {
-        let mut points = Vec::new();
-        for scenario in &scenarios {
-            let ratios = pick::ratios(all, scenario, SUBJECT, other);
+    for scenario in scenarios {
+        let first = rows.len();
+        for one in &mut series {
+            let ratios = pick::ratios(all, scenario, SUBJECT, one.name.trim_start_matches(AS));
             let Some(median) = pick::median(ratios.clone()) else { continue };
             let whisker = bounds(ratios.iter().copied()).filter(|_| ratios.len() > 1);
-            let note = format!("{median:.1} ×");
-            points.push(Point { whisker, note, ..Point::new((median, rows.len() as f64), Mark::Sound) });
-            rows.push(format!("{scenario}, {} videos", ratios.len()));
+            let note = format!("{} ×, {} videos", number(median), ratios.len());
+            one.points.push(Point { whisker, note, ..Point::new((median, rows.len() as f64), Mark::Sound) });
+            // Named once, for all of its rows.
+            rows.push(if rows.len() == first { scenario.to_owned() } else { String::new() });
         }
-        series.push(Series { name: format!("than {other}"), look: look::engine(other), points, is_joined: false });
     }
     let ends = series.iter().flat_map(|one| &one.points).flat_map(|point| {
         let (least, greatest) = point.whisker.unwrap_or((point.at.0, point.at.0));
         [least, greatest]
     });
-    let title = format!("How many times as fast {SUBJECT} is");
+    let title = format!("How many times as fast as others {SUBJECT} is");
     let height = rows.len() as i32 * 22 + 120;
     let chart = Chart {
         title: title.clone(),
+        fault: None,
         x: Axis::log("times as fast (logarithmic)", ends.chain([1.0])),
         y: Axis::rows(rows),
         series,
         guides: vec![Guide { on: Along::X, value: 1.0, name: String::new() }],
         whiskers: Along::X,
         names: Names::Above,
-        room: 20,
+        room: 130,
         is_small: false,
     };
     Some(Plot {
