@@ -380,6 +380,8 @@ mod exit_code {
         for wrong in [
             &["random", "--engine", "gpu"][..],
             &["batch", "--callers", "2"],
+            &["all", "--rate", "2"],
+            &["all", "--index", "some.index"],
             &["sequential", "--rate", "5"],
             &["random", "--rate", "0"],
             &["random", "--callers", "0"],

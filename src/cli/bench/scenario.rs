@@ -61,6 +61,9 @@ pub(crate) fn listed(arguments: &BenchArguments) -> Result<Option<Vec<u32>>, Str
     if !is_by_itself && (arguments.callers > 1 || arguments.rate.is_some()) {
         return Err("--callers and --rate are for random and scrub".into());
     }
+    if arguments.scenario == Scenario::All && arguments.which.index.is_some() {
+        return Err("--index is of one video, all measures many".into());
+    }
     let Some(list) = &arguments.indices else { return Ok(None) };
     if arguments.scenario.is_given() {
         return Err("--indices is for random, batch and scrub".into());
