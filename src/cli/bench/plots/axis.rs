@@ -22,7 +22,8 @@ pub(crate) struct Axis {
 }
 
 impl Axis {
-    /// Logarithmic, wide enough for all values, divided at 1, 2, 5 times the powers of ten.
+    /// Logarithmic, wide enough for all values, divided at 1, 2, 5 times the powers of ten; where
+    /// that is next to nothing, more finely.
     pub(crate) fn log(title: &str, values: impl IntoIterator<Item = f64>) -> Axis {
         let (least, greatest) = bounds(values.into_iter().filter(|value| *value > 0.0)).unwrap_or((1.0, 10.0));
         // A single value, or values that lie close together, still get a scale to be read at.
@@ -31,6 +32,8 @@ impl Axis {
         let mut ticks = divided(from, to, &[1.0, 2.0, 5.0]);
         if ticks.len() > MOST_TICKS {
             ticks = divided(from, to, &[1.0]);
+        } else if ticks.len() < 3 {
+            ticks = divided(from, to, &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0]);
         }
         let ticks = ticks.into_iter().map(|tick| (tick, number(tick))).collect();
         Axis { title: title.to_owned(), ticks, is_log: true, from, to, zero: from }
@@ -170,6 +173,7 @@ mod tests {
     #[test]
     fn logarithmic_axes_are_divided_where_people_look() {
         assert_eq!(written(&Axis::log("", [3.0, 40.0])), ["5", "10", "20"]);
+        assert_eq!(written(&Axis::log("", [1.0, 4.0])), ["1", "1.5", "2", "3", "4"]);
         assert_eq!(written(&Axis::log("", [0.02, 9000.0])), ["0.1", "1", "10", "100", "1000", "10000"]);
         assert!(written(&Axis::log("", [7.0])).len() > 1, "a single value");
         assert!(written(&Axis::log("", [])).len() > 1, "none");

@@ -16,12 +16,12 @@ const CELL: (i32, i32) = (240, 180);
 
 /// The distribution of a scenario; of several videos a small chart each.
 pub(crate) fn of(all: &[&Measured], scenario: &str) -> Option<Plot> {
-    let mut those = pick::scenario(all, scenario);
-    those.retain(|one| !curve(one).is_empty());
-    let videos = pick::videos(&those);
+    let those = pick::scenario(all, scenario);
+    let told: Vec<_> = those.iter().copied().filter(|one| !curve(one).is_empty()).collect();
+    let videos = pick::videos(&told);
     let title = format!("Latency, {scenario}");
     let caption = "Upwards: the percentage of requests that were answered within the time; marks at 50 and 95 %. \
-                   An engine that makes all frames in one go has no latencies.";
+                   Who does not tell when frames came is not here.";
     let svg = match videos[..] {
         [] => return None,
         [video] => {
@@ -60,7 +60,7 @@ fn floor(those: &[&Measured]) -> Option<Guide> {
 /// The chart of one video among many.
 fn small(those: &[&Measured], video: &str, x: Axis) -> Chart {
     let of_video = those.iter().filter(|one| one.video == video);
-    let series = of_video.clone().map(|one| {
+    let series = of_video.clone().filter(|one| !curve(one).is_empty()).map(|one| {
         let mark = |percent: usize| match (MARKED.contains(&percent), pick::is_sound(one)) {
             (false, _) => Mark::Nothing,
             (true, true) => Mark::Sound,
@@ -71,6 +71,7 @@ fn small(those: &[&Measured], video: &str, x: Axis) -> Chart {
         let look = look::engine(&one.engine);
         Series { name: one.engine.clone(), look, points: points.collect(), is_joined: true }
     });
+    // Whoever has no latency to tell may have a fault to tell.
     let faults = of_video.filter_map(|one| Some(format!("{} {}", one.engine, pick::fault(one)?)));
     let faults: Vec<String> = faults.collect();
     let title = if x.title.is_empty() { "" } else { "percent of requests" };
