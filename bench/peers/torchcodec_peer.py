@@ -1,0 +1,39 @@
+"""torchcodec, on the CPU: RGB tensors."""
+
+import torch
+import torchcodec
+from torchcodec.decoders import VideoDecoder
+
+import common
+
+
+class Clip:
+    OUTPUT = "RGB"
+
+    def __init__(self, path, threads):
+        torch.set_num_threads(threads)
+        # exact: all packets are read when it opens, so that frames are numbered right; "approximate" is quicker to open
+        # and may answer with another frame. NHWC is how the decoder writes; NCHW would be the same bytes, seen otherwise.
+        self.decoder = VideoDecoder(path, num_ffmpeg_threads=threads, seek_mode="exact", dimension_order="NHWC")
+        self.count = len(self.decoder)
+
+    def frame(self, index):
+        return self.decoder.get_frame_at(index).data
+
+    def batch(self, indices):
+        return list(self.decoder.get_frames_at(indices).data)
+
+    def keep(self, frame):
+        return frame.numpy().copy()
+
+    def seen(self, picture):
+        return common.rgb_signature(picture)
+
+
+def version():
+    libavcodec = next((line.rsplit(".so.", 1)[1].strip() for line in open("/proc/self/maps") if "libavcodec" in line), "?")
+    return f"torchcodec {torchcodec.__version__}, torch {torch.__version__}, libavcodec {libavcodec}"
+
+
+if __name__ == "__main__":
+    common.main(Clip, version)
