@@ -35,7 +35,7 @@ class Clip:
         return frame.copy()
 
     def seen(self, picture):
-        return common.rgb_signature(picture)
+        return common.rgb_signature(picture[:, :, ::-1])
 
 
 def version():
