@@ -1,6 +1,8 @@
 """Where the peers are installed, and how each of them is started."""
 
 import os
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -14,7 +16,7 @@ FFMPEG = HOME / "ffmpeg"
 INSTALLED = HOME / "installed.json"
 
 # Name of the peer, and how it is written.
-PEERS = {"torchcodec": "torchcodec", "pyav": "PyAV", "decord": "decord", "ffms2": "ffms2", "opencv": "OpenCV",
+PEERS = {"torchcodec": "torchcodec", "pyav": "PyAV", "decord": "decord", "ffms2": "FFMS2", "opencv": "OpenCV",
          "video_reader": "video_reader-rs", "gstreamer": "GStreamer"}
 
 
@@ -54,3 +56,11 @@ def environment(peer):
         for scanner in debian.glob("gstreamer1.0/gstreamer-1.0/gst-plugin-scanner"):
             own["GST_PLUGIN_SCANNER"] = str(scanner)
     return own
+
+
+def script(name):
+    """A script of bench/ as a module: how frames are chosen, and how numbers are told, is said there once."""
+    loader = SourceFileLoader(f"bench_{name}", str(ROOT / "bench" / name))
+    module = module_from_spec(spec_from_loader(loader.name, loader))
+    loader.exec_module(module)
+    return module
