@@ -40,14 +40,15 @@ class Reference:
     def verdicts(self, answers):
         """Of each answer: `right`, or which frame came instead (`came`, None if it is none of the clip)."""
         seen = [answer for answer in answers if "signature" in answer and answer["index"] < len(self.md5)]
-        lumas = iter(self.as_luma(seen))
+        lumas, willing = self.as_luma(seen)
+        judged = iter(zip(lumas, willing))
         for answer in answers:
             if "error" in answer:
                 verdict = {}
             elif "md5" in answer:
                 verdict = self.of_planes(answer["index"], answer.pop("md5"))
             elif answer["index"] < len(self.md5):
-                verdict = self.of_luma(answer["index"], next(lumas))
+                verdict = self.of_luma(answer["index"], *next(judged))
             else:
                 verdict = {"right": False, "came": None}
             answer.pop("signature", None)
@@ -60,44 +61,52 @@ class Reference:
         same = [frame for frame, sum in enumerate(self.md5) if sum == md5]
         return {"right": False, "came": min(same, key=lambda frame: abs(frame - index), default=None)}
 
-    def of_luma(self, index, luma):
+    def of_luma(self, index, luma, willing):
+        """`willing` is the picture's luma if everything that was asked for had come."""
         away = distances(self.luma, luma)
         came = int(away.argmin())
         if came == index:
             return {"right": True}
         alike = float(distances(self.luma[index][None], self.luma[came])[0]) < ALIKE
-        # What is lost in converting is the same for all frames of a picture that hardly moves or that fades.
-        unclear = away[index] <= CLEARLY * away[came]
+        # What is lost in converting is the same for all frames of a picture that hardly moves or that fades; and a fade
+        # is a change of the very sum that is looked for.
+        at_best = min(away[index], distances(self.luma[index][None], willing)[0])
+        unclear = at_best <= CLEARLY * away[came] + ALIKE
         flat = max(luma.std(), self.luma[index].std()) < FLAT
         if alike or unclear or flat:
             return {"right": True, "alike": came}
         return {"right": False, "came": came}
 
     def as_luma(self, answers):
-        """Luma out of RGB, turned as it was coded.
+        """Luma out of RGB, turned as it was coded: once without regard to what was asked for, and once believing it.
 
         Luma is a sum of the three channels and a constant, other ones for each matrix and range. Which ones, a fit says:
-        from a usual sum on, each picture to the frame that is nearest to it, whichever was asked for. Four numbers for
-        thousands of blocks cannot make another frame of it.
+        from a usual sum on, each picture to the frame that is nearest to it. Four numbers for thousands of blocks cannot
+        make another frame of it, unless all that differs is how bright it is.
         """
         if not answers:
-            return []
+            return [], []
         channels = [numpy.frombuffer(base64.b64decode(answer["signature"]), "float32").reshape(BLOCKS, BLOCKS, 3)
                     for answer in answers]
+        asked = self.luma[[answer["index"] for answer in answers]]
         best = None
         for quarter in range(4):
             turned = numpy.stack([numpy.rot90(picture, quarter) for picture in channels]).astype("float64")
             terms = numpy.concatenate([turned.reshape(-1, 3), numpy.ones((turned.size // 3, 1))], axis=1)
             weights = numpy.array([0.22, 0.58, 0.06, 16])
             for _ in range(4):
-                lumas = (terms @ weights).reshape(len(answers), BLOCKS, BLOCKS)
+                lumas = (terms @ weights).reshape(asked.shape)
                 nearest = self.luma[[int(distances(self.luma, luma).argmin()) for luma in lumas]]
-                weights = numpy.linalg.lstsq(terms, nearest.reshape(-1), rcond=None)[0]
-            lumas = (terms @ weights).reshape(lumas.shape)
+                weights = fitted(terms, nearest)
+            lumas = (terms @ weights).reshape(asked.shape)
             error = float(numpy.abs(lumas - nearest).mean())
             if best is None or error < best[0]:
-                best = error, lumas
-        return list(best[1])
+                best = error, lumas, (terms @ fitted(terms, asked)).reshape(asked.shape)
+        return best[1], best[2]
+
+
+def fitted(terms, lumas):
+    return numpy.linalg.lstsq(terms, lumas.reshape(-1), rcond=None)[0]
 
 
 def distances(lumas, luma):
