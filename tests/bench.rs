@@ -123,6 +123,16 @@ mod json {
     }
 
     #[test]
+    fn what_overlaps_or_waits_has_no_ratio_and_one_process_is_not_asked_for_it() {
+        let more = ["--count", "2", "--rate", "100", "--engine", "cpu,ffmpeg-pass"];
+        let entries = entries("random", "hevc_gray.mp4", &more);
+        assert_eq!(keys(&entries[1]), words("engine unavailable"));
+        let ran = bench("random", "hevc_gray.mp4", &more);
+        let line = ran.text().lines().find(|line| line.starts_with("cpu ")).expect("its line");
+        assert_eq!(line.split_whitespace().nth(11), Some("-"), "{line}");
+    }
+
+    #[test]
     fn a_mapped_file_is_not_copied() {
         let entry = entries("random", "hevc_closed_gop.mp4", &["--count", "3"]).remove(0);
         assert_eq!(entry["copied_bytes"], 0, "{entry}");
@@ -225,6 +235,17 @@ mod frames {
 
     #[test]
     fn of_the_command_line_are_the_same_ones() {
+        // Its last frames are behind a change of size or two.
+        let list = "20,3,21,3,0,11,40,23";
+        for name in ["hevc_closed_gop.mp4", "hevc_open_gop.mp4", "hevc_size_change.265", "h264_size_change.ts"] {
+            let more = ["--indices", list, "--engine", "ffmpeg-pass"];
+            let entry = entries("random", name, &more).remove(0);
+            assert_eq!(
+                (&entry["wrong"], &entry["checked"], &entry["errors"]),
+                (&0.into(), &8.into(), &0.into()),
+                "{name}"
+            );
+        }
         let list = "20,3,21,3,0,11";
         for name in ["hevc_closed_gop.mp4", "h264_bframes.mp4", "hevc_edit_list.mp4", "vp9.ivf", "hevc_size_change.265"]
         {
@@ -266,8 +287,10 @@ mod frames {
 
     #[test]
     fn that_no_decode_shows_are_nobodys_errors_when_all_are_played() {
-        let entry = entries("sequential", "hevc_open_gop_cut.265", &["--md5"]).remove(0);
-        assert_eq!(indices(&entry), (3..99).collect::<Vec<_>>());
+        for entry in entries("sequential", "hevc_open_gop_cut.265", &["--md5", "--engine", "cpu,ffmpeg-cli"]) {
+            assert_eq!((&entry["wrong"], &entry["errors"]), (&0.into(), &0.into()), "{}", entry["engine"]);
+            assert_eq!(indices(&entry), (3..99).collect::<Vec<_>>());
+        }
     }
 }
 
@@ -380,6 +403,7 @@ mod exit_code {
         for wrong in [
             &["random", "--engine", "gpu"][..],
             &["batch", "--callers", "2"],
+            &["sequential", "--warm", "2"],
             &["all", "--rate", "2"],
             &["all", "--index", "some.index"],
             &["sequential", "--rate", "5"],

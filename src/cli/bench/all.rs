@@ -6,12 +6,12 @@ use std::{env, fs};
 use bucket_streamer::Result;
 
 use super::args::{BenchArguments, EngineName, Scenario};
-use super::check::Reference;
+use super::check::{FAR, Reference};
 use super::entry::Entry;
 use super::measure::Bench;
 use super::progress::Progress;
 use super::setup::{Load, Setup};
-use super::{table, tell};
+use super::{messages, table, tell};
 use crate::cli::{Outcome, say};
 
 /// Names the folder where none is typed.
@@ -33,6 +33,8 @@ const BUDGETS: [u64; 6] = [0, 32 << 20, 64 << 20, 128 << 20, 256 << 20, 512 << 2
 const CALLERS: [usize; 5] = [1, 2, 4, 8, 16];
 /// Curves show how things grow, for which larger pictures than these take long.
 const CURVE_PIXELS: usize = 1920 * 1088;
+/// Longer ones are not harder: what a frame needs does not grow on.
+const LONG_GOP: usize = 250;
 
 /// A video that can be read.
 struct Found {
@@ -60,10 +62,12 @@ pub(crate) fn run(arguments: &BenchArguments, setup: &Setup) -> Outcome {
         Err(error) => return unreadable(&format!("{place}: {error}")),
     };
     let all = All { arguments, setup: &setup, progress: Progress::new(rounds(&setup, found.len())) };
-    let entries = all.entries(&found);
+    let mut entries = Vec::new();
+    let is_whole = all.measure(&found, &mut entries);
     drop(all);
+    messages(&entries);
     let is_told = tell(arguments, &entries, || table::of_all(&entries));
-    if is_told && !entries.iter().any(super::is_failed) { Outcome::Done } else { Outcome::SomeFailed }
+    if is_whole && is_told && !super::is_failed(&entries) { Outcome::Done } else { Outcome::SomeFailed }
 }
 
 fn unreadable(why: &str) -> Outcome {
@@ -142,18 +146,19 @@ struct All<'a> {
 }
 
 impl All<'_> {
-    fn entries(&self, found: &[Found]) -> Vec<Entry> {
-        let mut entries = Vec::new();
+    /// True if every video could be measured.
+    fn measure(&self, found: &[Found], entries: &mut Vec<Entry>) -> bool {
+        let mut is_whole = true;
         for video in found {
-            entries.extend(self.attempt(video, Self::scenarios));
-            self.keep(&entries);
+            is_whole &= self.attempt(video, Self::scenarios, entries);
+            self.keep(entries);
         }
         let is_fit = |video: &&Found| video.pixels <= CURVE_PIXELS && video.frames > FEW as usize;
-        let hardest = |video: &&Found| video.longest_gop.min(250) * video.pixels;
+        let hardest = |video: &&Found| video.longest_gop.min(LONG_GOP) * video.pixels;
         if let Some(video) = found.iter().filter(is_fit).max_by_key(hardest) {
-            entries.extend(self.attempt(video, Self::curves));
+            is_whole &= self.attempt(video, Self::curves, entries);
         }
-        entries
+        is_whole
     }
 
     /// A video that fails leaves the others their turn.
@@ -161,23 +166,32 @@ impl All<'_> {
         &self,
         video: &Found,
         measure: fn(&Self, &str, Option<&Reference>, &mut Vec<Entry>) -> Result<()>,
-    ) -> Vec<Entry> {
-        let mut entries = Vec::new();
-        let done = self.reference(video).and_then(|known| measure(self, &video.location, known.as_ref(), &mut entries));
-        if let Err(error) = done {
+        entries: &mut Vec<Entry>,
+    ) -> bool {
+        let done = self.reference(video).and_then(|known| measure(self, &video.location, known.as_ref(), entries));
+        if let Err(error) = &done {
             self.progress.say(&format!("bucket-streamer: {error}"));
         }
-        entries
+        done.is_ok()
     }
 
-    /// Every frame of the video: all scenarios are compared with it.
+    /// Every frame of the video, which all scenarios are compared with. Of a long one each for itself knows which frames
+    /// it needs.
     fn reference(&self, video: &Found) -> Result<Option<Reference>> {
-        if !self.setup.check {
+        if !self.setup.check || video.frames > FAR as usize {
             return Ok(None);
         }
         let everything = Setup { count: None, floor: false, ..self.setup.clone() };
         let bench = Bench::open(Scenario::Sequential, &everything, &video.location, None, &self.progress)?;
         bench.reference().map(Some)
+    }
+
+    fn one(&self, scenario: Scenario, setup: &Setup, location: &str, known: Option<&Reference>) -> Result<Vec<Entry>> {
+        let bench = Bench::open(scenario, setup, location, None, &self.progress)?;
+        match known {
+            None if setup.check => bench.measure(Some(&bench.reference()?)),
+            known => bench.measure(known),
+        }
     }
 
     fn scenarios(&self, location: &str, known: Option<&Reference>, entries: &mut Vec<Entry>) -> Result<()> {
@@ -189,16 +203,14 @@ impl All<'_> {
                 engines: engines(scenario, &self.setup.engines),
                 ..self.setup.clone()
             };
-            let bench = Bench::open(scenario, &setup, location, None, &self.progress)?;
-            entries.extend(bench.measure(known)?);
+            entries.extend(self.one(scenario, &setup, location, known)?);
         }
         Ok(())
     }
 
     fn curves(&self, location: &str, known: Option<&Reference>, entries: &mut Vec<Entry>) -> Result<()> {
         for setup in curves(self.setup) {
-            let bench = Bench::open(Scenario::Random, &setup, location, None, &self.progress)?;
-            entries.extend(bench.measure(known)?);
+            entries.extend(self.one(Scenario::Random, &setup, location, known)?);
         }
         Ok(())
     }

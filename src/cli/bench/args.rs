@@ -58,8 +58,8 @@ pub(crate) struct BenchArguments {
     /// Requests fall due so many times a second, answered or not; latency counts from then (random, scrub)
     #[arg(long, value_name = "PER_S", value_parser = rate)]
     pub(crate) rate: Option<f64>,
-    /// So many other random frames are asked for before the clock starts (random, batch)
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    /// So many other random frames are asked for before the clock starts (random, batch, scrub)
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub(crate) warm: u32,
     /// Memory for checkpoints of decoders: 512M, 2G [default: a 16th of the machine's]
     #[arg(long, value_name = "SIZE")]
@@ -108,7 +108,7 @@ before. The file is in the system's cache or not as it happens to be.
 
 What is compared. Before the clock starts each engine makes one round for the MD5 sums of its frames,
 which warms up the machine too. They are compared with a sequential decode from the first sample on
-(with one from the key frame, for frames behind the 20000th). `wrong` is how many differ. Damaged
+(from the 20000th frame on, with one from the key frame). `wrong` is how many differ. Damaged
 frames are not compared.
 
 Engines. ffmpeg-cli is the program that BUCKET_STREAMER_FFMPEG names, else `ffmpeg` beside this program,

@@ -13,11 +13,42 @@ use bucket_streamer::{Engine, Result, Video};
 use super::stats::Answer;
 use crate::cli::open_video;
 
-/// Frames further on than this are not waited for.
-const FAR: u32 = 20_000;
+/// Frames from this one on are not waited for.
+pub(crate) const FAR: u32 = 20_000;
 
-/// The right MD5 of each frame that is asked for; none of those that are damaged, or not shown at all.
-pub(crate) type Reference = HashMap<u32, String>;
+/// What is right.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Reference {
+    /// The MD5 of each frame that is asked for; none of those that are damaged, or not shown at all.
+    sums: HashMap<u32, String>,
+    /// Which frames a sequential decode shows, ascending, as far as it went.
+    shown: Vec<u32>,
+    /// It went to the end: there are no others.
+    is_whole: bool,
+}
+
+impl Reference {
+    /// How many frames a sequential decode shows before this one; `None` if it does not show it. Where it did not get
+    /// to all are taken to be shown.
+    pub(crate) fn place(&self, index: u32) -> Option<usize> {
+        match self.shown.last() {
+            Some(&last) if index > last && !self.is_whole => Some(self.shown.len() + (index - last - 1) as usize),
+            Some(_) => self.shown.binary_search(&index).ok(),
+            None => Some(index as usize),
+        }
+    }
+
+    /// The frame that a sequential decode shows after so many others, if it shows so many.
+    pub(crate) fn at(&self, place: usize) -> Option<u32> {
+        let beyond = || self.shown.last().map_or(0, |last| last + 1) + (place - self.shown.len()) as u32;
+        self.shown.get(place).copied().or_else(|| (!self.is_whole).then(beyond))
+    }
+
+    /// Is this another frame than the one asked for? `None` where nobody knows.
+    pub(crate) fn is_wrong(&self, answer: &Answer) -> Option<bool> {
+        Some(self.sums.get(&answer.index)? != answer.md5.as_ref()?)
+    }
+}
 
 /// Where the video is, as it is opened.
 pub(crate) type Place<'a> = (&'a str, usize, Option<&'a str>);
@@ -27,33 +58,40 @@ pub(crate) type Place<'a> = (&'a str, usize, Option<&'a str>);
 /// # Errors
 /// What makes the video unreadable.
 pub(crate) fn reference(threads: Option<usize>, place: Place<'_>, frames: &[u32]) -> Result<Reference> {
-    let wanted: BTreeSet<u32> = frames.iter().copied().collect();
+    let (location, track, index) = place;
     let mut builder = Engine::builder().checkpoint_memory(0);
     if let Some(threads) = threads {
         builder = builder.threads(threads);
     }
-    let engine = builder.from_entry().build();
-    let (location, track, index) = place;
-    let video = open_video(&engine, location, track, index)?;
-    let last = wanted.iter().rev().find(|&&frame| (frame as usize) < video.frame_count());
-    match last {
-        Some(&last) if last <= FAR => played(&video, &wanted, last),
-        _ => Ok(from_key(&video, &wanted)),
-    }
+    let video = open_video(&builder.from_entry().build(), location, track, index)?;
+    let (near, far): (BTreeSet<u32>, BTreeSet<u32>) =
+        frames.iter().filter(|&&frame| (frame as usize) < video.frame_count()).partition(|&&frame| frame < FAR);
+    let mut reference = if near.is_empty() { Reference::default() } else { played(&video, &near)? };
+    reference.sums.extend(from_key(&video, &far));
+    Ok(reference)
 }
 
-fn played(video: &Video, wanted: &BTreeSet<u32>, last: u32) -> Result<Reference> {
-    let mut sums = Reference::new();
+/// Plays until all of them were shown, and as many as they are.
+fn played(video: &Video, wanted: &BTreeSet<u32>) -> Result<Reference> {
+    let last = wanted.last().copied().unwrap_or(0);
+    let mut reference = Reference { is_whole: true, ..Reference::default() };
     video.play(&mut |frame| {
-        if wanted.contains(&frame.index) && !frame.is_corrupt() {
-            sums.insert(frame.index, raw::hex(&raw::md5(&frame.picture)));
+        let index = frame.index;
+        if (wanted.contains(&index) || index > last) && !frame.is_corrupt() {
+            reference.sums.insert(index, raw::hex(&raw::md5(&frame.picture)));
         }
-        if frame.index < last { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        reference.shown.push(index);
+        if index < last || reference.shown.len() < wanted.len() {
+            return ControlFlow::Continue(());
+        }
+        reference.is_whole = false;
+        ControlFlow::Break(())
     })?;
-    Ok(sums)
+    reference.shown.sort_unstable();
+    Ok(reference)
 }
 
-fn from_key(video: &Video, wanted: &BTreeSet<u32>) -> Reference {
+fn from_key(video: &Video, wanted: &BTreeSet<u32>) -> HashMap<u32, String> {
     let wanted: Vec<u32> = wanted.iter().copied().collect();
     let sound = |(index, frame): (u32, Result<bucket_streamer::VideoFrame>)| {
         let frame = frame.ok().filter(|frame| !frame.is_corrupt())?;
@@ -62,27 +100,23 @@ fn from_key(video: &Video, wanted: &BTreeSet<u32>) -> Reference {
     video.frames(&wanted).filter_map(sound).collect()
 }
 
-/// Is this another frame than the one asked for? `None` where nobody knows.
-pub(crate) fn is_wrong(reference: &Reference, answer: &Answer) -> Option<bool> {
-    Some(reference.get(&answer.index)? != answer.md5.as_ref()?)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
     use bucket_streamer::Engine;
 
-    use super::{Answer, from_key, is_wrong, played, reference};
+    use super::{Answer, from_key, played, reference};
 
     const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/hevc_open_gop.mp4");
+    const CUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/hevc_open_gop_cut.265");
 
     #[test]
     fn what_is_far_into_a_video_has_the_same_reference() {
         let video = Engine::new(Some(1)).open_path(CLIP).expect("a clip");
         let wanted: BTreeSet<u32> = [3, 47, 48, 49, 60].into();
-        let near = played(&video, &wanted, 60).expect("to play");
-        assert_eq!((near.len(), &near), (5, &from_key(&video, &wanted)));
+        let near = played(&video, &wanted).expect("to play");
+        assert_eq!((near.sums.len(), &near.sums), (5, &from_key(&video, &wanted)));
         assert_eq!(near, reference(Some(1), (CLIP, 0, None), &[60, 49, 3, 48, 47, 3]).expect("a reference"));
     }
 
@@ -90,8 +124,22 @@ mod tests {
     fn another_frame_is_wrong_and_of_one_that_is_not_there_nobody_knows() {
         let known = reference(Some(1), (CLIP, 0, None), &[3, 4, 9999]).expect("a reference");
         let came = |index, md5: Option<&String>| Answer { index, latency: None, error: None, md5: md5.cloned() };
-        let verdict = |index, of: u32| is_wrong(&known, &came(index, known.get(&of)));
+        let verdict = |index, of: u32| known.is_wrong(&came(index, known.sums.get(&of)));
         assert_eq!([verdict(3, 3), verdict(3, 4), verdict(3, 9999)], [Some(false), Some(true), None]);
-        assert_eq!(is_wrong(&known, &came(9999, known.get(&3))), None);
+        assert_eq!(known.is_wrong(&came(9999, known.sums.get(&3))), None);
+    }
+
+    #[test]
+    fn places_are_counted_among_the_frames_that_are_shown() {
+        // Its first three frames refer to what was cut off.
+        let known = reference(Some(1), (CUT, 0, None), &(0..10).collect::<Vec<_>>()).expect("a reference");
+        assert_eq!(
+            [known.place(2), known.place(3), known.place(9), known.place(50)],
+            [None, Some(0), Some(6), Some(47)]
+        );
+        assert_eq!([known.at(0), known.at(6), known.at(47)], [Some(3), Some(9), Some(50)]);
+        assert_eq!(known.sums.len(), 10, "as many as were asked for");
+        let whole = reference(Some(1), (CUT, 0, None), &(0..99).collect::<Vec<_>>()).expect("a reference");
+        assert_eq!((whole.at(95), whole.at(96), whole.place(99)), (Some(98), None, None));
     }
 }

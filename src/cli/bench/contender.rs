@@ -2,6 +2,7 @@
 
 use super::args::EngineName;
 use super::peer::{Peer, Way};
+use super::setup::Load;
 
 /// Who makes rounds.
 pub(crate) enum Contender {
@@ -11,12 +12,15 @@ pub(crate) enum Contender {
 }
 
 impl Contender {
-    pub(crate) fn of(name: EngineName) -> Contender {
+    pub(crate) fn of(name: EngineName, load: Load) -> Contender {
         let peer = |way| Peer::find().map_or_else(Contender::Absent, |peer| Contender::Peer(peer, way));
         match name {
             EngineName::Cpu | EngineName::FromKey => Contender::Ours(name),
             EngineName::Nvdec => Contender::Absent(no_nvdec()),
             EngineName::FfmpegCli => peer(Way::AsAsked),
+            EngineName::FfmpegPass if load != Load::default() => {
+                Contender::Absent("one process cannot be asked by several callers, or at a rate".into())
+            }
             EngineName::FfmpegPass => peer(Way::OnePass),
         }
     }

@@ -75,7 +75,7 @@ pub(crate) struct Measured {
     pub(crate) command: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) each: Option<Vec<Each>>,
-    /// Why frames did not come.
+    /// Why frames did not come, in any round.
     #[serde(skip)]
     pub(crate) messages: Vec<String>,
     /// Of each frame that came.
@@ -102,8 +102,12 @@ impl Measured {
         self.frames + self.errors
     }
 
-    /// How many times as long as the bare loop it took: the median of the rounds' own ratios.
+    /// How many times as long as the bare loop it took: the median of the rounds' own ratios. `None` where requests
+    /// overlap, or wait until they are due: the bare loop does neither.
     pub(crate) fn ratio(&self) -> Option<f64> {
+        if self.setup.callers > 1 || self.setup.rate_per_s.is_some() {
+            return None;
+        }
         let of = |round: &RoundTold| {
             let each = round.seconds * 1e3 / self.requested().max(1) as f64;
             round.floor_ms.filter(|floor| *floor > 0.0).map(|floor| each / floor)

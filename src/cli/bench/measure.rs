@@ -12,7 +12,7 @@ use super::ours;
 use super::peer::Task;
 use super::progress::Progress;
 use super::scenario::{self, Requests};
-use super::setup::Setup;
+use super::setup::{Load, Setup};
 use super::stats::{self, Answer, Round};
 use crate::cli::open_video;
 
@@ -71,10 +71,12 @@ impl<'a> Bench<'a> {
     /// # Errors
     /// What makes the video unreadable, and no memory.
     pub(crate) fn measure(&self, reference: Option<&Reference>) -> Result<Vec<Entry>> {
-        let mut turns = self.setup.engines.iter().map(|&name| Turns::new(name)).collect::<Vec<_>>();
+        let unknown = Reference::default();
+        let shown = reference.unwrap_or(&unknown);
+        let mut turns = self.setup.engines.iter().map(|&name| Turns::new(name, self.setup.load)).collect::<Vec<_>>();
         if self.setup.sums() {
             for turn in &mut turns {
-                turn.sums = self.round(turn, What::Md5)?.map_or(Vec::new(), |round| round.answers);
+                turn.sums = self.round(turn, What::Md5, shown)?.map_or(Vec::new(), |round| round.answers);
             }
         }
         for number in 0..self.setup.rounds {
@@ -83,7 +85,7 @@ impl<'a> Bench<'a> {
                 order.reverse();
             }
             for place in order {
-                let round = self.round(&turns[place], self.setup.output.into())?;
+                let round = self.round(&turns[place], self.setup.output.into(), shown)?;
                 turns[place].rounds.extend(round);
             }
         }
@@ -91,15 +93,16 @@ impl<'a> Bench<'a> {
     }
 
     /// A round, and the floor beneath it; `None` of who is not there.
-    fn round(&self, turn: &Turns, what: What) -> Result<Option<Round>> {
+    fn round(&self, turn: &Turns, what: What, reference: &Reference) -> Result<Option<Round>> {
         let stage = if what == What::Md5 { "sums" } else { "timed" };
         self.progress.tell(format!("{}: {}, {}, {stage}", self.location, typed(self.scenario), typed(turn.name)));
-        let (setup, load) = (self.setup, self.setup.load);
+        // Sums are not timed: no reason to wait until they are due.
+        let (setup, load) = (self.setup, if what == What::Md5 { Load::default() } else { self.setup.load });
         let round = match &turn.contender {
             Contender::Absent(_) => None,
             Contender::Peer(peer, way) => {
                 let (location, video, threads) = (self.location, &self.video, setup.threads);
-                Some(Task { peer, way: *way, location, video, threads, load, what }.round(&self.requests))
+                Some(Task { peer, way: *way, location, video, threads, load, what, reference }.round(&self.requests))
             }
             Contender::Ours(name) => {
                 let engine = setup.engine(*name);
@@ -131,10 +134,13 @@ impl<'a> Bench<'a> {
             return Entry::Unavailable { engine, unavailable };
         };
         let measured = self.heading().measured(engine, turn.contender.version(), &turn.rounds, told);
-        let wrong = |sum: &Answer| reference.and_then(|reference| check::is_wrong(reference, sum));
+        let wrong = |sum: &Answer| reference.and_then(|reference| reference.is_wrong(sum));
         let verdicts: Vec<bool> = turn.sums.iter().filter_map(wrong).collect();
         let checked = reference.map(|_| verdicts.len());
-        let messages = turn.rounds[told].answers.iter().filter_map(|answer| answer.error.clone()).collect();
+        let errors = turn.rounds.iter().flat_map(|round| &round.answers).filter_map(|answer| answer.error.clone());
+        let mut messages: Vec<String> = errors.collect();
+        messages.sort_unstable();
+        messages.dedup();
         let each = self.setup.each.then(|| self.each(&turn.rounds[told].answers, &turn.sums, wrong));
         Entry::Measured(Box::new(Measured {
             checked,
@@ -160,7 +166,7 @@ impl<'a> Bench<'a> {
     pub(crate) fn heading(&self) -> Heading {
         Heading {
             scenario: typed(self.scenario),
-            video: self.location.to_owned(),
+            video: self.setup.name.unwrap_or(self.location).to_owned(),
             output: typed(self.setup.output),
             threads: self.engine.threads(),
             setup: self.setup.told(),
@@ -198,7 +204,7 @@ struct Turns {
 }
 
 impl Turns {
-    fn new(name: EngineName) -> Turns {
-        Turns { name, contender: Contender::of(name), sums: Vec::new(), rounds: Vec::new() }
+    fn new(name: EngineName, load: Load) -> Turns {
+        Turns { name, contender: Contender::of(name, load), sums: Vec::new(), rounds: Vec::new() }
     }
 }

@@ -33,7 +33,7 @@ use tempfile::TempPath;
 
 pub(crate) use args::BenchArguments;
 use args::Scenario;
-use entry::{Entry, Heading};
+use entry::{Entry, Heading, Measured};
 use measure::Bench;
 use progress::Progress;
 use setup::Setup;
@@ -51,9 +51,17 @@ pub(crate) fn run(arguments: &BenchArguments) -> Outcome {
             return Outcome::Usage;
         }
     };
-    let setup = Setup::of(arguments);
+    let files = [&arguments.json, &arguments.html].into_iter().flatten().filter(|file| *file != "-");
+    for file in files {
+        // Better now than after an hour of measuring.
+        if let Err(error) = std::fs::OpenOptions::new().create(true).append(true).open(file) {
+            say(&format!("bucket-streamer: {file}: {error}"));
+            return Outcome::SomeFailed;
+        }
+    }
+    let setup = Setup { name: arguments.video.is_none().then_some("(bundled clip)"), ..Setup::of(arguments) };
     if arguments.scenario == Scenario::All {
-        return all::run(arguments, &setup);
+        return all::run(arguments, &Setup { name: None, ..setup });
     }
     let bundled = if arguments.video.is_none() { bundled_clip() } else { Ok(None) };
     let location = match (&arguments.video, &bundled) {
@@ -68,7 +76,7 @@ pub(crate) fn run(arguments: &BenchArguments) -> Outcome {
         Ok((heading, entries)) => {
             messages(&entries);
             let is_told = tell(arguments, &entries, || heading.table(&entries));
-            if is_told && !entries.iter().any(is_failed) { Outcome::Done } else { Outcome::SomeFailed }
+            if is_told && !is_failed(&entries) { Outcome::Done } else { Outcome::SomeFailed }
         }
         Err(error) => {
             say(&format!("bucket-streamer: {error}"));
@@ -93,19 +101,20 @@ fn one(scenario: Scenario, setup: &Setup, location: &str, listed: Option<Vec<u32
     Ok((bench.heading(), entries))
 }
 
-/// Failed: a frame did not come, or ours was another one. That others' frames are wrong is a result.
-fn is_failed(entry: &Entry) -> bool {
-    entry.measured().is_some_and(|measured| measured.errors > 0 || (measured.is_ours() && measured.wrong > Some(0)))
+/// Failed: a frame of ours did not come, or was another one. What others do is a result, where ours are beside them.
+fn is_failed(entries: &[Entry]) -> bool {
+    let measured = || entries.iter().filter_map(Entry::measured);
+    let has_ours = measured().any(Measured::is_ours);
+    let is_failed = |one: &Measured| !one.messages.is_empty() || one.wrong > Some(0);
+    measured().filter(|one| one.is_ours()).any(is_failed)
+        || (!has_ours && measured().any(|one| !one.messages.is_empty()))
 }
 
-/// What goes to standard error.
+/// What goes to standard error: a line for each frame that did not come, and a warning where times mean little.
 fn messages(entries: &[Entry]) {
     for measured in entries.iter().filter_map(Entry::measured) {
-        for message in &measured.messages {
+        for message in measured.messages.iter().map(String::as_str).chain(measured.noise().as_deref()) {
             say(&format!("bucket-streamer: {}: {message}", measured.engine));
-        }
-        if let Some(warning) = measured.noise() {
-            say(&format!("bucket-streamer: {}: {warning}", measured.engine));
         }
     }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use bucket_streamer::Video;
 
+use super::check::Reference;
 use super::load;
 use super::machine;
 use super::make::What;
@@ -74,6 +75,8 @@ pub(crate) struct Task<'a> {
     pub(crate) threads: Option<usize>,
     pub(crate) load: Load,
     pub(crate) what: What,
+    /// Tells which frames are shown, where that is known.
+    pub(crate) reference: &'a Reference,
 }
 
 /// What came of one process.
@@ -145,7 +148,10 @@ impl Task<'_> {
         };
         match track.container {
             // Nothing to seek by: it decodes from the beginning.
-            "annexb" => (Vec::new(), vec!["-vf".into(), format!("select='eq(n,{index})'")]),
+            "annexb" => (
+                Vec::new(),
+                vec!["-vf".into(), format!("select='eq(n,{})'", self.reference.place(index).unwrap_or(usize::MAX))],
+            ),
             // It takes the stream's own time for one that counts from the start.
             "mpegts" => (vec!["-ss".into(), microseconds(pts - self.video.timeline().start_pts())], Vec::new()),
             // The stream's own time. By default it would count from the earliest of all streams, audio's too.
@@ -155,36 +161,47 @@ impl Task<'_> {
 
     /// Everything by one process. What is asked for together is there when it ends; of a run only the whole is known.
     fn together(&self, manner: Manner, frames: &[u32], started: Instant) -> (Vec<Answer>, Option<u64>) {
-        let mut ascending = frames.to_vec();
-        ascending.sort_unstable();
-        ascending.dedup();
+        let first = |count: usize| ["-frames:v".to_owned(), count.to_string()];
+        let (asked, mut places): (Vec<u32>, Vec<usize>) = match manner {
+            // What is not shown nobody asked for.
+            Manner::Play => (0..frames.len()).filter_map(|place| Some((self.reference.at(place)?, place))).unzip(),
+            Manner::Run => frames.iter().copied().zip(0..).unzip(),
+            // What is not shown has a place that nothing comes at.
+            _ => frames.iter().map(|&index| (index, self.reference.place(index).unwrap_or(usize::MAX))).unzip(),
+        };
+        let of = places.clone();
+        places.sort_unstable();
+        places.dedup();
         let ran = match manner {
-            Manner::Run => self.run(&["-skip_frame", "nokey"], &["-frames:v", &frames.len().to_string()]),
+            Manner::Run => self.run(&["-skip_frame", "nokey"], &first(places.len()).each_ref().map(String::as_str)),
             Manner::Together => {
-                let wanted: Vec<String> = ascending.iter().map(|frame| format!("eq(n,{frame})")).collect();
-                self.run(&[], &["-vf", &format!("select='{}'", wanted.join("+"))])
+                let wanted: Vec<String> = places.iter().map(|place| format!("eq(n,{place})")).collect();
+                let [option, count] = first(places.len());
+                self.run(&[], &["-vf", &format!("select='{}'", wanted.join("+")), &option, &count])
             }
-            _ => self.run(&[], &["-frames:v", &frames.len().to_string()]),
+            _ => self.run(&[], &first(places.len()).each_ref().map(String::as_str)),
         };
         let latency = (manner == Manner::Together).then(|| started.elapsed());
-        let answer = |&index: &u32| {
+        let answer = |(&index, place): (&u32, &usize)| {
             // Frames come in order; which of them are missing it does not tell.
-            let place = ascending.binary_search(&index).unwrap_or(usize::MAX);
+            let place = places.binary_search(place).unwrap_or(usize::MAX);
             if place >= ran.frames {
                 return failed(index, ran.error.as_deref().unwrap_or("no frame came"));
             }
             Answer { index, latency, error: None, md5: ran.md5s.get(place).cloned() }
         };
-        (frames.iter().map(answer).collect(), ran.peak_rss)
+        (asked.iter().zip(&of).map(answer).collect(), ran.peak_rss)
     }
 
     fn run(&self, before_input: &[&str], after_input: &[&str]) -> Ran {
         let mut command = Command::new(&self.peer.program);
         // Progress tells how many frames were made.
         command.args(["-nostdin", "-v", "error", "-nostats", "-progress", "pipe:2", "-noautorotate"]);
-        if let Some(threads) = self.threads {
-            command.args(["-threads", &threads.to_string()]);
+        if let Some(threads) = self.threads.map(|threads| threads.to_string()) {
+            command.args(["-filter_threads", &threads, "-threads", &threads]);
         }
+        // A filter graph that is made anew where the size changes would count frames from there.
+        command.args(["-reinit_filter", "0"]);
         let track = format!("0:v:{}", self.video.track().track);
         command.args(before_input).args(["-i", self.location, "-map", &track]);
         command.args(["-fps_mode", "passthrough", "-noautoscale"]).args(after_input);

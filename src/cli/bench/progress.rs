@@ -1,10 +1,8 @@
 //! What is being done, for people at a terminal.
 
-use std::time::Duration;
-
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A line that tells how far measuring is. Where standard error is no terminal there is none.
+/// A line that tells how far measuring is. It stands still while the clock runs: drawing takes time too. Where standard error is no terminal there is none.
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
@@ -13,7 +11,6 @@ impl Progress {
         let bar = ProgressBar::with_draw_target(Some(rounds as u64), ProgressDrawTarget::stderr_with_hz(5));
         let style = ProgressStyle::with_template("{spinner} [{elapsed}] {bar:30} {pos}/{len} {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.enable_steady_tick(Duration::from_millis(200));
         Progress(bar)
     }
 

@@ -1,5 +1,7 @@
 //! Which frames a scenario asks for, in which order and manner. Who answers is left to others.
 
+use std::collections::BTreeSet;
+
 use bucket_streamer::Video;
 
 use super::args::{BenchArguments, Scenario};
@@ -61,6 +63,9 @@ pub(crate) fn listed(arguments: &BenchArguments) -> Result<Option<Vec<u32>>, Str
     if !is_by_itself && (arguments.callers > 1 || arguments.rate.is_some()) {
         return Err("--callers and --rate are for random and scrub".into());
     }
+    if arguments.warm > 0 && !is_by_itself && arguments.scenario != Scenario::Batch {
+        return Err("--warm is for random, batch and scrub".into());
+    }
     if arguments.scenario == Scenario::All && arguments.which.index.is_some() {
         return Err("--index is of one video, all measures many".into());
     }
@@ -88,9 +93,11 @@ pub(crate) fn requests(scenario: Scenario, setup: &Setup, listed: Option<Vec<u32
         Scenario::Keyframes => video.key_indices().into_iter().take(first).collect(),
         Scenario::Sequential | Scenario::All => (0..frames).take(first).collect(),
     });
-    // The same order goes on: other frames, as long as there are any.
+    // The same order goes on: other frames, as many as there are.
     let warm = chosen.len() + setup.warm as usize;
-    let before = if setup.warm > 0 { shuffled(frames, warm, seed).split_off(chosen.len()) } else { Vec::new() };
+    let mut before = if setup.warm > 0 { shuffled(frames, warm, seed).split_off(chosen.len()) } else { Vec::new() };
+    let asked: BTreeSet<u32> = chosen.iter().copied().collect();
+    before.retain(|frame| !asked.contains(frame));
     Requests { manner: scenario.manner(), frames: chosen, before }
 }
 

@@ -28,6 +28,8 @@ pub(crate) struct Setup {
     pub(crate) checkpoint_spacing: Option<u32>,
     pub(crate) track: usize,
     pub(crate) index: Option<String>,
+    /// What the video is called, where that is not its place.
+    pub(crate) name: Option<&'static str>,
     /// What the measurement is for in a report of many.
     pub(crate) part: Option<&'static str>,
 }
@@ -38,6 +40,13 @@ pub(crate) struct Load {
     pub(crate) callers: usize,
     /// Requests fall due so many times a second, answered or not.
     pub(crate) rate_per_s: Option<f64>,
+}
+
+impl Default for Load {
+    /// One after the other.
+    fn default() -> Load {
+        Load { callers: 1, rate_per_s: None }
+    }
 }
 
 impl Setup {
@@ -59,6 +68,7 @@ impl Setup {
             checkpoint_spacing: arguments.checkpoint_spacing,
             track: arguments.which.track,
             index: arguments.which.index.clone(),
+            name: None,
             part: None,
         }
     }

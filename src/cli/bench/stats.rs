@@ -78,7 +78,8 @@ pub(crate) fn median_floor(rounds: &[Round]) -> Option<f64> {
 
 /// A time of a whole round, in milliseconds for each frame that was asked for.
 pub(crate) fn each(round: &Round, time: Duration) -> Option<f64> {
-    (!round.answers.is_empty()).then(|| to_microseconds(time.as_secs_f64() * 1e3 / round.answers.len() as f64))
+    // To the nanosecond: frames of small pictures take some microseconds.
+    (!round.answers.is_empty()).then(|| (time.as_secs_f64() * 1e9 / round.answers.len() as f64).round() / 1e6)
 }
 
 /// From the shortest round to the longest, in parts of the one in the middle. `None` for a single one.

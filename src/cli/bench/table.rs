@@ -1,5 +1,6 @@
 //! What is told to people: a line for each engine, and the block that scripts look for.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -48,21 +49,20 @@ impl Heading {
     /// How it stands with what was compared.
     fn verdict(&self, entries: &[Entry]) -> String {
         let measured = || entries.iter().filter_map(Entry::measured);
-        let Some(checked) = measured().filter_map(|measured| measured.checked).max() else {
-            return "Frames were not compared.\n".to_owned();
+        let compared = |measured: &Measured| {
+            let checked = measured.checked?;
+            Some(format!("{} {checked} of {}", measured.engine, measured.frames))
         };
+        let compared: Vec<String> = measured().filter_map(compared).collect();
+        if compared.is_empty() {
+            return "Frames were not compared.\n".to_owned();
+        }
         let wrong = |measured: &Measured| {
             let wrong = measured.wrong.filter(|wrong| *wrong > 0)?;
-            Some(format!(
-                "{}: {wrong} of {} frames are not the ones asked for.\n",
-                measured.engine,
-                measured.requested()
-            ))
+            Some(format!("{}: {wrong} of {} frames are not the ones asked for.\n", measured.engine, measured.frames))
         };
-        format!(
-            "Compared with a sequential decode: {checked} of {} frames.\n",
-            measured().map(Measured::requested).max().unwrap_or(0)
-        ) + &measured().filter_map(wrong).collect::<String>()
+        format!("Frames compared with a sequential decode: {}.\n", compared.join(", "))
+            + &measured().filter_map(wrong).collect::<String>()
     }
 }
 
@@ -91,7 +91,7 @@ impl Measured {
 /// The block that scripts look for: what one engine did, in one scenario or in many.
 fn summary<'a>(of: impl Iterator<Item = &'a Measured> + Clone) -> String {
     let sum = |number: fn(&Measured) -> usize| of.clone().map(number).sum::<usize>();
-    let seconds: f64 = of.clone().map(|measured| measured.seconds).sum();
+    let seconds = of.clone().fold(0.0, |sum, measured| sum + measured.seconds);
     let frames = sum(|measured| measured.frames);
     let times: Vec<Duration> = of.clone().flat_map(|measured| measured.latencies.iter().copied()).collect();
     let latency = Latency::over(&times, frames, Duration::from_secs_f64(seconds));
@@ -123,9 +123,8 @@ pub(crate) fn of_all(entries: &[Entry]) -> String {
     for one in measured() {
         text += &format!("{:<width$} {}", name(one), row(one.cells().each_ref().map(String::as_str)));
     }
-    let mut absent: Vec<String> = entries.iter().filter_map(Entry::absent).collect();
-    absent.dedup();
-    text += &absent.concat();
+    let absent: BTreeSet<String> = entries.iter().filter_map(Entry::absent).collect();
+    text.extend(absent);
     text += TEXT;
     let wrong = |measured: &&Measured| measured.wrong > Some(0);
     text += &format!(
