@@ -160,3 +160,44 @@ fn row(cells: [&str; 14]) -> String {
     let rest: String = rest.map(|cell| format!(" {cell:>8}")).concat();
     format!("{engine:<12}{rest}\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{of_all, summary};
+    use crate::cli::bench::entry::{Entry, Measured};
+    use crate::cli::bench::plots::sample::measured;
+
+    fn of(frames: usize, errors: usize, milliseconds: &[u64]) -> Measured {
+        let latencies = milliseconds.iter().map(|&time| Duration::from_millis(time)).collect();
+        Measured { frames, errors, seconds: 0.5, latencies, ..measured("random", "cpu", 4.0) }
+    }
+
+    #[test]
+    fn the_block_of_many_is_that_of_all_their_frames_together() {
+        let all = [of(2, 1, &[10, 30]), of(2, 0, &[20, 1000])];
+        let text = summary(all.iter());
+        for line in [
+            "requested: 5",
+            "received:  4",
+            "errored:   1",
+            "Total time:       1.000 s",
+            "FPS:      4.00",
+            "Avg latency:      265.000 ms",
+            "Min latency:      10.000 ms",
+            "Max latency:      1000.000 ms",
+            "P95 latency:      1000.000 ms",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        assert!(summary([].iter()).contains("Total time:       0.000 s"));
+    }
+
+    #[test]
+    fn who_is_not_there_is_told_once() {
+        let absent = || Entry::Unavailable { engine: "nvdec".into(), unavailable: "no libcuda".into() };
+        let text = of_all(&[absent(), Entry::Measured(Box::new(of(2, 0, &[1, 2]))), absent()]);
+        assert_eq!(text.matches("no libcuda").count(), 1, "{text}");
+    }
+}
