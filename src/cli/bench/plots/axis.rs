@@ -79,6 +79,13 @@ impl Axis {
         Axis { title: String::new(), ..self }
     }
 
+    /// With no more values written at it than so many, evenly left out.
+    pub(crate) fn sparse(mut self, most: usize) -> Axis {
+        let every = self.ticks.len().div_ceil(most.max(1)).max(1);
+        self.ticks = self.ticks.into_iter().step_by(every).collect();
+        self
+    }
+
     /// Its least and greatest value.
     pub(crate) fn ends(&self) -> (f64, f64) {
         (self.from, self.to)

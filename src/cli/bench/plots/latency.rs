@@ -13,6 +13,10 @@ const SCENARIO: &str = "random";
 /// Small charts in a row, and their size.
 const COLUMNS: usize = 4;
 const CELL: (i32, i32) = (240, 180);
+/// Values that have room at the axis of a small chart.
+const TICKS: usize = 4;
+/// Shorter times are drawn at the edge: whatever is there already comes at once, and how soon matters to nobody.
+const SHORTEST_MS: f64 = 0.01;
 
 /// The distribution of a scenario; of several videos a small chart each.
 pub(crate) fn of(all: &[&Measured], scenario: &str) -> Option<Plot> {
@@ -47,7 +51,7 @@ fn curve(one: &Measured) -> Vec<(usize, f64)> {
 }
 
 fn axis(those: &[&Measured]) -> Axis {
-    let times = those.iter().flat_map(|one| curve(one)).map(|(_, time)| time);
+    let times = those.iter().flat_map(|one| curve(one)).map(|(_, time)| time.max(SHORTEST_MS));
     Axis::log("milliseconds (logarithmic)", times.chain(those.iter().filter_map(|one| one.floor_ms)))
 }
 
@@ -93,7 +97,7 @@ fn small(those: &[&Measured], video: &str, x: Axis) -> Chart {
 fn grid(those: &[&Measured], videos: &[&str], title: &str) -> String {
     let head = 62;
     let rows = videos.len().div_ceil(COLUMNS) as i32;
-    let x = axis(those).untitled();
+    let x = axis(those).untitled().sparse(TICKS);
     let mut charts: Vec<Chart> = videos.iter().map(|video| small(those, video, x.clone())).collect();
     if charts.iter().any(|chart| chart.fault.is_some()) {
         // Axes in a row lie side by side.
