@@ -56,15 +56,30 @@ impl Display for Machine {
     }
 }
 
-/// What was typed, as a shell takes it.
+/// What was typed, as a shell takes it; of addresses without what may be secret.
 pub(crate) fn command_line() -> String {
-    let is_plain =
-        |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./,:=@+%".contains(c));
-    let quoted = |text: String| if is_plain(&text) { text } else { format!("'{}'", text.replace('\'', r"'\''")) };
     let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     // Where the program lies is of no use to others.
     words.next();
-    std::iter::once("bucket-streamer".to_owned()).chain(words.map(quoted)).collect::<Vec<_>>().join(" ")
+    let words = words.map(|word| quoted(without_secrets(&word)));
+    std::iter::once("bucket-streamer".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+fn quoted(text: String) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=@+%".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+/// An address without its user and password, and without its query, which may be a signature.
+fn without_secrets(word: &str) -> String {
+    let Some((scheme, rest)) = word.split_once("://") else { return word.to_owned() };
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{path}")
 }
 
 /// The first value of a name in a file of lines `NAME separator VALUE`, without blanks and quotes.
@@ -105,4 +120,23 @@ pub(crate) fn peak_rss(process: &str) -> Option<u64> {
 /// the peak stays that of the whole process.
 pub(crate) fn forget_peak() {
     let _ = fs::write("/proc/self/clear_refs", "5");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{quoted, without_secrets};
+
+    #[test]
+    fn secrets_of_addresses_are_not_told() {
+        assert_eq!(without_secrets("https://me:word@host:8080/a@b/c.mp4?X-Signature=1"), "https://host:8080/a@b/c.mp4");
+        assert_eq!(without_secrets("s3://bucket"), "s3://bucket");
+        assert_eq!(without_secrets("clips/what?.mp4"), "clips/what?.mp4");
+    }
+
+    #[test]
+    fn words_are_quoted_where_a_shell_wants_it() {
+        let quoted = |text: &str| quoted(text.to_owned());
+        assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!([quoted("it's"), quoted(""), quoted("5,3")], [r"'it'\''s'", "''", "5,3"]);
+    }
 }

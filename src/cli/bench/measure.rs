@@ -166,7 +166,8 @@ impl<'a> Bench<'a> {
     pub(crate) fn heading(&self) -> Heading {
         Heading {
             scenario: typed(self.scenario),
-            video: self.setup.name.unwrap_or(self.location).to_owned(),
+            // As its source calls itself: without what an address may keep secret.
+            video: self.setup.name.unwrap_or(self.video.source().name()).to_owned(),
             output: typed(self.setup.output),
             threads: self.engine.threads(),
             setup: self.setup.told(),
