@@ -304,6 +304,10 @@ impl Run<'_> {
             Order::AsTheyCome => {
                 let (mut waiting, mut next) = (HashMap::new(), 0);
                 for (key, index, record) in results {
+                    if is_write_error(&record) {
+                        emitter.emit(index, &record);
+                        return;
+                    }
                     waiting.insert(key, (index, record));
                     while let Some((index, record)) = waiting.remove(&next) {
                         emitter.emit(index, &record);
