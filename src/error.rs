@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use crate::source::Refusal;
+
 /// Short for results of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -27,6 +29,9 @@ pub enum ErrorKind {
     /// The source could not be opened or read.
     #[error("{0}")]
     Read(#[source] io::Error),
+    /// A server did not give what was asked for.
+    #[error("{0}")]
+    Remote(#[source] Refusal),
     /// The source is no longer what was opened: cut, grown, or written to.
     #[error("the file changed while it was being read")]
     Changed,
@@ -108,7 +113,7 @@ pub enum ErrorKind {
     #[error("needs a sample that could not be read: {0}")]
     NeedsUnreadable(String),
     /// A place that this build cannot read from.
-    #[error("this build reads local files only, not {0}://")]
+    #[error("this build reads local files and http(s) addresses, not {0}://")]
     UnsupportedScheme(String),
     /// The picture could not be turned into a still.
     #[error("{0}")]
@@ -167,12 +172,13 @@ impl Error {
     /// True if the video as a whole cannot be read, rather than one frame of it.
     pub fn is_unreadable_video(&self) -> bool {
         use ErrorKind::{
-            BadIndex, Decoder, Encrypted, IndexBudget, NoFrames, NoSuchTrack, NoVideoTrack, NotAVideo, Read,
+            BadIndex, Decoder, Encrypted, IndexBudget, NoFrames, NoSuchTrack, NoVideoTrack, NotAVideo, Read, Remote,
             TooManySamples, UnsupportedCodec, UnsupportedScheme,
         };
         matches!(
             self.kind(),
             Read(_)
+                | Remote(_)
                 | NotAVideo(_)
                 | NoVideoTrack
                 | NoSuchTrack { .. }

@@ -42,13 +42,31 @@ pub(crate) fn submit<T: Send + 'static>(video: &Arc<Shared>, request: &Arc<Reque
             }
         }
     }
-    let mut groups = grouped(video, &samples);
+    if !video.source.is_remote() {
+        return submit_groups(video, request, &samples);
+    }
+    // Whoever asks is not to wait for the network: to find out what belongs together takes a look at samples.
+    let (video, own) = (Arc::clone(video), Arc::clone(request));
+    request.submit(1, move |_| {
+        will_plan(&video, samples.iter().copied());
+        submit_groups(&video, &own, &samples);
+    });
+}
+
+fn submit_groups<T: Send + 'static>(video: &Arc<Shared>, request: &Arc<Request<T>>, samples: &BTreeSet<u32>) {
+    let mut groups = grouped(video, samples);
     // The longest first: else it is what all wait for at the end.
     groups.sort_by_key(|group| std::cmp::Reverse(pictures(group)));
     for group in groups {
         let (video, own) = (Arc::clone(video), Arc::clone(request));
         request.submit(pictures(&group), move |width| Group { video, request: own, width }.answer(group));
     }
+}
+
+/// Tells the source what will be looked at before the way to `targets` is known.
+fn will_plan(video: &Shared, targets: impl Iterator<Item = u32>) {
+    let (track, planner, references) = (&video.track, &video.planner, &video.references);
+    track.will_need(&*video.source, targets.flat_map(|target| planner.unread(track, references, target)));
 }
 
 /// Groups of targets that may share pictures, in decode order.
@@ -195,6 +213,8 @@ impl<T: Send + 'static> Group<T> {
         if left.is_empty() {
             return Ok(End::Over);
         }
+        // Again: of many targets the first ones may have been all that the source had room for.
+        will_plan(video, left.iter().map(|target| target.sample));
         let near = |target: Target| {
             let near = video.engine.store.within(video.id, target.entry..=target.sample.saturating_add(BEHIND));
             let before = near.partition_point(|kept| kept.state.position <= target.sample);
@@ -202,6 +222,7 @@ impl<T: Send + 'static> Group<T> {
             near[first..last].to_vec()
         };
         let legs = plan(&left, &needs, &near);
+        track.will_need(source, legs.iter().flat_map(|leg| leg.samples.iter().chain(&leg.sets).copied()));
         let (store, spacing) = (&video.engine.store, video.engine.spacing);
         let keeper = Keeper { store, video: video.id, spacing, needs: &needs };
         for leg in &legs {
@@ -263,6 +284,7 @@ impl<T: Send + 'static> Group<T> {
         let zeros = depth > Depth::Nearest;
         let conceals = video.track.codec == Codec::H264;
         let is_last_resort = depth == Depth::Sequential || (zeros && job.is_self_contained && !conceals);
+        video.track.will_need(&*video.source, job.entry..=job.last);
         let mut lease = if is_last_resort { video.sequential_lease(true)? } else { video.lease(self.width)? };
         let verdict = Verdict::default();
         let mut end = End::Over;

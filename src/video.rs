@@ -137,10 +137,10 @@ impl Video {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let before = source.counters().now();
         let track = track(&source)?;
-        let after = source.counters().now();
+        let (after, opening) = (source.counters().now(), source.opening());
         let opened_with = Counted {
-            requests: after.requests - before.requests,
-            bytes: after.bytes - before.bytes,
+            requests: opening.requests + after.requests - before.requests,
+            bytes: opening.bytes + after.bytes - before.bytes,
             copied: after.copied - before.copied,
         };
         let shared = Shared {

@@ -45,7 +45,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  bucket-streamer info cam.mp4\n  bucket-streamer info cam.mp4 --json | jq .frames")]
 pub(crate) struct InfoArguments {
-    /// The video: a path
+    /// The video: a path, or an http(s) address
     pub(crate) video: String,
     /// One JSON object instead of a table
     #[arg(long)]
@@ -60,7 +60,7 @@ pub(crate) struct InfoArguments {
     after_help = EXTRACT_EXAMPLES
 )]
 pub(crate) struct ExtractArguments {
-    /// The video: a path
+    /// The video: a path, or an http(s) address
     pub(crate) video: String,
     /// Frames by number, counted from 0; ranges are inclusive
     #[arg(long, value_name = "0,10,20-30")]
@@ -176,7 +176,7 @@ cropped planes in the stream's own pixel format. raw is those planes.";
 #[derive(Debug, Args)]
 #[command(after_help = SHEET_EXAMPLES)]
 pub(crate) struct SheetArguments {
-    /// The video: a path
+    /// The video: a path, or an http(s) address
     pub(crate) video: String,
     /// Where to write the sheet; the WebVTT file goes beside it. `-` writes the sheet alone to standard output
     #[arg(short, long, value_name = "FILE")]
@@ -223,7 +223,7 @@ time that it stands for, and sheet.jpg#xywh=X,Y,WIDTH,HEIGHT.";
 #[derive(Debug, Args)]
 #[command(after_help = INDEX_EXAMPLES)]
 pub(crate) struct IndexArguments {
-    /// The video: a path
+    /// The video: a path, or an http(s) address
     pub(crate) video: String,
     /// Where to write the index file; `-` for standard output
     #[arg(short, long, value_name = "FILE")]

@@ -91,7 +91,8 @@ pub(crate) fn run(arguments: &InfoArguments) -> Outcome {
             return Outcome::Unreadable;
         }
     };
-    let info = info(&arguments.video, &video, &described);
+    // As the source calls itself: an address without what nobody else is to see.
+    let info = info(video.source().name(), &video, &described);
     let text = if arguments.json { serde_json::to_string(&info).expect("plain data") + "\n" } else { table(&info) };
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Ok(()) => Outcome::Done,

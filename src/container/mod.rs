@@ -11,6 +11,7 @@ mod order;
 mod pictures;
 mod references;
 mod scan;
+mod tables;
 mod ts;
 
 use std::collections::HashMap;
@@ -153,6 +154,21 @@ impl Track {
         result.map_err(|error| error.at_sample(sample, Some(at.offset)).of(source.name()))
     }
 
+    /// Tells the source which samples will be read soon.
+    pub(crate) fn will_need(&self, source: &dyn Source, samples: impl Iterator<Item = u32>) {
+        source.will_need(&mut samples.filter_map(|sample| self.extent(sample)));
+    }
+
+    /// Where a sample lies, headers between its pieces included; `None` for one that is in memory.
+    fn extent(&self, sample: u32) -> Option<ByteRange> {
+        if self.elsewhere.resident.contains_key(&sample) {
+            return None;
+        }
+        let whole = self.samples.get(sample as usize)?.range();
+        let scattered = self.elsewhere.scattered.get(&sample);
+        Some(scattered.map_or(whole, |at| ByteRange { start: at.packet, len: at.end.saturating_sub(at.packet) }))
+    }
+
     /// Debug builds: the index is what everything else takes it for.
     fn check(&self) {
         debug_assert_eq!(self.problem(), None);
@@ -181,6 +197,9 @@ impl Track {
 fn open(source: &Arc<dyn Source>, track: usize) -> Result<Track> {
     if source.is_empty() {
         return Err(ErrorKind::NotAVideo("the file is empty".into()).into());
+    }
+    if source.is_remote() {
+        tables::will_need(&**source)?;
     }
     let mut demuxer = Demuxer::open(Box::new(SourceInput(Arc::clone(source))), FORMATS).map_err(unreadable)?;
     if demuxer.is_mov() { mov::index(&mut demuxer, source, track) } else { scan::index(&mut demuxer, source, track) }

@@ -60,6 +60,14 @@ impl Seen {
     }
 }
 
+impl Seen {
+    /// Was everything from `first` to `last` looked at?
+    pub(super) fn knows(&self, first: u32, last: u32) -> bool {
+        let run = self.0.get().and_then(|seen| seen.get(first as usize..=last as usize));
+        run.is_some_and(|run| run.iter().all(|place| place.load(Relaxed) != UNSEEN))
+    }
+}
+
 /// What is known before anything is looked at: all, if an index file tells it.
 fn seen_before(planner: &Planner, track: &Track) -> Arc<[AtomicU8]> {
     let Some(Table::Droppable(list)) = planner.told(track).map(|told| &told.table) else {

@@ -4,6 +4,7 @@
 //! entry is the nearest one from which the target is exact ([`Entry`]), and a [`Depth`] further back when that turned
 //! out not to hold. Threads, decoders and I/O scheduling are left to others.
 
+mod ahead;
 mod droppable;
 mod gop;
 mod known;
@@ -151,12 +152,7 @@ impl Planner {
 
     /// A picture that is presented before an open entry may need what comes before the entry, unless it says not.
     fn is_exact_from(&self, track: &Track, source: &dyn Source, sync: u32, target: u32) -> bool {
-        let (frame, of_sync) = (self.frame_of[target as usize], self.frame_of[sync as usize]);
-        let is_presented_later = match of_sync {
-            // A sync sample that is not shown has only its time.
-            u32::MAX => track.samples[target as usize].pts >= track.samples[sync as usize].pts,
-            of_sync => frame >= of_sync,
-        };
+        let is_presented_later = self.is_presented_later(track, sync, target);
         let kind = self.told(track).and_then(|told| told.kind(target));
         is_presented_later
             || kind == Some(Kind::Radl)
@@ -166,25 +162,31 @@ impl Planner {
                     .is_ok_and(|sample| entry::is_decodable_leading(track.codec, track.framing, sample.data()))
     }
 
+    fn is_presented_later(&self, track: &Track, sync: u32, target: u32) -> bool {
+        match self.frame_of[sync as usize] {
+            // A sync sample that is not shown has only its time.
+            u32::MAX => track.samples[target as usize].pts >= track.samples[sync as usize].pts,
+            of_sync => self.frame_of[target as usize] >= of_sync,
+        }
+    }
+
     /// What the bytes of a sync sample say; one that cannot be read promises nothing.
     pub(crate) fn facts(&self, track: &Track, source: &dyn Source, sync: u32) -> EntryFacts {
-        let told = || self.told(track)?.entries.get(self.sync.binary_search(&sync).ok()?).copied();
-        if let Some(facts) = told() {
+        if let Some(facts) = self.known_facts(track, sync) {
             return facts;
         }
-        let lock = || self.facts.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(&facts) = lock().get(&sync) {
-            return facts;
-        }
-        let facts = match track.read(source, sync, false) {
-            Ok(data) => {
-                let after_end = sync > 0 && ends_sequence(track, source, sync - 1);
-                EntryFacts::of(track.codec, track.framing, data.data(), after_end)
-            }
-            Err(_) => EntryFacts::UNKNOWN,
-        };
-        lock().insert(sync, facts);
+        // What cannot be read now may be read the next time.
+        let Ok(data) = track.read(source, sync, false) else { return EntryFacts::UNKNOWN };
+        let after_end = sync > 0 && ends_sequence(track, source, sync - 1);
+        let facts = EntryFacts::of(track.codec, track.framing, data.data(), after_end);
+        self.facts.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(sync, facts);
         facts
+    }
+
+    /// What is known of a sync sample without looking into it.
+    fn known_facts(&self, track: &Track, sync: u32) -> Option<EntryFacts> {
+        let told = || self.told(track)?.entries.get(self.sync.binary_search(&sync).ok()?).copied();
+        told().or_else(|| self.facts.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&sync).copied())
     }
 
     /// What an index file says of the track's references, as long as it may be believed.

@@ -92,6 +92,32 @@ impl References {
         }
     }
 
+    /// Is everything known of samples `first..=last` that can be, without reading any?
+    pub(super) fn is_known(&self, planner: &Planner, track: &Track, first: u32, last: u32) -> bool {
+        planner.told(track).is_some()
+            || match track.codec {
+                Codec::Hevc => self.is_learned(first, last),
+                Codec::H264 => self.seen.knows(first, last),
+                Codec::Av1 | Codec::Vp9 => self.slots.knows(first, last),
+            }
+    }
+
+    fn is_learned(&self, first: u32, last: u32) -> bool {
+        let mut at = first;
+        loop {
+            let Some(gop) = lock(&self.gops).by_first.get(&at).cloned() else { return false };
+            // Somebody is learning it: what is read for that is on its way.
+            let Ok(gop) = gop.try_lock() else { return false };
+            if gop.is_broken || last.saturating_sub(at) < gop.pictures.len() as u32 {
+                return true;
+            }
+            match &gop.next {
+                Some((next, _)) => at = *next,
+                None => return false,
+            }
+        }
+    }
+
     /// H.265: the pictures of samples `first..=last`, where `first` is a sync sample with an IRAP picture. `None` where
     /// the structure is not known for sure up to `last`.
     pub fn pictures(

@@ -81,6 +81,14 @@ impl Learned {
     }
 }
 
+impl Learned {
+    /// Is everything known from the entry `first` to `last`?
+    pub(super) fn knows(&self, first: u32, last: u32) -> bool {
+        let Ok(runs) = self.0.try_lock() else { return false };
+        runs.get(&first).is_some_and(|run| u64::from(last - first) < run.units.len() as u64)
+    }
+}
+
 impl Run {
     /// Takes the samples up to this one and gives what it says. `None` if one cannot be read.
     fn learn_to(&mut self, track: &Track, source: &dyn Source, first: u32, sample: u32) -> Option<Option<Unit>> {

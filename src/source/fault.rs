@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 
-use super::{ByteRange, Counters, Source};
+use super::{ByteRange, Counted, Counters, Source};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What goes wrong.
@@ -65,6 +65,18 @@ impl Source for FaultSource {
             }
         }
         self.inner.read(range)
+    }
+
+    fn will_need(&self, ranges: &mut dyn Iterator<Item = ByteRange>) {
+        self.inner.will_need(ranges);
+    }
+
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
+
+    fn opening(&self) -> Counted {
+        self.inner.opening()
     }
 
     fn check(&self) -> Result<()> {

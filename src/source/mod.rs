@@ -9,6 +9,9 @@ mod fault;
 mod input;
 mod mapped;
 mod memory;
+mod refusal;
+#[cfg(feature = "remote")]
+pub mod remote;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -21,6 +24,7 @@ pub use fault::{Fault, FaultSource};
 pub(crate) use input::SourceInput;
 pub use mapped::MappedSource;
 pub use memory::MemorySource;
+pub use refusal::Refusal;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -40,15 +44,19 @@ impl ByteRange {
     }
 }
 
-/// Opens what a user named: a path, or a `file://` address.
+/// Opens what a user named: a path, or a `file://`, `http://` or `https://` address.
 ///
 /// # Errors
-/// `UnsupportedScheme` for other addresses, and those of [`MappedSource::open`].
+/// `UnsupportedScheme` for other addresses, `Remote` where a server refuses, and those of [`MappedSource::open`].
 pub fn open(location: &str) -> Result<Arc<dyn Source>> {
     // A scheme is at least two letters: no drive or file name is mistaken for one.
     match location.split_once("://").filter(|(scheme, _)| scheme.len() > 1) {
         None => Ok(Arc::new(MappedSource::open(location)?)),
         Some(("file", path)) => Ok(Arc::new(MappedSource::open(path)?)),
+        #[cfg(feature = "remote")]
+        Some((scheme, _)) if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
+            Ok(Arc::new(remote::HttpClient::shared()?.open(location)?))
+        }
         Some((scheme, _)) => Err(Error::from(ErrorKind::UnsupportedScheme(scheme.to_owned())).of(location)),
     }
 }
@@ -64,9 +72,9 @@ pub struct Counters {
 /// A reading of [`Counters`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// Reads.
+    /// Reads; of a source behind a network, requests to it.
     pub requests: u64,
-    /// Bytes read.
+    /// Bytes read; from a network, if that is where they come from.
     pub bytes: u64,
     /// Bytes of them that were copied on their way to the decoder: at the end of a map, scattered, or for zero padding.
     pub copied: u64,
@@ -75,6 +83,18 @@ pub struct Counted {
 impl Counters {
     pub(crate) fn read(&self, bytes: u64) {
         self.requests.fetch_add(1, Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// A request was sent to whoever has the bytes.
+    #[cfg(feature = "remote")]
+    pub(crate) fn request(&self) {
+        self.requests.fetch_add(1, Relaxed);
+    }
+
+    /// Bytes have come.
+    #[cfg(feature = "remote")]
+    pub(crate) fn fetched(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Relaxed);
     }
 
@@ -129,6 +149,20 @@ pub trait Source: Send + Sync + Debug {
         let bytes = self.read(range)?;
         self.counters().copy(bytes.len());
         Ok(PaddedBytes::copy_of(&[&bytes]))
+    }
+
+    /// These ranges will be read soon, all of them. Returns at once: a source whose bytes are far away begins to fetch them,
+    /// in as few requests as it sees fit, and any other does not even look at them.
+    fn will_need(&self, _ranges: &mut dyn Iterator<Item = ByteRange>) {}
+
+    /// Does it take a while until bytes come, however few? Then it is worth finding out what to tell [`Source::will_need`].
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// What opening the source itself took.
+    fn opening(&self) -> Counted {
+        Counted::default()
     }
 
     /// Is the source still what was opened? Asked before anything made from its bytes is let out.

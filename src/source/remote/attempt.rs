@@ -1,0 +1,397 @@
+//! Requests: what is asked, what of an answer is believed, and what is worth another try.
+//!
+//! A range is asked for with the version that was opened (`If-Match`), so that parts of two versions never mix. An attempt
+//! that breaks off has still brought what came: the next one asks for what is missing. Nobody waits longer than the
+//! options say, for any step and for all of them together. Where bytes go is the caller's business.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{self, HeaderMap, HeaderName};
+use reqwest::{Client, Response, StatusCode, Url};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::options::HttpOptions;
+use crate::error::{Error, ErrorKind};
+use crate::source::{ByteRange, Counters, Refusal};
+
+/// Why there are no bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Problem {
+    /// It is another version than the one that was opened.
+    Changed,
+    Refused(Refusal),
+}
+
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Error {
+        match problem {
+            Problem::Changed => ErrorKind::Changed.into(),
+            Problem::Refused(refusal) => ErrorKind::Remote(refusal).into(),
+        }
+    }
+}
+
+/// What became of an attempt that failed.
+enum Failure {
+    /// Another one would not fare better.
+    Final(Problem),
+    /// Another one may, the server says after how long.
+    Passing(Refusal, Option<Duration>),
+}
+
+type Tried<T> = Result<T, Failure>;
+
+fn refused<T>(refusal: Refusal) -> Tried<T> {
+    Err(Failure::Final(Problem::Refused(refusal)))
+}
+
+fn distrust<T>(what: impl Into<String>) -> Tried<T> {
+    refused(Refusal::Answer(what.into()))
+}
+
+/// Whom to ask, and how.
+pub(super) struct Origin {
+    pub(super) client: Client,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    pub(super) options: HttpOptions,
+}
+
+/// Without the address's secrets and the headers' values.
+impl std::fmt::Debug for Origin {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Origin").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// Which version of what was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Version {
+    pub(super) len: u64,
+    etag: Option<String>,
+    modified: Option<String>,
+}
+
+impl Version {
+    fn of(headers: &HeaderMap, len: u64) -> Version {
+        Version { len, etag: text(headers, header::ETAG), modified: text(headers, header::LAST_MODIFIED) }
+    }
+
+    /// What a server must compare before it answers with a part. Weak tags promise nothing about bytes (RFC 9110 8.8.1).
+    fn condition(&self) -> Option<(HeaderName, &str)> {
+        match (&self.etag, &self.modified) {
+            (Some(etag), _) if !etag.starts_with("W/") => Some((header::IF_MATCH, etag)),
+            (_, Some(modified)) => Some((header::IF_UNMODIFIED_SINCE, modified)),
+            _ => None,
+        }
+    }
+
+    /// Is an answer that says `other` of this version? What either does not say is no difference.
+    fn is(&self, other: &Version) -> bool {
+        let agree = |a: &Option<String>, b: &Option<String>| a.is_none() || b.is_none() || a == b;
+        let by_time = self.etag.is_some() && other.etag.is_some() || agree(&self.modified, &other.modified);
+        self.len == other.len && agree(&self.etag, &other.etag) && by_time
+    }
+}
+
+/// How often one thing was tried, and until when it may be.
+struct Tries<'a> {
+    options: &'a HttpOptions,
+    made: u32,
+    deadline: Instant,
+}
+
+impl<'a> Tries<'a> {
+    fn new(options: &'a HttpOptions) -> Tries<'a> {
+        Tries { options, made: 0, deadline: Instant::now() + options.deadline }
+    }
+
+    /// An attempt, for as long as there is time.
+    async fn attempt<T>(&mut self, attempt: impl Future<Output = Tried<T>>) -> Tried<T> {
+        self.made += 1;
+        let late = Refusal::Timeout { what: "the bytes", limit: self.options.deadline };
+        timeout_at(self.deadline, attempt).await.unwrap_or_else(|_| refused(late))
+    }
+
+    /// Waits until another attempt is due, if one is.
+    async fn again(&mut self, failure: Failure) -> Result<(), Problem> {
+        let (why, after) = match failure {
+            Failure::Final(problem) => return Err(problem),
+            Failure::Passing(why, after) => (why, after),
+        };
+        // Twice as long each time, and not all at the same time.
+        let pause = Duration::from_millis(100 << self.made.min(6)).mul_f64(0.5 + 0.5 * fastrand::f64());
+        let pause = pause.max(after.unwrap_or_default());
+        if self.made >= self.options.attempts || Instant::now() + pause >= self.deadline {
+            return Err(Problem::Refused(why));
+        }
+        sleep(pause).await;
+        Ok(())
+    }
+}
+
+/// What opening brings.
+pub(super) enum Opened {
+    /// The head of an answer with the first bytes, and which those are.
+    Part(Response, ByteRange),
+    /// A server that gives no parts: everything.
+    Whole(Bytes),
+}
+
+/// The first bytes, up to a block of them, and what they are of.
+pub(super) async fn open(origin: &Origin, counters: &Counters) -> Result<(Version, Opened), Problem> {
+    let mut tries = Tries::new(&origin.options);
+    loop {
+        match tries.attempt(first(origin, counters)).await {
+            Ok(opened) => return Ok(opened),
+            Err(failure) => tries.again(failure).await?,
+        }
+    }
+}
+
+async fn first(origin: &Origin, counters: &Counters) -> Tried<(Version, Opened)> {
+    let wanted = ByteRange { start: 0, len: origin.options.block.max(1) };
+    let response = ask(origin, counters, wanted, None).await?;
+    match response.status() {
+        StatusCode::PARTIAL_CONTENT => {
+            let (part, len) = part(&response, wanted)?;
+            Ok((Version::of(response.headers(), len), Opened::Part(response, part)))
+        }
+        StatusCode::OK => {
+            plain(&response)?;
+            let headers = response.headers().clone();
+            let bytes = whole(origin, counters, response).await?;
+            Ok((Version::of(&headers, bytes.len() as u64), Opened::Whole(bytes)))
+        }
+        // Nothing has no first byte.
+        StatusCode::RANGE_NOT_SATISFIABLE
+            if text(response.headers(), header::CONTENT_RANGE).is_some_and(is_of_none) =>
+        {
+            Ok((Version::of(response.headers(), 0), Opened::Whole(Bytes::new())))
+        }
+        _ => Err(refusal(&response, false)),
+    }
+}
+
+fn is_of_none(content_range: String) -> bool {
+    content_range.strip_prefix("bytes */") == Some("0")
+}
+
+/// Fetches a range of what was opened, handing on what comes, as it comes, until `arrive` says that nobody wants any more.
+/// `begun` is an answer to a request for it that was made already; its bytes are counted.
+pub(super) async fn fetch(
+    origin: &Origin,
+    counters: &Counters,
+    version: &Version,
+    wanted: ByteRange,
+    mut begun: Option<Response>,
+    arrive: &mut (dyn FnMut(Bytes) -> bool + Send),
+) -> Result<(), Problem> {
+    let mut at = wanted.start;
+    let mut tries = Tries::new(&origin.options);
+    while at < wanted.end() {
+        let left = ByteRange { start: at, len: wanted.end() - at };
+        let is_counted = begun.is_some();
+        let mut take = |bytes: Bytes| {
+            if !is_counted {
+                counters.fetched(bytes.len() as u64);
+            }
+            at += bytes.len() as u64;
+            arrive(bytes)
+        };
+        let attempt = async {
+            let response = match begun.take() {
+                Some(response) => response,
+                None => ask(origin, counters, left, Some(version)).await?,
+            };
+            match response.status() {
+                StatusCode::PARTIAL_CONTENT => {
+                    let (part, len) = part(&response, left)?;
+                    if !version.is(&Version::of(response.headers(), len)) {
+                        return Err(Failure::Final(Problem::Changed));
+                    }
+                    body(&origin.options, response, part.len, &mut take).await
+                }
+                StatusCode::OK => refused(Refusal::NoRanges { limit: 0 }),
+                _ => Err(refusal(&response, true)),
+            }
+        };
+        match tries.attempt(attempt).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(failure) => tries.again(failure).await?,
+        }
+    }
+    Ok(())
+}
+
+/// Sends a request and waits for the head of its answer.
+async fn ask(origin: &Origin, counters: &Counters, wanted: ByteRange, version: Option<&Version>) -> Tried<Response> {
+    let mut request = origin.client.get(origin.url.clone()).headers(origin.headers.clone());
+    request = request.header(header::RANGE, format!("bytes={}-{}", wanted.start, wanted.end() - 1));
+    request = request.header(header::ACCEPT_ENCODING, "identity");
+    if let Some((name, value)) = version.and_then(Version::condition) {
+        request = request.header(name, value);
+    }
+    counters.request();
+    let limit = origin.options.first_byte_timeout;
+    match timeout(limit, request.send()).await {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(error)) if error.is_builder() => refused(Refusal::Address(reason(error))),
+        Ok(Err(error)) if error.is_redirect() => distrust("it redirects on and on, or nowhere"),
+        Ok(Err(error)) => Err(Failure::Passing(Refusal::Connection(reason(error)), None)),
+        Err(_) => Err(Failure::Passing(Refusal::Timeout { what: "an answer", limit }, None)),
+    }
+}
+
+/// What lies at the bottom of an error, without the address, which may hold secrets.
+fn reason(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut bottom: &dyn std::error::Error = &error;
+    while let Some(source) = bottom.source() {
+        bottom = source;
+    }
+    bottom.to_string()
+}
+
+/// Which part of how much an answer says it is; it must be the beginning of what was asked for.
+fn part(response: &Response, wanted: ByteRange) -> Tried<(ByteRange, u64)> {
+    plain(response)?;
+    let Some(told) = text(response.headers(), header::CONTENT_RANGE) else {
+        return distrust("it does not say which part it is (no single Content-Range)");
+    };
+    let Some((start, end, len)) = content_range(&told) else {
+        return distrust(format!("its Content-Range is {told:?}"));
+    };
+    let part = ByteRange { start, len: end - start };
+    if start != wanted.start || end > wanted.end() || end > len || part.len == 0 {
+        let asked = format!("{}-{}", wanted.start, wanted.end() - 1);
+        return distrust(format!("bytes {asked} were asked for, {told:?} came"));
+    }
+    match response.content_length() {
+        Some(told) if told != part.len => distrust(format!("{told} bytes are said to be {} bytes", part.len)),
+        _ => Ok((part, len)),
+    }
+}
+
+/// Start, end and length of `bytes 0-65535/1234567`.
+fn content_range(told: &str) -> Option<(u64, u64, u64)> {
+    let (range, len) = told.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (start, end) = (first.trim().parse().ok()?, last.trim().parse::<u64>().ok()?.checked_add(1)?);
+    (start < end).then_some((start, end, len.trim().parse().ok()?))
+}
+
+/// Nothing but the bytes themselves will do.
+fn plain(response: &Response) -> Tried<()> {
+    match text(response.headers(), header::CONTENT_ENCODING) {
+        Some(encoding) if !encoding.eq_ignore_ascii_case("identity") => refused(Refusal::Compressed(encoding)),
+        _ => Ok(()),
+    }
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(|value| value.trim().to_owned())
+}
+
+/// What a status means that brings no bytes.
+fn refusal(response: &Response, is_open: bool) -> Failure {
+    let status = response.status().as_u16();
+    let after = text(response.headers(), header::RETRY_AFTER).and_then(|seconds| seconds.parse().ok());
+    let refusal = match status {
+        // A condition does not hold; the part lies past the end.
+        412 | 416 if is_open => return Failure::Final(Problem::Changed),
+        401 => Refusal::Unauthorized,
+        403 => Refusal::Forbidden,
+        404 | 410 => Refusal::NotFound(status),
+        408 | 429 | 500 | 502..=504 => return Failure::Passing(Refusal::Busy(status), after.map(Duration::from_secs)),
+        _ => Refusal::Status(status),
+    };
+    Failure::Final(Problem::Refused(refusal))
+}
+
+/// Hands on the `left` bytes of a body. True if they have all come, false if nobody wants them any more.
+async fn body(
+    options: &HttpOptions,
+    mut response: Response,
+    mut left: u64,
+    take: &mut (dyn FnMut(Bytes) -> bool + Send),
+) -> Tried<bool> {
+    loop {
+        let chunk = chunk(options, &mut response).await;
+        match chunk {
+            Ok(Some(bytes)) if bytes.len() as u64 > left => return distrust("it is longer than it says"),
+            Ok(Some(bytes)) => {
+                left -= bytes.len() as u64;
+                if !take(bytes) {
+                    return Ok(false);
+                }
+            }
+            // Once everything is here, it does not matter how the answer ends.
+            _ if left == 0 => return Ok(true),
+            Ok(None) => return Err(Failure::Passing(Refusal::Answer(format!("it ends {left} bytes early")), None)),
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+async fn chunk(options: &HttpOptions, response: &mut Response) -> Tried<Option<Bytes>> {
+    let limit = options.stall_timeout;
+    match timeout(limit, response.chunk()).await {
+        Ok(Ok(chunk)) => Ok(chunk),
+        Ok(Err(error)) => Err(Failure::Passing(Refusal::Connection(reason(error)), None)),
+        Err(_) => Err(Failure::Passing(Refusal::Timeout { what: "more of the answer", limit }, None)),
+    }
+}
+
+/// The body of a server that gives no parts, if it is not too much.
+async fn whole(origin: &Origin, counters: &Counters, mut response: Response) -> Tried<Bytes> {
+    let limit = origin.options.cache / 2;
+    let told = response.content_length();
+    if told.is_some_and(|told| told > limit) {
+        return refused(Refusal::NoRanges { limit });
+    }
+    let mut all = Vec::new();
+    while let Some(bytes) = chunk(&origin.options, &mut response).await? {
+        counters.fetched(bytes.len() as u64);
+        all.extend_from_slice(&bytes);
+        if all.len() as u64 > limit {
+            return refused(Refusal::NoRanges { limit });
+        }
+    }
+    Ok(all.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Version, content_range};
+
+    #[test]
+    fn content_ranges_are_read_or_refused() {
+        assert_eq!(content_range("bytes 0-65535/1234567"), Some((0, 65_536, 1_234_567)));
+        for senseless in ["", "bytes", "bytes 5-4/10", "bytes 0-9/*", "bytes */10", "items 0-9/10", "bytes -1-9/10"] {
+            assert_eq!(content_range(senseless), None, "{senseless}");
+        }
+        assert_eq!(content_range("bytes 0-18446744073709551615/10"), None);
+    }
+
+    #[test]
+    fn versions_differ_in_what_both_say() {
+        let version = |len, etag: Option<&str>, modified: Option<&str>| Version {
+            len,
+            etag: etag.map(Into::into),
+            modified: modified.map(Into::into),
+        };
+        let opened = version(10, Some("\"a\""), Some("Mon"));
+        assert!(
+            opened.is(&opened) && opened.is(&version(10, None, None)) && opened.is(&version(10, None, Some("Mon")))
+        );
+        assert!(opened.is(&version(10, Some("\"a\""), Some("Tue"))), "the tag counts before the time");
+        assert!(!opened.is(&version(10, Some("\"b\""), Some("Mon"))) && !opened.is(&version(11, None, None)));
+        assert!(!version(10, None, Some("Mon")).is(&version(10, None, Some("Tue"))));
+        assert_eq!(opened.condition().map(|it| it.1), Some("\"a\""));
+        assert_eq!(version(1, Some("W/\"a\""), Some("Mon")).condition().map(|it| it.1), Some("Mon"));
+        assert_eq!(version(1, Some("W/\"a\""), None).condition(), None);
+    }
+}

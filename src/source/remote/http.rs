@@ -1,0 +1,441 @@
+//! A file behind HTTP, read through what is here of it.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ffi::{PADDING, PaddedBytes};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Response, Url};
+use tokio::sync::Semaphore;
+
+use super::attempt::{self, Opened, Origin, Problem, Version};
+use super::options::HttpOptions;
+use super::read_ahead::ReadAhead;
+use super::runtime::runtime;
+use super::spans::Spans;
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::{ByteRange, Counted, Counters, Refusal, Source, check_bounds};
+
+/// Who asks servers: sources that come from the same one share its connections. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct HttpClient {
+    client: Client,
+    options: HttpOptions,
+}
+
+impl HttpClient {
+    /// One with connections of its own.
+    ///
+    /// # Errors
+    /// `Remote`, where TLS or a header cannot be had as the options want it.
+    pub fn new(options: HttpOptions) -> Result<HttpClient> {
+        // A program that has chosen its cryptography before keeps it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let builder = Client::builder()
+            .user_agent(concat!("bucket-streamer/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(options.connect_timeout)
+            .redirect(Policy::limited(options.redirects))
+            .pool_max_idle_per_host(options.connections)
+            .tcp_nodelay(true);
+        let client = builder.build().map_err(|error| refused(Refusal::Connection(error.without_url().to_string())))?;
+        Ok(HttpClient { client, options })
+    }
+
+    /// The process's own, with default options.
+    ///
+    /// # Errors
+    /// As [`HttpClient::new`].
+    pub fn shared() -> Result<HttpClient> {
+        static SHARED: OnceLock<HttpClient> = OnceLock::new();
+        match SHARED.get() {
+            Some(shared) => Ok(shared.clone()),
+            None => {
+                let made = HttpClient::new(HttpOptions::default())?;
+                Ok(SHARED.get_or_init(|| made).clone())
+            }
+        }
+    }
+
+    /// Opens what lies at an address. One request: the first bytes, and with them what it is.
+    ///
+    /// # Errors
+    /// `Remote`, with why it cannot be had.
+    pub fn open(&self, address: &str) -> Result<HttpSource> {
+        let url = Url::parse(address).map_err(|error| refused(Refusal::Address(error.to_string())))?;
+        let name = without_secrets(&url);
+        self.open_url(url, &name).map_err(|error| error.of(&name))
+    }
+
+    fn open_url(&self, url: Url, name: &str) -> Result<HttpSource> {
+        let headers = headers(&self.options)?;
+        let origin = Origin { client: self.client.clone(), url, headers, options: self.options.clone() };
+        let counters = Arc::new(Counters::default());
+        let runtime = runtime().map_err(refused)?;
+        let (tell, told) = std::sync::mpsc::channel();
+        let own = Arc::clone(&counters);
+        runtime.spawn(async move {
+            let opened = attempt::open(&origin, &own).await;
+            let _ = tell.send((origin, opened));
+        });
+        let broken = |_| refused(Refusal::Connection("the thread for the network has ended".to_owned()));
+        let (origin, opened) = told.recv().map_err(broken)?;
+        let (version, opened) = opened?;
+        Ok(HttpSource::new(name, origin, version, opened, counters))
+    }
+}
+
+/// An address as it may be shown: without user, password and query, which may be a signature.
+fn without_secrets(url: &Url) -> String {
+    let mut url = url.clone();
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_query(None);
+    url.set_fragment(None);
+    url.into()
+}
+
+fn headers(options: &HttpOptions) -> Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &options.headers {
+        let senseless = || refused(Refusal::Address(format!("{name:?} and its value make no header")));
+        let name = HeaderName::try_from(name).map_err(|_| senseless())?;
+        let mut value = HeaderValue::try_from(value).map_err(|_| senseless())?;
+        value.set_sensitive(true);
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+fn refused(refusal: Refusal) -> Error {
+    ErrorKind::Remote(refusal).into()
+}
+
+/// For so long nothing is asked of a server that has failed for good, unless it gives something after all: a walk over
+/// many samples would else wait for each of them in vain.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A file behind HTTP or HTTPS, of a server that gives ranges; of one that does not, if it is small. What was fetched is
+/// kept in memory within a budget and shared by all who read the source. Its counters count requests and the bytes of
+/// their answers.
+#[derive(Debug)]
+pub struct HttpSource {
+    shared: Arc<Shared>,
+    /// What is left for a demuxer, which reads in small steps, and for samples, which are read as they are.
+    demuxer: Mutex<ReadAhead>,
+    samples: Mutex<ReadAhead>,
+}
+
+/// What requests under way share with the source.
+#[derive(Debug)]
+struct Shared {
+    name: Arc<str>,
+    origin: Origin,
+    version: Version,
+    /// Everything, of a server that gives no parts.
+    whole: Option<Bytes>,
+    spans: Spans,
+    counters: Arc<Counters>,
+    opening: Counted,
+    /// How many requests may be under way.
+    permits: Semaphore,
+    has_changed: AtomicBool,
+    /// When a range could not be had, and why, if nothing has come since.
+    trouble: Mutex<Option<(Instant, Problem)>>,
+    /// Nobody reads any more.
+    is_closed: AtomicBool,
+}
+
+impl HttpSource {
+    fn new(name: &str, origin: Origin, version: Version, opened: Opened, counters: Arc<Counters>) -> HttpSource {
+        let options = origin.options.clone();
+        let (whole, part) = match opened {
+            Opened::Whole(bytes) => (Some(bytes), None),
+            Opened::Part(response, part) => (None, Some((response, part))),
+        };
+        let first = part.as_ref().map_or(0, |(_, part)| part.len);
+        // The bytes of an answer that has begun are as good as here.
+        counters.fetched(first);
+        let opening = counters.now();
+        let shared = Arc::new(Shared {
+            name: name.into(),
+            version,
+            whole,
+            spans: Spans::new(options.cache),
+            counters,
+            opening,
+            permits: Semaphore::new(options.connections.max(1)),
+            has_changed: AtomicBool::new(false),
+            trouble: Mutex::default(),
+            is_closed: AtomicBool::new(false),
+            origin,
+        });
+        if let Some((response, part)) = part {
+            let flights = shared.spans.reserve(vec![part], 0, u64::MAX);
+            flights.into_iter().zip([response]).for_each(|((number, range), begun)| {
+                Shared::fly(&shared, number, range, Some(begun));
+            });
+        }
+        let (block, most, gap) = (options.block, options.read_ahead, options.gap);
+        HttpSource {
+            shared,
+            demuxer: Mutex::new(ReadAhead::new(block, block, most, gap, first)),
+            samples: Mutex::new(ReadAhead::new(1, 2 * block, most, gap, 0)),
+        }
+    }
+
+    /// Why nothing more is asked for now.
+    fn trouble(&self) -> Option<Problem> {
+        if self.shared.has_changed.load(Relaxed) {
+            return Some(Problem::Changed);
+        }
+        let trouble = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.as_ref().filter(|(since, _)| since.elapsed() < PAUSE).map(|(_, problem)| problem.clone())
+    }
+
+    /// Begins to fetch what is neither here nor on its way.
+    fn start(&self, wanted: Vec<ByteRange>) {
+        let options = &self.shared.origin.options;
+        let len = self.len();
+        let within = |range: ByteRange| {
+            let end = range.end().min(len);
+            (range.start < end).then(|| ByteRange { start: range.start, len: end - range.start })
+        };
+        let wanted = wanted.into_iter().filter_map(within).collect();
+        for (number, range) in self.shared.spans.reserve(wanted, options.gap, options.longest) {
+            Shared::fly(&self.shared, number, range, None);
+        }
+    }
+
+    /// The bytes of a range, in pieces, read as `reader` reads.
+    fn pieces(&self, range: ByteRange, reader: &Mutex<ReadAhead>) -> Result<Vec<Bytes>> {
+        let reader = || reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let limit = self.shared.origin.options.deadline;
+        let read = self.shared.spans.read(range, Instant::now() + limit, &mut |missing| {
+            if let Some(problem) = self.trouble() {
+                return Err(problem);
+            }
+            let ahead = reader().miss(missing);
+            self.start(vec![ahead]);
+            Ok(())
+        });
+        let late = || refused(Refusal::Timeout { what: "the bytes", limit });
+        let pieces = read.map_err(Error::from).and_then(|pieces| pieces.ok_or_else(late));
+        let pieces = pieces.map_err(|error| error.of(&self.shared.name))?;
+        let ahead = reader().pass(range).filter(|_| self.trouble().is_none());
+        self.start(ahead.into_iter().collect());
+        Ok(pieces)
+    }
+}
+
+impl Shared {
+    fn note(&self, problem: Option<Problem>) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        *trouble = problem.map(|problem| (Instant::now(), problem));
+    }
+
+    /// Sends a flight on its way. `begun` is an answer that has come already.
+    fn fly(self: &Arc<Shared>, number: u64, range: ByteRange, begun: Option<Response>) {
+        let landing = Landing { shared: Arc::clone(self), number, problem: None };
+        match runtime() {
+            Ok(runtime) => drop(runtime.spawn(landing.fetch(range, begun))),
+            Err(refusal) => landing.end(Some(Problem::Refused(refusal))),
+        }
+    }
+}
+
+/// A flight that ends, whatever happens to its task.
+struct Landing {
+    shared: Arc<Shared>,
+    number: u64,
+    problem: Option<Problem>,
+}
+
+impl Landing {
+    async fn fetch(self, range: ByteRange, begun: Option<Response>) {
+        let shared = Arc::clone(&self.shared);
+        let Ok(_permit) = shared.permits.acquire().await else { return };
+        let mut arrive = |bytes| {
+            shared.spans.arrive(self.number, bytes);
+            shared.note(None);
+            !shared.is_closed.load(Relaxed)
+        };
+        let fetched =
+            attempt::fetch(&shared.origin, &shared.counters, &shared.version, range, begun, &mut arrive).await;
+        self.end(fetched.err());
+    }
+
+    fn end(mut self, problem: Option<Problem>) {
+        if problem == Some(Problem::Changed) {
+            self.shared.has_changed.store(true, Relaxed);
+        } else if problem.is_some() {
+            self.shared.note(problem.clone());
+        }
+        self.problem = problem;
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.shared.spans.end(self.number, self.problem.take());
+    }
+}
+
+impl Drop for HttpSource {
+    fn drop(&mut self) {
+        self.shared.is_closed.store(true, Relaxed);
+        self.shared.permits.close();
+    }
+}
+
+impl Source for HttpSource {
+    fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    fn len(&self) -> u64 {
+        self.shared.version.len
+    }
+
+    fn read(&self, range: ByteRange) -> Result<Bytes> {
+        check_bounds(range, self.len())?;
+        if let Some(whole) = &self.shared.whole {
+            return Ok(whole.slice(range.start as usize..range.end() as usize));
+        }
+        let mut pieces = self.pieces(range, &self.demuxer)?;
+        Ok(if pieces.len() == 1 { pieces.swap_remove(0) } else { pieces.concat().into() })
+    }
+
+    fn read_padded(&self, range: ByteRange) -> Result<PaddedBytes> {
+        check_bounds(range, self.len())?;
+        let end = range.end().saturating_add(PADDING as u64);
+        let bytes = match &self.shared.whole {
+            Some(whole) => (end <= self.len()).then(|| whole.slice(range.start as usize..end as usize)),
+            None => self.shared.spans.view(range, end),
+        };
+        let view = bytes.and_then(|bytes| PaddedBytes::view(bytes, range.len as usize));
+        view.map_or_else(|| self.read_zero_padded(range), Ok)
+    }
+
+    fn read_zero_padded(&self, range: ByteRange) -> Result<PaddedBytes> {
+        check_bounds(range, self.len())?;
+        let pieces = match &self.shared.whole {
+            Some(whole) => vec![whole.slice(range.start as usize..range.end() as usize)],
+            None => self.pieces(range, &self.samples)?,
+        };
+        self.shared.counters.copy(range.len as usize);
+        let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
+        Ok(PaddedBytes::copy_of(&pieces))
+    }
+
+    fn will_need(&self, ranges: &mut dyn Iterator<Item = ByteRange>) {
+        if self.shared.whole.is_some() || self.trouble().is_some() {
+            return;
+        }
+        // More than this would push out what came first before it is read.
+        let mut room = self.shared.origin.options.cache / 2;
+        let mut wanted = Vec::new();
+        for range in ranges {
+            let len = range.len.min(room);
+            wanted.push(ByteRange { len, ..range });
+            room -= len;
+            if room == 0 {
+                break;
+            }
+        }
+        self.start(wanted);
+    }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+
+    fn check(&self) -> Result<()> {
+        let changed = || Error::from(ErrorKind::Changed).of(&self.shared.name);
+        if self.shared.has_changed.load(Relaxed) { Err(changed()) } else { Ok(()) }
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    fn opening(&self) -> Counted {
+        self.shared.opening
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{HttpClient, HttpSource, Url, without_secrets};
+    use crate::source::remote::HttpOptions;
+    use crate::source::remote::server::{Answer, Server, sum};
+    use crate::source::{ByteRange, Source, conformance};
+
+    fn options() -> HttpOptions {
+        HttpOptions {
+            block: 1000,
+            gap: 100,
+            cache: 16_000,
+            deadline: Duration::from_secs(20),
+            ..HttpOptions::default()
+        }
+    }
+
+    fn open(server: &Server, options: HttpOptions) -> HttpSource {
+        let address = server.put("bytes", conformance::bytes(), "\"1\"");
+        HttpClient::new(options).unwrap().open(&address).unwrap()
+    }
+
+    #[test]
+    fn conforms_and_fetches_no_byte_twice() {
+        let server = Server::start();
+        let source = open(&server, options());
+        conformance::gives_what_it_has(&source);
+        let asked = server.asked();
+        assert_eq!(sum(&asked).1, source.len(), "{asked:#?}");
+        let counted = source.counters().now();
+        assert_eq!((counted.requests as usize, counted.bytes), sum(&asked));
+        assert!(asked[1..].iter().all(|asked| asked.headers["if-match"] == "\"1\""));
+    }
+
+    #[test]
+    fn conforms_where_there_is_no_room_to_keep_anything() {
+        let server = Server::start();
+        conformance::gives_what_it_has(&open(&server, HttpOptions { cache: 700, ..options() }));
+    }
+
+    #[test]
+    fn conforms_where_the_server_gives_no_parts() {
+        let server = Server::start();
+        for answer in [Answer::Whole, Answer::WholeUnbounded] {
+            server.behave(move |_| answer.clone());
+            conformance::gives_what_it_has(&open(&server, HttpOptions { cache: 20_000, ..options() }));
+        }
+    }
+
+    #[test]
+    fn a_hint_brings_everything_in_few_requests() {
+        let server = Server::start();
+        let source = open(&server, options());
+        let range = |start, len| ByteRange { start, len };
+        source.will_need(&mut [range(2000, 500), range(2550, 100), range(5000, 10), range(500, 50)].into_iter());
+        for (start, len) in [(2000, 500), (2550, 100), (5000, 10), (500, 50)] {
+            assert_eq!(source.read_padded(range(start, len)).unwrap().len() as u64, len);
+        }
+        let ranges: Vec<_> = server.asked().iter().filter_map(|asked| asked.range).skip(1).collect();
+        assert!(ranges.len() == 2 && ranges.contains(&(2000, 2650)) && ranges.contains(&(5000, 5010)), "{ranges:?}");
+    }
+
+    #[test]
+    fn addresses_are_shown_without_their_secrets() {
+        let url = Url::parse("https://me:secret@example.com/a/b.mp4?X-Amz-Signature=secret#part").unwrap();
+        assert_eq!(without_secrets(&url), "https://example.com/a/b.mp4");
+        let server = Server::start();
+        let options = HttpOptions { headers: vec![("Authorization".into(), "secret".into())], ..options() };
+        assert!(!format!("{:?}", open(&server, options)).contains("secret"));
+    }
+}

@@ -1,0 +1,19 @@
+//! Bytes behind a network: parts of a file, fetched when they are wanted, kept in memory and shared by all who read it.
+//!
+//! [`HttpSource`] is the face of it. `spans` knows which bytes are here and which are on their way, so that none is fetched
+//! twice; `read_ahead` guesses what a reader wants next; `attempt` makes requests and decides which of them are worth
+//! repeating; `runtime` is where they run. Who asks waits in a thread of their own: nothing outside of this folder knows of
+//! tokio. Which bytes a frame needs is told by [`Source::will_need`](super::Source::will_need).
+
+mod attempt;
+mod http;
+mod options;
+mod read_ahead;
+mod runtime;
+#[cfg(test)]
+#[path = "../../../tests/common/server.rs"]
+mod server;
+mod spans;
+
+pub use http::{HttpClient, HttpSource};
+pub use options::HttpOptions;

@@ -1,0 +1,63 @@
+//! What may be chosen about requests.
+
+use std::fmt;
+use std::time::Duration;
+
+/// How a source behind HTTP is read. The default is meant for everyone.
+#[derive(Clone)]
+pub struct HttpOptions {
+    /// Sent with every request: name and value. Not shown by anything.
+    pub headers: Vec<(String, String)>,
+    /// For a connection to be made, TLS and all.
+    pub connect_timeout: Duration,
+    /// From a request to the head of its answer, a connection included.
+    pub first_byte_timeout: Duration,
+    /// From some bytes of a body to the next.
+    pub stall_timeout: Duration,
+    /// For one range with all its attempts, and for one read.
+    pub deadline: Duration,
+    /// Attempts for one range.
+    pub attempts: u32,
+    /// Redirects that one request follows.
+    pub redirects: usize,
+    /// Requests under way at one time, per source.
+    pub connections: usize,
+    /// Bytes that are kept in memory, per source. Half of them may be on their way.
+    pub cache: u64,
+    /// What a demuxer's reads are rounded to, and how much is read when a file is opened.
+    pub block: u64,
+    /// The most that is read ahead.
+    pub read_ahead: u64,
+    /// Ranges that are no further apart than this are fetched in one request.
+    pub gap: u64,
+    /// The longest range of one request: longer ones are fetched side by side.
+    pub longest: u64,
+}
+
+impl Default for HttpOptions {
+    fn default() -> HttpOptions {
+        HttpOptions {
+            headers: Vec::new(),
+            connect_timeout: Duration::from_secs(5),
+            first_byte_timeout: Duration::from_secs(15),
+            stall_timeout: Duration::from_secs(10),
+            deadline: Duration::from_secs(60),
+            attempts: 5,
+            redirects: 5,
+            connections: 8,
+            cache: 64 << 20,
+            block: 64 << 10,
+            read_ahead: 4 << 20,
+            gap: 64 << 10,
+            longest: 8 << 20,
+        }
+    }
+}
+
+/// Without the headers' values: they may be credentials.
+impl fmt::Debug for HttpOptions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.headers.iter().map(|(name, _)| &name[..]).collect();
+        formatter.debug_struct("HttpOptions").field("headers", &names).finish_non_exhaustive()
+    }
+}

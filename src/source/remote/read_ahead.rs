@@ -1,0 +1,75 @@
+//! What a reader probably wants next: more and more of what follows while it reads in sequence, nothing while it jumps.
+
+use crate::source::ByteRange;
+
+/// One reader's habit, judged by what it asks for that is not here.
+#[derive(Debug)]
+pub(super) struct ReadAhead {
+    /// Ranges are rounded to multiples of this.
+    block: u64,
+    /// What is read ahead at first, and at most.
+    first: u64,
+    most: u64,
+    /// What may be skipped in a sequence.
+    gap: u64,
+    /// The run that was asked for last, and what it grew by.
+    begin: u64,
+    next: u64,
+    window: u64,
+}
+
+impl ReadAhead {
+    /// For one that has read the first `next` bytes.
+    pub(super) fn new(block: u64, first: u64, most: u64, gap: u64, next: u64) -> ReadAhead {
+        ReadAhead { block: block.max(1), first, most, gap, begin: 0, next, window: first }
+    }
+
+    /// The reader wants `range`, which is not here: what to fetch for it.
+    pub(super) fn miss(&mut self, range: ByteRange) -> ByteRange {
+        let goes_on = (self.begin..=self.next.saturating_add(self.gap)).contains(&range.start);
+        if goes_on && range.end() > self.next {
+            self.window = (2 * self.window).min(self.most);
+            self.next = range.end().max(self.next + self.window).next_multiple_of(self.block);
+            return ByteRange { start: range.start, len: self.next - range.start };
+        }
+        self.begin = range.start - range.start % self.block;
+        self.next = range.end().next_multiple_of(self.block);
+        self.window = self.first;
+        ByteRange { start: self.begin, len: self.next - self.begin }
+    }
+
+    /// The reader has read `range`: what to fetch before it asks. Only one that went on before is believed to do so again.
+    pub(super) fn pass(&mut self, range: ByteRange) -> Option<ByteRange> {
+        let is_in_run = self.begin <= range.start && range.end() <= self.next;
+        if self.window == self.first || !is_in_run || self.next - range.end() > self.window / 2 {
+            return None;
+        }
+        self.window = (2 * self.window).min(self.most);
+        let ahead = ByteRange { start: self.next, len: self.window };
+        self.next = ahead.end();
+        Some(ahead)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ReadAhead;
+    use crate::source::ByteRange;
+
+    fn range(start: u64, end: u64) -> ByteRange {
+        ByteRange { start, len: end - start }
+    }
+
+    #[test]
+    fn who_goes_on_gets_more_each_time_and_who_jumps_a_block() {
+        let mut ahead = ReadAhead::new(100, 100, 500, 50, 100);
+        assert_eq!(ahead.miss(range(100, 130)), range(100, 300), "behind what was read at first");
+        assert_eq!(ahead.pass(range(130, 180)), None, "far from the end");
+        assert_eq!(ahead.pass(range(180, 230)), Some(range(300, 700)));
+        assert_eq!(ahead.miss(range(700, 710)), range(700, 1200), "not more than that");
+        assert_eq!(ahead.miss(range(5010, 5020)), range(5000, 5100));
+        assert_eq!(ahead.pass(range(5090, 5100)), None, "one jump is no sequence");
+        assert_eq!(ahead.miss(range(9010, 9120)), range(9000, 9200));
+        assert_eq!(ahead.miss(range(9050, 9060)), range(9000, 9100), "lost and wanted again: no sequence");
+    }
+}

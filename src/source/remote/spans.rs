@@ -1,0 +1,318 @@
+//! Which bytes of a source are here, and which are on their way.
+//!
+//! Bytes are kept as they came, in pieces; when there are too many, those go that were read least recently, and that nobody
+//! waits for. What is on its way
+//! is reserved by a *flight*, so that nobody else fetches it: who wants it waits, and has it as soon as it is here, however
+//! much of the flight is still to come. How bytes are fetched is none of this module's business.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::attempt::Problem;
+use crate::source::ByteRange;
+
+#[derive(Debug)]
+struct Piece {
+    bytes: Bytes,
+    /// When it was read last, or came.
+    used: u64,
+}
+
+/// Bytes on their way.
+#[derive(Debug)]
+struct Flight {
+    number: u64,
+    /// What has not come yet.
+    left: ByteRange,
+    /// Why it did not.
+    failed: Arc<OnceLock<Problem>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By where they begin; none overlaps another, or a flight.
+    pieces: BTreeMap<u64, Piece>,
+    flights: Vec<Flight>,
+    /// What readers wait for: not to go before they have seen it.
+    awaited: Vec<ByteRange>,
+    held: u64,
+    clock: u64,
+    numbers: u64,
+}
+
+/// The bytes of one source.
+#[derive(Debug)]
+pub(super) struct Spans {
+    state: Mutex<State>,
+    change: Condvar,
+    budget: u64,
+}
+
+/// What a reader meets at a place.
+enum Met {
+    Here(Bytes),
+    Coming(Arc<OnceLock<Problem>>),
+    Missing,
+}
+
+impl Spans {
+    pub(super) fn new(budget: u64) -> Spans {
+        Spans { state: Mutex::default(), change: Condvar::new(), budget }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Reserves what of `wanted` is neither here nor on its way, in as few ranges as gaps of `gap` bytes allow, none longer
+    /// than `longest`. Whoever calls brings these flights to an end.
+    pub(super) fn reserve(&self, mut wanted: Vec<ByteRange>, gap: u64, longest: u64) -> Vec<(u64, ByteRange)> {
+        wanted.sort_unstable_by_key(|range| range.start);
+        let mut state = self.lock();
+        let mut merged: Vec<ByteRange> = Vec::new();
+        for missing in wanted.into_iter().flat_map(|range| state.missing(range)) {
+            match merged.last_mut() {
+                Some(last) if missing.end() <= last.end() => {}
+                Some(last) if missing.start <= last.end() + gap && state.is_free(last.end(), missing.start) => {
+                    last.len = missing.end() - last.start;
+                }
+                _ => merged.push(missing),
+            }
+        }
+        merged.into_iter().flat_map(|range| cut(range, longest)).map(|range| (state.begin(range), range)).collect()
+    }
+
+    /// Bytes of a flight have come, those after what came before.
+    pub(super) fn arrive(&self, number: u64, bytes: Bytes) {
+        let mut state = self.lock();
+        let Some(flight) = state.flights.iter_mut().find(|flight| flight.number == number) else { return };
+        let (start, len) = (flight.left.start, bytes.len() as u64);
+        flight.left = ByteRange { start: start + len, len: flight.left.len.saturating_sub(len) };
+        state.clock += 1;
+        let used = state.clock;
+        state.held += len;
+        state.pieces.insert(start, Piece { bytes, used });
+        if state.held > self.budget {
+            state.evict(self.budget - self.budget / 8);
+        }
+        drop(state);
+        self.change.notify_all();
+    }
+
+    /// A flight is over, whatever has come of it.
+    pub(super) fn end(&self, number: u64, problem: Option<Problem>) {
+        let mut state = self.lock();
+        state.flights.retain(|flight| {
+            let is_over = flight.number == number;
+            if let (true, Some(problem)) = (is_over, &problem) {
+                let _ = flight.failed.set(problem.clone());
+            }
+            !is_over
+        });
+        drop(state);
+        self.change.notify_all();
+    }
+
+    /// `range` with the bytes behind it, up to `end`, without a copy: if they are here and in one piece.
+    pub(super) fn view(&self, range: ByteRange, end: u64) -> Option<Bytes> {
+        match self.lock().take(range.start, end) {
+            Some(bytes) if bytes.len() as u64 == end - range.start => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// The bytes of `range`, in pieces. `fetch` is called where some are missing, with what is; it has to reserve them.
+    /// Nobody waits longer than until `deadline`: `None` then.
+    pub(super) fn read(
+        &self,
+        range: ByteRange,
+        deadline: Instant,
+        fetch: &mut dyn FnMut(ByteRange) -> Result<(), Problem>,
+    ) -> Result<Option<Vec<Bytes>>, Problem> {
+        let (mut at, mut pieces) = (range.start, Vec::new());
+        while at < range.end() {
+            match self.meet(at, range.end(), deadline) {
+                Some(Met::Here(bytes)) => {
+                    at += bytes.len() as u64;
+                    pieces.push(bytes);
+                }
+                Some(Met::Coming(failed)) => {
+                    if let Some(problem) = failed.get() {
+                        return Err(problem.clone());
+                    }
+                }
+                Some(Met::Missing) => fetch(ByteRange { start: at, len: range.end() - at })?,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(pieces))
+    }
+
+    /// What there is at a place, after waiting for what is on its way there; `None` past the deadline.
+    fn meet(&self, at: u64, end: u64, deadline: Instant) -> Option<Met> {
+        let mut state = self.lock();
+        let mut flight: Option<Arc<OnceLock<Problem>>> = None;
+        loop {
+            if let Some(bytes) = state.take(at, end) {
+                return Some(Met::Here(bytes));
+            }
+            match state.flights.iter().find(|flight| covers(flight.left, at)) {
+                Some(found) => flight = Some(Arc::clone(&found.failed)),
+                None => return Some(flight.map_or(Met::Missing, Met::Coming)),
+            }
+            let wait = deadline.checked_duration_since(Instant::now())?;
+            let awaited = ByteRange { start: at, len: end - at };
+            state.awaited.push(awaited);
+            state = self.change.wait_timeout(state, wait).unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+            if let Some(place) = state.awaited.iter().position(|range| *range == awaited) {
+                state.awaited.swap_remove(place);
+            }
+        }
+    }
+}
+
+impl State {
+    /// What is here from `at` on, up to `end`.
+    fn take(&mut self, at: u64, end: u64) -> Option<Bytes> {
+        self.clock += 1;
+        let (&start, piece) = self.pieces.range_mut(..=at).next_back()?;
+        let from = usize::try_from(at - start).ok().filter(|&from| from < piece.bytes.len())?;
+        piece.used = self.clock;
+        Some(piece.bytes.slice(from..piece.bytes.len().min((end - start) as usize)))
+    }
+
+    fn begin(&mut self, left: ByteRange) -> u64 {
+        self.numbers += 1;
+        self.flights.push(Flight { number: self.numbers, left, failed: Arc::default() });
+        self.numbers
+    }
+
+    /// What is here or on its way, of a range, ascending.
+    fn taken(&self, range: ByteRange) -> Vec<ByteRange> {
+        let first = self.pieces.range(..=range.start).next_back().map_or(range.start, |(&start, _)| start);
+        let pieces = self.pieces.range(first..range.end()).map(|(&start, piece)| (start, piece.bytes.len() as u64));
+        let flights = self.flights.iter().map(|flight| (flight.left.start, flight.left.len));
+        let all = pieces.chain(flights).map(|(start, len)| ByteRange { start, len });
+        let mut taken: Vec<_> = all.filter(|it| it.start < range.end() && range.start < it.end()).collect();
+        taken.sort_unstable_by_key(|it| it.start);
+        taken
+    }
+
+    fn missing(&self, range: ByteRange) -> Vec<ByteRange> {
+        let (mut at, mut missing) = (range.start, Vec::new());
+        for taken in self.taken(range) {
+            if at < taken.start {
+                missing.push(ByteRange { start: at, len: taken.start - at });
+            }
+            at = at.max(taken.end());
+        }
+        if at < range.end() {
+            missing.push(ByteRange { start: at, len: range.end() - at });
+        }
+        missing
+    }
+
+    fn is_free(&self, start: u64, end: u64) -> bool {
+        end <= start || self.taken(ByteRange { start, len: end - start }).is_empty()
+    }
+
+    /// Lets the least recently read pieces go until no more than `limit` bytes are held.
+    fn evict(&mut self, limit: u64) {
+        let is_awaited = |start: u64, piece: &Piece| {
+            let end = start + piece.bytes.len() as u64;
+            self.awaited.iter().any(|range| range.start < end && start < range.end())
+        };
+        let free = self.pieces.iter().filter(|&(&start, piece)| !is_awaited(start, piece));
+        let mut by_age: Vec<(u64, u64)> = free.map(|(&start, piece)| (piece.used, start)).collect();
+        by_age.sort_unstable();
+        for (_, start) in by_age {
+            if self.held <= limit {
+                return;
+            }
+            let gone = self.pieces.remove(&start).map_or(0, |piece| piece.bytes.len() as u64);
+            self.held -= gone;
+        }
+    }
+}
+
+fn covers(range: ByteRange, at: u64) -> bool {
+    (range.start..range.end()).contains(&at)
+}
+
+/// Pieces of a range, about equal, none longer than `longest`.
+fn cut(range: ByteRange, longest: u64) -> impl Iterator<Item = ByteRange> {
+    let parts = range.len.div_ceil(longest.max(1)).max(1);
+    let len = range.len.div_ceil(parts);
+    (0..parts).map(move |part| {
+        let start = range.start + part * len;
+        ByteRange { start, len: len.min(range.end() - start) }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use bytes::Bytes;
+
+    use super::{Problem, Spans};
+    use crate::source::ByteRange;
+
+    fn range(start: u64, end: u64) -> ByteRange {
+        ByteRange { start, len: end - start }
+    }
+
+    fn reserved(spans: &Spans, wanted: &[(u64, u64)], gap: u64) -> Vec<(u64, u64)> {
+        let wanted = wanted.iter().map(|&(start, end)| range(start, end)).collect();
+        spans.reserve(wanted, gap, 1000).into_iter().map(|(_, range)| (range.start, range.end())).collect()
+    }
+
+    #[test]
+    fn nothing_is_reserved_twice_and_gaps_are_bridged_where_nothing_is() {
+        let spans = Spans::new(10_000);
+        assert_eq!(reserved(&spans, &[(100, 200), (0, 50), (230, 250)], 40), [(0, 50), (100, 250)]);
+        assert_eq!(reserved(&spans, &[(0, 300)], 40), [(50, 100), (250, 300)]);
+        assert_eq!(reserved(&spans, &[(0, 300), (120, 130)], 40), []);
+        assert_eq!(
+            reserved(&spans, &[(280, 310), (300, 310), (5000, 7500)], 40),
+            [(300, 310), (5000, 5834), (5834, 6668), (6668, 7500)]
+        );
+    }
+
+    #[test]
+    fn a_reader_has_its_bytes_before_the_flight_is_over() {
+        let spans = Spans::new(10_000);
+        let number = spans.reserve(vec![range(0, 100)], 0, 1000)[0].0;
+        spans.arrive(number, Bytes::from(vec![1; 60]));
+        let soon = Instant::now() + Duration::from_millis(20);
+        let read = |range| spans.read(range, soon, &mut |_| panic!("it is on its way"));
+        let pieces = read(range(10, 60)).ok().flatten().expect("here");
+        assert_eq!(pieces.concat(), [1; 50]);
+        assert!(matches!(read(range(10, 61)), Ok(None)), "it has not come");
+        spans.end(number, Some(Problem::Changed));
+        let mut asked = None;
+        let read = spans.read(range(50, 100), Instant::now() + Duration::from_secs(9), &mut |missing| {
+            asked = Some(missing);
+            Err(Problem::Changed)
+        });
+        assert!(read.is_err() && asked == Some(range(60, 100)), "what failed before is tried again");
+    }
+
+    #[test]
+    fn the_least_recently_read_goes_first() {
+        let spans = Spans::new(100);
+        for start in [0, 40] {
+            let number = spans.reserve(vec![range(start, start + 40)], 0, 1000)[0].0;
+            spans.arrive(number, Bytes::from(vec![0; 40]));
+            spans.end(number, None);
+        }
+        assert!(spans.view(range(0, 40), 40).is_some());
+        let number = spans.reserve(vec![range(80, 120)], 0, 1000)[0].0;
+        spans.arrive(number, Bytes::from(vec![0; 40]));
+        assert!(spans.view(range(40, 41), 41).is_none());
+        assert!(spans.view(range(0, 40), 40).is_some() && spans.view(range(80, 120), 120).is_some());
+    }
+}
