@@ -42,15 +42,13 @@ pub(crate) fn submit<T: Send + 'static>(video: &Arc<Shared>, request: &Arc<Reque
             }
         }
     }
+    will_plan(video, samples.iter().copied());
     if !video.source.is_remote() {
         return submit_groups(video, request, &samples);
     }
     // Whoever asks is not to wait for the network: to find out what belongs together takes a look at samples.
     let (video, own) = (Arc::clone(video), Arc::clone(request));
-    request.submit(1, move |_| {
-        will_plan(&video, samples.iter().copied());
-        submit_groups(&video, &own, &samples);
-    });
+    request.submit(1, move |_| submit_groups(&video, &own, &samples));
 }
 
 fn submit_groups<T: Send + 'static>(video: &Arc<Shared>, request: &Arc<Request<T>>, samples: &BTreeSet<u32>) {

@@ -41,6 +41,9 @@
 //! and begins at the nearest one, and decodes only the pictures that a frame refers to. All videos of an engine share its
 //! threads and its memory for checkpoints.
 //!
+//! A video need not be a file: [`Engine::open`] takes any [`source::Source`], and [`source::open`] makes one of a path or of an
+//! `http(s)://` address.
+//!
 //! The way of a frame: [`source`] (bytes) → [`container`] (samples) → [`bitstream`] (what a sample says of itself) →
 //! [`plan`] (what to decode) → [`decode`] (pictures) → [`picture`] (stills). [`Engine`] and [`Video`] tie them together.
 

@@ -280,7 +280,9 @@ fn content_range(told: &str) -> Option<(u64, u64, u64)> {
     let (range, len) = told.strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let (start, end) = (first.trim().parse().ok()?, last.trim().parse::<u64>().ok()?.checked_add(1)?);
-    (start < end).then_some((start, end, len.trim().parse().ok()?))
+    // libavformat counts bytes with a sign.
+    let len = len.trim().parse().ok().filter(|&len| i64::try_from(len).is_ok())?;
+    (start < end).then_some((start, end, len))
 }
 
 /// Nothing but the bytes themselves will do.
@@ -298,14 +300,16 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
 /// What a status means that brings no bytes.
 fn refusal(response: &Response, is_open: bool) -> Failure {
     let status = response.status().as_u16();
-    let after = text(response.headers(), header::RETRY_AFTER).and_then(|seconds| seconds.parse().ok());
+    let after = text(response.headers(), header::RETRY_AFTER).and_then(|seconds| seconds.parse::<u32>().ok());
     let refusal = match status {
         // A condition does not hold; the part lies past the end.
         412 | 416 if is_open => return Failure::Final(Problem::Changed),
         401 => Refusal::Unauthorized,
         403 => Refusal::Forbidden,
         404 | 410 => Refusal::NotFound(status),
-        408 | 429 | 500 | 502..=504 => return Failure::Passing(Refusal::Busy(status), after.map(Duration::from_secs)),
+        408 | 429 | 500 | 502..=504 => {
+            return Failure::Passing(Refusal::Busy(status), after.map(|seconds| Duration::from_secs(seconds.into())));
+        }
         _ => Refusal::Status(status),
     };
     Failure::Final(Problem::Refused(refusal))
@@ -374,6 +378,7 @@ mod tests {
             assert_eq!(content_range(senseless), None, "{senseless}");
         }
         assert_eq!(content_range("bytes 0-18446744073709551615/10"), None);
+        assert_eq!(content_range("bytes 0-9/18446744073709551615"), None);
     }
 
     #[test]

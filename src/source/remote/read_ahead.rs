@@ -38,10 +38,10 @@ impl ReadAhead {
         ByteRange { start: self.begin, len: self.next - self.begin }
     }
 
-    /// The reader has read `range`: what to fetch before it asks. Only one that went on before is believed to do so again.
+    /// The reader has read `range`: what to fetch before it asks. Only one that went on twice is believed to do so again.
     pub(super) fn pass(&mut self, range: ByteRange) -> Option<ByteRange> {
         let is_in_run = self.begin <= range.start && range.end() <= self.next;
-        if self.window == self.first || !is_in_run || self.next - range.end() > self.window / 2 {
+        if self.window < 4 * self.first || !is_in_run || self.next - range.end() > self.window / 2 {
             return None;
         }
         self.window = (2 * self.window).min(self.most);
@@ -64,9 +64,10 @@ mod tests {
     fn who_goes_on_gets_more_each_time_and_who_jumps_a_block() {
         let mut ahead = ReadAhead::new(100, 100, 500, 50, 100);
         assert_eq!(ahead.miss(range(100, 130)), range(100, 300), "behind what was read at first");
-        assert_eq!(ahead.pass(range(130, 180)), None, "far from the end");
-        assert_eq!(ahead.pass(range(180, 230)), Some(range(300, 700)));
-        assert_eq!(ahead.miss(range(700, 710)), range(700, 1200), "not more than that");
+        assert_eq!(ahead.pass(range(130, 290)), None, "once is not enough");
+        assert_eq!(ahead.miss(range(310, 340)), range(310, 700), "with a gap");
+        assert_eq!(ahead.pass(range(340, 490)), None, "far from the end");
+        assert_eq!(ahead.pass(range(490, 510)), Some(range(700, 1200)), "not more than that");
         assert_eq!(ahead.miss(range(5010, 5020)), range(5000, 5100));
         assert_eq!(ahead.pass(range(5090, 5100)), None, "one jump is no sequence");
         assert_eq!(ahead.miss(range(9010, 9120)), range(9000, 9200));
