@@ -5,6 +5,18 @@
 //! and everything where something is damaged, is tried the long way, from an entry on over all samples (`long`), further
 //! back each time. What is let out is the sequential decode's picture, or an error.
 
+/// Ends the function with an [`End`] that is not `Over`.
+macro_rules! over {
+    ($end:expr) => {
+        match $end {
+            End::Over => {}
+            end => return Ok(end),
+        }
+    };
+}
+
+mod approach;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -14,6 +26,7 @@ use std::time::Duration;
 use ffi::AvError;
 
 use crate::bitstream::Codec;
+use crate::decode::checkpoints::Kept;
 use crate::decode::{Event, Keeper};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::route::{Leg, Target, plan};
@@ -42,13 +55,11 @@ pub(crate) fn submit<T: Send + 'static>(video: &Arc<Shared>, request: &Arc<Reque
             }
         }
     }
-    will_plan(video, samples.iter().copied());
-    if !video.source.is_remote() {
-        return submit_groups(video, request, &samples);
+    if video.source.is_remote() {
+        approach::submit(video, request, &samples);
+    } else {
+        submit_groups(video, request, &samples);
     }
-    // Whoever asks is not to wait for the network: to find out what belongs together takes a look at samples.
-    let (video, own) = (Arc::clone(video), Arc::clone(request));
-    request.submit(1, move |_| submit_groups(&video, &own, &samples));
 }
 
 fn submit_groups<T: Send + 'static>(video: &Arc<Shared>, request: &Arc<Request<T>>, samples: &BTreeSet<u32>) {
@@ -61,17 +72,15 @@ fn submit_groups<T: Send + 'static>(video: &Arc<Shared>, request: &Arc<Request<T
     }
 }
 
-/// Tells the source what will be looked at before the way to `targets` is known.
-fn will_plan(video: &Shared, targets: impl Iterator<Item = u32>) {
-    let (track, planner, references) = (&video.track, &video.planner, &video.references);
-    track.will_need(&*video.source, targets.flat_map(|target| planner.unread(track, references, target)));
-}
-
 /// Groups of targets that may share pictures, in decode order.
 fn grouped(video: &Shared, samples: &BTreeSet<u32>) -> Vec<Vec<Target>> {
+    grouped_by(samples, |sample| video.planner.entry_for(&video.track, &*video.source, sample, Depth::Nearest).0)
+}
+
+fn grouped_by(samples: &BTreeSet<u32>, entry_for: impl Fn(u32) -> u32) -> Vec<Vec<Target>> {
     let mut groups: Vec<Vec<Target>> = Vec::new();
     for &sample in samples {
-        let (entry, _) = video.planner.entry_for(&video.track, &*video.source, sample, Depth::Nearest);
+        let entry = entry_for(sample);
         match groups.last_mut() {
             // A leg over the one before passes the entry of this one: they share pictures.
             Some(group) if group.last().is_some_and(|last| entry <= last.sample) && group[0].entry <= entry => {
@@ -93,6 +102,14 @@ pub(crate) fn cold_plan(video: &Shared, indices: &[u32]) -> Vec<(Vec<u32>, Vec<u
     grouped(video, &indices.iter().filter_map(sample).collect()).into_iter().flat_map(targets).collect()
 }
 
+/// The checkpoints around a target.
+fn near(video: &Shared, target: Target) -> Vec<Arc<Kept>> {
+    let near = video.engine.store.within(video.id, target.entry..=target.sample.saturating_add(BEHIND));
+    let before = near.partition_point(|kept| kept.state.position <= target.sample);
+    let (first, last) = (before.saturating_sub(CANDIDATES), (before + CANDIDATES).min(near.len()));
+    near[first..last].to_vec()
+}
+
 fn needs(video: &Shared) -> Known<'_> {
     Known::new(&video.track, &*video.source, &video.planner, &video.references)
 }
@@ -111,12 +128,14 @@ struct Group<T> {
 }
 
 /// Why a walk over a leg or a job ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum End {
     /// It is over.
     Over,
     /// Nobody wants more for now: cancelled, or no room.
     Stopped,
+    /// The bytes of these samples are on their way, and others have work that can be done now.
+    Later(Vec<u32>),
 }
 
 impl<T: Send + 'static> Group<T> {
@@ -134,14 +153,17 @@ impl<T: Send + 'static> Group<T> {
             Ok(End::Over) => {
                 debug_assert!(pending.is_empty() || self.request.is_cancelled(), "every frame gets one answer");
             }
-            Ok(End::Stopped) if self.request.is_cancelled() => {}
-            Ok(End::Stopped) => {
+            Ok(End::Stopped | End::Later(_)) if self.request.is_cancelled() => {}
+            Ok(end) => {
                 let rest: Vec<Target> =
                     targets.into_iter().filter(|target| pending.contains_key(&target.sample)).collect();
-                if !rest.is_empty() {
-                    let (video, own) = (Arc::clone(&self.video), Arc::clone(&self.request));
-                    let answer = move |width| Group { video, request: own, width }.answer(rest);
-                    self.request.rest(pictures(&targets_of(&pending)), answer);
+                let (video, own) = (Arc::clone(&self.video), Arc::clone(&self.request));
+                let pictures = pictures(&targets_of(&pending));
+                let answer = move |width| Group { video, request: own, width }.answer(rest);
+                match end {
+                    End::Later(samples) => approach::put_off(&self.video, &self.request, &samples, pictures, answer),
+                    _ if !pending.is_empty() => self.request.rest(pictures, answer),
+                    _ => {}
                 }
             }
             // No decoder, no memory: that is the answer for all of them.
@@ -157,16 +179,14 @@ impl<T: Send + 'static> Group<T> {
     }
 
     fn run(&self, targets: &[Target], pending: &mut BTreeMap<u32, u32>) -> Result<End> {
-        let can_be_short = !self.video.engine.from_entry && !self.video.planner.is_deceived();
-        if can_be_short && self.short(targets, pending)? == End::Stopped {
-            return Ok(End::Stopped);
+        if !self.video.engine.from_entry && !self.video.planner.is_deceived() {
+            over!(self.approach(targets)?);
+            over!(self.short(targets, pending)?);
         }
         for depth in [Depth::Nearest, Depth::Earlier, Depth::Sequential] {
             let left: Vec<u32> = pending.keys().copied().collect();
             for job in self.jobs(&left, depth) {
-                if self.long(&job, depth, pending)? == End::Stopped {
-                    return Ok(End::Stopped);
-                }
+                over!(self.long(&job, depth, pending)?);
             }
         }
         Ok(End::Over)
@@ -211,24 +231,19 @@ impl<T: Send + 'static> Group<T> {
         if left.is_empty() {
             return Ok(End::Over);
         }
-        // Again: of many targets the first ones may have been all that the source had room for.
-        will_plan(video, left.iter().map(|target| target.sample));
-        let near = |target: Target| {
-            let near = video.engine.store.within(video.id, target.entry..=target.sample.saturating_add(BEHIND));
-            let before = near.partition_point(|kept| kept.state.position <= target.sample);
-            let (first, last) = (before.saturating_sub(CANDIDATES), (before + CANDIDATES).min(near.len()));
-            near[first..last].to_vec()
-        };
-        let legs = plan(&left, &needs, &near);
+        let legs = plan(&left, &needs, &|target| near(video, target));
         track.will_need(source, legs.iter().flat_map(|leg| leg.samples.iter().chain(&leg.sets).copied()));
-        let (store, spacing) = (&video.engine.store, video.engine.spacing);
-        let keeper = Keeper { store, video: video.id, spacing, needs: &needs };
+        let keeper = self.keeper(&needs);
         for leg in &legs {
-            if self.leg(leg, &keeper, pending)? == End::Stopped {
-                return Ok(End::Stopped);
-            }
+            over!(self.unless_awaited(leg.samples.iter().chain(&leg.sets).copied()));
+            over!(self.leg(leg, &keeper, pending)?);
         }
         Ok(End::Over)
+    }
+
+    fn keeper<'a>(&'a self, needs: &'a Known<'a>) -> Keeper<'a> {
+        let engine = &self.video.engine;
+        Keeper { store: &engine.store, video: self.video.id, spacing: engine.spacing, needs }
     }
 
     /// Makes one leg. Anything unexpected ends it, and leaves what is left to the long way.
@@ -283,6 +298,7 @@ impl<T: Send + 'static> Group<T> {
         let conceals = video.track.codec == Codec::H264;
         let is_last_resort = depth == Depth::Sequential || (zeros && job.is_self_contained && !conceals);
         video.track.will_need(&*video.source, job.entry..=job.last);
+        over!(self.unless_awaited(job.entry..=job.last));
         let mut lease = if is_last_resort { video.sequential_lease(true)? } else { video.lease(self.width)? };
         let verdict = Verdict::default();
         let mut end = End::Over;

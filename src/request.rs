@@ -58,6 +58,19 @@ impl<T: Send + 'static> Request<T> {
         self.engine.crew.submit(self.task(pictures, run), false);
     }
 
+    /// Submits a task when `when` calls what it is given.
+    pub(crate) fn submit_when(
+        self: &Arc<Request<T>>,
+        pictures: u64,
+        run: impl FnOnce(usize) + Send + 'static,
+        when: impl FnOnce(Box<dyn FnOnce() + Send>),
+    ) {
+        self.lock().tasks += 1;
+        let task = self.task(pictures, run);
+        let engine = Arc::clone(&self.engine);
+        when(Box::new(move || engine.crew.submit(task, false)));
+    }
+
     /// Puts a task off until there is room for its results.
     pub(crate) fn rest(self: &Arc<Request<T>>, pictures: u64, run: impl FnOnce(usize) + Send + 'static) {
         let task = self.task(pictures, run);

@@ -17,6 +17,7 @@ mod ts;
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ffi::{CodecParameters, Demuxer, PaddedBytes, Rational, StreamInfo};
 
@@ -157,6 +158,26 @@ impl Track {
     /// Tells the source which samples will be read soon.
     pub(crate) fn will_need(&self, source: &dyn Source, samples: impl Iterator<Item = u32>) {
         source.will_need(&mut samples.filter_map(|sample| self.extent(sample)));
+    }
+
+    /// The same, and calls `then` when they have come: see [`Source::when_here`].
+    pub(crate) fn when_here(
+        &self,
+        source: &dyn Source,
+        samples: impl Iterator<Item = u32>,
+        then: Box<dyn FnOnce() + Send>,
+    ) {
+        source.when_here(&mut samples.filter_map(|sample| self.extent(sample)), then);
+    }
+
+    /// Is a sample on its way? See [`Source::is_awaited`].
+    pub(crate) fn is_awaited(&self, source: &dyn Source, sample: u32, patience: Duration) -> bool {
+        self.extent(sample).is_some_and(|range| source.is_awaited(range, patience))
+    }
+
+    /// Can a sample be read without waiting?
+    pub(crate) fn is_here(&self, source: &dyn Source, sample: u32) -> bool {
+        self.extent(sample).is_none_or(|range| source.is_here(range))
     }
 
     /// Where a sample lies, headers between its pieces included; `None` for one that is in memory.

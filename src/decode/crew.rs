@@ -72,6 +72,11 @@ impl Crew {
         self.shared.work.notify_one();
     }
 
+    /// Is there work that nobody has begun?
+    pub fn is_waited_for(&self) -> bool {
+        !self.shared.lock().queue.is_empty()
+    }
+
     fn start(&self) {
         let cores = if self.shared.pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
         // Decoders with threads of their own must not pass a worker's single core on to them.

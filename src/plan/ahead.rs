@@ -17,14 +17,20 @@ impl Planner {
     ) -> impl Iterator<Item = u32> + use<'a> {
         let first = self.likely_entry(track, target);
         let is_known = self.known_facts(track, first).is_some() && references.is_known(self, track, first, target);
-        // The end of a coded video sequence is told in the sample before the next.
-        let before = u32::from(track.codec == Codec::Hevc && first > 0);
-        let run = (!is_known).then_some(first - before..=target);
+        let run = (!is_known).then_some(first - lookback(track, first)..=target);
         run.into_iter().flatten().chain(self.behind(track, target))
     }
 
+    /// Samples that finding out about the sync sample `first` looks at.
+    pub(crate) fn unread_for_entry(&self, track: &Track, first: u32) -> std::ops::Range<u32> {
+        match self.known_facts(track, first) {
+            Some(_) => 0..0,
+            None => first - lookback(track, first)..first + 1,
+        }
+    }
+
     /// The sync sample from which `target` is exact, unless one that nobody has looked into promises less than most do.
-    fn likely_entry(&self, track: &Track, target: u32) -> u32 {
+    pub(crate) fn likely_entry(&self, track: &Track, target: u32) -> u32 {
         let before = &self.sync[..self.sync.partition_point(|&sync| sync <= target)];
         let is_entry = |sync: &&u32| match self.known_facts(track, **sync).map(|facts| facts.entry) {
             Some(Entry::Clean) => true,
@@ -43,4 +49,9 @@ impl Planner {
         let near = near.take(1).filter(|&&sync| self.known_facts(track, sync).is_none());
         near.flat_map(|&sync| [sync - 1, sync])
     }
+}
+
+/// The end of an H.265 coded video sequence is told in the sample before the next.
+fn lookback(track: &Track, first: u32) -> u32 {
+    u32::from(track.codec == Codec::Hevc && first > 0)
 }

@@ -93,7 +93,7 @@ impl References {
     }
 
     /// Is everything known of samples `first..=last` that can be, without reading any?
-    pub(super) fn is_known(&self, planner: &Planner, track: &Track, first: u32, last: u32) -> bool {
+    pub(crate) fn is_known(&self, planner: &Planner, track: &Track, first: u32, last: u32) -> bool {
         planner.told(track).is_some()
             || match track.codec {
                 Codec::Hevc => self.is_learned(first, last),

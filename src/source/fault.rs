@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -69,6 +70,18 @@ impl Source for FaultSource {
 
     fn will_need(&self, ranges: &mut dyn Iterator<Item = ByteRange>) {
         self.inner.will_need(ranges);
+    }
+
+    fn when_here(&self, ranges: &mut dyn Iterator<Item = ByteRange>, then: Box<dyn FnOnce() + Send>) {
+        self.inner.when_here(ranges, then);
+    }
+
+    fn is_awaited(&self, range: ByteRange, patience: Duration) -> bool {
+        self.inner.is_awaited(range, patience)
+    }
+
+    fn is_here(&self, range: ByteRange) -> bool {
+        self.inner.is_here(range)
     }
 
     fn is_remote(&self) -> bool {

@@ -16,6 +16,7 @@ pub mod remote;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ffi::{PADDING, PaddedBytes};
@@ -154,6 +155,22 @@ pub trait Source: Send + Sync + Debug {
     /// These ranges will be read soon, all of them. Returns at once: a source whose bytes are far away begins to fetch them,
     /// in as few requests as it sees fit, and any other does not even look at them.
     fn will_need(&self, _ranges: &mut dyn Iterator<Item = ByteRange>) {}
+
+    /// As [`Source::will_need`]; and calls `then` once none of these bytes is on its way any more, whatever has become of
+    /// them: at once where bytes are never far away. `then` may be called by any thread, and must not take long.
+    fn when_here(&self, _ranges: &mut dyn Iterator<Item = ByteRange>, then: Box<dyn FnOnce() + Send>) {
+        then();
+    }
+
+    /// Are the bytes of a range on their way? Waits up to `patience` for them before it says so.
+    fn is_awaited(&self, _range: ByteRange, _patience: Duration) -> bool {
+        false
+    }
+
+    /// Can a range be read without waiting?
+    fn is_here(&self, _range: ByteRange) -> bool {
+        true
+    }
 
     /// Does it take a while until bytes come, however few? Then it is worth finding out what to tell [`Source::will_need`].
     fn is_remote(&self) -> bool {

@@ -209,6 +209,24 @@ impl HttpSource {
         }
     }
 
+    /// Those of ranges for which there is room: more would push out what came first before it is read.
+    fn affordable(&self, ranges: &mut dyn Iterator<Item = ByteRange>) -> Vec<ByteRange> {
+        let mut wanted = Vec::new();
+        if self.shared.whole.is_some() || self.trouble().is_some() {
+            return wanted;
+        }
+        let mut room = self.shared.origin.options.cache / 2;
+        for range in ranges {
+            let len = range.len.min(room);
+            wanted.push(ByteRange { len, ..range });
+            room -= len;
+            if room == 0 {
+                break;
+            }
+        }
+        wanted
+    }
+
     /// The bytes of a range, in pieces, read as `reader` reads.
     fn pieces(&self, range: ByteRange, reader: &Mutex<ReadAhead>) -> Result<Vec<Bytes>> {
         let reader = || reader.lock().unwrap_or_else(PoisonError::into_inner);
@@ -331,21 +349,21 @@ impl Source for HttpSource {
     }
 
     fn will_need(&self, ranges: &mut dyn Iterator<Item = ByteRange>) {
-        if self.shared.whole.is_some() || self.trouble().is_some() {
-            return;
-        }
-        // More than this would push out what came first before it is read.
-        let mut room = self.shared.origin.options.cache / 2;
-        let mut wanted = Vec::new();
-        for range in ranges {
-            let len = range.len.min(room);
-            wanted.push(ByteRange { len, ..range });
-            room -= len;
-            if room == 0 {
-                break;
-            }
-        }
-        self.start(wanted);
+        self.start(self.affordable(ranges));
+    }
+
+    fn when_here(&self, ranges: &mut dyn Iterator<Item = ByteRange>, then: Box<dyn FnOnce() + Send>) {
+        let wanted = self.affordable(ranges);
+        self.start(wanted.clone());
+        self.shared.spans.when_here(&wanted, then);
+    }
+
+    fn is_awaited(&self, range: ByteRange, patience: Duration) -> bool {
+        self.shared.whole.is_none() && self.shared.spans.is_awaited(range, Instant::now() + patience)
+    }
+
+    fn is_here(&self, range: ByteRange) -> bool {
+        self.shared.whole.is_some() || self.shared.spans.is_here(range)
     }
 
     fn is_remote(&self) -> bool {

@@ -31,6 +31,22 @@ struct Flight {
     failed: Arc<OnceLock<Problem>>,
 }
 
+/// What is to be done once bytes are here.
+type Then = Box<dyn FnOnce() + Send>;
+
+/// Somebody to be called when bytes are here, or will not come.
+struct Watcher {
+    /// Flights, and up to where each is waited for.
+    flights: Vec<(u64, u64)>,
+    then: Then,
+}
+
+impl std::fmt::Debug for Watcher {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Watcher").field("flights", &self.flights).finish_non_exhaustive()
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     /// By where they begin; none overlaps another, or a flight.
@@ -38,6 +54,7 @@ struct State {
     flights: Vec<Flight>,
     /// What readers wait for: not to go before they have seen it.
     awaited: Vec<ByteRange>,
+    watchers: Vec<Watcher>,
     held: u64,
     clock: u64,
     numbers: u64,
@@ -98,13 +115,16 @@ impl Spans {
         if state.held > self.budget {
             state.evict(self.budget - self.budget / 8);
         }
+        let due = state.due(number, start + len);
         drop(state);
         self.change.notify_all();
+        due.into_iter().for_each(|then| then());
     }
 
     /// A flight is over, whatever has come of it.
     pub(super) fn end(&self, number: u64, problem: Option<Problem>) {
         let mut state = self.lock();
+        let due = state.due(number, u64::MAX);
         state.flights.retain(|flight| {
             let is_over = flight.number == number;
             if let (true, Some(problem)) = (is_over, &problem) {
@@ -114,6 +134,53 @@ impl Spans {
         });
         drop(state);
         self.change.notify_all();
+        due.into_iter().for_each(|then| then());
+    }
+
+    /// Calls `then` when none of `ranges` is on its way any more, which may be now.
+    pub(super) fn when_here(&self, ranges: &[ByteRange], then: Then) {
+        let mut state = self.lock();
+        // Of a flight that several ranges are part of, the last one's end counts.
+        let end = |left: ByteRange| {
+            let within = ranges.iter().filter(|range| range.start < left.end() && left.start < range.end());
+            within.map(|range| range.end().min(left.end())).max()
+        };
+        let flights = state.flights.iter().filter_map(|flight| Some((flight.number, end(flight.left)?)));
+        let flights: Vec<(u64, u64)> = flights.collect();
+        if flights.is_empty() {
+            drop(state);
+            then();
+        } else {
+            state.watchers.push(Watcher { flights, then });
+        }
+    }
+
+    /// Is a part of `range` on its way? Waits until `deadline` for it to come.
+    pub(super) fn is_awaited(&self, range: ByteRange, deadline: Instant) -> bool {
+        let mut state = self.lock();
+        loop {
+            let is_coming = |flight: &Flight| flight.left.start < range.end() && range.start < flight.left.end();
+            if !state.flights.iter().any(is_coming) {
+                return false;
+            }
+            let Some(wait) = deadline.checked_duration_since(Instant::now()) else { return true };
+            state = self.change.wait_timeout(state, wait).unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+        }
+    }
+
+    /// Is all of `range` here?
+    pub(super) fn is_here(&self, range: ByteRange) -> bool {
+        let state = self.lock();
+        let first = state.pieces.range(..=range.start).next_back().map_or(range.start, |(&start, _)| start);
+        let mut at = range.start;
+        for (&start, piece) in state.pieces.range(first..) {
+            let end = start + piece.bytes.len() as u64;
+            if start > at || at >= range.end() {
+                break;
+            }
+            at = at.max(end);
+        }
+        at >= range.end()
     }
 
     /// `range` with the bytes behind it, up to `end`, without a copy: if they are here and in one piece.
@@ -188,6 +255,14 @@ impl State {
         self.numbers += 1;
         self.flights.push(Flight { number: self.numbers, left, failed: Arc::default() });
         self.numbers
+    }
+
+    /// Those to be called now that a flight has come up to `here`.
+    fn due(&mut self, number: u64, here: u64) -> Vec<Then> {
+        for watcher in &mut self.watchers {
+            watcher.flights.retain(|&(flight, end)| flight != number || end > here);
+        }
+        self.watchers.extract_if(.., |watcher| watcher.flights.is_empty()).map(|watcher| watcher.then).collect()
     }
 
     /// What is here or on its way, of a range, ascending.

@@ -1,0 +1,145 @@
+//! What becomes of a group whose bytes are far away: they are asked for before anything else, nobody waits for them who could
+//! do other work, and who has nothing else to do decodes towards the target as they come.
+//!
+//! Which pictures a target is made of only the samples tell, and the last to come is its own. But the pictures that come
+//! later in presentation than all before them, *anchors*, are what others refer to, in every GOP that encoders make: so
+//! they are decoded as they come, each with what it needs, and leave a checkpoint. At worst a few pictures are decoded for
+//! nothing; which frame comes out is decided as always.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{End, Group, grouped_by, near, needs, pictures, submit_groups};
+use crate::bitstream::Codec;
+use crate::error::Result;
+use crate::plan::route::{Target, plan};
+use crate::request::Request;
+use crate::video::Shared;
+
+/// Samples from one anchor to the next that is decoded to before its time: each time, the decoder's threads run dry.
+const STRIDE: u32 = 8;
+/// How often somebody who waits for bytes looks whether there is other work.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Submits tasks for `samples`, each for when there is something to do: what is likely to belong together, as far as that
+/// can be told without reading.
+pub(super) fn submit<T: Send + 'static>(video: &Arc<Shared>, request: &Arc<Request<T>>, samples: &BTreeSet<u32>) {
+    let (track, planner) = (&video.track, &video.planner);
+    will_plan(video, samples.iter().copied());
+    for group in grouped_by(samples, |sample| planner.likely_entry(track, sample)) {
+        let samples: BTreeSet<u32> = group.iter().map(|target| target.sample).collect();
+        let entry = group[0].entry;
+        let (own, asked) = (Arc::clone(video), Arc::clone(request));
+        let task = move |_| submit_groups(&own, &asked, &samples);
+        let looked_at = planner.unread_for_entry(track, entry);
+        request.submit_when(pictures(&group), task, |then| track.when_here(&*video.source, looked_at, then));
+    }
+}
+
+/// Puts a group off until the bytes of `samples` have come.
+pub(super) fn put_off<T: Send + 'static>(
+    video: &Shared,
+    request: &Arc<Request<T>>,
+    samples: &[u32],
+    pictures: u64,
+    answer: impl FnOnce(usize) + Send + 'static,
+) {
+    request.submit_when(pictures, answer, |then| {
+        video.track.when_here(&*video.source, samples.iter().copied(), then);
+    });
+}
+
+/// Tells the source what will be looked at before the way to `targets` is known.
+fn will_plan(video: &Shared, targets: impl Iterator<Item = u32>) {
+    let (track, planner, references) = (&video.track, &video.planner, &video.references);
+    track.will_need(&*video.source, targets.flat_map(|target| planner.unread(track, references, target)));
+}
+
+impl<T: Send + 'static> Group<T> {
+    /// Decodes towards the first target while its bytes come, if it takes a look at all of them to know the way. What comes
+    /// of it are checkpoints.
+    pub(super) fn approach(&self, targets: &[Target]) -> Result<End> {
+        let video = &*self.video;
+        if !video.source.is_remote() {
+            return Ok(End::Over);
+        }
+        // Again: of many targets the first ones may have been all that the source had room for.
+        will_plan(video, targets.iter().map(|target| target.sample));
+        let is_known = |target: &Target| {
+            video.references.is_known(&video.planner, &video.track, target.entry, target.sample)
+                || video.engine.store.picture(video.id, target.sample).is_some()
+        };
+        match targets.first() {
+            Some(target) if !is_known(target) => self.approach_one(*target),
+            _ => Ok(End::Over),
+        }
+    }
+
+    fn approach_one(&self, target: Target) -> Result<End> {
+        let video = &*self.video;
+        let is_of_use = video.engine.store.is_open() && video.track.codec != Codec::Av1;
+        let (mut here, mut done) = (target.entry, target.entry);
+        loop {
+            here = self.here_up_to(here, target.sample);
+            if here > target.sample {
+                return Ok(End::Over);
+            }
+            if let Some(anchor) = self.anchor(done, here).filter(|_| is_of_use) {
+                if !self.advance(Target { sample: anchor, ..target }, done)? {
+                    return Ok(End::Over);
+                }
+                done = anchor;
+                continue;
+            }
+            over!(self.unless_awaited(here..=target.sample));
+            if self.request.is_cancelled() {
+                return Ok(End::Stopped);
+            }
+            if !video.track.is_awaited(&*video.source, here, LOOK) && !video.track.is_here(&*video.source, here) {
+                // It will not come, or has gone again: who reads it finds out why.
+                return Ok(End::Over);
+            }
+        }
+    }
+
+    /// The first sample from `first` on that is not here.
+    fn here_up_to(&self, first: u32, last: u32) -> u32 {
+        let is_here = |&sample: &u32| self.video.track.is_here(&*self.video.source, sample);
+        (first..=last).take_while(is_here).last().map_or(first, |last| last + 1)
+    }
+
+    /// The last anchor in front of `here`, if it is far enough from the one that was decoded to.
+    fn anchor(&self, done: u32, here: u32) -> Option<u32> {
+        let frame_of = |sample: u32| self.video.planner.frame_of(sample);
+        let mut highest = frame_of(done)?;
+        let mut anchor = None;
+        for sample in done + 1..here {
+            if let Some(frame) = frame_of(sample).filter(|&frame| frame > highest) {
+                (highest, anchor) = (frame, Some(sample));
+            }
+        }
+        anchor.filter(|anchor| anchor - done >= STRIDE)
+    }
+
+    /// Decodes up to an anchor. False if nothing is left of that.
+    fn advance(&self, anchor: Target, done: u32) -> Result<bool> {
+        let video = &*self.video;
+        let needs = needs(video);
+        let keeper = self.keeper(&needs);
+        for leg in plan(&[anchor], &needs, &|target| near(video, target)) {
+            self.leg(&leg, &keeper, &mut BTreeMap::new())?;
+        }
+        Ok(!video.engine.store.within(video.id, done + 1..=anchor.sample).is_empty())
+    }
+
+    /// `Later` if some of these samples are on their way and there is other work.
+    pub(super) fn unless_awaited(&self, samples: impl Iterator<Item = u32>) -> End {
+        let (track, source) = (&self.video.track, &*self.video.source);
+        if !source.is_remote() || !self.video.engine.crew.is_waited_for() {
+            return End::Over;
+        }
+        let samples: Vec<u32> = samples.filter(|&sample| track.is_awaited(source, sample, Duration::ZERO)).collect();
+        if samples.is_empty() { End::Over } else { End::Later(samples) }
+    }
+}
