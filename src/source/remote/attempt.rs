@@ -4,13 +4,15 @@
 //! that breaks off has still brought what came: the next one asks for what is missing. Nobody waits longer than the
 //! options say, for any step and for all of them together. Where bytes go is the caller's business.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{self, HeaderMap, HeaderName};
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::authority::{Authority, Verdict};
 use super::options::HttpOptions;
 use crate::error::{Error, ErrorKind};
 use crate::source::{ByteRange, Counters, Refusal};
@@ -55,6 +57,8 @@ pub(super) struct Origin {
     pub(super) client: Client,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
+    /// Says for each request where it goes and with which headers, instead of the above.
+    pub(super) authority: Option<Arc<dyn Authority>>,
     pub(super) options: HttpOptions,
 }
 
@@ -226,9 +230,41 @@ pub(super) async fn fetch(
     Ok(())
 }
 
-/// Sends a request and waits for the head of its answer.
+/// Asks for a range, and waits for the head of the answer.
 async fn ask(origin: &Origin, counters: &Counters, wanted: ByteRange, version: Option<&Version>) -> Tried<Response> {
-    let mut request = origin.client.get(origin.url.clone()).headers(origin.headers.clone());
+    let Some(authority) = &origin.authority else {
+        let request = origin.client.get(origin.url.clone()).headers(origin.headers.clone());
+        return send(origin, counters, request, wanted, version).await;
+    };
+    let mut is_repeated = false;
+    loop {
+        let (url, headers) = authority.admit().await.map_err(not_admitted)?;
+        let request = origin.client.get(url).headers(headers);
+        let response = send(origin, counters, request, wanted, version).await?;
+        match authority.judge(response).await {
+            Verdict::Answer(response) => return Ok(response),
+            Verdict::Again(_) if !is_repeated => is_repeated = true,
+            Verdict::Again(refusal) | Verdict::Refused(refusal) => return refused(refusal),
+        }
+    }
+}
+
+/// Credentials, too, may come over a network.
+fn not_admitted(refusal: Refusal) -> Failure {
+    match refusal {
+        Refusal::Connection(_) | Refusal::Timeout { .. } | Refusal::Busy(_) => Failure::Passing(refusal, None),
+        _ => Failure::Final(Problem::Refused(refusal)),
+    }
+}
+
+/// Sends a request for a range and waits for the head of its answer.
+async fn send(
+    origin: &Origin,
+    counters: &Counters,
+    mut request: RequestBuilder,
+    wanted: ByteRange,
+    version: Option<&Version>,
+) -> Tried<Response> {
     request = request.header(header::RANGE, format!("bytes={}-{}", wanted.start, wanted.end() - 1));
     request = request.header(header::ACCEPT_ENCODING, "identity");
     if let Some((name, value)) = version.and_then(Version::condition) {

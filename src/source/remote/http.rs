@@ -71,7 +71,8 @@ impl HttpClient {
 
     fn open_url(&self, url: Url, name: &str) -> Result<HttpSource> {
         let headers = headers(&self.options)?;
-        let origin = Origin { client: self.client.clone(), url, headers, options: self.options.clone() };
+        let (client, options) = (self.client.clone(), self.options.clone());
+        let origin = Origin { client, url, headers, authority: None, options };
         let counters = Arc::new(Counters::default());
         let runtime = runtime().map_err(refused)?;
         let (tell, told) = std::sync::mpsc::channel();

@@ -2,10 +2,12 @@
 //!
 //! [`HttpSource`] is the face of it. `spans` knows which bytes are here and which are on their way, so that none is fetched
 //! twice; `read_ahead` guesses what a reader wants next; `attempt` makes requests and decides which of them are worth
-//! repeating; `runtime` is where they run. Who asks waits in a thread of their own: nothing outside of this folder knows of
-//! tokio. Which bytes a frame needs is told by [`Source::will_need`](super::Source::will_need).
+//! repeating; an `authority` says how a store wants to be asked; `runtime` is where they run. Who asks waits in a thread of
+//! their own: nothing outside of this folder knows of tokio. Which bytes a frame needs is told by
+//! [`Source::will_need`](super::Source::will_need).
 
 mod attempt;
+mod authority;
 mod http;
 mod options;
 mod read_ahead;
