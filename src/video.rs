@@ -142,6 +142,7 @@ impl Video {
             requests: opening.requests + after.requests - before.requests,
             bytes: opening.bytes + after.bytes - before.bytes,
             copied: after.copied - before.copied,
+            hedged: opening.hedged + after.hedged - before.hedged,
         };
         let shared = Shared {
             planner: Planner::new(&track),

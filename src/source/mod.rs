@@ -68,6 +68,7 @@ pub struct Counters {
     requests: AtomicU64,
     bytes: AtomicU64,
     copied: AtomicU64,
+    hedged: AtomicU64,
 }
 
 /// A reading of [`Counters`].
@@ -79,6 +80,8 @@ pub struct Counted {
     pub bytes: u64,
     /// Bytes of them that were copied on their way to the decoder: at the end of a map, scattered, or for zero padding.
     pub copied: u64,
+    /// Requests of them that were made a second time while the first was still waited for.
+    pub hedged: u64,
 }
 
 impl Counters {
@@ -99,6 +102,12 @@ impl Counters {
         self.bytes.fetch_add(bytes, Relaxed);
     }
 
+    /// A request was made a second time.
+    #[cfg(feature = "remote")]
+    pub(crate) fn hedged(&self) {
+        self.hedged.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn copy(&self, bytes: usize) {
         self.copied.fetch_add(bytes as u64, Relaxed);
     }
@@ -109,6 +118,7 @@ impl Counters {
             requests: self.requests.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
             copied: self.copied.load(Relaxed),
+            hedged: self.hedged.load(Relaxed),
         }
     }
 }

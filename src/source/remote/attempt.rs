@@ -1,8 +1,8 @@
 //! Requests: what is asked, what of an answer is believed, and what is worth another try.
 //!
-//! A range is asked for with the version that was opened (`If-Match`), so that parts of two versions never mix. An attempt
-//! that breaks off has still brought what came: the next one asks for what is missing. Nobody waits longer than the
-//! options say, for any step and for all of them together. Where bytes go is the caller's business.
+//! A range is asked for with the version that was opened (`If-Match`), so that parts of two versions never mix. Nobody waits
+//! longer than the options say, for any step and for all of them together. What becomes of a range until all of it is here
+//! is `lane`'s business.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::authority::{Authority, Verdict};
+use super::host::Host;
 use super::options::HttpOptions;
 use crate::error::{Error, ErrorKind};
 use crate::source::{ByteRange, Counters, Refusal};
@@ -35,20 +36,20 @@ impl From<Problem> for Error {
 }
 
 /// What became of an attempt that failed.
-enum Failure {
+pub(super) enum Failure {
     /// Another one would not fare better.
     Final(Problem),
     /// Another one may, the server says after how long.
     Passing(Refusal, Option<Duration>),
 }
 
-type Tried<T> = Result<T, Failure>;
+pub(super) type Tried<T> = Result<T, Failure>;
 
-fn refused<T>(refusal: Refusal) -> Tried<T> {
+pub(super) fn refused<T>(refusal: Refusal) -> Tried<T> {
     Err(Failure::Final(Problem::Refused(refusal)))
 }
 
-fn distrust<T>(what: impl Into<String>) -> Tried<T> {
+pub(super) fn distrust<T>(what: impl Into<String>) -> Tried<T> {
     refused(Refusal::Answer(what.into()))
 }
 
@@ -59,6 +60,8 @@ pub(super) struct Origin {
     pub(super) headers: HeaderMap,
     /// Says for each request where it goes and with which headers, instead of the above.
     pub(super) authority: Option<Arc<dyn Authority>>,
+    /// What is known of the server.
+    pub(super) host: Arc<Host>,
     pub(super) options: HttpOptions,
 }
 
@@ -78,7 +81,7 @@ pub(super) struct Version {
 }
 
 impl Version {
-    fn of(headers: &HeaderMap, len: u64) -> Version {
+    pub(super) fn of(headers: &HeaderMap, len: u64) -> Version {
         Version { len, etag: text(headers, header::ETAG), modified: text(headers, header::LAST_MODIFIED) }
     }
 
@@ -92,7 +95,7 @@ impl Version {
     }
 
     /// Is an answer that says `other` of this version? What either does not say is no difference.
-    fn is(&self, other: &Version) -> bool {
+    pub(super) fn is(&self, other: &Version) -> bool {
         let agree = |a: &Option<String>, b: &Option<String>| a.is_none() || b.is_none() || a == b;
         let by_time = self.etag.is_some() && other.etag.is_some() || agree(&self.modified, &other.modified);
         self.len == other.len && agree(&self.etag, &other.etag) && by_time
@@ -100,26 +103,35 @@ impl Version {
 }
 
 /// How often one thing was tried, and until when it may be.
-struct Tries<'a> {
+pub(super) struct Tries<'a> {
     options: &'a HttpOptions,
     made: u32,
     deadline: Instant,
 }
 
 impl<'a> Tries<'a> {
-    fn new(options: &'a HttpOptions) -> Tries<'a> {
+    pub(super) fn new(options: &'a HttpOptions) -> Tries<'a> {
         Tries { options, made: 0, deadline: Instant::now() + options.deadline }
     }
 
-    /// An attempt, for as long as there is time.
-    async fn attempt<T>(&mut self, attempt: impl Future<Output = Tried<T>>) -> Tried<T> {
+    /// An attempt begins.
+    pub(super) fn begin(&mut self) {
         self.made += 1;
+    }
+
+    /// One that has brought so much is none that has failed.
+    pub(super) fn progressed(&mut self) {
+        self.made = 0;
+    }
+
+    /// An attempt, or a part of one, for as long as there is time.
+    pub(super) async fn attempt<T>(&mut self, attempt: impl Future<Output = Tried<T>>) -> Tried<T> {
         let late = Refusal::Timeout { what: "the bytes", limit: self.options.deadline };
         timeout_at(self.deadline, attempt).await.unwrap_or_else(|_| refused(late))
     }
 
     /// Waits until another attempt is due, if one is.
-    async fn again(&mut self, failure: Failure) -> Result<(), Problem> {
+    pub(super) async fn again(&mut self, failure: Failure) -> Result<(), Problem> {
         let (why, after) = match failure {
             Failure::Final(problem) => return Err(problem),
             Failure::Passing(why, after) => (why, after),
@@ -147,6 +159,7 @@ pub(super) enum Opened {
 pub(super) async fn open(origin: &Origin, counters: &Counters) -> Result<(Version, Opened), Problem> {
     let mut tries = Tries::new(&origin.options);
     loop {
+        tries.begin();
         match tries.attempt(first(origin, counters)).await {
             Ok(opened) => return Ok(opened),
             Err(failure) => tries.again(failure).await?,
@@ -182,56 +195,13 @@ fn is_of_none(content_range: String) -> bool {
     content_range.strip_prefix("bytes */") == Some("0")
 }
 
-/// Fetches a range of what was opened, handing on what comes, as it comes, until `arrive` says that nobody wants any more.
-/// `begun` is an answer to a request for it that was made already; its bytes are counted.
-pub(super) async fn fetch(
+/// Asks for a range, and waits for the head of the answer.
+pub(super) async fn ask(
     origin: &Origin,
     counters: &Counters,
-    version: &Version,
     wanted: ByteRange,
-    mut begun: Option<Response>,
-    arrive: &mut (dyn FnMut(Bytes) -> bool + Send),
-) -> Result<(), Problem> {
-    let mut at = wanted.start;
-    let mut tries = Tries::new(&origin.options);
-    while at < wanted.end() {
-        let left = ByteRange { start: at, len: wanted.end() - at };
-        let is_counted = begun.is_some();
-        let mut take = |bytes: Bytes| {
-            if !is_counted {
-                counters.fetched(bytes.len() as u64);
-            }
-            at += bytes.len() as u64;
-            arrive(bytes)
-        };
-        let attempt = async {
-            let response = match begun.take() {
-                Some(response) => response,
-                None => ask(origin, counters, left, Some(version)).await?,
-            };
-            match response.status() {
-                StatusCode::PARTIAL_CONTENT => {
-                    let (part, len) = part(&response, left)?;
-                    if !version.is(&Version::of(response.headers(), len)) {
-                        return Err(Failure::Final(Problem::Changed));
-                    }
-                    body(&origin.options, response, part.len, &mut take).await
-                }
-                StatusCode::OK => refused(Refusal::NoRanges { limit: 0 }),
-                _ => Err(refusal(&response, true)),
-            }
-        };
-        match tries.attempt(attempt).await {
-            Ok(true) => {}
-            Ok(false) => return Ok(()),
-            Err(failure) => tries.again(failure).await?,
-        }
-    }
-    Ok(())
-}
-
-/// Asks for a range, and waits for the head of the answer.
-async fn ask(origin: &Origin, counters: &Counters, wanted: ByteRange, version: Option<&Version>) -> Tried<Response> {
+    version: Option<&Version>,
+) -> Tried<Response> {
     let Some(authority) = &origin.authority else {
         let request = origin.client.get(origin.url.clone()).headers(origin.headers.clone());
         return send(origin, counters, request, wanted, version).await;
@@ -271,6 +241,7 @@ async fn send(
         request = request.header(name, value);
     }
     counters.request();
+    origin.host.asked();
     let limit = origin.options.first_byte_timeout;
     match timeout(limit, request.send()).await {
         Ok(Ok(response)) => Ok(response),
@@ -292,7 +263,7 @@ fn reason(error: reqwest::Error) -> String {
 }
 
 /// Which part of how much an answer says it is; it must be the beginning of what was asked for.
-fn part(response: &Response, wanted: ByteRange) -> Tried<(ByteRange, u64)> {
+pub(super) fn part(response: &Response, wanted: ByteRange) -> Tried<(ByteRange, u64)> {
     plain(response)?;
     let Some(told) = text(response.headers(), header::CONTENT_RANGE) else {
         return distrust("it does not say which part it is (no single Content-Range)");
@@ -334,7 +305,7 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
 }
 
 /// What a status means that brings no bytes.
-fn refusal(response: &Response, is_open: bool) -> Failure {
+pub(super) fn refusal(response: &Response, is_open: bool) -> Failure {
     let status = response.status().as_u16();
     let after = text(response.headers(), header::RETRY_AFTER).and_then(|seconds| seconds.parse::<u32>().ok());
     let refusal = match status {
@@ -351,32 +322,8 @@ fn refusal(response: &Response, is_open: bool) -> Failure {
     Failure::Final(Problem::Refused(refusal))
 }
 
-/// Hands on the `left` bytes of a body. True if they have all come, false if nobody wants them any more.
-async fn body(
-    options: &HttpOptions,
-    mut response: Response,
-    mut left: u64,
-    take: &mut (dyn FnMut(Bytes) -> bool + Send),
-) -> Tried<bool> {
-    loop {
-        let chunk = chunk(options, &mut response).await;
-        match chunk {
-            Ok(Some(bytes)) if bytes.len() as u64 > left => return distrust("it is longer than it says"),
-            Ok(Some(bytes)) => {
-                left -= bytes.len() as u64;
-                if !take(bytes) {
-                    return Ok(false);
-                }
-            }
-            // Once everything is here, it does not matter how the answer ends.
-            _ if left == 0 => return Ok(true),
-            Ok(None) => return Err(Failure::Passing(Refusal::Answer(format!("it ends {left} bytes early")), None)),
-            Err(failure) => return Err(failure),
-        }
-    }
-}
-
-async fn chunk(options: &HttpOptions, response: &mut Response) -> Tried<Option<Bytes>> {
+/// The next bytes of a body; `None` at its end.
+pub(super) async fn chunk(options: &HttpOptions, response: &mut Response) -> Tried<Option<Bytes>> {
     let limit = options.stall_timeout;
     match timeout(limit, response.chunk()).await {
         Ok(Ok(chunk)) => Ok(chunk),

@@ -1,5 +1,6 @@
 //! A file behind HTTP, read through what is here of it.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,9 +10,11 @@ use ffi::{PADDING, PaddedBytes};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, Url};
-use tokio::sync::Semaphore;
 
 use super::attempt::{self, Opened, Origin, Problem, Version};
+use super::cache::Cache;
+use super::host::Host;
+use super::lane::{self, Asking};
 use super::options::HttpOptions;
 use super::read_ahead::ReadAhead;
 use super::runtime::runtime;
@@ -24,6 +27,8 @@ use crate::source::{ByteRange, Counted, Counters, Refusal, Source, check_bounds}
 pub struct HttpClient {
     client: Client,
     options: HttpOptions,
+    cache: Arc<Cache>,
+    hosts: Arc<Mutex<HashMap<String, Arc<Host>>>>,
 }
 
 impl HttpClient {
@@ -41,7 +46,19 @@ impl HttpClient {
             .pool_max_idle_per_host(options.connections)
             .tcp_nodelay(true);
         let client = builder.build().map_err(|error| refused(Refusal::Connection(error.without_url().to_string())))?;
-        Ok(HttpClient { client, options })
+        let cache = Arc::new(Cache::new(options.cache));
+        Ok(HttpClient { client, options, cache, hosts: Arc::default() })
+    }
+
+    /// Bytes that its sources keep in memory now.
+    pub fn held_bytes(&self) -> u64 {
+        self.cache.held()
+    }
+
+    fn host(&self, url: &Url) -> Arc<Host> {
+        let name = url.origin().ascii_serialization();
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(hosts.entry(name).or_insert_with(|| Arc::new(Host::new(&self.options))))
     }
 
     /// The process's own, with default options.
@@ -72,7 +89,8 @@ impl HttpClient {
     fn open_url(&self, url: Url, name: &str) -> Result<HttpSource> {
         let headers = headers(&self.options)?;
         let (client, options) = (self.client.clone(), self.options.clone());
-        let origin = Origin { client, url, headers, authority: None, options };
+        let host = self.host(&url);
+        let origin = Origin { client, url, headers, authority: None, host, options };
         let counters = Arc::new(Counters::default());
         let runtime = runtime().map_err(refused)?;
         let (tell, told) = std::sync::mpsc::channel();
@@ -84,7 +102,7 @@ impl HttpClient {
         let broken = |_| refused(Refusal::Connection("the thread for the network has ended".to_owned()));
         let (origin, opened) = told.recv().map_err(broken)?;
         let (version, opened) = opened?;
-        Ok(HttpSource::new(name, origin, version, opened, counters))
+        Ok(HttpSource::new(name, origin, version, opened, counters, &self.cache))
     }
 }
 
@@ -137,11 +155,9 @@ struct Shared {
     version: Version,
     /// Everything, of a server that gives no parts.
     whole: Option<Bytes>,
-    spans: Spans,
+    spans: Arc<Spans>,
     counters: Arc<Counters>,
     opening: Counted,
-    /// How many requests may be under way.
-    permits: Semaphore,
     has_changed: AtomicBool,
     /// When a range could not be had, and why, if nothing has come since.
     trouble: Mutex<Option<(Instant, Problem)>>,
@@ -150,7 +166,14 @@ struct Shared {
 }
 
 impl HttpSource {
-    fn new(name: &str, origin: Origin, version: Version, opened: Opened, counters: Arc<Counters>) -> HttpSource {
+    fn new(
+        name: &str,
+        origin: Origin,
+        version: Version,
+        opened: Opened,
+        counters: Arc<Counters>,
+        cache: &Arc<Cache>,
+    ) -> HttpSource {
         let options = origin.options.clone();
         let (whole, part) = match opened {
             Opened::Whole(bytes) => (Some(bytes), None),
@@ -164,10 +187,9 @@ impl HttpSource {
             name: name.into(),
             version,
             whole,
-            spans: Spans::new(options.cache),
+            spans: Spans::new(cache),
             counters,
             opening,
-            permits: Semaphore::new(options.connections.max(1)),
             has_changed: AtomicBool::new(false),
             trouble: Mutex::default(),
             is_closed: AtomicBool::new(false),
@@ -275,14 +297,17 @@ struct Landing {
 impl Landing {
     async fn fetch(self, range: ByteRange, begun: Option<Response>) {
         let shared = Arc::clone(&self.shared);
-        let Ok(_permit) = shared.permits.acquire().await else { return };
+        let Ok(_permit) = shared.origin.host.permits.acquire().await else { return };
+        if shared.is_closed.load(Relaxed) {
+            return;
+        }
         let mut arrive = |bytes| {
             shared.spans.arrive(self.number, bytes);
             shared.note(None);
             !shared.is_closed.load(Relaxed)
         };
-        let fetched =
-            attempt::fetch(&shared.origin, &shared.counters, &shared.version, range, begun, &mut arrive).await;
+        let asking = Asking { origin: &shared.origin, counters: &shared.counters, version: &shared.version };
+        let fetched = lane::fetch(asking, range, begun, &mut arrive).await;
         self.end(fetched.err());
     }
 
@@ -305,7 +330,6 @@ impl Drop for Landing {
 impl Drop for HttpSource {
     fn drop(&mut self) {
         self.shared.is_closed.store(true, Relaxed);
-        self.shared.permits.close();
     }
 }
 

@@ -20,9 +20,12 @@ pub struct HttpOptions {
     pub attempts: u32,
     /// Redirects that one request follows.
     pub redirects: usize,
-    /// Requests under way at one time, per source.
+    /// Requests under way at one time, per server.
     pub connections: usize,
-    /// Bytes that are kept in memory, per source. Half of them may be on their way.
+    /// Requests that may be made a second time while the first is still waited for, for each request: `0.05` are five in a
+    /// hundred, 0 none. They are made when nearly all answers of that server came sooner; which comes first counts.
+    pub hedged_share: f64,
+    /// Bytes that all sources of a client keep in memory between them. Half of them may be on their way for one request.
     pub cache: u64,
     /// What a demuxer's reads are rounded to, and how much is read when a file is opened.
     pub block: u64,
@@ -44,8 +47,9 @@ impl Default for HttpOptions {
             deadline: Duration::from_secs(60),
             attempts: 5,
             redirects: 5,
-            connections: 8,
-            cache: 64 << 20,
+            connections: 16,
+            hedged_share: 0.05,
+            cache: 256 << 20,
             block: 64 << 10,
             read_ahead: 4 << 20,
             gap: 64 << 10,

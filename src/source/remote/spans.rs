@@ -1,8 +1,7 @@
 //! Which bytes of a source are here, and which are on their way.
 //!
-//! Bytes are kept as they came, in pieces; when there are too many, those go that were read least recently, and that nobody
-//! waits for. What is on its way
-//! is reserved by a *flight*, so that nobody else fetches it: who wants it waits, and has it as soon as it is here, however
+//! Bytes are kept as they came, in pieces, until `cache` says that there are too many. What is on its way is reserved by a
+//! *flight*, so that nobody else fetches it: who wants it waits, and has it as soon as it is here, however
 //! much of the flight is still to come. How bytes are fetched is none of this module's business.
 
 use std::collections::BTreeMap;
@@ -12,6 +11,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::attempt::Problem;
+use super::cache::Cache;
 use crate::source::ByteRange;
 
 #[derive(Debug)]
@@ -55,8 +55,6 @@ struct State {
     /// What readers wait for: not to go before they have seen it.
     awaited: Vec<ByteRange>,
     watchers: Vec<Watcher>,
-    held: u64,
-    clock: u64,
     numbers: u64,
 }
 
@@ -65,7 +63,14 @@ struct State {
 pub(super) struct Spans {
     state: Mutex<State>,
     change: Condvar,
-    budget: u64,
+    cache: Arc<Cache>,
+}
+
+impl Drop for Spans {
+    fn drop(&mut self) {
+        let starts: Vec<u64> = self.lock().pieces.keys().copied().collect();
+        self.forget(&starts);
+    }
 }
 
 /// What a reader meets at a place.
@@ -76,8 +81,11 @@ enum Met {
 }
 
 impl Spans {
-    pub(super) fn new(budget: u64) -> Spans {
-        Spans { state: Mutex::default(), change: Condvar::new(), budget }
+    /// Of a source that shares `cache` with others.
+    pub(super) fn new(cache: &Arc<Cache>) -> Arc<Spans> {
+        let spans = Arc::new(Spans { state: Mutex::default(), change: Condvar::new(), cache: Arc::clone(cache) });
+        cache.join(&spans);
+        spans
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -108,17 +116,14 @@ impl Spans {
         let Some(flight) = state.flights.iter_mut().find(|flight| flight.number == number) else { return };
         let (start, len) = (flight.left.start, bytes.len() as u64);
         flight.left = ByteRange { start: start + len, len: flight.left.len.saturating_sub(len) };
-        state.clock += 1;
-        let used = state.clock;
-        state.held += len;
+        let used = self.cache.now();
+        self.cache.took(len);
         state.pieces.insert(start, Piece { bytes, used });
-        if state.held > self.budget {
-            state.evict(self.budget - self.budget / 8);
-        }
         let due = state.due(number, start + len);
         drop(state);
         self.change.notify_all();
         due.into_iter().for_each(|then| then());
+        self.cache.relieve();
     }
 
     /// A flight is over, whatever has come of it.
@@ -185,7 +190,7 @@ impl Spans {
 
     /// `range` with the bytes behind it, up to `end`, without a copy: if they are here and in one piece.
     pub(super) fn view(&self, range: ByteRange, end: u64) -> Option<Bytes> {
-        match self.lock().take(range.start, end) {
+        match self.lock().take(range.start, end, self.cache.now()) {
             Some(bytes) if bytes.len() as u64 == end - range.start => Some(bytes),
             _ => None,
         }
@@ -218,12 +223,28 @@ impl Spans {
         Ok(Some(pieces))
     }
 
+    /// Pieces that may go: when each was read last, where it begins, and its length.
+    pub(super) fn free(&self) -> Vec<(u64, u64, u64)> {
+        let state = self.lock();
+        let is_awaited = |start: u64, end: u64| state.awaited.iter().any(|it| it.start < end && start < it.end());
+        let pieces = state.pieces.iter().map(|(&start, piece)| (piece.used, start, piece.bytes.len() as u64));
+        pieces.filter(|&(_, start, len)| !is_awaited(start, start + len)).collect()
+    }
+
+    /// Lets pieces go, by where they begin.
+    pub(super) fn forget(&self, starts: &[u64]) {
+        let mut state = self.lock();
+        let gone: Vec<Piece> = starts.iter().filter_map(|start| state.pieces.remove(start)).collect();
+        drop(state);
+        self.cache.gave(gone.iter().map(|piece| piece.bytes.len() as u64).sum());
+    }
+
     /// What there is at a place, after waiting for what is on its way there; `None` past the deadline.
     fn meet(&self, at: u64, end: u64, deadline: Instant) -> Option<Met> {
         let mut state = self.lock();
         let mut flight: Option<Arc<OnceLock<Problem>>> = None;
         loop {
-            if let Some(bytes) = state.take(at, end) {
+            if let Some(bytes) = state.take(at, end, self.cache.now()) {
                 return Some(Met::Here(bytes));
             }
             match state.flights.iter().find(|flight| covers(flight.left, at)) {
@@ -243,11 +264,10 @@ impl Spans {
 
 impl State {
     /// What is here from `at` on, up to `end`.
-    fn take(&mut self, at: u64, end: u64) -> Option<Bytes> {
-        self.clock += 1;
+    fn take(&mut self, at: u64, end: u64, now: u64) -> Option<Bytes> {
         let (&start, piece) = self.pieces.range_mut(..=at).next_back()?;
         let from = usize::try_from(at - start).ok().filter(|&from| from < piece.bytes.len())?;
-        piece.used = self.clock;
+        piece.used = now;
         Some(piece.bytes.slice(from..piece.bytes.len().min((end - start) as usize)))
     }
 
@@ -293,24 +313,6 @@ impl State {
     fn is_free(&self, start: u64, end: u64) -> bool {
         end <= start || self.taken(ByteRange { start, len: end - start }).is_empty()
     }
-
-    /// Lets the least recently read pieces go until no more than `limit` bytes are held.
-    fn evict(&mut self, limit: u64) {
-        let is_awaited = |start: u64, piece: &Piece| {
-            let end = start + piece.bytes.len() as u64;
-            self.awaited.iter().any(|range| range.start < end && start < range.end())
-        };
-        let free = self.pieces.iter().filter(|&(&start, piece)| !is_awaited(start, piece));
-        let mut by_age: Vec<(u64, u64)> = free.map(|(&start, piece)| (piece.used, start)).collect();
-        by_age.sort_unstable();
-        for (_, start) in by_age {
-            if self.held <= limit {
-                return;
-            }
-            let gone = self.pieces.remove(&start).map_or(0, |piece| piece.bytes.len() as u64);
-            self.held -= gone;
-        }
-    }
 }
 
 fn covers(range: ByteRange, at: u64) -> bool {
@@ -333,7 +335,9 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::{Problem, Spans};
+    use std::sync::Arc;
+
+    use super::{Cache, Problem, Spans};
     use crate::source::ByteRange;
 
     fn range(start: u64, end: u64) -> ByteRange {
@@ -347,7 +351,7 @@ mod tests {
 
     #[test]
     fn nothing_is_reserved_twice_and_gaps_are_bridged_where_nothing_is() {
-        let spans = Spans::new(10_000);
+        let spans = Spans::new(&Arc::new(Cache::new(10_000)));
         assert_eq!(reserved(&spans, &[(100, 200), (0, 50), (230, 250)], 40), [(0, 50), (100, 250)]);
         assert_eq!(reserved(&spans, &[(0, 300)], 40), [(50, 100), (250, 300)]);
         assert_eq!(reserved(&spans, &[(0, 300), (120, 130)], 40), []);
@@ -359,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_reader_has_its_bytes_before_the_flight_is_over() {
-        let spans = Spans::new(10_000);
+        let spans = Spans::new(&Arc::new(Cache::new(10_000)));
         let number = spans.reserve(vec![range(0, 100)], 0, 1000)[0].0;
         spans.arrive(number, Bytes::from(vec![1; 60]));
         let soon = Instant::now() + Duration::from_millis(20);
@@ -378,16 +382,20 @@ mod tests {
 
     #[test]
     fn the_least_recently_read_goes_first() {
-        let spans = Spans::new(100);
+        let cache = Arc::new(Cache::new(100));
+        let (spans, other) = (Spans::new(&cache), Spans::new(&cache));
         for start in [0, 40] {
             let number = spans.reserve(vec![range(start, start + 40)], 0, 1000)[0].0;
             spans.arrive(number, Bytes::from(vec![0; 40]));
             spans.end(number, None);
         }
         assert!(spans.view(range(0, 40), 40).is_some());
-        let number = spans.reserve(vec![range(80, 120)], 0, 1000)[0].0;
-        spans.arrive(number, Bytes::from(vec![0; 40]));
-        assert!(spans.view(range(40, 41), 41).is_none());
-        assert!(spans.view(range(0, 40), 40).is_some() && spans.view(range(80, 120), 120).is_some());
+        let number = other.reserve(vec![range(80, 120)], 0, 1000)[0].0;
+        other.arrive(number, Bytes::from(vec![0; 40]));
+        assert!(spans.view(range(40, 41), 41).is_none(), "it makes room for another source");
+        assert!(spans.view(range(0, 40), 40).is_some() && other.view(range(80, 120), 120).is_some());
+        assert_eq!(cache.held(), 80);
+        drop(spans);
+        assert_eq!(cache.held(), 40);
     }
 }

@@ -1,0 +1,131 @@
+//! What is known of a server, and shared by all sources that come from it: how many requests may be under way, how long it
+//! takes to answer, and whether a second request is worth its price.
+//!
+//! A few answers of every store take ten times as long as all others, and one that is asked again elsewhere mostly answers
+//! at once. But a server that is slow because it has too much to do must not get twice as much: second requests have a
+//! budget, a share of all requests.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::options::HttpOptions;
+
+/// Answers that are remembered.
+const REMEMBERED: usize = 128;
+/// Answers before anything is said about the next.
+const ENOUGH: usize = 16;
+/// The share of answers that come in time.
+const IN_TIME: f64 = 0.95;
+/// Nobody is impatient before that.
+const LEAST: Duration = Duration::from_millis(20);
+/// The least time between bytes of a body after which there is doubt about the rest: most gaps are a full network's.
+const GAP: Duration = Duration::from_millis(250);
+/// Second requests that may be saved up.
+const SAVED: f64 = 8.0;
+
+/// One server.
+#[derive(Debug)]
+pub(super) struct Host {
+    /// Requests that may be under way.
+    pub(super) permits: Semaphore,
+    /// Second requests for each request.
+    share: f64,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    waits: VecDeque<Duration>,
+    /// Second requests that are allowed now.
+    credit: f64,
+}
+
+impl Host {
+    pub(super) fn new(options: &HttpOptions) -> Host {
+        let permits = Semaphore::new(options.connections.max(1));
+        Host { permits, share: options.hedged_share.clamp(0.0, 1.0), seen: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// A request is made.
+    pub(super) fn asked(&self) {
+        let mut seen = self.lock();
+        seen.credit = (seen.credit + self.share).min(SAVED);
+    }
+
+    /// The first bytes of an answer came after so long.
+    pub(super) fn answered(&self, wait: Duration) {
+        let mut seen = self.lock();
+        if seen.waits.len() == REMEMBERED {
+            seen.waits.pop_front();
+        }
+        seen.waits.push_back(wait);
+    }
+
+    /// After how long somebody who waits for bytes may ask a second time: for the first ones of an answer, or for more.
+    pub(super) fn patience(&self, is_first: bool) -> Option<Duration> {
+        if self.share == 0.0 {
+            return None;
+        }
+        let seen = self.lock();
+        if seen.waits.len() < ENOUGH {
+            return None;
+        }
+        let mut waits: Vec<Duration> = seen.waits.iter().copied().collect();
+        drop(seen);
+        let place = ((waits.len() as f64 * IN_TIME) as usize).min(waits.len() - 1);
+        let (_, wait, _) = waits.select_nth_unstable(place);
+        let wait = (*wait).max(LEAST);
+        Some(if is_first { wait } else { (4 * wait).max(GAP) })
+    }
+
+    /// May a second request be made? Then it is paid for.
+    pub(super) fn may_hedge(&self) -> bool {
+        let mut seen = self.lock();
+        let may = seen.credit >= 1.0;
+        if may {
+            seen.credit -= 1.0;
+        }
+        may
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{ENOUGH, Host, LEAST};
+    use crate::source::remote::HttpOptions;
+
+    #[test]
+    fn patience_is_what_most_answers_take() {
+        let host = Host::new(&HttpOptions::default());
+        (1..ENOUGH).for_each(|_| host.answered(Duration::from_millis(30)));
+        assert_eq!(host.patience(true), None, "too few");
+        (0..100).for_each(|_| host.answered(Duration::from_millis(40)));
+        assert_eq!(host.patience(true), Some(Duration::from_millis(40)));
+        (0..200).for_each(|_| host.answered(Duration::from_micros(300)));
+        assert_eq!(host.patience(true), Some(LEAST), "only the last ones count");
+        assert!(host.patience(false) > host.patience(true));
+    }
+
+    #[test]
+    fn second_requests_are_a_share_of_all() {
+        let host = Host::new(&HttpOptions { hedged_share: 0.1, ..HttpOptions::default() });
+        let mut hedged = 0;
+        for _ in 0..1000 {
+            host.asked();
+            hedged += u32::from(host.may_hedge());
+        }
+        assert!((90..=101).contains(&hedged), "{hedged}");
+        let none = Host::new(&HttpOptions { hedged_share: 0.0, ..HttpOptions::default() });
+        (0..100).for_each(|_| none.answered(Duration::ZERO));
+        assert_eq!(none.patience(true), None);
+    }
+}

@@ -1,0 +1,166 @@
+//! A range on its way: attempt after attempt until all of it is here, with a second request beside one that takes too long.
+//!
+//! An attempt that breaks off has still brought what came: the next one asks for what is missing. Of two requests under way
+//! the one that brings the next bytes is gone on with, and the other one dropped. Where bytes go is the caller's business.
+
+use std::pin::pin;
+
+use bytes::Bytes;
+use reqwest::{Response, StatusCode};
+use tokio::select;
+use tokio::time::{Instant, sleep};
+
+use super::attempt::{Failure, Origin, Problem, Tried, Tries, Version, ask, chunk, distrust, part, refusal, refused};
+use crate::source::{ByteRange, Counters, Refusal};
+
+/// An attempt that has brought so many bytes was not in vain.
+const PROGRESS: u64 = 64 << 10;
+
+/// What is asked, and of whom.
+#[derive(Clone, Copy)]
+pub(super) struct Asking<'a> {
+    pub(super) origin: &'a Origin,
+    pub(super) counters: &'a Counters,
+    pub(super) version: &'a Version,
+}
+
+/// One request, from asking to the last byte of its answer.
+struct Lane<'a> {
+    asking: Asking<'a>,
+    /// What is to come.
+    left: ByteRange,
+    answer: Option<Response>,
+    /// What is to come of this answer: a server may give less than it was asked for.
+    of_answer: u64,
+    /// Its bytes are counted already.
+    is_counted: bool,
+}
+
+impl<'a> Lane<'a> {
+    fn new(asking: Asking<'a>, left: ByteRange) -> Lane<'a> {
+        Lane { asking, left, answer: None, of_answer: 0, is_counted: false }
+    }
+
+    /// An answer that has come, to a request for `left`.
+    fn begun(asking: Asking<'a>, left: ByteRange, answer: Response) -> Lane<'a> {
+        Lane { answer: Some(answer), of_answer: left.len, is_counted: true, ..Lane::new(asking, left) }
+    }
+
+    /// The next bytes; `None` at the end of the answer.
+    async fn next(&mut self) -> Tried<Option<Bytes>> {
+        let Asking { origin, counters, version } = self.asking;
+        if self.answer.is_none() {
+            let answer = ask(origin, counters, self.left, Some(version)).await?;
+            self.of_answer = accept(&answer, self.left, version)?;
+            self.answer = Some(answer);
+        }
+        let Some(answer) = self.answer.as_mut().filter(|_| self.of_answer > 0) else { return Ok(None) };
+        let Some(bytes) = chunk(&origin.options, answer).await? else {
+            let early = format!("it ends {} bytes early", self.of_answer);
+            return Err(Failure::Passing(Refusal::Answer(early), None));
+        };
+        let len = bytes.len() as u64;
+        if len > self.of_answer {
+            return distrust("it is longer than it says");
+        }
+        if !self.is_counted {
+            counters.fetched(len);
+        }
+        self.of_answer -= len;
+        self.left = ByteRange { start: self.left.start + len, len: self.left.len - len };
+        Ok(Some(bytes))
+    }
+}
+
+/// How many bytes of `left` an answer brings.
+fn accept(answer: &Response, left: ByteRange, version: &Version) -> Tried<u64> {
+    match answer.status() {
+        StatusCode::PARTIAL_CONTENT => {
+            let (part, len) = part(answer, left)?;
+            if !version.is(&Version::of(answer.headers(), len)) {
+                return Err(Failure::Final(Problem::Changed));
+            }
+            Ok(part.len)
+        }
+        StatusCode::OK => refused(Refusal::NoRanges { limit: 0 }),
+        _ => Err(refusal(answer, true)),
+    }
+}
+
+/// Fetches a range of what was opened, handing on what comes, as it comes, until `arrive` says that nobody wants any more.
+/// `begun` is an answer to a request for it that was made already; its bytes are counted.
+pub(super) async fn fetch(
+    asking: Asking<'_>,
+    wanted: ByteRange,
+    begun: Option<Response>,
+    arrive: &mut (dyn FnMut(Bytes) -> bool + Send),
+) -> Result<(), Problem> {
+    let mut tries = Tries::new(&asking.origin.options);
+    tries.begin();
+    let mut lane = match begun {
+        Some(answer) => Lane::begun(asking, wanted, answer),
+        None => Lane::new(asking, wanted),
+    };
+    let mut of_attempt = 0;
+    while lane.left.len > 0 {
+        match tries.attempt(next(&mut lane)).await {
+            Ok(Some(bytes)) => {
+                of_attempt += bytes.len() as u64;
+                if !arrive(bytes) {
+                    return Ok(());
+                }
+                continue;
+            }
+            Ok(None) => {}
+            Err(failure) => {
+                if of_attempt >= PROGRESS {
+                    tries.progressed();
+                }
+                tries.again(failure).await?;
+            }
+        }
+        (lane, of_attempt) = (Lane::new(asking, lane.left), 0);
+        tries.begin();
+    }
+    Ok(())
+}
+
+/// The next bytes of a lane, or of another one that is opened beside it when nothing comes; it then takes its place.
+async fn next(lane: &mut Lane<'_>) -> Tried<Option<Bytes>> {
+    let (asking, host) = (lane.asking, &lane.asking.origin.host);
+    let (begun, is_first) = (Instant::now(), lane.answer.is_none());
+    let note = |result: Tried<Option<Bytes>>| {
+        if is_first && result.is_ok() {
+            host.answered(begun.elapsed());
+        }
+        result
+    };
+    let Some(patience) = host.patience(is_first) else { return note(lane.next().await) };
+    let mut beside = Lane::new(asking, lane.left);
+    let result = {
+        let mut first = pin!(lane.next());
+        select! {
+            result = &mut first => return note(result),
+            () = sleep(patience) => {}
+        }
+        // Not where all that may be under way is: what waits for its turn is not slow.
+        let permit = host.permits.try_acquire();
+        if permit.is_err() || !host.may_hedge() {
+            return note(first.await);
+        }
+        asking.counters.hedged();
+        let mut second = pin!(beside.next());
+        select! {
+            result = &mut first => match result {
+                Ok(bytes) => return note(Ok(bytes)),
+                Err(_) => second.await,
+            },
+            result = &mut second => match result {
+                Ok(bytes) => Ok(bytes),
+                Err(_) => return note(first.await),
+            },
+        }
+    };
+    *lane = beside;
+    note(result)
+}
