@@ -111,6 +111,11 @@ impl CodecParameters {
         unsafe { static_name(sys::avcodec_get_name(self.codec_id())) }.unwrap_or("unknown")
     }
 
+    /// What the container calls the codec: four characters of which the first is the lowest byte; 0 if it has no name for it.
+    pub fn tag(&self) -> u32 {
+        self.peek().codec_tag
+    }
+
     /// Decoder configuration record (`hvcC`, `avcC`, ...) or parameter sets.
     pub fn extradata(&self) -> &[u8] {
         let parameters = self.peek();

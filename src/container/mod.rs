@@ -61,7 +61,7 @@ impl Sample {
         !self.discard && !self.silent
     }
 
-    fn range(&self) -> ByteRange {
+    pub(crate) fn range(&self) -> ByteRange {
         ByteRange { start: self.offset, len: u64::from(self.size) }
     }
 }
@@ -223,7 +223,12 @@ fn open(source: &Arc<dyn Source>, track: usize) -> Result<Track> {
         tables::will_need(&**source)?;
     }
     let mut demuxer = Demuxer::open(Box::new(SourceInput(Arc::clone(source))), FORMATS).map_err(unreadable)?;
-    if demuxer.is_mov() { mov::index(&mut demuxer, source, track) } else { scan::index(&mut demuxer, source, track) }
+    if demuxer.is_mov() {
+        return mov::index(&mut demuxer, source, track);
+    }
+    // All of it is looked at.
+    source.will_need(&mut std::iter::once(ByteRange { start: 0, len: source.len() }));
+    scan::index(&mut demuxer, source, track)
 }
 
 /// The input's own error where it failed; else what libavformat made of the bytes.

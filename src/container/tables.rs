@@ -1,48 +1,168 @@
 //! MP4 and MOV: where the tables lie, found by walking over the outermost boxes (ISO/IEC 14496-12, 4.2).
 //!
-//! libavformat finds them by itself, but reads them bit by bit. A source far away is better told in advance.
+//! libavformat finds them by itself, but reads them bit by bit and one after the other. A source far away is better told in
+//! advance. Nothing is decided here: what is not found, or wrong, costs requests.
 
 use crate::error::Result;
 use crate::source::{ByteRange, Source};
 
-/// Boxes that are looked at. What has more in front of its tables is fragmented, or no MP4.
+/// Boxes in front of the tables that are looked at.
 const BOXES: usize = 16;
 /// Kinds that come before the tables.
 const BEFORE: [&[u8; 4]; 7] = [b"ftyp", b"free", b"skip", b"wide", b"mdat", b"uuid", b"pdin"];
+/// Fragments that are looked for.
+const FRAGMENTS: usize = 1 << 14;
+/// What a `moof` may have where nothing is known of it.
+const HEAD: u64 = 4 << 10;
+/// The longest list of fragments that is read.
+const LIST: u64 = 1 << 20;
+/// What follows the samples is taken whole up to this: mostly it is the tables.
+const TAIL: u64 = 1 << 20;
+
+/// Kind and size of a box.
+type Head = ([u8; 4], u64);
 
 /// Tells the source of the tables, if it is an MP4 that has some.
 pub(super) fn will_need(source: &dyn Source) -> Result<()> {
     let mut at = 0;
     for _ in 0..BOXES {
-        let Some(left) = source.len().checked_sub(at) else { return Ok(()) };
-        let head = source.read(ByteRange { start: at, len: left.min(16) })?;
-        let Some((kind, size)) = parse(&head) else { return Ok(()) };
-        // A box that goes on to the end says 0.
-        let len = if size == 0 { source.len() - at } else { size };
-        if &kind == b"moov" {
-            source.will_need(&mut std::iter::once(ByteRange { start: at, len }));
+        let Some((kind, len)) = head(source, at)? else { return Ok(()) };
+        let end = at.saturating_add(len);
+        match &kind {
+            b"moov" => {
+                // And what the next box is.
+                source.will_need(&mut std::iter::once(ByteRange { start: at, len: len.saturating_add(16) }));
+                return fragments(source, end);
+            }
+            b"mdat" => source.will_need(&mut std::iter::once(ByteRange { start: end, len: TAIL })),
+            kind if BEFORE.contains(&kind) => {}
+            _ => return Ok(()),
         }
-        if !BEFORE.contains(&&kind) || len < 8 {
+        at = end;
+    }
+    Ok(())
+}
+
+/// The box that begins at `at`, if there may be one.
+fn head(source: &dyn Source, at: u64) -> Result<Option<Head>> {
+    let Some(left) = source.len().checked_sub(at).filter(|&left| left >= 8) else { return Ok(None) };
+    let head = source.read(ByteRange { start: at, len: left.min(16) })?;
+    // A box that goes on to the end says 0.
+    Ok(parse(&head).map(|(kind, len)| (kind, if len == 0 { left } else { len })).filter(|(_, len)| *len >= 8))
+}
+
+/// Kind and size of the box that begins with `head`.
+fn parse(head: &[u8]) -> Option<Head> {
+    let kind = head.get(4..8)?.try_into().ok()?;
+    match number(head, 0, 4)? {
+        1 => Some((kind, number(head, 8, 8)?)),
+        size => Some((kind, size)),
+    }
+}
+
+/// The big-endian number of `len` bytes at `at`.
+fn number(bytes: &[u8], at: usize, len: usize) -> Option<u64> {
+    let bytes = bytes.get(at..at.checked_add(len)?)?;
+    Some(bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte)))
+}
+
+/// Tells of the heads of the fragments behind `moov`: all at once where a list says where they are, else each in turn, as
+/// the one before tells where.
+fn fragments(source: &dyn Source, mut at: u64) -> Result<()> {
+    for _ in 0..BOXES {
+        let Some((kind, len)) = head(source, at)? else { return Ok(()) };
+        let list = match &kind {
+            b"sidx" => segments(&source.read(within(source, at, len.min(LIST)))?, at.saturating_add(len)),
+            b"moof" => random_access(source)?,
+            b"styp" | b"prft" | b"emsg" | b"free" | b"skip" | b"uuid" => Vec::new(),
+            _ => return Ok(()),
+        };
+        if !list.is_empty() {
+            source.will_need(&mut list.into_iter().map(|start| ByteRange { start, len: HEAD }));
             return Ok(());
+        }
+        if &kind == b"moof" {
+            return walk(source, at);
         }
         at = at.saturating_add(len);
     }
     Ok(())
 }
 
-/// Kind and size of the box that begins with `head`.
-fn parse(head: &[u8]) -> Option<([u8; 4], u64)> {
-    let size = u32::from_be_bytes(head.get(..4)?.try_into().ok()?);
-    let kind = head.get(4..8)?.try_into().ok()?;
-    match size {
-        1 => Some((kind, u64::from_be_bytes(head.get(8..16)?.try_into().ok()?))),
-        size => Some((kind, u64::from(size))),
+fn within(source: &dyn Source, start: u64, len: u64) -> ByteRange {
+    ByteRange { start, len: len.min(source.len().saturating_sub(start)) }
+}
+
+/// Where the subsegments of a `sidx` box begin, which ends at `end` (8.16.3).
+fn segments(sidx: &[u8], end: u64) -> Vec<u64> {
+    let read = || {
+        let is_long = number(sidx, 8, 1)? > 0;
+        let (first, count) = if is_long { (number(sidx, 28, 8)?, 38) } else { (number(sidx, 24, 4)?, 30) };
+        let mut at = end.checked_add(first)?;
+        let mut starts = Vec::new();
+        for entry in sidx.get(count + 2..)?.chunks_exact(12).take(number(sidx, count, 2)? as usize) {
+            let size = number(entry, 0, 4)?;
+            // Those of other lists begin with one.
+            starts.push(at);
+            at = at.checked_add(size & 0x7fff_ffff)?;
+        }
+        Some(starts)
+    };
+    read().unwrap_or_default()
+}
+
+/// Where fragments begin, as the `mfra` box at the end says (8.8.9): of those in which one may begin to decode.
+fn random_access(source: &dyn Source) -> Result<Vec<u64>> {
+    let Some(start) = source.len().checked_sub(16) else { return Ok(Vec::new()) };
+    let last = source.read(ByteRange { start, len: 16 })?;
+    let len = number(&last, 12, 4).filter(|len| &last[4..8] == b"mfro" && (16..=LIST).contains(len));
+    let Some(start) = len.and_then(|len| source.len().checked_sub(len)) else { return Ok(Vec::new()) };
+    let mfra = source.read(ByteRange { start, len: source.len() - start })?;
+    let (mut at, mut starts) = (8, Vec::new());
+    while let Some((kind, len)) = mfra.get(at..).and_then(parse).filter(|(_, len)| *len >= 8) {
+        let Some(end) = usize::try_from(len).ok().and_then(|len| at.checked_add(len)) else { break };
+        if let (b"tfra", Some(list)) = (&kind, mfra.get(at..end)) {
+            starts.extend(entries(list).unwrap_or_default());
+        }
+        at = end;
     }
+    starts.sort_unstable();
+    starts.dedup();
+    starts.truncate(FRAGMENTS);
+    Ok(starts)
+}
+
+/// The offsets in a `tfra` box (8.8.10).
+fn entries(tfra: &[u8]) -> Option<Vec<u64>> {
+    let width = if number(tfra, 8, 1)? > 0 { 8 } else { 4 };
+    let sizes = number(tfra, 16, 4)?;
+    let numbers: u64 = [4, 2, 0].iter().map(|shift| (sizes >> shift & 3) + 1).sum();
+    let entries = tfra.get(24..)?.chunks_exact(2 * width + numbers as usize).take(number(tfra, 20, 4)? as usize);
+    entries.map(|entry| number(entry, width, width)).collect()
+}
+
+/// From fragment to fragment: each is asked for with as much as the one before had, and the head of the box behind it.
+fn walk(source: &dyn Source, mut at: u64) -> Result<()> {
+    let mut guess = HEAD;
+    for _ in 0..2 * FRAGMENTS {
+        if !source.is_here(within(source, at, 16)) {
+            source.will_need(&mut std::iter::once(ByteRange { start: at, len: guess }));
+        }
+        let Some((kind, len)) = head(source, at)? else { return Ok(()) };
+        if &kind == b"moof" {
+            if len > guess {
+                source.will_need(&mut std::iter::once(ByteRange { start: at + guess, len: len - guess + 16 }));
+            }
+            guess = (len + len / 4).clamp(HEAD, LIST);
+        }
+        at = at.saturating_add(len);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{entries, parse, segments};
 
     #[test]
     fn boxes_have_short_and_long_sizes() {
@@ -50,5 +170,24 @@ mod tests {
         assert_eq!(parse(b"\0\0\0\x01mdat\0\0\0\x01\0\0\0\0"), Some((*b"mdat", 1 << 32)));
         assert_eq!(parse(b"\0\0\0\x01mdat"), None);
         assert_eq!(parse(b"\0\0"), None);
+    }
+
+    fn bytes(numbers: &[(u64, usize)]) -> Vec<u8> {
+        numbers.iter().flat_map(|(number, len)| number.to_be_bytes()[8 - len..].to_vec()).collect()
+    }
+
+    #[test]
+    fn lists_of_fragments_are_read() {
+        let refs = [(700, 4), (1, 4), (0, 4), (0x8000_0000 | 300, 4), (1, 4), (0, 4)];
+        let short = [&[(0, 8), (0, 4), (1, 4), (1, 4), (0, 4), (50, 4), (0, 2), (2, 2)][..], &refs].concat();
+        assert_eq!(segments(&bytes(&short), 1000), [1050, 1750]);
+        let long = [&[(0, 8), (1 << 24, 4), (1, 4), (1, 4), (0, 8), (50, 8), (0, 2), (2, 2)][..], &refs].concat();
+        assert_eq!(segments(&bytes(&long), 1000), [1050, 1750]);
+        assert!(segments(&bytes(&long)[..40], 1000).is_empty());
+        let tfra = [(0, 8), (0, 4), (1, 4), (0b01_00_10, 4), (2, 4)];
+        let tfra = [&tfra[..], &[(0, 4), (9, 4), (7, 6), (5, 4), (10, 4), (7, 6)]].concat();
+        assert_eq!(entries(&bytes(&tfra)), Some(vec![9, 10]));
+        let tfra = [(0, 8), (1 << 24, 4), (1, 4), (0, 4), (1, 4), (0, 8), (1 << 40, 8), (0, 3)];
+        assert_eq!(entries(&bytes(&tfra)), Some(vec![1 << 40]));
     }
 }

@@ -53,6 +53,7 @@ pub(super) fn put_off<T: Send + 'static>(
 /// Tells the source what will be looked at before the way to `targets` is known.
 fn will_plan(video: &Shared, targets: impl Iterator<Item = u32>) {
     let (track, planner, references) = (&video.track, &video.planner, &video.references);
+    video.source.will_need(&mut planner.unread_head(track).into_iter());
     track.will_need(&*video.source, targets.flat_map(|target| planner.unread(track, references, target)));
 }
 

@@ -3,9 +3,10 @@
 //! What is known already is not read. The rest is a guess, since the samples that would tell are those that are not here:
 //! a wrong one costs a request more, or bytes that nobody wanted.
 
-use super::{LONGEST_WAIT, Planner, References};
+use super::{LONGEST_WAIT, Planner, References, first_head, is_configured, says_so};
 use crate::bitstream::{Codec, Entry};
 use crate::container::Track;
+use crate::source::ByteRange;
 
 impl Planner {
     /// Samples that planning a walk to `target` looks at for the first time, as far as that can be told.
@@ -19,6 +20,12 @@ impl Planner {
         let is_known = self.known_facts(track, first).is_some() && references.is_known(self, track, first, target);
         let run = (!is_known).then_some(first - lookback(track, first)..=target);
         run.into_iter().flatten().chain(self.behind(track, target))
+    }
+
+    /// The beginning of the first sample, where that is looked at to know where parameter sets lie.
+    pub(crate) fn unread_head(&self, track: &Track) -> Option<ByteRange> {
+        let is_asked = is_configured(track) && !says_so(track) && self.told(track).is_none();
+        first_head(track).filter(|_| is_asked && self.first_brings.get().is_none())
     }
 
     /// Samples that finding out about the sync sample `first` looks at.

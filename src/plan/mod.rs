@@ -15,13 +15,15 @@ pub mod route;
 mod slots;
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock};
 
+use crate::bitstream::hevc_sets::ParameterSets;
 use crate::bitstream::hevc_slice::Kind;
-use crate::bitstream::{Codec, Entry, EntryFacts, entry, hevc};
+use crate::bitstream::parameter_sets::identify;
+use crate::bitstream::{Codec, Entry, EntryFacts, Framing, entry, hevc};
 use crate::container::{self, Track};
-use crate::source::Source;
+use crate::source::{ByteRange, Source};
 
 pub use droppable::Droppable;
 pub use gop::Picture;
@@ -67,6 +69,8 @@ pub struct Planner {
     facts: Mutex<HashMap<u32, EntryFacts>>,
     /// What an index file said of entries turned out to be wrong: it counts for nothing any more.
     is_deceived: AtomicBool,
+    /// Does the first sample bring parameter sets?
+    first_brings: OnceLock<bool>,
 }
 
 impl Planner {
@@ -75,7 +79,13 @@ impl Planner {
         let sync = (0_u32..).zip(&track.samples).filter(|(_, sample)| sample.key).map(|(index, _)| index).collect();
         let mut frame_of = vec![u32::MAX; track.samples.len()];
         track.frames.iter().zip(0..).for_each(|(&sample, frame)| frame_of[sample as usize] = frame);
-        Planner { sync, frame_of, facts: Mutex::default(), is_deceived: AtomicBool::new(false) }
+        Planner {
+            sync,
+            frame_of,
+            facts: Mutex::default(),
+            is_deceived: AtomicBool::new(false),
+            first_brings: OnceLock::new(),
+        }
     }
 
     /// Walks for `targets` (samples, ascending, no duplicates). Walks that touch each other are one.
@@ -222,6 +232,18 @@ impl Planner {
         after.map_or(track.samples.len(), |&after| after as usize) - first as usize
     }
 
+    /// Are parameter sets nowhere but in the decoder configuration? To be sure of that takes a look into every sync sample,
+    /// which is nothing to a file and most of the time to a frame to a server. There it is believed if the file says so
+    /// (ISO/IEC 14496-15, sample entries `hvc1` and `avc1`), or if the first sample brings none, as long as no other is
+    /// known to. An index file with references has looked.
+    fn believes_configuration(&self, track: &Track, source: &dyn Source, run: &[u32]) -> bool {
+        let brings = |sync: &u32| self.known_facts(track, *sync).is_some_and(|facts| facts.has_parameter_sets);
+        is_configured(track)
+            && self.told(track).is_none()
+            && !run.iter().any(brings)
+            && (says_so(track) || !*self.first_brings.get_or_init(|| first_brings_sets(track, source)))
+    }
+
     /// The sync samples before `entry`, ascending, from the nearest that brings all kinds of parameter sets on; none if
     /// none does. Under another sample description sets are others'.
     pub(crate) fn sync_samples_since_parameter_sets(&self, track: &Track, source: &dyn Source, entry: u32) -> Vec<u32> {
@@ -229,6 +251,9 @@ impl Planner {
         let before = &self.sync[..self.sync.partition_point(|&sync| sync < entry)];
         let run = before.iter().rev().take_while(|&&sync| description(sync) == description(entry)).count();
         let run = &before[before.len() - run..];
+        if source.is_remote() && self.believes_configuration(track, source, run) {
+            return Vec::new();
+        }
         let brings = |sync: &u32| self.facts(track, source, *sync).has_parameter_sets;
         run.iter().rposition(brings).map_or(Vec::new(), |nearest| run[nearest..].to_vec())
     }
@@ -238,4 +263,36 @@ impl Planner {
 fn ends_sequence(track: &Track, source: &dyn Source, sample: u32) -> bool {
     track.codec == Codec::Hevc
         && track.read(source, sample, false).is_ok_and(|data| hevc::ends_sequence(track.framing, data.data()))
+}
+
+/// What the first sample is asked for: parameter sets lie at its beginning.
+const HEAD: u64 = 4 << 10;
+
+/// Has the track one decoder configuration, with parameter sets in it?
+fn is_configured(track: &Track) -> bool {
+    let extradata = track.parameters.extradata();
+    let has_sets = match track.codec {
+        Codec::Hevc => !ParameterSets::from_configuration(extradata).is_empty(),
+        // Version, profile, compatibility, level, length size, number of SPS (ISO/IEC 14496-15, 5.3.3.1).
+        Codec::H264 => extradata.first() == Some(&1) && extradata.get(5).is_some_and(|count| count & 31 > 0),
+        _ => false,
+    };
+    has_sets && track.descriptions.is_empty() && matches!(track.framing, Framing::Length(_))
+}
+
+/// Does the sample entry promise that samples bring no parameter sets?
+fn says_so(track: &Track) -> bool {
+    [b"hvc1", b"dvh1", b"avc1", b"dva1"].map(|name| u32::from_le_bytes(*name)).contains(&track.parameters.tag())
+}
+
+/// The beginning of the first sample.
+fn first_head(track: &Track) -> Option<ByteRange> {
+    let range = track.samples.first()?.range();
+    Some(ByteRange { len: range.len.min(HEAD), ..range })
+}
+
+/// What cannot be read may bring anything.
+fn first_brings_sets(track: &Track, source: &dyn Source) -> bool {
+    let Some(Ok(head)) = first_head(track).map(|range| source.read_padded(range)) else { return true };
+    track.framing.units(head.data()).any(|unit| identify(track.codec, unit).is_some())
 }
