@@ -40,6 +40,18 @@ pub fn compiler() -> Result<(String, String), Error> {
 /// # Errors
 /// Whatever goes wrong on the way, see [`Error`].
 pub fn ensure(say: &mut dyn FnMut(&str)) -> Result<Prefix, Error> {
+    ensure_as(&recipe::ffmpeg_configure(), say)
+}
+
+/// An entry of its own whose programs read over plain HTTP; nothing but `scripts/vendor path ffmpeg-http` asks for it.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn ensure_with_http(say: &mut dyn FnMut(&str)) -> Result<Prefix, Error> {
+    ensure_as(&recipe::ffmpeg_configure_with_http(), say)
+}
+
+fn ensure_as(ffmpeg_arguments: &[String], say: &mut dyn FnMut(&str)) -> Result<Prefix, Error> {
     let (cc, version) = compiler()?;
     let target = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
     let is_x86 = std::env::consts::ARCH == "x86_64";
@@ -51,10 +63,9 @@ pub fn ensure(say: &mut dyn FnMut(&str)) -> Result<Prefix, Error> {
     let dav1d_key = cache::key([&common[..], &[DAV1D.content_sha256.to_owned()], &arguments].concat());
     let dav1d = cache::entry("dav1d", &dav1d_key, |dir| build_dav1d(dir, &arguments, say))?;
 
-    let arguments = recipe::ffmpeg_configure();
     let own = [dav1d_key, FFMPEG.content_sha256.to_owned(), INSTALL_LAYOUT.to_owned()];
-    let key = cache::key([&common[..], &own, &arguments].concat());
-    let ffmpeg = cache::entry("ffmpeg", &key, |dir| build_ffmpeg(dir, &dav1d, &arguments, say))?;
+    let key = cache::key([&common[..], &own, ffmpeg_arguments].concat());
+    let ffmpeg = cache::entry("ffmpeg", &key, |dir| build_ffmpeg(dir, &dav1d, ffmpeg_arguments, say))?;
     Ok(Prefix { ffmpeg, dav1d, key })
 }
 

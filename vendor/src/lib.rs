@@ -13,5 +13,5 @@ pub mod fetch;
 pub mod pins;
 pub mod recipe;
 
-pub use build::{Prefix, ensure};
+pub use build::{Prefix, ensure, ensure_with_http};
 pub use error::Error;

@@ -12,7 +12,8 @@ usage: scripts/vendor COMMAND
   content NAME DIR  print the content checksum of a source unpacked in DIR
   verify            check the sources that are there
   build             build what is not in the cache yet, and print where it is
-  path NAME         print a path of the vendored build: ffmpeg, ffprobe, prefix, dav1d";
+  path NAME         print a path of the vendored build: ffmpeg, ffprobe, prefix, dav1d;
+                    ffmpeg-http: the same ffmpeg built once more, to read over HTTP (bench/remote)";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
         ["verify"] => pins::ALL.iter().try_for_each(|pin| fetch::verify(pin, &fetch::source_dir(pin))),
         ["content", name, dir] => content(name, dir),
         ["build"] => path("prefix"),
-        ["path", name @ ("ffmpeg" | "ffprobe" | "prefix" | "dav1d")] => path(name),
+        ["path", name @ ("ffmpeg" | "ffmpeg-http" | "ffprobe" | "prefix" | "dav1d")] => path(name),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -62,8 +63,10 @@ fn content(name: &str, dir: &str) -> Result<(), Error> {
 }
 
 fn path(name: &str) -> Result<(), Error> {
-    let prefix = vendor::ensure(&mut |message| eprintln!("vendor: {message}"))?;
+    let say = &mut |message: &str| eprintln!("vendor: {message}");
+    let prefix = if name == "ffmpeg-http" { vendor::ensure_with_http(say)? } else { vendor::ensure(say)? };
     let path = match name {
+        "ffmpeg-http" => prefix.program("ffmpeg"),
         "prefix" => prefix.ffmpeg,
         "dav1d" => prefix.dav1d,
         program => prefix.program(program),

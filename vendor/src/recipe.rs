@@ -23,6 +23,9 @@ const BSFS: &str = "trace_headers,h264_mp4toannexb,hevc_mp4toannexb,extract_extr
 const FILTERS: &str =
     "null,format,scale,fps,trim,setpts,select,transpose,hflip,vflip,rotate,crop,tile,copy,anull,aformat,atrim";
 
+/// Where the programs read from and write to. Nothing here reaches a network.
+const PROTOCOLS: &str = "file,pipe,fd";
+
 /// Arguments of FFmpeg's `configure`. `/` as prefix: the result is installed below a cache entry, and no path of the
 /// building machine must end up in what `--version` prints.
 pub fn ffmpeg_configure() -> Vec<String> {
@@ -52,10 +55,20 @@ pub fn ffmpeg_configure() -> Vec<String> {
         ("muxer", MUXERS),
         ("bsf", BSFS),
         ("filter", FILTERS),
-        ("protocol", "file,pipe,fd"),
+        ("protocol", PROTOCOLS),
     ];
     arguments.extend(lists.map(|(kind, names)| format!("--enable-{kind}={names}")));
     arguments
+}
+
+/// The same with plain HTTP: what `bench/remote` measures the program with, and nothing that is linked.
+pub fn ffmpeg_configure_with_http() -> Vec<String> {
+    let with_http = |argument: String| match &argument[..] {
+        "--disable-network" => "--enable-network".to_owned(),
+        protocols if protocols.starts_with("--enable-protocol=") => format!("{protocols},http,tcp"),
+        _ => argument,
+    };
+    ffmpeg_configure().into_iter().map(with_http).collect()
 }
 
 /// Arguments of dav1d's `meson setup`.
@@ -102,7 +115,7 @@ pub fn ffmpeg_unfit(config_h: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::ffmpeg_unfit;
+    use super::{ffmpeg_configure, ffmpeg_configure_with_http, ffmpeg_unfit};
 
     const GOOD: &str = "#define HAVE_X86ASM 1\n#define HAVE_NEON 1\n#define CONFIG_GPL 0\n#define CONFIG_NONFREE 0\n\
                         #define CONFIG_LIBDAV1D 1\n#define HAVE_PTHREADS 1\n";
@@ -112,5 +125,13 @@ mod tests {
         assert_eq!(ffmpeg_unfit(GOOD), None);
         assert!(ffmpeg_unfit(&GOOD.replace("X86ASM 1", "X86ASM 0").replace("NEON 1", "NEON 0")).is_some());
         assert!(ffmpeg_unfit(&GOOD.replace("GPL 0", "GPL 1")).unwrap().contains("CONFIG_GPL"));
+    }
+
+    #[test]
+    fn with_http_two_arguments_differ_and_without_it_there_is_no_network() {
+        let (usual, with_http) = (ffmpeg_configure(), ffmpeg_configure_with_http());
+        let differ: Vec<_> = usual.iter().zip(&with_http).filter(|(one, other)| one != other).collect();
+        assert_eq!((usual.len(), differ.len()), (with_http.len(), 2), "{differ:?}");
+        assert!(usual.iter().any(|argument| argument == "--disable-network"));
     }
 }
