@@ -210,6 +210,11 @@ impl Engine {
         Video::open(self, source, |source| index.restore(&**source))
     }
 
+    /// The same for an index that is known to be of this source.
+    pub(crate) fn open_with_known_index(&self, source: Arc<dyn Source>, index: &Index) -> Result<Video> {
+        Video::open(self, source, |source| index.restore_known(&**source))
+    }
+
     /// Threads that were asked for, or the number of cores.
     pub fn threads(&self) -> usize {
         self.shared.threads

@@ -50,11 +50,13 @@
 #![forbid(unsafe_code)]
 
 pub mod bitstream;
+mod catalog;
 pub mod container;
 pub mod decode;
 mod engine;
 pub mod error;
 mod fetch;
+mod index_cache;
 pub mod picture;
 pub mod plan;
 mod request;
@@ -62,9 +64,11 @@ pub mod source;
 pub mod time;
 mod video;
 
+pub use catalog::Catalog;
 pub use container::Index;
 pub use engine::{Engine, EngineBuilder};
 pub use error::{Error, ErrorKind, Result};
 pub use ffi::{Color, DolbyVision, Frame, PixelFormat, PlaneBytes};
+pub use index_cache::IndexCache;
 pub use request::{FrameFuture, Frames, InOrder};
 pub use video::{Described, LeftOut, Video, VideoFrame};

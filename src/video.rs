@@ -182,6 +182,19 @@ impl Video {
         Index::of(self.track(), self.source(), None)
     }
 
+    /// The index with what an index file told, for whoever knows the source by its version. Reads nothing.
+    pub(crate) fn export_known_index(&self) -> Result<Index> {
+        Index::of_known(self.track(), self.source(), self.shared.planner.told(self.track()))
+    }
+
+    /// Bytes that the index takes, with what was learned of references, about.
+    pub fn index_bytes(&self) -> u64 {
+        let track = self.track();
+        let samples = track.samples.len() * (size_of::<Sample>() + 2 * size_of::<u32>());
+        let frames = track.frames.len() * size_of::<u32>();
+        (samples + frames + self.shared.references.bytes() + track.parameters.extradata().len()) as u64
+    }
+
     /// The bytes.
     pub fn source(&self) -> &dyn Source {
         &*self.shared.source

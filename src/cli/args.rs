@@ -12,6 +12,9 @@ pub(crate) struct Arguments {
     /// Show FFmpeg's warnings; twice, everything it says
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub(crate) verbose: u8,
+    /// Keep indexes in this folder, and open videos with those that are there
+    #[arg(long, value_name = "DIR", global = true, env = "BUCKET_STREAMER_INDEX_CACHE")]
+    pub(crate) index_cache: Option<std::path::PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }

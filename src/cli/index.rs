@@ -22,7 +22,11 @@ pub(crate) fn run(arguments: &IndexArguments) -> Outcome {
     };
     let index = if arguments.no_references { video.export_index_without_references() } else { video.export_index() };
     let bytes = match index {
-        Ok(index) => index.to_bytes(),
+        Ok(index) => {
+            // It knows more than what opening has put there.
+            super::INDEXES.get().into_iter().for_each(|cache| cache.keep(&video, &index));
+            index.to_bytes()
+        }
         Err(error) => {
             say(&format!("bucket-streamer: {error}"));
             return Outcome::Unreadable;

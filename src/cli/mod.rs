@@ -12,8 +12,9 @@ mod wanted;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
-use bucket_streamer::{Engine, Error, Index, Video, source};
+use bucket_streamer::{Engine, Error, Index, IndexCache, Video, source};
 use clap::{CommandFactory, FromArgMatches};
 
 use args::{Arguments, Command};
@@ -42,6 +43,9 @@ impl From<Outcome> for ExitCode {
     }
 }
 
+/// Where indexes are kept, if they are to be.
+static INDEXES: OnceLock<IndexCache> = OnceLock::new();
+
 /// Runs the command line.
 pub(crate) fn run() -> ExitCode {
     let command = Arguments::command().long_version(version::long());
@@ -52,6 +56,15 @@ pub(crate) fn run() -> ExitCode {
     if arguments.verbose > 0 {
         let level = if arguments.verbose > 1 { ffi::LogLevel::Info } else { ffi::LogLevel::Warning };
         ffi::set_log(level, |_, line| say(&format!("ffmpeg: {line}")));
+    }
+    if let Some(folder) = arguments.index_cache {
+        match IndexCache::open(folder) {
+            Ok(cache) => _ = INDEXES.set(cache),
+            Err(error) => {
+                say(&format!("bucket-streamer: --index-cache: {error}"));
+                return Outcome::Usage.into();
+            }
+        }
     }
     match arguments.command {
         Command::Info(options) => info::run(&options),
@@ -106,6 +119,11 @@ pub(crate) fn open(engine: &Engine, path: &str, track: usize, index: Option<&str
 /// Opens the video, with an index file if there is one.
 pub(crate) fn open_video(engine: &Engine, path: &str, track: usize, index: Option<&str>) -> Result<Video, Error> {
     let source = source::open(path)?;
-    let Some(index) = index else { return engine.open(source, track) };
+    let Some(index) = index else {
+        return match INDEXES.get() {
+            Some(cache) => cache.open_video(engine, source, track),
+            None => engine.open(source, track),
+        };
+    };
     engine.open_with_index(source, &Index::read(&*source::open(index)?)?)
 }

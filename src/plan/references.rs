@@ -92,6 +92,13 @@ impl References {
         }
     }
 
+    /// Bytes that all this takes, about.
+    pub(crate) fn bytes(&self) -> usize {
+        // A picture, its references, and what planning remembers of it.
+        const PICTURE: usize = 128;
+        PICTURE * (lock(&self.gops).pictures + lock(&self.told).pictures)
+    }
+
     /// Is everything known of samples `first..=last` that can be, without reading any?
     pub(crate) fn is_known(&self, planner: &Planner, track: &Track, first: u32, last: u32) -> bool {
         planner.told(track).is_some()

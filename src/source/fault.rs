@@ -88,6 +88,10 @@ impl Source for FaultSource {
         self.inner.is_remote()
     }
 
+    fn version(&self) -> Option<String> {
+        self.inner.version()
+    }
+
     fn opening(&self) -> Counted {
         self.inner.opening()
     }

@@ -96,6 +96,12 @@ impl Source for MappedSource {
         if broken || !same { Err(Error::from(ErrorKind::Changed).of(&self.name)) } else { Ok(()) }
     }
 
+    /// The time of its last change, where that says more than the second.
+    fn version(&self) -> Option<String> {
+        let time = self.opened_as.1?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        (time.subsec_nanos() > 0).then(|| format!("modified {}.{:09}", time.as_secs(), time.subsec_nanos()))
+    }
+
     fn counters(&self) -> &Counters {
         &self.counters
     }

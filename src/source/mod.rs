@@ -192,6 +192,11 @@ pub trait Source: Send + Sync + Debug {
         Counted::default()
     }
 
+    /// What tells this version of the source from every other one that has the same name, if anything does.
+    fn version(&self) -> Option<String> {
+        None
+    }
+
     /// Is the source still what was opened? Asked before anything made from its bytes is let out.
     ///
     /// # Errors

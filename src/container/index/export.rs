@@ -13,16 +13,14 @@ use super::references;
 use crate::bitstream::Framing;
 use crate::bitstream::parameter_sets::History;
 use crate::container::{References, Sample, StreamSummary, Track, ts};
-use crate::error::Result;
-use crate::source::Source;
 
-pub(super) fn layout(track: &Track, source: &dyn Source, references: Option<&References>) -> Result<Layout> {
+pub(super) fn layout(track: &Track, file: Identity, references: Option<&References>) -> Layout {
     let pair = |(first, second)| [first, second];
-    Ok(Layout {
+    Layout {
         format: FORMAT.to_owned(),
         version: VERSION,
         made_by: concat!("bucket-streamer ", env!("CARGO_PKG_VERSION")).to_owned(),
-        file: Identity::of(source)?,
+        file,
         container: track.container.to_owned(),
         streams: track.streams.iter().map(stream).collect(),
         track: track.track,
@@ -40,7 +38,7 @@ pub(super) fn layout(track: &Track, source: &dyn Source, references: Option<&Ref
         transport_stream: track.elsewhere.grid.map(|grid| transport_stream(grid, &track.elsewhere.scattered)),
         resident: resident(&track.elsewhere.resident),
         references: references.map(references::section),
-    })
+    }
 }
 
 fn stream(summary: &StreamSummary) -> Stream {

@@ -18,6 +18,7 @@ use flate2::{Compression, GzBuilder};
 use super::{References, Track};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{ByteRange, Source};
+use identity::Identity;
 use layout::{FORMAT, Head, Layout, VERSION};
 
 /// What a JSON text may have at most, in bytes: so much whatever its file has, or so many times as much as that, ...
@@ -41,9 +42,16 @@ impl Index {
     /// # Errors
     /// Of the source.
     pub(crate) fn of(track: &Track, source: &dyn Source, references: Option<&References>) -> Result<Index> {
-        let index = Index { layout: export::layout(track, source, references)?, name: "index".to_owned() };
+        let layout = export::layout(track, Identity::of(source)?, references);
         source.check()?;
-        Ok(index)
+        Ok(Index { layout, name: "index".to_owned() })
+    }
+
+    /// The same for whoever knows the source by its version: reads nothing, and does not know it by its ends.
+    pub(crate) fn of_known(track: &Track, source: &dyn Source, references: Option<&References>) -> Result<Index> {
+        let layout = export::layout(track, Identity::unread(source), references);
+        source.check()?;
+        Ok(Index { layout, name: "index".to_owned() })
     }
 
     /// Reads an index file.
@@ -82,6 +90,14 @@ impl Index {
     /// `BadIndex` if the index is of another file, or says what cannot be; and those of the source.
     pub(crate) fn restore(&self, source: &dyn Source) -> Result<Track> {
         self.layout.file.check(source).map_err(|error| error.of(&self.name))?;
+        self.restore_known(source)
+    }
+
+    /// The same for a source that is known to be the one the index is of.
+    ///
+    /// # Errors
+    /// `BadIndex` if it says what cannot be.
+    pub(crate) fn restore_known(&self, source: &dyn Source) -> Result<Track> {
         restore::track(&self.layout, source.len()).map_err(|error| error.of(&self.name))
     }
 }

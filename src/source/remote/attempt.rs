@@ -85,10 +85,15 @@ impl Version {
         Version { len, etag: text(headers, header::ETAG), modified: text(headers, header::LAST_MODIFIED) }
     }
 
-    /// What a server must compare before it answers with a part. Weak tags promise nothing about bytes (RFC 9110 8.8.1).
+    /// The tag, unless it is a weak one: those promise nothing about bytes (RFC 9110 8.8.1).
+    pub(super) fn strong(&self) -> Option<&str> {
+        self.etag.as_deref().filter(|etag| !etag.starts_with("W/"))
+    }
+
+    /// What a server must compare before it answers with a part.
     fn condition(&self) -> Option<(HeaderName, &str)> {
-        match (&self.etag, &self.modified) {
-            (Some(etag), _) if !etag.starts_with("W/") => Some((header::IF_MATCH, etag)),
+        match (self.strong(), &self.modified) {
+            (Some(etag), _) => Some((header::IF_MATCH, etag)),
             (_, Some(modified)) => Some((header::IF_UNMODIFIED_SINCE, modified)),
             _ => None,
         }

@@ -10,6 +10,7 @@ use ffi::{PADDING, PaddedBytes};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, Url};
+use sha2::{Digest, Sha256};
 
 use super::attempt::{self, Opened, Origin, Problem, Version};
 use super::cache::Cache;
@@ -114,6 +115,26 @@ fn without_secrets(url: &Url) -> String {
     url.set_query(None);
     url.set_fragment(None);
     url.into()
+}
+
+/// What a query says of the object: all but what a signature is made of, which is another one each time.
+fn lasting_query(url: &Url) -> String {
+    const AZURE: [&str; 14] =
+        ["sv", "ss", "srt", "sp", "se", "st", "spr", "sig", "sr", "skoid", "sktid", "skt", "ske", "sks"];
+    const OTHERS: [&str; 7] =
+        ["awsaccesskeyid", "googleaccessid", "expires", "signature", "policy", "key-pair-id", "token"];
+    let is_signature = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        ["x-amz-", "x-goog-"].iter().any(|prefix| name.starts_with(prefix))
+            || AZURE.contains(&&name[..])
+            || OTHERS.contains(&&name[..])
+    };
+    let lasting = url.query_pairs().filter(|(name, _)| !is_signature(name));
+    lasting.map(|(name, value)| format!("{name}={value}&")).collect()
+}
+
+fn hex(byte: &u8) -> String {
+    format!("{byte:02x}")
 }
 
 fn headers(options: &HttpOptions) -> Result<HeaderMap> {
@@ -400,6 +421,13 @@ impl Source for HttpSource {
         if self.shared.has_changed.load(Relaxed) { Err(changed()) } else { Ok(()) }
     }
 
+    /// Its ETag, if that promises anything of bytes, and which one of those it is that differ in the query alone.
+    fn version(&self) -> Option<String> {
+        let tag = self.shared.version.strong()?;
+        let query: String = Sha256::digest(lasting_query(&self.shared.origin.url)).iter().map(hex).collect();
+        Some(format!("etag {tag} of {query}"))
+    }
+
     fn counters(&self) -> &Counters {
         &self.shared.counters
     }
@@ -471,6 +499,14 @@ mod tests {
         }
         let ranges: Vec<_> = server.asked().iter().filter_map(|asked| asked.range).skip(1).collect();
         assert!(ranges.len() == 2 && ranges.contains(&(2000, 2650)) && ranges.contains(&(5000, 5010)), "{ranges:?}");
+    }
+
+    #[test]
+    fn a_version_is_the_same_however_it_is_signed() {
+        let query = |text: &str| super::lasting_query(&Url::parse(&format!("https://example.com/a?{text}")).unwrap());
+        assert_eq!(query("X-Amz-Signature=1&versionId=7&X-Amz-Date=2"), "versionId=7&");
+        assert_eq!(query("sig=a&se=b"), "");
+        assert_ne!(query("file=a"), query("file=b"));
     }
 
     #[test]

@@ -1,0 +1,249 @@
+//! Open videos, kept for whoever asks next: by their addresses, under a budget of bytes.
+//!
+//! Who asks for a video that somebody is opening waits for that. One that was found to have changed is opened anew. What is
+//! kept of a video is its index and what was learned of its pictures; bytes and decoders have budgets of their own.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::index_cache::IndexCache;
+use crate::source::{self, Source};
+use crate::video::Video;
+
+/// What indexes may take by default, in bytes.
+const BUDGET: u64 = 512 << 20;
+
+/// How an address becomes a source.
+type Opener = dyn Fn(&str) -> Result<Arc<dyn Source>> + Send + Sync;
+
+/// Videos by their addresses. Shared by threads.
+pub struct Catalog {
+    engine: Engine,
+    opener: Box<Opener>,
+    indexes: Option<IndexCache>,
+    budget: u64,
+    state: Mutex<State>,
+    change: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    videos: HashMap<(String, usize), Slot>,
+    bytes: u64,
+    clock: u64,
+}
+
+enum Slot {
+    /// Somebody is opening it.
+    Opening,
+    Open {
+        video: Video,
+        bytes: u64,
+        used: u64,
+    },
+}
+
+impl std::fmt::Debug for Catalog {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Catalog").field("budget", &self.budget).finish_non_exhaustive()
+    }
+}
+
+impl Catalog {
+    /// A catalog whose videos `engine` opens. Addresses are [`source::open`]'s.
+    pub fn new(engine: &Engine) -> Catalog {
+        Catalog {
+            engine: engine.clone(),
+            opener: Box::new(source::open),
+            indexes: None,
+            budget: BUDGET,
+            state: Mutex::default(),
+            change: Condvar::new(),
+        }
+    }
+
+    /// Sources come from `opener`.
+    #[must_use]
+    pub fn with_opener(mut self, opener: impl Fn(&str) -> Result<Arc<dyn Source>> + Send + Sync + 'static) -> Catalog {
+        self.opener = Box::new(opener);
+        self
+    }
+
+    /// Indexes are kept on disk too.
+    #[must_use]
+    pub fn with_index_cache(mut self, cache: IndexCache) -> Catalog {
+        self.indexes = Some(cache);
+        self
+    }
+
+    /// Videos are kept as long as their indexes take no more than so many bytes between them; the one used last always.
+    #[must_use]
+    pub fn budget(mut self, bytes: u64) -> Catalog {
+        self.budget = bytes;
+        self
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The video at an address: track `track`, counted from 0. Waits while it is opened, by whomever.
+    ///
+    /// # Errors
+    /// Those of [`source::open`] and [`Engine::open`]. Nothing is remembered of them: the next one to ask tries again.
+    pub fn open(&self, location: &str, track: usize) -> Result<Video> {
+        let key = (location.to_owned(), track);
+        if let Some(video) = self.find(&key) {
+            return Ok(video);
+        }
+        // However opening ends, nobody goes on waiting for it.
+        let claim = Claim { catalog: self, key: Some(key) };
+        let source = (self.opener)(location)?;
+        let video = match &self.indexes {
+            Some(cache) => cache.open_video(&self.engine, source, track)?,
+            None => self.engine.open(source, track)?,
+        };
+        claim.keep(video.clone());
+        Ok(video)
+    }
+
+    /// One that is open; `None` if it is the caller's turn to open it.
+    fn find(&self, key: &(String, usize)) -> Option<Video> {
+        let mut state = self.lock();
+        loop {
+            state.clock += 1;
+            let now = state.clock;
+            match state.videos.get_mut(key) {
+                Some(Slot::Opening) => {
+                    state = self.change.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
+                }
+                Some(Slot::Open { video, used, .. }) if video.source().check().is_ok() => {
+                    *used = now;
+                    return Some(video.clone());
+                }
+                _ => {
+                    let gone = state.videos.insert(key.clone(), Slot::Opening);
+                    state.bytes -= gone.as_ref().map_or(0, Slot::bytes);
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Bytes that indexes of open videos take, about.
+    pub fn held_bytes(&self) -> u64 {
+        self.lock().bytes
+    }
+}
+
+impl Slot {
+    fn bytes(&self) -> u64 {
+        match self {
+            Slot::Opening => 0,
+            Slot::Open { bytes, .. } => *bytes,
+        }
+    }
+}
+
+impl State {
+    /// Weighs a video anew, since more may be known of it, and lets go of others until there is room.
+    fn make_room(&mut self, budget: u64) -> Vec<Slot> {
+        self.bytes = 0;
+        for slot in self.videos.values_mut() {
+            if let Slot::Open { video, bytes, .. } = slot {
+                *bytes = video.index_bytes();
+                self.bytes += *bytes;
+            }
+        }
+        let mut gone = Vec::new();
+        while self.bytes > budget {
+            let age = |slot: &Slot| match slot {
+                Slot::Open { used, .. } if *used < self.clock => Some(*used),
+                _ => None,
+            };
+            let aged = self.videos.iter().filter_map(|(key, slot)| Some((age(slot)?, key)));
+            let Some(oldest) = aged.min_by_key(|(used, _)| *used).map(|(_, key)| key.clone()) else { break };
+            if let Some(slot) = self.videos.remove(&oldest) {
+                self.bytes -= slot.bytes();
+                gone.push(slot);
+            }
+        }
+        gone
+    }
+}
+
+/// Somebody's turn to open a video.
+struct Claim<'a> {
+    catalog: &'a Catalog,
+    key: Option<(String, usize)>,
+}
+
+impl Claim<'_> {
+    fn keep(mut self, video: Video) {
+        let Some(key) = self.key.take() else { return };
+        let mut state = self.catalog.lock();
+        state.clock += 1;
+        let slot = Slot::Open { video, bytes: 0, used: state.clock };
+        state.videos.insert(key, slot);
+        let gone = state.make_room(self.catalog.budget);
+        drop(state);
+        self.catalog.change.notify_all();
+        // Closing takes its time: not under the lock.
+        drop(gone);
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.catalog.lock().videos.remove(&key);
+            self.catalog.change.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+    use super::Catalog;
+    use crate::Engine;
+    use crate::source::{Fault, FaultSource, MappedSource, Source};
+
+    #[test]
+    fn who_asks_together_opens_once_and_what_changed_is_opened_anew() {
+        let opened = Arc::new(AtomicU32::new(0));
+        let last: Arc<std::sync::Mutex<Option<Arc<FaultSource>>>> = Arc::default();
+        let (count, keep) = (Arc::clone(&opened), Arc::clone(&last));
+        let catalog = Catalog::new(&Engine::new(Some(1))).with_opener(move |name| {
+            count.fetch_add(1, Relaxed);
+            let clip = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
+            let source = Arc::new(FaultSource::new(Arc::new(MappedSource::open(clip)?), []));
+            *keep.lock().unwrap() = Some(Arc::clone(&source));
+            Ok(source as Arc<dyn Source>)
+        });
+        std::thread::scope(|scope| {
+            (0..8).for_each(|_| _ = scope.spawn(|| catalog.open("hevc_demo.mp4", 0).unwrap()));
+        });
+        assert_eq!(opened.load(Relaxed), 1);
+        assert!(catalog.open("missing.mp4", 0).is_err() && catalog.open("missing.mp4", 0).is_err());
+        assert_eq!(opened.load(Relaxed), 3, "an error is not kept");
+        catalog.open("hevc_demo.mp4", 0).unwrap();
+        assert_eq!(opened.load(Relaxed), 3);
+        let held = catalog.held_bytes();
+        assert!(held > 1000);
+        catalog.open("hevc_open_gop.mp4", 0).unwrap();
+        assert!(catalog.held_bytes() > held);
+        last.lock().unwrap().as_ref().unwrap().set([Fault::ChangedAfter(0)]);
+        catalog.open("hevc_open_gop.mp4", 0).unwrap();
+        assert_eq!(opened.load(Relaxed), 5, "it has changed");
+        let catalog = catalog.budget(held);
+        catalog.open("hevc_closed_gop.mp4", 0).unwrap();
+        catalog.open("hevc_demo.mp4", 0).unwrap();
+        assert!(opened.load(Relaxed) == 7 && catalog.held_bytes() > 0, "others had to make room");
+    }
+}
