@@ -80,8 +80,11 @@ fn every_clip_is_over_http_what_it_is_on_disk() {
         };
         let by_number = expected.by_number();
         // What is made of damage depends on the number of threads: the default's is everybody's.
-        let source = HttpClient::new(options()).and_then(|client| client.open(&address)).expect("a source");
-        let video = Engine::new(None).open(Arc::new(source), 0).unwrap_or_else(|error| panic!("{error}"));
+        let open = || {
+            let source = HttpClient::new(options()).and_then(|client| client.open(&address))?;
+            Engine::new(None).open(Arc::new(source), 0)
+        };
+        let video = open().unwrap_or_else(|error| panic!("{error}"));
         for _ in 0..6 {
             let frame = random.u32(0..video.frame_count() as u32);
             assert_eq!(md5(&video, frame).ok().as_ref(), by_number.get(&frame), "{} frame {frame}", name(&clip));
@@ -91,7 +94,7 @@ fn every_clip_is_over_http_what_it_is_on_disk() {
         assert_eq!(sent_twice(&asked), 0, "{}: {asked:#?}", name(&clip));
         let counted = video.source().counters().now();
         assert_eq!((counted.requests as usize, counted.bytes), sum(&asked), "{}", name(&clip));
-        let (played, _) = play(&open(&address).expect("again"));
+        let (played, _) = play(&open().expect("again"));
         assert_eq!(played, expected.frames, "{}", name(&clip));
         server.asked();
     }

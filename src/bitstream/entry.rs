@@ -3,7 +3,7 @@
 //! A container's sync flag is a claim. What begins there decides what is exact: after an IDR, everything; after a CRA,
 //! what is presented from it on; after an H.264 I picture that promises nothing, perhaps nothing.
 
-use super::nal::Framing;
+use super::nal::{Framing, Units};
 use super::{Codec, av1, h264, hevc, vp9};
 
 /// What a sample is good for as the first of a walk.
@@ -16,6 +16,9 @@ pub enum Entry {
     /// No promise: pictures after it may refer to pictures before it.
     Unsafe,
 }
+
+/// More of a slice than is looked at.
+const SLICE: usize = 16;
 
 /// What a sync sample's bytes say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,23 +38,39 @@ impl EntryFacts {
 
     /// Looks at a sample up to its first slice. `after_end_of_sequence`: an H.265 end of sequence NAL unit comes before.
     pub fn of(codec: Codec, framing: Framing, sample: &[u8], after_end_of_sequence: bool) -> EntryFacts {
+        EntryFacts::of_units(codec, framing.units(sample), sample, after_end_of_sequence)
+    }
+
+    /// The same of the beginning of a sample of H.265 or H.264; `None` if the first slice is not in it.
+    pub fn of_head(codec: Codec, framing: Framing, head: &[u8], after_end_of_sequence: bool) -> Option<EntryFacts> {
+        let is_slice = |unit: &[u8]| match codec {
+            Codec::Hevc => hevc::kind(unit).is_slice(),
+            Codec::H264 => h264::kind(unit).is_some_and(h264::is_slice),
+            Codec::Av1 | Codec::Vp9 => false,
+        };
+        let units = framing.units_of_head(head);
+        units.clone().find(|unit| is_slice(unit)).filter(|slice| slice.len() >= SLICE)?;
+        Some(EntryFacts::of_units(codec, units, head, after_end_of_sequence))
+    }
+
+    fn of_units(codec: Codec, units: Units<'_>, sample: &[u8], after_end_of_sequence: bool) -> EntryFacts {
         let plain = |clean: bool| EntryFacts {
             entry: if clean { Entry::Clean } else { Entry::Unsafe },
             has_parameter_sets: true,
             drops_earlier: false,
         };
         match codec {
-            Codec::Hevc => of_hevc(framing, sample, after_end_of_sequence),
-            Codec::H264 => of_h264(framing, sample),
+            Codec::Hevc => of_hevc(units, after_end_of_sequence),
+            Codec::H264 => of_h264(units),
             Codec::Vp9 => plain(vp9::facts(sample).is_some_and(|facts| facts.key)),
             Codec::Av1 => plain(av1::is_key(sample) == Some(true)),
         }
     }
 }
 
-fn of_hevc(framing: Framing, sample: &[u8], mut after_end_of_sequence: bool) -> EntryFacts {
+fn of_hevc(units: Units<'_>, mut after_end_of_sequence: bool) -> EntryFacts {
     let mut sets = [false; 3];
-    for unit in framing.units(sample) {
+    for unit in units {
         let entry = match hevc::kind(unit) {
             hevc::NalKind::Idr => Entry::Clean,
             hevc::NalKind::Open => Entry::Open,
@@ -74,9 +93,9 @@ fn of_hevc(framing: Framing, sample: &[u8], mut after_end_of_sequence: bool) -> 
     EntryFacts::UNKNOWN
 }
 
-fn of_h264(framing: Framing, sample: &[u8]) -> EntryFacts {
+fn of_h264(units: Units<'_>) -> EntryFacts {
     let (mut sets, mut promised) = ([false; 2], false);
-    for unit in framing.units(sample) {
+    for unit in units {
         match h264::kind(unit) {
             Some(kind @ (7 | 8)) => sets[usize::from(kind - 7)] = true,
             Some(6) => promised |= h264::recovery_point(unit).is_some_and(|point| point.is_exact_entry()),

@@ -31,7 +31,12 @@ impl Framing {
             Framing::AnnexB => after_start_code(sample).unwrap_or(&[]),
             Framing::Length(_) => sample,
         };
-        Units { framing: self, rest }
+        Units { framing: self, rest, is_head: false }
+    }
+
+    /// The same for the beginning of a sample: the last unit is handed out as far as it is there.
+    pub fn units_of_head(self, head: &[u8]) -> Units<'_> {
+        Units { is_head: true, ..self.units(head) }
     }
 
     /// A unit with what has to stand before it.
@@ -50,6 +55,7 @@ impl Framing {
 pub struct Units<'a> {
     framing: Framing,
     rest: &'a [u8],
+    is_head: bool,
 }
 
 impl<'a> Units<'a> {
@@ -67,6 +73,7 @@ impl<'a> Iterator for Units<'a> {
             Framing::Length(size) => {
                 let (length, rest) = self.rest.split_at_checked(usize::from(size))?;
                 let length = length.iter().fold(0_usize, |value, &byte| value << 8 | usize::from(byte));
+                let length = if self.is_head { length.min(rest.len()) } else { length };
                 let (unit, rest) = rest.split_at_checked(length)?;
                 self.rest = rest;
                 Some(unit)

@@ -160,16 +160,6 @@ impl Track {
         source.will_need(&mut samples.filter_map(|sample| self.extent(sample)));
     }
 
-    /// The same, and calls `then` when they have come: see [`Source::when_here`].
-    pub(crate) fn when_here(
-        &self,
-        source: &dyn Source,
-        samples: impl Iterator<Item = u32>,
-        then: Box<dyn FnOnce() + Send>,
-    ) {
-        source.when_here(&mut samples.filter_map(|sample| self.extent(sample)), then);
-    }
-
     /// Is a sample on its way? See [`Source::is_awaited`].
     pub(crate) fn is_awaited(&self, source: &dyn Source, sample: u32, patience: Duration) -> bool {
         self.extent(sample).is_some_and(|range| source.is_awaited(range, patience))
@@ -181,13 +171,18 @@ impl Track {
     }
 
     /// Where a sample lies, headers between its pieces included; `None` for one that is in memory.
-    fn extent(&self, sample: u32) -> Option<ByteRange> {
+    pub(crate) fn extent(&self, sample: u32) -> Option<ByteRange> {
         if self.elsewhere.resident.contains_key(&sample) {
             return None;
         }
         let whole = self.samples.get(sample as usize)?.range();
         let scattered = self.elsewhere.scattered.get(&sample);
         Some(scattered.map_or(whole, |at| ByteRange { start: at.packet, len: at.end.saturating_sub(at.packet) }))
+    }
+
+    /// Does a sample lie in the source in one piece?
+    pub(crate) fn is_plain(&self, sample: u32) -> bool {
+        !self.elsewhere.resident.contains_key(&sample) && !self.elsewhere.scattered.contains_key(&sample)
     }
 
     /// Debug builds: the index is what everything else takes it for.

@@ -33,7 +33,7 @@ pub(super) fn submit<T: Send + 'static>(video: &Arc<Shared>, request: &Arc<Reque
         let (own, asked) = (Arc::clone(video), Arc::clone(request));
         let task = move |_| submit_groups(&own, &asked, &samples);
         let looked_at = planner.unread_for_entry(track, entry);
-        request.submit_when(pictures(&group), task, |then| track.when_here(&*video.source, looked_at, then));
+        request.submit_when(pictures(&group), task, |then| video.source.when_here(&mut looked_at.into_iter(), then));
     }
 }
 
@@ -45,16 +45,15 @@ pub(super) fn put_off<T: Send + 'static>(
     pictures: u64,
     answer: impl FnOnce(usize) + Send + 'static,
 ) {
-    request.submit_when(pictures, answer, |then| {
-        video.track.when_here(&*video.source, samples.iter().copied(), then);
-    });
+    let ranges = &mut samples.iter().filter_map(|&sample| video.track.extent(sample));
+    request.submit_when(pictures, answer, |then| video.source.when_here(ranges, then));
 }
 
 /// Tells the source what will be looked at before the way to `targets` is known.
 fn will_plan(video: &Shared, targets: impl Iterator<Item = u32>) {
     let (track, planner, references) = (&video.track, &video.planner, &video.references);
-    video.source.will_need(&mut planner.unread_head(track).into_iter());
-    track.will_need(&*video.source, targets.flat_map(|target| planner.unread(track, references, target)));
+    let unread = targets.flat_map(|target| planner.unread(track, references, target));
+    video.source.will_need(&mut planner.unread_head(track).into_iter().chain(unread));
 }
 
 impl<T: Send + 'static> Group<T> {

@@ -23,7 +23,7 @@ use crate::bitstream::hevc_slice::Kind;
 use crate::bitstream::parameter_sets::identify;
 use crate::bitstream::{Codec, Entry, EntryFacts, Framing, entry, hevc};
 use crate::container::{self, Track};
-use crate::source::{ByteRange, Source};
+use crate::source::Source;
 
 pub use droppable::Droppable;
 pub use gop::Picture;
@@ -185,10 +185,15 @@ impl Planner {
         if let Some(facts) = self.known_facts(track, sync) {
             return facts;
         }
-        // What cannot be read now may be read the next time.
-        let Ok(data) = track.read(source, sync, false) else { return EntryFacts::UNKNOWN };
-        let after_end = sync > 0 && ends_sequence(track, source, sync - 1);
-        let facts = EntryFacts::of(track.codec, track.framing, data.data(), after_end);
+        let facts = match ahead::facts(track, source, sync) {
+            Some(facts) => facts,
+            None => {
+                // What cannot be read now may be read the next time.
+                let Ok(data) = track.read(source, sync, false) else { return EntryFacts::UNKNOWN };
+                let after_end = sync > 0 && ends_sequence(track, source, sync - 1);
+                EntryFacts::of(track.codec, track.framing, data.data(), after_end)
+            }
+        };
         self.facts.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(sync, facts);
         facts
     }
@@ -265,9 +270,6 @@ fn ends_sequence(track: &Track, source: &dyn Source, sample: u32) -> bool {
         && track.read(source, sample, false).is_ok_and(|data| hevc::ends_sequence(track.framing, data.data()))
 }
 
-/// What the first sample is asked for: parameter sets lie at its beginning.
-const HEAD: u64 = 4 << 10;
-
 /// Has the track one decoder configuration, with parameter sets in it?
 fn is_configured(track: &Track) -> bool {
     let extradata = track.parameters.extradata();
@@ -285,14 +287,8 @@ fn says_so(track: &Track) -> bool {
     [b"hvc1", b"dvh1", b"avc1", b"dva1"].map(|name| u32::from_le_bytes(*name)).contains(&track.parameters.tag())
 }
 
-/// The beginning of the first sample.
-fn first_head(track: &Track) -> Option<ByteRange> {
-    let range = track.samples.first()?.range();
-    Some(ByteRange { len: range.len.min(HEAD), ..range })
-}
-
 /// What cannot be read may bring anything.
 fn first_brings_sets(track: &Track, source: &dyn Source) -> bool {
-    let Some(Ok(head)) = first_head(track).map(|range| source.read_padded(range)) else { return true };
+    let Some(Ok(head)) = ahead::head(track, 0).map(|range| source.read_padded(range)) else { return true };
     track.framing.units(head.data()).any(|unit| identify(track.codec, unit).is_some())
 }
