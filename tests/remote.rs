@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 
 use bucket_streamer::picture::raw;
 use bucket_streamer::source::remote::{HttpClient, HttpOptions};
-use bucket_streamer::source::{MemorySource, Refusal};
-use bucket_streamer::{Engine, Error, ErrorKind, Index, Video};
+use bucket_streamer::source::{ByteRange, MemorySource, Refusal, Source};
+use bucket_streamer::{Catalog, Engine, Error, ErrorKind, Index, IndexCache, Video};
 
 use common::{Ran, clips, fixture, name, play, sequential};
 use server::{Answer, Asked, Server, sum};
 
-/// Small files in small blocks: as many requests as a large file would take.
+/// Small files in small blocks: as many requests as a large file would take. Nothing is asked for twice while it is waited
+/// for: what is counted here should not depend on how busy the machine is.
 fn options() -> HttpOptions {
     HttpOptions {
         block: 4096,
@@ -28,6 +29,7 @@ fn options() -> HttpOptions {
         stall_timeout: Duration::from_millis(300),
         deadline: Duration::from_secs(8),
         attempts: 3,
+        hedged_share: 0.0,
         ..HttpOptions::default()
     }
 }
@@ -371,6 +373,85 @@ fn the_command_line_takes_addresses() {
     let missing = Ran::with(&["info", &server.at("nothing.mp4")]);
     assert_eq!(missing.code(), 3);
     assert!(missing.stderr.contains("404"), "{}", missing.stderr);
+}
+
+#[test]
+fn a_slow_answer_is_asked_for_again_within_a_budget() {
+    let server = Server::start();
+    let content: Vec<u8> = (0..200 * 8192_u32).map(|at| (at % 251) as u8).collect();
+    let address = server.put("long.bin", content.clone(), "\"1\"");
+    for (every, share, most) in [(20, 0.05, 200 / 20 + 8), (2, 0.05, 200 / 20 + 8), (20, 0.0, 0)] {
+        let mut turn = 0;
+        server.behave(move |_| {
+            turn += 1;
+            if turn > 40 && turn % every == 0 { Answer::Late(Duration::from_millis(120)) } else { Answer::Good }
+        });
+        let options = HttpOptions { hedged_share: share, ..options() };
+        let source = HttpClient::new(options).and_then(|client| client.open(&address)).expect("it is there");
+        for part in 1..200_u64 {
+            let range = ByteRange { start: part * 8192, len: 100 };
+            assert_eq!(source.read(range).expect("bytes")[..], content[part as usize * 8192..][..100]);
+        }
+        let counted = source.counters().now();
+        eprintln!("every {every}th is slow: {} of {} requests were second ones", counted.hedged, counted.requests);
+        assert!(counted.hedged <= most && (most == 0 || counted.hedged > 3), "{counted:?}");
+        // One that was not needed any more may not have left.
+        assert!(server.asked().len() <= counted.requests as usize);
+    }
+}
+
+#[test]
+fn an_index_on_disk_saves_all_requests_but_one() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = IndexCache::open(folder.path()).expect("a folder");
+    for clip in ["hevc_fragmented.mp4", "hevc.ts", "vp9.webm"].map(fixture) {
+        let address = put(&server, &clip);
+        let open = |address: &str| {
+            let source = HttpClient::new(options()).and_then(|client| client.open(address)).expect("it is there");
+            cache.open_video(&Engine::new(Some(2)), Arc::new(source), 0).expect("a clip")
+        };
+        let (first, requests, _) = counted(&server, &format!("{} first", name(&clip)), || open(&address));
+        let (again, then, _) = counted(&server, "again", || open(&(address.clone() + "?X-Amz-Signature=other")));
+        assert!(requests > 1 && then == 1, "{requests} and {then}");
+        let frame = first.frame_count() as u32 - 1;
+        assert_eq!(md5(&again, frame).ok(), md5(&first, frame).ok());
+        let replaced = server.put(&name(&clip), bytes(&clip), "\"2\"");
+        let (_, requests, _) = counted(&server, "replaced", || open(&replaced));
+        assert!(requests > 1, "another version has another index");
+    }
+}
+
+#[test]
+fn callers_of_many_videos_share_one_budget_and_open_each_once() {
+    let server = Server::start();
+    let clips = ["hevc_demo.mp4", "hevc_closed_gop.mp4", "h264_bframes.mp4"].map(fixture);
+    let expected: Vec<_> = clips.iter().map(|clip| sequential(clip).expect("a clip").by_number()).collect();
+    let addresses: Vec<(String, usize)> =
+        (0..9).map(|at| (server.put(&format!("{at}.mp4"), bytes(&clips[at % 3]), "\"1\""), at % 3)).collect();
+    server.behave(|_| Answer::Late(Duration::from_millis(5)));
+    let client = HttpClient::new(HttpOptions { cache: 300_000, connections: 6, ..options() }).expect("a client");
+    let own = client.clone();
+    let catalog = Catalog::new(&Engine::new(Some(2))).with_opener(move |address| Ok(Arc::new(own.open(address)?)));
+    std::thread::scope(|scope| {
+        for seed in 0..16 {
+            let (catalog, addresses, expected, client) = (&catalog, &addresses, &expected, &client);
+            scope.spawn(move || {
+                let mut random = fastrand::Rng::with_seed(seed);
+                for _ in 0..12 {
+                    let (address, clip) = &addresses[random.usize(0..addresses.len())];
+                    let video = catalog.open(address, 0).expect("a clip");
+                    let frame = random.u32(0..video.frame_count() as u32);
+                    assert_eq!(md5(&video, frame).ok().as_ref(), expected[*clip].get(&frame), "{address} {frame}");
+                    // What is on its way to memory that others hold may come on top.
+                    assert!(client.held_bytes() < 400_000, "{}", client.held_bytes());
+                }
+            });
+        }
+    });
+    let opened = server.asked().iter().filter(|asked| !asked.headers.contains_key("if-match")).count();
+    assert_eq!(opened, addresses.len(), "each once");
+    assert!(server.connections() <= 6 + 1, "{} connections", server.connections());
 }
 
 /// A share of everything goes wrong: every answer is the right frame or a typed error, and none is late.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::header::{self, HeaderMap, HeaderName};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::authority::{Authority, Verdict};
@@ -152,10 +153,16 @@ impl<'a> Tries<'a> {
     }
 }
 
+/// An answer that has begun to come, under a permit that it needs until it has come.
+pub(super) struct Begun {
+    pub(super) answer: Response,
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
 /// What opening brings.
 pub(super) enum Opened {
     /// The head of an answer with the first bytes, and which those are.
-    Part(Response, ByteRange),
+    Part(Begun, ByteRange),
     /// A server that gives no parts: everything.
     Whole(Bytes),
 }
@@ -174,11 +181,12 @@ pub(super) async fn open(origin: &Origin, counters: &Counters) -> Result<(Versio
 
 async fn first(origin: &Origin, counters: &Counters) -> Tried<(Version, Opened)> {
     let wanted = ByteRange { start: 0, len: origin.options.block.max(1) };
+    let permit = origin.host.permit().await;
     let response = ask(origin, counters, wanted, None).await?;
     match response.status() {
         StatusCode::PARTIAL_CONTENT => {
             let (part, len) = part(&response, wanted)?;
-            Ok((Version::of(response.headers(), len), Opened::Part(response, part)))
+            Ok((Version::of(response.headers(), len), Opened::Part(Begun { answer: response, permit }, part)))
         }
         StatusCode::OK => {
             plain(&response)?;

@@ -6,10 +6,10 @@
 //! budget, a share of all requests.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::options::HttpOptions;
 
@@ -30,7 +30,7 @@ const SAVED: f64 = 8.0;
 #[derive(Debug)]
 pub(super) struct Host {
     /// Requests that may be under way.
-    pub(super) permits: Semaphore,
+    permits: Arc<Semaphore>,
     /// Second requests for each request.
     share: f64,
     seen: Mutex<Seen>,
@@ -45,12 +45,22 @@ struct Seen {
 
 impl Host {
     pub(super) fn new(options: &HttpOptions) -> Host {
-        let permits = Semaphore::new(options.connections.max(1));
+        let permits = Arc::new(Semaphore::new(options.connections.max(1)));
         Host { permits, share: options.hedged_share.clamp(0.0, 1.0), seen: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// A request's turn to be under way.
+    pub(super) async fn permit(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.permits).acquire_owned().await.expect("it is never closed")
+    }
+
+    /// The same, if it is now.
+    pub(super) fn permit_now(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.permits).try_acquire_owned().ok()
     }
 
     /// A request is made.

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use ffi::{PADDING, PaddedBytes};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response, Url};
+use reqwest::{Client, Url};
 use sha2::{Digest, Sha256};
 
-use super::attempt::{self, Opened, Origin, Problem, Version};
+use super::attempt::{self, Begun, Opened, Origin, Problem, Version};
 use super::cache::Cache;
 use super::host::Host;
 use super::lane::{self, Asking};
@@ -198,7 +198,7 @@ impl HttpSource {
         let options = origin.options.clone();
         let (whole, part) = match opened {
             Opened::Whole(bytes) => (Some(bytes), None),
-            Opened::Part(response, part) => (None, Some((response, part))),
+            Opened::Part(begun, part) => (None, Some((begun, part))),
         };
         let first = part.as_ref().map_or(0, |(_, part)| part.len);
         // The bytes of an answer that has begun are as good as here.
@@ -216,9 +216,9 @@ impl HttpSource {
             is_closed: AtomicBool::new(false),
             origin,
         });
-        if let Some((response, part)) = part {
+        if let Some((begun, part)) = part {
             let flights = shared.spans.reserve(vec![part], 0, u64::MAX);
-            flights.into_iter().zip([response]).for_each(|((number, range), begun)| {
+            flights.into_iter().zip([begun]).for_each(|((number, range), begun)| {
                 Shared::fly(&shared, number, range, Some(begun));
             });
         }
@@ -299,7 +299,7 @@ impl Shared {
     }
 
     /// Sends a flight on its way. `begun` is an answer that has come already.
-    fn fly(self: &Arc<Shared>, number: u64, range: ByteRange, begun: Option<Response>) {
+    fn fly(self: &Arc<Shared>, number: u64, range: ByteRange, begun: Option<Begun>) {
         let landing = Landing { shared: Arc::clone(self), number, problem: None };
         match runtime() {
             Ok(runtime) => drop(runtime.spawn(landing.fetch(range, begun))),
@@ -316,9 +316,12 @@ struct Landing {
 }
 
 impl Landing {
-    async fn fetch(self, range: ByteRange, begun: Option<Response>) {
+    async fn fetch(self, range: ByteRange, begun: Option<Begun>) {
         let shared = Arc::clone(&self.shared);
-        let Ok(_permit) = shared.origin.host.permits.acquire().await else { return };
+        let (begun, _permit) = match begun {
+            Some(Begun { answer, permit }) => (Some(answer), permit),
+            None => (None, shared.origin.host.permit().await),
+        };
         if shared.is_closed.load(Relaxed) {
             return;
         }

@@ -4,15 +4,20 @@
 //! the one that brings the next bytes is gone on with, and the other one dropped. Where bytes go is the caller's business.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::{Response, StatusCode};
 use tokio::select;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::attempt::{Failure, Origin, Problem, Tried, Tries, Version, ask, chunk, distrust, part, refusal, refused};
 use crate::source::{ByteRange, Counters, Refusal};
 
+/// For the end of an answer of which everything has come.
+const END: Duration = Duration::from_millis(5);
+/// For a connection to be found idle by its own task.
+const HOP: Duration = Duration::from_millis(1);
 /// An attempt that has brought so many bytes was not in vain.
 const PROGRESS: u64 = 64 << 10;
 
@@ -54,7 +59,10 @@ impl<'a> Lane<'a> {
             self.of_answer = accept(&answer, self.left, version)?;
             self.answer = Some(answer);
         }
-        let Some(answer) = self.answer.as_mut().filter(|_| self.of_answer > 0) else { return Ok(None) };
+        let Some(answer) = self.answer.as_mut().filter(|_| self.of_answer > 0) else {
+            self.finish().await;
+            return Ok(None);
+        };
         let Some(bytes) = chunk(&origin.options, answer).await? else {
             let early = format!("it ends {} bytes early", self.of_answer);
             return Err(Failure::Passing(Refusal::Answer(early), None));
@@ -69,6 +77,18 @@ impl<'a> Lane<'a> {
         self.of_answer -= len;
         self.left = ByteRange { start: self.left.start + len, len: self.left.len - len };
         Ok(Some(bytes))
+    }
+}
+
+impl Lane<'_> {
+    /// Lets the connection see that the answer is over, so that it serves the next request; who does not wait for that makes
+    /// another one.
+    async fn finish(&mut self) {
+        if let Some(mut answer) = self.answer.take() {
+            let _ = timeout(END, answer.chunk()).await;
+            drop(answer);
+            sleep(HOP).await;
+        }
     }
 }
 
@@ -102,7 +122,7 @@ pub(super) async fn fetch(
         None => Lane::new(asking, wanted),
     };
     let mut of_attempt = 0;
-    while lane.left.len > 0 {
+    loop {
         match tries.attempt(next(&mut lane)).await {
             Ok(Some(bytes)) => {
                 of_attempt += bytes.len() as u64;
@@ -111,6 +131,7 @@ pub(super) async fn fetch(
                 }
                 continue;
             }
+            Ok(None) if lane.left.len == 0 => return Ok(()),
             Ok(None) => {}
             Err(failure) => {
                 if of_attempt >= PROGRESS {
@@ -122,7 +143,6 @@ pub(super) async fn fetch(
         (lane, of_attempt) = (Lane::new(asking, lane.left), 0);
         tries.begin();
     }
-    Ok(())
 }
 
 /// The next bytes of a lane, or of another one that is opened beside it when nothing comes; it then takes its place.
@@ -144,8 +164,8 @@ async fn next(lane: &mut Lane<'_>) -> Tried<Option<Bytes>> {
             () = sleep(patience) => {}
         }
         // Not where all that may be under way is: what waits for its turn is not slow.
-        let permit = host.permits.try_acquire();
-        if permit.is_err() || !host.may_hedge() {
+        let permit = host.permit_now();
+        if permit.is_none() || !host.may_hedge() {
             return note(first.await);
         }
         asking.counters.hedged();
