@@ -64,6 +64,12 @@ pub(crate) fn floor(engine: &Engine, video: &Video, plans: &[Plan], make: &mut M
             decoders.push((threads, Decoder::open(&video.track().parameters, threads, false).ok()?));
         }
     }
+    if video.source().is_remote() {
+        // Waiting for the network is no part of decoding: what can be kept is here before the clock starts.
+        for &sample in plans.iter().flat_map(|plan| &plan.samples) {
+            let _ = video.sample_bytes(sample);
+        }
+    }
     let cpu = machine::own_cpu();
     let started = Instant::now();
     for (plan, threads) in plans.iter().zip(uses) {
