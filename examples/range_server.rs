@@ -196,6 +196,12 @@ struct Request {
     headers: HashMap<String, String>,
 }
 
+impl Request {
+    fn is_last(&self) -> bool {
+        self.headers.get("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
+    }
+}
+
 /// What is to be sent.
 struct Answer {
     status: &'static str,
@@ -223,9 +229,8 @@ impl Server {
                 continue;
             }
             let number = *number.get_or_insert_with(|| self.made(accepted));
-            let is_last = request.headers.get("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
             self.answer(stream, &request, number, Instant::now())?;
-            if is_last {
+            if request.is_last() {
                 return Ok(());
             }
         }
@@ -259,7 +264,8 @@ impl Server {
         let number = self.log(request, &answer, connection, came);
         sleep((came + self.rtt).saturating_duration_since(Instant::now()));
         self.note(number, |asked, now| asked.head_ms = now);
-        let head = format!("Content-Length: {}\r\nAccept-Ranges: bytes\r\n{}", answer.len, answer.headers);
+        let last = if request.is_last() { "Connection: close\r\n" } else { "" };
+        let head = format!("{last}Content-Length: {}\r\nAccept-Ranges: bytes\r\n{}", answer.len, answer.headers);
         let sent = stream.write_all(format!("HTTP/1.1 {}\r\n{head}\r\n", answer.status).as_bytes());
         let sent = match &answer.file {
             Some(file) if request.method == "GET" => sent.and_then(|()| self.body(stream, file, &answer, number)),

@@ -1,0 +1,52 @@
+"""What all peers in Python have in common: commands come line by line, answers go back as JSON.
+
+    open URL            without connections
+    reopen URL          the same; none of them keeps connections for the next file
+    frame N
+    frames N,N,N        in one call, or one after the other in the best order
+    keys                the key frames of the whole file
+
+A peer's `Clip(url)` has `frame(n)`, `frames(numbers)` and `keys()`, which give what came as a dictionary of frame number
+to frame; `close()`; and `seen(number, frame)`, which says what the frame is: `{"md5": ...}` or `{"seconds": ...}`. The clock
+runs while a command is carried out, and not while it is looked at what came.
+"""
+
+import json
+import sys
+import time
+
+
+def first_line(error):
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def carry_out(Clip, clip, words):
+    """What came and after how long; the clip that is open then."""
+    what, *rest = words
+    if what in ("open", "reopen") and clip:
+        clip.close()
+    began = time.perf_counter()
+    if what in ("open", "reopen"):
+        clip, came = Clip(rest[0]), {}
+    elif what == "frame":
+        came = {int(rest[0]): clip.frame(int(rest[0]))}
+    elif what == "frames":
+        came = clip.frames([int(number) for number in rest[0].split(",")])
+    else:
+        came = clip.keys()
+    return clip, came, (time.perf_counter() - began) * 1e3
+
+
+def answer(Clip):
+    clip = None
+    for line in sys.stdin:
+        try:
+            clip, came, ms = carry_out(Clip, clip, line.split())
+            told = {"ms": ms}
+            for number, frame in sorted(came.items()):
+                for kind, value in clip.seen(number, frame).items():
+                    told.setdefault(kind, {})[str(number)] = value
+            del came
+        except Exception as error:  # Every library has its own.
+            told = {"error": first_line(error)}
+        print(json.dumps(told), flush=True)
