@@ -329,6 +329,9 @@ impl<T: Send + 'static> Group<T> {
                         verdict.damaged(AvError::INVALID_DATA);
                         return ControlFlow::Continue(());
                     }
+                    if verdict.lost.get().is_some_and(|lost| self.may_need(sample, lost)) {
+                        return ControlFlow::Continue(());
+                    }
                     let Some(index) = take(sample) else { return ControlFlow::Continue(()) };
                     let result = video.source.check().map(|()| video.video_frame(index, sample, picture));
                     (index, result.map_err(|error| error.at_frame(index)))
@@ -354,6 +357,15 @@ impl<T: Send + 'static> Group<T> {
         Ok(end)
     }
 
+    /// Could `sample` show anything of `lost`, which was sent before it or should have been?
+    fn may_need(&self, sample: u32, lost: u32) -> bool {
+        let (track, source, planner) = (&self.video.track, &*self.video.source, &self.video.planner);
+        // Its second field may be a sample of its own.
+        let last = if track.codec == Codec::H264 { planner.last_for(track, source, sample) } else { sample };
+        let (entry, is_self_contained) = planner.entry_for(track, source, sample, Depth::Nearest);
+        lost <= last && !(is_self_contained && lost < entry)
+    }
+
     fn missing(&self, index: u32, sample: u32, verdict: &Verdict) -> Error {
         let kind = match (verdict.unreadable.borrow().clone(), verdict.damage.get()) {
             (Some(why), _) => ErrorKind::NeedsUnreadable(why),
@@ -377,6 +389,9 @@ fn targets_of(pending: &BTreeMap<u32, u32>) -> Vec<Target> {
 struct Verdict {
     damage: Cell<Option<AvError>>,
     unreadable: RefCell<Option<String>>,
+    /// The last sample that is in the file and could not be read all the same. Where a file ends early, a sequential decode
+    /// goes on without what is missing, and what it shows is right; a disk or a server that fails tells nothing about it.
+    lost: Cell<Option<u32>>,
 }
 
 impl Verdict {
@@ -386,6 +401,9 @@ impl Verdict {
 
     fn unreadable(&self, sample: u32, error: &Error) {
         self.damaged(AvError::INVALID_DATA);
+        if !matches!(error.kind(), ErrorKind::PastEnd { .. }) {
+            self.lost.set(Some(sample));
+        }
         self.unreadable.borrow_mut().get_or_insert_with(|| format!("{} (sample {sample})", error.message()));
     }
 }

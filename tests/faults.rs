@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -33,6 +34,38 @@ fn an_unreadable_sample_fails_what_needs_it_and_nothing_else() {
     }
     faults.set([]);
     assert_eq!(md5(&video, 60).expect("readable again"), expected[60].1);
+}
+
+/// A decoder goes on without what it does not get, and what it shows then is no frame of the video.
+#[test]
+fn what_needs_an_unreadable_sample_is_an_error_and_never_another_picture() {
+    let clips =
+        ["h264_bframes.mp4", "h264_open_gop.mkv", "h264_fields.h264", "hevc_open_gop.mp4", "vp9.webm", "av1.mp4"];
+    for clip in clips {
+        let memory: Arc<dyn Source> =
+            Arc::new(MemorySource::new(clip, std::fs::read(fixture(clip)).expect("the fixture")));
+        let faults = Arc::new(FaultSource::new(memory, []));
+        let open = || Engine::new(None).open(Arc::clone(&faults) as Arc<dyn Source>, 0).expect("a clip");
+        let video = open();
+        let expected: HashMap<u32, String> = play(&video).0.into_iter().collect();
+        let frames = expected.len() as u32;
+        let (mut right, mut failed) = (0, 0);
+        for bad in [1, frames / 3, frames / 2] {
+            let sample = video.sample_of(bad).expect("a frame");
+            let video = open();
+            faults.set([Fault::Unreadable(ByteRange { start: sample.offset, len: 1 })]);
+            for frame in (0..frames).step_by(3).chain([bad]) {
+                match md5(&video, frame) {
+                    Ok(md5) => right += u32::from(expected.get(&frame) == Some(&md5)),
+                    Err(_) => failed += 1,
+                }
+            }
+            faults.set([]);
+        }
+        let all = 3 * (frames.div_ceil(3) + 1);
+        assert_eq!(right + failed, all, "{clip}: all others are other pictures");
+        assert!(right > all / 4 && failed > 2, "{clip}: {right} right, {failed} failed");
+    }
 }
 
 #[test]

@@ -195,7 +195,10 @@ impl Walk<'_> {
         let mut sets = leg.sets.iter().copied().peekable();
         for &index in &leg.samples {
             while let Some(set) = sets.next_if(|&set| set < index) {
-                self.send_sets(decoder, set, sink)?;
+                if let Err(error) = self.send_sets(decoder, set, sink)? {
+                    let _ = sink(Event::Unreadable(set, error));
+                    return Ok(ControlFlow::Break(()));
+                }
             }
             let read =
                 if begins { self.read(index, leg.entry) } else { self.track.read(self.source, index, self.zeros) };
@@ -243,15 +246,19 @@ impl Walk<'_> {
         Ok(self.receive_all(decoder, sink))
     }
 
-    /// Sends what outlives its picture of a sample whose slices are left out: parameter sets, SEI messages that last.
+    /// Sends what outlives its picture of a sample whose slices are left out: parameter sets, SEI messages that last. The
+    /// inner error is that it could not be read.
     fn send_sets(
         &self,
         decoder: &mut Decoder,
         index: u32,
         sink: &mut dyn FnMut(Event) -> ControlFlow<()>,
-    ) -> Result<()> {
+    ) -> Result<Result<()>> {
         let framing = self.track.framing;
-        let Ok(data) = self.track.read(self.source, index, false) else { return Ok(()) };
+        let data = match self.track.read(self.source, index, false) {
+            Ok(data) => data,
+            Err(error) => return Ok(Err(error)),
+        };
         let lasting = framing.units(data.data()).filter(|unit| hevc::outlives_its_picture(unit));
         let sets: Vec<Vec<u8>> = lasting.map(|unit| framing.frame(unit)).collect();
         let pieces: Vec<&[u8]> = sets.iter().map(|set| &set[..]).collect();
@@ -259,7 +266,7 @@ impl Walk<'_> {
         self.source.counters().copy(data.len());
         let packet = self.packet(index, &data)?;
         let _ = self.send(decoder, &packet, sink);
-        Ok(())
+        Ok(Ok(()))
     }
 
     fn packet(&self, index: u32, data: &PaddedBytes) -> Result<Packet> {
@@ -277,7 +284,7 @@ impl Walk<'_> {
         if index != entry {
             return Ok(data);
         }
-        let sets = self.parameter_sets(index, data.data());
+        let sets = self.parameter_sets(index, data.data())?;
         if sets.is_empty() {
             return Ok(data);
         }
@@ -288,10 +295,10 @@ impl Walk<'_> {
         Ok(all)
     }
 
-    fn parameter_sets(&self, entry: u32, sample: &[u8]) -> Vec<Vec<u8>> {
+    fn parameter_sets(&self, entry: u32, sample: &[u8]) -> Result<Vec<Vec<u8>>> {
         let (track, framing) = (self.track, self.track.framing);
         if !matches!(track.codec, Codec::Hevc | Codec::H264) {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let own: Vec<_> = framing.units(sample).filter_map(|unit| identify(track.codec, unit)).collect();
         let framed = |held: BTreeMap<(u8, u32), &[u8]>| -> Vec<Vec<u8>> {
@@ -302,16 +309,20 @@ impl Walk<'_> {
             held.values().map(|unit| framing.frame(unit)).collect()
         };
         if let Some(history) = &track.history {
-            return framed(history.before(entry));
+            return Ok(framed(history.before(entry)));
         }
         if self.planner.facts(track, self.source, entry).has_parameter_sets {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let earlier = self.planner.sync_samples_since_parameter_sets(track, self.source, entry);
-        let samples: Vec<PaddedBytes> =
-            earlier.into_iter().filter_map(|sync| track.read(self.source, sync, false).ok()).collect();
+        let read = |sync| match track.read(self.source, sync, false) {
+            // What is not in the file brings nothing to anyone.
+            Err(error) if matches!(error.kind(), ErrorKind::PastEnd { .. }) => None,
+            read => Some(read),
+        };
+        let samples = earlier.into_iter().filter_map(read).collect::<Result<Vec<PaddedBytes>>>()?;
         let units = samples.iter().flat_map(|sample| framing.units(sample.data()));
-        framed(units.filter_map(|unit| Some((identify(track.codec, unit)?, unit))).collect())
+        Ok(framed(units.filter_map(|unit| Some((identify(track.codec, unit)?, unit))).collect()))
     }
 
     /// The decoder configuration to send along with a sample: where the description changes, and at the beginning of a
