@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::authority::{Authority, Verdict};
 use super::host::Host;
 use super::options::HttpOptions;
+use super::redirect::{self, Lost};
 use crate::error::{Error, ErrorKind};
 use crate::source::{ByteRange, Counters, Refusal};
 
@@ -256,13 +257,44 @@ async fn send(
     counters.request();
     origin.host.asked();
     let limit = origin.options.first_byte_timeout;
-    match timeout(limit, request.send()).await {
+    match timeout(limit, redirect::send(origin, request)).await {
         Ok(Ok(response)) => Ok(response),
-        Ok(Err(error)) if error.is_builder() => refused(Refusal::Address(reason(error))),
-        Ok(Err(error)) if error.is_redirect() => distrust("it redirects on and on, or nowhere"),
-        Ok(Err(error)) => Err(Failure::Passing(Refusal::Connection(reason(error)), None)),
+        Ok(Err(Lost::Astray)) => distrust("it redirects on and on, or nowhere"),
+        Ok(Err(Lost::Failed(error))) => Err(unanswered(origin, error)),
         Err(_) => Err(Failure::Passing(Refusal::Timeout { what: "an answer", limit }, None)),
     }
+}
+
+/// What it means that there is no answer at all.
+fn unanswered(origin: &Origin, error: reqwest::Error) -> Failure {
+    let limit = origin.options.connect_timeout;
+    if error.is_builder() {
+        return Failure::Final(Problem::Refused(Refusal::Address(reason(error))));
+    }
+    if let Some(why) = certificate(&error) {
+        let why = format!("the server's certificate is not accepted ({why}): does this machine trust who signed it?");
+        return Failure::Final(Problem::Refused(Refusal::Connection(why)));
+    }
+    match error.is_connect() && error.is_timeout() {
+        true => Failure::Passing(Refusal::Timeout { what: "a connection", limit }, None),
+        false => Failure::Passing(Refusal::Connection(reason(error)), None),
+    }
+}
+
+/// What is wrong with a certificate, if that is what is wrong.
+fn certificate(error: &reqwest::Error) -> Option<String> {
+    let mut at: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = at {
+        if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref() {
+            return Some(why.to_string());
+        }
+        // An I/O error is not the error that it was made of, and says only what lies beneath that.
+        at = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
 }
 
 /// What lies at the bottom of an error, without the address, which may hold secrets.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use ffi::{PADDING, PaddedBytes};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Url};
+use reqwest::{Certificate, Client, Url};
 use sha2::{Digest, Sha256};
 
 use super::attempt::{self, Begun, Opened, Origin, Problem, Version};
@@ -43,7 +43,8 @@ impl HttpClient {
         let builder = Client::builder()
             .user_agent(concat!("bucket-streamer/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(options.connect_timeout)
-            .redirect(Policy::limited(options.redirects))
+            .redirect(Policy::none())
+            .tls_certs_merge(roots(&options)?)
             .pool_max_idle_per_host(options.connections)
             .tcp_nodelay(true);
         let client = builder.build().map_err(|error| refused(Refusal::Connection(error.without_url().to_string())))?;
@@ -135,6 +136,13 @@ fn lasting_query(url: &Url) -> String {
 
 fn hex(byte: &u8) -> String {
     format!("{byte:02x}")
+}
+
+fn roots(options: &HttpOptions) -> Result<Vec<Certificate>> {
+    let senseless = || refused(Refusal::Connection("a certificate to be trusted is none (PEM is wanted)".to_owned()));
+    let read = |pem: &Vec<u8>| Certificate::from_pem_bundle(pem).ok().filter(|found| !found.is_empty());
+    let roots: Option<Vec<_>> = options.roots.iter().map(read).collect();
+    Ok(roots.ok_or_else(senseless)?.concat())
 }
 
 fn headers(options: &HttpOptions) -> Result<HeaderMap> {

@@ -1,10 +1,11 @@
 //! Bytes behind a network: parts of a file, fetched when they are wanted, kept in memory and shared by all who read it.
 //!
 //! [`HttpSource`] is the face of it. `spans` knows which bytes are here and which are on their way, so that none is fetched
-//! twice; `cache` bounds what all sources keep; `host` knows how long a server takes, and when to ask it again; `read_ahead` guesses what a reader wants next; `attempt` makes requests and decides which of them are worth
-//! repeating; `lane` brings a range to its end; an `authority` says how a store wants to be asked; `runtime` is where they run. Who asks waits in a thread of
-//! their own: nothing outside of this folder knows of tokio. Which bytes a frame needs is told by
-//! [`Source::will_need`](super::Source::will_need).
+//! twice; `cache` bounds what all sources keep; `read_ahead` guesses what a reader wants next; `lane` brings a range to its
+//! end, `attempt` makes requests and decides which of them are worth repeating, `redirect` follows where servers send us,
+//! `host` knows how long a server takes and when to ask it again; an `authority` says how a store wants to be asked;
+//! `runtime` is where all this runs. Who asks waits in a thread of their own: nothing outside of this folder knows of tokio.
+//! Which bytes a frame needs is told by [`Source::will_need`](super::Source::will_need).
 
 mod attempt;
 mod authority;
@@ -14,6 +15,7 @@ mod http;
 mod lane;
 mod options;
 mod read_ahead;
+mod redirect;
 mod runtime;
 #[cfg(test)]
 #[path = "../../../tests/common/server.rs"]

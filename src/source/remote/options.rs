@@ -8,6 +8,8 @@ use std::time::Duration;
 pub struct HttpOptions {
     /// Sent with every request: name and value. Not shown by anything.
     pub headers: Vec<(String, String)>,
+    /// Authorities whose certificates are trusted besides those that the machine trusts: PEM, one or more in each.
+    pub roots: Vec<Vec<u8>>,
     /// For a connection to be made, TLS and all.
     pub connect_timeout: Duration,
     /// From a request to the head of its answer, a connection included.
@@ -41,6 +43,7 @@ impl Default for HttpOptions {
     fn default() -> HttpOptions {
         HttpOptions {
             headers: Vec::new(),
+            roots: Vec::new(),
             connect_timeout: Duration::from_secs(5),
             first_byte_timeout: Duration::from_secs(15),
             stall_timeout: Duration::from_secs(10),
