@@ -134,6 +134,15 @@ impl Server {
         self.at(name)
     }
 
+    /// Puts a file there once more, under another name, and returns that address.
+    pub fn put_again(&self, name: &str, again: &str) -> String {
+        let mut files = self.state.files.lock().expect("no panic");
+        let file = files.get(&format!("/{name}")).expect("it is there").clone();
+        files.insert(format!("/{again}"), file);
+        drop(files);
+        self.at(again)
+    }
+
     /// The address of a file.
     pub fn at(&self, name: &str) -> String {
         format!("http://{}/{name}", self.address)

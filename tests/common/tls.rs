@@ -1,4 +1,5 @@
 //! A server behind TLS for tests: HTTP/1.1, and HTTP/2 where both want it. Counts handshakes, and requests at one time.
+#![allow(dead_code, reason = "each user takes a part of it")]
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -61,6 +62,19 @@ pub struct Seen {
     pub headers: HeaderMap,
 }
 
+impl Seen {
+    /// First byte and one past the last.
+    pub fn range(&self) -> Option<(u64, u64)> {
+        range(&self.headers)
+    }
+}
+
+fn range(headers: &HeaderMap) -> Option<(u64, u64)> {
+    let range = headers.get(header::RANGE)?.to_str().ok()?;
+    let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+    Some((first.parse().ok()?, last.parse::<u64>().ok()?.saturating_add(1)))
+}
+
 #[derive(Default)]
 struct State {
     files: Mutex<HashMap<String, Bytes>>,
@@ -68,6 +82,8 @@ struct State {
     seen: Mutex<Vec<Seen>>,
     connections: AtomicU64,
     handshakes: AtomicU64,
+    open: AtomicU64,
+    most_open: AtomicU64,
     now: AtomicU64,
     most: AtomicU64,
     /// What each answer takes, in milliseconds.
@@ -111,6 +127,15 @@ impl TlsServer {
         self.at(name)
     }
 
+    /// Puts a file there once more, under another name, and returns that address.
+    pub fn put_again(&self, name: &str, again: &str) -> String {
+        let mut files = self.state.files.lock().expect("no panic");
+        let bytes = files.get(&format!("/{name}")).expect("it is there").clone();
+        files.insert(format!("/{again}"), bytes);
+        drop(files);
+        self.at(again)
+    }
+
     /// Sends whoever asks for a name elsewhere.
     pub fn redirect(&self, name: &str, to: &str) -> String {
         self.state.redirects.lock().expect("no panic").insert(format!("/{name}"), to.to_owned());
@@ -140,6 +165,11 @@ impl TlsServer {
         self.state.handshakes.load(SeqCst)
     }
 
+    /// The most connections that were there at one time.
+    pub fn most_open(&self) -> u64 {
+        self.state.most_open.load(SeqCst)
+    }
+
     /// The most requests at one time.
     pub fn most_at_once(&self) -> u64 {
         self.state.most.load(SeqCst)
@@ -149,14 +179,18 @@ impl TlsServer {
 async fn connection(state: Arc<State>, acceptor: TlsAcceptor, stream: TcpStream) {
     let Ok(stream) = acceptor.accept(stream).await else { return };
     state.handshakes.fetch_add(1, SeqCst);
+    let open = state.open.fetch_add(1, SeqCst) + 1;
+    state.most_open.fetch_max(open, SeqCst);
     let is_second = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let service = service::service_fn(move |request| answer(Arc::clone(&state), request));
+    let own = Arc::clone(&state);
+    let service = service::service_fn(move |request| answer(Arc::clone(&own), request));
     let stream = TokioIo::new(stream);
     if is_second {
         let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await;
     } else {
         let _ = hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await;
     }
+    state.open.fetch_sub(1, SeqCst);
 }
 
 async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -179,10 +213,8 @@ fn respond(state: &State, request: &Request<Incoming>) -> http::Result<Response<
     }
     let files = state.files.lock().expect("no panic");
     let Some(bytes) = files.get(path) else { return Response::builder().status(404).body(Full::default()) };
-    let range = request.headers().get(header::RANGE).and_then(|range| {
-        let (first, last) = range.to_str().ok()?.strip_prefix("bytes=")?.split_once('-')?;
-        Some((first.parse::<usize>().ok()?, last.parse::<usize>().ok()?.saturating_add(1).min(bytes.len())))
-    });
+    let len = bytes.len() as u64;
+    let range = range(request.headers()).map(|(start, end)| (start as usize, end.min(len) as usize));
     let Some((start, end)) = range.filter(|(start, end)| start < end) else {
         return Response::builder().status(416).body(Full::default());
     };
