@@ -68,6 +68,20 @@ fn sent_twice(asked: &[Asked]) -> u64 {
     twice
 }
 
+/// What was asked, and what the source counted: once all that was asked for has come, which may be after the frame has.
+fn settled(server: &Server, video: &Video) -> (Vec<Asked>, (usize, u64)) {
+    let (begun, mut asked) = (Instant::now(), Vec::new());
+    loop {
+        asked.extend(server.asked());
+        let counted = video.source().counters().now();
+        let counted = (counted.requests as usize, counted.bytes);
+        if counted == sum(&asked) || begun.elapsed() > Duration::from_secs(5) {
+            return (asked, counted);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn every_clip_is_over_http_what_it_is_on_disk() {
     let server = Server::start();
@@ -92,10 +106,9 @@ fn every_clip_is_over_http_what_it_is_on_disk() {
             assert_eq!(md5(&video, frame).ok().as_ref(), by_number.get(&frame), "{} frame {frame}", name(&clip));
             frames += 1;
         }
-        let asked = server.asked();
+        let (asked, counted) = settled(&server, &video);
         assert_eq!(sent_twice(&asked), 0, "{}: {asked:#?}", name(&clip));
-        let counted = video.source().counters().now();
-        assert_eq!((counted.requests as usize, counted.bytes), sum(&asked), "{}", name(&clip));
+        assert_eq!(counted, sum(&asked), "{}", name(&clip));
         let (played, _) = play(&open().expect("again"));
         assert_eq!(played, expected.frames, "{}", name(&clip));
         server.asked();
@@ -134,7 +147,8 @@ fn opening_takes_few_requests() {
         let open = || open_with(&address, HttpOptions::default()).expect("a clip");
         let (video, requests, sent) = counted(&server, &format!("{address} open"), open);
         let opened = video.opened_with();
-        assert!(requests <= most && (opened.requests, opened.bytes) == (requests as u64, sent));
+        // What was sent may still be on its way.
+        assert!(requests <= most && opened.requests == requests as u64 && opened.bytes <= sent);
         let (_, requests, _) = counted(&server, "a frame", || md5(&video, frame).expect("a frame"));
         assert!(requests <= 1);
     }
