@@ -15,8 +15,23 @@ pub(crate) struct Arguments {
     /// Keep indexes in this folder, and open videos with those that are there
     #[arg(long, value_name = "DIR", global = true, env = "BUCKET_STREAMER_INDEX_CACHE")]
     pub(crate) index_cache: Option<std::path::PathBuf>,
+    #[cfg(feature = "remote")]
+    #[command(flatten)]
+    pub(crate) remote: RemoteArguments,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// How servers are asked.
+#[cfg(feature = "remote")]
+#[derive(Debug, Args)]
+pub(crate) struct RemoteArguments {
+    /// Send this header to the http(s) server of an address; may be repeated
+    #[arg(long, value_name = "NAME: VALUE", global = true)]
+    pub(crate) header: Vec<String>,
+    /// Trust the certificates in this file, too (PEM)
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) ca_file: Option<std::path::PathBuf>,
 }
 
 const EXAMPLES: &str = "\
@@ -48,7 +63,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  bucket-streamer info cam.mp4\n  bucket-streamer info cam.mp4 --json | jq .frames")]
 pub(crate) struct InfoArguments {
-    /// The video: a path, or an http(s) address
+    /// The video: a path, or an address: http(s), s3, gs, az
     pub(crate) video: String,
     /// One JSON object instead of a table
     #[arg(long)]
@@ -63,7 +78,7 @@ pub(crate) struct InfoArguments {
     after_help = EXTRACT_EXAMPLES
 )]
 pub(crate) struct ExtractArguments {
-    /// The video: a path, or an http(s) address
+    /// The video: a path, or an address: http(s), s3, gs, az
     pub(crate) video: String,
     /// Frames by number, counted from 0; ranges are inclusive
     #[arg(long, value_name = "0,10,20-30")]
@@ -179,7 +194,7 @@ cropped planes in the stream's own pixel format. raw is those planes.";
 #[derive(Debug, Args)]
 #[command(after_help = SHEET_EXAMPLES)]
 pub(crate) struct SheetArguments {
-    /// The video: a path, or an http(s) address
+    /// The video: a path, or an address: http(s), s3, gs, az
     pub(crate) video: String,
     /// Where to write the sheet; the WebVTT file goes beside it. `-` writes the sheet alone to standard output
     #[arg(short, long, value_name = "FILE")]
@@ -226,7 +241,7 @@ time that it stands for, and sheet.jpg#xywh=X,Y,WIDTH,HEIGHT.";
 #[derive(Debug, Args)]
 #[command(after_help = INDEX_EXAMPLES)]
 pub(crate) struct IndexArguments {
-    /// The video: a path, or an http(s) address
+    /// The video: a path, or an address: http(s), s3, gs, az
     pub(crate) video: String,
     /// Where to write the index file; `-` for standard output
     #[arg(short, long, value_name = "FILE")]

@@ -6,6 +6,8 @@ mod extract;
 mod index;
 mod info;
 mod output;
+#[cfg(feature = "remote")]
+mod remote;
 mod sheet;
 mod version;
 mod wanted;
@@ -65,6 +67,10 @@ pub(crate) fn run() -> ExitCode {
                 return Outcome::Usage.into();
             }
         }
+    }
+    #[cfg(feature = "remote")]
+    if let Err(outcome) = remote::configure(&arguments.remote) {
+        return outcome.into();
     }
     match arguments.command {
         Command::Info(options) => info::run(&options),

@@ -45,10 +45,11 @@ impl ByteRange {
     }
 }
 
-/// Opens what a user named: a path, or a `file://`, `http://` or `https://` address.
+/// Opens what a user named: a path, a `file://`, `http://` or `https://` address, or that of an object in a store:
+/// `s3://bucket/key`, `gs://bucket/key`, `az://container/blob`.
 ///
 /// # Errors
-/// `UnsupportedScheme` for other addresses, `Remote` where a server refuses, and those of [`MappedSource::open`].
+/// `UnsupportedScheme` for other addresses, `Remote` where a server or a store refuses, and those of [`MappedSource::open`].
 pub fn open(location: &str) -> Result<Arc<dyn Source>> {
     // A scheme is at least two letters: no drive or file name is mistaken for one.
     match location.split_once("://").filter(|(scheme, _)| scheme.len() > 1) {
@@ -57,6 +58,10 @@ pub fn open(location: &str) -> Result<Arc<dyn Source>> {
         #[cfg(feature = "remote")]
         Some((scheme, _)) if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
             Ok(Arc::new(remote::HttpClient::shared()?.open(location)?))
+        }
+        #[cfg(feature = "stores")]
+        Some((scheme, _)) if remote::StoreClient::knows(scheme) => {
+            Ok(Arc::new(remote::StoreClient::shared()?.open(location)?))
         }
         Some((scheme, _)) => Err(Error::from(ErrorKind::UnsupportedScheme(scheme.to_owned())).of(location)),
     }

@@ -9,6 +9,27 @@ pub enum Refusal {
     /// The address is none.
     #[error("this address cannot be used: {0}")]
     Address(String),
+    /// Something is missing, or wrong, in what says how an object store is to be asked, and as whom.
+    #[error("the object store cannot be asked: {0}")]
+    Configuration(String),
+    /// An object store, with its own name for why.
+    #[error("the object store refuses: {code} (status {status}): {advice}")]
+    Store {
+        /// Of the answer: 403, 404.
+        status: u16,
+        /// As in the store's manual: `NoSuchKey`, `SignatureDoesNotMatch`.
+        code: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// Certificates that were to be trusted.
+    #[error("no certificates to trust in {file} (a file in PEM's format is expected): {why}")]
+    Certificates {
+        /// The file that was to have them.
+        file: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// 404, 410.
     #[error("the server does not have it (status {0}): is the address right?")]
     NotFound(u16),

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{self, HeaderMap, HeaderName};
-use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Response, StatusCode, Url};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+#[cfg(feature = "stores")]
 use super::authority::{Authority, Verdict};
+use super::client::Connections;
 use super::host::Host;
 use super::options::HttpOptions;
 use super::redirect::{self, Lost};
@@ -57,14 +59,20 @@ pub(super) fn distrust<T>(what: impl Into<String>) -> Tried<T> {
 
 /// Whom to ask, and how.
 pub(super) struct Origin {
-    pub(super) client: Client,
-    pub(super) url: Url,
-    pub(super) headers: HeaderMap,
-    /// Says for each request where it goes and with which headers, instead of the above.
-    pub(super) authority: Option<Arc<dyn Authority>>,
+    pub(super) connections: Arc<Connections>,
+    pub(super) place: Place,
     /// What is known of the server.
     pub(super) host: Arc<Host>,
     pub(super) options: HttpOptions,
+}
+
+/// Where requests go, and with which headers.
+pub(super) enum Place {
+    /// To an address, with the user's.
+    Named(Url, HeaderMap),
+    /// As an authority says for each.
+    #[cfg(feature = "stores")]
+    Store(Arc<dyn Authority>),
 }
 
 /// Without the address's secrets and the headers' values.
@@ -216,15 +224,42 @@ pub(super) async fn ask(
     wanted: ByteRange,
     version: Option<&Version>,
 ) -> Tried<Response> {
-    let Some(authority) = &origin.authority else {
-        let request = origin.client.get(origin.url.clone()).headers(origin.headers.clone());
-        return send(origin, counters, request, wanted, version).await;
-    };
+    let conditions = conditions(wanted, version)?;
+    match &origin.place {
+        Place::Named(url, headers) => {
+            let mut headers = headers.clone();
+            headers.extend(conditions);
+            send(origin, counters, url.clone(), headers, origin.options.redirects).await
+        }
+        #[cfg(feature = "stores")]
+        Place::Store(authority) => admitted(origin, &**authority, counters, &conditions).await,
+    }
+}
+
+/// The headers that say which bytes are wanted.
+fn conditions(wanted: ByteRange, version: Option<&Version>) -> Tried<HeaderMap> {
+    let range = HeaderValue::try_from(format!("bytes={}-{}", wanted.start, wanted.end() - 1)).expect("digits");
+    let mut headers = HeaderMap::from_iter([(header::RANGE, range)]);
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if let Some((name, value)) = version.and_then(Version::condition) {
+        let Ok(value) = HeaderValue::try_from(value) else { return distrust("its ETag or date makes no header") };
+        headers.insert(name, value);
+    }
+    Ok(headers)
+}
+
+/// Asks as a store wants to be asked; once more if it says what was wrong.
+#[cfg(feature = "stores")]
+async fn admitted(
+    origin: &Origin,
+    authority: &dyn Authority,
+    counters: &Counters,
+    conditions: &HeaderMap,
+) -> Tried<Response> {
     let mut is_repeated = false;
     loop {
-        let (url, headers) = authority.admit().await.map_err(not_admitted)?;
-        let request = origin.client.get(url).headers(headers);
-        let response = send(origin, counters, request, wanted, version).await?;
+        let (url, headers) = authority.admit(conditions.clone()).await.map_err(not_admitted)?;
+        let response = send(origin, counters, url, headers, 0).await?;
         match authority.judge(response).await {
             Verdict::Answer(response) => return Ok(response),
             Verdict::Again(_) if !is_repeated => is_repeated = true,
@@ -234,6 +269,7 @@ pub(super) async fn ask(
 }
 
 /// Credentials, too, may come over a network.
+#[cfg(feature = "stores")]
 fn not_admitted(refusal: Refusal) -> Failure {
     match refusal {
         Refusal::Connection(_) | Refusal::Timeout { .. } | Refusal::Busy(_) => Failure::Passing(refusal, None),
@@ -241,25 +277,21 @@ fn not_admitted(refusal: Refusal) -> Failure {
     }
 }
 
-/// Sends a request for a range and waits for the head of its answer.
-async fn send(
-    origin: &Origin,
-    counters: &Counters,
-    mut request: RequestBuilder,
-    wanted: ByteRange,
-    version: Option<&Version>,
-) -> Tried<Response> {
-    request = request.header(header::RANGE, format!("bytes={}-{}", wanted.start, wanted.end() - 1));
-    request = request.header(header::ACCEPT_ENCODING, "identity");
-    if let Some((name, value)) = version.and_then(Version::condition) {
-        request = request.header(name, value);
-    }
+/// Sends a request, and to where its answers redirect, so often; and waits for the head of the answer. With none, a redirect
+/// is an answer.
+async fn send(origin: &Origin, counters: &Counters, url: Url, headers: HeaderMap, redirects: usize) -> Tried<Response> {
+    let client = match origin.connections.to(&url) {
+        Ok(client) => client,
+        Err(refusal) => return refused(refusal),
+    };
+    let request = client.get(url).headers(headers);
     counters.request();
     origin.host.asked();
     let limit = origin.options.first_byte_timeout;
-    match timeout(limit, redirect::send(origin, request)).await {
+    match timeout(limit, redirect::send(&origin.connections, request, redirects)).await {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(Lost::Astray)) => distrust("it redirects on and on, or nowhere"),
+        Ok(Err(Lost::Unsent(refusal))) => refused(refusal),
         Ok(Err(Lost::Failed(error))) => Err(unanswered(origin, error)),
         Err(_) => Err(Failure::Passing(Refusal::Timeout { what: "an answer", limit }, None)),
     }

@@ -12,16 +12,15 @@ pub(super) type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Knows how a store wants to be asked, and what it means when it refuses.
 pub(super) trait Authority: Send + Sync {
-    /// Where a request goes, and what it carries beside range and condition. Asked for every request: signatures and
-    /// credentials expire.
-    fn admit(&self) -> Later<'_, Result<(Url, HeaderMap), Refusal>>;
+    /// Where a request for what `conditions` say goes, and with which headers, those among them. Asked for every request:
+    /// signatures and credentials expire.
+    fn admit(&self, conditions: HeaderMap) -> Later<'_, Result<(Url, HeaderMap), Refusal>>;
 
     /// What is to be made of an answer.
     fn judge(&self, response: Response) -> Later<'_, Verdict>;
 }
 
 /// What an answer is.
-#[allow(dead_code, reason = "no store yet")]
 pub(super) enum Verdict {
     /// One that needs no knowledge of the store.
     Answer(Response),

@@ -1,165 +1,22 @@
 //! A file behind HTTP, read through what is here of it.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ffi::{PADDING, PaddedBytes};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, Url};
-use sha2::{Digest, Sha256};
 
-use super::attempt::{self, Begun, Opened, Origin, Problem, Version};
+use super::address::lasting_query;
+use super::attempt::{Begun, Opened, Origin, Place, Problem, Version};
 use super::cache::Cache;
-use super::host::Host;
+use super::client::refused;
 use super::lane::{self, Asking};
-use super::options::HttpOptions;
 use super::read_ahead::ReadAhead;
 use super::runtime::runtime;
 use super::spans::Spans;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{ByteRange, Counted, Counters, Refusal, Source, check_bounds};
-
-/// Who asks servers: sources that come from the same one share its connections. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct HttpClient {
-    client: Client,
-    options: HttpOptions,
-    cache: Arc<Cache>,
-    hosts: Arc<Mutex<HashMap<String, Arc<Host>>>>,
-}
-
-impl HttpClient {
-    /// One with connections of its own.
-    ///
-    /// # Errors
-    /// `Remote`, where TLS or a header cannot be had as the options want it.
-    pub fn new(options: HttpOptions) -> Result<HttpClient> {
-        // A program that has chosen its cryptography before keeps it.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = Client::builder()
-            .user_agent(concat!("bucket-streamer/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(options.connect_timeout)
-            .redirect(Policy::none())
-            .tls_certs_merge(roots(&options)?)
-            .pool_max_idle_per_host(options.connections)
-            .tcp_nodelay(true);
-        let client = builder.build().map_err(|error| refused(Refusal::Connection(error.without_url().to_string())))?;
-        let cache = Arc::new(Cache::new(options.cache));
-        Ok(HttpClient { client, options, cache, hosts: Arc::default() })
-    }
-
-    /// Bytes that its sources keep in memory now.
-    pub fn held_bytes(&self) -> u64 {
-        self.cache.held()
-    }
-
-    fn host(&self, url: &Url) -> Arc<Host> {
-        let name = url.origin().ascii_serialization();
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(hosts.entry(name).or_insert_with(|| Arc::new(Host::new(&self.options))))
-    }
-
-    /// The process's own, with default options.
-    ///
-    /// # Errors
-    /// As [`HttpClient::new`].
-    pub fn shared() -> Result<HttpClient> {
-        static SHARED: OnceLock<HttpClient> = OnceLock::new();
-        match SHARED.get() {
-            Some(shared) => Ok(shared.clone()),
-            None => {
-                let made = HttpClient::new(HttpOptions::default())?;
-                Ok(SHARED.get_or_init(|| made).clone())
-            }
-        }
-    }
-
-    /// Opens what lies at an address. One request: the first bytes, and with them what it is.
-    ///
-    /// # Errors
-    /// `Remote`, with why it cannot be had.
-    pub fn open(&self, address: &str) -> Result<HttpSource> {
-        let url = Url::parse(address).map_err(|error| refused(Refusal::Address(error.to_string())))?;
-        let name = without_secrets(&url);
-        self.open_url(url, &name).map_err(|error| error.of(&name))
-    }
-
-    fn open_url(&self, url: Url, name: &str) -> Result<HttpSource> {
-        let headers = headers(&self.options)?;
-        let (client, options) = (self.client.clone(), self.options.clone());
-        let host = self.host(&url);
-        let origin = Origin { client, url, headers, authority: None, host, options };
-        let counters = Arc::new(Counters::default());
-        let runtime = runtime().map_err(refused)?;
-        let (tell, told) = std::sync::mpsc::channel();
-        let own = Arc::clone(&counters);
-        runtime.spawn(async move {
-            let opened = attempt::open(&origin, &own).await;
-            let _ = tell.send((origin, opened));
-        });
-        let broken = |_| refused(Refusal::Connection("the thread for the network has ended".to_owned()));
-        let (origin, opened) = told.recv().map_err(broken)?;
-        let (version, opened) = opened?;
-        Ok(HttpSource::new(name, origin, version, opened, counters, &self.cache))
-    }
-}
-
-/// An address as it may be shown: without user, password and query, which may be a signature.
-fn without_secrets(url: &Url) -> String {
-    let mut url = url.clone();
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.set_query(None);
-    url.set_fragment(None);
-    url.into()
-}
-
-/// What a query says of the object: all but what a signature is made of, which is another one each time.
-fn lasting_query(url: &Url) -> String {
-    const AZURE: [&str; 14] =
-        ["sv", "ss", "srt", "sp", "se", "st", "spr", "sig", "sr", "skoid", "sktid", "skt", "ske", "sks"];
-    const OTHERS: [&str; 7] =
-        ["awsaccesskeyid", "googleaccessid", "expires", "signature", "policy", "key-pair-id", "token"];
-    let is_signature = |name: &str| {
-        let name = name.to_ascii_lowercase();
-        ["x-amz-", "x-goog-"].iter().any(|prefix| name.starts_with(prefix))
-            || AZURE.contains(&&name[..])
-            || OTHERS.contains(&&name[..])
-    };
-    let lasting = url.query_pairs().filter(|(name, _)| !is_signature(name));
-    lasting.map(|(name, value)| format!("{name}={value}&")).collect()
-}
-
-fn hex(byte: &u8) -> String {
-    format!("{byte:02x}")
-}
-
-fn roots(options: &HttpOptions) -> Result<Vec<Certificate>> {
-    let senseless = || refused(Refusal::Connection("a certificate to be trusted is none (PEM is wanted)".to_owned()));
-    let read = |pem: &Vec<u8>| Certificate::from_pem_bundle(pem).ok().filter(|found| !found.is_empty());
-    let roots: Option<Vec<_>> = options.roots.iter().map(read).collect();
-    Ok(roots.ok_or_else(senseless)?.concat())
-}
-
-fn headers(options: &HttpOptions) -> Result<HeaderMap> {
-    let mut headers = HeaderMap::new();
-    for (name, value) in &options.headers {
-        let senseless = || refused(Refusal::Address(format!("{name:?} and its value make no header")));
-        let name = HeaderName::try_from(name).map_err(|_| senseless())?;
-        let mut value = HeaderValue::try_from(value).map_err(|_| senseless())?;
-        value.set_sensitive(true);
-        headers.append(name, value);
-    }
-    Ok(headers)
-}
-
-fn refused(refusal: Refusal) -> Error {
-    ErrorKind::Remote(refusal).into()
-}
 
 /// For so long nothing is asked of a server that has failed for good, unless it gives something after all: a walk over
 /// many samples would else wait for each of them in vain.
@@ -195,7 +52,7 @@ struct Shared {
 }
 
 impl HttpSource {
-    fn new(
+    pub(super) fn new(
         name: &str,
         origin: Origin,
         version: Version,
@@ -435,8 +292,11 @@ impl Source for HttpSource {
     /// Its ETag, if that promises anything of bytes, and which one of those it is that differ in the query alone.
     fn version(&self) -> Option<String> {
         let tag = self.shared.version.strong()?;
-        let query: String = Sha256::digest(lasting_query(&self.shared.origin.url)).iter().map(hex).collect();
-        Some(format!("etag {tag} of {query}"))
+        Some(match &self.shared.origin.place {
+            Place::Named(url, _) => format!("etag {tag} of {}", lasting_query(url)),
+            #[cfg(feature = "stores")]
+            Place::Store(_) => format!("etag {tag}"),
+        })
     }
 
     fn counters(&self) -> &Counters {
@@ -452,7 +312,8 @@ impl Source for HttpSource {
 mod tests {
     use std::time::Duration;
 
-    use super::{HttpClient, HttpSource, Url, without_secrets};
+    use super::super::HttpClient;
+    use super::HttpSource;
     use crate::source::remote::HttpOptions;
     use crate::source::remote::server::{Answer, Server, sum};
     use crate::source::{ByteRange, Source, conformance};
@@ -513,17 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_the_same_however_it_is_signed() {
-        let query = |text: &str| super::lasting_query(&Url::parse(&format!("https://example.com/a?{text}")).unwrap());
-        assert_eq!(query("X-Amz-Signature=1&versionId=7&X-Amz-Date=2"), "versionId=7&");
-        assert_eq!(query("sig=a&se=b"), "");
-        assert_ne!(query("file=a"), query("file=b"));
-    }
-
-    #[test]
-    fn addresses_are_shown_without_their_secrets() {
-        let url = Url::parse("https://me:secret@example.com/a/b.mp4?X-Amz-Signature=secret#part").unwrap();
-        assert_eq!(without_secrets(&url), "https://example.com/a/b.mp4");
+    fn secrets_are_not_shown() {
         let server = Server::start();
         let options = HttpOptions { headers: vec![("Authorization".into(), "secret".into())], ..options() };
         assert!(!format!("{:?}", open(&server, options)).contains("secret"));

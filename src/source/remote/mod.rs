@@ -7,9 +7,12 @@
 //! `runtime` is where all this runs. Who asks waits in a thread of their own: nothing outside of this folder knows of tokio.
 //! Which bytes a frame needs is told by [`Source::will_need`](super::Source::will_need).
 
+mod address;
 mod attempt;
+#[cfg(feature = "stores")]
 mod authority;
 mod cache;
+mod client;
 mod host;
 mod http;
 mod lane;
@@ -21,6 +24,11 @@ mod runtime;
 #[path = "../../../tests/common/server.rs"]
 mod server;
 mod spans;
+#[cfg(feature = "stores")]
+mod stores;
 
-pub use http::{HttpClient, HttpSource};
+pub use client::HttpClient;
+pub use http::HttpSource;
 pub use options::HttpOptions;
+#[cfg(feature = "stores")]
+pub use stores::{Settings, StoreClient};

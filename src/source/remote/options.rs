@@ -1,15 +1,19 @@
 //! What may be chosen about requests.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How a source behind HTTP is read. The default is meant for everyone.
 #[derive(Clone)]
 pub struct HttpOptions {
-    /// Sent with every request: name and value. Not shown by anything.
+    /// Sent with every request to the server of the address, not to one that it redirects to, nor to object stores: name
+    /// and value. Not shown by anything.
     pub headers: Vec<(String, String)>,
     /// Authorities whose certificates are trusted besides those that the machine trusts: PEM, one or more in each.
     pub roots: Vec<Vec<u8>>,
+    /// Certificates (PEM) of authorities that are believed beside the system's.
+    pub ca_file: Option<PathBuf>,
     /// For a connection to be made, TLS and all.
     pub connect_timeout: Duration,
     /// From a request to the head of its answer, a connection included.
@@ -44,6 +48,7 @@ impl Default for HttpOptions {
         HttpOptions {
             headers: Vec::new(),
             roots: Vec::new(),
+            ca_file: None,
             connect_timeout: Duration::from_secs(5),
             first_byte_timeout: Duration::from_secs(15),
             stall_timeout: Duration::from_secs(10),

@@ -5,7 +5,8 @@
 use reqwest::header::{self, HeaderMap, HeaderName};
 use reqwest::{Method, Request, RequestBuilder, Response, Url};
 
-use super::attempt::Origin;
+use super::client::Connections;
+use crate::source::Refusal;
 
 /// What every server may know.
 const HARMLESS: [HeaderName; 4] =
@@ -14,6 +15,8 @@ const HARMLESS: [HeaderName; 4] =
 /// Why there is no answer.
 pub(super) enum Lost {
     Failed(reqwest::Error),
+    /// It could not even be sent.
+    Unsent(Refusal),
     /// On and on, or nowhere.
     Astray,
 }
@@ -24,13 +27,17 @@ impl From<reqwest::Error> for Lost {
     }
 }
 
-/// Sends a request, and again to where the answer says, as often as the options allow.
-pub(super) async fn send(origin: &Origin, request: RequestBuilder) -> Result<Response, Lost> {
+/// Sends a request, and again to where the answer says, up to `redirects` times; if that is 0, a redirect is an answer.
+pub(super) async fn send(
+    connections: &Connections,
+    request: RequestBuilder,
+    redirects: usize,
+) -> Result<Response, Lost> {
     let mut request = request.build()?;
-    for _ in 0..=origin.options.redirects {
+    for _ in 0..=redirects {
         let (here, mut headers) = (request.url().clone(), request.headers().clone());
-        let response = origin.client.execute(request).await?;
-        if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        let response = connections.to(&here).map_err(Lost::Unsent)?.execute(request).await?;
+        if redirects == 0 || !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
             return Ok(response);
         }
         let next = next(&here, response.headers()).ok_or(Lost::Astray)?;

@@ -1,0 +1,206 @@
+//! Who asks servers: connections, and what all sources share that come over them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::redirect::Policy;
+use reqwest::{Certificate, Client, ClientBuilder, Url};
+
+use super::address::without_secrets;
+use super::attempt::{self, Origin, Place};
+#[cfg(feature = "stores")]
+use super::authority::Authority;
+use super::cache::Cache;
+use super::host::Host;
+use super::http::HttpSource;
+use super::options::HttpOptions;
+use super::runtime::runtime;
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::{Counters, Refusal};
+
+static SHARED: OnceLock<HttpClient> = OnceLock::new();
+
+/// Who asks servers: sources that come from the same one share its connections. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct HttpClient {
+    connections: Arc<Connections>,
+    options: HttpOptions,
+    cache: Arc<Cache>,
+    hosts: Arc<Mutex<HashMap<String, Arc<Host>>>>,
+}
+
+impl HttpClient {
+    /// One with connections of its own.
+    ///
+    /// # Errors
+    /// `Remote`, where TLS or a header cannot be had as the options want it.
+    pub fn new(options: HttpOptions) -> Result<HttpClient> {
+        let connections = Arc::new(Connections::new(&options)?);
+        let cache = Arc::new(Cache::new(options.cache));
+        Ok(HttpClient { connections, options, cache, hosts: Arc::default() })
+    }
+
+    /// Bytes that its sources keep in memory now.
+    pub fn held_bytes(&self) -> u64 {
+        self.cache.held()
+    }
+
+    /// What is known of the server of a place; a bucket counts as one.
+    fn host(&self, place: &Place, name: &str) -> Arc<Host> {
+        let name = match place {
+            Place::Named(url, _) => url.origin().ascii_serialization(),
+            #[cfg(feature = "stores")]
+            Place::Store(_) => name.splitn(4, '/').take(3).collect::<Vec<_>>().join("/"),
+        };
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(hosts.entry(name).or_insert_with(|| Arc::new(Host::new(&self.options))))
+    }
+
+    /// The process's own, with default options unless it was [shared](HttpClient::share) with others.
+    ///
+    /// # Errors
+    /// As [`HttpClient::new`].
+    pub fn shared() -> Result<HttpClient> {
+        match SHARED.get() {
+            Some(shared) => Ok(shared.clone()),
+            None => {
+                let made = HttpClient::new(HttpOptions::default())?;
+                Ok(SHARED.get_or_init(|| made).clone())
+            }
+        }
+    }
+
+    /// Makes this one the process's own, which [`source::open`](crate::source::open) uses. False if there is one already.
+    pub fn share(self) -> bool {
+        SHARED.set(self).is_ok()
+    }
+
+    /// Opens what lies at an address. One request: the first bytes, and with them what it is.
+    ///
+    /// # Errors
+    /// `Remote`, with why it cannot be had.
+    pub fn open(&self, address: &str) -> Result<HttpSource> {
+        let url = Url::parse(address).map_err(|error| refused(Refusal::Address(error.to_string())))?;
+        let name = without_secrets(&url);
+        self.open_url(url, &name).map_err(|error| error.of(&name))
+    }
+
+    fn open_url(&self, url: Url, name: &str) -> Result<HttpSource> {
+        let place = Place::Named(url, headers(&self.options)?);
+        self.open_place(place, name)
+    }
+
+    /// Opens what an authority knows how to ask for.
+    #[cfg(feature = "stores")]
+    pub(super) fn open_authorized(&self, authority: Arc<dyn Authority>, name: &str) -> Result<HttpSource> {
+        self.open_place(Place::Store(authority), name)
+    }
+
+    #[cfg(feature = "stores")]
+    pub(super) fn client(&self) -> &Client {
+        self.connections.secure().unwrap_or(&self.connections.plain)
+    }
+
+    fn open_place(&self, place: Place, name: &str) -> Result<HttpSource> {
+        let (connections, options) = (Arc::clone(&self.connections), self.options.clone());
+        let host = self.host(&place, name);
+        let origin = Origin { connections, place, host, options };
+        let counters = Arc::new(Counters::default());
+        let runtime = runtime().map_err(refused)?;
+        let (tell, told) = std::sync::mpsc::channel();
+        let own = Arc::clone(&counters);
+        runtime.spawn(async move {
+            let opened = attempt::open(&origin, &own).await;
+            let _ = tell.send((origin, opened));
+        });
+        let broken = |_| refused(Refusal::Connection("the thread for the network has ended".to_owned()));
+        let (origin, opened) = told.recv().map_err(broken)?;
+        let (version, opened) = opened?;
+        Ok(HttpSource::new(name, origin, version, opened, counters, &self.cache))
+    }
+}
+
+/// Pools of connections: without TLS, and with. The latter are made ready when the first is wanted: to read all certificates
+/// that the machine trusts takes longer than a request to a server nearby.
+#[derive(Debug)]
+pub(super) struct Connections {
+    plain: Client,
+    secure: OnceLock<Client>,
+    roots: Vec<Certificate>,
+    options: HttpOptions,
+}
+
+impl Connections {
+    fn new(options: &HttpOptions) -> Result<Connections> {
+        // A program that has chosen its cryptography before keeps it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let plain = builder(options).tls_certs_only([]).build().map_err(unusable)?;
+        Ok(Connections { plain, secure: OnceLock::new(), roots: roots(options)?, options: options.clone() })
+    }
+
+    /// Those to the server of an address.
+    pub(super) fn to(&self, url: &Url) -> std::result::Result<&Client, Refusal> {
+        if url.scheme() == "https" { self.secure() } else { Ok(&self.plain) }
+    }
+
+    fn secure(&self) -> std::result::Result<&Client, Refusal> {
+        if let Some(client) = self.secure.get() {
+            return Ok(client);
+        }
+        let made = builder(&self.options).tls_certs_merge(self.roots.clone()).build();
+        let made = made.map_err(|error| Refusal::Connection(error.without_url().to_string()))?;
+        Ok(self.secure.get_or_init(|| made))
+    }
+}
+
+fn builder(options: &HttpOptions) -> ClientBuilder {
+    // Redirects are followed where it is known which headers are for whom (`redirect`).
+    Client::builder()
+        .user_agent(concat!("bucket-streamer/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(options.connect_timeout)
+        .redirect(Policy::none())
+        .pool_max_idle_per_host(options.connections)
+        .tcp_nodelay(true)
+}
+
+fn unusable(error: reqwest::Error) -> Error {
+    refused(Refusal::Connection(error.without_url().to_string()))
+}
+
+/// Certificates that are trusted beside those that the machine trusts.
+fn roots(options: &HttpOptions) -> Result<Vec<Certificate>> {
+    let mut roots = options.ca_file.as_deref().map_or(Ok(Vec::new()), |file| {
+        std::fs::read(file)
+            .map_err(|error| {
+                refused(Refusal::Certificates { file: file.display().to_string(), why: error.to_string() })
+            })
+            .and_then(|pem| certificates(&pem, &file.display().to_string()))
+    })?;
+    for pem in &options.roots {
+        roots.extend(certificates(pem, "given")?);
+    }
+    Ok(roots)
+}
+
+fn certificates(pem: &[u8], file: &str) -> Result<Vec<Certificate>> {
+    let useless = |why: String| refused(Refusal::Certificates { file: file.to_owned(), why });
+    let certificates = Certificate::from_pem_bundle(pem).map_err(|error| useless(error.to_string()))?;
+    if certificates.is_empty() { Err(useless("there is none in it".to_owned())) } else { Ok(certificates) }
+}
+
+fn headers(options: &HttpOptions) -> Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &options.headers {
+        let senseless = || refused(Refusal::Address(format!("{name:?} and its value make no header")));
+        let name = HeaderName::try_from(name).map_err(|_| senseless())?;
+        let mut value = HeaderValue::try_from(value).map_err(|_| senseless())?;
+        value.set_sensitive(true);
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+pub(super) fn refused(refusal: Refusal) -> Error {
+    ErrorKind::Remote(refusal).into()
+}
