@@ -247,6 +247,8 @@ impl Connection {
         traffic.open += 1;
         traffic.most_open = traffic.most_open.max(traffic.open);
         drop(traffic);
+        // Else a body waits behind its head for the client to say that it has that.
+        let _ = stream.set_nodelay(true);
         let stream = Arc::new(stream);
         state.streams.lock().expect("no panic").insert(number, Arc::clone(&stream));
         Connection { state, stream, number }
