@@ -31,6 +31,7 @@ class Clip:
         self.coming, self.last, self.key = iter(()), None, None
         self.step = Fraction(1) / self.stream.average_rate / self.stream.time_base
         self.start = self.stream.start_time or 0
+        self.is_mp4 = "mp4" in self.container.format.name
         self.keys_at = self.table_of_keys()
 
     def source(self, url):
@@ -44,7 +45,7 @@ class Clip:
         in these clips is behind presentation time by the same everywhere."""
         entries = list(self.stream.index_entries)
         shift = self.start - entries[0].timestamp if entries else 0
-        return [entry.timestamp + shift for entry in entries if entry.is_keyframe] or [self.start]
+        return [entry.timestamp + shift for entry in entries if entry.is_keyframe] if self.is_mp4 else []
 
     def time(self, number):
         return self.start + round(number * self.step)
@@ -54,17 +55,24 @@ class Clip:
 
     def frame(self, number):
         wanted = self.time(number)
-        key = max(0, bisect.bisect_right(self.keys_at, wanted) - 1)
+        key, place = self.way_to(wanted)
         if key == self.key and self.last is not None and self.last < wanted:
             frame = self.decode_up_to(wanted)
             if frame is not None:
                 return frame
-        self.container.seek(self.keys_at[key], stream=self.stream)
+        self.container.seek(place, stream=self.stream)
         self.coming, self.key = self.container.decode(self.stream), key
         frame = self.decode_up_to(wanted)
         if frame is None:
             raise LookupError("did not come")
         return frame
+
+    def way_to(self, wanted):
+        """Which GOP a frame is of, and where to seek to. Where no table tells, each second is taken for one."""
+        if not self.keys_at:
+            return round(wanted * self.stream.time_base), wanted
+        key = max(0, bisect.bisect_right(self.keys_at, wanted) - 1)
+        return key, self.keys_at[key]
 
     def decode_up_to(self, wanted):
         self.last = None
