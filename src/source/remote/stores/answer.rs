@@ -92,7 +92,8 @@ fn advice(status: u16, code: &str, is_anonymous: bool) -> &'static str {
         "AuthorizationPermissionMismatch" => "whoever asks needs the role Storage Blob Data Reader",
         _ => match status {
             300..=399 => ELSEWHERE,
-            401 | 403 | 404 | 409 if is_anonymous => {
+            404 if is_anonymous => "is the address right, and is it public? it was asked without credentials",
+            401 | 403 | 409 if is_anonymous => {
                 "it was asked without credentials and is not public: docs/remote.md tells where they are looked for"
             }
             401 => "it does not believe the credentials",

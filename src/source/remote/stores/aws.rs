@@ -5,15 +5,19 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use aws_config::ecs::EcsCredentialsProvider;
 use aws_config::environment::region::EnvironmentVariableRegionProvider;
 use aws_config::imds;
+use aws_config::imds::credentials::ImdsCredentialsProvider;
+use aws_config::meta::credentials::CredentialsProviderChain;
 use aws_config::meta::region::RegionProviderChain;
-use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::provider_config::ProviderConfig;
+use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_types::service_config::ServiceConfigKey;
 use object_store::aws::AwsCredential;
 use reqwest::Client;
@@ -33,6 +37,8 @@ const EARLY: Duration = Duration::from_secs(60);
 
 /// For so long nobody looks again for credentials that are nowhere.
 const NOWHERE: Duration = Duration::from_secs(60);
+
+const KEYS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
 
 /// Where a bucket is unless somebody says otherwise; if it is not, Amazon tells.
 const REGION: &str = "us-east-1";
@@ -73,6 +79,19 @@ impl Aws {
         Aws { settings, client, surroundings, held, regions }
     }
 
+    /// Half a pair of keys is a mistake, not none.
+    pub(super) fn check(&self) -> Result<(), Refusal> {
+        let [has_id, has_secret] = KEYS.map(|name| self.settings.get(name).is_some());
+        let missing = if has_id { KEYS[1] } else { KEYS[0] };
+        let why = || {
+            Refusal::Configuration(format!(
+                "no credentials: {} are set together, {missing} is not set",
+                KEYS.join(" and ")
+            ))
+        };
+        if has_id == has_secret { Ok(()) } else { Err(why()) }
+    }
+
     pub(super) async fn surroundings(&self) -> &Surroundings {
         self.surroundings.get_or_init(|| load(&self.settings, &self.client)).await
     }
@@ -100,10 +119,12 @@ impl Aws {
         if let Some(held) = held.as_ref().filter(|held| held.is_good()) {
             return Ok(held.credentials.clone());
         }
+        let had_some = held.as_ref().is_some_and(|held| held.credentials.is_some());
         let late = |_| Refusal::Timeout { what: "credentials", limit: LIMIT };
         let credentials = match timeout(LIMIT, provider.provide_credentials()).await.map_err(late)? {
             Ok(credentials) => Some(credentials),
-            Err(CredentialsError::CredentialsNotLoaded(_)) => None,
+            // Where there were some, that they cannot be renewed is an error.
+            Err(CredentialsError::CredentialsNotLoaded(_)) if !had_some => None,
             Err(error) => return Err(Refusal::Configuration(format!("no credentials: {}", told(&error)))),
         };
         let expire = credentials.as_ref().and_then(Credentials::expiry);
@@ -162,7 +183,7 @@ async fn load(settings: &Settings, client: &Client) -> Surroundings {
 
 /// Those that come before all others.
 fn static_credentials(settings: &Settings) -> Option<Credentials> {
-    let (key_id, secret) = (settings.get("AWS_ACCESS_KEY_ID")?, settings.get("AWS_SECRET_ACCESS_KEY")?);
+    let (key_id, secret) = (settings.get(KEYS[0])?, settings.get(KEYS[1])?);
     Some(Credentials::new(key_id, secret, settings.get("AWS_SESSION_TOKEN"), None, "settings"))
 }
 
@@ -179,20 +200,44 @@ fn bucket_in_name(settings: &Settings) -> Option<bool> {
 /// What profiles say, and where credentials are looked for.
 async fn sdk_config(settings: &Settings, client: &Client) -> SdkConfig {
     let http = connector::http_client(client.clone());
-    let profile = settings.get("AWS_PROFILE");
     let mut region = ProfileFileRegionProvider::builder();
-    let mut chain = aws_config::default_provider::credentials::DefaultCredentialsChain::builder();
+    let mut own = ProfileFileCredentialsProvider::builder();
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http.clone());
-    if let Some(profile) = profile {
-        (region, chain, loader) =
-            (region.profile_name(&profile), chain.profile_name(&profile), loader.profile_name(profile));
+    if let Some(profile) = settings.get("AWS_PROFILE") {
+        (region, own) = (region.profile_name(&profile), own.profile_name(&profile));
+        loader = loader.profile_name(profile);
     }
     // A machine's own idea of where it is would cost time outside of Amazon, and a bucket may be anywhere.
     let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(region.build());
-    let provider = ProviderConfig::default().with_http_client(http);
-    let metadata = imds::Client::builder().configure(&provider).max_attempts(1).build();
-    let chain = chain.configure(provider).region(region.region().await).imds_client(metadata).build().await;
+    let provider = ProviderConfig::default().with_http_client(http).with_region(region.region().await);
+    let web = WebIdentityTokenCredentialsProvider::builder().configure(&provider).build();
+    let container = EcsCredentialsProvider::builder().configure(&provider).build();
+    let chain = CredentialsProviderChain::first_try("profile", own.configure(&provider).build())
+        .or_else("web identity", web)
+        .or_else("container", container)
+        .or_else("machine", Machine::new(&provider));
     loader.region(region).credentials_provider(chain).load().await
+}
+
+/// The credentials of a machine at Amazon. Nobody has named them: that they cannot be had is no error.
+#[derive(Debug)]
+struct Machine(ImdsCredentialsProvider);
+
+impl Machine {
+    fn new(provider: &ProviderConfig) -> Machine {
+        let metadata = imds::Client::builder().configure(provider).max_attempts(1).build();
+        Machine(ImdsCredentialsProvider::builder().configure(provider).imds_client(metadata).build())
+    }
+}
+
+impl ProvideCredentials for Machine {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        let credentials = async { self.0.provide_credentials().await.map_err(CredentialsError::not_loaded) };
+        future::ProvideCredentials::new(credentials)
+    }
 }
 
 /// The endpoint that a profile names, for S3 or for everything.

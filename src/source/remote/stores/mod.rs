@@ -94,6 +94,9 @@ impl StoreClient {
 
     fn authority(&self, address: &str) -> Allowed<Arc<dyn Authority>> {
         let address = Address::parse(address)?;
+        if address.store == Store::S3 {
+            self.shared.aws.check()?;
+        }
         Ok(match address.store {
             Store::S3 => Arc::new(s3::S3::new(Arc::clone(&self.shared.aws), address)),
             Store::Google => Arc::new(google::Google::new(self.google()?, &address)?),
