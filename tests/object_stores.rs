@@ -273,6 +273,33 @@ fn profiles_are_read() {
     }
 }
 
+/// The test's own server plays the service that gives credentials to containers.
+#[test]
+fn credentials_are_renewed_before_they_expire_and_when_the_store_says_so() {
+    let (store, service) = (Store::start(), Server::start());
+    let address = store.put("clip.mp4", demo(), "1");
+    let give = |expires: &str| {
+        let keys = format!("\"AccessKeyId\": \"{KEY_ID}\", \"SecretAccessKey\": \"{SECRET}\", \"Token\": \"t\"");
+        service.put("keys", format!("{{{keys}, \"Expiration\": \"{expires}\"}}").into(), "\"1\"")
+    };
+    let extract = |endpoint: &str, expires: &str| {
+        let mut command = clean(&[&["extract", &address][..], &FRAMES].concat());
+        command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", give(expires)).env("AWS_ENDPOINT_URL", endpoint);
+        let ran = Ran::of(&mut command);
+        (ran, service.asked().len())
+    };
+    for (expires, is_renewed) in [("2099-01-01T00:00:00Z", false), ("2020-01-01T00:00:00Z", true)] {
+        let (ran, asked) = extract(&store.endpoint(), expires);
+        assert_eq!(ran.code(), 0, "{}", ran.stderr);
+        assert_eq!((asked > 1, asked > 0), (is_renewed, true), "{asked} for {expires}");
+    }
+    let stern = Server::start();
+    stern.behave(|_| Answer::Status(400, "x-ms-error-code: ExpiredToken"));
+    let (ran, asked) = extract(stern.at("").trim_end_matches('/'), "2099-01-01T00:00:00Z");
+    assert!(ran.code() == 3 && ran.stderr.contains("ExpiredToken"), "{}", ran.stderr);
+    assert_eq!((asked, stern.asked().len()), (2, 2), "looked for once more");
+}
+
 fn all_of(source: &HttpSource) -> Vec<u8> {
     source.read(ByteRange { start: 0, len: source.len() }).expect("all of it").to_vec()
 }

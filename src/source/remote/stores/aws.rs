@@ -44,7 +44,6 @@ const KEYS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
 const REGION: &str = "us-east-1";
 
 /// How S3 is asked.
-#[derive(Debug)]
 pub(super) struct Surroundings {
     region: Option<String>,
     /// Not Amazon's.

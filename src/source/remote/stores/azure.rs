@@ -25,7 +25,6 @@ const VERSION: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-ms-version"), HeaderValue::from_static("2023-11-03"));
 
 /// What the objects of one account share.
-#[derive(Debug)]
 pub(super) struct Account {
     name: String,
     endpoint: String,

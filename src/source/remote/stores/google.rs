@@ -21,7 +21,6 @@ const ENDPOINT: &str = "https://storage.googleapis.com";
 const LOGIN: &str = ".config/gcloud/application_default_credentials.json";
 
 /// What all objects share.
-#[derive(Debug)]
 pub(super) struct Account {
     endpoint: String,
     tokens: Tokens<GcpCredential>,

@@ -1,6 +1,5 @@
 //! Credentials of Google and Azure: kept by their providers, which renew them; looked for where nobody has named any.
 
-use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,9 +23,8 @@ pub(super) fn retries() -> RetryConfig {
     RetryConfig { backoff: BackoffConfig::default(), max_retries: 2, retry_timeout: Duration::from_secs(15) }
 }
 
-/// Who gives credentials.
-#[derive(Debug)]
-pub(super) struct Tokens<C: Debug> {
+/// Who gives credentials. Not to be shown: some providers show what they give.
+pub(super) struct Tokens<C> {
     provider: Option<Arc<dyn CredentialProvider<Credential = C>>>,
     /// Somebody has said where they come from: it is an error if they do not.
     is_named: bool,
@@ -34,7 +32,7 @@ pub(super) struct Tokens<C: Debug> {
     nowhere: Mutex<Option<Instant>>,
 }
 
-impl<C: Debug> Tokens<C> {
+impl<C> Tokens<C> {
     pub(super) fn new(provider: Arc<dyn CredentialProvider<Credential = C>>, is_named: bool) -> Tokens<C> {
         Tokens { provider: Some(provider), is_named, nowhere: Mutex::default() }
     }
