@@ -229,7 +229,7 @@ pub(super) async fn ask(
         Place::Named(url, headers) => {
             let mut headers = headers.clone();
             headers.extend(conditions);
-            send(origin, counters, url.clone(), headers, origin.options.redirects).await
+            send(origin, counters, url.clone(), headers, Some(origin.options.redirects)).await
         }
         #[cfg(feature = "stores")]
         Place::Store(authority) => admitted(origin, &**authority, counters, &conditions).await,
@@ -259,7 +259,7 @@ async fn admitted(
     let mut is_repeated = false;
     loop {
         let (url, headers) = authority.admit(conditions.clone()).await.map_err(not_admitted)?;
-        let response = send(origin, counters, url, headers, 0).await?;
+        let response = send(origin, counters, url, headers, None).await?;
         match authority.judge(response).await {
             Verdict::Answer(response) => return Ok(response),
             Verdict::Again(_) if !is_repeated => is_repeated = true,
@@ -279,7 +279,13 @@ fn not_admitted(refusal: Refusal) -> Failure {
 
 /// Sends a request, and to where its answers redirect, so often; and waits for the head of the answer. With none, a redirect
 /// is an answer.
-async fn send(origin: &Origin, counters: &Counters, url: Url, headers: HeaderMap, redirects: usize) -> Tried<Response> {
+async fn send(
+    origin: &Origin,
+    counters: &Counters,
+    url: Url,
+    headers: HeaderMap,
+    redirects: Option<usize>,
+) -> Tried<Response> {
     let client = match origin.connections.to(&url) {
         Ok(client) => client,
         Err(refusal) => return refused(refusal),

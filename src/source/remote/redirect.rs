@@ -27,17 +27,17 @@ impl From<reqwest::Error> for Lost {
     }
 }
 
-/// Sends a request, and again to where the answer says, up to `redirects` times; if that is 0, a redirect is an answer.
+/// Sends a request, and again to where the answer says, up to `redirects` times; with none, a redirect is an answer.
 pub(super) async fn send(
     connections: &Connections,
     request: RequestBuilder,
-    redirects: usize,
+    redirects: Option<usize>,
 ) -> Result<Response, Lost> {
     let mut request = request.build()?;
-    for _ in 0..=redirects {
+    for _ in 0..=redirects.unwrap_or(0) {
         let (here, mut headers) = (request.url().clone(), request.headers().clone());
         let response = connections.to(&here).map_err(Lost::Unsent)?.execute(request).await?;
-        if redirects == 0 || !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        if redirects.is_none() || !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
             return Ok(response);
         }
         let next = next(&here, response.headers()).ok_or(Lost::Astray)?;
