@@ -16,6 +16,7 @@ macro_rules! over {
 }
 
 mod approach;
+pub(crate) mod habit;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};

@@ -14,7 +14,7 @@ use crate::decode::pool::Key;
 use crate::decode::{Event, Lease, Walk};
 use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
-use crate::fetch;
+use crate::fetch::{self, habit::Habit};
 use crate::picture::ColourOptions;
 use crate::plan::{Depth, Planner, References};
 use crate::request::{FrameFuture, Frames, InOrder, Request, unanswered};
@@ -38,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) references: References,
     timeline: Timeline,
     opened_with: Counted,
+    pub(crate) habit: Habit,
     /// Rows of blocks that can be decoded side by side, see [`ParameterSets::rows_side_by_side`].
     rows_side_by_side: OnceLock<u32>,
 }
@@ -153,6 +154,7 @@ impl Video {
             source,
             track,
             opened_with,
+            habit: Habit::default(),
             rows_side_by_side: OnceLock::new(),
         };
         Ok(Video { shared: Arc::new(shared) })

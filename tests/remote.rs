@@ -82,6 +82,20 @@ fn settled(server: &Server, video: &Video) -> (Vec<Asked>, (usize, u64)) {
     }
 }
 
+/// Waits until nothing more comes, asked for by whomever.
+fn quiet(video: &Video) {
+    let counted = || video.source().counters().now();
+    let mut before = counted();
+    for _ in 0..100 {
+        std::thread::sleep(Duration::from_millis(50));
+        let now = counted();
+        if now == before {
+            return;
+        }
+        before = now;
+    }
+}
+
 #[test]
 fn every_clip_is_over_http_what_it_is_on_disk() {
     let server = Server::start();
@@ -168,8 +182,13 @@ fn frames_take_few_requests() {
         let frame = video.frame_count() as u32 / 2;
         let (_, requests, _) = counted(&server, "a frame", || md5(&video, frame).expect("a frame"));
         assert!(requests <= 2);
-        let (_, requests, _) = counted(&server, "the next", || md5(&video, frame + 1).expect("a frame"));
-        assert!(requests <= 1);
+        let next = || {
+            let md5 = md5(&video, frame + 1).expect("a frame");
+            quiet(&video);
+            md5
+        };
+        let (_, requests, _) = counted(&server, "the next, and what is ahead", next);
+        assert!(requests <= 2);
         let (_, requests, _) = counted(&server, "the same", || md5(&video, frame).expect("a frame"));
         assert_eq!(requests, 0);
         let (_, requests, _) = counted(&server, "key frames", || video.keyframes().count());
@@ -177,6 +196,33 @@ fn frames_take_few_requests() {
         let batch: Vec<u32> = (0..video.frame_count() as u32).step_by(5).collect();
         counted(&server, &format!("batch of {}", batch.len()), || video.frames(&batch).count());
     }
+}
+
+/// Who steps through a video waits for a request now and then, whichever way; who jumps gets nothing that was not asked for.
+#[test]
+fn steps_are_fetched_ahead_and_jumps_are_not() {
+    let server = Server::start();
+    let clip = fixture("hevc_closed_gop.mp4");
+    let address = server.put("long.mp4", bytes(&clip), "\"1\"");
+    let expected = sequential(&clip).expect("a clip").by_number();
+    let last = expected.len() as u32 - 1;
+    let run = |what: &str, frames: Vec<u32>| {
+        let video = open(&address).expect("a clip");
+        let (_, requests, bytes) = counted(&server, what, || {
+            for frame in &frames {
+                assert_eq!(md5(&video, *frame).ok().as_ref(), expected.get(frame), "{what}: {frame}");
+            }
+            quiet(&video);
+        });
+        (requests, bytes)
+    };
+    let forwards = run("forwards", (0..=last).collect());
+    assert!(forwards.0 < last as usize / 8, "{forwards:?}");
+    let backwards = run("backwards", (0..=last).rev().collect());
+    assert!(backwards.0 < last as usize / 4, "{backwards:?}");
+    let jumps = run("jumps", vec![7, last - 3]);
+    let single = run("single", vec![7]).1 + run("single", vec![last - 3]).1;
+    assert!(jumps.1 <= single, "{jumps:?} for {single}");
 }
 
 #[test]

@@ -27,6 +27,14 @@ const LOOK: Duration = Duration::from_millis(5);
 pub(super) fn submit<T: Send + 'static>(video: &Arc<Shared>, request: &Arc<Request<T>>, samples: &BTreeSet<u32>) {
     let (track, planner) = (&video.track, &video.planner);
     will_plan(video, samples.iter().copied());
+    if let (Some(&sample), 1) = (samples.first(), samples.len()) {
+        let ahead = planner.frame_of(sample).and_then(|frame| {
+            let entry = planner.likely_entry(track, sample);
+            video.habit.note(track, (sample, frame), entry, |sample| planner.sync_before(sample))
+        });
+        // After what is needed: requests are made in this order.
+        video.source.will_need(&mut ahead.into_iter());
+    }
     for group in grouped_by(samples, |sample| planner.likely_entry(track, sample)) {
         let samples: BTreeSet<u32> = group.iter().map(|target| target.sample).collect();
         let entry = group[0].entry;

@@ -57,6 +57,11 @@ impl Planner {
         before.iter().rev().find(is_entry).copied().unwrap_or(0)
     }
 
+    /// The last sync sample up to `sample`.
+    pub(crate) fn sync_before(&self, sample: u32) -> Option<u32> {
+        self.sync[..self.sync.partition_point(|&sync| sync <= sample)].last().copied()
+    }
+
     /// The sync sample behind `target` that [`Planner::last_for`] looks at; the first that is an entry ends it, and most are.
     fn behind(&self, track: &Track, target: u32) -> Option<u32> {
         let after = self.sync.partition_point(|&sync| sync <= target);

@@ -5,9 +5,6 @@ use std::sync::Arc;
 
 use super::{ByteRange, Source};
 
-/// Less than that is no answer.
-const LEAST: u64 = 256;
-
 /// Reads of a demuxer, passed on to a source.
 pub(crate) struct SourceInput(pub(crate) Arc<dyn Source>);
 
@@ -23,7 +20,7 @@ impl ffi::Input for SourceInput {
         }
         // A demuxer asks for as much as it has room for, and wants the first of it.
         let is_here = |len: &u64| self.0.is_here(ByteRange { start: offset, len: *len });
-        let halves = std::iter::successors(Some(len), |len| (*len > LEAST).then(|| len.div_ceil(2)));
+        let halves = std::iter::successors(Some(len), |len| (*len > 1).then(|| len.div_ceil(2)));
         let len = halves.into_iter().find(is_here).unwrap_or(len);
         let bytes = self.0.read(ByteRange { start: offset, len }).map_err(io::Error::other)?;
         into[..bytes.len()].copy_from_slice(&bytes);

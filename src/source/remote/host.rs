@@ -6,10 +6,12 @@
 //! budget, a share of all requests.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::options::HttpOptions;
 
@@ -23,6 +25,8 @@ const IN_TIME: f64 = 0.95;
 const LEAST: Duration = Duration::from_millis(20);
 /// The least time between bytes of a body after which there is doubt about the rest: most gaps are a full network's.
 const GAP: Duration = Duration::from_millis(250);
+/// What is waited for a connection that is about to be idle.
+const MOMENT: Duration = Duration::from_millis(5);
 /// Second requests that may be saved up.
 const SAVED: f64 = 8.0;
 
@@ -31,6 +35,9 @@ const SAVED: f64 = 8.0;
 pub(super) struct Host {
     /// Requests that may be under way.
     permits: Arc<Semaphore>,
+    /// Answers that have come, on connections that do not know it yet.
+    ending: AtomicUsize,
+    has_ended: Notify,
     /// Second requests for each request.
     share: f64,
     seen: Mutex<Seen>,
@@ -46,16 +53,34 @@ struct Seen {
 impl Host {
     pub(super) fn new(options: &HttpOptions) -> Host {
         let permits = Arc::new(Semaphore::new(options.connections.max(1)));
-        Host { permits, share: options.hedged_share.clamp(0.0, 1.0), seen: Mutex::default() }
+        let share = options.hedged_share.clamp(0.0, 1.0);
+        Host { permits, ending: AtomicUsize::new(0), has_ended: Notify::new(), share, seen: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// A request's turn to be under way.
+    /// A request's turn to be under way. Where a connection is about to be idle it waits for that a moment: to make another
+    /// one takes a round trip, or more.
     pub(super) async fn permit(&self) -> OwnedSemaphorePermit {
-        Arc::clone(&self.permits).acquire_owned().await.expect("it is never closed")
+        let permit = Arc::clone(&self.permits).acquire_owned().await.expect("it is never closed");
+        let ended = self.has_ended.notified();
+        if self.ending.load(Relaxed) > 0 {
+            let _ = timeout(MOMENT, ended).await;
+        }
+        permit
+    }
+
+    /// All of an answer has come. To be called before anybody sees that.
+    pub(super) fn ends(&self) {
+        self.ending.fetch_add(1, Relaxed);
+    }
+
+    /// Its connection is idle.
+    pub(super) fn ended(&self) {
+        self.ending.fetch_sub(1, Relaxed);
+        self.has_ended.notify_waiters();
     }
 
     /// The same, if it is now.

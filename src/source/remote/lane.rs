@@ -39,11 +39,13 @@ struct Lane<'a> {
     of_answer: u64,
     /// Its bytes are counted already.
     is_counted: bool,
+    /// All of the answer has come.
+    is_ending: bool,
 }
 
 impl<'a> Lane<'a> {
     fn new(asking: Asking<'a>, left: ByteRange) -> Lane<'a> {
-        Lane { asking, left, answer: None, of_answer: 0, is_counted: false }
+        Lane { asking, left, answer: None, of_answer: 0, is_counted: false, is_ending: false }
     }
 
     /// An answer that has come, to a request for `left`.
@@ -76,6 +78,10 @@ impl<'a> Lane<'a> {
         }
         self.of_answer -= len;
         self.left = ByteRange { start: self.left.start + len, len: self.left.len - len };
+        if self.of_answer == 0 {
+            origin.host.ends();
+            self.is_ending = true;
+        }
         Ok(Some(bytes))
     }
 }
@@ -88,6 +94,17 @@ impl Lane<'_> {
             let _ = timeout(END, answer.chunk()).await;
             drop(answer);
             sleep(HOP).await;
+        }
+        if std::mem::take(&mut self.is_ending) {
+            self.asking.origin.host.ended();
+        }
+    }
+}
+
+impl Drop for Lane<'_> {
+    fn drop(&mut self) {
+        if self.is_ending {
+            self.asking.origin.host.ended();
         }
     }
 }
