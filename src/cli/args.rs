@@ -32,6 +32,9 @@ pub(crate) struct RemoteArguments {
     /// Trust the certificates in this file, too (PEM)
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) ca_file: Option<std::path::PathBuf>,
+    /// Memory for what was fetched over a network, for all videos together: 512M, 2G [default: 256M]
+    #[arg(long, value_name = "SIZE", global = true, env = "BUCKET_STREAMER_FETCH_MEMORY")]
+    pub(crate) fetch_memory: Option<MemorySize>,
 }
 
 const EXAMPLES: &str = "\

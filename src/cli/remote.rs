@@ -17,10 +17,12 @@ pub(crate) fn configure(arguments: &RemoteArguments) -> Result<(), Outcome> {
     let headers = headers(&arguments.header, std::env::var(TOKEN).ok());
     let headers = headers.map_err(|why| refuse(Outcome::Usage, why))?;
     let ca_file = arguments.ca_file.clone();
-    if headers.is_empty() && ca_file.is_none() {
+    let usual = HttpOptions::default();
+    let cache = arguments.fetch_memory.map_or(usual.cache, |size| size.0);
+    if headers.is_empty() && ca_file.is_none() && cache == usual.cache {
         return Ok(());
     }
-    let client = HttpClient::new(HttpOptions { headers, ca_file, ..HttpOptions::default() });
+    let client = HttpClient::new(HttpOptions { headers, ca_file, cache, ..usual });
     client.map_err(|error| refuse(Outcome::Usage, &error.to_string()))?.share();
     Ok(())
 }

@@ -30,8 +30,8 @@ pub(super) fn will_need(source: &dyn Source) -> Result<()> {
         let end = at.saturating_add(len);
         match &kind {
             b"moov" => {
-                // And what the next box is.
-                source.will_need(&mut std::iter::once(ByteRange { start: at, len: len.saturating_add(16) }));
+                // And what the next boxes are: libavformat takes a look behind the tables.
+                source.will_need(&mut std::iter::once(ByteRange { start: at, len: len.saturating_add(HEAD) }));
                 return fragments(source, end);
             }
             b"mdat" => source.will_need(&mut std::iter::once(ByteRange { start: end, len: TAIL })),
