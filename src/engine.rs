@@ -9,6 +9,7 @@ use crate::decode::checkpoints::{Held, Store};
 use crate::decode::crew::Crew;
 use crate::decode::{Counters, Pool, Work};
 use crate::error::Result;
+use crate::fetch::turns::Turns;
 use crate::source::{MappedSource, Source};
 use crate::video::Video;
 
@@ -70,6 +71,7 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) counters: Counters,
     pub(crate) resident: Resident,
+    pub(crate) turns: Turns,
     pub(crate) threads: usize,
     /// Threads of a sequential decode.
     pub(crate) sequential_threads: usize,
@@ -148,6 +150,7 @@ impl EngineBuilder {
                 store: Store::new(budget),
                 counters: Counters::default(),
                 resident: Resident::default(),
+                turns: Turns::default(),
                 threads,
                 sequential_threads: self.threads.unwrap_or(automatic).max(1),
                 spacing: self.spacing,

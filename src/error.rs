@@ -113,7 +113,7 @@ pub enum ErrorKind {
     #[error("needs a sample that could not be read: {0}")]
     NeedsUnreadable(String),
     /// A place that this build cannot read from.
-    #[error("this build reads local files and http(s) addresses, not {0}://")]
+    #[error("this build reads no {0}:// addresses (docs/remote.md has those that there are)")]
     UnsupportedScheme(String),
     /// The picture could not be turned into a still.
     #[error("{0}")]

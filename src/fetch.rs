@@ -17,6 +17,7 @@ macro_rules! over {
 
 mod approach;
 pub(crate) mod habit;
+pub(crate) mod turns;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use ffi::AvError;
 
+use self::turns::Held;
 use crate::bitstream::Codec;
 use crate::decode::checkpoints::Kept;
 use crate::decode::{Event, Keeper};
@@ -59,17 +61,22 @@ pub(crate) fn submit<T: Send + 'static>(video: &Arc<Shared>, request: &Arc<Reque
     if video.source.is_remote() {
         approach::submit(video, request, &samples);
     } else {
-        submit_groups(video, request, &samples);
+        submit_groups(video, request, &samples, &Held::default());
     }
 }
 
-fn submit_groups<T: Send + 'static>(video: &Arc<Shared>, request: &Arc<Request<T>>, samples: &BTreeSet<u32>) {
+fn submit_groups<T: Send + 'static>(
+    video: &Arc<Shared>,
+    request: &Arc<Request<T>>,
+    samples: &BTreeSet<u32>,
+    turn: &Held,
+) {
     let mut groups = grouped(video, samples);
     // The longest first: else it is what all wait for at the end.
     groups.sort_by_key(|group| std::cmp::Reverse(pictures(group)));
     for group in groups {
-        let (video, own) = (Arc::clone(video), Arc::clone(request));
-        request.submit(pictures(&group), move |width| Group { video, request: own, width }.answer(group));
+        let (video, own, turn) = (Arc::clone(video), Arc::clone(request), Arc::clone(turn));
+        request.submit(pictures(&group), move |width| Group { video, request: own, width, turn }.answer(group));
     }
 }
 
@@ -126,6 +133,7 @@ struct Group<T> {
     video: Arc<Shared>,
     request: Arc<Request<T>>,
     width: usize,
+    turn: Held,
 }
 
 /// Why a walk over a leg or a job ended.
@@ -159,8 +167,10 @@ impl<T: Send + 'static> Group<T> {
                 let rest: Vec<Target> =
                     targets.into_iter().filter(|target| pending.contains_key(&target.sample)).collect();
                 let (video, own) = (Arc::clone(&self.video), Arc::clone(&self.request));
+                // Who waits for a reader keeps nobody else waiting.
+                let turn = if let End::Later(_) = end { Arc::clone(&self.turn) } else { Held::default() };
                 let pictures = pictures(&targets_of(&pending));
-                let answer = move |width| Group { video, request: own, width }.answer(rest);
+                let answer = move |width| Group { video, request: own, width, turn }.answer(rest);
                 match end {
                     End::Later(samples) => approach::put_off(&self.video, &self.request, &samples, pictures, answer),
                     _ if !pending.is_empty() => self.request.rest(pictures, answer),

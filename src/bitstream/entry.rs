@@ -27,14 +27,20 @@ pub struct EntryFacts {
     pub entry: Entry,
     /// It brings sequence and picture parameter sets of its own.
     pub has_parameter_sets: bool,
+    /// It brings some parameter set, of whatever kind.
+    pub brings_parameter_sets: bool,
     /// It begins a coded video sequence and has what still waits for output dropped (H.265 `no_output_of_prior_pics_flag`).
     pub drops_earlier: bool,
 }
 
 impl EntryFacts {
     /// What is said of a sample that cannot be read: it promises nothing.
-    pub const UNKNOWN: EntryFacts =
-        EntryFacts { entry: Entry::Unsafe, has_parameter_sets: false, drops_earlier: false };
+    pub const UNKNOWN: EntryFacts = EntryFacts {
+        entry: Entry::Unsafe,
+        has_parameter_sets: false,
+        brings_parameter_sets: false,
+        drops_earlier: false,
+    };
 
     /// Looks at a sample up to its first slice. `after_end_of_sequence`: an H.265 end of sequence NAL unit comes before.
     pub fn of(codec: Codec, framing: Framing, sample: &[u8], after_end_of_sequence: bool) -> EntryFacts {
@@ -57,6 +63,7 @@ impl EntryFacts {
         let plain = |clean: bool| EntryFacts {
             entry: if clean { Entry::Clean } else { Entry::Unsafe },
             has_parameter_sets: true,
+            brings_parameter_sets: true,
             drops_earlier: false,
         };
         match codec {
@@ -88,7 +95,12 @@ fn of_hevc(units: Units<'_>, mut after_end_of_sequence: bool) -> EntryFacts {
             hevc::NalKind::Other => continue,
         };
         let drops_earlier = entry != Entry::Unsafe && hevc::drops_earlier(unit, after_end_of_sequence);
-        return EntryFacts { entry, has_parameter_sets: sets == [true; 3], drops_earlier };
+        return EntryFacts {
+            entry,
+            has_parameter_sets: sets == [true; 3],
+            brings_parameter_sets: sets.contains(&true),
+            drops_earlier,
+        };
     }
     EntryFacts::UNKNOWN
 }
@@ -105,7 +117,12 @@ fn of_h264(units: Units<'_>) -> EntryFacts {
                     (_, true) => Entry::Open,
                     _ => Entry::Unsafe,
                 };
-                return EntryFacts { entry, has_parameter_sets: sets == [true; 2], drops_earlier: false };
+                return EntryFacts {
+                    entry,
+                    has_parameter_sets: sets == [true; 2],
+                    brings_parameter_sets: sets.contains(&true),
+                    drops_earlier: false,
+                };
             }
             _ => {}
         }
@@ -134,7 +151,12 @@ mod tests {
         let (exact, vague) = ([6, 6, 1, 0b1100_0100, 0x80], [6, 6, 1, 0b1000_0100, 0x80]);
         assert_eq!(
             of(&[&[0x67, 1], &[0x68, 1], &[0x65, 1]]),
-            EntryFacts { entry: Entry::Clean, has_parameter_sets: true, drops_earlier: false }
+            EntryFacts {
+                entry: Entry::Clean,
+                has_parameter_sets: true,
+                brings_parameter_sets: true,
+                drops_earlier: false,
+            }
         );
         assert_eq!(of(&[&exact, &[0x61, 1]]).entry, Entry::Open);
         assert_eq!(of(&[&vague, &[0x61, 1]]).entry, Entry::Unsafe);
@@ -148,7 +170,12 @@ mod tests {
         assert!(of(&[&[0x40, 1], &[0x42, 1], &[0x44, 1], &[21 << 1, 1]]).has_parameter_sets);
         assert_eq!(
             of(&[&[21 << 1, 1]]),
-            EntryFacts { entry: Entry::Open, has_parameter_sets: false, drops_earlier: false }
+            EntryFacts {
+                entry: Entry::Open,
+                has_parameter_sets: false,
+                brings_parameter_sets: false,
+                drops_earlier: false
+            }
         );
         assert!(of(&[&[19 << 1, 1, 0b1100_0000]]).drops_earlier, "no_output_of_prior_pics_flag");
         assert!(!of(&[&[19 << 1, 1, 0b1000_0000]]).drops_earlier);

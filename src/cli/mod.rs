@@ -59,7 +59,7 @@ pub(crate) fn run() -> ExitCode {
         let level = if arguments.verbose > 1 { ffi::LogLevel::Info } else { ffi::LogLevel::Warning };
         ffi::set_log(level, |_, line| say(&format!("ffmpeg: {line}")));
     }
-    if let Some(folder) = arguments.index_cache {
+    if let Some(folder) = arguments.index_cache.filter(|folder| !folder.as_os_str().is_empty()) {
         match IndexCache::open(folder) {
             Ok(cache) => _ = INDEXES.set(cache),
             Err(error) => {

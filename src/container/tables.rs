@@ -100,7 +100,7 @@ fn segments(sidx: &[u8], end: u64) -> Vec<u64> {
         let (first, count) = if is_long { (number(sidx, 28, 8)?, 38) } else { (number(sidx, 24, 4)?, 30) };
         let mut at = end.checked_add(first)?;
         let mut starts = Vec::new();
-        for entry in sidx.get(count + 2..)?.chunks_exact(12).take(number(sidx, count, 2)? as usize) {
+        for entry in sidx.get(count + 2..)?.chunks_exact(12).take((number(sidx, count, 2)? as usize).min(FRAGMENTS)) {
             let size = number(entry, 0, 4)?;
             // Those of other lists begin with one.
             starts.push(at);
@@ -151,9 +151,12 @@ fn walk(source: &dyn Source, mut at: u64) -> Result<()> {
         let Some((kind, len)) = head(source, at)? else { return Ok(()) };
         if &kind == b"moof" {
             if len > guess {
-                source.will_need(&mut std::iter::once(ByteRange { start: at + guess, len: len - guess + 16 }));
+                source.will_need(&mut std::iter::once(ByteRange {
+                    start: at.saturating_add(guess),
+                    len: (len - guess).saturating_add(16),
+                }));
             }
-            guess = (len + len / 4).clamp(HEAD, LIST);
+            guess = len.saturating_add(len / 4).clamp(HEAD, LIST);
         }
         at = at.saturating_add(len);
     }

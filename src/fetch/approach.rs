@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::turns::{Held, Turns};
 use super::{End, Group, grouped_by, near, needs, pictures, submit_groups};
 use crate::bitstream::Codec;
 use crate::error::Result;
@@ -19,14 +20,36 @@ use crate::video::Shared;
 
 /// Samples from one anchor to the next that is decoded to before its time: each time, the decoder's threads run dry.
 const STRIDE: u32 = 8;
+/// Into how many parts what there is room for is cut, so that ranges of neighbours are fetched together.
+const BUNDLES: u64 = 8;
 /// How often somebody who waits for bytes looks whether there is other work.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// Submits tasks for `samples`, each for when there is something to do: what is likely to belong together, as far as that
-/// can be told without reading.
+/// can be told without reading, and when there is room for its bytes.
 pub(super) fn submit<T: Send + 'static>(video: &Arc<Shared>, request: &Arc<Request<T>>, samples: &BTreeSet<u32>) {
-    let (track, planner) = (&video.track, &video.planner);
-    will_plan(video, samples.iter().copied());
+    let (track, planner, room) = (&video.track, &video.planner, video.source.room());
+    let groups = grouped_by(samples, |sample| planner.likely_entry(track, sample));
+    for bundle in bundled(groups, room / BUNDLES, |group| span(video, group)) {
+        let (bytes, turn) = (bundle.iter().map(|group| span(video, group)).sum(), Held::default());
+        let mut waiting = Vec::with_capacity(bundle.len());
+        for group in &bundle {
+            let samples: BTreeSet<u32> = group.iter().map(|target| target.sample).collect();
+            let (own, asked, turn) = (Arc::clone(video), Arc::clone(request), Arc::clone(&turn));
+            let task = move |_| submit_groups(&own, &asked, &samples, &turn);
+            request.submit_when(pictures(group), task, |then| waiting.push((group[0].entry, then)));
+        }
+        let video = Arc::clone(video);
+        let engine = Arc::clone(&video.engine);
+        Turns::take(&engine, bytes, room, move |begun| {
+            let _ = turn.set(begun);
+            will_plan(&video, bundle.iter().flatten().map(|target| target.sample));
+            for (entry, then) in waiting {
+                let looked_at = video.planner.unread_for_entry(&video.track, entry);
+                video.source.when_here(&mut looked_at.into_iter(), then);
+            }
+        });
+    }
     if let (Some(&sample), 1) = (samples.first(), samples.len()) {
         let ahead = planner.frame_of(sample).and_then(|frame| {
             let entry = planner.likely_entry(track, sample);
@@ -35,14 +58,30 @@ pub(super) fn submit<T: Send + 'static>(video: &Arc<Shared>, request: &Arc<Reque
         // After what is needed: requests are made in this order.
         video.source.will_need(&mut ahead.into_iter());
     }
-    for group in grouped_by(samples, |sample| planner.likely_entry(track, sample)) {
-        let samples: BTreeSet<u32> = group.iter().map(|target| target.sample).collect();
-        let entry = group[0].entry;
-        let (own, asked) = (Arc::clone(video), Arc::clone(request));
-        let task = move |_| submit_groups(&own, &asked, &samples);
-        let looked_at = planner.unread_for_entry(track, entry);
-        request.submit_when(pictures(&group), task, |then| video.source.when_here(&mut looked_at.into_iter(), then));
+}
+
+/// Groups that are asked for together: as many as need no more than `most` bytes.
+fn bundled(groups: Vec<Vec<Target>>, most: u64, span: impl Fn(&[Target]) -> u64) -> Vec<Vec<Vec<Target>>> {
+    let (mut bundles, mut held): (Vec<Vec<Vec<Target>>>, u64) = (Vec::new(), 0);
+    for group in groups {
+        held = held.saturating_add(span(&group));
+        match bundles.last_mut() {
+            Some(bundle) if held <= most => bundle.push(group),
+            _ => {
+                held = span(&group);
+                bundles.push(vec![group]);
+            }
+        }
     }
+    bundles
+}
+
+/// Bytes from the entry of a group to its last target.
+fn span(video: &Shared, group: &[Target]) -> u64 {
+    let extent = |sample: u32| video.track.extent(sample);
+    let ends = group.first().zip(group.last());
+    let ends = ends.and_then(|(first, last)| extent(first.entry).zip(extent(last.sample)));
+    ends.map_or(0, |(first, last)| last.end().saturating_sub(first.start))
 }
 
 /// Puts a group off until the bytes of `samples` have come.
@@ -61,7 +100,7 @@ pub(super) fn put_off<T: Send + 'static>(
 fn will_plan(video: &Shared, targets: impl Iterator<Item = u32>) {
     let (track, planner, references) = (&video.track, &video.planner, &video.references);
     let unread = targets.flat_map(|target| planner.unread(track, references, target));
-    video.source.will_need(&mut planner.unread_head(track).into_iter().chain(unread));
+    video.source.will_need(&mut planner.unread_promise(track).into_iter().chain(unread));
 }
 
 impl<T: Send + 'static> Group<T> {

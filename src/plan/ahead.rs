@@ -4,7 +4,7 @@
 //! What is known already is not read. The rest is a guess, since the samples that would tell are those that are not here:
 //! a wrong one costs a request more, or bytes that nobody wanted.
 
-use super::{LONGEST_WAIT, Planner, References, is_configured, says_so};
+use super::{LONGEST_WAIT, Planner, References, promises_configuration};
 use crate::bitstream::{Codec, Entry, EntryFacts, Framing};
 use crate::container::Track;
 use crate::source::{ByteRange, Source};
@@ -26,10 +26,10 @@ impl Planner {
         ranges
     }
 
-    /// The beginning of the first sample, where that is looked at to know where parameter sets lie.
-    pub(crate) fn unread_head(&self, track: &Track) -> Option<ByteRange> {
-        let is_asked = is_configured(track) && !says_so(track) && self.told(track).is_none();
-        head(track, 0).filter(|_| is_asked && self.first_brings.get().is_none())
+    /// What is looked at to know where parameter sets lie, whatever the target.
+    pub(crate) fn unread_promise(&self, track: &Track) -> Vec<ByteRange> {
+        let first = self.sync.first().filter(|_| promises_configuration(track) && self.told(track).is_none());
+        first.map_or(Vec::new(), |&first| self.unread_for_entry(track, first))
     }
 
     /// Bytes that finding out about a sync sample looks at.
@@ -133,7 +133,7 @@ mod tests {
                 for sync in (0..track.samples.len() as u32).filter(|&at| track.samples[at as usize].key) {
                     let Some(facts) = facts_by_ends(&track, &*source, sync) else { continue };
                     let Ok(data) = track.read(&*source, sync, false) else { continue };
-                    let after_end = sync > 0 && ends_sequence(&track, &*source, sync - 1);
+                    let after_end = sync > 0 && ends_sequence(&track, &*source, sync - 1) == Some(true);
                     let all = EntryFacts::of(track.codec, track.framing, data.data(), after_end);
                     assert_eq!(facts, all, "{}: sample {sync}", clip.display());
                     found += 1;

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use super::Planner;
 use crate::bitstream::{Framing, h264};
 use crate::container::{Table, Track};
+use crate::error::ErrorKind;
 use crate::source::Source;
 
 const UNSEEN: u8 = 0;
@@ -50,8 +51,12 @@ impl Seen {
         while at <= last {
             let after = after_picture(track, at);
             if seen[at as usize].load(Relaxed) == UNSEEN {
-                let is_droppable = (at..after).all(|sample| is_droppable(track, source, sample));
-                let verdict = if is_droppable { DROPPABLE } else { NEEDED };
+                let verdict = match (at..after).map(|sample| is_droppable(track, source, sample)).min() {
+                    // What cannot be read is needed, and may be read another time.
+                    Some(None) | None => UNSEEN,
+                    Some(Some(false)) => NEEDED,
+                    Some(Some(true)) => DROPPABLE,
+                };
                 seen[at as usize..after as usize].iter().for_each(|place| place.store(verdict, Relaxed));
             }
             at = after;
@@ -84,9 +89,15 @@ fn after_picture(track: &Track, sample: u32) -> u32 {
     sample + 1 + u32::from(!is_silent(sample) && is_silent(sample + 1))
 }
 
-fn is_droppable(track: &Track, source: &dyn Source, sample: u32) -> bool {
-    let key = track.samples[sample as usize].key;
-    !key && track.read(source, sample, false).is_ok_and(|data| leaves_no_trace(track.framing, data.data()))
+/// `None` for a sample that cannot be read.
+fn is_droppable(track: &Track, source: &dyn Source, sample: u32) -> Option<bool> {
+    if track.samples[sample as usize].key {
+        return Some(false);
+    }
+    match track.read(source, sample, false) {
+        Ok(data) => Some(leaves_no_trace(track.framing, data.data())),
+        Err(error) => matches!(error.kind(), ErrorKind::PastEnd { .. }).then_some(false),
+    }
 }
 
 /// Is the sample a picture with `nal_ref_idc` 0 and nothing else that lasts?

@@ -8,6 +8,7 @@ use super::gop::Tail;
 use super::references::{Gop, Place, configured, sets_before};
 use super::slots::Tracker;
 use super::{Planner, References, Structure};
+use crate::bitstream::EntryFacts;
 use crate::bitstream::hevc_sets::ParameterSets;
 use crate::bitstream::references::Unit;
 use crate::bitstream::{Codec, Entry};
@@ -34,7 +35,7 @@ fn graph(planner: &Planner, track: &Track, source: &dyn Source) -> Graph {
     let mut carried = Carried::default();
     for &first in &planner.sync {
         let facts = planner.facts(track, source, first);
-        let sets = carried.pass(place, first, facts.has_parameter_sets);
+        let sets = carried.pass(place, first, facts);
         if facts.entry == Entry::Unsafe {
             continue;
         }
@@ -59,32 +60,31 @@ fn graph(planner: &Planner, track: &Track, source: &dyn Source) -> Graph {
 #[derive(Default)]
 struct Carried {
     description: u16,
-    /// Since a sync sample that brings all kinds.
+    /// Since a sync sample that brings all kinds, or the first that brings any.
     sets: Option<ParameterSets>,
 }
 
 impl Carried {
     /// Those that hold when a walk begins at `sync`; then takes in what it brings.
-    fn pass(&mut self, place: Place<'_>, sync: u32, brings_all: bool) -> ParameterSets {
+    fn pass(&mut self, place: Place<'_>, sync: u32, facts: EntryFacts) -> ParameterSets {
         let Place { track, source, .. } = place;
         if track.history.is_some() {
-            return sets_before(place, sync);
+            // What cannot be read now is not known.
+            return sets_before(place, sync).unwrap_or_default();
         }
         let description = track.samples[sync as usize].description;
         if std::mem::replace(&mut self.description, description) != description {
             self.sets = None;
         }
-        let configured = || configured(track, sync);
-        let before = self.sets.clone().filter(|_| !brings_all).unwrap_or_else(configured);
-        let mut sets = match self.sets.take() {
-            _ if brings_all => before.clone(),
-            Some(sets) => sets,
-            None => return before,
-        };
-        if let Ok(data) = track.read(source, sync, false) {
-            track.framing.units(data.data()).for_each(|unit| _ = sets.absorb(unit));
+        let carried = self.sets.clone().filter(|_| !facts.has_parameter_sets);
+        let before = carried.unwrap_or_else(|| configured(track, sync));
+        if facts.brings_parameter_sets {
+            let mut sets = before.clone();
+            if let Ok(data) = track.read(source, sync, false) {
+                track.framing.units(data.data()).for_each(|unit| _ = sets.absorb(unit));
+            }
+            self.sets = Some(sets);
         }
-        self.sets = Some(sets);
         before
     }
 }

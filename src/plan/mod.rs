@@ -15,14 +15,14 @@ pub mod route;
 mod slots;
 
 use std::collections::HashMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, OnceLock};
 
 use crate::bitstream::hevc_sets::ParameterSets;
 use crate::bitstream::hevc_slice::Kind;
-use crate::bitstream::parameter_sets::identify;
 use crate::bitstream::{Codec, Entry, EntryFacts, Framing, entry, hevc};
 use crate::container::{self, Track};
+use crate::error::ErrorKind;
 use crate::source::Source;
 
 pub use droppable::Droppable;
@@ -60,6 +60,9 @@ pub struct Job {
 /// Pictures that can be decoded while one waits for output: a decoded picture buffer has 16 places (H.265 A.4.2).
 const LONGEST_WAIT: u32 = 16;
 
+/// Sync samples that are looked at together, where parameter sets are looked for.
+const LOOKS: usize = 64;
+
 /// Knows a track's entries; looks into sync samples as it needs them, and remembers.
 #[derive(Debug)]
 pub struct Planner {
@@ -69,8 +72,6 @@ pub struct Planner {
     facts: Mutex<HashMap<u32, EntryFacts>>,
     /// What an index file said of entries turned out to be wrong: it counts for nothing any more.
     is_deceived: AtomicBool,
-    /// Does the first sample bring parameter sets?
-    first_brings: OnceLock<bool>,
 }
 
 impl Planner {
@@ -79,13 +80,7 @@ impl Planner {
         let sync = (0_u32..).zip(&track.samples).filter(|(_, sample)| sample.key).map(|(index, _)| index).collect();
         let mut frame_of = vec![u32::MAX; track.samples.len()];
         track.frames.iter().zip(0..).for_each(|(&sample, frame)| frame_of[sample as usize] = frame);
-        Planner {
-            sync,
-            frame_of,
-            facts: Mutex::default(),
-            is_deceived: AtomicBool::new(false),
-            first_brings: OnceLock::new(),
-        }
+        Planner { sync, frame_of, facts: Mutex::default(), is_deceived: AtomicBool::new(false) }
     }
 
     /// Walks for `targets` (samples, ascending, no duplicates). Walks that touch each other are one.
@@ -146,9 +141,10 @@ impl Planner {
         }
         let after = &self.sync[self.sync.partition_point(|&sync| sync <= target)..];
         for &sync in after.iter().take_while(|&&sync| sync - target <= LONGEST_WAIT) {
-            match self.facts(track, source, sync) {
-                EntryFacts { drops_earlier: true, .. } => return sync,
-                EntryFacts { entry: Entry::Clean, .. } => break,
+            match self.look(track, source, sync) {
+                // What cannot be read may drop anything: the walk to it finds out.
+                None | Some(EntryFacts { drops_earlier: true, .. }) => return sync,
+                Some(EntryFacts { entry: Entry::Clean, .. }) => break,
                 _ => {}
             }
         }
@@ -182,20 +178,28 @@ impl Planner {
 
     /// What the bytes of a sync sample say; one that cannot be read promises nothing.
     pub(crate) fn facts(&self, track: &Track, source: &dyn Source, sync: u32) -> EntryFacts {
+        self.look(track, source, sync).unwrap_or(EntryFacts::UNKNOWN)
+    }
+
+    /// The same; `None` for one that cannot be read: another time it may.
+    pub(crate) fn look(&self, track: &Track, source: &dyn Source, sync: u32) -> Option<EntryFacts> {
         if let Some(facts) = self.known_facts(track, sync) {
-            return facts;
+            return Some(facts);
         }
         let facts = match ahead::facts(track, source, sync) {
             Some(facts) => facts,
             None => {
-                // What cannot be read now may be read the next time.
-                let Ok(data) = track.read(source, sync, false) else { return EntryFacts::UNKNOWN };
-                let after_end = sync > 0 && ends_sequence(track, source, sync - 1);
-                EntryFacts::of(track.codec, track.framing, data.data(), after_end)
+                let after_end = sync > 0 && ends_sequence(track, source, sync - 1)?;
+                match track.read(source, sync, false) {
+                    Ok(data) => EntryFacts::of(track.codec, track.framing, data.data(), after_end),
+                    // What is not in the file promises nothing.
+                    Err(error) if matches!(error.kind(), ErrorKind::PastEnd { .. }) => EntryFacts::UNKNOWN,
+                    Err(_) => return None,
+                }
             }
         };
         self.facts.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(sync, facts);
-        facts
+        Some(facts)
     }
 
     /// What is known of a sync sample without looking into it.
@@ -237,41 +241,63 @@ impl Planner {
         after.map_or(track.samples.len(), |&after| after as usize) - first as usize
     }
 
-    /// Are parameter sets nowhere but in the decoder configuration? To be sure of that takes a look into every sync sample,
-    /// which is nothing to a file and most of the time to a frame to a server. There it is believed if the file says so
-    /// (ISO/IEC 14496-15, sample entries `hvc1` and `avc1`), or if the first sample brings none, as long as no other is
-    /// known to. An index file with references has looked.
+    /// Are parameter sets nowhere but in the decoder configuration? To be sure of that takes a look at every sync sample. Of a
+    /// distant file it is believed where the sample entry promises it (ISO/IEC 14496-15: `hvc1`, `avc1`), the first sample
+    /// does not break the promise, and no other is known to. An index file with references has looked.
     fn believes_configuration(&self, track: &Track, source: &dyn Source, run: &[u32]) -> bool {
-        let brings = |sync: &u32| self.known_facts(track, *sync).is_some_and(|facts| facts.has_parameter_sets);
-        is_configured(track)
+        let brings = |sync: &u32| self.known_facts(track, *sync).is_some_and(|facts| facts.brings_parameter_sets);
+        let keeps_promise = |first: u32| self.look(track, source, first).is_some_and(|it| !it.brings_parameter_sets);
+        source.is_remote()
+            && promises_configuration(track)
             && self.told(track).is_none()
             && !run.iter().any(brings)
-            && (says_so(track) || !*self.first_brings.get_or_init(|| first_brings_sets(track, source)))
+            && run.first().is_some_and(|&first| keeps_promise(first))
     }
 
-    /// The sync samples before `entry`, ascending, from the nearest that brings all kinds of parameter sets on; none if
-    /// none does. Under another sample description sets are others'.
+    /// The sync samples before `entry` that bring parameter sets, ascending: from the nearest that brings all kinds on, or from
+    /// the first. Under another sample description sets are others'.
     pub(crate) fn sync_samples_since_parameter_sets(&self, track: &Track, source: &dyn Source, entry: u32) -> Vec<u32> {
         let description = |sample: u32| track.samples[sample as usize].description;
         let before = &self.sync[..self.sync.partition_point(|&sync| sync < entry)];
         let run = before.iter().rev().take_while(|&&sync| description(sync) == description(entry)).count();
         let run = &before[before.len() - run..];
-        if source.is_remote() && self.believes_configuration(track, source, run) {
+        if self.believes_configuration(track, source, run) {
             return Vec::new();
         }
-        let brings = |sync: &u32| self.facts(track, source, *sync).has_parameter_sets;
-        run.iter().rposition(brings).map_or(Vec::new(), |nearest| run[nearest..].to_vec())
+        let mut found = Vec::new();
+        for some in run.rchunks(LOOKS) {
+            source.will_need(&mut some.iter().rev().flat_map(|&sync| self.unread_for_entry(track, sync)));
+            for &sync in some.iter().rev() {
+                match self.look(track, source, sync) {
+                    Some(EntryFacts { brings_parameter_sets: false, .. }) => continue,
+                    // Whoever reads what cannot be read finds out why.
+                    Some(EntryFacts { has_parameter_sets: false, .. }) | None => found.push(sync),
+                    Some(_) => {
+                        found.push(sync);
+                        found.reverse();
+                        return found;
+                    }
+                }
+            }
+        }
+        found.reverse();
+        found
     }
 }
 
-/// Does an H.265 sample end its coded video sequence?
-fn ends_sequence(track: &Track, source: &dyn Source, sample: u32) -> bool {
-    track.codec == Codec::Hevc
-        && track.read(source, sample, false).is_ok_and(|data| hevc::ends_sequence(track.framing, data.data()))
+/// Does an H.265 sample end its coded video sequence? `None` if it cannot be read; what is not in the file ends nothing.
+fn ends_sequence(track: &Track, source: &dyn Source, sample: u32) -> Option<bool> {
+    if track.codec != Codec::Hevc {
+        return Some(false);
+    }
+    match track.read(source, sample, false) {
+        Ok(data) => Some(hevc::ends_sequence(track.framing, data.data())),
+        Err(error) => matches!(error.kind(), ErrorKind::PastEnd { .. }).then_some(false),
+    }
 }
 
-/// Has the track one decoder configuration, with parameter sets in it?
-fn is_configured(track: &Track) -> bool {
+/// Does the sample entry promise that all parameter sets are in the decoder configuration, and are there some?
+fn promises_configuration(track: &Track) -> bool {
     let extradata = track.parameters.extradata();
     let has_sets = match track.codec {
         Codec::Hevc => !ParameterSets::from_configuration(extradata).is_empty(),
@@ -279,16 +305,9 @@ fn is_configured(track: &Track) -> bool {
         Codec::H264 => extradata.first() == Some(&1) && extradata.get(5).is_some_and(|count| count & 31 > 0),
         _ => false,
     };
-    has_sets && track.descriptions.is_empty() && matches!(track.framing, Framing::Length(_))
-}
-
-/// Does the sample entry promise that samples bring no parameter sets?
-fn says_so(track: &Track) -> bool {
-    [b"hvc1", b"dvh1", b"avc1", b"dva1"].map(|name| u32::from_le_bytes(*name)).contains(&track.parameters.tag())
-}
-
-/// What cannot be read may bring anything.
-fn first_brings_sets(track: &Track, source: &dyn Source) -> bool {
-    let Some(Ok(head)) = ahead::head(track, 0).map(|range| source.read_padded(range)) else { return true };
-    track.framing.units(head.data()).any(|unit| identify(track.codec, unit).is_some())
+    let names = [b"hvc1", b"dvh1", b"avc1", b"dva1"].map(|name| u32::from_le_bytes(*name));
+    has_sets
+        && names.contains(&track.parameters.tag())
+        && track.descriptions.is_empty()
+        && matches!(track.framing, Framing::Length(_))
 }

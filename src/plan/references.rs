@@ -16,6 +16,7 @@ use crate::bitstream::hevc_sets::ParameterSets;
 use crate::bitstream::hevc_slice::{Kind, SliceHeader, is_first_in_picture};
 use crate::bitstream::{Codec, Entry, Framing, hevc};
 use crate::container::{Graph, Table, ToldGop, Track};
+use crate::error::ErrorKind;
 use crate::source::Source;
 
 /// Pictures that are remembered, about: a few dozen megabytes. Past that, learning begins anew.
@@ -236,7 +237,7 @@ impl Gop {
         let Place { planner, track, source } = place;
         let is_entry =
             track.samples.get(first as usize)?.key && planner.facts(track, source, first).entry != Entry::Unsafe;
-        is_entry.then(|| Gop::with(first, sets_before(place, first)))
+        if is_entry { Some(Gop::with(first, sets_before(place, first)?)) } else { None }
     }
 
     /// With the parameter sets that hold when a walk begins at `first`.
@@ -261,7 +262,7 @@ impl Gop {
                 break;
             }
             let is_sync = sample != self.first && track.samples[sample as usize].key;
-            if is_sync && planner.facts(track, source, sample).entry != Entry::Unsafe {
+            if is_sync && planner.look(track, source, sample)?.entry != Entry::Unsafe {
                 self.next = Some((sample, Arc::new(self.learner.finish())));
                 break;
             }
@@ -296,19 +297,25 @@ impl Gop {
     }
 }
 
-/// The parameter sets that hold when a walk begins at `first`: those that such a walk is given (`decode/walk.rs`).
-pub(super) fn sets_before(place: Place<'_>, first: u32) -> ParameterSets {
+/// The parameter sets that hold when a walk begins at `first`: those that such a walk is given (`decode/walk.rs`). `None` if a
+/// sample cannot be read: another time it may.
+pub(super) fn sets_before(place: Place<'_>, first: u32) -> Option<ParameterSets> {
     let Place { planner, track, source } = place;
     let mut sets = configured(track, first);
     if let Some(history) = &track.history {
         history.before(first).into_values().for_each(|unit| _ = sets.absorb(unit));
     } else if !planner.facts(track, source, first).has_parameter_sets {
         for sync in planner.sync_samples_since_parameter_sets(track, source, first) {
-            let Ok(data) = track.read(source, sync, false) else { continue };
+            let data = match track.read(source, sync, false) {
+                Ok(data) => data,
+                // What is not in the file brings nothing to anyone.
+                Err(error) if matches!(error.kind(), ErrorKind::PastEnd { .. }) => continue,
+                Err(_) => return None,
+            };
             track.framing.units(data.data()).for_each(|unit| _ = sets.absorb(unit));
         }
     }
-    sets
+    Some(sets)
 }
 
 /// The parameter sets of a sample's decoder configuration.

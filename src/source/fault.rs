@@ -84,6 +84,10 @@ impl Source for FaultSource {
         self.inner.is_here(range)
     }
 
+    fn room(&self) -> u64 {
+        self.inner.room()
+    }
+
     fn is_remote(&self) -> bool {
         self.inner.is_remote()
     }

@@ -63,8 +63,17 @@ pub fn open(location: &str) -> Result<Arc<dyn Source>> {
         Some((scheme, _)) if remote::StoreClient::knows(scheme) => {
             Ok(Arc::new(remote::StoreClient::shared()?.open(location)?))
         }
-        Some((scheme, _)) => Err(Error::from(ErrorKind::UnsupportedScheme(scheme.to_owned())).of(location)),
+        Some((scheme, rest)) => {
+            Err(Error::from(ErrorKind::UnsupportedScheme(scheme.to_owned())).of(&shown(scheme, rest)))
+        }
     }
+}
+
+/// An address without user, password and query, which may be secret.
+fn shown(scheme: &str, rest: &str) -> String {
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+    format!("{scheme}://{}{path}", authority.rsplit('@').next().unwrap_or_default())
 }
 
 /// What a source was asked for so far. Only ever grows.
@@ -185,6 +194,11 @@ pub trait Source: Send + Sync + Debug {
     /// Can a range be read without waiting?
     fn is_here(&self, _range: ByteRange) -> bool {
         true
+    }
+
+    /// How many bytes may be on their way, or wait to be read, at one time.
+    fn room(&self) -> u64 {
+        u64::MAX
     }
 
     /// Does it take a while until bytes come, however few? Then it is worth finding out what to tell [`Source::will_need`].

@@ -61,8 +61,21 @@ pub(crate) fn command_line() -> String {
     let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     // Where the program lies is of no use to others.
     words.next();
-    let words = words.map(|word| quoted(without_secrets(&word)));
+    let mut is_header = false;
+    let words = words.map(|word| {
+        let is_its_value = std::mem::replace(&mut is_header, word == "--header");
+        quoted(match word.strip_prefix("--header=") {
+            Some(header) => format!("--header={}", name_of(header)),
+            None if is_its_value => name_of(&word),
+            None => without_secrets(&word),
+        })
+    });
     std::iter::once("bucket-streamer".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+/// A header without its value, which may be a secret.
+fn name_of(header: &str) -> String {
+    header.split_once(':').map_or_else(|| "...".to_owned(), |(name, _)| format!("{name}: ..."))
 }
 
 fn quoted(text: String) -> String {

@@ -15,7 +15,7 @@ use crate::container::references::MOST;
 use crate::container::{Graph, References, Table, Track, Units};
 use crate::error::Result;
 
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Kinds of pictures by their number in the file.
 const KINDS: [Kind; 6] = [Kind::Trailing, Kind::Radl, Kind::Rasl, Kind::Idr, Kind::Cra, Kind::Bla];
@@ -119,7 +119,8 @@ fn bits<const N: usize>(flags: [bool; N]) -> i64 {
 
 pub(super) fn section(references: &References) -> Box<RawValue> {
     let entry = |facts: &EntryFacts| {
-        number(&ENTRIES, &facts.entry) + (bits([facts.has_parameter_sets, facts.drops_earlier]) << 2)
+        let flags = [facts.has_parameter_sets, facts.drops_earlier, facts.brings_parameter_sets];
+        number(&ENTRIES, &facts.entry) + (bits(flags) << 2)
     };
     let entries = Column::of(references.entries.iter().map(entry));
     let mut section = Section { version: VERSION, entries, h265: None, h264: None, slots: None };
@@ -196,8 +197,15 @@ pub(super) fn of(section: &RawValue, track: &Track) -> Result<Option<References>
 
 fn entries(column: &Column, syncs: usize) -> Result<Vec<EntryFacts>> {
     let facts = |number: u8| {
-        let entry = ENTRIES.get(usize::from(number & 3)).copied().filter(|_| number < 16)?;
-        Some(EntryFacts { entry, has_parameter_sets: number & 4 != 0, drops_earlier: number & 8 != 0 })
+        let entry = ENTRIES.get(usize::from(number & 3)).copied().filter(|_| number < 32)?;
+        let (all, some) = (number & 4 != 0, number & 16 != 0);
+        let is_possible = some || !all;
+        is_possible.then_some(EntryFacts {
+            entry,
+            has_parameter_sets: all,
+            brings_parameter_sets: some,
+            drops_earlier: number & 8 != 0,
+        })
     };
     let numbers = column.values::<u8>("references.entries", syncs)?;
     let entries: Option<Vec<EntryFacts>> = numbers.into_iter().map(facts).collect();

@@ -134,9 +134,10 @@ impl<'a> Tries<'a> {
         self.made += 1;
     }
 
-    /// One that has brought so much is none that has failed.
+    /// One that has brought so much is none that has failed, and none that takes too long.
     pub(super) fn progressed(&mut self) {
         self.made = 0;
+        self.deadline = Instant::now() + self.options.deadline;
     }
 
     /// An attempt, or a part of one, for as long as there is time.

@@ -46,6 +46,8 @@ pub(super) struct Host {
 #[derive(Debug, Default)]
 struct Seen {
     waits: VecDeque<Duration>,
+    /// What nearly all of them took at most.
+    most: Option<Duration>,
     /// Second requests that are allowed now.
     credit: f64,
 }
@@ -101,6 +103,12 @@ impl Host {
             seen.waits.pop_front();
         }
         seen.waits.push_back(wait);
+        if seen.waits.len() < ENOUGH {
+            return;
+        }
+        let mut waits: Vec<Duration> = seen.waits.iter().copied().collect();
+        let place = ((waits.len() as f64 * IN_TIME) as usize).min(waits.len() - 1);
+        seen.most = Some(*waits.select_nth_unstable(place).1);
     }
 
     /// After how long somebody who waits for bytes may ask a second time: for the first ones of an answer, or for more.
@@ -108,15 +116,7 @@ impl Host {
         if self.share == 0.0 {
             return None;
         }
-        let seen = self.lock();
-        if seen.waits.len() < ENOUGH {
-            return None;
-        }
-        let mut waits: Vec<Duration> = seen.waits.iter().copied().collect();
-        drop(seen);
-        let place = ((waits.len() as f64 * IN_TIME) as usize).min(waits.len() - 1);
-        let (_, wait, _) = waits.select_nth_unstable(place);
-        let wait = (*wait).max(LEAST);
+        let wait = self.lock().most?.max(LEAST);
         Some(if is_first { wait } else { (4 * wait).max(GAP) })
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ffi::{PADDING, PaddedBytes};
+use tokio::time::timeout;
 
 use super::address::lasting_query;
 use super::attempt::{Begun, Opened, Origin, Place, Problem, Version};
@@ -95,15 +96,6 @@ impl HttpSource {
         }
     }
 
-    /// Why nothing more is asked for now.
-    fn trouble(&self) -> Option<Problem> {
-        if self.shared.has_changed.load(Relaxed) {
-            return Some(Problem::Changed);
-        }
-        let trouble = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        trouble.as_ref().filter(|(since, _)| since.elapsed() < PAUSE).map(|(_, problem)| problem.clone())
-    }
-
     /// Begins to fetch what is neither here nor on its way.
     fn start(&self, wanted: Vec<ByteRange>) {
         let options = &self.shared.origin.options;
@@ -121,7 +113,7 @@ impl HttpSource {
     /// Those of ranges for which there is room: more would push out what came first before it is read.
     fn affordable(&self, ranges: &mut dyn Iterator<Item = ByteRange>) -> Vec<ByteRange> {
         let mut wanted = Vec::new();
-        if self.shared.whole.is_some() || self.trouble().is_some() {
+        if self.shared.whole.is_some() || self.shared.trouble().is_some() {
             return wanted;
         }
         let mut room = self.shared.origin.options.cache / 2;
@@ -140,8 +132,8 @@ impl HttpSource {
     fn pieces(&self, range: ByteRange, reader: &Mutex<ReadAhead>) -> Result<Vec<Bytes>> {
         let reader = || reader.lock().unwrap_or_else(PoisonError::into_inner);
         let limit = self.shared.origin.options.deadline;
-        let read = self.shared.spans.read(range, Instant::now() + limit, &mut |missing| {
-            if let Some(problem) = self.trouble() {
+        let read = self.shared.spans.read(range, limit, &mut |missing| {
+            if let Some(problem) = self.shared.trouble() {
                 return Err(problem);
             }
             let ahead = reader().miss(missing);
@@ -151,13 +143,22 @@ impl HttpSource {
         let late = || refused(Refusal::Timeout { what: "the bytes", limit });
         let pieces = read.map_err(Error::from).and_then(|pieces| pieces.ok_or_else(late));
         let pieces = pieces.map_err(|error| error.of(&self.shared.name))?;
-        let ahead = reader().pass(range).filter(|_| self.trouble().is_none());
+        let ahead = reader().pass(range).filter(|_| self.shared.trouble().is_none());
         self.start(ahead.into_iter().collect());
         Ok(pieces)
     }
 }
 
 impl Shared {
+    /// Why nothing more is asked for now.
+    fn trouble(&self) -> Option<Problem> {
+        if self.has_changed.load(Relaxed) {
+            return Some(Problem::Changed);
+        }
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.as_ref().filter(|(since, _)| since.elapsed() < PAUSE).map(|(_, problem)| problem.clone())
+    }
+
     fn note(&self, problem: Option<Problem>) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         *trouble = problem.map(|problem| (Instant::now(), problem));
@@ -185,10 +186,20 @@ impl Landing {
         let shared = Arc::clone(&self.shared);
         let (begun, _permit) = match begun {
             Some(Begun { answer, permit }) => (Some(answer), permit),
-            None => (None, shared.origin.host.permit().await),
+            None => {
+                let limit = shared.origin.options.deadline;
+                let Ok(permit) = timeout(limit, shared.origin.host.permit()).await else {
+                    return self.end(Some(Problem::Refused(Refusal::Timeout { what: "the turn to be asked", limit })));
+                };
+                (None, permit)
+            }
         };
         if shared.is_closed.load(Relaxed) {
             return;
+        }
+        // What failed meanwhile fails here too.
+        if let Some(problem) = shared.trouble() {
+            return self.end(Some(problem));
         }
         let mut arrive = |bytes| {
             shared.spans.arrive(self.number, bytes);
@@ -267,8 +278,9 @@ impl Source for HttpSource {
     }
 
     fn when_here(&self, ranges: &mut dyn Iterator<Item = ByteRange>, then: Box<dyn FnOnce() + Send>) {
-        let wanted = self.affordable(ranges);
-        self.start(wanted.clone());
+        let wanted: Vec<ByteRange> = ranges.collect();
+        // What is on its way is waited for even if nothing more is asked for now.
+        self.start(self.affordable(&mut wanted.iter().copied()));
         self.shared.spans.when_here(&wanted, then);
     }
 
@@ -278,6 +290,10 @@ impl Source for HttpSource {
 
     fn is_here(&self, range: ByteRange) -> bool {
         self.shared.whole.is_some() || self.shared.spans.is_here(range)
+    }
+
+    fn room(&self) -> u64 {
+        self.shared.origin.options.cache / 2
     }
 
     fn is_remote(&self) -> bool {

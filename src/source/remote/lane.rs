@@ -11,7 +11,7 @@ use reqwest::{Response, StatusCode};
 use tokio::select;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::attempt::{Failure, Origin, Problem, Tried, Tries, Version, ask, chunk, distrust, part, refusal, refused};
+use super::attempt::{Failure, Origin, Problem, Tried, Tries, Version, ask, chunk, distrust, part, refusal};
 use crate::source::{ByteRange, Counters, Refusal};
 
 /// For the end of an answer of which everything has come.
@@ -119,7 +119,10 @@ fn accept(answer: &Response, left: ByteRange, version: &Version) -> Tried<u64> {
             }
             Ok(part.len)
         }
-        StatusCode::OK => refused(Refusal::NoRanges { limit: 0 }),
+        // It gave parts before.
+        StatusCode::OK => {
+            Err(Failure::Passing(Refusal::Answer("it gives the whole instead of a part".to_owned()), None))
+        }
         _ => Err(refusal(answer, true)),
     }
 }
@@ -143,6 +146,10 @@ pub(super) async fn fetch(
         match tries.attempt(next(&mut lane)).await {
             Ok(Some(bytes)) => {
                 of_attempt += bytes.len() as u64;
+                if of_attempt >= PROGRESS {
+                    tries.progressed();
+                    of_attempt -= PROGRESS;
+                }
                 if !arrive(bytes) {
                     return Ok(());
                 }
@@ -151,9 +158,6 @@ pub(super) async fn fetch(
             Ok(None) if lane.left.len == 0 => return Ok(()),
             Ok(None) => {}
             Err(failure) => {
-                if of_attempt >= PROGRESS {
-                    tries.progressed();
-                }
                 tries.again(failure).await?;
             }
         }

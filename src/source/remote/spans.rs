@@ -6,13 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::attempt::Problem;
 use super::cache::Cache;
 use crate::source::ByteRange;
+
+/// Pieces smaller than this are copied.
+const SMALL: usize = 16 << 10;
 
 #[derive(Debug)]
 struct Piece {
@@ -118,6 +121,8 @@ impl Spans {
         flight.left = ByteRange { start: start + len, len: flight.left.len.saturating_sub(len) };
         let used = self.cache.now();
         self.cache.took(len);
+        // A view of a few bytes keeps all of the buffer that they came in.
+        let bytes = if bytes.len() < SMALL { Bytes::copy_from_slice(&bytes) } else { bytes };
         state.pieces.insert(start, Piece { bytes, used });
         let due = state.due(number, start + len);
         drop(state);
@@ -197,16 +202,16 @@ impl Spans {
     }
 
     /// The bytes of `range`, in pieces. `fetch` is called where some are missing, with what is; it has to reserve them.
-    /// Nobody waits longer than until `deadline`: `None` then.
+    /// Nobody waits longer than `patience` for nothing to come: `None` then.
     pub(super) fn read(
         &self,
         range: ByteRange,
-        deadline: Instant,
+        patience: Duration,
         fetch: &mut dyn FnMut(ByteRange) -> Result<(), Problem>,
     ) -> Result<Option<Vec<Bytes>>, Problem> {
         let (mut at, mut pieces) = (range.start, Vec::new());
         while at < range.end() {
-            match self.meet(at, range.end(), deadline) {
+            match self.meet(at, range.end(), patience) {
                 Some(Met::Here(bytes)) => {
                     at += bytes.len() as u64;
                     pieces.push(bytes);
@@ -239,16 +244,22 @@ impl Spans {
         self.cache.gave(gone.iter().map(|piece| piece.bytes.len() as u64).sum());
     }
 
-    /// What there is at a place, after waiting for what is on its way there; `None` past the deadline.
-    fn meet(&self, at: u64, end: u64, deadline: Instant) -> Option<Met> {
+    /// What there is at a place, after waiting for what is on its way there; `None` if nothing of that has come for so long.
+    fn meet(&self, at: u64, end: u64, patience: Duration) -> Option<Met> {
         let mut state = self.lock();
         let mut flight: Option<Arc<OnceLock<Problem>>> = None;
+        let (mut deadline, mut left) = (Instant::now() + patience, 0);
         loop {
             if let Some(bytes) = state.take(at, end, self.cache.now()) {
                 return Some(Met::Here(bytes));
             }
             match state.flights.iter().find(|flight| covers(flight.left, at)) {
-                Some(found) => flight = Some(Arc::clone(&found.failed)),
+                Some(found) => {
+                    flight = Some(Arc::clone(&found.failed));
+                    if std::mem::replace(&mut left, found.left.len) != found.left.len {
+                        deadline = Instant::now() + patience;
+                    }
+                }
                 None => return Some(flight.map_or(Met::Missing, Met::Coming)),
             }
             let wait = deadline.checked_duration_since(Instant::now())?;
@@ -331,7 +342,7 @@ fn cut(range: ByteRange, longest: u64) -> impl Iterator<Item = ByteRange> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use bytes::Bytes;
 
@@ -366,14 +377,14 @@ mod tests {
         let spans = Spans::new(&Arc::new(Cache::new(10_000)));
         let number = spans.reserve(vec![range(0, 100)], 0, 1000)[0].0;
         spans.arrive(number, Bytes::from(vec![1; 60]));
-        let soon = Instant::now() + Duration::from_millis(20);
+        let soon = Duration::from_millis(20);
         let read = |range| spans.read(range, soon, &mut |_| panic!("it is on its way"));
         let pieces = read(range(10, 60)).ok().flatten().expect("here");
         assert_eq!(pieces.concat(), [1; 50]);
         assert!(matches!(read(range(10, 61)), Ok(None)), "it has not come");
         spans.end(number, Some(Problem::Changed));
         let mut asked = None;
-        let read = spans.read(range(50, 100), Instant::now() + Duration::from_secs(9), &mut |missing| {
+        let read = spans.read(range(50, 100), Duration::from_secs(9), &mut |missing| {
             asked = Some(missing);
             Err(Problem::Changed)
         });

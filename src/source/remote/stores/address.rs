@@ -67,8 +67,9 @@ impl Address {
     pub(super) fn below(&self, endpoint: &str, with_bucket: bool) -> Result<Url, Refusal> {
         let bucket = if with_bucket { format!("/{}", self.bucket) } else { String::new() };
         let url = format!("{}{bucket}/{}", endpoint.trim_end_matches('/'), escape(&self.key));
-        let no_address =
-            |why: &dyn std::fmt::Display| Refusal::Configuration(format!("{endpoint:?} is no endpoint: {why}"));
+        let no_address = |why: &dyn std::fmt::Display| {
+            Refusal::Configuration(format!("the endpoint that is configured is none: {why}"))
+        };
         let url = Url::parse(&url).map_err(|error| no_address(&error))?;
         match url.scheme() {
             "http" | "https" => Ok(url),
