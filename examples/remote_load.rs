@@ -1,11 +1,13 @@
 //! Many callers, many videos, one server: frames per second, how long each takes, and what it takes of connections, bytes
 //! and memory. Every frame is compared with the sequential decode.
 //!
-//!     cargo run --release --example remote_load -- --seconds 20 [--callers 64] [--videos 50] [--over http|https|h2]
-//!         [--seed N] [CLIP...]
+//!     cargo run --release --example remote_load -- --seconds 20 [--callers 64] [--videos 50]
+//!         [--over http|https|h2|memory] [--late MS] [--cache MIB] [--seed N] [CLIP...]
 //!
-//! The videos are the clips, or a few fixtures, each under several addresses. Ends with a failure if a frame was wrong, or if
-//! more connections were opened, or more memory was held, than the options allow.
+//! The videos are the clips, or a few fixtures, each under several addresses; callers share a catalog of them. With `--late`
+//! every answer comes so late; over `memory` there is no server at all: what the same load takes where nothing is far away.
+//! Ends with a failure if a frame was wrong, if a video was opened twice, or if more connections were opened, more requests
+//! made a second time, or more memory held, than the options allow.
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
 #[cfg(feature = "remote")]
@@ -31,16 +33,17 @@ mod load {
     use std::ops::ControlFlow;
     use std::process::ExitCode;
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-    use std::sync::{Arc, Mutex, OnceLock};
+    use std::sync::{Arc, Mutex};
     use std::time::{Duration, Instant};
 
     use bucket_streamer::picture::raw;
-    use bucket_streamer::source::MemorySource;
     use bucket_streamer::source::remote::{HttpClient, HttpOptions};
-    use bucket_streamer::{Engine, Result, Video};
+    use bucket_streamer::source::{Counted, MemorySource, Source};
+    use bucket_streamer::{Catalog, Engine, Result};
+    use bytes::Bytes;
     use hdrhistogram::Histogram;
 
-    use crate::server::Server;
+    use crate::server::{Answer, Server};
     use crate::tls::{Authority, TlsServer};
 
     const FIXTURES: [&str; 6] = [
@@ -61,14 +64,24 @@ mod load {
         callers: u64,
         videos: usize,
         over: String,
+        late: Duration,
+        cache: Option<u64>,
         seed: u64,
         clips: Vec<String>,
     }
 
     impl Plan {
         fn read() -> Plan {
-            let mut plan =
-                Plan { seconds: 20, callers: 64, videos: 50, over: "http".to_owned(), seed: 1, clips: Vec::new() };
+            let mut plan = Plan {
+                seconds: 20,
+                callers: 64,
+                videos: 50,
+                over: "http".to_owned(),
+                late: Duration::ZERO,
+                cache: None,
+                seed: 1,
+                clips: Vec::new(),
+            };
             let mut arguments = std::env::args().skip(1);
             while let Some(argument) = arguments.next() {
                 let mut value = || arguments.next().expect("a value");
@@ -78,6 +91,8 @@ mod load {
                     "--videos" => plan.videos = value().parse().expect("a number"),
                     "--seed" => plan.seed = value().parse().expect("a number"),
                     "--over" => plan.over = value(),
+                    "--late" => plan.late = Duration::from_millis(value().parse().expect("a number")),
+                    "--cache" => plan.cache = value().parse::<u64>().ok().map(|mebibytes| mebibytes << 20),
                     _ => plan.clips.push(argument),
                 }
             }
@@ -89,27 +104,69 @@ mod load {
         }
     }
 
-    /// The limits of all videos together, as the options have them: the places to look at when sources share more.
-    fn most_connections(options: &HttpOptions, videos: usize) -> u64 {
-        (options.connections * videos) as u64
+    /// Requests that are under way at one time need one each. Of two requests for the same bytes the slower one is dropped
+    /// before its answer is over, and its connection with it: another one takes its place. And where all cores decode, a
+    /// few are made because one whose answer is over is not idle yet.
+    fn most_connections(options: &HttpOptions, hedged: u64) -> u64 {
+        options.connections as u64 * 5 / 4 + hedged
     }
 
-    fn most_memory(options: &HttpOptions, videos: usize) -> u64 {
-        CHECKPOINTS + AT_WORK + options.cache * videos as u64
+    /// A share of all requests; all go to one server.
+    fn most_hedged(options: &HttpOptions, requests: u64) -> u64 {
+        (options.hedged_share * requests as f64).ceil() as u64
+    }
+
+    fn most_memory(options: &HttpOptions) -> u64 {
+        CHECKPOINTS + AT_WORK + options.cache
     }
 
     enum Origin {
         Plain(Server),
         Tls(Box<TlsServer>),
+        /// Bytes by their names.
+        Memory(Mutex<HashMap<String, Bytes>>),
     }
 
     impl Origin {
-        fn put(&self, name: &str, bytes: &[u8], first: Option<&str>) -> String {
+        fn start(plan: &Plan, authority: &Authority) -> Origin {
+            let tls = |protocols| {
+                let server = TlsServer::start(authority, protocols);
+                server.slow_down(plan.late);
+                Origin::Tls(Box::new(server))
+            };
+            match &plan.over[..] {
+                "h2" => tls(&["h2", "http/1.1"]),
+                "https" => tls(&["http/1.1"]),
+                "memory" => Origin::Memory(Mutex::default()),
+                "http" => {
+                    let (server, late) = (Server::start(), plan.late);
+                    server.behave(move |_| if late.is_zero() { Answer::Good } else { Answer::Late(late) });
+                    Origin::Plain(server)
+                }
+                other => panic!("over http, https, h2 or memory, not {other}"),
+            }
+        }
+
+        fn put(&self, name: &str, bytes: &Bytes, first: Option<&str>) -> String {
             match (self, first) {
+                (Origin::Memory(files), _) => {
+                    files.lock().expect("no panic").insert(name.to_owned(), bytes.clone());
+                    name.to_owned()
+                }
                 (Origin::Plain(server), Some(first)) => server.put_again(first, name),
-                (Origin::Plain(server), None) => server.put(name, bytes.into(), "\"1\""),
+                (Origin::Plain(server), None) => server.put(name, bytes.to_vec(), "\"1\""),
                 (Origin::Tls(server), Some(first)) => server.put_again(first, name),
-                (Origin::Tls(server), None) => server.put(name, bytes.into()),
+                (Origin::Tls(server), None) => server.put(name, bytes.to_vec()),
+            }
+        }
+
+        fn open(&self, client: &HttpClient, address: &str) -> Result<Arc<dyn Source>> {
+            match self {
+                Origin::Memory(files) => {
+                    let bytes = files.lock().expect("no panic")[address].clone();
+                    Ok(Arc::new(MemorySource::new(address, bytes)))
+                }
+                _ => Ok(Arc::new(client.open(address)?)),
             }
         }
 
@@ -117,6 +174,7 @@ mod load {
             match self {
                 Origin::Plain(server) => server.connections(),
                 Origin::Tls(server) => server.connections(),
+                Origin::Memory(_) => 0,
             }
         }
 
@@ -125,6 +183,7 @@ mod load {
             match self {
                 Origin::Plain(server) => server.connections(),
                 Origin::Tls(server) => server.handshakes(),
+                Origin::Memory(_) => 0,
             }
         }
 
@@ -132,6 +191,7 @@ mod load {
             match self {
                 Origin::Plain(server) => server.traffic().most_open,
                 Origin::Tls(server) => server.most_open(),
+                Origin::Memory(_) => 0,
             }
         }
 
@@ -144,20 +204,21 @@ mod load {
                 Origin::Tls(server) => {
                     server.seen().into_iter().filter_map(|seen| Some((seen.path.clone(), seen.range()?))).collect()
                 }
+                Origin::Memory(_) => Vec::new(),
             }
         }
     }
 
     /// A clip and its frames.
     struct Clip {
-        bytes: Vec<u8>,
+        bytes: Bytes,
         frame_count: u32,
         frames: HashMap<u32, [u8; 16]>,
     }
 
     impl Clip {
         fn decode(engine: &Engine, path: &str) -> Result<Clip> {
-            let bytes = std::fs::read(path).expect("a clip");
+            let bytes = Bytes::from(std::fs::read(path).expect("a clip"));
             let video = engine.open(Arc::new(MemorySource::new(path, bytes.clone())), 0)?;
             let mut frames = HashMap::new();
             video.play(&mut |frame| {
@@ -171,7 +232,6 @@ mod load {
     struct Remote<'a> {
         address: String,
         clip: &'a Clip,
-        video: OnceLock<Result<Video>>,
     }
 
     #[derive(Default)]
@@ -181,9 +241,14 @@ mod load {
         failed: AtomicU64,
     }
 
+    type Sources = Mutex<Vec<Arc<dyn Source>>>;
+
     struct Load<'a> {
         client: HttpClient,
         engine: Engine,
+        catalog: Catalog,
+        /// All that was opened.
+        sources: Arc<Sources>,
         videos: Vec<Remote<'a>>,
         counts: Counts,
         latencies: Mutex<Histogram<u64>>,
@@ -210,17 +275,24 @@ mod load {
             self.latencies.lock().expect("no panic").add(own).expect("the same kind");
         }
 
-        /// Opens the video if nobody has.
         fn frame(&self, remote: &Remote<'_>, frame: u32) -> Option<[u8; 16]> {
-            let open = || self.engine.open(Arc::new(self.client.open(&remote.address)?), 0);
-            let video = remote.video.get_or_init(open).as_ref().ok()?;
+            let video = self.catalog.open(&remote.address, 0).ok()?;
             video.frame(frame).ok().map(|frame| raw::md5(&frame.picture))
         }
 
-        fn fetched(&self) -> (u64, u64) {
-            let opened = self.videos.iter().filter_map(|remote| remote.video.get()?.as_ref().ok());
-            let counted = opened.map(|video| video.source().counters().now());
-            counted.fold((0, 0), |sum, one| (sum.0 + one.requests, sum.1 + one.bytes))
+        /// What all sources counted, and how many there are.
+        fn fetched(&self) -> (Counted, usize) {
+            let sources = self.sources.lock().expect("no panic");
+            let sum = sources.iter().fold(Counted::default(), |sum, source| {
+                let one = source.counters().now();
+                Counted {
+                    requests: sum.requests + one.requests,
+                    bytes: sum.bytes + one.bytes,
+                    copied: sum.copied + one.copied,
+                    hedged: sum.hedged + one.hedged,
+                }
+            });
+            (sum, sources.len())
         }
     }
 
@@ -251,23 +323,30 @@ mod load {
         let engine = || Engine::builder().checkpoint_memory(CHECKPOINTS).build();
         let clips = plan.clips.iter().map(|path| Clip::decode(&engine(), path)).collect::<Result<Vec<_>>>()?;
         let authority = Authority::new();
-        let origin = match &plan.over[..] {
-            "h2" => Origin::Tls(Box::new(TlsServer::start(&authority, &["h2", "http/1.1"]))),
-            "https" => Origin::Tls(Box::new(TlsServer::start(&authority, &["http/1.1"]))),
-            _ => Origin::Plain(Server::start()),
-        };
+        let origin = Arc::new(Origin::start(&plan, &authority));
         let (mut videos, mut lengths) = (Vec::new(), HashMap::new());
         for number in 0..plan.videos {
             let clip = &clips[number % clips.len()];
             let first = (number >= clips.len()).then(|| (number % clips.len()).to_string());
             let address = origin.put(&number.to_string(), &clip.bytes, first.as_deref());
             lengths.insert(format!("/{number}"), clip.bytes.len() as u64);
-            videos.push(Remote { address, clip, video: OnceLock::new() });
+            videos.push(Remote { address, clip });
         }
-        let options = HttpOptions { roots: vec![authority.pem()], ..HttpOptions::default() };
+        let usual = HttpOptions::default();
+        let cache = plan.cache.unwrap_or(usual.cache);
+        let options = HttpOptions { roots: vec![authority.pem()], cache, ..usual };
+        let (client, engine, sources) = (HttpClient::new(options.clone())?, engine(), Arc::<Sources>::default());
+        let (asks, opens, keeps) = (client.clone(), Arc::clone(&origin), Arc::clone(&sources));
+        let catalog = Catalog::new(&engine).with_opener(move |address| {
+            let source = opens.open(&asks, address)?;
+            keeps.lock().expect("no panic").push(Arc::clone(&source));
+            Ok(source)
+        });
         let load = Load {
-            client: HttpClient::new(options.clone())?,
-            engine: engine(),
+            client,
+            engine,
+            catalog,
+            sources,
             videos,
             counts: Counts::default(),
             latencies: Mutex::new(Histogram::new(3).expect("a histogram")),
@@ -307,17 +386,23 @@ mod load {
         println!("{right} frames right, {wrong} wrong, {failed} failed");
         let fps = right as f64 / plan.seconds as f64;
         println!("{fps:.1} frames/s, p50 {:?}, p95 {:?}", quantile(0.5), quantile(0.95));
-        let (connections, most) = (origin.connections(), most_connections(options, plan.videos));
+        let (counted, openings) = load.fetched();
+        println!("{openings} openings of {} videos", plan.videos);
+        let (connections, most) = (origin.connections(), most_connections(options, counted.hedged));
         println!("{connections} connections of {most}, {} at one time", origin.most_open());
         let (handshakes, since) = warm.unwrap_or((origin.handshakes(), right));
         let (more, frames) = (origin.handshakes() - handshakes, (right - since).max(1));
         println!("handshakes in the second half: {more} for {frames} frames, {:.4} each", more as f64 / frames as f64);
-        let ((requests, bytes), distinct) = (load.fetched(), distinct(asked, lengths));
+        let (Counted { requests, bytes, hedged, .. }, distinct) = (counted, distinct(asked, lengths));
         println!("{requests} requests, {bytes} bytes, {distinct} distinct, {} in all", lengths.values().sum::<u64>());
-        let (grown, limit) = (most_resident.saturating_sub(before), most_memory(options, plan.videos));
+        let most_hedged = most_hedged(options, requests);
+        println!("{hedged} of them made a second time, of {most_hedged}");
+        let (grown, limit) = (most_resident.saturating_sub(before), most_memory(options));
         println!("resident memory grew by {} MiB at most, of {} MiB", grown >> 20, limit >> 20);
         println!("{} MiB of it checkpoints", load.engine.checkpoints().bytes >> 20);
-        let is_well = wrong == 0 && failed == 0 && connections <= most && grown <= limit;
+        println!("{} MiB of bytes that came, of {} MiB", load.client.held_bytes() >> 20, options.cache >> 20);
+        let is_right = wrong == 0 && failed == 0 && openings <= plan.videos;
+        let is_well = is_right && connections <= most && hedged <= most_hedged && grown <= limit;
         println!("{}", if is_well { "all is well" } else { "not as it should be" });
         if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }

@@ -32,6 +32,7 @@ fn frames_are_right_or_refused_in_time_and_nothing_is_left_behind() {
     eprintln!("{before:?}\n{after:?}\n{report:#?}");
     assert!(report.wrong.is_empty(), "{:#?}", report.wrong);
     assert!(report.right > 200 && report.spoiled() > 20, "{report:#?}");
+    assert!(report.hedged <= report.most_hedged(&plan), "{report:#?}");
     // A read ends in time; a frame takes some, on a machine that may be busy.
     assert!(report.slowest < 3 * plan.options.deadline, "{:?}", report.slowest);
     // Another test of this file may have come or gone meanwhile.

@@ -77,6 +77,8 @@ pub struct Report {
     /// What the sources counted.
     pub attempts: u64,
     pub bytes: u64,
+    /// Attempts that were second ones while the first was still waited for.
+    pub hedged: u64,
     pub openings: u64,
     /// What the server did, by kind.
     pub answers: BTreeMap<&'static str, u64>,
@@ -240,6 +242,9 @@ impl Clip {
 /// Nobody waits for these bytes.
 const TOO_SLOW: &str = "slow first byte, too slow";
 
+/// Second requests that a client may save up for one server.
+const SAVED: u64 = 8;
+
 /// What a request gets: mostly what it wants.
 fn pick(random: &mut fastrand::Rng, percent: u32, options: &HttpOptions) -> (&'static str, Answer) {
     let some = random.u64(0..5000);
@@ -366,6 +371,7 @@ impl Run<'_> {
         let mut report = lock(&self.report);
         report.attempts += counted.requests;
         report.bytes += counted.bytes;
+        report.hedged += counted.hedged;
         report.twice += sent.map_or(0, twice);
     }
 }
@@ -382,6 +388,11 @@ impl Report {
             }
         };
         *self.refused.entry(text).or_default() += 1;
+    }
+
+    /// Second requests that both clients may make.
+    pub fn most_hedged(&self, plan: &Plan) -> u64 {
+        (plan.options.hedged_share * self.attempts as f64) as u64 + 2 * SAVED
     }
 
     /// Requests that the server did not answer well.
