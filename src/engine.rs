@@ -35,11 +35,13 @@ pub(crate) struct Resident {
 }
 
 impl Resident {
-    /// Bytes that the process has more than at the first look; now and then.
+    /// Is it time for a look?
+    fn is_due(&self) -> bool {
+        self.looks.fetch_add(1, Relaxed).is_multiple_of(LOOKS)
+    }
+
+    /// Bytes that the process has more than at the first look.
     fn grown(&self) -> Option<u64> {
-        if !self.looks.fetch_add(1, Relaxed).is_multiple_of(LOOKS) {
-            return None;
-        }
         let now = resident_bytes()?;
         Some(now.saturating_sub(*self.first.get_or_init(|| now)))
     }
@@ -53,11 +55,17 @@ fn resident_bytes() -> Option<u64> {
 }
 
 impl Shared {
-    /// Whether or not the books are right: where resident memory grows past what they allow, half of the checkpoints and
-    /// all idle decoders go. `picture` is the size of one picture.
+    /// Whether or not the books are right: where resident memory grows past what they allow, the allocator gives back what
+    /// it keeps; if that is not enough, half of the checkpoints and all idle decoders go. `picture` is the size of one
+    /// picture.
     pub(crate) fn relieve(&self, picture: u64) {
-        let Some(grown) = self.resident.grown() else { return };
-        if grown > self.store.budget() + SLACK + SLACK_PICTURES * picture {
+        let limit = self.store.budget() + SLACK + SLACK_PICTURES * picture;
+        let is_too_much = |grown: Option<u64>| grown.is_some_and(|grown| grown > limit);
+        if !self.resident.is_due() || !is_too_much(self.resident.grown()) {
+            return;
+        }
+        ffi::return_free_pages();
+        if is_too_much(self.resident.grown()) {
             self.store.shrink(self.store.budget() / 2);
             self.pool.close_idle();
         }

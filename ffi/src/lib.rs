@@ -36,7 +36,7 @@ pub use jpeg::{JpegEncoder, JpegPlane, JpegSubsampling};
 pub use library::missing_library;
 pub use log::{LogLevel, set_log};
 pub use mapping::MappedFile;
-pub use memory::{CountingAllocator, allocations, return_large_blocks};
+pub use memory::{CountingAllocator, allocations, return_free_pages, return_large_blocks};
 pub use packet::{PADDING, Packet, PaddedBytes};
 pub use parameters::{ParameterValues, SideData, codec_name};
 pub use parser::{AccessUnit, Parser, PictureStructure};

@@ -20,6 +20,17 @@ pub fn return_large_blocks() {
     let _ = LARGE_BYTES;
 }
 
+/// Gives all pages back to the system on which nothing is any more. glibc keeps them, one heap for each few threads, and
+/// small pictures and tables leave gaps there that nothing fits into. Takes about a millisecond for each 10 MiB that it
+/// gives back. Does nothing with another allocator.
+pub fn return_free_pages() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the allocator takes its own locks, and touches nothing that is in use.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Blocks that [`CountingAllocator`] was asked for.
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
@@ -60,4 +71,32 @@ unsafe impl GlobalAlloc for CountingAllocator {
 /// program's allocator.
 pub fn allocations() -> Option<u64> {
     Some(ALLOCATIONS.load(Relaxed)).filter(|count| *count > 0)
+}
+
+#[cfg(all(test, target_os = "linux", target_env = "gnu"))]
+mod tests {
+    use super::return_free_pages;
+
+    fn resident_kib() -> u64 {
+        let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+        4 * text.split(' ').nth(1).unwrap().parse::<u64>().unwrap()
+    }
+
+    #[test]
+    fn what_lies_free_between_blocks_in_use_goes_back() {
+        let mut blocks: Vec<Vec<u8>> = (0..2000).map(|_| vec![1; 64 << 10]).collect();
+        let mut place = 0;
+        blocks.retain(|_| {
+            place += 1;
+            place % 50 == 0
+        });
+        let before = resident_kib();
+        return_free_pages();
+        let after = resident_kib();
+        assert!(
+            before > 120 << 10 && after + (80 << 10) < before,
+            "{before} KiB, then {after}, {} blocks",
+            blocks.len()
+        );
+    }
 }
