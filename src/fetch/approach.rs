@@ -100,7 +100,7 @@ pub(super) fn put_off<T: Send + 'static>(
 fn will_plan(video: &Shared, targets: impl Iterator<Item = u32>) {
     let (track, planner, references) = (&video.track, &video.planner, &video.references);
     let unread = targets.flat_map(|target| planner.unread(track, references, target));
-    video.source.will_need(&mut planner.unread_promise(track).into_iter().chain(unread));
+    video.source.will_need(&mut unread.chain(planner.unread_promise(track)));
 }
 
 impl<T: Send + 'static> Group<T> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ffi::{PADDING, PaddedBytes};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::address::lasting_query;
 use super::attempt::{Begun, Opened, Origin, Place, Problem, Version};
@@ -22,6 +22,9 @@ use crate::source::{ByteRange, Counted, Counters, Refusal, Source, check_bounds}
 /// For so long nothing is asked of a server that has failed for good, unless it gives something after all: a walk over
 /// many samples would else wait for each of them in vain.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// For the first of several requests to be on its way.
+const AFTER: Duration = Duration::from_millis(1);
 
 /// A file behind HTTP or HTTPS, of a server that gives ranges; of one that does not, if it is small. What was fetched is
 /// kept in memory within a budget and shared by all who read the source. Its counters count requests and the bytes of
@@ -85,7 +88,7 @@ impl HttpSource {
         if let Some((begun, part)) = part {
             let flights = shared.spans.reserve(vec![part], 0, u64::MAX);
             flights.into_iter().zip([begun]).for_each(|((number, range), begun)| {
-                Shared::fly(&shared, number, range, Some(begun));
+                Shared::fly(&shared, number, range, Some(begun), Duration::ZERO);
             });
         }
         let (block, most, gap) = (options.block, options.read_ahead, options.gap);
@@ -104,9 +107,14 @@ impl HttpSource {
             let end = range.end().min(len);
             (range.start < end).then(|| ByteRange { start: range.start, len: end - range.start })
         };
-        let wanted = wanted.into_iter().filter_map(within).collect();
-        for (number, range) in self.shared.spans.reserve(wanted, options.gap, options.longest) {
-            Shared::fly(&self.shared, number, range, None);
+        let wanted: Vec<ByteRange> = wanted.into_iter().filter_map(within).collect();
+        // What is wanted first has the connection that is idle; the others may have to make one.
+        let first = wanted.first().map_or(0, |range| range.start);
+        let mut flights = self.shared.spans.reserve(wanted, options.gap, options.longest);
+        flights.sort_by_key(|(_, range)| range.end() <= first || first < range.start);
+        for (place, (number, range)) in flights.into_iter().enumerate() {
+            let delay = if place == 0 { Duration::ZERO } else { AFTER };
+            Shared::fly(&self.shared, number, range, None, delay);
         }
     }
 
@@ -165,10 +173,10 @@ impl Shared {
     }
 
     /// Sends a flight on its way. `begun` is an answer that has come already.
-    fn fly(self: &Arc<Shared>, number: u64, range: ByteRange, begun: Option<Begun>) {
+    fn fly(self: &Arc<Shared>, number: u64, range: ByteRange, begun: Option<Begun>, delay: Duration) {
         let landing = Landing { shared: Arc::clone(self), number, problem: None };
         match runtime() {
-            Ok(runtime) => drop(runtime.spawn(landing.fetch(range, begun))),
+            Ok(runtime) => drop(runtime.spawn(landing.fetch(range, begun, delay))),
             Err(refusal) => landing.end(Some(Problem::Refused(refusal))),
         }
     }
@@ -182,7 +190,10 @@ struct Landing {
 }
 
 impl Landing {
-    async fn fetch(self, range: ByteRange, begun: Option<Begun>) {
+    async fn fetch(self, range: ByteRange, begun: Option<Begun>, delay: Duration) {
+        if !delay.is_zero() {
+            sleep(delay).await;
+        }
         let shared = Arc::clone(&self.shared);
         let (begun, _permit) = match begun {
             Some(Begun { answer, permit }) => (Some(answer), permit),
