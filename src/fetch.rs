@@ -61,7 +61,7 @@ pub(crate) fn submit<T: Send + 'static>(video: &Arc<Shared>, request: &Arc<Reque
     if video.source.is_remote() {
         approach::submit(video, request, &samples);
     } else {
-        submit_groups(video, request, &samples, &Held::default());
+        submit_groups(video, request, &samples, &None);
     }
 }
 
@@ -75,7 +75,7 @@ fn submit_groups<T: Send + 'static>(
     // The longest first: else it is what all wait for at the end.
     groups.sort_by_key(|group| std::cmp::Reverse(pictures(group)));
     for group in groups {
-        let (video, own, turn) = (Arc::clone(video), Arc::clone(request), Arc::clone(turn));
+        let (video, own, turn) = (Arc::clone(video), Arc::clone(request), turn.clone());
         request.submit(pictures(&group), move |width| Group { video, request: own, width, turn }.answer(group));
     }
 }
@@ -168,7 +168,7 @@ impl<T: Send + 'static> Group<T> {
                     targets.into_iter().filter(|target| pending.contains_key(&target.sample)).collect();
                 let (video, own) = (Arc::clone(&self.video), Arc::clone(&self.request));
                 // Who waits for a reader keeps nobody else waiting.
-                let turn = if let End::Later(_) = end { Arc::clone(&self.turn) } else { Held::default() };
+                let turn = if let End::Later(_) = end { self.turn.clone() } else { None };
                 let pictures = pictures(&targets_of(&pending));
                 let answer = move |width| Group { video, request: own, width, turn }.answer(rest);
                 match end {

@@ -7,7 +7,7 @@
 //! nothing; which frame comes out is decided as always.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::turns::{Held, Turns};
@@ -31,11 +31,11 @@ pub(super) fn submit<T: Send + 'static>(video: &Arc<Shared>, request: &Arc<Reque
     let (track, planner, room) = (&video.track, &video.planner, video.source.room());
     let groups = grouped_by(samples, |sample| planner.likely_entry(track, sample));
     for bundle in bundled(groups, room / BUNDLES, |group| span(video, group)) {
-        let (bytes, turn) = (bundle.iter().map(|group| span(video, group)).sum(), Held::default());
+        let (bytes, turn) = (bundle.iter().map(|group| span(video, group)).sum(), Arc::new(OnceLock::new()));
         let mut waiting = Vec::with_capacity(bundle.len());
         for group in &bundle {
             let samples: BTreeSet<u32> = group.iter().map(|target| target.sample).collect();
-            let (own, asked, turn) = (Arc::clone(video), Arc::clone(request), Arc::clone(&turn));
+            let (own, asked, turn): (_, _, Held) = (Arc::clone(video), Arc::clone(request), Some(Arc::clone(&turn)));
             let task = move |_| submit_groups(&own, &asked, &samples, &turn);
             request.submit_when(pictures(group), task, |then| waiting.push((group[0].entry, then)));
         }

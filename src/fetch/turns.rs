@@ -39,8 +39,8 @@ pub(crate) struct Turn {
     bytes: u64,
 }
 
-/// Where a turn is kept as long as a group is at work, whoever works on it.
-pub(crate) type Held = Arc<OnceLock<Turn>>;
+/// Where a turn is kept as long as a group is at work, whoever works on it; none where bytes are never far away.
+pub(crate) type Held = Option<Arc<OnceLock<Turn>>>;
 
 impl Turns {
     fn lock(&self) -> MutexGuard<'_, State> {
