@@ -30,8 +30,8 @@ const LOOK: Duration = Duration::from_millis(5);
 pub(super) fn submit<T: Send + 'static>(video: &Arc<Shared>, request: &Arc<Request<T>>, samples: &BTreeSet<u32>) {
     let (track, planner, room) = (&video.track, &video.planner, video.source.room());
     let groups = grouped_by(samples, |sample| planner.likely_entry(track, sample));
-    for bundle in bundled(groups, room / BUNDLES, |group| span(video, group)) {
-        let (bytes, turn) = (bundle.iter().map(|group| span(video, group)).sum(), Arc::new(OnceLock::new()));
+    for bundle in bundled(groups, room / BUNDLES, |group| missing(video, group)) {
+        let (bytes, turn) = (bundle.iter().map(|group| missing(video, group)).sum(), Arc::new(OnceLock::new()));
         let mut waiting = Vec::with_capacity(bundle.len());
         for group in &bundle {
             let samples: BTreeSet<u32> = group.iter().map(|target| target.sample).collect();
@@ -61,14 +61,15 @@ pub(super) fn submit<T: Send + 'static>(video: &Arc<Shared>, request: &Arc<Reque
 }
 
 /// Groups that are asked for together: as many as need no more than `most` bytes.
-fn bundled(groups: Vec<Vec<Target>>, most: u64, span: impl Fn(&[Target]) -> u64) -> Vec<Vec<Vec<Target>>> {
+fn bundled(groups: Vec<Vec<Target>>, most: u64, bytes: impl Fn(&[Target]) -> u64) -> Vec<Vec<Vec<Target>>> {
     let (mut bundles, mut held): (Vec<Vec<Vec<Target>>>, u64) = (Vec::new(), 0);
     for group in groups {
-        held = held.saturating_add(span(&group));
+        let own = bytes(&group);
+        held = held.saturating_add(own);
         match bundles.last_mut() {
             Some(bundle) if held <= most => bundle.push(group),
             _ => {
-                held = span(&group);
+                held = own;
                 bundles.push(vec![group]);
             }
         }
@@ -76,12 +77,11 @@ fn bundled(groups: Vec<Vec<Target>>, most: u64, span: impl Fn(&[Target]) -> u64)
     bundles
 }
 
-/// Bytes from the entry of a group to its last target.
-fn span(video: &Shared, group: &[Target]) -> u64 {
-    let extent = |sample: u32| video.track.extent(sample);
-    let ends = group.first().zip(group.last());
-    let ends = ends.and_then(|(first, last)| extent(first.entry).zip(extent(last.sample)));
-    ends.map_or(0, |(first, last)| last.end().saturating_sub(first.start))
+/// Bytes from the entry of a group to its last target that are not here: at most so many are fetched.
+fn missing(video: &Shared, group: &[Target]) -> u64 {
+    let (Some(first), Some(last)) = (group.first(), group.last()) else { return 0 };
+    let ranges = (first.entry..=last.sample).filter_map(|sample| video.track.extent(sample));
+    ranges.filter(|range| !video.source.is_here(*range)).map(|range| range.len).sum()
 }
 
 /// Puts a group off until the bytes of `samples` have come.
