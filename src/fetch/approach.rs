@@ -39,10 +39,14 @@ pub(super) fn submit<T: Send + 'static>(video: &Arc<Shared>, request: &Arc<Reque
             let task = move |_| submit_groups(&own, &asked, &samples, &turn);
             request.submit_when(pictures(group), task, |then| waiting.push((group[0].entry, then)));
         }
-        let video = Arc::clone(video);
+        let (video, asked) = (Arc::clone(video), Arc::clone(request));
         let engine = Arc::clone(&video.engine);
         Turns::take(&engine, bytes, room, move |begun| {
             let _ = turn.set(begun);
+            if asked.is_cancelled() {
+                // Nothing is fetched for nobody.
+                return waiting.into_iter().for_each(|(_, then)| then());
+            }
             will_plan(&video, bundle.iter().flatten().map(|target| target.sample));
             for (entry, then) in waiting {
                 let looked_at = video.planner.unread_for_entry(&video.track, entry);
