@@ -11,7 +11,7 @@ pub(crate) struct BenchArguments {
     /// In which manner frames are asked for
     #[arg(value_enum)]
     pub(crate) scenario: Scenario,
-    /// The video: a path, or an http(s) address; for all, a folder of paths [default: a bundled clip, for all $BUCKET_STREAMER_CORPUS]
+    /// The video: a path, or an address (http, https, s3, gs, az); for all, a folder of paths [default: a bundled clip, for all $BUCKET_STREAMER_CORPUS]
     pub(crate) video: Option<String>,
     /// Who is measured, in rounds that take turns [default: cpu, for all everybody]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ENGINE,...")]
