@@ -30,8 +30,8 @@ const LOOK: Duration = Duration::from_millis(5);
 pub(super) fn submit<T: Send + 'static>(video: &Arc<Shared>, request: &Arc<Request<T>>, samples: &BTreeSet<u32>) {
     let (track, planner, room) = (&video.track, &video.planner, video.source.room());
     let groups = grouped_by(samples, |sample| planner.likely_entry(track, sample));
-    for bundle in bundled(groups, room / BUNDLES, |group| missing(video, group)) {
-        let (bytes, turn) = (bundle.iter().map(|group| missing(video, group)).sum(), Arc::new(OnceLock::new()));
+    for (bundle, bytes) in bundled(groups, room / BUNDLES, |group| missing(video, group)) {
+        let turn = Arc::new(OnceLock::new());
         let mut waiting = Vec::with_capacity(bundle.len());
         for group in &bundle {
             let samples: BTreeSet<u32> = group.iter().map(|target| target.sample).collect();
@@ -64,18 +64,17 @@ pub(super) fn submit<T: Send + 'static>(video: &Arc<Shared>, request: &Arc<Reque
     }
 }
 
-/// Groups that are asked for together: as many as need no more than `most` bytes.
-fn bundled(groups: Vec<Vec<Target>>, most: u64, bytes: impl Fn(&[Target]) -> u64) -> Vec<Vec<Vec<Target>>> {
-    let (mut bundles, mut held): (Vec<Vec<Vec<Target>>>, u64) = (Vec::new(), 0);
+/// Groups that are asked for together, as many as need no more than `most` bytes; and how many they need.
+fn bundled(groups: Vec<Vec<Target>>, most: u64, bytes: impl Fn(&[Target]) -> u64) -> Vec<(Vec<Vec<Target>>, u64)> {
+    let mut bundles: Vec<(Vec<Vec<Target>>, u64)> = Vec::new();
     for group in groups {
         let own = bytes(&group);
-        held = held.saturating_add(own);
         match bundles.last_mut() {
-            Some(bundle) if held <= most => bundle.push(group),
-            _ => {
-                held = own;
-                bundles.push(vec![group]);
+            Some((bundle, held)) if held.saturating_add(own) <= most => {
+                bundle.push(group);
+                *held += own;
             }
+            _ => bundles.push((vec![group], own)),
         }
     }
     bundles

@@ -63,14 +63,14 @@ pub fn open(location: &str) -> Result<Arc<dyn Source>> {
         Some((scheme, _)) if remote::StoreClient::knows(scheme) => {
             Ok(Arc::new(remote::StoreClient::shared()?.open(location)?))
         }
-        Some((scheme, rest)) => {
-            Err(Error::from(ErrorKind::UnsupportedScheme(scheme.to_owned())).of(&shown(scheme, rest)))
-        }
+        Some((scheme, _)) => Err(Error::from(ErrorKind::UnsupportedScheme(scheme.to_owned())).of(&shown(location))),
     }
 }
 
-/// An address without user, password and query, which may be secret.
-fn shown(scheme: &str, rest: &str) -> String {
+/// An address as it may be shown: without its user and password, and without its query, which may be a signature. A path
+/// stays as it is.
+pub fn shown(location: &str) -> String {
+    let Some((scheme, rest)) = location.split_once("://") else { return location.to_owned() };
     let rest = rest.split(['?', '#']).next().unwrap_or_default();
     let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
     format!("{scheme}://{}{path}", authority.rsplit('@').next().unwrap_or_default())

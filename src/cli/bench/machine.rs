@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::time::Duration;
 
+use bucket_streamer::source::shown;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use serde::Serialize;
@@ -67,7 +68,7 @@ pub(crate) fn command_line() -> String {
         quoted(match word.strip_prefix("--header=") {
             Some(header) => format!("--header={}", name_of(header)),
             None if is_its_value => name_of(&word),
-            None => without_secrets(&word),
+            None => shown(&word),
         })
     });
     std::iter::once("bucket-streamer".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
@@ -84,15 +85,6 @@ fn quoted(text: String) -> String {
         true => text,
         false => format!("'{}'", text.replace('\'', r"'\''")),
     }
-}
-
-/// An address without its user and password, and without its query, which may be a signature.
-fn without_secrets(word: &str) -> String {
-    let Some((scheme, rest)) = word.split_once("://") else { return word.to_owned() };
-    let rest = rest.split(['?', '#']).next().unwrap_or_default();
-    let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    format!("{scheme}://{host}{path}")
 }
 
 /// The first value of a name in a file of lines `NAME separator VALUE`, without blanks and quotes.
@@ -137,13 +129,13 @@ pub(crate) fn forget_peak() {
 
 #[cfg(test)]
 mod tests {
-    use super::{quoted, without_secrets};
+    use super::{quoted, shown};
 
     #[test]
     fn secrets_of_addresses_are_not_told() {
-        assert_eq!(without_secrets("https://me:word@host:8080/a@b/c.mp4?X-Signature=1"), "https://host:8080/a@b/c.mp4");
-        assert_eq!(without_secrets("s3://bucket"), "s3://bucket");
-        assert_eq!(without_secrets("clips/what?.mp4"), "clips/what?.mp4");
+        assert_eq!(shown("https://me:word@host:8080/a@b/c.mp4?X-Signature=1"), "https://host:8080/a@b/c.mp4");
+        assert_eq!(shown("s3://bucket"), "s3://bucket");
+        assert_eq!(shown("clips/what?.mp4"), "clips/what?.mp4");
     }
 
     #[test]
