@@ -60,6 +60,8 @@ mod index_cache;
 pub mod picture;
 pub mod plan;
 mod request;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod source;
 pub mod time;
 mod video;
