@@ -57,12 +57,14 @@ mod engine;
 pub mod error;
 mod fetch;
 mod index_cache;
+mod info;
 pub mod picture;
 pub mod plan;
 mod request;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod source;
+pub mod storyboard;
 pub mod time;
 mod video;
 
@@ -72,5 +74,6 @@ pub use engine::{Engine, EngineBuilder};
 pub use error::{Error, ErrorKind, Result};
 pub use ffi::{Color, DolbyVision, Frame, PixelFormat, PlaneBytes};
 pub use index_cache::IndexCache;
-pub use request::{FrameFuture, Frames, InOrder};
+pub use info::Info;
+pub use request::{FrameFuture, Frames, InOrder, Spent};
 pub use video::{Described, LeftOut, Video, VideoFrame};

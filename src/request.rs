@@ -5,10 +5,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_core::Stream;
 
@@ -41,13 +41,56 @@ pub(crate) struct Request<T> {
     /// A result was taken, or nobody waits for any more.
     room: Condvar,
     cancelled: AtomicBool,
+    clock: Clock,
+}
+
+/// Where the time goes.
+struct Clock {
+    made: Instant,
+    /// Nanoseconds from then to when the first task began, 0 as long as none has.
+    begun: AtomicU64,
+    /// Nanoseconds that tasks have waited for bytes.
+    fetched: AtomicU64,
+}
+
+/// Where the time of a request has gone so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Until a worker took it up, but for what was waited for bytes by then.
+    pub queue: Duration,
+    /// Waiting for bytes: of a request for several GOPs, the sum of what each has waited.
+    pub fetch: Duration,
+    /// Since it was made.
+    pub total: Duration,
+}
+
+impl Clock {
+    fn begins(&self) {
+        let now = nanos(self.made.elapsed()).max(1);
+        let _ = self.begun.compare_exchange(0, now, Relaxed, Relaxed);
+    }
+
+    fn spent(&self) -> Spent {
+        let total = self.made.elapsed();
+        let fetch = Duration::from_nanos(self.fetched.load(Relaxed));
+        let begun = match self.begun.load(Relaxed) {
+            0 => total,
+            begun => Duration::from_nanos(begun),
+        };
+        Spent { queue: begun.saturating_sub(fetch), fetch, total }
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl<T: Send + 'static> Request<T> {
     pub(crate) fn new(engine: Arc<engine::Shared>, make: Make<T>) -> Arc<Request<T>> {
         let state = State { results: VecDeque::new(), tasks: 0, resting: Vec::new(), waker: None };
         let (state, change, room) = (Mutex::new(state), Condvar::new(), Condvar::new());
-        Arc::new(Request { engine, make, state, change, room, cancelled: AtomicBool::new(false) })
+        let clock = Clock { made: Instant::now(), begun: AtomicU64::new(0), fetched: AtomicU64::new(0) };
+        Arc::new(Request { engine, make, state, change, room, cancelled: AtomicBool::new(false), clock })
     }
 }
 
@@ -67,8 +110,14 @@ impl<T: Send + 'static> Request<T> {
     ) {
         self.lock().tasks += 1;
         let task = self.task(pictures, run);
+        let (request, since) = (Arc::downgrade(self), Instant::now());
         let engine = Arc::clone(&self.engine);
-        when(Box::new(move || engine.crew.submit(task, false)));
+        when(Box::new(move || {
+            if let Some(request) = request.upgrade() {
+                request.fetched(since.elapsed());
+            }
+            engine.crew.submit(task, false);
+        }));
     }
 
     /// Puts a task off until there is room for its results.
@@ -93,6 +142,7 @@ impl<T: Send + 'static> Request<T> {
         let run = move |width| {
             let ticket = ticket;
             if !ticket.0.is_cancelled() {
+                ticket.0.clock.begins();
                 run(width);
             }
         };
@@ -122,6 +172,11 @@ impl<T> Request<T> {
             state = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
         }
         state.results.len() < WAITING_FRAMES && !self.is_cancelled()
+    }
+
+    /// So long a task has waited for bytes.
+    pub(crate) fn fetched(&self, time: Duration) {
+        self.clock.fetched.fetch_add(nanos(time), Relaxed);
     }
 
     /// True if nobody waits any more.
@@ -180,6 +235,11 @@ impl<T> std::fmt::Debug for Frames<T> {
 impl<T> Frames<T> {
     pub(crate) fn of(request: Arc<Request<T>>) -> Frames<T> {
         Frames { request }
+    }
+
+    /// Where the time has gone so far.
+    pub fn spent(&self) -> Spent {
+        self.request.clock.spent()
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::turns::{Held, Turns};
 use super::{End, Group, grouped_by, near, needs, pictures, submit_groups};
@@ -146,7 +146,10 @@ impl<T: Send + 'static> Group<T> {
             if self.request.is_cancelled() {
                 return Ok(End::Stopped);
             }
-            if !video.track.is_awaited(&*video.source, here, LOOK) && !video.track.is_here(&*video.source, here) {
+            let since = Instant::now();
+            let is_awaited = video.track.is_awaited(&*video.source, here, LOOK);
+            self.request.fetched(since.elapsed());
+            if !is_awaited && !video.track.is_here(&*video.source, here) {
                 // It will not come, or has gone again: who reads it finds out why.
                 return Ok(End::Over);
             }
