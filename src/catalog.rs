@@ -109,6 +109,25 @@ impl Catalog {
         Ok(video)
     }
 
+    /// The video at an address if it is open and has not changed; never waits.
+    pub fn get(&self, location: &str, track: usize) -> Option<Video> {
+        let mut state = self.lock();
+        state.clock += 1;
+        let now = state.clock;
+        match state.videos.get_mut(&(location.to_owned(), track))? {
+            Slot::Open { video, used, .. } if video.source().check().is_ok() => {
+                *used = now;
+                Some(video.clone())
+            }
+            _ => None,
+        }
+    }
+
+    /// Videos that are open.
+    pub fn count(&self) -> usize {
+        self.lock().videos.len()
+    }
+
     /// One that is open; `None` if it is the caller's turn to open it.
     fn find(&self, key: &(String, usize)) -> Option<Video> {
         let mut state = self.lock();

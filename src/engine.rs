@@ -48,7 +48,7 @@ impl Resident {
 }
 
 /// Resident memory of the process.
-fn resident_bytes() -> Option<u64> {
+pub(crate) fn resident_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/statm").ok()?;
     // Pages of what Linux calls a page on x86-64, and on most of aarch64.
     text.split(' ').nth(1)?.parse::<u64>().ok()?.checked_mul(4096)

@@ -11,7 +11,7 @@ use crate::picture::{Fit, Grid, JfifPlanes, PictureError, Shape, StillEncoder, S
 use crate::video::Video;
 
 /// Which frame of its slice a tile shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Shown {
     /// The one in the middle, whatever it takes.
     Middle,

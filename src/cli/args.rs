@@ -46,6 +46,7 @@ Examples:
   bucket-streamer sheet cam.mp4 -o sheet.jpg --columns 5 --count 25
   bucket-streamer bench random cam.mp4 --engine cpu,ffmpeg-cli
   bucket-streamer index cam.ts -o cam.index
+  bucket-streamer serve --root cams=/data/cams
 
 Exit codes: 0 done, 1 done but some frames failed, 2 wrong usage, 3 the video cannot be read.";
 
@@ -61,6 +62,12 @@ pub(crate) enum Command {
     Sheet(SheetArguments),
     /// Write an index file, with which the video opens at once
     Index(IndexArguments),
+    /// Frames over HTTP and WebSocket, and a page to look at; also --serve
+    #[cfg(feature = "server")]
+    Serve(Box<super::serve::ServeArguments>),
+    /// An address of the server that is good without a token for a while
+    #[cfg(feature = "server")]
+    Sign(super::serve::SignArguments),
 }
 
 #[derive(Debug, Args)]
@@ -155,6 +162,13 @@ pub(crate) struct Which {
 /// A number of bytes, as people write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MemorySize(pub(crate) u64);
+
+#[cfg(feature = "server")]
+impl<'de> serde::Deserialize<'de> for MemorySize {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<MemorySize, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
 
 impl std::str::FromStr for MemorySize {
     type Err = String;

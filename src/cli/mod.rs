@@ -8,6 +8,8 @@ mod info;
 mod output;
 #[cfg(feature = "remote")]
 mod remote;
+#[cfg(feature = "server")]
+mod serve;
 mod sheet;
 mod version;
 mod wanted;
@@ -51,10 +53,11 @@ static INDEXES: OnceLock<IndexCache> = OnceLock::new();
 /// Runs the command line.
 pub(crate) fn run() -> ExitCode {
     let command = Arguments::command().long_version(version::long());
-    let arguments = match command.try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches)) {
-        Ok(arguments) => arguments,
-        Err(error) => return refuse(&error).into(),
-    };
+    let arguments =
+        match command.try_get_matches_from(typed()).and_then(|matches| Arguments::from_arg_matches(&matches)) {
+            Ok(arguments) => arguments,
+            Err(error) => return refuse(&error).into(),
+        };
     if arguments.verbose > 0 {
         let level = if arguments.verbose > 1 { ffi::LogLevel::Info } else { ffi::LogLevel::Warning };
         ffi::set_log(level, |_, line| say(&format!("ffmpeg: {line}")));
@@ -78,8 +81,22 @@ pub(crate) fn run() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Index(options) => index::run(&options),
         Command::Sheet(options) => sheet::run(&options),
+        #[cfg(feature = "server")]
+        Command::Serve(options) => serve::run(*options),
+        #[cfg(feature = "server")]
+        Command::Sign(options) => serve::sign(&options),
     }
     .into()
+}
+
+/// What was typed, where `--serve` is another name of `serve`.
+fn typed() -> Vec<std::ffi::OsString> {
+    let mut typed: Vec<_> = std::env::args_os().collect();
+    if let Some(at) = typed.iter().position(|one| one == "--serve") {
+        typed.remove(at);
+        typed.insert(1.min(typed.len()), "serve".into());
+    }
+    typed
 }
 
 /// Help and version are results, and who types no command wants help; anything else is wrong usage, told in one line.

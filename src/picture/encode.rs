@@ -14,7 +14,7 @@ use super::subsample::to_420;
 use crate::error::{ErrorKind, Result};
 
 /// What a still is a file of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StillFormat {
     /// JPEG (JFIF).
     Jpeg,
@@ -31,6 +31,15 @@ impl StillFormat {
             StillFormat::Jpeg => "jpeg",
             StillFormat::Png => "png",
             StillFormat::Webp => "webp",
+        }
+    }
+
+    /// Its media type.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            StillFormat::Jpeg => "image/jpeg",
+            StillFormat::Png => "image/png",
+            StillFormat::Webp => "image/webp",
         }
     }
 

@@ -18,7 +18,7 @@ use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use super::jfif::{JfifPlanes, MAX_SIDE, PictureError, Plane};
 
 /// What to do when the wanted shape has another aspect ratio than the picture: CSS' `object-fit`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Fit {
     /// As large as fits inside, whole and undistorted; enlarges too. One side may come out smaller than asked for.
     Contain,
@@ -30,7 +30,7 @@ pub enum Fit {
 
 /// The size that is wanted, in luma samples. With one side the other follows from the aspect ratio; with none the
 /// picture keeps its size.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Shape {
     /// Columns.
     pub width: Option<u32>,

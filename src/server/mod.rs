@@ -1,5 +1,137 @@
 //! The server: frames over HTTP and WebSocket, for many at once.
 //!
-//! `roots` says which videos there are and opens them.
+//! `roots` says which videos there are and opens them, `videos` keeps them open. A request goes through `auth`, is read by
+//! `http` or `ws`, finds out which frame is meant (`target`), and gets its still from `stills`: out of memory, from somebody
+//! who waits for the same (`flights`), or from the engine, when `admission` says that it is its turn. `sheets` does the same
+//! for storyboards. `listen` has the connections, `metrics` what an operator sees, `problem` what goes wrong, `config` what
+//! may be chosen. How frames come to be is the engine's business.
 
+mod admission;
+mod auth;
+mod config;
+mod flights;
+mod http;
+mod listen;
+mod metrics;
+mod patient;
+mod problem;
 pub mod roots;
+mod sheets;
+mod stills;
+mod target;
+mod videos;
+mod ws;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quick_cache::sync::Cache;
+use tokio::sync::{Semaphore, watch};
+
+pub use auth::sign;
+pub use config::{Config, Tls};
+pub use http::openapi;
+pub use listen::Server;
+
+use crate::engine::Engine;
+use crate::index_cache::IndexCache;
+use auth::Guard;
+use metrics::Metrics;
+use roots::Roots;
+use sheets::Sheets;
+use stills::Stills;
+use videos::Videos;
+
+/// Listings at one time.
+const LISTINGS: usize = 4;
+/// Descriptions of videos that are kept.
+const INFOS: usize = 4096;
+/// What storyboards may take of the memory for stills.
+const SHEETS_SHARE: u64 = 8;
+/// Bytes of one permit of the memory for replies.
+const REPLY_UNIT: u64 = 1 << 10;
+
+/// What all requests share.
+struct Shared {
+    config: Config,
+    engine: Engine,
+    roots: Arc<Roots>,
+    videos: Videos,
+    stills: Stills,
+    sheets: Sheets,
+    infos: Cache<u128, Bytes>,
+    metrics: Arc<Metrics>,
+    guard: Guard,
+    listing: Arc<Semaphore>,
+    /// Memory for what readers of WebSockets have not taken yet.
+    replies: Arc<Semaphore>,
+    draining: watch::Sender<bool>,
+    connections: AtomicUsize,
+    websockets: AtomicUsize,
+}
+
+impl Shared {
+    fn new(config: Config, engine: Engine, roots: Arc<Roots>, indexes: Option<IndexCache>) -> Shared {
+        let threads = engine.threads();
+        let metrics = Arc::new(Metrics::new());
+        let running = config.running.unwrap_or(2 * threads + 2);
+        let sheets = config.still_memory / SHEETS_SHARE;
+        let units = usize::try_from(config.reply_memory / REPLY_UNIT).unwrap_or(usize::MAX);
+        Shared {
+            videos: Videos::new(&engine, &roots, indexes),
+            stills: Stills::new(config.still_memory - sheets, (running, config.waiting), threads, &metrics),
+            sheets: Sheets::new(sheets),
+            infos: Cache::new(INFOS),
+            metrics,
+            guard: Guard::new(&config.tokens, &config.url_keys),
+            listing: Arc::new(Semaphore::new(LISTINGS)),
+            replies: Arc::new(Semaphore::new(units.clamp(1, Semaphore::MAX_PERMITS))),
+            draining: watch::Sender::new(false),
+            connections: AtomicUsize::new(0),
+            websockets: AtomicUsize::new(0),
+            config,
+            engine,
+            roots,
+        }
+    }
+
+    /// May an answer not be kept for others than whoever asked?
+    fn is_private(&self) -> bool {
+        !self.config.tokens.is_empty() || !self.config.url_keys.is_empty()
+    }
+
+    fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
+    /// Why the decoders seem to be stuck, if they do: they have work, and have brought nothing for several deadlines.
+    fn stuck(&self) -> Option<String> {
+        let limit = (4 * self.config.deadline).max(Duration::from_secs(60));
+        let idle = self.stills.stuck_for()?;
+        (idle > limit).then(|| format!("there has been work, and nothing has come of it, for {} s", idle.as_secs()))
+    }
+}
+
+impl Server {
+    /// Binds the address and makes everything ready; nothing is answered before [`Server::run`]. Needs a Tokio runtime.
+    ///
+    /// # Errors
+    /// What the system says of the address; certificates that cannot be used.
+    pub async fn bind(
+        config: Config,
+        engine: Engine,
+        roots: Arc<Roots>,
+        indexes: Option<IndexCache>,
+    ) -> io::Result<Server> {
+        Server::listen(Arc::new(Shared::new(config, engine, roots, indexes))).await
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.bound()
+    }
+}

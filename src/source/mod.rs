@@ -76,6 +76,16 @@ pub fn shown(location: &str) -> String {
     format!("{scheme}://{}{path}", authority.rsplit('@').next().unwrap_or_default())
 }
 
+/// Bytes that came over networks, for all sources that there ever were.
+#[cfg(feature = "remote")]
+static FETCHED: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes that came over networks so far, for all sources of the process.
+#[cfg(feature = "remote")]
+pub fn fetched_bytes() -> u64 {
+    FETCHED.load(Relaxed)
+}
+
 /// What a source was asked for so far. Only ever grows.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -113,6 +123,7 @@ impl Counters {
     /// Bytes have come.
     #[cfg(feature = "remote")]
     pub(crate) fn fetched(&self, bytes: u64) {
+        FETCHED.fetch_add(bytes, Relaxed);
         self.bytes.fetch_add(bytes, Relaxed);
     }
 

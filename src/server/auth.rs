@@ -1,0 +1,217 @@
+//! Who may ask: tokens in a header, and addresses that somebody with a key has signed.
+//!
+//! A signature is HMAC-SHA256 over the path and the query as they are sent, without `signature` itself; `expires` is a part of
+//! the query, in seconds since 1970. So a signed address is good for exactly what it says, and not for longer.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::problem::Problem;
+
+/// The part of a query that says until when, in seconds since 1970.
+const EXPIRES: &str = "expires";
+/// The part of a query that is the signature.
+const SIGNATURE: &str = "signature";
+/// What comes before a token among the subprotocols of a WebSocket: pages cannot set headers there.
+const SUBPROTOCOL: &str = "bearer.";
+
+/// Who may ask.
+pub(super) struct Guard {
+    /// Checksums, so that all are of one length.
+    tokens: Vec<[u8; 32]>,
+    keys: Vec<String>,
+}
+
+/// Who asks.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Visitor {
+    /// Anybody may.
+    Anybody,
+    /// The holder of this token, counted from 0.
+    Token(usize),
+    /// Somebody with a signed address.
+    Signed,
+}
+
+/// What a request shows of who asks.
+pub(super) struct Shown<'a> {
+    pub(super) path: &'a str,
+    pub(super) query: Option<&'a str>,
+    pub(super) authorization: Option<&'a str>,
+    /// `Sec-WebSocket-Protocol`.
+    pub(super) subprotocols: Option<&'a str>,
+}
+
+impl Guard {
+    pub(super) fn new(tokens: &[String], keys: &[String]) -> Guard {
+        Guard { tokens: tokens.iter().map(|token| checksum(token)).collect(), keys: keys.to_vec() }
+    }
+
+    /// Lets a request in, or says why not.
+    pub(super) fn admit(&self, shown: &Shown<'_>) -> Result<Visitor, Problem> {
+        if self.tokens.is_empty() && self.keys.is_empty() {
+            return Ok(Visitor::Anybody);
+        }
+        let bearer = shown.authorization.and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+        });
+        if let Some(token) = bearer.or_else(|| subprotocol_token(shown.subprotocols?)) {
+            return self.token(&token).map(Visitor::Token).ok_or_else(Problem::unauthorized);
+        }
+        match shown.query.filter(|query| query.split('&').any(|part| part.split('=').next() == Some(SIGNATURE))) {
+            Some(query) => self.check(shown.path, query, now_s()).map(|()| Visitor::Signed),
+            None => Err(Problem::unauthorized()),
+        }
+    }
+
+    /// All are compared, so that the time tells nothing.
+    fn token(&self, token: &str) -> Option<usize> {
+        let given = checksum(token);
+        let mut found = None;
+        for (index, own) in self.tokens.iter().enumerate() {
+            if bool::from(own.ct_eq(&given)) {
+                found = Some(index);
+            }
+        }
+        found
+    }
+
+    fn check(&self, path: &str, query: &str, now_s: u64) -> Result<(), Problem> {
+        let value = |name: &str| {
+            let mut values = query.split('&').filter_map(|part| part.split_once('=')).filter(|(key, _)| *key == name);
+            // Twice would be one for us and another for somebody else.
+            values.next().filter(|_| values.next().is_none()).map(|(_, value)| value)
+        };
+        let given = value(SIGNATURE).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
+        let given = given.ok_or_else(|| Problem::forbidden("the signature is none"))?;
+        let expires = value(EXPIRES).and_then(|text| text.parse::<u64>().ok());
+        let expires = expires.ok_or_else(|| Problem::forbidden("the address does not say until when it is good"))?;
+        let signed = without_signature(query);
+        let is_ours = |key: &String| signer(key, path, &signed).verify_slice(&given).is_ok();
+        if !self.keys.iter().any(is_ours) {
+            return Err(Problem::forbidden("the signature is not of this address"));
+        }
+        if now_s > expires {
+            return Err(Problem::forbidden("the address was good until some time ago: ask for another one"));
+        }
+        Ok(())
+    }
+}
+
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn checksum(token: &str) -> [u8; 32] {
+    Sha256::digest(token).into()
+}
+
+/// The token among the subprotocols that a page offers: `bearer.` and its Base64 (URL-safe, without padding).
+fn subprotocol_token(offered: &str) -> Option<String> {
+    let token = offered.split(',').find_map(|one| one.trim().strip_prefix(SUBPROTOCOL))?;
+    String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()
+}
+
+fn without_signature(query: &str) -> String {
+    let rest: Vec<&str> = query.split('&').filter(|part| part.split('=').next() != Some(SIGNATURE)).collect();
+    rest.join("&")
+}
+
+fn signer(key: &str, path: &str, query: &str) -> Hmac<Sha256> {
+    // HMAC takes keys of any length.
+    let mut signer = <Hmac<Sha256> as KeyInit>::new_from_slice(key.as_bytes()).unwrap_or_else(|_| unreachable!());
+    signer.update(path.as_bytes());
+    signer.update(b"?");
+    signer.update(query.as_bytes());
+    signer
+}
+
+/// The address `path?query` (percent-encoded as it will be sent), signed with `key`, good until `expires_s` seconds since
+/// 1970.
+pub fn sign(key: &str, address: &str, expires_s: u64) -> String {
+    let (path, query) = address.split_once('?').unwrap_or((address, ""));
+    let stays = |part: &&str| !part.is_empty() && ![EXPIRES, SIGNATURE].contains(&part.split('=').next().unwrap_or(""));
+    let expires = format!("{EXPIRES}={expires_s}");
+    let parts: Vec<&str> = query.split('&').filter(stays).chain([expires.as_str()]).collect();
+    let query = parts.join("&");
+    let signature = URL_SAFE_NO_PAD.encode(signer(key, path, &query).finalize().into_bytes());
+    format!("{path}?{query}&{SIGNATURE}={signature}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Guard, Shown, URL_SAFE_NO_PAD, Visitor, now_s, sign};
+    use base64::Engine;
+
+    fn guard() -> Guard {
+        Guard::new(&["first".into(), "second".into()], &["new key".into(), "old key".into()])
+    }
+
+    fn shown<'a>(address: &'a str, authorization: Option<&'a str>) -> Shown<'a> {
+        let (path, query) = address.split_once('?').map_or((address, None), |(path, query)| (path, Some(query)));
+        Shown { path, query, authorization, subprotocols: None }
+    }
+
+    fn status(address: &str, authorization: Option<&str>) -> Result<Visitor, u16> {
+        guard().admit(&shown(address, authorization)).map_err(|problem| problem.status)
+    }
+
+    #[test]
+    fn without_anything_anybody_may_ask() {
+        let guard = Guard::new(&[], &[]);
+        assert_eq!(guard.admit(&shown("/frame/a", None)).unwrap(), Visitor::Anybody);
+    }
+
+    #[test]
+    fn tokens_let_in_and_nothing_like_them() {
+        assert_eq!(status("/a", Some("Bearer second")), Ok(Visitor::Token(1)));
+        assert_eq!(status("/a", Some("bearer first")), Ok(Visitor::Token(0)));
+        for wrong in
+            ["Bearer", "Bearer ", "Bearer secon", "Bearer second2", "Basic second", "second", "Bearer first,second"]
+        {
+            assert_eq!(status("/a", Some(wrong)), Err(401), "{wrong}");
+        }
+        assert_eq!(status("/a", None), Err(401));
+        assert_eq!(status("/a?token=second", None), Err(401));
+        let offered = format!("bucket-streamer, bearer.{}", URL_SAFE_NO_PAD.encode("first"));
+        let page = |subprotocols| Shown { subprotocols: Some(subprotocols), ..shown("/ws", None) };
+        assert_eq!(guard().admit(&page(&offered)).unwrap(), Visitor::Token(0));
+        assert!(guard().admit(&page("bearer.first")).is_err() && guard().admit(&page("bearer.")).is_err());
+    }
+
+    #[test]
+    fn a_signature_is_for_one_address_and_its_time() {
+        let soon = now_s() + 60;
+        for key in ["new key", "old key"] {
+            let address = sign(key, "/frame/a%20b.mp4?frame=3&width=20", soon);
+            assert_eq!(status(&address, None), Ok(Visitor::Signed), "{address}");
+        }
+        let good = sign("new key", "/frame/a.mp4?frame=3", soon);
+        let wrong = [
+            sign("other key", "/frame/a.mp4?frame=3", soon),
+            sign("new key", "/frame/a.mp4?frame=3", now_s() - 2),
+            good.replace("frame=3", "frame=4"),
+            good.replace("a.mp4", "b.mp4"),
+            good.replace(&soon.to_string(), &(soon + 1).to_string()),
+            good.replace("frame=3", "frame=3&width=9"),
+            good.replace("frame=3&", "frame=3&&"),
+            format!("{good}&expires=99999999999"),
+            format!("{good}&signature=AAAA"),
+            good[..good.len() - 2].to_owned(),
+            "/frame/a.mp4?frame=3&signature=".to_owned(),
+            "/frame/a.mp4?frame=3&expires=99999999999&signature=AAAA".to_owned(),
+        ];
+        for address in wrong {
+            assert_eq!(status(&address, None), Err(403), "{address}");
+        }
+        assert_eq!(status("/frame/a.mp4?frame=3&Signature=x", None), Err(401));
+        // Signing again replaces what was there.
+        assert_eq!(sign("new key", &good, soon), good);
+    }
+}

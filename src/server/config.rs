@@ -1,0 +1,96 @@
+//! What may be chosen about a server. Where it is chosen (flags, environment, file) is the command line's business.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What may be chosen; the default is meant for a service inside a team's network.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen; port 0 for any that is free.
+    pub listen: SocketAddr,
+    /// Quality of JPEG and WebP unless a request says otherwise, 1 to 100.
+    pub jpeg_quality: u8,
+    /// Bytes for stills that are made.
+    pub still_memory: u64,
+    /// Bytes that may be made for readers of WebSockets who have not taken them yet.
+    pub reply_memory: u64,
+    /// Requests that may use the engine at one time; of videos behind a network, four times as many. By default twice as
+    /// many as it has threads, and two.
+    pub running: Option<usize>,
+    /// Requests that may wait for that; past it they are refused.
+    pub waiting: usize,
+    /// The longest that a request may take.
+    pub deadline: Duration,
+    /// Connections at one time; past it they are refused.
+    pub connections: usize,
+    /// The longest side of a still in pixels that may be asked for.
+    pub longest_side: u32,
+    /// Frames that one message may ask for, and that a WebSocket may have outstanding.
+    pub frames: usize,
+    /// Tiles of a storyboard.
+    pub tiles: u32,
+    /// Bytes of one WebSocket message.
+    pub message: usize,
+    /// Bytes of a request's head.
+    pub head: usize,
+    /// For a request's head to come, and for the handshake of TLS.
+    pub head_timeout: Duration,
+    /// After so long without a message a WebSocket is closed.
+    pub idle_timeout: Duration,
+    /// How often a WebSocket is asked whether it is still there; one that does not answer twice is closed.
+    pub ping: Duration,
+    /// A reader who takes less than 64 KiB in so long while there is more is given up.
+    pub slow_timeout: Duration,
+    /// For requests in flight to be finished when the server is told to end.
+    pub drain_timeout: Duration,
+    /// Tokens of which one must come with each request; with none, and no keys, anybody may ask.
+    pub tokens: Vec<String>,
+    /// Keys with which addresses may be signed, the first one by us.
+    pub url_keys: Vec<String>,
+    /// Origins whose pages may read answers; `*` for all.
+    pub cors_origins: Vec<String>,
+    /// Believe `X-Forwarded-For` of whoever connects: only behind a proxy that sets it.
+    pub trust_forwarded: bool,
+    /// Certificates and key, in PEM.
+    pub tls: Option<Tls>,
+}
+
+/// Where certificates and key are.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// The chain, the server's own certificate first.
+    pub certificates: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 3000)),
+            jpeg_quality: 80,
+            still_memory: 256 << 20,
+            reply_memory: 256 << 20,
+            running: None,
+            waiting: 256,
+            deadline: Duration::from_secs(30),
+            connections: 4096,
+            longest_side: 8192,
+            frames: 4096,
+            tiles: 400,
+            message: 256 << 10,
+            head: 32 << 10,
+            head_timeout: Duration::from_secs(15),
+            idle_timeout: Duration::from_secs(600),
+            ping: Duration::from_secs(20),
+            slow_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(30),
+            tokens: Vec::new(),
+            url_keys: Vec::new(),
+            cors_origins: Vec::new(),
+            trust_forwarded: false,
+            tls: None,
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! `/frame`: one still, by number, by time, or by bytes.
+
+use std::sync::Arc;
+
+use axum::extract::{Extension, State as Extract};
+use axum::http::header::VARY;
+use axum::http::{HeaderMap, HeaderValue, Uri};
+use axum::response::Response;
+use serde::Deserialize;
+
+use super::conditional::Version;
+use super::params::{FitParam, FormatParam, name, query, shape, spec};
+use super::reply;
+use crate::picture::Fit;
+use crate::server::Shared;
+use crate::server::admission::Client;
+use crate::server::problem::Problem;
+use crate::server::target::{Target, frame_of, key_before};
+use crate::server::videos::Opened;
+
+/// Which frame, and as what.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FrameQuery {
+    /// The video, where the path does not name it.
+    video: Option<String>,
+    /// Number of the frame in presentation order, from 0.
+    frame: Option<u64>,
+    /// Or the time at which it is on show: `12.5`, `0:12.5`, `5m2s`.
+    time: Option<String>,
+    /// Or the byte at which the sync sample begins that decoding is to begin at.
+    irap: Option<u64>,
+    /// With `irap`: the byte behind the frame's sample.
+    end: Option<u64>,
+    /// With `irap`: the byte at which the frame's sample begins, if it is not the last one that begins before `end`.
+    offset: Option<u64>,
+    /// `exact` (default), or `keyframe`: the key frame at or before it.
+    #[serde(default)]
+    mode: Mode,
+    /// Width of the still in pixels.
+    width: Option<u32>,
+    /// Height of the still in pixels.
+    height: Option<u32>,
+    /// With both: `contain` (default), `cover` or `fill`.
+    #[param(inline)]
+    fit: Option<FitParam>,
+    /// `jpeg`, `png` or `webp`; by default what `Accept` likes best.
+    #[param(inline)]
+    format: Option<FormatParam>,
+    /// Quality of JPEG and WebP, 1 to 100.
+    quality: Option<u32>,
+    /// The video's ETag: an answer to an address with it never changes.
+    v: Option<String>,
+    /// With `signature`: until when the address is good, in seconds since 1970.
+    #[serde(rename = "expires")]
+    _expires: Option<String>,
+    /// See `bucket-streamer sign`.
+    #[serde(rename = "signature")]
+    _signature: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Mode {
+    #[default]
+    Exact,
+    Keyframe,
+}
+
+impl FrameQuery {
+    fn target(&self) -> Result<Target, Problem> {
+        let by_bytes = self.irap.is_some() || self.end.is_some() || self.offset.is_some();
+        let target = match (self.frame, &self.time, self.irap) {
+            (Some(frame), None, None) if !by_bytes => Target::Frame(frame),
+            (None, Some(time), None) if !by_bytes => {
+                Target::Time(crate::time::parse(time).map_err(Problem::bad_parameter)?)
+            }
+            (None, None, Some(irap)) => Target::Bytes { irap, end: self.end, offset: self.offset },
+            _ => return Err(Problem::bad_parameter("give one of frame, time, and irap (with end or offset)")),
+        };
+        Ok(target)
+    }
+}
+
+/// A still by its video's name in the path.
+#[utoipa::path(
+    get,
+    path = "/frame/{video}",
+    operation_id = "frame",
+    params(("video" = String, Path, description = "Name of the video: `root/path`"), FrameQuery),
+    responses(
+        (status = 200, description = "The still", content_type = "image/jpeg"),
+        (status = 304, description = "It is known already"),
+        (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such video or frame", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The frame cannot be decoded", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Too much to do; Retry-After says when to try again", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn by_path(
+    Extract(shared): Extract<Arc<Shared>>,
+    Extension(client): Extension<Client>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let video = name(&uri, "/frame/")?;
+    let query: FrameQuery = query(&uri)?;
+    if query.video.is_some() {
+        return Err(Problem::bad_parameter("the video is named twice"));
+    }
+    answer(&shared, &client, &video, &query, &headers).await
+}
+
+/// A still by its video's name in the query: the expert's route, with byte offsets of an index of one's own.
+#[utoipa::path(
+    get,
+    path = "/frame",
+    operation_id = "frameByBytes",
+    params(FrameQuery),
+    responses(
+        (status = 200, description = "The still", content_type = "image/jpeg"),
+        (status = 400, description = "A parameter is wrong, or `irap` is no sync sample", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn by_query(
+    Extract(shared): Extract<Arc<Shared>>,
+    Extension(client): Extension<Client>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let query: FrameQuery = query(&uri)?;
+    let video = query.video.as_deref().ok_or_else(|| Problem::bad_parameter("video is missing"))?;
+    answer(&shared, &client, video, &query, &headers).await
+}
+
+async fn answer(
+    shared: &Arc<Shared>,
+    client: &Client,
+    video: &str,
+    query: &FrameQuery,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    // What is wrong with the address is told before anything is done.
+    let target = query.target()?;
+    let fit = match query.fit {
+        None | Some(FitParam::Contain) => Fit::Contain,
+        Some(FitParam::Cover) => Fit::Cover,
+        Some(FitParam::Fill) => Fit::Fill,
+    };
+    let shape = shape(&shared.config, query.width, query.height, fit)?;
+    let spec = spec(&shared.config, query.format, (query.quality, shape), headers)?;
+    let mut is_again = false;
+    loop {
+        let opened = shared.videos.open(video, shared.config.deadline).await?;
+        let asked = (query, &target, spec);
+        match still(shared, client, &opened, asked, headers).await {
+            // Somebody has written to it: what it is now is found out once more.
+            Err(problem) if problem.kind == "changed" && !is_again => is_again = true,
+            answer => return answer,
+        }
+    }
+}
+
+async fn still(
+    shared: &Arc<Shared>,
+    client: &Client,
+    opened: &Opened,
+    (query, target, spec): (&FrameQuery, &Target, crate::server::stills::Spec),
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let mut frame = frame_of(&opened.video, target)?;
+    if query.mode == Mode::Keyframe {
+        frame = key_before(&opened.video, frame);
+    }
+    let tag = opened.etag();
+    let etag = format!("{tag}-{frame}-{}", spec.tag());
+    let version = Version::new(&etag, &tag, query.v.as_deref(), shared.is_private());
+    if version.is_known(headers) {
+        return Ok(version.not_modified());
+    }
+    let (still, timing, found) = shared.stills.get(opened, frame, spec, client, shared.config.deadline).await?;
+    shared.metrics.sent(still.bytes.len());
+    let mut response = reply::bytes(spec.format.media_type(), still.bytes.clone());
+    let headers = response.headers_mut();
+    version.mark(headers);
+    reply::describe(headers, &still);
+    reply::timing(headers, &timing, found);
+    if query.format.is_none() {
+        headers.insert(VARY, HeaderValue::from_static("Accept"));
+    }
+    Ok(response)
+}

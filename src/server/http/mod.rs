@@ -1,0 +1,194 @@
+//! The routes, and what all of them share: who asks, what a request is called, how it is counted.
+
+mod conditional;
+mod frame;
+mod page;
+mod params;
+mod reply;
+mod status;
+mod storyboard;
+mod videos;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{Request, State as Extract};
+use axum::http::header::{AUTHORIZATION, HeaderName, SEC_WEBSOCKET_PROTOCOL, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tower_http::cors::{AllowOrigin, Any, CorsLayer, ExposeHeaders};
+use tracing::Instrument;
+
+use super::Shared;
+use super::admission::Client;
+use super::auth::{Shown, Visitor};
+use super::problem::Problem;
+use super::ws;
+
+pub(super) use params::{quality, shape};
+pub use status::openapi;
+
+/// What a request is called, in logs here and at whoever asked.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Who asked first, as proxies say.
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// The longest name of a request that is taken over.
+const LONGEST_ID: usize = 128;
+/// Headers that pages of other origins may read.
+const EXPOSED: [&str; 12] = [
+    "etag",
+    "link",
+    "retry-after",
+    "server-timing",
+    "x-cache",
+    "x-frame-corrupt",
+    "x-frame-height",
+    "x-frame-index",
+    "x-frame-key",
+    "x-frame-pts",
+    "x-frame-time",
+    "x-request-id",
+];
+
+/// A connection: where it comes from, and its number.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer {
+    pub(super) address: SocketAddr,
+    pub(super) number: u64,
+}
+
+/// All routes.
+pub(super) fn router(shared: &Arc<Shared>) -> Router {
+    let guarded = Router::new()
+        .route("/videos", get(videos::list))
+        .route("/videos/{*video}", get(videos::info))
+        .route("/frame", get(frame::by_query))
+        .route("/frame/{*video}", get(frame::by_path))
+        .route("/storyboard/{*video}", get(storyboard::get))
+        .route("/ws", get(ws::open))
+        .route("/metrics", get(status::metrics))
+        .layer(from_fn_with_state(Arc::clone(shared), admit));
+    let open = Router::new()
+        .route("/", get(page::index))
+        .route("/page/{file}", get(page::file))
+        .route("/health", get(status::health))
+        .route("/ready", get(status::ready))
+        .route("/openapi.json", get(status::document));
+    guarded
+        .merge(open)
+        .fallback(|| async { Problem::not_found("there is nothing at this address (/openapi.json has what there is)") })
+        .method_not_allowed_fallback(|| async { Problem::bad_method() })
+        .layer(cors(&shared.config.cors_origins))
+        .layer(from_fn_with_state(Arc::clone(shared), account))
+        .with_state(Arc::clone(shared))
+}
+
+fn cors(origins: &[String]) -> CorsLayer {
+    let layer = CorsLayer::new()
+        .allow_methods([Method::GET, Method::HEAD])
+        .allow_headers([AUTHORIZATION, axum::http::header::IF_NONE_MATCH, REQUEST_ID])
+        .expose_headers(ExposeHeaders::list(EXPOSED.map(HeaderName::from_static)))
+        .max_age(std::time::Duration::from_secs(3600));
+    if origins.iter().any(|origin| origin == "*") {
+        return layer.allow_origin(Any);
+    }
+    let origins = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
+    layer.allow_origin(AllowOrigin::list(origins))
+}
+
+/// Lets in whoever may ask, and notes who it is.
+async fn admit(Extract(shared): Extract<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let shown = Shown {
+        path: request.uri().path(),
+        query: request.uri().query(),
+        authorization: text(headers, &AUTHORIZATION),
+        subprotocols: text(headers, &SEC_WEBSOCKET_PROTOCOL),
+    };
+    let visitor = match shared.guard.admit(&shown) {
+        Ok(visitor) => visitor,
+        Err(problem) => return problem.into_response(),
+    };
+    let Some(peer) = request.extensions().get::<Peer>().copied() else {
+        return Problem::internal("a connection without a number").into_response();
+    };
+    let who = match visitor {
+        Visitor::Token(number) => format!("token {number}"),
+        Visitor::Anybody | Visitor::Signed => {
+            let forwarded = text(headers, &FORWARDED_FOR).filter(|_| shared.config.trust_forwarded);
+            // The last one is the one that the proxy next to us has seen itself.
+            let forwarded = forwarded.and_then(|list| list.rsplit(',').next()).map(|one| one.trim().to_owned());
+            forwarded.unwrap_or_else(|| peer.address.ip().to_string())
+        }
+    };
+    request.extensions_mut().insert(Client { who: who.into(), connection: peer.number });
+    next.run(request).await
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// Gives every request a name, counts it, and says what came of it.
+async fn account(Extract(shared): Extract<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let since = Instant::now();
+    let route = route(request.uri().path());
+    let id = request_id(request.headers());
+    // Not the query: it may be signed.
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default(), %method, path);
+    let mut response = next.run(request).instrument(span.clone()).await;
+    let (status, took) = (response.status(), since.elapsed());
+    shared.metrics.request(route, status.as_u16(), took);
+    if status.as_u16() == 503 {
+        shared.metrics.rejected("queue");
+    }
+    let _entered = span.enter();
+    if status.is_server_error() {
+        tracing::warn!(status = status.as_u16(), ms = took.as_secs_f64() * 1e3, "failed");
+    } else {
+        tracing::debug!(status = status.as_u16(), ms = took.as_secs_f64() * 1e3, "answered");
+    }
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// The name that whoever asks has given the request, if it is fit to be logged; else one of our own.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let is_fit = |value: &&HeaderValue| {
+        let bytes = value.as_bytes();
+        (1..=LONGEST_ID).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
+    };
+    if let Some(given) = headers.get(REQUEST_ID).filter(is_fit) {
+        return given.clone();
+    }
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Relaxed);
+    if number == 0 {
+        NEXT.store(fastrand::u64(..1 << 48) << 8, Relaxed);
+    }
+    HeaderValue::from_str(&format!("{number:016x}")).unwrap_or_else(|_| HeaderValue::from_static("-"))
+}
+
+/// What a route is called in metrics: a few names, whatever is asked for.
+fn route(path: &str) -> &'static str {
+    match path.split('/').nth(1).unwrap_or_default() {
+        "" | "page" => "page",
+        "frame" => "frame",
+        "videos" => "videos",
+        "storyboard" => "storyboard",
+        "ws" => "ws",
+        "health" => "health",
+        "ready" => "ready",
+        "metrics" => "metrics",
+        "openapi.json" => "openapi",
+        _ => "other",
+    }
+}

@@ -1,0 +1,136 @@
+//! `/storyboard`: what a video shows over its whole length, as a sheet of small pictures and the WebVTT file for it.
+
+use std::sync::Arc;
+
+use axum::extract::{Extension, State as Extract};
+use axum::http::{HeaderMap, Uri};
+use axum::response::Response;
+use serde::Deserialize;
+
+use super::conditional::Version;
+use super::params::{name, quality, query, shape};
+use super::reply;
+use crate::picture::Fit;
+use crate::picture::sheet::relative_address;
+use crate::server::Shared;
+use crate::server::admission::Client;
+use crate::server::auth;
+use crate::server::problem::Problem;
+use crate::server::sheets::SheetSpec;
+use crate::storyboard::Shown;
+
+/// Tiles, how many in a row, and how wide in pixels, if nobody says otherwise.
+const TILES: u32 = 100;
+const COLUMNS: u32 = 10;
+const WIDTH: u32 = 160;
+
+/// What the sheet is to be.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SheetQuery {
+    /// Tiles, evenly spread; 100 by default, and at most one a frame.
+    count: Option<u32>,
+    /// Tiles in a row; 10 by default.
+    columns: Option<u32>,
+    /// Width of a tile in pixels; 160 by default.
+    width: Option<u32>,
+    /// Quality of the sheet, 1 to 100.
+    quality: Option<u32>,
+    /// `keyframe` (default): each tile shows the key frame that is nearest to the middle of its part; `exact`: the frame in
+    /// the middle, which takes longer.
+    mode: Option<Mode>,
+    /// The video's ETag: an answer to an address with it never changes.
+    v: Option<String>,
+    /// With `signature`: until when the address is good, in seconds since 1970.
+    expires: Option<String>,
+    /// See `bucket-streamer sign`.
+    signature: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Mode {
+    Keyframe,
+    Exact,
+}
+
+impl SheetQuery {
+    fn spec(&self, shared: &Shared) -> Result<SheetSpec, Problem> {
+        let most = shared.config.tiles;
+        let within = |name: &str, value: Option<u32>, usual: u32| {
+            let value = value.unwrap_or(usual.min(most));
+            let fits = (1..=most).contains(&value);
+            if fits { Ok(value) } else { Err(Problem::bad_parameter(format!("{name} is 1 to {most}"))) }
+        };
+        let shape = shape(&shared.config, self.width.or(Some(WIDTH)), None, Fit::Contain)?;
+        Ok(SheetSpec {
+            count: within("count", self.count, TILES)?,
+            columns: within("columns", self.columns, COLUMNS)?,
+            shape,
+            quality: quality(&shared.config, self.quality)?,
+            shown: if self.mode == Some(Mode::Exact) { Shown::Middle } else { Shown::Key },
+        })
+    }
+}
+
+/// The sheet (`.jpg`), or the WebVTT file whose cues point into it (`.vtt`).
+#[utoipa::path(
+    get,
+    path = "/storyboard/{video}",
+    operation_id = "storyboard",
+    params(("video" = String, Path, description = "Name of the video, with `.jpg` or `.vtt` behind it"), SheetQuery),
+    responses(
+        (status = 200, description = "The sheet, or the cues", content_type = "image/jpeg"),
+        (status = 304, description = "It is known already"),
+        (status = 404, description = "No such video", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Too much to do", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn get(
+    Extract(shared): Extract<Arc<Shared>>,
+    Extension(client): Extension<Client>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let name = name(&uri, "/storyboard/")?;
+    let query: SheetQuery = query(&uri)?;
+    let (video, is_sheet) = match name.rsplit_once('.') {
+        Some((video, "jpg" | "jpeg")) => (video, true),
+        Some((video, "vtt")) => (video, false),
+        _ => return Err(Problem::not_found("a storyboard is the name of a video with .jpg or .vtt behind it")),
+    };
+    let spec = query.spec(&shared)?;
+    let opened = shared.videos.open(video, shared.config.deadline).await?;
+    let tag = opened.etag();
+    let kind = if is_sheet { "sheet" } else { "cues" };
+    let etag = format!("{tag}-{kind}-{}", spec.tag());
+    let version = Version::new(&etag, &tag, query.v.as_deref(), shared.is_private());
+    if version.is_known(&headers) {
+        return Ok(version.not_modified());
+    }
+    let sheet = shared.sheets.get(&shared.stills, &opened, spec, &client, 4 * shared.config.deadline).await?;
+    let mut response = if is_sheet {
+        reply::bytes("image/jpeg", sheet.image.clone())
+    } else {
+        let cues = sheet.grid.webvtt(&sheet_address(&shared, &uri, &query), &sheet.times);
+        reply::bytes("text/vtt; charset=utf-8", cues.into())
+    };
+    version.mark(response.headers_mut());
+    Ok(response)
+}
+
+/// Where the sheet of these cues is, as seen from them; signed like them.
+fn sheet_address(shared: &Shared, uri: &Uri, query: &SheetQuery) -> String {
+    let path = format!("{}.jpg", uri.path().trim_end_matches(".vtt"));
+    let file = path.rsplit('/').next().unwrap_or_default();
+    let Some(asked) = uri.query() else { return file.to_owned() };
+    let expires = query.expires.as_deref().and_then(|expires| expires.parse().ok());
+    match (shared.config.url_keys.first(), &query.signature, expires) {
+        (Some(key), Some(_), Some(expires)) => {
+            let signed = auth::sign(key, &format!("{path}?{asked}"), expires);
+            signed.rsplit_once('/').map_or_else(|| relative_address(&signed), |(_, file)| file.to_owned())
+        }
+        _ => format!("{file}?{asked}"),
+    }
+}

@@ -1,0 +1,186 @@
+//! What goes wrong, as HTTP says it: problem documents (RFC 9457), and the words of the WebSocket protocol.
+
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::admission::Full;
+use crate::error::{Error, ErrorKind};
+use crate::source::Refusal;
+
+/// A problem document. `type` is a name within this API, as a relative address.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub(super) struct Problem {
+    /// What kind of problem.
+    #[serde(rename = "type")]
+    pub(super) kind: &'static str,
+    /// The same in a few words.
+    pub(super) title: &'static str,
+    /// The status of the answer.
+    pub(super) status: u16,
+    /// What happened, in one line.
+    pub(super) detail: String,
+    /// The frame that it happened at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) frame: Option<u64>,
+    /// The sample, in decode order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sample: Option<u32>,
+    /// The byte in the video at which that sample begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) offset: Option<u64>,
+    /// When to try again, in seconds; in the header of that name, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) retry_after_s: Option<u64>,
+}
+
+/// Kinds of problems: name, title, status.
+type Kind = (&'static str, &'static str, u16);
+
+const BAD_PARAMETER: Kind = ("bad-parameter", "A parameter is wrong", 400);
+const UNAUTHORIZED: Kind = ("unauthorized", "Who asks is not known", 401);
+const FORBIDDEN: Kind = ("forbidden", "The signature is not good", 403);
+const NOT_FOUND: Kind = ("not-found", "There is no such thing", 404);
+const BAD_METHOD: Kind = ("method-not-allowed", "Only GET and HEAD", 405);
+const NOT_ACCEPTABLE: Kind = ("not-acceptable", "None of the accepted formats can be made", 406);
+const UNDECODABLE: Kind = ("undecodable", "The frame cannot be decoded", 422);
+const UNREADABLE: Kind = ("unreadable-video", "The video cannot be read", 422);
+const INTERNAL: Kind = ("internal", "Something is broken here", 500);
+const UPSTREAM: Kind = ("fetch-failed", "The video's bytes cannot be fetched", 502);
+const OVERLOADED: Kind = ("overloaded", "There is too much to do", 503);
+const CHANGED: Kind = ("changed", "The video changes while it is read", 503);
+const DEADLINE: Kind = ("deadline", "It took too long", 504);
+
+impl Problem {
+    fn new((kind, title, status): Kind, detail: impl Into<String>) -> Problem {
+        let (frame, sample, offset, retry_after_s) = (None, None, None, None);
+        Problem { kind, title, status, detail: detail.into(), frame, sample, offset, retry_after_s }
+    }
+
+    pub(super) fn bad_parameter(detail: impl Into<String>) -> Problem {
+        Problem::new(BAD_PARAMETER, detail)
+    }
+
+    pub(super) fn unauthorized() -> Problem {
+        Problem::new(UNAUTHORIZED, "give a token (Authorization: Bearer ...) or a signed address")
+    }
+
+    pub(super) fn forbidden(detail: impl Into<String>) -> Problem {
+        Problem::new(FORBIDDEN, detail)
+    }
+
+    pub(super) fn not_found(detail: impl Into<String>) -> Problem {
+        Problem::new(NOT_FOUND, detail)
+    }
+
+    pub(super) fn bad_method() -> Problem {
+        Problem::new(BAD_METHOD, "this address answers GET and HEAD")
+    }
+
+    pub(super) fn not_acceptable() -> Problem {
+        Problem::new(NOT_ACCEPTABLE, "stills are image/jpeg, image/png or image/webp")
+    }
+
+    pub(super) fn internal(detail: impl Into<String>) -> Problem {
+        Problem::new(INTERNAL, detail)
+    }
+
+    pub(super) fn draining() -> Problem {
+        let retry_after_s = Some(1);
+        Problem { retry_after_s, ..Problem::new(OVERLOADED, "this server is ending") }
+    }
+
+    pub(super) fn too_many_connections() -> Problem {
+        let retry_after_s = Some(1);
+        Problem { retry_after_s, ..Problem::new(OVERLOADED, "there are too many connections") }
+    }
+
+    pub(super) fn deadline() -> Problem {
+        let retry_after_s = Some(5);
+        Problem { retry_after_s, ..Problem::new(DEADLINE, "the frame was not there in time") }
+    }
+
+    /// What became of the engine's error. Its source is left out: who asks knows how they called the video, and need not
+    /// know where it lies.
+    pub(super) fn of(error: &Error) -> Problem {
+        let (kind, retry_after_s) = kind_of(error);
+        let (frame, sample, offset) = (error.frame(), error.sample(), error.offset());
+        Problem { frame, sample, offset, retry_after_s, ..Problem::new(kind, error.message()) }
+    }
+
+    /// The word of the WebSocket protocol.
+    pub(super) fn word(&self) -> &'static str {
+        match self.kind {
+            "not-found" | "bad-parameter" => "not_found",
+            "fetch-failed" | "changed" => "fetch_failed",
+            "overloaded" => "overloaded",
+            "deadline" => "deadline",
+            _ => "decode_failed",
+        }
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The document.
+    pub(super) fn json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+fn kind_of(error: &Error) -> (Kind, Option<u64>) {
+    use ErrorKind::{
+        Changed, Damaged, NeedsUnreadable, NoSuchFrame, NotShown, PastEnd, PastEndOfVideo, Read, Remote, Still, Write,
+    };
+    match error.kind() {
+        NoSuchFrame { .. } | PastEndOfVideo { .. } => (NOT_FOUND, None),
+        NotShown | Damaged(_) | NeedsUnreadable(_) | PastEnd { .. } => (UNDECODABLE, None),
+        Still(_) => (UNDECODABLE, None),
+        Changed => (CHANGED, Some(1)),
+        Remote(refusal) => of_refusal(refusal),
+        Read(error) if error.kind() == std::io::ErrorKind::NotFound => (NOT_FOUND, None),
+        Read(_) | Write { .. } => (INTERNAL, None),
+        _ => (UNREADABLE, None),
+    }
+}
+
+fn of_refusal(refusal: &Refusal) -> (Kind, Option<u64>) {
+    match refusal {
+        Refusal::NotFound(_) | Refusal::Store { status: 404, .. } => (NOT_FOUND, None),
+        Refusal::Busy(_) | Refusal::Timeout { .. } | Refusal::Connection(_) => (UPSTREAM, Some(5)),
+        _ => (UPSTREAM, None),
+    }
+}
+
+impl From<Full> for Problem {
+    fn from(full: Full) -> Problem {
+        let retry_after_s = Some(full.retry_after_s);
+        Problem { retry_after_s, ..Problem::new(OVERLOADED, "too many requests wait already") }
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Problem {
+        Problem::of(&error)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.json()));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == 401 {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

@@ -1,0 +1,114 @@
+//! Open videos for requests: found by their names, opened off the threads that serve.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quick_cache::sync::Cache;
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+
+use super::flights::Flights;
+use super::problem::Problem;
+use super::roots::Roots;
+use crate::catalog::Catalog;
+use crate::engine::Engine;
+use crate::index_cache::IndexCache;
+use crate::video::Video;
+
+/// Videos that are opened at one time: more wait.
+const OPENING: usize = 32;
+/// Videos whose tags are remembered.
+const TAGS: usize = 4096;
+
+/// A video and what tells this version of it from all others.
+#[derive(Debug, Clone)]
+pub(super) struct Opened {
+    pub(super) name: Arc<str>,
+    pub(super) video: Video,
+    pub(super) tag: u128,
+}
+
+impl Opened {
+    /// The tag as addresses and headers have it, without quotes.
+    pub(super) fn etag(&self) -> String {
+        format!("{:032x}", self.tag)
+    }
+}
+
+/// The videos of the roots.
+#[derive(Debug)]
+pub(super) struct Videos {
+    pub(super) catalog: Arc<Catalog>,
+    flights: Flights<Arc<str>, Result<Opened, Problem>>,
+    opening: Arc<Semaphore>,
+    tags: Arc<Cache<u64, u128>>,
+}
+
+impl Videos {
+    pub(super) fn new(engine: &Engine, roots: &Arc<Roots>, indexes: Option<IndexCache>) -> Videos {
+        let roots = Arc::clone(roots);
+        let catalog = Catalog::new(engine).with_opener(move |name| roots.open(name));
+        let catalog = Arc::new(match indexes {
+            Some(cache) => catalog.with_index_cache(cache),
+            None => catalog,
+        });
+        let (opening, tags) = (Arc::new(Semaphore::new(OPENING)), Arc::new(Cache::new(TAGS)));
+        Videos { catalog, flights: Flights::default(), opening, tags }
+    }
+
+    /// The video of a name. Who asks for one that is being opened waits for that, and for its error too.
+    pub(super) async fn open(&self, name: &str, patience: Duration) -> Result<Opened, Problem> {
+        if let Some(video) = self.catalog.get(name, 0) {
+            return Ok(tagged(&self.tags, name.into(), video));
+        }
+        let name: Arc<str> = name.into();
+        let (work, _) = self.flights.join(&name, || {
+            let (catalog, opening, tags) =
+                (Arc::clone(&self.catalog), Arc::clone(&self.opening), Arc::clone(&self.tags));
+            let name = Arc::clone(&name);
+            async move {
+                let permit = opening.acquire_owned().await.map_err(|_| Problem::draining())?;
+                // It goes on when nobody waits any more: what it finds is kept for the next one to ask.
+                let opened = tokio::task::spawn_blocking(move || {
+                    let _permit = permit;
+                    catalog.open(&name, 0).map(|video| tagged(&tags, name, video))
+                });
+                opened.await.map_err(|_| Problem::internal("opening it failed"))?.map_err(|error| Problem::of(&error))
+            }
+        });
+        tokio::time::timeout(patience, work).await.unwrap_or_else(|_| Err(Problem::deadline()))
+    }
+}
+
+fn tagged(tags: &Cache<u64, u128>, name: Arc<str>, video: Video) -> Opened {
+    let id = video.shared.id;
+    let tag = tags.get(&id).unwrap_or_else(|| {
+        let tag = tag_of(&name, &video);
+        tags.insert(id, tag);
+        tag
+    });
+    Opened { name, video, tag }
+}
+
+/// A checksum of what the video is called and of what tells its versions apart: what the source says of itself, or else
+/// where all samples lie, how long they are and when they are shown.
+fn tag_of(name: &str, video: &Video) -> u128 {
+    let source = video.source();
+    let mut hash = Sha256::new();
+    hash.update((name.len() as u64).to_le_bytes());
+    hash.update(name);
+    hash.update(source.len().to_le_bytes());
+    match source.version() {
+        Some(version) => hash.update(version),
+        None => {
+            hash.update(video.track().parameters.extradata());
+            for sample in &video.track().samples {
+                hash.update(sample.offset.to_le_bytes());
+                hash.update(sample.size.to_le_bytes());
+                hash.update(sample.pts.to_le_bytes());
+            }
+        }
+    }
+    let digest = hash.finalize();
+    digest.iter().take(16).fold(0, |tag, byte| tag << 8 | u128::from(*byte))
+}
