@@ -79,13 +79,14 @@ pub(super) fn router(shared: &Arc<Shared>) -> Router {
         .route("/health", get(status::health))
         .route("/ready", get(status::ready))
         .route("/openapi.json", get(status::document));
-    guarded
+    let mut all = guarded
         .merge(open)
         .fallback(|| async { Problem::not_found("there is nothing at this address (/openapi.json has what there is)") })
-        .method_not_allowed_fallback(|| async { Problem::bad_method() })
-        .layer(cors(&shared.config.cors_origins))
-        .layer(from_fn_with_state(Arc::clone(shared), account))
-        .with_state(Arc::clone(shared))
+        .method_not_allowed_fallback(|| async { Problem::bad_method() });
+    if !shared.config.cors_origins.is_empty() {
+        all = all.layer(cors(&shared.config.cors_origins));
+    }
+    all.layer(from_fn_with_state(Arc::clone(shared), account)).with_state(Arc::clone(shared))
 }
 
 fn cors(origins: &[String]) -> CorsLayer {
@@ -145,7 +146,7 @@ async fn account(Extract(shared): Extract<Arc<Shared>>, request: Request, next: 
     let mut response = next.run(request).instrument(span.clone()).await;
     let (status, took) = (response.status(), since.elapsed());
     shared.metrics.request(route, status.as_u16(), took);
-    if status.as_u16() == 503 {
+    if status.as_u16() == 503 && !["health", "ready"].contains(&route) {
         shared.metrics.rejected("queue");
     }
     let _entered = span.enter();

@@ -1,0 +1,160 @@
+//! A server in this process, somebody who asks it, and what the answers should be.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use bucket_streamer::picture::{StillFormat, StillMaker, StillOptions};
+use bucket_streamer::server::roots::{RootSpec, Roots};
+use bucket_streamer::server::{Config, Server};
+use bucket_streamer::{Engine, Video};
+use reqwest::{Client, Response, StatusCode};
+use serde_json::Value;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::common::fixture;
+
+/// A server that runs until it is dropped or told to end.
+pub struct House {
+    pub address: SocketAddr,
+    pub engine: Engine,
+    pub client: Client,
+    end: Option<oneshot::Sender<()>>,
+    done: JoinHandle<bool>,
+}
+
+/// A configuration for tests: any port.
+pub fn config() -> Config {
+    Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..Config::default() }
+}
+
+/// A client that follows nothing and believes nobody's proxies.
+pub fn client() -> Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap()
+}
+
+impl House {
+    /// One that serves the fixtures as `fx`.
+    pub async fn open() -> House {
+        House::with(config(), &[("fx", &fixture(""))]).await
+    }
+
+    pub async fn with(config: Config, roots: &[(&str, &Path)]) -> House {
+        let specs = roots.iter().map(|(name, folder)| match *name {
+            "" => RootSpec::unnamed(&folder.to_string_lossy()),
+            name => RootSpec::parse(&format!("{name}={}", folder.display())).unwrap(),
+        });
+        House::of(config, Roots::new(specs.collect()).unwrap()).await
+    }
+
+    pub async fn of(config: Config, roots: Roots) -> House {
+        let engine = Engine::builder().threads(2).checkpoint_memory(64 << 20).build();
+        let server = Server::bind(config, engine.clone(), Arc::new(roots), None).await.unwrap();
+        let address = server.address();
+        let (end, told) = oneshot::channel::<()>();
+        let done = tokio::spawn(server.run(async move {
+            let _ = told.await;
+        }));
+        House { address, engine, client: client(), end: Some(end), done }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub async fn get(&self, path: &str) -> Response {
+        self.client.get(self.url(path)).send().await.unwrap()
+    }
+
+    pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Response {
+        let request = headers
+            .iter()
+            .fold(self.client.get(self.url(path)), |request, (name, value)| request.header(*name, *value));
+        request.send().await.unwrap()
+    }
+
+    pub async fn json(&self, path: &str) -> Value {
+        let response = self.get(path).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        serde_json::from_slice(&response.bytes().await.unwrap()).unwrap()
+    }
+
+    /// The status and the kind of a problem document.
+    pub async fn problem(&self, path: &str) -> (u16, String) {
+        problem(self.get(path).await).await
+    }
+
+    /// The value of a metric.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text = self.get("/metrics").await.text().await.unwrap();
+        let line = text.lines().find(|line| line.starts_with(&format!("bucket_streamer_{name} ")));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
+    }
+
+    /// Tells it to end, and waits for that. True if all was finished in time.
+    pub async fn end(mut self) -> bool {
+        drop(self.end.take());
+        (&mut self.done).await.unwrap()
+    }
+
+    /// Tells it to end, without waiting.
+    pub fn tell(&mut self) {
+        drop(self.end.take());
+    }
+
+    pub async fn wait(self) -> bool {
+        self.done.await.unwrap()
+    }
+}
+
+pub async fn problem(response: Response) -> (u16, String) {
+    let status = response.status().as_u16();
+    assert_eq!(response.headers()["content-type"], "application/problem+json", "{status}");
+    let document: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+    assert_eq!(document["status"], status);
+    assert!(document["detail"].as_str().is_some_and(|detail| !detail.is_empty()));
+    (status, document["type"].as_str().unwrap().to_owned())
+}
+
+/// What frames of a clip look like: made from a sequential decode.
+pub struct Expected {
+    pub video: Video,
+    pub stills: HashMap<u32, Vec<u8>>,
+    pub pts: HashMap<u32, i64>,
+}
+
+impl Expected {
+    pub fn of(clip: &Path) -> Expected {
+        Expected::with(clip, |options| options)
+    }
+
+    pub fn with(clip: &Path, change: impl Fn(StillOptions) -> StillOptions) -> Expected {
+        let video = Engine::new(Some(1)).open_path(clip).unwrap();
+        let options = change(StillOptions { quality: 80, ..StillOptions::for_video(&video) });
+        let mut maker = StillMaker::new().unwrap();
+        let (mut stills, mut pts) = (HashMap::new(), HashMap::new());
+        let mut sink = |frame: bucket_streamer::VideoFrame| {
+            let mut bytes = Vec::new();
+            maker.encode(&frame.picture, &options, &mut bytes).unwrap();
+            stills.insert(frame.index, bytes);
+            pts.insert(frame.index, frame.pts);
+            ControlFlow::Continue(())
+        };
+        video.play(&mut sink).unwrap();
+        Expected { video, stills, pts }
+    }
+
+    /// Numbers of all frames that there are stills of, in an order that is no order.
+    pub fn shuffled(&self, seed: u64) -> Vec<u32> {
+        let mut frames: Vec<u32> = self.stills.keys().copied().collect();
+        frames.sort_unstable();
+        fastrand::Rng::with_seed(seed).shuffle(&mut frames);
+        frames
+    }
+}
+
+pub const PNG: StillFormat = StillFormat::Png;

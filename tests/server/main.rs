@@ -1,0 +1,12 @@
+//! The server, asked as others ask it: over sockets. What comes back is compared with a sequential decode.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod frames;
+mod guard;
+mod house;
+mod limits;
+mod load;
+mod program;
+mod socket;
