@@ -117,6 +117,17 @@ mod of_an_honest_server {
     }
 
     #[test]
+    fn what_an_edit_list_shows_twice_is_asked_for_by_number() {
+        let clip = fixture("hevc_edit_segments.mp4");
+        let (server, clip) = (MockServer::start(&clip, Lie::None), clip.to_string_lossy().into_owned());
+        let more = ["--by", "offset", "--check", &clip, "--count", "100", "--json", "-"];
+        let ran = Ran::with(&[&["bench", "ws", &server.at("")][..], &more].concat());
+        assert_eq!((ran.code(), &ran.stderr[..]), (0, ""));
+        let seen = server.seen().join(" ");
+        assert!(seen.contains(r#""frame":"#) && seen.contains(r#""irap_offset":"#), "some by number, some by offset");
+    }
+
+    #[test]
     fn a_time_is_filled_with_requests_over_and_over() {
         let server = server(Lie::Slow(1));
         let ran = bench("ws", &server, &["--duration", "0.5", "--indices", "1,2", "--pipeline", "2", "--json", "-"]);

@@ -59,6 +59,8 @@ struct Mock {
     lie: Lie,
     stills: Vec<Bytes>,
     offsets: HashMap<u64, usize>,
+    /// Time and sync flag of each frame.
+    told: Vec<(i64, bool)>,
     asked: AtomicU64,
     connections: AtomicU64,
     /// What was asked for, as it came.
@@ -87,8 +89,10 @@ impl MockServer {
         let track = video.track();
         let offset = |(frame, &sample): (usize, &u32)| (track.samples[sample as usize].offset, frame);
         let offsets = track.frames.iter().enumerate().map(offset).collect();
+        let told = track.frames.iter().map(|&sample| &track.samples[sample as usize]);
+        let told = told.map(|sample| (sample.pts, sample.key)).collect();
         let (asked, connections) = (AtomicU64::new(0), AtomicU64::new(0));
-        let mock = Arc::new(Mock { lie, stills, offsets, asked, connections, seen: Mutex::default() });
+        let mock = Arc::new(Mock { lie, stills, offsets, told, asked, connections, seen: Mutex::default() });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
@@ -185,7 +189,7 @@ async fn frame(State(mock): Shared, Query(query): Query<HashMap<String, String>>
     let headers = [
         ("content-type", "image/jpeg".to_owned()),
         ("x-frame-index", index.to_string()),
-        ("x-frame-pts", (index * 512).to_string()),
+        ("x-frame-pts", mock.told[index].0.to_string()),
         ("server-timing", "queue;dur=0.25, fetch;dur=1, decode;dur=8.5, encode;dur=2".to_owned()),
     ];
     if mock.lie == Lie::Gone && lies {
@@ -220,12 +224,17 @@ async fn session(mock: &Mock, mut socket: WebSocket) -> Option<()> {
             tell(&mut socket, &told).await?;
             continue;
         }
+        if message["type"] != "RequestFrames" {
+            tell(&mut socket, &json!({"type": "Error", "message": "no such type"})).await?;
+            continue;
+        }
         for (place, wish) in message["frames"].as_array().into_iter().flatten().enumerate() {
             let tag = wish["index"].as_u64().unwrap_or(place as u64);
             let by_offset = wish["offset"].as_u64().map(|offset| mock.offsets.get(&offset).copied());
             let frame = by_offset.unwrap_or_else(|| wish["frame"].as_u64().map(|frame| frame as usize));
             let Some(frame) = frame.filter(|&frame| frame < mock.stills.len()) else {
-                let told = json!({"type": "FrameError", "index": tag, "offset": wish["offset"], "error": "not_found"});
+                let error = if by_offset.is_some() { "bad_offset" } else { "not_found" };
+                let told = json!({"type": "FrameError", "index": tag, "offset": wish["offset"], "error": error});
                 tell(&mut socket, &told).await?;
                 continue;
             };
@@ -263,7 +272,7 @@ async fn still(mock: &Mock, socket: &mut WebSocket, tag: u64, frame: usize, lies
     let offset = mock.offsets.iter().find(|entry| *entry.1 == told).map(|entry| *entry.0);
     let size = if mock.lie == Lie::Short { mock.stills[told].len() } else { still.len() };
     let header = json!({"type": "Frame", "index": tag, "offset": offset, "size": size,
-        "frame": told, "pts": told * 512, "time_s": 0.0, "key": false});
+        "frame": told, "pts": mock.told[told].0, "time_s": 0.0, "key": mock.told[told].1});
     tell(socket, &header).await?;
     socket.send(Message::Binary(still)).await.ok()
 }

@@ -61,18 +61,21 @@ pub(super) fn sums(copy: &str, arguments: &BenchArguments, frames: &[u32]) -> Re
     failed.map(|()| sums)
 }
 
-/// Where the samples of all frames are.
+/// Where the samples of all frames are. None of those that an edit list shows more than once: each would be several frames.
 ///
 /// # Errors
 /// What makes the copy unreadable.
-pub(super) fn spots(copy: &str, arguments: &BenchArguments) -> Result<Vec<Spot>> {
+pub(super) fn spots(copy: &str, arguments: &BenchArguments) -> Result<Vec<Option<Spot>>> {
     let engine = Engine::new(Some(1));
     let video = open_video(&engine, copy, arguments.which.track, arguments.which.index.as_deref())?;
-    let samples = &video.track().samples;
+    let (samples, frames) = (&video.track().samples, &video.track().frames);
+    let mut times: HashMap<u64, usize> = HashMap::new();
+    frames.iter().for_each(|&sample| *times.entry(samples[sample as usize].offset).or_default() += 1);
     let spot = |&sample: &u32| {
         let before = &samples[..=sample as usize];
         let irap = before.iter().rev().find(|sample| sample.key).unwrap_or(&before[0]);
-        Spot { offset: samples[sample as usize].offset, irap_offset: irap.offset }
+        let offset = samples[sample as usize].offset;
+        (times.get(&offset) == Some(&1)).then_some(Spot { offset, irap_offset: irap.offset })
     };
-    Ok(video.track().frames.iter().map(spot).collect())
+    Ok(frames.iter().map(spot).collect())
 }

@@ -90,7 +90,7 @@ struct Client<'a> {
     video: String,
     info: Info,
     frames: Arc<[u32]>,
-    spots: Option<Arc<[Spot]>>,
+    spots: Option<Arc<[Option<Spot>]>>,
     known: Option<Arc<Sums>>,
     /// What it took until the server had told what the video is.
     open: Duration,

@@ -23,7 +23,7 @@ pub(super) struct Asking {
     pub(super) video: String,
     pub(super) arguments: ClientArguments,
     /// Where samples are, if frames are named by that.
-    pub(super) spots: Option<Arc<[Spot]>>,
+    pub(super) spots: Option<Arc<[Option<Spot>]>>,
     pub(super) known: Option<Arc<Sums>>,
 }
 
@@ -152,8 +152,8 @@ impl Asking {
 
     async fn ask(&self, socket: &mut Socket, session: &mut Session<'_>, ticket: Ticket) -> Result<(), String> {
         let is_by_offset = self.arguments.by == Some(By::Offset);
-        let spot =
-            self.spots.as_deref().filter(|_| is_by_offset).and_then(|spots| spots.get(ticket.frame as usize)).copied();
+        let spots = self.spots.as_deref().filter(|_| is_by_offset);
+        let spot = spots.and_then(|spots| spots.get(ticket.frame as usize).copied().flatten());
         let wish = session.ask(ticket, spot);
         let ClientArguments { width, height, quality, order, .. } = self.arguments;
         let order = if order == Some(Order::Latest) { "latest" } else { "fifo" };
