@@ -17,6 +17,7 @@ use axum::extract::{Path as At, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::ListenerExt;
 use bucket_streamer::Engine;
 use bucket_streamer::picture::{StillMaker, StillOptions};
 use bytes::Bytes;
@@ -103,6 +104,8 @@ impl MockServer {
             .route("/frame/{*video}", get(frame))
             .route("/ws", get(ws))
             .with_state(Arc::clone(&mock));
+        // A head and its still are two packets: the second is not to wait until the first is acknowledged.
+        let listener = listener.tap_io(|stream| _ = stream.set_nodelay(true));
         runtime.spawn(async move { axum::serve(listener, router).await });
         MockServer { address, mock, _runtime: runtime }
     }
