@@ -83,7 +83,7 @@ fn stills(plan: &Plan, file: &Path) -> Result<Vec<(u32, Sum)>> {
     let video = engine.open_path(file)?;
     let usual = StillOptions::for_video(&video);
     let shape = Shape { width: plan.width, height: None, fit: Fit::Contain };
-    let options = StillOptions { shape, quality: plan.quality.unwrap_or(usual.quality), ..usual };
+    let options = StillOptions { shape, quality: plan.quality, ..usual };
     let (mut maker, mut bytes, mut frames) = (StillMaker::new()?, Vec::new(), Vec::new());
     video.play(&mut |frame| {
         // What is damaged may be shown otherwise when it is asked for alone.

@@ -16,7 +16,7 @@ pub(crate) struct Plan {
     /// The share of clients that speak WebSocket.
     pub(crate) ws: f64,
     pub(crate) width: Option<u32>,
-    pub(crate) quality: Option<u8>,
+    pub(crate) quality: u8,
     /// Only the first so many frames of a video.
     pub(crate) frames: usize,
     /// Frames of one request over WebSocket, at most.
@@ -46,7 +46,7 @@ impl Plan {
             lasting: Duration::from_secs(300),
             ws: 0.5,
             width: None,
-            quality: None,
+            quality: 85,
             frames: usize::MAX,
             batch: 8,
             pid: None,
@@ -75,7 +75,7 @@ impl Plan {
                 "--seconds" => plan.lasting = seconds(number()?)?,
                 "--ws" => plan.ws = number()?,
                 "--width" => plan.width = Some(number()? as u32),
-                "--quality" => plan.quality = Some(number()? as u8),
+                "--quality" => plan.quality = number()? as u8,
                 "--frames" => plan.frames = number()? as usize,
                 "--batch" => plan.batch = (number()? as usize).max(1),
                 "--pid" => plan.pid = Some(number()? as u32),
@@ -107,7 +107,7 @@ impl Plan {
     /// The query of every still.
     pub(crate) fn query(&self) -> String {
         let width = self.width.map(|width| format!("&width={width}")).unwrap_or_default();
-        width + &self.quality.map(|quality| format!("&quality={quality}")).unwrap_or_default()
+        format!("&quality={}{width}", self.quality)
     }
 }
 

@@ -96,9 +96,8 @@ async fn batch(
 ) -> Result<(), Broken> {
     let frame = |(tag, (frame, _)): (u64, &(u32, Sum))| json!({"frame": frame, "index": tag});
     let frames: Vec<Value> = (*tag..).zip(&wanted).map(frame).collect();
-    let mut ask = json!({"type": "RequestFrames", "frames": frames, "order": "fifo"});
+    let mut ask = json!({"type": "RequestFrames", "frames": frames, "order": "fifo", "quality": load.plan.quality});
     load.plan.width.iter().for_each(|width| ask["width"] = json!(width));
-    load.plan.quality.iter().for_each(|quality| ask["quality"] = json!(quality));
     let (sent, count) = (Instant::now(), wanted.len());
     let lost = |left: usize, why: &str| {
         (0..left).for_each(|_| load.counts.lost(sent, why));

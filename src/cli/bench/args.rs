@@ -135,7 +135,7 @@ made before the clock starts, and --pipeline frames are asked for ahead. Latency
 or from when it was due, until the still is there as a whole. An answer that is missing, comes
 twice or out of order is an error, and so is a status that is not 200. With --check, `wrong` is how
 many stills differ from what this program makes of a copy of the video: it is decoded from its first
-sample on, and with the same --width, --height and --quality (85 if none is given) each still has to
+sample on, and with the same --width, --height and --quality (85 unless another is typed) each still has to
 be the same, bit for bit. Without, those are wrong that the server itself says to be other frames.";
 
 /// In which manner frames are asked for.

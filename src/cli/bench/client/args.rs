@@ -20,7 +20,7 @@ pub(crate) struct ClientArguments {
     /// Height of the stills in pixels
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65535))]
     pub(crate) height: Option<u32>,
-    /// Quality of the stills [default: the server's]
+    /// Quality of the stills [default: the server's, with --check 85]
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub(crate) quality: Option<u8>,
     /// For so many seconds, over and over, instead of each frame once
@@ -76,6 +76,16 @@ pub(crate) enum By {
     Frame,
     /// By the place of its sample in the file
     Offset,
+}
+
+/// The quality of `extract`: servers have defaults of their own, which nobody else knows.
+const QUALITY: u8 = 85;
+
+impl ClientArguments {
+    /// What is asked for, if anything is.
+    pub(super) fn quality(&self) -> Option<u8> {
+        self.quality.or_else(|| self.check.is_some().then_some(QUALITY))
+    }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

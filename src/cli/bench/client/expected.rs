@@ -36,9 +36,9 @@ pub(super) struct Spot {
 pub(super) fn sums(copy: &str, arguments: &BenchArguments, frames: &[u32]) -> Result<Sums> {
     let engine = Engine::builder().checkpoint_memory(0).build();
     let video = open_video(&engine, copy, arguments.which.track, arguments.which.index.as_deref())?;
-    let ClientArguments { width, height, quality, .. } = arguments.client;
+    let (ClientArguments { width, height, .. }, quality) = (&arguments.client, arguments.client.quality());
     let usual = StillOptions::for_video(&video);
-    let shape = Shape { width, height, fit: Fit::Contain };
+    let shape = Shape { width: *width, height: *height, fit: Fit::Contain };
     let options = StillOptions { shape, quality: quality.unwrap_or(usual.quality), ..usual };
     let wanted: BTreeSet<u32> = frames.iter().copied().collect();
     let last = wanted.last().copied().unwrap_or(0);

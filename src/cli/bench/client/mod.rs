@@ -217,8 +217,9 @@ impl<'a> Client<'a> {
     /// The frames' route, with what is the same for all of them.
     fn route(&self) -> reqwest::Url {
         let mut route = self.server.address.frame(&self.video);
-        let ClientArguments { width, height, quality, .. } = self.arguments.client;
-        for (name, value) in [("width", width), ("height", height), ("quality", quality.map(u32::from))] {
+        let client = &self.arguments.client;
+        let quality = client.quality();
+        for (name, value) in [("width", client.width), ("height", client.height), ("quality", quality.map(u32::from))] {
             if let Some(value) = value {
                 route.query_pairs_mut().append_pair(name, &value.to_string());
             }

@@ -155,7 +155,8 @@ impl Asking {
         let spots = self.spots.as_deref().filter(|_| is_by_offset);
         let spot = spots.and_then(|spots| spots.get(ticket.frame as usize).copied().flatten());
         let wish = session.ask(ticket, spot);
-        let ClientArguments { width, height, quality, order, .. } = self.arguments;
+        let ClientArguments { width, height, order, .. } = self.arguments;
+        let quality = self.arguments.quality();
         let order = if order == Some(Order::Latest) { "latest" } else { "fifo" };
         let irap_offset = spot.map(|spot| spot.irap_offset);
         send(socket, &Ask::RequestFrames { irap_offset, frames: [wish], order, width, height, quality }).await
