@@ -1,9 +1,31 @@
 //! What the command line and the environment say of how servers are asked.
 
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
 use bucket_streamer::source::remote::{HttpClient, HttpOptions};
 
 use super::args::RemoteArguments;
 use super::{Outcome, say};
+
+/// What is sent to servers, and whom to trust, for those parts of the command line that ask servers themselves.
+#[derive(Debug, Default)]
+pub(crate) struct Chosen {
+    /// Names and values.
+    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "the clients of a server want it"))]
+    pub(crate) headers: Headers,
+    /// Certificates (PEM) that are trusted beside the system's.
+    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "the clients of a server want it"))]
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+static CHOSEN: OnceLock<Chosen> = OnceLock::new();
+
+/// What the command line has chosen; nothing before it was read.
+#[cfg(feature = "server")]
+pub(crate) fn chosen() -> &'static Chosen {
+    CHOSEN.get_or_init(Chosen::default)
+}
 
 /// Sent as a bearer token: not every secret should be seen in a list of processes.
 const TOKEN: &str = "BUCKET_STREAMER_BEARER_TOKEN";
@@ -17,6 +39,7 @@ pub(crate) fn configure(arguments: &RemoteArguments) -> Result<(), Outcome> {
     let headers = headers(&arguments.header, std::env::var(TOKEN).ok());
     let headers = headers.map_err(|why| refuse(Outcome::Usage, why))?;
     let ca_file = arguments.ca_file.clone();
+    let _ = CHOSEN.set(Chosen { headers: headers.clone(), ca_file: ca_file.clone() });
     let usual = HttpOptions::default();
     let cache = arguments.fetch_memory.map_or(usual.cache, |size| size.0);
     if headers.is_empty() && ca_file.is_none() && cache == usual.cache {
@@ -27,7 +50,7 @@ pub(crate) fn configure(arguments: &RemoteArguments) -> Result<(), Outcome> {
     Ok(())
 }
 
-type Headers = Vec<(String, String)>;
+pub(crate) type Headers = Vec<(String, String)>;
 
 /// Headers by name. What is wrong with one is told without it: it may be a secret.
 fn headers(typed: &[String], token: Option<String>) -> Result<Headers, &'static str> {

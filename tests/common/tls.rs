@@ -37,7 +37,7 @@ impl Authority {
     }
 
     /// For a server of these names that speaks these protocols.
-    fn config(&self, names: &[&str], protocols: &[&str]) -> ServerConfig {
+    pub fn config(&self, names: &[&str], protocols: &[&str]) -> ServerConfig {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(names).expect("names");

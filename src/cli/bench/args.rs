@@ -11,7 +11,7 @@ pub(crate) struct BenchArguments {
     /// In which manner frames are asked for
     #[arg(value_enum)]
     pub(crate) scenario: Scenario,
-    /// The video: a path, or an address (http, https, s3, gs, az); for all, a folder of paths [default: a bundled clip, for all $BUCKET_STREAMER_CORPUS]
+    /// The video: a path, or an address (http, https, s3, gs, az); for all, a folder of paths; for http and ws, a server's [default: a bundled clip, for all $BUCKET_STREAMER_CORPUS]
     pub(crate) video: Option<String>,
     /// Who is measured, in rounds that take turns [default: cpu, for all everybody]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ENGINE,...")]
@@ -22,7 +22,7 @@ pub(crate) struct BenchArguments {
     /// Threads [default: as libavcodec chooses, and one per core for encoding]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) threads: Option<u16>,
-    /// These frames, in this order; @FILE has them separated by commas, blanks or lines (random, batch, scrub)
+    /// These frames, in this order; @FILE has them separated by commas, blanks or lines (not sequential, keyframes)
     #[arg(long, value_name = "5,3,9|@FILE", conflicts_with_all = ["count", "seed"])]
     pub(crate) indices: Option<String>,
     /// How many frames or steps; the first so many of sequential and keyframes [default: 60, or all]
@@ -52,10 +52,10 @@ pub(crate) struct BenchArguments {
     /// Writes each plot of the report as NAME.svg
     #[arg(long, value_name = "DIR")]
     pub(crate) plots: Option<String>,
-    /// So many ask at the same time (random, scrub)
+    /// So many ask at the same time (random, scrub, http, ws)
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) callers: u16,
-    /// Requests fall due so many times a second, answered or not; latency counts from then (random, scrub)
+    /// Requests fall due so many times a second, answered or not; latency counts from then (random, scrub, http, ws)
     #[arg(long, value_name = "PER_S", value_parser = rate)]
     pub(crate) rate: Option<f64>,
     /// So many other random frames are asked for before the clock starts (random, batch, scrub)
@@ -67,6 +67,9 @@ pub(crate) struct BenchArguments {
     /// Decoded pictures from one checkpoint to the next
     #[arg(long, value_name = "N", hide_short_help = true, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) checkpoint_spacing: Option<u32>,
+    #[cfg(feature = "server")]
+    #[command(flatten)]
+    pub(crate) client: super::client::ClientArguments,
     #[command(flatten)]
     pub(crate) which: Which,
 }
@@ -82,6 +85,7 @@ Examples:
   bucket-streamer bench sequential cam.mp4 --threads 1 --json result.json
   bucket-streamer bench batch cam.mp4 --indices @frames.txt --md5 --json -
   bucket-streamer bench all clips/ --rounds 3 --html report.html
+  bucket-streamer bench ws ws://localhost:8080/ws --video-path cams/a.mp4 --callers 8 --check a.mp4
 
 --help tells how frames are chosen and what is timed.";
 
@@ -91,6 +95,7 @@ Examples:
   bucket-streamer bench sequential cam.mp4 --threads 1 --json result.json
   bucket-streamer bench batch cam.mp4 --indices @frames.txt --md5 --json -
   bucket-streamer bench all clips/ --rounds 3 --html report.html
+  bucket-streamer bench ws ws://localhost:8080/ws --video-path cams/a.mp4 --callers 8 --check a.mp4
 
 How frames are chosen. Numbers x come from SplitMix64 that begins at --seed; a number below n is
 (x * n) >> 64, in 128 bits. For random and batch the frames 0..F are shuffled from the front: for
@@ -121,7 +126,17 @@ floor is the time of a bare libavcodec loop over the packets that a cold engine 
 request, with a decoder that is open already; with --output jpeg, encoding is part of it.
 
 all measures every scenario with every engine over a folder of videos, and how speed depends on
-the budget of checkpoints, on threads and on callers. --count and --rounds say how thoroughly.";
+the budget of checkpoints, on threads and on callers. --count and --rounds say how thoroughly.
+
+Servers. http and ws ask a server, which `bucket-streamer serve` may be, for frames of one of its
+videos: VIDEO is http://HOST:PORT, http://HOST:PORT/frame/NAME or ws://HOST:PORT/ws, or the same
+with https and wss. Each caller has a connection of its own, which it keeps; over WebSocket it is
+made before the clock starts, and --pipeline frames are asked for ahead. Latency is from the request,
+or from when it was due, until the still is there as a whole. An answer that is missing, comes
+twice or out of order is an error, and so is a status that is not 200. With --check, `wrong` is how
+many stills differ from what this program makes of a copy of the video: it is decoded from its first
+sample on, and with the same --width, --height and --quality (85 unless another is typed) each still has to
+be the same, bit for bit. Without, those are wrong that the server itself says to be other frames.";
 
 /// In which manner frames are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -136,7 +151,13 @@ pub(crate) enum Scenario {
     Keyframes,
     /// Steps and jumps to and fro, as somebody who looks for a place, one request after the other
     Scrub,
-    /// All of these, over a folder of videos
+    /// Frames of a server over HTTP, a request for each
+    #[cfg(feature = "server")]
+    Http,
+    /// Frames of a server over WebSocket
+    #[cfg(feature = "server")]
+    Ws,
+    /// All of these but http and ws, over a folder of videos
     All,
 }
 

@@ -73,6 +73,10 @@ pub(crate) struct Measured {
     pub(crate) machine: Machine,
     /// The command line, as a shell takes it.
     pub(crate) command: String,
+    /// Of a server that was asked: what it answered, and how.
+    #[cfg(feature = "server")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) served: Option<super::client::Served>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) each: Option<Vec<Each>>,
     /// Why frames did not come, in any round.
@@ -163,15 +167,15 @@ pub(crate) struct SetupTold {
 /// What the video is.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Clip {
-    pub(crate) container: &'static str,
+    pub(crate) container: String,
     pub(crate) codec: String,
     pub(crate) width: usize,
     pub(crate) height: usize,
     pub(crate) pixel_format: Option<String>,
     pub(crate) frames: usize,
     pub(crate) keyframes: usize,
-    /// The greatest number of frames from one key frame to the next.
-    pub(crate) longest_gop: usize,
+    /// The greatest number of frames from one key frame to the next; servers do not tell.
+    pub(crate) longest_gop: Option<usize>,
 }
 
 /// One request.
@@ -247,6 +251,8 @@ impl Heading {
             clip: self.clip.clone(),
             machine: Machine::this(),
             command: machine::command_line(),
+            #[cfg(feature = "server")]
+            served: None,
             each: None,
             messages: Vec::new(),
             latencies: round.latencies(),

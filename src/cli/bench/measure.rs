@@ -179,7 +179,7 @@ impl<'a> Bench<'a> {
         let track = self.video.track();
         let (width, height) = track.parameters.size();
         Clip {
-            container: track.container,
+            container: track.container.to_owned(),
             codec: track.parameters.codec_name().to_owned(),
             width,
             height,
@@ -190,7 +190,7 @@ impl<'a> Bench<'a> {
                 .and_then(|described| described.format)
                 .map(|format| format.name().to_owned()),
             frames: self.video.frame_count(),
-            longest_gop: self.video.longest_gop(),
+            longest_gop: Some(self.video.longest_gop()),
             keyframes: self.video.key_indices().len(),
         }
     }

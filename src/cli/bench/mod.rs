@@ -3,12 +3,14 @@
 //! `scenario` says which frames are asked for, `setup` how, `load` by how many; `measure` lets the `contender`s take
 //! turns: `ours` and `peer` make their rounds, `make` what becomes of a frame, `check` says whether it is the right one,
 //! `floor` times the bare loop. `stats`, `machine` and `entry` turn rounds into what is told, `table` and `html` tell it
-//! to people. `all` measures a folder of videos. A new scenario is a variant in `args` with its frames and manner in
+//! to people. `all` measures a folder of videos, `client` asks a server for frames instead of an engine. A new scenario is a variant in `args` with its frames and manner in
 //! `scenario`; a new engine one in `contender` with its rounds in a file of its own.
 
 mod all;
 mod args;
 mod check;
+#[cfg(feature = "server")]
+mod client;
 mod contender;
 mod entry;
 mod floor;
@@ -51,6 +53,11 @@ pub(crate) fn run(arguments: &BenchArguments) -> Outcome {
             return Outcome::Usage;
         }
     };
+    #[cfg(feature = "server")]
+    if let Err(why) = client::fitting(arguments) {
+        say(&format!("bucket-streamer: {why}"));
+        return Outcome::Usage;
+    }
     let files = [&arguments.json, &arguments.html].into_iter().flatten().filter(|file| *file != "-");
     for file in files {
         // Better now than after an hour of measuring.
@@ -58,6 +65,10 @@ pub(crate) fn run(arguments: &BenchArguments) -> Outcome {
             say(&format!("bucket-streamer: {file}: {error}"));
             return Outcome::SomeFailed;
         }
+    }
+    #[cfg(feature = "server")]
+    if arguments.scenario.is_of_server() {
+        return client::run(arguments, listed);
     }
     let setup = Setup { name: arguments.video.is_none().then_some("(bundled clip)"), ..Setup::of(arguments) };
     if arguments.scenario == Scenario::All {

@@ -9,9 +9,9 @@ use super::setup::Setup;
 use crate::cli::wanted::frame_list;
 
 /// Frames, or steps, where nothing else is said.
-const COUNT: u32 = 60;
+pub(super) const COUNT: u32 = 60;
 /// A different seed for nobody who does not ask for one.
-const SEED: u64 = 1;
+pub(super) const SEED: u64 = 1;
 /// Small steps to and fro, and jumps: more often on than back, so that a long run sees the whole video.
 const STEPS: [i64; 12] = [1, 1, 1, 1, -1, -1, 10, 1, 1, -1, -10, 10];
 
@@ -45,7 +45,17 @@ impl Scenario {
             Scenario::Batch => Manner::Together,
             Scenario::Keyframes => Manner::Run,
             Scenario::Sequential | Scenario::All => Manner::Play,
+            #[cfg(feature = "server")]
+            Scenario::Http | Scenario::Ws => Manner::OneByOne,
         }
+    }
+
+    /// Is a server asked, rather than an engine?
+    pub(super) fn is_of_server(self) -> bool {
+        #[cfg(feature = "server")]
+        return matches!(self, Scenario::Http | Scenario::Ws);
+        #[cfg(not(feature = "server"))]
+        false
     }
 
     /// Does the video alone say which frames?
@@ -59,9 +69,10 @@ impl Scenario {
 /// # Errors
 /// What is wrong with it or with how the requests are to be made, for the user.
 pub(crate) fn listed(arguments: &BenchArguments) -> Result<Option<Vec<u32>>, String> {
-    let is_by_itself = matches!(arguments.scenario, Scenario::Random | Scenario::Scrub);
+    let scenario = arguments.scenario;
+    let is_by_itself = matches!(scenario, Scenario::Random | Scenario::Scrub) || scenario.is_of_server();
     if !is_by_itself && (arguments.callers > 1 || arguments.rate.is_some()) {
-        return Err("--callers and --rate are for random and scrub".into());
+        return Err("--callers and --rate are for random, scrub, http and ws".into());
     }
     if arguments.warm > 0 && !is_by_itself && arguments.scenario != Scenario::Batch {
         return Err("--warm is for random, batch and scrub".into());
@@ -71,7 +82,7 @@ pub(crate) fn listed(arguments: &BenchArguments) -> Result<Option<Vec<u32>>, Str
     }
     let Some(list) = &arguments.indices else { return Ok(None) };
     if arguments.scenario.is_given() {
-        return Err("--indices is for random, batch and scrub".into());
+        return Err("--indices is for random, batch, scrub, http and ws".into());
     }
     let Some(file) = list.strip_prefix('@') else { return frame_list(list).map(Some) };
     let text = std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
@@ -92,6 +103,8 @@ pub(crate) fn requests(scenario: Scenario, setup: &Setup, listed: Option<Vec<u32
         Scenario::Scrub => scrubbed(frames, count, seed),
         Scenario::Keyframes => video.key_indices().into_iter().take(first).collect(),
         Scenario::Sequential | Scenario::All => (0..frames).take(first).collect(),
+        #[cfg(feature = "server")]
+        Scenario::Http | Scenario::Ws => Vec::new(),
     });
     // The same order goes on: other frames, as many as there are.
     let warm = chosen.len() + setup.warm as usize;
@@ -116,7 +129,7 @@ impl Numbers {
 }
 
 /// `count` of the numbers below `frames`, each once before any comes twice.
-fn shuffled(frames: u32, count: usize, seed: u64) -> Vec<u32> {
+pub(super) fn shuffled(frames: u32, count: usize, seed: u64) -> Vec<u32> {
     let (mut numbers, mut chosen) = (Numbers(seed), Vec::with_capacity(count));
     while chosen.len() < count && frames > 0 {
         let mut deck: Vec<u32> = (0..frames).collect();
@@ -129,7 +142,7 @@ fn shuffled(frames: u32, count: usize, seed: u64) -> Vec<u32> {
     chosen
 }
 
-fn scrubbed(frames: u32, count: usize, seed: u64) -> Vec<u32> {
+pub(super) fn scrubbed(frames: u32, count: usize, seed: u64) -> Vec<u32> {
     let range = 0..i64::from(frames);
     let mut place = i64::from(Numbers(seed).below(frames));
     let mut chosen = vec![place as u32];

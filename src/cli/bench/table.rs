@@ -24,10 +24,22 @@ impl Heading {
         }
         text += TEXT;
         text += &self.verdict(entries);
+        text += &served(entries);
         text += &machine(entries);
         let first = entries.iter().find_map(Entry::measured);
         text + &first.map(|measured| summary(std::iter::once(measured))).unwrap_or_default()
     }
+}
+
+/// What servers answered, where some were asked.
+#[cfg(feature = "server")]
+fn served(entries: &[Entry]) -> String {
+    entries.iter().filter_map(|entry| entry.measured()?.served.as_ref()).map(ToString::to_string).collect()
+}
+
+#[cfg(not(feature = "server"))]
+fn served(_: &[Entry]) -> String {
+    String::new()
 }
 
 /// On what all this was measured.

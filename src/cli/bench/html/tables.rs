@@ -156,7 +156,7 @@ pub(crate) fn clips(all: &[&Measured]) -> Option<Markup> {
                 td class="name" { (clip.codec) }
                 td { (clip.width) " × " (clip.height) }
                 td class="name" { (clip.pixel_format.as_deref().unwrap_or("")) }
-                td { (clip.frames) } td { (clip.keyframes) } td { (clip.longest_gop) }
+                td { (clip.frames) } td { (clip.keyframes) } td { @if let Some(gop) = clip.longest_gop { (gop) } }
             } } } }
         } }
     };

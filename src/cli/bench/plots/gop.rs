@@ -32,7 +32,7 @@ fn against(those: &[&Measured], other: &str) -> Option<Plot> {
     let dot = |video: &&str| {
         let (one, other) = (pick::of(those, video, SUBJECT)?, pick::of(those, video, other)?);
         let is_sound = pick::is_sound(one) && pick::is_sound(other);
-        let (codec, gop) = (one.clip.codec.as_str(), one.clip.longest_gop.max(1) as f64);
+        let (codec, gop) = (one.clip.codec.as_str(), one.clip.longest_gop.unwrap_or(0).max(1) as f64);
         let ratio = Some(one.fps / other.fps).filter(|ratio| ratio.is_finite() && *ratio > 0.0)?;
         Some(Dot { codec, gop, ratio, is_sound })
     };

@@ -86,7 +86,7 @@ mod tests {
             |one| (one.latency_ms, one.rounds, one.floor_ms) = (Latency::default(), Vec::new(), None),
             |one| one.fps = f64::NAN,
             |one| one.latency_curve_ms = vec![f64::INFINITY, 5.0],
-            |one| (one.clip.longest_gop, one.threads, one.setup.callers) = (0, 0, 0),
+            |one| (one.clip.longest_gop, one.threads, one.setup.callers) = (None, 0, 0),
         ];
         changes.into_iter().map(move |change| {
             let mut one = measured("random", "cpu", 10.0);

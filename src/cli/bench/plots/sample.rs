@@ -69,17 +69,19 @@ pub(crate) fn measured(scenario: &str, engine: &str, fps: f64) -> Measured {
             checkpoint_spacing: None,
         },
         clip: Clip {
-            container: "mp4",
+            container: "mp4".to_owned(),
             codec: "hevc".to_owned(),
             width: 1920,
             height: 1080,
             pixel_format: Some("yuv420p".to_owned()),
             frames: 500,
             keyframes: 10,
-            longest_gop: 50,
+            longest_gop: Some(50),
         },
         machine: Machine::this(),
         command: "bucket-streamer bench random cam.mp4".to_owned(),
+        #[cfg(feature = "server")]
+        served: None,
         each: None,
         messages: Vec::new(),
         latencies: Vec::new(),
@@ -142,7 +144,7 @@ fn of_folder(video: usize, scenario: &str, engine: &str, fps: f64) -> Measured {
     one.setup.part = Some("clips");
     one.video = format!("clips/{video:02}_a_name_as_long_as_such_names_can_become.mp4");
     one.clip.codec = ["hevc", "h264", "av1", "vp9"][video % 4].to_owned();
-    one.clip.longest_gop = 1 << (video % 10);
+    one.clip.longest_gop = Some(1 << (video % 10));
     if engine == "ffmpeg-cli" && video % 5 == 3 {
         one.wrong = Some(4);
     }

@@ -1,0 +1,105 @@
+//! What came: counted by all clients together.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::expected::{Sum, sum};
+
+/// What was asked for shortly before the server was told to end may not have reached it.
+const GREY: Duration = Duration::from_millis(250);
+
+/// Longer than any request: an hour, in microseconds.
+const LONGEST: u64 = 3_600_000_000;
+
+/// What came.
+#[derive(Default)]
+pub(crate) struct Counts {
+    right: AtomicU64,
+    wrong: AtomicU64,
+    /// Asked for and never answered.
+    lost: AtomicU64,
+    /// The server is full, and says so as it should.
+    pub(crate) full: AtomicU64,
+    /// Refused because the server was told to end.
+    refused: AtomicU64,
+    bytes: AtomicU64,
+    /// Whatever else should not be, by kind.
+    other: Mutex<BTreeMap<String, u64>>,
+    /// What clients that nobody wants have done, and what came of it.
+    pub(crate) abuse: Mutex<BTreeMap<&'static str, u64>>,
+    latencies: Mutex<Option<Histogram<u64>>>,
+    /// When the server was told to end.
+    pub(crate) told_to_end: Mutex<Option<Instant>>,
+}
+
+fn one(counter: &AtomicU64) {
+    counter.fetch_add(1, Relaxed);
+}
+
+impl Counts {
+    /// A still came for a frame.
+    pub(crate) fn still(&self, told: Option<u32>, (frame, known): (u32, Sum), bytes: &[u8], took: Duration) {
+        let is_right = told == Some(frame) && sum(bytes) == known;
+        one(if is_right { &self.right } else { &self.wrong });
+        self.bytes.fetch_add(bytes.len() as u64, Relaxed);
+        let mut latencies = self.latencies.lock().expect("no panic");
+        let histogram =
+            latencies.get_or_insert_with(|| Histogram::new_with_bounds(1, LONGEST, 3).expect("a histogram"));
+        histogram.saturating_record(took.as_micros() as u64);
+    }
+
+    /// No answer came to what was asked for then.
+    pub(crate) fn lost(&self, sent: Instant, why: &str) {
+        if self.is_ending(sent + GREY) {
+            return one(&self.refused);
+        }
+        one(&self.lost);
+        self.other(format!("lost: {why}"));
+    }
+
+    /// An answer that should not be.
+    pub(crate) fn other(&self, kind: impl Into<String>) {
+        *self.other.lock().expect("no panic").entry(kind.into()).or_default() += 1;
+    }
+
+    /// A client that nobody wants has done it again.
+    pub(crate) fn abused(&self, how: &'static str) {
+        *self.abuse.lock().expect("no panic").entry(how).or_default() += 1;
+    }
+
+    /// Was the server told to end before then?
+    pub(crate) fn is_ending(&self, then: Instant) -> bool {
+        self.told_to_end.lock().expect("no panic").is_some_and(|told| told <= then)
+    }
+
+    /// Full or ending: a refusal that is right.
+    pub(crate) fn refused(&self, sent: Instant) {
+        one(if self.is_ending(sent) { &self.refused } else { &self.full });
+    }
+
+    /// Prints everything. True: all is as it should be.
+    pub(crate) fn tell(&self, took: Duration) -> bool {
+        let now = |counter: &AtomicU64| counter.load(Relaxed);
+        let (right, wrong, lost) = (now(&self.right), now(&self.wrong), now(&self.lost));
+        println!("{right} stills right, {wrong} wrong, {lost} lost, {:.1} MB", now(&self.bytes) as f64 / 1e6);
+        println!("{} refused because the server was full, {} because it ends", now(&self.full), now(&self.refused));
+        let latencies = self.latencies.lock().expect("no panic");
+        if let Some(latencies) = latencies.as_ref() {
+            let at = |share| latencies.value_at_quantile(share) as f64 / 1e3;
+            let (p50, p99, max) = (at(0.5), at(0.99), latencies.max() as f64 / 1e3);
+            println!("latency p50 {p50:.1} ms, p99 {p99:.1} ms, max {max:.1} ms");
+        }
+        println!("{:.1} stills a second over {:.1} s", right as f64 / took.as_secs_f64().max(1e-9), took.as_secs_f64());
+        let other = self.other.lock().expect("no panic");
+        other.iter().for_each(|(kind, count)| println!("not as it should be: {count} times {kind}"));
+        self.abuse.lock().expect("no panic").iter().for_each(|(how, count)| println!("abuse: {count} times {how}"));
+        if right == 0 {
+            println!("not as it should be: nothing came at all");
+        }
+        right > 0 && wrong == 0 && lost == 0 && other.is_empty()
+    }
+}

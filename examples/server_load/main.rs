@@ -1,0 +1,49 @@
+//! Loads a server with many clients over HTTP and WebSocket, for as long as one likes, and checks every still that comes
+//! against what the library itself makes of the same videos, played from their first sample on.
+//!
+//!     cargo run --release --example server_load -- --url http://127.0.0.1:8080 --root NAME=FOLDER
+//!         [--clients 1000] [--videos 50] [--minutes 5 | --seconds S] [--ws 0.5] [--width W] [--quality Q] [--frames N]
+//!         [--batch N] [--pid PID] [--abuse N] [--term-after S] [--retry] [--timeout S] [--seed N] [--pause MS]
+//!
+//! FOLDER is one of the server's roots, which it calls NAME. `--ws` is the share of clients that speak WebSocket. `--pid`
+//! is the server's: its resident memory and open files are told then. `--abuse` adds clients that nobody wants, see
+//! `abuse.rs`. `--term-after` sends SIGTERM: what was asked for before has to come whole, what is asked for later is to be
+//! refused. `--retry` asks again after a 503, when the server says. A token is read from BUCKET_STREAMER_BEARER_TOKEN.
+//!
+//! Starts nothing itself. Ends with a failure if a still was wrong, an answer did not come, or came twice or out of order,
+//! or a refusal was another one than that the server is full.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example prints")]
+
+#[cfg(feature = "server")]
+mod abuse;
+#[cfg(feature = "server")]
+mod counts;
+#[cfg(feature = "server")]
+mod expected;
+#[cfg(feature = "server")]
+mod http;
+#[cfg(feature = "server")]
+mod load;
+#[cfg(feature = "server")]
+mod plan;
+#[cfg(feature = "server")]
+mod watch;
+#[cfg(feature = "server")]
+mod ws;
+
+#[cfg(not(feature = "server"))]
+fn main() {
+    println!("this build has no server, and no clients of one");
+}
+
+#[cfg(feature = "server")]
+fn main() -> std::process::ExitCode {
+    match plan::Plan::read().and_then(load::run) {
+        Ok(true) => std::process::ExitCode::SUCCESS,
+        Ok(false) => std::process::ExitCode::FAILURE,
+        Err(why) => {
+            eprintln!("server_load: {why}");
+            std::process::ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What the server takes of the machine: resident memory and open files, once a second.
+
+use std::fs;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// At a time, in seconds: resident memory in MiB, and open files.
+type Sample = (f64, f64, usize);
+
+/// Looks at a process until it is asked what it saw.
+pub(crate) struct Watch(Arc<Mutex<Vec<Sample>>>);
+
+impl Watch {
+    /// Looks at a process from now on; at none, if none is named.
+    pub(crate) fn start(pid: Option<u32>) -> Watch {
+        let samples = Arc::new(Mutex::new(Vec::new()));
+        if let Some(pid) = pid {
+            let (began, samples) = (Instant::now(), Arc::downgrade(&samples));
+            // A thread of its own: it is to be on time however busy the clients are.
+            std::thread::spawn(move || {
+                while let (Some(samples), Some((resident, files))) = (samples.upgrade(), sample(pid)) {
+                    samples.lock().expect("no panic").push((began.elapsed().as_secs_f64(), resident, files));
+                    drop(samples);
+                    std::thread::sleep(Duration::from_secs(1));
+                }
+            });
+        }
+        Watch(samples)
+    }
+
+    /// Prints what it saw.
+    pub(crate) fn tell(self) {
+        let samples = self.0.lock().expect("no panic");
+        let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return };
+        let middle = samples[samples.len() / 2];
+        let most = samples.iter().map(|sample| sample.1).fold(0.0, f64::max);
+        let files = samples.iter().map(|sample| sample.2).max().unwrap_or(0);
+        println!(
+            "resident: {:.0} MiB at the start, {:.0} in the middle, {:.0} at the end, {most:.0} at most",
+            first.1, middle.1, last.1
+        );
+        // What a process takes at first is warming up: only what comes after it shows where it is going.
+        let late = &samples[samples.len() / 2..];
+        println!("its trend in the second half: {:+.2} MiB a minute", slope(late) * 60.0);
+        println!(
+            "open files: {} at the start, {} in the middle, {} at the end, {files} at most",
+            first.2, middle.2, last.2
+        );
+    }
+}
+
+/// By least squares, a second.
+fn slope(samples: &[Sample]) -> f64 {
+    let count = samples.len() as f64;
+    let mean = |of: fn(&Sample) -> f64| samples.iter().map(of).sum::<f64>() / count;
+    let (time, resident) = (mean(|sample| sample.0), mean(|sample| sample.1));
+    let product: f64 = samples.iter().map(|sample| (sample.0 - time) * (sample.1 - resident)).sum();
+    let square: f64 = samples.iter().map(|sample| (sample.0 - time).powi(2)).sum();
+    if square > 0.0 { product / square } else { 0.0 }
+}
+
+fn sample(pid: u32) -> Option<(f64, usize)> {
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: f64 = statm.split(' ').nth(1)?.parse().ok()?;
+    // An ended process that is still listed has neither.
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count();
+    (pages > 0.0).then_some((pages * 4096.0 / f64::from(1 << 20), files))
+}

@@ -1,0 +1,103 @@
+//! Callers over HTTP: each has a connection that it keeps, and asks for one frame after the other.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{Client, Url};
+
+use super::expected::Sums;
+use super::server::{Server, cause, refused};
+use super::tally::{Still, Tally};
+use super::tickets::{Ticket, Tickets};
+
+/// What all callers have in common.
+pub(super) struct Asking {
+    pub(super) server: Arc<Server>,
+    pub(super) tickets: Tickets,
+    /// The route of the frames, with what is the same for all of them.
+    pub(super) route: Url,
+    pub(super) known: Option<Arc<Sums>>,
+}
+
+impl Asking {
+    /// Asks until there is nothing left to ask for.
+    pub(super) async fn call(self: Arc<Asking>, client: Client) -> Tally {
+        let mut tally = Tally { connections: 1, ..Tally::default() };
+        while let Some(ticket) = self.tickets.take() {
+            if let Some(due) = ticket.due {
+                tokio::time::sleep_until(due.into()).await;
+            }
+            let since = ticket.due.unwrap_or_else(Instant::now);
+            let mut url = self.route.clone();
+            url.query_pairs_mut().append_pair("frame", &ticket.frame.to_string());
+            if let Err(why) = self.one(&client, url, &ticket, since, &mut tally).await {
+                tally.error(ticket.place, ticket.frame, why);
+            }
+        }
+        tally.ended = Some(Instant::now());
+        tally
+    }
+
+    async fn one(
+        &self,
+        client: &Client,
+        url: Url,
+        ticket: &Ticket,
+        since: Instant,
+        tally: &mut Tally,
+    ) -> Result<(), String> {
+        let seconds = self.server.timeout.as_secs_f64();
+        let failed = |error: reqwest::Error, tally: &mut Tally| {
+            if error.is_timeout() {
+                tally.count("missing");
+                return format!("no answer within {seconds} s");
+            }
+            tally.count("broken");
+            format!("no answer: {}", cause(&error))
+        };
+        let response = client.get(url).send().await.map_err(|error| failed(error, tally))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        // A body that breaks off is none.
+        let body = response.bytes().await.map_err(|error| failed(error, tally))?;
+        let latency = since.elapsed();
+        tally.count(status.as_str());
+        if let Some(timing) = text(&headers, "server-timing") {
+            tally.server_timing(timing);
+        }
+        if !status.is_success() {
+            return Err(refusal(status, &headers, &body));
+        }
+        let index = number(&headers, "x-frame-index");
+        let Some(index) = index else { return Err("an answer without X-Frame-Index".to_owned()) };
+        if !body.starts_with(&[0xff, 0xd8]) || !body.ends_with(&[0xff, 0xd9]) {
+            return Err("an answer that is no whole JPEG".to_owned());
+        }
+        let pts = text(&headers, "x-frame-pts").and_then(|pts| pts.parse().ok());
+        // A number that no frame has is another frame, too.
+        let index = Some(u32::try_from(index).unwrap_or(u32::MAX));
+        let still = Still { frame: ticket.frame, index, pts, latency, bytes: &body };
+        tally.still(ticket.place, &still, self.known.as_deref());
+        Ok(())
+    }
+}
+
+/// Why there is no still, by kind. Who is full has to say when it is worth while to ask again.
+fn refusal(status: reqwest::StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
+    let why = refused(status, body);
+    if status != reqwest::StatusCode::SERVICE_UNAVAILABLE {
+        return why;
+    }
+    match number(headers, RETRY_AFTER.as_str()) {
+        Some(seconds) => format!("{why}; to be asked again after {:?}", Duration::from_secs(seconds)),
+        None => format!("{why}, without Retry-After"),
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
+    text(headers, name)?.trim().parse().ok()
+}
