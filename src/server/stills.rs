@@ -134,7 +134,10 @@ struct Shared {
 
 /// Makers that are not in use: their buffers are large, and worth keeping.
 #[derive(Clone, Default)]
-pub(super) struct Makers(Arc<Mutex<Vec<(StillMaker, Vec<u8>)>>>);
+pub(super) struct Makers(Arc<Mutex<Vec<Tools>>>);
+
+/// A maker, and where it puts its bytes.
+type Tools = (StillMaker, Vec<u8>);
 
 impl Makers {
     /// The still of a frame, and how long that took.

@@ -95,12 +95,6 @@ impl House {
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
     }
 
-    /// Tells it to end, and waits for that. True if all was finished in time.
-    pub async fn end(mut self) -> bool {
-        drop(self.end.take());
-        (&mut self.done).await.unwrap()
-    }
-
     /// Tells it to end, without waiting.
     pub fn tell(&mut self) {
         drop(self.end.take());
