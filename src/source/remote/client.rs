@@ -15,6 +15,7 @@ use super::cache::Cache;
 use super::host::Host;
 use super::http::HttpSource;
 use super::options::HttpOptions;
+use super::public::PublicAddresses;
 use super::runtime::runtime;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{Counters, Refusal};
@@ -86,6 +87,15 @@ impl HttpClient {
         self.open_url(url, &name).map_err(|error| error.of(&name))
     }
 
+    /// As [`HttpClient::open`]; messages and the source's name say `name` instead of the address.
+    ///
+    /// # Errors
+    /// As [`HttpClient::open`].
+    pub fn open_as(&self, address: &str, name: &str) -> Result<HttpSource> {
+        let url = Url::parse(address).map_err(|error| refused(Refusal::Address(error.to_string())).of(name))?;
+        self.open_url(url, name).map_err(|error| error.of(name))
+    }
+
     fn open_url(&self, url: Url, name: &str) -> Result<HttpSource> {
         let place = Place::Named(url, headers(&self.options)?);
         self.open_place(place, name)
@@ -127,6 +137,9 @@ impl HttpClient {
 pub(super) struct Connections {
     plain: Client,
     secure: OnceLock<Client>,
+    /// The same to servers that nobody has named, but another server: made when the first is met.
+    plain_strange: OnceLock<Client>,
+    secure_strange: OnceLock<Client>,
     roots: Vec<Certificate>,
     options: HttpOptions,
 }
@@ -136,7 +149,15 @@ impl Connections {
         // A program that has chosen its cryptography before keeps it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let plain = builder(options).tls_certs_only([]).build().map_err(unusable)?;
-        Ok(Connections { plain, secure: OnceLock::new(), roots: roots(options)?, options: options.clone() })
+        let (secure, plain_strange, secure_strange) = Default::default();
+        Ok(Connections {
+            plain,
+            secure,
+            plain_strange,
+            secure_strange,
+            roots: roots(options)?,
+            options: options.clone(),
+        })
     }
 
     /// Those to the server of an address.
@@ -144,14 +165,33 @@ impl Connections {
         if url.scheme() == "https" { self.secure() } else { Ok(&self.plain) }
     }
 
-    fn secure(&self) -> std::result::Result<&Client, Refusal> {
-        if let Some(client) = self.secure.get() {
-            return Ok(client);
+    /// Those to a server that another one has named: to public addresses alone.
+    pub(super) fn to_stranger(&self, url: &Url) -> std::result::Result<&Client, Refusal> {
+        // A proxy would look the name up itself, and find what it finds.
+        let builder = || builder(&self.options).no_proxy().dns_resolver(PublicAddresses);
+        match url.scheme() {
+            "https" => kept(&self.secure_strange, || builder().tls_certs_merge(self.roots.clone())),
+            _ => kept(&self.plain_strange, || builder().tls_certs_only([])),
         }
-        let made = builder(&self.options).tls_certs_merge(self.roots.clone()).build();
-        let made = made.map_err(|error| Refusal::Connection(error.without_url().to_string()))?;
-        Ok(self.secure.get_or_init(|| made))
     }
+
+    fn secure(&self) -> std::result::Result<&Client, Refusal> {
+        kept(&self.secure, || builder(&self.options).tls_certs_merge(self.roots.clone()))
+    }
+
+    /// May servers send us anywhere?
+    pub(super) fn may_go_anywhere(&self) -> bool {
+        self.options.private_redirects
+    }
+}
+
+/// A client that is made when it is first wanted.
+fn kept(place: &OnceLock<Client>, make: impl FnOnce() -> ClientBuilder) -> std::result::Result<&Client, Refusal> {
+    if let Some(client) = place.get() {
+        return Ok(client);
+    }
+    let made = make().build().map_err(|error| Refusal::Connection(error.without_url().to_string()))?;
+    Ok(place.get_or_init(|| made))
 }
 
 fn builder(options: &HttpOptions) -> ClientBuilder {

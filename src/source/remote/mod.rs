@@ -3,7 +3,7 @@
 //! [`HttpSource`] is the face of it. `spans` knows which bytes are here and which are on their way, so that none is fetched
 //! twice; `cache` bounds what all sources keep; `read_ahead` guesses what a reader wants next; `lane` brings a range to its
 //! end, `attempt` makes requests and decides which of them are worth repeating, `redirect` follows where servers send us,
-//! `host` knows how long a server takes and when to ask it again; an `authority` says how a store wants to be asked;
+//! `public` says where they may not, `host` knows how long a server takes and when to ask it again; an `authority` says how a store wants to be asked;
 //! `runtime` is where all this runs. Who asks waits in a thread of their own: nothing outside of this folder knows of tokio.
 //! Which bytes a frame needs is told by [`Source::will_need`](super::Source::will_need).
 
@@ -17,6 +17,7 @@ mod host;
 mod http;
 mod lane;
 mod options;
+mod public;
 mod read_ahead;
 mod redirect;
 mod runtime;
