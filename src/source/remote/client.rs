@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+#[cfg(feature = "stores")]
+use bytes::Bytes;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, ClientBuilder, Url};
@@ -12,6 +14,8 @@ use super::attempt::{self, Origin, Place};
 #[cfg(feature = "stores")]
 use super::authority::Authority;
 use super::cache::Cache;
+#[cfg(feature = "stores")]
+use super::document;
 use super::host::Host;
 use super::http::HttpSource;
 use super::options::HttpOptions;
@@ -48,11 +52,11 @@ impl HttpClient {
     }
 
     /// What is known of the server of a place; a bucket counts as one.
-    fn host(&self, place: &Place, name: &str) -> Arc<Host> {
+    fn host(&self, place: &Place) -> Arc<Host> {
         let name = match place {
             Place::Named(url, _) => url.origin().ascii_serialization(),
             #[cfg(feature = "stores")]
-            Place::Store(_) => name.splitn(4, '/').take(3).collect::<Vec<_>>().join("/"),
+            Place::Store(authority) => authority.bucket(),
         };
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(hosts.entry(name).or_insert_with(|| Arc::new(Host::new(&self.options))))
@@ -112,10 +116,26 @@ impl HttpClient {
         self.connections.secure().unwrap_or(&self.connections.plain)
     }
 
-    fn open_place(&self, place: Place, name: &str) -> Result<HttpSource> {
+    fn origin(&self, place: Place) -> Origin {
         let (connections, options) = (Arc::clone(&self.connections), self.options.clone());
-        let host = self.host(&place, name);
-        let origin = Origin { connections, place, host, options };
+        let host = self.host(&place);
+        Origin { connections, place, host, options }
+    }
+
+    /// What an authority's address says, if it is no more than `limit` bytes: not in ranges, and not kept.
+    #[cfg(feature = "stores")]
+    pub(super) fn document(&self, authority: Arc<dyn Authority>, limit: usize) -> Result<Bytes> {
+        let origin = self.origin(Place::Store(authority));
+        let (tell, told) = std::sync::mpsc::channel();
+        runtime().map_err(refused)?.spawn(async move {
+            let _ = tell.send(document::fetch(&origin, limit).await);
+        });
+        let broken = |_| refused(Refusal::Connection("the thread for the network has ended".to_owned()));
+        Ok(told.recv().map_err(broken)??)
+    }
+
+    fn open_place(&self, place: Place, name: &str) -> Result<HttpSource> {
+        let origin = self.origin(place);
         let counters = Arc::new(Counters::default());
         let runtime = runtime().map_err(refused)?;
         let (tell, told) = std::sync::mpsc::channel();
