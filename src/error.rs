@@ -43,6 +43,9 @@ pub enum ErrorKind {
         /// End of the sample.
         end: u64,
     },
+    /// Nothing that could be a video has that name where it was looked for, or nothing could have such a name.
+    #[error("there is no such video")]
+    NoSuchVideo,
     /// No container that can be read, or a broken one.
     #[error("not a video that can be read ({0})")]
     NotAVideo(String),
@@ -172,13 +175,14 @@ impl Error {
     /// True if the video as a whole cannot be read, rather than one frame of it.
     pub fn is_unreadable_video(&self) -> bool {
         use ErrorKind::{
-            BadIndex, Decoder, Encrypted, IndexBudget, NoFrames, NoSuchTrack, NoVideoTrack, NotAVideo, Read, Remote,
-            TooManySamples, UnsupportedCodec, UnsupportedScheme,
+            BadIndex, Decoder, Encrypted, IndexBudget, NoFrames, NoSuchTrack, NoSuchVideo, NoVideoTrack, NotAVideo,
+            Read, Remote, TooManySamples, UnsupportedCodec, UnsupportedScheme,
         };
         matches!(
             self.kind(),
             Read(_)
                 | Remote(_)
+                | NoSuchVideo
                 | NotAVideo(_)
                 | NoVideoTrack
                 | NoSuchTrack { .. }

@@ -82,7 +82,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Index(options) => index::run(&options),
         Command::Sheet(options) => sheet::run(&options),
         #[cfg(feature = "server")]
-        Command::Serve(options) => serve::run(*options),
+        Command::Serve(options) => serve::run(*options, &arguments.remote),
         #[cfg(feature = "server")]
         Command::Sign(options) => serve::sign(&options),
     }

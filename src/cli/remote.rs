@@ -36,18 +36,23 @@ pub(crate) fn configure(arguments: &RemoteArguments) -> Result<(), Outcome> {
         say(&format!("bucket-streamer: {why}"));
         outcome
     };
-    let headers = headers(&arguments.header, std::env::var(TOKEN).ok());
-    let headers = headers.map_err(|why| refuse(Outcome::Usage, why))?;
-    let ca_file = arguments.ca_file.clone();
-    let _ = CHOSEN.set(Chosen { headers: headers.clone(), ca_file: ca_file.clone() });
+    let options = options(arguments).map_err(|why| refuse(Outcome::Usage, why))?;
     let usual = HttpOptions::default();
-    let cache = arguments.fetch_memory.map_or(usual.cache, |size| size.0);
-    if headers.is_empty() && ca_file.is_none() && cache == usual.cache {
+    let _ = CHOSEN.set(Chosen { headers: options.headers.clone(), ca_file: options.ca_file.clone() });
+    if options.headers.is_empty() && options.ca_file.is_none() && options.cache == usual.cache {
         return Ok(());
     }
-    let client = HttpClient::new(HttpOptions { headers, ca_file, cache, ..usual });
+    let client = HttpClient::new(options);
     client.map_err(|error| refuse(Outcome::Usage, &error.to_string()))?.share();
     Ok(())
+}
+
+/// What was chosen, as a client takes it.
+pub(crate) fn options(arguments: &RemoteArguments) -> Result<HttpOptions, &'static str> {
+    let headers = headers(&arguments.header, std::env::var(TOKEN).ok())?;
+    let (ca_file, usual) = (arguments.ca_file.clone(), HttpOptions::default());
+    let cache = arguments.fetch_memory.map_or(usual.cache, |size| size.0);
+    Ok(HttpOptions { headers, ca_file, cache, ..usual })
 }
 
 pub(crate) type Headers = Vec<(String, String)>;

@@ -9,12 +9,15 @@ use std::time::Duration;
 
 use bucket_streamer::server::roots::{RootSpec, Roots};
 use bucket_streamer::server::{Config, Server, Tls};
+use bucket_streamer::source::remote::{HttpClient, HttpOptions};
+#[cfg(feature = "stores")]
+use bucket_streamer::source::remote::{Settings, StoreClient};
 use bucket_streamer::time;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::args::MemorySize;
+use super::args::{MemorySize, RemoteArguments};
 use super::{INDEXES, Outcome, engine, say};
 
 /// Where videos are looked for when nobody names a place.
@@ -273,13 +276,31 @@ impl ServeArguments {
         }
     }
 
-    fn roots(&self) -> Result<Roots, String> {
+    /// The roots, and who asks for what lies in them.
+    fn roots(&self, remote: &RemoteArguments) -> Result<Roots, String> {
+        let options = super::remote::options(remote).map_err(str::to_owned)?;
+        let options = HttpOptions { private_redirects: self.allow_private_redirects, ..options };
+        let http = HttpClient::new(options).map_err(|error| error.to_string())?;
+        let roots = self.places()?;
+        #[cfg(feature = "stores")]
+        let roots = {
+            let settings = Settings::from_env();
+            let settings = match &self.s3_region {
+                Some(region) => settings.with("AWS_REGION", region),
+                None => settings,
+            };
+            roots.with_stores(StoreClient::new(http.clone(), settings))
+        };
+        Ok(roots.with_http(http))
+    }
+
+    fn places(&self) -> Result<Roots, String> {
         let mut specs = self.root.iter().map(|text| RootSpec::parse(text)).collect::<Result<Vec<_>, _>>()?;
         specs.extend(self.unnamed()?);
         if !specs.is_empty() {
             return Roots::new(specs);
         }
-        if Roots::is_empty_folder(Path::new(DATA)) {
+        if !Roots::has_videos(DATA) {
             say("bucket-streamer: there are no videos in ./data: serving bundled clips (see --root)");
             return Ok(Roots::bundled());
         }
@@ -307,7 +328,7 @@ fn from_file(path: &Path) -> Result<ServeArguments, String> {
     toml::from_str(&text).map_err(|error| told(error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")))
 }
 
-pub(crate) fn run(arguments: ServeArguments) -> Outcome {
+pub(crate) fn run(arguments: ServeArguments, remote: &RemoteArguments) -> Outcome {
     let refuse = |why: String| {
         say(&format!("bucket-streamer: {why}"));
         Outcome::Usage
@@ -321,7 +342,7 @@ pub(crate) fn run(arguments: ServeArguments) -> Outcome {
         Ok(config) => config,
         Err(why) => return refuse(why),
     };
-    let roots = match arguments.roots() {
+    let roots = match arguments.roots(remote) {
         Ok(roots) => Arc::new(roots),
         Err(why) => return refuse(why),
     };

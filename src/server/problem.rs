@@ -133,15 +133,15 @@ impl Problem {
 
 fn kind_of(error: &Error) -> (Kind, Option<u64>) {
     use ErrorKind::{
-        Changed, Damaged, NeedsUnreadable, NoSuchFrame, NotShown, PastEnd, PastEndOfVideo, Read, Remote, Still, Write,
+        Changed, Damaged, NeedsUnreadable, NoSuchFrame, NoSuchVideo, NotShown, PastEnd, PastEndOfVideo, Read, Remote,
+        Still, Write,
     };
     match error.kind() {
-        NoSuchFrame { .. } | PastEndOfVideo { .. } => (NOT_FOUND, None),
+        NoSuchVideo | NoSuchFrame { .. } | PastEndOfVideo { .. } => (NOT_FOUND, None),
         NotShown | Damaged(_) | NeedsUnreadable(_) | PastEnd { .. } => (UNDECODABLE, None),
         Still(_) => (UNDECODABLE, None),
         Changed => (CHANGED, Some(1)),
         Remote(refusal) => of_refusal(refusal),
-        Read(error) if error.kind() == std::io::ErrorKind::NotFound => (NOT_FOUND, None),
         Read(_) | Write { .. } => (INTERNAL, None),
         _ => (UNREADABLE, None),
     }

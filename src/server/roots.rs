@@ -1,99 +1,206 @@
 //! Which videos there are: the roots that the operator has named, and what lies below them.
-use crate::error::{ErrorKind, Result};
-use crate::source::{self, Source};
+//!
+//! A video is called `root/path`, and only that is ever told: not the folder, the bucket or the server behind a root. With a
+//! root that has no name, a path whose first segment is the name of no other root lies in that. Nothing outside of the roots
+//! can be reached, whatever a name says: `name` says which names can be, `folder` opens files beneath a folder as the system
+//! resolves them, `web` and `store` make addresses in which a name has no meaning but its own. `spec` is what an operator
+//! writes, `list` puts the videos of all roots into one order, `bundled` is what is served where there is nothing else.
+//!
+//! All of this blocks: it is for threads that may.
+
+mod bundled;
+mod folder;
+mod list;
+mod name;
+mod spec;
+#[cfg(feature = "stores")]
+mod store;
+mod walk;
+mod web;
+
+use std::path::Path;
 use std::sync::Arc;
-/// x
-#[derive(Debug, Clone)]
-pub struct RootSpec {
-    name: String,
-    place: String,
-}
-impl RootSpec {
-    /// x
-    pub fn parse(text: &str) -> std::result::Result<RootSpec, String> {
-        let (name, place) = text.split_once('=').ok_or("NAME=PLACE")?;
-        Ok(RootSpec { name: name.into(), place: place.into() })
-    }
-    /// x
-    pub fn unnamed(place: &str) -> RootSpec {
-        RootSpec { name: String::new(), place: place.into() }
-    }
-}
-/// x
+
+pub use list::{Listed, Listing};
+pub use spec::RootSpec;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::Source;
+use crate::source::remote::HttpClient;
+#[cfg(feature = "stores")]
+use crate::source::remote::StoreClient;
+use folder::Folder;
+use web::Web;
+
+/// Roots, and who asks for what lies in them. Shared by threads.
 #[derive(Debug)]
 pub struct Roots {
-    specs: Vec<RootSpec>,
+    /// By their names, each once.
+    roots: Vec<Root>,
+    clients: Clients,
 }
-/// x
+
 #[derive(Debug)]
-pub struct Listed {
-    /// x
-    pub name: String,
-    /// x
-    pub size_bytes: Option<u64>,
+struct Root {
+    /// Empty for the one without.
+    name: String,
+    place: Place,
 }
-/// x
+
+/// Where a root's videos are.
 #[derive(Debug)]
-pub struct Listing {
-    /// x
-    pub videos: Vec<Listed>,
-    /// x
-    pub next: Option<String>,
-    /// x
-    pub unlisted: Vec<(String, String)>,
+enum Place {
+    Folder(Folder),
+    Web(Web),
+    #[cfg(feature = "stores")]
+    Store(store::Below),
+    /// In the program.
+    Bundled,
 }
+
+/// Who asks servers and stores: the process's own where nobody else was named.
+#[derive(Debug, Default)]
+struct Clients {
+    http: Option<HttpClient>,
+    #[cfg(feature = "stores")]
+    stores: Option<StoreClient>,
+}
+
 impl Roots {
-    /// x
+    /// Roots as they were named. Folders must exist; servers and stores are not asked.
+    ///
+    /// # Errors
+    /// One line that says which root cannot be, and why: two of the same name, a folder that is none, an address that is none
+    /// or that this build cannot read from.
     pub fn new(specs: Vec<RootSpec>) -> std::result::Result<Roots, String> {
-        Ok(Roots { specs })
+        let mut roots = specs.into_iter().map(Root::new).collect::<std::result::Result<Vec<Root>, String>>()?;
+        roots.sort_by(|a, b| a.name.cmp(&b.name));
+        if let Some(pair) = roots.windows(2).find(|pair| pair[0].name == pair[1].name) {
+            return Err(match &pair[0].name[..] {
+                "" => "only one root may be without a name".to_owned(),
+                name => format!("there are two roots {name}: each needs a name of its own"),
+            });
+        }
+        Ok(Roots { roots, clients: Clients::default() })
     }
-    /// x
-    pub fn held_bytes(&self) -> u64 {
-        0
-    }
-    /// x
-    pub fn missing(&self) -> Option<String> {
-        None
-    }
-    /// x
-    pub fn is_empty_folder(path: &std::path::Path) -> bool {
-        !path.exists()
-    }
-    /// x
+
+    /// A few small clips that are part of the program, in a root without a name.
     pub fn bundled() -> Roots {
-        Roots { specs: vec![RootSpec::unnamed("fixtures")] }
+        let root = Root { name: String::new(), place: Place::Bundled };
+        Roots { roots: vec![root], clients: Clients::default() }
     }
-    /// x
+
+    /// Servers are asked by `client`. A server that serves others should have one without
+    /// [`private_redirects`](crate::source::remote::HttpOptions::private_redirects).
+    #[must_use]
+    pub fn with_http(mut self, client: HttpClient) -> Roots {
+        self.clients.http = Some(client);
+        self
+    }
+
+    /// Stores are asked by `client`.
+    #[cfg(feature = "stores")]
+    #[must_use]
+    pub fn with_stores(mut self, client: StoreClient) -> Roots {
+        self.clients.stores = Some(client);
+        self
+    }
+
+    /// Is there a folder at `path` with at least one video somewhere beneath it?
+    pub fn has_videos(path: impl AsRef<Path>) -> bool {
+        Folder::new(path.as_ref()).is_ok_and(|folder| folder.has_videos())
+    }
+
+    /// Opens a video by its name, percent-decoded once, and never again here. It is read as it lies there now: a folder that
+    /// was mounted anew is seen, and the source of a file in it notices when its name stands for another file.
+    ///
+    /// # Errors
+    /// `NoSuchVideo` if nothing has that name, nothing can, or what has it is no regular file or lies outside of the root;
+    /// `Remote` where a server or a store refuses, `Read` where the system does. None of them names what is behind a root.
     pub fn open(&self, video: &str) -> Result<Arc<dyn Source>> {
-        for spec in &self.specs {
-            let rest = if spec.name.is_empty() {
-                Some(video)
-            } else {
-                video.strip_prefix(&spec.name).and_then(|rest| rest.strip_prefix('/'))
-            };
-            if let Some(rest) = rest {
-                return source::open(&format!("{}/{rest}", spec.place));
-            }
+        let found = Some(video).filter(|video| name::is_name(video)).and_then(|video| self.find(video));
+        let Some((root, path)) = found else { return Err(no_such(name::shown(video))) };
+        match &root.place {
+            Place::Folder(folder) => Ok(Arc::new(folder.open(path, video)?)),
+            Place::Web(web) => Ok(Arc::new(web.open(self.clients.http()?, path, video)?)),
+            #[cfg(feature = "stores")]
+            Place::Store(store) => Ok(Arc::new(store.open(&self.clients.stores()?, path, video)?)),
+            Place::Bundled => Ok(Arc::new(bundled::open(path).ok_or_else(|| no_such(video))?)),
         }
-        Err(ErrorKind::UnsupportedScheme("x".into()).into())
     }
-    /// x
-    pub fn list(&self, after: Option<&str>, limit: usize, _prefix: Option<&str>) -> Listing {
-        let mut videos = Vec::new();
-        for spec in &self.specs {
-            for entry in std::fs::read_dir(&spec.place).into_iter().flatten().flatten() {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                if !name.ends_with(".mp4") {
-                    continue;
-                }
-                let name = if spec.name.is_empty() { name } else { format!("{}/{name}", spec.name) };
-                videos.push(Listed { name, size_bytes: entry.metadata().ok().map(|m| m.len()) });
-            }
+
+    /// Which folders cannot be read now, by the names of their roots.
+    pub fn missing(&self) -> Vec<&str> {
+        let is_gone = |root: &&Root| matches!(&root.place, Place::Folder(folder) if !folder.is_there());
+        self.roots.iter().filter(is_gone).map(|root| &root.name[..]).collect()
+    }
+
+    /// Bytes that came over networks and are in memory.
+    pub fn held_bytes(&self) -> u64 {
+        let is_far = |root: &Root| !matches!(root.place, Place::Folder(_) | Place::Bundled);
+        // Where nothing lies behind a network, nobody has to be made ready to ask.
+        if !self.roots.iter().any(is_far) {
+            return 0;
         }
-        videos.sort_by(|a, b| a.name.cmp(&b.name));
-        videos.retain(|v| after.is_none_or(|after| v.name.as_str() > after));
-        let next = (videos.len() > limit).then(|| videos[limit - 1].name.clone());
-        videos.truncate(limit);
-        Listing { videos, next, unlisted: Vec::new() }
+        self.clients.http().map_or(0, |client| client.held_bytes())
     }
+
+    fn named(&self, name: &str) -> Option<&Root> {
+        self.roots.binary_search_by(|root| root.name[..].cmp(name)).ok().map(|place| &self.roots[place])
+    }
+
+    /// The root of a video, and its path in that.
+    fn find<'a>(&self, video: &'a str) -> Option<(&Root, &'a str)> {
+        let (first, rest) = video.split_once('/').unwrap_or((video, ""));
+        match self.named(first) {
+            Some(root) => Some((root, rest)).filter(|(_, path)| !path.is_empty()),
+            None => Some((self.named("")?, video)),
+        }
+    }
+}
+
+impl Root {
+    fn new(spec: RootSpec) -> std::result::Result<Root, String> {
+        let place = Place::new(&spec.place).map_err(|why| match &spec.name[..] {
+            "" => format!("the root cannot be used: {why}"),
+            name => format!("the root {name} cannot be used: {why}"),
+        })?;
+        Ok(Root { name: spec.name, place })
+    }
+
+    /// What a video of this root is called.
+    fn public(&self, path: &str) -> String {
+        if self.name.is_empty() { path.to_owned() } else { format!("{}/{path}", self.name) }
+    }
+}
+
+impl Place {
+    fn new(place: &str) -> std::result::Result<Place, String> {
+        let folder = |path: &str| Folder::new(Path::new(path)).map(Place::Folder);
+        match place.split_once("://").filter(|(scheme, _)| scheme.len() > 1) {
+            None => folder(place),
+            Some(("file", path)) => folder(path),
+            Some((scheme, _)) if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
+                Web::new(place).map(Place::Web)
+            }
+            #[cfg(feature = "stores")]
+            Some((scheme, _)) if StoreClient::knows(scheme) => store::Below::new(place).map(Place::Store),
+            Some((scheme, _)) => Err(ErrorKind::UnsupportedScheme(scheme.to_owned()).to_string()),
+        }
+    }
+}
+
+impl Clients {
+    fn http(&self) -> Result<HttpClient> {
+        self.http.clone().map_or_else(HttpClient::shared, Ok)
+    }
+
+    #[cfg(feature = "stores")]
+    fn stores(&self) -> Result<StoreClient> {
+        self.stores.clone().map_or_else(StoreClient::shared, Ok)
+    }
+}
+
+fn no_such(video: &str) -> Error {
+    Error::from(ErrorKind::NoSuchVideo).of(video)
 }

@@ -2,7 +2,8 @@
 
 use std::fs::{File, Metadata};
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -21,8 +22,19 @@ pub struct MappedSource {
     /// The same map that `bytes` refers to; `None` for an empty file, which cannot be mapped.
     map: Option<Arc<MappedFile>>,
     file: File,
-    opened_as: (u64, Option<SystemTime>),
+    /// Where whoever opens it anew would find it, if that is to be looked at too.
+    place: Option<PathBuf>,
+    opened_as: Identity,
     counters: Counters,
+}
+
+/// What tells one state of a file from another, and one file from another.
+#[derive(Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    len: u64,
+    modified: Option<SystemTime>,
 }
 
 /// Lets a shared map own `Bytes`.
@@ -49,26 +61,53 @@ impl MappedSource {
             let what = if kind.is_dir() { "a directory, not a file" } else { "not a regular file" };
             return Err(fail(io::Error::other(what)));
         }
-        let file = File::open(path).map_err(fail)?;
-        let opened_as = identity(&file.metadata().map_err(fail)?);
-        if opened_as.0 == 0 {
-            return Ok(MappedSource {
-                name,
-                bytes: Bytes::new(),
-                map: None,
-                file,
-                opened_as,
-                counters: Counters::default(),
-            });
+        MappedSource::map(&name, File::open(path).map_err(fail)?, None)
+    }
+
+    /// Maps a file that somebody has opened for reading, called `name` in messages. `place` is where a file of that name
+    /// is looked for: once another one lies there, or none, [`Source::check`] fails. Nothing is ever read from `place`.
+    ///
+    /// # Errors
+    /// As [`MappedSource::open`].
+    pub fn from_file(name: &str, file: File, place: PathBuf) -> Result<MappedSource> {
+        MappedSource::map(name, file, Some(place))
+    }
+
+    fn map(name: &str, file: File, place: Option<PathBuf>) -> Result<MappedSource> {
+        let fail = |error: io::Error| Error::from(ErrorKind::Read(error)).of(name);
+        let metadata = file.metadata().map_err(fail)?;
+        if !metadata.is_file() {
+            return Err(fail(io::Error::other("not a regular file")));
         }
-        let map = Arc::new(MappedFile::map(&file).map_err(fail)?);
-        let bytes = Bytes::from_owner(SharedMap(Arc::clone(&map)));
-        Ok(MappedSource { name, bytes, map: Some(map), file, opened_as, counters: Counters::default() })
+        // What is empty cannot be mapped.
+        let map = match metadata.len() {
+            0 => None,
+            _ => Some(Arc::new(MappedFile::map(&file).map_err(fail)?)),
+        };
+        let bytes = map.as_ref().map_or_else(Bytes::new, |map| Bytes::from_owner(SharedMap(Arc::clone(map))));
+        let opened_as = Identity::of(&metadata);
+        Ok(MappedSource { name: name.into(), bytes, map, file, place, opened_as, counters: Counters::default() })
+    }
+
+    /// What is known now of the file that a name stands for: with a place, of what lies there, which is the open file or
+    /// is not. One question to the system.
+    fn now(&self) -> io::Result<Metadata> {
+        match &self.place {
+            Some(place) => std::fs::metadata(place),
+            None => self.file.metadata(),
+        }
     }
 }
 
-fn identity(metadata: &Metadata) -> (u64, Option<SystemTime>) {
-    (metadata.len(), metadata.modified().ok())
+impl Identity {
+    fn of(metadata: &Metadata) -> Identity {
+        Identity {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            len: metadata.len(),
+            modified: metadata.modified().ok(),
+        }
+    }
 }
 
 impl Source for MappedSource {
@@ -92,13 +131,13 @@ impl Source for MappedSource {
 
     fn check(&self) -> Result<()> {
         let broken = self.map.as_ref().is_some_and(|map| map.is_broken());
-        let same = self.file.metadata().is_ok_and(|metadata| identity(&metadata) == self.opened_as);
+        let same = self.now().is_ok_and(|metadata| Identity::of(&metadata) == self.opened_as);
         if broken || !same { Err(Error::from(ErrorKind::Changed).of(&self.name)) } else { Ok(()) }
     }
 
     /// The time of its last change, where that says more than the second.
     fn version(&self) -> Option<String> {
-        let time = self.opened_as.1?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        let time = self.opened_as.modified?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
         (time.subsec_nanos() > 0).then(|| format!("modified {}.{:09}", time.as_secs(), time.subsec_nanos()))
     }
 
@@ -149,5 +188,24 @@ mod tests {
         file.set_len(50_000).unwrap();
         assert!(source.check().is_err(), "grown back is not the same file");
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn another_file_in_the_place_of_an_open_one_is_noticed() {
+        let path = temporary("place", &[1; 5000]);
+        let open = || MappedSource::from_file("a.mp4", std::fs::File::open(&path).unwrap(), path.clone()).unwrap();
+        let source = open();
+        source.check().unwrap();
+        // Of the same length and time: only that it is another one tells.
+        let other = temporary("other", &[2; 5000]);
+        let time = std::fs::metadata(&path).unwrap().modified().unwrap();
+        std::fs::OpenOptions::new().write(true).open(&other).unwrap().set_modified(time).unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        assert_eq!(source.check().unwrap_err().to_string(), "a.mp4: the file changed while it was being read");
+        assert_eq!(source.read(ByteRange { start: 0, len: 1 }).unwrap()[..], [1], "what was opened is still there");
+        let source = open();
+        source.check().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(source.check().is_err());
     }
 }

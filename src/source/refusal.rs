@@ -59,6 +59,9 @@ pub enum Refusal {
     /// An answer that contradicts the request or itself.
     #[error("the server's answer is not to be trusted: {0}")]
     Answer(String),
+    /// It sends us to where nothing may be asked for on the word of a server.
+    #[error("the server redirects to {0}, which is not followed")]
+    Redirect(&'static str),
     /// Too late.
     #[error("the server took too long: {what} did not come within {limit:?}")]
     Timeout {

@@ -9,7 +9,10 @@ use bytes::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use s3s::auth::SimpleAuth;
-use s3s::dto::{ETag, ETagCondition, GetObjectInput, GetObjectOutput, StreamingBlob};
+use s3s::dto::{
+    ETag, ETagCondition, GetObjectInput, GetObjectOutput, ListObjectsV2Input, ListObjectsV2Output, Object,
+    StreamingBlob,
+};
 use s3s::service::S3ServiceBuilder;
 use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 use tokio::net::TcpListener;
@@ -19,11 +22,14 @@ pub const KEY_ID: &str = "AKIDEXAMPLE";
 /// The secret to it.
 pub const SECRET: &str = "wJalrXUtnFEMI+geheim/K7MDENG";
 
+/// Keys that a list has at most, for there to be several.
+const PAGE: usize = 5;
+
 /// Bytes and their ETag.
-type Object = (Bytes, String);
+type Stored = (Bytes, String);
 
 /// By bucket and key.
-type Objects = Arc<Mutex<HashMap<(String, String), Object>>>;
+type Objects = Arc<Mutex<HashMap<(String, String), Stored>>>;
 
 /// A request that was let through: who asked, and where.
 #[derive(Debug, Clone)]
@@ -122,5 +128,30 @@ impl S3 for Service {
             e_tag: Some(etag),
             ..Default::default()
         }))
+    }
+
+    async fn list_objects_v2(
+        &self,
+        request: S3Request<ListObjectsV2Input>,
+    ) -> S3Result<S3Response<ListObjectsV2Output>> {
+        let input = request.input;
+        let (prefix, after) = (input.prefix.unwrap_or_default(), input.start_after.unwrap_or_default());
+        let objects = self.objects.lock().expect("no panic");
+        if !objects.keys().any(|(bucket, _)| *bucket == input.bucket) {
+            return Err(S3Error::new(S3ErrorCode::NoSuchBucket));
+        }
+        let is_listed = |key: &str| key.starts_with(&prefix) && key > &after[..];
+        let mut listed: Vec<_> =
+            objects.iter().filter(|((bucket, key), _)| *bucket == input.bucket && is_listed(key)).collect();
+        listed.sort_by_key(|(place, _)| *place);
+        let is_truncated = listed.len() > PAGE;
+        listed.truncate(PAGE);
+        let object = |((_, key), (bytes, _)): (&(String, String), &Stored)| Object {
+            key: Some(key.clone()),
+            size: Some(bytes.len() as i64),
+            ..Default::default()
+        };
+        let contents = Some(listed.into_iter().map(object).collect());
+        Ok(S3Response::new(ListObjectsV2Output { contents, is_truncated: Some(is_truncated), ..Default::default() }))
     }
 }

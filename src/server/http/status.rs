@@ -67,7 +67,12 @@ pub(super) async fn ready(Extract(shared): Extract<Arc<Shared>>) -> Response {
     let full = shared.stills.admissions().iter().any(|(_, admission)| is_full(admission.load()));
     let full = full.then(|| "as many requests wait as may".to_owned());
     let roots = Arc::clone(&shared.roots);
-    let missing = tokio::task::spawn_blocking(move || roots.missing()).await.ok().flatten();
+    let missing = tokio::task::spawn_blocking(move || {
+        roots.missing().iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+    })
+    .await
+    .unwrap_or_default();
+    let missing = (!missing.is_empty()).then(|| format!("folders of these roots cannot be read: {missing}"));
     report(vec![
         Check::of("draining", draining),
         Check::of("queue", full),

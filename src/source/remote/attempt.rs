@@ -18,6 +18,7 @@ use super::authority::{Authority, Verdict};
 use super::client::Connections;
 use super::host::Host;
 use super::options::HttpOptions;
+use super::public::{PRIVATE, is_private};
 use super::redirect::{self, Lost};
 use crate::error::{Error, ErrorKind};
 use crate::source::{ByteRange, Counters, Refusal};
@@ -251,7 +252,7 @@ fn conditions(wanted: ByteRange, version: Option<&Version>) -> Tried<HeaderMap> 
 
 /// Asks as a store wants to be asked; once more if it says what was wrong.
 #[cfg(feature = "stores")]
-async fn admitted(
+pub(super) async fn admitted(
     origin: &Origin,
     authority: &dyn Authority,
     counters: &Counters,
@@ -309,6 +310,9 @@ fn unanswered(origin: &Origin, error: reqwest::Error) -> Failure {
     let limit = origin.options.connect_timeout;
     if error.is_builder() {
         return Failure::Final(Problem::Refused(Refusal::Address(reason(error))));
+    }
+    if is_private(&error) {
+        return Failure::Final(Problem::Refused(PRIVATE));
     }
     if let Some(why) = certificate(&error) {
         let why = format!("the server's certificate is not accepted ({why}): does this machine trust who signed it?");

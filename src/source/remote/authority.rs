@@ -16,6 +16,9 @@ pub(super) trait Authority: Send + Sync {
     /// signatures and credentials expire.
     fn admit(&self, conditions: HeaderMap) -> Later<'_, Result<(Url, HeaderMap), Refusal>>;
 
+    /// Whose requests count together, by a name that no other bucket of any store has.
+    fn bucket(&self) -> String;
+
     /// What is to be made of an answer.
     fn judge(&self, response: Response) -> Later<'_, Verdict>;
 }

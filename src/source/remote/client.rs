@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+#[cfg(feature = "stores")]
+use bytes::Bytes;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, ClientBuilder, Url};
@@ -12,9 +14,12 @@ use super::attempt::{self, Origin, Place};
 #[cfg(feature = "stores")]
 use super::authority::Authority;
 use super::cache::Cache;
+#[cfg(feature = "stores")]
+use super::document;
 use super::host::Host;
 use super::http::HttpSource;
 use super::options::HttpOptions;
+use super::public::PublicAddresses;
 use super::runtime::runtime;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{Counters, Refusal};
@@ -47,11 +52,11 @@ impl HttpClient {
     }
 
     /// What is known of the server of a place; a bucket counts as one.
-    fn host(&self, place: &Place, name: &str) -> Arc<Host> {
+    fn host(&self, place: &Place) -> Arc<Host> {
         let name = match place {
             Place::Named(url, _) => url.origin().ascii_serialization(),
             #[cfg(feature = "stores")]
-            Place::Store(_) => name.splitn(4, '/').take(3).collect::<Vec<_>>().join("/"),
+            Place::Store(authority) => authority.bucket(),
         };
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(hosts.entry(name).or_insert_with(|| Arc::new(Host::new(&self.options))))
@@ -86,6 +91,15 @@ impl HttpClient {
         self.open_url(url, &name).map_err(|error| error.of(&name))
     }
 
+    /// As [`HttpClient::open`]; messages and the source's name say `name` instead of the address.
+    ///
+    /// # Errors
+    /// As [`HttpClient::open`].
+    pub fn open_as(&self, address: &str, name: &str) -> Result<HttpSource> {
+        let url = Url::parse(address).map_err(|error| refused(Refusal::Address(error.to_string())).of(name))?;
+        self.open_url(url, name).map_err(|error| error.of(name))
+    }
+
     fn open_url(&self, url: Url, name: &str) -> Result<HttpSource> {
         let place = Place::Named(url, headers(&self.options)?);
         self.open_place(place, name)
@@ -102,10 +116,26 @@ impl HttpClient {
         self.connections.secure().unwrap_or(&self.connections.plain)
     }
 
-    fn open_place(&self, place: Place, name: &str) -> Result<HttpSource> {
+    fn origin(&self, place: Place) -> Origin {
         let (connections, options) = (Arc::clone(&self.connections), self.options.clone());
-        let host = self.host(&place, name);
-        let origin = Origin { connections, place, host, options };
+        let host = self.host(&place);
+        Origin { connections, place, host, options }
+    }
+
+    /// What an authority's address says, if it is no more than `limit` bytes: not in ranges, and not kept.
+    #[cfg(feature = "stores")]
+    pub(super) fn document(&self, authority: Arc<dyn Authority>, limit: usize) -> Result<Bytes> {
+        let origin = self.origin(Place::Store(authority));
+        let (tell, told) = std::sync::mpsc::channel();
+        runtime().map_err(refused)?.spawn(async move {
+            let _ = tell.send(document::fetch(&origin, limit).await);
+        });
+        let broken = |_| refused(Refusal::Connection("the thread for the network has ended".to_owned()));
+        Ok(told.recv().map_err(broken)??)
+    }
+
+    fn open_place(&self, place: Place, name: &str) -> Result<HttpSource> {
+        let origin = self.origin(place);
         let counters = Arc::new(Counters::default());
         let runtime = runtime().map_err(refused)?;
         let (tell, told) = std::sync::mpsc::channel();
@@ -127,6 +157,9 @@ impl HttpClient {
 pub(super) struct Connections {
     plain: Client,
     secure: OnceLock<Client>,
+    /// The same to servers that nobody has named, but another server: made when the first is met.
+    plain_strange: OnceLock<Client>,
+    secure_strange: OnceLock<Client>,
     roots: Vec<Certificate>,
     options: HttpOptions,
 }
@@ -136,7 +169,15 @@ impl Connections {
         // A program that has chosen its cryptography before keeps it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let plain = builder(options).tls_certs_only([]).build().map_err(unusable)?;
-        Ok(Connections { plain, secure: OnceLock::new(), roots: roots(options)?, options: options.clone() })
+        let (secure, plain_strange, secure_strange) = Default::default();
+        Ok(Connections {
+            plain,
+            secure,
+            plain_strange,
+            secure_strange,
+            roots: roots(options)?,
+            options: options.clone(),
+        })
     }
 
     /// Those to the server of an address.
@@ -144,14 +185,33 @@ impl Connections {
         if url.scheme() == "https" { self.secure() } else { Ok(&self.plain) }
     }
 
-    fn secure(&self) -> std::result::Result<&Client, Refusal> {
-        if let Some(client) = self.secure.get() {
-            return Ok(client);
+    /// Those to a server that another one has named: to public addresses alone.
+    pub(super) fn to_stranger(&self, url: &Url) -> std::result::Result<&Client, Refusal> {
+        // A proxy would look the name up itself, and find what it finds.
+        let builder = || builder(&self.options).no_proxy().dns_resolver(PublicAddresses);
+        match url.scheme() {
+            "https" => kept(&self.secure_strange, || builder().tls_certs_merge(self.roots.clone())),
+            _ => kept(&self.plain_strange, || builder().tls_certs_only([])),
         }
-        let made = builder(&self.options).tls_certs_merge(self.roots.clone()).build();
-        let made = made.map_err(|error| Refusal::Connection(error.without_url().to_string()))?;
-        Ok(self.secure.get_or_init(|| made))
     }
+
+    fn secure(&self) -> std::result::Result<&Client, Refusal> {
+        kept(&self.secure, || builder(&self.options).tls_certs_merge(self.roots.clone()))
+    }
+
+    /// May servers send us anywhere?
+    pub(super) fn may_go_anywhere(&self) -> bool {
+        self.options.private_redirects
+    }
+}
+
+/// A client that is made when it is first wanted.
+fn kept(place: &OnceLock<Client>, make: impl FnOnce() -> ClientBuilder) -> std::result::Result<&Client, Refusal> {
+    if let Some(client) = place.get() {
+        return Ok(client);
+    }
+    let made = make().build().map_err(|error| Refusal::Connection(error.without_url().to_string()))?;
+    Ok(place.get_or_init(|| made))
 }
 
 fn builder(options: &HttpOptions) -> ClientBuilder {

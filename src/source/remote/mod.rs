@@ -3,7 +3,8 @@
 //! [`HttpSource`] is the face of it. `spans` knows which bytes are here and which are on their way, so that none is fetched
 //! twice; `cache` bounds what all sources keep; `read_ahead` guesses what a reader wants next; `lane` brings a range to its
 //! end, `attempt` makes requests and decides which of them are worth repeating, `redirect` follows where servers send us,
-//! `host` knows how long a server takes and when to ask it again; an `authority` says how a store wants to be asked;
+//! `public` says where they may not, `host` knows how long a server takes and when to ask it again; an `authority` says how a store wants to be asked, `document` asks
+//! it for what is no range of bytes;
 //! `runtime` is where all this runs. Who asks waits in a thread of their own: nothing outside of this folder knows of tokio.
 //! Which bytes a frame needs is told by [`Source::will_need`](super::Source::will_need).
 
@@ -13,10 +14,13 @@ mod attempt;
 mod authority;
 mod cache;
 mod client;
+#[cfg(feature = "stores")]
+mod document;
 mod host;
 mod http;
 mod lane;
 mod options;
+mod public;
 mod read_ahead;
 mod redirect;
 mod runtime;
@@ -31,4 +35,4 @@ pub use client::HttpClient;
 pub use http::HttpSource;
 pub use options::HttpOptions;
 #[cfg(feature = "stores")]
-pub use stores::{Settings, StoreClient};
+pub use stores::{Settings, StoreClient, StorePage, StorePrefix};

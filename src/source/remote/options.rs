@@ -26,6 +26,11 @@ pub struct HttpOptions {
     pub attempts: u32,
     /// Redirects that one request follows.
     pub redirects: usize,
+    /// Whether a redirect may lead anywhere. If not, one that leaves the server of the address is followed only to servers
+    /// with public addresses, whatever their names stand for when the connection is made; never from https to http; and
+    /// without a proxy, since that would look names up itself. The server of the address may have any, as may stores:
+    /// whoever runs the program has named them. For programs that open what others ask for.
+    pub private_redirects: bool,
     /// Requests under way at one time, per server.
     pub connections: usize,
     /// Requests that may be made a second time while the first is still waited for, for each request: `0.05` are five in a
@@ -55,6 +60,7 @@ impl Default for HttpOptions {
             deadline: Duration::from_secs(60),
             attempts: 5,
             redirects: 5,
+            private_redirects: true,
             connections: 16,
             hedged_share: 0.05,
             cache: 256 << 20,

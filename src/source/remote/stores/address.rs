@@ -32,6 +32,8 @@ pub(super) struct Address {
     pub(super) key: String,
     /// `abfss://container@account.dfs.core.windows.net/blob` says whose it is.
     pub(super) account: Option<String>,
+    /// What is asked of the bucket instead of the object: names and values.
+    pub(super) query: Vec<(&'static str, String)>,
 }
 
 /// What only signed addresses have behind their name: part of no name, and not to be shown.
@@ -40,6 +42,15 @@ const SIGNATURES: [&str; 5] = ["sig=", "signature=", "x-amz-signature=", "x-goog
 impl Address {
     /// Takes an address apart.
     pub(super) fn parse(address: &str) -> Result<Address, Refusal> {
+        let address = Address::parse_prefix(address)?;
+        match address.key.is_empty() {
+            true => Err(Refusal::Address("the name of the object is missing after the bucket's".to_owned())),
+            false => Ok(address),
+        }
+    }
+
+    /// The same of a bucket, or a part of one: its key may be empty.
+    pub(super) fn parse_prefix(address: &str) -> Result<Address, Refusal> {
         let refuse = |why: &str| Err(Refusal::Address(why.to_owned()));
         let parts = address.split_once("://").and_then(|(scheme, rest)| Some((Store::of(scheme)?, rest)));
         let Some((store, rest)) = parts else { return refuse("no object store has such ones") };
@@ -51,22 +62,31 @@ impl Address {
         if !is_name(bucket) || account.as_deref().is_some_and(|account| !is_name(account)) {
             return refuse("after :// the name of a bucket is expected, then / and the name of the object");
         }
-        if key.is_empty() {
-            return refuse("the name of the object is missing after the bucket's");
-        }
         if has_signature(key) {
             return refuse("it is a signed one: signed addresses begin with https://");
         }
         if key.split('/').any(|part| part == "." || part == "..") {
             return refuse("no request can be made for a name with . or .. between slashes");
         }
-        Ok(Address { store, bucket: bucket.to_owned(), key: key.to_owned(), account })
+        Ok(Address { store, bucket: bucket.to_owned(), key: key.to_owned(), account, query: Vec::new() })
+    }
+
+    /// The bucket, told from those of all other stores.
+    pub(super) fn place(&self) -> String {
+        let account = self.account.as_deref().unwrap_or_default();
+        format!("{:?}://{account}@{}", self.store, self.bucket)
     }
 
     /// The address of the object below one of the store's, which may have a path of its own.
     pub(super) fn below(&self, endpoint: &str, with_bucket: bool) -> Result<Url, Refusal> {
         let bucket = if with_bucket { format!("/{}", self.bucket) } else { String::new() };
-        let url = format!("{}{bucket}/{}", endpoint.trim_end_matches('/'), escape(&self.key));
+        let mut url = format!("{}{bucket}", endpoint.trim_end_matches('/'));
+        if !self.key.is_empty() {
+            url = format!("{url}/{}", escape(&self.key, true));
+        }
+        for (place, (name, value)) in self.query.iter().enumerate() {
+            url = format!("{url}{}{name}={}", if place == 0 { '?' } else { '&' }, escape(value, false));
+        }
         let no_address = |why: &dyn std::fmt::Display| {
             Refusal::Configuration(format!("the endpoint that is configured is none: {why}"))
         };
@@ -98,12 +118,13 @@ fn is_name(bucket: &str) -> bool {
 }
 
 /// All but what signatures leave as it is (RFC 3986 2.3), byte by byte.
-fn escape(key: &str) -> String {
+fn escape(text: &str, is_path: bool) -> String {
     let escape = |byte: u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => char::from(byte).to_string(),
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        b'/' if is_path => '/'.to_string(),
         _ => format!("%{byte:02X}"),
     };
-    key.bytes().map(escape).collect()
+    text.bytes().map(escape).collect()
 }
 
 #[cfg(test)]

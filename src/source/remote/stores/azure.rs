@@ -105,13 +105,14 @@ fn is_credential(key: &AzureConfigKey) -> bool {
 /// One blob.
 pub(super) struct Azure {
     account: Arc<Account>,
+    place: String,
     url: Url,
 }
 
 impl Azure {
     pub(super) fn new(account: Arc<Account>, address: &Address) -> Result<Azure, Refusal> {
         let url = address.below(&account.endpoint, true)?;
-        Ok(Azure { account, url })
+        Ok(Azure { account, place: address.place(), url })
     }
 
     async fn signed(&self, mut conditions: HeaderMap) -> Result<(Url, HeaderMap), Refusal> {
@@ -149,6 +150,10 @@ fn sign(
 impl Authority for Azure {
     fn admit(&self, conditions: HeaderMap) -> Later<'_, Result<(Url, HeaderMap), Refusal>> {
         Box::pin(self.signed(conditions))
+    }
+
+    fn bucket(&self) -> String {
+        self.place.clone()
     }
 
     fn judge(&self, response: Response) -> Later<'_, Verdict> {

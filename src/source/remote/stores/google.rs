@@ -62,13 +62,14 @@ fn is_credential(key: &GoogleConfigKey) -> bool {
 /// One object.
 pub(super) struct Google {
     account: Arc<Account>,
+    place: String,
     url: Url,
 }
 
 impl Google {
     pub(super) fn new(account: Arc<Account>, address: &Address) -> Result<Google, Refusal> {
         let url = address.below(&account.endpoint, true)?;
-        Ok(Google { account, url })
+        Ok(Google { account, place: address.place(), url })
     }
 
     async fn headers(&self, mut headers: HeaderMap) -> Result<HeaderMap, Refusal> {
@@ -88,6 +89,10 @@ impl Google {
 impl Authority for Google {
     fn admit(&self, conditions: HeaderMap) -> Later<'_, Result<(Url, HeaderMap), Refusal>> {
         Box::pin(async { Ok((self.url.clone(), self.headers(conditions).await?)) })
+    }
+
+    fn bucket(&self) -> String {
+        self.place.clone()
     }
 
     fn judge(&self, response: Response) -> Later<'_, Verdict> {

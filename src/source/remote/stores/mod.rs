@@ -2,7 +2,8 @@
 //!
 //! Bytes are fetched as from any other server ([`HttpSource`]); what is particular to a store is where an object lies
 //! (`address`), who asks for it (`aws`, `tokens`, from [`Settings`]), what a request must carry (`s3`, `google`, `azure`: an
-//! [`Authority`](super::authority::Authority) each), and what a refusal says (`answer`). Finding credentials and signing
+//! [`Authority`](super::authority::Authority) each), what a refusal says (`answer`), and what a bucket says that it has
+//! (`list`). Finding credentials and signing
 //! are left to the libraries that everybody uses; they use our connections (`connector`).
 
 mod address;
@@ -11,6 +12,7 @@ mod aws;
 mod azure;
 mod connector;
 mod google;
+mod list;
 mod s3;
 #[cfg(test)]
 #[path = "../../../../tests/common/s3.rs"]
@@ -22,6 +24,7 @@ use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+pub use list::{StorePage, StorePrefix};
 pub use settings::Settings;
 
 use super::authority::Authority;
@@ -88,12 +91,16 @@ impl StoreClient {
     /// `Remote`, with why it cannot be had.
     pub fn open(&self, address: &str) -> Result<HttpSource> {
         let name = address::shown(address);
-        let authority = self.authority(address).map_err(|refusal| Error::from(ErrorKind::Remote(refusal)).of(&name))?;
-        self.http.open_authorized(authority, &name).map_err(|error| error.of(&name))
+        let address = Address::parse(address).map_err(|refusal| Error::from(ErrorKind::Remote(refusal)).of(&name))?;
+        self.open_address(address, &name)
     }
 
-    fn authority(&self, address: &str) -> Allowed<Arc<dyn Authority>> {
-        let address = Address::parse(address)?;
+    fn open_address(&self, address: Address, name: &str) -> Result<HttpSource> {
+        let authority = self.authority(address).map_err(|refusal| Error::from(ErrorKind::Remote(refusal)).of(name))?;
+        self.http.open_authorized(authority, name).map_err(|error| error.of(name))
+    }
+
+    fn authority(&self, address: Address) -> Allowed<Arc<dyn Authority>> {
         if address.store == Store::S3 {
             self.shared.aws.check()?;
         }

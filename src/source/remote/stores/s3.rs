@@ -90,6 +90,10 @@ impl Authority for S3 {
         Box::pin(self.signed(conditions))
     }
 
+    fn bucket(&self) -> String {
+        self.address.place()
+    }
+
     fn judge(&self, response: Response) -> Later<'_, Verdict> {
         Box::pin(async {
             match understand(response).await {

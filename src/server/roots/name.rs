@@ -1,0 +1,66 @@
+//! Which names videos can have. One rule for all roots: what one of them could misunderstand is a name in none.
+
+/// The longest name, in bytes: as long as a path may be.
+const LONGEST: usize = 4096;
+
+/// By what videos are told from other files, where only names are looked at.
+const EXTENSIONS: [&str; 31] = [
+    "264", "265", "3g2", "3gp", "asf", "av1", "avc", "avi", "f4v", "flv", "h264", "h265", "hevc", "ivf", "m2t", "m2ts",
+    "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "mxf", "obu", "ogv", "ts", "vob", "webm", "wmv", "y4m",
+];
+
+/// Can a video be called that? Segments between single slashes, none of them with a meaning of its own; no backslashes, which
+/// some servers take for slashes, and nothing that cannot be seen.
+pub(super) fn is_name(video: &str) -> bool {
+    video.len() <= LONGEST && video.split('/').all(is_segment)
+}
+
+/// Can a file or folder in a root be called that?
+pub(super) fn is_segment(name: &str) -> bool {
+    !matches!(name, "" | "." | "..")
+        && !name.contains(|letter: char| matches!(letter, '/' | '\\') || letter.is_control())
+}
+
+/// Is that a video that may be listed? Files that begin with a dot are hidden, and so is all in such folders.
+pub(super) fn is_video(path: &str) -> bool {
+    let last = path.rsplit('/').next().unwrap_or_default();
+    is_name(path) && has_extension(last) && !path.split('/').any(is_hidden)
+}
+
+pub(super) fn is_hidden(name: &str) -> bool {
+    name.starts_with('.')
+}
+
+pub(super) fn has_extension(file: &str) -> bool {
+    let extension = file.rsplit_once('.').map(|(_, extension)| extension);
+    extension.is_some_and(|extension| EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known)))
+}
+
+/// What may be repeated of something that is no name: messages are one line.
+pub(super) fn shown(video: &str) -> &str {
+    let end = video.find(char::is_control).unwrap_or(video.len()).min(100);
+    &video[..video.floor_char_boundary(end)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_name, is_video, shown};
+
+    #[test]
+    fn names_are_segments_without_any_meaning() {
+        for name in ["a", "cams/a.mp4", "a b/ü?c#d%2e.mp4", "...", "..a/b", "%2e%2e/a", "~/a", "C:/a", "-a"] {
+            assert!(is_name(name), "{name}");
+        }
+        let none = [
+            "", "/", "/a", "a/", "a//b", ".", "..", "./a", "a/.", "a/..", "../a", "a/../b", "a\0b", "a\\b", "..\\a",
+            "a\nb", "a\u{7f}", "a\u{85}",
+        ];
+        for name in none {
+            assert!(!is_name(name), "{name:?}");
+        }
+        assert!(!is_name(&"a/".repeat(3000)) && !is_name(&"a".repeat(5000)));
+        assert!(is_video("a/b.MP4") && !is_video(".a/b.mp4") && !is_video("a/.mp4") && !is_video("mp4"));
+        assert_eq!(shown("a\nb"), "a");
+        assert_eq!(shown(&"ü".repeat(90)).len(), 100);
+    }
+}

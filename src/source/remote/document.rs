@@ -1,0 +1,47 @@
+//! Answers that are wanted whole and are no part of any file: what a store says of a bucket. Asked for, and tried again, as
+//! ranges are.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::StatusCode;
+use reqwest::header::HeaderMap;
+use tokio::time::timeout;
+
+use super::attempt::{Origin, Place, Problem, Tried, Tries, admitted, chunk, distrust, refusal};
+use crate::source::{Counters, Refusal};
+
+/// For all of it, with all attempts: whoever asks what there is waits for that.
+const TIME: Duration = Duration::from_secs(10);
+
+/// What the address of an authority has, if it is no more than `limit` bytes.
+pub(super) async fn fetch(origin: &Origin, limit: usize) -> Result<Bytes, Problem> {
+    let mut tries = Tries::new(&origin.options);
+    let asked = timeout(TIME, async {
+        loop {
+            tries.begin();
+            match tries.attempt(ask(origin, limit)).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(failure) => tries.again(failure).await?,
+            }
+        }
+    });
+    asked.await.unwrap_or(Err(Problem::Refused(Refusal::Timeout { what: "the list", limit: TIME })))
+}
+
+async fn ask(origin: &Origin, limit: usize) -> Tried<Bytes> {
+    let Place::Store(authority) = &origin.place else { return distrust("nobody says how it is asked") };
+    let _permit = origin.host.permit().await;
+    let mut response = admitted(origin, &**authority, &Counters::default(), &HeaderMap::new()).await?;
+    if response.status() != StatusCode::OK {
+        return Err(refusal(&response, false));
+    }
+    let mut all = Vec::new();
+    while let Some(bytes) = chunk(&origin.options, &mut response).await? {
+        if all.len() + bytes.len() > limit {
+            return distrust(format!("a list of more than {limit} bytes"));
+        }
+        all.extend_from_slice(&bytes);
+    }
+    Ok(all.into())
+}
