@@ -4,10 +4,14 @@
 //! to wait, the newcomer is refused, unless another client has more waiting than it has: then that one's last is.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+
+/// Nothing that takes longer to bring anything is well.
+const LONG: Duration = Duration::from_secs(10);
 
 /// Who asks: a token's name or an address, and one connection of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -48,8 +52,8 @@ struct State {
     clients: HashMap<Arc<str>, Waiting>,
     /// How long one takes, smoothed, in seconds.
     takes_s: f64,
-    /// When something came of anything at work, or when that began.
-    progress: Option<Instant>,
+    /// How many have gone in a row after a long time with nothing.
+    fruitless: usize,
 }
 
 /// What one client has waiting.
@@ -74,12 +78,14 @@ pub(super) struct Permit {
     admission: Arc<Admission>,
     since: Instant,
     is_void: bool,
+    is_fruitful: AtomicBool,
 }
 
 impl Permit {
-    /// Something has come of it, and more will.
+    /// Something has come of it.
     pub(super) fn progresses(&self) {
-        self.admission.lock().progress = Some(Instant::now());
+        self.is_fruitful.store(true, Relaxed);
+        self.admission.lock().fruitless = 0;
     }
 }
 
@@ -92,7 +98,9 @@ impl Drop for Permit {
         let took = self.since.elapsed().as_secs_f64();
         state.takes_s = if state.takes_s == 0.0 { took } else { 0.9 * state.takes_s + 0.1 * took };
         state.running -= 1;
-        state.progress = Some(Instant::now());
+        if !self.is_fruitful.load(Relaxed) && self.since.elapsed() > LONG {
+            state.fruitless += 1;
+        }
         self.admission.let_in(&mut state);
     }
 }
@@ -128,10 +136,15 @@ impl Admission {
         Load { running: state.running, waiting: state.waiting, room: self.room }
     }
 
-    /// For how long nothing has come of what is at work; `None` if nothing is.
-    pub(super) fn stuck_for(&self) -> Option<Duration> {
-        let state = self.lock();
-        state.progress.filter(|_| state.running > 0).map(|since| since.elapsed())
+    /// Does nothing come of what is at work? So many have gone in a row after a long time with nothing, as many as may be
+    /// at work, or none.
+    pub(super) fn fruitless(&self) -> Option<usize> {
+        Some(self.lock().fruitless).filter(|fruitless| *fruitless >= self.limit)
+    }
+
+    /// What is said to somebody whose turn does not come.
+    pub(super) fn full(&self) -> Full {
+        self.lock().full(self.limit)
     }
 
     /// Does anybody wait?
@@ -147,9 +160,6 @@ impl Admission {
         let (place, told) = {
             let mut state = self.lock();
             if state.running < self.limit && state.waiting == 0 {
-                if state.running == 0 {
-                    state.progress = Some(Instant::now());
-                }
                 state.running += 1;
                 return Ok(self.permit());
             }
@@ -168,7 +178,8 @@ impl Admission {
     }
 
     fn permit(self: &Arc<Admission>) -> Permit {
-        Permit { admission: Arc::clone(self), since: Instant::now(), is_void: false }
+        let (since, is_fruitful) = (Instant::now(), AtomicBool::new(false));
+        Permit { admission: Arc::clone(self), since, is_void: false, is_fruitful }
     }
 
     fn let_in(self: &Arc<Admission>, state: &mut State) {

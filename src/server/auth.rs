@@ -28,7 +28,7 @@ pub(super) struct Guard {
 }
 
 /// Who asks.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Visitor {
     /// Anybody may.
     Anybody,

@@ -24,6 +24,8 @@ pub struct Config {
     pub deadline: Duration,
     /// Connections at one time; past it they are refused.
     pub connections: usize,
+    /// Connections of one address at one time, unless a proxy stands before all of them; 0 for as many as there may be.
+    pub connections_per_client: usize,
     /// The longest side of a still in pixels that may be asked for.
     pub longest_side: u32,
     /// Frames that one message may ask for, and that a WebSocket may have outstanding.
@@ -34,14 +36,18 @@ pub struct Config {
     pub message: usize,
     /// Bytes of a request's head.
     pub head: usize,
-    /// For a request's head to come, and for the handshake of TLS.
+    /// For the first request's head to come, and for the handshake of TLS.
     pub head_timeout: Duration,
+    /// For the next request's head: longer than proxies keep connections that are idle.
+    pub keep_alive: Duration,
     /// After so long without a message a WebSocket is closed.
     pub idle_timeout: Duration,
     /// How often a WebSocket is asked whether it is still there; one that does not answer twice is closed.
     pub ping: Duration,
     /// A reader who takes less than 64 KiB in so long while there is more is given up.
     pub slow_timeout: Duration,
+    /// How long requests are still taken when the server is told to end, while `/ready` says so already.
+    pub drain_delay: Duration,
     /// For requests in flight to be finished when the server is told to end.
     pub drain_timeout: Duration,
     /// Tokens of which one must come with each request; with none, and no keys, anybody may ask.
@@ -76,15 +82,18 @@ impl Default for Config {
             waiting: 256,
             deadline: Duration::from_secs(30),
             connections: 4096,
+            connections_per_client: 1024,
             longest_side: 8192,
             frames: 4096,
             tiles: 400,
             message: 256 << 10,
             head: 32 << 10,
             head_timeout: Duration::from_secs(15),
+            keep_alive: Duration::from_secs(75),
             idle_timeout: Duration::from_secs(600),
             ping: Duration::from_secs(20),
             slow_timeout: Duration::from_secs(30),
+            drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
             tokens: Vec::new(),
             url_keys: Vec::new(),

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
@@ -14,6 +15,7 @@ use futures_util::future::{BoxFuture, Shared, WeakShared};
 #[derive(Debug)]
 pub(super) struct Flights<K, V: Clone> {
     under_way: Arc<Mutex<HashMap<K, Flight<V>>>>,
+    next: AtomicU64,
 }
 
 type Work<V> = BoxFuture<'static, V>;
@@ -26,7 +28,7 @@ struct Flight<V: Clone> {
 
 impl<K, V: Clone> Default for Flights<K, V> {
     fn default() -> Flights<K, V> {
-        Flights { under_way: Arc::default() }
+        Flights { under_way: Arc::default(), next: AtomicU64::new(0) }
     }
 }
 
@@ -60,15 +62,12 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
-        // Work that nobody waits for any more lands when the last one lets go of it, and that must not be under the lock.
-        let (found, number) = {
-            let under_way = lock(&self.under_way);
-            let flight = under_way.get(key);
-            (flight.and_then(|flight| flight.work.upgrade()), flight.map_or(0, |flight| flight.number + 1))
-        };
-        if let Some(work) = found {
+        // To begin is only to say what is to be done: that may be under the lock.
+        let mut under_way = lock(&self.under_way);
+        if let Some(work) = under_way.get(key).and_then(|flight| flight.work.upgrade()) {
             return (work, true);
         }
+        let number = self.next.fetch_add(1, Relaxed);
         let landing = Landing { under_way: Arc::clone(&self.under_way), key: key.clone(), number };
         let begun = begin();
         let work = async move {
@@ -78,8 +77,7 @@ where
         let work = work.boxed().shared();
         // Unless it is over, there is a way back to it.
         if let Some(weak) = work.downgrade() {
-            let raced = lock(&self.under_way).insert(key.clone(), Flight { number, work: weak });
-            drop(raced);
+            under_way.insert(key.clone(), Flight { number, work: weak });
         }
         (work, false)
     }

@@ -1,10 +1,11 @@
 //! Connections: taken as they come up to a limit, with or without TLS, and brought to an end in good order.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -31,11 +32,13 @@ use super::patient::Patient;
 use super::problem::Problem;
 
 /// Streams of one HTTP/2 connection.
-const STREAMS: u32 = 64;
+const STREAMS: u32 = 32;
 /// Headers of one request.
 const HEADERS: usize = 64;
 /// What a new connection waits for when the system has no descriptors left.
 const BREATH: Duration = Duration::from_millis(50);
+/// Refusals that are sent at one time; past that connections are only closed.
+const REFUSALS: usize = 64;
 /// For a refusal to be sent.
 const REFUSAL: Duration = Duration::from_secs(2);
 
@@ -73,11 +76,22 @@ impl Server {
             router: router(&shared),
             builder: builder(&shared.config),
             limit: Arc::new(Semaphore::new(shared.config.connections.clamp(1, Semaphore::MAX_PERMITS))),
+            addresses: Arc::default(),
+            refusals: Arc::new(Semaphore::new(REFUSALS)),
             graceful: GracefulShutdown::new(),
             tls,
             shared: Arc::clone(&shared),
         };
-        let mut end = pin!(end);
+        let delay = shared.config.drain_delay;
+        let leaving = Arc::clone(&shared);
+        let mut end = pin!(async move {
+            end.await;
+            leaving.is_leaving.store(true, Relaxed);
+            if !delay.is_zero() {
+                tracing::info!("ending soon: not ready any more");
+                tokio::time::sleep(delay).await;
+            }
+        });
         loop {
             tokio::select! {
                 () = &mut end => break,
@@ -114,7 +128,7 @@ fn builder(config: &Config) -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(config.head_timeout)
+        .header_read_timeout(config.keep_alive.max(config.head_timeout))
         .max_headers(HEADERS)
         .max_buf_size(config.head.max(8192));
     builder
@@ -124,7 +138,8 @@ fn builder(config: &Config) -> Builder<TokioExecutor> {
         .max_header_list_size(u32::try_from(config.head).unwrap_or(u32::MAX))
         .keep_alive_interval(config.ping)
         .keep_alive_timeout(config.ping);
-    builder
+    // Without TLS nobody's browser speaks it, and a reader of one stream that stands still cannot be told from one who waits.
+    if config.tls.is_none() { builder.http1_only() } else { builder }
 }
 
 fn acceptor(tls: &Tls) -> io::Result<TlsAcceptor> {
@@ -145,6 +160,8 @@ struct Connections {
     router: Router,
     builder: Builder<TokioExecutor>,
     limit: Arc<Semaphore>,
+    addresses: Arc<Addresses>,
+    refusals: Arc<Semaphore>,
     graceful: GracefulShutdown,
     tls: Option<TlsAcceptor>,
     shared: Arc<Shared>,
@@ -152,7 +169,50 @@ struct Connections {
 
 /// A connection's place; a WebSocket keeps it when HTTP has done.
 #[derive(Debug, Clone)]
-pub(super) struct Held(#[expect(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
+pub(super) struct Held {
+    _permit: Arc<OwnedSemaphorePermit>,
+    _place: Option<Arc<Place>>,
+}
+
+/// How many connections each address has.
+#[derive(Debug, Default)]
+struct Addresses(Mutex<HashMap<IpAddr, usize>>);
+
+/// One of them.
+#[derive(Debug)]
+struct Place {
+    addresses: Arc<Addresses>,
+    address: IpAddr,
+}
+
+impl Addresses {
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for one more, if the address has fewer than `most`.
+    fn take(self: &Arc<Addresses>, address: IpAddr, most: usize) -> Option<Arc<Place>> {
+        let mut counts = self.lock();
+        let count = counts.entry(address).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Arc::new(Place { addresses: Arc::clone(self), address }))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.addresses.lock();
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
 
 /// Counts a connection as long as it lives.
 struct Counted(Arc<Shared>);
@@ -166,13 +226,22 @@ impl Drop for Counted {
 impl Connections {
     fn take(&self, stream: TcpStream, address: SocketAddr) {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let Ok(permit) = Arc::clone(&self.limit).try_acquire_owned() else {
+        let config = &self.shared.config;
+        // Behind a proxy all come from one address.
+        let most = Some(config.connections_per_client).filter(|most| *most > 0 && !config.trust_forwarded);
+        let place = most.map(|most| self.addresses.take(address.ip(), most));
+        let permit = Arc::clone(&self.limit).try_acquire_owned().ok().filter(|_| !matches!(place, Some(None)));
+        let Some(permit) = permit else {
             self.shared.metrics.rejected("connections");
-            if self.tls.is_none() {
-                tokio::spawn(timeout(REFUSAL, refuse(stream)));
+            if let (None, Ok(turn)) = (&self.tls, Arc::clone(&self.refusals).try_acquire_owned()) {
+                tokio::spawn(async move {
+                    let _turn = turn;
+                    let _ = timeout(REFUSAL, refuse(stream)).await;
+                });
             }
             return;
         };
+        let place = place.flatten();
         let _ = stream.set_nodelay(true);
         let peer = Peer { address, number: NEXT.fetch_add(1, Relaxed) };
         self.shared.connections.fetch_add(1, Relaxed);
@@ -183,10 +252,13 @@ impl Connections {
         tokio::spawn(async move {
             let _counted = counted;
             let config = &_counted.0.config;
+            let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            let idle = Arc::new(AtomicU64::new(millis(config.head_timeout)));
             // Whoever is asked for a frame is silent for as long as that takes.
-            let idle = config.head_timeout + 5 * config.deadline;
+            let patience = (Arc::clone(&idle), millis(config.keep_alive + 5 * config.deadline));
             let stream = Patient::new(stream, idle, config.slow_timeout);
-            let served = Served { router, builder, watcher, peer, held: Held(Arc::new(permit)) };
+            let held = Held { _permit: Arc::new(permit), _place: place };
+            let served = Served { router, builder, watcher, peer, held, patience };
             match tls {
                 None => served.run(stream).await,
                 Some(tls) => match handshake(&tls, stream, config.head_timeout, draining).await {
@@ -230,12 +302,15 @@ struct Served {
     watcher: hyper_util::server::graceful::Watcher,
     peer: Peer,
     held: Held,
+    /// What becomes of the patience with it once it has asked for something.
+    patience: (Arc<AtomicU64>, u64),
 }
 
 impl Served {
     async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
-        let Served { router, builder, watcher, peer, held } = self;
+        let Served { router, builder, watcher, peer, held, patience } = self;
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            patience.0.store(patience.1, Relaxed);
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer);
             request.extensions_mut().insert(held.clone());

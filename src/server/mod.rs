@@ -25,8 +25,7 @@ mod ws;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use bytes::Bytes;
 use quick_cache::sync::Cache;
@@ -40,7 +39,9 @@ pub use listen::Server;
 use crate::engine::Engine;
 use crate::index_cache::IndexCache;
 use auth::Guard;
+use flights::Flights;
 use metrics::Metrics;
+use problem::Problem;
 use roots::Roots;
 use sheets::Sheets;
 use stills::Stills;
@@ -64,11 +65,14 @@ struct Shared {
     stills: Stills,
     sheets: Sheets,
     infos: Cache<u128, Bytes>,
+    describing: Flights<u128, Result<Bytes, Problem>>,
     metrics: Arc<Metrics>,
     guard: Guard,
     listing: Arc<Semaphore>,
     /// Memory for what readers of WebSockets have not taken yet.
     replies: Arc<Semaphore>,
+    /// The server is about to end, and takes requests for a little while yet.
+    is_leaving: AtomicBool,
     draining: watch::Sender<bool>,
     connections: AtomicUsize,
     websockets: AtomicUsize,
@@ -83,13 +87,20 @@ impl Shared {
         let units = usize::try_from(config.reply_memory / REPLY_UNIT).unwrap_or(usize::MAX);
         Shared {
             videos: Videos::new(&engine, &roots, indexes),
-            stills: Stills::new(config.still_memory - sheets, (running, config.waiting), threads, &metrics),
+            stills: Stills::new(
+                config.still_memory - sheets,
+                (running, config.waiting),
+                (threads, config.deadline),
+                &metrics,
+            ),
             sheets: Sheets::new(sheets),
             infos: Cache::new(INFOS),
+            describing: Flights::default(),
             metrics,
             guard: Guard::new(&config.tokens, &config.url_keys),
             listing: Arc::new(Semaphore::new(LISTINGS)),
             replies: Arc::new(Semaphore::new(units.clamp(1, Semaphore::MAX_PERMITS))),
+            is_leaving: AtomicBool::new(false),
             draining: watch::Sender::new(false),
             connections: AtomicUsize::new(0),
             websockets: AtomicUsize::new(0),
@@ -108,11 +119,10 @@ impl Shared {
         *self.draining.borrow()
     }
 
-    /// Why the decoders seem to be stuck, if they do: they have work, and have brought nothing for several deadlines.
+    /// Why the decoders seem to be stuck, if they do. Only what lies here counts: servers far away have their own troubles.
     fn stuck(&self) -> Option<String> {
-        let limit = (4 * self.config.deadline).max(Duration::from_secs(60));
-        let idle = self.stills.stuck_for()?;
-        (idle > limit).then(|| format!("there has been work, and nothing has come of it, for {} s", idle.as_secs()))
+        let fruitless = self.stills.fruitless()?;
+        Some(format!("{fruitless} requests in a row were given up after a long time in which nothing came of them"))
     }
 }
 

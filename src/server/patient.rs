@@ -3,6 +3,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,9 +17,11 @@ const LEAST: usize = 64 << 10;
 /// A stream whose other end is not waited for longer than that.
 pub(super) struct Patient<S> {
     stream: S,
-    /// Without a byte in either direction.
-    idle: Duration,
+    /// Without a byte in either direction: milliseconds, and others may change it.
+    idle: Arc<AtomicU64>,
     idle_over: Pin<Box<Sleep>>,
+    /// The patience that `idle_over` was set with.
+    begun_with: Duration,
     /// For a reader to take [`LEAST`] bytes while more are ready.
     slow: Duration,
     slow_over: Option<Pin<Box<Sleep>>>,
@@ -25,15 +29,19 @@ pub(super) struct Patient<S> {
 }
 
 impl<S> Patient<S> {
-    pub(super) fn new(stream: S, idle: Duration, slow: Duration) -> Patient<S> {
-        Patient { stream, idle, idle_over: Box::pin(sleep(idle)), slow, slow_over: None, taken: 0 }
+    pub(super) fn new(stream: S, idle: Arc<AtomicU64>, slow: Duration) -> Patient<S> {
+        let begun_with = Duration::from_millis(idle.load(Relaxed));
+        let idle_over = Box::pin(sleep(begun_with));
+        Patient { stream, idle, idle_over, begun_with, slow, slow_over: None, taken: 0 }
     }
 
     fn moves(&mut self) {
         // Set late: a timer for every byte would cost more than the bytes.
-        let until = Instant::now() + self.idle;
-        if until.duration_since(self.idle_over.deadline()) > self.idle / 8 {
+        let idle = Duration::from_millis(self.idle.load(Relaxed));
+        let until = Instant::now() + idle;
+        if until.saturating_duration_since(self.idle_over.deadline()) > idle / 8 {
             self.idle_over.as_mut().reset(until);
+            self.begun_with = idle;
         }
     }
 
@@ -56,6 +64,14 @@ impl<S> Patient<S> {
 
     fn too_quiet(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         ready!(self.idle_over.as_mut().poll(context));
+        // There may be more patience by now.
+        let (idle, before) = (Duration::from_millis(self.idle.load(Relaxed)), self.idle_over.deadline());
+        if idle > self.begun_with {
+            let more = idle - self.begun_with;
+            self.begun_with = idle;
+            self.idle_over.as_mut().reset(before + more);
+            ready!(self.idle_over.as_mut().poll(context));
+        }
         Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "nobody seems to be there"))
     }
 
@@ -133,14 +149,14 @@ mod tests {
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
-    use super::Patient;
+    use super::{Arc, AtomicU64, Patient, Relaxed};
 
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
     async fn silence_ends_and_talk_does_not() {
         let (near, mut far) = duplex(64);
-        let mut near = Patient::new(near, 90 * SECOND, 30 * SECOND);
+        let mut near = Patient::new(near, Arc::new(AtomicU64::new(90_000)), 30 * SECOND);
         for _ in 0..20 {
             tokio::time::sleep(60 * SECOND).await;
             far.write_all(b"x").await.unwrap();
@@ -150,10 +166,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_has_asked_for_something_is_waited_for_longer() {
+        let (near, _far) = duplex(64);
+        let (idle, since) = (Arc::new(AtomicU64::new(10_000)), tokio::time::Instant::now());
+        let mut near = Patient::new(near, Arc::clone(&idle), 30 * SECOND);
+        idle.store(100_000, Relaxed);
+        assert_eq!(near.read_u8().await.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+        assert!(since.elapsed() >= 100 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_reader_who_takes_next_to_nothing_is_given_up() {
         let pace = async |bytes: usize| {
             let (near, mut far) = duplex(1024);
-            let mut near = Patient::new(near, 900 * SECOND, 30 * SECOND);
+            let mut near = Patient::new(near, Arc::new(AtomicU64::new(900_000)), 30 * SECOND);
             let reader = tokio::spawn(async move {
                 let mut buffer = vec![0; bytes];
                 while far.read_exact(&mut buffer).await.is_ok() {

@@ -36,25 +36,36 @@ pub(super) struct Problem {
     pub(super) retry_after_s: Option<u64>,
 }
 
-/// Kinds of problems: name, title, status.
-type Kind = (&'static str, &'static str, u16);
+/// What an answer is a problem document of, for whoever counts answers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kind(&'static str);
 
-const BAD_PARAMETER: Kind = ("bad-parameter", "A parameter is wrong", 400);
-const UNAUTHORIZED: Kind = ("unauthorized", "Who asks is not known", 401);
-const FORBIDDEN: Kind = ("forbidden", "The signature is not good", 403);
-const NOT_FOUND: Kind = ("not-found", "There is no such thing", 404);
-const BAD_METHOD: Kind = ("method-not-allowed", "Only GET and HEAD", 405);
-const NOT_ACCEPTABLE: Kind = ("not-acceptable", "None of the accepted formats can be made", 406);
-const UNDECODABLE: Kind = ("undecodable", "The frame cannot be decoded", 422);
-const UNREADABLE: Kind = ("unreadable-video", "The video cannot be read", 422);
-const INTERNAL: Kind = ("internal", "Something is broken here", 500);
-const UPSTREAM: Kind = ("fetch-failed", "The video's bytes cannot be fetched", 502);
-const OVERLOADED: Kind = ("overloaded", "There is too much to do", 503);
-const CHANGED: Kind = ("changed", "The video changes while it is read", 503);
-const DEADLINE: Kind = ("deadline", "It took too long", 504);
+impl Kind {
+    pub(super) fn is_overload(self) -> bool {
+        self.0 == OVERLOADED.0
+    }
+}
+
+/// Kinds of problems: name, title, status.
+type Sort = (&'static str, &'static str, u16);
+
+const BAD_PARAMETER: Sort = ("bad-parameter", "A parameter is wrong", 400);
+const UNAUTHORIZED: Sort = ("unauthorized", "Who asks is not known", 401);
+const FORBIDDEN: Sort = ("forbidden", "The signature is not good", 403);
+const NOT_FOUND: Sort = ("not-found", "There is no such thing", 404);
+const BAD_METHOD: Sort = ("method-not-allowed", "Only GET and HEAD", 405);
+const NOT_ACCEPTABLE: Sort = ("not-acceptable", "None of the accepted formats can be made", 406);
+const UNDECODABLE: Sort = ("undecodable", "The frame cannot be decoded", 422);
+const UNREADABLE: Sort = ("unreadable-video", "The video cannot be read", 422);
+const INTERNAL: Sort = ("internal", "Something is broken here", 500);
+const UPSTREAM: Sort = ("fetch-failed", "The video's bytes cannot be fetched", 502);
+const OVERLOADED: Sort = ("overloaded", "There is too much to do", 503);
+const ENDING: Sort = ("ending", "The server is ending", 503);
+const CHANGED: Sort = ("changed", "The video changes while it is read", 503);
+const DEADLINE: Sort = ("deadline", "It took too long", 504);
 
 impl Problem {
-    fn new((kind, title, status): Kind, detail: impl Into<String>) -> Problem {
+    fn new((kind, title, status): Sort, detail: impl Into<String>) -> Problem {
         let (frame, sample, offset, retry_after_s) = (None, None, None, None);
         Problem { kind, title, status, detail: detail.into(), frame, sample, offset, retry_after_s }
     }
@@ -89,7 +100,7 @@ impl Problem {
 
     pub(super) fn draining() -> Problem {
         let retry_after_s = Some(1);
-        Problem { retry_after_s, ..Problem::new(OVERLOADED, "this server is ending") }
+        Problem { retry_after_s, ..Problem::new(ENDING, "this server is ending") }
     }
 
     pub(super) fn too_many_connections() -> Problem {
@@ -115,7 +126,7 @@ impl Problem {
         match self.kind {
             "not-found" | "bad-parameter" => "not_found",
             "fetch-failed" | "changed" => "fetch_failed",
-            "overloaded" => "overloaded",
+            "overloaded" | "ending" => "overloaded",
             "deadline" => "deadline",
             _ => "decode_failed",
         }
@@ -131,7 +142,7 @@ impl Problem {
     }
 }
 
-fn kind_of(error: &Error) -> (Kind, Option<u64>) {
+fn kind_of(error: &Error) -> (Sort, Option<u64>) {
     use ErrorKind::{
         Changed, Damaged, NeedsUnreadable, NoSuchFrame, NoSuchVideo, NotShown, PastEnd, PastEndOfVideo, Read, Remote,
         Still, Write,
@@ -147,7 +158,7 @@ fn kind_of(error: &Error) -> (Kind, Option<u64>) {
     }
 }
 
-fn of_refusal(refusal: &Refusal) -> (Kind, Option<u64>) {
+fn of_refusal(refusal: &Refusal) -> (Sort, Option<u64>) {
     match refusal {
         Refusal::NotFound(_) | Refusal::Store { status: 404, .. } => (NOT_FOUND, None),
         Refusal::Busy(_) | Refusal::Timeout { .. } | Refusal::Connection(_) => (UPSTREAM, Some(5)),
@@ -172,6 +183,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.json()));
         *response.status_mut() = self.status();
+        response.extensions_mut().insert(Kind(self.kind));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quick_cache::{Weighter, sync::Cache};
+use quick_cache::{OptionsBuilder, Weighter, sync::Cache};
 
 use super::admission::Client;
 use super::flights::Flights;
@@ -79,7 +79,14 @@ impl Drop for Abandon {
 
 impl Sheets {
     pub(super) fn new(budget: u64) -> Sheets {
-        let cache = Arc::new(Cache::with_weighter(EXPECTED, budget, Bytewise));
+        // In one part: a sheet that is larger than a part would never be kept.
+        let options =
+            OptionsBuilder::new().weight_capacity(budget).estimated_items_capacity(EXPECTED).shards(1).build();
+        let cache = match options {
+            Ok(options) => Cache::with_options(options, Bytewise, Default::default(), Default::default()),
+            Err(_) => Cache::with_weighter(EXPECTED, budget, Bytewise),
+        };
+        let cache = Arc::new(cache);
         Sheets { cache, flights: Flights::default() }
     }
 
@@ -100,13 +107,14 @@ impl Sheets {
             let (stills, video, client) = (stills.clone(), video.clone(), client.clone());
             let cache = Arc::clone(&self.cache);
             async move {
-                let permit = stills.admission(&video).enter(&client).await?;
+                let permit = stills.enter(&video, &client).await?;
                 let abandoned = Arc::new(AtomicBool::new(false));
                 let is_abandoned = Arc::clone(&abandoned);
                 let _abandon = Abandon(abandoned);
                 let made = tokio::task::spawn_blocking(move || {
-                    let _permit = permit;
-                    make(&video, spec, &|| !is_abandoned.load(Relaxed))
+                    let made = make(&video, spec, &|| !is_abandoned.load(Relaxed));
+                    permit.progresses();
+                    made
                 });
                 let sheet = Arc::new(made.await.map_err(|_| Problem::internal("the storyboard failed"))??);
                 cache.insert(key, Arc::clone(&sheet));

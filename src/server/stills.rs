@@ -24,12 +24,19 @@ use crate::video::VideoFrame;
 
 /// GOPs for each thread from which on whoever decodes a frame makes its still, too.
 const GOPS_A_THREAD: usize = 2;
+/// Makers that are kept at most.
+const MAKERS: usize = 32;
+/// Bytes or pixels of a still whose maker is not kept: 4K is.
+const LARGE: usize = 10 << 20;
 /// What a still takes besides its bytes.
 const OVERHEAD: u64 = 256;
 /// Stills that are expected in the cache.
 const EXPECTED: usize = 4096;
 /// Bytes of a part of the cache, at least: what does not fit into a part is not kept.
 const PART: u64 = 64 << 20;
+
+/// The version of what is made of a picture: another one where the same request gives other bytes than before.
+const STILLS: &str = "1";
 
 /// What a still is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,7 +56,7 @@ impl Spec {
             Fit::Fill => 'f',
         };
         let (format, quality) = (self.format.extension(), self.quality);
-        format!("{}x{}{fit}{quality}{format}", side(self.shape.width), side(self.shape.height))
+        format!("{STILLS}-{}x{}{fit}{quality}{format}", side(self.shape.width), side(self.shape.height))
     }
 }
 
@@ -130,6 +137,7 @@ struct Shared {
     makers: Makers,
     metrics: Arc<Metrics>,
     threads: usize,
+    deadline: Duration,
 }
 
 /// Makers that are not in use: their buffers are large, and worth keeping.
@@ -157,7 +165,13 @@ impl Makers {
             corrupt: frame.is_corrupt(),
             size,
         });
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((maker, buffer));
+        // One that has made something huge holds as much, for nothing.
+        if buffer.len() <= LARGE && made.as_ref().is_ok_and(|still| still.size.0 * still.size.1 <= LARGE) {
+            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if kept.len() < MAKERS {
+                kept.push((maker, buffer));
+            }
+        }
         made.map(|still| (still, since.elapsed())).map_err(|error| error.at_frame(frame.index))
     }
 }
@@ -170,7 +184,7 @@ impl Stills {
     pub(super) fn new(
         budget: u64,
         (running, waiting): (usize, usize),
-        threads: usize,
+        (threads, deadline): (usize, Duration),
         metrics: &Arc<Metrics>,
     ) -> Stills {
         let shards = usize::try_from(budget / PART).unwrap_or(1).clamp(1, 8);
@@ -191,6 +205,7 @@ impl Stills {
             makers: Makers::default(),
             metrics: Arc::clone(metrics),
             threads,
+            deadline,
         };
         Stills { shared: Arc::new(shared) }
     }
@@ -205,9 +220,9 @@ impl Stills {
         [("local", &self.shared.near), ("remote", &self.shared.far)]
     }
 
-    /// For how long nothing has come of what is at work.
-    pub(super) fn stuck_for(&self) -> Option<Duration> {
-        self.shared.near.stuck_for().max(self.shared.far.stuck_for())
+    /// How many requests in a row have brought nothing, if those are as many as may be at work.
+    pub(super) fn fruitless(&self) -> Option<usize> {
+        self.shared.near.fruitless()
     }
 
     /// Bytes of the stills that are kept, and how many there are.
@@ -215,11 +230,22 @@ impl Stills {
         self.shared.cache.as_ref().map_or((0, 0), |cache| (cache.weight(), cache.len()))
     }
 
+    /// Is one kept?
+    pub(super) fn has(&self, video: &Opened, frame: u32, spec: Spec) -> bool {
+        let key = Key { video: video.tag, frame, spec };
+        self.shared.cache.as_ref().is_some_and(|cache| cache.peek(&key).is_some())
+    }
+
+    /// Waits for a turn to use the engine, and not until it would be of no use any more.
+    pub(super) async fn enter(&self, video: &Opened, client: &Client) -> std::result::Result<Permit, Problem> {
+        self.shared.enter(self.admission(video), client).await
+    }
+
     /// One that is kept.
     pub(super) fn kept(&self, video: &Opened, frame: u32, spec: Spec) -> Option<Arc<Still>> {
-        let still = self.shared.cache.as_ref()?.get(&Key { video: video.tag, frame, spec });
-        self.shared.metrics.cache(still.is_some());
-        still
+        let still = self.shared.cache.as_ref()?.get(&Key { video: video.tag, frame, spec })?;
+        self.shared.metrics.cache(true);
+        Some(still)
     }
 
     /// The still of a frame that exists. Waits for at most `patience`.
@@ -235,18 +261,28 @@ impl Stills {
             return Ok((still, Timing::default(), Found::Kept));
         }
         let key = Key { video: video.tag, frame, spec };
-        let (work, is_joined) = self.shared.flights.join(&key, || {
-            let (shared, video, client) = (Arc::clone(&self.shared), video.clone(), client.clone());
-            async move { shared.make(&video, key, &client).await }
-        });
-        let since = Instant::now();
-        let made = tokio::time::timeout(patience, work).await.unwrap_or_else(|_| Err(Problem::deadline()));
-        let (still, timing) = made?;
-        if is_joined {
-            self.shared.metrics.joined();
-            return Ok((still, Timing { queue: since.elapsed(), ..Timing::default() }, Found::Joined));
+        let until = Instant::now() + patience;
+        loop {
+            let (work, is_joined) = self.shared.flights.join(&key, || {
+                let (shared, video, client) = (Arc::clone(&self.shared), video.clone(), client.clone());
+                async move { shared.make(&video, key, &client).await }
+            });
+            let since = Instant::now();
+            let made = tokio::time::timeout_at(until.into(), work).await.unwrap_or_else(|_| Err(Problem::deadline()));
+            match made {
+                Ok((still, timing)) if !is_joined => {
+                    self.shared.metrics.cache(false);
+                    return Ok((still, timing, Found::Made));
+                }
+                Ok((still, _)) => {
+                    self.shared.metrics.joined();
+                    return Ok((still, Timing { queue: since.elapsed(), ..Timing::default() }, Found::Joined));
+                }
+                // It was somebody else's turn that did not come: this one has its own.
+                Err(problem) if is_joined && problem.kind == "overloaded" => {}
+                Err(problem) => return Err(problem),
+            }
         }
-        Ok((still, timing, Found::Made))
     }
 
     /// Frames that exist, as they come, each once. They hold the engine until they go: see [`Batch::next`].
@@ -279,7 +315,9 @@ impl Stills {
             };
             StreamExt::map(video.video.frames(&frames), encode).buffer_unordered(threads).boxed()
         };
-        let stream = tokio::task::spawn_blocking(begin).await.map_err(|_| Problem::internal("no thread"))?;
+        // The permit goes with the work, wherever that is when nobody waits for it any more.
+        let begun = tokio::task::spawn_blocking(move || (begin(), permit)).await;
+        let (stream, permit) = begun.map_err(|_| Problem::internal("no thread"))?;
         Ok(Batch { stream, shared, tag, spec, permit })
     }
 }
@@ -307,6 +345,13 @@ impl Batch {
 }
 
 impl Shared {
+    /// Waits for a turn. Who is still waiting when most of the time is over would only be answered too late.
+    async fn enter(&self, admission: &Arc<Admission>, client: &Client) -> std::result::Result<Permit, Problem> {
+        let patience = self.deadline * 3 / 4;
+        let entered = tokio::time::timeout(patience, admission.enter(client)).await;
+        entered.unwrap_or_else(|_| Err(admission.full())).map_err(Problem::from)
+    }
+
     fn keep(&self, key: Key, still: Still) -> Arc<Still> {
         let still = Arc::new(still);
         if let Some(cache) = &self.cache {
@@ -329,15 +374,16 @@ impl Shared {
     async fn make(&self, video: &Opened, key: Key, client: &Client) -> Made {
         let since = Instant::now();
         let admission = if video.video.source().is_remote() { &self.far } else { &self.near };
-        let permit = admission.enter(client).await?;
+        let permit = self.enter(admission, client).await?;
         let waited = since.elapsed();
         let (making, own) = (self.making(video, key.spec), video.video.clone());
         // Planning may read: not on a thread that serves.
-        let frames = tokio::task::spawn_blocking(move || {
-            own.frames_with(&[key.frame], move |_, frame: Result<VideoFrame>| making(&frame?))
+        let begun = tokio::task::spawn_blocking(move || {
+            (own.frames_with(&[key.frame], move |_, frame: Result<VideoFrame>| making(&frame?)), permit)
         });
-        let mut frames = frames.await.map_err(|_| Problem::internal("no thread"))?;
+        let (mut frames, permit) = begun.await.map_err(|_| Problem::internal("no thread"))?;
         let next = poll_fn(|context| Pin::new(&mut frames).poll_next(context)).await;
+        permit.progresses();
         let (_, made) = next.ok_or_else(|| Problem::of(&crate::request::unanswered(key.frame)))?;
         let (still, encode) = made.map_err(|error| Problem::of(&error))?;
         let spent = frames.spent();

@@ -1,6 +1,7 @@
 //! `/frame`: one still, by number, by time, or by bytes.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::{Extension, State as Extract};
 use axum::http::header::VARY;
@@ -9,12 +10,13 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use super::conditional::Version;
-use super::params::{FitParam, FormatParam, name, query, shape, spec};
+use super::params::{FitParam, FormatParam, fits, name, query, shape, spec};
 use super::reply;
 use crate::picture::Fit;
 use crate::server::Shared;
 use crate::server::admission::Client;
 use crate::server::problem::Problem;
+use crate::server::stills::Spec;
 use crate::server::target::{Target, frame_of, key_before};
 use crate::server::videos::Opened;
 
@@ -150,10 +152,13 @@ async fn answer(
     };
     let shape = shape(&shared.config, query.width, query.height, fit)?;
     let spec = spec(&shared.config, query.format, (query.quality, shape), headers)?;
+    // All of it together takes no longer.
+    let until = Instant::now() + shared.config.deadline;
     let mut is_again = false;
     loop {
-        let opened = shared.videos.open(video, shared.config.deadline).await?;
-        let asked = (query, &target, spec);
+        let opened = shared.videos.open(video, until.saturating_duration_since(Instant::now())).await?;
+        fits(&shared.config, &opened, spec.shape)?;
+        let asked = (query, &target, spec, until);
         match still(shared, client, &opened, asked, headers).await {
             // Somebody has written to it: what it is now is found out once more.
             Err(problem) if problem.kind == "changed" && !is_again => is_again = true,
@@ -166,7 +171,7 @@ async fn still(
     shared: &Arc<Shared>,
     client: &Client,
     opened: &Opened,
-    (query, target, spec): (&FrameQuery, &Target, crate::server::stills::Spec),
+    (query, target, spec, until): (&FrameQuery, &Target, Spec, Instant),
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let mut frame = frame_of(&opened.video, target)?;
@@ -176,17 +181,23 @@ async fn still(
     let tag = opened.etag();
     let etag = format!("{tag}-{frame}-{}", spec.tag());
     let version = Version::new(&etag, &tag, query.v.as_deref(), shared.is_private());
+    let is_negotiated = query.format.is_none();
     if version.is_known(headers) {
-        return Ok(version.not_modified());
+        let mut response = version.not_modified();
+        if is_negotiated {
+            response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+        }
+        return Ok(response);
     }
-    let (still, timing, found) = shared.stills.get(opened, frame, spec, client, shared.config.deadline).await?;
+    let patience = until.saturating_duration_since(Instant::now());
+    let (still, timing, found) = shared.stills.get(opened, frame, spec, client, patience).await?;
     shared.metrics.sent(still.bytes.len());
     let mut response = reply::bytes(spec.format.media_type(), still.bytes.clone());
     let headers = response.headers_mut();
     version.mark(headers);
     reply::describe(headers, &still);
     reply::timing(headers, &timing, found);
-    if query.format.is_none() {
+    if is_negotiated {
         headers.insert(VARY, HeaderValue::from_static("Accept"));
     }
     Ok(response)

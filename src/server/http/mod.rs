@@ -9,7 +9,7 @@ mod status;
 mod storyboard;
 mod videos;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
@@ -27,7 +27,7 @@ use tracing::Instrument;
 use super::Shared;
 use super::admission::Client;
 use super::auth::{Shown, Visitor};
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 use super::ws;
 
 pub(super) use params::{quality, shape};
@@ -40,7 +40,7 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The longest name of a request that is taken over.
 const LONGEST_ID: usize = 128;
 /// Headers that pages of other origins may read.
-const EXPOSED: [&str; 12] = [
+const EXPOSED: [&str; 13] = [
     "etag",
     "link",
     "retry-after",
@@ -52,6 +52,7 @@ const EXPOSED: [&str; 12] = [
     "x-frame-key",
     "x-frame-pts",
     "x-frame-time",
+    "x-frame-width",
     "x-request-id",
 ];
 
@@ -121,14 +122,27 @@ async fn admit(Extract(shared): Extract<Arc<Shared>>, mut request: Request, next
     let who = match visitor {
         Visitor::Token(number) => format!("token {number}"),
         Visitor::Anybody | Visitor::Signed => {
-            let forwarded = text(headers, &FORWARDED_FOR).filter(|_| shared.config.trust_forwarded);
-            // The last one is the one that the proxy next to us has seen itself.
-            let forwarded = forwarded.and_then(|list| list.rsplit(',').next()).map(|one| one.trim().to_owned());
-            forwarded.unwrap_or_else(|| peer.address.ip().to_string())
+            let forwarded = forwarded(headers).filter(|_| shared.config.trust_forwarded);
+            neighbourhood(forwarded.unwrap_or(peer.address.ip()))
         }
     };
     request.extensions_mut().insert(Client { who: who.into(), connection: peer.number });
+    request.extensions_mut().insert(visitor);
     next.run(request).await
+}
+
+/// Who the proxy next to us has seen: the last address of the last header, since those before may be anybody's words.
+fn forwarded(headers: &HeaderMap) -> Option<IpAddr> {
+    let last = headers.get_all(FORWARDED_FOR).iter().next_back()?.to_str().ok()?;
+    last.rsplit(',').next()?.trim().parse().ok()
+}
+
+/// Those who count as one: an address, and with IPv6 all of its network, since one machine has as many there as it likes.
+fn neighbourhood(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("{:x?}", &address.segments()[..4]),
+    }
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
@@ -146,7 +160,7 @@ async fn account(Extract(shared): Extract<Arc<Shared>>, request: Request, next: 
     let mut response = next.run(request).instrument(span.clone()).await;
     let (status, took) = (response.status(), since.elapsed());
     shared.metrics.request(route, status.as_u16(), took);
-    if status.as_u16() == 503 && !["health", "ready"].contains(&route) {
+    if response.extensions().get::<Kind>().is_some_and(|kind| kind.is_overload()) {
         shared.metrics.rejected("queue");
     }
     let _entered = span.enter();
@@ -191,5 +205,33 @@ fn route(path: &str) -> &'static str {
         "metrics" => "metrics",
         "openapi.json" => "openapi",
         _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HeaderMap, HeaderValue, forwarded, neighbourhood};
+
+    #[test]
+    fn only_the_proxy_next_to_us_is_believed() {
+        let of = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            values
+                .iter()
+                .for_each(|value| _ = headers.append("x-forwarded-for", HeaderValue::from_str(value).unwrap()));
+            forwarded(&headers).map(|address| address.to_string())
+        };
+        assert_eq!(of(&["1.2.3.4, 5.6.7.8"]).as_deref(), Some("5.6.7.8"));
+        assert_eq!(of(&["1.2.3.4", "9.9.9.9"]).as_deref(), Some("9.9.9.9"), "proxies that add a line of their own");
+        assert_eq!(of(&["1.2.3.4, anybody"]), None);
+        assert_eq!(of(&[]), None);
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_client() {
+        let of = |text: &str| neighbourhood(text.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2::3"), of("2001:db8:1:2:ffff::4"));
+        assert_ne!(of("2001:db8:1:2::3"), of("2001:db8:1:3::3"));
+        assert_eq!(of("::ffff:1.2.3.4"), of("1.2.3.4"));
     }
 }

@@ -13,6 +13,7 @@ use crate::picture::{Fit, Shape, StillFormat};
 use crate::server::config::Config;
 use crate::server::problem::Problem;
 use crate::server::stills::Spec;
+use crate::server::videos::Opened;
 
 /// The query of an address.
 pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
@@ -76,6 +77,23 @@ pub(in crate::server) fn shape(
         }
     }
     Ok(Shape { width, height, fit })
+}
+
+/// Where one side is given, the other one follows from the video: it has the same limit.
+pub(in crate::server) fn fits(config: &Config, video: &Opened, shape: Shape) -> Result<(), Problem> {
+    let (width, height) = video.video.track().parameters.size();
+    let (width, height) = (width.max(1) as u64, height.max(1) as u64);
+    // Whichever way it is turned.
+    let (long, short) = (width.max(height), width.min(height));
+    let given = match (shape.width, shape.height) {
+        (Some(own), None) | (None, Some(own)) => u64::from(own),
+        _ => return Ok(()),
+    };
+    let longest = u64::from(config.longest_side);
+    if given * long / short > longest && given > short {
+        return Err(Problem::bad_parameter(format!("the other side would be longer than {longest}")));
+    }
+    Ok(())
 }
 
 /// A quality from 1 to 100.

@@ -62,7 +62,8 @@ pub(super) async fn health(Extract(shared): Extract<Arc<Shared>>) -> Response {
     (status = 200, description = "They should", body = Report), (status = 503, description = "Not now", body = Report),
 ))]
 pub(super) async fn ready(Extract(shared): Extract<Arc<Shared>>) -> Response {
-    let draining = shared.is_draining().then(|| "the server is ending".to_owned());
+    let is_ending = shared.is_leaving.load(Relaxed) || shared.is_draining();
+    let draining = is_ending.then(|| "the server is ending".to_owned());
     let is_full = |load: super::super::admission::Load| load.waiting > 0 && load.waiting >= load.room;
     let full = shared.stills.admissions().iter().any(|(_, admission)| is_full(admission.load()));
     let full = full.then(|| "as many requests wait as may".to_owned());

@@ -14,7 +14,7 @@ use crate::picture::Fit;
 use crate::picture::sheet::relative_address;
 use crate::server::Shared;
 use crate::server::admission::Client;
-use crate::server::auth;
+use crate::server::auth::{self, Visitor};
 use crate::server::problem::Problem;
 use crate::server::sheets::SheetSpec;
 use crate::storyboard::Shown;
@@ -45,7 +45,8 @@ pub(super) struct SheetQuery {
     /// With `signature`: until when the address is good, in seconds since 1970.
     expires: Option<String>,
     /// See `bucket-streamer sign`.
-    signature: Option<String>,
+    #[serde(rename = "signature")]
+    _signature: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
@@ -90,6 +91,7 @@ impl SheetQuery {
 pub(super) async fn get(
     Extract(shared): Extract<Arc<Shared>>,
     Extension(client): Extension<Client>,
+    Extension(visitor): Extension<Visitor>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -113,23 +115,24 @@ pub(super) async fn get(
     let mut response = if is_sheet {
         reply::bytes("image/jpeg", sheet.image.clone())
     } else {
-        let cues = sheet.grid.webvtt(&sheet_address(&shared, &uri, &query), &sheet.times);
+        let cues = sheet.grid.webvtt(&sheet_address(&shared, &visitor, video, (&uri, &query)), &sheet.times);
         reply::bytes("text/vtt; charset=utf-8", cues.into())
     };
     version.mark(response.headers_mut());
     Ok(response)
 }
 
-/// Where the sheet of these cues is, as seen from them; signed like them.
-fn sheet_address(shared: &Shared, uri: &Uri, query: &SheetQuery) -> String {
-    let path = format!("{}.jpg", uri.path().trim_end_matches(".vtt"));
-    let file = path.rsplit('/').next().unwrap_or_default();
-    let Some(asked) = uri.query() else { return file.to_owned() };
+/// Where the sheet of these cues is, as seen from them; signed, if they were asked for by a signature.
+fn sheet_address(shared: &Shared, visitor: &Visitor, video: &str, (uri, query): (&Uri, &SheetQuery)) -> String {
+    let file = format!("{}.jpg", relative_address(video.rsplit('/').next().unwrap_or_default()));
+    let Some(asked) = uri.query() else { return file };
     let expires = query.expires.as_deref().and_then(|expires| expires.parse().ok());
-    match (shared.config.url_keys.first(), &query.signature, expires) {
-        (Some(key), Some(_), Some(expires)) => {
-            let signed = auth::sign(key, &format!("{path}?{asked}"), expires);
-            signed.rsplit_once('/').map_or_else(|| relative_address(&signed), |(_, file)| file.to_owned())
+    match (shared.config.url_keys.first(), visitor, expires) {
+        (Some(key), Visitor::Signed, Some(expires)) => {
+            let segments: Vec<String> = video.split('/').map(relative_address).collect();
+            let signed = auth::sign(key, &format!("/storyboard/{}.jpg?{asked}", segments.join("/")), expires);
+            let query = signed.split_once('?').map_or("", |(_, query)| query);
+            format!("{file}?{query}")
         }
         _ => format!("{file}?{asked}"),
     }

@@ -161,7 +161,11 @@ pub(super) async fn info(
     let json = match shared.infos.get(&opened.tag) {
         Some(json) => json,
         None => {
-            let json = described(&shared, &client, &opened, tag).await?;
+            let (work, _) = shared.describing.join(&opened.tag, || {
+                let (shared, client, opened) = (Arc::clone(&shared), client.clone(), opened.clone());
+                async move { described(&shared, &client, &opened, tag).await }
+            });
+            let json = work.await?;
             shared.infos.insert(opened.tag, json.clone());
             json
         }
@@ -171,13 +175,14 @@ pub(super) async fn info(
     Ok(response)
 }
 
-async fn described(shared: &Shared, client: &Client, opened: &Opened, etag: String) -> Result<Bytes, Problem> {
+async fn described(shared: &Arc<Shared>, client: &Client, opened: &Opened, etag: String) -> Result<Bytes, Problem> {
     let work = async {
-        let permit = shared.stills.admission(opened).enter(client).await?;
+        let permit = shared.stills.enter(opened, client).await?;
         let video = opened.video.clone();
         let info = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            Info::of(&video)
+            let info = Info::of(&video);
+            permit.progresses();
+            info
         });
         info.await.map_err(|_| Problem::internal("describing it failed"))?.map_err(|error| Problem::of(&error))
     };

@@ -29,7 +29,7 @@ pub(super) enum Work {
     /// A wish that is not to be fulfilled.
     Refuse(Wish, Word),
     SetVideo(String),
-    /// Some wishes of one job, the first ones.
+    /// Wishes of one job.
     Portion(Portion),
     /// The client's message made no sense.
     Complain(String),
@@ -51,8 +51,10 @@ pub(super) struct Agenda {
     state: Mutex<State>,
     /// There is something to do.
     work: Notify,
-    /// Something was answered.
+    /// Something was answered, or taken up.
     answered: Notify,
+    /// What is being answered may not be wanted any more.
+    turned: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +80,15 @@ impl State {
             }
         }
         steps.retain(|step| !matches!(step, Step::Job(job) if job.wishes.is_empty()));
+    }
+
+    /// What is on the agenda, answers and all.
+    fn load(&self) -> usize {
+        self.outstanding + self.steps.len() + self.complaints.len()
+    }
+
+    fn is_latest(step: &Step) -> bool {
+        matches!(step, Step::Job(job) if job.order == Order::Latest)
     }
 
     fn behind_last_video(&self) -> usize {
@@ -118,6 +129,7 @@ impl Agenda {
                 }
             }
         });
+        self.turned.notify_waiters();
     }
 
     /// Nothing that was asked for is wanted any more.
@@ -126,6 +138,7 @@ impl Agenda {
             state.cancels += 1;
             state.refuse(CANCELLED, |_| true);
         });
+        self.turned.notify_waiters();
     }
 
     /// Nothing more will be asked for.
@@ -133,17 +146,18 @@ impl Agenda {
         self.change(|state| state.is_closed = true);
     }
 
-    /// What is to be done next; waits for it. Portions have at most `most` wishes.
-    pub(super) async fn next(&self, most: usize) -> Work {
+    /// What is to be done next; waits for it.
+    pub(super) async fn next(&self) -> Work {
         loop {
-            if let Some(work) = self.now(most) {
+            if let Some(work) = self.now() {
+                self.answered.notify_one();
                 return work;
             }
             self.work.notified().await;
         }
     }
 
-    fn now(&self, most: usize) -> Option<Work> {
+    fn now(&self) -> Option<Work> {
         let mut state = self.lock();
         if let Some(message) = state.complaints.pop_front() {
             return Some(Work::Complain(message));
@@ -154,13 +168,7 @@ impl Agenda {
         let (cancels, latest) = (state.cancels, state.latest);
         match state.steps.pop_front() {
             Some(Step::SetVideo(path)) => Some(Work::SetVideo(path)),
-            Some(Step::Job(mut job)) => {
-                let rest = job.wishes.split_off(job.wishes.len().min(most));
-                if !rest.is_empty() {
-                    state.steps.push_front(Step::Job(Job { wishes: rest, ..job }));
-                }
-                Some(Work::Portion(Portion { job, cancels, latest }))
-            }
+            Some(Step::Job(job)) => Some(Work::Portion(Portion { job, cancels, latest })),
             None => state.is_closed.then_some(Work::End),
         }
     }
@@ -174,13 +182,33 @@ impl Agenda {
         (portion.job.order == Order::Latest && state.latest > portion.latest).then_some(SUPERSEDED)
     }
 
+    /// Waits until a portion is cancelled.
+    pub(super) async fn cancelled(&self, portion: &Portion) {
+        loop {
+            let turned = self.turned.notified();
+            if self.stale(portion) == Some(CANCELLED) {
+                return;
+            }
+            turned.await;
+        }
+    }
+
+    /// Is there something that comes before the rest of a portion?
+    pub(super) fn is_urgent(&self, portion: &Portion) -> bool {
+        portion.job.order == Order::Fifo && self.lock().steps.front().is_some_and(State::is_latest)
+    }
+
     /// The rest of a portion is to be answered later, unless it is not wanted any more.
     pub(super) fn put_back(&self, portion: Portion) {
         let stale = self.stale(&portion);
         self.change(|state| match stale {
             _ if portion.job.wishes.is_empty() => {}
             Some(word) => state.refused.extend(portion.job.wishes.into_iter().map(|wish| (wish, word))),
-            None => state.steps.push_front(Step::Job(portion.job)),
+            None => {
+                let is_first = portion.job.order == Order::Latest;
+                let urgent = state.steps.iter().take_while(|step| State::is_latest(step)).count();
+                state.steps.insert(if is_first { 0 } else { urgent }, Step::Job(portion.job));
+            }
         });
     }
 
@@ -190,9 +218,9 @@ impl Agenda {
         self.answered.notify_one();
     }
 
-    /// Waits until fewer than `most` wishes wait for answers.
+    /// Waits until there is less than `most` on the agenda: wishes without answers, and all else.
     pub(super) async fn has_room(&self, most: usize) {
-        while self.lock().outstanding >= most.max(1) {
+        while self.lock().load() >= most.max(1) {
             self.answered.notified().await;
         }
     }
@@ -217,9 +245,9 @@ mod tests {
     }
 
     /// Everything that is to be done, told in short.
-    fn told(agenda: &Agenda, most: usize) -> String {
+    fn told(agenda: &Agenda) -> String {
         let mut told = Vec::new();
-        while let Some(work) = agenda.now(most) {
+        while let Some(work) = agenda.now() {
             let names = |job: &Job| job.wishes.iter().map(|wish| wish.index.to_string()).collect::<Vec<_>>().join(",");
             told.push(match work {
                 Work::Refuse(wish, word) => format!("{}:{word}", wish.index),
@@ -238,7 +266,7 @@ mod tests {
         agenda.ask(job(Order::Fifo, 0..3));
         agenda.set_video("b".into());
         agenda.ask(job(Order::Fifo, 3..4));
-        assert_eq!((told(&agenda, 2).as_str(), agenda.outstanding()), ("[0,1] [2] video b [3]", 4));
+        assert_eq!((told(&agenda).as_str(), agenda.outstanding()), ("[0,1,2] video b [3]", 4));
     }
 
     #[test]
@@ -247,46 +275,65 @@ mod tests {
         agenda.ask(job(Order::Fifo, 0..1));
         agenda.ask(job(Order::Latest, 10..12));
         agenda.ask(job(Order::Latest, 20..21));
-        assert_eq!(told(&agenda, 9), "10:superseded 11:superseded [20] [0]");
+        assert_eq!(told(&agenda), "10:superseded 11:superseded [20] [0]");
         agenda.ask(job(Order::Fifo, 0..1));
         agenda.set_video("b".into());
         agenda.ask(job(Order::Fifo, 1..2));
         agenda.ask(job(Order::Latest, 30..31));
-        assert_eq!(told(&agenda, 9), "[0] video b [30] [1]", "not before its video");
+        assert_eq!(told(&agenda), "[0] video b [30] [1]", "not before its video");
     }
 
     #[test]
     fn what_is_at_work_becomes_stale() {
         let agenda = Agenda::default();
         agenda.ask(job(Order::Latest, 0..2));
-        let Some(Work::Portion(portion)) = agenda.now(9) else { panic!("a portion") };
+        let Some(Work::Portion(portion)) = agenda.now() else { panic!("a portion") };
         assert_eq!(agenda.stale(&portion), None);
         agenda.ask(job(Order::Fifo, 5..6));
         assert_eq!(agenda.stale(&portion), None);
         agenda.ask(job(Order::Latest, 9..10));
         assert_eq!(agenda.stale(&portion), Some("superseded"));
         agenda.put_back(portion);
-        assert_eq!(told(&agenda, 9), "0:superseded 1:superseded [9] [5]");
+        assert_eq!(told(&agenda), "0:superseded 1:superseded [9] [5]");
         agenda.ask(job(Order::Fifo, 0..2));
-        let Some(Work::Portion(mut portion)) = agenda.now(1) else { panic!("a portion") };
+        let Some(Work::Portion(mut portion)) = agenda.now() else { panic!("a portion") };
+        agenda.ask(job(Order::Fifo, 7..8));
         agenda.cancel();
         assert_eq!(agenda.stale(&portion), Some("cancelled"));
-        assert_eq!(told(&agenda, 9), "1:cancelled");
+        assert_eq!(told(&agenda), "7:cancelled");
         portion.job.wishes.clear();
         agenda.put_back(portion);
-        assert_eq!(told(&agenda, 9), "");
+        assert_eq!(told(&agenda), "");
+    }
+
+    #[test]
+    fn the_newest_waits_for_no_rest() {
+        let agenda = Agenda::default();
+        agenda.ask(job(Order::Fifo, 0..3));
+        let Some(Work::Portion(mut portion)) = agenda.now() else { panic!("a portion") };
+        portion.job.wishes.pop_front();
+        assert!(!agenda.is_urgent(&portion));
+        agenda.ask(job(Order::Latest, 9..10));
+        assert!(agenda.is_urgent(&portion));
+        agenda.put_back(portion);
+        assert_eq!(told(&agenda), "[9] [1,2]");
     }
 
     #[tokio::test]
     async fn there_is_room_when_answers_have_gone_out() {
         let agenda = Agenda::default();
         agenda.ask(job(Order::Fifo, 0..2));
-        let mut room = Box::pin(agenda.has_room(2));
+        // Two wishes and their job.
+        let mut room = Box::pin(agenda.has_room(3));
         assert!(futures_util::poll!(&mut room).is_pending());
         agenda.answered();
         assert!(futures_util::poll!(&mut room).is_ready());
+        drop(room);
+        agenda.set_video(String::new());
+        assert!(futures_util::poll!(Box::pin(agenda.has_room(3))).is_pending(), "videos count, too");
         agenda.close();
-        assert!(matches!(agenda.next(9).await, Work::Portion(_)));
-        assert!(matches!(agenda.next(9).await, Work::End));
+        assert!(matches!(agenda.next().await, Work::Portion(_)));
+        assert!(matches!(agenda.next().await, Work::SetVideo(_)));
+        assert!(matches!(agenda.next().await, Work::End));
     }
 }

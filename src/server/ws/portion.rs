@@ -1,18 +1,19 @@
 //! Some frames of one request: found out, fetched as a batch, and answered in order.
 //!
 //! A batch is what makes a stream of frames fast: what frames share is decoded once. But it holds the engine, so it is
-//! short where others wait, and given up where its reader does not keep pace while they do.
+//! short where others wait, and given up where its reader does not keep pace while they do. What has come and is not sent
+//! has a budget of memory over all connections, which is taken before the engine, and given back frame by frame.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::agenda::Portion;
 use super::outlet::{Gone, Outlet};
-use super::protocol::{NOT_FOUND, Wish, Word, frame, word};
+use super::protocol::{NOT_FOUND, SUPERSEDED, Wish, Word, frame, word};
 use super::session::Session;
 use crate::picture::StillFormat;
 use crate::server::REPLY_UNIT;
@@ -28,6 +29,8 @@ const SHORT: usize = 8;
 const LONGEST: usize = 320;
 /// How long a reader may keep the engine from others.
 const GRACE: Duration = Duration::from_millis(100);
+/// Pictures that are taken from the batch while others are sent.
+const AHEAD: usize = 16;
 
 /// What becomes of a wish.
 enum Plan {
@@ -36,15 +39,10 @@ enum Plan {
 }
 
 impl Session {
-    /// How many wishes are looked at together.
-    pub(super) fn longest_portion(&self) -> usize {
-        LONGEST
-    }
-
-    /// Answers a portion, or its beginning: the rest goes back.
+    /// Answers the beginning of a portion; the rest goes back.
     pub(super) async fn answer(
         &self,
-        outlet: &mut Outlet,
+        outlet: &mut Outlet<'_>,
         video: &mut Option<Opened>,
         mut portion: Portion,
     ) -> Result<(), Gone> {
@@ -60,20 +58,15 @@ impl Session {
             return self.fail_all(outlet, &mut portion, NOT_FOUND, Some(message)).await;
         };
         let spec = Spec { format: StillFormat::Jpeg, quality: portion.job.quality, shape: portion.job.shape };
-        let mut plans = plans(opened, &portion.job.wishes);
-        let most = self.length(opened, &plans);
-        let rest = portion.job.wishes.split_off(most.min(portion.job.wishes.len()));
-        plans.truncate(most);
-        let mut run = Run { session: self, opened, spec, plans, ready: HashMap::new(), batch: None, memory: None };
+        let plans = self.plans(opened, &portion.job.wishes);
+        let mut run = Run { session: self, opened, spec, plans, ready: HashMap::new(), fetched: None };
         let done = run.answer(outlet, &mut portion).await;
-        // What is left of it comes before what was not begun.
-        portion.job.wishes.extend(rest);
         self.agenda.put_back(portion);
         done
     }
 
     /// Opens the video again if it has changed.
-    async fn refresh(&self, outlet: &mut Outlet, video: &mut Option<Opened>) -> Result<Result<(), Problem>, Gone> {
+    async fn refresh(&self, outlet: &mut Outlet<'_>, video: &mut Option<Opened>) -> Result<Result<(), Problem>, Gone> {
         let Some(opened) = video.as_ref().filter(|opened| opened.video.source().check().is_err()) else {
             return Ok(Ok(()));
         };
@@ -84,7 +77,7 @@ impl Session {
 
     async fn fail_all(
         &self,
-        outlet: &mut Outlet,
+        outlet: &mut Outlet<'_>,
         portion: &mut Portion,
         word: Word,
         message: Option<String>,
@@ -95,38 +88,71 @@ impl Session {
         Ok(())
     }
 
-    /// How many of these are answered together.
-    fn length(&self, opened: &Opened, plans: &VecDeque<Plan>) -> usize {
-        if self.shared.stills.admission(opened).is_contended() {
-            return SHORT;
-        }
+    /// What becomes of the first wishes: of as many as are answered together.
+    fn plans(&self, opened: &Opened, wishes: &VecDeque<Wish>) -> VecDeque<Plan> {
+        let plan = |wish: &Wish| match &wish.target {
+            Err(word) => Plan::Fails(word, None),
+            Ok(target) => match frame_of(&opened.video, target) {
+                Ok(frame) => Plan::Frame(frame),
+                Err(problem) => Plan::Fails(word(wish, &problem), Some(problem.detail)),
+            },
+        };
+        let is_contended = self.shared.stills.admission(opened).is_contended();
+        let most = if is_contended { SHORT } else { LONG };
+        let mut plans: VecDeque<Plan> = wishes.iter().take(most).map(plan).collect();
         let frame = |plan: &Plan| if let Plan::Frame(frame) = plan { Some(*frame) } else { None };
-        let frames: Option<Vec<u32>> = plans.iter().map(frame).collect();
-        match frames.filter(|frames| frames.windows(2).all(|pair| pair[1] == pair[0] + 1)) {
-            Some(frames) if frames.len() > LONG => {
-                let keys = opened.video.key_indices();
-                let next = keys.partition_point(|key| *key < frames[LONG]);
-                let end = keys.get(next).map_or(LONGEST, |key| (key - frames[0]) as usize);
-                end.clamp(LONG, LONGEST)
+        let frames: Vec<u32> = plans.iter().filter_map(frame).collect();
+        let is_run = frames.len() == LONG && frames.windows(2).all(|pair| pair[1] == pair[0] + 1);
+        if is_run {
+            // To the end of the GOP that it would break off in, as long as frames follow each other.
+            let keys = opened.video.key_indices();
+            let end = keys.get(keys.partition_point(|key| *key < frames[LONG - 1] + 1)).copied().unwrap_or(u32::MAX);
+            let mut next = frames[LONG - 1] + 1;
+            for plan in wishes.iter().skip(LONG).take(LONGEST - LONG).map(plan) {
+                if next >= end || frame(&plan) != Some(next) {
+                    break;
+                }
+                plans.push_back(plan);
+                next += 1;
             }
-            _ => LONG,
         }
+        plans
     }
-}
-
-fn plans(opened: &Opened, wishes: &VecDeque<Wish>) -> VecDeque<Plan> {
-    let plan = |wish: &Wish| match &wish.target {
-        Err(word) => Plan::Fails(word, None),
-        Ok(target) => match frame_of(&opened.video, target) {
-            Ok(frame) => Plan::Frame(frame),
-            Err(problem) => Plan::Fails(word(wish, &problem), Some(problem.detail)),
-        },
-    };
-    wishes.iter().map(plan).collect()
 }
 
 /// What has come of a frame.
 type Outcome = Result<(Arc<Still>, Found), Problem>;
+
+/// Frames on their way.
+struct Fetched {
+    /// Goes as soon as nothing more comes of it, and gives the engine back.
+    batch: Option<Batch>,
+    left: usize,
+    /// Memory for what has come or will, and how much of it is one frame's.
+    memory: OwnedSemaphorePermit,
+    one: usize,
+}
+
+impl Fetched {
+    /// The next one to come; for ever nothing where none will.
+    async fn next(&mut self) -> Option<(u32, Result<Arc<Still>, Problem>)> {
+        let Some(batch) = &mut self.batch else { return std::future::pending().await };
+        let next = batch.next().await;
+        self.left = self.left.saturating_sub(1);
+        if self.left == 0 || next.is_none() {
+            self.batch = None;
+        }
+        next
+    }
+
+    /// No more is wanted: the engine is given back, and the memory for what will not come.
+    fn give_up(&mut self) {
+        if self.batch.take().is_some() {
+            drop(self.memory.split(self.left * self.one));
+            self.left = 0;
+        }
+    }
+}
 
 /// A portion at work.
 struct Run<'a> {
@@ -136,19 +162,22 @@ struct Run<'a> {
     plans: VecDeque<Plan>,
     /// What has come, and is not sent.
     ready: HashMap<u32, Outcome>,
-    batch: Option<Batch>,
-    /// Memory for that.
-    memory: Option<OwnedSemaphorePermit>,
+    fetched: Option<Fetched>,
 }
 
 impl Run<'_> {
     /// Answers wishes from the front of the portion, as many as it can.
-    async fn answer(&mut self, outlet: &mut Outlet, portion: &mut Portion) -> Result<(), Gone> {
-        let Some(missing) = self.begin(outlet, portion).await? else { return Ok(()) };
-        let (mut sent, is_batch) = (0, missing > 0);
+    async fn answer(&mut self, outlet: &mut Outlet<'_>, portion: &mut Portion) -> Result<(), Gone> {
+        if let Err(problem) = self.begin(outlet, portion).await? {
+            return self.fail_missing(outlet, portion, &problem).await;
+        }
+        let (mut sent, is_batch) = (0, self.fetched.is_some());
         while let Some(plan) = self.plans.front() {
-            if let Some(word) = self.session.agenda.stale(portion) {
-                self.batch = None;
+            let stale = self.session.agenda.stale(portion);
+            // What has come is shown, though there is something newer: else who scrubs fast would see nothing at all.
+            let is_shown = matches!(plan, Plan::Frame(frame) if sent == 0 && self.ready.contains_key(frame));
+            if let Some(word) = stale.filter(|word| *word != SUPERSEDED || !is_shown) {
+                self.fetched = None;
                 return self.session.fail_all(outlet, portion, word, None).await;
             }
             let outcome = match plan {
@@ -157,6 +186,10 @@ impl Run<'_> {
                     // Later, as a part of another batch.
                     None => return Ok(()),
                     Some(Ok(ready)) => Ok(ready),
+                    Some(Err(problem)) if problem.kind == "deadline" => {
+                        self.fetched = None;
+                        return self.fail_missing(outlet, portion, &problem).await;
+                    }
                     Some(Err(problem)) => Err((problem.word(), Some(problem.detail))),
                 },
             };
@@ -167,7 +200,7 @@ impl Run<'_> {
                 Err((word, message)) => self.session.fail(outlet, &wish, word, message).await?,
             }
             sent += 1;
-            if is_batch && sent >= SHORT && self.is_contended() {
+            if self.session.agenda.is_urgent(portion) || is_batch && sent >= SHORT && self.is_contended() {
                 return Ok(());
             }
         }
@@ -178,131 +211,160 @@ impl Run<'_> {
         self.session.shared.stills.admission(self.opened).is_contended()
     }
 
-    /// Looks up what is kept, and begins a batch for the rest; so many are missing. `None` if there is nothing to do with
-    /// this portion any more.
-    async fn begin(&mut self, outlet: &mut Outlet, portion: &mut Portion) -> Result<Option<usize>, Gone> {
-        let (shared, deadline) = (&self.session.shared, self.session.shared.config.deadline);
-        let mut missing: Vec<u32> = Vec::new();
-        for plan in &self.plans {
-            let Plan::Frame(frame) = *plan else { continue };
-            if self.ready.contains_key(&frame) || missing.contains(&frame) {
-                continue;
-            }
-            match shared.stills.kept(self.opened, frame, self.spec) {
-                Some(still) => _ = self.ready.insert(frame, Ok((still, Found::Kept))),
-                None => missing.push(frame),
-            }
-        }
-        if let [frame] = missing[..] {
-            // Somebody else may wait for it, too.
-            let got = shared.stills.get(self.opened, frame, self.spec, &self.session.client, deadline);
-            let got = outlet.while_waiting(got).await?;
-            self.ready.insert(frame, got.map(|(still, _, found)| (still, found)));
-            return Ok(Some(0));
-        }
-        if missing.is_empty() {
-            return Ok(Some(0));
-        }
-        let begun =
-            outlet.while_waiting(timeout(deadline, batch(self.session, self.opened, self.spec, missing))).await?;
-        let problem = match begun.unwrap_or_else(|_| Err(Problem::deadline())) {
-            Ok((batch, memory, frames)) => {
-                // There may be memory for some of them only.
-                let is_begun = |plan: &Plan| match plan {
-                    Plan::Frame(frame) => self.ready.contains_key(frame) || frames.contains(frame),
-                    Plan::Fails(..) => true,
+    /// Frames that are neither here nor kept, each once, in the order of the wishes.
+    fn missing(&self) -> Vec<u32> {
+        let mut seen = HashSet::new();
+        let is_missing = |frame: &u32| !self.session.shared.stills.has(self.opened, *frame, self.spec);
+        let frame = |plan: &Plan| if let Plan::Frame(frame) = plan { Some(*frame) } else { None };
+        self.plans.iter().filter_map(frame).filter(|frame| seen.insert(*frame)).filter(is_missing).collect()
+    }
+
+    /// Begins to fetch what is not kept.
+    async fn begin(&mut self, outlet: &mut Outlet<'_>, portion: &Portion) -> Result<Result<(), Problem>, Gone> {
+        let (session, deadline) = (self.session, self.session.shared.config.deadline);
+        let missing = self.missing();
+        match missing[..] {
+            [] => {}
+            [frame] => {
+                // Somebody else may wait for it, too.
+                let got = session.shared.stills.get(self.opened, frame, self.spec, &session.client, deadline);
+                let got = async {
+                    tokio::select! {
+                        got = got => Some(got),
+                        () = session.agenda.cancelled(portion) => None,
+                    }
                 };
-                let until = self.plans.iter().position(|plan| !is_begun(plan)).unwrap_or(self.plans.len());
-                self.plans.truncate(until);
-                (self.batch, self.memory) = (Some(batch), Some(memory));
-                return Ok(Some(frames.len()));
+                if let Some(got) = outlet.while_waiting(got).await? {
+                    self.ready.insert(frame, got.map(|(still, _, found)| (still, found)));
+                }
             }
-            Err(problem) => problem,
-        };
-        // Each by itself: what is known or wrong has its own answer.
-        let (word, message) = (problem.word(), problem.detail);
+            _ => {
+                let begun = timeout(deadline, batch(session, self.opened, self.spec, missing));
+                match outlet.while_waiting(begun).await?.unwrap_or_else(|_| Err(Problem::deadline())) {
+                    Ok(fetched) => self.fetched = Some(fetched),
+                    Err(problem) => return Ok(Err(problem)),
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// There is no batch: what is known or wrong has its own answer all the same.
+    async fn fail_missing(
+        &mut self,
+        outlet: &mut Outlet<'_>,
+        portion: &mut Portion,
+        problem: &Problem,
+    ) -> Result<(), Gone> {
         for plan in std::mem::take(&mut self.plans) {
             let Some(wish) = portion.job.wishes.pop_front() else { break };
             match plan {
                 Plan::Fails(word, message) => self.session.fail(outlet, &wish, word, message).await?,
-                Plan::Frame(frame) => match self.ready.get(&frame).cloned() {
+                Plan::Frame(frame) => match self.here(frame) {
                     Some(Ok((still, found))) => self.send(outlet, &wish, &still, found).await?,
-                    _ => self.session.fail(outlet, &wish, word, Some(message.clone())).await?,
+                    _ => self.session.fail(outlet, &wish, problem.word(), Some(problem.detail.clone())).await?,
                 },
             }
         }
-        Ok(None)
+        Ok(())
     }
 
-    /// What comes of a frame; `None` if the batch has been given up.
-    async fn wait(&mut self, outlet: &mut Outlet, frame: u32) -> Result<Option<Outcome>, Gone> {
+    /// What has come of a frame, or was kept.
+    fn here(&self, frame: u32) -> Option<Outcome> {
+        let kept = || self.session.shared.stills.kept(self.opened, frame, self.spec);
+        self.ready.get(&frame).cloned().or_else(|| Some(Ok((kept()?, Found::Kept))))
+    }
+
+    /// What comes of a frame; `None` if nothing will, in this portion.
+    async fn wait(&mut self, outlet: &mut Outlet<'_>, frame: u32) -> Result<Option<Outcome>, Gone> {
         let deadline = self.session.shared.config.deadline;
         loop {
-            if let Some(ready) = self.ready.get(&frame) {
-                return Ok(Some(ready.clone()));
+            if let Some(ready) = self.here(frame) {
+                return Ok(Some(ready));
             }
-            let Some(batch) = &mut self.batch else { return Ok(None) };
-            match outlet.while_waiting(timeout(deadline, batch.next())).await? {
-                Ok(Some((frame, made))) => {
-                    let made = made.map(|still| (still, Found::Made));
-                    self.ready.insert(frame, made);
-                }
+            let Some(fetched) = self.fetched.as_mut().filter(|fetched| fetched.batch.is_some()) else {
+                return Ok(None);
+            };
+            match outlet.while_waiting(timeout(deadline, fetched.next())).await? {
+                Ok(Some((frame, made))) => self.take(frame, made),
                 Ok(None) => return Ok(Some(Err(Problem::internal("there was no answer")))),
                 Err(_) => return Ok(Some(Err(Problem::deadline()))),
             }
         }
     }
 
-    /// Sends a picture. A reader who does not keep pace loses the batch when others wait for the engine.
-    async fn send(&mut self, outlet: &mut Outlet, wish: &Wish, still: &Arc<Still>, found: Found) -> Result<(), Gone> {
+    fn take(&mut self, frame: u32, made: Result<Arc<Still>, Problem>) {
+        self.ready.insert(frame, made.map(|still| (still, Found::Made)));
+    }
+
+    /// Sends a picture, and takes the next ones meanwhile. A reader who does not keep pace loses the batch when others wait
+    /// for the engine.
+    async fn send(
+        &mut self,
+        outlet: &mut Outlet<'_>,
+        wish: &Wish,
+        still: &Arc<Still>,
+        found: Found,
+    ) -> Result<(), Gone> {
         let sample = self.opened.video.sample_of(still.frame).map(|sample| sample.offset);
         let text = frame(wish, sample, still, found);
-        // Only what is wished for again stays.
-        let is_wanted = |plan: &Plan| matches!(plan, Plan::Frame(frame) if *frame == still.frame);
-        if !self.plans.iter().any(is_wanted) {
-            self.ready.remove(&still.frame);
-        }
         {
             let mut sending = std::pin::pin!(outlet.picture(text, still.bytes.clone()));
             loop {
+                let has_room = self.ready.len() < AHEAD;
+                let fetched = self.fetched.as_mut().filter(|fetched| has_room && fetched.batch.is_some());
+                let next = async {
+                    match fetched {
+                        Some(fetched) => fetched.next().await,
+                        None => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     biased;
                     sent = &mut sending => {
                         sent?;
                         break;
                     }
-                    () = tokio::time::sleep(GRACE) => {
-                        let admission = self.session.shared.stills.admission(self.opened);
-                        if self.batch.is_some() && admission.is_contended() {
-                            self.batch = None;
+                    next = next => if let Some((frame, made)) = next {
+                        self.take(frame, made);
+                    },
+                    () = sleep(GRACE) => {
+                        if self.is_contended() && let Some(fetched) = &mut self.fetched {
+                            fetched.give_up();
                         }
                     }
                 }
             }
         }
+        self.sent(still);
+        Ok(())
+    }
+
+    fn sent(&mut self, still: &Still) {
+        // Only what is wished for again stays.
+        let is_wanted = |plan: &Plan| matches!(plan, Plan::Frame(frame) if *frame == still.frame);
+        if !self.plans.iter().any(is_wanted)
+            && self.ready.remove(&still.frame).is_some()
+            && let Some(fetched) = &mut self.fetched
+        {
+            drop(fetched.memory.split(fetched.one));
+        }
         let shared = &self.session.shared;
         shared.metrics.frame("sent");
         shared.metrics.sent(still.bytes.len());
         self.session.agenda.answered();
-        Ok(())
     }
 }
 
 /// A batch of the first of these frames, as many as there is memory for.
-async fn batch(
-    session: &Session,
-    opened: &Opened,
-    spec: Spec,
-    mut frames: Vec<u32>,
-) -> Result<(Batch, OwnedSemaphorePermit, Vec<u32>), Problem> {
+async fn batch(session: &Session, opened: &Opened, spec: Spec, mut frames: Vec<u32>) -> Result<Fetched, Problem> {
     let shared = &session.shared;
-    let permit = shared.stills.admission(opened).enter(&session.client).await?;
     let all = shared.config.reply_memory / REPLY_UNIT;
     let one = (bytes_of_one(opened, spec) / REPLY_UNIT).clamp(1, all.max(1));
     let units = |frames: usize| u32::try_from(one * frames as u64).unwrap_or(u32::MAX);
+    // Before the engine: who waits for memory keeps nobody from decoding.
     let memory = loop {
-        let asked = Arc::clone(&shared.replies).try_acquire_many_owned(units(frames.len()));
-        match asked {
+        match Arc::clone(&shared.replies).try_acquire_many_owned(units(frames.len())) {
             Ok(memory) => break memory,
             Err(_) if frames.len() > 1 => frames.truncate(frames.len() / 2),
             Err(_) => {
@@ -311,8 +373,10 @@ async fn batch(
             }
         }
     };
+    let permit = shared.stills.enter(opened, &session.client).await?;
     let batch = shared.stills.batch(opened, &frames, spec, permit).await?;
-    Ok((batch, memory, frames))
+    let one = usize::try_from(one).unwrap_or(usize::MAX);
+    Ok(Fetched { batch: Some(batch), left: frames.len(), memory, one })
 }
 
 /// What a still takes, about.

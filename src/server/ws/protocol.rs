@@ -20,9 +20,13 @@ pub(super) enum Incoming {
         frames: Vec<Value>,
         #[serde(default)]
         order: Order,
-        width: Option<u32>,
-        height: Option<u32>,
-        quality: Option<u32>,
+        /// These are read for themselves, too: frames whose size makes no sense have an answer.
+        #[serde(default)]
+        width: Value,
+        #[serde(default)]
+        height: Value,
+        #[serde(default)]
+        quality: Value,
     },
     /// Nothing that was asked for is wanted any more.
     Cancel,
@@ -42,6 +46,7 @@ pub(super) enum Order {
 /// What became of a frame that there is no picture of.
 pub(super) type Word = &'static str;
 
+pub(super) const DECODE_FAILED: Word = "decode_failed";
 pub(super) const NOT_FOUND: Word = "not_found";
 pub(super) const BAD_OFFSET: Word = "bad_offset";
 pub(super) const OVERLOADED: Word = "overloaded";
@@ -72,6 +77,15 @@ impl Wish {
         };
         Wish { index, offset, target }
     }
+}
+
+/// A number that may be left out.
+pub(super) fn number(name: &str, value: &Value) -> Result<Option<u32>, String> {
+    if value.is_null() {
+        return Ok(None);
+    }
+    let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+    number.map(Some).ok_or_else(|| format!("{name} is a whole number"))
 }
 
 /// A time in seconds, or as text.

@@ -1,7 +1,8 @@
 //! One client's WebSocket: what it says becomes the agenda, and the agenda is worked off.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::ws::{Message, WebSocket, close_code};
 use futures_util::StreamExt;
@@ -9,9 +10,9 @@ use futures_util::stream::SplitStream;
 use tokio::time::timeout;
 
 use super::agenda::{Agenda, Job, Work};
-use super::outlet::{Gone, Outlet};
-use super::protocol::{Incoming, OVERLOADED, Outgoing, Wish, failed};
-use crate::picture::Fit;
+use super::outlet::{Gone, Outlet, Sent};
+use super::protocol::{DECODE_FAILED, Incoming, OVERLOADED, Outgoing, Wish, failed, number};
+use crate::picture::{Fit, Shape};
 use crate::server::Shared;
 use crate::server::admission::Client;
 use crate::server::http::{quality, shape};
@@ -21,12 +22,28 @@ use crate::server::videos::Opened;
 const COMPLAINTS: u32 = 100;
 /// Pings that may go without any answer.
 const PINGS: u32 = 3;
+/// The longest name of a video, in bytes.
+const LONGEST_PATH: usize = 4096;
+/// Bytes of what is told of a message that makes no sense: it may repeat the message.
+const LONGEST_COMPLAINT: usize = 200;
+/// How many times the frames that one message may ask for are still answered one by one.
+const SURPLUS: usize = 4;
+/// For the other end to take what was sent last.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// See the module.
 pub(super) struct Session {
     pub(super) shared: Arc<Shared>,
     pub(super) client: Client,
     pub(super) agenda: Agenda,
+    sent: Sent,
+}
+
+/// What is wrong with a message.
+enum Complaint {
+    Of(String),
+    /// More frames than anybody answers one by one.
+    TooMany,
 }
 
 /// Why nothing more is read.
@@ -41,16 +58,16 @@ enum Over {
 
 impl Session {
     pub(super) fn new(shared: Arc<Shared>, client: Client) -> Session {
-        Session { shared, client, agenda: Agenda::default() }
+        Session { shared, client, agenda: Agenda::default(), sent: Sent::default() }
     }
 
     pub(super) async fn run(self, socket: WebSocket) {
-        let (sink, stream) = socket.split();
-        let mut outlet = Outlet::new(sink, self.shared.config.ping);
+        let (sink, mut stream) = socket.split();
+        let mut outlet = Outlet::new(sink, self.shared.config.ping, &self.sent);
         let over = {
             let mut work = std::pin::pin!(self.work(&mut outlet));
             tokio::select! {
-                over = self.read(stream) => match over {
+                over = self.read(&mut stream) => match over {
                     // What was asked for before is still answered.
                     Over::Draining => {
                         self.agenda.close();
@@ -62,65 +79,95 @@ impl Session {
                 _ = &mut work => Over::Gone,
             }
         };
-        match over {
-            Over::Refused(code, reason) => outlet.close(code, reason).await,
-            Over::Gone | Over::Draining => {}
+        if let Over::Refused(code, reason) = over {
+            outlet.close(code, reason).await;
         }
+        // What is still read is not heard. But a connection that is closed with something unread is reset, and what was sent
+        // last is lost; and who says good-bye first gets an answer.
+        let _ = timeout(FAREWELL, async { while let Some(Ok(_)) = stream.next().await {} }).await;
         tracing::debug!(left = self.agenda.outstanding(), "WebSocket closed");
     }
 
     /// Reads until there is no more to read.
-    async fn read(&self, mut stream: SplitStream<WebSocket>) -> Over {
+    async fn read(&self, stream: &mut SplitStream<WebSocket>) -> Over {
         let config = &self.shared.config;
         let mut draining = self.shared.draining.subscribe();
-        let (mut complaints, mut spoken) = (0, Instant::now());
+        let (mut complaints, mut spoken, mut sent) = (0, Instant::now(), 0);
         loop {
-            // Who asks for more than is answered is not listened to until it is.
-            tokio::select! {
-                () = self.agenda.has_room(config.frames) => {}
-                _ = draining.wait_for(|draining| *draining) => return Over::Draining,
-            }
             let next = tokio::select! {
                 next = timeout(config.ping * PINGS, stream.next()) => next,
                 _ = draining.wait_for(|draining| *draining) => return Over::Draining,
             };
             let message = match next {
+                // Whose pongs wait behind pictures that are taken is there.
+                Err(_) if self.sent.count() > sent => {
+                    sent = self.sent.count();
+                    continue;
+                }
                 Err(_) => return Over::Refused(close_code::POLICY, "nobody answers"),
                 Ok(None | Some(Ok(Message::Close(_)))) => return Over::Gone,
                 Ok(Some(Err(error))) => return refused(&error),
                 Ok(Some(Ok(message))) => message,
             };
             let told = match message {
-                Message::Text(text) => self.hear(text.as_str()),
-                Message::Binary(_) => Err("messages are JSON text".to_owned()),
+                Message::Text(text) => tokio::select! {
+                    told = self.hear(text.as_str()) => told,
+                    _ = draining.wait_for(|draining| *draining) => return Over::Draining,
+                },
+                Message::Binary(_) => Err(Complaint::Of("messages are JSON text".to_owned())),
                 _ if spoken.elapsed() > config.idle_timeout && self.agenda.outstanding() == 0 => {
                     return Over::Refused(close_code::POLICY, "nothing was asked for in a long time");
                 }
                 _ => continue,
             };
             spoken = Instant::now();
-            if let Err(message) = told {
-                complaints += 1;
-                if complaints > COMPLAINTS {
-                    return Over::Refused(close_code::POLICY, "too many messages that make no sense");
+            match told {
+                Ok(()) => {}
+                Err(Complaint::TooMany) => return Over::Refused(close_code::POLICY, "too many frames in one message"),
+                Err(Complaint::Of(message)) => {
+                    complaints += 1;
+                    if complaints > COMPLAINTS {
+                        return Over::Refused(close_code::POLICY, "too many messages that make no sense");
+                    }
+                    self.agenda.complain(message.chars().take(LONGEST_COMPLAINT).collect());
                 }
-                self.agenda.complain(message);
             }
         }
     }
 
-    /// Puts what the client says on the agenda.
-    fn hear(&self, text: &str) -> Result<(), String> {
+    /// Puts what the client says on the agenda; if that is full, when there is room.
+    async fn hear(&self, text: &str) -> Result<(), Complaint> {
         let config = &self.shared.config;
-        match serde_json::from_str(text).map_err(|error| format!("this makes no sense: {error}"))? {
-            Incoming::SetVideo { path } => self.agenda.set_video(path),
+        let heard = serde_json::from_str(text);
+        match heard.map_err(|error| Complaint::Of(format!("this makes no sense: {error}")))? {
+            Incoming::SetVideo { path } if path.len() > LONGEST_PATH => {
+                return Err(Complaint::Of("no video has a name as long as that".to_owned()));
+            }
+            Incoming::SetVideo { path } => {
+                self.agenda.has_room(config.frames).await;
+                self.agenda.set_video(path);
+            }
             Incoming::Cancel => self.agenda.cancel(),
             Incoming::RequestFrames { frames, order, width, height, quality: wanted } => {
-                let shape = shape(config, width, height, Fit::Contain).map_err(|problem| problem.detail)?;
-                let quality = quality(config, wanted).map_err(|problem| problem.detail)?;
-                let mut wishes: std::collections::VecDeque<Wish> =
+                if frames.len() > SURPLUS * config.frames {
+                    return Err(Complaint::TooMany);
+                }
+                let mut wishes: VecDeque<Wish> =
                     frames.iter().enumerate().map(|(place, entry)| Wish::read(entry, place)).collect();
+                drop(frames);
                 wishes.iter_mut().skip(config.frames).for_each(|wish| wish.target = Err(OVERLOADED));
+                let asked = (|| {
+                    let (width, height) = (number("width", &width)?, number("height", &height)?);
+                    let shape = shape(config, width, height, Fit::Contain).map_err(|problem| problem.detail)?;
+                    let wanted = number("quality", &wanted)?;
+                    Ok((shape, quality(config, wanted).map_err(|problem| problem.detail)?))
+                })();
+                let (shape, quality) = asked.unwrap_or_else(|message: String| {
+                    self.agenda.complain(message);
+                    wishes.iter_mut().for_each(|wish| wish.target = Err(DECODE_FAILED));
+                    (Shape { width: None, height: None, fit: Fit::Contain }, config.jpeg_quality)
+                });
+                self.agenda.has_room(config.frames).await;
                 self.agenda.ask(Job { wishes, order, shape, quality });
             }
         }
@@ -128,11 +175,10 @@ impl Session {
     }
 
     /// Works the agenda off.
-    async fn work(&self, outlet: &mut Outlet) -> Result<(), Gone> {
+    async fn work(&self, outlet: &mut Outlet<'_>) -> Result<(), Gone> {
         let mut video: Option<Opened> = None;
         loop {
-            let most = self.longest_portion();
-            match outlet.while_waiting(self.agenda.next(most)).await? {
+            match outlet.while_waiting(self.agenda.next()).await? {
                 Work::End => return Ok(()),
                 Work::Complain(message) => outlet.text(Outgoing::Error { message: &message }.text()).await?,
                 Work::Refuse(wish, word) => self.fail(outlet, &wish, word, None).await?,
@@ -142,7 +188,7 @@ impl Session {
         }
     }
 
-    async fn set_video(&self, outlet: &mut Outlet, video: &mut Option<Opened>, path: &str) -> Result<(), Gone> {
+    async fn set_video(&self, outlet: &mut Outlet<'_>, video: &mut Option<Opened>, path: &str) -> Result<(), Gone> {
         let open = self.shared.videos.open(path, self.shared.config.deadline);
         let error = match outlet.while_waiting(open).await? {
             Ok(opened) => {
@@ -161,7 +207,7 @@ impl Session {
     /// The answer to a wish that is not fulfilled.
     pub(super) async fn fail(
         &self,
-        outlet: &mut Outlet,
+        outlet: &mut Outlet<'_>,
         wish: &Wish,
         word: super::protocol::Word,
         message: Option<String>,
