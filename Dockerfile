@@ -44,10 +44,6 @@ RUN touch src/main.rs src/lib.rs \
     && strip --strip-debug -o /bucket-streamer target/release/bucket-streamer
 
 FROM ${DEBIAN_IMAGE}
-LABEL org.opencontainers.image.title="bucket-streamer" \
-      org.opencontainers.image.description="Any frame of any video in a bucket, exact, now" \
-      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
-      org.opencontainers.image.documentation="docs/serving.md"
 # The certificates that stores are believed by; no package, and nothing that runs, comes with them.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 # Videos go to /data: the root without a name is ./data below /. Where it is empty there are bundled clips to look at.
@@ -70,3 +66,11 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=6s --start-period=5s --retries=3 CMD ["healthcheck"]
 ENTRYPOINT ["bucket-streamer"]
 CMD ["serve"]
+# Last, so that a new commit makes no other layer old: --build-arg REVISION=$(git rev-parse HEAD).
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="bucket-streamer" \
+      org.opencontainers.image.description="Any frame of any video in a bucket, exact, now" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
