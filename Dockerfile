@@ -16,7 +16,8 @@ COPY scripts/install-deps scripts/install-deps
 RUN scripts/install-deps && rm -rf /var/lib/apt/lists/*
 
 # FFmpeg and dav1d: minutes, and a layer of their own. It is made anew when the pins, the recipe, or the packages that the
-# workspace depends on change, and not when its code does. What stands in for that code is replaced below.
+# workspace depends on change, and not when its code does. What stands in for that code is replaced below (but for the
+# bench, which an image does not need).
 COPY Cargo.toml Cargo.lock ./
 COPY ffi/Cargo.toml ffi/Cargo.toml
 COPY scripts/vendor scripts/vendor
