@@ -1,0 +1,77 @@
+# bucket-streamer in a container: `docker build -t bucket-streamer .`, then
+# `docker run --read-only -p 3000:3000 -v "$PWD/videos:/data:ro" bucket-streamer`. docs/serving.md tells the rest, and
+# scripts/try-image runs this file where there is no Docker.
+#
+# The versions below name the images; who wants the very same bytes each time names their digests, too:
+# `--build-arg RUST_IMAGE=rust:1.92.0-slim-bookworm@sha256:...`, as `docker buildx imagetools inspect` prints them.
+ARG RUST_IMAGE=rust:1.92.0-slim-bookworm
+ARG DEBIAN_IMAGE=debian:12.12-slim
+
+FROM ${RUST_IMAGE} AS build
+WORKDIR /src
+# Where the results of the C builds are kept.
+ENV BUCKET_STREAMER_CACHE=/c-cache
+
+COPY scripts/install-deps scripts/install-deps
+RUN scripts/install-deps && rm -rf /var/lib/apt/lists/*
+
+# FFmpeg and dav1d: minutes, and a layer of their own. It is made anew when the pins, the recipe, or the packages that the
+# workspace depends on change, and not when its code does. What stands in for that code is replaced below (but for the
+# bench, which an image does not need).
+COPY Cargo.toml Cargo.lock ./
+COPY ffi/Cargo.toml ffi/Cargo.toml
+COPY scripts/vendor scripts/vendor
+COPY vendor vendor
+RUN mkdir -p src ffi/src benches \
+    && echo 'fn main() {}' | tee src/main.rs ffi/build.rs > benches/pieces.rs \
+    && touch src/lib.rs ffi/src/lib.rs \
+    && scripts/vendor build
+# Their licences go with the program.
+RUN mkdir -p /licences \
+    && for source in $(scripts/vendor fetch); do \
+        for text in COPYING COPYING.LGPLv2.1 LICENSE.md; do \
+            if [ -f "$source/$text" ]; then cp "$source/$text" "/licences/$(basename "$source")-$text"; fi; \
+        done; \
+    done
+
+# What the program depends on, and the border with C.
+COPY ffi ffi
+RUN touch ffi/build.rs ffi/src/lib.rs && cargo build --release --locked --lib --bins
+
+# The program. A file from outside may be older than its stand-in: Cargo would take it for known.
+COPY . .
+RUN touch src/main.rs src/lib.rs \
+    && cargo build --release --locked \
+    && strip --strip-debug -o /bucket-streamer target/release/bucket-streamer
+
+FROM ${DEBIAN_IMAGE}
+# The certificates that stores are believed by; no package, and nothing that runs, comes with them.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+# Videos go to /data: the root without a name is ./data below /. Where it is empty there are bundled clips to look at.
+RUN groupadd --gid 10001 streamer \
+    && useradd --uid 10001 --gid streamer --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin streamer \
+    && mkdir /data
+COPY LICENSE-APACHE LICENSE-MIT LICENSING.md /usr/share/doc/bucket-streamer/
+COPY --from=build /licences /usr/share/doc/bucket-streamer/
+COPY deploy/healthcheck /usr/local/bin/healthcheck
+COPY --from=build /bucket-streamer /usr/local/bin/bucket-streamer
+WORKDIR /
+# A number, so that orchestrators can tell that it is not root.
+USER 10001:10001
+# In the environment and not in CMD, so that `docker run bucket-streamer serve --root ...` is heard from outside, too, and
+# that `-e` can say another one.
+ENV BUCKET_STREAMER_LISTEN_ADDR=0.0.0.0:3000
+EXPOSE 3000
+VOLUME /data
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=6s --start-period=5s --retries=3 CMD ["healthcheck"]
+ENTRYPOINT ["bucket-streamer"]
+CMD ["serve"]
+# Last, so that a new commit makes no other layer old: --build-arg REVISION=$(git rev-parse HEAD).
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="bucket-streamer" \
+      org.opencontainers.image.description="Any frame of any video in a bucket, exact, now" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
