@@ -52,7 +52,7 @@ static INDEXES: OnceLock<IndexCache> = OnceLock::new();
 
 /// Runs the command line.
 pub(crate) fn run() -> ExitCode {
-    let command = Arguments::command().long_version(version::long());
+    let command = without_empty_variables(Arguments::command().long_version(version::long()));
     let arguments =
         match command.try_get_matches_from(typed()).and_then(|matches| Arguments::from_arg_matches(&matches)) {
             Ok(arguments) => arguments,
@@ -87,6 +87,13 @@ pub(crate) fn run() -> ExitCode {
         Command::Sign(options) => serve::sign(&options),
     }
     .into()
+}
+
+/// A variable that is set to nothing says nothing: files for containers have them so.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |arg: &clap::Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    let command = command.mut_args(|arg| if is_empty(&arg) { arg.env(None::<&str>) } else { arg });
+    command.mut_subcommands(|sub| sub.mut_args(|arg| if is_empty(&arg) { arg.env(None::<&str>) } else { arg }))
 }
 
 /// What was typed, where `--serve` is another name of `serve`.

@@ -2,6 +2,7 @@
 //!
 //! A flag counts before the environment, and that before the file. All three have the same names.
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,7 +47,8 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "ADDRESS:PORT", env = "BUCKET_STREAMER_LISTEN_ADDR")]
     listen_addr: Option<SocketAddr>,
     /// A place with videos and its name: cams=/data/cams, film=s3://bucket/prefix, web=https://host/path/; may be repeated
-    #[arg(long, value_name = "NAME=PLACE", env = "BUCKET_STREAMER_ROOT", value_delimiter = ' ')]
+    /// [env: BUCKET_STREAMER_ROOT, with commas between them]
+    #[arg(long, value_name = "NAME=PLACE")]
     root: Vec<String>,
     /// Where the root without a name is
     #[arg(long, value_enum, env = "BUCKET_STREAMER_STORAGE_BACKEND")]
@@ -87,6 +89,9 @@ pub(crate) struct ServeArguments {
     /// Connections at one time [default: 4096]
     #[arg(long, value_name = "N", env = "BUCKET_STREAMER_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: Option<u32>,
+    /// Connections of one address at one time; 0 for as many as there may be [default: 1024]
+    #[arg(long, value_name = "N", env = "BUCKET_STREAMER_MAX_CONNECTIONS_PER_CLIENT")]
+    max_connections_per_client: Option<u32>,
     /// The longest side of a still that may be asked for, in pixels [default: 8192]
     #[arg(long, value_name = "PIXELS", env = "BUCKET_STREAMER_MAX_SIDE", value_parser = clap::value_parser!(u32).range(1..=65535))]
     max_side: Option<u32>,
@@ -96,21 +101,44 @@ pub(crate) struct ServeArguments {
     /// Tiles that a storyboard may have [default: 400]
     #[arg(long, value_name = "N", env = "BUCKET_STREAMER_MAX_TILES", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     max_tiles: Option<u32>,
+    /// Bytes of one message of a WebSocket [default: 256K]
+    #[arg(long, value_name = "SIZE", env = "BUCKET_STREAMER_MAX_MESSAGE")]
+    max_message: Option<MemorySize>,
+    /// Bytes of a request's head, at least 8K [default: 32K]
+    #[arg(long, value_name = "SIZE", env = "BUCKET_STREAMER_MAX_HEAD")]
+    max_head: Option<MemorySize>,
+    /// For the head of a connection's first request to come [default: 15s]
+    #[arg(long, value_name = "TIME", env = "BUCKET_STREAMER_HEAD_TIMEOUT")]
+    head_timeout: Option<Period>,
+    /// How long a connection may be idle between requests [default: 75s]
+    #[arg(long, value_name = "TIME", env = "BUCKET_STREAMER_KEEP_ALIVE")]
+    keep_alive: Option<Period>,
+    /// How often a WebSocket is asked whether somebody is there [default: 20s]
+    #[arg(long, value_name = "TIME", env = "BUCKET_STREAMER_PING")]
+    ping: Option<Period>,
+    /// A reader who takes less than 64 KiB in this time is given up [default: 30s]
+    #[arg(long, value_name = "TIME", env = "BUCKET_STREAMER_SLOW_TIMEOUT")]
+    slow_timeout: Option<Period>,
     /// After so long without a request a WebSocket is closed [default: 10m]
     #[arg(long, value_name = "TIME", env = "BUCKET_STREAMER_IDLE_TIMEOUT")]
     idle_timeout: Option<Period>,
+    /// How long requests are still taken after SIGTERM, while /ready says 503 already [default: none]
+    #[arg(long, value_name = "TIME", env = "BUCKET_STREAMER_DRAIN_DELAY")]
+    drain_delay: Option<Period>,
     /// For requests in flight to be finished on SIGTERM [default: 30s]
     #[arg(long, value_name = "TIME", env = "BUCKET_STREAMER_DRAIN_TIMEOUT")]
     drain_timeout: Option<Period>,
     /// Only who sends one of these tokens may ask (Authorization: Bearer ...); may be repeated. Better in the environment or
-    /// in the file: lists of processes show flags
-    #[arg(long, value_name = "TOKEN", env = "BUCKET_STREAMER_TOKENS", value_delimiter = ',', hide_env_values = true)]
+    /// in the file: lists of processes show flags [env: BUCKET_STREAMER_TOKENS, with commas between them]
+    #[arg(long, value_name = "TOKEN")]
     token: Vec<String>,
     /// Addresses signed with one of these keys are good without a token (see `sign`); may be repeated
-    #[arg(long, value_name = "KEY", env = "BUCKET_STREAMER_URL_KEYS", value_delimiter = ',', hide_env_values = true)]
+    /// [env: BUCKET_STREAMER_URL_KEYS, with commas between them]
+    #[arg(long, value_name = "KEY")]
     url_key: Vec<String>,
     /// Pages of this origin may read answers: https://example.com, or * for all; may be repeated
-    #[arg(long, value_name = "ORIGIN", env = "BUCKET_STREAMER_CORS_ORIGINS", value_delimiter = ',')]
+    /// [env: BUCKET_STREAMER_CORS_ORIGINS, with commas between them]
+    #[arg(long, value_name = "ORIGIN")]
     cors_origin: Vec<String>,
     /// Believe X-Forwarded-For: only behind a proxy that sets it
     #[arg(long, env = "BUCKET_STREAMER_TRUST_FORWARDED")]
@@ -203,7 +231,15 @@ impl ServeArguments {
             queue: self.queue.or(file.queue),
             deadline: self.deadline.or(file.deadline),
             max_connections: self.max_connections.or(file.max_connections),
+            max_connections_per_client: self.max_connections_per_client.or(file.max_connections_per_client),
             max_side: self.max_side.or(file.max_side),
+            max_message: self.max_message.or(file.max_message),
+            max_head: self.max_head.or(file.max_head),
+            head_timeout: self.head_timeout.or(file.head_timeout),
+            keep_alive: self.keep_alive.or(file.keep_alive),
+            ping: self.ping.or(file.ping),
+            slow_timeout: self.slow_timeout.or(file.slow_timeout),
+            drain_delay: self.drain_delay.or(file.drain_delay),
             max_frames: self.max_frames.or(file.max_frames),
             max_tiles: self.max_tiles.or(file.max_tiles),
             idle_timeout: self.idle_timeout.or(file.idle_timeout),
@@ -244,7 +280,15 @@ impl ServeArguments {
             waiting: count(self.queue, usual.waiting),
             deadline: time(self.deadline, usual.deadline),
             connections: count(self.max_connections, usual.connections),
+            connections_per_client: count(self.max_connections_per_client, usual.connections_per_client),
             longest_side: self.max_side.unwrap_or(usual.longest_side),
+            message: bytes(self.max_message, usual.message as u64).clamp(1 << 10, 1 << 30) as usize,
+            head: bytes(self.max_head, usual.head as u64).clamp(8 << 10, 1 << 20) as usize,
+            head_timeout: time(self.head_timeout, usual.head_timeout),
+            keep_alive: time(self.keep_alive, usual.keep_alive),
+            ping: time(self.ping, usual.ping),
+            slow_timeout: time(self.slow_timeout, usual.slow_timeout),
+            drain_delay: time(self.drain_delay, usual.drain_delay),
             frames: count(self.max_frames, usual.frames),
             tiles: self.max_tiles.unwrap_or(usual.tiles),
             idle_timeout: time(self.idle_timeout, usual.idle_timeout),
@@ -254,7 +298,6 @@ impl ServeArguments {
             cors_origins: self.cors_origin.clone(),
             trust_forwarded: self.trust_forwarded,
             tls,
-            ..usual
         })
     }
 
@@ -315,10 +358,34 @@ impl ServeArguments {
         let filter = tracing_subscriber::EnvFilter::try_new(&filter).map_err(|error| format!("--log: {error}"))?;
         let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
         match self.log_format.unwrap_or(LogFormat::Text) {
-            LogFormat::Text => logs.with_target(false).init(),
+            LogFormat::Text => logs.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
             LogFormat::Json => logs.json().flatten_event(true).init(),
         }
         Ok(())
+    }
+}
+
+/// What the environment lists, with commas between. A variable that is empty says nothing.
+fn listed(name: &str) -> Vec<String> {
+    let text = std::env::var(name).unwrap_or_default();
+    text.split(',').map(str::trim).filter(|one| !one.is_empty()).map(str::to_owned).collect()
+}
+
+impl ServeArguments {
+    /// What the environment lists where no flag does.
+    fn with_lists(mut self) -> ServeArguments {
+        let lists = [
+            (&mut self.root, "BUCKET_STREAMER_ROOT"),
+            (&mut self.token, "BUCKET_STREAMER_TOKENS"),
+            (&mut self.url_key, "BUCKET_STREAMER_URL_KEYS"),
+            (&mut self.cors_origin, "BUCKET_STREAMER_CORS_ORIGINS"),
+        ];
+        for (list, name) in lists {
+            if list.is_empty() {
+                *list = listed(name);
+            }
+        }
+        self
     }
 }
 
@@ -337,7 +404,7 @@ pub(crate) fn run(arguments: ServeArguments, remote: &RemoteArguments) -> Outcom
         Ok(file) => file.unwrap_or_default(),
         Err(why) => return refuse(why),
     };
-    let arguments = arguments.or(file);
+    let arguments = arguments.with_lists().or(file);
     let config = match arguments.log().and_then(|()| arguments.config()) {
         Ok(config) => config,
         Err(why) => return refuse(why),
@@ -358,7 +425,15 @@ pub(crate) fn run(arguments: ServeArguments, remote: &RemoteArguments) -> Outcom
             Err(error) => return refuse(format!("cannot serve: {error}")),
         };
         announce(server.address(), is_secure);
-        if server.run(told_to_end()).await { Outcome::Done } else { Outcome::SomeFailed }
+        let end = async {
+            told_to_end().await;
+            // Who says it again means it.
+            tokio::spawn(async {
+                told_to_end().await;
+                std::process::exit(1);
+            });
+        };
+        if server.run(end).await { Outcome::Done } else { Outcome::SomeFailed }
     });
     // What is still decoded for nobody is not waited for.
     runtime.shutdown_background();
@@ -400,14 +475,15 @@ pub(crate) struct SignArguments {
     /// For how long it is good
     #[arg(long, value_name = "TIME", default_value = "1h")]
     expires: Period,
-    /// The key; the first one of the server's list is good
-    #[arg(long, value_name = "KEY", env = "BUCKET_STREAMER_URL_KEYS", value_delimiter = ',', hide_env_values = true)]
-    url_key: Vec<String>,
+    /// The key; one of the server's [env: BUCKET_STREAMER_URL_KEYS, the first one]
+    #[arg(long, value_name = "KEY")]
+    url_key: Option<String>,
 }
 
 pub(crate) fn sign(arguments: &SignArguments) -> Outcome {
     use std::io::Write;
-    let Some(key) = arguments.url_key.first() else {
+    let listed = listed("BUCKET_STREAMER_URL_KEYS");
+    let Some(key) = arguments.url_key.as_ref().or(listed.first()) else {
         say("bucket-streamer: sign wants a key: --url-key, or BUCKET_STREAMER_URL_KEYS");
         return Outcome::Usage;
     };
