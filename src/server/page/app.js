@@ -81,6 +81,7 @@ player.addEventListener("info", () => {
   const [width, height] = player.size;
   // A new one: what the old one showed is not to be taken for it.
   delete canvas.dataset.frame;
+  delete canvas.dataset.tier;
   if (!player.shown) [canvas.width, canvas.height] = [Math.round(width), Math.round(height)];
 });
 
@@ -257,12 +258,18 @@ element("play").addEventListener("click", MOVES.play);
     from = from === null ? { id: event.pointerId, x: event.clientX } : null;
     if (from) stage.setPointerCapture(event.pointerId);
   });
-  stage.addEventListener("pointermove", (event) => {
-    if (from?.id !== event.pointerId) return;
+  const follow = (event) => {
     const moved = Math.trunc((event.clientX - from.x) / PIXELS_A_FRAME);
     if (moved === 0) return;
     from.x += moved * PIXELS_A_FRAME;
-    player.move(moved, { isRepeat: !player.isThere });
+    player.move(moved);
+  };
+  stage.addEventListener("pointermove", (event) => {
+    // Who is faster than pictures come is followed in larger steps, and each of them shown.
+    if (from?.id === event.pointerId && player.isThere) follow(event);
+  });
+  stage.addEventListener("pointerup", (event) => {
+    if (from?.id === event.pointerId) follow(event);
   });
   for (const type of ["pointerup", "pointercancel"]) stage.addEventListener(type, () => (from = null));
 }

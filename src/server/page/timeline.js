@@ -72,6 +72,8 @@ export class Timeline {
 
   #up(event) {
     if (this.#pointer !== event.pointerId) return;
+    // Where it was let go counts, also if no move to there was told.
+    if (event.type === "pointerup") this.#move(event);
     this.#end();
     if (event.pointerType !== "mouse") this.#hidePeek();
   }
@@ -133,7 +135,7 @@ export class Timeline {
         this.#place();
       } catch (problem) {
         // The timeline works without pictures; when a picture comes later, it is tried again.
-        if (this.#loading === loading && problem.status === 503) {
+        if (this.#loading === loading && (problem.status === 503 || problem.kind === "unreachable")) {
           setTimeout(() => this.#loading === loading && (this.#loading = null), 5000);
         }
         return;
