@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -115,7 +116,8 @@ class Page:
         path = params["request"]["url"].split("//", 1)[1].partition("/")[2].split("?")[0].split("#")[0]
         found = self.answers.get(path)
         if found is None:
-            await self.ask("Fetch.continueRequest", requestId=params["requestId"])
+            with contextlib.suppress(Failed):  # the page may have given it up
+                await self.ask("Fetch.continueRequest", requestId=params["requestId"])
             return
         kind, headers, content = found
         headers = [{"name": name, "value": value} for name, value in {"content-type": kind, **headers}.items()]

@@ -27,7 +27,7 @@ export function onTokenWanted(asker) {
 }
 
 /** Asks for a token, once for everybody who needs it at this time. */
-export function wantToken() {
+function wantToken() {
   asking ??= ask(token.get() !== "").finally(() => (asking = null));
   return asking;
 }

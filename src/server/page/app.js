@@ -279,7 +279,8 @@ element("play").addEventListener("click", MOVES.play);
 function showLibrary(isShown) {
   document.body.classList.toggle("shows-library", isShown);
   element("open-library").setAttribute("aria-expanded", String(isShown));
-  if (isShown) element("find").focus({ preventScroll: true });
+  // Not with a finger: the keyboard would come up over the list.
+  if (isShown && matchMedia("(pointer: fine)").matches) element("find").focus({ preventScroll: true });
 }
 element("open-library").addEventListener("click", () => showLibrary(!document.body.classList.contains("shows-library")));
 document.addEventListener("keydown", ({ key }) => {
@@ -289,9 +290,10 @@ document.addEventListener("keydown", ({ key }) => {
   }
 });
 
-// First the list: it asks for the token, if one is wanted, which a WebSocket could not
+// First the list: it asks for the token, if one is wanted, which a WebSocket could not.
 show();
-library.load().then(() => {
-  library.mark(player.video);
-  if (link.state.is === "connecting") link.connect();
+library.load().then((problem) => {
+  if (problem?.status === 401) link.lock();
+  else link.connect();
 });
+link.addEventListener("open", () => library.isEmpty && library.load());

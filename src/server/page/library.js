@@ -38,15 +38,15 @@ export class Library {
     this.#list.addEventListener("keydown", (event) => this.#arrows(event));
   }
 
-  /** Lists from the beginning. Answers whether that was possible. */
+  /** Lists from the beginning. Answers what was wrong, if anything was. */
   async load() {
     this.#known.clear();
     this.#next = null;
     return this.#page();
   }
 
-  get first() {
-    return this.#known.keys().next().value ?? null;
+  get isEmpty() {
+    return this.#known.size === 0;
   }
 
   /** Marks the video that is open. */
@@ -67,13 +67,13 @@ export class Library {
       this.#next = page.next;
       this.#tellUnlisted(page.unlisted ?? []);
       this.#draw();
-      return true;
+      return null;
     } catch (problem) {
       this.#note.textContent = `The videos cannot be listed: ${problem.message}`;
       this.#note.classList.add("bad");
       this.#more.hidden = false;
       this.#more.textContent = "Try again";
-      return false;
+      return problem;
     } finally {
       this.#more.disabled = false;
     }

@@ -1,6 +1,6 @@
 // The WebSocket: one connection that comes back by itself, and an answer for every frame that is asked for.
 
-import { Problem, address, get, token, wantToken } from "./api.js";
+import { Problem, address, get, token } from "./api.js";
 
 /** Waits between attempts to connect, in milliseconds; the last one is for all further ones. */
 const PAUSES = [300, 1000, 2000, 4000, 8000, 15000];
@@ -77,7 +77,8 @@ export class Link extends EventTarget {
 
   /** Connects without waiting for the next attempt's turn. */
   connectNow() {
-    if (this.state.is !== "lost" && this.state.is !== "asleep") return;
+    const isDown = this.state.is === "lost" || this.state.is === "asleep" || (this.state.is === "locked" && token.get());
+    if (!isDown) return;
     clearTimeout(this.#timer);
     this.connect();
   }
@@ -169,7 +170,7 @@ export class Link extends EventTarget {
     } catch (problem) {
       if (this.state.is !== "lost") return;
       if (problem.status === 401) {
-        this.#become({ is: "locked" });
+        this.lock();
         return;
       }
       if (problem instanceof Problem && problem.kind === "unreachable") {
@@ -181,9 +182,15 @@ export class Link extends EventTarget {
     if (this.state.is === "lost") this.connect();
   }
 
+  /** The server lets nobody in without a token, and there is none. */
+  lock() {
+    this.#become({ is: "locked" });
+  }
+
   /** A new attempt to be let in. */
   async unlock() {
-    if (await wantToken()) this.connect();
+    this.#become({ is: "lost", why: "the server wants a token", until: performance.now() });
+    await this.#probe();
   }
 
   /** A connection that is dead without knowing it (a telephone between two networks) is given up. */

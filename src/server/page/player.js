@@ -474,12 +474,14 @@ export class Player extends EventTarget {
   #cannotOpen(problem, from) {
     if (problem.name === "AbortError") return;
     if (!(problem instanceof Problem)) throw problem;
-    const isPassing = problem.status === 503 || problem.kind === "unreachable";
+    const isPassing = [502, 503, 504].includes(problem.status) || problem.kind === "unreachable";
     const words = {
       404: "There is no such video",
       422: "This video cannot be read",
       401: "The server wants a token",
+      502: WORDS.fetch_failed(),
       503: "The server is full",
+      504: "The video was not there in time",
     };
     const pause = problem.retryAfter * 1000 || AGAIN_MS[Math.min(this.#attempts++, AGAIN_MS.length - 1)];
     this.#say({
