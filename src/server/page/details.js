@@ -74,9 +74,10 @@ export class Details {
       ["Sent as", `JPEG, ${bytes(head.size)}`],
       ["Byte in the file", head.offset === undefined ? "" : count(head.offset)],
     ]);
+    element("latency-what").textContent = isPlaying ? "Frames a second" : "Request to picture";
     if (isPlaying) {
-      element("latency").value = `${this.#player.rate} / s`;
-      element("found").textContent = `playing; this clip has ${rate(this.#player.fps)} frames a second`;
+      element("latency").value = String(this.#player.rate);
+      element("found").textContent = `of ${rate(this.#player.fps)} that the clip has`;
     } else if (took !== null) {
       element("latency").value = milliseconds(took);
       element("found").textContent = FOUND[found] ?? found ?? "";

@@ -135,7 +135,7 @@ export class Timeline {
         this.#place();
       } catch (problem) {
         // The timeline works without pictures; when a picture comes later, it is tried again.
-        if (this.#loading === loading && (problem.status === 503 || problem.kind === "unreachable")) {
+        if (this.#loading === loading && (problem.status >= 500 || problem.kind === "unreachable")) {
           setTimeout(() => this.#loading === loading && (this.#loading = null), 5000);
         }
         return;

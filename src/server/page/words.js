@@ -23,7 +23,7 @@ export function bytes(count) {
 
 export function milliseconds(ms) {
   if (ms < 10) return `${ms.toFixed(1)} ms`;
-  return ms < 10_000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
+  return ms < 2000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
 }
 
 export const count = (number) => Number(number).toLocaleString("en");
