@@ -438,6 +438,8 @@ async def main():
     if options.screenshots:
         Path(options.screenshots).mkdir(parents=True, exist_ok=True)
     failures = 0
+    # Told to end, it takes its browser and its servers with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     server = Server(options.program)
     try:
         # A page that comes from nowhere may not open WebSockets to this machine.
