@@ -15,10 +15,21 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 const INDEX: &str = include_str!("../page/index.html");
 
+const JS: &str = "text/javascript; charset=utf-8";
+
 /// The files that it refers to: name, media type, content.
-const FILES: [(&str, &str, &str); 2] = [
-    ("app.js", "text/javascript; charset=utf-8", include_str!("../page/app.js")),
+const FILES: [(&str, &str, &str); 11] = [
+    ("api.js", JS, include_str!("../page/api.js")),
+    ("app.js", JS, include_str!("../page/app.js")),
+    ("details.js", JS, include_str!("../page/details.js")),
+    ("icon.svg", "image/svg+xml", include_str!("../page/icon.svg")),
+    ("library.js", JS, include_str!("../page/library.js")),
+    ("link.js", JS, include_str!("../page/link.js")),
+    ("player.js", JS, include_str!("../page/player.js")),
+    ("store.js", JS, include_str!("../page/store.js")),
     ("style.css", "text/css; charset=utf-8", include_str!("../page/style.css")),
+    ("timeline.js", JS, include_str!("../page/timeline.js")),
+    ("words.js", JS, include_str!("../page/words.js")),
 ];
 
 fn answer(media_type: &'static str, content: &'static str) -> Response {
