@@ -38,7 +38,7 @@ const HEADERS: usize = 64;
 /// What a new connection waits for when the system has no descriptors left.
 const BREATH: Duration = Duration::from_millis(50);
 /// Refusals that are sent at one time; past that connections are only closed.
-const REFUSALS: usize = 64;
+const REFUSALS: usize = 512;
 /// For a refusal to be sent.
 const REFUSAL: Duration = Duration::from_secs(2);
 

@@ -288,3 +288,84 @@ async fn a_video_that_is_set_while_frames_wait_comes_after_them() {
     assert!(matches!(line.hear().await, Said::Message(message) if message["type"] == "VideoSet"));
     assert!(matches!(line.hear().await, Said::Frame(_, bytes) if bytes == other.stills[&4][..]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_scrubs_faster_than_pictures_come_still_sees_some() {
+    let house = House::open().await;
+    let mut line = Line::to(&house).await;
+    line.set("fx/hevc_demo.mp4").await;
+    // Each is superseded while it is made: the next one is asked for before the answer can have come.
+    let (mut shown, mut answered) = (0, 0);
+    for round in 0..60 {
+        let frame = (round * 37) % 240;
+        let frames = json!([{"frame": frame, "index": round}]);
+        line.say(json!({"type": "RequestFrames", "order": "latest", "frames": frames, "quality": 60})).await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    while answered < 60 {
+        let answers = line.answers(1).await;
+        shown += answers.iter().filter(|(_, error)| error.is_none()).count();
+        answered += 1;
+    }
+    assert!(shown >= 2, "{shown} of 60");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sizes_that_make_no_sense_are_answered_frame_by_frame() {
+    let house = House::open().await;
+    let mut line = Line::to(&house).await;
+    line.set("fx/hevc_demo.mp4").await;
+    for wrong in [
+        json!({"width": 0}),
+        json!({"height": -3}),
+        json!({"quality": 101}),
+        json!({"width": "x"}),
+        json!({"width": 1e9}),
+    ] {
+        let mut message = json!({"type": "RequestFrames", "frames": [{"frame": 1}, {"frame": 2, "index": 9}]});
+        message.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());
+        line.say(message).await;
+        assert!(matches!(line.hear().await, Said::Message(message) if message["type"] == "Error"), "{wrong}");
+        let failed = |index| (index, Some("decode_failed".to_owned()));
+        assert_eq!(line.answers(2).await, [failed(0), failed(9)], "{wrong}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_only_talks_is_not_listened_to_for_ever() {
+    let limits = bucket_streamer::server::Config { frames: 50, slow_timeout: Duration::from_secs(2), ..config() };
+    let house = House::with(limits, &[("fx", &fixture(""))]).await;
+    let line = Line::to(&house).await;
+    let (mut sink, stream) = line.0.split();
+    // Answers to these are as long as they are, and nobody reads them.
+    let path = "x".repeat(4000);
+    let flood = async {
+        for _ in 0..1_000_000 {
+            let message = json!({"type": "SetVideo", "path": path}).to_string();
+            if sink.send(Message::text(message)).await.is_err() {
+                return true;
+            }
+        }
+        false
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(60), flood).await;
+    assert_eq!(ended, Ok(true), "it is sent away");
+    drop(stream);
+    let other = house.get("/frame/fx/hevc_demo.mp4?frame=1").await;
+    assert_eq!(other.status(), 200);
+    assert!(house.metric("process_resident_bytes").await < 2e9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_other_hosts_stay_out() {
+    use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+    let house = House::open().await;
+    let ask = async |origin: String| {
+        let mut request = format!("ws://{}/ws", house.address).into_client_request().unwrap();
+        request.headers_mut().insert("origin", origin.parse().unwrap());
+        connect_async(request).await.is_ok()
+    };
+    assert!(ask(format!("http://{}", house.address)).await);
+    assert!(!ask("http://evil.example".into()).await);
+    assert!(!ask("null".into()).await);
+}
