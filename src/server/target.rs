@@ -80,7 +80,7 @@ pub(super) fn sample_at(video: &Video, offset: u64) -> Option<u32> {
 
 /// The last frame at or before `frame` that is a sync sample's; the first such one where none is.
 pub(super) fn key_before(video: &Video, frame: u32) -> u32 {
-    let keys = video.key_indices();
+    let keys = video.key_frames();
     let before = keys.partition_point(|key| *key <= frame);
     keys.get(before.saturating_sub(1)).copied().unwrap_or(frame)
 }
