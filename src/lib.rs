@@ -63,6 +63,8 @@ pub mod plan;
 mod request;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
+mod served;
 pub mod source;
 pub mod storyboard;
 pub mod time;

@@ -18,6 +18,8 @@ use crate::fetch::{self, habit::Habit};
 use crate::picture::ColourOptions;
 use crate::plan::{Depth, Planner, References};
 use crate::request::{FrameFuture, Frames, InOrder, Request, unanswered};
+#[cfg(feature = "server")]
+use crate::served::Served;
 use crate::source::{Counted, Source};
 use crate::time::{Nanos, Timeline};
 
@@ -43,6 +45,8 @@ pub(crate) struct Shared {
     rows_side_by_side: OnceLock<u32>,
     /// See [`Video::key_frames`].
     key_frames: OnceLock<Box<[u32]>>,
+    #[cfg(feature = "server")]
+    pub(crate) served: Served,
 }
 
 /// Rows of blocks side by side for each thread, at least, so that threads seldom wait for the row above theirs.
@@ -159,6 +163,8 @@ impl Video {
             habit: Habit::default(),
             rows_side_by_side: OnceLock::new(),
             key_frames: OnceLock::new(),
+            #[cfg(feature = "server")]
+            served: Served::default(),
         };
         Ok(Video { shared: Arc::new(shared) })
     }
