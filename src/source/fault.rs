@@ -96,6 +96,10 @@ impl Source for FaultSource {
         self.inner.version()
     }
 
+    fn version_hint(&self) -> Option<String> {
+        self.inner.version_hint()
+    }
+
     fn opening(&self) -> Counted {
         self.inner.opening()
     }

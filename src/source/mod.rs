@@ -227,6 +227,12 @@ pub trait Source: Send + Sync + Debug {
         None
     }
 
+    /// What differs in most versions of the source that have the same name, where nothing finer is known: when it was changed
+    /// last, to the second. Two versions may agree in it.
+    fn version_hint(&self) -> Option<String> {
+        None
+    }
+
     /// Is the source still what was opened? Asked before anything made from its bytes is let out.
     ///
     /// # Errors

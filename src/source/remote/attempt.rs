@@ -101,6 +101,12 @@ impl Version {
         self.etag.as_deref().filter(|etag| !etag.starts_with("W/"))
     }
 
+    /// What is known of it that may be the same of another one: a weak tag, the time of its last change.
+    pub(super) fn hint(&self) -> Option<String> {
+        let told: Vec<&str> = [&self.etag, &self.modified].into_iter().flatten().map(|text| &text[..]).collect();
+        (!told.is_empty()).then(|| told.join(", "))
+    }
+
     /// What a server must compare before it answers with a part.
     fn condition(&self) -> Option<(HeaderName, &str)> {
         match (self.strong(), &self.modified) {

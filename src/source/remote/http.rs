@@ -326,6 +326,10 @@ impl Source for HttpSource {
         })
     }
 
+    fn version_hint(&self) -> Option<String> {
+        self.shared.version.hint()
+    }
+
     fn counters(&self) -> &Counters {
         &self.shared.counters
     }
