@@ -16,6 +16,8 @@ use crate::video::Video;
 
 /// Videos that are opened at one time: more wait.
 const OPENING: usize = 32;
+/// Videos that are asked for at one time, whether they are still what was opened: more wait.
+const CONFIRMING: usize = 64;
 
 /// A video and what tells this version of it from all others.
 #[derive(Debug, Clone)]
@@ -37,23 +39,31 @@ impl Opened {
 pub(super) struct Videos {
     pub(super) catalog: Arc<Catalog>,
     flights: Flights<Arc<str>, Result<Opened, Problem>>,
+    roots: Arc<Roots>,
     opening: Arc<Semaphore>,
+    confirming: Arc<Semaphore>,
 }
 
 impl Videos {
     pub(super) fn new(engine: &Engine, roots: &Arc<Roots>, indexes: Option<IndexCache>) -> Videos {
-        let roots = Arc::clone(roots);
-        let catalog = Catalog::new(engine).with_opener(move |name| roots.open(name));
+        let own = Arc::clone(roots);
+        let catalog = Catalog::new(engine).with_opener(move |name| own.open(name));
         let catalog = Arc::new(match indexes {
             Some(cache) => catalog.with_index_cache(cache),
             None => catalog,
         });
-        Videos { catalog, flights: Flights::default(), opening: Arc::new(Semaphore::new(OPENING)) }
+        let turns = |most| Arc::new(Semaphore::new(most));
+        let (opening, confirming) = (turns(OPENING), turns(CONFIRMING));
+        Videos { catalog, flights: Flights::default(), roots: Arc::clone(roots), opening, confirming }
     }
 
     /// The video of a name. Who asks for one that is being opened waits for that, and for its error too.
     pub(super) async fn open(&self, name: &str, patience: Duration) -> Result<Opened, Problem> {
-        if let Some(video) = self.catalog.get(name, 0)
+        let (due, known): (Option<Video>, Option<Video>) = match self.catalog.get(name, 0) {
+            Some(video) if self.roots.is_due(video.source()) => (Some(video), None),
+            known => (None, known),
+        };
+        if let Some(video) = known
             && let Some(&tag) = video.shared.served.tag.get()
         {
             return Ok(Opened { name: name.into(), video, tag });
@@ -61,7 +71,18 @@ impl Videos {
         let name: Arc<str> = name.into();
         let (work, _) = self.flights.join(&name, || {
             let (catalog, opening, name) = (Arc::clone(&self.catalog), Arc::clone(&self.opening), Arc::clone(&name));
+            let confirming = Arc::clone(&self.confirming);
             async move {
+                if let Some(video) = due {
+                    let permit = confirming.acquire_owned().await.map_err(|_| Problem::draining())?;
+                    // Of all of its bytes and stills in memory none would tell that it was replaced. One that has changed
+                    // is opened anew below; a server that cannot be reached now is no reason not to give what is here.
+                    let asked = tokio::task::spawn_blocking(move || {
+                        let _permit = permit;
+                        video.source().confirm();
+                    });
+                    asked.await.map_err(|_| Problem::internal("no thread"))?;
+                }
                 let permit = opening.acquire_owned().await.map_err(|_| Problem::draining())?;
                 // It goes on when nobody waits any more: what it finds is kept for the next one to ask.
                 let opened = tokio::task::spawn_blocking(move || {

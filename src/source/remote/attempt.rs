@@ -31,6 +31,18 @@ pub(super) enum Problem {
     Refused(Refusal),
 }
 
+impl Problem {
+    /// Is what was opened not there any more?
+    pub(super) fn is_end(&self) -> bool {
+        match self {
+            Problem::Changed | Problem::Refused(Refusal::NotFound(_)) => true,
+            #[cfg(feature = "stores")]
+            Problem::Refused(Refusal::Store { status, .. }) => matches!(status, 404 | 410),
+            Problem::Refused(_) => false,
+        }
+    }
+}
+
 impl From<Problem> for Error {
     fn from(problem: Problem) -> Error {
         match problem {
@@ -219,6 +231,29 @@ async fn first(origin: &Origin, counters: &Counters) -> Tried<(Version, Opened)>
         }
         _ => Err(refusal(&response, false)),
     }
+}
+
+/// Is it still there, and the version that was opened? One request, for one byte.
+pub(super) async fn confirm(origin: &Origin, counters: &Counters, version: &Version) -> Tried<()> {
+    let wanted = ByteRange { start: 0, len: 1 };
+    let mut response = ask(origin, counters, wanted, Some(version)).await?;
+    let (is_part, len) = match response.status() {
+        StatusCode::PARTIAL_CONTENT => (true, part(&response, wanted)?.1),
+        // Of a server that gives no parts the head will do.
+        StatusCode::OK => {
+            plain(&response)?;
+            (false, response.content_length().unwrap_or(version.len))
+        }
+        _ => return Err(refusal(&response, true)),
+    };
+    if !version.is(&Version::of(response.headers(), len)) {
+        return Err(Failure::Final(Problem::Changed));
+    }
+    // To the end, so that the connection serves the next request.
+    while is_part && let Some(bytes) = chunk(&origin.options, &mut response).await? {
+        counters.fetched(bytes.len() as u64);
+    }
+    Ok(())
 }
 
 fn is_of_none(content_range: String) -> bool {
