@@ -16,6 +16,7 @@ use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::fetch::{self, habit::Habit};
 use crate::picture::ColourOptions;
+use crate::plan::route::Leg;
 use crate::plan::{Depth, Planner, References};
 use crate::request::{FrameFuture, Frames, InOrder, Request, unanswered};
 #[cfg(feature = "server")]
@@ -453,9 +454,10 @@ impl Shared {
         self.lease_with(frame_threads(threads))
     }
 
-    /// The same, for these samples.
-    pub(crate) fn lease_for(&self, threads: usize, samples: &[u32]) -> Result<Lease> {
-        self.lease_with(self.use_of(threads, samples))
+    /// The same, for a leg. One of which most pictures are wanted is as good as a sequential decode.
+    pub(crate) fn lease_for(&self, threads: usize, leg: &Leg) -> Result<Lease> {
+        let is_run = leg.is_dense() && leg.samples.len() > threads;
+        self.lease_with(if is_run { self.use_of_run(threads) } else { self.use_of(threads, &leg.samples) })
     }
 
     fn lease_with(&self, threads: Threads) -> Result<Lease> {
