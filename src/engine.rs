@@ -207,7 +207,14 @@ impl Engine {
     /// assert_eq!(engine.threads(), 2);
     /// ```
     pub fn builder() -> EngineBuilder {
-        EngineBuilder { threads: None, checkpoint_memory: None, spacing: SPACING, pin: true, from_entry: false, others: 0 }
+        EngineBuilder {
+            threads: None,
+            checkpoint_memory: None,
+            spacing: SPACING,
+            pin: true,
+            from_entry: false,
+            others: 0,
+        }
     }
 
     /// Opens a local file's first video track.

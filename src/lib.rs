@@ -62,9 +62,9 @@ pub mod picture;
 pub mod plan;
 mod request;
 #[cfg(feature = "server")]
-pub mod server;
-#[cfg(feature = "server")]
 mod served;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod source;
 pub mod storyboard;
 pub mod time;

@@ -22,6 +22,15 @@ enum ByOffset {
 }
 
 impl Served {
+    /// Finds out where samples lie, unless somebody has.
+    pub(crate) fn look_at(&self, samples: &[Sample]) {
+        self.order(samples);
+    }
+
+    fn order(&self, samples: &[Sample]) -> &ByOffset {
+        self.by_offset.get_or_init(|| ByOffset::of(samples))
+    }
+
     /// The samples of a video that begin at bytes `first..end`, by where they begin. In a transport stream several may
     /// begin in one packet. Nothing is searched from end to end, but for the first time that somebody asks.
     pub(crate) fn samples_within<'a>(
@@ -30,7 +39,7 @@ impl Served {
         first: u64,
         end: u64,
     ) -> impl DoubleEndedIterator<Item = u32> + 'a {
-        let order = self.by_offset.get_or_init(|| ByOffset::of(samples));
+        let order = self.order(samples);
         let (first, end) = (order.before(samples, first), order.before(samples, end));
         (first..end.max(first)).map(|place| match order {
             ByOffset::Ascending => place as u32,
@@ -41,9 +50,9 @@ impl Served {
     /// The last sample in decode order that begins at one of the bytes `first..end`.
     pub(crate) fn last_within(&self, samples: &[Sample], first: u64, end: u64) -> Option<u32> {
         let mut within = self.samples_within(samples, first, end);
-        match self.by_offset.get() {
-            Some(ByOffset::Ascending) => within.next_back(),
-            _ => within.max(),
+        match self.order(samples) {
+            ByOffset::Ascending => within.next_back(),
+            ByOffset::Sorted(_) => within.max(),
         }
     }
 }

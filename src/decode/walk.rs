@@ -447,7 +447,9 @@ impl Behind<'_> {
         }
         // What the first walk through a long GOP has left sparsely, those after it make denser where it is wanted.
         let spacing = spacing_of(self.leg, self.keeper.spacing);
-        if self.since >= spacing.saturating_mul(2) || (self.since >= spacing && self.keeper.needs.is_referred_to(sample)) {
+        if self.since >= spacing.saturating_mul(2)
+            || (self.since >= spacing && self.keeper.needs.is_referred_to(sample))
+        {
             self.keep(decoder, false);
         }
         flow

@@ -110,7 +110,8 @@ mod tests {
 
     #[test]
     fn every_offset_leads_to_its_own_frame_or_to_none() {
-        for name in ["hevc_demo.mp4", "hevc_open_gop.mp4", "hevc.ts", "h264_fields.h264", "h264_size_change.ts", "vp9.webm"]
+        for name in
+            ["hevc_demo.mp4", "hevc_open_gop.mp4", "hevc.ts", "h264_fields.h264", "h264_size_change.ts", "vp9.webm"]
         {
             let video = open(name);
             let found = by_offsets(&video);

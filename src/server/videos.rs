@@ -96,9 +96,13 @@ impl Videos {
     }
 }
 
-/// With its tag, which may take a look at all samples: not for threads that serve.
+/// With its tag, and all else that takes a look at all samples: not for threads that serve.
 fn tagged(name: Arc<str>, video: Video) -> Opened {
-    let tag = *video.shared.served.tag.get_or_init(|| tag_of(&name, &video));
+    let tag = *video.shared.served.tag.get_or_init(|| {
+        video.key_frames();
+        video.shared.served.look_at(&video.track().samples);
+        tag_of(&name, &video)
+    });
     Opened { name, video, tag }
 }
 

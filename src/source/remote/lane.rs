@@ -11,8 +11,8 @@ use reqwest::{Response, StatusCode};
 use tokio::select;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::confirmed::Confirmed;
 use super::attempt::{Failure, Origin, Problem, Tried, Tries, Version, ask, chunk, distrust, part, refusal};
+use super::confirmed::Confirmed;
 use crate::source::{ByteRange, Counters, Refusal};
 
 /// For the end of an answer of which everything has come.
