@@ -109,18 +109,12 @@ impl Catalog {
         Ok(video)
     }
 
-    /// The video at an address if it is open and has not changed; never waits.
+    /// The video at an address if it is open and has not changed; never waits for others. Asking whether it has changed
+    /// takes as long as its file system does.
     pub fn get(&self, location: &str, track: usize) -> Option<Video> {
-        let mut state = self.lock();
-        state.clock += 1;
-        let now = state.clock;
-        match state.videos.get_mut(&(location.to_owned(), track))? {
-            Slot::Open { video, used, .. } if video.source().check().is_ok() => {
-                *used = now;
-                Some(video.clone())
-            }
-            _ => None,
-        }
+        let key = (location.to_owned(), track);
+        let video = self.lock().used(&key)?;
+        video.source().check().is_ok().then_some(video)
     }
 
     /// Videos that are open.
@@ -130,21 +124,34 @@ impl Catalog {
 
     /// One that is open; `None` if it is the caller's turn to open it.
     fn find(&self, key: &(String, usize)) -> Option<Video> {
+        loop {
+            let video = self.opened(key)?;
+            // A file system may take its time, or never answer: nobody else waits for that.
+            if video.source().check().is_ok() {
+                return Some(video);
+            }
+            let mut state = self.lock();
+            // Unless somebody else has found it changed before.
+            if state.videos.get(key).is_some_and(|slot| slot.is_of(&video)) {
+                let gone = state.videos.insert(key.clone(), Slot::Opening);
+                state.bytes -= gone.as_ref().map_or(0, Slot::bytes);
+                drop(state);
+                return None;
+            }
+        }
+    }
+
+    /// One that is open, after waiting for whoever opens it; `None`, and the caller's turn, where nobody has.
+    fn opened(&self, key: &(String, usize)) -> Option<Video> {
         let mut state = self.lock();
         loop {
-            state.clock += 1;
-            let now = state.clock;
-            match state.videos.get_mut(key) {
+            match state.videos.get(key) {
                 Some(Slot::Opening) => {
                     state = self.change.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
                 }
-                Some(Slot::Open { video, used, .. }) if video.source().check().is_ok() => {
-                    *used = now;
-                    return Some(video.clone());
-                }
-                _ => {
-                    let gone = state.videos.insert(key.clone(), Slot::Opening);
-                    state.bytes -= gone.as_ref().map_or(0, Slot::bytes);
+                Some(Slot::Open { .. }) => return state.used(key),
+                None => {
+                    state.videos.insert(key.clone(), Slot::Opening);
                     return None;
                 }
             }
@@ -164,15 +171,39 @@ impl Slot {
             Slot::Open { bytes, .. } => *bytes,
         }
     }
+
+    fn is_of(&self, other: &Video) -> bool {
+        matches!(self, Slot::Open { video, .. } if video.shared.id == other.shared.id)
+    }
 }
 
 impl State {
-    /// Weighs a video anew, since more may be known of it, and lets go of others until there is room.
-    fn make_room(&mut self, budget: u64) -> Vec<Slot> {
+    /// One that is open, and is used now.
+    fn used(&mut self, key: &(String, usize)) -> Option<Video> {
+        self.clock += 1;
+        match self.videos.get_mut(key)? {
+            Slot::Open { video, used, .. } => {
+                *used = self.clock;
+                Some(video.clone())
+            }
+            Slot::Opening => None,
+        }
+    }
+
+    fn open(&self) -> Vec<Video> {
+        let video = |slot: &Slot| match slot {
+            Slot::Open { video, .. } => Some(video.clone()),
+            Slot::Opening => None,
+        };
+        self.videos.values().filter_map(video).collect()
+    }
+
+    /// Takes down what videos weigh now, and lets go of as many as it takes to have room.
+    fn make_room(&mut self, weights: &HashMap<u64, u64>, budget: u64) -> Vec<Slot> {
         self.bytes = 0;
         for slot in self.videos.values_mut() {
             if let Slot::Open { video, bytes, .. } = slot {
-                *bytes = video.index_bytes();
+                *bytes = weights.get(&video.shared.id).copied().unwrap_or(*bytes);
                 self.bytes += *bytes;
             }
         }
@@ -202,15 +233,20 @@ struct Claim<'a> {
 impl Claim<'_> {
     fn keep(mut self, video: Video) {
         let Some(key) = self.key.take() else { return };
+        let bytes = video.index_bytes();
         let mut state = self.catalog.lock();
         state.clock += 1;
-        let slot = Slot::Open { video, bytes: 0, used: state.clock };
+        let slot = Slot::Open { video, bytes, used: state.clock };
         state.videos.insert(key, slot);
-        let gone = state.make_room(self.catalog.budget);
+        state.bytes += bytes;
+        let open = state.open();
         drop(state);
         self.catalog.change.notify_all();
+        // All are weighed anew, since more may be known of them by now: not under the lock.
+        let weights = open.iter().map(|video| (video.shared.id, video.index_bytes())).collect();
+        let gone = self.catalog.lock().make_room(&weights, self.catalog.budget);
         // Closing takes its time: not under the lock.
-        drop(gone);
+        drop((gone, open));
     }
 }
 
@@ -226,12 +262,74 @@ impl Drop for Claim<'_> {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    use std::sync::mpsc::channel;
+    use std::sync::{Arc, RwLock};
+
+    use bytes::Bytes;
 
     use super::Catalog;
     use crate::Engine;
-    use crate::source::{Fault, FaultSource, MappedSource, Source};
+    use crate::error::Result;
+    use crate::source::{ByteRange, Counters, Fault, FaultSource, MappedSource, Source};
+
+    /// A file on a file system that does not say anything while its lock is held.
+    #[derive(Debug)]
+    struct Hanging(MappedSource, Arc<RwLock<()>>);
+
+    impl Source for Hanging {
+        fn name(&self) -> &str {
+            self.0.name()
+        }
+
+        fn len(&self) -> u64 {
+            self.0.len()
+        }
+
+        fn read(&self, range: ByteRange) -> Result<Bytes> {
+            self.0.read(range)
+        }
+
+        fn check(&self) -> Result<()> {
+            drop(self.1.read());
+            self.0.check()
+        }
+
+        fn counters(&self) -> &Counters {
+            self.0.counters()
+        }
+    }
+
+    #[test]
+    fn a_file_system_that_hangs_keeps_nobody_waiting_for_other_videos() {
+        let hangs = Arc::new(RwLock::new(()));
+        let own = Arc::clone(&hangs);
+        let catalog = Catalog::new(&Engine::new(Some(1))).with_opener(move |name| {
+            let (place, name) = name.split_once('/').unwrap();
+            let file = MappedSource::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name))?;
+            Ok(if place == "far" { Arc::new(Hanging(file, Arc::clone(&own))) } else { Arc::new(file) })
+        });
+        catalog.open("far/hevc_demo.mp4", 0).unwrap();
+        catalog.open("near/hevc_demo.mp4", 0).unwrap();
+        let hung = hangs.write().unwrap();
+        let (tell, told) = channel();
+        std::thread::scope(|scope| {
+            for ask in [Catalog::get, |catalog: &Catalog, name: &str, track| catalog.open(name, track).ok()] {
+                let (tell, catalog) = (tell.clone(), &catalog);
+                scope.spawn(move || {
+                    let found = ask(catalog, "far/hevc_demo.mp4", 0).is_some();
+                    tell.send(found).unwrap();
+                });
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(catalog.get("near/hevc_demo.mp4", 0).is_some());
+            catalog.open("near/hevc_demo.mp4", 0).unwrap();
+            catalog.open("near/hevc_open_gop.mp4", 0).unwrap();
+            assert!(told.try_recv().is_err(), "they wait");
+            drop(hung);
+            assert_eq!([told.recv(), told.recv()], [Ok(true); 2]);
+        });
+    }
 
     #[test]
     fn who_asks_together_opens_once_and_what_changed_is_opened_anew() {

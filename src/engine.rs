@@ -59,7 +59,8 @@ impl Shared {
     /// it keeps; if that is not enough, half of the checkpoints and all idle decoders go. `picture` is the size of one
     /// picture.
     pub(crate) fn relieve(&self, picture: u64) {
-        let limit = self.store.budget() + SLACK + SLACK_PICTURES * picture;
+        let slack = SLACK + SLACK_PICTURES * picture;
+        let limit = self.store.budget().saturating_add(self.others).saturating_add(slack);
         let is_too_much = |grown: Option<u64>| grown.is_some_and(|grown| grown > limit);
         if !self.resident.is_due() || !is_too_much(self.resident.grown()) {
             return;
@@ -87,6 +88,8 @@ pub(crate) struct Shared {
     pub(crate) spacing: u32,
     /// Decode everything from the entry on, every time.
     pub(crate) from_entry: bool,
+    /// What others in the process may hold, in bytes.
+    others: u64,
 }
 
 /// What an [`Engine`] may use, see [`Engine::builder`].
@@ -97,6 +100,7 @@ pub struct EngineBuilder {
     spacing: u32,
     pin: bool,
     from_entry: bool,
+    others: u64,
 }
 
 /// Pictures from one checkpoint to the next: see ARCHITECTURE.md for what was measured.
@@ -142,6 +146,14 @@ impl EngineBuilder {
         self
     }
 
+    /// Bytes that others in the process may hold, caches above all; by default none. Where the process takes more memory
+    /// than that and the checkpoints' budget explain, checkpoints are let go of.
+    #[must_use]
+    pub fn others(mut self, bytes: u64) -> EngineBuilder {
+        self.others = bytes;
+        self
+    }
+
     /// The engine.
     pub fn build(self) -> Engine {
         ffi::return_large_blocks();
@@ -163,6 +175,7 @@ impl EngineBuilder {
                 sequential_threads: self.threads.unwrap_or(automatic).max(1),
                 spacing: self.spacing,
                 from_entry: self.from_entry,
+                others: self.others,
             }),
         }
     }
@@ -194,7 +207,14 @@ impl Engine {
     /// assert_eq!(engine.threads(), 2);
     /// ```
     pub fn builder() -> EngineBuilder {
-        EngineBuilder { threads: None, checkpoint_memory: None, spacing: SPACING, pin: true, from_entry: false }
+        EngineBuilder {
+            threads: None,
+            checkpoint_memory: None,
+            spacing: SPACING,
+            pin: true,
+            from_entry: false,
+            others: 0,
+        }
     }
 
     /// Opens a local file's first video track.

@@ -72,12 +72,23 @@ fn submit_groups<T: Send + 'static>(
     turn: &Held,
 ) {
     let mut groups = grouped(video, samples);
-    // The longest first: else it is what all wait for at the end.
-    groups.sort_by_key(|group| std::cmp::Reverse(pictures(group)));
+    // The longest first: else it is what all wait for at the end. But frames in a row are shown in a row.
+    if !are_in_a_row(&groups) {
+        groups.sort_by_key(|group| std::cmp::Reverse(pictures(group)));
+    }
     for group in groups {
         let (video, own, turn) = (Arc::clone(video), Arc::clone(request), turn.clone());
         request.submit(pictures(&group), move |width| Group { video, request: own, width, turn }.answer(group));
     }
+}
+
+/// Does each group begin where the one before ends?
+fn are_in_a_row(groups: &[Vec<Target>]) -> bool {
+    groups.windows(2).all(|pair| match (pair[0].last(), pair[1].first()) {
+        // The second field of a picture may lie between them.
+        (Some(last), Some(next)) => next.entry <= last.sample.saturating_add(2),
+        _ => false,
+    })
 }
 
 /// Groups of targets that may share pictures, in decode order.
@@ -262,7 +273,7 @@ impl<T: Send + 'static> Group<T> {
         let mut left = leg.targets.len();
         let mut end = End::Over;
         let width = self.width.min(leg.samples.len().next_power_of_two());
-        let mut lease = self.video.lease_for(width, &leg.samples)?;
+        let mut lease = self.video.lease_for(width, leg)?;
         let walk = self.video.walk(false);
         let _ = walk.run_leg(&mut lease, leg, keeper, &mut |event| {
             let Event::Picture(sample, picture) = event else { return ControlFlow::Break(()) };

@@ -62,6 +62,8 @@ pub mod picture;
 pub mod plan;
 mod request;
 #[cfg(feature = "server")]
+mod served;
+#[cfg(feature = "server")]
 pub mod server;
 pub mod source;
 pub mod storyboard;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use futures_core::Stream;
 
-use crate::decode::crew::Task;
+use crate::decode::crew::{Task, Turns};
 use crate::engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::video::{Video, VideoFrame};
@@ -42,6 +42,7 @@ pub(crate) struct Request<T> {
     room: Condvar,
     cancelled: AtomicBool,
     clock: Clock,
+    turns: Turns,
 }
 
 /// Where the time goes.
@@ -90,7 +91,8 @@ impl<T: Send + 'static> Request<T> {
         let state = State { results: VecDeque::new(), tasks: 0, resting: Vec::new(), waker: None };
         let (state, change, room) = (Mutex::new(state), Condvar::new(), Condvar::new());
         let clock = Clock { made: Instant::now(), begun: AtomicU64::new(0), fetched: AtomicU64::new(0) };
-        Arc::new(Request { engine, make, state, change, room, cancelled: AtomicBool::new(false), clock })
+        let (cancelled, turns) = (AtomicBool::new(false), Turns::default());
+        Arc::new(Request { engine, make, state, change, room, cancelled, clock, turns })
     }
 }
 
@@ -98,7 +100,7 @@ impl<T: Send + 'static> Request<T> {
     /// Submits a task that was not there before.
     pub(crate) fn submit(self: &Arc<Request<T>>, pictures: u64, run: impl FnOnce(usize) + Send + 'static) {
         self.lock().tasks += 1;
-        self.engine.crew.submit(self.task(pictures, run), false);
+        self.engine.crew.submit(self.task(pictures, run), &self.turns, false);
     }
 
     /// Submits a task when `when` calls what it is given.
@@ -113,10 +115,10 @@ impl<T: Send + 'static> Request<T> {
         let (request, since) = (Arc::downgrade(self), Instant::now());
         let engine = Arc::clone(&self.engine);
         when(Box::new(move || {
-            if let Some(request) = request.upgrade() {
-                request.fetched(since.elapsed());
-            }
-            engine.crew.submit(task, false);
+            // The task holds it.
+            let Some(request) = request.upgrade() else { return };
+            request.fetched(since.elapsed());
+            engine.crew.submit(task, &request.turns, false);
         }));
     }
 
@@ -130,7 +132,7 @@ impl<T: Send + 'static> Request<T> {
             drop(state);
         } else if state.results.len() < WAITING_FRAMES {
             drop(state);
-            self.engine.crew.submit(task, true);
+            self.engine.crew.submit(task, &self.turns, true);
         } else {
             state.resting.push(task);
         }
@@ -202,7 +204,7 @@ impl<T> Request<T> {
         }
         let tasks = std::mem::take(&mut state.resting);
         drop(state);
-        tasks.into_iter().for_each(|task| self.engine.crew.submit(task, true));
+        tasks.into_iter().for_each(|task| self.engine.crew.submit(task, &self.turns, true));
     }
 }
 

@@ -16,8 +16,11 @@ use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::fetch::{self, habit::Habit};
 use crate::picture::ColourOptions;
+use crate::plan::route::Leg;
 use crate::plan::{Depth, Planner, References};
 use crate::request::{FrameFuture, Frames, InOrder, Request, unanswered};
+#[cfg(feature = "server")]
+use crate::served::Served;
 use crate::source::{Counted, Source};
 use crate::time::{Nanos, Timeline};
 
@@ -41,6 +44,10 @@ pub(crate) struct Shared {
     pub(crate) habit: Habit,
     /// Rows of blocks that can be decoded side by side, see [`ParameterSets::rows_side_by_side`].
     rows_side_by_side: OnceLock<u32>,
+    /// See [`Video::key_frames`].
+    key_frames: OnceLock<Box<[u32]>>,
+    #[cfg(feature = "server")]
+    pub(crate) served: Served,
 }
 
 /// Rows of blocks side by side for each thread, at least, so that threads seldom wait for the row above theirs.
@@ -156,6 +163,9 @@ impl Video {
             opened_with,
             habit: Habit::default(),
             rows_side_by_side: OnceLock::new(),
+            key_frames: OnceLock::new(),
+            #[cfg(feature = "server")]
+            served: Served::default(),
         };
         Ok(Video { shared: Arc::new(shared) })
     }
@@ -193,7 +203,8 @@ impl Video {
     pub fn index_bytes(&self) -> u64 {
         let track = self.track();
         let samples = track.samples.len() * (size_of::<Sample>() + 2 * size_of::<u32>());
-        let frames = track.frames.len() * size_of::<u32>();
+        let keys = self.shared.key_frames.get().map_or(0, |keys| keys.len());
+        let frames = (track.frames.len() + keys) * size_of::<u32>();
         (samples + frames + self.shared.references.bytes() + track.parameters.extradata().len()) as u64
     }
 
@@ -313,20 +324,27 @@ impl Video {
 
     /// Numbers of the frames whose samples the container marks as sync samples, ascending.
     pub fn key_indices(&self) -> Vec<u32> {
-        let is_key = |&(_, &sample): &(u32, &u32)| self.shared.track.samples[sample as usize].key;
-        (0..).zip(&self.shared.track.frames).filter(is_key).map(|(index, _)| index).collect()
+        self.key_frames().to_vec()
+    }
+
+    /// The same without a copy: they are counted once for a video.
+    pub fn key_frames(&self) -> &[u32] {
+        self.shared.key_frames.get_or_init(|| {
+            let is_key = |&(_, &sample): &(u32, &u32)| self.shared.track.samples[sample as usize].key;
+            (0..).zip(&self.shared.track.frames).filter(is_key).map(|(index, _)| index).collect()
+        })
     }
 
     /// The greatest number of frames from one sync sample to the next, or to the end.
     pub fn longest_gop(&self) -> usize {
-        let keys = self.key_indices();
+        let keys = self.key_frames();
         let ends = keys.iter().skip(1).copied().chain([self.frame_count() as u32]);
         keys.iter().zip(ends).map(|(key, end)| end.saturating_sub(*key) as usize).max().unwrap_or(0)
     }
 
     /// The frames of all sync samples, as they come.
     pub fn keyframes(&self) -> Frames {
-        self.frames(&self.key_indices())
+        self.frames(self.key_frames())
     }
 
     /// All frames as a sequential decode shows them, in its order. What it does not show is left out and reported.
@@ -436,9 +454,10 @@ impl Shared {
         self.lease_with(frame_threads(threads))
     }
 
-    /// The same, for these samples.
-    pub(crate) fn lease_for(&self, threads: usize, samples: &[u32]) -> Result<Lease> {
-        self.lease_with(self.use_of(threads, samples))
+    /// The same, for a leg. One of which most pictures are wanted is as good as a sequential decode.
+    pub(crate) fn lease_for(&self, threads: usize, leg: &Leg) -> Result<Lease> {
+        let is_run = leg.is_dense() && leg.samples.len() > threads;
+        self.lease_with(if is_run { self.use_of_run(threads) } else { self.use_of(threads, &leg.samples) })
     }
 
     fn lease_with(&self, threads: Threads) -> Result<Lease> {

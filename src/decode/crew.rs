@@ -2,10 +2,13 @@
 //!
 //! There are as many workers as the engine may use threads, each on a core of its own; a task takes one, and more when it
 //! is so long that the others would only wait for it: its decoder then uses as many threads. Tasks never wait for whoever
-//! asked: one that cannot get rid of its results ends, and is submitted again later. What a task does is others'.
+//! asked: one that cannot get rid of its results ends, and is submitted again later. Requests take turns: who asks for one
+//! frame does not wait for all that somebody else has asked for before. What a task does is others'.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use ffi::Affinity;
@@ -24,9 +27,55 @@ impl std::fmt::Debug for Task {
     }
 }
 
+/// The turns of a request: in each round that it has tasks, one of them is done.
+#[derive(Debug, Default)]
+pub struct Turns {
+    /// The round of its next task.
+    next: AtomicU64,
+}
+
+/// When it is a task's turn: its round; within that, what goes on comes first, then what was there first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    round: u64,
+    is_new: bool,
+    number: u64,
+}
+
+/// A task that waits.
+#[derive(Debug)]
+struct Waiting {
+    place: Reverse<Place>,
+    task: Task,
+}
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Waiting) -> bool {
+        self.place == other.place
+    }
+}
+
+impl Eq for Waiting {}
+
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Waiting) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Waiting {
+    fn cmp(&self, other: &Waiting) -> std::cmp::Ordering {
+        self.place.cmp(&other.place)
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
-    queue: VecDeque<Task>,
+    queue: BinaryHeap<Waiting>,
+    /// The round of the task that was begun last.
+    round: u64,
+    /// Tasks so far.
+    number: u64,
     /// Threads that may be started and are not in use.
     free: usize,
     started: bool,
@@ -57,17 +106,21 @@ impl Crew {
         Crew { shared: Arc::new(Shared { state: Mutex::new(state), work: Condvar::new(), threads, pin }) }
     }
 
-    /// Puts a task into the queue: at its end, or where one that was broken off goes on, at its beginning.
-    pub fn submit(&self, task: Task, goes_on: bool) {
+    /// Puts a task into the queue: behind others of the same request, or where one that was broken off goes on, to be the next
+    /// of that.
+    pub fn submit(&self, task: Task, turns: &Turns, goes_on: bool) {
         let mut state = self.shared.lock();
         if !std::mem::replace(&mut state.started, true) {
             self.start();
         }
-        if goes_on {
-            state.queue.push_front(task);
-        } else {
-            state.queue.push_back(task);
+        state.number += 1;
+        let mut round = state.round + 1;
+        if !goes_on {
+            round = round.max(turns.next.load(Relaxed));
+            turns.next.store(round + 1, Relaxed);
         }
+        let place = Reverse(Place { round, is_new: !goes_on, number: state.number });
+        state.queue.push(Waiting { place, task });
         drop(state);
         self.shared.work.notify_one();
     }
@@ -120,11 +173,12 @@ impl Shared {
             if state.closed {
                 return;
             }
-            let ready = if state.free > 0 { state.queue.pop_front() } else { None };
-            let Some(task) = ready else {
+            let ready = if state.free > 0 { state.queue.pop() } else { None };
+            let Some(Waiting { place, task }) = ready else {
                 state = self.work.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
                 continue;
             };
+            state.round = state.round.max(place.0.round);
             let width = self.width(&task, &state);
             state.free -= width;
             drop(state);
@@ -145,7 +199,7 @@ impl Shared {
     /// How many threads a task gets: one, unless on one it would take longer than everything else on all of them. A power
     /// of two, so that few kinds of decoders are open.
     fn width(&self, task: &Task, state: &State) -> usize {
-        let others: u64 = state.queue.iter().map(|task| task.pictures).sum();
+        let others: u64 = state.queue.iter().map(|waiting| waiting.task.pictures).sum();
         let is_longest = task.pictures.saturating_mul(self.threads as u64) > others + task.pictures;
         let most = if is_longest { state.free.min(task.pictures.max(1) as usize) } else { 1 };
         1 << most.max(1).ilog2()
@@ -156,7 +210,7 @@ impl Shared {
 mod tests {
     use std::sync::mpsc;
 
-    use super::{Crew, Task};
+    use super::{Crew, Task, Turns};
 
     #[test]
     fn a_lone_task_gets_all_threads_and_many_get_one_each() {
@@ -166,22 +220,50 @@ mod tests {
             let tell = tell.clone();
             Task { pictures, run: Box::new(move |width| tell.send(width).unwrap()) }
         };
-        crew.submit(task(100), false);
+        let turns = Turns::default();
+        crew.submit(task(100), &turns, false);
         assert_eq!(told.recv().unwrap(), 2);
         let (hold, held) = mpsc::channel::<()>();
-        crew.submit(Task { pictures: 1, run: Box::new(move |_| _ = held.recv()) }, false);
-        (0..4).for_each(|_| crew.submit(task(10), false));
+        crew.submit(Task { pictures: 1, run: Box::new(move |_| _ = held.recv()) }, &turns, false);
+        (0..4).for_each(|_| crew.submit(task(10), &turns, false));
         drop(hold);
         let widths: Vec<usize> = (0..4).map(|_| told.recv().unwrap()).collect();
         assert_eq!(widths[..2], [1, 1], "{widths:?}");
     }
 
     #[test]
+    fn requests_take_turns() {
+        let crew = Crew::new(1, false);
+        let (tell, told) = mpsc::channel();
+        let task = |name: &'static str| {
+            let tell = tell.clone();
+            Task { pictures: 1, run: Box::new(move |_| tell.send(name).unwrap()) }
+        };
+        let (hold, held) = mpsc::channel::<()>();
+        let (begun, is_begun) = mpsc::channel();
+        let wait = move |_| {
+            begun.send(()).unwrap();
+            let _ = held.recv();
+        };
+        let all: [Turns; 4] = Default::default();
+        crew.submit(Task { pictures: 1, run: Box::new(wait) }, &all[0], false);
+        is_begun.recv().unwrap();
+        ["a1", "a2", "a3", "a4"].into_iter().for_each(|name| crew.submit(task(name), &all[1], false));
+        crew.submit(task("b"), &all[2], false);
+        ["c1", "c2"].into_iter().for_each(|name| crew.submit(task(name), &all[3], false));
+        crew.submit(task("a0"), &all[1], true);
+        drop(hold);
+        let names: Vec<&str> = (0..8).map(|_| told.recv().unwrap()).collect();
+        assert_eq!(names, ["a0", "a1", "b", "c1", "a2", "c2", "a3", "a4"]);
+    }
+
+    #[test]
     fn a_panic_takes_nobody_with_it() {
         let crew = Crew::new(1, false);
-        crew.submit(Task { pictures: 1, run: Box::new(|_| panic!("of a task")) }, false);
+        let turns = Turns::default();
+        crew.submit(Task { pictures: 1, run: Box::new(|_| panic!("of a task")) }, &turns, false);
         let (tell, told) = mpsc::channel();
-        crew.submit(Task { pictures: 1, run: Box::new(move |width| tell.send(width).unwrap()) }, false);
+        crew.submit(Task { pictures: 1, run: Box::new(move |width| tell.send(width).unwrap()) }, &turns, false);
         assert_eq!(told.recv(), Ok(1));
     }
 }

@@ -403,6 +403,16 @@ impl Walk<'_> {
 /// most of what it decodes nobody asks for again, and to keep a picture costs a third of decoding it, in fresh memory.
 const LONG_LEG: usize = 32;
 
+/// Who has asked for most pictures of a long leg has them: that one of the others is asked for soon is unlikely. So checkpoints
+/// are at least so far apart there.
+const DENSE_SPACING: u32 = 32;
+
+/// Pictures from one checkpoint of a leg to the next.
+fn spacing_of(leg: &Leg, spacing: u32) -> u32 {
+    let spacing = spacing.saturating_mul((leg.samples.len() / LONG_LEG).clamp(1, 4) as u32);
+    if leg.is_dense() && leg.samples.len() > LONG_LEG { spacing.max(DENSE_SPACING) } else { spacing }
+}
+
 /// The samples of a leg that were sent, and whose pictures are looked at as soon as they are decoded.
 struct Behind<'a> {
     walk: &'a Walk<'a>,
@@ -436,8 +446,10 @@ impl Behind<'_> {
             flow = sink(Event::Picture(sample, picture));
         }
         // What the first walk through a long GOP has left sparsely, those after it make denser where it is wanted.
-        let spacing = self.keeper.spacing * (self.leg.samples.len() / LONG_LEG).clamp(1, 4) as u32;
-        if self.since >= 2 * spacing || (self.since >= spacing && self.keeper.needs.is_referred_to(sample)) {
+        let spacing = spacing_of(self.leg, self.keeper.spacing);
+        if self.since >= spacing.saturating_mul(2)
+            || (self.since >= spacing && self.keeper.needs.is_referred_to(sample))
+        {
             self.keep(decoder, false);
         }
         flow

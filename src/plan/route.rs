@@ -33,6 +33,13 @@ pub struct Leg {
     pub targets: Vec<u32>,
 }
 
+impl Leg {
+    /// Are most of its pictures wanted?
+    pub fn is_dense(&self) -> bool {
+        2 * self.targets.len() >= self.samples.len()
+    }
+}
+
 /// What forking a checkpoint costs, in pictures: 15 to 200 µs where a picture takes 1 to 20 ms.
 const FORK_COST: f64 = 0.1;
 

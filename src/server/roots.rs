@@ -20,6 +20,7 @@ mod web;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use list::{Listed, Listing};
 pub use spec::RootSpec;
@@ -38,7 +39,11 @@ pub struct Roots {
     /// By their names, each once.
     roots: Vec<Root>,
     clients: Clients,
+    good_for: Duration,
 }
+
+/// What lies behind a network is as it was for so long, before it is asked for again.
+const GOOD_FOR: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 struct Root {
@@ -81,13 +86,13 @@ impl Roots {
                 name => format!("there are two roots {name}: each needs a name of its own"),
             });
         }
-        Ok(Roots { roots, clients: Clients::default() })
+        Ok(Roots { roots, clients: Clients::default(), good_for: GOOD_FOR })
     }
 
     /// A few small clips that are part of the program, in a root without a name.
     pub fn bundled() -> Roots {
         let root = Root { name: String::new(), place: Place::Bundled };
-        Roots { roots: vec![root], clients: Clients::default() }
+        Roots { roots: vec![root], clients: Clients::default(), good_for: GOOD_FOR }
     }
 
     /// Servers are asked by `client`. A server that serves others should have one without
@@ -104,6 +109,19 @@ impl Roots {
     pub fn with_stores(mut self, client: StoreClient) -> Roots {
         self.clients.stores = Some(client);
         self
+    }
+
+    /// For so long a video behind a network is taken to be what it was, before whoever has it is asked again; by default ten
+    /// seconds. Files are looked at each time.
+    #[must_use]
+    pub fn good_for(mut self, time: Duration) -> Roots {
+        self.good_for = time;
+        self
+    }
+
+    /// Has nobody said for too long that a source is still what was opened?
+    pub(super) fn is_due(&self, source: &dyn Source) -> bool {
+        source.confirmed().is_some_and(|last| last.elapsed() >= self.good_for)
     }
 
     /// Is there a folder at `path` with at least one video somewhere beneath it?

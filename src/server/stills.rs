@@ -397,7 +397,7 @@ impl Shared {
 
 /// Are there enough GOPs among the frames to keep all threads decoding?
 fn is_spread(video: &Opened, frames: &[u32], threads: usize) -> bool {
-    let keys = video.video.key_indices();
+    let keys = video.video.key_frames();
     let gops: HashSet<usize> = frames.iter().map(|index| keys.partition_point(|key| key <= index)).collect();
     gops.len() >= GOPS_A_THREAD * threads
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -94,6 +94,18 @@ impl Source for FaultSource {
 
     fn version(&self) -> Option<String> {
         self.inner.version()
+    }
+
+    fn version_hint(&self) -> Option<String> {
+        self.inner.version_hint()
+    }
+
+    fn confirmed(&self) -> Option<Instant> {
+        self.inner.confirmed()
+    }
+
+    fn confirm(&self) {
+        self.inner.confirm();
     }
 
     fn opening(&self) -> Counted {

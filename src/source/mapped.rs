@@ -141,6 +141,11 @@ impl Source for MappedSource {
         (time.subsec_nanos() > 0).then(|| format!("modified {}.{:09}", time.as_secs(), time.subsec_nanos()))
     }
 
+    fn version_hint(&self) -> Option<String> {
+        let time = self.opened_as.modified?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(format!("modified {}", time.as_secs()))
+    }
+
     fn counters(&self) -> &Counters {
         &self.counters
     }

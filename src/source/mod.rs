@@ -16,7 +16,7 @@ pub mod remote;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ffi::{PADDING, PaddedBytes};
@@ -226,6 +226,22 @@ pub trait Source: Send + Sync + Debug {
     fn version(&self) -> Option<String> {
         None
     }
+
+    /// What differs in most versions of the source that have the same name, where nothing finer is known: when it was changed
+    /// last, to the second. Two versions may agree in it.
+    fn version_hint(&self) -> Option<String> {
+        None
+    }
+
+    /// When whoever has the bytes was last asked, and said that they are still those that were opened, or could not be
+    /// reached; `None` where [`Source::check`] always knows.
+    fn confirmed(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Asks whoever has the bytes whether they are still those that were opened: if not, [`Source::check`] says so from then
+    /// on. Waits for the answer, but not for long: who cannot be reached tells nothing.
+    fn confirm(&self) {}
 
     /// Is the source still what was opened? Asked before anything made from its bytes is let out.
     ///

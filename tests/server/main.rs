@@ -9,4 +9,5 @@ mod house;
 mod limits;
 mod load;
 mod program;
+mod remote;
 mod socket;

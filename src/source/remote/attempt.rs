@@ -31,6 +31,18 @@ pub(super) enum Problem {
     Refused(Refusal),
 }
 
+impl Problem {
+    /// Is what was opened not there any more?
+    pub(super) fn is_end(&self) -> bool {
+        match self {
+            Problem::Changed | Problem::Refused(Refusal::NotFound(_)) => true,
+            #[cfg(feature = "stores")]
+            Problem::Refused(Refusal::Store { status, .. }) => matches!(status, 404 | 410),
+            Problem::Refused(_) => false,
+        }
+    }
+}
+
 impl From<Problem> for Error {
     fn from(problem: Problem) -> Error {
         match problem {
@@ -99,6 +111,12 @@ impl Version {
     /// The tag, unless it is a weak one: those promise nothing about bytes (RFC 9110 8.8.1).
     pub(super) fn strong(&self) -> Option<&str> {
         self.etag.as_deref().filter(|etag| !etag.starts_with("W/"))
+    }
+
+    /// What is known of it that may be the same of another one: a weak tag, the time of its last change.
+    pub(super) fn hint(&self) -> Option<String> {
+        let told: Vec<&str> = [&self.etag, &self.modified].into_iter().flatten().map(|text| &text[..]).collect();
+        (!told.is_empty()).then(|| told.join(", "))
     }
 
     /// What a server must compare before it answers with a part.
@@ -213,6 +231,29 @@ async fn first(origin: &Origin, counters: &Counters) -> Tried<(Version, Opened)>
         }
         _ => Err(refusal(&response, false)),
     }
+}
+
+/// Is it still there, and the version that was opened? One request, for one byte.
+pub(super) async fn confirm(origin: &Origin, counters: &Counters, version: &Version) -> Tried<()> {
+    let wanted = ByteRange { start: 0, len: 1 };
+    let mut response = ask(origin, counters, wanted, Some(version)).await?;
+    let (is_part, len) = match response.status() {
+        StatusCode::PARTIAL_CONTENT => (true, part(&response, wanted)?.1),
+        // Of a server that gives no parts the head will do.
+        StatusCode::OK => {
+            plain(&response)?;
+            (false, response.content_length().unwrap_or(version.len))
+        }
+        _ => return Err(refusal(&response, true)),
+    };
+    if !version.is(&Version::of(response.headers(), len)) {
+        return Err(Failure::Final(Problem::Changed));
+    }
+    // To the end, so that the connection serves the next request.
+    while is_part && let Some(bytes) = chunk(&origin.options, &mut response).await? {
+        counters.fetched(bytes.len() as u64);
+    }
+    Ok(())
 }
 
 fn is_of_none(content_range: String) -> bool {

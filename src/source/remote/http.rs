@@ -1,7 +1,7 @@
 //! A file behind HTTP, read through what is here of it.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,9 +9,10 @@ use ffi::{PADDING, PaddedBytes};
 use tokio::time::{sleep, timeout};
 
 use super::address::lasting_query;
-use super::attempt::{Begun, Opened, Origin, Place, Problem, Version};
+use super::attempt::{self, Begun, Failure, Opened, Origin, Place, Problem, Version};
 use super::cache::Cache;
 use super::client::refused;
+use super::confirmed::Confirmed;
 use super::lane::{self, Asking};
 use super::read_ahead::ReadAhead;
 use super::runtime::runtime;
@@ -22,6 +23,9 @@ use crate::source::{ByteRange, Counted, Counters, Refusal, Source, check_bounds}
 /// For so long nothing is asked of a server that has failed for good, unless it gives something after all: a walk over
 /// many samples would else wait for each of them in vain.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// For a server to say whether it still has what was opened.
+const CONFIRMING: Duration = Duration::from_secs(2);
 
 /// For the first of several requests to be on its way.
 const AFTER: Duration = Duration::from_millis(1);
@@ -49,6 +53,9 @@ struct Shared {
     counters: Arc<Counters>,
     opening: Counted,
     has_changed: AtomicBool,
+    confirmed: Confirmed,
+    /// Held by who asks for that.
+    confirming: Mutex<()>,
     /// When a range could not be had, and why, if nothing has come since.
     trouble: Mutex<Option<(Instant, Problem)>>,
     /// Nobody reads any more.
@@ -81,6 +88,8 @@ impl HttpSource {
             counters,
             opening,
             has_changed: AtomicBool::new(false),
+            confirmed: Confirmed::now(),
+            confirming: Mutex::default(),
             trouble: Mutex::default(),
             is_closed: AtomicBool::new(false),
             origin,
@@ -172,6 +181,21 @@ impl Shared {
         *trouble = problem.map(|problem| (Instant::now(), problem));
     }
 
+    /// Asks whether what was opened is still there, and takes down what comes of it.
+    async fn ask_again(&self) {
+        let since = Instant::now();
+        let asked = timeout(CONFIRMING, async {
+            let _permit = self.origin.host.permit().await;
+            attempt::confirm(&self.origin, &self.counters, &self.version).await
+        });
+        match asked.await {
+            Ok(Ok(())) => self.confirmed.note(since),
+            Ok(Err(Failure::Final(problem))) if problem.is_end() => self.has_changed.store(true, Relaxed),
+            // What is here is as good as it was. It is asked again, but not at once.
+            _ => self.confirmed.note(Instant::now()),
+        }
+    }
+
     /// Sends a flight on its way. `begun` is an answer that has come already.
     fn fly(self: &Arc<Shared>, number: u64, range: ByteRange, begun: Option<Begun>, delay: Duration) {
         let landing = Landing { shared: Arc::clone(self), number, problem: None };
@@ -217,7 +241,8 @@ impl Landing {
             shared.note(None);
             !shared.is_closed.load(Relaxed)
         };
-        let asking = Asking { origin: &shared.origin, counters: &shared.counters, version: &shared.version };
+        let (counters, version, confirmed) = (&shared.counters, &shared.version, &shared.confirmed);
+        let asking = Asking { origin: &shared.origin, counters, version, confirmed };
         let fetched = lane::fetch(asking, range, begun, &mut arrive).await;
         self.end(fetched.err());
     }
@@ -311,6 +336,25 @@ impl Source for HttpSource {
         true
     }
 
+    fn confirmed(&self) -> Option<Instant> {
+        Some(self.shared.confirmed.last())
+    }
+
+    fn confirm(&self) {
+        let shared = Arc::clone(&self.shared);
+        let last = self.shared.confirmed.last();
+        let _turn = self.shared.confirming.lock().unwrap_or_else(PoisonError::into_inner);
+        // Somebody else has asked meanwhile.
+        let is_told = shared.has_changed.load(Relaxed) || shared.confirmed.last() > last;
+        let Some(runtime) = runtime().ok().filter(|_| !is_told && self.len() > 0) else { return };
+        let (tell, told) = mpsc::channel();
+        runtime.spawn(async move {
+            shared.ask_again().await;
+            let _ = tell.send(());
+        });
+        let _ = told.recv();
+    }
+
     fn check(&self) -> Result<()> {
         let changed = || Error::from(ErrorKind::Changed).of(&self.shared.name);
         if self.shared.has_changed.load(Relaxed) { Err(changed()) } else { Ok(()) }
@@ -324,6 +368,10 @@ impl Source for HttpSource {
             #[cfg(feature = "stores")]
             Place::Store(_) => format!("etag {tag}"),
         })
+    }
+
+    fn version_hint(&self) -> Option<String> {
+        self.shared.version.hint()
     }
 
     fn counters(&self) -> &Counters {
@@ -398,6 +446,43 @@ mod tests {
         }
         let ranges: Vec<_> = server.asked().iter().filter_map(|asked| asked.range).skip(1).collect();
         assert!(ranges.len() == 2 && ranges.contains(&(2000, 2650)) && ranges.contains(&(5000, 5010)), "{ranges:?}");
+    }
+
+    #[test]
+    fn what_is_replaced_or_gone_is_noticed_by_who_asks_for_it() {
+        for is_whole in [false, true] {
+            let server = Server::start();
+            let good = if is_whole { Answer::Whole } else { Answer::Good };
+            let behave = |answer: &Answer| {
+                let answer = answer.clone();
+                server.behave(move |_| answer.clone());
+            };
+            behave(&good);
+            let source = open(&server, HttpOptions { cache: 20_000, ..options() });
+            let all = ByteRange { start: 0, len: source.len() };
+            source.read(all).unwrap();
+            let opened = source.confirmed().unwrap();
+            server.asked();
+            source.confirm();
+            let confirmed = source.confirmed().unwrap();
+            assert!(confirmed > opened && source.check().is_ok() && server.asked().len() == 1);
+            // Who is not there says nothing.
+            for answer in [Answer::HangUp, Answer::Status(503, ""), Answer::Status(403, "")] {
+                behave(&answer);
+                source.confirm();
+                source.check().unwrap();
+                assert!(source.confirmed().unwrap() > confirmed && server.asked().len() == 1);
+            }
+            behave(&good);
+            server.put("bytes", conformance::bytes(), "\"2\"");
+            source.check().unwrap();
+            source.confirm();
+            assert!(source.check().is_err());
+            let source = open(&server, HttpOptions { cache: 20_000, ..options() });
+            behave(&Answer::Status(404, ""));
+            source.confirm();
+            assert!(source.check().is_err(), "it is gone");
+        }
     }
 
     #[test]

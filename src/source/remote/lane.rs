@@ -12,6 +12,7 @@ use tokio::select;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::attempt::{Failure, Origin, Problem, Tried, Tries, Version, ask, chunk, distrust, part, refusal};
+use super::confirmed::Confirmed;
 use crate::source::{ByteRange, Counters, Refusal};
 
 /// For the end of an answer of which everything has come.
@@ -27,6 +28,7 @@ pub(super) struct Asking<'a> {
     pub(super) origin: &'a Origin,
     pub(super) counters: &'a Counters,
     pub(super) version: &'a Version,
+    pub(super) confirmed: &'a Confirmed,
 }
 
 /// One request, from asking to the last byte of its answer.
@@ -55,10 +57,12 @@ impl<'a> Lane<'a> {
 
     /// The next bytes; `None` at the end of the answer.
     async fn next(&mut self) -> Tried<Option<Bytes>> {
-        let Asking { origin, counters, version } = self.asking;
+        let Asking { origin, counters, version, confirmed } = self.asking;
         if self.answer.is_none() {
+            let since = std::time::Instant::now();
             let answer = ask(origin, counters, self.left, Some(version)).await?;
             self.of_answer = accept(&answer, self.left, version)?;
+            confirmed.note(since);
             self.answer = Some(answer);
         }
         let Some(answer) = self.answer.as_mut().filter(|_| self.of_answer > 0) else {

@@ -14,6 +14,7 @@ mod attempt;
 mod authority;
 mod cache;
 mod client;
+mod confirmed;
 #[cfg(feature = "stores")]
 mod document;
 mod host;
