@@ -18,7 +18,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
-use bucket_streamer::{Engine, Error, Index, IndexCache, Video, source};
+use bucket_streamer::{Engine, EngineBuilder, Error, Index, IndexCache, Video, source};
 use clap::{CommandFactory, FromArgMatches};
 
 use args::{Arguments, Command};
@@ -128,6 +128,11 @@ pub(crate) fn say(line: &str) {
 
 /// The engine that the command line asks for.
 pub(crate) fn engine(threads: Option<u16>, memory: Option<args::MemorySize>) -> Engine {
+    builder(threads, memory).build()
+}
+
+/// The same, where there is more to choose.
+pub(crate) fn builder(threads: Option<u16>, memory: Option<args::MemorySize>) -> EngineBuilder {
     let mut builder = Engine::builder();
     if let Some(threads) = threads {
         builder = builder.threads(threads.into());
@@ -135,7 +140,7 @@ pub(crate) fn engine(threads: Option<u16>, memory: Option<args::MemorySize>) -> 
     if let Some(args::MemorySize(bytes)) = memory {
         builder = builder.checkpoint_memory(bytes);
     }
-    builder.build()
+    builder
 }
 
 /// Opens the video, with an index file if there is one, or says why not.

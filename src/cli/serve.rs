@@ -19,10 +19,13 @@ use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::{MemorySize, RemoteArguments};
-use super::{INDEXES, Outcome, engine, say};
+use super::{INDEXES, Outcome, builder, say};
 
 /// Where videos are looked for when nobody names a place.
 const DATA: &str = "./data";
+
+/// What indexes of open videos may take.
+const INDEX_MEMORY: u64 = 512 << 20;
 
 /// Where the unnamed root is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -413,7 +416,11 @@ pub(crate) fn run(arguments: ServeArguments, remote: &RemoteArguments) -> Outcom
         Ok(roots) => Arc::new(roots),
         Err(why) => return refuse(why),
     };
-    let engine = engine(arguments.threads, arguments.checkpoint_memory);
+    // What is kept here grows beside the engine, and is no reason for it to let go of anything.
+    let usual = HttpOptions::default().cache;
+    let fetched = remote.fetch_memory.map_or(usual, |MemorySize(bytes)| bytes);
+    let others = config.still_memory + config.reply_memory + INDEX_MEMORY + fetched;
+    let engine = builder(arguments.threads, arguments.checkpoint_memory).others(others).build();
     let runtime = match tokio::runtime::Builder::new_multi_thread().thread_name("serve").enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return refuse(format!("no threads to serve with: {error}")),

@@ -105,7 +105,7 @@ impl Session {
         let is_run = frames.len() == LONG && frames.windows(2).all(|pair| pair[1] == pair[0] + 1);
         if is_run {
             // To the end of the GOP that it would break off in, as long as frames follow each other.
-            let keys = opened.video.key_indices();
+            let keys = opened.video.key_frames();
             let end = keys.get(keys.partition_point(|key| *key < frames[LONG - 1] + 1)).copied().unwrap_or(u32::MAX);
             let mut next = frames[LONG - 1] + 1;
             for plan in wishes.iter().skip(LONG).take(LONGEST - LONG).map(plan) {
