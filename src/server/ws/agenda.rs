@@ -8,6 +8,9 @@ use tokio::sync::Notify;
 use super::protocol::{CANCELLED, Order, SUPERSEDED, Wish, Word};
 use crate::picture::Shape;
 
+/// Wishes from which on no more jobs are joined.
+const JOINED: usize = 1024;
+
 /// Frames that were asked for in one message.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -91,6 +94,19 @@ impl State {
         matches!(step, Step::Job(job) if job.order == Order::Latest)
     }
 
+    /// Adds what follows to a job, if it is of the same kind: many clients ask for one frame in a message, and what frames
+    /// share is decoded once only in one batch.
+    fn join(&mut self, job: &mut Job) {
+        while job.wishes.len() < JOINED
+            && let Some(Step::Job(next)) = self.steps.front_mut()
+            && (job.order, next.order) == (Order::Fifo, Order::Fifo)
+            && (next.shape, next.quality) == (job.shape, job.quality)
+        {
+            job.wishes.append(&mut next.wishes);
+            self.steps.pop_front();
+        }
+    }
+
     fn behind_last_video(&self) -> usize {
         let last = self.steps.iter().rposition(|step| matches!(step, Step::SetVideo(_)));
         last.map_or(0, |last| last + 1)
@@ -168,7 +184,10 @@ impl Agenda {
         let (cancels, latest) = (state.cancels, state.latest);
         match state.steps.pop_front() {
             Some(Step::SetVideo(path)) => Some(Work::SetVideo(path)),
-            Some(Step::Job(job)) => Some(Work::Portion(Portion { job, cancels, latest })),
+            Some(Step::Job(mut job)) => {
+                state.join(&mut job);
+                Some(Work::Portion(Portion { job, cancels, latest }))
+            }
             None => state.is_closed.then_some(Work::End),
         }
     }
@@ -266,7 +285,9 @@ mod tests {
         agenda.ask(job(Order::Fifo, 0..3));
         agenda.set_video("b".into());
         agenda.ask(job(Order::Fifo, 3..4));
-        assert_eq!((told(&agenda).as_str(), agenda.outstanding()), ("[0,1,2] video b [3]", 4));
+        agenda.ask(job(Order::Fifo, 4..6));
+        agenda.ask(Job { quality: 10, ..job(Order::Fifo, 6..7) });
+        assert_eq!((told(&agenda).as_str(), agenda.outstanding()), ("[0,1,2] video b [3,4,5] [6]", 7));
     }
 
     #[test]
