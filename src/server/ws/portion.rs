@@ -25,7 +25,7 @@ use crate::server::videos::Opened;
 /// Frames of a portion, where nobody else waits and where somebody does.
 const LONG: usize = 64;
 const SHORT: usize = 8;
-/// Up to so many where they follow each other, so that the portion ends with a GOP.
+/// Up to so many where they follow each other, ending with a GOP where one ends.
 const LONGEST: usize = 320;
 /// How long a reader may keep the engine from others.
 const GRACE: Duration = Duration::from_millis(100);
@@ -104,16 +104,20 @@ impl Session {
         let frames: Vec<u32> = plans.iter().filter_map(frame).collect();
         let is_run = frames.len() == LONG && frames.windows(2).all(|pair| pair[1] == pair[0] + 1);
         if is_run {
-            // To the end of the GOP that it would break off in, as long as frames follow each other.
-            let keys = opened.video.key_frames();
-            let end = keys.get(keys.partition_point(|key| *key < frames[LONG - 1] + 1)).copied().unwrap_or(u32::MAX);
+            // As long as frames follow each other; and to the end of a GOP, since one that is broken off is begun again.
             let mut next = frames[LONG - 1] + 1;
             for plan in wishes.iter().skip(LONG).take(LONGEST - LONG).map(plan) {
-                if next >= end || frame(&plan) != Some(next) {
+                if frame(&plan) != Some(next) {
                     break;
                 }
                 plans.push_back(plan);
                 next += 1;
+            }
+            let keys = opened.video.key_frames();
+            let last = keys.partition_point(|key| *key <= next).checked_sub(1).and_then(|last| keys.get(last));
+            let whole = last.and_then(|key| key.checked_sub(frames[0])).map_or(0, |whole| whole as usize);
+            if whole >= LONG && wishes.len() > plans.len() {
+                plans.truncate(whole);
             }
         }
         plans
