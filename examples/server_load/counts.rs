@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use crate::expected::{Sum, sum};
+use crate::expected::{Sum, Video, sum};
 
 /// What was asked for shortly before the server was told to end may not have reached it.
 const GREY: Duration = Duration::from_millis(250);
+
+/// Wrong frames that are told by name.
+const TOLD: usize = 40;
 
 /// Longer than any request: an hour, in microseconds.
 const LONGEST: u64 = 3_600_000_000;
@@ -20,6 +23,8 @@ const LONGEST: u64 = 3_600_000_000;
 pub(crate) struct Counts {
     right: AtomicU64,
     wrong: AtomicU64,
+    /// Which ones: the frame and what it ought to be.
+    wrongs: Mutex<BTreeMap<(u32, Sum), u64>>,
     /// Asked for and never answered.
     lost: AtomicU64,
     /// The server is full, and says so as it should.
@@ -45,6 +50,9 @@ impl Counts {
     pub(crate) fn still(&self, told: Option<u32>, (frame, known): (u32, Sum), bytes: &[u8], took: Duration) {
         let is_right = told == Some(frame) && sum(bytes) == known;
         one(if is_right { &self.right } else { &self.wrong });
+        if !is_right {
+            *self.wrongs.lock().expect("no panic").entry((frame, known)).or_default() += 1;
+        }
         self.bytes.fetch_add(bytes.len() as u64, Relaxed);
         let mut latencies = self.latencies.lock().expect("no panic");
         let histogram =
@@ -82,7 +90,7 @@ impl Counts {
     }
 
     /// Prints everything. True: all is as it should be.
-    pub(crate) fn tell(&self, took: Duration) -> bool {
+    pub(crate) fn tell(&self, took: Duration, videos: &[Video]) -> bool {
         let now = |counter: &AtomicU64| counter.load(Relaxed);
         let (right, wrong, lost) = (now(&self.right), now(&self.wrong), now(&self.lost));
         println!("{right} stills right, {wrong} wrong, {lost} lost, {:.1} MB", now(&self.bytes) as f64 / 1e6);
@@ -97,6 +105,11 @@ impl Counts {
         let other = self.other.lock().expect("no panic");
         other.iter().for_each(|(kind, count)| println!("not as it should be: {count} times {kind}"));
         self.abuse.lock().expect("no panic").iter().for_each(|(how, count)| println!("abuse: {count} times {how}"));
+        for ((frame, sum), count) in self.wrongs.lock().expect("no panic").iter().take(TOLD) {
+            let is_it = |video: &&Video| video.frames.contains(&(*frame, *sum));
+            let name = videos.iter().find(is_it).map_or("?", |video| &video.name);
+            println!("not as it should be: {count} times another picture than frame {frame} of {name}");
+        }
         if right == 0 {
             println!("not as it should be: nothing came at all");
         }

@@ -108,7 +108,7 @@ async fn all(load: &Arc<Load>) -> Result<bool, String> {
         is_well = false;
     }
     watch.tell();
-    is_well &= load.counts.tell(took);
+    is_well &= load.counts.tell(took, &load.videos);
     println!("{}", if is_well { "all is well" } else { "not as it should be" });
     Ok(is_well)
 }
