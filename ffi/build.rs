@@ -8,11 +8,24 @@ use std::path::{Path, PathBuf};
 use vendor::{Error, Prefix, cache};
 
 /// Our C, in `shim/`. The headers are part of the key too.
-const SHIMS: [&str; 9] =
-    ["mov.c", "log.c", "mapping.c", "fork.c", "fork_hevc.c", "fork_h264.c", "fork_vp9.c", "buffers.c", "wavefronts.c"];
+const SHIMS: [&str; 12] = [
+    "mov.c",
+    "log.c",
+    "mapping.c",
+    "fork.c",
+    "fork_hevc.c",
+    "fork_h264.c",
+    "fork_vp9.c",
+    "buffers.c",
+    "wavefronts.c",
+    "gpu.c",
+    "gpu_decoder.c",
+    "gpu_picture.c",
+];
+const HEADERS: [&str; 3] = ["shim.h", "fork.h", "gpu.h"];
 
 fn main() {
-    for file in SHIMS.iter().chain(&["shim.h", "fork.h", "bindings.h"]) {
+    for file in SHIMS.iter().chain(&HEADERS).chain(&["bindings.h"]) {
         println!("cargo::rerun-if-changed=shim/{file}");
     }
     for variable in ["BUCKET_STREAMER_CACHE", "XDG_CACHE_HOME", "CC", "CFLAGS", "CPPFLAGS", "LDFLAGS"] {
@@ -47,7 +60,7 @@ fn build_shims(prefix: &Prefix) -> Result<PathBuf, Error> {
         fs::read_to_string(&path).map_err(Error::io(&path))
     };
     let mut parts = vec![prefix.key.clone()];
-    for name in SHIMS.iter().chain(&["shim.h", "fork.h"]) {
+    for name in SHIMS.iter().chain(&HEADERS) {
         parts.push(read(name)?);
     }
     cache::entry("shims", &cache::key(&parts), |dir| {
@@ -55,6 +68,8 @@ fn build_shims(prefix: &Prefix) -> Result<PathBuf, Error> {
             .files(SHIMS.iter().map(|name| Path::new("shim").join(name)))
             .include("shim")
             .include(prefix.ffmpeg.join("internal"))
+            // NVIDIA's headers.
+            .include(prefix.ffmpeg.join("include"))
             .define("HAVE_AV_CONFIG_H", None)
             .flag("-std=gnu11")
             // A function taken to return int loses half of every pointer.

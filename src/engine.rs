@@ -7,7 +7,10 @@ use std::sync::{Arc, OnceLock};
 use crate::container::{Index, Track};
 use crate::decode::checkpoints::{Held, Store};
 use crate::decode::crew::Crew;
+use crate::decode::judge::Place;
+use crate::decode::on_device::OnDevice;
 use crate::decode::{Counters, Pool, Work};
+use crate::device::{Device, DeviceChoice};
 use crate::error::Result;
 use crate::fetch::turns::Turns;
 use crate::source::{MappedSource, Source};
@@ -55,6 +58,14 @@ pub(crate) fn resident_bytes() -> Option<u64> {
 }
 
 impl Shared {
+    /// Who decodes there.
+    pub(crate) fn crew_at(&self, place: Place) -> &Crew {
+        match &self.device {
+            Some(device) if place == Place::Device => &device.crew,
+            _ => &self.crew,
+        }
+    }
+
     /// Whether or not the books are right: where resident memory grows past what they allow, the allocator gives back what
     /// it keeps; if that is not enough, half of the checkpoints and all idle decoders go. `picture` is the size of one
     /// picture.
@@ -77,6 +88,8 @@ impl Shared {
 pub(crate) struct Shared {
     pub(crate) pool: Arc<Pool>,
     pub(crate) crew: Crew,
+    /// The GPU, if one was asked for and is there.
+    pub(crate) device: Option<OnDevice>,
     pub(crate) store: Store,
     pub(crate) counters: Counters,
     pub(crate) resident: Resident,
@@ -101,6 +114,7 @@ pub struct EngineBuilder {
     pin: bool,
     from_entry: bool,
     others: u64,
+    device: Device,
 }
 
 /// Pictures from one checkpoint to the next: see ARCHITECTURE.md for what was measured.
@@ -154,6 +168,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Where pictures are decoded; by default on the processor.
+    #[must_use]
+    pub fn device(mut self, device: Device) -> EngineBuilder {
+        self.device = device;
+        self
+    }
+
     /// The engine.
     pub fn build(self) -> Engine {
         ffi::return_large_blocks();
@@ -163,9 +184,13 @@ impl EngineBuilder {
         // picture depends on that number: the same here, so that a sequential decode is everybody's.
         let automatic = if cores > 1 { (cores + 1).min(16) } else { 1 };
         let budget = if self.from_entry { 0 } else { self.checkpoint_memory.unwrap_or_else(default_checkpoint_memory) };
+        let is_forced = matches!(self.device.choice, DeviceChoice::Nvdec(_));
+        let device = self.device.gpu.clone().map(|gpu| OnDevice::new(gpu, is_forced));
+        let waiters = device.as_ref().map_or(0, |device| device.crew.threads());
         Engine {
             shared: Arc::new(Shared {
-                pool: Pool::new(2 * threads + 2),
+                pool: Pool::new(2 * threads + 2 + waiters, self.device.gpu),
+                device,
                 crew: Crew::new(threads, self.pin),
                 store: Store::new(budget),
                 counters: Counters::default(),
@@ -214,6 +239,7 @@ impl Engine {
             pin: true,
             from_entry: false,
             others: 0,
+            device: Device::default(),
         }
     }
 
@@ -249,6 +275,17 @@ impl Engine {
     /// Threads that were asked for, or the number of cores.
     pub fn threads(&self) -> usize {
         self.shared.threads
+    }
+
+    /// What should be known of the GPU: videos that it does not decode, and what its driver failed of. Each once; only ever
+    /// grows, to a bound.
+    pub fn device_notes(&self) -> Vec<String> {
+        self.shared.device.as_ref().map(OnDevice::notes).unwrap_or_default()
+    }
+
+    /// The GPU, if there is one.
+    pub fn gpu(&self) -> Option<ffi::GpuInfo> {
+        self.shared.device.as_ref().map(|device| device.gpu.info())
     }
 
     /// What was done so far.

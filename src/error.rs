@@ -80,6 +80,12 @@ pub enum ErrorKind {
         /// How many there may be.
         limit: usize,
     },
+    /// A GPU that was asked for cannot be had.
+    #[error("no NVDEC: {0}")]
+    Device(String),
+    /// A frame was asked for in a GPU's memory and was not decoded there.
+    #[error("this frame cannot be decoded on the GPU")]
+    NotOnDevice,
     /// More than the index may hold in memory.
     #[error("the index would need more than {limit} bytes of memory for samples that cannot be read in place")]
     IndexBudget {

@@ -16,6 +16,7 @@ macro_rules! over {
 }
 
 mod approach;
+mod device;
 pub(crate) mod habit;
 pub(crate) mod turns;
 
@@ -23,13 +24,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ffi::AvError;
 
 use self::turns::Held;
 use crate::bitstream::Codec;
 use crate::decode::checkpoints::Kept;
+use crate::decode::judge::Place;
 use crate::decode::{Event, Keeper};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::route::{Leg, Target, plan};
@@ -77,8 +79,10 @@ fn submit_groups<T: Send + 'static>(
         groups.sort_by_key(|group| std::cmp::Reverse(pictures(group)));
     }
     for group in groups {
+        let place = device::place_for(video, request.stays(), &group);
         let (video, own, turn) = (Arc::clone(video), Arc::clone(request), turn.clone());
-        request.submit(pictures(&group), move |width| Group { video, request: own, width, turn }.answer(group));
+        let length = pictures(&group);
+        request.submit(place, length, move |width| Group { video, request: own, width, turn, place }.answer(group));
     }
 }
 
@@ -145,6 +149,7 @@ struct Group<T> {
     request: Arc<Request<T>>,
     width: usize,
     turn: Held,
+    place: Place,
 }
 
 /// Why a walk over a leg or a job ended.
@@ -180,11 +185,13 @@ impl<T: Send + 'static> Group<T> {
                 let (video, own) = (Arc::clone(&self.video), Arc::clone(&self.request));
                 // Who waits for a reader keeps nobody else waiting.
                 let turn = if let End::Later(_) = end { self.turn.clone() } else { None };
-                let pictures = pictures(&targets_of(&pending));
-                let answer = move |width| Group { video, request: own, width, turn }.answer(rest);
+                let (place, pictures) = (self.place, pictures(&targets_of(&pending)));
+                let answer = move |width| Group { video, request: own, width, turn, place }.answer(rest);
                 match end {
-                    End::Later(samples) => approach::put_off(&self.video, &self.request, &samples, pictures, answer),
-                    _ if !pending.is_empty() => self.request.rest(pictures, answer),
+                    End::Later(samples) => {
+                        approach::put_off(&self.video, &self.request, &samples, (place, pictures), answer);
+                    }
+                    _ if !pending.is_empty() => self.request.rest(place, pictures, answer),
                     _ => {}
                 }
             }
@@ -203,7 +210,13 @@ impl<T: Send + 'static> Group<T> {
     fn run(&self, targets: &[Target], pending: &mut BTreeMap<u32, u32>) -> Result<End> {
         if !self.video.engine.from_entry && !self.video.planner.is_deceived() {
             over!(self.approach(targets)?);
-            over!(self.short(targets, pending)?);
+            if self.place == Place::Device {
+                over!(self.short(targets, pending, Place::Device)?);
+            }
+            if self.request.stays() {
+                return Ok(self.refuse(pending));
+            }
+            over!(self.short(targets, pending, Place::Processor)?);
         }
         for depth in [Depth::Nearest, Depth::Earlier, Depth::Sequential] {
             let left: Vec<u32> = pending.keys().copied().collect();
@@ -228,18 +241,22 @@ impl<T: Send + 'static> Group<T> {
     }
 
     /// The short way.
-    fn short(&self, targets: &[Target], pending: &mut BTreeMap<u32, u32>) -> Result<End> {
+    fn short(&self, targets: &[Target], pending: &mut BTreeMap<u32, u32>, place: Place) -> Result<End> {
         let video = &*self.video;
         let (track, source) = (&video.track, &*video.source);
         let needs = needs(video);
         let mut left = Vec::with_capacity(targets.len());
         for &target in targets {
+            if !pending.contains_key(&target.sample) {
+                continue;
+            }
             // What a key frame soon after may have dropped only a walk to that key frame tells.
             let last = video.planner.last_for(track, source, target.sample);
             if track.codec == Codec::Hevc && last != target.sample {
                 continue;
             }
-            if let Some(picture) = video.engine.store.picture(video.id, target.sample)
+            if !self.request.stays()
+                && let Some(picture) = video.engine.store.picture(video.id, target.sample)
                 && !picture.is_corrupt()
                 && needs.is_shown(target)
             {
@@ -253,12 +270,22 @@ impl<T: Send + 'static> Group<T> {
         if left.is_empty() {
             return Ok(End::Over);
         }
-        let legs = plan(&left, &needs, &|target| near(video, target));
+        // On a device every walk begins at an entry.
+        let near = |target| if place == Place::Device { Vec::new() } else { near(video, target) };
+        let legs = plan(&left, &needs, &near);
         track.will_need(source, legs.iter().flat_map(|leg| leg.samples.iter().chain(&leg.sets).copied()));
         let keeper = self.keeper(&needs);
         for leg in &legs {
             over!(self.unless_awaited(leg.samples.iter().chain(&leg.sets).copied()));
-            over!(self.leg(leg, &keeper, pending)?);
+            let since = Instant::now();
+            let end = match place {
+                Place::Device => self.leg_on_device(leg, &keeper, pending)?,
+                Place::Processor => self.leg(leg, &keeper, pending)?,
+            };
+            if end == End::Over {
+                device::learn(video, place, leg, since.elapsed());
+            }
+            over!(end);
         }
         Ok(End::Over)
     }
@@ -304,8 +331,9 @@ impl<T: Send + 'static> Group<T> {
     }
 
     fn give(&self, index: u32, result: Result<crate::video::VideoFrame>) -> ControlFlow<()> {
-        // dav1d's state cannot be kept.
-        let leaves_checkpoints = self.video.engine.store.is_open() && self.video.track.codec != Codec::Av1;
+        // dav1d's state cannot be kept, nor that of a GPU's decoder.
+        let can_keep = self.place == Place::Processor && self.video.track.codec != Codec::Av1;
+        let leaves_checkpoints = can_keep && self.video.engine.store.is_open();
         let patience = if leaves_checkpoints { Duration::ZERO } else { PATIENCE };
         if self.request.give(index, result, patience) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }

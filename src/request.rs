@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use futures_core::Stream;
 
 use crate::decode::crew::{Task, Turns};
+use crate::decode::judge::Place;
 use crate::engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::video::{Video, VideoFrame};
@@ -25,7 +26,7 @@ struct State<T> {
     /// Tasks that are in the crew's queue or at work.
     tasks: usize,
     /// Tasks that rest until there is room.
-    resting: Vec<Task>,
+    resting: Vec<(Place, Task)>,
     waker: Option<Waker>,
 }
 
@@ -43,6 +44,8 @@ pub(crate) struct Request<T> {
     cancelled: AtomicBool,
     clock: Clock,
     turns: Turns,
+    /// Frames are to stay in a GPU's memory.
+    stays: bool,
 }
 
 /// Where the time goes.
@@ -92,20 +95,35 @@ impl<T: Send + 'static> Request<T> {
         let (state, change, room) = (Mutex::new(state), Condvar::new(), Condvar::new());
         let clock = Clock { made: Instant::now(), begun: AtomicU64::new(0), fetched: AtomicU64::new(0) };
         let (cancelled, turns) = (AtomicBool::new(false), Turns::default());
-        Arc::new(Request { engine, make, state, change, room, cancelled, clock, turns })
+        Arc::new(Request { engine, make, state, change, room, cancelled, clock, turns, stays: false })
     }
 }
 
 impl<T: Send + 'static> Request<T> {
+    /// One whose frames stay in a GPU's memory.
+    pub(crate) fn staying(engine: Arc<engine::Shared>, make: Make<T>) -> Arc<Request<T>> {
+        let mut request = Request::new(engine, make);
+        if let Some(request) = Arc::get_mut(&mut request) {
+            request.stays = true;
+        }
+        request
+    }
+
     /// Submits a task that was not there before.
-    pub(crate) fn submit(self: &Arc<Request<T>>, pictures: u64, run: impl FnOnce(usize) + Send + 'static) {
+    pub(crate) fn submit(
+        self: &Arc<Request<T>>,
+        place: Place,
+        pictures: u64,
+        run: impl FnOnce(usize) + Send + 'static,
+    ) {
         self.lock().tasks += 1;
-        self.engine.crew.submit(self.task(pictures, run), &self.turns, false);
+        self.engine.crew_at(place).submit(self.task(pictures, run), &self.turns, false);
     }
 
     /// Submits a task when `when` calls what it is given.
     pub(crate) fn submit_when(
         self: &Arc<Request<T>>,
+        place: Place,
         pictures: u64,
         run: impl FnOnce(usize) + Send + 'static,
         when: impl FnOnce(Box<dyn FnOnce() + Send>),
@@ -118,12 +136,12 @@ impl<T: Send + 'static> Request<T> {
             // The task holds it.
             let Some(request) = request.upgrade() else { return };
             request.fetched(since.elapsed());
-            engine.crew.submit(task, &request.turns, false);
+            engine.crew_at(place).submit(task, &request.turns, false);
         }));
     }
 
     /// Puts a task off until there is room for its results.
-    pub(crate) fn rest(self: &Arc<Request<T>>, pictures: u64, run: impl FnOnce(usize) + Send + 'static) {
+    pub(crate) fn rest(self: &Arc<Request<T>>, place: Place, pictures: u64, run: impl FnOnce(usize) + Send + 'static) {
         let task = self.task(pictures, run);
         let mut state = self.lock();
         state.tasks += 1;
@@ -132,9 +150,9 @@ impl<T: Send + 'static> Request<T> {
             drop(state);
         } else if state.results.len() < WAITING_FRAMES {
             drop(state);
-            self.engine.crew.submit(task, &self.turns, true);
+            self.engine.crew_at(place).submit(task, &self.turns, true);
         } else {
-            state.resting.push(task);
+            state.resting.push((place, task));
         }
     }
 
@@ -176,6 +194,11 @@ impl<T> Request<T> {
         state.results.len() < WAITING_FRAMES && !self.is_cancelled()
     }
 
+    /// Are its frames to stay in a GPU's memory?
+    pub(crate) fn stays(&self) -> bool {
+        self.stays
+    }
+
     /// So long a task has waited for bytes.
     pub(crate) fn fetched(&self, time: Duration) {
         self.clock.fetched.fetch_add(nanos(time), Relaxed);
@@ -204,7 +227,7 @@ impl<T> Request<T> {
         }
         let tasks = std::mem::take(&mut state.resting);
         drop(state);
-        tasks.into_iter().for_each(|task| self.engine.crew.submit(task, &self.turns, true));
+        tasks.into_iter().for_each(|(place, task)| self.engine.crew_at(place).submit(task, &self.turns, true));
     }
 }
 
@@ -377,7 +400,7 @@ impl Iterator for InOrder<'_> {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Frames, Request};
+    use super::{Frames, Place, Request};
     use crate::Engine;
 
     #[test]
@@ -385,7 +408,7 @@ mod tests {
         let request = Request::new(Arc::clone(&Engine::new(Some(1)).shared), Box::new(|_, result| result));
         let alive = Arc::downgrade(&request);
         drop(Frames::of(Arc::clone(&request)));
-        request.rest(1, |_| ());
+        request.rest(Place::Processor, 1, |_| ());
         drop(request);
         assert!(alive.upgrade().is_none());
     }

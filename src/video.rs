@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use ffi::{AvError, Color, Frame, PaddedBytes, PixelFormat, PlaneBytes, Rational, Threads};
@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     rows_side_by_side: OnceLock<u32>,
     /// See [`Video::key_frames`].
     key_frames: OnceLock<Box<[u32]>>,
+    /// The GPU does not decode it.
+    pub(crate) is_refused: AtomicBool,
     #[cfg(feature = "server")]
     pub(crate) served: Served,
 }
@@ -164,6 +166,7 @@ impl Video {
             habit: Habit::default(),
             rows_side_by_side: OnceLock::new(),
             key_frames: OnceLock::new(),
+            is_refused: AtomicBool::new(false),
             #[cfg(feature = "server")]
             served: Served::default(),
         };
@@ -313,6 +316,15 @@ impl Video {
         make: impl Fn(u32, Result<VideoFrame>) -> T + Send + Sync + 'static,
     ) -> Frames<T> {
         let request = Request::new(Arc::clone(&self.shared.engine), Box::new(make));
+        fetch::submit(&self.shared, &request, &indices.iter().copied().collect::<BTreeSet<_>>());
+        Frames::of(request)
+    }
+
+    /// Frames that stay in the memory of the engine's GPU, as [`Video::frames`] brings them: `picture.device_planes()` of each
+    /// tells where. They have no planes here, and are not cropped by what the container says, only by what the stream does.
+    /// What cannot be decoded there (another format, damage, no GPU) is the error `NotOnDevice`.
+    pub fn frames_on_device(&self, indices: &[u32]) -> Frames {
+        let request = Request::staying(Arc::clone(&self.shared.engine), Box::new(|_, frame| frame));
         fetch::submit(&self.shared, &request, &indices.iter().copied().collect::<BTreeSet<_>>());
         Frames::of(request)
     }
@@ -476,7 +488,13 @@ impl Shared {
     }
 
     fn key(&self, threads: Threads, strict: bool) -> Key {
-        Key { video: self.id, threads, strict: strict && self.track.codec == Codec::Hevc }
+        Key { video: self.id, threads, strict: strict && self.track.codec == Codec::Hevc, on_device: false }
+    }
+
+    /// A decoder on the engine's GPU.
+    pub(crate) fn lease_on_device(&self) -> Result<Lease> {
+        let key = Key { video: self.id, threads: Threads::One, strict: true, on_device: true };
+        self.engine.pool.lease(key, &self.track).map_err(|error| error.of(self.source.name()))
     }
 
     /// What a decoder does with so many threads for these samples. Pictures that refer to each other in a chain gain

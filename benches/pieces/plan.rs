@@ -84,7 +84,7 @@ impl<'a> Walked<'a> {
     fn through(video: &'a Video, frames: &[u32]) -> Walked<'a> {
         let (planner, references) = (Planner::new(video.track()), References::new());
         let walked = Walked { video, planner, references, store: Store::new(u64::MAX) };
-        let (pool, counters) = (Pool::new(1), Counters::default());
+        let (pool, counters) = (Pool::new(1, None), Counters::default());
         for leg in frames.iter().flat_map(|&frame| walked.plan(frame)) {
             walked.walk(&leg, &pool, &counters);
         }
@@ -113,7 +113,7 @@ impl<'a> Walked<'a> {
 
     fn walk(&self, leg: &Leg, pool: &Arc<Pool>, counters: &Counters) {
         let (track, source, needs) = (self.video.track(), self.video.source(), self.known());
-        let key = Key { video: VIDEO, threads: Threads::One, strict: false };
+        let key = Key { video: VIDEO, threads: Threads::One, strict: false, on_device: false };
         let mut lease = pool.lease(key, track).expect("a decoder");
         let keeper = Keeper { store: &self.store, video: VIDEO, spacing: SPACING, needs: &needs };
         let walk = Walk { track, source, planner: &self.planner, zeros: false, counters };

@@ -10,7 +10,7 @@
 #include "libavutil/imgutils.h"
 #include "libavutil/mem.h"
 
-#include "shim.h"
+#include "gpu.h"
 
 /* Bytes that may lie free. */
 #define FREE_BYTES ((size_t)64 << 20)
@@ -77,13 +77,11 @@ static void give_back(void *opaque, uint8_t *data) {
     }
 }
 
-int bs_get_buffer(AVCodecContext *c, AVFrame *f, int flags) {
-    int width = f->width, height = f->height, align[AV_NUM_DATA_POINTERS], strides[4], unaligned;
+/* Rows are `aligned` bytes apart or a multiple; `width` and `height` are those of the memory, not of what is shown. */
+static int get_planes(AVFrame *f, int width, int height, const int *aligned) {
+    int strides[4], unaligned;
     ptrdiff_t linesizes[4];
     size_t sizes[4];
-    if (c->codec_type != AVMEDIA_TYPE_VIDEO || c->hwaccel)
-        return avcodec_default_get_buffer2(c, f, flags);
-    avcodec_align_dimensions2(c, &width, &height, align);
     do {
         /* As libavcodec does: the width grows until all planes' rows are aligned. */
         int ret = av_image_fill_linesizes(strides, f->format, width);
@@ -92,7 +90,7 @@ int bs_get_buffer(AVCodecContext *c, AVFrame *f, int flags) {
         width += width & ~(width - 1);
         unaligned = 0;
         for (int i = 0; i < 4; i++)
-            unaligned |= strides[i] % align[i];
+            unaligned |= strides[i] % aligned[i];
     } while (unaligned);
     for (int i = 0; i < 4; i++)
         linesizes[i] = strides[i];
@@ -114,4 +112,19 @@ int bs_get_buffer(AVCodecContext *c, AVFrame *f, int flags) {
     }
     f->extended_data = f->data;
     return 0;
+}
+
+int bs_get_buffer(AVCodecContext *c, AVFrame *f, int flags) {
+    int width = f->width, height = f->height, align[AV_NUM_DATA_POINTERS];
+    if (c->codec_type == AVMEDIA_TYPE_VIDEO && c->hwaccel && bs_gpu_is_attached(c))
+        return bs_gpu_get_buffer(c, f);
+    if (c->codec_type != AVMEDIA_TYPE_VIDEO || c->hwaccel)
+        return avcodec_default_get_buffer2(c, f, flags);
+    avcodec_align_dimensions2(c, &width, &height, align);
+    return get_planes(f, width, height, align);
+}
+
+int bs_get_planes(AVFrame *f) {
+    static const int aligned[4] = { 64, 64, 64, 64 };
+    return get_planes(f, f->width, f->height, aligned);
 }

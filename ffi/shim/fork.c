@@ -65,11 +65,17 @@ static Thread *threads_of(const AVCodecContext *c) {
     return all->threads;
 }
 
-int bs_fork_is_supported(const AVCodecContext *c) {
+/* Can its state be looked at? */
+static int is_known(const AVCodecContext *c) {
     if (!c->codec || !codec_of(c) || !ffcodec(c->codec)->update_thread_context || !c->priv_data)
         return 0;
     return !bs_has_frame_threads(c) || threads_of(c);
 }
+
+/* On a GPU a picture is a surface of one session, of which there are few: nothing to keep. */
+int bs_fork_is_supported(const AVCodecContext *c) { return is_known(c) && !bs_gpu_is_attached(c); }
+
+AVFrame *bs_fork_current(AVCodecContext *c) { return (AVFrame *)codec_of(c)->current(c); }
 
 /* Has the context decoded a picture of the tag's packet last, and nothing since? The second field of a picture is in
  * another packet than the first, which is the one that the picture has its tag from: then the packet counts. */
@@ -188,13 +194,13 @@ int bs_checkpoint_picture(const BsCheckpoint *c, uint32_t tag, AVFrame *out) {
 }
 
 int bs_decoder_picture(AVCodecContext *decoder, uint32_t tag, AVFrame *out) {
-    const AVCodecContext *c = bs_fork_is_supported(decoder) ? context_behind(decoder, tag) : NULL;
+    const AVCodecContext *c = is_known(decoder) ? context_behind(decoder, tag) : NULL;
     return c ? codec_of(c)->take(c, tag, out) : AVERROR(EAGAIN);
 }
 
 void bs_decoder_trim(AVCodecContext *decoder) {
     const BsForkCodec *codec = codec_of(decoder);
-    if (!codec || !codec->trim || !bs_fork_is_supported(decoder))
+    if (!codec || !codec->trim || !is_known(decoder))
         return;
     Thread *threads = bs_has_frame_threads(decoder) ? threads_of(decoder) : NULL;
     if (!threads)
@@ -213,6 +219,6 @@ int bs_decoder_error_flags(AVCodecContext *decoder, uint32_t tag) {
 }
 
 int bs_decoder_is_clean(AVCodecContext *decoder, uint32_t tag) {
-    const AVCodecContext *c = bs_fork_is_supported(decoder) ? context_behind(decoder, tag) : NULL;
+    const AVCodecContext *c = is_known(decoder) ? context_behind(decoder, tag) : NULL;
     return !c || !codec_of(c)->is_clean || codec_of(c)->is_clean(c);
 }

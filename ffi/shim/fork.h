@@ -34,6 +34,8 @@ typedef struct BsForkCodec {
     void (*trim)(AVCodecContext *context);
     /* The picture that was decoded last. */
     const AVFrame *(*last)(const AVCodecContext *context);
+    /* The picture that is being decoded, or a field of it; NULL if it gets film grain, which only software puts on. */
+    const AVFrame *(*current)(const AVCodecContext *context);
 } BsForkCodec;
 
 extern const BsForkCodec bs_fork_hevc, bs_fork_h264, bs_fork_vp9;
@@ -47,6 +49,9 @@ static inline int bs_has_tag(const AVFrame *f, uint32_t tag) {
 static inline int bs_update(AVCodecContext *to, const AVCodecContext *from) {
     return ffcodec(to->codec)->update_thread_context(to, from);
 }
+
+/* BsForkCodec.current, for a decoder on a GPU (gpu_decoder.c). */
+AVFrame *bs_fork_current(AVCodecContext *c);
 
 /* decode_error_flags of a picture that an H.264 context holds, as they are now. */
 int bs_h264_error_flags(const AVCodecContext *context, uint32_t tag);

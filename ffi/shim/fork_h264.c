@@ -137,4 +137,10 @@ static const AVFrame *last(const AVCodecContext *context) {
     return h->cur_pic_ptr && !h->first_field ? h->cur_pic_ptr->f : NULL;
 }
 
-const BsForkCodec bs_fork_h264 = { save, restored, clear, free_tables, pictures, take, is_clean, NULL, last };
+static const AVFrame *current(const AVCodecContext *context) {
+    const H264Context *h = context->priv_data;
+    int has_grain = h->sei.common.film_grain_characteristics && h->sei.common.film_grain_characteristics->present;
+    return has_grain || !h->cur_pic_ptr ? NULL : h->cur_pic_ptr->f;
+}
+
+const BsForkCodec bs_fork_h264 = { save, restored, clear, free_tables, pictures, take, is_clean, NULL, last, current };

@@ -120,4 +120,10 @@ static const AVFrame *last(const AVCodecContext *context) {
     return s->layers[0].cur_frame ? s->layers[0].cur_frame->f : NULL;
 }
 
-const BsForkCodec bs_fork_hevc = { save, restored, clear, free_tables, pictures, take, NULL, trim, last };
+static const AVFrame *current(const AVCodecContext *context) {
+    const HEVCContext *s = context->priv_data;
+    int has_grain = s->sei.common.film_grain_characteristics && s->sei.common.film_grain_characteristics->present;
+    return has_grain || s->sei.common.itut_t35.aom_film_grain.enable || !s->cur_frame ? NULL : s->cur_frame->f;
+}
+
+const BsForkCodec bs_fork_hevc = { save, restored, clear, free_tables, pictures, take, NULL, trim, last, current };

@@ -81,4 +81,4 @@ static const AVFrame *last(const AVCodecContext *context) {
     return s->s.frames[CUR_FRAME].tf.f;
 }
 
-const BsForkCodec bs_fork_vp9 = { save, restored, clear, free_tables, pictures, take, NULL, NULL, last };
+const BsForkCodec bs_fork_vp9 = { save, restored, clear, free_tables, pictures, take, NULL, NULL, last, last };

@@ -83,6 +83,64 @@ void bs_check_rows(struct AVCodecContext *decoder);
 
 /* AVCodecContext.get_buffer2: memory for pictures that is given back when nobody uses it. */
 int bs_get_buffer(struct AVCodecContext *c, struct AVFrame *f, int flags);
+/* The same memory for a frame whose format, width and height are set. */
+int bs_get_planes(struct AVFrame *f);
+
+/* A GPU of NVIDIA's with its driver: gpu.c. Counted references; what is made by it keeps it. */
+typedef struct BsGpu BsGpu;
+
+typedef struct BsGpuInfo {
+    char name[96];
+    int ordinal;
+    int driver;          /* CUDA version that the driver speaks: 1000 * major + 10 * minor */
+    int engines;         /* NVDECs that decode H.265, 0 if the driver does not say */
+    int sessions_opened; /* hardware decoders so far */
+    int sessions_reused; /* times that one of them went on with another stream */
+} BsGpuInfo;
+
+/* What the card decodes of a codec in a chroma format and bit depth. */
+typedef struct BsGpuCaps {
+    int is_supported;
+    int engines;
+    unsigned output_formats;
+    int min_width, min_height, max_width, max_height, max_blocks; /* blocks of 16x16 */
+} BsGpuCaps;
+
+/* A picture in the device's memory: NV12, or P016 with the value in the upper bits; or the same with three planes. */
+typedef struct BsGpuPicture {
+    uint64_t planes[3]; /* CUdeviceptr of the first visible sample */
+    uint64_t context;   /* CUcontext, the primary one of the GPU */
+    size_t pitch;
+    int plane_count, width, height, bytes_per_sample, bit_depth, ordinal;
+} BsGpuPicture;
+
+/* Opens GPU `ordinal`: 0 or an AVERROR, and bs_gpu_why() says more. */
+int bs_gpu_open(int ordinal, BsGpu **out);
+void bs_gpu_close(BsGpu **gpu);
+/* What this thread's last failure was, in words and as an AVERROR (0: there was none), until it is forgotten. */
+const char *bs_gpu_why(void);
+int bs_gpu_error(void);
+void bs_gpu_forget(void);
+/* Nonzero once nothing works any more. */
+int bs_gpu_is_lost(const BsGpu *gpu);
+void bs_gpu_info(BsGpu *gpu, BsGpuInfo *out);
+/* `codec` and `chroma` as in cuviddec.h. */
+int bs_gpu_caps(BsGpu *gpu, int codec, int chroma, int depth, BsGpuCaps *out);
+
+/* The decoder for a codec id that decodes on a GPU; NULL if there is none. */
+const struct AVCodec *bs_gpu_codec(int codec_id);
+/* Before such a decoder is opened. It must not outlive the GPU. */
+void bs_gpu_attach(struct AVCodecContext *decoder, BsGpu *gpu);
+/* Nonzero if the decoder was attached to a GPU. */
+int bs_gpu_is_attached(const struct AVCodecContext *decoder);
+/* A new walk begins: damage of the last one is forgotten. */
+void bs_gpu_begin(struct AVCodecContext *decoder);
+/* Waits for a frame that such a decoder gave out, and copies it to planes as software would have decoded it, not cropped.
+ * AVERROR_INVALIDDATA if anything since bs_gpu_begin() was damaged. */
+int bs_gpu_download(const struct AVFrame *from, struct AVFrame *to);
+/* The same into memory of the device, cropped; bs_gpu_kept() tells where. */
+int bs_gpu_keep(const struct AVFrame *from, struct AVFrame *to);
+int bs_gpu_kept(const struct AVFrame *frame, BsGpuPicture *out);
 
 /* Gets one whole line of FFmpeg's log, without its line end. */
 typedef void (*BsLogLine)(int level, const char *line);

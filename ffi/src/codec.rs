@@ -6,6 +6,7 @@ use crate::affinity::while_unbound;
 use crate::demux::CropRectangle;
 use crate::error::AvError;
 use crate::frame::Frame;
+use crate::gpu::Gpu;
 use crate::packet::Packet;
 use crate::pixel::PixelFormat;
 use crate::{log, static_name, sys};
@@ -249,6 +250,8 @@ pub struct Decoder {
     is_flushed: bool,
     /// Packets since its tables were let go of.
     untrimmed: u32,
+    /// Where its pictures are decoded; it must go after the context.
+    pub(crate) on: Option<Gpu>,
 }
 
 // SAFETY: a codec context may be used from any thread, by one at a time: `&mut self` sees to that.
@@ -262,16 +265,44 @@ impl Decoder {
     /// # Errors
     /// [`AvError`] of `avcodec_open2`; `AVERROR_DECODER_NOT_FOUND` has its own text.
     pub fn open(parameters: &CodecParameters, threads: Threads, strict: bool) -> Result<Decoder, AvError> {
-        log::quiet();
         // SAFETY: any id may be asked; what comes back is null or a constant.
         let codec = unsafe { sys::avcodec_find_decoder(parameters.codec_id()) };
         if codec.is_null() {
             return Err(AvError::INVALID_ARGUMENT);
         }
+        // SAFETY: a codec, as found.
+        unsafe { Decoder::open_with(parameters, codec, threads, strict, None) }
+    }
+
+    /// One on a GPU: on one thread, since the picture is decoded elsewhere.
+    ///
+    /// # Safety
+    /// `codec` is one of `bs_gpu_codec`'s.
+    pub(crate) unsafe fn open_on_gpu(
+        parameters: &CodecParameters,
+        codec: *const sys::AVCodec,
+        gpu: &Gpu,
+    ) -> Result<Decoder, AvError> {
+        // Only the H.265 decoder keeps damage to itself otherwise.
+        let is_strict = parameters.codec_name() == "hevc";
+        // SAFETY: the caller's promise.
+        unsafe { Decoder::open_with(parameters, codec, Threads::One, is_strict, Some(gpu.clone())) }
+    }
+
+    /// # Safety
+    /// `codec` is a decoder; with a GPU, one of `bs_gpu_codec`'s.
+    unsafe fn open_with(
+        parameters: &CodecParameters,
+        codec: *const sys::AVCodec,
+        threads: Threads,
+        strict: bool,
+        on: Option<Gpu>,
+    ) -> Result<Decoder, AvError> {
+        log::quiet();
         // SAFETY: allocates for a valid codec.
         let raw = NonNull::new(unsafe { sys::avcodec_alloc_context3(codec) }).ok_or(AvError::NO_MEMORY)?;
-        let mut decoder =
-            Decoder { raw, crop: parameters.crop(), is_uncropped: false, is_flushed: true, untrimmed: TRIM_EVERY };
+        let crop = parameters.crop();
+        let mut decoder = Decoder { raw, crop, is_uncropped: false, is_flushed: true, untrimmed: TRIM_EVERY, on };
         // SAFETY: both are valid.
         AvError::check(unsafe { sys::avcodec_parameters_to_context(raw.as_ptr(), parameters.raw.as_ptr()) })?;
         let context = decoder.get();
@@ -280,6 +311,11 @@ impl Decoder {
             context.err_recognition |= sys::AV_EF_EXPLODE as i32;
         }
         context.get_buffer2 = Some(sys::bs_get_buffer);
+        if let Some(gpu) = &decoder.on {
+            // SAFETY: not open yet; the GPU lives as long as the decoder.
+            unsafe { sys::bs_gpu_attach(raw.as_ptr(), gpu.as_raw()) };
+        }
+        let context = decoder.get();
         // Cropping is done by `Frame::crop`, to the pixel; libavcodec's own stops at its alignment.
         context.apply_cropping = 0;
         (context.thread_count, context.thread_type) = match threads {
@@ -310,7 +346,8 @@ impl Decoder {
 
     /// What is done to every picture before it is handed out.
     pub(crate) fn finish(&self, mut frame: Frame) -> Result<Frame, AvError> {
-        if !self.is_uncropped {
+        // What is on a GPU is cropped when it is copied.
+        if !self.is_uncropped && self.on.is_none() {
             frame.crop(self.crop)?;
         }
         Ok(frame)
@@ -405,6 +442,10 @@ impl Decoder {
         }
         // SAFETY: the context is open.
         unsafe { sys::avcodec_flush_buffers(self.raw.as_ptr()) };
+        if self.on.is_some() {
+            // SAFETY: the context is open, and was attached to a GPU.
+            unsafe { sys::bs_gpu_begin(self.raw.as_ptr()) };
+        }
         // An error says no more than that one picture was bad; without an end in sight there is nothing to save.
         for _ in 0..1000 {
             if let Ok(Received::NeedsMore | Received::End) = self.receive() {

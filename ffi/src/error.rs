@@ -18,6 +18,12 @@ impl AvError {
     pub const INVALID_ARGUMENT: AvError = AvError(sys::BsError::BS_AVERROR_EINVAL);
     /// Reading failed.
     pub const IO: AvError = AvError(sys::BsError::BS_AVERROR_EIO);
+    /// Something that is not libavcodec's failed: a GPU's driver.
+    pub const EXTERNAL: AvError = AvError(sys::BsError::BS_AVERROR_EXTERNAL);
+    /// Nobody does this here.
+    pub const NOT_SUPPORTED: AvError = AvError(sys::BsError::BS_AVERROR_ENOSYS);
+    /// libavcodec cannot do it yet.
+    pub const NOT_YET: AvError = AvError(sys::BsError::BS_AVERROR_PATCHWELCOME);
     /// The end.
     pub const END: AvError = AvError(sys::BsError::BS_AVERROR_EOF);
     /// Nothing now: feed or take first.

@@ -31,6 +31,10 @@ impl Frame {
         unsafe { self.raw.as_mut() }
     }
 
+    pub(crate) fn as_raw(&self) -> *const sys::AVFrame {
+        self.raw.as_ptr()
+    }
+
     fn peek(&self) -> &sys::AVFrame {
         // SAFETY: valid from construction to drop.
         unsafe { self.raw.as_ref() }

@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use bucket_streamer::DeviceChoice;
 use bucket_streamer::picture::{Fit, Part, StillFormat};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
@@ -146,6 +147,9 @@ pub(crate) struct ExtractArguments {
     /// Memory for checkpoints of decoders: 512M, 2G; 0 for none [default: a 16th of the machine's]
     #[arg(long, value_name = "SIZE")]
     pub(crate) checkpoint_memory: Option<MemorySize>,
+    /// Where pictures are decoded: the processor, a GPU of NVIDIA's, or whichever takes less time
+    #[arg(long, value_name = "auto|cpu|nvdec[:N]", default_value = "cpu")]
+    pub(crate) device: DeviceName,
 }
 
 /// Which track of a video, and how it is found.
@@ -157,6 +161,25 @@ pub(crate) struct Which {
     /// Open the video with this index file, which `index` has written
     #[arg(long, value_name = "FILE", conflicts_with = "track")]
     pub(crate) index: Option<String>,
+}
+
+/// Where pictures are decoded, as people write it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct DeviceName(pub(crate) DeviceChoice);
+
+impl std::str::FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<DeviceName, String> {
+        text.parse().map(DeviceName)
+    }
+}
+
+#[cfg(feature = "server")]
+impl<'de> serde::Deserialize<'de> for DeviceName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<DeviceName, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
 }
 
 /// A number of bytes, as people write it.
@@ -239,6 +262,9 @@ pub(crate) struct SheetArguments {
     /// Threads for decoding [default: as libavcodec chooses]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) threads: Option<u16>,
+    /// Where pictures are decoded: the processor, a GPU of NVIDIA's, or whichever takes less time
+    #[arg(long, value_name = "auto|cpu|nvdec[:N]", default_value = "cpu")]
+    pub(crate) device: DeviceName,
 }
 
 /// A format that a sheet can have.

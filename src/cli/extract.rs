@@ -40,7 +40,10 @@ pub(crate) fn run(arguments: &ExtractArguments) -> Outcome {
             return Outcome::Usage;
         }
     };
-    let engine = super::engine(arguments.threads, arguments.checkpoint_memory);
+    let engine = match super::engine(arguments.threads, arguments.checkpoint_memory, arguments.device) {
+        Ok(engine) => engine,
+        Err(outcome) => return outcome,
+    };
     let video = match open(&engine, &arguments.video, arguments.which.track, arguments.which.index.as_deref()) {
         Ok(video) => video,
         Err(outcome) => return outcome,
@@ -52,8 +55,10 @@ pub(crate) fn run(arguments: &ExtractArguments) -> Outcome {
             return Outcome::SomeFailed;
         }
     };
-    Run { arguments, video: &video, destination: &destination, threads: engine.threads(), started: Instant::now() }
-        .all(&wanted)
+    let (threads, started) = (engine.threads(), Instant::now());
+    let outcome = Run { arguments, video: &video, destination: &destination, threads, started }.all(&wanted);
+    super::tell_of_device(&engine);
+    outcome
 }
 
 fn destination(arguments: &ExtractArguments) -> Result<Destination> {

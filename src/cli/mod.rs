@@ -18,7 +18,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
-use bucket_streamer::{Engine, EngineBuilder, Error, Index, IndexCache, Video, source};
+use bucket_streamer::{Device, Engine, EngineBuilder, Error, Index, IndexCache, Video, source};
 use clap::{CommandFactory, FromArgMatches};
 
 use args::{Arguments, Command};
@@ -126,9 +126,30 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
-/// The engine that the command line asks for.
-pub(crate) fn engine(threads: Option<u16>, memory: Option<args::MemorySize>) -> Engine {
-    builder(threads, memory).build()
+/// The engine that the command line asks for, or says why there is none.
+pub(crate) fn engine(
+    threads: Option<u16>,
+    memory: Option<args::MemorySize>,
+    device: args::DeviceName,
+) -> Result<Engine, Outcome> {
+    Ok(builder(threads, memory).device(open_device(device)?).build())
+}
+
+/// The device that was asked for, or says why it is not to be had.
+pub(crate) fn open_device(args::DeviceName(choice): args::DeviceName) -> Result<Device, Outcome> {
+    let device = Device::open(choice).map_err(|error| {
+        say(&format!("bucket-streamer: --device {choice}: {error}"));
+        Outcome::Usage
+    })?;
+    if let Some(why) = device.why_not() {
+        say(&format!("bucket-streamer: --device auto: no NVDEC ({why}): decoding on the CPU"));
+    }
+    Ok(device)
+}
+
+/// Says what should be known of the GPU.
+pub(crate) fn tell_of_device(engine: &Engine) {
+    engine.device_notes().iter().for_each(|note| say(&format!("bucket-streamer: {note}")));
 }
 
 /// The same, where there is more to choose.

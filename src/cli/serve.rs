@@ -18,7 +18,7 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::args::{MemorySize, RemoteArguments};
+use super::args::{DeviceName, MemorySize, RemoteArguments};
 use super::{INDEXES, Outcome, builder, say};
 
 /// Where videos are looked for when nobody names a place.
@@ -74,6 +74,9 @@ pub(crate) struct ServeArguments {
     /// Memory for checkpoints of decoders: 512M, 2G; 0 for none [default: a 16th of the machine's]
     #[arg(long, value_name = "SIZE", env = "BUCKET_STREAMER_CHECKPOINT_MEMORY")]
     checkpoint_memory: Option<MemorySize>,
+    /// Where pictures are decoded: the processor, a GPU of NVIDIA's, or whichever takes less time [default: cpu]
+    #[arg(long, value_name = "auto|cpu|nvdec[:N]", env = "BUCKET_STREAMER_DEVICE")]
+    device: Option<DeviceName>,
     /// Memory for stills and storyboards that are made [default: 256M]
     #[arg(long, value_name = "SIZE", env = "BUCKET_STREAMER_STILL_MEMORY")]
     still_memory: Option<MemorySize>,
@@ -228,6 +231,7 @@ impl ServeArguments {
             jpeg_quality: self.jpeg_quality.or(file.jpeg_quality),
             threads: self.threads.or(file.threads),
             checkpoint_memory: self.checkpoint_memory.or(file.checkpoint_memory),
+            device: self.device.or(file.device),
             still_memory: self.still_memory.or(file.still_memory),
             reply_memory: self.reply_memory.or(file.reply_memory),
             running: self.running.or(file.running),
@@ -420,7 +424,11 @@ pub(crate) fn run(arguments: ServeArguments, remote: &RemoteArguments) -> Outcom
     let usual = HttpOptions::default().cache;
     let fetched = remote.fetch_memory.map_or(usual, |MemorySize(bytes)| bytes);
     let others = config.still_memory + config.reply_memory + INDEX_MEMORY + fetched;
-    let engine = builder(arguments.threads, arguments.checkpoint_memory).others(others).build();
+    let device = match super::open_device(arguments.device.unwrap_or_default()) {
+        Ok(device) => device,
+        Err(outcome) => return outcome,
+    };
+    let engine = builder(arguments.threads, arguments.checkpoint_memory).others(others).device(device).build();
     let runtime = match tokio::runtime::Builder::new_multi_thread().thread_name("serve").enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return refuse(format!("no threads to serve with: {error}")),

@@ -59,7 +59,10 @@ pub(crate) fn run(arguments: &SheetArguments) -> Outcome {
         );
         return Outcome::Usage;
     }
-    let engine = super::engine(arguments.threads, None);
+    let engine = match super::engine(arguments.threads, None, arguments.device) {
+        Ok(engine) => engine,
+        Err(outcome) => return outcome,
+    };
     let video = match open(&engine, &arguments.video, arguments.which.track, arguments.which.index.as_deref()) {
         Ok(video) => video,
         Err(outcome) => return outcome,

@@ -88,6 +88,8 @@ struct Shared {
     work: Condvar,
     threads: usize,
     pin: bool,
+    /// Every task gets one thread.
+    is_narrow: bool,
 }
 
 /// The workers of an engine. They end when it goes.
@@ -103,7 +105,17 @@ impl Crew {
         let state = State { free: threads, ..State::default() };
         // With fewer threads than cores, every process would choose the same ones.
         let pin = pin && threads == ffi::cpu_count();
-        Crew { shared: Arc::new(Shared { state: Mutex::new(state), work: Condvar::new(), threads, pin }) }
+        Crew::with(state, threads, pin, false)
+    }
+
+    /// A crew whose tasks wait for something else to be done, one thread each.
+    pub fn of_waiters(threads: usize) -> Crew {
+        Crew::with(State { free: threads, ..State::default() }, threads, false, true)
+    }
+
+    fn with(state: State, threads: usize, pin: bool, is_narrow: bool) -> Crew {
+        let (state, work) = (Mutex::new(state), Condvar::new());
+        Crew { shared: Arc::new(Shared { state, work, threads, pin, is_narrow }) }
     }
 
     /// Puts a task into the queue: behind others of the same request, or where one that was broken off goes on, to be the next
@@ -123,6 +135,17 @@ impl Crew {
         state.queue.push(Waiting { place, task });
         drop(state);
         self.shared.work.notify_one();
+    }
+
+    /// Its workers.
+    pub fn threads(&self) -> usize {
+        self.shared.threads
+    }
+
+    /// Tasks for each worker that are at work or wait.
+    pub fn load(&self) -> f64 {
+        let state = self.shared.lock();
+        (state.queue.len() + self.shared.threads - state.free) as f64 / self.shared.threads as f64
     }
 
     /// Is there work that nobody has begun?
@@ -199,6 +222,9 @@ impl Shared {
     /// How many threads a task gets: one, unless on one it would take longer than everything else on all of them. A power
     /// of two, so that few kinds of decoders are open.
     fn width(&self, task: &Task, state: &State) -> usize {
+        if self.is_narrow {
+            return 1;
+        }
         let others: u64 = state.queue.iter().map(|waiting| waiting.task.pictures).sum();
         let is_longest = task.pictures.saturating_mul(self.threads as u64) > others + task.pictures;
         let most = if is_longest { state.free.min(task.pictures.max(1) as usize) } else { 1 };

@@ -5,6 +5,8 @@
 
 pub mod checkpoints;
 pub mod crew;
+pub mod judge;
+pub mod on_device;
 pub mod pool;
 pub mod walk;
 

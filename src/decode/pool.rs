@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use ffi::{Decoder, Threads};
+use ffi::{Decoder, Gpu, Threads};
 
 use crate::container::Track;
 use crate::error::{ErrorKind, Result};
@@ -16,6 +16,8 @@ pub struct Key {
     pub threads: Threads,
     /// Report damage that libavcodec would pass over in silence.
     pub strict: bool,
+    /// Its pictures are decoded on the pool's GPU: on one thread, and damage is always reported.
+    pub on_device: bool,
 }
 
 /// Idle decoders, at most `limit` of them; past that the one that has been idle longest is closed.
@@ -23,12 +25,13 @@ pub struct Key {
 pub struct Pool {
     idle: Mutex<Vec<(Key, Decoder)>>,
     limit: usize,
+    gpu: Option<Gpu>,
 }
 
 impl Pool {
-    /// A pool that keeps up to `limit` decoders open when nobody uses them.
-    pub fn new(limit: usize) -> Arc<Pool> {
-        Arc::new(Pool { idle: Mutex::default(), limit })
+    /// A pool that keeps up to `limit` decoders open when nobody uses them. Those on a device are on `gpu`.
+    pub fn new(limit: usize, gpu: Option<Gpu>) -> Arc<Pool> {
+        Arc::new(Pool { idle: Mutex::default(), limit, gpu })
     }
 
     /// An idle decoder for `key`, or a new one.
@@ -43,7 +46,7 @@ impl Pool {
         let is_fresh = reused.is_none();
         let decoder = match reused {
             Some(decoder) => decoder,
-            None => open(key, track)?,
+            None => self.open(key, track)?,
         };
         Ok(Lease { pool: Arc::clone(self), key, decoder: Some(decoder), is_fresh })
     }
@@ -53,7 +56,7 @@ impl Pool {
     /// # Errors
     /// `Decoder` if none can be opened.
     pub fn lease_fresh(self: &Arc<Self>, key: Key, track: &Track) -> Result<Lease> {
-        Ok(Lease { pool: Arc::clone(self), key, decoder: Some(open(key, track)?), is_fresh: true })
+        Ok(Lease { pool: Arc::clone(self), key, decoder: Some(self.open(key, track)?), is_fresh: true })
     }
 
     /// Closes all idle decoders.
@@ -67,15 +70,21 @@ impl Pool {
         self.lock().retain(|(key, _)| key.video != video);
     }
 
+    fn open(&self, key: Key, track: &Track) -> Result<Decoder> {
+        if key.on_device {
+            let none = || ErrorKind::Device("this engine has no GPU".to_owned());
+            let gpu = self.gpu.as_ref().ok_or_else(none)?;
+            return Decoder::open_on(&track.parameters, gpu)
+                .map_err(|error| ErrorKind::Device(error.to_string()).into());
+        }
+        let open = |strict| Decoder::open(&track.parameters, key.threads, strict);
+        // What is wrong with the configuration alone is no reason to refuse the video.
+        open(key.strict).or_else(|_| open(false)).map_err(|error| ErrorKind::Decoder(error).into())
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Key, Decoder)>> {
         self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
-}
-
-fn open(key: Key, track: &Track) -> Result<Decoder> {
-    let open = |strict| Decoder::open(&track.parameters, key.threads, strict);
-    // What is wrong with the configuration alone is no reason to refuse the video.
-    open(key.strict).or_else(|_| open(false)).map_err(|error| ErrorKind::Decoder(error).into())
 }
 
 /// A decoder in use. It goes back to the pool, flushed, when dropped.

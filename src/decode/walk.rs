@@ -48,6 +48,7 @@ pub struct Counters {
     decoded: AtomicU64,
     forks: AtomicU64,
     checkpoints: AtomicU64,
+    device_frames: AtomicU64,
 }
 
 /// A reading of [`Counters`].
@@ -59,11 +60,18 @@ pub struct Work {
     pub forks: u64,
     /// Checkpoints that were taken.
     pub checkpoints: u64,
+    /// Frames that a GPU has decoded.
+    pub device_frames: u64,
 }
 
 impl Counters {
     fn decoded(&self, pictures: u64) {
         self.decoded.fetch_add(pictures, Relaxed);
+    }
+
+    /// A GPU has decoded a frame that was asked for.
+    pub(crate) fn device_frame(&self) {
+        self.device_frames.fetch_add(1, Relaxed);
     }
 
     /// The counts now.
@@ -72,6 +80,7 @@ impl Counters {
             decoded_pictures: self.decoded.load(Relaxed),
             forks: self.forks.load(Relaxed),
             checkpoints: self.checkpoints.load(Relaxed),
+            device_frames: self.device_frames.load(Relaxed),
         }
     }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::turns::{Held, Turns};
 use super::{End, Group, grouped_by, near, needs, pictures, submit_groups};
 use crate::bitstream::Codec;
+use crate::decode::judge::Place;
 use crate::error::Result;
 use crate::plan::route::{Target, plan};
 use crate::request::Request;
@@ -37,7 +38,7 @@ pub(super) fn submit<T: Send + 'static>(video: &Arc<Shared>, request: &Arc<Reque
             let samples: BTreeSet<u32> = group.iter().map(|target| target.sample).collect();
             let (own, asked, turn): (_, _, Held) = (Arc::clone(video), Arc::clone(request), Some(Arc::clone(&turn)));
             let task = move |_| submit_groups(&own, &asked, &samples, &turn);
-            request.submit_when(pictures(group), task, |then| waiting.push((group[0].entry, then)));
+            request.submit_when(Place::Processor, pictures(group), task, |then| waiting.push((group[0].entry, then)));
         }
         let (video, asked) = (Arc::clone(video), Arc::clone(request));
         let engine = Arc::clone(&video.engine);
@@ -92,11 +93,11 @@ pub(super) fn put_off<T: Send + 'static>(
     video: &Shared,
     request: &Arc<Request<T>>,
     samples: &[u32],
-    pictures: u64,
+    (place, pictures): (Place, u64),
     answer: impl FnOnce(usize) + Send + 'static,
 ) {
     let ranges = &mut samples.iter().filter_map(|&sample| video.track.extent(sample));
-    request.submit_when(pictures, answer, |then| video.source.when_here(ranges, then));
+    request.submit_when(place, pictures, answer, |then| video.source.when_here(ranges, then));
 }
 
 /// Tells the source what will be looked at before the way to `targets` is known.

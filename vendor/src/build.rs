@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::error::Error;
 use crate::fetch::run;
-use crate::pins::{DAV1D, FFMPEG};
+use crate::pins::{DAV1D, FFMPEG, NV_HEADERS};
 use crate::{cache, fetch, recipe};
 
 /// A finished build of everything, in the cache.
@@ -63,14 +63,15 @@ fn ensure_as(ffmpeg_arguments: &[String], say: &mut dyn FnMut(&str)) -> Result<P
     let dav1d_key = cache::key([&common[..], &[DAV1D.content_sha256.to_owned()], &arguments].concat());
     let dav1d = cache::entry("dav1d", &dav1d_key, |dir| build_dav1d(dir, &arguments, say))?;
 
-    let own = [dav1d_key, FFMPEG.content_sha256.to_owned(), INSTALL_LAYOUT.to_owned()];
+    let contents = [&FFMPEG, &NV_HEADERS].map(|pin| pin.content_sha256.to_owned());
+    let own = [&[dav1d_key][..], &contents, &[INSTALL_LAYOUT.to_owned()]].concat();
     let key = cache::key([&common[..], &own, ffmpeg_arguments].concat());
     let ffmpeg = cache::entry("ffmpeg", &key, |dir| build_ffmpeg(dir, &dav1d, ffmpeg_arguments, say))?;
     Ok(Prefix { ffmpeg, dav1d, key })
 }
 
 /// Changes when what [`build_ffmpeg`] leaves in an entry changes.
-const INSTALL_LAYOUT: &str = "1: lib include bin internal configure.txt";
+const INSTALL_LAYOUT: &str = "2: lib include bin internal configure.txt, NVIDIA's headers in include";
 
 fn check_tools() -> Result<(), Error> {
     let tools: [(&'static str, &str); 7] = [
@@ -105,14 +106,16 @@ fn build_dav1d(dir: &Path, arguments: &[String], say: &mut dyn FnMut(&str)) -> R
 fn build_ffmpeg(dir: &Path, dav1d: &Path, arguments: &[String], say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     check_tools()?;
     let source = fetch::ensure(&FFMPEG)?;
+    install_nv_headers(dir)?;
     say("building FFmpeg, once for this machine: 3 to 6 minutes on two cores");
     let work = dir.join("work");
     fs::create_dir(&work).map_err(Error::io(&work))?;
-    // `--define-prefix`: dav1d's .pc file stands below its cache entry, not at the prefix that it was configured with.
+    // `--define-prefix`: .pc files stand below a cache entry, not at the prefix that they were configured with.
+    let packages = [dav1d, dir].map(|entry| entry.join("lib/pkgconfig").display().to_string()).join(":");
     run(Command::new(source.join("configure"))
         .args(arguments)
         .arg("--pkg-config-flags=--static --define-prefix")
-        .env("PKG_CONFIG_PATH", dav1d.join("lib/pkgconfig"))
+        .env("PKG_CONFIG_PATH", packages)
         .current_dir(&work))?;
     let config = work.join("config.h");
     let config_text = fs::read_to_string(&config).map_err(Error::io(&config))?;
@@ -126,6 +129,18 @@ fn build_ffmpeg(dir: &Path, dav1d: &Path, arguments: &[String], say: &mut dyn Fn
     copy_headers(&work, &internal, true)?;
     fs::write(dir.join("configure.txt"), arguments.join("\n")).map_err(Error::io(dir))?;
     fs::remove_dir_all(&work).map_err(Error::io(&work))
+}
+
+/// Puts NVIDIA's headers where FFmpeg's own will be, and a .pc file for `configure` beside its libraries.
+fn install_nv_headers(dir: &Path) -> Result<(), Error> {
+    let source = fetch::ensure(&NV_HEADERS)?;
+    copy_headers(&source.join("include"), &dir.join("include"), false)?;
+    let template = source.join("ffnvcodec.pc.in");
+    let text = fs::read_to_string(&template).map_err(Error::io(&template))?;
+    let packages = dir.join("lib/pkgconfig");
+    fs::create_dir_all(&packages).map_err(Error::io(&packages))?;
+    let file = packages.join("ffnvcodec.pc");
+    fs::write(&file, text.replace("@@PREFIX@@", "/")).map_err(Error::io(&file))
 }
 
 /// Copies the headers below `from`, keeping folders: C shims are compiled against libavcodec's internals.

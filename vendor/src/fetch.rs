@@ -187,7 +187,7 @@ fn check_archive(archive: &Path, expected: &str) -> Result<(), Error> {
 fn unpack_archive(archive: &Path, staging: &Path) -> Result<PathBuf, Error> {
     let out = staging.join("unpacked");
     fs::create_dir(&out).map_err(Error::io(&out))?;
-    run(Command::new("tar").arg("-xJf").arg(archive).arg("-C").arg(&out))?;
+    run(Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(&out))?;
     let mut entries = fs::read_dir(&out).map_err(Error::io(&out))?;
     match (entries.next(), entries.next()) {
         (Some(Ok(only)), None) => Ok(only.path()),

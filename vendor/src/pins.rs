@@ -121,5 +121,30 @@ pub const DAV1D: Pin = Pin {
     ],
 };
 
+/// nv-codec-headers: declarations of NVIDIA's driver libraries, which are loaded at run time where there are any. Headers only;
+/// their checksum is in FFmpeg's key.
+pub const NV_HEADERS: Pin = Pin {
+    name: "nv-codec-headers",
+    version: "12.1.14.0",
+    licence: "MIT",
+    homepage: "https://git.videolan.org/?p=ffmpeg/nv-codec-headers.git",
+    covered: &["README", "ffnvcodec.pc.in", "include"],
+    content_sha256: "0596153659f7103ee24dddef2814e20361802895d128068d0d998ec771840172",
+    carriers: &[
+        Carrier::Url {
+            url: "https://deb.debian.org/debian/pool/main/n/nv-codec-headers/nv-codec-headers_12.1.14.0.orig.tar.xz",
+            archive_sha256: Some("0ca1a0c85b149646fa6ce4d600584507fdccf5a23d58e668d8701e89cee0c3fb"),
+        },
+        Carrier::Url {
+            url: "https://snapshot.debian.org/archive/debian/20250901T000000Z/pool/main/n/nv-codec-headers/nv-codec-headers_12.1.14.0.orig.tar.xz",
+            archive_sha256: Some("0ca1a0c85b149646fa6ce4d600584507fdccf5a23d58e668d8701e89cee0c3fb"),
+        },
+        Carrier::Url {
+            url: "https://github.com/FFmpeg/nv-codec-headers/archive/refs/tags/n12.1.14.0.tar.gz",
+            archive_sha256: None,
+        },
+    ],
+};
+
 /// Every pinned source, in the order in which they are built.
-pub const ALL: &[&Pin] = &[&DAV1D, &FFMPEG];
+pub const ALL: &[&Pin] = &[&DAV1D, &NV_HEADERS, &FFMPEG];

@@ -7,7 +7,9 @@
 /// Containers that can be read.
 const DEMUXERS: &str = "mov,matroska,mpegts,hevc,h264,ivf,obu,av1,image2,image2pipe,mjpeg,rawvideo";
 /// Video decoders; AV1 goes through dav1d, and FFmpeg's own `av1` only ever drives hardware.
-const DECODERS: &str = "hevc,h264,vp9,libdav1d,mjpeg,rawvideo,wrapped_avframe";
+const DECODERS: &str = "hevc,h264,vp9,libdav1d,av1,mjpeg,rawvideo,wrapped_avframe";
+/// What can be decoded by a GPU: NVDEC's libraries are loaded at run time, where there are any.
+const HWACCELS: &str = "hevc_nvdec,h264_nvdec,vp9_nvdec,av1_nvdec";
 /// Encoders, for the programs only.
 const ENCODERS: &str = "mjpeg,rawvideo,wrapped_avframe";
 /// Parsers: video for access units and picture order, audio so that probing a transport stream ends early.
@@ -44,12 +46,15 @@ pub fn ffmpeg_configure() -> Vec<String> {
         "--enable-pic",
         "--enable-pthreads",
         "--enable-libdav1d",
+        "--enable-ffnvcodec",
+        "--enable-nvdec",
     ]
     .map(str::to_owned)
     .to_vec();
     let lists = [
         ("demuxer", DEMUXERS),
         ("decoder", DECODERS),
+        ("hwaccel", HWACCELS),
         ("encoder", ENCODERS),
         ("parser", PARSERS),
         ("muxer", MUXERS),
@@ -104,6 +109,7 @@ pub fn ffmpeg_unfit(config_h: &str) -> Option<String> {
         ("CONFIG_GPL", "0"),
         ("CONFIG_NONFREE", "0"),
         ("CONFIG_LIBDAV1D", "1"),
+        ("CONFIG_NVDEC", "1"),
         ("HAVE_PTHREADS", "1"),
     ];
     let config_components = ["CONFIG_GPL", "CONFIG_NONFREE"];
@@ -118,7 +124,7 @@ mod tests {
     use super::{ffmpeg_configure, ffmpeg_configure_with_http, ffmpeg_unfit};
 
     const GOOD: &str = "#define HAVE_X86ASM 1\n#define HAVE_NEON 1\n#define CONFIG_GPL 0\n#define CONFIG_NONFREE 0\n\
-                        #define CONFIG_LIBDAV1D 1\n#define HAVE_PTHREADS 1\n";
+                        #define CONFIG_LIBDAV1D 1\n#define CONFIG_NVDEC 1\n#define HAVE_PTHREADS 1\n";
 
     #[test]
     fn a_build_without_assembly_or_with_gpl_parts_is_refused() {

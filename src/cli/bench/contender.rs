@@ -1,5 +1,7 @@
 //! Who can be measured, and why somebody cannot.
 
+use bucket_streamer::{Device, DeviceChoice, Error, ErrorKind};
+
 use super::args::EngineName;
 use super::peer::{Peer, Way};
 use super::setup::Load;
@@ -16,7 +18,10 @@ impl Contender {
         let peer = |way| Peer::find().map_or_else(Contender::Absent, |peer| Contender::Peer(peer, way));
         match name {
             EngineName::Cpu | EngineName::FromKey => Contender::Ours(name),
-            EngineName::Nvdec => Contender::Absent(no_nvdec()),
+            EngineName::Nvdec => match Device::open(DeviceChoice::Nvdec(0)) {
+                Ok(_) => Contender::Ours(name),
+                Err(error) => Contender::Absent(why_not(&error)),
+            },
             EngineName::FfmpegCli => peer(Way::AsAsked),
             EngineName::FfmpegPass if load != Load::default() => {
                 Contender::Absent("one process cannot be asked by several callers, or at a rate".into())
@@ -33,10 +38,10 @@ impl Contender {
     }
 }
 
-/// Why frames cannot come from the graphics card.
-fn no_nvdec() -> String {
-    match ffi::missing_library(&["libcuda.so.1", "libnvcuvid.so.1"]) {
-        Some(library) => format!("no {}", library.trim_end_matches(".so.1")),
-        None => "not built: this version decodes on the CPU only".into(),
+/// Why frames cannot come from the graphics card, in the driver's words.
+fn why_not(error: &Error) -> String {
+    match error.kind() {
+        ErrorKind::Device(why) => why.clone(),
+        _ => error.to_string(),
     }
 }

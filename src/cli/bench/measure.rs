@@ -1,5 +1,7 @@
 //! One scenario, one video, all engines: rounds that take turns, and what they come to.
 
+use std::cell::RefCell;
+
 use bucket_streamer::{Engine, Result, Video};
 
 use super::args::{EngineName, Scenario, typed};
@@ -105,8 +107,12 @@ impl<'a> Bench<'a> {
                 Some(Task { peer, way: *way, location, video, threads, load, what, reference }.round(&self.requests))
             }
             Contender::Ours(name) => {
-                let engine = setup.engine(*name);
+                let engine = setup.engine(*name)?;
                 let round = ours::round(&engine, self.place(), &self.requests, load, what)?;
+                // What the CPU has decoded instead is not what was to be measured.
+                if let Some(note) = engine.device_notes().into_iter().next() {
+                    return Ok(self.absent(turn, note));
+                }
                 drop(engine);
                 let floor = match setup.floor && what != What::Md5 {
                     true => self.floor(*name, what)?,
@@ -119,6 +125,13 @@ impl<'a> Bench<'a> {
         Ok(round)
     }
 
+    /// Takes note that an engine does not do what it is asked for.
+    fn absent(&self, turn: &Turns, why: String) -> Option<Round> {
+        self.progress.step();
+        turn.why_not.replace(Some(why));
+        None
+    }
+
     fn floor(&self, name: EngineName, what: What) -> Result<Option<stats::Floor>> {
         let plans = &self.plans[usize::from(name == EngineName::FromKey)];
         Ok(floor::floor(&self.engine, &self.video, plans, &mut Make::new(what)?))
@@ -126,9 +139,10 @@ impl<'a> Bench<'a> {
 
     fn entry(&self, turn: Turns, reference: Option<&Reference>) -> Entry {
         let engine = typed(turn.name);
-        let Some(told) = stats::median(&turn.rounds) else {
-            let unavailable = match turn.contender {
-                Contender::Absent(why) => why,
+        let told = stats::median(&turn.rounds).filter(|_| turn.why_not.borrow().is_none());
+        let Some(told) = told else {
+            let unavailable = match (turn.why_not.take(), turn.contender) {
+                (Some(why), _) | (None, Contender::Absent(why)) => why,
                 _ => "no round was made".into(),
             };
             return Entry::Unavailable { engine, unavailable };
@@ -202,10 +216,18 @@ struct Turns {
     contender: Contender,
     sums: Vec<Answer>,
     rounds: Vec<Round>,
+    /// It is there, but does not do what it is asked for.
+    why_not: RefCell<Option<String>>,
 }
 
 impl Turns {
     fn new(name: EngineName, load: Load) -> Turns {
-        Turns { name, contender: Contender::of(name, load), sums: Vec::new(), rounds: Vec::new() }
+        Turns {
+            name,
+            contender: Contender::of(name, load),
+            sums: Vec::new(),
+            rounds: Vec::new(),
+            why_not: RefCell::default(),
+        }
     }
 }

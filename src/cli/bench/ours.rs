@@ -57,7 +57,9 @@ pub(crate) fn round(
     let answers = match requests.manner {
         Manner::OneByOne => one_by_one(&video, &requests.frames, load, what)?,
         _ => {
-            let arrivals = piped(what, makers, |deliver| ask(&video, requests, deliver))?;
+            // A GPU plays as it does everything else: GOP by GOP, on all of its decoders.
+            let plays = requests.manner == Manner::Play && engine.gpu().is_none();
+            let arrivals = piped(what, makers, |deliver| ask(&video, requests, plays, deliver))?;
             answers(requests, arrivals, started)
         }
     };
@@ -88,8 +90,8 @@ fn one_by_one(video: &Video, frames: &[u32], load: Load, what: What) -> Result<V
 }
 
 /// Asks for everything at once.
-fn ask(video: &Video, requests: &Requests, deliver: &mut dyn FnMut(u32, Came)) -> Result<(), Error> {
-    if requests.manner != Manner::Play {
+fn ask(video: &Video, requests: &Requests, plays: bool, deliver: &mut dyn FnMut(u32, Came)) -> Result<(), Error> {
+    if !plays {
         for (index, frame) in video.frames(&requests.frames) {
             deliver(index, frame.map_err(|error| error.to_string()));
         }

@@ -1,6 +1,6 @@
 //! How measurements are made: everything that can be typed but the video and the scenario. `all` varies it.
 
-use bucket_streamer::Engine;
+use bucket_streamer::{Device, DeviceChoice, Engine, Result};
 
 use super::args::{BenchArguments, EngineName, Output};
 use super::entry::SetupTold;
@@ -79,7 +79,10 @@ impl Setup {
     }
 
     /// An engine that has decoded nothing yet.
-    pub(crate) fn engine(&self, kind: EngineName) -> Engine {
+    ///
+    /// # Errors
+    /// `Device`, for a GPU that is gone.
+    pub(crate) fn engine(&self, kind: EngineName) -> Result<Engine> {
         let mut builder = Engine::builder();
         if let Some(threads) = self.threads {
             builder = builder.threads(threads);
@@ -90,7 +93,11 @@ impl Setup {
         if let Some(pictures) = self.checkpoint_spacing {
             builder = builder.checkpoint_spacing(pictures);
         }
-        if kind == EngineName::FromKey { builder.from_entry().build() } else { builder.build() }
+        Ok(match kind {
+            EngineName::FromKey => builder.from_entry().build(),
+            EngineName::Nvdec => builder.device(Device::open(DeviceChoice::Nvdec(0))?).build(),
+            _ => builder.build(),
+        })
     }
 
     pub(crate) fn told(&self) -> SetupTold {

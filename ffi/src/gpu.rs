@@ -1,0 +1,257 @@
+//! GPUs of NVIDIA's: decoders that run on one, and pictures that are in its memory.
+//!
+//! The driver's libraries are loaded when a GPU is opened, and need not be there to build or to start. Which streams are
+//! decoded here, and what becomes of those that are not, is left to the main crate.
+
+use std::ffi::CStr;
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use crate::codec::{CodecParameters, Decoder};
+use crate::error::AvError;
+use crate::frame::Frame;
+use crate::library::missing_library;
+use crate::sys;
+
+/// What went wrong with a GPU, in the driver's words where it has any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GpuError {
+    /// libavcodec's code for it.
+    pub code: AvError,
+    /// Why: what was called, and what it returned; or what is missing.
+    pub why: String,
+}
+
+impl GpuError {
+    /// What this thread's calls last failed of, or `code` if it was nothing of the GPU's.
+    fn of(code: AvError) -> GpuError {
+        GpuError::last().unwrap_or_else(|| GpuError { code, why: code.to_string() })
+    }
+
+    /// What this thread's calls last failed of, as far as it is the GPU's business, since [`GpuError::forget`].
+    pub fn last() -> Option<GpuError> {
+        // SAFETY: a number, and a NUL-terminated string, of this thread, which only calls of this thread change.
+        let (code, why) = unsafe { (sys::bs_gpu_error(), CStr::from_ptr(sys::bs_gpu_why())) };
+        (code != 0).then(|| GpuError { code: AvError(code), why: why.to_string_lossy().into_owned() })
+    }
+
+    /// Forgets what this thread's calls failed of.
+    pub fn forget() {
+        // SAFETY: only this thread's own memory.
+        unsafe { sys::bs_gpu_forget() };
+    }
+
+    /// True if the same would come of it again: the card, or libavcodec, does not do this.
+    pub fn is_for_good(&self) -> bool {
+        matches!(self.code, AvError::NOT_SUPPORTED | AvError::NOT_YET)
+    }
+}
+
+impl fmt::Display for GpuError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.why)
+    }
+}
+
+impl std::error::Error for GpuError {}
+
+#[derive(Debug)]
+struct Handle(NonNull<sys::BsGpu>);
+
+// SAFETY: the GPU's lists are behind a lock, what else changes is atomic, and CUDA contexts are entered and left by each
+// thread that uses one.
+unsafe impl Send for Handle {}
+// SAFETY: as above.
+unsafe impl Sync for Handle {}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let mut raw = self.0.as_ptr();
+        // SAFETY: a reference of ours, given back once; sessions and pictures have their own.
+        unsafe { sys::bs_gpu_close(&mut raw) };
+    }
+}
+
+/// An open GPU. Cheap to clone; the clones are one.
+#[derive(Debug, Clone)]
+pub struct Gpu {
+    handle: Arc<Handle>,
+}
+
+/// What a GPU is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GpuInfo {
+    /// Its number, from 0, as the driver counts.
+    pub ordinal: u32,
+    /// Its name.
+    pub name: String,
+    /// CUDA version that the driver speaks: major and minor.
+    pub driver: (u32, u32),
+    /// NVDECs that decode H.265; 0 if the driver does not say.
+    pub engines: usize,
+    /// Hardware decoders that were opened so far.
+    pub sessions_opened: u64,
+    /// Times that one of them went on with another stream.
+    pub sessions_reused: u64,
+}
+
+/// Where a picture is in a GPU's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DevicePlanes {
+    /// Addresses (`CUdeviceptr`) of the first visible sample of each plane. With two planes chroma is interleaved (NV12, P016).
+    pub planes: [u64; 3],
+    /// Number of planes.
+    pub plane_count: usize,
+    /// Bytes from one row to the next, in every plane.
+    pub pitch: usize,
+    /// Width in pixels, cropped.
+    pub width: usize,
+    /// Height in pixels, cropped.
+    pub height: usize,
+    /// Bytes of a sample: 1, or 2 with the value in the upper bits.
+    pub bytes_per_sample: usize,
+    /// Bits of a sample.
+    pub bit_depth: u32,
+    /// The GPU.
+    pub ordinal: u32,
+    /// The `CUcontext` that the addresses are valid in: the GPU's primary one.
+    pub context: u64,
+}
+
+impl Gpu {
+    /// Opens a GPU, counted from 0.
+    ///
+    /// # Errors
+    /// No driver, no such GPU, or what the driver says.
+    pub fn open(ordinal: u32) -> Result<Gpu, GpuError> {
+        crate::log::quiet();
+        GpuError::forget();
+        if let Some(library) = missing_library(&["libcuda.so.1", "libnvcuvid.so.1"]) {
+            let why = format!("no {}", library.trim_end_matches(".so.1"));
+            return Err(GpuError { code: AvError::NOT_SUPPORTED, why });
+        }
+        let mut raw = std::ptr::null_mut();
+        // SAFETY: it writes a reference, or fails.
+        let opened = unsafe { sys::bs_gpu_open(i32::try_from(ordinal).unwrap_or(i32::MAX), &mut raw) };
+        AvError::check(opened).map_err(GpuError::of)?;
+        let raw = NonNull::new(raw).ok_or(AvError::NO_MEMORY).map_err(GpuError::of)?;
+        Ok(Gpu { handle: Arc::new(Handle(raw)) })
+    }
+
+    pub(crate) fn as_raw(&self) -> *mut sys::BsGpu {
+        self.handle.0.as_ptr()
+    }
+
+    /// True once the driver has said something after which nothing works any more.
+    pub fn is_lost(&self) -> bool {
+        // SAFETY: the GPU is open.
+        unsafe { sys::bs_gpu_is_lost(self.as_raw()) != 0 }
+    }
+
+    /// What it is, and how many decoders it has had.
+    pub fn info(&self) -> GpuInfo {
+        let mut raw =
+            sys::BsGpuInfo { name: [0; 96], ordinal: 0, driver: 0, engines: 0, sessions_opened: 0, sessions_reused: 0 };
+        // SAFETY: the GPU is open; the name comes NUL-terminated.
+        let name = unsafe {
+            sys::bs_gpu_info(self.as_raw(), &mut raw);
+            CStr::from_ptr(raw.name.as_ptr())
+        };
+        let positive = |value: i32| value.max(0) as u32;
+        let driver = positive(raw.driver);
+        GpuInfo {
+            ordinal: positive(raw.ordinal),
+            name: name.to_string_lossy().into_owned(),
+            driver: (driver / 1000, driver % 1000 / 10),
+            engines: positive(raw.engines) as usize,
+            sessions_opened: u64::from(positive(raw.sessions_opened)),
+            sessions_reused: u64::from(positive(raw.sessions_reused)),
+        }
+    }
+}
+
+impl Decoder {
+    /// Opens a decoder whose pictures are decoded on a GPU: they come out as places in its memory, for
+    /// [`Frame::download`] or [`Frame::keep_on_device`]. Whether the card decodes the
+    /// stream shows with the first packet.
+    ///
+    /// # Errors
+    /// No decoder for this codec runs on a GPU; and as [`Decoder::open`].
+    pub fn open_on(parameters: &CodecParameters, gpu: &Gpu) -> Result<Decoder, GpuError> {
+        if gpu.is_lost() {
+            return Err(GpuError { code: AvError::EXTERNAL, why: "the GPU was lost".to_owned() });
+        }
+        // SAFETY: any id may be asked; what comes back is null or a constant.
+        let codec = unsafe { sys::bs_gpu_codec(parameters.codec_id() as i32) };
+        if codec.is_null() {
+            let why = format!("{} is not decoded on a GPU", parameters.codec_name());
+            return Err(GpuError { code: AvError::INVALID_ARGUMENT, why });
+        }
+        // SAFETY: as found.
+        let opened = unsafe { Decoder::open_on_gpu(parameters, codec, gpu) };
+        opened.map_err(|code| GpuError { code, why: code.to_string() })
+    }
+
+    /// The GPU that it runs on.
+    pub fn gpu(&self) -> Option<&Gpu> {
+        self.on.as_ref()
+    }
+}
+
+impl Frame {
+    /// Copies a picture that a decoder on a GPU gave out to the host: the planes that software would have decoded to, cropped
+    /// as stream and container (`parameters`) say. Waits until it is decoded.
+    ///
+    /// # Errors
+    /// `INVALID_DATA` if the card says that anything that its decoder got since the last flush is damaged; else what the
+    /// driver says.
+    pub fn download(&self, parameters: &CodecParameters) -> Result<Frame, GpuError> {
+        let mut planes = Frame::empty().map_err(GpuError::of)?;
+        // SAFETY: both are valid; the second one is empty.
+        AvError::check(unsafe { sys::bs_gpu_download(self.as_raw(), planes.get()) }).map_err(GpuError::of)?;
+        planes.crop(parameters.crop()).map_err(GpuError::of)?;
+        Ok(planes)
+    }
+
+    /// Copies a picture that a decoder on a GPU gave out to memory of the GPU that is its own ([`Frame::device_planes`]),
+    /// cropped as the stream says. Waits until it is decoded.
+    ///
+    /// # Errors
+    /// As [`Frame::download`].
+    pub fn keep_on_device(&self) -> Result<Frame, GpuError> {
+        let mut kept = Frame::empty().map_err(GpuError::of)?;
+        // SAFETY: both are valid; the second one is empty.
+        AvError::check(unsafe { sys::bs_gpu_keep(self.as_raw(), kept.get()) }).map_err(GpuError::of)?;
+        Ok(kept)
+    }
+
+    /// Where the picture is, if it is in a GPU's memory: it stays there as long as this frame, or a clone, lives.
+    pub fn device_planes(&self) -> Option<DevicePlanes> {
+        let mut raw = sys::BsGpuPicture {
+            planes: [0; 3],
+            context: 0,
+            pitch: 0,
+            plane_count: 0,
+            width: 0,
+            height: 0,
+            bytes_per_sample: 0,
+            bit_depth: 0,
+            ordinal: 0,
+        };
+        // SAFETY: the frame is valid; the call looks at what kind it is.
+        AvError::check(unsafe { sys::bs_gpu_kept(self.as_raw(), &mut raw) }).ok()?;
+        let size = |value: i32| value.max(0) as usize;
+        Some(DevicePlanes {
+            planes: raw.planes,
+            plane_count: size(raw.plane_count),
+            pitch: raw.pitch,
+            width: size(raw.width),
+            height: size(raw.height),
+            bytes_per_sample: size(raw.bytes_per_sample),
+            bit_depth: raw.bit_depth.max(0) as u32,
+            ordinal: raw.ordinal.max(0) as u32,
+            context: raw.context,
+        })
+    }
+}

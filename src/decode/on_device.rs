@@ -1,0 +1,77 @@
+//! A GPU at work for an engine: its workers, what they cost, and what was said of it.
+
+use std::sync::Mutex;
+
+use ffi::{Gpu, GpuError};
+
+use super::crew::Crew;
+use super::judge::{Judge, Kind, Offer, Place};
+
+/// Workers for each NVDEC: one whose picture is decoded, one that sends or fetches.
+const WORKERS_PER_ENGINE: usize = 2;
+/// Workers where the driver does not say how many NVDECs there are.
+const WORKERS: usize = 4;
+/// At most so many: each has a decoder with its surfaces.
+const MOST_WORKERS: usize = 32;
+/// Things said that nobody has asked for yet.
+const MOST_NOTES: usize = 64;
+
+/// The GPU of an engine.
+#[derive(Debug)]
+pub struct OnDevice {
+    /// The GPU.
+    pub gpu: Gpu,
+    /// Those who wait for it. They are bound to no core.
+    pub crew: Crew,
+    /// Everything that it decodes goes there.
+    is_forced: bool,
+    judge: Judge,
+    notes: Mutex<Vec<String>>,
+}
+
+impl OnDevice {
+    /// With `is_forced`, whatever the card decodes goes there.
+    pub fn new(gpu: Gpu, is_forced: bool) -> OnDevice {
+        let engines = gpu.info().engines;
+        let workers = if engines == 0 { WORKERS } else { (engines * WORKERS_PER_ENGINE).clamp(WORKERS, MOST_WORKERS) };
+        let crew = Crew::of_waiters(workers);
+        OnDevice { gpu, crew, is_forced, judge: Judge::default(), notes: Mutex::default() }
+    }
+
+    /// Does everything that the card decodes go there?
+    pub fn is_forced(&self) -> bool {
+        self.is_forced
+    }
+
+    /// Where a group should go.
+    pub fn choose(&self, kind: Kind, processor: Offer, device: Offer) -> Place {
+        if self.gpu.is_lost() {
+            Place::Processor
+        } else if self.is_forced {
+            Place::Device
+        } else {
+            self.judge.choose(kind, processor, device)
+        }
+    }
+
+    /// A walk of so many pictures took so long.
+    pub fn learn(&self, kind: Kind, place: Place, pictures: u64, seconds: f64) {
+        if !self.is_forced && pictures > 0 {
+            self.judge.learn(kind, place, pictures, seconds);
+        }
+    }
+
+    /// Says once what the user should know.
+    pub fn note(&self, who: &str, error: &GpuError) {
+        let note = format!("{who}: {error}: decoded on the CPU");
+        let mut notes = self.notes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if notes.len() < MOST_NOTES && !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+
+    /// What was noted so far.
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+}

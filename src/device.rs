@@ -1,0 +1,111 @@
+//! Where pictures are decoded: on the processor, or by the hardware decoders (NVDEC) of a GPU of NVIDIA's.
+//!
+//! Which of them a group of frames goes to is decided in [`crate::decode`]; what runs there is left to `ffi`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use ffi::{Gpu, GpuInfo};
+
+use crate::error::{ErrorKind, Result};
+
+/// Where pictures should be decoded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// On the processor.
+    #[default]
+    Cpu,
+    /// Wherever it takes less time, by what was measured so far; on the processor where there is no GPU.
+    Auto,
+    /// On this GPU, counted from 0, whatever it decodes; the rest on the processor.
+    Nvdec(u32),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    /// `auto`, `cpu`, `nvdec` or `nvdec:N`.
+    fn from_str(text: &str) -> std::result::Result<DeviceChoice, String> {
+        match text.split_once(':') {
+            None if text == "auto" => Ok(DeviceChoice::Auto),
+            None if text == "cpu" => Ok(DeviceChoice::Cpu),
+            None if text == "nvdec" => Ok(DeviceChoice::Nvdec(0)),
+            Some(("nvdec", number)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+                number.parse().map(DeviceChoice::Nvdec).map_err(|_| format!("{number:?} is not the number of a GPU"))
+            }
+            _ => Err("a device is auto, cpu, nvdec or nvdec:N".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceChoice::Cpu => formatter.write_str("cpu"),
+            DeviceChoice::Auto => formatter.write_str("auto"),
+            DeviceChoice::Nvdec(ordinal) => write!(formatter, "nvdec:{ordinal}"),
+        }
+    }
+}
+
+/// A choice, and the GPU that came of it.
+#[derive(Debug, Clone, Default)]
+pub struct Device {
+    pub(crate) choice: DeviceChoice,
+    pub(crate) gpu: Option<Gpu>,
+    why_not: Option<String>,
+}
+
+impl Device {
+    /// Opens the GPU that was chosen: loads the driver, and takes the GPU's primary context, which costs some hundred
+    /// megabytes of its memory.
+    ///
+    /// # Errors
+    /// `Device` if a GPU was asked for and cannot be had; with `Auto` that is no error, see [`Device::why_not`].
+    pub fn open(choice: DeviceChoice) -> Result<Device> {
+        let ordinal = match choice {
+            DeviceChoice::Cpu => return Ok(Device::default()),
+            DeviceChoice::Auto => 0,
+            DeviceChoice::Nvdec(ordinal) => ordinal,
+        };
+        match Gpu::open(ordinal) {
+            Ok(gpu) => Ok(Device { choice, gpu: Some(gpu), why_not: None }),
+            Err(error) if choice == DeviceChoice::Auto => {
+                Ok(Device { choice, gpu: None, why_not: Some(error.to_string()) })
+            }
+            Err(error) => Err(ErrorKind::Device(error.to_string()).into()),
+        }
+    }
+
+    /// What was chosen.
+    pub fn choice(&self) -> DeviceChoice {
+        self.choice
+    }
+
+    /// The GPU, if there is one.
+    pub fn info(&self) -> Option<GpuInfo> {
+        self.gpu.as_ref().map(Gpu::info)
+    }
+
+    /// Why there is no GPU, where one was looked for.
+    pub fn why_not(&self) -> Option<&str> {
+        self.why_not.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DeviceChoice;
+
+    #[test]
+    fn devices_have_names() {
+        let read = |text: &str| text.parse::<DeviceChoice>();
+        assert_eq!(read("auto"), Ok(DeviceChoice::Auto));
+        assert_eq!(read("cpu"), Ok(DeviceChoice::Cpu));
+        assert_eq!(read("nvdec"), Ok(DeviceChoice::Nvdec(0)));
+        assert_eq!(read("nvdec:3").map(|choice| choice.to_string()), Ok("nvdec:3".to_owned()));
+        for wrong in ["", "gpu", "nvdec:", "nvdec:-1", "nvdec:+1", "nvdec:99999999999", "cpu:0", "NVDEC"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+}

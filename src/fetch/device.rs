@@ -1,0 +1,170 @@
+//! Groups on a GPU: which ones go there, and a walk whose pictures are decoded there.
+//!
+//! What goes there is planned as everything else, from entries on, since there are no checkpoints. It is the first try
+//! only: whatever does not come of it as it should, the processor decodes, and decides what a damaged frame is.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use ffi::{AvError, Frame, GpuError};
+
+use super::{End, Group, near, pictures};
+use crate::bitstream::Codec;
+use crate::decode::judge::{Kind, Offer, Place};
+use crate::decode::on_device::OnDevice;
+use crate::decode::{Event, Keeper};
+use crate::error::{ErrorKind, Result};
+use crate::plan::route::{Leg, Target};
+use crate::video::Shared;
+
+/// Where a group should be decoded.
+pub(super) fn place_for(video: &Shared, stays: bool, group: &[Target]) -> Place {
+    let Some(device) = &video.engine.device else { return Place::Processor };
+    if video.is_refused.load(Relaxed) || video.engine.from_entry {
+        return Place::Processor;
+    }
+    if stays {
+        return Place::Device;
+    }
+    let processor = Offer { pictures: pictures_from_checkpoints(video, group), load: video.engine.crew.load() };
+    let on_device = Offer { pictures: pictures(group), load: device.crew.load() };
+    // Of these codecs the driver does not tell whether a picture is damaged: they go there only by order.
+    if !device.is_forced() && matches!(video.track.codec, Codec::Vp9 | Codec::Av1) {
+        return Place::Processor;
+    }
+    device.choose(kind_of(video), processor, on_device)
+}
+
+/// About how many pictures a group takes with the checkpoints that there are.
+fn pictures_from_checkpoints(video: &Shared, group: &[Target]) -> u64 {
+    let mut decoded_to = None;
+    let mut sum = 0;
+    for target in group {
+        let held = near(video, *target);
+        let before = held.iter().rev().map(|kept| kept.state.position).find(|&position| position <= target.sample);
+        let from = before.into_iter().chain(decoded_to).max().unwrap_or(target.entry).max(target.entry);
+        sum += u64::from(target.sample.saturating_sub(from));
+        decoded_to = Some(target.sample);
+    }
+    sum.max(1)
+}
+
+fn kind_of(video: &Shared) -> Kind {
+    Kind { codec: video.track.codec, size: video.track.parameters.size() }
+}
+
+/// A leg was made to its end.
+pub(super) fn learn(video: &Shared, place: Place, leg: &Leg, time: Duration) {
+    if let Some(device) = &video.engine.device {
+        device.learn(kind_of(video), place, leg.samples.len() as u64, time.as_secs_f64());
+    }
+}
+
+/// Why a walk on a device came to nothing.
+enum Fault {
+    /// The stream is damaged, or libavcodec finds it so: the processor will see.
+    Stream,
+    /// The GPU's.
+    Gpu(GpuError),
+}
+
+impl<T: Send + 'static> Group<T> {
+    /// Makes one leg on the GPU. Where that cannot be, its targets are left in `pending`.
+    pub(super) fn leg_on_device(
+        &self,
+        leg: &Leg,
+        keeper: &Keeper<'_>,
+        pending: &mut BTreeMap<u32, u32>,
+    ) -> Result<End> {
+        let video = &*self.video;
+        let Some(device) = &video.engine.device else { return Ok(End::Over) };
+        for attempt in 0..2 {
+            if video.is_refused.load(Relaxed) || device.gpu.is_lost() {
+                break;
+            }
+            GpuError::forget();
+            let (end, fault) = self.walk_on_device(leg, keeper, pending)?;
+            match fault {
+                Some(Fault::Gpu(error)) if error.code == AvError::NO_MEMORY && attempt == 0 => {
+                    // Idle decoders have surfaces; then once more.
+                    video.engine.pool.close_idle();
+                }
+                Some(Fault::Gpu(error)) => {
+                    self.take_note(device, &error);
+                    return Ok(end);
+                }
+                Some(Fault::Stream) | None => return Ok(end),
+            }
+        }
+        Ok(End::Over)
+    }
+
+    fn take_note(&self, device: &OnDevice, error: &GpuError) {
+        if error.is_for_good() {
+            self.video.is_refused.store(true, Relaxed);
+        }
+        device.note(self.video.source.name(), error);
+    }
+
+    /// The walk, and why it ended early if it did.
+    fn walk_on_device(
+        &self,
+        leg: &Leg,
+        keeper: &Keeper<'_>,
+        pending: &mut BTreeMap<u32, u32>,
+    ) -> Result<(End, Option<Fault>)> {
+        let mut lease = match self.video.lease_on_device() {
+            Ok(lease) => lease,
+            Err(error) => {
+                let error = GpuError { code: AvError::NOT_SUPPORTED, why: error.message() };
+                return Ok((End::Over, Some(Fault::Gpu(error))));
+            }
+        };
+        let (mut end, mut fault, mut left) = (End::Over, None, leg.targets.len());
+        let _ = self.video.walk(false).run_leg(&mut lease, leg, keeper, &mut |event| {
+            let Event::Picture(sample, surface) = event else {
+                fault.get_or_insert_with(|| GpuError::last().map_or(Fault::Stream, Fault::Gpu));
+                return ControlFlow::Break(());
+            };
+            let is_wanted = leg.targets.binary_search(&sample).is_ok() && pending.contains_key(&sample);
+            if is_wanted && fault.is_none() && !surface.is_corrupt() {
+                match self.fetch(&surface) {
+                    Ok(picture) => {
+                        left -= 1;
+                        self.video.engine.counters.device_frame();
+                        if self.let_out(sample, picture, pending).is_break() {
+                            end = End::Stopped;
+                        }
+                    }
+                    Err(error) if error.code == AvError::INVALID_DATA => fault = Some(Fault::Stream),
+                    Err(error) => fault = Some(Fault::Gpu(error)),
+                }
+            }
+            if self.request.is_cancelled() {
+                end = End::Stopped;
+            }
+            let is_over = left == 0 || end == End::Stopped || fault.is_some();
+            if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        Ok((end, fault))
+    }
+
+    fn fetch(&self, surface: &Frame) -> std::result::Result<Frame, GpuError> {
+        if self.request.stays() {
+            return surface.keep_on_device();
+        }
+        surface.download(&self.video.track.parameters)
+    }
+
+    /// What is left was asked for in the GPU's memory, and is not to be had there.
+    pub(super) fn refuse(&self, pending: &mut BTreeMap<u32, u32>) -> End {
+        let source = self.video.source.name();
+        for (_, index) in std::mem::take(pending) {
+            let error = crate::Error::from(ErrorKind::NotOnDevice).at_frame(index).of(source);
+            self.request.give(index, Err(error), Duration::ZERO);
+        }
+        End::Over
+    }
+}

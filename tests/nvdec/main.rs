@@ -1,0 +1,291 @@
+//! Decoding on a GPU, without one: against a driver that checks how it is used and takes its pictures from a sequential
+//! decode (`driver.c`). What a real card makes of it only a real card shows.
+#![allow(clippy::print_stderr, reason = "tests report what they leave out")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod fake;
+
+use std::path::{Path, PathBuf};
+
+use bucket_streamer::bitstream::Codec;
+use bucket_streamer::{Device, DeviceChoice, Engine, ErrorKind};
+use serde_json::Value;
+
+use common::{clips, fixture, name};
+use fake::{Driver, Run};
+
+/// Clips that are decoded on the card, whole or in part: 8 and 10 bit, open GOPs, leading pictures, sizes that are cropped,
+/// changed parameter sets, slices, field pairs.
+const ON_THE_CARD: [&str; 8] = [
+    "hevc_closed_gop.mp4",
+    "hevc_open_gop.mp4",
+    "hevc_10bit.mp4",
+    "hevc_demo.mp4",
+    "h264_bframes.mp4",
+    "h264_iibbibb_editlist.mp4",
+    "hevc_params_in_samples.mp4",
+    "hevc_fragmented.mp4",
+];
+
+/// Every third frame, backwards, and the first two once more.
+fn some_frames(count: usize) -> String {
+    let frames = (0..count).rev().step_by(3).chain([0, 1.min(count - 1)]);
+    frames.map(|frame| frame.to_string()).collect::<Vec<_>>().join(",")
+}
+
+/// What `extract` prints of frames as MD5s.
+fn md5s(run: &mut Run, clip: &Path, device: &str, frames: &str) -> (String, String) {
+    let arguments = ["extract", "--format", "framemd5", "--device", device, "--frames", frames];
+    run.program(&arguments, clip)
+}
+
+fn number(report: &Value, name: &str) -> u64 {
+    report[name].as_u64().unwrap_or_else(|| panic!("{name} in {report}"))
+}
+
+/// Decodes some frames on the fake card, and compares them with what the CPU makes of them.
+fn same_as_on_the_cpu(driver: &Driver, clip: &Path, environment: &[(&str, &str)]) -> Option<(Value, String)> {
+    let oracle = driver.oracle(clip)?;
+    let frames = some_frames(oracle.frames);
+    let (expected, _) = md5s(&mut Run::without_card(), clip, "cpu", &frames);
+    let mut run = Run::on(driver, &oracle);
+    run.set(environment);
+    let (found, said) = md5s(&mut run, clip, "nvdec", &frames);
+    assert_eq!(found, expected, "{}: {said}", name(clip));
+    assert!(!said.contains("panicked"), "{}: {said}", name(clip));
+    Some((run.report(), said))
+}
+
+#[test]
+fn every_clip_is_on_the_card_what_it_is_on_the_cpu() {
+    let driver = Driver::build();
+    let mut seen = Vec::new();
+    for clip in clips() {
+        let Some((report, said)) = same_as_on_the_cpu(&driver, &clip, &[]) else { continue };
+        let name = name(&clip);
+        assert_eq!(number(&report, "errors"), 0, "{name}: {report} {said}");
+        assert_eq!(number(&report, "pictures_garbage"), 0, "{name}: {report} {said}");
+        assert_eq!(number(&report, "maps"), number(&report, "unmaps"), "{name}: {report}");
+        assert_eq!(number(&report, "decoders_created"), number(&report, "decoders_destroyed"), "{name}: {report}");
+        assert_eq!(number(&report, "bytes_allocated_now") + number(&report, "host_bytes_now"), 0, "{name}: {report}");
+        if number(&report, "maps") > 0 {
+            seen.push(name);
+        }
+    }
+    let missing: Vec<_> = ON_THE_CARD.iter().filter(|name| !seen.iter().any(|seen| seen == *name)).collect();
+    assert!(missing.is_empty(), "decoded on the CPU: {missing:?}; on the card: {seen:?}");
+    eprintln!("on the card: {}", seen.join(" "));
+}
+
+/// Nothing is decoded there that no target needs.
+#[test]
+fn only_what_is_needed_is_decoded() {
+    let driver = Driver::build();
+    let clip = fixture("hevc_bframes_480p.mp4");
+    let oracle = driver.oracle(&clip).expect("an oracle");
+    let last = (oracle.frames - 1).to_string();
+    let mut run = Run::on(&driver, &oracle);
+    let (found, said) = md5s(&mut run, &clip, "nvdec", &last);
+    assert_eq!(found, md5s(&mut Run::without_card(), &clip, "cpu", &last).0);
+    let report = run.report();
+    let engine = Engine::builder().checkpoint_memory(0).build();
+    let video = engine.open_path(&clip).expect("to open");
+    let planned: usize = video.plan(&[oracle.frames as u32 - 1]).iter().map(|(samples, _)| samples.len()).sum();
+    assert_eq!(number(&report, "pictures_decoded"), planned as u64, "{said}");
+    assert!(planned < oracle.frames, "the clip has something to leave out");
+    assert_eq!(number(&report, "maps"), 1, "only the picture that was asked for is copied");
+}
+
+#[test]
+fn what_the_card_lacks_is_decoded_on_the_cpu_with_a_word() {
+    let driver = Driver::build();
+    let clip = fixture("hevc_closed_gop.mp4");
+    let (report, said) = same_as_on_the_cpu(&driver, &clip, &[("FAKE_NO_CODEC", "hevc")]).expect("an oracle");
+    assert_eq!(number(&report, "maps"), 0);
+    assert!(said.contains("does not decode") && said.contains("on the CPU"), "{said}");
+    let (_, said) = same_as_on_the_cpu(&driver, &clip, &[("FAKE_MIN_SIZE", "4096")]).expect("an oracle");
+    assert!(said.contains("4096x4096"), "{said}");
+    for lacking in ["hevc_12bit_422.mp4", "vp9_odd_321x241.mp4"] {
+        let (_, said) = same_as_on_the_cpu(&driver, &fixture(lacking), &[]).expect("an oracle");
+        assert!(said.contains("on the CPU"), "{lacking}: {said}");
+    }
+}
+
+/// Whatever call fails, whenever, with whatever: the frames are right, and the program ends as it should.
+#[test]
+fn failures_of_the_driver_end_on_the_cpu() {
+    let driver = Driver::build();
+    let clip = fixture("hevc_closed_gop.mp4");
+    for call in
+        ["cuvidCreateDecoder", "cuvidDecodePicture", "cuvidMapVideoFrame", "cuMemcpy2DAsync"].into_iter().chain([
+            "cuStreamCreate",
+            "cuStreamSynchronize",
+            "cuvidGetDecodeStatus",
+            "cuMemHostAlloc",
+            "cuvidUnmapVideoFrame",
+        ])
+    {
+        for (time, code) in [(1, 999), (3, 999), (2, 700), (1, 719), (1, 2)] {
+            let fault = format!("{call}:{time}:{code}");
+            let (report, said) = same_as_on_the_cpu(&driver, &clip, &[("FAKE_FAIL", &fault)]).expect("an oracle");
+            // Out of memory is tried once more; and not every call is made three times.
+            if code != 2 && number(&report, "maps") + number(&report, "pictures_decoded") > 0 && time == 1 {
+                assert!(said.contains("on the CPU"), "{fault}: {said} {report}");
+            }
+        }
+    }
+    for call in ["cuInit", "cuDevicePrimaryCtxRetain", "cuvidGetDecoderCaps"] {
+        let oracle = driver.oracle(&clip).expect("an oracle");
+        let mut run = Run::on(&driver, &oracle);
+        run.set(&[("FAKE_FAIL", &format!("{call}:1"))]);
+        let output = run.output(&["extract", "--frames", "0", "--device", "nvdec", "--format", "framemd5"], &clip);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{call}: {said}");
+        assert!(said.contains(call), "{said}");
+    }
+}
+
+#[test]
+fn memory_that_runs_out_is_no_end() {
+    let driver = Driver::build();
+    let clip = fixture("hevc_closed_gop.mp4");
+    let (report, said) = same_as_on_the_cpu(&driver, &clip, &[("FAKE_MEMORY_MIB", "1")]).expect("an oracle");
+    assert_eq!(number(&report, "maps"), 0, "{said}");
+    assert!(said.contains("OUT_OF_MEMORY") && said.contains("on the CPU"), "{said}");
+}
+
+/// The card conceals damage, and tells; the frames concerned are decoded on the CPU.
+#[test]
+fn damage_that_the_card_reports_is_never_shown() {
+    let driver = Driver::build();
+    let clip = fixture("hevc_closed_gop.mp4");
+    let oracle = driver.oracle(&clip).expect("an oracle");
+    let damaged = oracle.hash_of(3);
+    for more in [&[][..], &[("FAKE_BUSY", "3")]] {
+        let environment: Vec<_> = more.iter().copied().chain([("FAKE_DAMAGED", &damaged[..])]).collect();
+        let (report, said) = same_as_on_the_cpu(&driver, &clip, &environment).expect("an oracle");
+        assert!(number(&report, "maps") > 0, "{said}");
+    }
+}
+
+#[test]
+fn hardware_decoders_are_used_again() {
+    let driver = Driver::build();
+    let clip = fixture("hevc_closed_gop.mp4");
+    let (report, _) = same_as_on_the_cpu(&driver, &clip, &[]).expect("an oracle");
+    // Never more than there are workers, however many walks were made.
+    assert!(number(&report, "decoders_created") <= 14, "{report}");
+    assert_eq!(number(&report, "decoders_created"), number(&report, "max_decoders_open"), "{report}");
+}
+
+#[test]
+fn auto_without_a_card_is_the_cpu_and_says_so() {
+    let clip = fixture("hevc_closed_gop.mp4");
+    let (expected, _) = md5s(&mut Run::without_card(), &clip, "cpu", "0-9");
+    let (found, said) = md5s(&mut Run::without_card(), &clip, "auto", "0-9");
+    assert_eq!(found, expected);
+    assert_eq!(said, "bucket-streamer: --device auto: no NVDEC (no libcuda): decoding on the CPU\n");
+    let output = Run::without_card().output(&["extract", "--frames", "0", "--device", "nvdec"], &clip);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(
+        (output.status.code(), &said[..]),
+        (Some(2), "bucket-streamer: --device nvdec:0: no NVDEC: no libcuda\n")
+    );
+}
+
+#[test]
+fn auto_with_a_card_tries_both_and_every_frame_is_right() {
+    let driver = Driver::build();
+    for clip in ["hevc_bframes_480p.mp4", "h264_bframes.mp4"].map(fixture) {
+        let oracle = driver.oracle(&clip).expect("an oracle");
+        // One GOP after the other, so that there is something to choose.
+        let frames = some_frames(oracle.frames);
+        let expected = md5s(&mut Run::without_card(), &clip, "cpu", &frames).0;
+        let mut run = Run::on(&driver, &oracle);
+        assert_eq!(md5s(&mut run, &clip, "auto", &frames).0, expected);
+        assert_eq!(number(&run.report(), "errors"), 0);
+    }
+}
+
+#[test]
+fn bench_measures_it_or_says_why_not() {
+    let driver = Driver::build();
+    let clip = fixture("hevc_closed_gop.mp4");
+    let oracle = driver.oracle(&clip).expect("an oracle");
+    let entry = |environment: &[(&str, &str)]| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let json = folder.path().join("bench.json");
+        let mut run = Run::on(&driver, &oracle);
+        run.set(environment);
+        let json_path = json.to_str().expect("a path");
+        run.program(
+            &["bench", "random", "--engine", "nvdec", "--count", "8", "--no-floor", "--json", json_path],
+            &clip,
+        );
+        let text = std::fs::read_to_string(&json).expect("what bench wrote");
+        serde_json::from_str::<Value>(&text).expect("JSON")[0].clone()
+    };
+    let measured = entry(&[]);
+    assert_eq!(
+        (&measured["frames"], &measured["wrong"], &measured["errors"]),
+        (&8.into(), &0.into(), &0.into()),
+        "{measured}"
+    );
+    let refused = entry(&[("FAKE_NO_CODEC", "hevc")]);
+    assert!(refused["unavailable"].as_str().is_some_and(|why| why.contains("does not decode")), "{refused}");
+}
+
+/// Frames for somebody who goes on on the device. In a process of its own, with the card.
+#[test]
+fn frames_stay_in_the_memory_of_the_card() {
+    let driver = Driver::build();
+    let clip = fixture("hevc_closed_gop.mp4");
+    let oracle = driver.oracle(&clip).expect("an oracle");
+    let mut run = Run::on(&driver, &oracle);
+    run.again("on_the_card::frames_on_device");
+    let report = run.report();
+    assert!(number(&report, "maps") >= 4, "{report}");
+    assert_eq!((number(&report, "errors"), number(&report, "bytes_allocated_now")), (0, 0), "{report}");
+}
+
+/// Run by the tests above, in processes that have a card.
+mod on_the_card {
+    use super::*;
+
+    fn engine() -> Option<Engine> {
+        std::env::var_os("FAKE_ORACLE")?;
+        let device = Device::open(DeviceChoice::Nvdec(0)).expect("the card");
+        Some(Engine::builder().threads(2).device(device).build())
+    }
+
+    fn clip() -> PathBuf {
+        fixture("hevc_closed_gop.mp4")
+    }
+
+    #[test]
+    fn frames_on_device() {
+        let Some(engine) = engine() else { return };
+        let video = engine.open_path(clip()).expect("to open");
+        let plain = Engine::new(Some(1)).open_path(clip()).expect("to open");
+        let mut count = 0;
+        for (index, frame) in video.frames_on_device(&[0, 7, 3, 9]) {
+            let frame = frame.expect("a frame");
+            let there = frame.picture.device_planes().expect("on the card");
+            let here = plain.frame(index).expect("a frame");
+            assert_eq!((there.width, there.height, there.plane_count), (here.width(), here.height(), 2));
+            assert_eq!(frame.planes().count(), 0);
+            assert_eq!(frame.pts, here.pts);
+            count += 1;
+        }
+        assert_eq!(count, 4);
+        assert_eq!(engine.work().device_frames, 4);
+        let (_, refused) = video.frames_on_device(&[1_000_000]).next().expect("an answer");
+        assert!(matches!(refused.expect_err("no such frame").kind(), ErrorKind::NoSuchFrame { .. }));
+        // Of another codec than the card decodes.
+        let other = engine.open_path(fixture("hevc_12bit_422.mp4")).expect("to open");
+        let (_, refused) = other.frames_on_device(&[0]).next().expect("an answer");
+        assert!(matches!(refused.expect_err("not on this card").kind(), ErrorKind::NotOnDevice));
+        assert_eq!(other.track().codec, Codec::Hevc);
+    }
+}
