@@ -842,11 +842,21 @@ CUresult cuGetErrorString(CUresult code, const char **text)
 
 /* ---- the oracle ---- */
 
-static uint64_t hash_of(const unsigned char *data, size_t n)     /* FNV-1a */
+/* FNV-1a, without the zeros that a stream may have between a unit and the next start code: whether they come along is the
+ * caller's choice. */
+static uint64_t hash_of(const unsigned char *data, size_t n)
 {
     uint64_t h = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        size_t end = i;
+        while (end < n && !data[end])
+            end++;
+        if (end == n)
+            break;
+        if (end - i > 2 && data[end] == 1)
+            i = end - 2;
         h = (h ^ data[i]) * 0x100000001b3u;
+    }
     return h;
 }
 

@@ -42,7 +42,7 @@ impl Driver {
         let video = Engine::new(Some(1)).open_path(clip).ok()?;
         let (track, (width, height)) = (video.track(), video.track().parameters.size());
         let is_small = track.samples.len() * width * height * 3 <= MOST_BYTES;
-        if !is_small || matches!(track.codec, Codec::Av1) || video.frame_count() == 0 {
+        if !is_small || video.frame_count() == 0 {
             return None;
         }
         let folder = tempfile::tempdir().expect("a folder");
@@ -93,9 +93,39 @@ fn hash(video: &Video, sample: u32) -> u64 {
         }
     }
     if track.codec == Codec::Vp9 {
-        given = bytes;
+        given = last_of_superframe(&bytes).to_vec();
     }
-    given.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+    fnv(&given)
+}
+
+/// The last frame of a VP9 sample, which is the one that is shown (VP9 bitstream specification, annex B).
+fn last_of_superframe(bytes: &[u8]) -> &[u8] {
+    let Some(&marker) = bytes.last().filter(|byte| **byte & 0xe0 == 0xc0) else { return bytes };
+    let (frames, width) = (usize::from(marker & 7) + 1, usize::from(marker >> 3 & 3) + 1);
+    let Some(index) = bytes.len().checked_sub(2 + frames * width).filter(|&index| bytes[index] == marker) else {
+        return bytes;
+    };
+    let size = |frame: usize| {
+        let at = index + 1 + frame * width;
+        bytes[at..at + width].iter().rev().fold(0, |size, byte| size << 8 | usize::from(*byte))
+    };
+    let start: usize = (0..frames - 1).map(size).sum();
+    bytes.get(start..start + size(frames - 1)).unwrap_or(bytes)
+}
+
+/// FNV-1a, without zeros behind a unit: `hash_of` in `driver.c`.
+fn fnv(bytes: &[u8]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut at = 0;
+    while at < bytes.len() {
+        let Some(zeros) = bytes[at..].iter().position(|byte| *byte != 0) else { break };
+        if zeros > 2 && bytes[at + zeros] == 1 {
+            at += zeros - 2;
+        }
+        hash = (hash ^ u64::from(bytes[at])).wrapping_mul(0x100_0000_01b3);
+        at += 1;
+    }
+    hash
 }
 
 /// All pictures as they are coded, margins too, by sample.

@@ -7,6 +7,7 @@ mod common;
 mod fake;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bucket_streamer::bitstream::Codec;
 use bucket_streamer::{Device, DeviceChoice, Engine, ErrorKind};
@@ -23,7 +24,7 @@ const ON_THE_CARD: [&str; 8] = [
     "hevc_10bit.mp4",
     "hevc_demo.mp4",
     "h264_bframes.mp4",
-    "h264_iibbibb_editlist.mp4",
+    "h264_two_edits.mp4",
     "hevc_params_in_samples.mp4",
     "hevc_fragmented.mp4",
 ];
@@ -67,8 +68,6 @@ fn every_clip_is_on_the_card_what_it_is_on_the_cpu() {
         assert_eq!(number(&report, "errors"), 0, "{name}: {report} {said}");
         assert_eq!(number(&report, "pictures_garbage"), 0, "{name}: {report} {said}");
         assert_eq!(number(&report, "maps"), number(&report, "unmaps"), "{name}: {report}");
-        assert_eq!(number(&report, "decoders_created"), number(&report, "decoders_destroyed"), "{name}: {report}");
-        assert_eq!(number(&report, "bytes_allocated_now") + number(&report, "host_bytes_now"), 0, "{name}: {report}");
         if number(&report, "maps") > 0 {
             seen.push(name);
         }
@@ -82,7 +81,7 @@ fn every_clip_is_on_the_card_what_it_is_on_the_cpu() {
 #[test]
 fn only_what_is_needed_is_decoded() {
     let driver = Driver::build();
-    let clip = fixture("hevc_bframes_480p.mp4");
+    let clip = fixture("hevc_demo.mp4");
     let oracle = driver.oracle(&clip).expect("an oracle");
     let last = (oracle.frames - 1).to_string();
     let mut run = Run::on(&driver, &oracle);
@@ -106,7 +105,7 @@ fn what_the_card_lacks_is_decoded_on_the_cpu_with_a_word() {
     assert!(said.contains("does not decode") && said.contains("on the CPU"), "{said}");
     let (_, said) = same_as_on_the_cpu(&driver, &clip, &[("FAKE_MIN_SIZE", "4096")]).expect("an oracle");
     assert!(said.contains("4096x4096"), "{said}");
-    for lacking in ["hevc_12bit_422.mp4", "vp9_odd_321x241.mp4"] {
+    for lacking in ["hevc_12bit_422.mp4", "vp9_odd.webm", "av1.mp4"] {
         let (_, said) = same_as_on_the_cpu(&driver, &fixture(lacking), &[]).expect("an oracle");
         assert!(said.contains("on the CPU"), "{lacking}: {said}");
     }
@@ -197,7 +196,7 @@ fn auto_without_a_card_is_the_cpu_and_says_so() {
 #[test]
 fn auto_with_a_card_tries_both_and_every_frame_is_right() {
     let driver = Driver::build();
-    for clip in ["hevc_bframes_480p.mp4", "h264_bframes.mp4"].map(fixture) {
+    for clip in ["hevc_demo.mp4", "h264_bframes.mp4"].map(fixture) {
         let oracle = driver.oracle(&clip).expect("an oracle");
         // One GOP after the other, so that there is something to choose.
         let frames = some_frames(oracle.frames);
@@ -246,7 +245,10 @@ fn frames_stay_in_the_memory_of_the_card() {
     run.again("on_the_card::frames_on_device");
     let report = run.report();
     assert!(number(&report, "maps") >= 4, "{report}");
-    assert_eq!((number(&report, "errors"), number(&report, "bytes_allocated_now")), (0, 0), "{report}");
+    assert_eq!(number(&report, "errors"), 0, "{report}");
+    // Everything was given back: programs that end do not wait for that.
+    assert_eq!(number(&report, "decoders_created"), number(&report, "decoders_destroyed"), "{report}");
+    assert_eq!(number(&report, "bytes_allocated_now") + number(&report, "host_bytes_now"), 0, "{report}");
 }
 
 /// Run by the tests above, in processes that have a card.
@@ -287,5 +289,10 @@ mod on_the_card {
         let (_, refused) = other.frames_on_device(&[0]).next().expect("an answer");
         assert!(matches!(refused.expect_err("not on this card").kind(), ErrorKind::NotOnDevice));
         assert_eq!(other.track().codec, Codec::Hevc);
+        // Downloaded ones too, before all goes.
+        assert_eq!(video.frame(5).expect("a frame").planes().count(), 3);
+        drop((video, other, engine));
+        // The workers let go of what they have in hand.
+        std::thread::sleep(Duration::from_millis(300));
     }
 }
