@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use vendor::{Error, Prefix, cache};
 
 /// Our C, in `shim/`. The headers are part of the key too.
-const SHIMS: [&str; 12] = [
+const SHIMS: [&str; 13] = [
     "mov.c",
     "log.c",
     "mapping.c",
@@ -21,8 +21,10 @@ const SHIMS: [&str; 12] = [
     "gpu.c",
     "gpu_decoder.c",
     "gpu_picture.c",
+    "gpu_jpeg.c",
 ];
-const HEADERS: [&str; 3] = ["shim.h", "fork.h", "gpu.h"];
+const HEADERS: [&str; 7] =
+    ["shim.h", "fork.h", "gpu.h", "gpu_jpeg.h", "gpu_jpeg_kernel.ptx.h", "gpu_jpeg_pixel.h", "gpu_nvjpeg.h"];
 
 fn main() {
     for file in SHIMS.iter().chain(&HEADERS).chain(&["bindings.h"]) {

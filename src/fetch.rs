@@ -36,7 +36,7 @@ use crate::decode::{Event, Keeper};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::route::{Leg, Target, plan};
 use crate::plan::{Depth, Job, Known};
-use crate::request::Request;
+use crate::request::{Request, Stay};
 use crate::video::Shared;
 
 /// Samples behind a target whose checkpoints are looked at too: in H.265 one that stands behind it may hold all that it
@@ -79,7 +79,7 @@ fn submit_groups<T: Send + 'static>(
         groups.sort_by_key(|group| std::cmp::Reverse(pictures(group)));
     }
     for group in groups {
-        let place = device::place_for(video, request.stays(), &group);
+        let place = device::place_for(video, request.stay(), &group);
         let (video, own, turn) = (Arc::clone(video), Arc::clone(request), turn.clone());
         let length = pictures(&group);
         request.submit(place, length, move |width| Group { video, request: own, width, turn, place }.answer(group));
@@ -213,7 +213,7 @@ impl<T: Send + 'static> Group<T> {
             if self.place == Place::Device {
                 over!(self.short(targets, pending, Place::Device)?);
             }
-            if self.request.stays() {
+            if self.request.stay() == Stay::Must {
                 return Ok(self.refuse(pending));
             }
             over!(self.short(targets, pending, Place::Processor)?);
@@ -255,7 +255,7 @@ impl<T: Send + 'static> Group<T> {
             if track.codec == Codec::Hevc && last != target.sample {
                 continue;
             }
-            if !self.request.stays()
+            if self.request.stay() != Stay::Must
                 && let Some(picture) = video.engine.store.picture(video.id, target.sample)
                 && !picture.is_corrupt()
                 && needs.is_shown(target)

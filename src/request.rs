@@ -44,8 +44,18 @@ pub(crate) struct Request<T> {
     cancelled: AtomicBool,
     clock: Clock,
     turns: Turns,
-    /// Frames are to stay in a GPU's memory.
-    stays: bool,
+    stay: Stay,
+}
+
+/// Whether frames are to stay in a GPU's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stay {
+    /// All come to the host.
+    No,
+    /// Those that are decoded there may stay.
+    MayStay,
+    /// They stay, or are refused.
+    Must,
 }
 
 /// Where the time goes.
@@ -95,16 +105,16 @@ impl<T: Send + 'static> Request<T> {
         let (state, change, room) = (Mutex::new(state), Condvar::new(), Condvar::new());
         let clock = Clock { made: Instant::now(), begun: AtomicU64::new(0), fetched: AtomicU64::new(0) };
         let (cancelled, turns) = (AtomicBool::new(false), Turns::default());
-        Arc::new(Request { engine, make, state, change, room, cancelled, clock, turns, stays: false })
+        Arc::new(Request { engine, make, state, change, room, cancelled, clock, turns, stay: Stay::No })
     }
 }
 
 impl<T: Send + 'static> Request<T> {
-    /// One whose frames stay in a GPU's memory.
-    pub(crate) fn staying(engine: Arc<engine::Shared>, make: Make<T>) -> Arc<Request<T>> {
+    /// One whose frames may stay in a GPU's memory.
+    pub(crate) fn staying(engine: Arc<engine::Shared>, make: Make<T>, stay: Stay) -> Arc<Request<T>> {
         let mut request = Request::new(engine, make);
         if let Some(request) = Arc::get_mut(&mut request) {
-            request.stays = true;
+            request.stay = stay;
         }
         request
     }
@@ -194,9 +204,9 @@ impl<T> Request<T> {
         state.results.len() < WAITING_FRAMES && !self.is_cancelled()
     }
 
-    /// Are its frames to stay in a GPU's memory?
-    pub(crate) fn stays(&self) -> bool {
-        self.stays
+    /// Whether its frames are to stay in a GPU's memory.
+    pub(crate) fn stay(&self) -> Stay {
+        self.stay
     }
 
     /// So long a task has waited for bytes.

@@ -15,10 +15,11 @@ use crate::decode::{Event, Lease, Walk};
 use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::fetch::{self, habit::Habit};
-use crate::picture::ColourOptions;
+use crate::picture::on_device::may_be_made_there;
+use crate::picture::{ColourOptions, StillOptions};
 use crate::plan::route::Leg;
 use crate::plan::{Depth, Planner, References};
-use crate::request::{FrameFuture, Frames, InOrder, Request, unanswered};
+use crate::request::{FrameFuture, Frames, InOrder, Request, Stay, unanswered};
 #[cfg(feature = "server")]
 use crate::served::Served;
 use crate::source::{Counted, Source};
@@ -320,11 +321,27 @@ impl Video {
         Frames::of(request)
     }
 
+    /// As [`Video::frames_with`], where `make` makes nothing but stills with these options by a
+    /// [`StillMaker`](crate::picture::StillMaker): a frame that a GPU has decoded stays there if its JPEG can be made there.
+    pub fn stills_with<T: Send + 'static>(
+        &self,
+        indices: &[u32],
+        options: &StillOptions,
+        make: impl Fn(u32, Result<VideoFrame>) -> T + Send + Sync + 'static,
+    ) -> Frames<T> {
+        // What the container cuts off is cut off on the host.
+        let may_stay = may_be_made_there(options) && !self.track().parameters.is_cropped();
+        let stay = if may_stay { Stay::MayStay } else { Stay::No };
+        let request = Request::staying(Arc::clone(&self.shared.engine), Box::new(make), stay);
+        fetch::submit(&self.shared, &request, &indices.iter().copied().collect::<BTreeSet<_>>());
+        Frames::of(request)
+    }
+
     /// Frames that stay in the memory of the engine's GPU, as [`Video::frames`] brings them: `picture.device_planes()` of each
     /// tells where. They have no planes here, and are not cropped by what the container says, only by what the stream does.
     /// What cannot be decoded there (another format, damage, no GPU) is the error `NotOnDevice`.
     pub fn frames_on_device(&self, indices: &[u32]) -> Frames {
-        let request = Request::staying(Arc::clone(&self.shared.engine), Box::new(|_, frame| frame));
+        let request = Request::staying(Arc::clone(&self.shared.engine), Box::new(|_, frame| frame), Stay::Must);
         fetch::submit(&self.shared, &request, &indices.iter().copied().collect::<BTreeSet<_>>());
         Frames::of(request)
     }

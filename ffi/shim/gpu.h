@@ -71,6 +71,16 @@ typedef struct BsSurface {
     unsigned index;
 } BsSurface;
 
+/* A picture that stays on the device: what buf[0] of its frame refers to. */
+typedef struct BsKept {
+    BsGpu *gpu;
+    BsBlock *block;
+    BsGpuPicture picture;
+} BsKept;
+
+/* NULL for frames that are something else. */
+const BsKept *bs_gpu_kept_of(const struct AVFrame *f);
+
 /* Notes why something failed, for bs_gpu_why(), and returns an AVERROR. */
 int bs_gpu_fail(BsGpu *gpu, const char *what, CUresult result);
 int bs_gpu_refuse(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -27,13 +27,6 @@ typedef struct Mapped {
     int bytes_per_sample;
 } Mapped;
 
-/* A picture that stays on the device: what buf[0] of its frame refers to. */
-typedef struct Kept {
-    BsGpu *gpu;
-    BsBlock *block;
-    BsGpuPicture picture;
-} Kept;
-
 static const BsSurface *surface_of(const AVFrame *f) {
     const BsSurface *surface = f->format == AV_PIX_FMT_CUDA && f->buf[0] ? (BsSurface *)f->buf[0]->data : NULL;
     return surface && f->buf[0]->size == sizeof(*surface) && surface->loan ? surface : NULL;
@@ -147,10 +140,64 @@ static void spread(AVFrame *to, const uint8_t *from, size_t pitch, const Mapped 
     }
 }
 
+const BsKept *bs_gpu_kept_of(const AVFrame *f) {
+    const BsKept *kept = f->format == AV_PIX_FMT_CUDA && f->buf[0] ? (BsKept *)f->buf[0]->data : NULL;
+    return kept && f->buf[0]->size == sizeof(*kept) && kept->block ? kept : NULL;
+}
+
+/* A kept picture's planes to the host, one below the other with its own pitch. The context is entered. */
+static int copy_kept(const BsKept *kept, uint8_t *host, Mapped *mapped) {
+    const BsGpuPicture *picture = &kept->picture;
+    const struct CudaFunctions *cu = kept->gpu->cu;
+    int is_444 = picture->plane_count == 3, ret = 0;
+    *mapped = (Mapped){ .planes = picture->plane_count };
+    for (int i = 0; i < mapped->planes && ret >= 0; i++) {
+        int width = i && !is_444 ? (picture->width + 1) & ~1 : picture->width;
+        mapped->rows[i] = i && !is_444 ? (picture->height + 1) / 2 : picture->height;
+        CUDA_MEMCPY2D copy = { .srcMemoryType = CU_MEMORYTYPE_DEVICE,
+                               .srcDevice = picture->planes[i],
+                               .srcPitch = picture->pitch,
+                               .dstMemoryType = CU_MEMORYTYPE_HOST,
+                               .dstHost = host,
+                               .dstPitch = picture->pitch,
+                               .WidthInBytes = (size_t)width * picture->bytes_per_sample,
+                               .Height = mapped->rows[i] };
+        host += picture->pitch * mapped->rows[i];
+        ret = bs_gpu_fail(kept->gpu, "cuMemcpy2D", cu->cuMemcpy2D(&copy));
+    }
+    return ret;
+}
+
+static int download_kept(const BsKept *kept, const AVFrame *from, AVFrame *to) {
+    const BsGpuPicture *picture = &kept->picture;
+    Mapped mapped;
+    int ret = bs_gpu_enter(kept->gpu);
+    if (ret < 0)
+        return ret;
+    BsBlock *block = bs_gpu_take_block(kept->gpu, 1, kept->block->size);
+    ret = block ? copy_kept(kept, block->host, &mapped) : AVERROR(ENOMEM);
+    bs_gpu_leave(kept->gpu);
+    to->format = picture->planar;
+    to->width = picture->width;
+    to->height = picture->height;
+    if (ret >= 0)
+        ret = bs_get_planes(to);
+    if (ret >= 0) {
+        spread(to, block->host, picture->pitch, &mapped, picture->bit_depth);
+        ret = av_frame_copy_props(to, from);
+    }
+    if (block)
+        bs_gpu_give_block(kept->gpu, block);
+    return ret;
+}
+
 int bs_gpu_download(const AVFrame *from, AVFrame *to) {
     const BsSurface *surface = surface_of(from);
+    const BsKept *kept = bs_gpu_kept_of(from);
     Mapped mapped;
     size_t pitch;
+    if (kept)
+        return download_kept(kept, from, to);
     if (!surface)
         return bs_gpu_refuse(AVERROR(EINVAL), "this picture was not decoded on a GPU");
     BsGpu *gpu = surface->loan->gpu;
@@ -179,7 +226,7 @@ int bs_gpu_download(const AVFrame *from, AVFrame *to) {
 }
 
 static void free_kept(void *opaque, uint8_t *data) {
-    Kept *kept = (Kept *)data;
+    BsKept *kept = (BsKept *)data;
     if (kept->block)
         bs_gpu_give_block(kept->gpu, kept->block);
     av_refstruct_unref(&kept->gpu);
@@ -187,7 +234,8 @@ static void free_kept(void *opaque, uint8_t *data) {
 }
 
 /* What is shown of it. */
-static void describe(const AVFrame *from, const BsShape *shape, const Mapped *mapped, size_t pitch, Kept *kept) {
+static void describe(const AVFrame *from, const BsShape *shape, enum AVPixelFormat planar, const Mapped *mapped,
+                     size_t pitch, BsKept *kept) {
     BsGpuPicture *picture = &kept->picture;
     int is_444 = shape->chroma == cudaVideoChromaFormat_444;
     CUdeviceptr at = kept->block->device;
@@ -197,6 +245,7 @@ static void describe(const AVFrame *from, const BsShape *shape, const Mapped *ma
     picture->bytes_per_sample = mapped->bytes_per_sample;
     picture->bit_depth = shape->depth;
     picture->ordinal = kept->gpu->ordinal;
+    picture->planar = planar;
     for (int i = 0; i < mapped->planes; i++) {
         size_t top = i && !is_444 ? from->crop_top / 2 : from->crop_top;
         size_t left = i && !is_444 ? from->crop_left / 2 * 2 : from->crop_left;
@@ -213,7 +262,7 @@ int bs_gpu_keep(const AVFrame *from, AVFrame *to) {
         return bs_gpu_refuse(AVERROR(EINVAL), "this picture was not decoded on a GPU");
     BsGpu *gpu = surface->loan->gpu;
     const BsShape *shape = &surface->loan->session->shape;
-    Kept *kept = av_mallocz(sizeof(*kept));
+    BsKept *kept = av_mallocz(sizeof(*kept));
     to->buf[0] = kept ? av_buffer_create((uint8_t *)kept, sizeof(*kept), free_kept, NULL, AV_BUFFER_FLAG_READONLY) : NULL;
     if (!to->buf[0]) {
         av_free(kept);
@@ -230,7 +279,7 @@ int bs_gpu_keep(const AVFrame *from, AVFrame *to) {
     bs_gpu_leave(gpu);
     if (ret < 0)
         return ret;
-    describe(from, shape, &mapped, pitch, kept);
+    describe(from, shape, surface->loan->planar, &mapped, pitch, kept);
     ret = av_frame_copy_props(to, from);
     to->format = AV_PIX_FMT_CUDA;
     to->width = kept->picture.width;
@@ -244,8 +293,8 @@ int bs_gpu_keep(const AVFrame *from, AVFrame *to) {
 }
 
 int bs_gpu_kept(const AVFrame *f, BsGpuPicture *out) {
-    const Kept *kept = f->format == AV_PIX_FMT_CUDA && f->buf[0] ? (Kept *)f->buf[0]->data : NULL;
-    if (!kept || f->buf[0]->size != sizeof(*kept) || !kept->block)
+    const BsKept *kept = bs_gpu_kept_of(f);
+    if (!kept)
         return AVERROR(EINVAL);
     *out = kept->picture;
     return 0;

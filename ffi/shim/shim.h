@@ -112,7 +112,18 @@ typedef struct BsGpuPicture {
     uint64_t context;   /* CUcontext, the primary one of the GPU */
     size_t pitch;
     int plane_count, width, height, bytes_per_sample, bit_depth, ordinal;
+    int planar; /* AVPixelFormat that software would have decoded to */
 } BsGpuPicture;
+
+/* What samples mean to an encoder on the GPU. */
+typedef struct BsGpuColour {
+    float kr, kb;        /* weights of R' and B' in Y', by H.273 table 4 */
+    int is_full_range;
+    int chroma_location; /* AVChromaLocation; what is unspecified (0) lies left */
+} BsGpuColour;
+
+/* Makes JPEGs on one GPU, for one thread at a time. */
+typedef struct BsGpuEncoder BsGpuEncoder;
 
 /* Opens GPU `ordinal`: 0 or an AVERROR, and bs_gpu_why() says more. */
 int bs_gpu_open(int ordinal, BsGpu **out);
@@ -135,12 +146,21 @@ void bs_gpu_attach(struct AVCodecContext *decoder, BsGpu *gpu);
 int bs_gpu_is_attached(const struct AVCodecContext *decoder);
 /* A new walk begins: damage of the last one is forgotten. */
 void bs_gpu_begin(struct AVCodecContext *decoder);
-/* Waits for a frame that such a decoder gave out, and copies it to planes as software would have decoded it, not cropped.
- * AVERROR_INVALIDDATA if anything since bs_gpu_begin() was damaged. */
+/* Waits for a frame that such a decoder gave out, and copies it to planes as software would have decoded it, not cropped;
+ * or copies one that was kept on the device. AVERROR_INVALIDDATA if anything since bs_gpu_begin() was damaged. */
 int bs_gpu_download(const struct AVFrame *from, struct AVFrame *to);
 /* The same into memory of the device, cropped; bs_gpu_kept() tells where. */
 int bs_gpu_keep(const struct AVFrame *from, struct AVFrame *to);
 int bs_gpu_kept(const struct AVFrame *frame, BsGpuPicture *out);
+
+/* An encoder on the GPU where a kept frame is. AVERROR(ENOSYS) without nvJPEG. */
+int bs_gpu_encoder_open(const struct AVFrame *kept, BsGpuEncoder **out);
+void bs_gpu_encoder_close(BsGpuEncoder **encoder);
+/* Nonzero if it is on the GPU where the frame is. */
+int bs_gpu_encoder_fits(const BsGpuEncoder *encoder, const struct AVFrame *kept);
+/* A JPEG of a kept 4:2:0 frame: BT.601, full range. The bytes are av_malloc()ed. */
+int bs_gpu_encode_jpeg(BsGpuEncoder *encoder, const struct AVFrame *kept, const BsGpuColour *colour, int quality,
+                       uint8_t **bytes, size_t *size);
 
 /* Gets one whole line of FFmpeg's log, without its line end. */
 typedef void (*BsLogLine)(int level, const char *line);

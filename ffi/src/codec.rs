@@ -149,6 +149,11 @@ impl CodecParameters {
         }
     }
 
+    /// True if the container cuts something off the pictures.
+    pub fn is_cropped(&self) -> bool {
+        self.crop().is_some()
+    }
+
     /// Whether pixels must be moved by what the container calls cropping.
     pub(crate) fn crop(&self) -> Option<CropRectangle> {
         let data = self.side_data(sys::AVPacketSideDataType::AV_PKT_DATA_FRAME_CROPPING)?;

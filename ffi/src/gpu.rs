@@ -12,6 +12,7 @@ use crate::codec::{CodecParameters, Decoder};
 use crate::error::AvError;
 use crate::frame::Frame;
 use crate::library::missing_library;
+use crate::pixel::PixelFormat;
 use crate::sys;
 
 /// What went wrong with a GPU, in the driver's words where it has any.
@@ -115,6 +116,8 @@ pub struct DevicePlanes {
     pub bit_depth: u32,
     /// The GPU.
     pub ordinal: u32,
+    /// What software would have decoded to.
+    pub format: PixelFormat,
     /// The `CUcontext` that the addresses are valid in: the GPU's primary one.
     pub context: u64,
 }
@@ -214,6 +217,17 @@ impl Frame {
         Ok(planes)
     }
 
+    /// Copies a picture that is in a GPU's memory ([`Frame::device_planes`]) to the host.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn download_kept(&self) -> Result<Frame, GpuError> {
+        let mut planes = Frame::empty().map_err(GpuError::of)?;
+        // SAFETY: both are valid; the second one is empty.
+        AvError::check(unsafe { sys::bs_gpu_download(self.as_raw(), planes.get()) }).map_err(GpuError::of)?;
+        Ok(planes)
+    }
+
     /// Copies a picture that a decoder on a GPU gave out to memory of the GPU that is its own ([`Frame::device_planes`]),
     /// cropped as the stream says. Waits until it is decoded.
     ///
@@ -238,6 +252,7 @@ impl Frame {
             bytes_per_sample: 0,
             bit_depth: 0,
             ordinal: 0,
+            planar: -1,
         };
         // SAFETY: the frame is valid; the call looks at what kind it is.
         AvError::check(unsafe { sys::bs_gpu_kept(self.as_raw(), &mut raw) }).ok()?;
@@ -251,7 +266,89 @@ impl Frame {
             bytes_per_sample: size(raw.bytes_per_sample),
             bit_depth: raw.bit_depth.max(0) as u32,
             ordinal: raw.ordinal.max(0) as u32,
+            format: PixelFormat(raw.planar),
             context: raw.context,
         })
+    }
+}
+
+/// What the samples of a picture mean, to [`GpuEncoder::encode`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GpuColour {
+    /// Weights of R' and B' in Y' (H.273, table 4).
+    pub weights: (f32, f32),
+    /// Full range.
+    pub is_full_range: bool,
+    /// `AVChromaLocation`.
+    pub chroma_location: u32,
+}
+
+/// Makes JPEGs of pictures that are in a GPU's memory, there (nvJPEG, which is loaded with the first one).
+#[derive(Debug)]
+pub struct GpuEncoder {
+    raw: NonNull<sys::BsGpuEncoder>,
+}
+
+// SAFETY: its state is used by one thread at a time (`&mut self`), and its context is entered and left by each call.
+unsafe impl Send for GpuEncoder {}
+
+impl GpuEncoder {
+    /// An encoder on the GPU where a picture is.
+    ///
+    /// # Errors
+    /// No nvJPEG, or what the driver says.
+    pub fn open(picture: &Frame) -> Result<GpuEncoder, GpuError> {
+        GpuError::forget();
+        let mut raw = std::ptr::null_mut();
+        // SAFETY: the frame is valid; it writes an encoder, or fails.
+        AvError::check(unsafe { sys::bs_gpu_encoder_open(picture.as_raw(), &mut raw) }).map_err(GpuError::of)?;
+        Ok(GpuEncoder { raw: NonNull::new(raw).ok_or(AvError::NO_MEMORY).map_err(GpuError::of)? })
+    }
+
+    /// True if the picture is on this encoder's GPU.
+    pub fn fits(&self, picture: &Frame) -> bool {
+        // SAFETY: both are valid.
+        unsafe { sys::bs_gpu_encoder_fits(self.raw.as_ptr(), picture.as_raw()) != 0 }
+    }
+
+    /// A JPEG of a 4:2:0 picture, whole, in JFIF's colour, into `out`. Quality is 1 to 100.
+    ///
+    /// # Errors
+    /// What the driver or nvJPEG say.
+    pub fn encode(
+        &mut self,
+        picture: &Frame,
+        colour: GpuColour,
+        quality: u8,
+        out: &mut Vec<u8>,
+    ) -> Result<(), GpuError> {
+        let meant = sys::BsGpuColour {
+            kr: colour.weights.0,
+            kb: colour.weights.1,
+            is_full_range: i32::from(colour.is_full_range),
+            chroma_location: colour.chroma_location as i32,
+        };
+        let (mut bytes, mut size) = (std::ptr::null_mut(), 0);
+        // SAFETY: encoder and frame are valid; it writes where bytes are and how many, or fails.
+        let made = unsafe {
+            let raw = self.raw.as_ptr();
+            sys::bs_gpu_encode_jpeg(raw, picture.as_raw(), &meant, i32::from(quality), &mut bytes, &mut size)
+        };
+        AvError::check(made).map_err(GpuError::of)?;
+        out.clear();
+        // SAFETY: as many bytes as it says, which are ours to free, once.
+        unsafe {
+            out.extend_from_slice(std::slice::from_raw_parts(bytes, size));
+            sys::av_free(bytes.cast());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for GpuEncoder {
+    fn drop(&mut self) {
+        let mut raw = self.raw.as_ptr();
+        // SAFETY: ours, freed once.
+        unsafe { sys::bs_gpu_encoder_close(&mut raw) };
     }
 }

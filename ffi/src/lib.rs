@@ -33,7 +33,7 @@ pub use codec::{CodecParameters, Color, Decoder, DolbyVision, Received, Sent, Th
 pub use demux::{CropRectangle, Demuxed, Demuxer, Input, MovSample, StreamInfo};
 pub use error::AvError;
 pub use frame::{Frame, PlaneBytes};
-pub use gpu::{DevicePlanes, Gpu, GpuError, GpuInfo};
+pub use gpu::{DevicePlanes, Gpu, GpuColour, GpuEncoder, GpuError, GpuInfo};
 pub use jpeg::{JpegEncoder, JpegPlane, JpegSubsampling};
 pub use library::missing_library;
 pub use log::{LogLevel, set_log};

@@ -150,6 +150,10 @@ pub(crate) struct ExtractArguments {
     /// Where pictures are decoded: the processor, a GPU of NVIDIA's, or whichever takes less time
     #[arg(long, value_name = "auto|cpu|nvdec[:N]", default_value = "cpu")]
     pub(crate) device: DeviceName,
+    /// JPEGs of what a GPU decodes are made there too (nvJPEG), if the whole picture is wanted in its own size: not the same
+    /// bytes as on the CPU
+    #[arg(long)]
+    pub(crate) gpu_jpeg: bool,
 }
 
 /// Which track of a video, and how it is found.

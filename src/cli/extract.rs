@@ -143,7 +143,7 @@ impl Run<'_> {
             return self.play(tally);
         }
         for window in requests.chunks(self.window(requests.len())) {
-            if self.is_spread(window) {
+            if self.arguments.gpu_jpeg || self.is_spread(window) {
                 self.made_where_decoded(window, &mut tally);
             } else {
                 let result = self.piped(Order::Asked(window), &mut tally, |frames| self.feed_frames(window, frames));
@@ -228,7 +228,11 @@ impl Run<'_> {
         let shared = Arc::new(Shared::default());
         let indices: Vec<u32> = window.iter().filter_map(|request| request.as_ref().ok().copied()).collect();
         let (makers, ours) = (Makers::new(self.blank()), Arc::clone(&shared));
-        let made = self.video.frames_with(&indices, move |_, frame| makers.make(frame, &ours));
+        let make = move |_, frame| makers.make(frame, &ours);
+        let made = match self.arguments.gpu_jpeg && self.arguments.format == Format::Jpeg {
+            true => self.video.stills_with(&indices, &self.options(), make),
+            false => self.video.frames_with(&indices, make),
+        };
         self.collect(made.map(|(index, record)| (index, index, record)), Order::Asked(window), tally, &shared);
         self.warn(&shared, tally);
     }

@@ -17,15 +17,16 @@ use crate::decode::on_device::OnDevice;
 use crate::decode::{Event, Keeper};
 use crate::error::{ErrorKind, Result};
 use crate::plan::route::{Leg, Target};
+use crate::request::Stay;
 use crate::video::Shared;
 
 /// Where a group should be decoded.
-pub(super) fn place_for(video: &Shared, stays: bool, group: &[Target]) -> Place {
+pub(super) fn place_for(video: &Shared, stay: Stay, group: &[Target]) -> Place {
     let Some(device) = &video.engine.device else { return Place::Processor };
     if video.is_refused.load(Relaxed) || video.engine.from_entry {
         return Place::Processor;
     }
-    if stays {
+    if stay == Stay::Must {
         return Place::Device;
     }
     let processor = Offer { pictures: pictures_from_checkpoints(video, group), load: video.engine.crew.load() };
@@ -152,7 +153,7 @@ impl<T: Send + 'static> Group<T> {
     }
 
     fn fetch(&self, surface: &Frame) -> std::result::Result<Frame, GpuError> {
-        if self.request.stays() {
+        if self.request.stay() != Stay::No {
             return surface.keep_on_device();
         }
         surface.download(&self.video.track.parameters)

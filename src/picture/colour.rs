@@ -132,6 +132,20 @@ impl Meaning {
         if self.color.range == FULL { Range::Full } else { Range::Limited }
     }
 
+    pub(super) fn is_full_range(&self) -> bool {
+        self.range() == Range::Full
+    }
+
+    /// The weights of R' and B' in Y', where its matrix is one that has them.
+    pub(super) fn weights(&self) -> Option<(f64, f64)> {
+        matrix_of(self.color.matrix)?.weights()
+    }
+
+    /// Is it of a kind that a still is made of in another way, unless its light is to stay as it is?
+    pub(super) fn is_hdr_or_wide(&self, picture: &Frame) -> bool {
+        self.light(picture).is_some()
+    }
+
     /// The curve and primaries that a still cannot have.
     fn light(&self, picture: &Frame) -> Option<(u32, Curve)> {
         const WIDE: [u32; 3] = [BT2020, 11, 12];
@@ -266,17 +280,24 @@ fn samples(picture: &Frame, meaning: &Meaning) -> Result<Samples> {
     if picture.format().components() == 1 {
         return Ok(Samples::Ycbcr(Matrix::Bt601));
     }
-    let matrix = match meaning.color.matrix {
-        1 => Matrix::Bt709,
-        4 => Matrix::Fcc,
-        5 | 6 => Matrix::Bt601,
-        7 => Matrix::Smpte240m,
-        8 => Matrix::YCgCo,
-        9 => Matrix::Bt2020,
+    match matrix_of(meaning.color.matrix) {
+        Some(matrix) => Ok(Samples::Ycbcr(matrix)),
+        None => Err(refusal(&format!("{} colour", meaning.color.names()[2])).into()),
+    }
+}
+
+/// By H.273 table 4.
+fn matrix_of(code_point: u32) -> Option<Matrix> {
+    match code_point {
+        1 => Some(Matrix::Bt709),
+        4 => Some(Matrix::Fcc),
+        5 | 6 => Some(Matrix::Bt601),
+        7 => Some(Matrix::Smpte240m),
+        8 => Some(Matrix::YCgCo),
+        9 => Some(Matrix::Bt2020),
         // Among them: 10 (luma of linear light), 14 (ICtCp), 15 (IPT-C2); 0 would be R'G'B' in planes of YCbCr.
-        _ => return Err(refusal(&format!("{} colour", meaning.color.names()[2])).into()),
-    };
-    Ok(Samples::Ycbcr(matrix))
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -211,16 +211,21 @@ impl Matrix {
         if self == Matrix::YCgCo { 219.0 } else { 224.0 }
     }
 
+    /// The weights of R' and B' in Y'; YCgCo has none.
+    pub(super) fn weights(self) -> Option<(f64, f64)> {
+        match self {
+            Matrix::Bt601 => Some((0.299, 0.114)),
+            Matrix::Bt709 => Some((0.2126, 0.0722)),
+            Matrix::Bt2020 => Some((0.2627, 0.0593)),
+            Matrix::Fcc => Some((0.30, 0.11)),
+            Matrix::Smpte240m => Some((0.212, 0.087)),
+            Matrix::YCgCo => None,
+        }
+    }
+
     /// R', G' and B' of Y' in 0..=1, Cb and Cr in -0.5..=0.5.
     pub(super) fn to_rgb(self, [luma, cb, cr]: [f64; 3]) -> [f64; 3] {
-        let (kr, kb) = match self {
-            Matrix::Bt601 => (0.299, 0.114),
-            Matrix::Bt709 => (0.2126, 0.0722),
-            Matrix::Bt2020 => (0.2627, 0.0593),
-            Matrix::Fcc => (0.30, 0.11),
-            Matrix::Smpte240m => (0.212, 0.087),
-            Matrix::YCgCo => return [luma - cb + cr, luma + cb, luma - cb - cr],
-        };
+        let Some((kr, kb)) = self.weights() else { return [luma - cb + cr, luma + cb, luma - cb - cr] };
         let red = luma + 2.0 * (1.0 - kr) * cr;
         let blue = luma + 2.0 * (1.0 - kb) * cb;
         [red, (luma - kr * red - kb * blue) / (1.0 - kr - kb), blue]

@@ -12,6 +12,7 @@ pub mod encode;
 pub mod jfif;
 pub mod layout;
 mod light;
+pub(crate) mod on_device;
 pub mod raw;
 #[cfg(test)]
 mod reference;

@@ -10,6 +10,7 @@ use super::deinterlace::Deinterlacer;
 use super::encode::{StillEncoder, StillFormat};
 use super::jfif::JfifPlanes;
 use super::layout::{Layout, Part};
+use super::on_device::OnDevice;
 use super::scale::{Fit, Scaler, Shape};
 use super::turn::Turn;
 use crate::bitstream::Codec;
@@ -69,6 +70,11 @@ impl StillOptions {
         }
     }
 
+    /// Is all of the picture shown, pixel for pixel? `size` is that of its planes.
+    pub(super) fn is_all_of(&self, picture: &Frame, size: (usize, usize)) -> bool {
+        self.turn.is_none() && self.layout(picture).resolve(size).is_ok_and(|resolved| resolved.is_all_of(size))
+    }
+
     fn layout(&self, picture: &Frame) -> Layout {
         let container = self.sample_aspect_ratio;
         let is_known = container.0 > 0 && container.1 > 0;
@@ -81,6 +87,7 @@ impl StillOptions {
 pub struct StillMaker {
     encoder: StillEncoder,
     shaper: Shaper,
+    on_device: OnDevice,
 }
 
 impl StillMaker {
@@ -89,15 +96,27 @@ impl StillMaker {
     /// # Errors
     /// `Still` without memory.
     pub fn new() -> Result<StillMaker> {
-        Ok(StillMaker { encoder: StillEncoder::new()?, shaper: Shaper::default() })
+        Ok(StillMaker { encoder: StillEncoder::new()?, shaper: Shaper::default(), on_device: OnDevice::default() })
     }
 
-    /// Encodes a picture into `out`, and returns the still's width and height.
+    /// Encodes a picture into `out`, and returns the still's width and height. One that is in a GPU's memory
+    /// ([`Frame::device_planes`]) is encoded there if it can be, else copied from there.
     ///
     /// # Errors
     /// As [`ColourConverter::to_jfif`], and `Still` for parts outside of the picture and sizes that the format cannot
     /// have.
     pub fn encode(&mut self, picture: &Frame, options: &StillOptions, out: &mut Vec<u8>) -> Result<(usize, usize)> {
+        let copy;
+        let picture = match picture.device_planes() {
+            Some(there) => {
+                if let Some(size) = self.on_device.encode(picture, &there, options, out) {
+                    return Ok(size);
+                }
+                copy = picture.download_kept().map_err(|error| ErrorKind::Device(error.to_string()))?;
+                &copy
+            }
+            None => picture,
+        };
         let planes = self.shaper.shape(picture, options)?;
         self.encoder.encode(planes, options.format, options.quality, out)?;
         Ok((planes.width, planes.height))

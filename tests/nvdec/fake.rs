@@ -25,12 +25,8 @@ impl Driver {
         static FOLDER: OnceLock<TempDir> = OnceLock::new();
         let folder = FOLDER.get_or_init(|| {
             let folder = tempfile::tempdir().expect("a folder");
-            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nvdec/driver.c");
-            let headers = vendor::ensure(&mut |_| {}).expect("the vendored build").ffmpeg.join("include");
-            let mut compile = Command::new("cc");
-            compile.args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o"]);
-            compile.arg(folder.path().join("libcuda.so.1")).arg("-I").arg(headers).arg(source).arg("-lpthread");
-            assert!(compile.status().expect("a C compiler").success());
+            compile(&folder.path().join("libcuda.so.1"), &["driver.c", "kernel_host.c"]);
+            compile(&folder.path().join("libnvjpeg.so.12"), &["nvjpeg.c"]);
             std::os::unix::fs::symlink("libcuda.so.1", folder.path().join("libnvcuvid.so.1")).expect("a link");
             folder
         });
@@ -52,6 +48,16 @@ impl Driver {
         write(&path, &hashes, &pictures);
         Some(Oracle { path, frames: video.frame_count(), hashes, _folder: folder })
     }
+}
+
+fn compile(library: &Path, sources: &[&str]) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let headers = vendor::ensure(&mut |_| {}).expect("the vendored build").ffmpeg.join("include");
+    let mut compile = Command::new("cc");
+    compile.args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o"]).arg(library);
+    compile.arg("-I").arg(headers).arg("-I").arg(root.join("ffi/shim"));
+    compile.args(sources.iter().map(|source| root.join("tests/nvdec").join(source))).arg("-lpthread");
+    assert!(compile.status().expect("a C compiler").success());
 }
 
 /// The pictures of a clip, by the bytes that a driver gets for each.
@@ -250,6 +256,18 @@ impl Run {
         let output = command.args(["--exact", test, "--nocapture"]).output().expect("to start");
         let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    }
+
+    /// The bytes of the file of a frame in a folder that the program has made.
+    pub fn only_file_with(&self, folder: &str, index: u32) -> Vec<u8> {
+        let files = std::fs::read_dir(self.folder.path().join(folder)).expect("a folder").flatten();
+        let number = format!("{index}");
+        let is_it = |path: &PathBuf| {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            stem.trim_start_matches(|c: char| !c.is_ascii_digit()).trim_start_matches('0') == number
+        };
+        let found = files.map(|file| file.path()).find(is_it).expect("a file for the frame");
+        std::fs::read(found).expect("the file")
     }
 
     /// What the driver counted.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bucket_streamer::bitstream::Codec;
+use bucket_streamer::picture::{StillMaker, StillOptions};
 use bucket_streamer::{Device, DeviceChoice, Engine, ErrorKind};
 use serde_json::Value;
 
@@ -249,6 +250,64 @@ fn frames_stay_in_the_memory_of_the_card() {
     // Everything was given back: programs that end do not wait for that.
     assert_eq!(number(&report, "decoders_created"), number(&report, "decoders_destroyed"), "{report}");
     assert_eq!(number(&report, "bytes_allocated_now") + number(&report, "host_bytes_now"), 0, "{report}");
+}
+
+/// Stills that never leave the card but as files. What this nvJPEG makes are the planes that it got.
+#[test]
+fn stills_are_made_on_the_card() {
+    let driver = Driver::build();
+    // 8 and 10 bit, and of a size that is cropped.
+    for clip in ["hevc_closed_gop.mp4", "hevc_10bit.mp4", "h264_bframes.mp4"].map(fixture) {
+        let oracle = driver.oracle(&clip).expect("an oracle");
+        let mut run = Run::on(&driver, &oracle);
+        let arguments =
+            ["extract", "--device", "nvdec", "--gpu-jpeg", "--quality", "77", "--frames", "3,17,8", "-o", "out"];
+        let (_, said) = run.program(&arguments, &clip);
+        let video = Engine::new(Some(1)).open_path(&clip).expect("to open");
+        let options = StillOptions::for_video(&video);
+        let mut maker = StillMaker::new().expect("memory");
+        for index in [3, 17, 8] {
+            let bytes = run.only_file_with("out", index);
+            let planes = maker.planes(&video.frame(index).expect("a frame").picture, &options).expect("planes");
+            let head = format!("FAKE 77 {} {}\n", planes.width, planes.height);
+            let found = bytes.strip_prefix(head.as_bytes()).unwrap_or_else(|| panic!("{head}{said}"));
+            let expected: Vec<u8> = planes
+                .planes
+                .iter()
+                .flat_map(|plane| (0..plane.height).flat_map(|row| plane.row(row)[..plane.width].to_vec()))
+                .collect();
+            assert_eq!(found.len(), expected.len(), "{}", name(&clip));
+            let furthest = found.iter().zip(&expected).map(|(found, expected)| found.abs_diff(*expected)).max();
+            assert!(furthest <= Some(1), "{}: frame {index}: {furthest:?}", name(&clip));
+        }
+        assert_eq!(number(&run.report(), "errors"), 0);
+    }
+}
+
+/// Other stills, and all of them where nvJPEG fails, are made on the CPU of what was decoded on the card.
+#[test]
+fn other_stills_are_made_on_the_cpu() {
+    let driver = Driver::build();
+    let clip = fixture("hevc_closed_gop.mp4");
+    let oracle = driver.oracle(&clip).expect("an oracle");
+    let made = |run: &mut Run, more: &[&str]| {
+        let arguments = [&["extract", "--frames", "5", "-o", "out"], more].concat();
+        run.program(&arguments, &clip);
+        run.only_file_with("out", 5)
+    };
+    for (more, fault) in [
+        (&["--width", "160"][..], ""),
+        (&["--format", "png"], ""),
+        (&[], "nvjpegEncodeYUV:6"),
+        (&[], "nvjpegCreateSimple:1"),
+        (&[], "nvjpegEncodeRetrieveBitstream:6"),
+    ] {
+        let mut run = Run::on(&driver, &oracle);
+        run.set(&[("FAKE_NVJPEG_FAIL", fault)]);
+        let found = made(&mut run, &[more, &["--device", "nvdec", "--gpu-jpeg"]].concat());
+        assert!(number(&run.report(), "maps") > 0);
+        assert!(found == made(&mut Run::without_card(), more), "{more:?} {fault}");
+    }
 }
 
 /// Run by the tests above, in processes that have a card.
