@@ -53,7 +53,7 @@ pub(crate) enum Stay {
     /// All come to the host.
     No,
     /// Those that are decoded there may stay.
-    MayStay,
+    May,
     /// They stay, or are refused.
     Must,
 }

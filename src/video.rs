@@ -331,7 +331,7 @@ impl Video {
     ) -> Frames<T> {
         // What the container cuts off is cut off on the host.
         let may_stay = may_be_made_there(options) && !self.track().parameters.is_cropped();
-        let stay = if may_stay { Stay::MayStay } else { Stay::No };
+        let stay = if may_stay { Stay::May } else { Stay::No };
         let request = Request::staying(Arc::clone(&self.shared.engine), Box::new(make), stay);
         fetch::submit(&self.shared, &request, &indices.iter().copied().collect::<BTreeSet<_>>());
         Frames::of(request)

@@ -66,6 +66,8 @@ impl OnDevice {
         let note = format!("{who}: {error}: decoded on the CPU");
         let mut notes = self.notes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if notes.len() < MOST_NOTES && !notes.contains(&note) {
+            #[cfg(feature = "server")]
+            tracing::warn!(note);
             notes.push(note);
         }
     }

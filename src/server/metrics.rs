@@ -66,6 +66,7 @@ pub(super) struct Now {
     pub(super) checkpoints: usize,
     pub(super) decoded_pictures: u64,
     pub(super) forks: u64,
+    pub(super) device_frames: u64,
     pub(super) taken: u64,
     pub(super) resident_bytes: u64,
     pub(super) connections: usize,
@@ -104,6 +105,7 @@ struct Gauges {
     fetched_bytes: Counter<u64, AtomicU64>,
     decoded_pictures: Counter<u64, AtomicU64>,
     forks: Counter<u64, AtomicU64>,
+    device_frames: Counter<u64, AtomicU64>,
     taken: Counter<u64, AtomicU64>,
 }
 
@@ -163,6 +165,7 @@ impl Metrics {
         registry.register("checkpoint_entries", "Checkpoints of decoders", gauges.checkpoints.clone());
         registry.register("checkpoints_taken", "Checkpoints that were taken", gauges.taken.clone());
         registry.register("decoder_forks", "Walks that began at a checkpoint", gauges.forks.clone());
+        registry.register("device_frames", "Frames that a GPU has decoded", gauges.device_frames.clone());
         registry.register("pictures_decoded", "Samples that were decoded", gauges.decoded_pictures.clone());
         registry.register_with_unit("process_resident", "Resident memory", Unit::Bytes, gauges.resident_bytes.clone());
         registry.register("connections_open", "Connections, WebSockets too", gauges.connections.clone());
@@ -242,6 +245,7 @@ impl Metrics {
             (&gauges.fetched_bytes, now.fetched_bytes),
             (&gauges.decoded_pictures, now.decoded_pictures),
             (&gauges.forks, now.forks),
+            (&gauges.device_frames, now.device_frames),
             (&gauges.taken, now.taken),
         ];
         for (counter, value) in counts {

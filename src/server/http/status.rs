@@ -110,6 +110,7 @@ fn now(shared: &Shared) -> Now {
         checkpoints: held.checkpoints,
         decoded_pictures: work.decoded_pictures,
         forks: work.forks,
+        device_frames: work.device_frames,
         taken: work.checkpoints,
         resident_bytes: crate::engine::resident_bytes().unwrap_or(0),
         connections: shared.connections.load(Relaxed),
