@@ -186,10 +186,9 @@ impl EngineBuilder {
         let budget = if self.from_entry { 0 } else { self.checkpoint_memory.unwrap_or_else(default_checkpoint_memory) };
         let is_forced = matches!(self.device.choice, DeviceChoice::Nvdec(_));
         let device = self.device.gpu.clone().map(|gpu| OnDevice::new(gpu, is_forced));
-        let waiters = device.as_ref().map_or(0, |device| device.crew.threads());
         Engine {
             shared: Arc::new(Shared {
-                pool: Pool::new(2 * threads + 2 + waiters, self.device.gpu),
+                pool: Pool::new(2 * threads + 2, self.device.gpu),
                 device,
                 crew: Crew::new(threads, self.pin),
                 store: Store::new(budget),

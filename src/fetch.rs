@@ -24,7 +24,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ffi::AvError;
 
@@ -44,6 +44,8 @@ use crate::video::Shared;
 const BEHIND: u32 = 16;
 /// How long a reader gets to make room where there are no checkpoints: a task that ends would have to begin anew.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// The same on a GPU, where a worker that waits takes nothing from anybody.
+const PATIENCE_ON_DEVICE: Duration = Duration::from_secs(2);
 /// Checkpoints on each side of a target that are looked at.
 const CANDIDATES: usize = 4;
 
@@ -159,6 +161,8 @@ enum End {
     Over,
     /// Nobody wants more for now: cancelled, or no room.
     Stopped,
+    /// The GPU does not do what is left: the processor's workers should.
+    Moved,
     /// The bytes of these samples are on their way, and others have work that can be done now.
     Later(Vec<u32>),
 }
@@ -178,14 +182,15 @@ impl<T: Send + 'static> Group<T> {
             Ok(End::Over) => {
                 debug_assert!(pending.is_empty() || self.request.is_cancelled(), "every frame gets one answer");
             }
-            Ok(End::Stopped | End::Later(_)) if self.request.is_cancelled() => {}
+            Ok(End::Stopped | End::Moved | End::Later(_)) if self.request.is_cancelled() => {}
             Ok(end) => {
                 let rest: Vec<Target> =
                     targets.into_iter().filter(|target| pending.contains_key(&target.sample)).collect();
                 let (video, own) = (Arc::clone(&self.video), Arc::clone(&self.request));
                 // Who waits for a reader keeps nobody else waiting.
                 let turn = if let End::Later(_) = end { self.turn.clone() } else { None };
-                let (place, pictures) = (self.place, pictures(&targets_of(&pending)));
+                let place = if end == End::Moved { Place::Processor } else { self.place };
+                let pictures = pictures(&targets_of(&pending));
                 let answer = move |width| Group { video, request: own, width, turn, place }.answer(rest);
                 match end {
                     End::Later(samples) => {
@@ -210,13 +215,13 @@ impl<T: Send + 'static> Group<T> {
     fn run(&self, targets: &[Target], pending: &mut BTreeMap<u32, u32>) -> Result<End> {
         if !self.video.engine.from_entry && !self.video.planner.is_deceived() {
             over!(self.approach(targets)?);
-            if self.place == Place::Device {
-                over!(self.short(targets, pending, Place::Device)?);
-            }
-            if self.request.stay() == Stay::Must {
-                return Ok(self.refuse(pending));
-            }
-            over!(self.short(targets, pending, Place::Processor)?);
+            over!(self.short(targets, pending, self.place)?);
+        }
+        if self.request.stay() == Stay::Must {
+            return Ok(self.refuse(pending));
+        }
+        if self.place == Place::Device && !pending.is_empty() {
+            return Ok(End::Moved);
         }
         for depth in [Depth::Nearest, Depth::Earlier, Depth::Sequential] {
             let left: Vec<u32> = pending.keys().copied().collect();
@@ -277,15 +282,10 @@ impl<T: Send + 'static> Group<T> {
         let keeper = self.keeper(&needs);
         for leg in &legs {
             over!(self.unless_awaited(leg.samples.iter().chain(&leg.sets).copied()));
-            let since = Instant::now();
-            let end = match place {
+            over!(match place {
                 Place::Device => self.leg_on_device(leg, &keeper, pending)?,
-                Place::Processor => self.leg(leg, &keeper, pending)?,
-            };
-            if end == End::Over {
-                device::learn(video, place, leg, since.elapsed());
-            }
-            over!(end);
+                Place::Processor => self.leg_learned(leg, &keeper, pending)?,
+            });
         }
         Ok(End::Over)
     }
@@ -332,9 +332,12 @@ impl<T: Send + 'static> Group<T> {
 
     fn give(&self, index: u32, result: Result<crate::video::VideoFrame>) -> ControlFlow<()> {
         // dav1d's state cannot be kept, nor that of a GPU's decoder.
-        let can_keep = self.place == Place::Processor && self.video.track.codec != Codec::Av1;
-        let leaves_checkpoints = can_keep && self.video.engine.store.is_open();
-        let patience = if leaves_checkpoints { Duration::ZERO } else { PATIENCE };
+        let leaves_checkpoints = self.video.engine.store.is_open() && self.video.track.codec != Codec::Av1;
+        let patience = match self.place {
+            Place::Device => PATIENCE_ON_DEVICE,
+            Place::Processor if leaves_checkpoints => Duration::ZERO,
+            Place::Processor => PATIENCE,
+        };
         if self.request.give(index, result, patience) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 

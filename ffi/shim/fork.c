@@ -77,6 +77,8 @@ int bs_fork_is_supported(const AVCodecContext *c) { return is_known(c) && !bs_gp
 
 AVFrame *bs_fork_current(AVCodecContext *c) { return (AVFrame *)codec_of(c)->current(c); }
 
+int bs_fork_references(const AVCodecContext *c, const AVFrame **out) { return codec_of(c)->references(c, out); }
+
 /* Has the context decoded a picture of the tag's packet last, and nothing since? The second field of a picture is in
  * another packet than the first, which is the one that the picture has its tag from: then the packet counts. */
 static int is_behind(const BsForkCodec *codec, const AVCodecContext *c, uint32_t tag) {

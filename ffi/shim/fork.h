@@ -11,6 +11,8 @@
 
 #define COUNT(array) ((int)FF_ARRAY_ELEMS(array))
 
+#define BS_MOST_REFERENCES 64
+
 struct BsCheckpoint {
     AVCodecContext *context; /* never opened */
     int droppable;           /* H.264: see bs_h264_save() */
@@ -36,6 +38,8 @@ typedef struct BsForkCodec {
     const AVFrame *(*last)(const AVCodecContext *context);
     /* The picture that is being decoded, or a field of it; NULL if it gets film grain, which only software puts on. */
     const AVFrame *(*current)(const AVCodecContext *context);
+    /* The pictures that it may refer to, up to BS_MOST_REFERENCES; how many. */
+    int (*references)(const AVCodecContext *context, const AVFrame **out);
 } BsForkCodec;
 
 extern const BsForkCodec bs_fork_hevc, bs_fork_h264, bs_fork_vp9;
@@ -50,8 +54,9 @@ static inline int bs_update(AVCodecContext *to, const AVCodecContext *from) {
     return ffcodec(to->codec)->update_thread_context(to, from);
 }
 
-/* BsForkCodec.current, for a decoder on a GPU (gpu_decoder.c). */
+/* BsForkCodec.current and .references, for a decoder on a GPU (gpu_decoder.c). */
 AVFrame *bs_fork_current(AVCodecContext *c);
+int bs_fork_references(const AVCodecContext *c, const AVFrame **out);
 
 /* decode_error_flags of a picture that an H.264 context holds, as they are now. */
 int bs_h264_error_flags(const AVCodecContext *context, uint32_t tag);

@@ -140,7 +140,20 @@ static const AVFrame *last(const AVCodecContext *context) {
 static const AVFrame *current(const AVCodecContext *context) {
     const H264Context *h = context->priv_data;
     int has_grain = h->sei.common.film_grain_characteristics && h->sei.common.film_grain_characteristics->present;
-    return has_grain || !h->cur_pic_ptr ? NULL : h->cur_pic_ptr->f;
+    /* What a driver is told of H.264 has no word for monochrome. */
+    int is_gray = h->ps.sps && !h->ps.sps->chroma_format_idc;
+    return has_grain || is_gray || !h->cur_pic_ptr ? NULL : h->cur_pic_ptr->f;
 }
 
-const BsForkCodec bs_fork_h264 = { save, restored, clear, free_tables, pictures, take, is_clean, NULL, last, current };
+static int references(const AVCodecContext *context, const AVFrame **out) {
+    const H264Context *h = context->priv_data;
+    int count = 0;
+    for (int i = 0; i < h->short_ref_count && count < BS_MOST_REFERENCES; i++)
+        out[count++] = h->short_ref[i] ? h->short_ref[i]->f : NULL;
+    for (int i = 0; i < COUNT(h->long_ref) && count < BS_MOST_REFERENCES; i++)
+        if (h->long_ref[i])
+            out[count++] = h->long_ref[i]->f;
+    return count;
+}
+
+const BsForkCodec bs_fork_h264 = { save, restored, clear, free_tables, pictures, take, is_clean, NULL, last, current, references };

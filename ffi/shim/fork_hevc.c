@@ -126,4 +126,14 @@ static const AVFrame *current(const AVCodecContext *context) {
     return has_grain || s->sei.common.itut_t35.aom_film_grain.enable || !s->cur_frame ? NULL : s->cur_frame->f;
 }
 
-const BsForkCodec bs_fork_hevc = { save, restored, clear, free_tables, pictures, take, NULL, trim, last, current };
+static int references(const AVCodecContext *context, const AVFrame **out) {
+    static const int used[] = { ST_CURR_BEF, ST_CURR_AFT, LT_CURR };
+    const HEVCContext *s = context->priv_data;
+    int count = 0;
+    for (int i = 0; i < COUNT(used); i++)
+        for (int j = 0; j < s->rps[used[i]].nb_refs && count < BS_MOST_REFERENCES; j++)
+            out[count++] = s->rps[used[i]].ref[j] ? s->rps[used[i]].ref[j]->f : NULL;
+    return count;
+}
+
+const BsForkCodec bs_fork_hevc = { save, restored, clear, free_tables, pictures, take, NULL, trim, last, current, references };

@@ -81,4 +81,13 @@ static const AVFrame *last(const AVCodecContext *context) {
     return s->s.frames[CUR_FRAME].tf.f;
 }
 
-const BsForkCodec bs_fork_vp9 = { save, restored, clear, free_tables, pictures, take, NULL, NULL, last, last };
+static int references(const AVCodecContext *context, const AVFrame **out) {
+    const VP9Context *s = context->priv_data;
+    if (s->s.h.keyframe || s->s.h.intraonly)
+        return 0;
+    for (int i = 0; i < 3; i++)
+        out[i] = s->s.refs[s->s.h.refidx[i]].f;
+    return 3;
+}
+
+const BsForkCodec bs_fork_vp9 = { save, restored, clear, free_tables, pictures, take, NULL, NULL, last, last, references };

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "libavutil/error.h"
+#include "libavutil/macros.h"
 #include "libavutil/mem.h"
 #include "libavutil/refstruct.h"
 
@@ -29,7 +30,7 @@ static _Thread_local int error;
 #include "gpu.h"
 
 /* Idle sessions of a GPU: each has surfaces for some tens of pictures. */
-#define IDLE_SESSIONS 16
+#define IDLE_SESSIONS 32
 /* Free blocks of each kind. */
 #define FREE_BLOCKS 16
 /* How often and how long somebody waits for a picture that was sent: 5 s together. */
@@ -181,8 +182,13 @@ static int open_device(BsGpu *gpu) {
         return ret;
     cu->cuDeviceGetName(gpu->name, sizeof(gpu->name) - 1, gpu->device);
     cu->cuDriverGetVersion(&gpu->driver);
-    /* Threads that wait for the GPU leave their core to others. Refused where the context is in use already. */
-    cu->cuDevicePrimaryCtxSetFlags(gpu->device, CU_CTX_SCHED_BLOCKING_SYNC);
+    /* Threads that wait for the GPU leave their core to others; but whoever uses the context already is not interfered
+     * with. */
+    unsigned flags = 0;
+    int is_active = 1;
+    cu->cuDevicePrimaryCtxGetState(gpu->device, &flags, &is_active);
+    if (!is_active)
+        cu->cuDevicePrimaryCtxSetFlags(gpu->device, CU_CTX_SCHED_BLOCKING_SYNC);
     /* The primary one: pictures that stay on the device are of use to whatever else runs there. */
     ret = bs_gpu_fail(gpu, "cuDevicePrimaryCtxRetain", cu->cuDevicePrimaryCtxRetain(&gpu->context, gpu->device));
     if (ret < 0)
@@ -288,13 +294,43 @@ static BsSession *take_idle(BsGpu *gpu, const BsShape *shape) {
     return found;
 }
 
-/* An idle session for a stream of another size. */
+/* Waits until the picture in a surface is decoded: 1 if it is damaged, 0 if not. The context is entered. */
+static int settle(BsGpu *gpu, BsSession *session, unsigned index) {
+    uint32_t bit = UINT32_C(1) << index;
+    if (!(session->unsettled & bit))
+        return 0;
+    for (int look = 0; look < LOOKS; look++) {
+        CUVIDGETDECODESTATUS status = { 0 };
+        CUresult result = gpu->cv->cuvidGetDecodeStatus(session->decoder, index, &status);
+        int ret = bs_gpu_fail(gpu, "cuvidGetDecodeStatus", result);
+        if (ret < 0)
+            return ret;
+        switch (status.decodeStatus) {
+        case cuvidDecodeStatus_InProgress: usleep(LOOK_US); continue;
+        case cuvidDecodeStatus_Success: session->unsettled &= ~bit; return 0;
+        case cuvidDecodeStatus_Error:
+        case cuvidDecodeStatus_Error_Concealed: session->unsettled &= ~bit; return 1;
+        default: return bs_gpu_refuse(AVERROR(ENOSYS), "the driver does not tell whether a picture is damaged");
+        }
+    }
+    atomic_store(&gpu->lost, CUDA_ERROR_LAUNCH_TIMEOUT);
+    return bs_gpu_refuse(AVERROR_EXTERNAL, "GPU %d does not come to an end with a picture", gpu->ordinal);
+}
+
+/* Makes an idle session ready for a stream, maybe of another size. */
 static int reconfigure(BsGpu *gpu, BsSession *session, const BsShape *shape) {
     CUVIDRECONFIGUREDECODERINFO info = { .ulWidth = shape->width,
                                          .ulHeight = shape->height,
                                          .ulTargetWidth = shape->width,
                                          .ulTargetHeight = shape->height,
-                                         .ulNumDecodeSurfaces = session->shape.surfaces };
+                                         .ulNumDecodeSurfaces = session->shape.surfaces,
+                                         .display_area = { 0, 0, shape->width, shape->height } };
+    /* Its last stream may have left in the middle of something. */
+    for (unsigned i = 0; i < 32; i++) {
+        int ret = settle(gpu, session, i);
+        if (ret < 0)
+            return ret;
+    }
     if (session->shape.width == shape->width && session->shape.height == shape->height)
         return 0;
     session->shape.width = shape->width;
@@ -309,6 +345,7 @@ static int create(BsGpu *gpu, BsSession *session, const BsShape *shape) {
                                    .ulMaxHeight = shape->height,
                                    .ulTargetWidth = shape->width,
                                    .ulTargetHeight = shape->height,
+                                   .display_area = { 0, 0, shape->width, shape->height },
                                    .ulNumDecodeSurfaces = shape->surfaces,
                                    /* A picture is copied out as soon as it is mapped. */
                                    .ulNumOutputSurfaces = 1,
@@ -375,7 +412,6 @@ static void end_loan(AVRefStructOpaque unused, void *object) {
     BsLoan *loan = object;
     BsGpu *gpu = loan->gpu;
     if (loan->session) {
-        loan->session->unsettled = 0;
         pthread_mutex_lock(&gpu->lock);
         loan->session->next = gpu->idle;
         gpu->idle = loan->session;
@@ -406,32 +442,14 @@ int bs_gpu_borrow(BsGpu *gpu, const BsShape *shape, BsLoan **out) {
 }
 
 int bs_gpu_settle(BsLoan *loan, unsigned index) {
-    BsGpu *gpu = loan->gpu;
-    BsSession *session = loan->session;
     uint32_t bit = UINT32_C(1) << index;
-    if (session->tells_nothing || !(session->unsettled & bit))
-        return 0;
-    for (int look = 0; look < LOOKS; look++) {
-        CUVIDGETDECODESTATUS status = { 0 };
-        CUresult result = gpu->cv->cuvidGetDecodeStatus(session->decoder, index, &status);
-        if ((int)result == NOT_SUPPORTED) {
-            session->tells_nothing = 1;
-            return 0;
-        }
-        int ret = bs_gpu_fail(gpu, "cuvidGetDecodeStatus", result);
-        if (ret < 0)
-            return ret;
-        if (status.decodeStatus == cuvidDecodeStatus_InProgress) {
-            usleep(LOOK_US);
-            continue;
-        }
-        session->unsettled &= ~bit;
-        if (status.decodeStatus != cuvidDecodeStatus_Success)
-            atomic_store(&loan->damaged, 1);
-        return 0;
-    }
-    atomic_store(&gpu->lost, CUDA_ERROR_LAUNCH_TIMEOUT);
-    return bs_gpu_refuse(AVERROR_EXTERNAL, "GPU %d does not come to an end with a picture", gpu->ordinal);
+    int ret = settle(loan->gpu, loan->session, index);
+    /* Who was broken off does not care any more. */
+    if (ret > 0 && !(loan->session->stale & bit))
+        atomic_store(&loan->damaged, 1);
+    if (ret >= 0)
+        loan->session->stale &= ~bit;
+    return FFMIN(ret, 0);
 }
 
 BsBlock *bs_gpu_take_block(BsGpu *gpu, int is_host, size_t size) {

@@ -32,6 +32,7 @@ typedef struct BsSession {
     int max_width, max_height;
     int tells_nothing;  /* the driver gives no status for this codec */
     uint32_t unsettled; /* surfaces whose pictures were sent and not asked after yet */
+    uint32_t stale;     /* those among them that an earlier walk has sent */
 } BsSession;
 
 /* Memory that is kept for the next picture: of the device, or of the host where the device can write to it. */
@@ -69,6 +70,7 @@ typedef struct BsSurface {
     BsLoan *loan;
     unsigned *index_ref; /* keeps the index from being given to another picture */
     unsigned index;
+    int fields; /* 1 the upper, 2 the lower one, 3 both, or a frame */
 } BsSurface;
 
 /* A picture that stays on the device: what buf[0] of its frame refers to. */

@@ -40,6 +40,31 @@ static AVFrame *current(AVCodecContext *c) {
     return bs_fork_current(c);
 }
 
+static int references(const AVCodecContext *c, const AVFrame **out) {
+    const AV1DecContext *s = c->priv_data;
+    if (c->codec_id != AV_CODEC_ID_AV1)
+        return bs_fork_references(c, out);
+    const AV1RawFrameHeader *header = s->raw_frame_header;
+    if (header->frame_type == AV1_FRAME_KEY || header->frame_type == AV1_FRAME_INTRA_ONLY)
+        return 0;
+    for (int i = 0; i < AV1_REFS_PER_FRAME; i++)
+        out[i] = s->ref[header->ref_frame_idx[i]].f;
+    return AV1_REFS_PER_FRAME;
+}
+
+/* Are all pictures that this one may refer to in the session? One that libavcodec made up for a missing one is not, nor are
+ * those that another session has decoded, before the size changed: the card would take what its surface holds instead. */
+static int has_references(const AVCodecContext *c, const BsLoan *loan) {
+    const AVFrame *frames[BS_MOST_REFERENCES];
+    int count = references(c, frames);
+    for (int i = 0; i < count; i++) {
+        const BsSurface *surface = frames[i] && frames[i]->buf[0] ? (BsSurface *)frames[i]->buf[0]->data : NULL;
+        if (!surface || surface->loan != loan)
+            return 0;
+    }
+    return 1;
+}
+
 typedef struct Way {
     const FFCodec *codec;
     const FFHWAccel *hwaccel;
@@ -129,11 +154,14 @@ static int init(AVCodecContext *c) {
     BsShape shape;
     /* As nvdec_hevc.c has it; the other codecs do not look. */
     nvdec->supports_444 = c->codec_id == AV_CODEC_ID_HEVC;
+    if (c->codec_id == AV_CODEC_ID_HEVC && c->profile != AV_PROFILE_HEVC_MAIN && c->profile != AV_PROFILE_HEVC_MAIN_10 &&
+        c->profile != AV_PROFILE_HEVC_MAIN_STILL_PICTURE && c->profile != AV_PROFILE_HEVC_REXT)
+        return bs_gpu_refuse(AVERROR(ENOSYS), "this profile of H.265 is not decoded on a GPU");
     int ret = shape_of(c, way, &shape);
     if (ret < 0 || (ret = bs_gpu_borrow(c->opaque, &shape, &loan)) < 0)
         return ret;
     loan->planar = c->sw_pix_fmt;
-    loan->session->tells_nothing |= !way->is_told;
+    loan->session->tells_nothing = !way->is_told;
     Indices *indices = av_mallocz(sizeof(*indices));
     if (indices)
         indices->count = loan->session->shape.surfaces;
@@ -156,7 +184,9 @@ static int start_frame(AVCodecContext *c, const AVBufferRef *buffer, const uint8
     NVDECContext *nvdec = c->internal->hwaccel_priv_data;
     BsLoan *loan = (BsLoan *)nvdec->decoder;
     if (!frame)
-        return bs_gpu_refuse(AVERROR_PATCHWELCOME, "film grain is not put on by a GPU");
+        return bs_gpu_refuse(AVERROR_PATCHWELCOME, "film grain, or monochrome H.264, is not decoded on a GPU");
+    if (!has_references(c, loan))
+        return AVERROR_INVALIDDATA;
     int ret = way->hwaccel->start_frame(c, buffer, data, size);
     if (ret < 0)
         return ret;
@@ -164,12 +194,13 @@ static int start_frame(AVCodecContext *c, const AVBufferRef *buffer, const uint8
     const NVDECFrame *where = decode->hwaccel_priv;
     BsSurface *surface = (BsSurface *)frame->buf[0]->data;
     decode->hwaccel_priv_post_process = NULL;
-    if (surface->loan)
-        return 0; /* the second field of a picture */
-    surface->loan = av_refstruct_ref(loan);
-    surface->index_ref = av_refstruct_ref(where->idx_ref);
-    surface->index = where->idx;
-    /* What was in the surface before is asked after now, or never. */
+    surface->fields |= nvdec->pic_params.field_pic_flag ? 1 << nvdec->pic_params.bottom_field_flag : 3;
+    if (!surface->loan) {
+        surface->loan = av_refstruct_ref(loan);
+        surface->index_ref = av_refstruct_ref(where->idx_ref);
+        surface->index = where->idx;
+    }
+    /* What was in the surface before, or its first field, is asked after now, or never. */
     if ((ret = bs_gpu_enter(loan->gpu)) < 0)
         return ret;
     ret = bs_gpu_settle(loan, surface->index);
@@ -197,7 +228,7 @@ static int end_frame(AVCodecContext *c) {
     int ret = decode_picture(nvdec, loan);
     if (ret < 0)
         atomic_store(&loan->damaged, 1);
-    else
+    else if (!loan->session->tells_nothing)
         loan->session->unsettled |= UINT32_C(1) << nvdec->pic_params.CurrPicIdx;
     nvdec->bitstream = NULL;
     nvdec->bitstream_len = 0;
@@ -209,7 +240,9 @@ static enum AVPixelFormat get_format(AVCodecContext *c, const enum AVPixelFormat
     for (; *choices != AV_PIX_FMT_NONE; choices++)
         if (*choices == AV_PIX_FMT_CUDA)
             return *choices;
-    /* Asked a second time without: init() has said why. */
+    /* Asked a second time without, init() has said why. */
+    if (!bs_gpu_error())
+        bs_gpu_refuse(AVERROR(ENOSYS), "this pixel format is not decoded on a GPU");
     return AV_PIX_FMT_NONE;
 }
 
@@ -244,8 +277,11 @@ int bs_gpu_is_attached(const AVCodecContext *c) { return c->get_format == get_fo
 
 void bs_gpu_begin(AVCodecContext *c) {
     NVDECContext *nvdec = c->hwaccel ? c->internal->hwaccel_priv_data : NULL;
-    if (nvdec && nvdec->decoder)
-        atomic_store(&((BsLoan *)nvdec->decoder)->damaged, 0);
+    BsLoan *loan = nvdec ? (BsLoan *)nvdec->decoder : NULL;
+    if (loan) {
+        atomic_store(&loan->damaged, 0);
+        loan->session->stale = loan->session->unsettled;
+    }
 }
 
 static void free_surface(void *opaque, uint8_t *data) {

@@ -52,7 +52,10 @@ static int copy_out(const BsSurface *surface, uint8_t *host, CUdeviceptr device,
     BsSession *session = loan->session;
     CUVIDPROCPARAMS how = { .progressive_frame = 1, .output_stream = session->stream };
     size_t at = 0;
-    int ret = bs_gpu_fail(gpu, "cuvidMapVideoFrame",
+    /* Mapping waits too, but without an end. */
+    int ret = bs_gpu_settle(loan, surface->index);
+    if (ret >= 0)
+        ret = bs_gpu_fail(gpu, "cuvidMapVideoFrame",
                           gpu->cv->cuvidMapVideoFrame(session->decoder, surface->index, &mapped->base, &mapped->pitch, &how));
     if (ret < 0)
         return ret;
@@ -73,6 +76,19 @@ static int copy_out(const BsSurface *surface, uint8_t *host, CUdeviceptr device,
     int waited = bs_gpu_fail(gpu, "cuStreamSynchronize", gpu->cu->cuStreamSynchronize(session->stream));
     int unmapped = bs_gpu_fail(gpu, "cuvidUnmapVideoFrame", gpu->cv->cuvidUnmapVideoFrame(session->decoder, mapped->base));
     return ret < 0 ? ret : waited < 0 ? waited : unmapped;
+}
+
+/* Is there a whole picture of the session's size? */
+static int check(const AVFrame *from, const BsSurface *surface) {
+    const BsShape *shape = &surface->loan->session->shape;
+    /* Of a picture that is one field, the other one's rows are an older picture's. */
+    if (surface->fields != 3)
+        return bs_gpu_refuse(AVERROR_INVALIDDATA, "only one field of a picture was decoded");
+    /* AV1's pictures change their size without a new sequence. */
+    int is_other = from->width != shape->width || from->height != shape->height;
+    if (from->width > shape->width || from->height > shape->height || (shape->codec == cudaVideoCodec_AV1 && is_other))
+        return bs_gpu_refuse(AVERROR_INVALIDDATA, "a picture of another size than its stream");
+    return 0;
 }
 
 /* Everything that was sent by now is decoded by now, or soon: was it whole? */
@@ -202,8 +218,8 @@ int bs_gpu_download(const AVFrame *from, AVFrame *to) {
         return bs_gpu_refuse(AVERROR(EINVAL), "this picture was not decoded on a GPU");
     BsGpu *gpu = surface->loan->gpu;
     const BsShape *shape = &surface->loan->session->shape;
-    int ret = bs_gpu_enter(gpu);
-    if (ret < 0)
+    int ret = check(from, surface);
+    if (ret < 0 || (ret = bs_gpu_enter(gpu)) < 0)
         return ret;
     BsBlock *block = bs_gpu_take_block(gpu, 1, bytes_of(shape, &pitch));
     ret = block ? copy_out(surface, block->host, 0, pitch, &mapped) : AVERROR(ENOMEM);
@@ -212,8 +228,8 @@ int bs_gpu_download(const AVFrame *from, AVFrame *to) {
     bs_gpu_leave(gpu);
     if (ret >= 0) {
         to->format = surface->loan->planar;
-        to->width = FFMIN(from->width, shape->width);
-        to->height = FFMIN(from->height, shape->height);
+        to->width = from->width;
+        to->height = from->height;
         ret = bs_get_planes(to);
     }
     if (ret >= 0) {
@@ -269,8 +285,8 @@ int bs_gpu_keep(const AVFrame *from, AVFrame *to) {
         return AVERROR(ENOMEM);
     }
     kept->gpu = av_refstruct_ref(gpu);
-    int ret = bs_gpu_enter(gpu);
-    if (ret < 0)
+    int ret = check(from, surface);
+    if (ret < 0 || (ret = bs_gpu_enter(gpu)) < 0)
         return ret;
     kept->block = bs_gpu_take_block(gpu, 0, bytes_of(shape, &pitch));
     ret = kept->block ? copy_out(surface, NULL, kept->block->device, pitch, &mapped) : AVERROR(ENOMEM);

@@ -288,10 +288,9 @@ impl Decoder {
         codec: *const sys::AVCodec,
         gpu: &Gpu,
     ) -> Result<Decoder, AvError> {
-        // Only the H.265 decoder keeps damage to itself otherwise.
-        let is_strict = parameters.codec_name() == "hevc";
+        // Strict: what software would conceal, or find out while it decodes, nobody else would notice.
         // SAFETY: the caller's promise.
-        unsafe { Decoder::open_with(parameters, codec, Threads::One, is_strict, Some(gpu.clone())) }
+        unsafe { Decoder::open_with(parameters, codec, Threads::One, true, Some(gpu.clone())) }
     }
 
     /// # Safety

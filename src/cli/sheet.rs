@@ -67,10 +67,12 @@ pub(crate) fn run(arguments: &SheetArguments) -> Outcome {
         Ok(video) => video,
         Err(outcome) => return outcome,
     };
-    made(arguments, &video, to_stdout).unwrap_or_else(|error| {
+    let outcome = made(arguments, &video, to_stdout).unwrap_or_else(|error| {
         say(&format!("bucket-streamer: {error}"));
         if error.is_unreadable_video() { Outcome::Unreadable } else { Outcome::SomeFailed }
-    })
+    });
+    super::tell_of_device(&engine);
+    outcome
 }
 
 fn made(arguments: &SheetArguments, video: &Video, to_stdout: bool) -> Result<Outcome> {

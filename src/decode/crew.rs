@@ -137,11 +137,6 @@ impl Crew {
         self.shared.work.notify_one();
     }
 
-    /// Its workers.
-    pub fn threads(&self) -> usize {
-        self.shared.threads
-    }
-
     /// Tasks for each worker that are at work or wait.
     pub fn load(&self) -> f64 {
         let state = self.shared.lock();

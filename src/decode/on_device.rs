@@ -1,6 +1,7 @@
 //! A GPU at work for an engine: its workers, what they cost, and what was said of it.
 
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use ffi::{Gpu, GpuError};
 
@@ -27,7 +28,12 @@ pub struct OnDevice {
     is_forced: bool,
     judge: Judge,
     notes: Mutex<Vec<String>>,
+    /// Until then nothing goes there.
+    rests_until: Mutex<Option<Instant>>,
 }
+
+/// How long the card is left alone when its memory is full.
+const REST: Duration = Duration::from_secs(5);
 
 impl OnDevice {
     /// With `is_forced`, whatever the card decodes goes there.
@@ -35,7 +41,14 @@ impl OnDevice {
         let engines = gpu.info().engines;
         let workers = if engines == 0 { WORKERS } else { (engines * WORKERS_PER_ENGINE).clamp(WORKERS, MOST_WORKERS) };
         let crew = Crew::of_waiters(workers);
-        OnDevice { gpu, crew, is_forced, judge: Judge::default(), notes: Mutex::default() }
+        OnDevice {
+            gpu,
+            crew,
+            is_forced,
+            judge: Judge::default(),
+            notes: Mutex::default(),
+            rests_until: Mutex::default(),
+        }
     }
 
     /// Does everything that the card decodes go there?
@@ -55,10 +68,21 @@ impl OnDevice {
     }
 
     /// A walk of so many pictures took so long.
-    pub fn learn(&self, kind: Kind, place: Place, pictures: u64, seconds: f64) {
+    pub fn learn(&self, kind: Kind, place: Place, pictures: u64, time: Duration) {
         if !self.is_forced && pictures > 0 {
-            self.judge.learn(kind, place, pictures, seconds);
+            self.judge.learn(kind, place, pictures, time.as_secs_f64());
         }
+    }
+
+    /// The card's memory is full: for a while nothing goes there.
+    pub fn rest(&self) {
+        *self.rests_until.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(Instant::now() + REST);
+    }
+
+    /// Is it left alone for now?
+    pub fn rests(&self) -> bool {
+        let until = *self.rests_until.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        until.is_some_and(|until| Instant::now() < until)
     }
 
     /// Says once what the user should know.

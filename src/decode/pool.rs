@@ -16,7 +16,7 @@ pub struct Key {
     pub threads: Threads,
     /// Report damage that libavcodec would pass over in silence.
     pub strict: bool,
-    /// Its pictures are decoded on the pool's GPU: on one thread, and damage is always reported.
+    /// Its pictures are decoded on the pool's GPU: on one thread, and damage is always reported. Such a decoder is not kept.
     pub on_device: bool,
 }
 
@@ -119,6 +119,10 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(mut decoder) = self.decoder.take() else { return };
+        // The hardware's part is kept by shape, for whichever video comes next; the rest is made quickly.
+        if self.key.on_device {
+            return;
+        }
         decoder.flush();
         let mut idle = self.pool.lock();
         idle.push((self.key, decoder));

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ffi::{AvError, Frame, GpuError};
 
@@ -23,11 +23,11 @@ use crate::video::Shared;
 /// Where a group should be decoded.
 pub(super) fn place_for(video: &Shared, stay: Stay, group: &[Target]) -> Place {
     let Some(device) = &video.engine.device else { return Place::Processor };
-    if video.is_refused.load(Relaxed) || video.engine.from_entry {
-        return Place::Processor;
-    }
     if stay == Stay::Must {
         return Place::Device;
+    }
+    if video.is_refused.load(Relaxed) || video.engine.from_entry || device.rests() {
+        return Place::Processor;
     }
     let processor = Offer { pictures: pictures_from_checkpoints(video, group), load: video.engine.crew.load() };
     let on_device = Offer { pictures: pictures(group), load: device.crew.load() };
@@ -56,22 +56,35 @@ fn kind_of(video: &Shared) -> Kind {
     Kind { codec: video.track.codec, size: video.track.parameters.size() }
 }
 
-/// A leg was made to its end.
-pub(super) fn learn(video: &Shared, place: Place, leg: &Leg, time: Duration) {
-    if let Some(device) = &video.engine.device {
-        device.learn(kind_of(video), place, leg.samples.len() as u64, time.as_secs_f64());
-    }
+/// What a walk on a device came to.
+struct Walked {
+    end: End,
+    /// Why it ended early, if it did.
+    fault: Option<GpuError>,
+    /// How long it has waited for whoever wants the frames.
+    waited: Duration,
 }
 
-/// Why a walk on a device came to nothing.
-enum Fault {
-    /// The stream is damaged, or libavcodec finds it so: the processor will see.
-    Stream,
-    /// The GPU's.
-    Gpu(GpuError),
+/// Something about the stream, as libavcodec or the card sees it: the processor will see.
+fn of_stream() -> GpuError {
+    let why = "a picture that is damaged, or refers to what is not there".to_owned();
+    GpuError { code: AvError::INVALID_DATA, why }
 }
 
 impl<T: Send + 'static> Group<T> {
+    /// Makes one leg on the processor, and learns from it what that takes.
+    pub(super) fn leg_learned(&self, leg: &Leg, keeper: &Keeper<'_>, pending: &mut BTreeMap<u32, u32>) -> Result<End> {
+        let (since, before) = (Instant::now(), pending.len());
+        let end = self.leg(leg, keeper, pending)?;
+        if let Some(device) = &self.video.engine.device
+            && end == End::Over
+            && before - pending.len() == leg.targets.len()
+        {
+            device.learn(kind_of(&self.video), Place::Processor, leg.samples.len() as u64, since.elapsed());
+        }
+        Ok(end)
+    }
+
     /// Makes one leg on the GPU. Where that cannot be, its targets are left in `pending`.
     pub(super) fn leg_on_device(
         &self,
@@ -81,75 +94,69 @@ impl<T: Send + 'static> Group<T> {
     ) -> Result<End> {
         let video = &*self.video;
         let Some(device) = &video.engine.device else { return Ok(End::Over) };
-        for attempt in 0..2 {
-            if video.is_refused.load(Relaxed) || device.gpu.is_lost() {
-                break;
-            }
-            GpuError::forget();
-            let (end, fault) = self.walk_on_device(leg, keeper, pending)?;
-            match fault {
-                Some(Fault::Gpu(error)) if error.code == AvError::NO_MEMORY && attempt == 0 => {
-                    // Idle decoders have surfaces; then once more.
-                    video.engine.pool.close_idle();
-                }
-                Some(Fault::Gpu(error)) => {
-                    self.take_note(device, &error);
-                    return Ok(end);
-                }
-                Some(Fault::Stream) | None => return Ok(end),
-            }
+        if video.is_refused.load(Relaxed) || device.gpu.is_lost() {
+            return Ok(End::Over);
         }
-        Ok(End::Over)
+        GpuError::forget();
+        let since = Instant::now();
+        let Walked { end, fault, waited } = self.walk_on_device(leg, keeper, pending)?;
+        match fault {
+            None if end == End::Over => {
+                let time = since.elapsed().saturating_sub(waited);
+                device.learn(kind_of(video), Place::Device, leg.samples.len() as u64, time);
+            }
+            None => {}
+            Some(error) => self.take_note(device, &error),
+        }
+        Ok(end)
     }
 
     fn take_note(&self, device: &OnDevice, error: &GpuError) {
         if error.is_for_good() {
             self.video.is_refused.store(true, Relaxed);
+        } else if error.code == AvError::NO_MEMORY {
+            device.rest();
         }
         device.note(self.video.source.name(), error);
     }
 
-    /// The walk, and why it ended early if it did.
-    fn walk_on_device(
-        &self,
-        leg: &Leg,
-        keeper: &Keeper<'_>,
-        pending: &mut BTreeMap<u32, u32>,
-    ) -> Result<(End, Option<Fault>)> {
+    fn walk_on_device(&self, leg: &Leg, keeper: &Keeper<'_>, pending: &mut BTreeMap<u32, u32>) -> Result<Walked> {
+        let mut walked = Walked { end: End::Over, fault: None, waited: Duration::ZERO };
         let mut lease = match self.video.lease_on_device() {
             Ok(lease) => lease,
             Err(error) => {
-                let error = GpuError { code: AvError::NOT_SUPPORTED, why: error.message() };
-                return Ok((End::Over, Some(Fault::Gpu(error))));
+                walked.fault = Some(GpuError { code: AvError::NOT_SUPPORTED, why: error.message() });
+                return Ok(walked);
             }
         };
-        let (mut end, mut fault, mut left) = (End::Over, None, leg.targets.len());
+        let mut left = leg.targets.len();
         let _ = self.video.walk(false).run_leg(&mut lease, leg, keeper, &mut |event| {
             let Event::Picture(sample, surface) = event else {
-                fault.get_or_insert_with(|| GpuError::last().map_or(Fault::Stream, Fault::Gpu));
+                walked.fault.get_or_insert_with(|| GpuError::last().unwrap_or_else(of_stream));
                 return ControlFlow::Break(());
             };
             let is_wanted = leg.targets.binary_search(&sample).is_ok() && pending.contains_key(&sample);
-            if is_wanted && fault.is_none() && !surface.is_corrupt() {
+            if is_wanted && walked.fault.is_none() && !surface.is_corrupt() {
                 match self.fetch(&surface) {
                     Ok(picture) => {
                         left -= 1;
                         self.video.engine.counters.device_frame();
+                        let since = Instant::now();
                         if self.let_out(sample, picture, pending).is_break() {
-                            end = End::Stopped;
+                            walked.end = End::Stopped;
                         }
+                        walked.waited += since.elapsed();
                     }
-                    Err(error) if error.code == AvError::INVALID_DATA => fault = Some(Fault::Stream),
-                    Err(error) => fault = Some(Fault::Gpu(error)),
+                    Err(error) => walked.fault = Some(error),
                 }
             }
             if self.request.is_cancelled() {
-                end = End::Stopped;
+                walked.end = End::Stopped;
             }
-            let is_over = left == 0 || end == End::Stopped || fault.is_some();
+            let is_over = left == 0 || walked.end == End::Stopped || walked.fault.is_some();
             if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
-        Ok((end, fault))
+        Ok(walked)
     }
 
     fn fetch(&self, surface: &Frame) -> std::result::Result<Frame, GpuError> {

@@ -1369,7 +1369,11 @@ static void decode(struct decoder *d, const CUVIDPICPARAMS *p, uint64_t hash)
     /* A list names also what a picture does not use: an intra picture takes no harm from it. */
     if (!right || (spoiled && !p->intra_pic_flag))
         spoil(s);
-    s->damaged |= is_damaged(hash);
+    /* What a card conceals looks like something. */
+    if (is_damaged(hash)) {
+        s->damaged = true;
+        spoil(s);
+    }
     s->busy = (unsigned)set.busy;
 }
 

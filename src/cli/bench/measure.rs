@@ -110,7 +110,7 @@ impl<'a> Bench<'a> {
                 let engine = setup.engine(*name)?;
                 let round = ours::round(&engine, self.place(), &self.requests, load, what)?;
                 // What the CPU has decoded instead is not what was to be measured.
-                if let Some(note) = engine.device_notes().into_iter().next() {
+                if let Some(note) = not_on_device(&engine, *name, &round) {
                     return Ok(self.absent(turn, note));
                 }
                 drop(engine);
@@ -208,6 +208,16 @@ impl<'a> Bench<'a> {
             keyframes: self.video.key_indices().len(),
         }
     }
+}
+
+/// Why a round of the GPU's engine was none.
+fn not_on_device(engine: &Engine, name: EngineName, round: &Round) -> Option<String> {
+    if name != EngineName::Nvdec {
+        return None;
+    }
+    let (frames, there) = (round.answers.iter().filter(|answer| answer.error.is_none()).count() as u64, engine.work());
+    let few = || format!("{} of {frames} frames were decoded on the CPU", frames - there.device_frames);
+    engine.device_notes().into_iter().next().or_else(|| (there.device_frames < frames).then(few))
 }
 
 /// Rounds of one engine.
