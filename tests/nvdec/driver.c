@@ -1267,6 +1267,23 @@ static bool hevc_references(struct decoder *d, const CUVIDPICPARAMS *p, bool *sp
     return right;
 }
 
+/* Which of the three are used is not known here: each has to be a picture. */
+static bool vp9_references(const struct decoder *d, const CUVIDPICPARAMS *p)
+{
+    const CUVIDVP9PICPARAMS *v = &p->CodecSpecific.vp9;
+    const unsigned char index[] = { v->LastRefIdx, v->GoldenRefIdx, v->AltRefIdx };
+    bool right = true;
+    bool is_intra = !v->frameType || v->intraOnly;
+    for (int i = 0; i < 3 && !is_intra; i++) {
+        const struct surface *s = index[i] < d->info.ulNumDecodeSurfaces ? &d->surface[index[i]] : NULL;
+        if (!s || s->content == EMPTY || index[i] == p->CurrPicIdx) {
+            wrong("a picture refers to surface %d, which holds none", index[i]);
+            right = false;
+        }
+    }
+    return right;
+}
+
 static bool h264_references(const struct decoder *d, const CUVIDPICPARAMS *p, bool *spoiled)
 {
     const CUVIDH264PICPARAMS *h = &p->CodecSpecific.h264;
@@ -1352,6 +1369,8 @@ static void decode(struct decoder *d, const CUVIDPICPARAMS *p, uint64_t hash)
         right &= h264_references(d, p, &spoiled);
     else if (d->info.CodecType == cudaVideoCodec_HEVC)
         right &= hevc_references(d, p, &spoiled);
+    else if (d->info.CodecType == cudaVideoCodec_VP9)
+        right &= vp9_references(d, p);
     if (second && (s->content == EMPTY || s->fields != (fields ^ 3))) {
         wrong("frame %d: a second field without its first", p->CodecSpecific.h264.frame_num);
         second = right = false;
