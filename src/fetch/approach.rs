@@ -117,6 +117,10 @@ impl<T: Send + 'static> Group<T> {
         }
         // Again: of many targets the first ones may have been all that the source had room for.
         will_plan(video, targets.iter().map(|target| target.sample));
+        // A GPU has no checkpoints to leave, and its workers may wait.
+        if self.place == Place::Device {
+            return Ok(End::Over);
+        }
         let is_known = |target: &Target| {
             video.references.is_known(&video.planner, &video.track, target.entry, target.sample)
                 || video.engine.store.picture(video.id, target.sample).is_some()

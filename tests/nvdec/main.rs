@@ -5,6 +5,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod fake;
+#[cfg(feature = "remote")]
+#[path = "../common/server.rs"]
+mod server;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -234,6 +237,22 @@ fn bench_measures_it_or_says_why_not() {
     );
     let refused = entry(&[("FAKE_NO_CODEC", "hevc")]);
     assert!(refused["unavailable"].as_str().is_some_and(|why| why.contains("does not decode")), "{refused}");
+}
+
+/// Nothing is decoded here while the bytes of what the card is to decode are on their way.
+#[cfg(feature = "remote")]
+#[test]
+fn frames_from_afar_are_decoded_on_the_card() {
+    let driver = Driver::build();
+    let clip = fixture("hevc_closed_gop.mp4");
+    let oracle = driver.oracle(&clip).expect("an oracle");
+    let server = server::Server::start();
+    let address = server.put("clip.mp4", std::fs::read(&clip).expect("the clip"), "\"1\"");
+    let expected = md5s(&mut Run::without_card(), &clip, "cpu", "100,3,60,140").0;
+    let mut run = Run::on(&driver, &oracle);
+    assert_eq!(md5s(&mut run, Path::new(&address), "nvdec", "100,3,60,140").0, expected);
+    let report = run.report();
+    assert_eq!((number(&report, "maps"), number(&report, "errors")), (4, 0), "{report}");
 }
 
 /// Frames for somebody who goes on on the device. In a process of its own, with the card.
