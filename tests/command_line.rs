@@ -84,12 +84,13 @@ mod framemd5 {
 
     /// Where ffmpeg's command line makes up times that the file has not (`ffprobe` has ours, see `tests/exact.rs`): it
     /// never goes back in time, counts the pictures of a raw stream that it shows, and guesses missing durations.
-    const OTHER_TIMES: [&str; 7] = [
+    const OTHER_TIMES: [&str; 8] = [
         "h264_fields_mixed.h264",
         "hevc_edit_segments.mp4",
         "hevc_test_1080p_fmp4_cra_rasl.mp4",
         "hevc_open_gop_cut.265",
         "vp9.ivf",
+        "vp9_resized.ivf",
         "vp9_show_existing.ivf",
         "hevc_motionphoto_2tracks_rot.mp4",
     ];
