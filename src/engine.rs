@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use crate::container::{Index, Track};
+use crate::damage::{DEFAULT_MAX_PIXELS, OnDamage};
 use crate::decode::checkpoints::{Held, Store};
 use crate::decode::crew::Crew;
 use crate::decode::judge::Place;
@@ -101,6 +102,10 @@ pub(crate) struct Shared {
     pub(crate) spacing: u32,
     /// Decode everything from the entry on, every time.
     pub(crate) from_entry: bool,
+    /// What requests get for damaged pictures.
+    pub(crate) on_damage: OnDamage,
+    /// Pixels that a picture may have.
+    pub(crate) max_pixels: u64,
     /// What others in the process may hold, in bytes.
     others: u64,
 }
@@ -115,6 +120,8 @@ pub struct EngineBuilder {
     from_entry: bool,
     others: u64,
     device: Device,
+    on_damage: OnDamage,
+    max_pixels: u64,
 }
 
 /// Pictures from one checkpoint to the next: see ARCHITECTURE.md for what was measured.
@@ -175,6 +182,21 @@ impl EngineBuilder {
         self
     }
 
+    /// What requests get for pictures that are known to be damaged; by default they are flagged.
+    #[must_use]
+    pub fn on_damage(mut self, on_damage: OnDamage) -> EngineBuilder {
+        self.on_damage = on_damage;
+        self
+    }
+
+    /// Pixels (width times height, as coded) that a picture may have; by default [`DEFAULT_MAX_PIXELS`]. A stream that
+    /// claims more is refused before memory is allocated for its pictures.
+    #[must_use]
+    pub fn max_pixels(mut self, pixels: u64) -> EngineBuilder {
+        self.max_pixels = pixels.max(1);
+        self
+    }
+
     /// The engine.
     pub fn build(self) -> Engine {
         ffi::return_large_blocks();
@@ -199,6 +221,8 @@ impl EngineBuilder {
                 sequential_threads: self.threads.unwrap_or(automatic).max(1),
                 spacing: self.spacing,
                 from_entry: self.from_entry,
+                on_damage: self.on_damage,
+                max_pixels: self.max_pixels,
                 others: self.others,
             }),
         }
@@ -239,6 +263,8 @@ impl Engine {
             from_entry: false,
             others: 0,
             device: Device::default(),
+            on_damage: OnDamage::default(),
+            max_pixels: DEFAULT_MAX_PIXELS,
         }
     }
 

@@ -118,6 +118,20 @@ pub enum ErrorKind {
     /// The decoder rejected the sample, or one that it refers to.
     #[error("damaged: {0}")]
     Damaged(#[source] ffi::AvError),
+    /// The picture can be decoded in part, or refers to one that can, and the request refuses such pictures
+    /// ([`OnDamage::Error`](crate::OnDamage::Error)).
+    #[error("the picture is damaged, or refers to a damaged one")]
+    Corrupt,
+    /// A picture has more pixels than the engine allows ([`EngineBuilder::max_pixels`](crate::EngineBuilder::max_pixels)).
+    #[error("pictures of {width}x{height} are above the limit of {limit} pixels (--max-pixels)")]
+    TooManyPixels {
+        /// Width in pixels that the stream claims.
+        width: usize,
+        /// Height in pixels that the stream claims.
+        height: usize,
+        /// Pixels that a picture may have.
+        limit: u64,
+    },
     /// A sample that it refers to could not be read.
     #[error("needs a sample that could not be read: {0}")]
     NeedsUnreadable(String),
@@ -182,7 +196,7 @@ impl Error {
     pub fn is_unreadable_video(&self) -> bool {
         use ErrorKind::{
             BadIndex, Decoder, Encrypted, IndexBudget, NoFrames, NoSuchTrack, NoSuchVideo, NoVideoTrack, NotAVideo,
-            Read, Remote, TooManySamples, UnsupportedCodec, UnsupportedScheme,
+            Read, Remote, TooManyPixels, TooManySamples, UnsupportedCodec, UnsupportedScheme,
         };
         matches!(
             self.kind(),
@@ -198,6 +212,7 @@ impl Error {
                 | Decoder(_)
                 | BadIndex(_)
                 | IndexBudget { .. }
+                | TooManyPixels { .. }
                 | TooManySamples { .. }
                 | UnsupportedScheme(_)
         )

@@ -52,6 +52,7 @@
 pub mod bitstream;
 mod catalog;
 pub mod container;
+mod damage;
 pub mod decode;
 mod device;
 mod engine;
@@ -73,6 +74,7 @@ mod video;
 
 pub use catalog::Catalog;
 pub use container::Index;
+pub use damage::{DEFAULT_MAX_PIXELS, OnDamage};
 pub use device::{Device, DeviceChoice};
 pub use engine::{Engine, EngineBuilder};
 pub use error::{Error, ErrorKind, Result};

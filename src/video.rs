@@ -10,10 +10,11 @@ use ffi::{AvError, Color, Frame, PaddedBytes, PixelFormat, PlaneBytes, Rational,
 use crate::bitstream::Codec;
 use crate::bitstream::hevc_sets::ParameterSets;
 use crate::container::{Index, Sample, Track};
+use crate::damage::OnDamage;
 use crate::decode::pool::Key;
 use crate::decode::{Event, Lease, Walk};
 use crate::engine::{self, Engine};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::fetch::{self, habit::Habit};
 use crate::picture::on_device::may_be_made_there;
 use crate::picture::{ColourOptions, StillOptions};
@@ -100,9 +101,21 @@ impl VideoFrame {
         (0..self.picture.planes()).filter_map(|index| self.picture.plane(index))
     }
 
-    /// True if libavcodec says that the picture is damaged: only frames that cannot be had otherwise are let out so.
+    /// True if damage is known to have touched the picture, or one that it refers to: only frames that cannot be had
+    /// otherwise are let out so.
     pub fn is_corrupt(&self) -> bool {
         self.picture.is_corrupt()
+    }
+
+    /// The frame, or the error if `on_damage` refuses it.
+    ///
+    /// # Errors
+    /// `Corrupt`, with the frame's number.
+    pub fn unless_refused(self, on_damage: OnDamage) -> Result<VideoFrame> {
+        if on_damage == OnDamage::Error && self.is_corrupt() {
+            return Err(Error::from(ErrorKind::Corrupt).at_frame(self.index).at_sample(self.sample, None));
+        }
+        Ok(self)
     }
 }
 
