@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use vendor::{Error, Prefix, cache};
 
 /// Our C, in `shim/`. The headers are part of the key too.
-const SHIMS: [&str; 13] = [
+const SHIMS: [&str; 17] = [
     "mov.c",
     "log.c",
     "mapping.c",
@@ -17,14 +17,26 @@ const SHIMS: [&str; 13] = [
     "fork_h264.c",
     "fork_vp9.c",
     "buffers.c",
+    "inspect.c",
+    "inspect_hevc.c",
+    "inspect_h264.c",
+    "inspect_vp9.c",
     "wavefronts.c",
     "gpu.c",
     "gpu_decoder.c",
     "gpu_picture.c",
     "gpu_jpeg.c",
 ];
-const HEADERS: [&str; 7] =
-    ["shim.h", "fork.h", "gpu.h", "gpu_jpeg.h", "gpu_jpeg_kernel.ptx.h", "gpu_jpeg_pixel.h", "gpu_nvjpeg.h"];
+const HEADERS: [&str; 8] = [
+    "shim.h",
+    "fork.h",
+    "inspect.h",
+    "gpu.h",
+    "gpu_jpeg.h",
+    "gpu_jpeg_kernel.ptx.h",
+    "gpu_jpeg_pixel.h",
+    "gpu_nvjpeg.h",
+];
 
 fn main() {
     for file in SHIMS.iter().chain(&HEADERS).chain(&["bindings.h"]) {
@@ -125,7 +137,7 @@ fn bindings(prefix: &Prefix) {
         )
         .allowlist_var("AV_INPUT_BUFFER_PADDING_SIZE|AVFMT_FLAG_.*|AVSEEK_.*|AV_LOG_.*|AV_BUFFER_FLAG_READONLY")
         .allowlist_var("FF_THREAD_.*|AV_PIX_FMT_FLAG_.*|FF_DECODE_ERROR_.*|AV_DISPOSITION_.*")
-        .allowlist_type("BsError|BsMovFlags|BsCrop|BsPictureFlags")
+        .allowlist_type("BsError|BsMarks|BsFound|BsMovFlags|BsCrop|BsPictureFlags")
         .default_enum_style(bindgen::EnumVariation::ModuleConsts)
         .prepend_enum_name(false)
         .derive_debug(false)

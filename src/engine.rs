@@ -10,6 +10,7 @@ use crate::decode::checkpoints::{Held, Store};
 use crate::decode::crew::Crew;
 use crate::decode::judge::Place;
 use crate::decode::on_device::OnDevice;
+use crate::decode::pool::Inspection;
 use crate::decode::{Counters, Pool, Work};
 use crate::device::{Device, DeviceChoice};
 use crate::error::Result;
@@ -122,6 +123,7 @@ pub struct EngineBuilder {
     device: Device,
     on_damage: OnDamage,
     max_pixels: u64,
+    check_hashes: bool,
 }
 
 /// Pictures from one checkpoint to the next: see ARCHITECTURE.md for what was measured.
@@ -189,6 +191,14 @@ impl EngineBuilder {
         self
     }
 
+    /// Whether every picture of H.265 that is decoded is compared with its hash in the stream, where there is one (SEI decoded
+    /// picture hash, ITU-T H.265 D.3.19); by default not. A picture that does not match counts as damaged.
+    #[must_use]
+    pub fn check_hashes(mut self, check: bool) -> EngineBuilder {
+        self.check_hashes = check;
+        self
+    }
+
     /// Pixels (width times height, as coded) that a picture may have; by default [`DEFAULT_MAX_PIXELS`]. A stream that
     /// claims more is refused before memory is allocated for its pictures.
     #[must_use]
@@ -207,10 +217,11 @@ impl EngineBuilder {
         let automatic = if cores > 1 { (cores + 1).min(16) } else { 1 };
         let budget = if self.from_entry { 0 } else { self.checkpoint_memory.unwrap_or_else(default_checkpoint_memory) };
         let is_forced = matches!(self.device.choice, DeviceChoice::Nvdec(_));
+        let inspection = Inspection { check_hashes: self.check_hashes, max_pixels: self.max_pixels };
         let device = self.device.gpu.clone().map(|gpu| OnDevice::new(gpu, is_forced));
         Engine {
             shared: Arc::new(Shared {
-                pool: Pool::new(2 * threads + 2, self.device.gpu),
+                pool: Pool::new(2 * threads + 2, self.device.gpu, inspection),
                 device,
                 crew: Crew::new(threads, self.pin),
                 store: Store::new(budget),
@@ -265,6 +276,7 @@ impl Engine {
             device: Device::default(),
             on_damage: OnDamage::default(),
             max_pixels: DEFAULT_MAX_PIXELS,
+            check_hashes: false,
         }
     }
 

@@ -37,7 +37,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::plan::route::{Leg, Target, plan};
 use crate::plan::{Depth, Job, Known};
 use crate::request::{Request, Stay};
-use crate::video::Shared;
+use crate::video::{Losses, Shared};
 
 /// Samples behind a target whose checkpoints are looked at too: in H.265 one that stands behind it may hold all that it
 /// refers to.
@@ -301,8 +301,7 @@ impl<T: Send + 'static> Group<T> {
         let mut end = End::Over;
         let width = self.width.min(leg.samples.len().next_power_of_two());
         let mut lease = self.video.lease_for(width, leg)?;
-        let walk = self.video.walk(false);
-        let _ = walk.run_leg(&mut lease, leg, keeper, &mut |event| {
+        let run = self.video.walk(false).run_leg(&mut lease, leg, keeper, &mut |event| {
             let Event::Picture(sample, picture) = event else { return ControlFlow::Break(()) };
             if picture.is_corrupt() {
                 return ControlFlow::Break(());
@@ -319,15 +318,15 @@ impl<T: Send + 'static> Group<T> {
             }
             // Nothing is left to wait for: what is still in the decoder nobody asked for.
             if left == 0 || end == End::Stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        Ok(end)
+        });
+        self.video.learn_of_ends(lease.decoder().found());
+        run.map(|_| end)
     }
 
     /// Gives a picture to whoever asked for it. Breaks when no more is wanted for now.
     fn let_out(&self, sample: u32, picture: ffi::Frame, pending: &mut BTreeMap<u32, u32>) -> ControlFlow<()> {
         let Some(index) = pending.remove(&sample) else { return ControlFlow::Continue(()) };
-        let result = self.video.source.check().map(|()| self.video.video_frame(index, sample, picture));
-        self.give(index, result.map_err(|error| error.at_frame(index)))
+        self.give(index, self.video.let_out(index, sample, picture))
     }
 
     fn give(&self, index: u32, result: Result<crate::video::VideoFrame>) -> ControlFlow<()> {
@@ -353,7 +352,8 @@ impl<T: Send + 'static> Group<T> {
         video.track.will_need(&*video.source, job.entry..=job.last);
         over!(self.unless_awaited(job.entry..=job.last));
         let mut lease = if is_last_resort { video.sequential_lease(true)? } else { video.lease(self.width)? };
-        let verdict = Verdict::default();
+        let losses = if is_last_resort { video.losses(job.entry, job.last) } else { Losses::default() };
+        let verdict = Verdict { losses, ..Verdict::default() };
         let mut end = End::Over;
         let mut left = job.targets.len();
         let pending = RefCell::new(pending);
@@ -362,14 +362,15 @@ impl<T: Send + 'static> Group<T> {
             job.targets.binary_search(&sample).ok()?;
             pending.borrow_mut().remove(&sample)
         };
-        let _ = video.walk(zeros).run(&mut lease, job.entry, job.last, &mut |event| {
+        let run = video.walk(zeros).run(&mut lease, job.entry, job.last, &mut |event| {
             if self.request.is_cancelled() {
                 end = End::Stopped;
                 return ControlFlow::Break(());
             }
             let (index, result) = match event {
-                Event::Damage(error) => {
+                Event::Damage(sample, error) => {
                     verdict.damaged(error);
+                    verdict.losses.note(sample, &video.track);
                     return ControlFlow::Continue(());
                 }
                 Event::Unreadable(sample, error) => {
@@ -377,17 +378,19 @@ impl<T: Send + 'static> Group<T> {
                     let Some(index) = take(sample) else { return ControlFlow::Continue(()) };
                     (index, Err(error.at_frame(index)))
                 }
-                Event::Picture(sample, picture) => {
+                Event::Picture(sample, mut picture) => {
                     if (verdict.damage.get().is_some() || picture.is_corrupt()) && !is_last_resort {
                         verdict.damaged(AvError::INVALID_DATA);
                         return ControlFlow::Continue(());
                     }
-                    if verdict.lost.get().is_some_and(|lost| self.may_need(sample, lost)) {
+                    if verdict.lost.get().is_some_and(|lost| video.may_need(sample, lost)) {
                         return ControlFlow::Continue(());
                     }
                     let Some(index) = take(sample) else { return ControlFlow::Continue(()) };
-                    let result = video.source.check().map(|()| video.video_frame(index, sample, picture));
-                    (index, result.map_err(|error| error.at_frame(index)))
+                    if verdict.losses.may_show_in(sample, video) {
+                        picture.set_corrupt();
+                    }
+                    (index, video.let_out(index, sample, picture))
                 }
             };
             left -= 1;
@@ -396,7 +399,10 @@ impl<T: Send + 'static> Group<T> {
             }
             // Nothing is left to wait for: what is still in the decoder nobody asked for.
             if left == 0 || end == End::Stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
+        });
+        video.learn_of_ends(lease.decoder().found());
+        verdict.claims(lease.decoder().claimed_size(), video.engine.max_pixels);
+        let _ = run?;
         let is_settled = is_last_resort || (verdict.damage.get().is_none() && job.is_self_contained);
         if end == End::Stopped || left == 0 || !is_settled {
             return Ok(end);
@@ -410,20 +416,13 @@ impl<T: Send + 'static> Group<T> {
         Ok(end)
     }
 
-    /// Could `sample` show anything of `lost`, which was sent before it or should have been?
-    fn may_need(&self, sample: u32, lost: u32) -> bool {
-        let (track, source, planner) = (&self.video.track, &*self.video.source, &self.video.planner);
-        // Its second field may be a sample of its own.
-        let last = if track.codec == Codec::H264 { planner.last_for(track, source, sample) } else { sample };
-        let (entry, is_self_contained) = planner.entry_for(track, source, sample, Depth::Nearest);
-        lost <= last && !(is_self_contained && lost < entry)
-    }
-
     fn missing(&self, index: u32, sample: u32, verdict: &Verdict) -> Error {
-        let kind = match (verdict.unreadable.borrow().clone(), verdict.damage.get()) {
-            (Some(why), _) => ErrorKind::NeedsUnreadable(why),
-            (None, Some(error)) => ErrorKind::Damaged(error),
-            (None, None) => ErrorKind::NotShown,
+        let limit = self.video.engine.max_pixels;
+        let kind = match (verdict.unreadable.borrow().clone(), verdict.damage.get(), verdict.too_large.get()) {
+            (_, _, Some((width, height))) => ErrorKind::TooManyPixels { width, height, limit },
+            (Some(why), ..) => ErrorKind::NeedsUnreadable(why),
+            (None, Some(error), _) => ErrorKind::Damaged(error),
+            (None, None, _) => ErrorKind::NotShown,
         };
         let (track, source) = (&self.video.track, &self.video.source);
         let offset = track.samples[sample as usize].offset;
@@ -445,6 +444,10 @@ struct Verdict {
     /// The last sample that is in the file and could not be read all the same. Where a file ends early, a sequential decode
     /// goes on without what is missing, and what it shows is right; a disk or a server that fails tells nothing about it.
     lost: Cell<Option<u32>>,
+    /// Samples that came to nothing.
+    losses: Losses,
+    /// A size that is not allowed.
+    too_large: Cell<Option<(usize, usize)>>,
 }
 
 impl Verdict {
@@ -452,8 +455,15 @@ impl Verdict {
         self.damage.set(self.damage.get().or(Some(error)));
     }
 
+    fn claims(&self, (width, height): (usize, usize), limit: u64) {
+        if self.damage.get().is_some() && width as u64 * height as u64 > limit {
+            self.too_large.set(Some((width, height)));
+        }
+    }
+
     fn unreadable(&self, sample: u32, error: &Error) {
         self.damaged(AvError::INVALID_DATA);
+        self.losses.add(sample);
         if !matches!(error.kind(), ErrorKind::PastEnd { .. }) {
             self.lost.set(Some(sample));
         }

@@ -1,11 +1,12 @@
 //! An open video: ask it for frames.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use ffi::{AvError, Color, Frame, PaddedBytes, PixelFormat, PlaneBytes, Rational, Threads};
+use ffi::{AvError, Color, Found, Frame, PaddedBytes, PixelFormat, PlaneBytes, Rational, Threads};
 
 use crate::bitstream::Codec;
 use crate::bitstream::hevc_sets::ParameterSets;
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     key_frames: OnceLock<Box<[u32]>>,
     /// The GPU does not decode it.
     pub(crate) is_refused: AtomicBool,
+    /// Where data of its slices and tiles end says nothing of damage: see [`Shared::learn_of_ends`].
+    ends_anywhere: OnceLock<bool>,
     #[cfg(feature = "server")]
     pub(crate) served: Served,
 }
@@ -143,12 +146,14 @@ pub struct LeftOut {
     pub damage: Option<AvError>,
     /// What could not be read.
     pub unreadable: Vec<Error>,
+    /// Frames that are damaged, where the engine refuses such frames.
+    pub refused: Vec<Error>,
 }
 
 impl LeftOut {
     /// True if something was wrong with the file, rather than pictures not meant to be shown.
     pub fn is_damaged(&self) -> bool {
-        self.damage.is_some() || !self.unreadable.is_empty()
+        self.damage.is_some() || !self.unreadable.is_empty() || !self.refused.is_empty()
     }
 }
 
@@ -161,6 +166,11 @@ impl Video {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let before = source.counters().now();
         let track = track(&source)?;
+        let (width, height) = track.parameters.size();
+        let limit = engine.shared.max_pixels;
+        if width as u64 * height as u64 > limit {
+            return Err(Error::from(ErrorKind::TooManyPixels { width, height, limit }).of(source.name()));
+        }
         let (after, opening) = (source.counters().now(), source.opening());
         let opened_with = Counted {
             requests: opening.requests + after.requests - before.requests,
@@ -181,6 +191,7 @@ impl Video {
             rows_side_by_side: OnceLock::new(),
             key_frames: OnceLock::new(),
             is_refused: AtomicBool::new(false),
+            ends_anywhere: OnceLock::new(),
             #[cfg(feature = "server")]
             served: Served::default(),
         };
@@ -396,53 +407,15 @@ impl Video {
     pub fn play(&self, sink: &mut dyn FnMut(VideoFrame) -> ControlFlow<()>) -> Result<LeftOut> {
         let shared = &*self.shared;
         let mut shown = vec![false; self.frame_count()];
-        let mut left_out = LeftOut::default();
-        // At the first sign of damage everything is decoded again, with zeros behind each sample (see `run`); what was
-        // shown by then was not touched by it.
-        for zeros in [false, true] {
-            let mut changed = None;
-            let (mut damaged, mut stopped) = (false, false);
-            left_out = LeftOut::default();
-            let last = shared.track.samples.len() as u32 - 1;
-            let _ = shared.walk(zeros).run(&mut shared.sequential_lease(zeros)?, 0, last, &mut |event| {
-                damaged |= match &event {
-                    Event::Picture(_, picture) => picture.is_corrupt(),
-                    _ => true,
-                };
-                if damaged && !zeros {
-                    return ControlFlow::Break(());
-                }
-                match event {
-                    Event::Damage(error) => left_out.damage = left_out.damage.or(Some(error)),
-                    Event::Unreadable(_, error) => left_out.unreadable.push(error),
-                    Event::Picture(sample, picture) => {
-                        let Some(index) = shared.planner.frame_of(sample) else {
-                            return ControlFlow::Continue(());
-                        };
-                        if std::mem::replace(&mut shown[index as usize], true) {
-                            return ControlFlow::Continue(());
-                        }
-                        if let Err(error) = shared.source.check() {
-                            changed = Some(error.at_frame(index));
-                            return ControlFlow::Break(());
-                        }
-                        let flow = sink(shared.video_frame(index, sample, picture));
-                        stopped |= flow.is_break();
-                        return flow;
-                    }
-                }
-                ControlFlow::Continue(())
-            })?;
-            if let Some(error) = changed {
-                return Err(error);
-            }
-            if !damaged || stopped {
-                break;
-            }
+        // At the first sign of damage everything is decoded again, by a decoder that gives damaged pictures out (see `run`);
+        // what was shown by then was not touched by it.
+        let mut played = shared.play_with(false, &mut shown, sink)?;
+        if played.is_cut_short {
+            played = shared.play_with(true, &mut shown, sink)?;
         }
         shared.source.check()?;
-        left_out.frames = (0..).zip(&shown).filter(|(_, shown)| !**shown).map(|(index, _)| index).collect();
-        Ok(left_out)
+        played.left_out.frames = (0..).zip(&shown).filter(|(_, shown)| !**shown).map(|(index, _)| index).collect();
+        Ok(played.left_out)
     }
 
     /// How stills of this video get their colour: what the pictures do not say of themselves is filled in.
@@ -477,10 +450,114 @@ impl Video {
     }
 }
 
+/// Samples that came to nothing in a run that goes on all the same. The decoders of H.265, H.264 and VP9 mark what refers to
+/// damaged pictures themselves; but of what was never sent they do not know, and dav1d tells of errors alone.
+#[derive(Default)]
+pub(crate) struct Losses(RefCell<Vec<u32>>);
+
+impl Losses {
+    /// The sample was not sent.
+    pub(crate) fn add(&self, sample: u32) {
+        self.0.borrow_mut().push(sample);
+    }
+
+    /// The decoder rejected the sample.
+    pub(crate) fn note(&self, sample: u32, track: &Track) {
+        if track.codec == Codec::Av1 {
+            self.add(sample);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
+    /// Could `sample` show that one of them is missing?
+    pub(crate) fn may_show_in(&self, sample: u32, video: &Shared) -> bool {
+        self.0.borrow().iter().any(|&lost| video.may_need(sample, lost))
+    }
+}
+
+/// What came of playing a whole clip once.
+#[derive(Default)]
+struct Played {
+    left_out: LeftOut,
+    /// There was damage, and a strict decoder.
+    is_cut_short: bool,
+}
+
 impl Shared {
-    pub(crate) fn video_frame(&self, index: u32, sample: u32, picture: Frame) -> VideoFrame {
+    /// Lets a picture out, as the one place that does: if the source is still what was opened, and damage is not refused.
+    pub(crate) fn let_out(&self, index: u32, sample: u32, picture: Frame) -> Result<VideoFrame> {
+        self.source.check().map_err(|error| error.at_frame(index))?;
         let at = &self.track.samples[sample as usize];
-        VideoFrame { index, sample, pts: at.pts, duration: at.duration, key: at.key, picture }
+        let frame = VideoFrame { index, sample, pts: at.pts, duration: at.duration, key: at.key, picture };
+        frame.unless_refused(self.engine.on_damage).map_err(|error| error.of(self.source.name()))
+    }
+
+    /// Plays the clip, but for what was shown before, until damage comes or, with a lenient decoder, to the end.
+    fn play_with(
+        &self,
+        is_lenient: bool,
+        shown: &mut [bool],
+        sink: &mut dyn FnMut(VideoFrame) -> ControlFlow<()>,
+    ) -> Result<Played> {
+        let mut played = Played::default();
+        let mut changed = None;
+        let last = self.track.samples.len() as u32 - 1;
+        let mut lease = self.sequential_lease(is_lenient)?;
+        let losses = if is_lenient { self.losses(0, last) } else { Losses::default() };
+        let run = self.walk(is_lenient).run(&mut lease, 0, last, &mut |event| {
+            let is_sound = matches!(&event, Event::Picture(_, picture) if !picture.is_corrupt());
+            if !is_sound && !is_lenient {
+                played.is_cut_short = true;
+                return ControlFlow::Break(());
+            }
+            let left_out = &mut played.left_out;
+            match event {
+                Event::Damage(sample, error) => {
+                    losses.note(sample, &self.track);
+                    left_out.damage = left_out.damage.or(Some(error));
+                }
+                Event::Unreadable(sample, error) => {
+                    losses.add(sample);
+                    left_out.unreadable.push(error);
+                }
+                Event::Picture(sample, mut picture) => {
+                    let Some(index) = self.planner.frame_of(sample) else { return ControlFlow::Continue(()) };
+                    if shown[index as usize] {
+                        return ControlFlow::Continue(());
+                    }
+                    if losses.may_show_in(sample, self) {
+                        picture.set_corrupt();
+                    }
+                    match self.let_out(index, sample, picture) {
+                        Ok(frame) => {
+                            shown[index as usize] = true;
+                            return sink(frame);
+                        }
+                        Err(error) if matches!(error.kind(), ErrorKind::Corrupt) => left_out.refused.push(error),
+                        Err(error) => {
+                            changed = Some(error);
+                            return ControlFlow::Break(());
+                        }
+                    }
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        self.learn_of_ends(lease.decoder().found());
+        let _ = run?;
+        changed.map_or(Ok(played), Err)
+    }
+
+    /// Could `sample` show anything of `lost`, which was sent before it or should have been?
+    pub(crate) fn may_need(&self, sample: u32, lost: u32) -> bool {
+        let (track, source, planner) = (&self.track, &*self.source, &self.planner);
+        // Its second field may be a sample of its own.
+        let last = if track.codec == Codec::H264 { planner.last_for(track, source, sample) } else { sample };
+        let (entry, is_self_contained) = planner.entry_for(track, source, sample, Depth::Nearest);
+        lost <= last && !(is_self_contained && lost < entry)
     }
 
     pub(crate) fn walk(&self, zeros: bool) -> Walk<'_> {
@@ -503,27 +580,85 @@ impl Shared {
     }
 
     fn lease_with(&self, threads: Threads) -> Result<Lease> {
-        let lease = self.engine.pool.lease(self.key(threads, true), &self.track);
+        let lease = self.engine.pool.lease(self.key(threads), &self.track);
         lease.map_err(|error| error.of(self.source.name()))
     }
 
-    /// A decoder for all samples in a row. For a last resort one that nothing has been through: what it makes of damage
-    /// depends on what it has seen.
+    /// A decoder for all samples in a row. For a last resort one that nothing has been through, and with one thread: what
+    /// libavcodec makes of damage depends on what it has seen, and differs from run to run with several.
     pub(crate) fn sequential_lease(&self, is_last_resort: bool) -> Result<Lease> {
-        let threads = self.engine.sequential_threads;
-        let threads = if is_last_resort { frame_threads(threads) } else { self.use_of_run(threads) };
-        let (pool, key) = (&self.engine.pool, self.key(threads, !is_last_resort));
-        let lease = if is_last_resort { pool.lease_fresh(key, &self.track) } else { pool.lease(key, &self.track) };
+        if !is_last_resort {
+            return self.lease_with(self.use_of_run(self.engine.sequential_threads));
+        }
+        if self.track.codec == Codec::Av1 {
+            self.ends_anywhere.get_or_init(|| !self.ends_are_kept());
+        }
+        let lease = self.engine.pool.lease_fresh(Key { lenient: true, ..self.key(Threads::One) }, &self.track);
         lease.map_err(|error| error.of(self.source.name()))
     }
 
-    fn key(&self, threads: Threads, strict: bool) -> Key {
-        Key { video: self.id, threads, strict: strict && self.track.codec == Codec::Hevc, on_device: false }
+    fn key(&self, threads: Threads) -> Key {
+        let check_ends = !self.ends_anywhere.get().copied().unwrap_or(false);
+        Key { video: self.id, threads, lenient: false, check_ends, on_device: false }
+    }
+
+    /// Learns, the first time that an end is all that spoke against pictures (`found`), whether that says anything: there are
+    /// encoders whose slices or tiles never end as the standards want it. The first samples of the clip tell, whatever was
+    /// asked for, so that every request comes to the same.
+    pub(crate) fn learn_of_ends(&self, found: Found) {
+        if found == Found::End {
+            self.ends_anywhere.get_or_init(|| !self.ends_are_kept());
+        }
+    }
+
+    /// Do half of the first pictures or more end as they should? In AV1, does any of the first key frames?
+    fn ends_are_kept(&self) -> bool {
+        const SAMPLES: u32 = 16;
+        const KEY_FRAMES: usize = 4;
+        let samples = &self.track.samples;
+        if self.track.codec == Codec::Av1 {
+            let keys = (0..).zip(samples).filter(|(_, sample)| sample.key).map(|(index, _)| index);
+            let mut tried = keys.take(KEY_FRAMES).map(|key| self.rejected(key, key, true).is_empty());
+            return tried.any(|is_sound| is_sound);
+        }
+        let key = Key { lenient: true, check_ends: true, ..self.key(Threads::One) };
+        let Ok(mut lease) = self.engine.pool.lease_fresh(key, &self.track) else { return true };
+        let (mut kept, mut astray) = (0, 0);
+        let last = (samples.len() as u32).min(SAMPLES) - 1;
+        let _ = self.walk(true).run_each(&mut lease, 0, last, &mut |found| match found {
+            Found::Nothing => kept += 1,
+            Found::End => astray += 1,
+            Found::Damage => {}
+        });
+        kept >= astray
+    }
+
+    /// What a strict decoder rejects of the samples, where a lenient one does not say: dav1d looks at the ends of tiles only
+    /// where it may reject the frame for them.
+    pub(crate) fn losses(&self, entry: u32, last: u32) -> Losses {
+        if self.track.codec != Codec::Av1 {
+            return Losses::default();
+        }
+        self.rejected(entry, last, self.key(Threads::One).check_ends)
+    }
+
+    fn rejected(&self, entry: u32, last: u32, check_ends: bool) -> Losses {
+        let rejected = Losses::default();
+        let key = Key { check_ends, ..self.key(Threads::One) };
+        if let Ok(mut lease) = self.engine.pool.lease_fresh(key, &self.track) {
+            let _ = self.walk(true).run(&mut lease, entry, last, &mut |event| {
+                if let Event::Damage(sample, _) = event {
+                    rejected.add(sample);
+                }
+                ControlFlow::Continue(())
+            });
+        }
+        rejected
     }
 
     /// A decoder on the engine's GPU.
     pub(crate) fn lease_on_device(&self) -> Result<Lease> {
-        let key = Key { video: self.id, threads: Threads::One, strict: true, on_device: true };
+        let key = Key { on_device: true, ..self.key(Threads::One) };
         self.engine.pool.lease(key, &self.track).map_err(|error| error.of(self.source.name()))
     }
 

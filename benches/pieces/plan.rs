@@ -12,13 +12,13 @@ use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use bucket_streamer::Video;
 use bucket_streamer::bitstream::Codec;
 use bucket_streamer::decode::checkpoints::{Kept, Store};
-use bucket_streamer::decode::pool::Key;
+use bucket_streamer::decode::pool::{Inspection, Key};
 use bucket_streamer::decode::{Counters, Event, Keeper, Pool, Walk};
 use bucket_streamer::plan::route::{self, Leg, Target};
 use bucket_streamer::plan::{Depth, Known, Planner, References};
+use bucket_streamer::{DEFAULT_MAX_PIXELS, Video};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use ffi::Threads;
@@ -84,7 +84,10 @@ impl<'a> Walked<'a> {
     fn through(video: &'a Video, frames: &[u32]) -> Walked<'a> {
         let (planner, references) = (Planner::new(video.track()), References::new());
         let walked = Walked { video, planner, references, store: Store::new(u64::MAX) };
-        let (pool, counters) = (Pool::new(1, None), Counters::default());
+        let (pool, counters) = (
+            Pool::new(1, None, Inspection { check_hashes: false, max_pixels: DEFAULT_MAX_PIXELS }),
+            Counters::default(),
+        );
         for leg in frames.iter().flat_map(|&frame| walked.plan(frame)) {
             walked.walk(&leg, &pool, &counters);
         }
@@ -113,7 +116,7 @@ impl<'a> Walked<'a> {
 
     fn walk(&self, leg: &Leg, pool: &Arc<Pool>, counters: &Counters) {
         let (track, source, needs) = (self.video.track(), self.video.source(), self.known());
-        let key = Key { video: VIDEO, threads: Threads::One, strict: false, on_device: false };
+        let key = Key { video: VIDEO, threads: Threads::One, lenient: false, check_ends: true, on_device: false };
         let mut lease = pool.lease(key, track).expect("a decoder");
         let keeper = Keeper { store: &self.store, video: VIDEO, spacing: SPACING, needs: &needs };
         let walk = Walk { track, source, planner: &self.planner, zeros: false, counters };

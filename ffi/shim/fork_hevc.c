@@ -5,6 +5,7 @@
 #include "libavutil/macros.h"
 
 #include "fork.h"
+#include "inspect.h"
 
 /* The checkpoint holds the SPS beforehand, so that no tables are allocated for it. Pictures that nothing refers to
  * are let go; the others will not be put out again: whoever forks asks for pictures by their tag. */
@@ -96,7 +97,7 @@ static int take(const AVCodecContext *context, uint32_t tag, AVFrame *out) {
 /* libavcodec's pools of tables keep as many as were ever in use at the same time, checkpoints' included. A new pool has
  * none; what is in use of the old ones is freed when it comes back. The entries are those of pic_arrays_init(), but for
  * rpl_tab: those are pointers, where libavcodec takes room for 528 bytes each (4 MB for 1080p in blocks of 16). */
-static void trim(AVCodecContext *context) {
+void bs_hevc_renew_pools(AVCodecContext *context) {
     HEVCContext *s = context->priv_data;
     for (int i = 0; i < COUNT(s->layers); i++) {
         HEVCLayerContext *l = &s->layers[i];
@@ -136,4 +137,4 @@ static int references(const AVCodecContext *context, const AVFrame **out) {
     return count;
 }
 
-const BsForkCodec bs_fork_hevc = { save, restored, clear, free_tables, pictures, take, NULL, trim, last, current, references };
+const BsForkCodec bs_fork_hevc = { save, restored, clear, free_tables, pictures, take, NULL, bs_hevc_renew_pools, last, current, references };

@@ -81,6 +81,34 @@ int bs_decoder_error_flags(struct AVCodecContext *decoder, uint32_t tag);
 /* For an open H.265 decoder with slice threads: damaged rows are errors. */
 void bs_check_rows(struct AVCodecContext *decoder);
 
+/* What a decoder does about damage. */
+typedef struct BsWatchOptions {
+    uint64_t owner;    /* a number of the video that no other has: memory with its pictures stays its own */
+    int is_lenient;    /* damaged pictures come out, marked; else damage is an error of the packet */
+    int checks_hashes; /* picture hash SEI messages of H.265 are compared */
+    int checks_ends;   /* where a slice's or tile's data end counts too */
+} BsWatchOptions;
+
+/* BS_MARK_DAMAGED: damage may have touched the picture. BS_MARK_SUSPECT: what refers to it may be damaged, it is not. */
+enum BsMarks { BS_MARK_DAMAGED = 1, BS_MARK_SUSPECT = 2 };
+/* What spoke against pictures: BS_FOUND_END, only where their data ended; BS_FOUND_DAMAGE, all else. */
+enum BsFound { BS_FOUND_DAMAGE = 1, BS_FOUND_END = 2 };
+
+/* The decoder for a codec id that looks at every picture that it has decoded: inspect.c. NULL if there is none. */
+const struct AVCodec *bs_inspecting_codec(int codec_id);
+/* Before such a decoder is opened; AVERROR(ENOMEM). */
+int bs_watch_attach(struct AVCodecContext *decoder, const BsWatchOptions *options);
+/* Frees a decoder, and what was attached to it. */
+void bs_decoder_free(struct AVCodecContext **decoder);
+/* A new run begins: what was found in the last one is forgotten. */
+void bs_watch_begin(struct AVCodecContext *decoder);
+/* BsFound since bs_watch_begin(). */
+int bs_watch_found(const struct AVCodecContext *decoder);
+/* Changes whether ends count. Nothing may be in work. */
+void bs_watch_set_ends(struct AVCodecContext *decoder, int checks_ends);
+/* Nonzero if damage may have touched a picture that the decoder gave out. */
+int bs_is_damaged(const struct AVCodecContext *decoder, const struct AVFrame *f);
+
 /* AVCodecContext.get_buffer2: memory for pictures that is given back when nobody uses it. */
 int bs_get_buffer(struct AVCodecContext *c, struct AVFrame *f, int flags);
 /* The same memory for a frame whose format, width and height are set. */

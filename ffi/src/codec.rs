@@ -1,6 +1,7 @@
 //! Decoders.
 
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::affinity::while_unbound;
 use crate::demux::CropRectangle;
@@ -245,6 +246,34 @@ pub enum Received {
 /// again, but not for nothing.
 const TRIM_EVERY: u32 = 32;
 
+/// What a decoder does about damage, and whose pictures it decodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DamageOptions {
+    /// A number that no other video of the process has, not 0: memory with pictures of one video is cleared before another
+    /// gets it.
+    pub owner: u64,
+    /// Damaged pictures come out, flagged as corrupt, and so does what refers to them; on one thread, the same pixels each
+    /// time. Else damage is an error.
+    pub lenient: bool,
+    /// Pictures of H.265 are compared with the hashes in the stream, where it has some (SEI decoded picture hash).
+    pub check_hashes: bool,
+    /// Where the data of slices and tiles end counts as well. Not all encoders keep to the letter of the standard there.
+    pub check_ends: bool,
+    /// Pixels that a picture may have, as coded.
+    pub max_pixels: u64,
+}
+
+/// What spoke against the pictures of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// Only that data of a slice or tile did not end where its pictures' blocks did ([`DamageOptions::check_ends`]).
+    End,
+    /// Something that no intact stream has.
+    Damage,
+}
+
 /// An open `AVCodecContext`.
 #[derive(Debug)]
 pub struct Decoder {
@@ -262,21 +291,58 @@ pub struct Decoder {
 // SAFETY: a codec context may be used from any thread, by one at a time: `&mut self` sees to that.
 unsafe impl Send for Decoder {}
 
+/// What is done to a context before it is opened.
+struct Opening {
+    threads: Threads,
+    /// `AV_EF_EXPLODE`.
+    strict: bool,
+    damage: Option<DamageOptions>,
+    on: Option<Gpu>,
+}
+
 impl Decoder {
-    /// Opens a decoder. It never gives out pictures that it knows to miss references (`AV_CODEC_FLAG_OUTPUT_CORRUPT`
-    /// stays unset: it is the last net against wrong pictures; but see [`Decoder::show_broken`]). A `strict` one reports damage that it would else pass
-    /// over in silence (`AV_EF_EXPLODE`), instead of giving out the picture.
+    /// Opens libavcodec's decoder as it is, to measure and to compare with. It never gives out pictures that it knows to miss
+    /// references (`AV_CODEC_FLAG_OUTPUT_CORRUPT` stays unset: it is the last net against wrong pictures; but see
+    /// [`Decoder::show_broken`]). A `strict` one reports damage that it would else pass over in silence (`AV_EF_EXPLODE`),
+    /// instead of giving out the picture.
     ///
     /// # Errors
     /// [`AvError`] of `avcodec_open2`; `AVERROR_DECODER_NOT_FOUND` has its own text.
     pub fn open(parameters: &CodecParameters, threads: Threads, strict: bool) -> Result<Decoder, AvError> {
         // SAFETY: any id may be asked; what comes back is null or a constant.
         let codec = unsafe { sys::avcodec_find_decoder(parameters.codec_id()) };
-        if codec.is_null() {
-            return Err(AvError::INVALID_ARGUMENT);
-        }
-        // SAFETY: a codec, as found.
-        unsafe { Decoder::open_with(parameters, codec, threads, strict, None) }
+        let opening = Opening { threads, strict, damage: None, on: None };
+        // SAFETY: a codec, as found, or null.
+        unsafe { Decoder::open_with(parameters, codec, opening) }
+    }
+
+    /// Opens a decoder that looks at every picture that it has decoded: `ffi/shim/inspect.c`.
+    ///
+    /// # Errors
+    /// As [`Decoder::open`].
+    pub fn open_inspecting(
+        parameters: &CodecParameters,
+        threads: Threads,
+        damage: &DamageOptions,
+    ) -> Result<Decoder, AvError> {
+        // SAFETY: any id may be asked; what comes back is null or lives as long as the process.
+        let codec = unsafe { sys::bs_inspecting_codec(parameters.codec_id() as i32) };
+        // In the other codecs it makes more of intact streams undecodable than it finds in damaged ones.
+        let strict = !damage.lenient && parameters.codec_name() == "hevc";
+        let open = |strict| {
+            let opening = Opening { threads, strict, damage: Some(*damage), on: None };
+            // SAFETY: a codec, as found, or null.
+            unsafe { Decoder::open_with(parameters, codec, opening) }
+        };
+        // What is wrong with the configuration alone is no reason to refuse the video.
+        open(strict).or_else(|error| if strict { open(false) } else { Err(error) })
+    }
+
+    /// Width and height, as coded, that the stream has claimed last.
+    pub fn claimed_size(&self) -> (usize, usize) {
+        // SAFETY: valid from construction to drop.
+        let context = unsafe { self.raw.as_ref() };
+        (context.coded_width.max(0) as usize, context.coded_height.max(0) as usize)
     }
 
     /// One on a GPU: on one thread, since the picture is decoded elsewhere.
@@ -289,36 +355,40 @@ impl Decoder {
         gpu: &Gpu,
     ) -> Result<Decoder, AvError> {
         // Strict: what software would conceal, or find out while it decodes, nobody else would notice.
+        let opening = Opening { threads: Threads::One, strict: true, damage: None, on: Some(gpu.clone()) };
         // SAFETY: the caller's promise.
-        unsafe { Decoder::open_with(parameters, codec, Threads::One, true, Some(gpu.clone())) }
+        unsafe { Decoder::open_with(parameters, codec, opening) }
     }
 
     /// # Safety
-    /// `codec` is a decoder; with a GPU, one of `bs_gpu_codec`'s.
+    /// `codec` is a decoder or null; with a GPU, one of `bs_gpu_codec`'s.
     unsafe fn open_with(
         parameters: &CodecParameters,
         codec: *const sys::AVCodec,
-        threads: Threads,
-        strict: bool,
-        on: Option<Gpu>,
+        opening: Opening,
     ) -> Result<Decoder, AvError> {
+        if codec.is_null() {
+            return Err(AvError::INVALID_ARGUMENT);
+        }
         log::quiet();
         // SAFETY: allocates for a valid codec.
         let raw = NonNull::new(unsafe { sys::avcodec_alloc_context3(codec) }).ok_or(AvError::NO_MEMORY)?;
-        let crop = parameters.crop();
+        let (crop, on) = (parameters.crop(), opening.on);
         let mut decoder = Decoder { raw, crop, is_uncropped: false, is_flushed: true, untrimmed: TRIM_EVERY, on };
         // SAFETY: both are valid.
         AvError::check(unsafe { sys::avcodec_parameters_to_context(raw.as_ptr(), parameters.raw.as_ptr()) })?;
         let context = decoder.get();
         context.flags |= sys::AV_CODEC_FLAG_COPY_OPAQUE as i32;
-        if strict {
+        if opening.strict {
             context.err_recognition |= sys::AV_EF_EXPLODE as i32;
         }
         context.get_buffer2 = Some(sys::bs_get_buffer);
-        if let Some(gpu) = &decoder.on {
+        match &decoder.on {
             // SAFETY: not open yet; the GPU lives as long as the decoder.
-            unsafe { sys::bs_gpu_attach(raw.as_ptr(), gpu.as_raw()) };
+            Some(gpu) => unsafe { sys::bs_gpu_attach(raw.as_ptr(), gpu.as_raw()) },
+            None => decoder.watch(opening.damage)?,
         }
+        let threads = opening.threads;
         let context = decoder.get();
         // Cropping is done by `Frame::crop`, to the pixel; libavcodec's own stops at its alignment.
         context.apply_cropping = 0;
@@ -333,6 +403,49 @@ impl Decoder {
         // SAFETY: the context is open, and nothing was sent.
         unsafe { sys::bs_check_rows(raw.as_ptr()) };
         Ok(decoder)
+    }
+
+    /// Before the context is opened: says whose its pictures are, and what is looked at.
+    fn watch(&mut self, damage: Option<DamageOptions>) -> Result<(), AvError> {
+        /// Owners of pictures of decoders that belong to no video.
+        static NEXT: AtomicU64 = AtomicU64::new(1 << 63);
+        let own = || sys::BsWatchOptions {
+            owner: NEXT.fetch_add(1, Ordering::Relaxed),
+            is_lenient: 0,
+            checks_hashes: 0,
+            checks_ends: 0,
+        };
+        let options = damage.map_or_else(own, |damage| sys::BsWatchOptions {
+            owner: damage.owner,
+            is_lenient: damage.lenient.into(),
+            checks_hashes: damage.check_hashes.into(),
+            checks_ends: damage.check_ends.into(),
+        });
+        if let Some(damage) = damage {
+            let context = self.get();
+            context.max_pixels = i64::try_from(damage.max_pixels).unwrap_or(i64::MAX);
+            // dav1d then looks at what follows the last symbol of a tile.
+            context.strict_std_compliance = (damage.check_ends && !damage.lenient).into();
+        }
+        // SAFETY: not open yet.
+        AvError::check(unsafe { sys::bs_watch_attach(self.raw.as_ptr(), &options) })?;
+        Ok(())
+    }
+
+    /// Forgets what was found so far.
+    pub fn forget_found(&mut self) {
+        // SAFETY: the context is open. Frame threads may still add to it.
+        unsafe { sys::bs_watch_begin(self.raw.as_ptr()) };
+    }
+
+    /// What spoke against pictures since the decoder was opened, or flushed, or [`Decoder::forget_found`].
+    pub fn found(&self) -> Found {
+        // SAFETY: the context is valid.
+        match unsafe { sys::bs_watch_found(self.raw.as_ptr()) } as u32 {
+            0 => Found::Nothing,
+            found if found & sys::BsFound::BS_FOUND_DAMAGE == 0 => Found::End,
+            _ => Found::Damage,
+        }
     }
 
     pub(crate) fn as_raw(&self) -> *mut sys::AVCodecContext {
@@ -418,6 +531,10 @@ impl Decoder {
                     // SAFETY: the context is open.
                     frame.get().decode_error_flags |= unsafe { sys::bs_decoder_error_flags(self.raw.as_ptr(), tag) };
                 }
+                // SAFETY: both are valid, and the picture came out of this decoder.
+                if self.on.is_none() && unsafe { sys::bs_is_damaged(self.raw.as_ptr(), frame.as_raw()) } != 0 {
+                    frame.set_corrupt();
+                }
                 self.finish(frame).map(Received::Picture)
             }
             Err(AvError::AGAIN) => Ok(Received::NeedsMore),
@@ -446,6 +563,8 @@ impl Decoder {
         }
         // SAFETY: the context is open.
         unsafe { sys::avcodec_flush_buffers(self.raw.as_ptr()) };
+        // SAFETY: the context is open, and nothing is in work.
+        unsafe { sys::bs_watch_begin(self.raw.as_ptr()) };
         if self.on.is_some() {
             // SAFETY: the context is open, and was attached to a GPU.
             unsafe { sys::bs_gpu_begin(self.raw.as_ptr()) };
@@ -477,6 +596,6 @@ impl Drop for Decoder {
     fn drop(&mut self) {
         let mut raw = self.raw.as_ptr();
         // SAFETY: ours, freed once; its threads are joined.
-        unsafe { sys::avcodec_free_context(&mut raw) };
+        unsafe { sys::bs_decoder_free(&mut raw) };
     }
 }

@@ -95,7 +95,12 @@ impl Frame {
         timestamp(self.peek().pts)
     }
 
-    /// True if libavcodec says that the picture is, or may be, damaged.
+    /// Says that damage may have touched the picture.
+    pub fn set_corrupt(&mut self) {
+        self.get().flags |= sys::AV_FRAME_FLAG_CORRUPT as i32;
+    }
+
+    /// True if the picture is, or may be, damaged: libavcodec, an inspecting decoder or [`Frame::set_corrupt`] says so.
     pub fn is_corrupt(&self) -> bool {
         let frame = self.peek();
         frame.flags & sys::AV_FRAME_FLAG_CORRUPT as i32 != 0 || frame.decode_error_flags != 0

@@ -29,7 +29,7 @@ mod webp;
 
 pub use affinity::{Affinity, while_unbound};
 pub use checkpoint::{Checkpoint, HeldPicture};
-pub use codec::{CodecParameters, Color, Decoder, DolbyVision, Received, Sent, Threads};
+pub use codec::{CodecParameters, Color, DamageOptions, Decoder, DolbyVision, Found, Received, Sent, Threads};
 pub use demux::{CropRectangle, Demuxed, Demuxer, Input, MovSample, StreamInfo};
 pub use error::AvError;
 pub use frame::{Frame, PlaneBytes};

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use ffi::{Decoder, Gpu, Threads};
+use ffi::{DamageOptions, Decoder, Gpu, Threads};
 
 use crate::container::Track;
 use crate::error::{ErrorKind, Result};
@@ -14,8 +14,10 @@ pub struct Key {
     pub video: u64,
     /// Threads.
     pub threads: Threads,
-    /// Report damage that libavcodec would pass over in silence.
-    pub strict: bool,
+    /// Damaged pictures come out, flagged; on one thread. Such a decoder is not kept. Else damage is an error.
+    pub lenient: bool,
+    /// Where data of slices and tiles end counts as well.
+    pub check_ends: bool,
     /// Its pictures are decoded on the pool's GPU: on one thread, and damage is always reported. Such a decoder is not kept.
     pub on_device: bool,
 }
@@ -26,12 +28,22 @@ pub struct Pool {
     idle: Mutex<Vec<(Key, Decoder)>>,
     limit: usize,
     gpu: Option<Gpu>,
+    inspection: Inspection,
+}
+
+/// What decoders of a pool look at.
+#[derive(Debug, Clone, Copy)]
+pub struct Inspection {
+    /// Pictures are compared with hashes in the stream.
+    pub check_hashes: bool,
+    /// Pixels that a picture may have.
+    pub max_pixels: u64,
 }
 
 impl Pool {
     /// A pool that keeps up to `limit` decoders open when nobody uses them. Those on a device are on `gpu`.
-    pub fn new(limit: usize, gpu: Option<Gpu>) -> Arc<Pool> {
-        Arc::new(Pool { idle: Mutex::default(), limit, gpu })
+    pub fn new(limit: usize, gpu: Option<Gpu>, inspection: Inspection) -> Arc<Pool> {
+        Arc::new(Pool { idle: Mutex::default(), limit, gpu, inspection })
     }
 
     /// An idle decoder for `key`, or a new one.
@@ -77,9 +89,15 @@ impl Pool {
             return Decoder::open_on(&track.parameters, gpu)
                 .map_err(|error| ErrorKind::Device(error.to_string()).into());
         }
-        let open = |strict| Decoder::open(&track.parameters, key.threads, strict);
-        // What is wrong with the configuration alone is no reason to refuse the video.
-        open(key.strict).or_else(|_| open(false)).map_err(|error| ErrorKind::Decoder(error).into())
+        let damage = DamageOptions {
+            owner: key.video + 1,
+            lenient: key.lenient,
+            check_hashes: self.inspection.check_hashes,
+            check_ends: key.check_ends,
+            max_pixels: self.inspection.max_pixels,
+        };
+        Decoder::open_inspecting(&track.parameters, key.threads, &damage)
+            .map_err(|error| ErrorKind::Decoder(error).into())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Key, Decoder)>> {
@@ -119,8 +137,9 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(mut decoder) = self.decoder.take() else { return };
-        // The hardware's part is kept by shape, for whichever video comes next; the rest is made quickly.
-        if self.key.on_device {
+        // The hardware's part is kept by shape, for whichever video comes next; the rest is made quickly. What a lenient
+        // decoder makes of damage depends on what it has been through.
+        if self.key.on_device || self.key.lenient {
             return;
         }
         decoder.flush();

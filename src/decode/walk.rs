@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use ffi::{AvError, Decoder, Frame, Packet, PaddedBytes, Received, Sent};
+use ffi::{AvError, Decoder, Found, Frame, Packet, PaddedBytes, Received, Sent};
 
 use super::checkpoints::{State, Store};
 use super::pool::Lease;
@@ -22,8 +22,8 @@ use crate::source::Source;
 pub enum Event {
     /// The picture of a sample.
     Picture(u32, Frame),
-    /// The decoder rejected something: a sample sent before, not known which.
-    Damage(AvError),
+    /// The decoder rejected this sample or, with several threads, one that was sent not long before.
+    Damage(u32, AvError),
     /// A sample could not be read; the walk goes on without it.
     Unreadable(u32, Error),
 }
@@ -142,30 +142,47 @@ impl Walk<'_> {
             if let Some(extradata) = extradata {
                 packet.set_new_extradata(extradata).map_err(ErrorKind::Decoder)?;
             }
-            if self.send(decoder, &packet, sink).is_break() {
+            if self.send(decoder, &packet, index, sink).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
             // What refers to a damaged picture may be shown before it: told as soon as its thread has done with it.
             if index >= entry + lag
                 && !decoder.is_clean(index - lag)
-                && sink(Event::Damage(AvError::INVALID_DATA)).is_break()
+                && sink(Event::Damage(index - lag, AvError::INVALID_DATA)).is_break()
             {
                 return Ok(ControlFlow::Break(()));
             }
         }
-        if self.receive(decoder, sink, Decoder::settle).is_break() {
+        if self.receive(decoder, last, sink, Decoder::settle).is_break() {
             return Ok(ControlFlow::Break(()));
         }
-        let is_damaged = (last.saturating_sub(lag).max(entry)..=last).any(|index| !decoder.is_clean(index));
-        if is_damaged && sink(Event::Damage(AvError::INVALID_DATA)).is_break() {
-            return Ok(ControlFlow::Break(()));
+        for index in last.saturating_sub(lag).max(entry)..=last {
+            if !decoder.is_clean(index) && sink(Event::Damage(index, AvError::INVALID_DATA)).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
         }
         if let Err(error) = decoder.send_end()
-            && sink(Event::Damage(error)).is_break()
+            && sink(Event::Damage(last, error)).is_break()
         {
             return Ok(ControlFlow::Break(()));
         }
-        Ok(self.receive_all(decoder, sink))
+        Ok(self.receive_all(decoder, last, sink))
+    }
+
+    /// Decodes samples `entry..=last` on one thread and says of each what was found in its picture. The pictures go.
+    ///
+    /// # Errors
+    /// As [`Walk::run`].
+    pub fn run_each(&self, lease: &mut Lease, entry: u32, last: u32, sink: &mut dyn FnMut(Found)) -> Result<()> {
+        for index in entry..=last {
+            let Ok(data) = self.read(index, entry) else { continue };
+            let packet = self.packet(index, &data)?;
+            let decoder = lease.decoder();
+            decoder.forget_found();
+            let _ = self.send(decoder, &packet, index, &mut |_| ControlFlow::Continue(()));
+            sink(decoder.found());
+        }
+        Ok(())
     }
 
     /// Decodes the samples of a leg, takes its targets out as soon as they are decoded, and leaves checkpoints. Any
@@ -219,7 +236,7 @@ impl Walk<'_> {
                 }
             };
             if begins && index == leg.entry && !self.planner.keeps_promise(self.track, index, data.data()) {
-                let _ = sink(Event::Damage(AvError::INVALID_DATA));
+                let _ = sink(Event::Damage(index, AvError::INVALID_DATA));
                 return Ok(ControlFlow::Break(()));
             }
             self.counters.decoded(1);
@@ -228,7 +245,7 @@ impl Walk<'_> {
             if let Some(extradata) = self.extradata(index, is_reentry, &mut description) {
                 packet.set_new_extradata(extradata).map_err(ErrorKind::Decoder)?;
             }
-            let mut flow = self.send(decoder, &packet, sink);
+            let mut flow = self.send(decoder, &packet, index, sink);
             behind.waiting.push_back(index);
             if flow.is_continue() && behind.waiting.len() > lag {
                 flow = behind.next(decoder, sink);
@@ -237,7 +254,8 @@ impl Walk<'_> {
                 return Ok(behind.stop(decoder, sink));
             }
         }
-        if self.receive(decoder, sink, Decoder::settle).is_break() {
+        let last = leg.samples.last().copied().unwrap_or(leg.entry);
+        if self.receive(decoder, last, sink, Decoder::settle).is_break() {
             return Ok(behind.stop(decoder, sink));
         }
         while !behind.waiting.is_empty() {
@@ -248,11 +266,11 @@ impl Walk<'_> {
         let _ = behind.stop(decoder, sink);
         // What is still missing the decoder holds back, or shows only at its turn.
         if let Err(error) = decoder.send_end()
-            && sink(Event::Damage(error)).is_break()
+            && sink(Event::Damage(last, error)).is_break()
         {
             return Ok(ControlFlow::Break(()));
         }
-        Ok(self.receive_all(decoder, sink))
+        Ok(self.receive_all(decoder, last, sink))
     }
 
     /// Sends what outlives its picture of a sample whose slices are left out: parameter sets, SEI messages that last. The
@@ -274,7 +292,7 @@ impl Walk<'_> {
         let data = PaddedBytes::copy_of(&pieces);
         self.source.counters().copy(data.len());
         let packet = self.packet(index, &data)?;
-        let _ = self.send(decoder, &packet, sink);
+        let _ = self.send(decoder, &packet, index, sink);
         Ok(Ok(()))
     }
 
@@ -353,27 +371,34 @@ impl Walk<'_> {
         &self,
         decoder: &mut Decoder,
         packet: &Packet,
+        sample: u32,
         sink: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         loop {
             let sent = decoder.send(packet);
-            self.receive_all(decoder, sink)?;
+            self.receive_all(decoder, sample, sink)?;
             match sent {
                 Ok(Sent::Accepted) => return ControlFlow::Continue(()),
                 Ok(Sent::Full) => {}
-                Err(error) => return sink(Event::Damage(error)),
+                Err(error) => return sink(Event::Damage(sample, error)),
             }
         }
     }
 
-    /// Takes out everything that the decoder has ready.
-    fn receive_all(&self, decoder: &mut Decoder, sink: &mut dyn FnMut(Event) -> ControlFlow<()>) -> ControlFlow<()> {
-        self.receive(decoder, sink, Decoder::receive)
+    /// Takes out everything that the decoder has ready. The sample is the one that was sent last.
+    fn receive_all(
+        &self,
+        decoder: &mut Decoder,
+        sample: u32,
+        sink: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        self.receive(decoder, sample, sink, Decoder::receive)
     }
 
     fn receive(
         &self,
         decoder: &mut Decoder,
+        sample: u32,
         sink: &mut dyn FnMut(Event) -> ControlFlow<()>,
         take: fn(&mut Decoder) -> std::result::Result<Received, AvError>,
     ) -> ControlFlow<()> {
@@ -387,7 +412,7 @@ impl Walk<'_> {
                 }
                 Ok(Received::NeedsMore | Received::End) => return ControlFlow::Continue(()),
                 Err(error) => {
-                    sink(Event::Damage(error))?;
+                    sink(Event::Damage(sample, error))?;
                     if error == AvError::NO_MEMORY {
                         return ControlFlow::Break(());
                     }
@@ -444,8 +469,8 @@ impl Behind<'_> {
         self.state.position = sample;
         self.keeper.needs.note(&mut self.state, sample);
         self.since += 1;
-        if !decoder.is_clean(sample) {
-            let _ = sink(Event::Damage(AvError::INVALID_DATA));
+        if !decoder.is_clean(sample) || decoder.found() != Found::Nothing {
+            let _ = sink(Event::Damage(sample, AvError::INVALID_DATA));
             return ControlFlow::Break(());
         }
         let mut flow = ControlFlow::Continue(());
@@ -480,7 +505,7 @@ impl Behind<'_> {
             ControlFlow::Continue(())
         };
         if !self.is_damaged.get() {
-            let _ = self.walk.receive(decoder, sink, Decoder::settle);
+            let _ = self.walk.receive(decoder, self.state.position, sink, Decoder::settle);
         }
         while !self.is_damaged.get() && !self.waiting.is_empty() {
             let _ = self.next(decoder, sink);

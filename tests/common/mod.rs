@@ -62,7 +62,7 @@ fn run(program_name: &str, arguments: &[&str], clip: &Path, more: &[&str]) -> St
 /// MD5s of all frames in output order, as the vendored `ffmpeg` decodes them.
 pub fn oracle_md5s(clip: &Path) -> Vec<String> {
     let more = ["-map", "0:v:0", "-fps_mode", "passthrough", "-noautoscale", "-f", "framemd5", "-"];
-    let text = run("ffmpeg", &["-v", "quiet", "-noautorotate", "-i"], clip, &more);
+    let text = run("ffmpeg", &["-v", "quiet", "-threads", "1", "-noautorotate", "-i"], clip, &more);
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     lines.filter_map(|line| line.rsplit(',').next()).map(|md5| md5.trim().to_owned()).collect()
 }

@@ -1,0 +1,113 @@
+/*
+ * Damage is looked for in every picture, right behind its decoding and in the thread that has decoded it.
+ *
+ * libavcodec conceals: slices that are missing, repeated or cut short raise no error in H.265, in H.264 whatever could not
+ * be decoded is made up and may be flagged too late, in VP9 nothing is checked at all. So the codecs here are copies of
+ * libavcodec's own whose decoding function is followed by one of ours (inspect_hevc.c and its like), which reads the
+ * decoder's tables: was every block covered by the slice that it belongs to, did the data end where the blocks did, was
+ * any reference damaged or made up, did libavcodec complain?
+ *
+ * A strict decoder turns that into an error of the packet; whoever planned on the picture goes another way. A lenient one
+ * gives the picture out: it, and everything that refers to it, is marked in the memory that the picture is in. Lenient
+ * decoders use one thread: what libavcodec makes of damage is then the same in every run.
+ */
+#include <pthread.h>
+
+#include "libavcodec/avcodec.h"
+#include "libavcodec/cabac.h"
+#include "libavcodec/cabac_functions.h"
+#include "libavutil/mem.h"
+
+#include "fork.h"
+#include "gpu.h"
+#include "inspect.h"
+
+_Thread_local BsComplaints bs_complaints;
+
+static FFCodec codecs[3];
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void make_codecs(void) {
+    codecs[0] = ff_hevc_decoder;
+    codecs[0].cb.receive_frame = bs_inspect_hevc;
+    codecs[1] = ff_h264_decoder;
+    codecs[1].cb.decode = bs_inspect_h264;
+    codecs[2] = ff_vp9_decoder;
+    codecs[2].cb.decode = bs_inspect_vp9;
+}
+
+const AVCodec *bs_inspecting_codec(int codec_id) {
+    pthread_once(&once, make_codecs);
+    for (int i = 0; i < COUNT(codecs); i++)
+        if (codecs[i].p.id == (enum AVCodecID)codec_id)
+            return &codecs[i].p;
+    /* dav1d gives no picture out in which anything is missing. */
+    return avcodec_find_decoder(codec_id);
+}
+
+BsWatch *bs_watch_of(const AVCodecContext *c) { return bs_gpu_is_attached(c) ? NULL : c->opaque; }
+
+int bs_watch_attach(AVCodecContext *c, const BsWatchOptions *options) {
+    BsWatch *watch = av_mallocz(sizeof(*watch));
+    if (!watch)
+        return AVERROR(ENOMEM);
+    watch->options = *options;
+    c->opaque = watch;
+    return 0;
+}
+
+void bs_decoder_free(AVCodecContext **c) {
+    BsWatch *watch = *c ? bs_watch_of(*c) : NULL;
+    avcodec_free_context(c);
+    av_free(watch);
+}
+
+void bs_watch_begin(AVCodecContext *c) {
+    BsWatch *watch = bs_watch_of(c);
+    if (!watch)
+        return;
+    atomic_store(&watch->found, 0);
+    watch->is_adrift = 0;
+}
+
+int bs_watch_found(const AVCodecContext *c) {
+    BsWatch *watch = bs_watch_of(c);
+    return watch ? atomic_load(&watch->found) : 0;
+}
+
+void bs_watch_set_ends(AVCodecContext *c, int checks_ends) {
+    BsWatch *watch = bs_watch_of(c);
+    if (watch)
+        watch->options.checks_ends = checks_ends;
+}
+
+int bs_is_damaged(const AVCodecContext *c, const AVFrame *f) {
+    int is_ours = c->codec_id == AV_CODEC_ID_HEVC || c->codec_id == AV_CODEC_ID_H264 || c->codec_id == AV_CODEC_ID_VP9;
+    return is_ours && bs_watch_of(c) && (bs_marks(f) & BS_MARK_DAMAGED);
+}
+
+void bs_clear_tables(AVCodecContext *c) {
+    if (c->codec_id == AV_CODEC_ID_HEVC)
+        bs_hevc_clear_tables(c);
+}
+
+/* The bit that ends the data is the last that the decoder reads (ITU-T H.265 9.3.2.5, H.264 9.3.1.2); libavcodec reads two
+ * bytes at a time, takes the stop bit off the end, and reads no further than there. */
+int bs_cabac_ends_in_time(const CABACContext *cabac) {
+    int is_over = cabac->low >= cabac->range << (CABAC_BITS + 1);
+    const uint8_t *at = cabac->bytestream - ((cabac->low & 1) != 0);
+    if (CABAC_BITS == 16)
+        at -= (cabac->low & 0x1ff) != 0;
+    return is_over && at >= cabac->bytestream_end - 2 && at <= cabac->bytestream_end + 1;
+}
+
+int bs_judge(BsWatch *watch, const AVFrame *picture, BsVerdict verdict, int ret) {
+    if (!watch->options.checks_ends)
+        verdict.found &= ~BS_FOUND_END;
+    atomic_fetch_or(&watch->found, verdict.found);
+    if (!watch->options.is_lenient)
+        return verdict.found && (ret >= 0 || ret == AVERROR(EAGAIN)) ? AVERROR_INVALIDDATA : ret;
+    if (verdict.found || verdict.is_tainted)
+        bs_mark(picture, BS_MARK_DAMAGED | BS_MARK_SUSPECT);
+    return ret;
+}

@@ -1,0 +1,59 @@
+/* What inspect.c, its codecs and buffers.c share: see inspect.c. */
+#ifndef BUCKET_STREAMER_INSPECT_H
+#define BUCKET_STREAMER_INSPECT_H
+
+#include <stdatomic.h>
+
+#include "libavcodec/avcodec.h"
+#include "libavcodec/codec_internal.h"
+
+#include "shim.h"
+
+/* Hangs on AVCodecContext.opaque of a decoder and of its frame threads. */
+typedef struct BsWatch {
+    BsWatchOptions options;
+    _Atomic int found; /* BsFound */
+    /* VP9: what one picture leaves to the next is damaged, until a key frame. Lenient decoders, on one thread, only. */
+    int is_adrift;
+} BsWatch;
+
+/* NULL if the decoder has none: a GPU's. */
+BsWatch *bs_watch_of(const AVCodecContext *c);
+
+/* Marks (BsMarks) of the memory that a picture is in. Only for frames out of bs_get_buffer() or bs_get_planes(). */
+void bs_mark(const AVFrame *f, int marks);
+int bs_marks(const AVFrame *f);
+
+/* Errors that libavcodec has logged in this thread, and of those the ones that no intact stream causes. */
+typedef struct BsComplaints {
+    unsigned errors, certain;
+} BsComplaints;
+extern _Thread_local BsComplaints bs_complaints;
+
+/* The picture that a decoder's last packet was decoded to. */
+typedef struct BsVerdict {
+    int found;      /* BsFound */
+    int is_tainted; /* nothing is wrong with it but that it refers to a damaged picture */
+} BsVerdict;
+
+/* Nonzero if arithmetic decoding that is over has used up its data. */
+struct CABACContext;
+int bs_cabac_ends_in_time(const struct CABACContext *cabac);
+
+/* Tables in which a picture's holes would show what was decoded before. */
+void bs_clear_tables(AVCodecContext *c);
+void bs_hevc_clear_tables(AVCodecContext *c);
+/* New pools for what belongs to one picture (fork_hevc.c): their entries are zero. */
+void bs_hevc_renew_pools(AVCodecContext *c);
+
+/* By codec: libavcodec's own decoders, and what is looked at behind them. */
+extern const FFCodec ff_hevc_decoder, ff_h264_decoder, ff_vp9_decoder;
+int bs_inspect_hevc(AVCodecContext *c, AVFrame *frame);
+int bs_inspect_h264(AVCodecContext *c, AVFrame *frame, int *got, AVPacket *packet);
+int bs_inspect_vp9(AVCodecContext *c, AVFrame *frame, int *got, AVPacket *packet);
+
+/* What becomes of a packet for which libavcodec returned `ret`. Strict decoders make damage an error; lenient ones go on
+ * and mark `picture`, which may be NULL. */
+int bs_judge(BsWatch *watch, const AVFrame *picture, BsVerdict verdict, int ret);
+
+#endif

@@ -1,0 +1,133 @@
+/* Damage in H.264 pictures: see inspect.c. Sections are those of ITU-T H.264. */
+#include <stdatomic.h>
+
+#include "libavcodec/golomb.h"
+#include "libavcodec/h264dec.h"
+
+#include "fork.h"
+#include "inspect.h"
+
+#define UNTOUCHED 0xffff
+
+static int is_slice(const H2645NAL *nal) { return nal->type == H264_NAL_SLICE || nal->type == H264_NAL_IDR_SLICE; }
+
+/* Every macroblock of the frame, or of the field that was decoded last, was decoded as part of a slice? */
+static int is_covered(const H264Context *h) {
+    int is_field = h->picture_structure != PICT_FRAME, step = is_field ? 2 : 1;
+    for (int y = h->picture_structure == PICT_BOTTOM_FIELD; y < h->mb_height; y += step)
+        for (int x = 0; x < h->mb_width; x++)
+            if (h->slice_table[y * h->mb_stride + x] == UNTOUCHED)
+                return 0;
+    return 1;
+}
+
+/* Slices come in the order of their macroblocks and each once (7.4.3, first_mb_in_slice), where the profile has no
+ * arbitrary order and the stream no redundant slices. The second field of a frame begins anew. */
+static int is_in_order(const H264Context *h) {
+    const SPS *sps = h->ps.sps;
+    int is_arbitrary = sps->profile_idc == 66 && !(sps->constraint_set_flags & 2);
+    int starts = 0;
+    int64_t last = -1;
+    if (is_arbitrary || h->ps.pps->redundant_pic_cnt_present)
+        return 1;
+    for (int i = 0; i < h->pkt.nb_nals; i++) {
+        if (!is_slice(&h->pkt.nals[i]))
+            continue;
+        GetBitContext gb = h->pkt.nals[i].gb;
+        unsigned first = get_ue_golomb_long(&gb);
+        starts += first == 0;
+        if (first != 0 && first <= last)
+            return 0;
+        last = first;
+    }
+    return starts <= (h->picture_structure == PICT_FRAME ? 1 : 2);
+}
+
+/* Behind the last macroblock of the last slice its data end too (7.3.2.10). */
+static int ends_in_time(const H264Context *h) {
+    const H264SliceContext *sl = &h->slice_ctx[0];
+    GetBitContext gb = sl->gb;
+    if (!h->ps.pps->cabac)
+        return get_bits_left(&gb) == 0;
+    return bs_cabac_ends_in_time(&sl->cabac);
+}
+
+static int is_damaged(const H264Picture *p) {
+    return p->f->decode_error_flags || (p->decode_error_flags && atomic_load(p->decode_error_flags));
+}
+
+/* A reference that was damaged, or one that libavcodec made up for a frame number that is not there (8.2.5.2). Before the
+ * first recovery point streams refer to what does not exist, and nothing is shown. */
+static int is_suspect(const H264Picture *p) {
+    return p && p->f && p->f->buf[0] && p->recovered && (p->invalid_gap || bs_marks(p->f));
+}
+
+static int is_intra(const H264Context *h) {
+    const H264Picture *p = h->cur_pic_ptr;
+    for (int y = 0; y < h->mb_height; y++)
+        for (int x = 0; x < h->mb_width; x++)
+            if (!IS_INTRA(p->mb_type[y * h->mb_stride + x]))
+                return 0;
+    return 1;
+}
+
+/* What the last slice could refer to, and, since others may have had other lists, all that the decoder holds. */
+static int has_suspect_reference(const H264Context *h) {
+    const H264SliceContext *sl = &h->slice_ctx[0];
+    int is_found = 0;
+    for (unsigned list = 0; list < sl->list_count && list < 2; list++)
+        for (unsigned i = 0; i < sl->ref_count[list] && i < COUNT(sl->ref_list[list]); i++)
+            is_found |= is_suspect(sl->ref_list[list][i].parent);
+    for (int i = 0; i < h->short_ref_count; i++)
+        is_found |= h->short_ref[i] != h->cur_pic_ptr && is_suspect(h->short_ref[i]);
+    for (int i = 0; i < COUNT(h->long_ref); i++)
+        is_found |= h->long_ref[i] != h->cur_pic_ptr && is_suspect(h->long_ref[i]);
+    return is_found && !is_intra(h);
+}
+
+/* A picture that others refer to did not come: what they find in its place is not known. */
+static void suspect_all(H264Context *h) {
+    for (int i = 0; i < h->short_ref_count; i++)
+        bs_mark(h->short_ref[i] ? h->short_ref[i]->f : NULL, BS_MARK_SUSPECT);
+    for (int i = 0; i < COUNT(h->long_ref); i++)
+        bs_mark(h->long_ref[i] ? h->long_ref[i]->f : NULL, BS_MARK_SUSPECT);
+}
+
+static int look(const H264Context *h, const BsWatch *watch, BsComplaints before) {
+    if (is_damaged(h->cur_pic_ptr) || bs_complaints.certain != before.certain)
+        return BS_FOUND_DAMAGE;
+    if (watch->options.is_lenient && bs_complaints.errors != before.errors)
+        return BS_FOUND_DAMAGE;
+    if (!is_covered(h) || !is_in_order(h))
+        return BS_FOUND_DAMAGE;
+    if (watch->options.checks_ends && !ends_in_time(h))
+        return BS_FOUND_END;
+    return 0;
+}
+
+int bs_inspect_h264(AVCodecContext *c, AVFrame *frame, int *got, AVPacket *packet) {
+    H264Context *h = c->priv_data;
+    BsWatch *watch = bs_watch_of(c);
+    BsComplaints before = bs_complaints;
+    int ret = ff_h264_decoder.cb.decode(c, frame, got, packet);
+    if (!watch || !packet->size)
+        return ret;
+    int has_picture = ret >= 0 && h->cur_pic_ptr && h->has_slice;
+    BsVerdict verdict = { .found = has_picture ? look(h, watch, before) : ret < 0 ? BS_FOUND_DAMAGE : 0 };
+    if (has_picture)
+        verdict.is_tainted = has_suspect_reference(h);
+    else if (verdict.found)
+        suspect_all(h);
+    /* A made-up reference is damage in a strict decoder too: it is not among those that were looked at. */
+    if (verdict.is_tainted && !watch->options.is_lenient)
+        verdict.found |= BS_FOUND_DAMAGE;
+    const AVFrame *picture = has_picture ? h->cur_pic_ptr->f : NULL;
+    if (has_picture && h->cur_pic_ptr->needs_fg && (verdict.found || verdict.is_tainted))
+        bs_mark(h->cur_pic_ptr->f_grain, BS_MARK_DAMAGED);
+    int judged = bs_judge(watch, picture, verdict, ret);
+    if (judged < 0 && *got) {
+        av_frame_unref(frame);
+        *got = 0;
+    }
+    return judged;
+}

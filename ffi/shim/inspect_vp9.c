@@ -1,0 +1,58 @@
+/* Damage in VP9 pictures: see inspect.c. Sections are those of the VP9 bitstream specification. */
+#include "libavcodec/vp9dec.h"
+
+#include "inspect.h"
+
+/* Where a tile's symbols end its data end too. Encoders flush the coder with the lower end of its interval, so that zeros
+ * remain of the value, and what follows unread is zero (9.2.3); the decoder must not have run out of data. libavcodec reads
+ * two bytes at a time, the last time perhaps one too many: that one does not count. */
+static int coder_ends_in_time(const VPXRangeCoder *coder) {
+    unsigned rest = coder->code_word;
+    if (coder->buffer == coder->end + 1)
+        rest &= ~(0xffu << (coder->bits + 16));
+    for (const uint8_t *at = coder->buffer; at < coder->end; at++)
+        rest |= *at;
+    return !rest && coder->bits < 0;
+}
+
+/* Of several rows of tiles the coders of the last one are still there; where frame threads decode in two passes, none. */
+static int ends_in_time(const AVCodecContext *c, const VP9Context *s) {
+    if ((c->active_thread_type & FF_THREAD_SLICE) || s->s.frames[CUR_FRAME].uses_2pass)
+        return 1;
+    for (unsigned i = 0; i < s->s.h.tiling.tile_cols; i++)
+        if (!coder_ends_in_time(&s->td[0].c_b[i]))
+            return 0;
+    return 1;
+}
+
+int bs_inspect_vp9(AVCodecContext *c, AVFrame *frame, int *got, AVPacket *packet) {
+    VP9Context *s = c->priv_data;
+    BsWatch *watch = bs_watch_of(c);
+    BsComplaints before = bs_complaints;
+    int ret = ff_vp9_decoder.cb.decode(c, frame, got, packet);
+    if (!watch || !packet->size)
+        return ret;
+    const VP9Frame *current = &s->s.frames[CUR_FRAME];
+    /* Else it showed an earlier picture once more. */
+    int is_decoded = ret >= 0 && current->tf.f && current->frame_header == s->frame_header;
+    BsVerdict verdict = { 0 };
+    if (is_decoded && s->s.h.keyframe)
+        watch->is_adrift = 0;
+    if (ret < 0 || (watch->options.is_lenient && bs_complaints.errors != before.errors))
+        verdict.found = BS_FOUND_DAMAGE;
+    else if (is_decoded && watch->options.checks_ends && !ends_in_time(c, s))
+        verdict.found = BS_FOUND_END;
+    /* Pictures leave probabilities, a segmentation map and motion vectors to the next: all up to a key frame may differ. */
+    if (watch->options.is_lenient && (watch->is_adrift || verdict.found)) {
+        watch->is_adrift = 1;
+        verdict.is_tainted = 1;
+        if (*got)
+            bs_mark(frame, BS_MARK_DAMAGED);
+    }
+    int judged = bs_judge(watch, is_decoded ? current->tf.f : NULL, verdict, ret);
+    if (judged < 0 && *got) {
+        av_frame_unref(frame);
+        *got = 0;
+    }
+    return judged;
+}
