@@ -4,6 +4,7 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use vendor::{Error, Prefix, cache};
 
@@ -36,6 +37,32 @@ const HEADERS: [&str; 8] = [
     "gpu_jpeg_kernel.ptx.h",
     "gpu_jpeg_pixel.h",
     "gpu_nvjpeg.h",
+];
+
+/// An object of libavcodec that is linked a second time, under another name of its decoder, with one of its calls led through
+/// a shim: what a decoder does between slices can be seen from nowhere else.
+struct Tapped {
+    object: &'static str,
+    decoder: [&'static str; 2],
+    call: [&'static str; 2],
+}
+
+const TAPPED: [Tapped; 3] = [
+    Tapped {
+        object: "hevcdec.o",
+        decoder: ["ff_hevc_decoder", "bs_tapped_hevc_decoder"],
+        call: ["ff_hevc_hls_filters", "bs_hevc_block_done"],
+    },
+    Tapped {
+        object: "h264dec.o",
+        decoder: ["ff_h264_decoder", "bs_tapped_h264_decoder"],
+        call: ["ff_h264_execute_decode_slices", "bs_h264_execute_decode_slices"],
+    },
+    Tapped {
+        object: "vp9.o",
+        decoder: ["ff_vp9_decoder", "bs_tapped_vp9_decoder"],
+        call: ["ff_thread_finish_setup", "bs_vp9_finish_setup"],
+    },
 ];
 
 fn main() {
@@ -77,8 +104,11 @@ fn build_shims(prefix: &Prefix) -> Result<PathBuf, Error> {
     for name in SHIMS.iter().chain(&HEADERS) {
         parts.push(read(name)?);
     }
+    parts
+        .extend(TAPPED.iter().flat_map(|tapped| [tapped.object, tapped.decoder[1], tapped.call[1]]).map(str::to_owned));
     cache::entry("shims", &cache::key(&parts), |dir| {
         cc::Build::new()
+            .objects(tap(prefix, dir)?)
             .files(SHIMS.iter().map(|name| Path::new("shim").join(name)))
             .include("shim")
             .include(prefix.ffmpeg.join("internal"))
@@ -91,6 +121,8 @@ fn build_shims(prefix: &Prefix) -> Result<PathBuf, Error> {
             .flag_if_supported("-Wno-unused-parameter")
             .flag_if_supported("-Wno-deprecated-declarations")
             .flag_if_supported("-Wno-pointer-sign")
+            // In headers of libavcodec.
+            .flag_if_supported("-Wno-sign-compare")
             .opt_level(3)
             .debug(false)
             .pic(true)
@@ -99,6 +131,29 @@ fn build_shims(prefix: &Prefix) -> Result<PathBuf, Error> {
             .try_compile("bucket_streamer_shims")
             .map_err(|error| Error::Unfit(format!("the C shims do not compile: {error}")))
     })
+}
+
+/// Makes the objects of [`TAPPED`] in `dir`.
+fn tap(prefix: &Prefix, dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let run = |program: &str, arguments: &[&str]| {
+        let done = Command::new(program).args(arguments).current_dir(dir).status();
+        let is_done = done.as_ref().is_ok_and(std::process::ExitStatus::success);
+        let what = || Error::Unfit(format!("{program} {}: {done:?}", arguments.join(" ")));
+        is_done.then_some(()).ok_or_else(what)
+    };
+    let library = prefix.ffmpeg.join("lib/libavcodec.a");
+    let library = library.to_str().ok_or_else(|| Error::Unfit("the cache's path is not UTF-8".to_owned()))?;
+    let objects = TAPPED.iter().map(|Tapped { object, decoder, call }| {
+        let tapped = format!("tapped_{object}");
+        run("ar", &["x", library, object])?;
+        // Nothing else of it may be seen: the rest of libavcodec has the original.
+        let renames = [decoder, call].map(|[from, to]| format!("--redefine-sym={from}={to}"));
+        let only = format!("--keep-global-symbol={}", decoder[1]);
+        run("objcopy", &[&renames[0], &renames[1], &only, object, &tapped])?;
+        fs::remove_file(dir.join(object)).map_err(Error::io(&dir.join(object)))?;
+        Ok(dir.join(tapped))
+    });
+    objects.collect()
 }
 
 fn link(prefix: &Prefix, shims: &Path) {

@@ -263,11 +263,12 @@ static int check_shape(BsGpu *gpu, const BsShape *shape) {
     return 0;
 }
 
-/* 2 if an idle session can go on as it is, 1 if it has to be told of another size, 0 if it is of no use. */
+/* 2 if an idle session can go on as it is, 1 if it has to be told of another size, 0 if it is of no use. Surfaces keep what
+ * was in them, and a card conceals what it cannot decode: so a session stays with its video. */
 static int fitness(const BsSession *session, const BsShape *shape) {
     const BsShape *own = &session->shape;
     if (own->codec != shape->codec || own->chroma != shape->chroma || own->depth != shape->depth ||
-        own->output != shape->output || own->surfaces < shape->surfaces)
+        own->output != shape->output || own->owner != shape->owner || own->surfaces < shape->surfaces)
         return 0;
     if (own->width == shape->width && own->height == shape->height)
         return 2;

@@ -21,6 +21,7 @@ typedef struct BsShape {
     cudaVideoChromaFormat chroma;
     cudaVideoSurfaceFormat output;
     int depth, width, height, surfaces;
+    uint64_t owner; /* the video that it is for: surfaces keep what was in them */
 } BsShape;
 
 /* A hardware decoder. To make one takes longer than to decode many pictures, so they are kept when nobody uses them. */

@@ -24,6 +24,7 @@
 
 #include "fork.h"
 #include "gpu.h"
+#include "inspect.h"
 
 /* Surfaces beside those that a stream's references take: pictures that wait for their turn, one that is copied out, and
  * some for the hardware to work ahead. */
@@ -120,6 +121,7 @@ static int shape_of(AVCodecContext *c, const Way *way, BsShape *shape) {
     if ((c->coded_width | c->coded_height) & 1)
         return bs_gpu_refuse(AVERROR(ENOSYS), "an odd width or height is not decoded on a GPU");
     *shape = (BsShape){ .codec = way->cuvid, .chroma = chroma_of(format), .depth = format->comp[0].depth };
+    shape->owner = ((const BsWatch *)c->opaque)->options.owner;
     shape->width = c->coded_width;
     shape->height = c->coded_height;
     shape->surfaces = FFMIN(references + MORE_SURFACES, MOST_SURFACES);
@@ -158,7 +160,7 @@ static int init(AVCodecContext *c) {
         c->profile != AV_PROFILE_HEVC_MAIN_STILL_PICTURE && c->profile != AV_PROFILE_HEVC_REXT)
         return bs_gpu_refuse(AVERROR(ENOSYS), "this profile of H.265 is not decoded on a GPU");
     int ret = shape_of(c, way, &shape);
-    if (ret < 0 || (ret = bs_gpu_borrow(c->opaque, &shape, &loan)) < 0)
+    if (ret < 0 || (ret = bs_gpu_borrow(((BsWatch *)c->opaque)->gpu, &shape, &loan)) < 0)
         return ret;
     loan->planar = c->sw_pix_fmt;
     loan->session->tells_nothing = !way->is_told;
@@ -269,7 +271,7 @@ const AVCodec *bs_gpu_codec(int codec_id) {
 }
 
 void bs_gpu_attach(AVCodecContext *c, BsGpu *gpu) {
-    c->opaque = gpu;
+    ((BsWatch *)c->opaque)->gpu = gpu;
     c->get_format = get_format;
 }
 

@@ -19,20 +19,19 @@
 #include "libavutil/mem.h"
 
 #include "fork.h"
-#include "gpu.h"
 #include "inspect.h"
 
-_Thread_local BsComplaints bs_complaints;
+_Thread_local BsSeen bs_seen;
 
 static FFCodec codecs[3];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void make_codecs(void) {
-    codecs[0] = ff_hevc_decoder;
+    codecs[0] = bs_tapped_hevc_decoder;
     codecs[0].cb.receive_frame = bs_inspect_hevc;
-    codecs[1] = ff_h264_decoder;
+    codecs[1] = bs_tapped_h264_decoder;
     codecs[1].cb.decode = bs_inspect_h264;
-    codecs[2] = ff_vp9_decoder;
+    codecs[2] = bs_tapped_vp9_decoder;
     codecs[2].cb.decode = bs_inspect_vp9;
 }
 
@@ -45,7 +44,10 @@ const AVCodec *bs_inspecting_codec(int codec_id) {
     return avcodec_find_decoder(codec_id);
 }
 
-BsWatch *bs_watch_of(const AVCodecContext *c) { return bs_gpu_is_attached(c) ? NULL : c->opaque; }
+BsWatch *bs_watch_of(const AVCodecContext *c) {
+    BsWatch *watch = c->opaque;
+    return watch && !watch->gpu ? watch : NULL;
+}
 
 int bs_watch_attach(AVCodecContext *c, const BsWatchOptions *options) {
     BsWatch *watch = av_mallocz(sizeof(*watch));
@@ -57,7 +59,7 @@ int bs_watch_attach(AVCodecContext *c, const BsWatchOptions *options) {
 }
 
 void bs_decoder_free(AVCodecContext **c) {
-    BsWatch *watch = *c ? bs_watch_of(*c) : NULL;
+    BsWatch *watch = *c ? (*c)->opaque : NULL;
     avcodec_free_context(c);
     av_free(watch);
 }
@@ -91,14 +93,16 @@ void bs_clear_tables(AVCodecContext *c) {
         bs_hevc_clear_tables(c);
 }
 
+/* The last symbol said that a slice ends. */
+int bs_cabac_is_over(const CABACContext *cabac) { return cabac->low >= cabac->range << (CABAC_BITS + 1); }
+
 /* The bit that ends the data is the last that the decoder reads (ITU-T H.265 9.3.2.5, H.264 9.3.1.2); libavcodec reads two
  * bytes at a time, takes the stop bit off the end, and reads no further than there. */
 int bs_cabac_ends_in_time(const CABACContext *cabac) {
-    int is_over = cabac->low >= cabac->range << (CABAC_BITS + 1);
     const uint8_t *at = cabac->bytestream - ((cabac->low & 1) != 0);
     if (CABAC_BITS == 16)
         at -= (cabac->low & 0x1ff) != 0;
-    return is_over && at >= cabac->bytestream_end - 2 && at <= cabac->bytestream_end + 1;
+    return bs_cabac_is_over(cabac) && at >= cabac->bytestream_end - 2 && at <= cabac->bytestream_end + 1;
 }
 
 int bs_judge(BsWatch *watch, const AVFrame *picture, BsVerdict verdict, int ret) {

@@ -15,6 +15,7 @@ typedef struct BsWatch {
     _Atomic int found; /* BsFound */
     /* VP9: what one picture leaves to the next is damaged, until a key frame. Lenient decoders, on one thread, only. */
     int is_adrift;
+    BsGpu *gpu; /* where the decoder decodes; then nothing is looked at here */
 } BsWatch;
 
 /* NULL if the decoder has none: a GPU's. */
@@ -24,11 +25,14 @@ BsWatch *bs_watch_of(const AVCodecContext *c);
 void bs_mark(const AVFrame *f, int marks);
 int bs_marks(const AVFrame *f);
 
-/* Errors that libavcodec has logged in this thread, and of those the ones that no intact stream causes. */
-typedef struct BsComplaints {
-    unsigned errors, certain;
-} BsComplaints;
-extern _Thread_local BsComplaints bs_complaints;
+/* What was seen in this thread while a packet was decoded. */
+typedef struct BsSeen {
+    unsigned errors; /* that libavcodec has logged */
+    unsigned ends;   /* slices that came to their end */
+    int has_failed;  /* a slice was rejected */
+    int is_astray;   /* the data of a slice or tile did not end where it did */
+} BsSeen;
+extern _Thread_local BsSeen bs_seen;
 
 /* The picture that a decoder's last packet was decoded to. */
 typedef struct BsVerdict {
@@ -38,6 +42,7 @@ typedef struct BsVerdict {
 
 /* Nonzero if arithmetic decoding that is over has used up its data. */
 struct CABACContext;
+int bs_cabac_is_over(const struct CABACContext *cabac);
 int bs_cabac_ends_in_time(const struct CABACContext *cabac);
 
 /* Tables in which a picture's holes would show what was decoded before. */
@@ -46,8 +51,9 @@ void bs_hevc_clear_tables(AVCodecContext *c);
 /* New pools for what belongs to one picture (fork_hevc.c): their entries are zero. */
 void bs_hevc_renew_pools(AVCodecContext *c);
 
-/* By codec: libavcodec's own decoders, and what is looked at behind them. */
-extern const FFCodec ff_hevc_decoder, ff_h264_decoder, ff_vp9_decoder;
+/* By codec: libavcodec's own decoders, one call of which goes through a shim (TAPPED in build.rs), and what is looked at behind
+ * them. */
+extern const FFCodec bs_tapped_hevc_decoder, bs_tapped_h264_decoder, bs_tapped_vp9_decoder;
 int bs_inspect_hevc(AVCodecContext *c, AVFrame *frame);
 int bs_inspect_h264(AVCodecContext *c, AVFrame *frame, int *got, AVPacket *packet);
 int bs_inspect_vp9(AVCodecContext *c, AVFrame *frame, int *got, AVPacket *packet);

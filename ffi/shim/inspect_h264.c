@@ -43,13 +43,19 @@ static int is_in_order(const H264Context *h) {
     return starts <= (h->picture_structure == PICT_FRAME ? 1 : 2);
 }
 
-/* Behind the last macroblock of the last slice its data end too (7.3.2.10). */
-static int ends_in_time(const H264Context *h) {
-    const H264SliceContext *sl = &h->slice_ctx[0];
+static int slice_ends_in_time(const H264Context *h, const H264SliceContext *sl) {
     GetBitContext gb = sl->gb;
-    if (!h->ps.pps->cabac)
-        return get_bits_left(&gb) == 0;
-    return bs_cabac_ends_in_time(&sl->cabac);
+    return h->ps.pps->cabac ? bs_cabac_ends_in_time(&sl->cabac) : get_bits_left(&gb) == 0;
+}
+
+/* libavcodec calls this for every slice (TAPPED in build.rs). The data of each end behind its last macroblock (7.3.2.10). */
+int bs_h264_execute_decode_slices(H264Context *h) {
+    int count = h->nb_slice_ctx_queued, ret = ff_h264_execute_decode_slices(h);
+    for (int i = 0; i < count && !h->avctx->hwaccel; i++) {
+        bs_seen.has_failed |= ret < 0;
+        bs_seen.is_astray |= ret >= 0 && !slice_ends_in_time(h, &h->slice_ctx[i]);
+    }
+    return ret;
 }
 
 static int is_damaged(const H264Picture *p) {
@@ -93,14 +99,14 @@ static void suspect_all(H264Context *h) {
         bs_mark(h->long_ref[i] ? h->long_ref[i]->f : NULL, BS_MARK_SUSPECT);
 }
 
-static int look(const H264Context *h, const BsWatch *watch, BsComplaints before) {
-    if (is_damaged(h->cur_pic_ptr) || bs_complaints.certain != before.certain)
+static int look(const H264Context *h, const BsWatch *watch) {
+    if (is_damaged(h->cur_pic_ptr) || bs_seen.has_failed)
         return BS_FOUND_DAMAGE;
-    if (watch->options.is_lenient && bs_complaints.errors != before.errors)
+    if (watch->options.is_lenient && bs_seen.errors)
         return BS_FOUND_DAMAGE;
     if (!is_covered(h) || !is_in_order(h))
         return BS_FOUND_DAMAGE;
-    if (watch->options.checks_ends && !ends_in_time(h))
+    if (watch->options.checks_ends && bs_seen.is_astray)
         return BS_FOUND_END;
     return 0;
 }
@@ -108,12 +114,12 @@ static int look(const H264Context *h, const BsWatch *watch, BsComplaints before)
 int bs_inspect_h264(AVCodecContext *c, AVFrame *frame, int *got, AVPacket *packet) {
     H264Context *h = c->priv_data;
     BsWatch *watch = bs_watch_of(c);
-    BsComplaints before = bs_complaints;
-    int ret = ff_h264_decoder.cb.decode(c, frame, got, packet);
+    bs_seen = (BsSeen){ 0 };
+    int ret = bs_tapped_h264_decoder.cb.decode(c, frame, got, packet);
     if (!watch || !packet->size)
         return ret;
     int has_picture = ret >= 0 && h->cur_pic_ptr && h->has_slice;
-    BsVerdict verdict = { .found = has_picture ? look(h, watch, before) : ret < 0 ? BS_FOUND_DAMAGE : 0 };
+    BsVerdict verdict = { .found = has_picture ? look(h, watch) : ret < 0 ? BS_FOUND_DAMAGE : 0 };
     if (has_picture)
         verdict.is_tainted = has_suspect_reference(h);
     else if (verdict.found)

@@ -73,10 +73,22 @@ static int is_whole(const HEVCContext *s, const HEVCLayerContext *l, const HEVCP
     return last >= 0 && is_covered(l, pps, &at, pps->sps->ctb_width * pps->sps->ctb_height, slice);
 }
 
-/* Behind the last block of the last slice its data end too (9.3.2.5). Rows that threads decode side by side are looked at
- * by wavefronts.c. */
-static int ends_in_time(const AVCodecContext *c, const HEVCContext *s) {
-    return (c->active_thread_type & FF_THREAD_SLICE) || bs_cabac_ends_in_time(&s->local_ctx[0].cc);
+/* libavcodec calls this behind every block (TAPPED in build.rs). */
+void bs_hevc_block_done(HEVCLocalContext *lc, const HEVCLayerContext *l, const HEVCPPS *pps, int x, int y, int size) {
+    if (bs_cabac_is_over(&lc->cc)) {
+        bs_seen.ends++;
+        bs_seen.is_astray |= !bs_cabac_ends_in_time(&lc->cc);
+    }
+    ff_hevc_hls_filters(lc, l, pps, x, y, size);
+}
+
+/* The data of each slice segment end where its last block does, and all segments end (9.3.2.5). Rows that threads decode side
+ * by side are looked at by wavefronts.c. */
+static int end_in_time(const AVCodecContext *c, const HEVCContext *s) {
+    unsigned segments = 0;
+    for (int i = 0; i < s->pkt.nb_nals; i++)
+        segments += is_slice(&s->pkt.nals[i]);
+    return (c->active_thread_type & FF_THREAD_SLICE) || (!bs_seen.is_astray && bs_seen.ends == segments);
 }
 
 /* SEI message picture hash (D.2.19): NULL if there is none; what follows the payload's size else. */
@@ -168,20 +180,20 @@ static int has_damaged_reference(const HEVCContext *s) {
     return 0;
 }
 
-static int look(AVCodecContext *c, const BsWatch *watch, BsComplaints before, int ret) {
+static int look(AVCodecContext *c, const BsWatch *watch, int ret) {
     const HEVCContext *s = c->priv_data;
     const HEVCLayerContext *l = &s->layers[0];
     if (!l->cur_frame)
         return ret < 0 ? BS_FOUND_DAMAGE : 0;
     if (ret < 0 && ret != AVERROR(EAGAIN))
         return BS_FOUND_DAMAGE;
-    if (watch->options.is_lenient && bs_complaints.errors != before.errors)
+    if (watch->options.is_lenient && bs_seen.errors)
         return BS_FOUND_DAMAGE;
     if (!is_whole(s, l, l->cur_frame->pps))
         return BS_FOUND_DAMAGE;
     if (watch->options.checks_hashes && !agrees_with_hash(s, l->cur_frame))
         return BS_FOUND_DAMAGE;
-    if (watch->options.checks_ends && !ends_in_time(c, s))
+    if (watch->options.checks_ends && !end_in_time(c, s))
         return BS_FOUND_END;
     return 0;
 }
@@ -228,13 +240,13 @@ void bs_hevc_clear_tables(AVCodecContext *c) {
 int bs_inspect_hevc(AVCodecContext *c, AVFrame *frame) {
     HEVCContext *s = c->priv_data;
     BsWatch *watch = bs_watch_of(c);
-    BsComplaints before = bs_complaints;
+    bs_seen = (BsSeen){ 0 };
     int is_waiting = av_container_fifo_can_read(s->output_fifo);
-    int ret = ff_hevc_decoder.cb.receive_frame(c, frame);
+    int ret = bs_tapped_hevc_decoder.cb.receive_frame(c, frame);
     /* What only waited to be put out was looked at before; without a packet nothing was decoded. */
     if (!watch || is_waiting || !c->internal->in_pkt->data)
         return ret;
-    BsVerdict verdict = { .found = look(c, watch, before, ret == AVERROR(EAGAIN) ? 0 : ret) };
+    BsVerdict verdict = { .found = look(c, watch, ret == AVERROR(EAGAIN) ? 0 : ret) };
     const HEVCFrame *current = s->layers[0].cur_frame;
     if (current && watch->options.is_lenient) {
         verdict.is_tainted = has_damaged_reference(s);

@@ -1,4 +1,5 @@
 /* Damage in VP9 pictures: see inspect.c. Sections are those of the VP9 bitstream specification. */
+#include "libavcodec/thread.h"
 #include "libavcodec/vp9dec.h"
 
 #include "inspect.h"
@@ -15,21 +16,32 @@ static int coder_ends_in_time(const VPXRangeCoder *coder) {
     return !rest && coder->bits < 0;
 }
 
-/* Of several rows of tiles the coders of the last one are still there; where frame threads decode in two passes, none. */
-static int ends_in_time(const AVCodecContext *c, const VP9Context *s) {
-    if ((c->active_thread_type & FF_THREAD_SLICE) || s->s.frames[CUR_FRAME].uses_2pass)
-        return 1;
-    for (unsigned i = 0; i < s->s.h.tiling.tile_cols; i++)
+/* Of several rows of tiles the coders of the last one are still there. */
+static int end_in_time(const AVCodecContext *c, const VP9Context *s) {
+    for (unsigned i = 0; i < s->s.h.tiling.tile_cols && !(c->active_thread_type & FF_THREAD_SLICE); i++)
         if (!coder_ends_in_time(&s->td[0].c_b[i]))
             return 0;
     return 1;
 }
 
+/* libavcodec calls this between the two passes of frame threads, of which the first one has read the data (TAPPED in
+ * build.rs). */
+void bs_vp9_finish_setup(AVCodecContext *c) {
+    const VP9Context *s = c->priv_data;
+    if (s->pass == 1)
+        bs_seen.is_astray |= !end_in_time(c, s);
+    ff_thread_finish_setup(c);
+}
+
+static int is_astray(const AVCodecContext *c, const VP9Context *s) {
+    return s->s.frames[CUR_FRAME].uses_2pass ? bs_seen.is_astray : !end_in_time(c, s);
+}
+
 int bs_inspect_vp9(AVCodecContext *c, AVFrame *frame, int *got, AVPacket *packet) {
     VP9Context *s = c->priv_data;
     BsWatch *watch = bs_watch_of(c);
-    BsComplaints before = bs_complaints;
-    int ret = ff_vp9_decoder.cb.decode(c, frame, got, packet);
+    bs_seen = (BsSeen){ 0 };
+    int ret = bs_tapped_vp9_decoder.cb.decode(c, frame, got, packet);
     if (!watch || !packet->size)
         return ret;
     const VP9Frame *current = &s->s.frames[CUR_FRAME];
@@ -38,9 +50,9 @@ int bs_inspect_vp9(AVCodecContext *c, AVFrame *frame, int *got, AVPacket *packet
     BsVerdict verdict = { 0 };
     if (is_decoded && s->s.h.keyframe)
         watch->is_adrift = 0;
-    if (ret < 0 || (watch->options.is_lenient && bs_complaints.errors != before.errors))
+    if (ret < 0 || (watch->options.is_lenient && bs_seen.errors))
         verdict.found = BS_FOUND_DAMAGE;
-    else if (is_decoded && watch->options.checks_ends && !ends_in_time(c, s))
+    else if (is_decoded && watch->options.checks_ends && is_astray(c, s))
         verdict.found = BS_FOUND_END;
     /* Pictures leave probabilities, a segmentation map and motion vectors to the next: all up to a key frame may differ. */
     if (watch->options.is_lenient && (watch->is_adrift || verdict.found)) {

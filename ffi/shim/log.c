@@ -13,22 +13,6 @@
 static _Atomic(BsLogLine) log_line;
 static _Atomic int log_level;
 
-/* What only damaged streams make libavcodec say, and say nothing else about. */
-static const char *const certain[] = {
-    "error while decoding MB",
-    "Slice overlaps with next",
-    "Frame num gap",
-};
-
-static void count_complaint(int level, const char *format)
-{
-    if (level > AV_LOG_ERROR)
-        return;
-    bs_complaints.errors++;
-    for (int i = 0; i < (int)FF_ARRAY_ELEMS(certain); i++)
-        bs_complaints.certain += !strncmp(format, certain[i], strlen(certain[i]));
-}
-
 static void on_log(void *context, int level, const char *format, va_list arguments)
 {
     /* A line may come in pieces; a thread's pieces follow each other. */
@@ -38,8 +22,8 @@ static void on_log(void *context, int level, const char *format, va_list argumen
     char piece[512];
 
     const BsLogLine sink = log_line;
-    if (level >= 0)
-        count_complaint(level & 0xff, format);
+    if (level >= 0 && (level & 0xff) <= AV_LOG_ERROR)
+        bs_seen.errors++;
     if (!sink || level < 0 || (level & 0xff) > log_level)
         return;
     av_log_format_line2(context, level & 0xff, format, arguments, piece, sizeof(piece), &print_prefix);

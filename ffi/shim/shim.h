@@ -168,7 +168,7 @@ int bs_gpu_caps(BsGpu *gpu, int codec, int chroma, int depth, BsGpuCaps *out);
 
 /* The decoder for a codec id that decodes on a GPU; NULL if there is none. */
 const struct AVCodec *bs_gpu_codec(int codec_id);
-/* Before such a decoder is opened. It must not outlive the GPU. */
+/* Before such a decoder is opened, and after bs_watch_attach(). It must not outlive the GPU. */
 void bs_gpu_attach(struct AVCodecContext *decoder, BsGpu *gpu);
 /* Nonzero if the decoder was attached to a GPU. */
 int bs_gpu_is_attached(const struct AVCodecContext *decoder);

@@ -353,9 +353,10 @@ impl Decoder {
         parameters: &CodecParameters,
         codec: *const sys::AVCodec,
         gpu: &Gpu,
+        damage: &DamageOptions,
     ) -> Result<Decoder, AvError> {
         // Strict: what software would conceal, or find out while it decodes, nobody else would notice.
-        let opening = Opening { threads: Threads::One, strict: true, damage: None, on: Some(gpu.clone()) };
+        let opening = Opening { threads: Threads::One, strict: true, damage: Some(*damage), on: Some(gpu.clone()) };
         // SAFETY: the caller's promise.
         unsafe { Decoder::open_with(parameters, codec, opening) }
     }
@@ -383,10 +384,10 @@ impl Decoder {
             context.err_recognition |= sys::AV_EF_EXPLODE as i32;
         }
         context.get_buffer2 = Some(sys::bs_get_buffer);
-        match &decoder.on {
-            // SAFETY: not open yet; the GPU lives as long as the decoder.
-            Some(gpu) => unsafe { sys::bs_gpu_attach(raw.as_ptr(), gpu.as_raw()) },
-            None => decoder.watch(opening.damage)?,
+        decoder.watch(opening.damage)?;
+        if let Some(gpu) = &decoder.on {
+            // SAFETY: watched and not open yet; the GPU lives as long as the decoder.
+            unsafe { sys::bs_gpu_attach(raw.as_ptr(), gpu.as_raw()) };
         }
         let threads = opening.threads;
         let context = decoder.get();

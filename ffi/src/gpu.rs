@@ -8,7 +8,7 @@ use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use crate::codec::{CodecParameters, Decoder};
+use crate::codec::{CodecParameters, DamageOptions, Decoder};
 use crate::error::AvError;
 use crate::frame::Frame;
 use crate::library::missing_library;
@@ -181,7 +181,7 @@ impl Decoder {
     ///
     /// # Errors
     /// No decoder for this codec runs on a GPU; and as [`Decoder::open`].
-    pub fn open_on(parameters: &CodecParameters, gpu: &Gpu) -> Result<Decoder, GpuError> {
+    pub fn open_on(parameters: &CodecParameters, gpu: &Gpu, damage: &DamageOptions) -> Result<Decoder, GpuError> {
         if gpu.is_lost() {
             return Err(GpuError { code: AvError::EXTERNAL, why: "the GPU was lost".to_owned() });
         }
@@ -192,7 +192,7 @@ impl Decoder {
             return Err(GpuError { code: AvError::INVALID_ARGUMENT, why });
         }
         // SAFETY: as found.
-        let opened = unsafe { Decoder::open_on_gpu(parameters, codec, gpu) };
+        let opened = unsafe { Decoder::open_on_gpu(parameters, codec, gpu, damage) };
         opened.map_err(|code| GpuError { code, why: code.to_string() })
     }
 

@@ -83,12 +83,6 @@ impl Pool {
     }
 
     fn open(&self, key: Key, track: &Track) -> Result<Decoder> {
-        if key.on_device {
-            let none = || ErrorKind::Device("this engine has no GPU".to_owned());
-            let gpu = self.gpu.as_ref().ok_or_else(none)?;
-            return Decoder::open_on(&track.parameters, gpu)
-                .map_err(|error| ErrorKind::Device(error.to_string()).into());
-        }
         let damage = DamageOptions {
             owner: key.video + 1,
             lenient: key.lenient,
@@ -96,6 +90,12 @@ impl Pool {
             check_ends: key.check_ends,
             max_pixels: self.inspection.max_pixels,
         };
+        if key.on_device {
+            let none = || ErrorKind::Device("this engine has no GPU".to_owned());
+            let gpu = self.gpu.as_ref().ok_or_else(none)?;
+            return Decoder::open_on(&track.parameters, gpu, &damage)
+                .map_err(|error| ErrorKind::Device(error.to_string()).into());
+        }
         Decoder::open_inspecting(&track.parameters, key.threads, &damage)
             .map_err(|error| ErrorKind::Decoder(error).into())
     }
