@@ -7,7 +7,9 @@ use std::fmt;
 use std::str::FromStr;
 
 /// What a request gets for a frame that damage may have touched, directly or through a reference.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, serde::Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
 pub enum OnDamage {
     /// The picture as far as it can be decoded, flagged: [`VideoFrame::is_corrupt`](crate::VideoFrame::is_corrupt).
     #[default]

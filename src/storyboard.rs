@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::error::{Error, ErrorKind, Result};
 use crate::picture::scale::Scaler;
 use crate::picture::{Fit, Grid, JfifPlanes, PictureError, Shape, StillEncoder, StillFormat, StillMaker, StillOptions};
-use crate::video::Video;
+use crate::video::{Video, VideoFrame};
 
 /// Which frame of its slice a tile shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,6 +31,8 @@ pub struct Tile {
     pub end_s: f64,
     /// Its pixels.
     pub planes: Result<JfifPlanes>,
+    /// True if the picture is known to be damaged: see [`VideoFrame::is_corrupt`](crate::VideoFrame::is_corrupt).
+    pub corrupt: bool,
 }
 
 /// A storyboard that is made.
@@ -80,6 +82,11 @@ impl Storyboard {
         let mut bytes = Vec::new();
         StillEncoder::new()?.encode(&sheet, format, quality, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Numbers of the frames that are shown and known to be damaged, in the order of the tiles.
+    pub fn corrupt(&self) -> Vec<u32> {
+        self.tiles.iter().filter(|tile| tile.corrupt).map(|tile| tile.index).collect()
     }
 
     /// The WebVTT file whose cues point into the sheet at `address`.
@@ -132,19 +139,19 @@ fn decoded(
         if !is_wanted() {
             return Ok(None);
         }
+        let corrupt = frame.as_ref().is_ok_and(VideoFrame::is_corrupt);
         let planes = frame.and_then(|frame| maker.planes(&frame.picture, options).cloned());
         if let (Ok(tile), false) = (&planes, is_checked) {
             Grid::new((tile.width, tile.height), columns, wanted.len()).map_err(too_large)?;
             is_checked = true;
         }
-        found.insert(index, planes.map_err(|error| located(error, video, index)));
+        found.insert(index, (planes.map_err(|error| located(error, video, index)), corrupt));
     }
     let unanswered = |index| Err(located(ErrorKind::Still("there was no answer".into()).into(), video, index));
-    let tile = |((_, index), (start_s, end_s)): (&(u32, u32), _)| Tile {
-        index: *index,
-        start_s,
-        end_s,
-        planes: found.remove(index).unwrap_or_else(|| unanswered(*index)),
+    let tile = |((_, index), (start_s, end_s)): (&(u32, u32), _)| {
+        let (planes, corrupt) = found.remove(index).unwrap_or_else(|| (unanswered(*index), false));
+        let corrupt = corrupt && planes.is_ok();
+        Tile { index: *index, start_s, end_s, planes, corrupt }
     };
     Ok(Some(wanted.iter().zip(times(video, wanted)).map(tile).collect()))
 }

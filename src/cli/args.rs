@@ -1,7 +1,7 @@
 //! What can be typed.
 
-use bucket_streamer::DeviceChoice;
 use bucket_streamer::picture::{Fit, Part, StillFormat};
+use bucket_streamer::{DEFAULT_MAX_PIXELS, DeviceChoice, OnDamage};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use super::bench::BenchArguments;
@@ -81,6 +81,8 @@ pub(crate) struct InfoArguments {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) which: Which,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
 }
 
 #[derive(Debug, Args)]
@@ -141,6 +143,11 @@ pub(crate) struct ExtractArguments {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) which: Which,
+    /// What to do with frames that are known to be damaged: give them out flagged, or fail
+    #[arg(long, value_name = "flag|error", default_value_t)]
+    pub(crate) on_damage: OnDamage,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
     /// Threads for decoding, and as many for encoding [default: as libavcodec chooses, and one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) threads: Option<u16>,
@@ -165,6 +172,65 @@ pub(crate) struct Which {
     /// Open the video with this index file, which `index` has written
     #[arg(long, value_name = "FILE", conflicts_with = "track")]
     pub(crate) index: Option<String>,
+}
+
+/// How large a picture may be.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Limits {
+    /// Refuse videos whose pictures have more pixels: 8388608, 8192x4352
+    #[arg(long, value_name = "N|WxH", default_value_t)]
+    pub(crate) max_pixels: PixelCount,
+}
+
+/// A number of pixels, as users write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PixelCount(pub(crate) u64);
+
+impl Default for PixelCount {
+    fn default() -> PixelCount {
+        PixelCount(DEFAULT_MAX_PIXELS)
+    }
+}
+
+impl std::fmt::Display for PixelCount {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+impl std::str::FromStr for PixelCount {
+    type Err = String;
+
+    /// `35651584`, `8192x4352`.
+    fn from_str(text: &str) -> Result<PixelCount, String> {
+        let number = |digits: &str| digits.parse::<u64>().ok();
+        let pixels = match text.split_once(['x', 'X']) {
+            Some((width, height)) => {
+                number(width).zip(number(height)).and_then(|(width, height)| width.checked_mul(height))
+            }
+            None => number(text),
+        };
+        let pixels = pixels.filter(|pixels| *pixels > 0);
+        pixels.map(PixelCount).ok_or_else(|| format!("{text:?} is neither a number of pixels nor WIDTHxHEIGHT"))
+    }
+}
+
+#[cfg(feature = "server")]
+impl<'de> serde::Deserialize<'de> for PixelCount {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<PixelCount, D::Error> {
+        /// A file has a number or a text.
+        #[derive(serde::Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Number(u64),
+            Text(String),
+        }
+        let text = match Written::deserialize(deserializer)? {
+            Written::Number(number) => number.to_string(),
+            Written::Text(text) => text,
+        };
+        text.parse().map_err(serde::de::Error::custom)
+    }
 }
 
 /// Where pictures are decoded, as people write it.
@@ -263,6 +329,11 @@ pub(crate) struct SheetArguments {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) which: Which,
+    /// What to do with frames that are known to be damaged: show them and say so, or leave their tiles black
+    #[arg(long, value_name = "flag|error", default_value_t)]
+    pub(crate) on_damage: OnDamage,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
     /// Threads for decoding [default: as libavcodec chooses]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) threads: Option<u16>,
@@ -299,6 +370,8 @@ pub(crate) struct IndexArguments {
     /// Leave out what each picture is made of: the file is made at once and is smaller, but every GOP is looked into anew
     #[arg(long)]
     pub(crate) no_references: bool,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
 }
 
 const INDEX_EXAMPLES: &str = "\
@@ -356,7 +429,7 @@ impl From<FitArgument> for Fit {
 
 #[cfg(test)]
 mod tests {
-    use super::MemorySize;
+    use super::{MemorySize, PixelCount};
 
     #[test]
     fn sizes_as_people_write_them() {
@@ -366,5 +439,16 @@ mod tests {
         assert_eq!(bytes("1.5GiB"), Ok(3 << 29));
         assert_eq!(bytes("2t"), Ok(2 << 40));
         assert!(bytes("M").is_err() && bytes("12parsec").is_err() && bytes("-1").is_err() && bytes("9e99").is_err());
+    }
+
+    #[test]
+    fn pixels_as_a_number_and_as_width_and_height() {
+        let pixels = |text: &str| text.parse::<PixelCount>().map(|count| count.0);
+        assert_eq!(pixels("35651584"), Ok(35_651_584));
+        assert_eq!(pixels("8192x4352"), Ok(bucket_streamer::DEFAULT_MAX_PIXELS));
+        assert_eq!(PixelCount::default().to_string().parse(), Ok(PixelCount::default()));
+        for wrong in ["", "0", "-1", "8K", "0x4352", "8192x", "x", "1x2x3", "4294967296x4294967296", "1.5"] {
+            assert!(pixels(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bucket_streamer::picture::{ColourOptions, Shape, StillFormat, StillOptions, colour};
-use bucket_streamer::{Error, ErrorKind, Result, Video, VideoFrame};
+use bucket_streamer::{EngineBuilder, Error, ErrorKind, LeftOut, OnDamage, Result, Video, VideoFrame};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::{ExtractArguments, Format};
@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &ExtractArguments) -> Outcome {
             return Outcome::Usage;
         }
     };
-    let engine = match super::engine(arguments.threads, arguments.checkpoint_memory, arguments.device) {
+    let engine = match super::engine(builder(arguments), arguments.device) {
         Ok(engine) => engine,
         Err(outcome) => return outcome,
     };
@@ -59,6 +59,12 @@ pub(crate) fn run(arguments: &ExtractArguments) -> Outcome {
     let outcome = Run { arguments, video: &video, destination: &destination, threads, started }.all(&wanted);
     super::tell_of_device(&engine);
     outcome
+}
+
+/// With `--all` frames are refused in [`Run::play`], so that the message can name them.
+fn builder(arguments: &ExtractArguments) -> EngineBuilder {
+    let on_damage = if arguments.all { OnDamage::Flag } else { arguments.on_damage };
+    super::builder(arguments.threads, arguments.checkpoint_memory, arguments.limits.max_pixels).on_damage(on_damage)
 }
 
 fn destination(arguments: &ExtractArguments) -> Result<Destination> {
@@ -160,9 +166,15 @@ impl Run<'_> {
     }
 
     fn play(&self, mut tally: Tally) -> Outcome {
+        let mut refused = Vec::new();
         let left_out = self.piped(Order::AsTheyCome, &mut tally, |feed| {
             let mut key = 0;
             self.video.play(&mut |frame| {
+                let index = frame.index;
+                let Ok(frame) = frame.unless_refused(self.arguments.on_damage) else {
+                    refused.push(index);
+                    return ControlFlow::Continue(());
+                };
                 key += 1;
                 feed.frame(key - 1, frame)
             })
@@ -174,23 +186,22 @@ impl Run<'_> {
                 return if error.is_unreadable_video() { Outcome::Unreadable } else { Outcome::SomeFailed };
             }
         };
-        if !left_out.frames.is_empty() && !tally.broken {
-            let why = match (left_out.unreadable.first(), left_out.damage) {
-                (Some(error), _) => format!("which could not be read or need what could not ({})", error.message()),
-                (None, Some(error)) => format!("which could not be decoded ({error})"),
-                (None, None) => "which a sequential decode does not show".to_owned(),
-            };
-            let name = self.video.source().name();
-            let (count, list) = (left_out.frames.len(), ranges(&left_out.frames));
-            say(&format!(
-                "bucket-streamer: {name}: left out {count} of {} frames, {why}: {list}",
-                self.video.frame_count()
-            ));
-            if left_out.is_damaged() {
-                tally.failed += count;
-            }
+        if !tally.broken {
+            refused.sort_unstable();
+            self.tell_left_out(&refused, "which are damaged or refer to damaged ones");
+            self.tell_left_out(&left_out.frames, &reason(&left_out));
+            tally.failed += refused.len();
+            tally.failed += if left_out.is_damaged() { left_out.frames.len() } else { 0 };
         }
         self.finish(&tally)
+    }
+
+    fn tell_left_out(&self, frames: &[u32], why: &str) {
+        if !frames.is_empty() {
+            let (name, count, list) = (self.video.source().name(), frames.len(), ranges(frames));
+            let all = self.video.frame_count();
+            say(&format!("bucket-streamer: {name}: left out {count} of {all} frames, {why}: {list}"));
+        }
     }
 
     /// How many requests are in work at once. Only bytes for standard output have to wait for their turn in memory.
@@ -519,12 +530,21 @@ impl Emitter<'_, '_> {
     }
 }
 
+/// Why a sequential decode left frames out.
+fn reason(left_out: &LeftOut) -> String {
+    match (left_out.unreadable.first(), left_out.damage) {
+        (Some(error), _) => format!("which could not be read or need what could not ({})", error.message()),
+        (None, Some(error)) => format!("which could not be decoded ({error})"),
+        (None, None) => "which a sequential decode does not show".to_owned(),
+    }
+}
+
 fn json(line: &Line) -> String {
     serde_json::to_string(line).expect("plain data") + "\n"
 }
 
 /// `0-2, 7`: frame numbers as ranges, the first few.
-fn ranges(frames: &[u32]) -> String {
+pub(super) fn ranges(frames: &[u32]) -> String {
     let mut ranges: Vec<(u32, u32)> = Vec::new();
     for &frame in frames {
         match ranges.last_mut() {

@@ -4,11 +4,11 @@ use std::io::ErrorKind::BrokenPipe;
 use std::io::Write;
 use std::path::Path;
 
-use bucket_streamer::{Engine, ErrorKind, Result};
+use bucket_streamer::{ErrorKind, Result};
 
 use super::args::IndexArguments;
 use super::output::write_whole;
-use super::{Outcome, open, say};
+use super::{Outcome, builder, open, say};
 
 pub(crate) fn run(arguments: &IndexArguments) -> Outcome {
     let output = Path::new(&arguments.output);
@@ -16,7 +16,8 @@ pub(crate) fn run(arguments: &IndexArguments) -> Outcome {
         say("bucket-streamer: --output is the video itself: the index would take its place");
         return Outcome::Usage;
     }
-    let video = match open(&Engine::new(Some(1)), &arguments.video, arguments.track, None) {
+    let engine = builder(Some(1), None, arguments.limits.max_pixels).build();
+    let video = match open(&engine, &arguments.video, arguments.track, None) {
         Ok(video) => video,
         Err(outcome) => return outcome,
     };

@@ -2,13 +2,13 @@
 
 use std::io::Write;
 
-use bucket_streamer::{Engine, Info};
+use bucket_streamer::Info;
 
 use super::args::InfoArguments;
-use super::{Outcome, open, say};
+use super::{Outcome, builder, open, say};
 
 pub(crate) fn run(arguments: &InfoArguments) -> Outcome {
-    let engine = Engine::new(Some(1));
+    let engine = builder(Some(1), None, arguments.limits.max_pixels).build();
     let video = match open(&engine, &arguments.video, arguments.which.track, arguments.which.index.as_deref()) {
         Ok(video) => video,
         Err(outcome) => return outcome,

@@ -126,13 +126,9 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
-/// The engine that the command line asks for, or says why there is none.
-pub(crate) fn engine(
-    threads: Option<u16>,
-    memory: Option<args::MemorySize>,
-    device: args::DeviceName,
-) -> Result<Engine, Outcome> {
-    Ok(builder(threads, memory).device(open_device(device)?).build())
+/// The engine with this device, or says why there is none.
+pub(crate) fn engine(builder: EngineBuilder, device: args::DeviceName) -> Result<Engine, Outcome> {
+    Ok(builder.device(open_device(device)?).build())
 }
 
 /// The device that was asked for, or says why it is not to be had.
@@ -152,9 +148,13 @@ pub(crate) fn tell_of_device(engine: &Engine) {
     engine.device_notes().iter().for_each(|note| say(&format!("bucket-streamer: {note}")));
 }
 
-/// The same, where there is more to choose.
-pub(crate) fn builder(threads: Option<u16>, memory: Option<args::MemorySize>) -> EngineBuilder {
-    let mut builder = Engine::builder();
+/// What the command line says of the engine.
+pub(crate) fn builder(
+    threads: Option<u16>,
+    memory: Option<args::MemorySize>,
+    args::PixelCount(pixels): args::PixelCount,
+) -> EngineBuilder {
+    let mut builder = Engine::builder().max_pixels(pixels);
     if let Some(threads) = threads {
         builder = builder.threads(threads.into());
     }

@@ -13,12 +13,12 @@ use bucket_streamer::server::{Config, Server, Tls};
 use bucket_streamer::source::remote::{HttpClient, HttpOptions};
 #[cfg(feature = "stores")]
 use bucket_streamer::source::remote::{Settings, StoreClient};
-use bucket_streamer::time;
+use bucket_streamer::{OnDamage, time};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::args::{DeviceName, MemorySize, RemoteArguments};
+use super::args::{DeviceName, MemorySize, PixelCount, RemoteArguments};
 use super::{INDEXES, Outcome, builder, say};
 
 /// Where videos are looked for when nobody names a place.
@@ -77,6 +77,13 @@ pub(crate) struct ServeArguments {
     /// Where pictures are decoded: the processor, a GPU of NVIDIA's, or whichever takes less time [default: cpu]
     #[arg(long, value_name = "auto|cpu|nvdec[:N]", env = "BUCKET_STREAMER_DEVICE")]
     device: Option<DeviceName>,
+    /// What to do with frames that are known to be damaged, unless a request says otherwise: give them out flagged, or fail
+    /// [default: flag]
+    #[arg(long, value_name = "flag|error", env = "BUCKET_STREAMER_ON_DAMAGE")]
+    on_damage: Option<OnDamage>,
+    /// Refuse videos whose pictures have more pixels: 8388608, 8192x4352 [default: 8192x4352]
+    #[arg(long, value_name = "N|WxH", env = "BUCKET_STREAMER_MAX_PIXELS")]
+    max_pixels: Option<PixelCount>,
     /// Memory for stills and storyboards that are made [default: 256M]
     #[arg(long, value_name = "SIZE", env = "BUCKET_STREAMER_STILL_MEMORY")]
     still_memory: Option<MemorySize>,
@@ -232,6 +239,8 @@ impl ServeArguments {
             threads: self.threads.or(file.threads),
             checkpoint_memory: self.checkpoint_memory.or(file.checkpoint_memory),
             device: self.device.or(file.device),
+            on_damage: self.on_damage.or(file.on_damage),
+            max_pixels: self.max_pixels.or(file.max_pixels),
             still_memory: self.still_memory.or(file.still_memory),
             reply_memory: self.reply_memory.or(file.reply_memory),
             running: self.running.or(file.running),
@@ -281,6 +290,7 @@ impl ServeArguments {
         Ok(Config {
             listen: self.listen_addr.unwrap_or(usual.listen),
             jpeg_quality: self.jpeg_quality.unwrap_or(usual.jpeg_quality),
+            on_damage: self.on_damage.unwrap_or(usual.on_damage),
             still_memory: bytes(self.still_memory, usual.still_memory),
             reply_memory: bytes(self.reply_memory, usual.reply_memory),
             running: self.running.map(usize::from),
@@ -428,7 +438,10 @@ pub(crate) fn run(arguments: ServeArguments, remote: &RemoteArguments) -> Outcom
         Ok(device) => device,
         Err(outcome) => return outcome,
     };
-    let engine = builder(arguments.threads, arguments.checkpoint_memory).others(others).device(device).build();
+    // What damaged frames come to is decided for each request: the engine gives all of them out.
+    let max_pixels = arguments.max_pixels.unwrap_or_default();
+    let builder = builder(arguments.threads, arguments.checkpoint_memory, max_pixels);
+    let engine = builder.others(others).device(device).build();
     let runtime = match tokio::runtime::Builder::new_multi_thread().thread_name("serve").enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return refuse(format!("no threads to serve with: {error}")),
@@ -518,13 +531,13 @@ pub(crate) fn sign(arguments: &SignArguments) -> Outcome {
 mod tests {
     use std::time::Duration;
 
-    use super::{Period, ServeArguments};
+    use super::{OnDamage, Period, PixelCount, ServeArguments};
 
     #[test]
     fn a_flag_counts_before_the_file() {
         let file: ServeArguments = toml::from_str(
             "listen_addr = \"0.0.0.0:80\"\nroot = [\"a=/a\"]\nlocal_path = \"/videos\"\ndeadline = \"5s\"\n\
-             still_memory = \"1G\"\njpeg_quality = 70\n",
+             still_memory = \"1G\"\njpeg_quality = 70\non_damage = \"error\"\nmax_pixels = 1000000\n",
         )
         .unwrap();
         let typed = ServeArguments { jpeg_quality: Some(90), s3_bucket: Some("b".into()), ..ServeArguments::default() };
@@ -532,7 +545,12 @@ mod tests {
         let config = both.config().unwrap();
         assert_eq!((config.jpeg_quality, config.still_memory, config.listen.port()), (90, 1 << 30, 80));
         assert_eq!((config.deadline, both.root.len(), both.local_path.is_some()), (Duration::from_secs(5), 1, false));
-        assert!(toml::from_str::<ServeArguments>("lisen_addr = \"x\"").is_err());
+        assert_eq!((config.on_damage, both.max_pixels), (OnDamage::Error, Some(PixelCount(1_000_000))));
+        let text: ServeArguments = toml::from_str("max_pixels = \"4096x2160\"").unwrap();
+        assert_eq!(text.max_pixels, Some(PixelCount(4096 * 2160)));
+        for wrong in ["lisen_addr = \"x\"", "on_damage = \"ignore\"", "max_pixels = 0", "max_pixels = \"many\""] {
+            assert!(toml::from_str::<ServeArguments>(wrong).is_err(), "{wrong}");
+        }
         assert!("0s".parse::<Period>().is_err() && "25h".parse::<Period>().is_err() && "1m".parse::<Period>().is_ok());
     }
 

@@ -11,6 +11,7 @@ use bucket_streamer::{Error, ErrorKind, Result, Video};
 use serde::Serialize;
 
 use super::args::SheetArguments;
+use super::extract::ranges;
 use super::index::is_same_file;
 use super::output::{Line, write_whole};
 use super::{Outcome, open, say};
@@ -59,7 +60,8 @@ pub(crate) fn run(arguments: &SheetArguments) -> Outcome {
         );
         return Outcome::Usage;
     }
-    let engine = match super::engine(arguments.threads, None, arguments.device) {
+    let builder = super::builder(arguments.threads, None, arguments.limits.max_pixels).on_damage(arguments.on_damage);
+    let engine = match super::engine(builder, arguments.device) {
         Ok(engine) => engine,
         Err(outcome) => return outcome,
     };
@@ -87,6 +89,7 @@ fn made(arguments: &SheetArguments, video: &Video, to_stdout: bool) -> Result<Ou
         say(&format!("bucket-streamer: {error}"));
         outcome = Outcome::SomeFailed;
     }
+    tell_of_damage(video, &storyboard);
     let format = format_of(arguments);
     let bytes = storyboard.encode(format, arguments.quality)?;
     if to_stdout {
@@ -97,6 +100,16 @@ fn made(arguments: &SheetArguments, video: &Video, to_stdout: bool) -> Result<Ou
     let vtt = written(path, &bytes, &storyboard)?;
     report(arguments, &storyboard, video, (path, &vtt), format)?;
     Ok(outcome)
+}
+
+/// Says which tiles show damage.
+fn tell_of_damage(video: &Video, storyboard: &Storyboard) {
+    let corrupt = storyboard.corrupt();
+    if !corrupt.is_empty() {
+        let (name, all, list) = (video.source().name(), storyboard.tiles.len(), ranges(&corrupt));
+        let count = corrupt.len();
+        say(&format!("bucket-streamer: {name}: damaged pictures in the sheet: {count} of {all}, frames {list}"));
+    }
 }
 
 /// What the name of the file says, where the command line says nothing.
@@ -142,6 +155,7 @@ fn report(
             width: size.map(|size| size.0),
             height: size.map(|size| size.1),
             error: tile.planes.as_ref().err().map(Error::message),
+            corrupt: tile.corrupt,
             ..Line::of(video, tile.index)
         };
         Cue { line, start_s: tile.start_s, end_s: tile.end_s, x, y }

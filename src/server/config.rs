@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::damage::OnDamage;
+
 /// What may be chosen; the default is meant for a service inside a team's network.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -11,6 +13,9 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Quality of JPEG and WebP unless a request says otherwise, 1 to 100.
     pub jpeg_quality: u8,
+    /// What requests get for damaged pictures unless they say otherwise. The engine has to give such pictures out
+    /// ([`OnDamage::Flag`], its default): it serves requests of both kinds.
+    pub on_damage: OnDamage,
     /// Bytes for stills that are made.
     pub still_memory: u64,
     /// Bytes that may be made for readers of WebSockets who have not taken them yet.
@@ -76,6 +81,7 @@ impl Default for Config {
         Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 3000)),
             jpeg_quality: 80,
+            on_damage: OnDamage::Flag,
             still_memory: 256 << 20,
             reply_memory: 256 << 20,
             running: None,

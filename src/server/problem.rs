@@ -144,13 +144,15 @@ impl Problem {
 
 fn kind_of(error: &Error) -> (Sort, Option<u64>) {
     use ErrorKind::{
-        Changed, Damaged, NeedsUnreadable, NoSuchFrame, NoSuchVideo, NotShown, PastEnd, PastEndOfVideo, Read, Remote,
-        Still, Write,
+        Changed, Corrupt, Damaged, NeedsUnreadable, NoSuchFrame, NoSuchVideo, NotShown, PastEnd, PastEndOfVideo, Read,
+        Remote, Still, TooManyPixels, Write,
     };
     match error.kind() {
         NoSuchVideo | NoSuchFrame { .. } | PastEndOfVideo { .. } => (NOT_FOUND, None),
-        NotShown | Damaged(_) | NeedsUnreadable(_) | PastEnd { .. } => (UNDECODABLE, None),
+        NotShown | Damaged(_) | Corrupt | NeedsUnreadable(_) | PastEnd { .. } => (UNDECODABLE, None),
         Still(_) => (UNDECODABLE, None),
+        // One frame of a video whose others may be smaller.
+        TooManyPixels { .. } if error.frame().is_some() => (UNDECODABLE, None),
         Changed => (CHANGED, Some(1)),
         Remote(refusal) => of_refusal(refusal),
         Read(_) | Write { .. } => (INTERNAL, None),
@@ -194,5 +196,23 @@ impl IntoResponse for Problem {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Error, ErrorKind, Problem};
+
+    #[test]
+    fn damage_and_size_are_422_and_say_so() {
+        let corrupt = Problem::of(&Error::from(ErrorKind::Corrupt).at_frame(7_u64).at_sample(9, Some(4321)));
+        assert_eq!((corrupt.kind, corrupt.status, corrupt.word()), ("undecodable", 422, "decode_failed"));
+        assert_eq!((corrupt.frame, corrupt.sample, corrupt.offset), (Some(7), Some(9), Some(4321)));
+        assert!(corrupt.detail.contains("the picture is damaged"), "{}", corrupt.detail);
+        let large = || Error::from(ErrorKind::TooManyPixels { width: 16384, height: 8192, limit: 35_651_584 });
+        let (video, frame) = (Problem::of(&large()), Problem::of(&large().at_frame(3_u64)));
+        assert_eq!((video.kind, video.status, video.word()), ("unreadable-video", 422, "decode_failed"));
+        assert_eq!((frame.kind, frame.status, frame.word()), ("undecodable", 422, "decode_failed"));
+        assert!(video.detail.contains("16384x8192") && video.detail.contains("35651584"), "{}", video.detail);
     }
 }

@@ -44,6 +44,8 @@ pub(super) struct Sheet {
     pub(super) grid: Grid,
     /// From when to when each tile stands, in seconds.
     pub(super) times: Vec<(f64, f64)>,
+    /// The first frame in it that is known to be damaged, if any is.
+    pub(super) corrupt: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -132,5 +134,6 @@ fn make(video: &Opened, spec: SheetSpec, is_wanted: &dyn Fn() -> bool) -> Result
     let storyboard = made.ok_or_else(Problem::deadline)?;
     let image = storyboard.encode(StillFormat::Jpeg, spec.quality)?;
     let times = storyboard.tiles.iter().map(|tile| (tile.start_s, tile.end_s)).collect();
-    Ok(Sheet { image: image.into(), grid: storyboard.grid, times })
+    let corrupt = storyboard.corrupt().first().copied();
+    Ok(Sheet { image: image.into(), grid: storyboard.grid, times, corrupt })
 }

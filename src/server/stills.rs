@@ -18,7 +18,8 @@ use super::flights::Flights;
 use super::metrics::Metrics;
 use super::problem::Problem;
 use super::videos::Opened;
-use crate::error::Result;
+use crate::damage::OnDamage;
+use crate::error::{Error, ErrorKind, Result};
 use crate::picture::{Fit, Shape, StillFormat, StillMaker, StillOptions};
 use crate::video::VideoFrame;
 
@@ -77,6 +78,23 @@ pub(super) struct Still {
     pub(super) key: bool,
     pub(super) corrupt: bool,
     pub(super) size: (usize, usize),
+}
+
+impl Still {
+    /// The problem of a request that refuses damaged pictures, if this is one. What is kept serves requests of both kinds.
+    pub(super) fn refusal(&self, on_damage: OnDamage, video: &Opened) -> Option<Problem> {
+        let is_refused = self.corrupt && on_damage == OnDamage::Error;
+        is_refused.then(|| refused(self.frame, video))
+    }
+}
+
+/// The problem of a request that refuses the damaged picture of this frame.
+pub(super) fn refused(frame: u32, video: &Opened) -> Problem {
+    let track = video.video.track();
+    let sample = track.frames.get(frame as usize).copied();
+    let offset = sample.and_then(|sample| track.samples.get(sample as usize)).map(|sample| sample.offset);
+    let error = Error::from(ErrorKind::Corrupt).at_frame(frame);
+    Problem::of(&sample.into_iter().fold(error, |error, sample| error.at_sample(sample, offset)))
 }
 
 /// Where the time of one still has gone.

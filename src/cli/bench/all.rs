@@ -83,7 +83,7 @@ fn videos(place: &str, setup: &Setup) -> std::io::Result<Vec<Found>> {
         files.retain(|file| file.is_file());
         files.sort();
     }
-    let engine = bucket_streamer::Engine::new(setup.threads);
+    let engine = setup.builder().build();
     let mut found = Vec::new();
     for location in files.iter().map(|file| file.to_string_lossy().into_owned()) {
         match crate::cli::open_video(&engine, &location, setup.track, None) {

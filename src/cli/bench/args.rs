@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::cli::args::{MemorySize, Which};
+use crate::cli::args::{Limits, MemorySize, Which};
 
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
@@ -72,6 +72,8 @@ pub(crate) struct BenchArguments {
     pub(crate) client: super::client::ClientArguments,
     #[command(flatten)]
     pub(crate) which: Which,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
 }
 
 fn rate(text: &str) -> Result<f64, String> {

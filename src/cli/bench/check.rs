@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
 use bucket_streamer::picture::raw;
-use bucket_streamer::{Engine, Result, Video};
+use bucket_streamer::{EngineBuilder, Result, Video};
 
 use super::stats::Answer;
 use crate::cli::open_video;
@@ -57,13 +57,10 @@ pub(crate) type Place<'a> = (&'a str, usize, Option<&'a str>);
 ///
 /// # Errors
 /// What makes the video unreadable.
-pub(crate) fn reference(threads: Option<usize>, place: Place<'_>, frames: &[u32]) -> Result<Reference> {
+pub(crate) fn reference(builder: EngineBuilder, place: Place<'_>, frames: &[u32]) -> Result<Reference> {
     let (location, track, index) = place;
-    let mut builder = Engine::builder().checkpoint_memory(0);
-    if let Some(threads) = threads {
-        builder = builder.threads(threads);
-    }
-    let video = open_video(&builder.from_entry().build(), location, track, index)?;
+    let engine = builder.checkpoint_memory(0).from_entry().build();
+    let video = open_video(&engine, location, track, index)?;
     let (near, far): (BTreeSet<u32>, BTreeSet<u32>) =
         frames.iter().filter(|&&frame| (frame as usize) < video.frame_count()).partition(|&&frame| frame < FAR);
     let mut reference = if near.is_empty() { Reference::default() } else { played(&video, &near)? };
@@ -117,12 +114,15 @@ mod tests {
         let wanted: BTreeSet<u32> = [3, 47, 48, 49, 60].into();
         let near = played(&video, &wanted).expect("to play");
         assert_eq!((near.sums.len(), &near.sums), (5, &from_key(&video, &wanted)));
-        assert_eq!(near, reference(Some(1), (CLIP, 0, None), &[60, 49, 3, 48, 47, 3]).expect("a reference"));
+        assert_eq!(
+            near,
+            reference(Engine::builder().threads(1), (CLIP, 0, None), &[60, 49, 3, 48, 47, 3]).expect("a reference")
+        );
     }
 
     #[test]
     fn another_frame_is_wrong_and_of_one_that_is_not_there_nobody_knows() {
-        let known = reference(Some(1), (CLIP, 0, None), &[3, 4, 9999]).expect("a reference");
+        let known = reference(Engine::builder().threads(1), (CLIP, 0, None), &[3, 4, 9999]).expect("a reference");
         let came = |index, md5: Option<&String>| Answer { index, latency: None, error: None, md5: md5.cloned() };
         let verdict = |index, of: u32| known.is_wrong(&came(index, known.sums.get(&of)));
         assert_eq!([verdict(3, 3), verdict(3, 4), verdict(3, 9999)], [Some(false), Some(true), None]);
@@ -132,14 +132,16 @@ mod tests {
     #[test]
     fn places_are_counted_among_the_frames_that_are_shown() {
         // Its first three frames refer to what was cut off.
-        let known = reference(Some(1), (CUT, 0, None), &(0..10).collect::<Vec<_>>()).expect("a reference");
+        let known =
+            reference(Engine::builder().threads(1), (CUT, 0, None), &(0..10).collect::<Vec<_>>()).expect("a reference");
         assert_eq!(
             [known.place(2), known.place(3), known.place(9), known.place(50)],
             [None, Some(0), Some(6), Some(47)]
         );
         assert_eq!([known.at(0), known.at(6), known.at(47)], [Some(3), Some(9), Some(50)]);
         assert_eq!(known.sums.len(), 10, "as many as were asked for");
-        let whole = reference(Some(1), (CUT, 0, None), &(0..99).collect::<Vec<_>>()).expect("a reference");
+        let whole =
+            reference(Engine::builder().threads(1), (CUT, 0, None), &(0..99).collect::<Vec<_>>()).expect("a reference");
         assert_eq!((whole.at(95), whole.at(96), whole.place(99)), (Some(98), None, None));
     }
 }

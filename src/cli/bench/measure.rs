@@ -44,7 +44,7 @@ impl<'a> Bench<'a> {
         listed: Option<Vec<u32>>,
         progress: &'a Progress,
     ) -> Result<Bench<'a>> {
-        let engine = Engine::new(setup.threads);
+        let engine = setup.builder().build();
         let video = open_video(&engine, location, setup.track, setup.index.as_deref())?;
         let requests = scenario::requests(scenario, setup, listed, &video);
         let plans = match setup.floor {
@@ -64,7 +64,7 @@ impl<'a> Bench<'a> {
     /// What makes the video unreadable.
     pub(crate) fn reference(&self) -> Result<Reference> {
         self.progress.tell(format!("{}: sequential decode, to compare with", self.location));
-        check::reference(self.setup.threads, self.place(), &self.requests.frames)
+        check::reference(self.setup.builder(), self.place(), &self.requests.frames)
     }
 
     /// Makes all rounds. Engines take turns, each time the other way round, so that whatever else the machine does meets

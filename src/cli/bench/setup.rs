@@ -1,10 +1,10 @@
 //! How measurements are made: everything that can be typed but the video and the scenario. `all` varies it.
 
-use bucket_streamer::{Device, DeviceChoice, Engine, Result};
+use bucket_streamer::{Device, DeviceChoice, Engine, EngineBuilder, Result};
 
 use super::args::{BenchArguments, EngineName, Output};
 use super::entry::SetupTold;
-use crate::cli::args::MemorySize;
+use crate::cli::args::{MemorySize, PixelCount};
 
 /// What is typed once and may be changed from one measurement to the next.
 #[derive(Debug, Clone)]
@@ -12,6 +12,7 @@ pub(crate) struct Setup {
     pub(crate) engines: Vec<EngineName>,
     pub(crate) output: Output,
     pub(crate) threads: Option<usize>,
+    pub(crate) max_pixels: PixelCount,
     pub(crate) rounds: u16,
     /// Compare every frame with a sequential decode?
     pub(crate) check: bool,
@@ -55,6 +56,7 @@ impl Setup {
             engines: if arguments.engine.is_empty() { vec![EngineName::Cpu] } else { arguments.engine.clone() },
             output: arguments.output,
             threads: arguments.threads.map(usize::from),
+            max_pixels: arguments.limits.max_pixels,
             rounds: arguments.rounds.unwrap_or(1),
             check: !arguments.no_check,
             floor: !arguments.no_floor,
@@ -78,15 +80,21 @@ impl Setup {
         self.check || self.md5
     }
 
+    /// Threads and limits of every engine.
+    pub(crate) fn builder(&self) -> EngineBuilder {
+        let builder = Engine::builder().max_pixels(self.max_pixels.0);
+        match self.threads {
+            Some(threads) => builder.threads(threads),
+            None => builder,
+        }
+    }
+
     /// An engine that has decoded nothing yet.
     ///
     /// # Errors
     /// `Device`, for a GPU that is gone.
     pub(crate) fn engine(&self, kind: EngineName) -> Result<Engine> {
-        let mut builder = Engine::builder();
-        if let Some(threads) = self.threads {
-            builder = builder.threads(threads);
-        }
+        let mut builder = self.builder();
         if let Some(bytes) = self.checkpoint_memory {
             builder = builder.checkpoint_memory(bytes);
         }

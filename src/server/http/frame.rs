@@ -10,8 +10,9 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use super::conditional::Version;
-use super::params::{FitParam, FormatParam, fits, name, query, shape, spec};
+use super::params::{FitParam, FormatParam, damage, fits, name, query, shape, spec};
 use super::reply;
+use crate::damage::OnDamage;
 use crate::picture::Fit;
 use crate::server::Shared;
 use crate::server::admission::Client;
@@ -52,6 +53,11 @@ pub(super) struct FrameQuery {
     format: Option<FormatParam>,
     /// Quality of JPEG and WebP, 1 to 100.
     quality: Option<u32>,
+    /// What to do with a frame that is known to be damaged: `flag` gives it out with `X-Frame-Corrupt: true`, `error` answers
+    /// 422; by default as the server is set (`--on-damage`).
+    #[serde(rename = "on-damage")]
+    #[param(inline)]
+    on_damage: Option<OnDamage>,
     /// The video's ETag: an answer to an address with it never changes.
     v: Option<String>,
     /// With `signature`: until when the address is good, in seconds since 1970.
@@ -96,7 +102,7 @@ impl FrameQuery {
         (status = 304, description = "It is known already"),
         (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such video or frame", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The frame cannot be decoded", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The frame cannot be decoded, or is damaged and `on-damage` is `error`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Too much to do; Retry-After says when to try again", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -122,7 +128,9 @@ pub(super) async fn by_path(
     params(FrameQuery),
     responses(
         (status = 200, description = "The still", content_type = "image/jpeg"),
+        (status = 304, description = "It is known already"),
         (status = 400, description = "A parameter is wrong, or `irap` is no sync sample", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The frame cannot be decoded, or is damaged and `on-damage` is `error`", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn by_query(
@@ -179,7 +187,8 @@ async fn still(
         frame = key_before(&opened.video, frame);
     }
     let tag = opened.etag();
-    let etag = format!("{tag}-{frame}-{}", spec.tag());
+    let (on_damage, ending) = damage(&shared.config, query.on_damage);
+    let etag = format!("{tag}-{frame}-{}{ending}", spec.tag());
     let version = Version::new(&etag, &tag, query.v.as_deref(), shared.is_private());
     let is_negotiated = query.format.is_none();
     if version.is_known(headers) {
@@ -191,6 +200,9 @@ async fn still(
     }
     let patience = until.saturating_duration_since(Instant::now());
     let (still, timing, found) = shared.stills.get(opened, frame, spec, client, patience).await?;
+    if let Some(problem) = still.refusal(on_damage, opened) {
+        return Err(problem);
+    }
     shared.metrics.sent(still.bytes.len());
     let mut response = reply::bytes(spec.format.media_type(), still.bytes.clone());
     let headers = response.headers_mut();

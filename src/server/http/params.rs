@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::text;
+use crate::damage::OnDamage;
 use crate::picture::{Fit, Shape, StillFormat};
 use crate::server::config::Config;
 use crate::server::problem::Problem;
@@ -61,6 +62,13 @@ impl From<FormatParam> for StillFormat {
             FormatParam::Webp => StillFormat::Webp,
         }
     }
+}
+
+/// What a request says of damaged pictures, or else the server, and the end of an ETag. An answer that no damage has touched
+/// has a tag of its own where damage is refused: one that was given for any picture is not taken for it.
+pub(super) fn damage(config: &Config, on_damage: Option<OnDamage>) -> (OnDamage, &'static str) {
+    let on_damage = on_damage.unwrap_or(config.on_damage);
+    (on_damage, if on_damage == OnDamage::Error { "-sound" } else { "" })
 }
 
 /// A shape within the limits.

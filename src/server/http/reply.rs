@@ -34,8 +34,13 @@ pub(super) fn describe(headers: &mut HeaderMap, still: &Still) {
     put(headers, "x-frame-width", &still.size.0.to_string());
     put(headers, "x-frame-height", &still.size.1.to_string());
     if still.corrupt {
-        put(headers, "x-frame-corrupt", "true");
+        corrupt(headers);
     }
+}
+
+/// Says that a picture is damaged.
+pub(super) fn corrupt(headers: &mut HeaderMap) {
+    put(headers, "x-frame-corrupt", "true");
 }
 
 /// Says where the time went (<https://www.w3.org/TR/server-timing/>), in milliseconds.

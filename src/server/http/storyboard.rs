@@ -8,8 +8,9 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use super::conditional::Version;
-use super::params::{name, quality, query, shape};
+use super::params::{damage, name, quality, query, shape};
 use super::reply;
+use crate::damage::OnDamage;
 use crate::picture::Fit;
 use crate::picture::sheet::relative_address;
 use crate::server::Shared;
@@ -17,6 +18,7 @@ use crate::server::admission::Client;
 use crate::server::auth::{self, Visitor};
 use crate::server::problem::Problem;
 use crate::server::sheets::SheetSpec;
+use crate::server::stills::refused;
 use crate::storyboard::Shown;
 
 /// Tiles, how many in a row, and how wide in pixels, if nobody says otherwise.
@@ -40,6 +42,11 @@ pub(super) struct SheetQuery {
     /// `keyframe` (default): each tile shows the key frame that is nearest to the middle of its part; `exact`: the frame in
     /// the middle, which takes longer.
     mode: Option<Mode>,
+    /// What to do if a picture of the sheet is known to be damaged: `flag` answers with `X-Frame-Corrupt: true`, `error` with
+    /// 422; by default as the server is set (`--on-damage`).
+    #[serde(rename = "on-damage")]
+    #[param(inline)]
+    on_damage: Option<OnDamage>,
     /// The video's ETag: an answer to an address with it never changes.
     v: Option<String>,
     /// With `signature`: until when the address is good, in seconds since 1970.
@@ -84,7 +91,9 @@ impl SheetQuery {
     responses(
         (status = 200, description = "The sheet, or the cues", content_type = "image/jpeg"),
         (status = 304, description = "It is known already"),
+        (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such video", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "No picture can be decoded, or one is damaged and `on-damage` is `error`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Too much to do", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -106,18 +115,25 @@ pub(super) async fn get(
     let opened = shared.videos.open(video, shared.config.deadline).await?;
     let tag = opened.etag();
     let kind = if is_sheet { "sheet" } else { "cues" };
-    let etag = format!("{tag}-{kind}-{}", spec.tag());
+    let (on_damage, ending) = damage(&shared.config, query.on_damage);
+    let etag = format!("{tag}-{kind}-{}{ending}", spec.tag());
     let version = Version::new(&etag, &tag, query.v.as_deref(), shared.is_private());
     if version.is_known(&headers) {
         return Ok(version.not_modified());
     }
     let sheet = shared.sheets.get(&shared.stills, &opened, spec, &client, 4 * shared.config.deadline).await?;
+    if let Some(frame) = sheet.corrupt.filter(|_| on_damage == OnDamage::Error) {
+        return Err(refused(frame, &opened));
+    }
     let mut response = if is_sheet {
         reply::bytes("image/jpeg", sheet.image.clone())
     } else {
         let cues = sheet.grid.webvtt(&sheet_address(&shared, &visitor, video, (&uri, &query)), &sheet.times);
         reply::bytes("text/vtt; charset=utf-8", cues.into())
     };
+    if sheet.corrupt.is_some() {
+        reply::corrupt(response.headers_mut());
+    }
     version.mark(response.headers_mut());
     Ok(response)
 }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::protocol::{CANCELLED, Order, SUPERSEDED, Wish, Word};
+use crate::damage::OnDamage;
 use crate::picture::Shape;
 
 /// Wishes from which on no more jobs are joined.
@@ -18,6 +19,7 @@ pub(super) struct Job {
     pub(super) order: Order,
     pub(super) shape: Shape,
     pub(super) quality: u8,
+    pub(super) on_damage: OnDamage,
 }
 
 #[derive(Debug)]
@@ -100,7 +102,7 @@ impl State {
         while job.wishes.len() < JOINED
             && let Some(Step::Job(next)) = self.steps.front_mut()
             && (job.order, next.order) == (Order::Fifo, Order::Fifo)
-            && (next.shape, next.quality) == (job.shape, job.quality)
+            && (next.shape, next.quality, next.on_damage) == (job.shape, job.quality, job.on_damage)
         {
             job.wishes.append(&mut next.wishes);
             self.steps.pop_front();
@@ -253,14 +255,14 @@ impl Agenda {
 #[cfg(test)]
 mod tests {
     use super::super::protocol::{Order, Wish};
-    use super::{Agenda, Job, Work};
+    use super::{Agenda, Job, OnDamage, Work};
     use crate::picture::{Fit, Shape};
     use crate::server::target::Target;
 
     fn job(order: Order, frames: std::ops::Range<u64>) -> Job {
         let wish = |frame: u64| Wish { index: frame as i64, offset: None, target: Ok(Target::Frame(frame)) };
         let shape = Shape { width: None, height: None, fit: Fit::Contain };
-        Job { wishes: frames.map(wish).collect(), order, shape, quality: 80 }
+        Job { wishes: frames.map(wish).collect(), order, shape, quality: 80, on_damage: OnDamage::Flag }
     }
 
     /// Everything that is to be done, told in short.
@@ -287,7 +289,9 @@ mod tests {
         agenda.ask(job(Order::Fifo, 3..4));
         agenda.ask(job(Order::Fifo, 4..6));
         agenda.ask(Job { quality: 10, ..job(Order::Fifo, 6..7) });
-        assert_eq!((told(&agenda).as_str(), agenda.outstanding()), ("[0,1,2] video b [3,4,5] [6]", 7));
+        agenda.ask(Job { on_damage: OnDamage::Error, ..job(Order::Fifo, 7..8) });
+        agenda.ask(job(Order::Fifo, 8..9));
+        assert_eq!((told(&agenda).as_str(), agenda.outstanding()), ("[0,1,2] video b [3,4,5] [6] [7] [8]", 9));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::agenda::Portion;
 use super::outlet::{Gone, Outlet};
 use super::protocol::{NOT_FOUND, SUPERSEDED, Wish, Word, frame, word};
 use super::session::Session;
+use crate::damage::OnDamage;
 use crate::picture::StillFormat;
 use crate::server::REPLY_UNIT;
 use crate::server::problem::Problem;
@@ -59,7 +60,8 @@ impl Session {
         };
         let spec = Spec { format: StillFormat::Jpeg, quality: portion.job.quality, shape: portion.job.shape };
         let plans = self.plans(opened, &portion.job.wishes);
-        let mut run = Run { session: self, opened, spec, plans, ready: HashMap::new(), fetched: None };
+        let on_damage = portion.job.on_damage;
+        let mut run = Run { session: self, opened, spec, on_damage, plans, ready: HashMap::new(), fetched: None };
         let done = run.answer(outlet, &mut portion).await;
         self.agenda.put_back(portion);
         done
@@ -163,6 +165,7 @@ struct Run<'a> {
     session: &'a Session,
     opened: &'a Opened,
     spec: Spec,
+    on_damage: OnDamage,
     plans: VecDeque<Plan>,
     /// What has come, and is not sent.
     ready: HashMap<u32, Outcome>,
@@ -197,11 +200,14 @@ impl Run<'_> {
                     Some(Err(problem)) => Err((problem.word(), Some(problem.detail))),
                 },
             };
-            self.plans.pop_front();
+            let answered = self.plans.pop_front();
             let Some(wish) = portion.job.wishes.pop_front() else { return Ok(()) };
             match outcome {
                 Ok((still, found)) => self.send(outlet, &wish, &still, found).await?,
                 Err((word, message)) => self.session.fail(outlet, &wish, word, message).await?,
+            }
+            if let Some(Plan::Frame(frame)) = answered {
+                self.let_go(frame);
             }
             sent += 1;
             if self.session.agenda.is_urgent(portion) || is_batch && sent >= SHORT && self.is_contended() {
@@ -273,10 +279,14 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What has come of a frame, or was kept.
+    /// What has come of a frame, or was kept; a damaged picture is a problem where it is to be one.
     fn here(&self, frame: u32) -> Option<Outcome> {
         let kept = || self.session.shared.stills.kept(self.opened, frame, self.spec);
-        self.ready.get(&frame).cloned().or_else(|| Some(Ok((kept()?, Found::Kept))))
+        let outcome = self.ready.get(&frame).cloned().or_else(|| Some(Ok((kept()?, Found::Kept))))?;
+        Some(outcome.and_then(|(still, found)| match still.refusal(self.on_damage, self.opened) {
+            Some(problem) => Err(problem),
+            None => Ok((still, found)),
+        }))
     }
 
     /// What comes of a frame; `None` if nothing will, in this portion.
@@ -344,15 +354,18 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn sent(&mut self, still: &Still) {
-        // Only what is wished for again stays.
-        let is_wanted = |plan: &Plan| matches!(plan, Plan::Frame(frame) if *frame == still.frame);
+    /// Only what is asked for again stays in memory.
+    fn let_go(&mut self, frame: u32) {
+        let is_wanted = |plan: &Plan| matches!(plan, Plan::Frame(other) if *other == frame);
         if !self.plans.iter().any(is_wanted)
-            && self.ready.remove(&still.frame).is_some()
+            && self.ready.remove(&frame).is_some()
             && let Some(fetched) = &mut self.fetched
         {
             drop(fetched.memory.split(fetched.one));
         }
+    }
+
+    fn sent(&self, still: &Still) {
         let shared = &self.session.shared;
         shared.metrics.frame("sent");
         shared.metrics.sent(still.bytes.len());

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::damage::OnDamage;
 use crate::server::problem::Problem;
 use crate::server::stills::{Found, Still};
 use crate::server::target::Target;
@@ -27,6 +28,8 @@ pub(super) enum Incoming {
         height: Value,
         #[serde(default)]
         quality: Value,
+        #[serde(default)]
+        on_damage: Value,
     },
     /// Nothing that was asked for is wanted any more.
     Cancel,
@@ -86,6 +89,15 @@ pub(super) fn number(name: &str, value: &Value) -> Result<Option<u32>, String> {
     }
     let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
     number.map(Some).ok_or_else(|| format!("{name} is a whole number"))
+}
+
+/// What is to become of damaged pictures, if the message says so.
+pub(super) fn on_damage(value: &Value) -> Result<Option<OnDamage>, String> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) => text.parse().map(Some).map_err(|why| format!("on_damage: {why}")),
+        _ => Err("on_damage is \"error\" or \"flag\"".to_owned()),
+    }
 }
 
 /// A time in seconds, or as text.
@@ -169,7 +181,7 @@ pub(super) fn word(wish: &Wish, problem: &Problem) -> Word {
 mod tests {
     use serde_json::json;
 
-    use super::{BAD_OFFSET, Incoming, NOT_FOUND, Nanos, Order, Target, Wish};
+    use super::{BAD_OFFSET, Incoming, NOT_FOUND, Nanos, OnDamage, Order, Target, Wish, on_damage};
 
     fn wish(entry: serde_json::Value) -> Wish {
         Wish::read(&entry, 7)
@@ -192,6 +204,17 @@ mod tests {
             json!({"time": 1e300}),
         ] {
             assert_eq!(wish(entry), asked(7, None, Err(NOT_FOUND)));
+        }
+    }
+
+    #[test]
+    fn damage_is_left_to_the_server_or_named() {
+        let of = |value: serde_json::Value| on_damage(&value);
+        assert_eq!(of(json!(null)), Ok(None));
+        assert_eq!(of(json!("error")), Ok(Some(OnDamage::Error)));
+        assert_eq!(of(json!("flag")), Ok(Some(OnDamage::Flag)));
+        for wrong in [json!("Error"), json!(""), json!(true), json!(["flag"])] {
+            assert!(of(wrong.clone()).is_err_and(|why| why.contains("on_damage")), "{wrong}");
         }
     }
 

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::agenda::{Agenda, Job, Work};
 use super::outlet::{Gone, Outlet, Sent};
-use super::protocol::{DECODE_FAILED, Incoming, OVERLOADED, Outgoing, Wish, failed, number};
+use super::protocol::{DECODE_FAILED, Incoming, OVERLOADED, Outgoing, Wish, failed, number, on_damage};
 use crate::picture::{Fit, Shape};
 use crate::server::Shared;
 use crate::server::admission::Client;
@@ -148,7 +148,7 @@ impl Session {
                 self.agenda.set_video(path);
             }
             Incoming::Cancel => self.agenda.cancel(),
-            Incoming::RequestFrames { frames, order, width, height, quality: wanted } => {
+            Incoming::RequestFrames { frames, order, width, height, quality: wanted, on_damage: policy } => {
                 if frames.len() > SURPLUS * config.frames {
                     return Err(Complaint::TooMany);
                 }
@@ -159,16 +159,16 @@ impl Session {
                 let asked = (|| {
                     let (width, height) = (number("width", &width)?, number("height", &height)?);
                     let shape = shape(config, width, height, Fit::Contain).map_err(|problem| problem.detail)?;
-                    let wanted = number("quality", &wanted)?;
-                    Ok((shape, quality(config, wanted).map_err(|problem| problem.detail)?))
+                    let wanted = quality(config, number("quality", &wanted)?).map_err(|problem| problem.detail)?;
+                    Ok((shape, wanted, on_damage(&policy)?.unwrap_or(config.on_damage)))
                 })();
-                let (shape, quality) = asked.unwrap_or_else(|message: String| {
+                let (shape, quality, on_damage) = asked.unwrap_or_else(|message: String| {
                     self.agenda.complain(message);
                     wishes.iter_mut().for_each(|wish| wish.target = Err(DECODE_FAILED));
-                    (Shape { width: None, height: None, fit: Fit::Contain }, config.jpeg_quality)
+                    (Shape { width: None, height: None, fit: Fit::Contain }, config.jpeg_quality, config.on_damage)
                 });
                 self.agenda.has_room(config.frames).await;
-                self.agenda.ask(Job { wishes, order, shape, quality });
+                self.agenda.ask(Job { wishes, order, shape, quality, on_damage });
             }
         }
         Ok(())
