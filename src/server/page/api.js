@@ -84,7 +84,10 @@ export const videoInfo = async (video, options) => (await get(address(`videos/${
 /** The address of a still. With the version it may be kept by caches for good. */
 export const stillAddress = (video, query) => address(`frame/${inPath(video)}`, query);
 
-/** The storyboard's cues: where each tile is in its sheet, and when it is on show. */
+/** The server says that damage has touched what it sends. */
+export const isDamaged = (response) => response.headers.get("X-Frame-Corrupt") === "true";
+
+/** The storyboard's cues: where each tile is in its sheet, and when it is on show; and whether a picture in it is damaged. */
 export async function storyboard(video, query, options) {
   const url = address(`storyboard/${inPath(video)}.vtt`, query);
   const text = await (await get(url, options)).text();
@@ -98,8 +101,9 @@ export async function storyboard(video, query, options) {
     cues.push({ from: seconds(from), to: seconds(to), x: +x, y: +y, width: +width, height: +height });
   }
   if (!sheet) throw new Problem("The storyboard has no pictures");
-  const image = await createImageBitmap(await (await get(sheet, options)).blob());
-  return { cues, image };
+  const response = await get(sheet, options);
+  const image = await createImageBitmap(await response.blob());
+  return { cues, image, isDamaged: isDamaged(response) };
 }
 
 const seconds = (clock) => clock.split(":").reduce((sum, part) => sum * 60 + Number(part), 0);

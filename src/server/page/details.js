@@ -1,6 +1,6 @@
 // What is said beside the picture: which frame it is, how long it took, what the video is, where the still lies.
 
-import { get, stillAddress, token } from "./api.js";
+import { get, isDamaged, stillAddress, token } from "./api.js";
 import { bytes, clock, count, milliseconds, parseClock } from "./words.js";
 
 const element = (id) => document.getElementById(id);
@@ -69,7 +69,7 @@ export class Details {
     );
     list(element("of-frame"), [
       ["Key frame", head.key ? "yes" : "no"],
-      ["Damaged", head.corrupt ? "yes: its data are not whole" : "no"],
+      ["Damaged", head.corrupt ? "yes: it, or a picture that it refers to" : "no"],
       ["Shown at", `${bitmap.width} × ${bitmap.height}${tier === "draft" ? ", reduced while moving" : ""}`],
       ["Sent as", `JPEG, ${bytes(head.size)}`],
       ["Byte in the file", head.offset === undefined ? "" : count(head.offset)],
@@ -150,7 +150,9 @@ export class Details {
     // Before anything is waited for: browsers open windows only at a click.
     const opened = isDownload ? null : open("about:blank");
     try {
-      const blob = URL.createObjectURL(await (await get(new URL(event.currentTarget?.href ?? element("still").href))).blob());
+      const response = await get(new URL(event.currentTarget?.href ?? element("still").href));
+      if (isDamaged(response)) this.#tell("This still is damaged");
+      const blob = URL.createObjectURL(await response.blob());
       if (opened) opened.location = blob;
       else Object.assign(document.createElement("a"), { href: blob, download: name }).click();
       setTimeout(() => URL.revokeObjectURL(blob), 60_000);

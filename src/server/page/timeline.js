@@ -108,6 +108,7 @@ export class Timeline {
     this.#loading = null;
     this.#board?.image.close();
     this.#board = null;
+    this.#box.title = "";
     this.#hidePeek();
     this.#drawFilm();
     this.#mark();
@@ -131,6 +132,7 @@ export class Timeline {
         this.#board?.image.close();
         this.#board = { ...board, frames: info.frames };
         this.#box.dataset.storyboard = mode ?? "keyframe";
+        this.#box.title = board.isDamaged ? "Some of these small pictures are damaged" : "";
         this.#drawFilm();
         this.#place();
       } catch (problem) {
