@@ -698,6 +698,83 @@ mod program {
     }
 }
 
+mod damage {
+    use super::*;
+    use common::{damaged, flagged_and_sound};
+
+    /// A clip with damage, and the numbers of the frames that are flagged.
+    struct Damaged {
+        folder: TempDir,
+        clip: String,
+        flagged: Vec<u64>,
+    }
+
+    impl Damaged {
+        fn new() -> Damaged {
+            let folder = tempfile::tempdir().expect("a folder");
+            let clip = damaged(folder.path());
+            let flagged = flagged_and_sound(&clip).0.into_iter().map(u64::from).collect();
+            Damaged { clip: clip.to_string_lossy().into_owned(), folder, flagged }
+        }
+
+        fn extract(&self, arguments: &[&str]) -> Ran {
+            Ran::with(&[&["extract", &self.clip, "--format", "framemd5", "--json"], arguments].concat())
+        }
+
+        /// The sheet of every frame.
+        fn sheet(&self, arguments: &[&str]) -> Ran {
+            let output = self.folder.path().join("sheet.jpg");
+            let output = output.to_str().expect("text");
+            let every = ["--count", "10000", "--columns", "20", "--width", "32"];
+            Ran::with(&[&["sheet", &self.clip, "-o", output], &every[..], arguments].concat())
+        }
+    }
+
+    /// Numbers of the lines with a field.
+    fn having(lines: &[Value], field: &str) -> Vec<u64> {
+        lines.iter().filter(|line| !line[field].is_null()).filter_map(|line| line["index"].as_u64()).collect()
+    }
+
+    #[test]
+    fn damaged_frames_come_flagged_unless_the_command_line_says_otherwise() {
+        let damaged = Damaged::new();
+        for arguments in [&["--all"][..], &["--all", "--on-damage", "flag"], &["--frames", "0-149"]] {
+            let ran = damaged.extract(arguments);
+            assert_eq!((ran.code(), ran.stderr.as_str()), (0, ""));
+            assert_eq!(having(&ran.json(), "corrupt"), damaged.flagged, "{arguments:?}");
+            assert_eq!(ran.json().len(), having(&ran.json(), "md5").len());
+        }
+    }
+
+    #[test]
+    fn all_leaves_damaged_frames_out_and_says_so() {
+        let damaged = Damaged::new();
+        let (flag, error) = (damaged.extract(&["--all"]), damaged.extract(&["--all", "--on-damage", "error"]));
+        let is_sound = |line: &Value| line["corrupt"].is_null();
+        let sound: Vec<Value> = flag.json().into_iter().filter(is_sound).collect();
+        assert_eq!((error.code(), error.json()), (1, sound));
+        let said = format!("left out {} of {} frames, which are damaged", damaged.flagged.len(), flag.json().len());
+        assert!(error.stderr.lines().count() == 1 && error.stderr.contains(&said), "{}", error.stderr);
+        check_messages(&error);
+    }
+
+    #[test]
+    fn sheets_say_which_pictures_are_damaged() {
+        let damaged = Damaged::new();
+        let sheet = damaged.sheet(&["--json"]);
+        assert_eq!(sheet.code(), 0, "{}", sheet.stderr);
+        let tiles = sheet.json()[0]["tiles"].as_array().expect("tiles").clone();
+        assert_eq!(having(&tiles, "corrupt"), damaged.flagged);
+        let said = format!("damaged pictures in the sheet: {} of {}", damaged.flagged.len(), tiles.len());
+        assert!(sheet.stderr.contains(&said), "{}", sheet.stderr);
+        check_messages(&sheet);
+        let undamaged = clip("hevc_gray.mp4");
+        let output = damaged.folder.path().join("other.jpg");
+        let ran = Ran::with(&["sheet", &undamaged, "-o", output.to_str().expect("text"), "--on-damage", "error"]);
+        assert!(ran.code() == 0 && !ran.stderr.contains("damaged"), "{}", ran.stderr);
+    }
+}
+
 mod exit_code {
     use super::*;
 
@@ -736,6 +813,12 @@ mod exit_code {
             "extract no-such-video --all --threads 0",
             "extract no-such-video --all --no-such-option",
             "info",
+            "extract no-such-video --all --on-damage ignore",
+            "extract no-such-video --all --on-damage Error",
+            "sheet no-such-video --output s.jpg --on-damage hide",
+            "extract no-such-video --all --max-pixels 0",
+            "info no-such-video --max-pixels 8192x",
+            "index no-such-video --output i --max-pixels -1",
             "info no-such-video --track first",
             "no-such-command",
         ] {

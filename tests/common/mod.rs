@@ -43,6 +43,29 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// Writes a clip into a folder in which bytes in the middle of a slice are overwritten: the decoder notices, and fills the rest
+/// of the picture.
+pub fn damaged(folder: &Path) -> PathBuf {
+    let mut bytes = std::fs::read(fixture("h264_bframes.mp4")).expect("the fixture");
+    bytes[40_327..40_340].fill(0x55);
+    let clip = folder.join("damaged.mp4");
+    std::fs::write(&clip, bytes).expect("to write");
+    clip
+}
+
+/// The frames of a clip that are flagged as damaged, and those that are not; both ascending, and neither empty.
+pub fn flagged_and_sound(clip: &Path) -> (Vec<u32>, Vec<u32>) {
+    let video = Engine::new(Some(1)).open_path(clip).expect("a video");
+    let all: Vec<u32> = (0..video.frame_count() as u32).collect();
+    let mut frames: Vec<(u32, bool)> =
+        video.frames(&all).filter_map(|(index, frame)| Some((index, frame.ok()?.is_corrupt()))).collect();
+    frames.sort_unstable();
+    let of = |wanted: bool| frames.iter().filter(|(_, corrupt)| *corrupt == wanted).map(|(index, _)| *index).collect();
+    let (flagged, sound): (Vec<u32>, Vec<u32>) = (of(true), of(false));
+    assert!(!flagged.is_empty() && !sound.is_empty(), "{flagged:?} {sound:?}");
+    (flagged, sound)
+}
+
 /// The name of a clip, for messages.
 pub fn name(clip: &Path) -> String {
     clip.file_name().unwrap_or_default().to_string_lossy().into_owned()

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod damage;
 mod frames;
 mod guard;
 mod house;

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::common::fixture;
+use crate::common::{damaged, fixture, flagged_and_sound};
 use crate::house::client;
 
 struct Program {
@@ -105,6 +105,8 @@ async fn flags_environment_and_file() {
         &["serve", "--listen-addr", "here"],
         &["serve", "--tls-cert", "x"],
         &["serve", "--s3-bucket", "b", "--local-path", "/"],
+        &["serve", "--on-damage", "ignore"],
+        &["serve", "--max-pixels", "0"],
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_bucket-streamer"))
             .args(arguments)
@@ -113,6 +115,22 @@ async fn flags_environment_and_file() {
             .unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1, "{arguments:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_is_refused_where_the_settings_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let frame = flagged_and_sound(&damaged(folder.path())).0[0];
+    let arguments = ["serve", "--listen-addr", "127.0.0.1:0", "--local-path", "."];
+    let settings = [("BUCKET_STREAMER_ON_DAMAGE", "error"), ("BUCKET_STREAMER_MAX_PIXELS", "8192x4352")];
+    for (more, environment, status) in
+        [(&[][..], &settings[..], 422), (&["--on-damage", "flag"], &settings[..], 200), (&[], &[], 200)]
+    {
+        let program = Program::start(&[&arguments[..], more].concat(), environment, folder.path());
+        let answer = client().get(format!("{}/frame/damaged.mp4?frame={frame}", program.url)).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{more:?} {environment:?}");
+        assert_eq!(program.end("-TERM").0, Some(0));
     }
 }
 
