@@ -759,6 +759,34 @@ mod damage {
     }
 
     #[test]
+    fn a_damaged_frame_that_is_asked_for_is_an_error_on_request() {
+        let damaged = Damaged::new();
+        let flag = damaged.extract(&["--frames", "0-149"]);
+        let error = damaged.extract(&["--frames", "0-149", "--on-damage", "error"]);
+        assert_eq!((error.code(), error.json().len()), (1, flag.json().len()));
+        for (flag, error) in flag.json().iter().zip(error.json()) {
+            if flag["corrupt"] == true {
+                assert_eq!((&error["index"], &error["md5"]), (&flag["index"], &Value::Null));
+                assert!(error["error"].as_str().is_some_and(|why| why.contains("the picture is damaged")), "{error}");
+            } else {
+                assert_eq!(*flag, error);
+            }
+        }
+        assert_eq!(error.stderr.lines().count(), damaged.flagged.len(), "{}", error.stderr);
+        check_messages(&error);
+    }
+
+    #[test]
+    fn sheets_leave_damaged_pictures_out_on_request() {
+        let damaged = Damaged::new();
+        let sheet = damaged.sheet(&["--json", "--on-damage", "error"]);
+        assert_eq!(sheet.code(), 1, "{}", sheet.stderr);
+        let tiles = sheet.json()[0]["tiles"].as_array().expect("tiles").clone();
+        assert_eq!((having(&tiles, "error"), having(&tiles, "corrupt")), (damaged.flagged, vec![]));
+        assert!(sheet.stderr.contains("the picture is damaged"), "{}", sheet.stderr);
+    }
+
+    #[test]
     fn sheets_say_which_pictures_are_damaged() {
         let damaged = Damaged::new();
         let sheet = damaged.sheet(&["--json"]);
@@ -850,6 +878,27 @@ mod exit_code {
                 check_messages(&ran);
             }
         }
+    }
+
+    #[test]
+    fn is_3_when_pictures_have_more_pixels_than_are_allowed() {
+        let (clip, folder) = (clip("hevc_gray.mp4"), tempfile::tempdir().expect("a folder"));
+        let output = folder.path().join("output.jpg");
+        let output = output.to_str().expect("text");
+        for command in [
+            &["info", &clip][..],
+            &["extract", &clip, "--all", "--format", "framemd5"],
+            &["extract", &clip, "--frames", "0", "--format", "framemd5"],
+            &["sheet", &clip, "-o", output],
+            &["index", &clip, "-o", output],
+            &["bench", "random", &clip, "--count", "1"],
+        ] {
+            let ran = Ran::with(&[command, &["--max-pixels", "1000"]].concat());
+            assert_eq!((ran.code(), ran.text()), (3, ""), "{command:?}: {}", ran.stderr);
+            assert!(ran.stderr.lines().count() == 1 && ran.stderr.contains("1000 pixels"), "{}", ran.stderr);
+            check_messages(&ran);
+        }
+        assert_eq!(Ran::with(&["info", &clip, "--max-pixels", "640x360"]).code(), 0);
     }
 
     #[test]

@@ -135,6 +135,20 @@ async fn damage_is_refused_where_the_settings_say_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn videos_of_too_large_pictures_are_refused() {
+    let folder = fixture("");
+    let arguments = ["serve", "--listen-addr", "127.0.0.1:0", "--local-path", ".", "--max-pixels", "100x10"];
+    let program = Program::start(&arguments, &[], &folder);
+    for path in ["/frame/hevc_gray.mp4?frame=0", "/videos/hevc_gray.mp4", "/storyboard/hevc_gray.mp4.jpg"] {
+        let answer = client().get(format!("{}{path}", program.url)).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 422, "{path}");
+        let document: serde_json::Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        assert!(document["detail"].as_str().unwrap().contains("1000 pixels"), "{document}");
+    }
+    assert_eq!(program.end("-TERM").0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn over_tls() {
     let folder = tempfile::tempdir().unwrap();
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
