@@ -1,0 +1,466 @@
+//! Damaged videos: nothing of another video shows in them, the same request gives the same bytes, known damage is told.
+//!
+//! `BUCKET_STREAMER_EXHAUSTIVE` makes thousands of damaged pictures of every clip; by default there are some of each.
+//! `BUCKET_STREAMER_DAMAGE_DIR` is where the damaged clips are written, for looking at them with other programs.
+#![allow(clippy::print_stderr, reason = "tests report what they count")]
+
+mod common;
+#[path = "common/damage/mod.rs"]
+mod damage;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path as FilePath, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use bucket_streamer::Video;
+use bucket_streamer::bitstream::Codec;
+
+use common::program;
+use damage::foreign::{Foreign, check_that_the_judge_can_fail};
+use damage::seen::{Path, Seen, engine};
+use damage::{Clip, Damaged, Form, Kind, open, resized, variants};
+
+/// Clips with several slices or tiles a picture: four pictures of noise, then two GOPs of twelve.
+const IN_PIECES: [&str; 10] = [
+    "hevc_slices.mp4",
+    "hevc_slices_10bit.mp4",
+    "hevc_slices_12bit.mp4",
+    "h264_slices.mp4",
+    "h264_slices_10bit.mp4",
+    "vp9_tiles.ivf",
+    "vp9_tiles_10bit.ivf",
+    "vp9_tiles_12bit.ivf",
+    "av1_tiles.ivf",
+    "av1_tiles_10bit.ivf",
+];
+/// Pictures of noise in them.
+const NOISE: usize = 4;
+
+/// Other shapes of clips: rows, B-frames, superframes, hidden frames, other containers. The second half is for
+/// exhaustive runs.
+const OTHERS: [&str; 12] = [
+    "hevc_wavefronts.mp4",
+    "h264_bframes.mp4",
+    "vp9.webm",
+    "av1.mp4",
+    "hevc_10bit.mp4",
+    "hevc_open_gop.mp4",
+    "hevc_444_8bit.mp4",
+    "h264_interlaced.mp4",
+    "h264_fields.h264",
+    "h264_nal_length_2.mp4",
+    "vp9_resized.ivf",
+    "av1.ivf",
+];
+
+/// Share of the pictures that other bytes in slices change without anything telling, at most.
+const SILENT_OVERWRITTEN: f64 = 0.95;
+
+fn is_exhaustive() -> bool {
+    std::env::var_os("BUCKET_STREAMER_EXHAUSTIVE").is_some()
+}
+
+/// A clip in pieces: the noise, and the rest, both as raw streams.
+fn noise_and_rest(name: &str) -> (Clip, Clip) {
+    let clip = Clip::fixture(name);
+    let clip = if clip.form == Form::InPlace { clip.annex_b().expect("a raw stream") } else { clip };
+    let all = clip.samples.len();
+    (clip.part(0..NOISE).expect("the noise"), clip.part(NOISE..all).expect("the rest"))
+}
+
+/// The clips to be damaged: in pieces as raw streams and as they are, and others.
+fn victims() -> Vec<Clip> {
+    let mut clips = Vec::new();
+    for name in IN_PIECES {
+        clips.push(noise_and_rest(name).1);
+        if name == "hevc_slices.mp4" || name == "h264_slices.mp4" {
+            clips.push(Clip::fixture(name));
+        }
+    }
+    let others = if is_exhaustive() { OTHERS.len() } else { 4 };
+    clips.extend(OTHERS[..others].iter().map(|name| Clip::fixture(name)));
+    if is_exhaustive() {
+        let raw = ["hevc_wavefronts.mp4", "hevc_10bit.mp4", "h264_bframes.mp4"];
+        clips.extend(raw.iter().filter_map(|name| Clip::fixture(name).annex_b()));
+        clips.extend(of_the_corpus());
+    }
+    clips
+}
+
+/// The small clips of the corpus.
+fn of_the_corpus() -> Vec<Clip> {
+    const BYTES: u64 = 200_000;
+    let Some(folder) = std::env::var_os("BUCKET_STREAMER_CORPUS") else { return Vec::new() };
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.metadata().is_ok_and(|is| is.is_file() && is.len() <= BYTES));
+    paths.sort();
+    let is_damaged = |path: &PathBuf| common::name(path).starts_with("bad_");
+    paths.iter().filter(|path| !is_damaged(path)).filter_map(|path| Clip::read(path)).collect()
+}
+
+/// Damaged copies of a clip: by default one of each `every`-th kind.
+fn damaged(clip: &Clip, seed: u64, every: usize) -> Vec<Damaged> {
+    let seed = seed + clip.name.bytes().map(u64::from).sum::<u64>();
+    if is_exhaustive() {
+        return variants(clip, seed, 2);
+    }
+    let all = variants(clip, seed, 1);
+    all.into_iter().enumerate().filter(|(at, _)| (*at as u64 + seed) % every as u64 == 0).map(|(_, one)| one).collect()
+}
+
+#[test]
+fn the_judge_of_foreign_pixels_can_fail() {
+    check_that_the_judge_can_fail();
+    let (noise, rest) = noise_and_rest("h264_slices.mp4");
+    let foreign = foreign(&noise, &rest);
+    let engine = engine(1, None);
+    let find = |clip: &Clip| foreign.find(&video(&engine, clip).frame(2).expect("a frame").picture).len();
+    assert!(find(&noise) > 3000, "{} runs of the noise itself", find(&noise));
+    assert_eq!(find(&rest), 0);
+}
+
+/// What gives a video away in another.
+fn foreign(pattern: &Clip, victim: &Clip) -> Foreign {
+    let engine = engine(1, None);
+    let mut foreign = Foreign::default();
+    let all = |clip: &Clip, take: &mut dyn FnMut(&bucket_streamer::Frame)| {
+        Path::Play.frames(&video(&engine, clip), |_, frame| take(&frame.expect("an intact frame").picture));
+    };
+    all(pattern, &mut |picture| foreign.add(picture));
+    all(victim, &mut |picture| foreign.except(picture));
+    assert!(foreign.len() > 10_000, "{}: {} runs", pattern.name, foreign.len());
+    foreign
+}
+
+fn video(engine: &bucket_streamer::Engine, clip: &Clip) -> Video {
+    open(engine, &clip.name, &clip.bytes).expect("an intact clip")
+}
+
+#[test]
+fn nothing_of_one_video_shows_in_another() {
+    let mut wrong = Vec::new();
+    let (mut pictures, mut decoded) = (0, 0);
+    for name in IN_PIECES {
+        let (noise, rest) = noise_and_rest(name);
+        let foreign = foreign(&noise, &rest);
+        let mut damaged = damaged(&rest, 1, 2);
+        damaged.extend(grown(&rest));
+        for damaged in damaged {
+            // Checkpoints are there when the second path begins.
+            for (threads, memory, paths) in [
+                (1, None, &[Path::Shuffled(7), Path::Batch][..]),
+                (4, None, &[Path::Play, Path::Batch]),
+                (2, Some(0), &[Path::Shuffled(8)]),
+            ] {
+                let engine = engine(threads, memory);
+                // All of it may be unreadable.
+                let Ok(video) = open(&engine, &damaged.name, &damaged.bytes) else { continue };
+                for path in paths {
+                    Path::Batch.frames(&self::video(&engine, &noise), |_, frame| drop(frame));
+                    path.frames(&video, |number, frame| {
+                        pictures += 1;
+                        let Ok(frame) = frame else { return };
+                        decoded += 1;
+                        let found = foreign.find(&frame.picture);
+                        if let Some(first) = found.first() {
+                            let (count, is_corrupt) = (found.len(), frame.is_corrupt());
+                            wrong.push(format!(
+                                "{}: frame {number}, {path:?}, {threads} threads: {count} runs, the first at {first:?}, \
+                                 corrupt: {is_corrupt}",
+                                damaged.name
+                            ));
+                        }
+                    });
+                }
+            }
+        }
+    }
+    eprintln!("{pictures} frames asked for, {decoded} pictures looked at, foreign pixels in {}", wrong.len());
+    assert!(wrong.is_empty(), "{}", shown(&wrong));
+}
+
+/// Copies of smaller videos that claim the size of the clip, so that they get its memory: most of it is never written.
+fn grown(clip: &Clip) -> Vec<Damaged> {
+    let smaller: &[&str] = match clip.codec {
+        Codec::Hevc => &["hevc_size_change.265"],
+        Codec::H264 => &["h264_fields.h264"],
+        Codec::Vp9 => &["vp9.ivf"],
+        Codec::Av1 => &["av1_forward_key.ivf"],
+    };
+    smaller.iter().filter_map(|name| resized(&Clip::fixture(name), (320, 192))).collect()
+}
+
+#[test]
+fn the_same_request_gives_the_same_bytes() {
+    let beside = Clip::fixture("h264_interlaced.mp4");
+    let mut wrong = Vec::new();
+    let (mut clips, mut frames) = (0, 0);
+    for clip in victims() {
+        for damaged in damaged(&clip, 2, 4) {
+            let open = |engine: &bucket_streamer::Engine| open(engine, &damaged.name, &damaged.bytes);
+            let Ok(first) = open(&engine(1, None)) else { continue };
+            clips += 1;
+            let expected = Path::Forwards.see(&first);
+            frames += expected.len();
+            let mut compare = |what: &str, seen: &[Seen]| {
+                for (number, (one, other)) in expected.iter().zip(seen).enumerate() {
+                    if !one.agrees(other) {
+                        wrong.push(format!(
+                            "{}: frame {number}: forwards with one thread {one:?}, {what} {other:?}",
+                            damaged.name
+                        ));
+                    }
+                }
+            };
+            compare("again, backwards", &Path::Backwards.see(&first));
+            compare("again, shuffled", &Path::Shuffled(3).see(&first));
+            for threads in [1, 2, 4] {
+                let fresh = || open(&engine(threads, None)).expect("opened before");
+                compare(&format!("shuffled with {threads} threads"), &Path::Shuffled(4).see(&fresh()));
+                compare(&format!("a batch with {threads} threads"), &Path::Batch.see(&fresh()));
+                compare(&format!("played with {threads} threads"), &Path::Play.see(&fresh()));
+            }
+            compare("without checkpoints", &Path::Backwards.see(&open(&engine(1, Some(0))).expect("opened before")));
+            let engine = engine(2, None);
+            let (video, other) = (open(&engine).expect("opened before"), self::video(&engine, &beside));
+            let is_done = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !is_done.load(Relaxed) {
+                        Path::Batch.frames(&other, |_, frame| drop(frame));
+                    }
+                });
+                compare("beside another video", &Path::Forwards.see(&video));
+                is_done.store(true, Relaxed);
+            });
+        }
+    }
+    eprintln!("{clips} damaged clips, {frames} frames, {} answers differ", wrong.len());
+    assert!(wrong.is_empty(), "{}", shown(&wrong));
+}
+
+/// Counts of a kind of damage and a codec.
+#[derive(Debug, Default, Clone, Copy)]
+struct Counts {
+    clips: u32,
+    unreadable: u32,
+    frames: u32,
+    different: u32,
+    flagged: u32,
+    failed: u32,
+    silent: u32,
+    /// Frames that are as in the intact clip and flagged nevertheless.
+    needless: u32,
+}
+
+/// Tables by kind and codec.
+type Table<T> = BTreeMap<(Kind, &'static str), T>;
+
+#[test]
+fn known_damage_is_never_silent() {
+    let folder = std::env::var_os("BUCKET_STREAMER_DAMAGE_DIR").map(PathBuf::from);
+    let mut table: Table<Counts> = BTreeMap::new();
+    let mut silent = Vec::new();
+    for clip in victims() {
+        let intact = intact(&clip);
+        for damaged in damaged(&clip, 3, 1) {
+            if let Some(folder) = &folder {
+                std::fs::create_dir_all(folder).expect("a folder");
+                std::fs::write(folder.join(&damaged.name), &damaged.bytes).expect("to write a clip");
+            }
+            let counts = table.entry((damaged.kind, clip.codec.name())).or_default();
+            counts.clips += 1;
+            let Ok(video) = open(&engine(2, None), &damaged.name, &damaged.bytes) else {
+                counts.unreadable += 1;
+                continue;
+            };
+            let seen = Path::Batch.see(&video);
+            let played = Path::Play.see(&video);
+            for (number, (seen, played)) in seen.iter().zip(&played).enumerate() {
+                counts.frames += 1;
+                let number = number as u32;
+                let sample = video.sample_of(number).expect("a frame's sample");
+                let expected = damaged.origin(sample.offset).and_then(|origin| intact.get(&origin));
+                let is_silent = |seen: &Seen| match seen {
+                    Seen::Picture { md5, is_corrupt: false } => Some(md5) != expected,
+                    _ => false,
+                };
+                match seen {
+                    Seen::Picture { md5, is_corrupt } if Some(md5) != expected => {
+                        counts.different += 1;
+                        counts.flagged += u32::from(*is_corrupt);
+                    }
+                    Seen::Picture { is_corrupt, .. } => counts.needless += u32::from(*is_corrupt),
+                    _ => counts.failed += 1,
+                }
+                for (path, seen) in [("a batch", seen), ("played", played)] {
+                    if is_silent(seen) {
+                        counts.silent += u32::from(path == "a batch");
+                        if damaged.kind.is_known() {
+                            let touched = damaged.first_touched;
+                            silent.push(format!("{}: frame {number}, {path} (touched: {touched:?})", damaged.name));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    report(&table);
+    for codec in ["hevc", "h264", "vp9", "av1"] {
+        for kind in [Kind::Overwritten, Kind::BitFlipped, Kind::TileOverwritten] {
+            let Some(counts) = table.get(&(kind, codec)).filter(|counts| counts.different > 0) else { continue };
+            let share = f64::from(counts.silent) / f64::from(counts.different);
+            eprintln!("{kind}, {codec}: {:.0} % of the pictures that change are silent", share * 100.0);
+            if is_exhaustive() {
+                assert!(share <= SILENT_OVERWRITTEN, "{kind}, {codec}: {share}");
+            }
+        }
+    }
+    let changes = |kind: Kind| {
+        table
+            .iter()
+            .filter(|((other, _), _)| *other == kind)
+            .any(|(_, counts)| counts.different + counts.failed + counts.unreadable > 0)
+    };
+    for kind in Kind::ALL {
+        assert!(changes(kind), "{kind} changes no picture");
+    }
+    if is_exhaustive() {
+        let frames: u32 = table.values().map(|counts| counts.different + counts.failed).sum();
+        assert!(frames >= 5000, "{frames} damaged pictures");
+    }
+    assert!(silent.is_empty(), "{}", shown(&silent));
+}
+
+/// MD5s of an intact clip's frames, by access unit.
+fn intact(clip: &Clip) -> HashMap<usize, String> {
+    let video = video(&engine(2, None), clip);
+    let seen = Path::Batch.see(&video);
+    let of = |(number, seen): (usize, Seen)| match seen {
+        Seen::Picture { md5, .. } => Some((*video.track().frames.get(number)? as usize, md5)),
+        _ => None,
+    };
+    seen.into_iter().enumerate().filter_map(of).collect()
+}
+
+fn report(table: &Table<Counts>) {
+    eprintln!(
+        "{:<17} {:<5} {:>5} {:>10} {:>6} {:>9} {:>7} {:>6} {:>6} {:>8}",
+        "kind", "codec", "clips", "unreadable", "frames", "different", "flagged", "error", "silent", "needless"
+    );
+    for ((kind, codec), counts) in table {
+        eprintln!(
+            "{kind:<17} {codec:<5} {:>5} {:>10} {:>6} {:>9} {:>7} {:>6} {:>6} {:>8}",
+            counts.clips,
+            counts.unreadable,
+            counts.frames,
+            counts.different,
+            counts.flagged,
+            counts.failed,
+            counts.silent,
+            counts.needless
+        );
+    }
+}
+
+#[test]
+fn damaged_frames_equal_ffmpeg_with_one_thread() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // Equal, different, ours alone, ffmpeg's alone.
+    let mut table: Table<[usize; 4]> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for clip in victims() {
+        for damaged in damaged(&clip, 4, 3) {
+            let Ok(video) = open(&engine(2, None), &damaged.name, &damaged.bytes) else { continue };
+            let path = folder.path().join(&damaged.name);
+            std::fs::write(&path, &damaged.bytes).expect("to write a clip");
+            let counts = table.entry((damaged.kind, clip.codec.name())).or_default();
+            let ours: Vec<(i64, Option<String>)> = Path::Batch
+                .see(&video)
+                .into_iter()
+                .enumerate()
+                .map(|(number, seen)| {
+                    let md5 = match seen {
+                        Seen::Picture { md5, .. } => Some(md5),
+                        _ => None,
+                    };
+                    (video.sample_of(number as u32).expect("a frame's sample").pts, md5)
+                })
+                .collect();
+            let theirs = ffmpeg(&path);
+            let found = if clip.form == Form::AnnexB { by_order(&ours, &theirs) } else { by_time(&ours, &theirs) };
+            if found[1] > 0 && clip.codec == Codec::H264 {
+                wrong.push(format!("{}: {} of {} frames differ", damaged.name, found[1], found[0] + found[1]));
+            }
+            counts.iter_mut().zip(found).for_each(|(count, found)| *count += found);
+        }
+    }
+    eprintln!(
+        "{:<17} {:<5} {:>6} {:>9} {:>10} {:>12}",
+        "kind", "codec", "equal", "different", "ours alone", "ffmpeg alone"
+    );
+    for ((kind, codec), [equal, different, ours, theirs]) in &table {
+        eprintln!("{kind:<17} {codec:<5} {equal:>6} {different:>9} {ours:>10} {theirs:>12}");
+    }
+    assert!(table.values().map(|counts| counts[0]).sum::<usize>() > 500, "hardly anything was compared");
+    assert!(wrong.is_empty(), "{}", shown(&wrong));
+}
+
+/// Time and MD5 of the frames that `ffmpeg` shows with one thread.
+fn ffmpeg(path: &FilePath) -> Vec<(i64, String)> {
+    let arguments = ["-v", "quiet", "-nostdin", "-noautorotate", "-copyts", "-threads", "1", "-i"];
+    let more = ["-map", "0:v:0", "-fps_mode", "passthrough", "-enc_time_base", "demux", "-noautoscale"];
+    let output = Command::new(program("ffmpeg"))
+        .args(arguments)
+        .arg(path)
+        .args(more)
+        .args(["-f", "framemd5", "-"])
+        .output()
+        .expect("to start");
+    let frame = |line: &str| {
+        let mut fields = line.split(',').map(str::trim);
+        Some((fields.nth(2)?.parse().ok()?, fields.nth(2)?.to_owned()))
+    };
+    String::from_utf8_lossy(&output.stdout).lines().filter(|line| !line.starts_with('#')).filter_map(frame).collect()
+}
+
+/// Frames of the same time.
+fn by_time(ours: &[(i64, Option<String>)], theirs: &[(i64, String)]) -> [usize; 4] {
+    let mut left: HashMap<i64, &String> = theirs.iter().map(|(pts, md5)| (*pts, md5)).collect();
+    let mut counts = [0; 4];
+    for (pts, md5) in ours.iter().filter_map(|(pts, md5)| Some((pts, md5.as_ref()?))) {
+        match left.remove(pts) {
+            Some(other) if other == md5 => counts[0] += 1,
+            Some(_) => counts[1] += 1,
+            None => counts[2] += 1,
+        }
+    }
+    counts[3] = left.len();
+    counts
+}
+
+/// Frames that both show, in this order: raw streams have no times. The longest common subsequence is equal; what both
+/// have besides is different.
+fn by_order(ours: &[(i64, Option<String>)], theirs: &[(i64, String)]) -> [usize; 4] {
+    let ours: Vec<&String> = ours.iter().filter_map(|(_, md5)| md5.as_ref()).collect();
+    let mut lengths = vec![0; theirs.len() + 1];
+    for md5 in &ours {
+        let mut diagonal = 0;
+        for (at, (_, other)) in theirs.iter().enumerate() {
+            let above = lengths[at + 1];
+            lengths[at + 1] = if other == *md5 { diagonal + 1 } else { above.max(lengths[at]) };
+            diagonal = above;
+        }
+    }
+    let equal = lengths[theirs.len()];
+    let both = ours.len().min(theirs.len());
+    [equal, both - equal, ours.len() - both, theirs.len() - both]
+}
+
+/// The first of many lines.
+fn shown(lines: &[String]) -> String {
+    let first: Vec<&str> = lines.iter().take(40).map(String::as_str).collect();
+    format!("{} in all:\n{}", lines.len(), first.join("\n"))
+}
