@@ -6,7 +6,9 @@ use bucket_streamer::Frame;
 
 /// Bytes of a row that are compared.
 const RUN: usize = 16;
-/// Between the least and the greatest byte of a run that counts as recognisable.
+/// Different values of a run, and between its least and greatest, for it to be recognisable. Of every other byte: the high
+/// bytes of deep samples tell little.
+const VALUES: usize = 4;
 const SPREAD: u8 = 32;
 
 /// Runs of bytes of one video, at any place: a block of it that is 31 bytes wide or more holds one that lies at a multiple
@@ -62,8 +64,11 @@ fn rows(picture: &Frame, mut each: impl FnMut(usize, usize, &[u8])) {
 }
 
 fn is_recognisable(run: &[u8]) -> bool {
-    let (least, most) = run.iter().fold((255, 0), |(least, most), &byte| (byte.min(least), byte.max(most)));
-    most - least >= SPREAD
+    let mut values: Vec<u8> = run.iter().step_by(2).copied().collect();
+    values.sort_unstable();
+    let spread = values[values.len() - 1] - values[0];
+    values.dedup();
+    values.len() >= VALUES && spread >= SPREAD
 }
 
 fn key(run: &[u8]) -> u128 {

@@ -1,5 +1,6 @@
 //! What the frames of a video look like through each way of asking for them.
 
+use std::fmt;
 use std::ops::ControlFlow;
 
 use bucket_streamer::picture::raw;
@@ -33,6 +34,17 @@ impl Seen {
         match (self, other) {
             (Seen::LeftOut, Seen::Failed(_)) | (Seen::Failed(_), Seen::LeftOut) => true,
             _ => self == other,
+        }
+    }
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Seen::Picture { md5, is_corrupt: false } => f.write_str(&md5[..8]),
+            Seen::Picture { md5, is_corrupt: true } => write!(f, "{} (corrupt)", &md5[..8]),
+            Seen::Failed(message) => write!(f, "'{message}'"),
+            Seen::LeftOut => f.write_str("nothing"),
         }
     }
 }
