@@ -71,10 +71,11 @@ impl Kind {
         Kind::BitFlipped,
     ];
 
-    /// Can a decoder always tell that something is amiss? Other bytes in a slice may mean other pixels, and no more.
+    /// Can a decoder always tell that something is amiss? Other bytes in a slice or a tile, and a tile that begins elsewhere,
+    /// may mean other pixels, and no more.
     pub fn is_known(self) -> bool {
-        use Kind::{BitFlipped, Overwritten, SizeRewritten, TileOverwritten, Truncated};
-        !matches!(self, BitFlipped | Overwritten | TileOverwritten | SizeRewritten | Truncated)
+        use Kind::{BitFlipped, Overwritten, SizeRewritten, TileOverwritten, TileSize};
+        !matches!(self, BitFlipped | Overwritten | TileOverwritten | TileSize | SizeRewritten)
     }
 }
 
