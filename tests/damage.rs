@@ -195,26 +195,28 @@ fn nothing_of_one_video_shows_in_another() {
                 let Ok(video) = open(&engine, &damaged.name, &damaged.bytes) else { continue };
                 for path in paths {
                     leave_behind(&engine, &noise);
+                    let mut shown = Vec::new();
                     path.frames(&video, |number, frame| {
                         pictures += 1;
                         let Ok(frame) = frame else { return };
                         decoded += 1;
                         let found = foreign.find(&frame.picture);
-                        if let Some(first) = found.first() {
-                            *table.entry((damaged.kind, name)).or_default() += 1;
-                            let (count, is_corrupt) = (found.len(), frame.is_corrupt());
-                            wrong.push(format!(
-                                "{}: frame {number}, {path:?}, {threads} threads: {count} runs, the first at {first:?}, \
-                                 corrupt: {is_corrupt}",
-                                damaged.name
-                            ));
-                        }
+                        shown.extend(found.first().map(|&first| (number, first, found.len(), frame.is_corrupt())));
                     });
+                    let Some((number, (plane, row, byte), runs, is_corrupt)) = shown.first() else { continue };
+                    let count = shown.len();
+                    *table.entry((damaged.kind, name)).or_default() += count;
+                    wrong.push(format!(
+                        "{}, {path:?} with {threads} threads: {count} pictures; frame {number} (corrupt: {is_corrupt}) \
+                         in {runs} places, first in plane {plane}, row {row}, byte {byte}",
+                        damaged.name
+                    ));
                 }
             }
         }
     }
-    eprintln!("{pictures} frames asked for, {decoded} pictures looked at, foreign pixels in {}", wrong.len());
+    let count: usize = table.values().sum();
+    eprintln!("{pictures} frames asked for, {decoded} pictures looked at, foreign pixels in {count}");
     table.iter().for_each(|((kind, clip), count)| eprintln!("{kind:<17} {clip:<22} {count:>6}"));
     assert!(wrong.is_empty(), "{}", shown(&wrong));
 }
@@ -327,6 +329,7 @@ fn known_damage_is_never_silent() {
             };
             let seen = Path::Batch.see(&video);
             let played = Path::Play.see(&video);
+            let (mut in_batch, mut in_play) = (Vec::new(), Vec::new());
             for (number, (seen, played)) in seen.iter().zip(&played).enumerate() {
                 counts.frames += 1;
                 let number = number as u32;
@@ -345,15 +348,19 @@ fn known_damage_is_never_silent() {
                     Seen::Picture { is_corrupt, .. } => counts.needless += u32::from(*is_corrupt),
                     _ => counts.failed += 1,
                 }
-                for (path, seen) in [("a batch", seen), ("played", played)] {
-                    if is_silent(seen) {
-                        counts.silent += u32::from(path == "a batch");
-                        if damaged.kind.is_known() {
-                            let touched = damaged.first_touched;
-                            silent.push(format!("{}: frame {number}, {path} (touched: {touched:?})", damaged.name));
-                        }
-                    }
+                if is_silent(seen) {
+                    counts.silent += 1;
+                    in_batch.push(number);
                 }
+                if is_silent(played) {
+                    in_play.push(number);
+                }
+            }
+            if damaged.kind.is_known() && !(in_batch.is_empty() && in_play.is_empty()) {
+                silent.push(format!(
+                    "{} (touched: access unit {:?}): frames {in_batch:?} of a batch, {in_play:?} played",
+                    damaged.name, damaged.first_touched
+                ));
             }
         }
     }
@@ -522,6 +529,6 @@ fn by_order(ours: &[(i64, Option<String>)], theirs: &[(i64, String)]) -> [usize;
 
 /// The first of many lines.
 fn shown(lines: &[String]) -> String {
-    let first: Vec<&str> = lines.iter().take(40).map(String::as_str).collect();
+    let first: Vec<&str> = lines.iter().take(100).map(String::as_str).collect();
     format!("{} in all:\n{}", lines.len(), first.join("\n"))
 }

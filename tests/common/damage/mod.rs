@@ -111,14 +111,15 @@ pub struct Damaged {
     pub first_touched: Option<usize>,
     /// Where access units begin, ascending, and which of the intact clip they are.
     origins: Vec<(usize, usize)>,
+    /// Bytes that a sample may begin early: a parser may give the zeros of a start code to the unit before.
+    slack: usize,
 }
 
 impl Damaged {
     /// The access unit of the intact clip that the bytes of a sample come from.
     pub fn origin(&self, offset: u64) -> Option<usize> {
         let offset = usize::try_from(offset).ok()?;
-        // The header of an IVF packet comes before its sample, and a parser may give a start code's zeros to either side.
-        let after = self.origins.partition_point(|&(start, _)| start <= offset + 4);
+        let after = self.origins.partition_point(|&(start, _)| start <= offset + self.slack);
         Some(self.origins.get(after.checked_sub(1)?)?.1)
     }
 }
@@ -176,7 +177,8 @@ impl Attack<'_> {
         let (stem, extension) = self.clip.name.rsplit_once('.').unwrap_or((&self.clip.name, ""));
         let kind_name = kind.to_string().replace(' ', "-");
         let name = format!("{stem}.{kind_name}.{number}.{extension}");
-        Damaged { name, kind, bytes, first_touched, origins }
+        let slack = if self.clip.form == Form::AnnexB { 4 } else { 0 };
+        Damaged { name, kind, bytes, first_touched, origins, slack }
     }
 
     /// The access units of a copy that is damaged in this way; `None` if the clip has nothing that could be.
