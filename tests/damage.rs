@@ -117,7 +117,11 @@ fn damaged(clip: &Clip, seed: u64, every: usize) -> Vec<Damaged> {
         return variants(clip, seed, if every == 1 { 2 } else { 1 });
     }
     let all = variants(clip, seed, 1);
-    all.into_iter().enumerate().filter(|(at, _)| (*at as u64 + seed) % every as u64 == 0).map(|(_, one)| one).collect()
+    all.into_iter()
+        .enumerate()
+        .filter(|(at, _)| (*at as u64 + seed).is_multiple_of(every as u64))
+        .map(|(_, one)| one)
+        .collect()
 }
 
 #[test]

@@ -45,6 +45,12 @@ pub struct Clip {
 /// An access unit, taken apart: NAL units without start code or length, OBUs with header, or a VP9 packet as it is.
 pub type Pieces = Vec<Vec<u8>>;
 
+/// Access units, each with the number that it had.
+pub type Units = Vec<(usize, Vec<u8>)>;
+
+/// Where access units begin, ascending, each with the number that it had.
+pub type Origins = Vec<(usize, usize)>;
+
 /// Opens bytes as a video.
 pub fn open(engine: &Engine, name: &str, bytes: &[u8]) -> bucket_streamer::Result<Video> {
     let source: Arc<dyn Source> = Arc::new(MemorySource::new(name, bytes.to_vec()));
@@ -116,7 +122,7 @@ impl Clip {
 
     /// A copy with other access units, and where each of them begins with the number that it had. `None` where the
     /// container cannot hold them.
-    pub fn with(&self, units: &[(usize, Vec<u8>)]) -> Option<(Vec<u8>, Vec<(usize, usize)>)> {
+    pub fn with(&self, units: &[(usize, Vec<u8>)]) -> Option<(Vec<u8>, Origins)> {
         let mut origins = Vec::with_capacity(units.len());
         let mut bytes = match self.form {
             Form::AnnexB => Vec::new(),
@@ -146,7 +152,7 @@ impl Clip {
     }
 
     /// All access units as they are.
-    pub fn units(&self) -> Vec<(usize, Vec<u8>)> {
+    pub fn units(&self) -> Units {
         self.samples.iter().map(|range| self.bytes[range.clone()].to_vec()).enumerate().collect()
     }
 

@@ -17,7 +17,7 @@ use bucket_streamer::bitstream::av1_refs::Tracker;
 use bucket_streamer::bitstream::{Codec, vp9_refs};
 use fastrand::Rng;
 
-pub use clip::{Clip, Form, Pieces, open};
+pub use clip::{Clip, Form, Origins, Pieces, Units, open};
 
 /// What was done to a clip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,7 +110,7 @@ pub struct Damaged {
     /// The first access unit of the intact clip that was touched, in decode order; `None` for all of them.
     pub first_touched: Option<usize>,
     /// Where access units begin, ascending, and which of the intact clip they are.
-    origins: Vec<(usize, usize)>,
+    origins: Origins,
     /// Bytes that a sample may begin early: a parser may give the zeros of a start code to the unit before.
     slack: usize,
 }
@@ -157,9 +157,6 @@ pub fn resized(clip: &Clip, size: (u64, u64)) -> Option<Damaged> {
     (bytes != clip.bytes).then(|| attack.finish(Kind::SizeRewritten, size.0 as usize, bytes, origins, None))
 }
 
-/// Access units, each with the number that it had.
-type Units = Vec<(usize, Vec<u8>)>;
-
 struct Attack<'a> {
     clip: &'a Clip,
     random: Rng,
@@ -171,7 +168,7 @@ impl Attack<'_> {
         kind: Kind,
         number: usize,
         bytes: Vec<u8>,
-        origins: Vec<(usize, usize)>,
+        origins: Origins,
         first_touched: Option<usize>,
     ) -> Damaged {
         let (stem, extension) = self.clip.name.rsplit_once('.').unwrap_or((&self.clip.name, ""));
@@ -291,7 +288,7 @@ impl Attack<'_> {
     /// A piece whose frame ends early, its sizes fitting.
     fn shorten(&self, piece: &mut Vec<u8>, start: usize, end: usize) {
         if self.clip.codec == Codec::Av1 {
-            *piece = tiles::obu_with(piece, &piece[start..end].to_vec());
+            *piece = tiles::obu_with(piece, &piece[start..end]);
         } else {
             piece.truncate(end);
         }

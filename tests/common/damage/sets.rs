@@ -104,7 +104,9 @@ fn to_size_h264(bits: &mut Bits) -> Option<()> {
         if bits.ue()? == 3 {
             bits.u(1)?;
         }
-        (bits.ue()?, bits.ue()?, bits.u(1)?);
+        bits.ue()?;
+        bits.ue()?;
+        bits.u(1)?;
         // No scaling matrices.
         (bits.u(1)? == 0).then_some(())?;
     }
@@ -112,14 +114,17 @@ fn to_size_h264(bits: &mut Bits) -> Option<()> {
     match bits.ue()? {
         0 => _ = bits.ue()?,
         1 => {
-            (bits.u(1)?, bits.ue()?, bits.ue()?);
+            bits.u(1)?;
+            bits.ue()?;
+            bits.ue()?;
             for _ in 0..bits.ue()? {
                 bits.ue()?;
             }
         }
         _ => (),
     }
-    (bits.ue()?, bits.u(1)?);
+    bits.ue()?;
+    bits.u(1)?;
     Some(())
 }
 
