@@ -99,14 +99,16 @@ fn victims() -> Vec<Clip> {
 
 /// The small clips of the corpus.
 fn of_the_corpus() -> Vec<Clip> {
-    const BYTES: u64 = 200_000;
+    const BYTES: u64 = 100_000;
+    const SAMPLES: usize = 100;
     let Some(folder) = std::env::var_os("BUCKET_STREAMER_CORPUS") else { return Vec::new() };
     let mut paths: Vec<PathBuf> =
         std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     paths.retain(|path| path.metadata().is_ok_and(|is| is.is_file() && is.len() <= BYTES));
     paths.sort();
     let is_damaged = |path: &PathBuf| common::name(path).starts_with("bad_");
-    paths.iter().filter(|path| !is_damaged(path)).filter_map(|path| Clip::read(path)).collect()
+    let clips = paths.iter().filter(|path| !is_damaged(path)).filter_map(|path| Clip::read(path));
+    clips.filter(|clip| clip.samples.len() <= SAMPLES).collect()
 }
 
 /// Damaged copies of a clip: by default one of each `every`-th kind; in exhaustive runs of all kinds, of each two where all
