@@ -1,4 +1,4 @@
-//! Damaged videos: nothing of another video shows in them, the same request gives the same bytes, known damage is told.
+//! Damaged videos: nothing of another video shows in them, the same request gives the same bytes, known damage is reported.
 //!
 //! `BUCKET_STREAMER_EXHAUSTIVE` makes thousands of damaged pictures of every clip; by default there are some of each.
 //! `BUCKET_STREAMER_DAMAGE_DIR` is where the damaged clips are written, for looking at them with other programs.

@@ -86,7 +86,7 @@ pub fn check_that_the_judge_can_fail() {
     foreign.add_row(&[128; 320]);
     foreign.except_row(&own);
     assert_eq!(foreign.find_in_row(&own).count(), 0, "what a victim has by itself");
-    assert_eq!(foreign.find_in_row(&[128; 320]).count(), 0, "one grey is nobody's");
+    assert_eq!(foreign.find_in_row(&[128; 320]).count(), 0, "a single grey is not recognisable");
     assert_eq!(foreign.find_in_row(&noise).count(), 20, "all of a row");
     let mut shifted = own.clone();
     shifted[37..37 + 31].copy_from_slice(&noise[101..101 + 31]);
