@@ -16,6 +16,7 @@
 #include "libavcodec/avcodec.h"
 #include "libavcodec/cabac.h"
 #include "libavcodec/cabac_functions.h"
+#include "libavutil/intmath.h"
 #include "libavutil/mem.h"
 
 #include "fork.h"
@@ -96,13 +97,15 @@ void bs_clear_tables(AVCodecContext *c) {
 /* The last symbol said that a slice ends. */
 int bs_cabac_is_over(const CABACContext *cabac) { return cabac->low >= cabac->range << (CABAC_BITS + 1); }
 
-/* The bit that ends the data is the last that the decoder reads (ITU-T H.265 9.3.2.5, H.264 9.3.1.2); libavcodec reads two
- * bytes at a time, takes the stop bit off the end, and reads no further than there. */
-int bs_cabac_ends_in_time(const CABACContext *cabac) {
-    const uint8_t *at = cabac->bytestream - ((cabac->low & 1) != 0);
-    if (CABAC_BITS == 16)
-        at -= (cabac->low & 0x1ff) != 0;
-    return bs_cabac_is_over(cabac) && at >= cabac->bytestream_end - 2 && at <= cabac->bytestream_end + 1;
+/*
+ * An encoder's flush writes the stop bit as the last bit of the arithmetic code (ITU-T H.265 9.3.4.5, H.264 9.3.4.5), and a
+ * decoder that comes upon the end has read up to it and no further. libavcodec reads ahead, two bytes at a time; the lowest
+ * bit of `low` that is set says how far it has come. At the end of the data it takes in two bytes without moving on.
+ */
+int bs_cabac_ends_at(const CABACContext *cabac, const uint8_t *data, int64_t bits, int spare) {
+    int64_t read = (cabac->bytestream - data) * 8 - (CABAC_BITS - ff_ctz(cabac->low));
+    int64_t more = cabac->bytestream >= cabac->bytestream_end ? read + CABAC_BITS : read;
+    return bs_cabac_is_over(cabac) && ((read <= bits && bits <= read + spare) || (more <= bits && bits <= more + spare));
 }
 
 int bs_judge(BsWatch *watch, const AVFrame *picture, BsVerdict verdict, int ret) {

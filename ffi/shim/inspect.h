@@ -30,7 +30,7 @@ typedef struct BsSeen {
     unsigned errors; /* that libavcodec has logged */
     unsigned ends;   /* slices that came to their end */
     int has_failed;  /* a slice was rejected */
-    int is_astray;   /* the data of a slice or tile did not end where it did */
+    int is_astray;   /* the data of a slice or tile did not end where it did; in VP9, BsFound */
 } BsSeen;
 extern _Thread_local BsSeen bs_seen;
 
@@ -40,10 +40,11 @@ typedef struct BsVerdict {
     int is_tainted; /* nothing is wrong with it but that it refers to a damaged picture */
 } BsVerdict;
 
-/* Nonzero if arithmetic decoding that is over has used up its data. */
 struct CABACContext;
+/* Nonzero if the last symbol was the end of a slice. */
 int bs_cabac_is_over(const struct CABACContext *cabac);
-int bs_cabac_ends_in_time(const struct CABACContext *cabac);
+/* Nonzero if, besides, `bits` bits of `data` were read, the stop bit included, or up to `spare` less. */
+int bs_cabac_ends_at(const struct CABACContext *cabac, const uint8_t *data, int64_t bits, int spare);
 
 /* Tables in which a picture's holes would show what was decoded before. */
 void bs_clear_tables(AVCodecContext *c);

@@ -45,7 +45,10 @@ static int is_in_order(const H264Context *h) {
 
 static int slice_ends_in_time(const H264Context *h, const H264SliceContext *sl) {
     GetBitContext gb = sl->gb;
-    return h->ps.pps->cabac ? bs_cabac_ends_in_time(&sl->cabac) : get_bits_left(&gb) == 0;
+    /* x264 writes bits into what is left of the last byte. */
+    if (h->ps.pps->cabac)
+        return bs_cabac_ends_at(&sl->cabac, gb.buffer, gb.size_in_bits + 1, 7);
+    return get_bits_left(&gb) == 0;
 }
 
 /* libavcodec calls this for every slice (TAPPED in build.rs). The data of each end behind its last macroblock (7.3.2.10). */
@@ -62,8 +65,16 @@ static int is_damaged(const H264Picture *p) {
     return p->f->decode_error_flags || (p->decode_error_flags && atomic_load(p->decode_error_flags));
 }
 
-/* A reference that was damaged, or one that libavcodec made up for a frame number that is not there (8.2.5.2). Before the
- * first recovery point streams refer to what does not exist, and nothing is shown. */
+/* The pictures that libavcodec made up for frame numbers that are not there (8.2.5.2), by their place. */
+static uint64_t gaps(const H264Context *h) {
+    uint64_t found = 0;
+    for (int i = 0; i < H264_MAX_PICTURE_COUNT; i++)
+        found |= (uint64_t)(h->DPB[i].f && h->DPB[i].f->buf[0] && h->DPB[i].invalid_gap) << i;
+    return found;
+}
+
+/* A reference that was damaged, or made up since there was something to be shown: before, streams that begin at a recovery
+ * point refer to what does not exist. */
 static int is_suspect(const H264Picture *p) {
     return p && p->f && p->f->buf[0] && p->recovered && (p->invalid_gap || bs_marks(p->f));
 }
@@ -115,9 +126,14 @@ int bs_inspect_h264(AVCodecContext *c, AVFrame *frame, int *got, AVPacket *packe
     H264Context *h = c->priv_data;
     BsWatch *watch = bs_watch_of(c);
     bs_seen = (BsSeen){ 0 };
+    int was_recovered = h->frame_recovered;
+    uint64_t old_gaps = gaps(h);
     int ret = bs_tapped_h264_decoder.cb.decode(c, frame, got, packet);
     if (!watch || !packet->size)
         return ret;
+    uint64_t new_gaps = was_recovered ? gaps(h) & ~old_gaps : 0;
+    for (int i = 0; i < H264_MAX_PICTURE_COUNT; i++)
+        h->DPB[i].recovered |= new_gaps >> i & 1;
     int has_picture = ret >= 0 && h->cur_pic_ptr && h->has_slice;
     BsVerdict verdict = { .found = has_picture ? look(h, watch) : ret < 0 ? BS_FOUND_DAMAGE : 0 };
     if (has_picture)

@@ -1,6 +1,7 @@
 /* Damage in H.265 pictures: see inspect.c. Sections are those of ITU-T H.265. */
 #include <string.h>
 
+#include "libavcodec/cabac.h"
 #include "libavcodec/golomb.h"
 #include "libavcodec/hevc/hevcdec.h"
 #include "libavcodec/internal.h"
@@ -25,6 +26,13 @@ static int is_slice(const H2645NAL *nal) {
     int is_trailing = nal->type <= HEVC_NAL_RASL_R;
     int is_irap = nal->type >= HEVC_NAL_BLA_W_LP && nal->type <= HEVC_NAL_CRA_NUT;
     return nal->nuh_layer_id == 0 && (is_trailing || is_irap);
+}
+
+static int has_slices(const HEVCContext *s) {
+    for (int i = 0; i < s->pkt.nb_nals; i++)
+        if (is_slice(&s->pkt.nals[i]))
+            return 1;
+    return 0;
 }
 
 static int read_segment(const H2645NAL *nal, const HEVCPPS *pps, Segment *out) {
@@ -73,11 +81,21 @@ static int is_whole(const HEVCContext *s, const HEVCLayerContext *l, const HEVCP
     return last >= 0 && is_covered(l, pps, &at, pps->sps->ctb_width * pps->sps->ctb_height, slice);
 }
 
+/* Where the data of the slice that is being decoded end. */
+static int ends_in_time(const HEVCContext *s, const CABACContext *cabac) {
+    for (int i = 0; i < s->pkt.nb_nals; i++) {
+        const H2645NAL *nal = &s->pkt.nals[i];
+        if (cabac->bytestream_start > nal->data && cabac->bytestream_start < nal->data + nal->size)
+            return bs_cabac_ends_at(cabac, nal->data, nal->size_bits + 1, 0);
+    }
+    return 0;
+}
+
 /* libavcodec calls this behind every block (TAPPED in build.rs). */
 void bs_hevc_block_done(HEVCLocalContext *lc, const HEVCLayerContext *l, const HEVCPPS *pps, int x, int y, int size) {
     if (bs_cabac_is_over(&lc->cc)) {
         bs_seen.ends++;
-        bs_seen.is_astray |= !bs_cabac_ends_in_time(&lc->cc);
+        bs_seen.is_astray |= !ends_in_time(lc->parent, &lc->cc);
     }
     ff_hevc_hls_filters(lc, l, pps, x, y, size);
 }
@@ -180,11 +198,18 @@ static int has_damaged_reference(const HEVCContext *s) {
     return 0;
 }
 
+/* A picture did not come: what others find in its place, under its number, is not known. */
+static void suspect_all(HEVCLayerContext *l) {
+    for (int i = 0; i < COUNT(l->DPB); i++)
+        if (l->DPB[i].f)
+            bs_mark(l->DPB[i].f, BS_MARK_SUSPECT);
+}
+
 static int look(AVCodecContext *c, const BsWatch *watch, int ret) {
     const HEVCContext *s = c->priv_data;
     const HEVCLayerContext *l = &s->layers[0];
     if (!l->cur_frame)
-        return ret < 0 ? BS_FOUND_DAMAGE : 0;
+        return ret < 0 || !has_slices(s) ? BS_FOUND_DAMAGE : 0;
     if (ret < 0 && ret != AVERROR(EAGAIN))
         return BS_FOUND_DAMAGE;
     if (watch->options.is_lenient && bs_seen.errors)
@@ -248,6 +273,8 @@ int bs_inspect_hevc(AVCodecContext *c, AVFrame *frame) {
         return ret;
     BsVerdict verdict = { .found = look(c, watch, ret == AVERROR(EAGAIN) ? 0 : ret) };
     const HEVCFrame *current = s->layers[0].cur_frame;
+    if (!current && verdict.found)
+        suspect_all(&s->layers[0]);
     if (current && watch->options.is_lenient) {
         verdict.is_tainted = has_damaged_reference(s);
         if ((verdict.is_tainted || verdict.found) && current->needs_fg)

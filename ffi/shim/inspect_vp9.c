@@ -4,24 +4,26 @@
 
 #include "inspect.h"
 
-/* Where a tile's symbols end its data end too. Encoders flush the coder with the lower end of its interval, so that zeros
- * remain of the value, and what follows unread is zero (9.2.3); the decoder must not have run out of data. libavcodec reads
- * two bytes at a time, the last time perhaps one too many: that one does not count. */
-static int coder_ends_in_time(const VPXRangeCoder *coder) {
+/* Where a tile's symbols end its data end too: the decoder has not run out of them, and what it has not read is zero (9.2.3),
+ * which is BS_FOUND_DAMAGE else. Encoders flush the coder with the lower end of its interval, so that zeros remain of the
+ * value too, BS_FOUND_END else. libavcodec reads two bytes at a time, the last time perhaps one too many: that one does not
+ * count. */
+static int look_at_end(const VPXRangeCoder *coder) {
     unsigned rest = coder->code_word;
     if (coder->buffer == coder->end + 1)
         rest &= ~(0xffu << (coder->bits + 16));
     for (const uint8_t *at = coder->buffer; at < coder->end; at++)
-        rest |= *at;
-    return !rest && coder->bits < 0;
+        if (*at)
+            return BS_FOUND_DAMAGE;
+    return coder->bits >= 0 ? BS_FOUND_DAMAGE : rest ? BS_FOUND_END : 0;
 }
 
 /* Of several rows of tiles the coders of the last one are still there. */
-static int end_in_time(const AVCodecContext *c, const VP9Context *s) {
+static int look_at_ends(const AVCodecContext *c, const VP9Context *s) {
+    int found = 0;
     for (unsigned i = 0; i < s->s.h.tiling.tile_cols && !(c->active_thread_type & FF_THREAD_SLICE); i++)
-        if (!coder_ends_in_time(&s->td[0].c_b[i]))
-            return 0;
-    return 1;
+        found |= look_at_end(&s->td[0].c_b[i]);
+    return found;
 }
 
 /* libavcodec calls this between the two passes of frame threads, of which the first one has read the data (TAPPED in
@@ -29,12 +31,8 @@ static int end_in_time(const AVCodecContext *c, const VP9Context *s) {
 void bs_vp9_finish_setup(AVCodecContext *c) {
     const VP9Context *s = c->priv_data;
     if (s->pass == 1)
-        bs_seen.is_astray |= !end_in_time(c, s);
+        bs_seen.is_astray |= look_at_ends(c, s);
     ff_thread_finish_setup(c);
-}
-
-static int is_astray(const AVCodecContext *c, const VP9Context *s) {
-    return s->s.frames[CUR_FRAME].uses_2pass ? bs_seen.is_astray : !end_in_time(c, s);
 }
 
 int bs_inspect_vp9(AVCodecContext *c, AVFrame *frame, int *got, AVPacket *packet) {
@@ -52,8 +50,10 @@ int bs_inspect_vp9(AVCodecContext *c, AVFrame *frame, int *got, AVPacket *packet
         watch->is_adrift = 0;
     if (ret < 0 || (watch->options.is_lenient && bs_seen.errors))
         verdict.found = BS_FOUND_DAMAGE;
-    else if (is_decoded && watch->options.checks_ends && is_astray(c, s))
-        verdict.found = BS_FOUND_END;
+    else if (is_decoded)
+        verdict.found = s->s.frames[CUR_FRAME].uses_2pass ? bs_seen.is_astray : look_at_ends(c, s);
+    if (!watch->options.checks_ends)
+        verdict.found &= ~BS_FOUND_END;
     /* Pictures leave probabilities, a segmentation map and motion vectors to the next: all up to a key frame may differ. */
     if (watch->options.is_lenient && (watch->is_adrift || verdict.found)) {
         watch->is_adrift = 1;
