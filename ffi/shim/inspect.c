@@ -112,9 +112,9 @@ int bs_judge(BsWatch *watch, const AVFrame *picture, BsVerdict verdict, int ret)
     if (!watch->options.checks_ends)
         verdict.found &= ~BS_FOUND_END;
     atomic_fetch_or(&watch->found, verdict.found);
-    if (!watch->options.is_lenient)
-        return verdict.found && (ret >= 0 || ret == AVERROR(EAGAIN)) ? AVERROR_INVALIDDATA : ret;
     if (verdict.found || verdict.is_tainted)
         bs_mark(picture, BS_MARK_DAMAGED | BS_MARK_SUSPECT);
-    return ret;
+    if (watch->options.is_lenient || !verdict.found)
+        return ret;
+    return ret >= 0 || ret == AVERROR(EAGAIN) ? AVERROR_INVALIDDATA : ret;
 }

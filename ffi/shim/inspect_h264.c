@@ -105,9 +105,25 @@ static int has_suspect_reference(const H264Context *h) {
 /* A picture that others refer to did not come: what they find in its place is not known. */
 static void suspect_all(H264Context *h) {
     for (int i = 0; i < h->short_ref_count; i++)
-        bs_mark(h->short_ref[i] ? h->short_ref[i]->f : NULL, BS_MARK_SUSPECT);
+        if (h->short_ref[i] && h->short_ref[i] != h->cur_pic_ptr)
+            bs_mark(h->short_ref[i]->f, BS_MARK_SUSPECT);
     for (int i = 0; i < COUNT(h->long_ref); i++)
-        bs_mark(h->long_ref[i] ? h->long_ref[i]->f : NULL, BS_MARK_SUSPECT);
+        if (h->long_ref[i] && h->long_ref[i] != h->cur_pic_ptr)
+            bs_mark(h->long_ref[i]->f, BS_MARK_SUSPECT);
+}
+
+/* The number of the last reference picture, where it can be told; else -1. */
+static int last_reference_number(const H264Context *h) {
+    return h->short_ref_count && !h->long_ref_count && !h->first_field ? h->short_ref[0]->frame_num : -1;
+}
+
+/* Numbers of frames rise by one behind each reference picture (7.4.3, frame_num). libavcodec compares with the last picture of
+ * any kind, and misses one that was lost behind a picture that nothing refers to. */
+static int is_out_of_order(const H264Context *h, int last) {
+    const SPS *sps = h->ps.sps;
+    int number = h->cur_pic_ptr->frame_num, next = (last + 1) & ((1 << sps->log2_max_frame_num) - 1);
+    int restarts = h->picture_idr || h->cur_pic_ptr->mmco_reset || sps->gaps_in_frame_num_allowed_flag;
+    return last >= 0 && !restarts && number != last && number != next;
 }
 
 static int look(const H264Context *h, const BsWatch *watch) {
@@ -128,6 +144,7 @@ int bs_inspect_h264(AVCodecContext *c, AVFrame *frame, int *got, AVPacket *packe
     bs_seen = (BsSeen){ 0 };
     int was_recovered = h->frame_recovered;
     uint64_t old_gaps = gaps(h);
+    int last = last_reference_number(h);
     int ret = bs_tapped_h264_decoder.cb.decode(c, frame, got, packet);
     if (!watch || !packet->size)
         return ret;
@@ -136,10 +153,10 @@ int bs_inspect_h264(AVCodecContext *c, AVFrame *frame, int *got, AVPacket *packe
         h->DPB[i].recovered |= new_gaps >> i & 1;
     int has_picture = ret >= 0 && h->cur_pic_ptr && h->has_slice;
     BsVerdict verdict = { .found = has_picture ? look(h, watch) : ret < 0 ? BS_FOUND_DAMAGE : 0 };
+    if (has_picture ? was_recovered && is_out_of_order(h, last) : verdict.found)
+        suspect_all(h);
     if (has_picture)
         verdict.is_tainted = has_suspect_reference(h);
-    else if (verdict.found)
-        suspect_all(h);
     /* A made-up reference is damage in a strict decoder too: it is not among those that were looked at. */
     if (verdict.is_tainted && !watch->options.is_lenient)
         verdict.found |= BS_FOUND_DAMAGE;

@@ -4,6 +4,16 @@
 
 #include "inspect.h"
 
+/* More bytes than an encoder's flush leaves as zeros. Before a tile there are always as many: the headers. */
+#define FLUSHED 8
+
+static int are_zeros(const uint8_t *at, const uint8_t *end) {
+    while (at < end)
+        if (*at++)
+            return 0;
+    return 1;
+}
+
 /* Where a tile's symbols end its data end too: the decoder has not run out of them, and what it has not read is zero (9.2.3),
  * which is BS_FOUND_DAMAGE else. Encoders flush the coder with the lower end of its interval, so that zeros remain of the
  * value too, BS_FOUND_END else. libavcodec reads two bytes at a time, the last time perhaps one too many: that one does not
@@ -12,10 +22,12 @@ static int look_at_end(const VPXRangeCoder *coder) {
     unsigned rest = coder->code_word;
     if (coder->buffer == coder->end + 1)
         rest &= ~(0xffu << (coder->bits + 16));
-    for (const uint8_t *at = coder->buffer; at < coder->end; at++)
-        if (*at)
-            return BS_FOUND_DAMAGE;
-    return coder->bits >= 0 ? BS_FOUND_DAMAGE : rest ? BS_FOUND_END : 0;
+    if (!are_zeros(coder->buffer, coder->end))
+        return BS_FOUND_DAMAGE;
+    if (coder->bits >= 0)
+        return BS_FOUND_DAMAGE;
+    /* Data that were lost may have become zeros, and zeros go on for as long as symbols are read. */
+    return rest || are_zeros(coder->end - FLUSHED, coder->end) ? BS_FOUND_END : 0;
 }
 
 /* Of several rows of tiles the coders of the last one are still there. */

@@ -376,11 +376,14 @@ impl Walk<'_> {
     ) -> ControlFlow<()> {
         loop {
             let sent = decoder.send(packet);
+            // The damage first: the picture that it is in may be among those that are ready.
+            if let Err(error) = sent {
+                sink(Event::Damage(sample, error))?;
+            }
             self.receive_all(decoder, sample, sink)?;
             match sent {
-                Ok(Sent::Accepted) => return ControlFlow::Continue(()),
                 Ok(Sent::Full) => {}
-                Err(error) => return sink(Event::Damage(sample, error)),
+                Ok(Sent::Accepted) | Err(_) => return ControlFlow::Continue(()),
             }
         }
     }
