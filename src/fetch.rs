@@ -34,10 +34,11 @@ use crate::decode::checkpoints::Kept;
 use crate::decode::judge::Place;
 use crate::decode::{Event, Keeper};
 use crate::error::{Error, ErrorKind, Result};
+use crate::losses::Losses;
 use crate::plan::route::{Leg, Target, plan};
 use crate::plan::{Depth, Job, Known};
 use crate::request::{Request, Stay};
-use crate::video::{Losses, Shared};
+use crate::video::Shared;
 
 /// Samples behind a target whose checkpoints are looked at too: in H.265 one that stands behind it may hold all that it
 /// refers to.
@@ -226,10 +227,19 @@ impl<T: Send + 'static> Group<T> {
         for depth in [Depth::Nearest, Depth::Earlier, Depth::Sequential] {
             let left: Vec<u32> = pending.keys().copied().collect();
             for job in self.jobs(&left, depth) {
+                if depth != Depth::Sequential && self.lacks_samples(&job) {
+                    continue;
+                }
                 over!(self.long(&job, depth, pending)?);
             }
         }
         Ok(End::Over)
+    }
+
+    /// Do samples say that others are missing, in a codec whose decoder does not notice? Then only the last resort will do.
+    fn lacks_samples(&self, job: &Job) -> bool {
+        let track = &self.video.track;
+        track.codec == Codec::Av1 && Losses::has_gaps(track, &*self.video.source, job.entry, job.last)
     }
 
     /// Walks for the long way. Where they begin is not taken from an index file without a look.
@@ -257,7 +267,7 @@ impl<T: Send + 'static> Group<T> {
             }
             // What a key frame soon after may have dropped only a walk to that key frame tells.
             let last = video.planner.last_for(track, source, target.sample);
-            if track.codec == Codec::Hevc && last != target.sample {
+            if (track.codec == Codec::Hevc && last != target.sample) || needs.follows_loss(target) {
                 continue;
             }
             if self.request.stay() != Stay::Must
@@ -368,9 +378,8 @@ impl<T: Send + 'static> Group<T> {
                 return ControlFlow::Break(());
             }
             let (index, result) = match event {
-                Event::Damage(sample, error) => {
+                Event::Damage(_, error) => {
                     verdict.damaged(error);
-                    verdict.losses.note(sample, &video.track);
                     return ControlFlow::Continue(());
                 }
                 Event::Unreadable(sample, error) => {

@@ -60,6 +60,7 @@ pub mod error;
 mod fetch;
 mod index_cache;
 mod info;
+mod losses;
 pub mod picture;
 pub mod plan;
 mod request;

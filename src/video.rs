@@ -1,6 +1,5 @@
 //! An open video: ask it for frames.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,6 +16,7 @@ use crate::decode::{Event, Lease, Walk};
 use crate::engine::{self, Engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fetch::{self, habit::Habit};
+use crate::losses::Losses;
 use crate::picture::on_device::may_be_made_there;
 use crate::picture::{ColourOptions, StillOptions};
 use crate::plan::route::Leg;
@@ -409,7 +409,10 @@ impl Video {
         let mut shown = vec![false; self.frame_count()];
         // At the first sign of damage everything is decoded again, by a decoder that gives damaged pictures out (see `run`);
         // what was shown by then was not touched by it.
-        let mut played = shared.play_with(false, &mut shown, sink)?;
+        let mut played = Played { is_cut_short: true, ..Played::default() };
+        if !shared.may_lack_samples() {
+            played = shared.play_with(false, &mut shown, sink)?;
+        }
         if played.is_cut_short {
             played = shared.play_with(true, &mut shown, sink)?;
         }
@@ -450,34 +453,6 @@ impl Video {
     }
 }
 
-/// Samples that came to nothing in a run that goes on all the same. The decoders of H.265, H.264 and VP9 mark what refers to
-/// damaged pictures themselves; but of what was never sent they do not know, and dav1d tells of errors alone.
-#[derive(Default)]
-pub(crate) struct Losses(RefCell<Vec<u32>>);
-
-impl Losses {
-    /// The sample was not sent.
-    pub(crate) fn add(&self, sample: u32) {
-        self.0.borrow_mut().push(sample);
-    }
-
-    /// The decoder rejected the sample.
-    pub(crate) fn note(&self, sample: u32, track: &Track) {
-        if track.codec == Codec::Av1 {
-            self.add(sample);
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.borrow().is_empty()
-    }
-
-    /// Could `sample` show that one of them is missing?
-    pub(crate) fn may_show_in(&self, sample: u32, video: &Shared) -> bool {
-        self.0.borrow().iter().any(|&lost| video.may_need(sample, lost))
-    }
-}
-
 /// What came of playing a whole clip once.
 #[derive(Default)]
 struct Played {
@@ -515,8 +490,7 @@ impl Shared {
             }
             let left_out = &mut played.left_out;
             match event {
-                Event::Damage(sample, error) => {
-                    losses.note(sample, &self.track);
+                Event::Damage(_, error) => {
                     left_out.damage = left_out.damage.or(Some(error));
                 }
                 Event::Unreadable(sample, error) => {
@@ -549,6 +523,12 @@ impl Shared {
         self.learn_of_ends(lease.decoder().found());
         let _ = run?;
         changed.map_or(Ok(played), Err)
+    }
+
+    /// Do samples say that others are missing, in a codec whose decoder does not notice?
+    fn may_lack_samples(&self) -> bool {
+        let last = self.track.samples.len() as u32 - 1;
+        self.track.codec == Codec::Av1 && Losses::has_gaps(&self.track, &*self.source, 0, last)
     }
 
     /// Could `sample` show anything of `lost`, which was sent before it or should have been?
@@ -633,22 +613,29 @@ impl Shared {
         kept >= astray
     }
 
-    /// What a strict decoder rejects of the samples, where a lenient one does not say: dav1d looks at the ends of tiles only
-    /// where it may reject the frame for them.
+    /// What is damaged among samples `entry..=last` and a lenient decoder does not mark: dav1d looks at the ends of tiles only
+    /// where it may reject the frame for them, and at order hints not at all.
     pub(crate) fn losses(&self, entry: u32, last: u32) -> Losses {
         if self.track.codec != Codec::Av1 {
             return Losses::default();
         }
-        self.rejected(entry, last, self.key(Threads::One).check_ends)
+        Losses::of_av1(
+            &self.track,
+            &*self.source,
+            &self.rejected(entry, last, self.key(Threads::One).check_ends),
+            entry,
+            last,
+        )
     }
 
-    fn rejected(&self, entry: u32, last: u32, check_ends: bool) -> Losses {
-        let rejected = Losses::default();
+    /// The samples that a strict decoder rejects.
+    fn rejected(&self, entry: u32, last: u32, check_ends: bool) -> BTreeSet<u32> {
+        let mut rejected = BTreeSet::new();
         let key = Key { check_ends, ..self.key(Threads::One) };
         if let Ok(mut lease) = self.engine.pool.lease_fresh(key, &self.track) {
             let _ = self.walk(true).run(&mut lease, entry, last, &mut |event| {
                 if let Event::Damage(sample, _) = event {
-                    rejected.add(sample);
+                    rejected.insert(sample);
                 }
                 ControlFlow::Continue(())
             });

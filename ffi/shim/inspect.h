@@ -13,7 +13,7 @@
 typedef struct BsWatch {
     BsWatchOptions options;
     _Atomic int found; /* BsFound */
-    /* VP9: what one picture leaves to the next is damaged, until a key frame. Lenient decoders, on one thread, only. */
+    /* VP9: what one picture leaves to the next is damaged, until one sets it anew. Lenient decoders, on one thread, only. */
     int is_adrift;
     BsGpu *gpu; /* where the decoder decodes; then nothing is looked at here */
 } BsWatch;

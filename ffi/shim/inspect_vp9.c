@@ -2,6 +2,7 @@
 #include "libavcodec/thread.h"
 #include "libavcodec/vp9dec.h"
 
+#include "fork.h"
 #include "inspect.h"
 
 /* More bytes than an encoder's flush leaves as zeros. Before a tile there are always as many: the headers. */
@@ -47,9 +48,36 @@ void bs_vp9_finish_setup(AVCodecContext *c) {
     ff_thread_finish_setup(c);
 }
 
+/* Marks of the pictures in the slots, a bit for each that has one. */
+static unsigned suspect_slots(const VP9Context *s) {
+    unsigned found = 0;
+    for (int i = 0; i < COUNT(s->s.refs); i++)
+        found |= (bs_marks(s->s.refs[i].f) != 0) << i;
+    return found;
+}
+
+/* A picture did not come: the slots that it would have written hold earlier ones. */
+static void suspect_all(const VP9Context *s) {
+    for (int i = 0; i < COUNT(s->s.refs); i++)
+        bs_mark(s->s.refs[i].f, BS_MARK_SUSPECT);
+}
+
+/* Does the picture that was just decoded begin with probabilities of its own (7.2, reset_frame_context)? */
+static int has_own_contexts(const VP9Context *s) {
+    return s->s.h.keyframe || s->s.h.errorres || (s->s.h.intraonly && s->s.h.resetctx == 3);
+}
+
+static int has_suspect_reference(const VP9Context *s, unsigned suspects) {
+    int is_found = 0;
+    for (int i = 0; i < 3 && !s->s.h.keyframe && !s->s.h.intraonly; i++)
+        is_found |= suspects >> s->s.h.refidx[i] & 1;
+    return is_found;
+}
+
 int bs_inspect_vp9(AVCodecContext *c, AVFrame *frame, int *got, AVPacket *packet) {
     VP9Context *s = c->priv_data;
     BsWatch *watch = bs_watch_of(c);
+    unsigned suspects = suspect_slots(s);
     bs_seen = (BsSeen){ 0 };
     int ret = bs_tapped_vp9_decoder.cb.decode(c, frame, got, packet);
     if (!watch || !packet->size)
@@ -58,7 +86,7 @@ int bs_inspect_vp9(AVCodecContext *c, AVFrame *frame, int *got, AVPacket *packet
     /* Else it showed an earlier picture once more. */
     int is_decoded = ret >= 0 && current->tf.f && current->frame_header == s->frame_header;
     BsVerdict verdict = { 0 };
-    if (is_decoded && s->s.h.keyframe)
+    if (is_decoded && has_own_contexts(s))
         watch->is_adrift = 0;
     if (ret < 0 || (watch->options.is_lenient && bs_seen.errors))
         verdict.found = BS_FOUND_DAMAGE;
@@ -66,11 +94,13 @@ int bs_inspect_vp9(AVCodecContext *c, AVFrame *frame, int *got, AVPacket *packet
         verdict.found = s->s.frames[CUR_FRAME].uses_2pass ? bs_seen.is_astray : look_at_ends(c, s);
     if (!watch->options.checks_ends)
         verdict.found &= ~BS_FOUND_END;
-    /* Pictures leave probabilities, a segmentation map and motion vectors to the next: all up to a key frame may differ. */
-    if (watch->options.is_lenient && (watch->is_adrift || verdict.found)) {
-        watch->is_adrift = 1;
-        verdict.is_tainted = 1;
-        if (*got)
+    if (watch->options.is_lenient) {
+        verdict.is_tainted = is_decoded ? watch->is_adrift || has_suspect_reference(s, suspects) : *got && bs_marks(frame);
+        /* What it leaves to the next picture, probabilities above all, comes from damage. */
+        watch->is_adrift |= verdict.found || (is_decoded && verdict.is_tainted);
+        if (ret < 0)
+            suspect_all(s);
+        if (*got && (verdict.is_tainted || verdict.found))
             bs_mark(frame, BS_MARK_DAMAGED);
     }
     int judged = bs_judge(watch, is_decoded ? current->tf.f : NULL, verdict, ret);

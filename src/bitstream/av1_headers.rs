@@ -27,7 +27,7 @@ pub struct SequenceHeader {
     /// `seq_force_screen_content_tools`, `seq_force_integer_mv`; 2: each frame chooses.
     screen_content: (u32, u32),
     /// `OrderHintBits`; 0 without order hints.
-    order_hint_bits: u32,
+    pub order_hint_bits: u32,
     /// An operating point has more than one layer (`operating_point_idc`): what is decoded depends on the choice.
     pub is_layered: bool,
 }

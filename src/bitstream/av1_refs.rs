@@ -39,6 +39,7 @@ struct Slot {
     /// The sample that wrote it last.
     sample: u32,
     is_key: bool,
+    order_hint: u32,
 }
 
 /// The sequence header that holds, and the samples whose frames the slots hold.
@@ -53,6 +54,9 @@ pub struct Tracker {
     /// one stands: what was not understood may have been a sequence header.
     is_on_track: bool,
     slots: [Option<Slot>; 8],
+    /// The order hint of the picture that was shown last.
+    shown_hint: Option<u32>,
+    follows_loss: bool,
 }
 
 /// What was found in one temporal unit so far.
@@ -65,6 +69,10 @@ struct Found {
     is_key: bool,
     refreshes: bool,
     shows: bool,
+    /// The order hint of the picture that it shows.
+    shown_hint: Option<u32>,
+    /// A shown key frame begins to count anew.
+    restarts: bool,
     /// A frame header stands alone and its tiles are still to come.
     awaits_tiles: bool,
     has_tiles: bool,
@@ -101,6 +109,7 @@ impl Tracker {
                 return None;
             }
         }
+        self.compare_hints(&found);
         let is_open = found.awaits_tiles && !found.has_tiles;
         if !self.is_on_track || is_open || found.has_changed && !found.is_key {
             self.lose();
@@ -110,9 +119,26 @@ impl Tracker {
         Some((Unit { refs: tidy(refs, sample), is_key, refreshes, shows }, headers))
     }
 
+    /// Pictures are shown in the order of their order hints, each once (7.20, 7.21): does the unit that was taken last skip
+    /// some? Then units between it and the one before are missing, and its slots may hold what they should not.
+    pub fn follows_loss(&self) -> bool {
+        self.follows_loss
+    }
+
+    fn compare_hints(&mut self, found: &Found) {
+        let bits = self.sequence.as_ref().map_or(0, |sequence| sequence.order_hint_bits);
+        let next = |hint: u32| (hint + 1) & ((1 << bits) - 1);
+        self.follows_loss = match (self.shown_hint, found.shown_hint) {
+            (Some(last), Some(hint)) => bits > 0 && !found.restarts && hint != next(last),
+            _ => false,
+        };
+        self.shown_hint = found.shown_hint.or(self.shown_hint);
+    }
+
     fn lose(&mut self) {
         self.slots = [None; 8];
         self.is_on_track = false;
+        (self.shown_hint, self.follows_loss) = (None, false);
     }
 
     fn obu(&mut self, sample: u32, obu: Obu, found: &mut Found) -> Option<()> {
@@ -157,9 +183,11 @@ impl Tracker {
     }
 
     fn frame(&mut self, sample: u32, header: FrameHeader, found: &mut Found) -> Option<()> {
-        let (kind, shown, refresh, references) = match header {
+        let (kind, shown, refresh, references, order_hint) = match header {
             FrameHeader::ShowExisting(slot) => return self.show_existing(sample, slot, found),
-            FrameHeader::Frame { kind, shown, refresh, references, .. } => (kind, shown, refresh, references),
+            FrameHeader::Frame { kind, shown, refresh, references, order_hint, .. } => {
+                (kind, shown, refresh, references, order_hint)
+            }
         };
         let is_key = kind == KEY_FRAME;
         if is_key && shown && found.headers.len() == 1 {
@@ -185,11 +213,15 @@ impl Tracker {
         }
         for (bit, slot) in self.slots.iter_mut().enumerate() {
             if refresh >> bit & 1 == 1 {
-                *slot = Some(Slot { sample, is_key });
+                *slot = Some(Slot { sample, is_key, order_hint });
             }
         }
         found.refreshes |= refresh != 0;
         found.shows |= shown;
+        if shown {
+            found.shown_hint = Some(order_hint);
+            found.restarts |= is_key;
+        }
         Some(())
     }
 
@@ -197,8 +229,10 @@ impl Tracker {
         let slot = self.slot(slot)?;
         found.refs.push(slot.sample);
         found.shows = true;
+        found.shown_hint = Some(slot.order_hint);
         if slot.is_key {
-            self.slots = [Some(Slot { sample, is_key: true }); 8];
+            found.restarts = true;
+            self.slots = [Some(Slot { sample, ..slot }); 8];
             found.refreshes = true;
         }
         Some(())

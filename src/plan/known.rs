@@ -50,6 +50,14 @@ impl<'a> Known<'a> {
         }
     }
 
+    /// Are samples missing that a target may need, by what those say that are there?
+    pub fn follows_loss(&self, target: Target) -> bool {
+        match self.structure(target.entry, target.sample) {
+            Structure::Slots(slots) => slots.follows_loss(target.sample),
+            _ => false,
+        }
+    }
+
     fn is_hevc(&self) -> bool {
         self.track.codec == Codec::Hevc
     }

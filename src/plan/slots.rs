@@ -19,9 +19,15 @@ const LIMIT: usize = 1 << 18;
 pub struct Slots {
     first: u32,
     units: Arc<Vec<Option<Unit>>>,
+    losses: Arc<Vec<u32>>,
 }
 
 impl Slots {
+    /// Are samples missing between the entry and `target`, by what the samples say that are there?
+    pub fn follows_loss(&self, target: u32) -> bool {
+        self.losses.first().is_some_and(|&first| first <= target)
+    }
+
     /// The samples that must be decoded for `target`, ascending, itself the last. `None` if it shows nothing, or if that
     /// is not known.
     pub fn needed(&self, target: u32) -> Option<Vec<u32>> {
@@ -43,6 +49,8 @@ struct Run {
     /// Samples that the tracker has taken: not those that an index file tells of.
     taken: u32,
     units: Arc<Vec<Option<Unit>>>,
+    /// Samples before which others are missing, ascending.
+    losses: Arc<Vec<u32>>,
 }
 
 /// What is known of a track's samples, by the entry from which it was learned.
@@ -67,8 +75,12 @@ impl Learned {
         if !runs.contains_key(&first) && runs.values().map(|run| run.units.len()).sum::<usize>() > LIMIT {
             runs.clear();
         }
-        let run =
-            runs.entry(first).or_insert_with(|| Run { tracker: Tracker::of(track), taken: 0, units: Arc::default() });
+        let run = runs.entry(first).or_insert_with(|| Run {
+            tracker: Tracker::of(track),
+            taken: 0,
+            units: Arc::default(),
+            losses: Arc::default(),
+        });
         while first + (run.units.len() as u32) <= last {
             let sample = first + run.units.len() as u32;
             let unit = match told.and_then(|told| told.unit(first, sample)) {
@@ -77,7 +89,7 @@ impl Learned {
             };
             Arc::make_mut(&mut run.units).push(unit);
         }
-        Some(Slots { first, units: Arc::clone(&run.units) })
+        Some(Slots { first, units: Arc::clone(&run.units), losses: Arc::clone(&run.losses) })
     }
 }
 
@@ -97,6 +109,9 @@ impl Run {
             let next = first + self.taken;
             let data = track.read(source, next, false).ok()?;
             last = self.tracker.take(next, data.data());
+            if self.tracker.follows_loss() {
+                Arc::make_mut(&mut self.losses).push(next);
+            }
             self.taken += 1;
         }
         Some(last)
@@ -115,6 +130,14 @@ impl Tracker {
         match self {
             Tracker::Av1(tracker) => tracker.take(sample, data),
             Tracker::Vp9(tracker) => tracker.take(sample, data),
+        }
+    }
+
+    /// See [`av1_refs::Tracker::follows_loss`]. VP9 has nothing to tell it by.
+    pub(super) fn follows_loss(&self) -> bool {
+        match self {
+            Tracker::Av1(tracker) => tracker.follows_loss(),
+            Tracker::Vp9(_) => false,
         }
     }
 }
