@@ -8,8 +8,38 @@ use std::collections::BTreeSet;
 
 use crate::bitstream::av1_refs::Tracker;
 use crate::container::Track;
+use crate::decode::{Lease, Walk};
 use crate::source::Source;
 use crate::video::Shared;
+
+/// Samples of a GOP that a decoder may reject before what follows counts as damaged without a look.
+const REJECTIONS: usize = 8;
+
+/// The samples since a key frame.
+#[derive(Default)]
+struct Gop {
+    /// Which slots are right is not known any more.
+    is_adrift: bool,
+    accepted: Vec<u32>,
+    rejections: usize,
+}
+
+impl Gop {
+    /// A decoder that has rejected a sample is of no use any more: it begins anew, with what it had accepted.
+    fn accepts(&mut self, run: &Walk<'_>, lease: &mut Lease, sample: u32) -> bool {
+        if run.accepts(lease, sample) {
+            self.accepted.push(sample);
+            return true;
+        }
+        self.rejections += 1;
+        self.is_adrift |= self.rejections > REJECTIONS;
+        lease.decoder().flush();
+        for &earlier in &self.accepted {
+            let _ = run.accepts(lease, earlier);
+        }
+        false
+    }
+}
 
 /// What is known of the losses in a run.
 #[derive(Debug, Default)]
@@ -31,28 +61,25 @@ impl Losses {
         self.tainted.contains(&sample) || self.unread.borrow().iter().any(|&lost| video.may_need(sample, lost))
     }
 
-    /// Follows the references of AV1 samples `entry..=last`, of which a strict decoder has rejected some.
-    pub(crate) fn of_av1(
-        track: &Track,
-        source: &dyn Source,
-        rejected: &BTreeSet<u32>,
-        entry: u32,
-        last: u32,
-    ) -> Losses {
-        let mut tracker = Tracker::new(track.parameters.extradata());
+    /// Follows the references of AV1 samples `entry..=last`, and sends those that no damage has touched to a strict decoder.
+    pub(crate) fn of_av1(run: &Walk<'_>, lease: &mut Lease, entry: u32, last: u32) -> Losses {
+        let mut tracker = Tracker::new(run.track.parameters.extradata());
+        let mut gop = Gop::default();
         let mut tainted = BTreeSet::new();
-        // Which slots are right is not known any more, until a key frame writes all of them.
-        let mut is_adrift = false;
         for sample in entry..=last {
-            let unit = track.read(source, sample, false).ok().and_then(|data| tracker.take(sample, data.data()));
+            let data = run.track.read(run.source, sample, false);
+            let unit = data.ok().and_then(|data| tracker.take(sample, data.data()));
             let is_key = unit.as_ref().is_some_and(|unit| unit.is_key);
-            is_adrift = !is_key && (is_adrift || unit.is_none() || tracker.follows_loss());
-            let has_tainted = |unit: &crate::bitstream::references::Unit| {
-                !unit.is_key && unit.refs.iter().any(|reference| tainted.contains(reference))
-            };
-            // A decoder that has rejected a sample rejects all that refer to it: what is a loss of its own is not known, so
-            // a key frame alone counts as one for sure.
-            if is_adrift || rejected.contains(&sample) || unit.as_ref().is_some_and(has_tainted) {
+            if is_key {
+                gop = Gop::default();
+                lease.decoder().flush();
+            }
+            gop.is_adrift |= unit.is_none() || tracker.follows_loss();
+            let refs = unit.iter().filter(|_| !is_key).flat_map(|unit| &unit.refs);
+            if gop.is_adrift
+                || refs.into_iter().any(|reference| tainted.contains(reference))
+                || !gop.accepts(run, lease, sample)
+            {
                 tainted.insert(sample);
             }
         }

@@ -598,8 +598,9 @@ impl Shared {
         let samples = &self.track.samples;
         if self.track.codec == Codec::Av1 {
             let keys = (0..).zip(samples).filter(|(_, sample)| sample.key).map(|(index, _)| index);
-            let mut tried = keys.take(KEY_FRAMES).map(|key| self.rejected(key, key, true).is_empty());
-            return tried.any(|is_sound| is_sound);
+            return keys
+                .take(KEY_FRAMES)
+                .any(|key| self.strict_lease(true).is_ok_and(|mut lease| self.walk(true).accepts(&mut lease, key)));
         }
         let key = Key { lenient: true, check_ends: true, ..self.key(Threads::One) };
         let Ok(mut lease) = self.engine.pool.lease_fresh(key, &self.track) else { return true };
@@ -619,28 +620,14 @@ impl Shared {
         if self.track.codec != Codec::Av1 {
             return Losses::default();
         }
-        Losses::of_av1(
-            &self.track,
-            &*self.source,
-            &self.rejected(entry, last, self.key(Threads::One).check_ends),
-            entry,
-            last,
-        )
+        match self.strict_lease(self.key(Threads::One).check_ends) {
+            Ok(mut lease) => Losses::of_av1(&self.walk(true), &mut lease, entry, last),
+            Err(_) => Losses::default(),
+        }
     }
 
-    /// The samples that a strict decoder rejects.
-    fn rejected(&self, entry: u32, last: u32, check_ends: bool) -> BTreeSet<u32> {
-        let mut rejected = BTreeSet::new();
-        let key = Key { check_ends, ..self.key(Threads::One) };
-        if let Ok(mut lease) = self.engine.pool.lease_fresh(key, &self.track) {
-            let _ = self.walk(true).run(&mut lease, entry, last, &mut |event| {
-                if let Event::Damage(sample, _) = event {
-                    rejected.insert(sample);
-                }
-                ControlFlow::Continue(())
-            });
-        }
-        rejected
+    fn strict_lease(&self, check_ends: bool) -> Result<Lease> {
+        self.engine.pool.lease_fresh(Key { check_ends, ..self.key(Threads::One) }, &self.track)
     }
 
     /// A decoder on the engine's GPU.

@@ -169,6 +169,19 @@ impl Walk<'_> {
         Ok(self.receive_all(decoder, last, sink))
     }
 
+    /// Sends one more sample to a decoder with one thread. False if it cannot be read, or the decoder rejects it.
+    pub fn accepts(&self, lease: &mut Lease, index: u32) -> bool {
+        let packet = self.track.read(self.source, index, self.zeros).and_then(|data| self.packet(index, &data));
+        let mut is_accepted = packet.is_ok();
+        if let Ok(packet) = packet {
+            let _ = self.send(lease.decoder(), &packet, index, &mut |event| {
+                is_accepted &= matches!(event, Event::Picture(..));
+                ControlFlow::Continue(())
+            });
+        }
+        is_accepted
+    }
+
     /// Decodes samples `entry..=last` on one thread and says of each what was found in its picture. The pictures go.
     ///
     /// # Errors

@@ -300,7 +300,8 @@ impl Attack<'_> {
         let keys = &self.clip.keys;
         let candidates: Vec<usize> = (1..count.saturating_sub(3))
             .filter(|&at| match kind {
-                Kind::KeyLost => keys[at],
+                // An AV1 key frame right behind another one leaves no trace: what follows takes the first for it.
+                Kind::KeyLost => keys[at] && !(self.clip.codec == Codec::Av1 && keys[at - 1]),
                 Kind::ReferenceLost => is_reference[at] && !keys[at],
                 Kind::PacketsLost => !keys[at..at + 3].contains(&true),
                 _ => !keys[at],
