@@ -146,6 +146,10 @@ pub(crate) struct ExtractArguments {
     /// What to do with frames that are known to be damaged: give them out flagged, or fail
     #[arg(long, value_name = "flag|error", default_value_t)]
     pub(crate) on_damage: OnDamage,
+    /// Compare every decoded picture of H.265 with its hash in the stream, where it has one; one that does not match counts as
+    /// damaged
+    #[arg(long)]
+    pub(crate) check_hashes: bool,
     #[command(flatten)]
     pub(crate) limits: Limits,
     /// Threads for decoding, and as many for encoding [default: as libavcodec chooses, and one per core]
@@ -332,6 +336,10 @@ pub(crate) struct SheetArguments {
     /// What to do with frames that are known to be damaged: show them and say so, or leave their tiles black
     #[arg(long, value_name = "flag|error", default_value_t)]
     pub(crate) on_damage: OnDamage,
+    /// Compare every decoded picture of H.265 with its hash in the stream, where it has one; one that does not match counts as
+    /// damaged
+    #[arg(long)]
+    pub(crate) check_hashes: bool,
     #[command(flatten)]
     pub(crate) limits: Limits,
     /// Threads for decoding [default: as libavcodec chooses]

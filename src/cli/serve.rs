@@ -81,6 +81,10 @@ pub(crate) struct ServeArguments {
     /// [default: flag]
     #[arg(long, value_name = "flag|error", env = "BUCKET_STREAMER_ON_DAMAGE")]
     on_damage: Option<OnDamage>,
+    /// Compare every decoded picture of H.265 with its hash in the stream, where it has one; one that does not match counts as
+    /// damaged
+    #[arg(long, env = "BUCKET_STREAMER_CHECK_HASHES", num_args = 0..=1, default_missing_value = "true")]
+    check_hashes: Option<bool>,
     /// Refuse videos whose pictures have more pixels: 8388608, 8192x4352 [default: 8192x4352]
     #[arg(long, value_name = "N|WxH", env = "BUCKET_STREAMER_MAX_PIXELS")]
     max_pixels: Option<PixelCount>,
@@ -240,6 +244,7 @@ impl ServeArguments {
             checkpoint_memory: self.checkpoint_memory.or(file.checkpoint_memory),
             device: self.device.or(file.device),
             on_damage: self.on_damage.or(file.on_damage),
+            check_hashes: self.check_hashes.or(file.check_hashes),
             max_pixels: self.max_pixels.or(file.max_pixels),
             still_memory: self.still_memory.or(file.still_memory),
             reply_memory: self.reply_memory.or(file.reply_memory),
@@ -440,7 +445,8 @@ pub(crate) fn run(arguments: ServeArguments, remote: &RemoteArguments) -> Outcom
     };
     // What damaged frames come to is decided for each request: the engine gives all of them out.
     let max_pixels = arguments.max_pixels.unwrap_or_default();
-    let builder = builder(arguments.threads, arguments.checkpoint_memory, max_pixels);
+    let check_hashes = arguments.check_hashes.unwrap_or_default();
+    let builder = builder(arguments.threads, arguments.checkpoint_memory, max_pixels).check_hashes(check_hashes);
     let engine = builder.others(others).device(device).build();
     let runtime = match tokio::runtime::Builder::new_multi_thread().thread_name("serve").enable_all().build() {
         Ok(runtime) => runtime,

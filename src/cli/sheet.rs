@@ -60,7 +60,9 @@ pub(crate) fn run(arguments: &SheetArguments) -> Outcome {
         );
         return Outcome::Usage;
     }
-    let builder = super::builder(arguments.threads, None, arguments.limits.max_pixels).on_damage(arguments.on_damage);
+    let builder = super::builder(arguments.threads, None, arguments.limits.max_pixels)
+        .on_damage(arguments.on_damage)
+        .check_hashes(arguments.check_hashes);
     let engine = match super::engine(builder, arguments.device) {
         Ok(engine) => engine,
         Err(outcome) => return outcome,
