@@ -30,6 +30,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static void make_codecs(void) {
     codecs[0] = bs_tapped_hevc_decoder;
     codecs[0].cb.receive_frame = bs_inspect_hevc;
+    codecs[0].flush = bs_flush_hevc;
     codecs[1] = bs_tapped_h264_decoder;
     codecs[1].cb.decode = bs_inspect_h264;
     codecs[2] = bs_tapped_vp9_decoder;

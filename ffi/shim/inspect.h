@@ -56,6 +56,7 @@ void bs_hevc_renew_pools(AVCodecContext *c);
  * them. */
 extern const FFCodec bs_tapped_hevc_decoder, bs_tapped_h264_decoder, bs_tapped_vp9_decoder;
 int bs_inspect_hevc(AVCodecContext *c, AVFrame *frame);
+void bs_flush_hevc(AVCodecContext *c);
 int bs_inspect_h264(AVCodecContext *c, AVFrame *frame, int *got, AVPacket *packet);
 int bs_inspect_vp9(AVCodecContext *c, AVFrame *frame, int *got, AVPacket *packet);
 

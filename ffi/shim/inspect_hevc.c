@@ -285,3 +285,11 @@ int bs_inspect_hevc(AVCodecContext *c, AVFrame *frame) {
         av_frame_unref(frame);
     return judged;
 }
+
+/* libavcodec's flush leaves pictures that wait to be put out, of frame threads those of each. They would come out among the
+ * next ones, behind all that was found in them. */
+void bs_flush_hevc(AVCodecContext *c) {
+    HEVCContext *s = c->priv_data;
+    av_container_fifo_drain(s->output_fifo, av_container_fifo_can_read(s->output_fifo));
+    bs_tapped_hevc_decoder.flush(c);
+}
