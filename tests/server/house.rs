@@ -44,15 +44,26 @@ impl House {
     }
 
     pub async fn with(config: Config, roots: &[(&str, &Path)]) -> House {
+        House::serving(House::engine(), config, roots).await
+    }
+
+    pub async fn serving(engine: Engine, config: Config, roots: &[(&str, &Path)]) -> House {
         let specs = roots.iter().map(|(name, folder)| match *name {
             "" => RootSpec::unnamed(&folder.to_string_lossy()),
             name => RootSpec::parse(&format!("{name}={}", folder.display())).unwrap(),
         });
-        House::of(config, Roots::new(specs.collect()).unwrap()).await
+        House::start(engine, config, Roots::new(specs.collect()).unwrap()).await
     }
 
     pub async fn of(config: Config, roots: Roots) -> House {
-        let engine = Engine::builder().threads(2).checkpoint_memory(64 << 20).build();
+        House::start(House::engine(), config, roots).await
+    }
+
+    fn engine() -> Engine {
+        Engine::builder().threads(2).checkpoint_memory(64 << 20).build()
+    }
+
+    async fn start(engine: Engine, config: Config, roots: Roots) -> House {
         let server = Server::bind(config, engine.clone(), Arc::new(roots), None).await.unwrap();
         let address = server.address();
         let (end, told) = oneshot::channel::<()>();

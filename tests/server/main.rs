@@ -2,6 +2,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/damage/mod.rs"]
+mod damaging;
 
 mod damage;
 mod frames;
@@ -12,3 +14,4 @@ mod load;
 mod program;
 mod remote;
 mod socket;
+mod two_roots;

@@ -157,6 +157,20 @@ pub fn resized(clip: &Clip, size: (u64, u64)) -> Option<Damaged> {
     (bytes != clip.bytes).then(|| attack.finish(Kind::SizeRewritten, size.0 as usize, bytes, origins, None))
 }
 
+/// A copy in which every so many-th access unit is damaged in this way, as far as it lends itself to it; `None` if none does.
+pub fn often(clip: &Clip, kind: Kind, every: usize, seed: u64) -> Option<Damaged> {
+    const TRIES: usize = 8;
+    let mut attack = Attack { clip, random: Rng::with_seed(seed) };
+    let mut units = clip.units();
+    for (sample, unit) in units.iter_mut().step_by(every) {
+        if let Some(other) = (0..TRIES).find_map(|_| attack.one(kind, *sample)) {
+            *unit = other;
+        }
+    }
+    let (bytes, origins) = clip.with(&units)?;
+    (bytes != clip.bytes).then(|| attack.finish(kind, clip.samples.len() / every, bytes, origins, Some(0)))
+}
+
 struct Attack<'a> {
     clip: &'a Clip,
     random: Rng,
