@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use bucket_streamer::picture::raw;
 use bucket_streamer::{Device, DeviceChoice, Engine, ErrorKind, Video, VideoFrame};
 use clap::{Args, Parser, Subcommand};
-use ffi::{AvError, Decoder, Frame, Gpu, GpuError, Packet, PaddedBytes, Received, Sent};
+use ffi::{AvError, DamageOptions, Decoder, Frame, Gpu, GpuError, Packet, PaddedBytes, Received, Sent};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -241,7 +241,14 @@ impl<'a> Bare<'a> {
             packet.set_flags(sample.key, false);
             packets.push(packet);
         }
-        let decoder = Decoder::open_on(&track.parameters, gpu)?;
+        let damage = DamageOptions {
+            owner: 1,
+            lenient: false,
+            check_hashes: false,
+            check_ends: false,
+            max_pixels: bucket_streamer::DEFAULT_MAX_PIXELS,
+        };
+        let decoder = Decoder::open_on(&track.parameters, gpu, &damage)?;
         let mut bare = Bare { decoder, packets, video, pictures: 0, last: None };
         bare.pass(Instant::now() + WARM)?;
         if bare.pictures == 0 {

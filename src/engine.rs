@@ -212,8 +212,7 @@ impl EngineBuilder {
         ffi::return_large_blocks();
         let cores = ffi::cpu_count();
         let threads = self.threads.unwrap_or(cores).max(1);
-        // Left to itself, libavcodec takes one thread more than there are cores, and what it makes of a damaged H.264
-        // picture depends on that number: the same here, so that a sequential decode is everybody's.
+        // As many as libavcodec takes by itself: one thread more than there are cores. Damage is decoded by one.
         let automatic = if cores > 1 { (cores + 1).min(16) } else { 1 };
         let budget = if self.from_entry { 0 } else { self.checkpoint_memory.unwrap_or_else(default_checkpoint_memory) };
         let is_forced = matches!(self.device.choice, DeviceChoice::Nvdec(_));

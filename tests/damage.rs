@@ -65,9 +65,13 @@ const IN_OTHER_CONTAINERS: [(&str, &str); 4] = [
     ("av1_tiles.ivf", "av1.mp4"),
 ];
 
-/// Share of the pictures that other bytes in slices change without anything telling, at most. To be set from what exhaustive
-/// runs print.
-const SILENT_OVERWRITTEN: f64 = 1.0;
+/// A VP9 clip whose pictures do not adapt probabilities (error resilient): when one is lost, nothing in the others tells, since VP9
+/// has no frame numbers.
+const UNTOLD: &str = "vp9_resized.ivf";
+
+/// Share of the pictures that other bytes in slices and tiles change without anything telling, at most: 3 % was measured (7 of 268
+/// pictures of VP9 with one bit flipped).
+const SILENT_OVERWRITTEN: f64 = 0.06;
 
 fn is_exhaustive() -> bool {
     std::env::var_os("BUCKET_STREAMER_EXHAUSTIVE").is_some()
@@ -442,7 +446,8 @@ fn known_damage_is_never_silent() {
                     in_play.push(number);
                 }
             }
-            if damaged.kind.is_known() && !(in_batch.is_empty() && in_play.is_empty()) {
+            let is_known = damaged.kind.is_known() && !(clip.name == UNTOLD && damaged.kind.is_loss());
+            if is_known && !(in_batch.is_empty() && in_play.is_empty()) {
                 silent.push(format!(
                     "{} (touched: access unit {:?}): frames {in_batch:?} of a batch, {in_play:?} played",
                     damaged.name, damaged.first_touched
@@ -456,7 +461,7 @@ fn known_damage_is_never_silent() {
             let Some(counts) = table.get(&(kind, codec)).filter(|counts| counts.different > 0) else { continue };
             let share = f64::from(counts.silent) / f64::from(counts.different);
             eprintln!("{kind}, {codec}: {:.0} % of the pictures that change are silent", share * 100.0);
-            if is_exhaustive() {
+            if is_exhaustive() && matches!(kind, Kind::Overwritten | Kind::BitFlipped | Kind::TileOverwritten) {
                 assert!(share <= SILENT_OVERWRITTEN, "{kind}, {codec}: {share}");
             }
         }
@@ -540,7 +545,8 @@ fn damaged_frames_equal_ffmpeg_with_one_thread() {
                 counts[4] += equal + different;
                 continue;
             }
-            if different > 0 && clip.codec == Codec::H264 {
+            // Behind a key frame that is not there `ffmpeg` gives pictures other times than their samples'.
+            if different > 0 && clip.codec == Codec::H264 && damaged.kind != Kind::KeyLost {
                 wrong.push(format!("{}: {different} of {} frames differ", damaged.name, equal + different));
             }
             let found = [equal, different, ours_alone, theirs_alone];

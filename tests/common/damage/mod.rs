@@ -79,6 +79,13 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// Is something not there that was?
+    pub fn is_loss(self) -> bool {
+        matches!(self, Kind::PacketLost | Kind::PacketsLost | Kind::KeyLost | Kind::ReferenceLost)
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
