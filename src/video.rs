@@ -570,9 +570,8 @@ impl Shared {
         if !is_last_resort {
             return self.lease_with(self.use_of_run(self.engine.sequential_threads));
         }
-        if self.track.codec == Codec::Av1 {
-            self.ends_anywhere.get_or_init(|| !self.ends_are_kept());
-        }
+        // What the frame comes to must not depend on what was asked for before.
+        self.ends_anywhere.get_or_init(|| !self.ends_are_kept());
         let lease = self.engine.pool.lease_fresh(Key { lenient: true, ..self.key(Threads::One) }, &self.track);
         lease.map_err(|error| error.of(self.source.name()))
     }
@@ -591,7 +590,7 @@ impl Shared {
         }
     }
 
-    /// Do half of the first pictures or more end as they should? In AV1, does any of the first key frames?
+    /// Do more than a few of the first pictures end as they should? In AV1, does any of the first key frames?
     fn ends_are_kept(&self) -> bool {
         const SAMPLES: u32 = 16;
         const KEY_FRAMES: usize = 4;
@@ -611,7 +610,7 @@ impl Shared {
             Found::End => astray += 1,
             Found::Damage => {}
         });
-        kept >= astray
+        kept * 8 >= astray
     }
 
     /// What is damaged among samples `entry..=last` and a lenient decoder does not mark: dav1d looks at the ends of tiles only

@@ -55,7 +55,7 @@ static int slice_ends_in_time(const H264Context *h, const H264SliceContext *sl) 
 int bs_h264_execute_decode_slices(H264Context *h) {
     int count = h->nb_slice_ctx_queued, ret = ff_h264_execute_decode_slices(h);
     for (int i = 0; i < count && !h->avctx->hwaccel; i++) {
-        bs_seen.has_failed |= ret < 0;
+        bs_seen.has_failed |= ret < 0 || (h->ps.pps->cabac && !bs_cabac_is_over(&h->slice_ctx[i].cabac));
         bs_seen.is_astray |= ret >= 0 && !slice_ends_in_time(h, &h->slice_ctx[i]);
     }
     return ret;

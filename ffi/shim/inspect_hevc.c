@@ -102,11 +102,15 @@ void bs_hevc_block_done(HEVCLocalContext *lc, const HEVCLayerContext *l, const H
 
 /* The data of each slice segment end where its last block does, and all segments end (9.3.2.5). Rows that threads decode side
  * by side are looked at by wavefronts.c. */
-static int end_in_time(const AVCodecContext *c, const HEVCContext *s) {
+static int look_at_ends(const AVCodecContext *c, const HEVCContext *s, int checks_ends) {
     unsigned segments = 0;
     for (int i = 0; i < s->pkt.nb_nals; i++)
         segments += is_slice(&s->pkt.nals[i]);
-    return (c->active_thread_type & FF_THREAD_SLICE) || (!bs_seen.is_astray && bs_seen.ends == segments);
+    if (c->active_thread_type & FF_THREAD_SLICE)
+        return 0;
+    if (bs_seen.ends != segments)
+        return BS_FOUND_DAMAGE;
+    return checks_ends && bs_seen.is_astray ? BS_FOUND_END : 0;
 }
 
 /* SEI message picture hash (D.2.19): NULL if there is none; what follows the payload's size else. */
@@ -218,9 +222,7 @@ static int look(AVCodecContext *c, const BsWatch *watch, int ret) {
         return BS_FOUND_DAMAGE;
     if (watch->options.checks_hashes && !agrees_with_hash(s, l->cur_frame))
         return BS_FOUND_DAMAGE;
-    if (watch->options.checks_ends && !end_in_time(c, s))
-        return BS_FOUND_END;
-    return 0;
+    return look_at_ends(c, s, watch->options.checks_ends);
 }
 
 /* What pic_arrays_init() allocates, and hevc_frame_start() does not clear. */
