@@ -39,29 +39,37 @@ const HEADERS: [&str; 8] = [
     "gpu_nvjpeg.h",
 ];
 
-/// An object of libavcodec that is linked a second time, under another name of its decoder, with one of its calls led through
-/// a shim: what a decoder does between slices can be seen from nowhere else.
+/// An object of libavcodec that is linked a second time, under another name of its decoder, with some of its calls led through
+/// shims: what a decoder does between slices, and behind parameter sets, can be seen from nowhere else.
 struct Tapped {
     object: &'static str,
     decoder: [&'static str; 2],
-    call: [&'static str; 2],
+    calls: &'static [[&'static str; 2]],
 }
 
 const TAPPED: [Tapped; 3] = [
     Tapped {
         object: "hevcdec.o",
         decoder: ["ff_hevc_decoder", "bs_tapped_hevc_decoder"],
-        call: ["ff_hevc_hls_filters", "bs_hevc_block_done"],
+        calls: &[
+            ["ff_hevc_hls_filters", "bs_hevc_block_done"],
+            ["ff_hevc_decode_nal_sps", "bs_hevc_decode_nal_sps"],
+            ["ff_hevc_decode_extradata", "bs_hevc_decode_extradata"],
+        ],
     },
     Tapped {
         object: "h264dec.o",
         decoder: ["ff_h264_decoder", "bs_tapped_h264_decoder"],
-        call: ["ff_h264_execute_decode_slices", "bs_h264_execute_decode_slices"],
+        calls: &[
+            ["ff_h264_execute_decode_slices", "bs_h264_execute_decode_slices"],
+            ["ff_h264_decode_seq_parameter_set", "bs_h264_decode_seq_parameter_set"],
+            ["ff_h264_decode_extradata", "bs_h264_decode_extradata"],
+        ],
     },
     Tapped {
         object: "vp9.o",
         decoder: ["ff_vp9_decoder", "bs_tapped_vp9_decoder"],
-        call: ["ff_thread_finish_setup", "bs_vp9_finish_setup"],
+        calls: &[["ff_thread_finish_setup", "bs_vp9_finish_setup"]],
     },
 ];
 
@@ -104,8 +112,9 @@ fn build_shims(prefix: &Prefix) -> Result<PathBuf, Error> {
     for name in SHIMS.iter().chain(&HEADERS) {
         parts.push(read(name)?);
     }
-    parts
-        .extend(TAPPED.iter().flat_map(|tapped| [tapped.object, tapped.decoder[1], tapped.call[1]]).map(str::to_owned));
+    for Tapped { object, decoder, calls } in &TAPPED {
+        parts.extend([*object, decoder[1]].into_iter().chain(calls.concat()).map(str::to_owned));
+    }
     cache::entry("shims", &cache::key(&parts), |dir| {
         cc::Build::new()
             .objects(tap(prefix, dir)?)
@@ -143,13 +152,14 @@ fn tap(prefix: &Prefix, dir: &Path) -> Result<Vec<PathBuf>, Error> {
     };
     let library = prefix.ffmpeg.join("lib/libavcodec.a");
     let library = library.to_str().ok_or_else(|| Error::Unfit("the cache's path is not UTF-8".to_owned()))?;
-    let objects = TAPPED.iter().map(|Tapped { object, decoder, call }| {
+    let objects = TAPPED.iter().map(|Tapped { object, decoder, calls }| {
         let tapped = format!("tapped_{object}");
         run("ar", &["x", library, object])?;
         // Nothing else of it may be seen: the rest of libavcodec has the original.
-        let renames = [decoder, call].map(|[from, to]| format!("--redefine-sym={from}={to}"));
-        let only = format!("--keep-global-symbol={}", decoder[1]);
-        run("objcopy", &[&renames[0], &renames[1], &only, object, &tapped])?;
+        let renames = calls.iter().chain([decoder]).map(|[from, to]| format!("--redefine-sym={from}={to}"));
+        let options: Vec<String> = renames.chain([format!("--keep-global-symbol={}", decoder[1])]).collect();
+        let arguments: Vec<&str> = options.iter().map(String::as_str).chain([*object, &tapped]).collect();
+        run("objcopy", &arguments)?;
         fs::remove_file(dir.join(object)).map_err(Error::io(&dir.join(object)))?;
         Ok(dir.join(tapped))
     });

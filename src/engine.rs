@@ -292,7 +292,7 @@ impl Engine {
     /// # Errors
     /// What makes a video unreadable, see [`crate::ErrorKind`].
     pub fn open(&self, source: Arc<dyn Source>, track: usize) -> Result<Video> {
-        Video::open(self, source, |source| Track::open(source, track))
+        Video::open(self, source, |source| Track::open_within(source, track, self.shared.max_pixels))
     }
 
     /// Opens the video track that `index` is of, and reads nothing of the source but its ends, to know it again.

@@ -238,8 +238,12 @@ impl<T: Send + 'static> Group<T> {
 
     /// Do samples say that others are missing, in a codec whose decoder does not notice? Then only the last resort will do.
     fn lacks_samples(&self, job: &Job) -> bool {
-        let track = &self.video.track;
-        track.codec == Codec::Av1 && Losses::has_gaps(track, &*self.video.source, job.entry, job.last)
+        let (track, source) = (&self.video.track, &*self.video.source);
+        if track.codec != Codec::Av1 {
+            return false;
+        }
+        track.will_need(source, job.entry..=job.last);
+        Losses::has_gaps(track, source, job.entry, job.last)
     }
 
     /// Walks for the long way. Where they begin is not taken from an index file without a look.

@@ -528,7 +528,10 @@ impl Shared {
     /// Do samples say that others are missing, in a codec whose decoder does not notice?
     fn may_lack_samples(&self) -> bool {
         let last = self.track.samples.len() as u32 - 1;
-        self.track.codec == Codec::Av1 && Losses::has_gaps(&self.track, &*self.source, 0, last)
+        // Behind a network that would fetch all of them before the first is shown.
+        self.track.codec == Codec::Av1
+            && !self.source.is_remote()
+            && Losses::has_gaps(&self.track, &*self.source, 0, last)
     }
 
     /// Could `sample` show anything of `lost`, which was sent before it or should have been?
@@ -597,9 +600,18 @@ impl Shared {
         let samples = &self.track.samples;
         if self.track.codec == Codec::Av1 {
             let keys = (0..).zip(samples).filter(|(_, sample)| sample.key).map(|(index, _)| index);
-            return keys
-                .take(KEY_FRAMES)
-                .any(|key| self.strict_lease(true).is_ok_and(|mut lease| self.walk(true).accepts(&mut lease, key)));
+            let accepts = |check_ends: bool, key: u32| {
+                self.strict_lease(check_ends).is_ok_and(|mut lease| self.walk(true).accepts(&mut lease, key))
+            };
+            let mut astray = 0;
+            for key in keys.take(KEY_FRAMES) {
+                if accepts(true, key) {
+                    return true;
+                }
+                astray += u32::from(accepts(false, key));
+            }
+            // One alone may be damaged.
+            return astray < 2;
         }
         let key = Key { lenient: true, check_ends: true, ..self.key(Threads::One) };
         let Ok(mut lease) = self.engine.pool.lease_fresh(key, &self.track) else { return true };
@@ -610,7 +622,8 @@ impl Shared {
             Found::End => astray += 1,
             Found::Damage => {}
         });
-        kept * 8 >= astray
+        // A few may be damaged, and be all that there is.
+        astray < 4 || kept * 8 >= astray
     }
 
     /// What is damaged among samples `entry..=last` and a lenient decoder does not mark: dav1d looks at the ends of tiles only

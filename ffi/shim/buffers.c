@@ -170,6 +170,9 @@ int bs_get_buffer(AVCodecContext *c, AVFrame *f, int flags) {
         return bs_gpu_get_buffer(c, f);
     if (c->codec_type != AVMEDIA_TYPE_VIDEO || c->hwaccel)
         return avcodec_default_get_buffer2(c, f, flags);
+    /* libavcodec compares what is left of the picture when it is cropped. */
+    if (bs_is_too_large(c, f->width, f->height))
+        return AVERROR(EINVAL);
     avcodec_align_dimensions2(c, &width, &height, align);
     const BsWatch *watch = bs_watch_of(c);
     if (!watch)

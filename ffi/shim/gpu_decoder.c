@@ -115,6 +115,8 @@ static int shape_of(AVCodecContext *c, const Way *way, BsShape *shape) {
     int references = references_of(c, way);
     if (references < 0)
         return references;
+    if (bs_is_too_large(c, c->coded_width, c->coded_height))
+        return bs_gpu_refuse(AVERROR(ENOSYS), "pictures of more pixels than are allowed");
     if (!format || (format->flags & (AV_PIX_FMT_FLAG_RGB | AV_PIX_FMT_FLAG_ALPHA)))
         return bs_gpu_refuse(AVERROR(ENOSYS), "RGB and alpha are not decoded on a GPU");
     /* Pictures come out in whole pairs of rows and columns; others would be scaled to that. */

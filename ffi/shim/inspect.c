@@ -90,6 +90,14 @@ int bs_is_damaged(const AVCodecContext *c, const AVFrame *f) {
     return is_ours && bs_watch_of(c) && (bs_marks(f) & BS_MARK_DAMAGED);
 }
 
+int bs_is_too_large(AVCodecContext *c, int width, int height) {
+    if ((int64_t)width * height <= c->max_pixels)
+        return 0;
+    c->coded_width = width;
+    c->coded_height = height;
+    return 1;
+}
+
 void bs_clear_tables(AVCodecContext *c) {
     if (c->codec_id == AV_CODEC_ID_HEVC)
         bs_hevc_clear_tables(c);
@@ -115,7 +123,9 @@ int bs_judge(BsWatch *watch, const AVFrame *picture, BsVerdict verdict, int ret)
     atomic_fetch_or(&watch->found, verdict.found);
     if (verdict.found || verdict.is_tainted)
         bs_mark(picture, BS_MARK_DAMAGED | BS_MARK_SUSPECT);
-    if (watch->options.is_lenient || !verdict.found)
+    if (watch->options.is_lenient)
+        return verdict.found && !picture && ret == AVERROR(EAGAIN) ? AVERROR_INVALIDDATA : ret;
+    if (!verdict.found)
         return ret;
     return ret >= 0 || ret == AVERROR(EAGAIN) ? AVERROR_INVALIDDATA : ret;
 }

@@ -30,6 +30,8 @@ typedef struct BsSeen {
     unsigned errors; /* that libavcodec has logged */
     unsigned ends;   /* slices that came to their end */
     int has_failed;  /* a slice was rejected */
+    int structure;   /* H.264: the field or frame of the last slice, */
+    int is_full;     /* and whether all of it was decoded by then */
     int is_astray;   /* the data of a slice or tile did not end where it did; in VP9, BsFound */
 } BsSeen;
 extern _Thread_local BsSeen bs_seen;
@@ -39,6 +41,9 @@ typedef struct BsVerdict {
     int found;      /* BsFound */
     int is_tainted; /* nothing is wrong with it but that it refers to a damaged picture */
 } BsVerdict;
+
+/* Nonzero if pictures of that size are not allowed (AVCodecContext.max_pixels): the decoder then says that it was claimed. */
+int bs_is_too_large(AVCodecContext *c, int width, int height);
 
 struct CABACContext;
 /* Nonzero if the last symbol was the end of a slice. */
@@ -51,6 +56,10 @@ void bs_clear_tables(AVCodecContext *c);
 void bs_hevc_clear_tables(AVCodecContext *c);
 /* New pools for what belongs to one picture (fork_hevc.c): their entries are zero. */
 void bs_hevc_renew_pools(AVCodecContext *c);
+
+struct HEVCContext;
+/* Nonzero if the data of the H.265 slice in `cabac` end where its last block does. */
+int bs_hevc_ends_in_time(const struct HEVCContext *s, const struct CABACContext *cabac);
 
 /* By codec: libavcodec's own decoders, one call of which goes through a shim (TAPPED in build.rs), and what is looked at behind
  * them. */

@@ -2,7 +2,9 @@
 #include <stdatomic.h>
 
 #include "libavcodec/golomb.h"
+#include "libavcodec/h264_parse.h"
 #include "libavcodec/h264dec.h"
+#include "libavutil/refstruct.h"
 
 #include "fork.h"
 #include "inspect.h"
@@ -54,10 +56,46 @@ static int slice_ends_in_time(const H264Context *h, const H264SliceContext *sl) 
 /* libavcodec calls this for every slice (TAPPED in build.rs). The data of each end behind its last macroblock (7.3.2.10). */
 int bs_h264_execute_decode_slices(H264Context *h) {
     int count = h->nb_slice_ctx_queued, ret = ff_h264_execute_decode_slices(h);
+    /* Behind the second field of a packet nothing is left of the first one's table. */
+    if (count && h->picture_structure != PICT_FRAME) {
+        bs_seen.has_failed |= bs_seen.structure && bs_seen.structure != h->picture_structure && !bs_seen.is_full;
+        bs_seen.structure = h->picture_structure;
+        bs_seen.is_full = is_covered(h);
+    }
     for (int i = 0; i < count && !h->avctx->hwaccel; i++) {
         bs_seen.has_failed |= ret < 0 || (h->ps.pps->cabac && !bs_cabac_is_over(&h->slice_ctx[i].cabac));
         bs_seen.is_astray |= ret >= 0 && !slice_ends_in_time(h, &h->slice_ctx[i]);
     }
+    return ret;
+}
+
+/* Parameter sets of pictures that are too large go before anything is allocated for those. */
+static int refuse_large(AVCodecContext *c, H264ParamSets *ps) {
+    int is_found = 0;
+    for (int i = 0; i < COUNT(ps->sps_list); i++) {
+        const SPS *sps = ps->sps_list[i];
+        if (!sps || !bs_is_too_large(c, sps->mb_width * 16, sps->mb_height * 16))
+            continue;
+        is_found = 1;
+        for (int j = 0; j < COUNT(ps->pps_list); j++)
+            if (ps->pps_list[j] && ps->pps_list[j]->sps_id == (unsigned)i)
+                av_refstruct_unref(&ps->pps_list[j]);
+        av_refstruct_unref(&ps->sps_list[i]);
+    }
+    return is_found;
+}
+
+/* libavcodec calls these (TAPPED in build.rs). */
+int bs_h264_decode_seq_parameter_set(GetBitContext *gb, AVCodecContext *c, H264ParamSets *ps, int ignores_truncation) {
+    int ret = ff_h264_decode_seq_parameter_set(gb, c, ps, ignores_truncation);
+    refuse_large(c, ps);
+    return ret;
+}
+
+int bs_h264_decode_extradata(const uint8_t *data, int size, H264ParamSets *ps, int *is_avc, int *length_size, int recognition,
+                             void *context) {
+    int ret = ff_h264_decode_extradata(data, size, ps, is_avc, length_size, recognition, context);
+    refuse_large(context, ps);
     return ret;
 }
 
@@ -153,8 +191,12 @@ int bs_inspect_h264(AVCodecContext *c, AVFrame *frame, int *got, AVPacket *packe
         h->DPB[i].recovered |= new_gaps >> i & 1;
     int has_picture = ret >= 0 && h->cur_pic_ptr && h->has_slice;
     BsVerdict verdict = { .found = has_picture ? look(h, watch) : ret < 0 ? BS_FOUND_DAMAGE : 0 };
-    if (has_picture ? was_recovered && is_out_of_order(h, last) : verdict.found)
+    int is_gap = has_picture && was_recovered && is_out_of_order(h, last);
+    if (is_gap || (!has_picture && verdict.found))
         suspect_all(h);
+    /* The next frame thread has the references already, without these marks. */
+    if (!watch->options.is_lenient && (is_gap || new_gaps))
+        verdict.found |= BS_FOUND_DAMAGE;
     if (has_picture)
         verdict.is_tainted = has_suspect_reference(h);
     /* A made-up reference is damage in a strict decoder too: it is not among those that were looked at. */

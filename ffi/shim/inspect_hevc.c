@@ -4,6 +4,8 @@
 #include "libavcodec/cabac.h"
 #include "libavcodec/golomb.h"
 #include "libavcodec/hevc/hevcdec.h"
+#include "libavcodec/hevc/parse.h"
+#include "libavcodec/hevc/ps.h"
 #include "libavcodec/internal.h"
 #include "libavutil/bswap.h"
 #include "libavutil/container_fifo.h"
@@ -28,11 +30,16 @@ static int is_slice(const H2645NAL *nal) {
     return nal->nuh_layer_id == 0 && (is_trailing || is_irap);
 }
 
-static int has_slices(const HEVCContext *s) {
-    for (int i = 0; i < s->pkt.nb_nals; i++)
+/* An access unit, by what begins or fills one, without a slice. Parameter sets alone are none: they come by themselves where the
+ * rest of their sample is left out. */
+static int lacks_slices(const HEVCContext *s) {
+    int is_unit = 0;
+    for (int i = 0; i < s->pkt.nb_nals; i++) {
         if (is_slice(&s->pkt.nals[i]))
-            return 1;
-    return 0;
+            return 0;
+        is_unit |= s->pkt.nals[i].type == HEVC_NAL_AUD || s->pkt.nals[i].type == HEVC_NAL_FD_NUT;
+    }
+    return is_unit;
 }
 
 static int read_segment(const H2645NAL *nal, const HEVCPPS *pps, Segment *out) {
@@ -82,7 +89,7 @@ static int is_whole(const HEVCContext *s, const HEVCLayerContext *l, const HEVCP
 }
 
 /* Where the data of the slice that is being decoded end. */
-static int ends_in_time(const HEVCContext *s, const CABACContext *cabac) {
+int bs_hevc_ends_in_time(const HEVCContext *s, const CABACContext *cabac) {
     for (int i = 0; i < s->pkt.nb_nals; i++) {
         const H2645NAL *nal = &s->pkt.nals[i];
         if (cabac->bytestream_start > nal->data && cabac->bytestream_start < nal->data + nal->size)
@@ -93,9 +100,10 @@ static int ends_in_time(const HEVCContext *s, const CABACContext *cabac) {
 
 /* libavcodec calls this behind every block (TAPPED in build.rs). */
 void bs_hevc_block_done(HEVCLocalContext *lc, const HEVCLayerContext *l, const HEVCPPS *pps, int x, int y, int size) {
-    if (bs_cabac_is_over(&lc->cc)) {
+    /* Slices of another layer, alpha, are none of the picture's. */
+    if (l == &lc->parent->layers[0] && bs_cabac_is_over(&lc->cc)) {
         bs_seen.ends++;
-        bs_seen.is_astray |= !ends_in_time(lc->parent, &lc->cc);
+        bs_seen.is_astray |= !bs_hevc_ends_in_time(lc->parent, &lc->cc);
     }
     ff_hevc_hls_filters(lc, l, pps, x, y, size);
 }
@@ -106,9 +114,7 @@ static int look_at_ends(const AVCodecContext *c, const HEVCContext *s, int check
     unsigned segments = 0;
     for (int i = 0; i < s->pkt.nb_nals; i++)
         segments += is_slice(&s->pkt.nals[i]);
-    if (c->active_thread_type & FF_THREAD_SLICE)
-        return 0;
-    if (bs_seen.ends != segments)
+    if (!(c->active_thread_type & FF_THREAD_SLICE) && bs_seen.ends != segments)
         return BS_FOUND_DAMAGE;
     return checks_ends && bs_seen.is_astray ? BS_FOUND_END : 0;
 }
@@ -213,7 +219,7 @@ static int look(AVCodecContext *c, const BsWatch *watch, int ret) {
     const HEVCContext *s = c->priv_data;
     const HEVCLayerContext *l = &s->layers[0];
     if (!l->cur_frame)
-        return ret < 0 || !has_slices(s) ? BS_FOUND_DAMAGE : 0;
+        return ret < 0 || bs_seen.errors || lacks_slices(s) ? BS_FOUND_DAMAGE : 0;
     if (ret < 0 && ret != AVERROR(EAGAIN))
         return BS_FOUND_DAMAGE;
     if (watch->options.is_lenient && bs_seen.errors)
@@ -223,6 +229,35 @@ static int look(AVCodecContext *c, const BsWatch *watch, int ret) {
     if (watch->options.checks_hashes && !agrees_with_hash(s, l->cur_frame))
         return BS_FOUND_DAMAGE;
     return look_at_ends(c, s, watch->options.checks_ends);
+}
+
+/* Parameter sets of pictures that are too large go before anything is allocated for those. */
+static int refuse_large(AVCodecContext *c, HEVCParamSets *ps) {
+    int is_found = 0;
+    for (int i = 0; i < COUNT(ps->sps_list); i++) {
+        const HEVCSPS *sps = ps->sps_list[i];
+        if (!sps || !bs_is_too_large(c, sps->width, sps->height))
+            continue;
+        is_found = 1;
+        for (int j = 0; j < COUNT(ps->pps_list); j++)
+            if (ps->pps_list[j] && ps->pps_list[j]->sps_id == (unsigned)i)
+                av_refstruct_unref(&ps->pps_list[j]);
+        av_refstruct_unref(&ps->sps_list[i]);
+    }
+    return is_found;
+}
+
+/* libavcodec calls these (TAPPED in build.rs). */
+int bs_hevc_decode_nal_sps(GetBitContext *gb, AVCodecContext *c, HEVCParamSets *ps, unsigned layer, int window) {
+    int ret = ff_hevc_decode_nal_sps(gb, c, ps, layer, window);
+    return refuse_large(c, ps) ? AVERROR(EINVAL) : ret;
+}
+
+int bs_hevc_decode_extradata(const uint8_t *data, int size, HEVCParamSets *ps, HEVCSEI *sei, int *is_nalff, int *length_size,
+                             int recognition, int window, void *context) {
+    int ret = ff_hevc_decode_extradata(data, size, ps, sei, is_nalff, length_size, recognition, window, context);
+    refuse_large(context, ps);
+    return ret;
 }
 
 /* What pic_arrays_init() allocates, and hevc_frame_start() does not clear. */

@@ -11,6 +11,7 @@
 #include "libavcodec/cabac_functions.h"
 #include "libavcodec/hevc/hevcdec.h"
 
+#include "inspect.h"
 #include "shim.h"
 
 typedef int Row(AVCodecContext *c, void *arg, int job, int thread);
@@ -39,6 +40,9 @@ static int checked_row(AVCodecContext *c, void *arg, int job, int thread) {
     /* The flag behind the row's last block said whether the slice ends there. */
     if (has_ended(cc) != (job == rows->count - 1))
         return AVERROR_INVALIDDATA;
+    const BsWatch *watch = bs_watch_of(c);
+    if (job == rows->count - 1 && watch && watch->options.checks_ends && !bs_hevc_ends_in_time(s, cc))
+        return AVERROR_INVALIDDATA;
     if (job < rows->count - 1 &&
         (!get_cabac_terminate(cc) || skip_bytes(cc, 0) != s->data + s->sh.offset[job + 1]))
         return AVERROR_INVALIDDATA;
@@ -57,8 +61,12 @@ static int execute_rows(AVCodecContext *c, Row *row, void *arg, int *ret, int co
         end--;
     for (int i = 0; i < count; i++)
         s->sh.size[i] = end - s->sh.offset[i];
+    /* Rows are not slices: what this thread sees while it decodes some does not count. */
+    BsSeen seen = bs_seen;
     if (!error)
         atomic_load(&own_execute)(c, checked_row, &rows, ret, count);
+    seen.errors = bs_seen.errors;
+    bs_seen = seen;
     /* libavcodec adds all of them up: two errors may make none. */
     for (int i = 0; i < count; i++) {
         error = error ? error : FFMIN(ret[i], 0);

@@ -246,13 +246,23 @@ impl Demuxer {
     }
 
     /// Reads on until libavformat knows enough of every stream (`avformat_find_stream_info`). What it read is given
-    /// again by [`Demuxer::read`].
+    /// again by [`Demuxer::read`]. For that it decodes pictures, of at most so many pixels.
     ///
     /// # Errors
     /// As [`Demuxer::open`].
-    pub fn find_stream_info(&mut self) -> Result<(), io::Error> {
-        // SAFETY: the context is open; no options.
-        let result = unsafe { sys::avformat_find_stream_info(self.context.as_ptr(), ptr::null_mut()) };
+    pub fn find_stream_info(&mut self, max_pixels: u64) -> Result<(), io::Error> {
+        let limit = CString::new(max_pixels.min(i32::MAX as u64).to_string()).expect("digits");
+        let mut options = vec![ptr::null_mut(); self.raw_streams().len()];
+        for option in &mut options {
+            // SAFETY: a dictionary that is null is made; key and value are copied.
+            unsafe { sys::av_dict_set(option, c"max_pixels".as_ptr(), limit.as_ptr(), 0) };
+        }
+        // SAFETY: the context is open; there is a dictionary for each of its streams.
+        let result = unsafe { sys::avformat_find_stream_info(self.context.as_ptr(), options.as_mut_ptr()) };
+        for option in &mut options {
+            // SAFETY: ours; what libavformat took out is gone from it.
+            unsafe { sys::av_dict_free(option) };
+        }
         AvError::check(result).map(|_| ()).map_err(|error| self.fail(error))
     }
 

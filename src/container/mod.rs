@@ -26,6 +26,7 @@ pub(crate) use references::{Gop as ToldGop, Graph, References, Table, Units};
 
 use crate::bitstream::parameter_sets::History;
 use crate::bitstream::{Codec, Framing};
+use crate::damage::DEFAULT_MAX_PIXELS;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{ByteRange, Source, SourceInput};
 
@@ -128,8 +129,16 @@ impl Track {
     /// # Errors
     /// What makes a video unreadable: see [`ErrorKind`].
     pub fn open(source: &Arc<dyn Source>, track: usize) -> Result<Track> {
+        Track::open_within(source, track, DEFAULT_MAX_PIXELS)
+    }
+
+    /// The same where pictures may have so many pixels: those that are decoded to find out what the streams are, too.
+    ///
+    /// # Errors
+    /// As [`Track::open`].
+    pub(crate) fn open_within(source: &Arc<dyn Source>, track: usize, max_pixels: u64) -> Result<Track> {
         let name = source.name().to_owned();
-        let track = open(source, track).map_err(|error| error.of(&name))?;
+        let track = open(source, track, max_pixels).map_err(|error| error.of(&name))?;
         track.check();
         Ok(track)
     }
@@ -210,7 +219,7 @@ impl Track {
     }
 }
 
-fn open(source: &Arc<dyn Source>, track: usize) -> Result<Track> {
+fn open(source: &Arc<dyn Source>, track: usize, max_pixels: u64) -> Result<Track> {
     if source.is_empty() {
         return Err(ErrorKind::NotAVideo("the file is empty".into()).into());
     }
@@ -223,7 +232,7 @@ fn open(source: &Arc<dyn Source>, track: usize) -> Result<Track> {
     }
     // All of it is looked at.
     source.will_need(&mut std::iter::once(ByteRange { start: 0, len: source.len() }));
-    scan::index(&mut demuxer, source, track)
+    scan::index(&mut demuxer, source, track, max_pixels)
 }
 
 /// The input's own error where it failed; else what libavformat made of the bytes.

@@ -21,9 +21,9 @@ use crate::source::Source;
 /// What samples that cannot be read in place may take, in bytes.
 pub(super) const RESIDENT_LIMIT: u64 = 256 << 20;
 
-pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usize) -> Result<Track> {
+pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usize, max_pixels: u64) -> Result<Track> {
     let no_memory = |error| Error::from(ErrorKind::NotAVideo(format!("{error}")));
-    demuxer.find_stream_info().map_err(unreadable)?;
+    demuxer.find_stream_info(max_pixels).map_err(unreadable)?;
     let mut streams = demuxer.streams().map_err(no_memory)?;
     let (chosen, codec) = choose(&streams, track)?;
     demuxer.keep_only(Some(chosen));

@@ -216,6 +216,10 @@ impl Walk<'_> {
         let mut description = None;
         let is_damaged = Cell::new(false);
         let sink = &mut |event: Event| {
+            // Frame threads that are still waited for may have decoded what refers to damage.
+            if is_damaged.get() {
+                return ControlFlow::Break(());
+            }
             let is_sound = matches!(&event, Event::Picture(_, picture) if !picture.is_corrupt());
             is_damaged.set(is_damaged.get() || !is_sound);
             sink(event)
