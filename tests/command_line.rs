@@ -98,7 +98,7 @@ mod framemd5 {
     /// What `ffmpeg -f framemd5` prints, with times as the file has them.
     fn of_ffmpeg(clip: &Path) -> Vec<String> {
         let mut command = Command::new(program("ffmpeg"));
-        command.args(["-v", "quiet", "-noautorotate", "-copyts", "-i"]).arg(clip);
+        command.args(["-v", "quiet", "-threads", "1", "-noautorotate", "-copyts", "-i"]).arg(clip);
         command.args(["-map", "0:v:0", "-fps_mode", "passthrough", "-noautoscale", "-enc_time_base", "demux"]);
         let ran = Ran::of(command.args(["-f", "framemd5", "-"]));
         ran.text().lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()

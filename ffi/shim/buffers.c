@@ -24,6 +24,8 @@
 #define FREE_BYTES ((size_t)64 << 20)
 /* Read past the end of a plane by some of the assembly, as in libavcodec's own allocation. */
 #define MARGIN (16 + 64 - 1)
+/* Free blocks of the right size that are looked at for one of the same video: of small pictures thousands lie free. */
+#define MOST_LOOKED_AT 32
 
 /* Lies behind the pixels, in the same allocation. */
 typedef struct Block {
@@ -41,6 +43,7 @@ static size_t free_bytes;
 /* Takes a free block off the list: one of the same owner, else any of that size. */
 static Block *take_free(size_t size, uint64_t owner) {
     Block **found = NULL, *block = NULL;
+    int count = 0;
     pthread_mutex_lock(&lock);
     for (Block **at = &blocks; *at; at = &(*at)->next) {
         if ((*at)->size != size)
@@ -50,6 +53,8 @@ static Block *take_free(size_t size, uint64_t owner) {
             found = at;
             break;
         }
+        if (++count == MOST_LOOKED_AT)
+            break;
     }
     if (found) {
         block = *found;
