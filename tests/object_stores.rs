@@ -70,14 +70,17 @@ fn refusal(opened: Result<HttpSource, Error>) -> (String, Option<(String, u16)>)
 
 /// What was asked, and what the source counted: once all that was asked for has come, which may be after the frame has.
 fn settled(store: &Store, video: &Video) -> (Vec<s3::Asked>, Counted) {
-    let mut asked = store.asked();
+    // What is fetched ahead of a reader may come after its last frame: of the clip before.
+    let key = video.source().name().rsplit('/').next().unwrap_or_default().to_owned();
+    let of_video = || store.asked().into_iter().filter(|asked| asked.key.ends_with(&key)).collect::<Vec<_>>();
+    let mut asked = of_video();
     for _ in 0..100 {
         let counted = video.source().counters().now();
         if asked.len() as u64 == counted.requests {
             break;
         }
         std::thread::sleep(Duration::from_millis(20));
-        asked.extend(store.asked());
+        asked.extend(of_video());
     }
     (asked, video.source().counters().now())
 }
