@@ -7,7 +7,7 @@
  * decoder's tables: was every block covered by the slice that it belongs to, did the data end where the blocks did, was
  * any reference damaged or made up, did libavcodec complain?
  *
- * A strict decoder turns that into an error of the packet; whoever planned on the picture goes another way. A lenient one
+ * A strict decoder turns that into an error of the packet, and the engine goes another way. A lenient one
  * gives the picture out: it, and everything that refers to it, is marked in the memory that the picture is in. Lenient
  * decoders use one thread: what libavcodec makes of damage is then the same in every run.
  */
