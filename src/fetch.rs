@@ -271,7 +271,7 @@ impl<T: Send + 'static> Group<T> {
             }
             // What a key frame soon after may have dropped only a walk to that key frame tells.
             let last = video.planner.last_for(track, source, target.sample);
-            if (track.codec == Codec::Hevc && last != target.sample) || needs.follows_loss(target) {
+            if track.codec == Codec::Hevc && last != target.sample {
                 continue;
             }
             if self.request.stay() != Stay::Must
@@ -292,6 +292,9 @@ impl<T: Send + 'static> Group<T> {
         // On a device every walk begins at an entry.
         let near = |target| if place == Place::Device { Vec::new() } else { near(video, target) };
         let legs = plan(&left, &needs, &near);
+        if track.codec == Codec::Av1 && left.iter().any(|&target| needs.follows_loss(target)) {
+            return Ok(End::Over);
+        }
         track.will_need(source, legs.iter().flat_map(|leg| leg.samples.iter().chain(&leg.sets).copied()));
         let keeper = self.keeper(&needs);
         for leg in &legs {

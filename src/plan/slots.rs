@@ -19,13 +19,13 @@ const LIMIT: usize = 1 << 18;
 pub struct Slots {
     first: u32,
     units: Arc<Vec<Option<Unit>>>,
-    losses: Arc<Vec<u32>>,
+    first_loss: Option<u32>,
 }
 
 impl Slots {
     /// Are samples missing between the entry and `target`, by what the samples say that are there?
     pub fn follows_loss(&self, target: u32) -> bool {
-        self.losses.first().is_some_and(|&first| first <= target)
+        self.first_loss.is_some_and(|first| first <= target)
     }
 
     /// The samples that must be decoded for `target`, ascending, itself the last. `None` if it shows nothing, or if that
@@ -49,8 +49,8 @@ struct Run {
     /// Samples that the tracker has taken: not those that an index file tells of.
     taken: u32,
     units: Arc<Vec<Option<Unit>>>,
-    /// Samples before which others are missing, ascending.
-    losses: Arc<Vec<u32>>,
+    /// The first sample before which others are missing.
+    first_loss: Option<u32>,
 }
 
 /// What is known of a track's samples, by the entry from which it was learned.
@@ -79,7 +79,7 @@ impl Learned {
             tracker: Tracker::of(track),
             taken: 0,
             units: Arc::default(),
-            losses: Arc::default(),
+            first_loss: None,
         });
         while first + (run.units.len() as u32) <= last {
             let sample = first + run.units.len() as u32;
@@ -89,7 +89,7 @@ impl Learned {
             };
             Arc::make_mut(&mut run.units).push(unit);
         }
-        Some(Slots { first, units: Arc::clone(&run.units), losses: Arc::clone(&run.losses) })
+        Some(Slots { first, units: Arc::clone(&run.units), first_loss: run.first_loss })
     }
 }
 
@@ -110,7 +110,7 @@ impl Run {
             let data = track.read(source, next, false).ok()?;
             last = self.tracker.take(next, data.data());
             if self.tracker.follows_loss() {
-                Arc::make_mut(&mut self.losses).push(next);
+                self.first_loss = self.first_loss.or(Some(next));
             }
             self.taken += 1;
         }
