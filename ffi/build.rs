@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use vendor::{Error, Prefix, cache};
+use vendor::{Error, Prefix, cache, recipe};
 
 /// Our C, in `shim/`. The headers are part of the key too.
 const SHIMS: [&str; 17] = [
@@ -112,11 +112,16 @@ fn build_shims(prefix: &Prefix) -> Result<PathBuf, Error> {
     for name in SHIMS.iter().chain(&HEADERS) {
         parts.push(read(name)?);
     }
+    parts.extend(recipe::HARDENING.map(str::to_owned));
     for Tapped { object, decoder, calls } in &TAPPED {
         parts.extend([*object, decoder[1]].into_iter().chain(calls.concat()).map(str::to_owned));
     }
     cache::entry("shims", &cache::key(&parts), |dir| {
-        cc::Build::new()
+        let mut build = cc::Build::new();
+        for flag in recipe::HARDENING {
+            build.flag(flag);
+        }
+        build
             .objects(tap(prefix, dir)?)
             .files(SHIMS.iter().map(|name| Path::new("shim").join(name)))
             .include("shim")

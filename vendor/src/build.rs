@@ -124,6 +124,12 @@ fn build_ffmpeg(dir: &Path, dav1d: &Path, arguments: &[String], say: &mut dyn Fn
     }
     run(Command::new("make").arg("-j").arg(jobs()).current_dir(&work))?;
     run(Command::new("make").arg("install").env("DESTDIR", dir).current_dir(&work))?;
+    for library in ["libavformat.a", "libavcodec.a"] {
+        let undefined = run(Command::new("nm").arg("--undefined-only").arg(dir.join("lib").join(library)))?;
+        if let Some(why) = recipe::unhardened(&undefined) {
+            return Err(Error::Unfit(format!("{library}: {why}")));
+        }
+    }
     let internal = dir.join("internal");
     copy_headers(&source, &internal, true)?;
     copy_headers(&work, &internal, true)?;

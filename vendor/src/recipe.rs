@@ -28,6 +28,25 @@ const FILTERS: &str =
 /// Where the programs read from and write to. Nothing here reaches a network.
 const PROTOCOLS: &str = "file,pipe,fd";
 
+/// What compilers of C put around code that hostile files reach: a canary behind arrays on the stack, a probe of every page
+/// that the stack grows by, and bounds in the C library's copying functions where the size of an object is known. Assembly
+/// has none of it. Control-flow enforcement (`-fcf-protection`) is left out: it takes effect only where every object of a
+/// program is marked for it, and neither the assembly nor Rust's standard library is.
+///
+/// `_FORTIFY_SOURCE` is undefined first, since some distributions define another level.
+pub const HARDENING: [&str; 4] =
+    ["-fstack-protector-strong", "-fstack-clash-protection", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=3"];
+
+/// What [`HARDENING`] leaves in a library: functions that are called when a canary is dead or a copy too long.
+const HARDENED: [&str; 2] = ["__stack_chk_fail", "__memcpy_chk"];
+
+/// Why a built library would not do, if so: `undefined` is what `nm --undefined-only` prints of it.
+pub fn unhardened(undefined: &str) -> Option<String> {
+    let calls = |function: &&str| undefined.lines().any(|line| line.trim_end().ends_with(*function));
+    let missing = HARDENED.iter().find(|function| !calls(function))?;
+    Some(format!("the compiled library never calls {missing}: the compiler ignores {}", HARDENING.join(" ")))
+}
+
 /// Arguments of FFmpeg's `configure`. `/` as prefix: the result is installed below a cache entry, and no path of the
 /// building machine must end up in what `--version` prints.
 pub fn ffmpeg_configure() -> Vec<String> {
@@ -63,6 +82,7 @@ pub fn ffmpeg_configure() -> Vec<String> {
         ("protocol", PROTOCOLS),
     ];
     arguments.extend(lists.map(|(kind, names)| format!("--enable-{kind}={names}")));
+    arguments.push(format!("--extra-cflags={}", HARDENING.join(" ")));
     arguments
 }
 
@@ -89,7 +109,9 @@ pub fn dav1d_meson() -> Vec<String> {
         "-Denable_examples=false",
     ]
     .map(str::to_owned)
-    .to_vec()
+    .into_iter()
+    .chain([format!("-Dc_args={}", HARDENING.join(" "))])
+    .collect()
 }
 
 /// Why the configured FFmpeg would not do, if so: `config_h` is the text of the `config.h` that `configure` wrote.
@@ -121,7 +143,7 @@ pub fn ffmpeg_unfit(config_h: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ffmpeg_configure, ffmpeg_configure_with_http, ffmpeg_unfit};
+    use super::{dav1d_meson, ffmpeg_configure, ffmpeg_configure_with_http, ffmpeg_unfit, unhardened};
 
     const GOOD: &str = "#define HAVE_X86ASM 1\n#define HAVE_NEON 1\n#define CONFIG_GPL 0\n#define CONFIG_NONFREE 0\n\
                         #define CONFIG_LIBDAV1D 1\n#define CONFIG_NVDEC 1\n#define HAVE_PTHREADS 1\n";
@@ -131,6 +153,17 @@ mod tests {
         assert_eq!(ffmpeg_unfit(GOOD), None);
         assert!(ffmpeg_unfit(&GOOD.replace("X86ASM 1", "X86ASM 0").replace("NEON 1", "NEON 0")).is_some());
         assert!(ffmpeg_unfit(&GOOD.replace("GPL 0", "GPL 1")).unwrap().contains("CONFIG_GPL"));
+    }
+
+    #[test]
+    fn a_library_without_canaries_or_bounded_copies_is_refused() {
+        let hardened = "mov.o:\n                 U __memcpy_chk\n                 U __stack_chk_fail\n";
+        assert_eq!(unhardened(hardened), None);
+        assert!(unhardened(&hardened.replace("__stack_chk_fail", "av_free")).unwrap().contains("__stack_chk_fail"));
+        assert!(unhardened(&hardened.replace("_chk\n", "\n")).unwrap().contains("__memcpy_chk"));
+        for arguments in [ffmpeg_configure(), dav1d_meson()] {
+            assert!(arguments.iter().any(|argument| argument.contains("-fstack-protector-strong")), "{arguments:?}");
+        }
     }
 
     #[test]
