@@ -525,3 +525,21 @@ mod output {
         }
     }
 }
+
+/// What stands between a mistake in C and an attacker, as the linker left it.
+#[test]
+fn the_program_is_hardened() {
+    let readelf = |options: &[&str]| {
+        let mut command = Command::new("readelf");
+        let output = command.args(options).arg("-W").arg(env!("CARGO_BIN_EXE_bucket-streamer")).output();
+        String::from_utf8_lossy(&output.expect("readelf, of binutils").stdout).into_owned()
+    };
+    let (segments, dynamic, symbols) = (readelf(&["-l"]), readelf(&["-d"]), readelf(&["--dyn-syms"]));
+    let stack = segments.lines().find(|line| line.contains("GNU_STACK")).expect("a stack segment");
+    assert!(stack.contains(" RW ") && !stack.contains("RWE"), "the stack is executable: {stack}");
+    assert!(segments.contains("GNU_RELRO"), "no RELRO");
+    assert!(dynamic.contains("BIND_NOW") && dynamic.contains("PIE"), "not bound at start, or at a fixed place: {dynamic}");
+    for function in ["__stack_chk_fail", "__memcpy_chk"] {
+        assert!(symbols.contains(function), "{function} is never called: C was compiled without protection");
+    }
+}
