@@ -9,10 +9,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::index_cache::IndexCache;
+use crate::machine::Machine;
 use crate::source::{self, Source};
 use crate::video::Video;
 
-/// What indexes may take by default, in bytes.
+/// What indexes may take by default, in bytes; less where there is little memory.
 const BUDGET: u64 = 512 << 20;
 
 /// How an address becomes a source.
@@ -58,7 +59,7 @@ impl Catalog {
             engine: engine.clone(),
             opener: Box::new(source::open),
             indexes: None,
-            budget: BUDGET,
+            budget: Machine::read().memory_share(8, BUDGET),
             state: Mutex::default(),
             change: Condvar::new(),
         }
@@ -78,7 +79,8 @@ impl Catalog {
         self
     }
 
-    /// Videos are kept as long as their indexes take no more than so many bytes between them; the one used last always.
+    /// Videos are kept as long as their indexes take no more than so many bytes between them, by default an 8th of the memory
+    /// and at most 512 MiB; the one used last always.
     #[must_use]
     pub fn budget(mut self, bytes: u64) -> Catalog {
         self.budget = bytes;

@@ -15,6 +15,7 @@ use crate::decode::{Counters, Pool, Work};
 use crate::device::{Device, DeviceChoice};
 use crate::error::Result;
 use crate::fetch::turns::Turns;
+use crate::machine::Machine;
 use crate::source::{MappedSource, Source};
 use crate::video::Video;
 
@@ -68,12 +69,13 @@ impl Shared {
         }
     }
 
-    /// Whether or not the books are right: where resident memory grows past what they allow, the allocator gives back what
+    /// Whether or not the books are right: where resident memory grows past what they allow, or past three quarters of what
+    /// the process is given (a control group would end it at the limit), the allocator gives back what
     /// it keeps; if that is not enough, half of the checkpoints and all idle decoders go. `picture` is the size of one
     /// picture.
     pub(crate) fn relieve(&self, picture: u64) {
         let slack = SLACK + SLACK_PICTURES * picture;
-        let limit = self.store.budget().saturating_add(self.others).saturating_add(slack);
+        let limit = self.store.budget().saturating_add(self.others).saturating_add(slack).min(self.given / 4 * 3);
         let is_too_much = |grown: Option<u64>| grown.is_some_and(|grown| grown > limit);
         if !self.resident.is_due() || !is_too_much(self.resident.grown()) {
             return;
@@ -97,6 +99,8 @@ pub(crate) struct Shared {
     pub(crate) resident: Resident,
     pub(crate) turns: Turns,
     pub(crate) threads: usize,
+    /// Threads that can run at the same time.
+    pub(crate) processors: usize,
     /// Threads of a sequential decode.
     pub(crate) sequential_threads: usize,
     /// Pictures from one checkpoint to the next.
@@ -109,6 +113,8 @@ pub(crate) struct Shared {
     pub(crate) max_pixels: u64,
     /// What others in the process may hold, in bytes.
     others: u64,
+    /// The memory that the process is given, in bytes.
+    given: u64,
 }
 
 /// What an [`Engine`] may use, see [`Engine::builder`].
@@ -117,7 +123,7 @@ pub struct EngineBuilder {
     threads: Option<usize>,
     checkpoint_memory: Option<u64>,
     spacing: u32,
-    pin: bool,
+    pin: Option<bool>,
     from_entry: bool,
     others: u64,
     device: Device,
@@ -126,20 +132,25 @@ pub struct EngineBuilder {
     check_hashes: bool,
 }
 
+/// Bounds of the memory for checkpoints where none is named.
+const LEAST_FOR_CHECKPOINTS: u64 = 128 << 20;
+const MOST_FOR_CHECKPOINTS: u64 = 4 << 30;
+
 /// Pictures from one checkpoint to the next: see ARCHITECTURE.md for what was measured.
 const SPACING: u32 = 4;
 
 impl EngineBuilder {
-    /// Never more threads at work than this; by default one per core. A sequential decode ([`Video::play`]) takes as many
-    /// as libavcodec does by itself unless a number is given; where it uses wavefronts, never more than there are cores.
+    /// Never more threads at work than this; by default one for each processor that the process is given, see
+    /// [`Machine::processors`]. A sequential decode ([`Video::play`]) takes as many
+    /// as libavcodec does by itself unless a number is given; where it uses wavefronts, never more than there are processors.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> EngineBuilder {
         self.threads = Some(threads.max(1));
         self
     }
 
-    /// Bytes for checkpoints, pictures and all. By default a 16th of the machine's memory, at least 128 MiB and at most
-    /// 4 GiB. With 0 there are none, and every frame is decoded from its entry on.
+    /// Bytes for checkpoints, pictures and all. By default a 16th of the memory that the process is given
+    /// ([`Machine::memory_bytes`]), at least 128 MiB (or a quarter of the memory, if that is less) and at most 4 GiB. With 0 there are none, and every frame is decoded from its entry on.
     #[must_use]
     pub fn checkpoint_memory(mut self, bytes: u64) -> EngineBuilder {
         self.checkpoint_memory = Some(bytes);
@@ -153,11 +164,11 @@ impl EngineBuilder {
         self
     }
 
-    /// Whether each worker is bound to a core of its own; it is by default, where there are as many
-    /// threads as cores.
+    /// Whether each worker is bound to a core of its own, where there are as many threads as cores and no other engine has
+    /// workers bound to them. By default where the process has its processors to itself, see [`Machine::may_pin`].
     #[must_use]
     pub fn pin_threads(mut self, pin: bool) -> EngineBuilder {
-        self.pin = pin;
+        self.pin = Some(pin);
         self
     }
 
@@ -210,11 +221,16 @@ impl EngineBuilder {
     /// The engine.
     pub fn build(self) -> Engine {
         ffi::return_large_blocks();
-        let cores = ffi::cpu_count();
+        let machine = Machine::read();
+        let cores = machine.processors();
         let threads = self.threads.unwrap_or(cores).max(1);
-        // As many as libavcodec takes by itself: one thread more than there are cores. Damage is decoded by one.
+        // As many as libavcodec takes by itself: one thread more than there are processors. Damage is decoded by one.
         let automatic = if cores > 1 { (cores + 1).min(16) } else { 1 };
-        let budget = if self.from_entry { 0 } else { self.checkpoint_memory.unwrap_or_else(default_checkpoint_memory) };
+        let budget = if self.from_entry {
+            0
+        } else {
+            self.checkpoint_memory.unwrap_or_else(|| default_checkpoint_memory(&machine))
+        };
         let is_forced = matches!(self.device.choice, DeviceChoice::Nvdec(_));
         let inspection = Inspection { check_hashes: self.check_hashes, max_pixels: self.max_pixels };
         let device = self.device.gpu.clone().map(|gpu| OnDevice::new(gpu, is_forced));
@@ -222,33 +238,28 @@ impl EngineBuilder {
             shared: Arc::new(Shared {
                 pool: Pool::new(2 * threads + 2, self.device.gpu, inspection),
                 device,
-                crew: Crew::new(threads, self.pin),
+                crew: Crew::new(threads, self.pin.unwrap_or_else(|| machine.may_pin())),
                 store: Store::new(budget),
                 counters: Counters::default(),
                 resident: Resident::default(),
                 turns: Turns::default(),
                 threads,
+                processors: cores,
                 sequential_threads: self.threads.unwrap_or(automatic).max(1),
                 spacing: self.spacing,
                 from_entry: self.from_entry,
                 on_damage: self.on_damage,
                 max_pixels: self.max_pixels,
                 others: self.others,
+                given: machine.memory_bytes().unwrap_or(u64::MAX),
             }),
         }
     }
 }
 
-/// A 16th of the memory that the machine, or the control group, gives us, within sensible bounds.
-fn default_checkpoint_memory() -> u64 {
-    let read = |path| std::fs::read_to_string(path).ok();
-    let machine = read("/proc/meminfo").and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-        line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?.checked_mul(1024)
-    });
-    let group = read("/sys/fs/cgroup/memory.max").and_then(|text| text.trim().parse::<u64>().ok());
-    let memory = machine.into_iter().chain(group).min().unwrap_or(0);
-    (memory / 16).clamp(128 << 20, 4 << 30)
+/// A 16th of the memory that the process is given, within sensible bounds.
+fn default_checkpoint_memory(machine: &Machine) -> u64 {
+    machine.memory_share(16, MOST_FOR_CHECKPOINTS).max(machine.memory_share(4, LEAST_FOR_CHECKPOINTS))
 }
 
 impl Engine {
@@ -269,7 +280,7 @@ impl Engine {
             threads: None,
             checkpoint_memory: None,
             spacing: SPACING,
-            pin: true,
+            pin: None,
             from_entry: false,
             others: 0,
             device: Device::default(),
@@ -308,9 +319,14 @@ impl Engine {
         Video::open(self, source, |source| index.restore_known(&**source))
     }
 
-    /// Threads that were asked for, or the number of cores.
+    /// Threads that were asked for, or the number of processors that the process is given.
     pub fn threads(&self) -> usize {
         self.shared.threads
+    }
+
+    /// Are workers bound to cores?
+    pub fn is_pinned(&self) -> bool {
+        self.shared.crew.is_pinned()
     }
 
     /// What should be known of the GPU: videos that it does not decode, and what its driver failed of. Each once; only ever

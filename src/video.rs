@@ -662,9 +662,9 @@ impl Shared {
     }
 
     /// The same for all samples in a row: there wavefronts were up to an eighth faster on two cores, and at worst as
-    /// fast. More threads than cores they cannot use.
+    /// fast. More threads than processors they cannot use.
     fn use_of_run(&self, threads: usize) -> Threads {
-        let useful = threads.min(ffi::cpu_count());
+        let useful = threads.min(self.engine.processors);
         if useful > 1 && !self.engine.from_entry && self.rows_side_by_side() >= ROWS_A_THREAD * useful {
             return Threads::Slice(useful);
         }

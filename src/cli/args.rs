@@ -152,10 +152,12 @@ pub(crate) struct ExtractArguments {
     pub(crate) check_hashes: bool,
     #[command(flatten)]
     pub(crate) limits: Limits,
-    /// Threads for decoding, and as many for encoding [default: as libavcodec chooses, and one per core]
+    /// Threads for decoding, and as many for encoding [default: as libavcodec chooses, and one for each processor that the
+    /// process is given]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) threads: Option<u16>,
-    /// Memory for checkpoints of decoders: 512M, 2G; 0 for none [default: a 16th of the machine's]
+    /// Memory for checkpoints of decoders: 512M, 2G; 0 for none [default: a 16th of the memory that the process
+    /// is given]
     #[arg(long, value_name = "SIZE")]
     pub(crate) checkpoint_memory: Option<MemorySize>,
     /// Where pictures are decoded: the processor, a GPU of NVIDIA's, or whichever takes less time

@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod extract;
+mod given;
 mod index;
 mod info;
 mod output;

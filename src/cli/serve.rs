@@ -13,7 +13,7 @@ use bucket_streamer::server::{Config, Server, Tls};
 use bucket_streamer::source::remote::{HttpClient, HttpOptions};
 #[cfg(feature = "stores")]
 use bucket_streamer::source::remote::{Settings, StoreClient};
-use bucket_streamer::{OnDamage, time};
+use bucket_streamer::{Machine, OnDamage, time};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,7 +24,7 @@ use super::{INDEXES, Outcome, builder, say};
 /// Where videos are looked for when nobody names a place.
 const DATA: &str = "./data";
 
-/// What indexes of open videos may take.
+/// What indexes of open videos may take: the default of a `Catalog`.
 const INDEX_MEMORY: u64 = 512 << 20;
 
 /// Where the unnamed root is.
@@ -68,10 +68,10 @@ pub(crate) struct ServeArguments {
     /// Quality of stills unless a request says otherwise, 1 to 100 [default: 80]
     #[arg(long, value_name = "N", env = "BUCKET_STREAMER_JPEG_QUALITY", value_parser = clap::value_parser!(u8).range(1..=100))]
     jpeg_quality: Option<u8>,
-    /// Threads for decoding [default: one per core]
+    /// Threads for decoding [default: one for each processor that the process is given]
     #[arg(long, value_name = "N", env = "BUCKET_STREAMER_THREADS", value_parser = clap::value_parser!(u16).range(1..=64))]
     threads: Option<u16>,
-    /// Memory for checkpoints of decoders: 512M, 2G; 0 for none [default: a 16th of the machine's]
+    /// Memory for checkpoints of decoders: 512M, 2G; 0 for none [default: a 16th of the memory that the process is given]
     #[arg(long, value_name = "SIZE", env = "BUCKET_STREAMER_CHECKPOINT_MEMORY")]
     checkpoint_memory: Option<MemorySize>,
     /// Where pictures are decoded: the processor, a GPU of NVIDIA's, or whichever takes less time [default: cpu]
@@ -88,10 +88,10 @@ pub(crate) struct ServeArguments {
     /// Refuse videos whose pictures have more pixels: 8388608, 8192x4352 [default: 8192x4352]
     #[arg(long, value_name = "N|WxH", env = "BUCKET_STREAMER_MAX_PIXELS")]
     max_pixels: Option<PixelCount>,
-    /// Memory for stills and storyboards that are made [default: 256M]
+    /// Memory for stills and storyboards that are made [default: 256M, or less where there is little memory]
     #[arg(long, value_name = "SIZE", env = "BUCKET_STREAMER_STILL_MEMORY")]
     still_memory: Option<MemorySize>,
-    /// Memory for pictures that readers of WebSockets have not taken yet [default: 256M]
+    /// Memory for pictures that readers of WebSockets have not taken yet [default: 256M, or less where there is little memory]
     #[arg(long, value_name = "SIZE", env = "BUCKET_STREAMER_REPLY_MEMORY")]
     reply_memory: Option<MemorySize>,
     /// Requests that may use the engine at one time [default: twice the threads, and two]
@@ -278,7 +278,9 @@ impl ServeArguments {
     }
 
     fn config(&self) -> Result<Config, String> {
-        let usual = Config::default();
+        let (usual, machine) = (Config::default(), Machine::read());
+        // All that is kept together leaves room for decoders.
+        let cache = |usual: u64| machine.memory_share(16, usual);
         let tls = match (&self.tls_cert, &self.tls_key) {
             (Some(certificates), Some(key)) => Some(Tls { certificates: certificates.clone(), key: key.clone() }),
             (None, None) => None,
@@ -296,8 +298,8 @@ impl ServeArguments {
             listen: self.listen_addr.unwrap_or(usual.listen),
             jpeg_quality: self.jpeg_quality.unwrap_or(usual.jpeg_quality),
             on_damage: self.on_damage.unwrap_or(usual.on_damage),
-            still_memory: bytes(self.still_memory, usual.still_memory),
-            reply_memory: bytes(self.reply_memory, usual.reply_memory),
+            still_memory: bytes(self.still_memory, cache(usual.still_memory)),
+            reply_memory: bytes(self.reply_memory, cache(usual.reply_memory)),
             running: self.running.map(usize::from),
             waiting: count(self.queue, usual.waiting),
             deadline: time(self.deadline, usual.deadline),
@@ -438,7 +440,8 @@ pub(crate) fn run(arguments: ServeArguments, remote: &RemoteArguments) -> Outcom
     // What is kept here grows beside the engine, and is no reason for it to let go of anything.
     let usual = HttpOptions::default().cache;
     let fetched = remote.fetch_memory.map_or(usual, |MemorySize(bytes)| bytes);
-    let others = config.still_memory + config.reply_memory + INDEX_MEMORY + fetched;
+    let machine = Machine::read();
+    let others = config.still_memory + config.reply_memory + machine.memory_share(8, INDEX_MEMORY) + fetched;
     let device = match super::open_device(arguments.device.unwrap_or_default()) {
         Ok(device) => device,
         Err(outcome) => return outcome,
@@ -448,7 +451,9 @@ pub(crate) fn run(arguments: ServeArguments, remote: &RemoteArguments) -> Outcom
     let check_hashes = arguments.check_hashes.unwrap_or_default();
     let builder = builder(arguments.threads, arguments.checkpoint_memory, max_pixels).check_hashes(check_hashes);
     let engine = builder.others(others).device(device).build();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().thread_name("serve").enable_all().build() {
+    tracing::info!("{}", super::given::line(&machine, &engine));
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = match runtime.worker_threads(machine.processors()).thread_name("serve").enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return refuse(format!("no threads to serve with: {error}")),
     };

@@ -11,7 +11,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
+use core_affinity::CoreId;
 use ffi::Affinity;
+
+use crate::machine::Pins;
 
 /// A piece of work. It is told how many threads it may use.
 pub struct Task {
@@ -88,6 +91,8 @@ struct Shared {
     work: Condvar,
     threads: usize,
     pin: bool,
+    /// The cores that workers are bound to. They are free again when the last worker has ended.
+    pins: Mutex<Option<Pins>>,
     /// Every task gets one thread.
     is_narrow: bool,
 }
@@ -100,12 +105,32 @@ pub struct Crew {
 
 impl Crew {
     /// A crew of `threads`; none is started before there is work. With `pin` each has a core of its own, if there are
-    /// as many.
+    /// as many, and no other crew has workers bound to them.
     pub fn new(threads: usize, pin: bool) -> Crew {
         let state = State { free: threads, ..State::default() };
         // With fewer threads than cores, every process would choose the same ones.
         let pin = pin && threads == ffi::cpu_count();
-        Crew::with(state, threads, pin, false)
+        let crew = Crew::with(state, threads, pin, false);
+        crew.cores();
+        crew
+    }
+
+    /// Are workers bound to cores?
+    pub fn is_pinned(&self) -> bool {
+        self.shared.pins.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).is_some()
+    }
+
+    /// The cores to bind workers to; none where that is not wanted, or where another crew has them.
+    fn cores(&self) -> Vec<CoreId> {
+        if !self.shared.pin {
+            return Vec::new();
+        }
+        let cores = core_affinity::get_core_ids().unwrap_or_default();
+        let mut pins = self.shared.pins.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if pins.is_none() {
+            *pins = Pins::take(cores.iter().map(|core| core.id).collect());
+        }
+        if pins.is_some() { cores } else { Vec::new() }
     }
 
     /// A crew whose tasks wait for something else to be done, one thread each.
@@ -115,7 +140,7 @@ impl Crew {
 
     fn with(state: State, threads: usize, pin: bool, is_narrow: bool) -> Crew {
         let (state, work) = (Mutex::new(state), Condvar::new());
-        Crew { shared: Arc::new(Shared { state, work, threads, pin, is_narrow }) }
+        Crew { shared: Arc::new(Shared { state, work, threads, pin, pins: Mutex::default(), is_narrow }) }
     }
 
     /// Puts a task into the queue: behind others of the same request, or where one that was broken off goes on, to be the next
@@ -149,7 +174,7 @@ impl Crew {
     }
 
     fn start(&self) {
-        let cores = if self.shared.pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
+        let cores = self.cores();
         // Decoders with threads of their own must not pass a worker's single core on to them.
         let everywhere = Affinity::of_this_thread();
         for worker in 0..self.shared.threads {
@@ -276,6 +301,14 @@ mod tests {
         drop(hold);
         let names: Vec<&str> = (0..8).map(|_| told.recv().unwrap()).collect();
         assert_eq!(names, ["a0", "a1", "b", "c1", "a2", "c2", "a3", "a4"]);
+    }
+
+    #[test]
+    fn two_crews_never_bind_workers_to_the_same_cores() {
+        let both = [(); 2].map(|()| Crew::new(ffi::cpu_count(), true));
+        // Where another process of the same machine has them, neither does.
+        assert!(both.iter().filter(|crew| crew.is_pinned()).count() < 2);
+        assert!(!Crew::new(ffi::cpu_count() + 1, true).is_pinned() && !Crew::new(ffi::cpu_count(), false).is_pinned());
     }
 
     #[test]

@@ -58,6 +58,8 @@ async fn serves_and_ends_as_it_is_told() {
     let (code, said) = program.end("-TERM");
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("bundled clips"));
+    let given = said.lines().find(|line| line.contains("; checkpoints ")).unwrap_or_else(|| panic!("{said}"));
+    assert!(["processor", "of memory", "worker", "pinned"].iter().all(|word| given.contains(word)), "{given}");
     // With videos in ./data, those.
     std::fs::create_dir(folder.path().join("data")).unwrap();
     std::fs::copy(fixture("hevc_demo.mp4"), folder.path().join("data/own.mp4")).unwrap();

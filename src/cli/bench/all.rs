@@ -61,6 +61,7 @@ pub(crate) fn run(arguments: &BenchArguments, setup: &Setup) -> Outcome {
         Ok(_) => return unreadable(&format!("{place}: there is no video that can be read")),
         Err(error) => return unreadable(&format!("{place}: {error}")),
     };
+    super::say_what_is_given(&setup);
     let all = All { arguments, setup: &setup, progress: Progress::new(rounds(&setup, found.len())) };
     let mut entries = Vec::new();
     let is_whole = all.measure(&found, &mut entries);
@@ -126,7 +127,7 @@ fn curves(setup: &Setup) -> Vec<Setup> {
         let warm = 2 * setup.count.unwrap_or(FEW);
         Setup { checkpoint_memory: Some(bytes), warm, ..of("checkpoint-memory", &[EngineName::Cpu]) }
     });
-    let most = ffi::cpu_count() * 2;
+    let most = bucket_streamer::Machine::read().processors() * 2;
     let threads = [1, 2, 4, 8, 16, 32, 64].into_iter().filter(|&threads| threads <= most).map(|threads| {
         let names = [EngineName::Cpu, EngineName::FfmpegCli, EngineName::FfmpegPass];
         Setup { threads: Some(threads), count: setup.count.or(Some(FEW)), ..of("threads", &names) }

@@ -19,7 +19,7 @@ pub(crate) struct BenchArguments {
     /// How far a frame has to come
     #[arg(long, value_enum, default_value_t = Output::Planes)]
     pub(crate) output: Output,
-    /// Threads [default: as libavcodec chooses, and one per core for encoding]
+    /// Threads [default: as libavcodec chooses, and one for each processor that the process is given for encoding]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) threads: Option<u16>,
     /// These frames, in this order; @FILE has them separated by commas, blanks or lines (not sequential, keyframes)
@@ -61,7 +61,7 @@ pub(crate) struct BenchArguments {
     /// So many other random frames are asked for before the clock starts (random, batch, scrub)
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub(crate) warm: u32,
-    /// Memory for checkpoints of decoders: 512M, 2G [default: a 16th of the machine's]
+    /// Memory for checkpoints of decoders: 512M, 2G [default: a 16th of the memory that the process is given]
     #[arg(long, value_name = "SIZE")]
     pub(crate) checkpoint_memory: Option<MemorySize>,
     /// Decoded pictures from one checkpoint to the next

@@ -103,10 +103,19 @@ fn bundled_clip() -> std::io::Result<Option<TempPath>> {
     Ok(Some(file.into_temp_path()))
 }
 
+/// One line on standard error: what is measured depends on it.
+fn say_what_is_given(setup: &Setup) {
+    if let Ok(engine) = setup.engine(args::EngineName::Cpu) {
+        let line = super::given::line(&bucket_streamer::Machine::read(), &engine);
+        say(&format!("bucket-streamer: {line}"));
+    }
+}
+
 fn one(scenario: Scenario, setup: &Setup, location: &str, listed: Option<Vec<u32>>) -> Result<(Heading, Vec<Entry>)> {
     let rounds = usize::from(setup.rounds) + usize::from(setup.sums());
     let progress = Progress::new(rounds * setup.engines.len());
     let bench = Bench::open(scenario, setup, location, listed, &progress)?;
+    say_what_is_given(setup);
     let reference = if setup.check { Some(bench.reference()?) } else { None };
     let entries = bench.measure(reference.as_ref())?;
     Ok((bench.heading(), entries))

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::machine::Machine;
+
 /// How a source behind HTTP is read. The default is meant for everyone.
 #[derive(Clone)]
 pub struct HttpOptions {
@@ -63,7 +65,7 @@ impl Default for HttpOptions {
             private_redirects: true,
             connections: 16,
             hedged_share: 0.05,
-            cache: 256 << 20,
+            cache: Machine::read().memory_share(16, 256 << 20),
             block: 64 << 10,
             read_ahead: 4 << 20,
             gap: 64 << 10,

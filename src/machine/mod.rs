@@ -1,0 +1,144 @@
+//! What the process is given: processors and memory of the machine, within the limits of its control groups.
+//!
+//! The defaults of an engine (threads, memory for checkpoints) and of the server's caches come from here. `groups` reads the
+//! limits of control groups, version 1 and 2; `pins` says which cores of this process have a worker bound to them. Everything
+//! is read beneath a folder that stands for `/`, so that tests can make a machine of their own.
+
+mod groups;
+mod pins;
+
+use std::fmt::{self, Display, Formatter};
+use std::path::Path;
+
+pub use groups::{MemoryLimit, Quota};
+pub(crate) use pins::Pins;
+
+use groups::Groups;
+
+/// The inode of the control group namespace, and of the namespace of processes, that a machine begins with
+/// (`include/linux/proc_ns.h`). A process in others runs in a container.
+const FIRST_NAMESPACES: [(&str, &str); 2] = [("cgroup", "cgroup:[4026531835]"), ("pid", "pid:[4026531836]")];
+
+/// What the process may use, as it was when it was looked at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Machine {
+    /// Processors of the machine.
+    online: usize,
+    /// Processors that the calling thread may run on.
+    allowed: usize,
+    quota: Option<Quota>,
+    memory_bytes: Option<u64>,
+    memory_limit: Option<MemoryLimit>,
+    is_container: bool,
+    has_exclusive_cpuset: bool,
+}
+
+impl Machine {
+    /// The machine, as it is now.
+    pub fn read() -> Machine {
+        let machine = Machine::read_from(Path::new("/"));
+        // Where /proc is hidden the system call still answers.
+        Machine { allowed: ffi::cpu_count(), online: machine.online.max(ffi::cpu_count()), ..machine }
+    }
+
+    /// The machine whose `/proc` and `/sys` lie beneath `root`. What cannot be read there, or makes no sense, is no limit.
+    pub fn read_from(root: &Path) -> Machine {
+        let read = |path: &str| std::fs::read_to_string(root.join(path)).ok();
+        let status = read("proc/thread-self/status").or_else(|| read("proc/self/status")).unwrap_or_default();
+        let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).and_then(count);
+        let online = read("sys/devices/system/cpu/online").as_deref().and_then(count);
+        let allowed = allowed.or(online).unwrap_or(1);
+        let groups = Groups::read(root);
+        let memory_bytes = read("proc/meminfo").as_deref().and_then(total);
+        let namespace = |name: &str| std::fs::read_link(root.join("proc/self/ns").join(name)).ok();
+        let is_other = |(name, first): (&str, &str)| namespace(name).is_none_or(|found| found.as_os_str() != first);
+        Machine {
+            online: online.unwrap_or(allowed).max(allowed),
+            allowed,
+            quota: groups.quota().filter(|quota| quota.processors < allowed as f64),
+            memory_bytes,
+            memory_limit: groups.memory_limit().filter(|limit| memory_bytes.is_none_or(|all| limit.bytes < all)),
+            is_container: FIRST_NAMESPACES.into_iter().any(is_other),
+            has_exclusive_cpuset: groups.has_exclusive_cpuset(),
+        }
+    }
+
+    /// Threads that can run all the time, at least 1: the processors of the affinity mask, or as many whole ones as the tightest
+    /// quota pays for. More threads would use the quota up early in each period, and all of them would stand still until its end.
+    pub fn processors(&self) -> usize {
+        let paid = self.quota.as_ref().map_or(usize::MAX, |quota| quota.processors as usize);
+        self.allowed.min(paid).max(1)
+    }
+
+    /// Bytes of memory: the machine's, or the tightest limit of the control groups. `None` where neither is known.
+    pub fn memory_bytes(&self) -> Option<u64> {
+        self.memory_limit.as_ref().map(|limit| limit.bytes).or(self.memory_bytes)
+    }
+
+    /// A part of the memory, `most` bytes at most; `most` where it is not known how much memory there is.
+    pub fn memory_share(&self, part: u64, most: u64) -> u64 {
+        self.memory_bytes().map_or(most, |bytes| (bytes / part.max(1)).min(most))
+    }
+
+    /// The tightest quota of processors, where it is below the affinity mask.
+    pub fn quota(&self) -> Option<&Quota> {
+        self.quota.as_ref()
+    }
+
+    /// The tightest limit of memory, where it is below the machine's memory.
+    pub fn memory_limit(&self) -> Option<&MemoryLimit> {
+        self.memory_limit.as_ref()
+    }
+
+    /// May workers be bound to cores? Only where the process has its processors to itself: the whole machine, without a quota
+    /// and outside of containers, or a cpuset that is exclusive (`cpuset.cpu_exclusive`, a partition of version 2). Elsewhere
+    /// other processes would bind their workers to the same cores, while others are idle.
+    pub fn may_pin(&self) -> bool {
+        let has_all = self.allowed == self.online && !self.is_container;
+        self.quota.is_none() && (has_all || (self.has_exclusive_cpuset && self.allowed < self.online))
+    }
+}
+
+impl Display for Machine {
+    /// `2 of 64 processors (quota of 2.0 in /sys/fs/cgroup/a.slice), 4.0 GiB of memory (limit in /sys/fs/cgroup/a.slice)`
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        match (&self.quota, self.processors()) {
+            (Some(Quota { processors, place }), usable) => {
+                write!(formatter, "{usable} of {} processors (quota of {processors:.1} in {place})", self.online)?;
+            }
+            (None, usable) if usable < self.online => {
+                write!(formatter, "{usable} of {} processors (affinity)", self.online)?;
+            }
+            (None, 1) => write!(formatter, "1 processor")?,
+            (None, usable) => write!(formatter, "{usable} processors")?,
+        }
+        let gibibytes = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+        match (&self.memory_limit, self.memory_bytes) {
+            (Some(MemoryLimit { bytes, place }), _) => {
+                write!(formatter, ", {:.1} GiB of memory (limit in {place})", gibibytes(*bytes))
+            }
+            (None, Some(bytes)) => write!(formatter, ", {:.1} GiB of memory", gibibytes(bytes)),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+/// How many numbers a list such as `0-3,8` has; `None` for an empty or broken one.
+fn count(list: &str) -> Option<usize> {
+    let mut all = 0_usize;
+    for part in list.trim().split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.trim().parse::<u32>().ok()?, last.trim().parse::<u32>().ok()?);
+        all = all.checked_add(last.checked_sub(first)? as usize + 1)?;
+    }
+    Some(all)
+}
+
+/// The memory of the machine, from the text of `/proc/meminfo`.
+fn total(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests;
