@@ -46,6 +46,10 @@ pub enum Answer {
     NoContentRange,
     /// Content-Range with another length of the whole.
     OtherLength,
+    /// 206 with these headers in place of the ETag, whatever the request demands: lines with `\r\n` between them.
+    Tagged(&'static str),
+    /// The same with a 200 and everything.
+    WholeTagged(&'static str),
 }
 
 /// A request as it came, and what it got.
@@ -341,14 +345,21 @@ fn compose(asked: &Asked, answer: Answer, file: Option<File>) -> Composed {
     }
     let Some((bytes, etag)) = file else { return status(404, "") };
     let etag = if etag.is_empty() { String::new() } else { format!("ETag: {etag}\r\n") };
-    if asked.headers.get("if-match").is_some_and(|wanted| !etag.contains(&wanted[..])) {
+    let etag = match answer {
+        Answer::Tagged("") | Answer::WholeTagged("") => String::new(),
+        Answer::Tagged(lines) | Answer::WholeTagged(lines) => format!("{lines}\r\n"),
+        _ => etag,
+    };
+    let is_blind = matches!(answer, Answer::Tagged(_) | Answer::WholeTagged(_));
+    if !is_blind && asked.headers.get("if-match").is_some_and(|wanted| !etag.contains(&wanted[..])) {
         return status(412, "");
     }
     let len = bytes.len() as u64;
-    let whole = matches!(answer, Answer::Whole | Answer::WholeUnbounded);
+    let whole = matches!(answer, Answer::Whole | Answer::WholeUnbounded | Answer::WholeTagged(_));
     let Some((start, end)) = asked.range.filter(|_| !whole) else {
-        let length = if answer == Answer::Whole { format!("Content-Length: {len}\r\n") } else { String::new() };
-        let stop = if answer == Answer::Whole { Stop::No } else { Stop::Close };
+        let is_told = answer != Answer::WholeUnbounded;
+        let length = if is_told { format!("Content-Length: {len}\r\n") } else { String::new() };
+        let stop = if is_told { Stop::No } else { Stop::Close };
         return (format!("HTTP/1.1 200 OK\r\n{length}{etag}\r\n"), bytes.to_vec(), stop);
     };
     if start >= len {

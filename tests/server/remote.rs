@@ -43,6 +43,13 @@ async fn one_that_is_replaced_is_served_anew_and_one_that_cannot_be_reached_as_i
     tokio::time::sleep(GOOD_FOR).await;
     assert_eq!((still().await.0, still().await.0), (200, 200));
     assert_eq!(server.asked().len(), 1);
+    // Another file again, and the server has forgotten about tags.
+    put("hevc_demo.mp4", "\"3\"");
+    server.behave(|_| Answer::Tagged(""));
+    tokio::time::sleep(GOOD_FOR).await;
+    let (status, untagged, bytes) = still().await;
+    assert!(status == 200 && bytes == first.stills[&2] && untagged != new);
+    let new = untagged;
     server.behave(|_| Answer::HangUp);
     tokio::time::sleep(GOOD_FOR).await;
     assert_eq!(still().await, (200, new, bytes));

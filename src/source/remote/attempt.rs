@@ -20,6 +20,7 @@ use super::host::Host;
 use super::options::HttpOptions;
 use super::public::{PRIVATE, is_private};
 use super::redirect::{self, Lost};
+use super::version::Version;
 use crate::error::{Error, ErrorKind};
 use crate::source::{ByteRange, Counters, Refusal};
 
@@ -92,47 +93,6 @@ pub(super) enum Place {
 impl std::fmt::Debug for Origin {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Origin").field("options", &self.options).finish_non_exhaustive()
-    }
-}
-
-/// Which version of what was opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Version {
-    pub(super) len: u64,
-    etag: Option<String>,
-    modified: Option<String>,
-}
-
-impl Version {
-    pub(super) fn of(headers: &HeaderMap, len: u64) -> Version {
-        Version { len, etag: text(headers, header::ETAG), modified: text(headers, header::LAST_MODIFIED) }
-    }
-
-    /// The tag, unless it is a weak one: those promise nothing about bytes (RFC 9110 8.8.1).
-    pub(super) fn strong(&self) -> Option<&str> {
-        self.etag.as_deref().filter(|etag| !etag.starts_with("W/"))
-    }
-
-    /// What is known of it that may be the same of another one: a weak tag, the time of its last change.
-    pub(super) fn hint(&self) -> Option<String> {
-        let told: Vec<&str> = [&self.etag, &self.modified].into_iter().flatten().map(|text| &text[..]).collect();
-        (!told.is_empty()).then(|| told.join(", "))
-    }
-
-    /// What a server must compare before it answers with a part.
-    fn condition(&self) -> Option<(HeaderName, &str)> {
-        match (self.strong(), &self.modified) {
-            (Some(etag), _) => Some((header::IF_MATCH, etag)),
-            (_, Some(modified)) => Some((header::IF_UNMODIFIED_SINCE, modified)),
-            _ => None,
-        }
-    }
-
-    /// Is an answer that says `other` of this version? What either does not say is no difference.
-    pub(super) fn is(&self, other: &Version) -> bool {
-        let agree = |a: &Option<String>, b: &Option<String>| a.is_none() || b.is_none() || a == b;
-        let by_time = self.etag.is_some() && other.etag.is_some() || agree(&self.modified, &other.modified);
-        self.len == other.len && agree(&self.etag, &other.etag) && by_time
     }
 }
 
@@ -237,23 +197,36 @@ async fn first(origin: &Origin, counters: &Counters) -> Tried<(Version, Opened)>
 pub(super) async fn confirm(origin: &Origin, counters: &Counters, version: &Version) -> Tried<()> {
     let wanted = ByteRange { start: 0, len: 1 };
     let mut response = ask(origin, counters, wanted, Some(version)).await?;
-    let (is_part, len) = match response.status() {
-        StatusCode::PARTIAL_CONTENT => (true, part(&response, wanted)?.1),
+    let is_part = match response.status() {
+        StatusCode::PARTIAL_CONTENT => {
+            let (_, len) = part(&response, wanted)?;
+            same(&response, len, version)?;
+            true
+        }
         // Of a server that gives no parts the head will do.
         StatusCode::OK => {
-            plain(&response)?;
-            (false, response.content_length().unwrap_or(version.len))
+            whole_of(&response, version)?;
+            false
         }
         _ => return Err(refusal(&response, true)),
     };
-    if !version.is(&Version::of(response.headers(), len)) {
-        return Err(Failure::Final(Problem::Changed));
-    }
     // To the end, so that the connection serves the next request.
     while is_part && let Some(bytes) = chunk(&origin.options, &mut response).await? {
         counters.fetched(bytes.len() as u64);
     }
     Ok(())
+}
+
+/// Does an answer say that it is of the version that was opened?
+pub(super) fn same(response: &Response, len: u64, version: &Version) -> Tried<()> {
+    let is_same = version.is(&Version::of(response.headers(), len));
+    if is_same { Ok(()) } else { Err(Failure::Final(Problem::Changed)) }
+}
+
+/// The same of an answer that brings everything, though it need not say how much that is.
+pub(super) fn whole_of(response: &Response, version: &Version) -> Tried<()> {
+    plain(response)?;
+    same(response, response.content_length().unwrap_or(version.len), version)
 }
 
 fn is_of_none(content_range: String) -> bool {
@@ -284,8 +257,8 @@ fn conditions(wanted: ByteRange, version: Option<&Version>) -> Tried<HeaderMap> 
     let range = HeaderValue::try_from(format!("bytes={}-{}", wanted.start, wanted.end() - 1)).expect("digits");
     let mut headers = HeaderMap::from_iter([(header::RANGE, range)]);
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    if let Some((name, value)) = version.and_then(Version::condition) {
-        let Ok(value) = HeaderValue::try_from(value) else { return distrust("its ETag or date makes no header") };
+    if let Some(condition) = version.and_then(Version::condition) {
+        let Ok((name, value)) = condition else { return distrust("its ETag or date makes no header") };
         headers.insert(name, value);
     }
     Ok(headers)
@@ -481,7 +454,7 @@ async fn whole(origin: &Origin, counters: &Counters, mut response: Response) -> 
 
 #[cfg(test)]
 mod tests {
-    use super::{Version, content_range};
+    use super::content_range;
 
     #[test]
     fn content_ranges_are_read_or_refused() {
@@ -491,24 +464,5 @@ mod tests {
         }
         assert_eq!(content_range("bytes 0-18446744073709551615/10"), None);
         assert_eq!(content_range("bytes 0-9/18446744073709551615"), None);
-    }
-
-    #[test]
-    fn versions_differ_in_what_both_say() {
-        let version = |len, etag: Option<&str>, modified: Option<&str>| Version {
-            len,
-            etag: etag.map(Into::into),
-            modified: modified.map(Into::into),
-        };
-        let opened = version(10, Some("\"a\""), Some("Mon"));
-        assert!(
-            opened.is(&opened) && opened.is(&version(10, None, None)) && opened.is(&version(10, None, Some("Mon")))
-        );
-        assert!(opened.is(&version(10, Some("\"a\""), Some("Tue"))), "the tag counts before the time");
-        assert!(!opened.is(&version(10, Some("\"b\""), Some("Mon"))) && !opened.is(&version(11, None, None)));
-        assert!(!version(10, None, Some("Mon")).is(&version(10, None, Some("Tue"))));
-        assert_eq!(opened.condition().map(|it| it.1), Some("\"a\""));
-        assert_eq!(version(1, Some("W/\"a\""), Some("Mon")).condition().map(|it| it.1), Some("Mon"));
-        assert_eq!(version(1, Some("W/\"a\""), None).condition(), None);
     }
 }

@@ -9,7 +9,7 @@ use ffi::{PADDING, PaddedBytes};
 use tokio::time::{sleep, timeout};
 
 use super::address::lasting_query;
-use super::attempt::{self, Begun, Failure, Opened, Origin, Place, Problem, Version};
+use super::attempt::{self, Begun, Failure, Opened, Origin, Place, Problem};
 use super::cache::Cache;
 use super::client::refused;
 use super::confirmed::Confirmed;
@@ -17,6 +17,7 @@ use super::lane::{self, Asking};
 use super::read_ahead::ReadAhead;
 use super::runtime::runtime;
 use super::spans::Spans;
+use super::version::Version;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{ByteRange, Counted, Counters, Refusal, Source, check_bounds};
 
@@ -482,6 +483,14 @@ mod tests {
             behave(&Answer::Status(404, ""));
             source.confirm();
             assert!(source.check().is_err(), "it is gone");
+            // The same bytes, but nothing says so.
+            for tags in ["", "ETag: W/\"2\"", "ETag: \"2\"\r\nETag: \"3\""] {
+                behave(&good);
+                let source = open(&server, HttpOptions { cache: 20_000, ..options() });
+                behave(&if is_whole { Answer::WholeTagged(tags) } else { Answer::Tagged(tags) });
+                source.confirm();
+                assert!(source.check().is_err(), "{tags}");
+            }
         }
     }
 

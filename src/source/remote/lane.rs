@@ -11,8 +11,9 @@ use reqwest::{Response, StatusCode};
 use tokio::select;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::attempt::{Failure, Origin, Problem, Tried, Tries, Version, ask, chunk, distrust, part, refusal};
+use super::attempt::{Failure, Origin, Problem, Tried, Tries, ask, chunk, distrust, part, refusal, same, whole_of};
 use super::confirmed::Confirmed;
+use super::version::Version;
 use crate::source::{ByteRange, Counters, Refusal};
 
 /// For the end of an answer of which everything has come.
@@ -118,13 +119,12 @@ fn accept(answer: &Response, left: ByteRange, version: &Version) -> Tried<u64> {
     match answer.status() {
         StatusCode::PARTIAL_CONTENT => {
             let (part, len) = part(answer, left)?;
-            if !version.is(&Version::of(answer.headers(), len)) {
-                return Err(Failure::Final(Problem::Changed));
-            }
+            same(answer, len, version)?;
             Ok(part.len)
         }
         // It gave parts before.
         StatusCode::OK => {
+            whole_of(answer, version)?;
             Err(Failure::Passing(Refusal::Answer("it gives the whole instead of a part".to_owned()), None))
         }
         _ => Err(refusal(answer, true)),
