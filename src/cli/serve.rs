@@ -91,7 +91,8 @@ pub(crate) struct ServeArguments {
     /// Memory for stills and storyboards that are made [default: 256M, or less where there is little memory]
     #[arg(long, value_name = "SIZE", env = "BUCKET_STREAMER_STILL_MEMORY")]
     still_memory: Option<MemorySize>,
-    /// Memory for pictures that readers of WebSockets have not taken yet [default: 256M, or less where there is little memory]
+    /// Memory for answers and pictures that are made and not sent yet; one client may hold half of it [default: 256M, or less
+    /// where there is little memory]
     #[arg(long, value_name = "SIZE", env = "BUCKET_STREAMER_REPLY_MEMORY")]
     reply_memory: Option<MemorySize>,
     /// Requests that may use the engine at one time [default: twice the threads, and two]
@@ -169,6 +170,9 @@ pub(crate) struct ServeArguments {
     /// The private key for TLS, in PEM
     #[arg(long, value_name = "FILE", env = "BUCKET_STREAMER_TLS_KEY")]
     tls_key: Option<PathBuf>,
+    /// Speak HTTP/2 without TLS, too, with clients that begin with it
+    #[arg(long, env = "BUCKET_STREAMER_HTTP2_CLEARTEXT")]
+    http2_cleartext: bool,
     /// How messages look on standard error [default: text]
     #[arg(long, value_enum, env = "BUCKET_STREAMER_LOG_FORMAT")]
     log_format: Option<LogFormat>,
@@ -272,6 +276,7 @@ impl ServeArguments {
             allow_private_redirects: self.allow_private_redirects || file.allow_private_redirects,
             tls_cert: self.tls_cert.or(file.tls_cert),
             tls_key: self.tls_key.or(file.tls_key),
+            http2_cleartext: self.http2_cleartext || file.http2_cleartext,
             log_format: self.log_format.or(file.log_format),
             log: self.log.or(file.log),
         }
@@ -321,6 +326,7 @@ impl ServeArguments {
             url_keys: self.url_key.clone(),
             cors_origins: self.cors_origin.clone(),
             trust_forwarded: self.trust_forwarded,
+            http2_cleartext: self.http2_cleartext,
             tls,
         })
     }

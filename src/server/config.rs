@@ -18,7 +18,8 @@ pub struct Config {
     pub on_damage: OnDamage,
     /// Bytes for stills that are made.
     pub still_memory: u64,
-    /// Bytes that may be made for readers of WebSockets who have not taken them yet.
+    /// Bytes that may be made and not sent yet: bodies of answers, and pictures for WebSockets. One client may hold as much
+    /// as is still free: alone half of it.
     pub reply_memory: u64,
     /// Requests that may use the engine at one time; of videos behind a network, four times as many. By default twice as
     /// many as it has threads, and two.
@@ -49,7 +50,8 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// How often a WebSocket is asked whether it is still there; one that does not answer twice is closed.
     pub ping: Duration,
-    /// A reader who takes less than 64 KiB in so long while there is more is given up.
+    /// A reader who takes less than 64 KiB in so long while there is more is given up: a connection of HTTP/1.1, a stream of
+    /// HTTP/2.
     pub slow_timeout: Duration,
     /// How long requests are still taken when the server is told to end, while `/ready` says so already.
     pub drain_delay: Duration,
@@ -65,6 +67,8 @@ pub struct Config {
     pub trust_forwarded: bool,
     /// Certificates and key, in PEM.
     pub tls: Option<Tls>,
+    /// Speak HTTP/2 without TLS, too, with clients that begin with it.
+    pub http2_cleartext: bool,
 }
 
 /// Where certificates and key are.
@@ -106,6 +110,7 @@ impl Default for Config {
             cors_origins: Vec::new(),
             trust_forwarded: false,
             tls: None,
+            http2_cleartext: false,
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Connections: taken as they come up to a limit, with or without TLS, and brought to an end in good order.
+//!
+//! With TLS the client and the server agree on HTTP/1.1 or HTTP/2 (ALPN). Without, HTTP/2 is refused unless it is asked for.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,9 +14,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper::server::conn::{http1, http2};
+use hyper::service::HttpService;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -27,19 +29,27 @@ use tower::Service;
 
 use super::Shared;
 use super::config::{Config, Tls};
-use super::http::{Peer, router};
+use super::http::{HEADERS, Peer, router};
 use super::patient::Patient;
+use super::preface;
 use super::problem::Problem;
+use super::streams::Streams;
 
 /// Streams of one HTTP/2 connection.
 const STREAMS: u32 = 32;
-/// Headers of one request.
-const HEADERS: usize = 64;
+/// Bytes of bodies of requests that one stream, or one connection, of HTTP/2 may send ahead: no route takes any.
+const BODY_AHEAD: u32 = 16 << 10;
+const BODIES_AHEAD: u32 = 64 << 10;
+/// Bytes that one stream of HTTP/2 may have in the connection's hands.
+const SEND_AHEAD: usize = 64 << 10;
+/// Streams that were reset, by the client before they were looked at, or here for what is wrong with them.
+const RESET_EARLY: usize = 20;
+const RESET_WRONG: usize = 100;
 /// What a new connection waits for when the system has no descriptors left.
 const BREATH: Duration = Duration::from_millis(50);
 /// Refusals that are sent at one time; past that connections are only closed.
 const REFUSALS: usize = 512;
-/// For a refusal to be sent.
+/// For a refusal to be sent, and for a client to go.
 const REFUSAL: Duration = Duration::from_secs(2);
 
 /// A server that is bound, and ready to run.
@@ -74,11 +84,9 @@ impl Server {
         let Server { shared, listener, tls, .. } = self;
         let connections = Connections {
             router: router(&shared),
-            builder: builder(&shared.config),
             limit: Arc::new(Semaphore::new(shared.config.connections.clamp(1, Semaphore::MAX_PERMITS))),
             addresses: Arc::default(),
             refusals: Arc::new(Semaphore::new(REFUSALS)),
-            graceful: GracefulShutdown::new(),
             tls,
             shared: Arc::clone(&shared),
         };
@@ -108,11 +116,10 @@ impl Server {
         drop(listener);
         tracing::info!("ending: no more connections are taken, what is in flight is finished");
         shared.draining.send_replace(true);
-        let Connections { graceful, limit, .. } = connections;
+        let Connections { limit, .. } = connections;
         let all = u32::try_from(shared.config.connections.clamp(1, Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
         let finished = async {
-            graceful.shutdown().await;
-            // WebSockets have left HTTP, and hold their permits until they are closed.
+            // Each connection holds its permit until it is closed, WebSockets too.
             let _ = limit.acquire_many(all).await;
         };
         let is_finished = timeout(shared.config.drain_timeout, finished).await.is_ok();
@@ -123,23 +130,30 @@ impl Server {
     }
 }
 
-fn builder(config: &Config) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+fn http1(config: &Config) -> http1::Builder {
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(config.keep_alive.max(config.head_timeout))
         .max_headers(HEADERS)
         .max_buf_size(config.head.max(8192));
     builder
-        .http2()
+}
+
+fn http2(config: &Config, streams: Streams) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(streams);
+    builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(u32::try_from(config.head).unwrap_or(u32::MAX))
+        .initial_stream_window_size(BODY_AHEAD)
+        .initial_connection_window_size(BODIES_AHEAD)
+        .max_send_buf_size(SEND_AHEAD)
+        .max_pending_accept_reset_streams(RESET_EARLY)
+        .max_local_error_reset_streams(RESET_WRONG)
         .keep_alive_interval(config.ping)
         .keep_alive_timeout(config.ping);
-    // Without TLS nobody's browser speaks it, and a reader of one stream that stands still cannot be told from one who waits.
-    if config.tls.is_none() { builder.http1_only() } else { builder }
+    builder
 }
 
 fn acceptor(tls: &Tls) -> io::Result<TlsAcceptor> {
@@ -158,11 +172,9 @@ fn acceptor(tls: &Tls) -> io::Result<TlsAcceptor> {
 
 struct Connections {
     router: Router,
-    builder: Builder<TokioExecutor>,
     limit: Arc<Semaphore>,
     addresses: Arc<Addresses>,
     refusals: Arc<Semaphore>,
-    graceful: GracefulShutdown,
     tls: Option<TlsAcceptor>,
     shared: Arc<Shared>,
 }
@@ -246,39 +258,51 @@ impl Connections {
         let peer = Peer { address, number: NEXT.fetch_add(1, Relaxed) };
         self.shared.connections.fetch_add(1, Relaxed);
         let counted = Counted(Arc::clone(&self.shared));
-        let (router, builder) = (self.router.clone(), self.builder.clone());
-        let (watcher, tls) = (self.graceful.watcher(), self.tls.clone());
+        let (router, tls) = (self.router.clone(), self.tls.clone());
         let draining = self.shared.draining.subscribe();
         tokio::spawn(async move {
-            let _counted = counted;
-            let config = &_counted.0.config;
+            let counted = counted;
+            let shared = Arc::clone(&counted.0);
+            let config = &shared.config;
             let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
             let idle = Arc::new(AtomicU64::new(millis(config.head_timeout)));
             // Whoever is asked for a frame is silent for as long as that takes.
             let patience = (Arc::clone(&idle), millis(config.keep_alive + 5 * config.deadline));
             let stream = Patient::new(stream, idle, config.slow_timeout);
             let held = Held { _permit: Arc::new(permit), _place: place };
-            let served = Served { router, builder, watcher, peer, held, patience };
+            let limit = config.head_timeout;
+            let served = Served { shared: Arc::clone(&shared), router, peer, held, patience };
             match tls {
-                None => served.run(stream).await,
-                Some(tls) => match handshake(&tls, stream, config.head_timeout, draining).await {
-                    Some(stream) => served.run(stream).await,
+                None => match begun(preface::read(stream), limit, draining).await {
+                    Some((stream, true)) if !config.http2_cleartext => {
+                        shared.metrics.rejected("http2");
+                        let _ = timeout(REFUSAL, preface::refuse(stream)).await;
+                    }
+                    Some((stream, is_second)) => served.run(stream, is_second).await,
+                    None => tracing::debug!(peer = %peer.address, "no request"),
+                },
+                Some(tls) => match begun(tls.accept(stream), limit, draining).await {
+                    Some(stream) => {
+                        let is_second = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                        served.run(stream, is_second).await;
+                    }
                     None => tracing::debug!(peer = %peer.address, "no TLS"),
                 },
             }
+            drop(counted);
         });
     }
 }
 
-async fn handshake(
-    tls: &TlsAcceptor,
-    stream: Patient<TcpStream>,
+/// What comes of the beginning of a connection, if that is in time and the server does not end.
+async fn begun<T>(
+    beginning: impl Future<Output = io::Result<T>>,
     limit: Duration,
     mut draining: watch::Receiver<bool>,
-) -> Option<tokio_rustls::server::TlsStream<Patient<TcpStream>>> {
+) -> Option<T> {
     tokio::select! {
         _ = draining.wait_for(|draining| *draining) => None,
-        accepted = timeout(limit, tls.accept(stream)) => accepted.ok()?.ok(),
+        begun = timeout(limit, beginning) => begun.ok()?.ok(),
     }
 }
 
@@ -297,9 +321,8 @@ async fn refuse(mut stream: TcpStream) {
 
 /// What a connection needs to be served.
 struct Served {
+    shared: Arc<Shared>,
     router: Router,
-    builder: Builder<TokioExecutor>,
-    watcher: hyper_util::server::graceful::Watcher,
     peer: Peer,
     held: Held,
     /// What becomes of the patience with it once it has asked for something.
@@ -307,8 +330,8 @@ struct Served {
 }
 
 impl Served {
-    async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
-        let Served { router, builder, watcher, peer, held, patience } = self;
+    async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S, is_second: bool) {
+        let Served { shared, router, peer, held, patience } = self;
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             patience.0.store(patience.1, Relaxed);
             let mut request = request.map(Body::new);
@@ -316,10 +339,80 @@ impl Served {
             request.extensions_mut().insert(held.clone());
             router.clone().call(request)
         });
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-        if let Err(error) = watcher.watch(connection.into_owned()).await {
-            // Mostly somebody who has gone.
+        let (config, stream) = (&shared.config, TokioIo::new(stream));
+        let draining = shared.draining.subscribe();
+        let done = if is_second {
+            let streams = Streams::new(config.slow_timeout);
+            let connection = http2(config, streams.clone()).serve_connection(stream, service);
+            let keep_alive = config.keep_alive.max(config.head_timeout);
+            tokio::select! {
+                done = drive(connection, draining, streams.idle(keep_alive)) => done,
+                // It was told to end, and does not.
+                () = streams.idle(keep_alive + REFUSAL) => Ok(()),
+                // Closed at once: of most of what it asked for nothing was wanted.
+                () = streams.abused() => {
+                    shared.metrics.rejected("resets");
+                    Ok(())
+                }
+            }
+        } else {
+            let connection = http1(config).serve_connection(stream, service).with_upgrades();
+            drive(connection, draining, std::future::pending()).await
+        };
+        if let Err(error) = done {
+            // Mostly a client that has gone.
             tracing::debug!(peer = %peer.address, %error, "connection");
         }
+    }
+}
+
+/// Serves a connection until it is over. It takes no more requests when the server ends or `enough` is ready.
+async fn drive<C: Ending>(
+    connection: C,
+    mut draining: watch::Receiver<bool>,
+    enough: impl Future<Output = ()>,
+) -> hyper::Result<()> {
+    let mut connection = pin!(connection);
+    {
+        let mut end = pin!(async {
+            tokio::select! {
+                _ = draining.wait_for(|draining| *draining) => {}
+                () = enough => {}
+            }
+        });
+        tokio::select! {
+            done = &mut connection => return done,
+            () = &mut end => {}
+        }
+    }
+    connection.as_mut().end();
+    connection.await
+}
+
+/// A connection that can be told to finish what it has begun.
+trait Ending: Future<Output = hyper::Result<()>> {
+    fn end(self: Pin<&mut Self>);
+}
+
+impl<I, S> Ending for http1::UpgradeableConnection<I, S>
+where
+    S: HttpService<Incoming, ResBody = Body>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    fn end(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S> Ending for http2::Connection<I, S, Streams>
+where
+    S: HttpService<Incoming, ResBody = Body>,
+    S::Future: Send + 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+{
+    fn end(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
     }
 }

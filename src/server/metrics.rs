@@ -71,6 +71,7 @@ pub(super) struct Now {
     pub(super) resident_bytes: u64,
     pub(super) connections: usize,
     pub(super) websockets: usize,
+    pub(super) reply_bytes: u64,
 }
 
 /// All that is counted.
@@ -101,6 +102,7 @@ struct Gauges {
     resident_bytes: Gauge,
     connections: Gauge,
     websockets: Gauge,
+    reply_bytes: Gauge,
     /// These only grow; their owners count them.
     fetched_bytes: Counter<u64, AtomicU64>,
     decoded_pictures: Counter<u64, AtomicU64>,
@@ -170,6 +172,8 @@ impl Metrics {
         registry.register_with_unit("process_resident", "Resident memory", Unit::Bytes, gauges.resident_bytes.clone());
         registry.register("connections_open", "Connections, WebSockets too", gauges.connections.clone());
         registry.register("websockets_open", "WebSockets", gauges.websockets.clone());
+        let help = "Answers that are made and not sent yet";
+        registry.register_with_unit("reply_held", help, Unit::Bytes, gauges.reply_bytes.clone());
     }
 
     /// A request was answered.
@@ -203,7 +207,7 @@ impl Metrics {
         self.stages.get_or_create(&Stage { stage: "encode" }).observe(time.as_secs_f64());
     }
 
-    /// Somebody was refused: `queue`, `connections`, `draining`.
+    /// A client was refused: `queue`, `connections`, `draining`, `replies`, `http2`, `resets`.
     pub(super) fn rejected(&self, why: &'static str) {
         self.rejected.get_or_create(&Outcome { outcome: why }).inc();
     }
@@ -237,6 +241,7 @@ impl Metrics {
             (&gauges.resident_bytes, now.resident_bytes),
             (&gauges.connections, now.connections as u64),
             (&gauges.websockets, now.websockets as u64),
+            (&gauges.reply_bytes, now.reply_bytes),
         ];
         for (gauge, value) in levels {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));

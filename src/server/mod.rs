@@ -3,7 +3,8 @@
 //! `roots` says which videos there are and opens them, `videos` keeps them open. A request goes through `auth`, is read by
 //! `http` or `ws`, finds out which frame is meant (`target`), and gets its still from `stills`: out of memory, from somebody
 //! who waits for the same (`flights`), or from the engine, when `admission` says that it is its turn. `sheets` does the same
-//! for storyboards. `listen` has the connections, `metrics` what an operator sees, `problem` what goes wrong, `config` what
+//! for storyboards. What is made and not sent has a budget (`replies`). `listen` has the connections, `preface` finds out what
+//! is spoken on them, `patient` and `streams` what is read of them, `metrics` what an operator sees, `problem` what goes wrong, `config` what
 //! may be chosen. How frames come to be is the engine's business.
 
 mod admission;
@@ -14,10 +15,13 @@ mod http;
 mod listen;
 mod metrics;
 mod patient;
+mod preface;
 mod problem;
+mod replies;
 pub mod roots;
 mod sheets;
 mod stills;
+mod streams;
 mod target;
 mod videos;
 mod ws;
@@ -42,6 +46,7 @@ use auth::Guard;
 use flights::Flights;
 use metrics::Metrics;
 use problem::Problem;
+use replies::Replies;
 use roots::Roots;
 use sheets::Sheets;
 use stills::Stills;
@@ -53,8 +58,6 @@ const LISTINGS: usize = 4;
 const INFOS: usize = 4096;
 /// What storyboards may take of the memory for stills.
 const SHEETS_SHARE: u64 = 8;
-/// Bytes of one permit of the memory for replies.
-const REPLY_UNIT: u64 = 1 << 10;
 
 /// What all requests share.
 struct Shared {
@@ -69,8 +72,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     guard: Guard,
     listing: Arc<Semaphore>,
-    /// Memory for what readers of WebSockets have not taken yet.
-    replies: Arc<Semaphore>,
+    /// Memory for what is made and not sent yet.
+    replies: Replies,
     /// The server is about to end, and takes requests for a little while yet.
     is_leaving: AtomicBool,
     draining: watch::Sender<bool>,
@@ -84,7 +87,6 @@ impl Shared {
         let metrics = Arc::new(Metrics::new());
         let running = config.running.unwrap_or(2 * threads + 2);
         let sheets = config.still_memory / SHEETS_SHARE;
-        let units = usize::try_from(config.reply_memory / REPLY_UNIT).unwrap_or(usize::MAX);
         Shared {
             videos: Videos::new(&engine, &roots, indexes),
             stills: Stills::new(
@@ -99,7 +101,7 @@ impl Shared {
             metrics,
             guard: Guard::new(&config.tokens, &config.url_keys),
             listing: Arc::new(Semaphore::new(LISTINGS)),
-            replies: Arc::new(Semaphore::new(units.clamp(1, Semaphore::MAX_PERMITS))),
+            replies: Replies::new(config.reply_memory),
             is_leaving: AtomicBool::new(false),
             draining: watch::Sender::new(false),
             connections: AtomicUsize::new(0),

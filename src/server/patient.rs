@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 /// What a reader must take in time.
-const LEAST: usize = 64 << 10;
+pub(super) const LEAST: usize = 64 << 10;
 
 /// A stream whose other end is not waited for longer than that.
 pub(super) struct Patient<S> {

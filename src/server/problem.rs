@@ -57,6 +57,7 @@ const BAD_METHOD: Sort = ("method-not-allowed", "Only GET and HEAD", 405);
 const NOT_ACCEPTABLE: Sort = ("not-acceptable", "None of the accepted formats can be made", 406);
 const UNDECODABLE: Sort = ("undecodable", "The frame cannot be decoded", 422);
 const UNREADABLE: Sort = ("unreadable-video", "The video cannot be read", 422);
+const HEADERS: Sort = ("too-many-headers", "There are too many headers", 431);
 const INTERNAL: Sort = ("internal", "Something is broken here", 500);
 const UPSTREAM: Sort = ("fetch-failed", "The video's bytes cannot be fetched", 502);
 const OVERLOADED: Sort = ("overloaded", "There is too much to do", 503);
@@ -106,6 +107,17 @@ impl Problem {
     pub(super) fn too_many_connections() -> Problem {
         let retry_after_s = Some(1);
         Problem { retry_after_s, ..Problem::new(OVERLOADED, "there are too many connections") }
+    }
+
+    /// The client has not taken what was made for it before.
+    pub(super) fn unread() -> Problem {
+        let retry_after_s = Some(1);
+        let detail = "too much waits to be read: read the answers to other requests first";
+        Problem { retry_after_s, ..Problem::new(OVERLOADED, detail) }
+    }
+
+    pub(super) fn too_many_headers() -> Problem {
+        Problem::new(HEADERS, "a request has up to 64 headers")
     }
 
     pub(super) fn deadline() -> Problem {

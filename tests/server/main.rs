@@ -9,6 +9,7 @@ mod damage;
 mod frames;
 mod guard;
 mod house;
+mod http2;
 mod limits;
 mod load;
 mod program;

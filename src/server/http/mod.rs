@@ -17,7 +17,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::extract::{Request, State as Extract};
 use axum::http::header::{AUTHORIZATION, HeaderName, SEC_WEBSOCKET_PROTOCOL, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderValue, Method, Version};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -28,7 +28,7 @@ use super::Shared;
 use super::admission::Client;
 use super::auth::{Shown, Visitor};
 use super::problem::{Kind, Problem};
-use super::ws;
+use super::{streams, ws};
 
 pub(super) use params::{quality, shape};
 pub use status::openapi;
@@ -39,6 +39,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The longest name of a request that is taken over.
 const LONGEST_ID: usize = 128;
+/// Headers of one request.
+pub(super) const HEADERS: usize = 64;
 /// Headers that pages of other origins may read.
 const EXPOSED: [&str; 13] = [
     "etag",
@@ -126,9 +128,12 @@ async fn admit(Extract(shared): Extract<Arc<Shared>>, mut request: Request, next
             neighbourhood(forwarded.unwrap_or(peer.address.ip()))
         }
     };
-    request.extensions_mut().insert(Client { who: who.into(), connection: peer.number });
+    let client = Client { who: who.into(), connection: peer.number };
+    request.extensions_mut().insert(client.clone());
     request.extensions_mut().insert(visitor);
-    next.run(request).await
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(client);
+    response
 }
 
 /// Who the proxy next to us has seen: the last address of the last header, since those before may be anybody's words.
@@ -156,8 +161,21 @@ async fn account(Extract(shared): Extract<Arc<Shared>>, request: Request, next: 
     let id = request_id(request.headers());
     // Not the query: it may be signed.
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (is_head, is_second) = (method == Method::HEAD, request.version() == Version::HTTP_2);
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default(), %method, path);
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
+    // HTTP/1.1's limit is its parser's.
+    let mut response = match request.headers().len() > HEADERS {
+        true => Problem::too_many_headers().into_response(),
+        false => next.run(request).instrument(span.clone()).await,
+    };
+    if is_head {
+        streams::no_body();
+    } else {
+        let known = response.extensions().get::<Client>().map(|client| Arc::clone(&client.who));
+        let who = known.unwrap_or_else(|| peer.map(neighbourhood).unwrap_or_default().into());
+        response = reply::charge(&shared, &who, is_second, response).await;
+    }
     let (status, took) = (response.status(), since.elapsed());
     shared.metrics.request(route, status.as_u16(), took);
     if response.extensions().get::<Kind>().is_some_and(|kind| kind.is_overload()) {

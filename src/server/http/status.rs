@@ -115,6 +115,7 @@ fn now(shared: &Shared) -> Now {
         resident_bytes: crate::engine::resident_bytes().unwrap_or(0),
         connections: shared.connections.load(Relaxed),
         websockets: shared.websockets.load(Relaxed),
+        reply_bytes: shared.replies.held(),
     }
 }
 

@@ -8,17 +8,16 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
 
 use super::agenda::Portion;
 use super::outlet::{Gone, Outlet};
-use super::protocol::{NOT_FOUND, SUPERSEDED, Wish, Word, frame, word};
+use super::protocol::{NOT_FOUND, OVERLOADED, SUPERSEDED, Wish, Word, frame, word};
 use super::session::Session;
 use crate::damage::OnDamage;
 use crate::picture::StillFormat;
-use crate::server::REPLY_UNIT;
 use crate::server::problem::Problem;
+use crate::server::replies::Held;
 use crate::server::stills::{Batch, Found, Spec, Still};
 use crate::server::target::frame_of;
 use crate::server::videos::Opened;
@@ -75,6 +74,13 @@ impl Session {
         let name = Arc::clone(&opened.name);
         let again = outlet.while_waiting(self.shared.videos.open(&name, self.shared.config.deadline)).await?;
         Ok(again.map(|again| *video = Some(again)))
+    }
+
+    /// Memory for a picture that is to be sent; `None` if there is none in time.
+    async fn hold(&self, outlet: &mut Outlet<'_>, bytes: usize) -> Result<Option<Held>, Gone> {
+        let patience = self.shared.config.deadline;
+        let held = self.shared.replies.hold(&self.client.who, bytes as u64, patience);
+        Ok(outlet.while_waiting(held).await?.ok())
     }
 
     async fn fail_all(
@@ -135,8 +141,8 @@ struct Fetched {
     batch: Option<Batch>,
     left: usize,
     /// Memory for what has come or will, and how much of it is one frame's.
-    memory: OwnedSemaphorePermit,
-    one: usize,
+    memory: Held,
+    one: u64,
 }
 
 impl Fetched {
@@ -154,7 +160,7 @@ impl Fetched {
     /// No more is wanted: the engine is given back, and the memory for what will not come.
     fn give_up(&mut self) {
         if self.batch.take().is_some() {
-            drop(self.memory.split(self.left * self.one));
+            self.memory.release(self.left as u64 * self.one);
             self.left = 0;
         }
     }
@@ -322,6 +328,14 @@ impl Run<'_> {
     ) -> Result<(), Gone> {
         let sample = self.opened.video.sample_of(still.frame).map(|sample| sample.offset);
         let text = frame(wish, sample, still, found);
+        // A batch has memory for one more than itself, which is what is sent.
+        let _memory = match self.fetched.is_some() {
+            true => None,
+            false => match self.session.hold(outlet, still.bytes.len()).await? {
+                Some(held) => Some(held),
+                None => return self.session.fail(outlet, wish, OVERLOADED, None).await,
+            },
+        };
         {
             let mut sending = std::pin::pin!(outlet.picture(text, still.bytes.clone()));
             loop {
@@ -361,7 +375,7 @@ impl Run<'_> {
             && self.ready.remove(&frame).is_some()
             && let Some(fetched) = &mut self.fetched
         {
-            drop(fetched.memory.split(fetched.one));
+            fetched.memory.release(fetched.one);
         }
     }
 
@@ -376,23 +390,20 @@ impl Run<'_> {
 /// A batch of the first of these frames, as many as there is memory for.
 async fn batch(session: &Session, opened: &Opened, spec: Spec, mut frames: Vec<u32>) -> Result<Fetched, Problem> {
     let shared = &session.shared;
-    let all = shared.config.reply_memory / REPLY_UNIT;
-    let one = (bytes_of_one(opened, spec) / REPLY_UNIT).clamp(1, all.max(1));
-    let units = |frames: usize| u32::try_from(one * frames as u64).unwrap_or(u32::MAX);
-    // Before the engine: who waits for memory keeps nobody from decoding.
+    let (who, one) = (&session.client.who, bytes_of_one(opened, spec));
+    // Before the engine: a session that waits for memory keeps no other from decoding.
     let memory = loop {
-        match Arc::clone(&shared.replies).try_acquire_many_owned(units(frames.len())) {
-            Ok(memory) => break memory,
-            Err(_) if frames.len() > 1 => frames.truncate(frames.len() / 2),
-            Err(_) => {
-                let asked = Arc::clone(&shared.replies).acquire_many_owned(units(1)).await;
-                break asked.map_err(|_| Problem::draining())?;
-            }
+        // And for one that is kept, and sent in between.
+        let all = one * (frames.len() as u64 + 1);
+        let memory = (all <= shared.config.reply_memory / 2).then(|| shared.replies.try_take(who, all)).flatten();
+        match memory {
+            Some(memory) => break memory,
+            None if frames.len() > 1 => frames.truncate(frames.len() / 2),
+            None => break shared.replies.take(who, all).await,
         }
     };
     let permit = shared.stills.enter(opened, &session.client).await?;
     let batch = shared.stills.batch(opened, &frames, spec, permit).await?;
-    let one = usize::try_from(one).unwrap_or(usize::MAX);
     Ok(Fetched { batch: Some(batch), left: frames.len(), memory, one })
 }
 

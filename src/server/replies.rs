@@ -1,0 +1,193 @@
+//! One budget of memory for all that is made and not sent yet: bodies of HTTP/1.1 and HTTP/2, and pictures for WebSockets.
+//!
+//! A client may hold as much as is still free, and no more: alone that is half of the budget, beside others that read nothing
+//! a share of it, and never all. So readers that stand still leave room for every other client. A reply that finds no
+//! room waits, in a budget of its own, until some is sent; past that it is refused.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+/// The share of the budget that replies which wait for room may take on top of it.
+const WAITING_SHARE: u64 = 4;
+
+/// Memory for replies; see the module.
+#[derive(Debug)]
+pub(super) struct Replies {
+    sending: Arc<Budget>,
+    waiting: Arc<Budget>,
+}
+
+/// Bytes that clients share.
+#[derive(Debug)]
+struct Budget {
+    total: u64,
+    state: Mutex<State>,
+    released: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    held: u64,
+    clients: HashMap<Arc<str>, u64>,
+}
+
+/// A part of the budget, given back when it goes.
+#[derive(Debug)]
+pub(super) struct Held {
+    budget: Arc<Budget>,
+    who: Arc<str>,
+    bytes: u64,
+}
+
+/// There is no room, and as many wait as may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NoRoom;
+
+impl Replies {
+    /// A budget of `total` bytes.
+    pub(super) fn new(total: u64) -> Replies {
+        Replies { sending: Budget::new(total), waiting: Budget::new(total / WAITING_SHARE) }
+    }
+
+    /// Room for a reply that is not made yet, if there is some now.
+    pub(super) fn try_take(&self, who: &Arc<str>, bytes: u64) -> Option<Held> {
+        self.sending.try_take(who, bytes)
+    }
+
+    /// The same; waits until there is some.
+    pub(super) async fn take(&self, who: &Arc<str>, bytes: u64) -> Held {
+        loop {
+            let released = self.sending.released.notified();
+            let mut released = std::pin::pin!(released);
+            // Before the look, so that what is given back in between is not missed.
+            released.as_mut().enable();
+            if let Some(held) = self.try_take(who, bytes) {
+                return held;
+            }
+            released.await;
+        }
+    }
+
+    /// Room for a reply that is in memory already. Waits for up to `patience`.
+    ///
+    /// # Errors
+    /// `NoRoom` where it may not wait, or has waited in vain: the reply is to be dropped.
+    pub(super) async fn hold(&self, who: &Arc<str>, bytes: u64, patience: Duration) -> Result<Held, NoRoom> {
+        if let Some(held) = self.try_take(who, bytes) {
+            return Ok(held);
+        }
+        let _waiting = self.waiting.try_take(who, bytes).ok_or(NoRoom)?;
+        timeout(patience, self.take(who, bytes)).await.map_err(|_| NoRoom)
+    }
+
+    /// Bytes that are made and not sent, those that wait for room among them.
+    pub(super) fn held(&self) -> u64 {
+        self.sending.lock().held + self.waiting.lock().held
+    }
+}
+
+impl Budget {
+    fn new(total: u64) -> Arc<Budget> {
+        Arc::new(Budget { total, state: Mutex::default(), released: Notify::new() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn try_take(self: &Arc<Budget>, who: &Arc<str>, bytes: u64) -> Option<Held> {
+        // One that is larger than a client's share has all of that.
+        let bytes = bytes.min(self.total / 2);
+        let mut state = self.lock();
+        let own = state.clients.get(who).copied().unwrap_or(0);
+        if own + bytes > self.total.saturating_sub(state.held) {
+            return None;
+        }
+        state.held += bytes;
+        *state.clients.entry(Arc::clone(who)).or_default() += bytes;
+        Some(Held { budget: Arc::clone(self), who: Arc::clone(who), bytes })
+    }
+}
+
+impl Held {
+    /// Gives a part back.
+    pub(super) fn release(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        let mut state = self.budget.lock();
+        state.held -= bytes;
+        if let Some(own) = state.clients.get_mut(&self.who) {
+            *own -= bytes;
+            if *own == 0 {
+                state.clients.remove(&self.who);
+            }
+        }
+        drop(state);
+        self.budget.released.notify_waiters();
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.release(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::{NoRoom, Replies};
+
+    fn client(number: usize) -> Arc<str> {
+        format!("client {number}").into()
+    }
+
+    #[test]
+    fn a_client_has_half_and_others_still_find_room() {
+        let replies = Replies::new(1000);
+        let mut held = Vec::new();
+        for number in 0..9 {
+            let mut own = 0;
+            while let Some(part) = replies.try_take(&client(number), 10) {
+                held.push(part);
+                own += 10;
+            }
+            assert!(own >= 10 && own <= 1000 / (number as u64 + 1) / 2 + 10 || number > 6, "{number}: {own}");
+        }
+        assert!(replies.try_take(&client(0), 1).is_none(), "its share is taken");
+        assert!(replies.try_take(&client(99), 1).is_some(), "a newcomer has room all the same");
+        drop(held);
+        assert_eq!((replies.held(), replies.sending.lock().clients.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_larger_than_a_share_goes_alone() {
+        let replies = Replies::new(1000);
+        let large = replies.try_take(&client(0), 5000).unwrap();
+        assert!(replies.try_take(&client(0), 10).is_none() && replies.try_take(&client(1), 10).is_some());
+        drop(large);
+        assert!(replies.try_take(&client(0), 10).is_some());
+        assert!(Replies::new(0).try_take(&client(0), 10).is_some(), "no budget at all");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_finds_none_waits_and_not_all_may() {
+        let replies = Replies::new(1000);
+        let mut held = replies.try_take(&client(0), 450).unwrap();
+        let patience = Duration::from_secs(5);
+        assert_eq!(replies.hold(&client(0), 200, patience).await.unwrap_err(), NoRoom, "more than may wait");
+        assert_eq!(replies.hold(&client(0), 120, patience).await.unwrap_err(), NoRoom, "nothing was given back");
+        let later = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            held.release(100);
+        };
+        let (got, ()) = tokio::join!(replies.hold(&client(0), 120, patience), later);
+        assert_eq!((got.unwrap().bytes, replies.waiting.lock().held), (120, 0));
+    }
+}
