@@ -110,26 +110,23 @@ impl Crew {
         let state = State { free: threads, ..State::default() };
         // With fewer threads than cores, every process would choose the same ones.
         let pin = pin && threads == ffi::cpu_count();
-        let crew = Crew::with(state, threads, pin, false);
-        crew.cores();
-        crew
+        Crew::with(state, threads, pin, false)
     }
 
-    /// Are workers bound to cores?
+    /// Are workers bound to cores? Before there was work: would they be, if there were some now?
     pub fn is_pinned(&self) -> bool {
-        self.shared.pins.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).is_some()
+        let is_started = self.shared.lock().started;
+        self.shared.pins().is_some() || (!is_started && self.shared.pin && take(&own_cores()).is_some())
     }
 
-    /// The cores to bind workers to; none where that is not wanted, or where another crew has them.
+    /// Takes the cores to bind workers to; none where that is not wanted, or where another crew has them.
     fn cores(&self) -> Vec<CoreId> {
         if !self.shared.pin {
             return Vec::new();
         }
-        let cores = core_affinity::get_core_ids().unwrap_or_default();
-        let mut pins = self.shared.pins.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if pins.is_none() {
-            *pins = Pins::take(cores.iter().map(|core| core.id).collect());
-        }
+        let cores = own_cores();
+        let mut pins = self.shared.pins();
+        *pins = take(&cores);
         if pins.is_some() { cores } else { Vec::new() }
     }
 
@@ -193,11 +190,24 @@ impl Crew {
     }
 }
 
+/// The cores that this thread may run on.
+fn own_cores() -> Vec<CoreId> {
+    core_affinity::get_core_ids().unwrap_or_default()
+}
+
+fn take(cores: &[CoreId]) -> Option<Pins> {
+    Pins::take(cores.iter().map(|core| core.id).collect())
+}
+
 impl Drop for Crew {
     fn drop(&mut self) {
         let tasks = {
             let mut state = self.shared.lock();
             state.closed = true;
+            // Workers that have nothing to do only end: the next crew need not wait for that.
+            if state.free == self.shared.threads {
+                self.shared.pins().take();
+            }
             std::mem::take(&mut state.queue)
         };
         self.shared.work.notify_all();
@@ -208,6 +218,10 @@ impl Drop for Crew {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn pins(&self) -> MutexGuard<'_, Option<Pins>> {
+        self.pins.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn work(&self) {
@@ -306,8 +320,18 @@ mod tests {
     #[test]
     fn two_crews_never_bind_workers_to_the_same_cores() {
         let both = [(); 2].map(|()| Crew::new(ffi::cpu_count(), true));
+        let (tell, told) = mpsc::channel();
+        for crew in &both {
+            let tell = tell.clone();
+            let run = move |_| tell.send(core_affinity::get_core_ids().unwrap().len()).unwrap();
+            crew.submit(Task { pictures: 1, run: Box::new(run) }, &Turns::default(), false);
+        }
+        // A task of one picture has one thread, so a worker that is bound runs it on one core.
+        let cores = [told.recv().unwrap(), told.recv().unwrap()];
         // Where another process of the same machine has them, neither does.
         assert!(both.iter().filter(|crew| crew.is_pinned()).count() < 2);
+        let bound = cores.iter().filter(|cores| **cores < ffi::cpu_count()).count();
+        assert!(bound < 2, "{cores:?}");
         assert!(!Crew::new(ffi::cpu_count() + 1, true).is_pinned() && !Crew::new(ffi::cpu_count(), false).is_pinned());
     }
 

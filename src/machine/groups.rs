@@ -126,14 +126,15 @@ impl Groups {
         self.places("memory").into_iter().filter_map(of).min_by_key(|limit| limit.bytes)
     }
 
-    /// Has the process's own group processors that no group beside it may have?
-    pub(super) fn has_exclusive_cpuset(&self) -> bool {
-        let nearest = self.places("cpuset").into_iter().find(|place| self.path(place).is_dir());
-        nearest.is_some_and(|place| {
-            let partition = self.text(&place, "cpuset.cpus.partition");
-            let is_partition = partition.is_some_and(|text| matches!(text.trim(), "root" | "isolated"));
-            is_partition || self.number(&place, "cpuset.cpu_exclusive") == Some(1)
-        })
+    /// How many processors the process's own group has that no group beside it may have.
+    pub(super) fn exclusive_processors(&self) -> Option<usize> {
+        let place = self.places("cpuset").into_iter().find(|place| self.path(place).is_dir())?;
+        let partition = self.text(&place, "cpuset.cpus.partition");
+        let is_partition = partition.is_some_and(|text| matches!(text.trim(), "root" | "isolated"));
+        let is_exclusive = is_partition || self.number(&place, "cpuset.cpu_exclusive") == Some(1);
+        let lists = ["cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus"];
+        let list = lists.iter().filter(|_| is_exclusive).find_map(|file| self.text(&place, file))?;
+        super::count(&list)
     }
 
     /// Directories of the process's groups for a controller, each followed by those above it up to the mount point, as they

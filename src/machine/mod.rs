@@ -59,7 +59,8 @@ impl Machine {
             memory_bytes,
             memory_limit: groups.memory_limit().filter(|limit| memory_bytes.is_none_or(|all| limit.bytes < all)),
             is_container: FIRST_NAMESPACES.into_iter().any(is_other),
-            has_exclusive_cpuset: groups.has_exclusive_cpuset(),
+            // A mask below that, or the root of version 1, which is always exclusive, says nothing of others.
+            has_exclusive_cpuset: groups.exclusive_processors() == Some(allowed),
         }
     }
 

@@ -214,11 +214,17 @@ fn workers_are_bound_where_the_processors_are_the_processs_own() {
     assert_eq!((machine.processors(), machine.may_pin()), (5, false), "a mask may be others' as well");
     assert_eq!(machine.to_string(), "5 of 64 processors (affinity), 256.0 GiB of memory");
     made.write("sys/fs/cgroup/cpuset/cpuset.cpu_exclusive", "1");
-    made.write("sys/fs/cgroup/cpuset/set/cpuset.cpu_exclusive", "0");
+    made.write("sys/fs/cgroup/cpuset/cpuset.cpus", "0-63");
+    made.separate("/", "/");
     assert!(!made.machine().may_pin(), "the root of version 1 is always exclusive");
+    made.separate("/", "/set");
+    made.write("sys/fs/cgroup/cpuset/set/cpuset.cpus", "0-3,8");
+    made.write("sys/fs/cgroup/cpuset/set/cpuset.cpu_exclusive", "0");
+    assert!(!made.machine().may_pin(), "another group may have them too");
     made.write("sys/fs/cgroup/cpuset/set/cpuset.cpu_exclusive", "1");
     assert!(made.machine().may_pin());
     made.unified("/", "/set");
+    made.write("sys/fs/cgroup/set/cpuset.cpus.effective", "0-3,8\n");
     made.write("sys/fs/cgroup/set/cpuset.cpus.partition", "member\n");
     assert!(!made.machine().may_pin());
     made.write("sys/fs/cgroup/set/cpuset.cpus.partition", "root\n");
