@@ -16,6 +16,9 @@ use crate::video::Video;
 /// What indexes may take by default, in bytes; less where there is little memory.
 const BUDGET: u64 = 512 << 20;
 
+/// All videos are weighed again when this part of them was opened since, and this part of the budget is freed at one time.
+const WEIGHED: usize = 8;
+
 /// How an address becomes a source.
 type Opener = dyn Fn(&str) -> Result<Arc<dyn Source>> + Send + Sync;
 
@@ -34,6 +37,8 @@ struct State {
     videos: HashMap<(String, usize), Slot>,
     bytes: u64,
     clock: u64,
+    /// Videos that were opened since all were weighed.
+    unweighed: usize,
 }
 
 enum Slot {
@@ -200,8 +205,18 @@ impl State {
         self.videos.values().filter_map(video).collect()
     }
 
-    /// Takes down what videos weigh now, and lets go of as many as it takes to have room.
-    fn make_room(&mut self, weights: &HashMap<u64, u64>, budget: u64) -> Vec<Slot> {
+    /// Is it time to weigh all videos? Not each time that one is opened: of many that would take longer than opening.
+    fn is_due(&mut self) -> bool {
+        self.unweighed += 1;
+        let is_due = self.unweighed > self.videos.len() / WEIGHED;
+        if is_due {
+            self.unweighed = 0;
+        }
+        is_due
+    }
+
+    /// Takes down what videos weigh now.
+    fn weigh(&mut self, weights: &HashMap<u64, u64>) {
         self.bytes = 0;
         for slot in self.videos.values_mut() {
             if let Slot::Open { video, bytes, .. } = slot {
@@ -209,15 +224,26 @@ impl State {
                 self.bytes += *bytes;
             }
         }
+    }
+
+    /// Lets go of as many as it takes to have room, and of some more, so that not every one that is opened looks for the oldest.
+    fn make_room(&mut self, budget: u64) -> Vec<Slot> {
+        if self.bytes <= budget {
+            return Vec::new();
+        }
+        let age = |slot: &Slot| match slot {
+            Slot::Open { used, .. } if *used < self.clock => Some(*used),
+            _ => None,
+        };
+        let aged = self.videos.iter().filter_map(|(key, slot)| Some((age(slot)?, key.clone())));
+        let mut aged: Vec<(u64, (String, usize))> = aged.collect();
+        aged.sort_unstable();
         let mut gone = Vec::new();
-        while self.bytes > budget {
-            let age = |slot: &Slot| match slot {
-                Slot::Open { used, .. } if *used < self.clock => Some(*used),
-                _ => None,
-            };
-            let aged = self.videos.iter().filter_map(|(key, slot)| Some((age(slot)?, key)));
-            let Some(oldest) = aged.min_by_key(|(used, _)| *used).map(|(_, key)| key.clone()) else { break };
-            if let Some(slot) = self.videos.remove(&oldest) {
+        for (_, key) in aged {
+            if self.bytes <= budget - budget / WEIGHED as u64 {
+                break;
+            }
+            if let Some(slot) = self.videos.remove(&key) {
                 self.bytes -= slot.bytes();
                 gone.push(slot);
             }
@@ -241,12 +267,17 @@ impl Claim<'_> {
         let slot = Slot::Open { video, bytes, used: state.clock };
         state.videos.insert(key, slot);
         state.bytes += bytes;
-        let open = state.open();
+        let open = if state.is_due() { state.open() } else { Vec::new() };
         drop(state);
         self.catalog.change.notify_all();
-        // All are weighed anew, since more may be known of them by now: not under the lock.
-        let weights = open.iter().map(|video| (video.shared.id, video.index_bytes())).collect();
-        let gone = self.catalog.lock().make_room(&weights, self.catalog.budget);
+        // Now and then all are weighed anew, since more may be known of them by now: not under the lock.
+        let weights: HashMap<u64, u64> = open.iter().map(|video| (video.shared.id, video.index_bytes())).collect();
+        let mut state = self.catalog.lock();
+        if !weights.is_empty() {
+            state.weigh(&weights);
+        }
+        let gone = state.make_room(self.catalog.budget);
+        drop(state);
         // Closing takes its time: not under the lock.
         drop((gone, open));
     }

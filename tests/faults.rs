@@ -5,13 +5,15 @@ mod common;
 use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::ops::ControlFlow;
+use std::process::Command;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bucket_streamer::picture::raw;
-use bucket_streamer::source::{ByteRange, Fault, FaultSource, MemorySource, Source};
+use bucket_streamer::source::{ByteRange, Fault, FaultSource, MemorySource, Source, open_files};
 use bucket_streamer::{Engine, ErrorKind, Video};
 
-use common::{fixture, play};
+use common::{fixture, hard_links, many_videos, play};
 
 fn md5(video: &Video, frame: u32) -> Result<String, bucket_streamer::Error> {
     video.frame(frame).map(|frame| raw::hex(&raw::md5(&frame.picture)))
@@ -166,4 +168,67 @@ fn what_comes_before_a_senseless_packet_header_is_there_all_the_same() {
     for frame in 0..10 {
         assert_eq!(md5(&cut, frame).expect("a frame"), expected[frame as usize].1);
     }
+}
+
+#[allow(clippy::print_stderr, reason = "what opening again costs")]
+/// In a process of its own: limits are the process's. With `BUCKET_STREAMER_EXHAUSTIVE` it is 100,000 videos.
+#[test]
+fn more_videos_than_descriptors_can_be_kept_open() {
+    const NAME: &str = "more_videos_than_descriptors_can_be_kept_open";
+    const INSIDE: &str = "BUCKET_STREAMER_TEST_INSIDE";
+    if std::env::var_os(INSIDE).is_some() {
+        return keep_many_open();
+    }
+    let limit = std::env::var("BUCKET_STREAMER_DESCRIPTORS").unwrap_or_else(|_| "128".to_owned());
+    let script = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");
+    let mut shell = Command::new("sh");
+    let own = std::env::current_exe().expect("this program");
+    shell.args(["-c", &script]).arg(own).args(["--exact", NAME, "--nocapture"]).env(INSIDE, "1");
+    let output = shell.output().expect("a shell");
+    let said = String::from_utf8_lossy(&output.stdout);
+    said.lines().filter(|line| line.contains(" videos, ")).for_each(|line| eprintln!("{line}"));
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[allow(clippy::print_stdout, reason = "what opening again costs")]
+fn keep_many_open() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let names = hard_links(folder.path(), many_videos(500));
+    let engine = Engine::new(None);
+    let begin = Instant::now();
+    let videos: Vec<Video> =
+        names.iter().map(|name| engine.open_path(folder.path().join(name)).expect("room for it")).collect();
+    let opening = begin.elapsed();
+    let (files, read) = (open_files(), ByteRange { start: 0, len: 4096 });
+    assert!(files.open <= files.most && files.most < videos.len() && files.descriptors < videos.len(), "{files:?}");
+    // Those that were opened first are closed by now: each read opens one again.
+    let begin = Instant::now();
+    videos.iter().for_each(|video| _ = video.source().read(read).expect("room for it"));
+    let (reopening, reopened) = (begin.elapsed(), open_files().reopened - files.reopened);
+    assert!(reopened >= (videos.len() - files.most) as u64, "{reopened} of {}", videos.len());
+    let begin = Instant::now();
+    (0..videos.len()).for_each(|_| _ = videos[0].source().read(read).expect("it is open"));
+    let micros = |time: std::time::Duration| time.as_secs_f64() * 1e6 / videos.len() as f64;
+    println!(
+        "{} videos, {} files open of {}: opening takes {:.1} us each, reading after opening again {:.2} us, while open {:.2} us",
+        videos.len(),
+        files.open,
+        files.most,
+        micros(opening),
+        micros(reopening),
+        micros(begin.elapsed())
+    );
+    let clips = 4;
+    let expected: Vec<String> = videos[..clips].iter().map(|video| md5(video, 3).expect("a frame")).collect();
+    for (place, video) in videos.iter().enumerate().step_by(videos.len() / 100 + 1) {
+        assert_eq!(md5(video, 3).expect("a frame"), expected[place % clips], "{place}");
+    }
+    // One that was replaced while it was closed is another file.
+    assert!(open_files().most < 400);
+    let gone = folder.path().join(&names[0]);
+    std::fs::remove_file(&gone).expect("to remove");
+    std::fs::copy(fixture("hevc_gray.mp4"), &gone).expect("to copy");
+    videos[1..].iter().for_each(|video| _ = video.source().read(read).expect("room for it"));
+    let error = md5(&videos[0], 2).expect_err("another file");
+    assert!(matches!(error.kind(), ErrorKind::Changed), "{error}");
 }

@@ -18,7 +18,8 @@
 
 #include "shim.h"
 
-#define SLOTS 4096
+/* Twice as many as source/open_files.rs keeps open: packets may hold maps longer. */
+#define SLOTS 16384
 
 enum { FREE, TAKEN, LIVE };
 
@@ -32,6 +33,8 @@ typedef struct Slot {
 static Slot slots[SLOTS];
 /* One past the highest slot ever used: the handler looks no further. */
 static _Atomic int slots_used;
+/* Where to look for a free slot first: the one that was given back last, or the one behind that taken last. */
+static _Atomic int next_slot;
 static struct sigaction previous;
 static uintptr_t page_size;
 
@@ -87,12 +90,15 @@ int bs_guard_install(void)
 
 int bs_guard_add(void *start, size_t length)
 {
-    for (int i = 0; i < SLOTS; i++) {
+    const int first = atomic_load(&next_slot);
+    for (int n = 0; n < SLOTS; n++) {
+        const int i = (first + n) % SLOTS;
         Slot *slot = &slots[i];
         int expected = FREE;
         int used = atomic_load(&slots_used);
-        if (!atomic_compare_exchange_strong(&slot->state, &expected, TAKEN))
+        if (atomic_load(&slot->state) != FREE || !atomic_compare_exchange_strong(&slot->state, &expected, TAKEN))
             continue;
+        atomic_store(&next_slot, (i + 1) % SLOTS);
         atomic_store(&slot->broken, 0);
         atomic_store(&slot->start, (uintptr_t)start);
         /* Up to the end of the last page: what is mapped, not what the file had. */
@@ -113,4 +119,5 @@ int bs_guard_is_broken(int slot)
 void bs_guard_remove(int slot)
 {
     atomic_store(&slots[slot].state, FREE);
+    atomic_store(&next_slot, slot);
 }

@@ -32,7 +32,7 @@ impl MappedFile {
         // SAFETY: the range is the one just mapped, and stays mapped until `drop` has removed the guard.
         let slot = unsafe { sys::bs_guard_add(map.as_ptr().cast_mut().cast(), map.len()) };
         if slot < 0 {
-            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too many mapped files (4096)"));
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too many mapped files (16384)"));
         }
         Ok(MappedFile { map, slot })
     }

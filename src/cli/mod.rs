@@ -53,6 +53,7 @@ static INDEXES: OnceLock<IndexCache> = OnceLock::new();
 
 /// Runs the command line.
 pub(crate) fn run() -> ExitCode {
+    given::raise_open_files();
     let command = without_empty_variables(Arguments::command().long_version(version::long()));
     let arguments =
         match command.try_get_matches_from(typed()).and_then(|matches| Arguments::from_arg_matches(&matches)) {

@@ -457,18 +457,19 @@ pub(crate) fn run(arguments: ServeArguments, remote: &RemoteArguments) -> Outcom
     let check_hashes = arguments.check_hashes.unwrap_or_default();
     let builder = builder(arguments.threads, arguments.checkpoint_memory, max_pixels).check_hashes(check_hashes);
     let engine = builder.others(others).device(device).build();
-    tracing::info!("{}", super::given::line(&machine, &engine));
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = match runtime.worker_threads(machine.processors()).thread_name("serve").enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return refuse(format!("no threads to serve with: {error}")),
     };
     let outcome = runtime.block_on(async {
-        let is_secure = config.tls.is_some();
+        let (is_secure, wanted) = (config.tls.is_some(), config.connections);
+        let given = super::given::line(&machine, &engine);
         let server = match Server::bind(config, engine, roots, INDEXES.get().cloned()).await {
             Ok(server) => server,
             Err(error) => return refuse(format!("cannot serve: {error}")),
         };
+        tracing::info!("{given}: {}", super::given::shares(server.connections(), wanted));
         announce(server.address(), is_secure);
         let end = async {
             told_to_end().await;

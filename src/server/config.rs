@@ -28,7 +28,8 @@ pub struct Config {
     pub waiting: usize,
     /// The longest that a request may take.
     pub deadline: Duration,
-    /// Connections at one time; past it they are refused.
+    /// Connections at one time; past it they are refused. See [`Server::connections`](super::Server::connections) for how many
+    /// there are descriptors for.
     pub connections: usize,
     /// Connections of one address at one time, unless a proxy stands before all of them; 0 for as many as there may be.
     pub connections_per_client: usize,

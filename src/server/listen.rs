@@ -34,6 +34,7 @@ use super::patient::Patient;
 use super::preface;
 use super::problem::Problem;
 use super::streams::Streams;
+use crate::source::open_files::{Reserved, close_half, has_run_out};
 
 /// Streams of one HTTP/2 connection.
 const STREAMS: u32 = 32;
@@ -49,6 +50,8 @@ const RESET_WRONG: usize = 100;
 const BREATH: Duration = Duration::from_millis(50);
 /// Refusals that are sent at one time; past that connections are only closed.
 const REFUSALS: usize = 512;
+/// Descriptors for each root behind a network: as many connections as its server gets.
+const PER_ROOT: usize = 16;
 /// For a refusal to be sent, and for a client to go.
 const REFUSAL: Duration = Duration::from_secs(2);
 
@@ -58,6 +61,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
+    sockets: Sockets,
 }
 
 impl std::fmt::Debug for Server {
@@ -71,22 +75,27 @@ impl Server {
         let tls = shared.config.tls.as_ref().map(acceptor).transpose()?;
         let listener = TcpListener::bind(shared.config.listen).await?;
         let address = listener.local_addr()?;
-        Ok(Server { shared, listener, address, tls })
+        let sockets = Sockets::of(&shared.config, shared.roots.far());
+        Ok(Server { shared, listener, address, tls, sockets })
     }
 
     pub(super) fn bound(&self) -> SocketAddr {
         self.address
     }
 
+    pub(super) fn room(&self) -> usize {
+        self.sockets.connections
+    }
+
     /// Answers until `end` is ready; then takes no more, finishes what is in flight, and returns. False if that took longer
     /// than it may, and something was left.
     pub async fn run(self, end: impl Future<Output = ()>) -> bool {
-        let Server { shared, listener, tls, .. } = self;
+        let Server { shared, listener, tls, sockets, .. } = self;
         let connections = Connections {
             router: router(&shared),
-            limit: Arc::new(Semaphore::new(shared.config.connections.clamp(1, Semaphore::MAX_PERMITS))),
+            limit: Arc::new(Semaphore::new(sockets.connections)),
             addresses: Arc::default(),
-            refusals: Arc::new(Semaphore::new(REFUSALS)),
+            refusals: Arc::new(Semaphore::new(sockets.refusals)),
             tls,
             shared: Arc::clone(&shared),
         };
@@ -108,6 +117,9 @@ impl Server {
                     Err(error) => {
                         // One that has gone again, or no descriptors: both pass.
                         tracing::warn!(%error, "no connection");
+                        if has_run_out(&error) {
+                            let _ = tokio::task::spawn_blocking(close_half).await;
+                        }
                         tokio::time::sleep(BREATH).await;
                     }
                 },
@@ -117,7 +129,7 @@ impl Server {
         tracing::info!("ending: no more connections are taken, what is in flight is finished");
         shared.draining.send_replace(true);
         let Connections { limit, .. } = connections;
-        let all = u32::try_from(shared.config.connections.clamp(1, Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
+        let all = u32::try_from(sockets.connections).unwrap_or(u32::MAX);
         let finished = async {
             // Each connection holds its permit until it is closed, WebSockets too.
             let _ = limit.acquire_many(all).await;
@@ -127,6 +139,27 @@ impl Server {
             tracing::warn!("some connections did not end in time");
         }
         is_finished
+    }
+}
+
+/// How many connections there may be, and the descriptors for them.
+struct Sockets {
+    connections: usize,
+    /// Connections that are told that there is no room.
+    refusals: usize,
+    _reserved: Reserved,
+}
+
+impl Sockets {
+    /// As many as the configuration allows, but no more than half of the descriptors: the others are for videos.
+    fn of(config: &Config, far_roots: usize) -> Sockets {
+        let wanted = config.connections.clamp(1, Semaphore::MAX_PERMITS);
+        let far = PER_ROOT * far_roots;
+        let reserved = Reserved::at_most(wanted.saturating_add(REFUSALS).saturating_add(far));
+        let left = reserved.0 - far.min(reserved.0 / 4);
+        let refusals = REFUSALS.min(left / 8).max(1);
+        let connections = wanted.min(left.saturating_sub(refusals)).max(1);
+        Sockets { connections, refusals, _reserved: reserved }
     }
 }
 

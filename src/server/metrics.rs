@@ -14,6 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::stills::Timing;
+use crate::source::OpenFiles;
 
 /// Of the text that [`Metrics::text`] gives.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -72,6 +73,7 @@ pub(super) struct Now {
     pub(super) connections: usize,
     pub(super) websockets: usize,
     pub(super) reply_bytes: u64,
+    pub(super) files: OpenFiles,
 }
 
 /// All that is counted.
@@ -103,12 +105,14 @@ struct Gauges {
     connections: Gauge,
     websockets: Gauge,
     reply_bytes: Gauge,
+    files_open: Gauge,
     /// These only grow; their owners count them.
     fetched_bytes: Counter<u64, AtomicU64>,
     decoded_pictures: Counter<u64, AtomicU64>,
     forks: Counter<u64, AtomicU64>,
     device_frames: Counter<u64, AtomicU64>,
     taken: Counter<u64, AtomicU64>,
+    files_reopened: Counter<u64, AtomicU64>,
 }
 
 impl Metrics {
@@ -174,6 +178,9 @@ impl Metrics {
         registry.register("websockets_open", "WebSockets", gauges.websockets.clone());
         let help = "Answers that are made and not sent yet";
         registry.register_with_unit("reply_held", help, Unit::Bytes, gauges.reply_bytes.clone());
+        registry.register("files_open", "Local files that are open", gauges.files_open.clone());
+        let help = "Local files that were closed for others and opened again";
+        registry.register("files_reopened", help, gauges.files_reopened.clone());
     }
 
     /// A request was answered.
@@ -242,6 +249,7 @@ impl Metrics {
             (&gauges.connections, now.connections as u64),
             (&gauges.websockets, now.websockets as u64),
             (&gauges.reply_bytes, now.reply_bytes),
+            (&gauges.files_open, now.files.open as u64),
         ];
         for (gauge, value) in levels {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
@@ -252,6 +260,7 @@ impl Metrics {
             (&gauges.forks, now.forks),
             (&gauges.device_frames, now.device_frames),
             (&gauges.taken, now.taken),
+            (&gauges.files_reopened, now.files.reopened),
         ];
         for (counter, value) in counts {
             counter.inner().fetch_max(value, std::sync::atomic::Ordering::Relaxed);

@@ -142,6 +142,13 @@ impl Server {
         Server::listen(Arc::new(Shared::new(config, engine, roots, indexes))).await
     }
 
+    /// Connections at one time: as many as the configuration allows, but no more than half of the descriptors that the process
+    /// may have (`RLIMIT_NOFILE`) when the server is bound. The others are for videos, which are closed, the least recently used
+    /// first, when there are more.
+    pub fn connections(&self) -> usize {
+        self.room()
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.bound()

@@ -153,11 +153,15 @@ impl Roots {
         self.roots.iter().filter(is_gone).map(|root| &root.name[..]).collect()
     }
 
+    /// How many roots lie behind a network.
+    pub(super) fn far(&self) -> usize {
+        self.roots.iter().filter(|root| root.is_far()).count()
+    }
+
     /// Bytes that came over networks and are in memory.
     pub fn held_bytes(&self) -> u64 {
-        let is_far = |root: &Root| !matches!(root.place, Place::Folder(_) | Place::Bundled);
         // Where nothing lies behind a network, nobody has to be made ready to ask.
-        if !self.roots.iter().any(is_far) {
+        if self.far() == 0 {
             return 0;
         }
         self.clients.http().map_or(0, |client| client.held_bytes())
@@ -184,6 +188,10 @@ impl Root {
             name => format!("the root {name} cannot be used: {why}"),
         })?;
         Ok(Root { name: spec.name, place })
+    }
+
+    fn is_far(&self) -> bool {
+        !matches!(self.place, Place::Folder(_) | Place::Bundled)
     }
 
     /// What a video of this root is called.

@@ -1,31 +1,54 @@
 //! Local files, mapped.
 
+use std::fmt;
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use ffi::{MappedFile, PaddedBytes};
+use ffi::PaddedBytes;
+use nix::libc;
 
+use super::open_files::{OpenFile, Permit, Slot, has_run_out, with_room};
 use super::{ByteRange, Counters, Source, check_bounds, padded_view};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A mapped file. Views of it stay valid when the source is gone. If somebody truncates the file, reads past the cut
 /// give zeros instead of killing the process, and [`Source::check`] fails from then on.
+///
+/// The file is closed when others need its descriptor or its mapping (see [`super::open_files`]), and opened again when it is
+/// read. Another file that lies in its place by then, or none, is [`ErrorKind::Changed`]: a file that was deleted can be read as
+/// long as it stays open.
 #[derive(Debug)]
 pub struct MappedSource {
     name: Arc<str>,
-    bytes: Bytes,
-    /// The same map that `bytes` refers to; `None` for an empty file, which cannot be mapped.
-    map: Option<Arc<MappedFile>>,
-    file: File,
+    slot: Arc<Slot>,
+    way: Way,
     /// Where whoever opens it anew would find it, if that is to be looked at too.
     place: Option<PathBuf>,
     opened_as: Identity,
     counters: Counters,
+}
+
+/// How a file is opened again.
+enum Way {
+    Path(PathBuf),
+    Opener(Box<dyn Fn() -> io::Result<File> + Send + Sync>),
+    /// Not at all: it stays open.
+    None,
+}
+
+impl fmt::Debug for Way {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Way::Path(path) => formatter.debug_tuple("Path").field(path).finish(),
+            Way::Opener(_) => formatter.write_str("Opener"),
+            Way::None => formatter.write_str("None"),
+        }
+    }
 }
 
 /// What tells one state of a file from another, and one file from another.
@@ -35,15 +58,6 @@ struct Identity {
     inode: u64,
     len: u64,
     modified: Option<SystemTime>,
-}
-
-/// Lets a shared map own `Bytes`.
-struct SharedMap(Arc<MappedFile>);
-
-impl AsRef<[u8]> for SharedMap {
-    fn as_ref(&self) -> &[u8] {
-        (*self.0).as_ref()
-    }
 }
 
 impl MappedSource {
@@ -61,42 +75,111 @@ impl MappedSource {
             let what = if kind.is_dir() { "a directory, not a file" } else { "not a regular file" };
             return Err(fail(io::Error::other(what)));
         }
-        MappedSource::map(&name, File::open(path).map_err(fail)?, None)
+        // Before the file is opened: to make room for it.
+        let permit = Permit::take();
+        let file = with_room(|| open_regular(path)).map_err(fail)?;
+        // The folder that a path begins at may be another one by the time that it is opened again.
+        let way = std::path::absolute(path).map_or(Way::None, Way::Path);
+        MappedSource::map(&name, (file, permit), None, way)
     }
 
     /// Maps a file that somebody has opened for reading, called `name` in messages. `place` is where a file of that name
-    /// is looked for: once another one lies there, or none, [`Source::check`] fails. Nothing is ever read from `place`.
+    /// is looked for: once another one lies there, or none, [`Source::check`] fails. Nothing is ever read from `place`: the file
+    /// stays open as long as the source, see [`MappedSource::from_opener`].
     ///
     /// # Errors
     /// As [`MappedSource::open`].
     pub fn from_file(name: &str, file: File, place: PathBuf) -> Result<MappedSource> {
-        MappedSource::map(name, file, Some(place))
+        MappedSource::map(name, (file, Permit::take()), Some(place), Way::None)
     }
 
-    fn map(name: &str, file: File, place: Option<PathBuf>) -> Result<MappedSource> {
+    /// Maps the file that `open` opens, as [`MappedSource::from_file`] does. It may be closed when others need its descriptor;
+    /// `open` then opens it again, and what it opens is taken only if it is the same file.
+    ///
+    /// # Errors
+    /// As [`MappedSource::open`]; `Read` with the error of `open`.
+    pub fn from_opener(
+        name: &str,
+        place: PathBuf,
+        open: impl Fn() -> io::Result<File> + Send + Sync + 'static,
+    ) -> Result<MappedSource> {
+        let permit = Permit::take();
+        let file = with_room(&open).map_err(|error| Error::from(ErrorKind::Read(error)).of(name))?;
+        MappedSource::map(name, (file, permit), Some(place), Way::Opener(Box::new(open)))
+    }
+
+    fn map(name: &str, (file, permit): (File, Permit), place: Option<PathBuf>, way: Way) -> Result<MappedSource> {
         let fail = |error: io::Error| Error::from(ErrorKind::Read(error)).of(name);
         let metadata = file.metadata().map_err(fail)?;
         if !metadata.is_file() {
             return Err(fail(io::Error::other("not a regular file")));
         }
-        // What is empty cannot be mapped.
-        let map = match metadata.len() {
-            0 => None,
-            _ => Some(Arc::new(MappedFile::map(&file).map_err(fail)?)),
-        };
-        let bytes = map.as_ref().map_or_else(Bytes::new, |map| Bytes::from_owner(SharedMap(Arc::clone(map))));
         let opened_as = Identity::of(&metadata);
-        Ok(MappedSource { name: name.into(), bytes, map, file, place, opened_as, counters: Counters::default() })
+        let broken = Arc::default();
+        let file = OpenFile::map(file, opened_as.len, &broken, permit).map_err(fail)?;
+        if file.bytes.len() as u64 != opened_as.len {
+            return Err(Error::from(ErrorKind::Changed).of(name));
+        }
+        let slot = Slot::new(file, broken, !matches!(way, Way::None));
+        Ok(MappedSource { name: name.into(), slot, way, place, opened_as, counters: Counters::default() })
+    }
+
+    /// The file, opened again if it was closed.
+    fn file(&self) -> Result<Arc<OpenFile>> {
+        self.slot.get(|permit| self.open_again(permit))
+    }
+
+    fn open_again(&self, permit: Permit) -> Result<OpenFile> {
+        let changed = || Error::from(ErrorKind::Changed).of(&self.name);
+        let file = with_room(|| match &self.way {
+            Way::Path(path) => {
+                // What lies there now may be a pipe.
+                let is_same = Identity::of(&std::fs::metadata(path)?) == self.opened_as;
+                if is_same { open_regular(path) } else { Err(io::ErrorKind::NotFound.into()) }
+            }
+            Way::Opener(open) => open(),
+            Way::None => Err(io::ErrorKind::NotFound.into()),
+        });
+        // Asked of its path: the slot is locked.
+        let lies_there = || self.in_place().is_ok_and(|metadata| Identity::of(&metadata) == self.opened_as);
+        let failed = |error: io::Error| match has_run_out(&error) || lies_there() {
+            true => Error::from(ErrorKind::Read(error)).of(&self.name),
+            false => changed(),
+        };
+        let file = file.map_err(failed)?;
+        if Identity::of(&file.metadata().map_err(failed)?) != self.opened_as {
+            return Err(changed());
+        }
+        let file = OpenFile::map(file, self.opened_as.len, &self.slot.broken, permit).map_err(failed)?;
+        if file.bytes.len() as u64 == self.opened_as.len { Ok(file) } else { Err(changed()) }
+    }
+
+    /// Is the file, or what lies in its place, as it was when it was opened?
+    fn is_same(&self) -> bool {
+        self.now().is_ok_and(|metadata| Identity::of(&metadata) == self.opened_as)
     }
 
     /// What is known now of the file that a name stands for: with a place, of what lies there, which is the open file or
     /// is not. One question to the system.
     fn now(&self) -> io::Result<Metadata> {
-        match &self.place {
-            Some(place) => std::fs::metadata(place),
-            None => self.file.metadata(),
+        match self.slot.peek().filter(|_| self.place.is_none()) {
+            Some(open) => open.file.metadata(),
+            None => self.in_place(),
         }
     }
+
+    /// What lies where the file is looked for.
+    fn in_place(&self) -> io::Result<Metadata> {
+        match (&self.place, &self.way) {
+            (Some(place), _) | (None, Way::Path(place)) => std::fs::metadata(place),
+            (None, _) => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+/// Opens a file that was regular a moment ago. What is a pipe by now does not wait for its other end.
+fn open_regular(path: &Path) -> io::Result<File> {
+    File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 impl Identity {
@@ -116,23 +199,26 @@ impl Source for MappedSource {
     }
 
     fn len(&self) -> u64 {
-        self.bytes.len() as u64
+        self.opened_as.len
     }
 
     fn read(&self, range: ByteRange) -> Result<Bytes> {
         check_bounds(range, self.len())?;
+        let file = self.file()?;
         self.counters.read(range.len);
-        Ok(self.bytes.slice(range.start as usize..range.end() as usize))
+        Ok(file.bytes.slice(range.start as usize..range.end() as usize))
     }
 
     fn read_padded(&self, range: ByteRange) -> Result<PaddedBytes> {
-        padded_view(&self.bytes, range, &self.counters)
+        padded_view(&self.file()?.bytes, range, &self.counters)
     }
 
     fn check(&self) -> Result<()> {
-        let broken = self.map.as_ref().is_some_and(|map| map.is_broken());
-        let same = self.now().is_ok_and(|metadata| Identity::of(&metadata) == self.opened_as);
-        if broken || !same { Err(Error::from(ErrorKind::Changed).of(&self.name)) } else { Ok(()) }
+        if self.slot.is_broken() || !self.is_same() {
+            Err(Error::from(ErrorKind::Changed).of(&self.name))
+        } else {
+            Ok(())
+        }
     }
 
     /// The time of its last change, where that says more than the second.
@@ -212,5 +298,82 @@ mod tests {
         source.check().unwrap();
         std::fs::remove_file(&path).unwrap();
         assert!(source.check().is_err());
+    }
+
+    #[test]
+    fn a_file_that_is_closed_for_others_is_opened_again_and_views_of_it_stay() {
+        let path = temporary("closed", &conformance::bytes());
+        let opener = {
+            let path = path.clone();
+            move || std::fs::File::open(&path)
+        };
+        let sources =
+            [MappedSource::open(&path).unwrap(), MappedSource::from_opener("a.mp4", path.clone(), opener).unwrap()];
+        for source in &sources {
+            let view = source.read_padded(ByteRange { start: 1000, len: 100 }).unwrap();
+            assert!(source.slot.close() && !source.slot.close() && source.slot.peek().is_none());
+            source.check().unwrap();
+            assert_eq!(view.data(), &conformance::bytes()[1000..1100]);
+            conformance::run(source);
+            assert!(source.slot.peek().is_some());
+            source.slot.close();
+            source.check().unwrap();
+        }
+        // Deleted while open: still there. While closed: another file, or none.
+        let [first, second] = &sources;
+        first.read(ByteRange { start: 0, len: 1 }).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        first.check().unwrap();
+        let other = temporary("closed", &conformance::bytes());
+        first.slot.close();
+        for source in [first, second] {
+            let error = source.read(ByteRange { start: 0, len: 1 }).unwrap_err();
+            assert!(error.to_string().ends_with("the file changed while it was being read"), "{error}");
+            assert!(source.check().is_err());
+        }
+        std::fs::remove_file(other).unwrap();
+        assert!(first.read(ByteRange { start: 0, len: 1 }).is_err() && first.check().is_err());
+    }
+
+    #[test]
+    fn a_truncation_is_known_though_its_map_was_closed_or_has_gone() {
+        let bytes = vec![9; 50_000];
+        for is_held in [true, false] {
+            let path = temporary("cut-closed", &bytes);
+            let time = std::fs::metadata(&path).unwrap().modified().unwrap();
+            let source = MappedSource::open(&path).unwrap();
+            let view = source.read(ByteRange { start: 40_000, len: 10 }).unwrap();
+            source.slot.close();
+            let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+            file.set_len(100).unwrap();
+            assert_eq!(view[..], [0; 10]);
+            // As if nothing had been: only the map tells.
+            std::fs::write(&path, &bytes).unwrap();
+            file.set_modified(time).unwrap();
+            let view = Some(view).filter(|_| is_held);
+            assert!(source.check().is_err(), "{is_held}");
+            drop((view, source));
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+
+    #[test]
+    fn threads_that_read_while_files_are_closed_read_the_same() {
+        let paths: Vec<_> = (1..=4_u8).map(|byte| temporary(&format!("many-{byte}"), &[byte; 9000])).collect();
+        let sources: Vec<_> = paths.iter().map(|path| MappedSource::open(path).unwrap()).collect();
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for round in 0..2000 {
+                        let source = &sources[round % 4];
+                        let read = source.read(ByteRange { start: 4000, len: 4000 }).unwrap();
+                        assert!(read.iter().all(|&byte| usize::from(byte) == round % 4 + 1));
+                        source.check().unwrap();
+                    }
+                });
+            }
+            scope.spawn(|| (0..2000).for_each(|round| _ = sources[round % 4].slot.close()));
+        });
+        paths.iter().for_each(|path| std::fs::remove_file(path).unwrap());
     }
 }

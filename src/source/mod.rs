@@ -9,6 +9,7 @@ mod fault;
 mod input;
 mod mapped;
 mod memory;
+pub(crate) mod open_files;
 mod refusal;
 #[cfg(feature = "remote")]
 pub mod remote;
@@ -25,6 +26,7 @@ pub use fault::{Fault, FaultSource};
 pub(crate) use input::SourceInput;
 pub use mapped::MappedSource;
 pub use memory::MemorySource;
+pub use open_files::OpenFiles;
 pub use refusal::Refusal;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -65,6 +67,13 @@ pub fn open(location: &str) -> Result<Arc<dyn Source>> {
         }
         Some((scheme, _)) => Err(Error::from(ErrorKind::UnsupportedScheme(scheme.to_owned())).of(&shown(location))),
     }
+}
+
+/// How many files of [`MappedSource`]s are open in this process, and how many may be. Files are closed for others, the least
+/// recently used first, before descriptors (`RLIMIT_NOFILE`) or mappings (`vm.max_map_count`) run out, and opened again when they
+/// are read. The budget is half of the descriptors that are left, 8 to 8192; beside a server all but those for its connections.
+pub fn open_files() -> OpenFiles {
+    open_files::now()
 }
 
 /// An address as it may be shown: without its user and password, and without its query, which may be a signature. A path

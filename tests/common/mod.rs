@@ -233,3 +233,28 @@ fn all_of(stream: Option<impl Read>) -> Vec<u8> {
     stream.expect("a pipe").read_to_end(&mut bytes).expect("to read a pipe");
     bytes
 }
+
+/// So many videos for a test of many; 100,000 with `BUCKET_STREAMER_EXHAUSTIVE`, or as many as `BUCKET_STREAMER_VIDEOS` says.
+pub fn many_videos(usual: usize) -> usize {
+    let said = std::env::var("BUCKET_STREAMER_VIDEOS").ok().and_then(|text| text.parse().ok());
+    said.unwrap_or(if std::env::var_os("BUCKET_STREAMER_EXHAUSTIVE").is_some() { 100_000 } else { usual })
+}
+
+/// Makes so many videos in nested folders, which are hard links to four small clips in turn, and gives their names.
+pub fn hard_links(folder: &Path, count: usize) -> Vec<String> {
+    let clips = ["hevc_gray.mp4", "hevc_rotated.mp4", "h264_slices.mp4", "hevc_10bit.mp4"];
+    let originals = clips.map(|clip| {
+        let copy = folder.join(format!(".{clip}"));
+        std::fs::copy(fixture(clip), &copy).expect("to copy");
+        copy
+    });
+    let name = |number: usize| format!("{}/{}/{number}.mp4", number / 10_000, number / 100 % 100);
+    for number in 0..count {
+        let path = folder.join(name(number));
+        if number % 100 == 0 {
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("to make a folder");
+        }
+        std::fs::hard_link(&originals[number % originals.len()], path).expect("a link");
+    }
+    (0..count).map(name).collect()
+}

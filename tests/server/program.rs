@@ -3,9 +3,12 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Instant;
 
-use crate::common::{damaged, fixture, flagged_and_sound};
+use crate::common::{damaged, fixture, flagged_and_sound, hard_links};
 use crate::house::client;
+use reqwest::Client;
 
 struct Program {
     child: Child,
@@ -14,7 +17,19 @@ struct Program {
 
 impl Program {
     fn start(arguments: &[&str], environment: &[(&str, &str)], folder: &Path) -> Program {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_bucket-streamer"))
+        Program::begin(Command::new(env!("CARGO_BIN_EXE_bucket-streamer")), arguments, environment, folder)
+    }
+
+    /// With so many descriptors, as the soft and as the hard limit.
+    fn start_within(soft: u32, hard: u32, arguments: &[&str], folder: &Path) -> Program {
+        let mut shell = Command::new("sh");
+        let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_bucket-streamer")]);
+        Program::begin(shell, arguments, &[], folder)
+    }
+
+    fn begin(mut command: Command, arguments: &[&str], environment: &[(&str, &str)], folder: &Path) -> Program {
+        let mut child = command
             .args(arguments)
             .envs(environment.iter().copied())
             .current_dir(folder)
@@ -148,6 +163,72 @@ async fn videos_of_too_large_pictures_are_refused() {
         assert!(document["detail"].as_str().unwrap().contains("1000 pixels"), "{document}");
     }
     assert_eq!(program.end("-TERM").0, Some(0));
+}
+
+/// Asks for frame 0 of each of these videos, by so many tasks, and gives the answers in their order.
+async fn first_frames(
+    client: &Client,
+    url: &str,
+    names: &[String],
+    (tasks, width): (usize, u32),
+) -> Vec<(u16, bytes::Bytes)> {
+    let (client, names, url) = (client.clone(), Arc::new(names.to_vec()), url.to_owned());
+    let ask = move |task: usize| {
+        let (client, names, url) = (client.clone(), Arc::clone(&names), url.clone());
+        tokio::spawn(async move {
+            let mut answers = Vec::new();
+            for (place, name) in names.iter().enumerate().skip(task).step_by(tasks) {
+                let answer = client.get(format!("{url}/frame/{name}?frame=0&width={width}")).send().await.unwrap();
+                answers.push((place, (answer.status().as_u16(), answer.bytes().await.unwrap())));
+            }
+            answers
+        })
+    };
+    let mut answers = Vec::new();
+    for task in (0..tasks).map(ask).collect::<Vec<_>>() {
+        answers.extend(task.await.unwrap());
+    }
+    answers.sort_unstable_by_key(|(place, _)| *place);
+    answers.into_iter().map(|(_, answer)| answer).collect()
+}
+
+#[allow(clippy::print_stderr, reason = "how long many videos take")]
+/// More videos than there are descriptors, and as many connections as may be: 100,000 videos with
+/// `BUCKET_STREAMER_EXHAUSTIVE`, and their number by itself with `BUCKET_STREAMER_VIDEOS`.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_videos_than_descriptors_are_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let limit = std::env::var("BUCKET_STREAMER_DESCRIPTORS").map_or(192, |text| text.parse().unwrap());
+    let count = crate::common::many_videos(600);
+    let names = hard_links(folder.path(), count);
+    let arguments = ["serve", "--listen-addr", "127.0.0.1:0", "--local-path", "."];
+    let program = Program::start_within(64, limit, &arguments, folder.path());
+    let begin = Instant::now();
+    let answers = first_frames(&client(), &program.url, &names, (8, 32)).await;
+    eprintln!("{count} videos within {limit} descriptors: {:.1} s", begin.elapsed().as_secs_f64());
+    let failed = answers.iter().filter(|(status, _)| *status != 200).count();
+    assert_eq!(failed, 0, "of {count}");
+    // Connections that say nothing take all places, and videos still have theirs.
+    let (known, address) = (client(), program.url.strip_prefix("http://").unwrap());
+    first_frames(&known, &program.url, &names[..1], (1, 32)).await;
+    let idle: Vec<_> = (0..limit).filter_map(|_| std::net::TcpStream::connect(address).ok()).collect();
+    assert_eq!(idle.len(), limit as usize);
+    let again = first_frames(&known, &program.url, &names[..150], (1, 40)).await;
+    assert!(again.iter().all(|(status, _)| *status == 200), "the same videos, opened again");
+    // Videos are links to four clips in turn.
+    for answers in [&answers, &again] {
+        assert!(answers.iter().enumerate().all(|(place, answer)| answer == &answers[place % 4]));
+    }
+    drop(idle);
+    let metrics = client().get(format!("{}/metrics", program.url)).send().await.unwrap().text().await.unwrap();
+    let number = |name: &str| -> usize {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("bucket_streamer_{name} ")));
+        line.unwrap_or_else(|| panic!("{name}: {metrics}")).parse().unwrap()
+    };
+    assert!(number("files_open") < limit as usize && number("files_reopened_total") > 0, "{metrics}");
+    let (code, said) = program.end("-TERM");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(" open files (soft limit raised)") && said.contains("(of 4,096 asked for)"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -116,6 +116,7 @@ fn now(shared: &Shared) -> Now {
         connections: shared.connections.load(Relaxed),
         websockets: shared.websockets.load(Relaxed),
         reply_bytes: shared.replies.held(),
+        files: crate::source::open_files(),
     }
 }
 

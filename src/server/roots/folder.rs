@@ -2,6 +2,7 @@
 //! path and its use nobody can put a link to elsewhere into it. Links that stay beneath the folder are followed, if they are
 //! relative.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf, absolute};
 
@@ -13,6 +14,7 @@ use super::no_such;
 use super::walk::{Sought, walk};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::MappedSource;
+use crate::source::open_files::with_room;
 
 /// What the system says where nothing has such a name, or nothing can: no regular file is told from no file.
 const NOWHERE: [i32; 7] =
@@ -40,7 +42,7 @@ impl Folder {
 
     /// Opened each time: another file system may have been mounted there.
     fn dir(&self) -> io::Result<Dir> {
-        Dir::open_ambient_dir(&self.path, ambient_authority())
+        with_room(|| open_dir(&self.path))
     }
 
     /// Can it be read?
@@ -57,13 +59,14 @@ impl Folder {
         if !dir.metadata(path).map_err(absent)?.is_file() {
             return Err(no_such(video));
         }
-        // And what was a file then may be a pipe by now, where opening waits for the other end.
-        let how = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).clone();
-        let file = dir.open_with(path, &how).map_err(absent)?.into_std();
-        if !file.metadata().map_err(read)?.is_file() {
-            return Err(no_such(video));
-        }
-        MappedSource::from_file(video, file, self.path.join(path))
+        // The same way each time that the file is opened: beneath the folder.
+        let (root, name) = (self.path.clone(), path.to_owned());
+        let opened =
+            MappedSource::from_opener(video, self.path.join(path), move || open_file(&open_dir(&root)?, &name));
+        opened.map_err(|error| match error.kind() {
+            ErrorKind::Read(error) if is_nowhere(error) => no_such(video),
+            _ => error,
+        })
     }
 
     /// Paths of videos, in the order of their bytes, with their lengths.
@@ -78,6 +81,17 @@ impl Folder {
         let sought = Sought { after: None, prefix: "", limit: 1, is_any: true, leave_out: &|_| false };
         self.list(sought).is_ok_and(|found| !found.is_empty())
     }
+}
+
+fn open_dir(path: &Path) -> io::Result<Dir> {
+    Dir::open_ambient_dir(path, ambient_authority())
+}
+
+/// Opens a regular file. What was one a moment ago may be a pipe by now, where opening waits for the other end.
+fn open_file(dir: &Dir, path: &str) -> io::Result<File> {
+    let how = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).clone();
+    let file = dir.open_with(path, &how)?.into_std();
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
 /// Does an error mean that nothing has such a name? That a path leads out of the folder is no error of the system's.

@@ -6,6 +6,7 @@ use std::collections::BinaryHeap;
 use cap_std::fs::{Dir, MetadataExt};
 
 use super::name::{has_extension, is_hidden, is_name, is_segment};
+use crate::source::open_files::with_room;
 
 /// So deep folders are looked into.
 const DEEPEST: usize = 32;
@@ -56,7 +57,7 @@ impl Walk<'_> {
         if self.above.contains(&identity) || self.above.len() == DEEPEST {
             return Ok(());
         }
-        let entries = dir.entries().map_err(unread)?;
+        let entries = with_room(|| dir.entries()).map_err(unread)?;
         self.above.push(identity);
         for entry in entries.flatten() {
             if self.sought.is_any && !self.found.is_empty() {
@@ -97,7 +98,7 @@ impl Walk<'_> {
                 let path = format!("{path}/");
                 if links <= LINKS && self.may_hold(&path) {
                     // One that cannot be read has nothing to be listed.
-                    if let Ok(dir) = self.root.open_dir(&path) {
+                    if let Ok(dir) = with_room(|| self.root.open_dir(&path)) {
                         let depth = self.above.len();
                         let looked = self.folder(&dir, &path, links);
                         self.above.truncate(depth);
