@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bucket_streamer::server::roots::{RootSpec, Roots};
-use bucket_streamer::server::{Config, Server, Tls};
+use bucket_streamer::server::{Config, Credential, Scope, Server, Tls};
 use bucket_streamer::source::remote::{HttpClient, HttpOptions};
 #[cfg(feature = "stores")]
 use bucket_streamer::source::remote::{Settings, StoreClient};
@@ -150,10 +150,16 @@ pub(crate) struct ServeArguments {
     /// in the file: lists of processes show flags [env: BUCKET_STREAMER_TOKENS, with commas between them]
     #[arg(long, value_name = "TOKEN")]
     token: Vec<String>,
+    /// Tokens of the file that may be limited to roots and prefixes.
+    #[arg(skip)]
+    tokens: Vec<Granted>,
     /// Addresses signed with one of these keys are good without a token (see `sign`); may be repeated
     /// [env: BUCKET_STREAMER_URL_KEYS, with commas between them]
     #[arg(long, value_name = "KEY")]
     url_key: Vec<String>,
+    /// The same of keys.
+    #[arg(skip)]
+    url_keys: Vec<Granted>,
     /// Pages of this origin may read answers: https://example.com, or * for all; may be repeated
     /// [env: BUCKET_STREAMER_CORS_ORIGINS, with commas between them]
     #[arg(long, value_name = "ORIGIN")]
@@ -179,6 +185,35 @@ pub(crate) struct ServeArguments {
     /// Which messages: error, warn, info, debug (every request), or a filter as RUST_LOG has it [default: info]
     #[arg(long, value_name = "LEVEL", env = "BUCKET_STREAMER_LOG")]
     log: Option<String>,
+}
+
+/// A token or a key of the file, and what it is good for: `[[tokens]]` and `[[url_keys]]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Granted {
+    #[serde(alias = "key")]
+    token: String,
+    name: Option<String>,
+    roots: Option<Vec<String>>,
+    prefixes: Option<Vec<String>>,
+}
+
+/// Those that reach everything, and those that may be limited.
+fn credentials(plain: &[String], granted: &[Granted]) -> Result<Vec<Credential>, String> {
+    let mut all: Vec<Credential> = plain.iter().map(|secret| secret.as_str().into()).collect();
+    for one in granted {
+        let scope =
+            Scope { roots: one.roots.clone().unwrap_or_default(), prefixes: one.prefixes.clone().unwrap_or_default() };
+        // An empty list is a slip, and must not be good for everything.
+        if scope.is_all() && (one.roots.is_some() || one.prefixes.is_some()) {
+            return Err("a token or key whose roots and prefixes are empty reaches nothing".to_owned());
+        }
+        all.push(Credential { secret: one.token.clone(), name: one.name.clone(), scope });
+    }
+    if all.iter().any(|one| one.secret.len() < 8) {
+        return Err("a token or a key of fewer than 8 characters is none".to_owned());
+    }
+    Ok(all)
 }
 
 const EXAMPLES: &str = "\
@@ -270,7 +305,9 @@ impl ServeArguments {
             idle_timeout: self.idle_timeout.or(file.idle_timeout),
             drain_timeout: self.drain_timeout.or(file.drain_timeout),
             token: first(self.token, file.token),
+            tokens: file.tokens,
             url_key: first(self.url_key, file.url_key),
+            url_keys: file.url_keys,
             cors_origin: first(self.cors_origin, file.cors_origin),
             trust_forwarded: self.trust_forwarded || file.trust_forwarded,
             allow_private_redirects: self.allow_private_redirects || file.allow_private_redirects,
@@ -291,11 +328,8 @@ impl ServeArguments {
             (None, None) => None,
             _ => return Err("--tls-cert and --tls-key are given together".to_owned()),
         };
-        for secret in self.token.iter().chain(&self.url_key) {
-            if secret.len() < 8 {
-                return Err("a token or a key of fewer than 8 characters is none".to_owned());
-            }
-        }
+        let tokens = credentials(&self.token, &self.tokens)?;
+        let url_keys = credentials(&self.url_key, &self.url_keys)?;
         let time = |period: Option<Period>, usual: Duration| period.map_or(usual, |Period(time)| time);
         let count = |count: Option<u32>, usual: usize| count.map_or(usual, |count| count as usize);
         let bytes = |size: Option<MemorySize>, usual: u64| size.map_or(usual, |MemorySize(bytes)| bytes);
@@ -322,8 +356,8 @@ impl ServeArguments {
             tiles: self.max_tiles.unwrap_or(usual.tiles),
             idle_timeout: time(self.idle_timeout, usual.idle_timeout),
             drain_timeout: time(self.drain_timeout, usual.drain_timeout),
-            tokens: self.token.clone(),
-            url_keys: self.url_key.clone(),
+            tokens,
+            url_keys,
             cors_origins: self.cors_origin.clone(),
             trust_forwarded: self.trust_forwarded,
             http2_cleartext: self.http2_cleartext,
@@ -573,11 +607,35 @@ mod tests {
     }
 
     #[test]
+    fn tokens_and_keys_of_the_file_may_be_limited() {
+        let file: ServeArguments = toml::from_str(
+            "token = [\"for everything\"]\n\
+             [[tokens]]\ntoken = \"of customer a\"\nname = \"a\"\nroots = [\"cams\"]\nprefixes = [\"films/a/\"]\n\
+             [[tokens]]\ntoken = \"for all, too\"\n\
+             [[url_keys]]\nkey = \"key of a...\"\nprefixes = [\"films/a\"]\n",
+        )
+        .unwrap();
+        let typed = ServeArguments { token: vec!["typed token".into()], ..ServeArguments::default() };
+        let config = typed.or(file).config().unwrap();
+        let tokens: Vec<_> = config.tokens.iter().map(|one| (&one.secret[..], one.scope.is_all())).collect();
+        assert_eq!(tokens, [("typed token", true), ("of customer a", false), ("for all, too", true)]);
+        assert_eq!(config.tokens[1].name.as_deref(), Some("a"));
+        assert_eq!((config.tokens[1].scope.roots.len(), config.tokens[1].scope.prefixes.len()), (1, 1));
+        assert_eq!((&config.url_keys[0].secret[..], config.url_keys[0].scope.is_all()), ("key of a...", false));
+    }
+
+    #[test]
     fn what_contradicts_itself_is_refused() {
         let tls = ServeArguments { tls_cert: Some("x".into()), ..ServeArguments::default() };
         assert!(tls.config().is_err());
         let token = ServeArguments { token: vec!["short".into()], ..ServeArguments::default() };
         assert!(token.config().is_err());
+        for wrong in
+            ["token = \"short\"", "token = \"long enough\"\nroots = []", "token = \"long enough\"\nroot = [\"a\"]"]
+        {
+            let file = toml::from_str::<ServeArguments>(&format!("[[tokens]]\n{wrong}\n"));
+            assert!(file.map_or(true, |file| ServeArguments::default().or(file).config().is_err()), "{wrong}");
+        }
         let both =
             ServeArguments { local_path: Some("x".into()), s3_bucket: Some("b".into()), ..ServeArguments::default() };
         assert!(both.unnamed().is_err());

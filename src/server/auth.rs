@@ -12,6 +12,8 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::problem::Problem;
+use super::roots::Roots;
+use super::scope::{Credential, Reach};
 
 /// The part of a query that says until when, in seconds since 1970.
 const EXPIRES: &str = "expires";
@@ -25,6 +27,10 @@ pub(super) struct Guard {
     /// Checksums, so that all are of one length.
     tokens: Vec<[u8; 32]>,
     keys: Vec<String>,
+    /// What each of them reaches; and what logs call the tokens.
+    token_reaches: Vec<Reach>,
+    key_reaches: Vec<Reach>,
+    names: Vec<String>,
 }
 
 /// Who asks.
@@ -34,8 +40,8 @@ pub(super) enum Visitor {
     Anybody,
     /// The holder of this token, counted from 0.
     Token(usize),
-    /// Somebody with a signed address.
-    Signed,
+    /// One with an address that was signed with this key, counted from 0.
+    Signed(usize),
 }
 
 /// What a request shows of who asks.
@@ -48,8 +54,50 @@ pub(super) struct Shown<'a> {
 }
 
 impl Guard {
-    pub(super) fn new(tokens: &[String], keys: &[String]) -> Guard {
-        Guard { tokens: tokens.iter().map(|token| checksum(token)).collect(), keys: keys.to_vec() }
+    /// An error says which of them is limited to something that is not there, or is given twice.
+    pub(super) fn new(tokens: &[Credential], keys: &[Credential], roots: &Roots) -> Result<Guard, String> {
+        for list in [tokens, keys] {
+            let is_twice = |(place, one): (usize, &Credential)| {
+                list[..place].iter().any(|other| other.secret == one.secret && other.scope != one.scope)
+            };
+            if list.iter().enumerate().any(is_twice) {
+                return Err("a token or key is given twice, with different limits".to_owned());
+            }
+        }
+        let reaches =
+            |list: &[Credential]| list.iter().map(|one| Reach::new(&one.scope, roots)).collect::<Result<Vec<_>, _>>();
+        let name = |(place, one): (usize, &Credential)| one.name.clone().unwrap_or_else(|| place.to_string());
+        Ok(Guard {
+            tokens: tokens.iter().map(|token| checksum(&token.secret)).collect(),
+            keys: keys.iter().map(|key| key.secret.clone()).collect(),
+            token_reaches: reaches(tokens)?,
+            key_reaches: reaches(keys)?,
+            names: tokens.iter().enumerate().map(name).collect(),
+        })
+    }
+
+    /// Which videos a visitor reaches.
+    pub(super) fn reach(&self, visitor: &Visitor) -> &Reach {
+        match visitor {
+            Visitor::Anybody => &Reach::All,
+            Visitor::Token(place) => &self.token_reaches[*place],
+            Visitor::Signed(place) => &self.key_reaches[*place],
+        }
+    }
+
+    /// What logs call a token.
+    pub(super) fn name(&self, token: usize) -> &str {
+        &self.names[token]
+    }
+
+    /// Is any of them good for a part of the videos only?
+    pub(super) fn is_limited(&self) -> bool {
+        self.token_reaches.iter().chain(&self.key_reaches).any(|reach| !reach.is_all())
+    }
+
+    /// The key that a visitor's address was signed with.
+    pub(super) fn key(&self, visitor: &Visitor) -> Option<&str> {
+        if let Visitor::Signed(place) = visitor { Some(&self.keys[*place]) } else { None }
     }
 
     /// Lets a request in, or says why not.
@@ -65,7 +113,7 @@ impl Guard {
             return self.token(&token).map(Visitor::Token).ok_or_else(Problem::unauthorized);
         }
         match shown.query.filter(|query| query.split('&').any(|part| part.split('=').next() == Some(SIGNATURE))) {
-            Some(query) => self.check(shown.path, query, now_s()).map(|()| Visitor::Signed),
+            Some(query) => self.check(shown.path, query, now_s()).map(Visitor::Signed),
             None => Err(Problem::unauthorized()),
         }
     }
@@ -82,7 +130,8 @@ impl Guard {
         found
     }
 
-    fn check(&self, path: &str, query: &str, now_s: u64) -> Result<(), Problem> {
+    /// Which key has signed it.
+    fn check(&self, path: &str, query: &str, now_s: u64) -> Result<usize, Problem> {
         let value = |name: &str| {
             let mut values = query.split('&').filter_map(|part| part.split_once('=')).filter(|(key, _)| *key == name);
             // Twice would be one for us and another for somebody else.
@@ -94,13 +143,12 @@ impl Guard {
         let expires = expires.ok_or_else(|| Problem::forbidden("the address does not say until when it is good"))?;
         let signed = without_signature(query);
         let is_ours = |key: &String| signer(key, path, &signed).verify_slice(&given).is_ok();
-        if !self.keys.iter().any(is_ours) {
-            return Err(Problem::forbidden("the signature is not of this address"));
-        }
+        let key = self.keys.iter().position(is_ours);
+        let key = key.ok_or_else(|| Problem::forbidden("the signature is not of this address"))?;
         if now_s > expires {
             return Err(Problem::forbidden("the address was good until some time ago: ask for another one"));
         }
-        Ok(())
+        Ok(key)
     }
 }
 
@@ -146,11 +194,12 @@ pub fn sign(key: &str, address: &str, expires_s: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Guard, Shown, URL_SAFE_NO_PAD, Visitor, now_s, sign};
+    use super::{Guard, Roots, Shown, URL_SAFE_NO_PAD, Visitor, now_s, sign};
     use base64::Engine;
 
     fn guard() -> Guard {
-        Guard::new(&["first".into(), "second".into()], &["new key".into(), "old key".into()])
+        let (tokens, keys) = (["first".into(), "second".into()], ["new key".into(), "old key".into()]);
+        Guard::new(&tokens, &keys, &Roots::bundled()).unwrap()
     }
 
     fn shown<'a>(address: &'a str, authorization: Option<&'a str>) -> Shown<'a> {
@@ -164,7 +213,7 @@ mod tests {
 
     #[test]
     fn without_anything_anybody_may_ask() {
-        let guard = Guard::new(&[], &[]);
+        let guard = Guard::new(&[], &[], &Roots::bundled()).unwrap();
         assert_eq!(guard.admit(&shown("/frame/a", None)).unwrap(), Visitor::Anybody);
     }
 
@@ -188,9 +237,9 @@ mod tests {
     #[test]
     fn a_signature_is_for_one_address_and_its_time() {
         let soon = now_s() + 60;
-        for key in ["new key", "old key"] {
+        for (place, key) in ["new key", "old key"].into_iter().enumerate() {
             let address = sign(key, "/frame/a%20b.mp4?frame=3&width=20", soon);
-            assert_eq!(status(&address, None), Ok(Visitor::Signed), "{address}");
+            assert_eq!(status(&address, None), Ok(Visitor::Signed(place)), "{address}");
         }
         let good = sign("new key", "/frame/a.mp4?frame=3", soon);
         let wrong = [

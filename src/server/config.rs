@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::scope::Credential;
 use crate::damage::OnDamage;
 
 /// What may be chosen; the default is meant for a service inside a team's network.
@@ -59,9 +60,9 @@ pub struct Config {
     /// For requests in flight to be finished when the server is told to end.
     pub drain_timeout: Duration,
     /// Tokens of which one must come with each request; with none, and no keys, anybody may ask.
-    pub tokens: Vec<String>,
-    /// Keys with which addresses may be signed, the first one by us.
-    pub url_keys: Vec<String>,
+    pub tokens: Vec<Credential>,
+    /// Keys with which addresses may be signed. A signature reaches what its key does.
+    pub url_keys: Vec<Credential>,
     /// Origins whose pages may read answers; `*` for all.
     pub cors_origins: Vec<String>,
     /// Believe `X-Forwarded-For` of whoever connects: only behind a proxy that sets it.

@@ -1,6 +1,7 @@
 //! The server: frames over HTTP and WebSocket, for many at once.
 //!
-//! `roots` says which videos there are and opens them, `videos` keeps them open. A request goes through `auth`, is read by
+//! `roots` says which videos there are and opens them, `videos` keeps them open. A request goes through `auth`, which knows the
+//! `scope` of its token or signature, is read by
 //! `http` or `ws`, finds out which frame is meant (`target`), and gets its still from `stills`: out of memory, from somebody
 //! who waits for the same (`flights`), or from the engine, when `admission` says that it is its turn. `sheets` does the same
 //! for storyboards. What is made and not sent has a budget (`replies`). `listen` has the connections, `preface` finds out what
@@ -19,6 +20,7 @@ mod preface;
 mod problem;
 mod replies;
 pub mod roots;
+mod scope;
 mod sheets;
 mod stills;
 mod streams;
@@ -39,15 +41,17 @@ pub use auth::sign;
 pub use config::{Config, Tls};
 pub use http::openapi;
 pub use listen::Server;
+pub use scope::{Credential, Scope};
 
 use crate::engine::Engine;
 use crate::index_cache::IndexCache;
-use auth::Guard;
+use auth::{Guard, Visitor};
 use flights::Flights;
 use metrics::Metrics;
 use problem::Problem;
 use replies::Replies;
 use roots::Roots;
+use scope::Permitted;
 use sheets::Sheets;
 use stills::Stills;
 use videos::Videos;
@@ -58,6 +62,8 @@ const LISTINGS: usize = 4;
 const INFOS: usize = 4096;
 /// What storyboards may take of the memory for stills.
 const SHEETS_SHARE: u64 = 8;
+/// The least memory for replies, in bytes: with less there would be none for a single still.
+const LEAST_REPLIES: u64 = 1 << 20;
 
 /// What all requests share.
 struct Shared {
@@ -82,12 +88,14 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(config: Config, engine: Engine, roots: Arc<Roots>, indexes: Option<IndexCache>) -> Shared {
+    /// An error says which token or key is limited to something that is not there.
+    fn new(config: Config, engine: Engine, roots: Arc<Roots>, indexes: Option<IndexCache>) -> Result<Shared, String> {
+        let guard = Guard::new(&config.tokens, &config.url_keys, &roots)?;
         let threads = engine.threads();
         let metrics = Arc::new(Metrics::new());
         let running = config.running.unwrap_or(2 * threads + 2);
         let sheets = config.still_memory / SHEETS_SHARE;
-        Shared {
+        Ok(Shared {
             videos: Videos::new(&engine, &roots, indexes),
             stills: Stills::new(
                 config.still_memory - sheets,
@@ -99,9 +107,9 @@ impl Shared {
             infos: Cache::new(INFOS),
             describing: Flights::default(),
             metrics,
-            guard: Guard::new(&config.tokens, &config.url_keys),
+            guard,
             listing: Arc::new(Semaphore::new(LISTINGS)),
-            replies: Replies::new(config.reply_memory),
+            replies: Replies::new(config.reply_memory.max(LEAST_REPLIES)),
             is_leaving: AtomicBool::new(false),
             draining: watch::Sender::new(false),
             connections: AtomicUsize::new(0),
@@ -109,7 +117,12 @@ impl Shared {
             config,
             engine,
             roots,
-        }
+        })
+    }
+
+    /// The name of a video, if the visitor may have it: without that nothing opens one.
+    fn permit<'a>(&self, visitor: &Visitor, video: &'a str) -> Result<Permitted<'a>, Problem> {
+        self.guard.reach(visitor).permit(&self.roots, video)
     }
 
     /// May an answer not be kept for others than whoever asked?
@@ -132,14 +145,16 @@ impl Server {
     /// Binds the address and makes everything ready; nothing is answered before [`Server::run`]. Needs a Tokio runtime.
     ///
     /// # Errors
-    /// What the system says of the address; certificates that cannot be used.
+    /// What the system says of the address; certificates that cannot be used; tokens and keys that are limited to what is not
+    /// there.
     pub async fn bind(
         config: Config,
         engine: Engine,
         roots: Arc<Roots>,
         indexes: Option<IndexCache>,
     ) -> io::Result<Server> {
-        Server::listen(Arc::new(Shared::new(config, engine, roots, indexes))).await
+        let shared = Shared::new(config, engine, roots, indexes).map_err(io::Error::other)?;
+        Server::listen(Arc::new(shared)).await
     }
 
     /// Connections at one time: as many as the configuration allows, but no more than half of the descriptors that the process

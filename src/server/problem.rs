@@ -52,6 +52,7 @@ type Sort = (&'static str, &'static str, u16);
 const BAD_PARAMETER: Sort = ("bad-parameter", "A parameter is wrong", 400);
 const UNAUTHORIZED: Sort = ("unauthorized", "Who asks is not known", 401);
 const FORBIDDEN: Sort = ("forbidden", "The signature is not good", 403);
+const OUT_OF_REACH: Sort = ("forbidden", "This is out of reach", 403);
 const NOT_FOUND: Sort = ("not-found", "There is no such thing", 404);
 const BAD_METHOD: Sort = ("method-not-allowed", "Only GET and HEAD", 405);
 const NOT_ACCEPTABLE: Sort = ("not-acceptable", "None of the accepted formats can be made", 406);
@@ -81,6 +82,11 @@ impl Problem {
 
     pub(super) fn forbidden(detail: impl Into<String>) -> Problem {
         Problem::new(FORBIDDEN, detail)
+    }
+
+    /// The same whether there is something or not.
+    pub(super) fn out_of_reach() -> Problem {
+        Problem::new(OUT_OF_REACH, "the token or signature is good for other videos")
     }
 
     pub(super) fn not_found(detail: impl Into<String>) -> Problem {
@@ -136,7 +142,7 @@ impl Problem {
     /// The word of the WebSocket protocol.
     pub(super) fn word(&self) -> &'static str {
         match self.kind {
-            "not-found" | "bad-parameter" => "not_found",
+            "not-found" | "bad-parameter" | "forbidden" => "not_found",
             "fetch-failed" | "changed" => "fetch_failed",
             "overloaded" | "ending" => "overloaded",
             "deadline" => "deadline",

@@ -22,6 +22,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(super) use list::Within;
 pub use list::{Listed, Listing};
 pub use spec::RootSpec;
 
@@ -165,6 +166,23 @@ impl Roots {
             return 0;
         }
         self.clients.http().map_or(0, |client| client.held_bytes())
+    }
+
+    /// Is there a root of that name?
+    pub(super) fn has_root(&self, name: &str) -> bool {
+        self.named(name).is_some()
+    }
+
+    /// Where the video, folder or root of a name lies; `None` for what is no name, or lies in no root.
+    pub(super) fn within(&self, name: &str) -> Option<Within> {
+        if !name::is_name(name) {
+            return None;
+        }
+        let root = Within { root: name.to_owned(), path: String::new() };
+        if self.has_root(name) {
+            return Some(root);
+        }
+        self.find(name).map(|(root, path)| Within { root: root.name.clone(), path: path.to_owned() })
     }
 
     fn named(&self, name: &str) -> Option<&Root> {

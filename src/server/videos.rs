@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use super::flights::Flights;
 use super::problem::Problem;
 use super::roots::Roots;
+use super::scope::Permitted;
 use crate::catalog::Catalog;
 use crate::engine::Engine;
 use crate::index_cache::IndexCache;
@@ -57,8 +58,9 @@ impl Videos {
         Videos { catalog, flights: Flights::default(), roots: Arc::clone(roots), opening, confirming }
     }
 
-    /// The video of a name. Who asks for one that is being opened waits for that, and for its error too.
-    pub(super) async fn open(&self, name: &str, patience: Duration) -> Result<Opened, Problem> {
+    /// The video of a name that the visitor may have. Who asks for one that is being opened waits for that, and for its error too.
+    pub(super) async fn open(&self, name: Permitted<'_>, patience: Duration) -> Result<Opened, Problem> {
+        let name = name.name();
         let (due, known): (Option<Video>, Option<Video>) = match self.catalog.get(name, 0) {
             Some(video) if self.roots.is_due(video.source()) => (Some(video), None),
             known => (None, known),

@@ -16,7 +16,9 @@ use crate::damage::OnDamage;
 use crate::picture::Fit;
 use crate::server::Shared;
 use crate::server::admission::Client;
+use crate::server::auth::Visitor;
 use crate::server::problem::Problem;
+use crate::server::scope::Permitted;
 use crate::server::stills::Spec;
 use crate::server::target::{Target, frame_of, key_before};
 use crate::server::videos::Opened;
@@ -101,6 +103,7 @@ impl FrameQuery {
         (status = 200, description = "The still", content_type = "image/jpeg"),
         (status = 304, description = "It is known already"),
         (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token or signature does not reach it, whether it exists or not", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such video or frame", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The frame cannot be decoded, or is damaged and `on-damage` is `error`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Too much to do; Retry-After says when to try again", body = Problem, content_type = "application/problem+json"),
@@ -109,15 +112,17 @@ impl FrameQuery {
 pub(super) async fn by_path(
     Extract(shared): Extract<Arc<Shared>>,
     Extension(client): Extension<Client>,
+    Extension(visitor): Extension<Visitor>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let video = name(&uri, "/frame/")?;
+    let video = shared.permit(&visitor, &video)?;
     let query: FrameQuery = query(&uri)?;
     if query.video.is_some() {
         return Err(Problem::bad_parameter("the video is named twice"));
     }
-    answer(&shared, &client, &video, &query, &headers).await
+    answer(&shared, &client, video, &query, &headers).await
 }
 
 /// A still by its video's name in the query: the expert's route, with byte offsets of an index of one's own.
@@ -130,24 +135,27 @@ pub(super) async fn by_path(
         (status = 200, description = "The still", content_type = "image/jpeg"),
         (status = 304, description = "It is known already"),
         (status = 400, description = "A parameter is wrong, or `irap` is no sync sample", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token or signature does not reach it, whether it exists or not", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The frame cannot be decoded, or is damaged and `on-damage` is `error`", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn by_query(
     Extract(shared): Extract<Arc<Shared>>,
     Extension(client): Extension<Client>,
+    Extension(visitor): Extension<Visitor>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let query: FrameQuery = query(&uri)?;
     let video = query.video.as_deref().ok_or_else(|| Problem::bad_parameter("video is missing"))?;
+    let video = shared.permit(&visitor, video)?;
     answer(&shared, &client, video, &query, &headers).await
 }
 
 async fn answer(
     shared: &Arc<Shared>,
     client: &Client,
-    video: &str,
+    video: Permitted<'_>,
     query: &FrameQuery,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {

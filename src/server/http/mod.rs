@@ -122,8 +122,8 @@ async fn admit(Extract(shared): Extract<Arc<Shared>>, mut request: Request, next
         return Problem::internal("a connection without a number").into_response();
     };
     let who = match visitor {
-        Visitor::Token(number) => format!("token {number}"),
-        Visitor::Anybody | Visitor::Signed => {
+        Visitor::Token(number) => format!("token {}", shared.guard.name(number)),
+        Visitor::Anybody | Visitor::Signed(_) => {
             let forwarded = forwarded(headers).filter(|_| shared.config.trust_forwarded);
             neighbourhood(forwarded.unwrap_or(peer.address.ip()))
         }

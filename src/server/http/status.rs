@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use axum::extract::State as Extract;
+use axum::extract::{Extension, State as Extract};
 use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
@@ -13,6 +13,7 @@ use utoipa::OpenApi;
 
 use super::{frame, reply, storyboard, videos};
 use crate::server::Shared;
+use crate::server::auth::Visitor;
 use crate::server::metrics::{CONTENT_TYPE, Now};
 use crate::server::problem::Problem;
 
@@ -68,8 +69,14 @@ pub(super) async fn ready(Extract(shared): Extract<Arc<Shared>>) -> Response {
     let full = shared.stills.admissions().iter().any(|(_, admission)| is_full(admission.load()));
     let full = full.then(|| "as many requests wait as may".to_owned());
     let roots = Arc::clone(&shared.roots);
+    // This is open to all: names of roots are not for those who may not know each of them.
+    let is_told = !shared.guard.is_limited();
     let missing = tokio::task::spawn_blocking(move || {
-        roots.missing().iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+        let missing = roots.missing();
+        match is_told || missing.is_empty() {
+            true => missing.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", "),
+            false => format!("{} in number", missing.len()),
+        }
     })
     .await
     .unwrap_or_default();
@@ -85,10 +92,18 @@ pub(super) async fn ready(Extract(shared): Extract<Arc<Shared>>) -> Response {
 /// Counts, times and sizes, for Prometheus.
 #[utoipa::path(get, path = "/metrics", operation_id = "metrics", responses(
     (status = 200, description = "OpenMetrics", content_type = "application/openmetrics-text"),
+    (status = 403, description = "The token or signature is good for a part of the videos only", body = Problem, content_type = "application/problem+json"),
 ))]
-pub(super) async fn metrics(Extract(shared): Extract<Arc<Shared>>) -> Response {
+pub(super) async fn metrics(
+    Extract(shared): Extract<Arc<Shared>>,
+    Extension(visitor): Extension<Visitor>,
+) -> Result<Response, Problem> {
+    // They are of what all others do, too.
+    if !shared.guard.reach(&visitor).is_all() {
+        return Err(Problem::out_of_reach());
+    }
     let text = shared.metrics.text(&now(&shared));
-    reply::bytes(CONTENT_TYPE, text.into())
+    Ok(reply::bytes(CONTENT_TYPE, text.into()))
 }
 
 fn now(shared: &Shared) -> Now {

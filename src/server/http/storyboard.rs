@@ -92,6 +92,7 @@ impl SheetQuery {
         (status = 200, description = "The sheet, or the cues", content_type = "image/jpeg"),
         (status = 304, description = "It is known already"),
         (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token or signature does not reach it, whether it exists or not", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such video", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "No picture can be decoded, or one is damaged and `on-damage` is `error`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Too much to do", body = Problem, content_type = "application/problem+json"),
@@ -112,7 +113,7 @@ pub(super) async fn get(
         _ => return Err(Problem::not_found("a storyboard is the name of a video with .jpg or .vtt behind it")),
     };
     let spec = query.spec(&shared)?;
-    let opened = shared.videos.open(video, shared.config.deadline).await?;
+    let opened = shared.videos.open(shared.permit(&visitor, video)?, shared.config.deadline).await?;
     let tag = opened.etag();
     let kind = if is_sheet { "sheet" } else { "cues" };
     let (on_damage, ending) = damage(&shared.config, query.on_damage);
@@ -143,8 +144,9 @@ fn sheet_address(shared: &Shared, visitor: &Visitor, video: &str, (uri, query): 
     let file = format!("{}.jpg", relative_address(video.rsplit('/').next().unwrap_or_default()));
     let Some(asked) = uri.query() else { return file };
     let expires = query.expires.as_deref().and_then(|expires| expires.parse().ok());
-    match (shared.config.url_keys.first(), visitor, expires) {
-        (Some(key), Visitor::Signed, Some(expires)) => {
+    // With the key of the address that was asked for: the sheet's reaches as far and no farther.
+    match (shared.guard.key(visitor), expires) {
+        (Some(key), Some(expires)) => {
             let segments: Vec<String> = video.split('/').map(relative_address).collect();
             let signed = auth::sign(key, &format!("/storyboard/{}.jpg?{asked}", segments.join("/")), expires);
             let query = signed.split_once('?').map_or("", |(_, query)| query);

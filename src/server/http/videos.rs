@@ -16,7 +16,9 @@ use super::reply;
 use crate::info::Info;
 use crate::server::Shared;
 use crate::server::admission::Client;
+use crate::server::auth::Visitor;
 use crate::server::problem::Problem;
+use crate::server::scope::Reach;
 use crate::server::videos::Opened;
 
 /// Videos of one page, if nobody says how many, and at most.
@@ -75,12 +77,16 @@ pub(super) struct VideoInfo {
     etag: String,
 }
 
-/// The videos of the roots, paged.
+/// The videos of the roots, paged: those that the token or signature reaches.
 #[utoipa::path(get, path = "/videos", operation_id = "videos", params(ListQuery), responses(
     (status = 200, description = "A page of videos", body = VideoList),
     (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
 ))]
-pub(super) async fn list(Extract(shared): Extract<Arc<Shared>>, uri: Uri) -> Result<Response, Problem> {
+pub(super) async fn list(
+    Extract(shared): Extract<Arc<Shared>>,
+    Extension(visitor): Extension<Visitor>,
+    uri: Uri,
+) -> Result<Response, Problem> {
     let query: ListQuery = query(&uri)?;
     let limit = query.limit.unwrap_or(PAGE);
     if !(1..=LONGEST_PAGE).contains(&limit) {
@@ -91,9 +97,14 @@ pub(super) async fn list(Extract(shared): Extract<Arc<Shared>>, uri: Uri) -> Res
     let permit = tokio::time::timeout(shared.config.deadline, permit).await;
     let permit = permit.map_err(|_| Problem::deadline())?.map_err(|_| Problem::draining())?;
     let (roots, prefix) = (Arc::clone(&shared.roots), query.prefix.clone());
+    let reach = shared.guard.reach(&visitor).clone();
     let listing = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        roots.list(query.after.as_deref(), limit, query.prefix.as_deref())
+        let (after, prefix) = (query.after.as_deref(), query.prefix.as_deref());
+        match reach {
+            Reach::All => roots.list(after, limit, prefix),
+            Reach::Within(within) => roots.list_within(&within, after, limit, prefix),
+        }
     });
     let listing = tokio::time::timeout(shared.config.deadline, listing).await.map_err(|_| Problem::deadline())?;
     let listing = listing.map_err(|_| Problem::internal("listing failed"))?;
@@ -141,6 +152,7 @@ pub(super) struct InfoQuery {
     params(("video" = String, Path, description = "Name of the video: `root/path`"), InfoQuery),
     responses(
         (status = 200, description = "What it is", body = VideoInfo),
+        (status = 403, description = "The token or signature does not reach it, whether it exists or not", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such video", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "It cannot be read", body = Problem, content_type = "application/problem+json"),
     )
@@ -148,11 +160,12 @@ pub(super) struct InfoQuery {
 pub(super) async fn info(
     Extract(shared): Extract<Arc<Shared>>,
     Extension(client): Extension<Client>,
+    Extension(visitor): Extension<Visitor>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (video, query) = (name(&uri, "/videos/")?, query::<InfoQuery>(&uri)?);
-    let opened = shared.videos.open(&video, shared.config.deadline).await?;
+    let opened = shared.videos.open(shared.permit(&visitor, &video)?, shared.config.deadline).await?;
     let tag = opened.etag();
     let version = Version::new(&tag, &tag, query.v.as_deref(), shared.is_private());
     if version.is_known(&headers) {

@@ -36,30 +36,92 @@ pub(super) struct Found {
     pub(super) looked_until: Option<String>,
 }
 
+/// A part of a root: what lies in a folder, or a video. The order is that of listings.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::server) struct Within {
+    /// Its root's name.
+    pub(in crate::server) root: String,
+    /// Its path in that, without a slash at the end; empty for all of it.
+    pub(in crate::server) path: String,
+}
+
+impl Within {
+    /// Is that path of that root a part of it, or all of it?
+    pub(in crate::server) fn has(&self, root: &str, path: &str) -> bool {
+        let rest = path.strip_prefix(&self.path[..]);
+        self.root == root && (self.path.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    }
+
+    /// The paths that it has, as they are listed: the one video that is called that, and what begins like a folder of that name.
+    fn ranges(&self) -> Vec<Range<'_>> {
+        let root = &self.root[..];
+        let range = |prefix: String, is_one| Range { root, prefix, is_one };
+        match &self.path[..] {
+            "" => vec![range(String::new(), false)],
+            path if name::is_video(path) => vec![range(path.to_owned(), true), range(format!("{path}/"), false)],
+            path => vec![range(format!("{path}/"), false)],
+        }
+    }
+}
+
+/// Paths of one root that follow each other in its order.
+struct Range<'a> {
+    root: &'a str,
+    prefix: String,
+    /// Only the path that is the prefix.
+    is_one: bool,
+}
+
 impl Roots {
     /// At most `limit` videos (at least 1, at most 10 000) whose names come after `after` and begin with `prefix`. A root that
     /// cannot be listed fails nothing: it is among the unlisted.
     pub fn list(&self, after: Option<&str>, limit: usize, prefix: Option<&str>) -> Listing {
+        let all = self.roots.iter().map(|root| Range { root: &root.name, prefix: String::new(), is_one: false });
+        self.list_ranges(&all.collect::<Vec<_>>(), after, limit, prefix)
+    }
+
+    /// The same of those that lie within these parts, as if there were no others. None of the parts lies within another.
+    pub(in crate::server) fn list_within(
+        &self,
+        within: &[Within],
+        after: Option<&str>,
+        limit: usize,
+        prefix: Option<&str>,
+    ) -> Listing {
+        let mut ranges: Vec<Range<'_>> = within.iter().flat_map(Within::ranges).collect();
+        ranges.sort_by(|one, other| (one.root, &one.prefix).cmp(&(other.root, &other.prefix)));
+        self.list_ranges(&ranges, after, limit, prefix)
+    }
+
+    fn list_ranges(&self, ranges: &[Range<'_>], after: Option<&str>, limit: usize, prefix: Option<&str>) -> Listing {
         let limit = limit.clamp(1, LONGEST);
         let after = after.map(|after| self.place_of(after));
         let mut listing = Listing::default();
-        for root in &self.roots {
+        for range in ranges {
+            let Some(root) = self.named(range.root) else { continue };
             let after = match after {
                 Some((name, _)) if root.name[..] < *name => continue,
                 Some((name, path)) if root.name == name => Some(path),
                 _ => None,
             };
-            let Some(prefix) = root.prefix_within(prefix.unwrap_or_default()) else { continue };
+            let prefix = root.prefix_within(prefix.unwrap_or_default());
+            let Some(prefix) = prefix.and_then(|prefix| range.narrowed(prefix)) else { continue };
             // One more than fits tells whether there is a next page.
-            let room = limit + 1 - listing.videos.len();
+            let room = if range.is_one { 1 } else { limit + 1 - listing.videos.len() };
             let shadows = |first: &str| root.name.is_empty() && self.named(first).is_some();
             let sought = Sought { after, prefix, limit: room, is_any: false, leave_out: &shadows };
             match root.list(&self.clients, sought) {
-                Err(why) => listing.unlisted.push((root.name.clone(), why)),
+                Err(why) => {
+                    if listing.unlisted.iter().all(|(name, _)| *name != root.name) {
+                        listing.unlisted.push((root.name.clone(), why));
+                    }
+                }
                 Ok(found) => {
+                    let videos = found.videos.into_iter().filter(|(path, _)| !range.is_one || *path == range.prefix);
                     let listed = |(path, size_bytes): (String, _)| Listed { name: root.public(&path), size_bytes };
-                    listing.videos.extend(found.videos.into_iter().map(listed));
-                    listing.next = found.looked_until.map(|path| format!("{}/{path}", root.name));
+                    listing.videos.extend(videos.map(listed));
+                    let looked_until = found.looked_until.filter(|_| !range.is_one);
+                    listing.next = looked_until.map(|path| format!("{}/{path}", root.name));
                 }
             }
             if listing.videos.len() > limit {
@@ -80,6 +142,17 @@ impl Roots {
         match self.named(first).is_some() || self.named("").is_none() {
             true => (first, rest),
             false => ("", after),
+        }
+    }
+}
+
+impl Range<'_> {
+    /// The longer one of its prefix and another, if one of them begins with the other: what both have.
+    fn narrowed<'a>(&'a self, prefix: &'a str) -> Option<&'a str> {
+        match (self.prefix.starts_with(prefix), prefix.starts_with(&self.prefix[..])) {
+            (true, _) => Some(&self.prefix),
+            (_, true) if !self.is_one => Some(prefix),
+            _ => None,
         }
     }
 }

@@ -22,6 +22,7 @@ use tracing::Instrument;
 
 use super::Shared;
 use super::admission::Client;
+use super::auth::Visitor;
 use super::listen::Held;
 use super::problem::Problem;
 use session::Session;
@@ -52,6 +53,7 @@ impl Drop for Counted {
 pub(super) async fn open(
     Extract(shared): Extract<Arc<Shared>>,
     Extension(client): Extension<Client>,
+    Extension(visitor): Extension<Visitor>,
     Extension(held): Extension<Held>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -71,7 +73,7 @@ pub(super) async fn open(
     let serve = move |socket| async move {
         shared.websockets.fetch_add(1, Relaxed);
         let counted = Counted { shared: Arc::clone(&shared), _held: held };
-        Session::new(shared, client).run(socket).await;
+        Session::new(shared, client, visitor).run(socket).await;
         drop(counted);
     };
     Ok(upgrade.on_upgrade(move |socket| serve(socket).instrument(span)))

@@ -72,7 +72,7 @@ impl Session {
             return Ok(Ok(()));
         };
         let name = Arc::clone(&opened.name);
-        let again = outlet.while_waiting(self.shared.videos.open(&name, self.shared.config.deadline)).await?;
+        let again = outlet.while_waiting(self.open(&name)).await?;
         Ok(again.map(|again| *video = Some(again)))
     }
 

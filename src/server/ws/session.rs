@@ -15,7 +15,9 @@ use super::protocol::{DECODE_FAILED, Incoming, OVERLOADED, Outgoing, Wish, faile
 use crate::picture::{Fit, Shape};
 use crate::server::Shared;
 use crate::server::admission::Client;
+use crate::server::auth::Visitor;
 use crate::server::http::{quality, shape};
+use crate::server::problem::Problem;
 use crate::server::videos::Opened;
 
 /// Messages that made no sense before a client is sent away.
@@ -35,6 +37,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub(super) struct Session {
     pub(super) shared: Arc<Shared>,
     pub(super) client: Client,
+    visitor: Visitor,
     pub(super) agenda: Agenda,
     sent: Sent,
 }
@@ -57,8 +60,8 @@ enum Over {
 }
 
 impl Session {
-    pub(super) fn new(shared: Arc<Shared>, client: Client) -> Session {
-        Session { shared, client, agenda: Agenda::default(), sent: Sent::default() }
+    pub(super) fn new(shared: Arc<Shared>, client: Client, visitor: Visitor) -> Session {
+        Session { shared, client, visitor, agenda: Agenda::default(), sent: Sent::default() }
     }
 
     pub(super) async fn run(self, socket: WebSocket) {
@@ -188,9 +191,14 @@ impl Session {
         }
     }
 
+    /// The video of a name, if this session may have it.
+    pub(super) async fn open(&self, name: &str) -> Result<Opened, Problem> {
+        let permitted = self.shared.permit(&self.visitor, name)?;
+        self.shared.videos.open(permitted, self.shared.config.deadline).await
+    }
+
     async fn set_video(&self, outlet: &mut Outlet<'_>, video: &mut Option<Opened>, path: &str) -> Result<(), Gone> {
-        let open = self.shared.videos.open(path, self.shared.config.deadline);
-        let error = match outlet.while_waiting(open).await? {
+        let error = match outlet.while_waiting(self.open(path)).await? {
             Ok(opened) => {
                 *video = Some(opened);
                 None

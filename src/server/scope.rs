@@ -1,0 +1,195 @@
+//! What a token or a key is good for: all videos, or those of some roots and below some prefixes.
+//!
+//! A route that opens a video has to have its name [permitted](Reach::permit) first: nothing else is taken where videos are
+//! opened. So whether a name is within reach is decided before anything is looked at, and the refusal says nothing about
+//! what there is.
+
+use super::problem::Problem;
+use super::roots::{Roots, Within};
+
+/// A token or a key, and what it is good for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// The token or key itself.
+    pub secret: String,
+    /// What logs call it.
+    pub name: Option<String>,
+    /// Which videos it reaches.
+    pub scope: Scope,
+}
+
+/// Which videos a credential reaches: those of `roots`, and those below `prefixes`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// Names of roots, all of whose videos are reached; the one without a name is the empty string.
+    pub roots: Vec<String>,
+    /// Folders, as videos' names begin: `films/customer-a`. A slash behind it makes no difference: what it reaches lies in a
+    /// folder of that name, or is a video that is called that.
+    pub prefixes: Vec<String>,
+}
+
+impl Scope {
+    /// True for all videos: no roots and no prefixes.
+    pub fn is_all(&self) -> bool {
+        self.roots.is_empty() && self.prefixes.is_empty()
+    }
+}
+
+/// One that reaches all videos.
+impl From<String> for Credential {
+    fn from(secret: String) -> Credential {
+        Credential { secret, name: None, scope: Scope::default() }
+    }
+}
+
+/// One that reaches all videos.
+impl From<&str> for Credential {
+    fn from(secret: &str) -> Credential {
+        secret.to_owned().into()
+    }
+}
+
+/// A scope, as the roots understand it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Reach {
+    All,
+    /// In the order of listings; none of them lies within another.
+    Within(Vec<Within>),
+}
+
+/// The name of a video that the visitor may have. Says nothing of whether there is one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Permitted<'a>(&'a str);
+
+impl<'a> Permitted<'a> {
+    pub(super) fn name(self) -> &'a str {
+        self.0
+    }
+}
+
+impl Reach {
+    /// What a scope reaches of these roots.
+    ///
+    /// # Errors
+    /// One line that says which root or prefix cannot be.
+    pub(super) fn new(scope: &Scope, roots: &Roots) -> Result<Reach, String> {
+        if scope.is_all() {
+            return Ok(Reach::All);
+        }
+        let mut within = Vec::new();
+        for root in &scope.roots {
+            if !roots.has_root(root) {
+                return Err(format!("a token or key is limited to the root {root:?}, and there is none"));
+            }
+            within.push(Within { root: root.clone(), path: String::new() });
+        }
+        for prefix in &scope.prefixes {
+            let none = || format!("a token or key is limited to {prefix:?}, which no video's name can begin with");
+            within.push(roots.within(prefix.strip_suffix('/').unwrap_or(prefix)).ok_or_else(none)?);
+        }
+        within.sort();
+        // What lies within another comes behind it, though not always next to it.
+        let mut reach: Vec<Within> = Vec::new();
+        for one in within {
+            if !reach.iter().any(|wider| wider.has(&one.root, &one.path)) {
+                reach.push(one);
+            }
+        }
+        Ok(Reach::Within(reach))
+    }
+
+    /// The name, if it is within reach.
+    ///
+    /// # Errors
+    /// The same refusal for everything else, whether it exists, could exist, or is no name at all.
+    pub(super) fn permit<'a>(&self, roots: &Roots, video: &'a str) -> Result<Permitted<'a>, Problem> {
+        let Reach::Within(reach) = self else { return Ok(Permitted(video)) };
+        let place = roots.within(video).filter(|place| !place.path.is_empty());
+        let is_reached = place.is_some_and(|place| reach.iter().any(|one| one.has(&place.root, &place.path)));
+        if is_reached { Ok(Permitted(video)) } else { Err(Problem::out_of_reach()) }
+    }
+
+    /// Is it everything?
+    pub(super) fn is_all(&self) -> bool {
+        *self == Reach::All
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::roots::{RootSpec, Roots};
+    use super::{Reach, Scope};
+
+    fn roots(names: &[&str]) -> Roots {
+        let folder = std::env::temp_dir().to_string_lossy().into_owned();
+        let spec = |name: &&str| match *name {
+            "" => RootSpec::unnamed(&folder),
+            name => RootSpec::parse(&format!("{name}={folder}")).unwrap(),
+        };
+        Roots::new(names.iter().map(spec).collect()).unwrap()
+    }
+
+    fn scope(roots: &[&str], prefixes: &[&str]) -> Scope {
+        let owned = |list: &[&str]| list.iter().map(|&one| one.to_owned()).collect();
+        Scope { roots: owned(roots), prefixes: owned(prefixes) }
+    }
+
+    #[test]
+    fn a_prefix_is_whole_segments_of_one_root() {
+        let roots = roots(&["", "films", "films-2"]);
+        for prefixes in [["films/a", "b/c.mp4"], ["films/a/", "b/c.mp4/"]] {
+            let reach = Reach::new(&scope(&["films-2"], &prefixes), &roots).unwrap();
+            for name in ["films/a/x.mp4", "films/a/b/x.mp4", "films/a", "films-2/x", "b/c.mp4", "films/a/%2e%2e/x"] {
+                assert!(reach.permit(&roots, name).is_ok(), "{name}");
+            }
+            let outside = [
+                "films/ab/x.mp4",
+                "films/A/x.mp4",
+                "films/a.mp4",
+                "films/x.mp4",
+                "films",
+                "films/",
+                "films/a/",
+                "films-2",
+                "films-2/",
+                "films-20/x",
+                "a/x.mp4",
+                "b/c.mp4.mkv",
+                "b",
+                "x.mp4",
+                "films/a/../b/x.mp4",
+                "films/a/./x",
+                "films//a/x",
+                "/films/a/x",
+                "./films/a/x",
+                "films/a\\..\\b/x",
+                "films/a/x\0",
+                "",
+                "/",
+                "FILMS/a/x",
+                "films/a /x",
+            ];
+            for name in outside {
+                assert_eq!(reach.permit(&roots, name).unwrap_err().status, 403, "{name:?}");
+            }
+        }
+        assert!(Reach::new(&scope(&[""], &[]), &roots).unwrap().permit(&roots, "a/x").is_ok());
+        assert!(Reach::new(&scope(&[""], &[]), &roots).unwrap().permit(&roots, "films/x").is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_reached_is_a_mistake() {
+        let roots = roots(&["films"]);
+        for wrong in [scope(&["film"], &[]), scope(&[""], &[]), scope(&[], &["other/a"]), scope(&[], &["films/../a"])] {
+            assert!(Reach::new(&wrong, &roots).is_err(), "{wrong:?}");
+        }
+        for wrong in ["", "/", "films//a", "films/a//"] {
+            assert!(Reach::new(&scope(&[], &[wrong]), &roots).is_err(), "{wrong:?}");
+        }
+        // A root's name is a prefix, too; and what lies within another is nothing more.
+        let Reach::Within(reach) = Reach::new(&scope(&[], &["films/b", "films/b/c", "films/"]), &roots).unwrap() else {
+            panic!("not everything")
+        };
+        assert_eq!((reach.len(), &reach[0].root[..], &reach[0].path[..]), (1, "films", ""));
+    }
+}
