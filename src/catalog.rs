@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::index_cache::IndexCache;
 use crate::machine::Machine;
+use crate::source::opening::{self, Opening};
 use crate::source::{self, Source};
 use crate::video::Video;
 
@@ -101,8 +102,17 @@ impl Catalog {
     /// # Errors
     /// Those of [`source::open`] and [`Engine::open`]. Nothing is remembered of them: the next one to ask tries again.
     pub fn open(&self, location: &str, track: usize) -> Result<Video> {
+        self.open_within(location, track, &Opening::new(self.engine.shared.open_timeout))
+    }
+
+    /// The same within the limits of `opening`.
+    pub(crate) fn open_within(&self, location: &str, track: usize, opening: &Opening) -> Result<Video> {
+        opening.run(|| self.open_now(location, track))
+    }
+
+    fn open_now(&self, location: &str, track: usize) -> Result<Video> {
         let key = (location.to_owned(), track);
-        if let Some(video) = self.find(&key) {
+        if let Some(video) = self.find(&key)? {
             return Ok(video);
         }
         // However opening ends, nobody goes on waiting for it.
@@ -130,12 +140,12 @@ impl Catalog {
     }
 
     /// One that is open; `None` if it is the caller's turn to open it.
-    fn find(&self, key: &(String, usize)) -> Option<Video> {
+    fn find(&self, key: &(String, usize)) -> Result<Option<Video>> {
         loop {
-            let video = self.opened(key)?;
+            let Some(video) = self.opened(key)? else { return Ok(None) };
             // A file system may take its time, or never answer: nobody else waits for that.
             if video.source().check().is_ok() {
-                return Some(video);
+                return Ok(Some(video));
             }
             let mut state = self.lock();
             // Unless somebody else has found it changed before.
@@ -143,23 +153,26 @@ impl Catalog {
                 let gone = state.videos.insert(key.clone(), Slot::Opening);
                 state.bytes -= gone.as_ref().map_or(0, Slot::bytes);
                 drop(state);
-                return None;
+                return Ok(None);
             }
         }
     }
 
     /// One that is open, after waiting for whoever opens it; `None`, and the caller's turn, where nobody has.
-    fn opened(&self, key: &(String, usize)) -> Option<Video> {
+    fn opened(&self, key: &(String, usize)) -> Result<Option<Video>> {
         let mut state = self.lock();
         loop {
             match state.videos.get(key) {
                 Some(Slot::Opening) => {
-                    state = self.change.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
+                    // A caller whose result is not wanted any more leaves, whatever the other does.
+                    opening::check(u64::MAX)?;
+                    let waited = self.change.wait_timeout(state, opening::LOOK);
+                    state = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
                 }
-                Some(Slot::Open { .. }) => return state.used(key),
+                Some(Slot::Open { .. }) => return Ok(state.used(key)),
                 None => {
                     state.videos.insert(key.clone(), Slot::Opening);
-                    return None;
+                    return Ok(None);
                 }
             }
         }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use crate::container::{Index, Track};
 use crate::damage::{DEFAULT_MAX_PIXELS, OnDamage};
@@ -16,6 +17,7 @@ use crate::device::{Device, DeviceChoice};
 use crate::error::Result;
 use crate::fetch::turns::Turns;
 use crate::machine::Machine;
+use crate::source::opening::Opening;
 use crate::source::{MappedSource, Source};
 use crate::video::Video;
 
@@ -111,6 +113,8 @@ pub(crate) struct Shared {
     pub(crate) on_damage: OnDamage,
     /// Pixels that a picture may have.
     pub(crate) max_pixels: u64,
+    /// The longest that opening a video of a remote source may take.
+    pub(crate) open_timeout: Option<Duration>,
     /// What others in the process may hold, in bytes.
     others: u64,
     /// The memory that the process is given, in bytes.
@@ -130,11 +134,15 @@ pub struct EngineBuilder {
     on_damage: OnDamage,
     max_pixels: u64,
     check_hashes: bool,
+    open_timeout: Option<Duration>,
 }
 
 /// Bounds of the memory for checkpoints where none is named.
 const LEAST_FOR_CHECKPOINTS: u64 = 128 << 20;
 const MOST_FOR_CHECKPOINTS: u64 = 4 << 30;
+
+/// The longest that opening a video of a remote source may take, unless [`EngineBuilder::open_timeout`] says otherwise.
+pub const DEFAULT_OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Pictures from one checkpoint to the next: see ARCHITECTURE.md for what was measured.
 const SPACING: u32 = 4;
@@ -218,6 +226,14 @@ impl EngineBuilder {
         self
     }
 
+    /// The longest that opening a video may take whose bytes come over a network; by default [`DEFAULT_OPEN_TIMEOUT`]. Time in
+    /// which at least 1 MiB a second comes does not count: a container without tables is read as a whole. `None` for no limit.
+    #[must_use]
+    pub fn open_timeout(mut self, timeout: Option<Duration>) -> EngineBuilder {
+        self.open_timeout = timeout;
+        self
+    }
+
     /// The engine.
     pub fn build(self) -> Engine {
         ffi::return_large_blocks();
@@ -250,6 +266,7 @@ impl EngineBuilder {
                 from_entry: self.from_entry,
                 on_damage: self.on_damage,
                 max_pixels: self.max_pixels,
+                open_timeout: self.open_timeout,
                 others: self.others,
                 given: machine.memory_bytes().unwrap_or(u64::MAX),
             }),
@@ -287,6 +304,7 @@ impl Engine {
             on_damage: OnDamage::default(),
             max_pixels: DEFAULT_MAX_PIXELS,
             check_hashes: false,
+            open_timeout: Some(DEFAULT_OPEN_TIMEOUT),
         }
     }
 
@@ -303,7 +321,7 @@ impl Engine {
     /// # Errors
     /// What makes a video unreadable, see [`crate::ErrorKind`].
     pub fn open(&self, source: Arc<dyn Source>, track: usize) -> Result<Video> {
-        Video::open(self, source, |source| Track::open_within(source, track, self.shared.max_pixels))
+        self.opening(|| Video::open(self, source, |source| Track::open_within(source, track, self.shared.max_pixels)))
     }
 
     /// Opens the video track that `index` is of, and reads nothing of the source but its ends, to know it again.
@@ -311,12 +329,21 @@ impl Engine {
     /// # Errors
     /// `BadIndex` if the index is of another file, or says what cannot be; and those of the source.
     pub fn open_with_index(&self, source: Arc<dyn Source>, index: &Index) -> Result<Video> {
-        Video::open(self, source, |source| index.restore(&**source))
+        self.opening(|| Video::open(self, source, |source| index.restore(&**source)))
     }
 
     /// The same for an index that is known to be of this source.
     pub(crate) fn open_with_known_index(&self, source: Arc<dyn Source>, index: &Index) -> Result<Video> {
-        Video::open(self, source, |source| index.restore_known(&**source))
+        self.opening(|| Video::open(self, source, |source| index.restore_known(&**source)))
+    }
+
+    /// Runs `open`, which opens sources and videos, under one [open timeout](EngineBuilder::open_timeout): that of the engine
+    /// begins when `open` does.
+    ///
+    /// # Errors
+    /// Those of `open`; `OpenTimeout` where a remote source took too long.
+    pub fn opening<T>(&self, open: impl FnOnce() -> Result<T>) -> Result<T> {
+        Opening::new(self.shared.open_timeout).run(open)
     }
 
     /// Threads that were asked for, or the number of processors that the process is given.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::source::Refusal;
 
@@ -32,6 +33,15 @@ pub enum ErrorKind {
     /// A server did not give what was asked for.
     #[error("{0}")]
     Remote(#[source] Refusal),
+    /// Opening took longer than the engine allows ([`EngineBuilder::open_timeout`](crate::EngineBuilder::open_timeout)).
+    #[error("opening took longer than {timeout:?}: its bytes come too slowly (--open-timeout)")]
+    OpenTimeout {
+        /// The limit.
+        timeout: Duration,
+    },
+    /// Opening was given up: nothing waits for its result any more.
+    #[error("opening was cancelled")]
+    OpenCancelled,
     /// The source is no longer what was opened: cut, grown, or written to.
     #[error("the file changed while it was being read")]
     Changed,
@@ -196,12 +206,15 @@ impl Error {
     pub fn is_unreadable_video(&self) -> bool {
         use ErrorKind::{
             BadIndex, Decoder, Encrypted, IndexBudget, NoFrames, NoSuchTrack, NoSuchVideo, NoVideoTrack, NotAVideo,
-            Read, Remote, TooManyPixels, TooManySamples, UnsupportedCodec, UnsupportedScheme,
+            OpenCancelled, OpenTimeout, Read, Remote, TooManyPixels, TooManySamples, UnsupportedCodec,
+            UnsupportedScheme,
         };
         matches!(
             self.kind(),
             Read(_)
                 | Remote(_)
+                | OpenTimeout { .. }
+                | OpenCancelled
                 | NoSuchVideo
                 | NotAVideo(_)
                 | NoVideoTrack

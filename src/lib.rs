@@ -78,7 +78,7 @@ pub use catalog::Catalog;
 pub use container::Index;
 pub use damage::{DEFAULT_MAX_PIXELS, OnDamage};
 pub use device::{Device, DeviceChoice};
-pub use engine::{Engine, EngineBuilder};
+pub use engine::{DEFAULT_OPEN_TIMEOUT, Engine, EngineBuilder};
 pub use error::{Error, ErrorKind, Result};
 pub use ffi::{Color, DevicePlanes, DolbyVision, Frame, GpuInfo, PixelFormat, PlaneBytes};
 pub use index_cache::IndexCache;

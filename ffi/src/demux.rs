@@ -33,6 +33,13 @@ struct IoState {
     failure: Option<io::Error>,
 }
 
+impl IoState {
+    /// The input's own error, where libavformat has taken it for the end of the file and reports success.
+    fn unfailed(&mut self) -> Result<(), io::Error> {
+        self.failure.take().map_or(Ok(()), Err)
+    }
+}
+
 unsafe extern "C" fn read_packet(opaque: *mut c_void, into: *mut u8, size: c_int) -> c_int {
     // SAFETY: `opaque` is the IoState of the demuxer that owns this context, which nothing else uses during the call.
     let state = unsafe { &mut *opaque.cast::<IoState>() };
@@ -48,6 +55,10 @@ unsafe extern "C" fn read_packet(opaque: *mut c_void, into: *mut u8, size: c_int
         std::ptr::write_bytes(into, 0, len);
         std::slice::from_raw_parts_mut(into, len)
     };
+    // libavformat goes on after an error as if the file ended there. What it reads then would only fail, or wait, again.
+    if state.failure.is_some() {
+        return AvError::IO.0;
+    }
     match state.input.read_at(state.position, into) {
         Ok(0) => AvError::END.0,
         Ok(count) if count > into.len() => {
@@ -263,7 +274,9 @@ impl Demuxer {
             // SAFETY: ours; what libavformat took out is gone from it.
             unsafe { sys::av_dict_free(option) };
         }
-        AvError::check(result).map(|_| ()).map_err(|error| self.fail(error))
+        AvError::check(result).map(|_| ()).map_err(|error| self.fail(error))?;
+        // SAFETY: no call into libavformat is under way.
+        unsafe { self.state.as_mut() }.unfailed()
     }
 
     /// Lets only stream `keep` through [`Demuxer::read`]; none for `None`.
@@ -427,7 +440,9 @@ impl Parts {
             result
         };
         // SAFETY: no call into libavformat is under way.
-        AvError::check(result).map(|_| ()).map_err(|error| take_failure(unsafe { &mut *self.state }, error))
+        let state = unsafe { &mut *self.state };
+        AvError::check(result).map(|_| ()).map_err(|error| take_failure(state, error))?;
+        state.unfailed()
     }
 }
 

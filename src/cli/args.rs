@@ -1,6 +1,11 @@
 //! What can be typed.
 
+#[cfg(feature = "remote")]
+use std::time::Duration;
+
 use bucket_streamer::picture::{Fit, Part, StillFormat};
+#[cfg(feature = "remote")]
+use bucket_streamer::time;
 use bucket_streamer::{DEFAULT_MAX_PIXELS, DeviceChoice, OnDamage};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
@@ -36,6 +41,17 @@ pub(crate) struct RemoteArguments {
     /// Memory for what was fetched over a network, for all videos together: 512M, 2G [default: 256M]
     #[arg(long, value_name = "SIZE", global = true, env = "BUCKET_STREAMER_FETCH_MEMORY")]
     pub(crate) fetch_memory: Option<MemorySize>,
+    /// Give up opening a video over a network after so long; time in which at least 1 MiB a second comes does not count; 0 for
+    /// no limit [default: 60s; of `serve`: its --deadline]
+    #[arg(long, value_name = "TIME", global = true, env = "BUCKET_STREAMER_OPEN_TIMEOUT", value_parser = timeout)]
+    pub(crate) open_timeout: Option<Duration>,
+}
+
+/// A length of time, 0 for none.
+#[cfg(feature = "remote")]
+fn timeout(text: &str) -> Result<Duration, String> {
+    let nanos = u64::try_from(time::parse(text)?.0).ok().filter(|nanos| *nanos <= 86_400_000_000_000);
+    nanos.map(Duration::from_nanos).ok_or_else(|| format!("{text} is not 0 to 24h"))
 }
 
 const EXAMPLES: &str = "\

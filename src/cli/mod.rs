@@ -18,6 +18,8 @@ mod wanted;
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::OnceLock;
+#[cfg(feature = "remote")]
+use std::time::Duration;
 
 use bucket_streamer::{Device, Engine, EngineBuilder, Error, Index, IndexCache, Video, source};
 use clap::{CommandFactory, FromArgMatches};
@@ -51,6 +53,10 @@ impl From<Outcome> for ExitCode {
 /// Where indexes are kept, if they are to be.
 static INDEXES: OnceLock<IndexCache> = OnceLock::new();
 
+/// The longest that opening a video of a remote source may take, if it was chosen; 0 for no limit.
+#[cfg(feature = "remote")]
+static OPEN_TIMEOUT: OnceLock<Duration> = OnceLock::new();
+
 /// Runs the command line.
 pub(crate) fn run() -> ExitCode {
     given::raise_open_files();
@@ -74,8 +80,11 @@ pub(crate) fn run() -> ExitCode {
         }
     }
     #[cfg(feature = "remote")]
-    if let Err(outcome) = remote::configure(&arguments.remote) {
-        return outcome.into();
+    {
+        if let Err(outcome) = remote::configure(&arguments.remote) {
+            return outcome.into();
+        }
+        arguments.remote.open_timeout.into_iter().for_each(|timeout| _ = OPEN_TIMEOUT.set(timeout));
     }
     match arguments.command {
         Command::Info(options) => info::run(&options),
@@ -157,6 +166,10 @@ pub(crate) fn builder(
     args::PixelCount(pixels): args::PixelCount,
 ) -> EngineBuilder {
     let mut builder = Engine::builder().max_pixels(pixels);
+    #[cfg(feature = "remote")]
+    if let Some(&timeout) = OPEN_TIMEOUT.get() {
+        builder = builder.open_timeout(Some(timeout).filter(|timeout| !timeout.is_zero()));
+    }
     if let Some(threads) = threads {
         builder = builder.threads(threads.into());
     }
@@ -176,12 +189,14 @@ pub(crate) fn open(engine: &Engine, path: &str, track: usize, index: Option<&str
 
 /// Opens the video, with an index file if there is one.
 pub(crate) fn open_video(engine: &Engine, path: &str, track: usize, index: Option<&str>) -> Result<Video, Error> {
-    let source = source::open(path)?;
-    let Some(index) = index else {
-        return match INDEXES.get() {
-            Some(cache) => cache.open_video(engine, source, track),
-            None => engine.open(source, track),
+    engine.opening(|| {
+        let source = source::open(path)?;
+        let Some(index) = index else {
+            return match INDEXES.get() {
+                Some(cache) => cache.open_video(engine, source, track),
+                None => engine.open(source, track),
+            };
         };
-    };
-    engine.open_with_index(source, &Index::read(&*source::open(index)?)?)
+        engine.open_with_index(source, &Index::read(&*source::open(index)?)?)
+    })
 }

@@ -490,6 +490,9 @@ pub(crate) fn run(arguments: ServeArguments, remote: &RemoteArguments) -> Outcom
     let max_pixels = arguments.max_pixels.unwrap_or_default();
     let check_hashes = arguments.check_hashes.unwrap_or_default();
     let builder = builder(arguments.threads, arguments.checkpoint_memory, max_pixels).check_hashes(check_hashes);
+    // A client that waits no longer has no use for the video.
+    let open_timeout = remote.open_timeout.unwrap_or(config.deadline);
+    let builder = builder.open_timeout(Some(open_timeout).filter(|timeout| !timeout.is_zero()));
     let engine = builder.others(others).device(device).build();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = match runtime.worker_threads(machine.processors()).thread_name("serve").enable_all().build() {

@@ -131,6 +131,11 @@ impl Problem {
         Problem { retry_after_s, ..Problem::new(DEADLINE, "the frame was not there in time") }
     }
 
+    pub(super) fn not_opened_in_time() -> Problem {
+        let retry_after_s = Some(5);
+        Problem { retry_after_s, ..Problem::new(DEADLINE, "the video was not opened in time") }
+    }
+
     /// What became of the engine's error. Its source is left out: who asks knows how they called the video, and need not
     /// know where it lies.
     pub(super) fn of(error: &Error) -> Problem {
@@ -162,8 +167,8 @@ impl Problem {
 
 fn kind_of(error: &Error) -> (Sort, Option<u64>) {
     use ErrorKind::{
-        Changed, Corrupt, Damaged, NeedsUnreadable, NoSuchFrame, NoSuchVideo, NotShown, PastEnd, PastEndOfVideo, Read,
-        Remote, Still, TooManyPixels, Write,
+        Changed, Corrupt, Damaged, NeedsUnreadable, NoSuchFrame, NoSuchVideo, NotShown, OpenCancelled, OpenTimeout,
+        PastEnd, PastEndOfVideo, Read, Remote, Still, TooManyPixels, Write,
     };
     match error.kind() {
         NoSuchVideo | NoSuchFrame { .. } | PastEndOfVideo { .. } => (NOT_FOUND, None),
@@ -172,6 +177,7 @@ fn kind_of(error: &Error) -> (Sort, Option<u64>) {
         // One frame of a video whose others may be smaller.
         TooManyPixels { .. } if error.frame().is_some() => (UNDECODABLE, None),
         Changed => (CHANGED, Some(1)),
+        OpenTimeout { .. } | OpenCancelled => (DEADLINE, Some(5)),
         Remote(refusal) => of_refusal(refusal),
         Read(_) | Write { .. } => (INTERNAL, None),
         _ => (UNREADABLE, None),

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::{ByteRange, Source};
+use super::{ByteRange, Source, opening};
 
 /// Reads of a demuxer, passed on to a source.
 pub(crate) struct SourceInput(pub(crate) Arc<dyn Source>);
@@ -22,6 +22,9 @@ impl ffi::Input for SourceInput {
         let is_here = |len: &u64| self.0.is_here(ByteRange { start: offset, len: *len });
         let halves = std::iter::successors(Some(len), |len| (*len > 1).then(|| len.div_ceil(2)));
         let len = halves.into_iter().find(is_here).unwrap_or(len);
+        // Bytes that are near take no time worth a limit.
+        let fetched_bytes = if self.0.is_remote() { self.0.counters().now().bytes } else { u64::MAX };
+        opening::check(fetched_bytes).map_err(io::Error::other)?;
         let bytes = self.0.read(ByteRange { start: offset, len }).map_err(io::Error::other)?;
         into[..bytes.len()].copy_from_slice(&bytes);
         Ok(bytes.len())

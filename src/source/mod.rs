@@ -10,6 +10,7 @@ mod input;
 mod mapped;
 mod memory;
 pub(crate) mod open_files;
+pub(crate) mod opening;
 mod refusal;
 #[cfg(feature = "remote")]
 pub mod remote;

@@ -1,6 +1,7 @@
 //! Who asks servers: connections, and what all sources share that come over them.
 
 use std::collections::HashMap;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 #[cfg(feature = "stores")]
@@ -22,7 +23,7 @@ use super::options::HttpOptions;
 use super::public::PublicAddresses;
 use super::runtime::runtime;
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::{Counters, Refusal};
+use crate::source::{Counters, Refusal, opening};
 
 static SHARED: OnceLock<HttpClient> = OnceLock::new();
 
@@ -140,12 +141,18 @@ impl HttpClient {
         let runtime = runtime().map_err(refused)?;
         let (tell, told) = std::sync::mpsc::channel();
         let own = Arc::clone(&counters);
-        runtime.spawn(async move {
+        let task = runtime.spawn(async move {
             let opened = attempt::open(&origin, &own).await;
             let _ = tell.send((origin, opened));
         });
-        let broken = |_| refused(Refusal::Connection("the thread for the network has ended".to_owned()));
-        let (origin, opened) = told.recv().map_err(broken)?;
+        let broken = || refused(Refusal::Connection("the thread for the network has ended".to_owned()));
+        let (origin, opened) = loop {
+            match told.recv_timeout(opening::LOOK) {
+                Ok(told) => break told,
+                Err(RecvTimeoutError::Disconnected) => return Err(broken()),
+                Err(RecvTimeoutError::Timeout) => opening::check(counters.now().bytes).inspect_err(|_| task.abort())?,
+            }
+        };
         let (version, opened) = opened?;
         Ok(HttpSource::new(name, origin, version, opened, counters, &self.cache))
     }

@@ -1,11 +1,13 @@
 //! A file behind HTTP, read through what is here of it.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ffi::{PADDING, PaddedBytes};
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::address::lasting_query;
@@ -19,7 +21,7 @@ use super::runtime::runtime;
 use super::spans::Spans;
 use super::version::Version;
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::{ByteRange, Counted, Counters, Refusal, Source, check_bounds};
+use crate::source::{ByteRange, Counted, Counters, Refusal, Source, check_bounds, opening};
 
 /// For so long nothing is asked of a server that has failed for good, unless it gives something after all: a walk over
 /// many samples would else wait for each of them in vain.
@@ -61,6 +63,8 @@ struct Shared {
     trouble: Mutex<Option<(Instant, Problem)>>,
     /// Nobody reads any more.
     is_closed: AtomicBool,
+    /// Told when that is so: requests under way end then.
+    closing: Notify,
 }
 
 impl HttpSource {
@@ -93,6 +97,7 @@ impl HttpSource {
             confirming: Mutex::default(),
             trouble: Mutex::default(),
             is_closed: AtomicBool::new(false),
+            closing: Notify::new(),
             origin,
         });
         if let Some((begun, part)) = part {
@@ -150,7 +155,9 @@ impl HttpSource {
     fn pieces(&self, range: ByteRange, reader: &Mutex<ReadAhead>) -> Result<Vec<Bytes>> {
         let reader = || reader.lock().unwrap_or_else(PoisonError::into_inner);
         let limit = self.shared.origin.options.deadline;
-        let read = self.shared.spans.read(range, limit, &mut |missing| {
+        let check = || opening::check(self.shared.counters.now().bytes).map_err(|error| error.of(&self.shared.name));
+        check()?;
+        let read = self.shared.spans.read(range, limit, &|| check().is_err(), &mut |missing| {
             if let Some(problem) = self.shared.trouble() {
                 return Err(problem);
             }
@@ -159,7 +166,10 @@ impl HttpSource {
             Ok(())
         });
         let late = || refused(Refusal::Timeout { what: "the bytes", limit });
-        let pieces = read.map_err(Error::from).and_then(|pieces| pieces.ok_or_else(late));
+        let pieces = read.map_err(Error::from).and_then(|pieces| match pieces {
+            Some(pieces) => Ok(pieces),
+            None => check().and_then(|()| Err(late())),
+        });
         let pieces = pieces.map_err(|error| error.of(&self.shared.name))?;
         let ahead = reader().pass(range).filter(|_| self.shared.trouble().is_none());
         self.start(ahead.into_iter().collect());
@@ -220,11 +230,18 @@ impl Landing {
             sleep(delay).await;
         }
         let shared = Arc::clone(&self.shared);
+        let mut closing = pin!(shared.closing.notified());
+        // From here on the end of the source is not missed.
+        closing.as_mut().enable();
         let (begun, _permit) = match begun {
             Some(Begun { answer, permit }) => (Some(answer), permit),
             None => {
                 let limit = shared.origin.options.deadline;
-                let Ok(permit) = timeout(limit, shared.origin.host.permit()).await else {
+                let permit = tokio::select! {
+                    permit = timeout(limit, shared.origin.host.permit()) => permit,
+                    () = &mut closing => return,
+                };
+                let Ok(permit) = permit else {
                     return self.end(Some(Problem::Refused(Refusal::Timeout { what: "the turn to be asked", limit })));
                 };
                 (None, permit)
@@ -244,7 +261,11 @@ impl Landing {
         };
         let (counters, version, confirmed) = (&shared.counters, &shared.version, &shared.confirmed);
         let asking = Asking { origin: &shared.origin, counters, version, confirmed };
-        let fetched = lane::fetch(asking, range, begun, &mut arrive).await;
+        // A server that stalls must not keep the connection of a source that has gone.
+        let fetched = tokio::select! {
+            fetched = lane::fetch(asking, range, begun, &mut arrive) => fetched,
+            () = closing => return,
+        };
         self.end(fetched.err());
     }
 
@@ -267,6 +288,7 @@ impl Drop for Landing {
 impl Drop for HttpSource {
     fn drop(&mut self) {
         self.shared.is_closed.store(true, Relaxed);
+        self.shared.closing.notify_waiters();
     }
 }
 

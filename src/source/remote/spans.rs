@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::attempt::Problem;
 use super::cache::Cache;
-use crate::source::ByteRange;
+use crate::source::{ByteRange, opening};
 
 /// Pieces smaller than this are copied.
 const SMALL: usize = 16 << 10;
@@ -202,16 +202,17 @@ impl Spans {
     }
 
     /// The bytes of `range`, in pieces. `fetch` is called where some are missing, with what is; it has to reserve them.
-    /// Nobody waits longer than `patience` for nothing to come: `None` then.
+    /// No wait lasts longer than `patience` if nothing comes, or past the moment at which `is_over` says so: `None` then.
     pub(super) fn read(
         &self,
         range: ByteRange,
         patience: Duration,
+        is_over: &dyn Fn() -> bool,
         fetch: &mut dyn FnMut(ByteRange) -> Result<(), Problem>,
     ) -> Result<Option<Vec<Bytes>>, Problem> {
         let (mut at, mut pieces) = (range.start, Vec::new());
         while at < range.end() {
-            match self.meet(at, range.end(), patience) {
+            match self.meet(at, range.end(), patience, is_over) {
                 Some(Met::Here(bytes)) => {
                     at += bytes.len() as u64;
                     pieces.push(bytes);
@@ -244,8 +245,9 @@ impl Spans {
         self.cache.gave(gone.iter().map(|piece| piece.bytes.len() as u64).sum());
     }
 
-    /// What there is at a place, after waiting for what is on its way there; `None` if nothing of that has come for so long.
-    fn meet(&self, at: u64, end: u64, patience: Duration) -> Option<Met> {
+    /// What there is at a place, after waiting for what is on its way there; `None` if nothing of that has come for so long,
+    /// or the wait is over.
+    fn meet(&self, at: u64, end: u64, patience: Duration, is_over: &dyn Fn() -> bool) -> Option<Met> {
         let mut state = self.lock();
         let mut flight: Option<Arc<OnceLock<Problem>>> = None;
         let (mut deadline, mut left) = (Instant::now() + patience, 0);
@@ -262,7 +264,11 @@ impl Spans {
                 }
                 None => return Some(flight.map_or(Met::Missing, Met::Coming)),
             }
+            if is_over() {
+                return None;
+            }
             let wait = deadline.checked_duration_since(Instant::now())?;
+            let wait = if opening::is_under_way() { wait.min(opening::LOOK) } else { wait };
             let awaited = ByteRange { start: at, len: end - at };
             state.awaited.push(awaited);
             state = self.change.wait_timeout(state, wait).unwrap_or_else(|poisoned| poisoned.into_inner()).0;
@@ -378,13 +384,13 @@ mod tests {
         let number = spans.reserve(vec![range(0, 100)], 0, 1000)[0].0;
         spans.arrive(number, Bytes::from(vec![1; 60]));
         let soon = Duration::from_millis(20);
-        let read = |range| spans.read(range, soon, &mut |_| panic!("it is on its way"));
+        let read = |range| spans.read(range, soon, &|| false, &mut |_| panic!("it is on its way"));
         let pieces = read(range(10, 60)).ok().flatten().expect("here");
         assert_eq!(pieces.concat(), [1; 50]);
         assert!(matches!(read(range(10, 61)), Ok(None)), "it has not come");
         spans.end(number, Some(Problem::Changed));
         let mut asked = None;
-        let read = spans.read(range(50, 100), Duration::from_secs(9), &mut |missing| {
+        let read = spans.read(range(50, 100), Duration::from_secs(9), &|| false, &mut |missing| {
             asked = Some(missing);
             Err(Problem::Changed)
         });
