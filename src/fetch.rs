@@ -32,7 +32,7 @@ use self::turns::Held;
 use crate::bitstream::Codec;
 use crate::decode::checkpoints::Kept;
 use crate::decode::judge::Place;
-use crate::decode::{Event, Keeper};
+use crate::decode::{Event, Keeper, Walk};
 use crate::error::{Error, ErrorKind, Result};
 use crate::losses::Losses;
 use crate::plan::route::{Leg, Target, plan};
@@ -47,6 +47,8 @@ const BEHIND: u32 = 16;
 const PATIENCE: Duration = Duration::from_millis(200);
 /// The same on a GPU, where a worker that waits takes nothing from anybody.
 const PATIENCE_ON_DEVICE: Duration = Duration::from_secs(2);
+/// What a group has of its worker before another account's turn can come.
+const SLICE: Duration = Duration::from_millis(50);
 /// Checkpoints on each side of a target that are looked at.
 const CANDIDATES: usize = 4;
 
@@ -85,7 +87,7 @@ fn submit_groups<T: Send + 'static>(
         let place = device::place_for(video, request.stay(), &group);
         let (video, own, turn) = (Arc::clone(video), Arc::clone(request), turn.clone());
         let length = pictures(&group);
-        request.submit(place, length, move |width| Group { video, request: own, width, turn, place }.answer(group));
+        request.submit(place, length, move |width| Group::new(video, own, width, turn, place).answer(group));
     }
 }
 
@@ -140,6 +142,23 @@ fn needs(video: &Shared) -> Known<'_> {
     Known::new(&video.track, &*video.source, &video.planner, &video.references)
 }
 
+/// Pictures that these frames take, about: from the nearest entry or checkpoint on, each once. Reads nothing.
+#[cfg(feature = "server")]
+pub(crate) fn pictures_to_decode(video: &Shared, indices: &[u32]) -> u64 {
+    let mut samples: Vec<u32> =
+        indices.iter().filter_map(|&index| video.track.frames.get(index as usize).copied()).collect();
+    samples.sort_unstable();
+    let mut done = 0;
+    let pictures = samples.into_iter().map(|sample| {
+        let entry = video.planner.likely_entry(&video.track, sample).min(sample);
+        let kept = video.engine.store.within(video.id, entry..=sample);
+        let from = kept.last().map_or(entry, |kept| kept.state.position + 1).max(done).min(sample);
+        done = sample + 1;
+        u64::from(sample - from) + 1
+    });
+    pictures.sum()
+}
+
 /// About how many pictures a group takes.
 fn pictures(group: &[Target]) -> u64 {
     let (Some(first), Some(last)) = (group.first(), group.last()) else { return 0 };
@@ -153,6 +172,8 @@ struct Group<T> {
     width: usize,
     turn: Held,
     place: Place,
+    /// How often it was overtaken.
+    overtaken: u32,
 }
 
 /// Why a walk over a leg or a job ended.
@@ -162,6 +183,8 @@ enum End {
     Over,
     /// Nobody wants more for now: cancelled, or no room.
     Stopped,
+    /// It is another account's turn.
+    Overtaken,
     /// The GPU does not do what is left: the processor's workers should.
     Moved,
     /// The bytes of these samples are on their way, and others have work that can be done now.
@@ -169,6 +192,22 @@ enum End {
 }
 
 impl<T: Send + 'static> Group<T> {
+    fn new(video: Arc<Shared>, request: Arc<Request<T>>, width: usize, turn: Held, place: Place) -> Group<T> {
+        Group { video, request, width, turn, place, overtaken: 0 }
+    }
+
+    /// Is it another account's turn? Only where what was decoded is not lost. Each time after a slice twice as long: every
+    /// group ends, even where there is no room for checkpoints.
+    fn is_overtaken(&self) -> bool {
+        let slice = SLICE * (1 << self.overtaken.min(16));
+        self.leaves_checkpoints() && self.video.engine.crew.is_overtaken(slice)
+    }
+
+    /// Can decoding go on where it was broken off? Not dav1d's, nor a GPU's.
+    fn leaves_checkpoints(&self) -> bool {
+        self.place == Place::Processor && self.video.engine.store.is_open() && self.video.track.codec != Codec::Av1
+    }
+
     /// Answers all targets, or puts off those for which there is no room.
     fn answer(self, targets: Vec<Target>) {
         let mut pending: BTreeMap<u32, u32> = BTreeMap::new();
@@ -183,16 +222,19 @@ impl<T: Send + 'static> Group<T> {
             Ok(End::Over) => {
                 debug_assert!(pending.is_empty() || self.request.is_cancelled(), "every frame gets one answer");
             }
-            Ok(End::Stopped | End::Moved | End::Later(_)) if self.request.is_cancelled() => {}
+            Ok(End::Stopped | End::Overtaken | End::Moved | End::Later(_)) if self.request.is_cancelled() => {}
             Ok(end) => {
                 let rest: Vec<Target> =
                     targets.into_iter().filter(|target| pending.contains_key(&target.sample)).collect();
                 let (video, own) = (Arc::clone(&self.video), Arc::clone(&self.request));
                 // Who waits for a reader keeps nobody else waiting.
-                let turn = if let End::Later(_) = end { self.turn.clone() } else { None };
+                let turn = if let End::Later(_) | End::Overtaken = end { self.turn.clone() } else { None };
                 let place = if end == End::Moved { Place::Processor } else { self.place };
                 let pictures = pictures(&targets_of(&pending));
-                let answer = move |width| Group { video, request: own, width, turn, place }.answer(rest);
+                let overtaken = self.overtaken + u32::from(end == End::Overtaken);
+                let answer = move |width| {
+                    Group { overtaken, ..Group::new(video, own, width, turn, place) }.answer(rest);
+                };
                 match end {
                     End::Later(samples) => {
                         approach::put_off(&self.video, &self.request, &samples, (place, pictures), answer);
@@ -318,7 +360,10 @@ impl<T: Send + 'static> Group<T> {
         let mut end = End::Over;
         let width = self.width.min(leg.samples.len().next_power_of_two());
         let mut lease = self.video.lease_for(width, leg)?;
-        let run = self.video.walk(false).run_leg(&mut lease, leg, keeper, &mut |event| {
+        let awaited = Cell::new(None);
+        let may_read = |sample: u32| self.may_read(sample, &awaited);
+        let walk = Walk { may_read: Some(&may_read), ..self.video.walk(false) };
+        let run = walk.run_leg(&mut lease, leg, keeper, &mut |event| {
             let Event::Picture(sample, picture) = event else { return ControlFlow::Break(()) };
             if picture.is_corrupt() {
                 return ControlFlow::Break(());
@@ -333,11 +378,14 @@ impl<T: Send + 'static> Group<T> {
             if self.request.is_cancelled() {
                 end = End::Stopped;
             }
+            if end == End::Over && left > 0 && self.is_overtaken() {
+                end = End::Overtaken;
+            }
             // Nothing is left to wait for: what is still in the decoder nobody asked for.
-            if left == 0 || end == End::Stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if left == 0 || end != End::Over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         self.video.learn_of_ends(lease.decoder().found());
-        run.map(|_| end)
+        run.map(|_| if left > 0 { self.unless_put_off(end, &awaited) } else { end })
     }
 
     /// Gives a picture to whoever asked for it. Breaks when no more is wanted for now.
@@ -347,11 +395,9 @@ impl<T: Send + 'static> Group<T> {
     }
 
     fn give(&self, index: u32, result: Result<crate::video::VideoFrame>) -> ControlFlow<()> {
-        // dav1d's state cannot be kept, nor that of a GPU's decoder.
-        let leaves_checkpoints = self.video.engine.store.is_open() && self.video.track.codec != Codec::Av1;
         let patience = match self.place {
             Place::Device => PATIENCE_ON_DEVICE,
-            Place::Processor if leaves_checkpoints => Duration::ZERO,
+            Place::Processor if self.leaves_checkpoints() => Duration::ZERO,
             Place::Processor => PATIENCE,
         };
         if self.request.give(index, result, patience) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
@@ -379,7 +425,10 @@ impl<T: Send + 'static> Group<T> {
             job.targets.binary_search(&sample).ok()?;
             pending.borrow_mut().remove(&sample)
         };
-        let run = video.walk(zeros).run(&mut lease, job.entry, job.last, &mut |event| {
+        let awaited = Cell::new(None);
+        let may_read = |sample: u32| self.may_read(sample, &awaited);
+        let walk = Walk { may_read: Some(&may_read), ..video.walk(zeros) };
+        let run = walk.run(&mut lease, job.entry, job.last, &mut |event| {
             if self.request.is_cancelled() {
                 end = End::Stopped;
                 return ControlFlow::Break(());
@@ -419,8 +468,11 @@ impl<T: Send + 'static> Group<T> {
         video.learn_of_ends(lease.decoder().found());
         verdict.claims(lease.decoder().claimed_size(), video.engine.max_pixels);
         let _ = run?;
+        if left > 0 {
+            end = self.unless_put_off(end, &awaited);
+        }
         let is_settled = is_last_resort || (verdict.damage.get().is_none() && job.is_self_contained);
-        if end == End::Stopped || left == 0 || !is_settled {
+        if end != End::Over || left == 0 || !is_settled {
             return Ok(end);
         }
         for &sample in &job.targets {

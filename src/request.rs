@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use futures_core::Stream;
 
-use crate::decode::crew::{Task, Turns};
+use crate::decode::crew::{self, Account, Task};
 use crate::decode::judge::Place;
 use crate::engine;
 use crate::error::{Error, ErrorKind, Result};
@@ -43,8 +43,40 @@ pub(crate) struct Request<T> {
     room: Condvar,
     cancelled: AtomicBool,
     clock: Clock,
-    turns: Turns,
+    payer: Payer,
     stay: Stay,
+}
+
+/// What the tasks of a request are charged to.
+#[derive(Debug, Default)]
+pub(crate) struct Payer {
+    pub(crate) account: Charged,
+    /// What one picture is likely to cost, in nanoseconds.
+    pub(crate) picture_ns: u64,
+}
+
+/// Whose account it is.
+#[derive(Debug)]
+pub(crate) enum Charged {
+    /// The request's own.
+    Own(Account),
+    /// That of a client, which other requests share.
+    Client(Arc<Account>),
+}
+
+impl Default for Charged {
+    fn default() -> Charged {
+        Charged::Own(Account::default())
+    }
+}
+
+impl Payer {
+    fn account(&self) -> &Account {
+        match &self.account {
+            Charged::Own(account) => account,
+            Charged::Client(account) => account,
+        }
+    }
 }
 
 /// Whether frames are to stay in a GPU's memory.
@@ -100,19 +132,19 @@ fn nanos(time: Duration) -> u64 {
 }
 
 impl<T: Send + 'static> Request<T> {
-    pub(crate) fn new(engine: Arc<engine::Shared>, make: Make<T>) -> Arc<Request<T>> {
+    pub(crate) fn new(engine: Arc<engine::Shared>, make: Make<T>, payer: Payer) -> Arc<Request<T>> {
         let state = State { results: VecDeque::new(), tasks: 0, resting: Vec::new(), waker: None };
         let (state, change, room) = (Mutex::new(state), Condvar::new(), Condvar::new());
         let clock = Clock { made: Instant::now(), begun: AtomicU64::new(0), fetched: AtomicU64::new(0) };
-        let (cancelled, turns) = (AtomicBool::new(false), Turns::default());
-        Arc::new(Request { engine, make, state, change, room, cancelled, clock, turns, stay: Stay::No })
+        let cancelled = AtomicBool::new(false);
+        Arc::new(Request { engine, make, state, change, room, cancelled, clock, payer, stay: Stay::No })
     }
 }
 
 impl<T: Send + 'static> Request<T> {
     /// One whose frames may stay in a GPU's memory.
-    pub(crate) fn staying(engine: Arc<engine::Shared>, make: Make<T>, stay: Stay) -> Arc<Request<T>> {
-        let mut request = Request::new(engine, make);
+    pub(crate) fn staying(engine: Arc<engine::Shared>, make: Make<T>, payer: Payer, stay: Stay) -> Arc<Request<T>> {
+        let mut request = Request::new(engine, make, payer);
         if let Some(request) = Arc::get_mut(&mut request) {
             request.stay = stay;
         }
@@ -127,7 +159,7 @@ impl<T: Send + 'static> Request<T> {
         run: impl FnOnce(usize) + Send + 'static,
     ) {
         self.lock().tasks += 1;
-        self.engine.crew_at(place).submit(self.task(pictures, run), &self.turns, false);
+        self.engine.crew_at(place).submit(self.task(pictures, run), self.payer.account());
     }
 
     /// Submits a task when `when` calls what it is given.
@@ -146,13 +178,13 @@ impl<T: Send + 'static> Request<T> {
             // The task holds it.
             let Some(request) = request.upgrade() else { return };
             request.fetched(since.elapsed());
-            engine.crew_at(place).submit(task, &request.turns, false);
+            engine.crew_at(place).submit(task, request.payer.account());
         }));
     }
 
     /// Puts a task off until there is room for its results.
     pub(crate) fn rest(self: &Arc<Request<T>>, place: Place, pictures: u64, run: impl FnOnce(usize) + Send + 'static) {
-        let task = self.task(pictures, run);
+        let task = Task { goes_on: Some(crew::position()), ..self.task(pictures, run) };
         let mut state = self.lock();
         state.tasks += 1;
         if self.is_cancelled() {
@@ -160,7 +192,7 @@ impl<T: Send + 'static> Request<T> {
             drop(state);
         } else if state.results.len() < WAITING_FRAMES {
             drop(state);
-            self.engine.crew_at(place).submit(task, &self.turns, true);
+            self.engine.crew_at(place).submit(task, self.payer.account());
         } else {
             state.resting.push((place, task));
         }
@@ -168,15 +200,17 @@ impl<T: Send + 'static> Request<T> {
 
     /// However the task ends, run or dropped, the reader learns of it.
     fn task(self: &Arc<Request<T>>, pictures: u64, run: impl FnOnce(usize) + Send + 'static) -> Task {
-        let ticket = Ticket(Arc::clone(self));
+        let cost_ns = pictures.saturating_mul(self.payer.picture_ns);
+        let ticket = Ticket { request: Arc::clone(self), cost_ns, has_begun: false };
         let run = move |width| {
-            let ticket = ticket;
-            if !ticket.0.is_cancelled() {
-                ticket.0.clock.begins();
+            let mut ticket = ticket;
+            ticket.has_begun = true;
+            if !ticket.request.is_cancelled() {
+                ticket.request.clock.begins();
                 run(width);
             }
         };
-        Task { pictures, run: Box::new(run) }
+        Task { pictures, cost_ns, goes_on: None, run: Box::new(run) }
     }
 }
 
@@ -237,20 +271,28 @@ impl<T> Request<T> {
         }
         let tasks = std::mem::take(&mut state.resting);
         drop(state);
-        tasks.into_iter().for_each(|(place, task)| self.engine.crew_at(place).submit(task, &self.turns, true));
+        tasks.into_iter().for_each(|(place, task)| self.engine.crew_at(place).submit(task, self.payer.account()));
     }
 }
 
 /// A task that is not finished.
-struct Ticket<T>(Arc<Request<T>>);
+struct Ticket<T> {
+    request: Arc<Request<T>>,
+    /// What it is expected to cost.
+    cost_ns: u64,
+    has_begun: bool,
+}
 
 impl<T> Drop for Ticket<T> {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
+        let request = &*self.request;
+        let took = if self.has_begun { crew::took() } else { Duration::ZERO };
+        request.payer.account().settle(self.cost_ns, took);
+        let mut state = request.lock();
         state.tasks -= 1;
         let waker = if state.tasks == 0 { state.waker.take() } else { None };
         drop(state);
-        self.0.change.notify_all();
+        request.change.notify_all();
         waker.into_iter().for_each(Waker::wake);
     }
 }
@@ -410,12 +452,13 @@ impl Iterator for InOrder<'_> {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Frames, Place, Request};
+    use super::{Frames, Payer, Place, Request};
     use crate::Engine;
 
     #[test]
     fn a_task_that_rests_when_the_reader_has_gone_keeps_nothing_alive() {
-        let request = Request::new(Arc::clone(&Engine::new(Some(1)).shared), Box::new(|_, result| result));
+        let request =
+            Request::new(Arc::clone(&Engine::new(Some(1)).shared), Box::new(|_, result| result), Payer::default());
         let alive = Arc::downgrade(&request);
         drop(Frames::of(Arc::clone(&request)));
         request.rest(Place::Processor, 1, |_| ());

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::error::{Error, ErrorKind, Result};
 use crate::picture::scale::Scaler;
 use crate::picture::{Fit, Grid, JfifPlanes, PictureError, Shape, StillEncoder, StillFormat, StillMaker, StillOptions};
+use crate::request::Frames;
 use crate::video::{Video, VideoFrame};
 
 /// Which frame of its slice a tile shows.
@@ -56,20 +57,10 @@ impl Storyboard {
         (count, columns, shown): (u32, u32, Shown),
         is_wanted: &dyn Fn() -> bool,
     ) -> Result<Option<Storyboard>> {
-        let wanted = slices(video, count, shown);
-        let columns = columns as usize;
-        // Before anything is decoded: the smallest sheet that it could become.
-        let least = options.shape.width.map_or(1, |width| width as usize);
-        Grid::new((least, 1), columns, wanted.len()).map_err(too_large)?;
-        let Some(mut tiles) = decoded(video, &wanted, options, columns, is_wanted)? else { return Ok(None) };
-        let Some(size) = tiles.iter().find_map(|tile| tile.planes.as_ref().ok()).map(|tile| (tile.width, tile.height))
-        else {
-            let first = tiles.into_iter().find_map(|tile| tile.planes.err());
-            return Err(first.unwrap_or_else(|| ErrorKind::NoFrames.into()));
-        };
-        let grid = Grid::new(size, columns, wanted.len()).map_err(too_large)?;
-        fit_into(&grid, &mut tiles)?;
-        Ok(Some(Storyboard { grid, tiles }))
+        let mut making = Making::new(video, options, (count, columns, shown))?;
+        let going = || if is_wanted() { Going::On } else { Going::Abandoned };
+        making.go_on(usize::MAX, &|indices| video.frames(indices), &going)?;
+        if making.is_done() { making.finish().map(Some) } else { Ok(None) }
     }
 
     /// The sheet as a file.
@@ -122,38 +113,129 @@ fn middles(frames: usize, count: u32) -> Vec<(u32, u32)> {
     (0..count).map(slice).collect()
 }
 
-/// The frames, scaled as they come, in the order of the slices. The first of them tells how large the sheet will be: one
-/// that is too large is not waited for.
-fn decoded(
-    video: &Video,
-    wanted: &[(u32, u32)],
-    options: &StillOptions,
+/// Whether the frames of a storyboard go on coming.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Going {
+    /// They do.
+    On,
+    /// Later: others come first. What has come stays.
+    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "only a server has others"))]
+    Later,
+    /// The sheet is not wanted any more.
+    Abandoned,
+}
+
+/// A storyboard that is being made, some tiles at a time.
+pub(crate) struct Making {
+    video: Video,
+    options: StillOptions,
     columns: usize,
-    is_wanted: &dyn Fn() -> bool,
-) -> Result<Option<Vec<Tile>>> {
-    let mut maker = StillMaker::new()?;
-    let indices: Vec<u32> = wanted.iter().map(|(_, shown)| *shown).collect();
-    let mut found = BTreeMap::new();
-    let mut is_checked = false;
-    for (index, frame) in video.frames(&indices) {
-        if !is_wanted() {
-            return Ok(None);
-        }
-        let corrupt = frame.as_ref().is_ok_and(VideoFrame::is_corrupt);
-        let planes = frame.and_then(|frame| maker.planes(&frame.picture, options).cloned());
-        if let (Ok(tile), false) = (&planes, is_checked) {
-            Grid::new((tile.width, tile.height), columns, wanted.len()).map_err(too_large)?;
-            is_checked = true;
-        }
-        found.insert(index, (planes.map_err(|error| located(error, video, index)), corrupt));
+    /// The first frame of each slice and the one to show.
+    wanted: Vec<(u32, u32)>,
+    /// Frames that have not come.
+    left: Vec<u32>,
+    found: BTreeMap<u32, (Result<JfifPlanes>, bool)>,
+    maker: StillMaker,
+    /// A tile has come, and the sheet is not too large.
+    is_checked: bool,
+}
+
+impl Making {
+    /// One of `count` tiles, `columns` in a row.
+    ///
+    /// # Errors
+    /// `Still` for a sheet that would be too large.
+    pub(crate) fn new(
+        video: &Video,
+        options: &StillOptions,
+        (count, columns, shown): (u32, u32, Shown),
+    ) -> Result<Making> {
+        let wanted = slices(video, count, shown);
+        let columns = columns as usize;
+        // Before anything is decoded: the smallest sheet that it could become.
+        let least = options.shape.width.map_or(1, |width| width as usize);
+        Grid::new((least, 1), columns, wanted.len()).map_err(too_large)?;
+        Ok(Making {
+            video: video.clone(),
+            options: options.clone(),
+            columns,
+            left: wanted.iter().map(|(_, shown)| *shown).collect(),
+            wanted,
+            found: BTreeMap::new(),
+            maker: StillMaker::new()?,
+            is_checked: false,
+        })
     }
-    let unanswered = |index| Err(located(ErrorKind::Still("there was no answer".into()).into(), video, index));
-    let tile = |((_, index), (start_s, end_s)): (&(u32, u32), _)| {
-        let (planes, corrupt) = found.remove(index).unwrap_or_else(|| (unanswered(*index), false));
-        let corrupt = corrupt && planes.is_ok();
-        Tile { index: *index, start_s, end_s, planes, corrupt }
-    };
-    Ok(Some(wanted.iter().zip(times(video, wanted)).map(tile).collect()))
+
+    /// The next frames, up to `most` of them.
+    pub(crate) fn next(&self, most: usize) -> &[u32] {
+        &self.left[..most.min(self.left.len())]
+    }
+
+    /// All frames have come.
+    pub(crate) fn is_done(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    /// Takes the next frames, up to `most` of them, from `frames`, and scales them as they come, as long as `going` says so:
+    /// asked behind each tile. The first tile tells how large the sheet will be: one that is too large is not waited for.
+    ///
+    /// # Errors
+    /// `Still` for a sheet that is too large.
+    pub(crate) fn go_on(
+        &mut self,
+        most: usize,
+        frames: &dyn Fn(&[u32]) -> Frames,
+        going: &dyn Fn() -> Going,
+    ) -> Result<Going> {
+        let mut is_going = Going::On;
+        for (index, frame) in frames(self.next(most)) {
+            let corrupt = frame.as_ref().is_ok_and(VideoFrame::is_corrupt);
+            let planes = frame.and_then(|frame| self.maker.planes(&frame.picture, &self.options).cloned());
+            if let (Ok(tile), false) = (&planes, self.is_checked) {
+                Grid::new((tile.width, tile.height), self.columns, self.wanted.len()).map_err(too_large)?;
+                self.is_checked = true;
+            }
+            let planes = planes.map_err(|error| located(error, &self.video, index));
+            self.found.insert(index, (planes, corrupt));
+            is_going = going();
+            if is_going != Going::On {
+                break;
+            }
+        }
+        // A frame that got no answer is not asked for again.
+        let asked = if is_going == Going::On { most.min(self.left.len()) } else { 0 };
+        let found = &self.found;
+        let mut place = 0;
+        self.left.retain(|index| {
+            place += 1;
+            place > asked && !found.contains_key(index)
+        });
+        Ok(is_going)
+    }
+
+    /// The storyboard. A frame that has not come is black, and has its error.
+    ///
+    /// # Errors
+    /// The first tile's where no frame can be had; `Still` for a sheet that is too large.
+    pub(crate) fn finish(self) -> Result<Storyboard> {
+        let Making { video, wanted, mut found, columns, .. } = self;
+        let unanswered = |index| Err(located(ErrorKind::Still("there was no answer".into()).into(), &video, index));
+        let tile = |((_, index), (start_s, end_s)): (&(u32, u32), _)| {
+            let (planes, corrupt) = found.remove(index).unwrap_or_else(|| (unanswered(*index), false));
+            let corrupt = corrupt && planes.is_ok();
+            Tile { index: *index, start_s, end_s, planes, corrupt }
+        };
+        let mut tiles: Vec<Tile> = wanted.iter().zip(times(&video, &wanted)).map(tile).collect();
+        let Some(size) = tiles.iter().find_map(|tile| tile.planes.as_ref().ok()).map(|tile| (tile.width, tile.height))
+        else {
+            let first = tiles.into_iter().find_map(|tile| tile.planes.err());
+            return Err(first.unwrap_or_else(|| ErrorKind::NoFrames.into()));
+        };
+        let grid = Grid::new(size, columns, wanted.len()).map_err(too_large)?;
+        fit_into(&grid, &mut tiles)?;
+        Ok(Storyboard { grid, tiles })
+    }
 }
 
 /// With the name of the video and the number of the frame, which an error of stills does not have.

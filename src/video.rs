@@ -11,6 +11,8 @@ use crate::bitstream::Codec;
 use crate::bitstream::hevc_sets::ParameterSets;
 use crate::container::{Index, Sample, Track};
 use crate::damage::OnDamage;
+#[cfg(feature = "server")]
+use crate::decode::crew::Account;
 use crate::decode::pool::Key;
 use crate::decode::{Event, Lease, Walk};
 use crate::engine::{self, Engine};
@@ -21,7 +23,7 @@ use crate::picture::on_device::may_be_made_there;
 use crate::picture::{ColourOptions, StillOptions};
 use crate::plan::route::Leg;
 use crate::plan::{Depth, Planner, References};
-use crate::request::{FrameFuture, Frames, InOrder, Request, Stay, unanswered};
+use crate::request::{Charged, FrameFuture, Frames, InOrder, Payer, Request, Stay, unanswered};
 #[cfg(feature = "server")]
 use crate::served::Served;
 use crate::source::{Counted, Source};
@@ -156,6 +158,9 @@ impl LeftOut {
         self.damage.is_some() || !self.unreadable.is_empty() || !self.refused.is_empty()
     }
 }
+
+/// What decoding takes, about: nanoseconds of one thread for each pixel.
+const NS_PER_PIXEL: u64 = 4;
 
 impl Video {
     pub(crate) fn open(
@@ -340,9 +345,43 @@ impl Video {
         indices: &[u32],
         make: impl Fn(u32, Result<VideoFrame>) -> T + Send + Sync + 'static,
     ) -> Frames<T> {
-        let request = Request::new(Arc::clone(&self.shared.engine), Box::new(make));
+        self.frames_charged(Charged::default(), indices, make)
+    }
+
+    /// As [`Video::frames_with`], charged to a client that has other requests.
+    #[cfg(feature = "server")]
+    pub(crate) fn frames_for<T: Send + 'static>(
+        &self,
+        account: &Arc<Account>,
+        indices: &[u32],
+        make: impl Fn(u32, Result<VideoFrame>) -> T + Send + Sync + 'static,
+    ) -> Frames<T> {
+        self.frames_charged(Charged::Client(Arc::clone(account)), indices, make)
+    }
+
+    fn frames_charged<T: Send + 'static>(
+        &self,
+        account: Charged,
+        indices: &[u32],
+        make: impl Fn(u32, Result<VideoFrame>) -> T + Send + Sync + 'static,
+    ) -> Frames<T> {
+        let request = Request::new(Arc::clone(&self.shared.engine), Box::new(make), self.payer(account));
         fetch::submit(&self.shared, &request, &indices.iter().copied().collect::<BTreeSet<_>>());
         Frames::of(request)
+    }
+
+    fn payer(&self, account: Charged) -> Payer {
+        let (width, height) = self.track().parameters.size();
+        let picture_ns = (width as u64).saturating_mul(height as u64).saturating_mul(NS_PER_PIXEL);
+        Payer { account, picture_ns }
+    }
+
+    /// What a worker is likely to spend on these frames, in seconds: pictures from the nearest checkpoint or entry on. Reads
+    /// nothing.
+    #[cfg(feature = "server")]
+    pub(crate) fn cost_s(&self, indices: &[u32]) -> f64 {
+        let pictures = fetch::pictures_to_decode(&self.shared, indices);
+        pictures as f64 * self.payer(Charged::default()).picture_ns as f64 / 1e9
     }
 
     /// As [`Video::frames_with`], where `make` makes nothing but stills with these options by a
@@ -356,7 +395,8 @@ impl Video {
         // What the container cuts off is cut off on the host.
         let may_stay = may_be_made_there(options) && !self.track().parameters.is_cropped();
         let stay = if may_stay { Stay::May } else { Stay::No };
-        let request = Request::staying(Arc::clone(&self.shared.engine), Box::new(make), stay);
+        let payer = self.payer(Charged::default());
+        let request = Request::staying(Arc::clone(&self.shared.engine), Box::new(make), payer, stay);
         fetch::submit(&self.shared, &request, &indices.iter().copied().collect::<BTreeSet<_>>());
         Frames::of(request)
     }
@@ -365,7 +405,8 @@ impl Video {
     /// tells where. They have no planes here, and are not cropped by what the container says, only by what the stream does.
     /// What cannot be decoded there (another format, damage, no GPU) is the error `NotOnDevice`.
     pub fn frames_on_device(&self, indices: &[u32]) -> Frames {
-        let request = Request::staying(Arc::clone(&self.shared.engine), Box::new(|_, frame| frame), Stay::Must);
+        let (payer, make) = (self.payer(Charged::default()), Box::new(|_, frame| frame));
+        let request = Request::staying(Arc::clone(&self.shared.engine), make, payer, Stay::Must);
         fetch::submit(&self.shared, &request, &indices.iter().copied().collect::<BTreeSet<_>>());
         Frames::of(request)
     }
@@ -547,7 +588,7 @@ impl Shared {
         // VP9 does not notice damage: its range decoder reads on past the end of the data. So there is no second try.
         let zeros = zeros || self.track.codec == Codec::Vp9;
         let counters = &self.engine.counters;
-        Walk { track: &self.track, source: &*self.source, planner: &self.planner, zeros, counters }
+        Walk { track: &self.track, source: &*self.source, planner: &self.planner, zeros, counters, may_read: None }
     }
 
     /// A decoder with `threads` threads; in H.265, one that reports damage: libavcodec keeps slices to itself that it

@@ -2,14 +2,22 @@
 //!
 //! There are as many workers as the engine may use threads, each on a core of its own; a task takes one, and more when it
 //! is so long that the others would only wait for it: its decoder then uses as many threads. Tasks never wait for whoever
-//! asked: one that cannot get rid of its results ends, and is submitted again later. Requests take turns: who asks for one
-//! frame does not wait for all that somebody else has asked for before. What a task does is others'.
+//! asked: one that cannot get rid of its results ends, and is submitted again later. What a task does is others'.
+//!
+//! Tasks are scheduled by start-time fair queueing: each belongs to an [`Account`], that of its request or of a client with
+//! all of its requests, and virtual time is the time that workers spend. A task starts, in virtual time, where its account's
+//! last one ends, and not before the task that was begun last; the one that would end first is next. So an account that has
+//! asked for much waits for those that have not, and what is short overtakes what is long. A task that goes on for longer
+//! than another one would have to wait is [overtaken](Crew::is_overtaken): it may end early, and be submitted again. Not all
+//! can: where tasks of other clients keep all workers for long, a spare thread begins the next one.
 
+use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
 use ffi::Affinity;
@@ -20,6 +28,10 @@ use crate::machine::Pins;
 pub struct Task {
     /// About how long it takes, in pictures.
     pub pictures: u64,
+    /// The same in nanoseconds of one worker.
+    pub cost_ns: u64,
+    /// Where in virtual time it was broken off, if it was.
+    pub goes_on: Option<u64>,
     /// Does it.
     pub run: Box<dyn FnOnce(usize) + Send>,
 }
@@ -30,19 +42,99 @@ impl std::fmt::Debug for Task {
     }
 }
 
-/// The turns of a request: in each round that it has tasks, one of them is done.
+/// What tasks are charged to: a request, or a client with all of its requests.
 #[derive(Debug, Default)]
-pub struct Turns {
-    /// The round of its next task.
-    next: AtomicU64,
+pub struct Account {
+    /// Where in virtual time its last task ends, in nanoseconds.
+    end_ns: AtomicU64,
+    /// Time that workers have spent on its tasks.
+    worked_ns: AtomicU64,
+    is_client: bool,
 }
 
-/// When it is a task's turn: its round; within that, what goes on comes first, then what was there first.
+impl Account {
+    /// That of a client, whose requests share it.
+    #[cfg(feature = "server")]
+    pub fn of_client() -> Account {
+        Account { is_client: true, ..Account::default() }
+    }
+
+    /// Time that workers have spent on its tasks so far, in seconds.
+    #[cfg(feature = "server")]
+    pub fn worked_s(&self) -> f64 {
+        self.worked_ns.load(Relaxed) as f64 / 1e9
+    }
+
+    /// Time that was spent for it.
+    pub fn worked(&self, time: Duration) {
+        self.worked_ns.fetch_add(nanos(time), Relaxed);
+    }
+
+    /// A task has ended: what it was expected to cost is replaced by what it took.
+    pub fn settle(&self, expected_ns: u64, took: Duration) {
+        self.worked(took);
+        let settle = |end_ns: u64| Some(end_ns.saturating_add(nanos(took)).saturating_sub(expected_ns));
+        let _ = self.end_ns.fetch_update(Relaxed, Relaxed, settle);
+    }
+
+    fn owner(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Where all tasks have been at work for so long, a spare thread begins one of another client.
+const STUCK: Duration = Duration::from_millis(250);
+/// How often that thread looks.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The task that is at work on this thread.
+#[derive(Debug, Clone, Copy)]
+struct Running {
+    start_ns: u64,
+    since: Instant,
+    width: u32,
+    owner: usize,
+}
+
+impl Running {
+    /// What it has cost so far.
+    fn took(&self) -> Duration {
+        self.since.elapsed() * self.width
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.start_ns.saturating_add(nanos(self.took()))
+    }
+}
+
+thread_local! {
+    static RUNNING: Cell<Option<Running>> = const { Cell::new(None) };
+}
+
+/// What the task that is at work on this thread has cost so far: time, by the threads that it has.
+pub fn took() -> Duration {
+    RUNNING.get().map_or(Duration::ZERO, |running| running.took())
+}
+
+/// Where in virtual time the task is that is at work on this thread.
+pub fn position() -> u64 {
+    RUNNING.get().map_or(0, |running| running.now_ns())
+}
+
+/// When it is a task's turn: where it would end in virtual time; among equals, what goes on comes first, then what was there
+/// first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
-    round: u64,
+    end_ns: u64,
     is_new: bool,
     number: u64,
+    start_ns: u64,
+    owner: usize,
+    is_client: bool,
 }
 
 /// A task that waits.
@@ -75,12 +167,15 @@ impl Ord for Waiting {
 #[derive(Debug, Default)]
 struct State {
     queue: BinaryHeap<Waiting>,
-    /// The round of the task that was begun last.
-    round: u64,
+    /// Virtual time: where the task starts that was begun last.
+    now_ns: u64,
     /// Tasks so far.
     number: u64,
     /// Threads that may be started and are not in use.
     free: usize,
+    /// Tasks at work: whose they are, and since when.
+    at_work: Vec<(usize, Instant)>,
+    has_spare: bool,
     started: bool,
     closed: bool,
 }
@@ -89,12 +184,17 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     work: Condvar,
+    /// For the spare thread.
+    spare: Condvar,
     threads: usize,
     pin: bool,
     /// The cores that workers are bound to. They are free again when the last worker has ended.
     pins: Mutex<Option<Pins>>,
     /// Every task gets one thread.
     is_narrow: bool,
+    /// Where in virtual time the task would end that is next, and whose it is: for those at work to see.
+    next_end_ns: AtomicU64,
+    next_owner: AtomicUsize,
 }
 
 /// The workers of an engine. They end when it goes.
@@ -136,27 +236,36 @@ impl Crew {
     }
 
     fn with(state: State, threads: usize, pin: bool, is_narrow: bool) -> Crew {
-        let (state, work) = (Mutex::new(state), Condvar::new());
-        Crew { shared: Arc::new(Shared { state, work, threads, pin, pins: Mutex::default(), is_narrow }) }
+        let (state, work, spare) = (Mutex::new(state), Condvar::new(), Condvar::new());
+        let (next_end_ns, next_owner) = (AtomicU64::new(u64::MAX), AtomicUsize::new(0));
+        let shared = Shared { state, work, spare, threads, pin, pins: Mutex::default(), is_narrow, next_end_ns, next_owner };
+        Crew { shared: Arc::new(shared) }
     }
 
-    /// Puts a task into the queue: behind others of the same request, or where one that was broken off goes on, to be the next
-    /// of that.
-    pub fn submit(&self, task: Task, turns: &Turns, goes_on: bool) {
+    /// Puts a task into the queue: behind others of the same account, or where it was broken off.
+    pub fn submit(&self, task: Task, account: &Account) {
         let mut state = self.shared.lock();
         if !std::mem::replace(&mut state.started, true) {
             self.start();
         }
-        state.number += 1;
-        let mut round = state.round + 1;
-        if !goes_on {
-            round = round.max(turns.next.load(Relaxed));
-            turns.next.store(round + 1, Relaxed);
+        if account.is_client && !self.shared.is_narrow && !std::mem::replace(&mut state.has_spare, true) {
+            let shared = Arc::clone(&self.shared);
+            // Without it tasks only wait longer.
+            let _ = std::thread::Builder::new().name("decode-spare".to_owned()).spawn(move || shared.help_out());
         }
-        let place = Reverse(Place { round, is_new: !goes_on, number: state.number });
-        state.queue.push(Waiting { place, task });
+        state.number += 1;
+        let last_ns = account.end_ns.load(Relaxed);
+        let start_ns = state.now_ns.max(task.goes_on.unwrap_or(last_ns));
+        account.end_ns.store(last_ns.max(start_ns).saturating_add(task.cost_ns), Relaxed);
+        let (is_new, number) = (task.goes_on.is_none(), state.number);
+        // What goes on is mostly nearly done.
+        let end_ns = if is_new { start_ns.saturating_add(task.cost_ns) } else { start_ns };
+        let place = Place { end_ns, is_new, number, start_ns, owner: account.owner(), is_client: account.is_client };
+        state.queue.push(Waiting { place: Reverse(place), task });
+        self.shared.show_next(&state);
         drop(state);
         self.shared.work.notify_one();
+        self.shared.spare.notify_one();
     }
 
     /// Tasks for each worker that are at work or wait.
@@ -168,6 +277,16 @@ impl Crew {
     /// Is there work that nobody has begun?
     pub fn is_waited_for(&self) -> bool {
         !self.shared.lock().queue.is_empty()
+    }
+
+    /// Has the task on this thread gone on for `slice` at least, and for longer than a task of another account would have
+    /// to wait?
+    pub fn is_overtaken(&self, slice: Duration) -> bool {
+        let next_ns = self.shared.next_end_ns.load(Relaxed);
+        let Some(running) = RUNNING.get().filter(|_| next_ns < u64::MAX) else { return false };
+        self.shared.next_owner.load(Relaxed) != running.owner
+            && running.since.elapsed() >= slice
+            && next_ns < running.now_ns()
     }
 
     fn start(&self) {
@@ -211,6 +330,7 @@ impl Drop for Crew {
             std::mem::take(&mut state.queue)
         };
         self.shared.work.notify_all();
+        self.shared.spare.notify_all();
         drop(tasks);
     }
 }
@@ -224,6 +344,57 @@ impl Shared {
         self.pins.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    /// Runs a task, without the lock.
+    fn run<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        task: Task,
+        (start_ns, width, owner): (u64, usize, usize),
+    ) -> MutexGuard<'a, State> {
+        let since = Instant::now();
+        state.at_work.push((owner, since));
+        drop(state);
+        RUNNING.set(Some(Running { start_ns, since, width: width as u32, owner }));
+        // A panic is a bug of ours; it must not take the other requests' worker with it.
+        let run =
+            AssertUnwindSafe(|| if width > 1 { ffi::while_unbound(|| (task.run)(width)) } else { (task.run)(width) });
+        let _ = catch_unwind(run);
+        RUNNING.set(None);
+        let mut state = self.lock();
+        if let Some(place) = state.at_work.iter().position(|at_work| *at_work == (owner, since)) {
+            state.at_work.swap_remove(place);
+        }
+        state
+    }
+
+    /// Begins what waits where tasks of others have all workers for long.
+    fn help_out(&self) {
+        let mut state = self.lock();
+        while !state.closed {
+            let is_stuck = state.free == 0 && state.at_work.iter().all(|(_, since)| since.elapsed() >= STUCK);
+            let next = state.queue.peek().map(|waiting| waiting.place.0).filter(|_| is_stuck);
+            let is_due =
+                next.is_some_and(|next| next.is_client && state.at_work.iter().all(|(owner, _)| *owner != next.owner));
+            if let Some(Waiting { place, task }) = if is_due { state.queue.pop() } else { None } {
+                self.show_next(&state);
+                state = self.run(state, task, (place.0.start_ns, 1, place.0.owner));
+                continue;
+            }
+            let poisoned = std::sync::PoisonError::into_inner;
+            state = if state.queue.is_empty() {
+                self.spare.wait(state).unwrap_or_else(poisoned)
+            } else {
+                self.spare.wait_timeout(state, LOOK).map_or_else(|error| error.into_inner().0, |(state, _)| state)
+            };
+        }
+    }
+
+    fn show_next(&self, state: &State) {
+        let next = state.queue.peek().map(|waiting| waiting.place.0);
+        self.next_end_ns.store(next.map_or(u64::MAX, |place| place.end_ns), Relaxed);
+        self.next_owner.store(next.map_or(0, |place| place.owner), Relaxed);
+    }
+
     fn work(&self) {
         let mut state = self.lock();
         loop {
@@ -235,17 +406,12 @@ impl Shared {
                 state = self.work.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
                 continue;
             };
-            state.round = state.round.max(place.0.round);
+            let Place { start_ns, owner, .. } = place.0;
+            state.now_ns = state.now_ns.max(start_ns);
+            self.show_next(&state);
             let width = self.width(&task, &state);
             state.free -= width;
-            drop(state);
-            // A panic is a bug of ours; it must not take the other requests' worker with it.
-            let run =
-                AssertUnwindSafe(
-                    || if width > 1 { ffi::while_unbound(|| (task.run)(width)) } else { (task.run)(width) },
-                );
-            let _ = catch_unwind(run);
-            state = self.lock();
+            state = self.run(state, task, (start_ns, width, owner));
             state.free += width;
             if !state.queue.is_empty() {
                 self.work.notify_all();
@@ -269,8 +435,9 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
+    use std::time::Duration;
 
-    use super::{Crew, Task, Turns};
+    use super::{Account, Crew, Task, position};
 
     #[test]
     fn a_lone_task_gets_all_threads_and_many_get_one_each() {
@@ -278,40 +445,51 @@ mod tests {
         let (tell, told) = mpsc::channel();
         let task = |pictures: u64| {
             let tell = tell.clone();
-            Task { pictures, run: Box::new(move |width| tell.send(width).unwrap()) }
+            Task { pictures, cost_ns: 1, goes_on: None, run: Box::new(move |width| tell.send(width).unwrap()) }
         };
-        let turns = Turns::default();
-        crew.submit(task(100), &turns, false);
+        let account = Account::default();
+        crew.submit(task(100), &account);
         assert_eq!(told.recv().unwrap(), 2);
         let (hold, held) = mpsc::channel::<()>();
-        crew.submit(Task { pictures: 1, run: Box::new(move |_| _ = held.recv()) }, &turns, false);
-        (0..4).for_each(|_| crew.submit(task(10), &turns, false));
+        crew.submit(plain(1, move |_| _ = held.recv()), &account);
+        (0..4).for_each(|_| crew.submit(task(10), &account));
         drop(hold);
         let widths: Vec<usize> = (0..4).map(|_| told.recv().unwrap()).collect();
         assert_eq!(widths[..2], [1, 1], "{widths:?}");
     }
 
-    #[test]
-    fn requests_take_turns() {
+    /// A task of so many nanoseconds.
+    fn plain(cost_ns: u64, run: impl FnOnce(usize) + Send + 'static) -> Task {
+        Task { pictures: 1, cost_ns, goes_on: None, run: Box::new(run) }
+    }
+
+    /// A crew of one worker, which is busy with a task of the first account until that is let go.
+    fn busy(account: &Account) -> (Crew, mpsc::Sender<()>) {
         let crew = Crew::new(1, false);
-        let (tell, told) = mpsc::channel();
-        let task = |name: &'static str| {
-            let tell = tell.clone();
-            Task { pictures: 1, run: Box::new(move |_| tell.send(name).unwrap()) }
-        };
         let (hold, held) = mpsc::channel::<()>();
         let (begun, is_begun) = mpsc::channel();
         let wait = move |_| {
             begun.send(()).unwrap();
             let _ = held.recv();
         };
-        let all: [Turns; 4] = Default::default();
-        crew.submit(Task { pictures: 1, run: Box::new(wait) }, &all[0], false);
+        crew.submit(plain(1, wait), account);
         is_begun.recv().unwrap();
-        ["a1", "a2", "a3", "a4"].into_iter().for_each(|name| crew.submit(task(name), &all[1], false));
-        crew.submit(task("b"), &all[2], false);
-        ["c1", "c2"].into_iter().for_each(|name| crew.submit(task(name), &all[3], false));
-        crew.submit(task("a0"), &all[1], true);
+        (crew, hold)
+    }
+
+    #[test]
+    fn accounts_take_turns() {
+        let all: [Account; 4] = Default::default();
+        let (crew, hold) = busy(&all[0]);
+        let (tell, told) = mpsc::channel();
+        let task = |name: &'static str| {
+            let tell = tell.clone();
+            plain(1, move |_| tell.send(name).unwrap())
+        };
+        ["a1", "a2", "a3", "a4"].into_iter().for_each(|name| crew.submit(task(name), &all[1]));
+        crew.submit(task("b"), &all[2]);
+        ["c1", "c2"].into_iter().for_each(|name| crew.submit(task(name), &all[3]));
+        crew.submit(Task { goes_on: Some(0), ..task("a0") }, &all[1]);
         drop(hold);
         let names: Vec<&str> = (0..8).map(|_| told.recv().unwrap()).collect();
         assert_eq!(names, ["a0", "a1", "b", "c1", "a2", "c2", "a3", "a4"]);
@@ -324,7 +502,7 @@ mod tests {
         for crew in &both {
             let tell = tell.clone();
             let run = move |_| tell.send(core_affinity::get_core_ids().unwrap().len()).unwrap();
-            crew.submit(Task { pictures: 1, run: Box::new(run) }, &Turns::default(), false);
+            crew.submit(plain(1, run), &Account::default());
         }
         // A task of one picture has one thread, so a worker that is bound runs it on one core.
         let cores = [told.recv().unwrap(), told.recv().unwrap()];
@@ -336,12 +514,81 @@ mod tests {
     }
 
     #[test]
+    fn short_tasks_overtake_long_ones_and_what_was_spent_counts() {
+        let all: [Account; 5] = Default::default();
+        let (crew, hold) = busy(&all[0]);
+        let (tell, told) = mpsc::channel();
+        let task = |name: &'static str, cost_ns: u64| {
+            let tell = tell.clone();
+            plain(cost_ns, move |_| tell.send(name).unwrap())
+        };
+        // Its tasks took far longer than they were expected to.
+        crew.submit(task("expected to be short", 10), &all[1]);
+        all[1].settle(10, Duration::from_secs(1));
+        crew.submit(task("of the same account", 10), &all[1]);
+        crew.submit(task("long", 1_000_000), &all[2]);
+        crew.submit(task("short", 1000), &all[3]);
+        drop(hold);
+        let names: Vec<&str> = (0..4).map(|_| told.recv().unwrap()).collect();
+        assert_eq!(names, ["expected to be short", "short", "long", "of the same account"]);
+    }
+
+    #[test]
+    fn a_task_is_overtaken_by_another_account_and_not_by_its_own() {
+        let crew = std::sync::Arc::new(Crew::new(1, false));
+        let all: std::sync::Arc<[Account; 2]> = std::sync::Arc::default();
+        let (tell, told) = mpsc::channel();
+        let (own, accounts) = (std::sync::Arc::clone(&crew), std::sync::Arc::clone(&all));
+        let long = move |_| {
+            while position() < 1_000_000 {
+                std::hint::spin_loop();
+            }
+            let is_overtaken = || own.is_overtaken(Duration::ZERO);
+            let alone = is_overtaken();
+            own.submit(plain(1, |_| ()), &accounts[0]);
+            let by_itself = is_overtaken();
+            own.submit(plain(1, |_| ()), &accounts[1]);
+            tell.send((alone, by_itself, is_overtaken(), own.is_overtaken(Duration::from_secs(3600)))).unwrap();
+        };
+        crew.submit(plain(1, long), &all[0]);
+        assert_eq!(told.recv(), Ok((false, false, true, false)));
+    }
+
+    #[cfg(feature = "server")]
+    #[test]
+    fn clients_that_keep_all_workers_do_not_keep_out_another_one() {
+        let clients: [Account; 3] = std::array::from_fn(|_| Account::of_client());
+        let crew = Crew::new(2, false);
+        let (hold, held) = mpsc::channel::<()>();
+        let held = std::sync::Arc::new(std::sync::Mutex::new(held));
+        let (begun, is_begun) = mpsc::channel();
+        for client in [&clients[0], &clients[1]] {
+            let (begun, held) = (begun.clone(), std::sync::Arc::clone(&held));
+            crew.submit(
+                plain(1, move |_| {
+                    begun.send("busy").unwrap();
+                    let _ = held.lock().unwrap().recv();
+                }),
+                client,
+            );
+            is_begun.recv().unwrap();
+        }
+        let task = |name: &'static str| {
+            let begun = begun.clone();
+            plain(1_000_000_000, move |_| begun.send(name).unwrap())
+        };
+        crew.submit(task("newcomer"), &clients[2]);
+        assert_eq!(is_begun.recv(), Ok("newcomer"), "though no worker is free");
+        drop(hold);
+    }
+
+    #[test]
     fn a_panic_takes_nobody_with_it() {
         let crew = Crew::new(1, false);
-        let turns = Turns::default();
-        crew.submit(Task { pictures: 1, run: Box::new(|_| panic!("of a task")) }, &turns, false);
+        let account = Account::default();
+        crew.submit(plain(1, |_| panic!("of a task")), &account);
         let (tell, told) = mpsc::channel();
-        crew.submit(Task { pictures: 1, run: Box::new(move |width| tell.send(width).unwrap()) }, &turns, false);
+        crew.submit(plain(1, move |width| tell.send(width).unwrap()), &account);
         assert_eq!(told.recv(), Ok(1));
     }
 }

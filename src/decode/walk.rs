@@ -40,6 +40,8 @@ pub struct Walk<'a> {
     pub zeros: bool,
     /// Counts what is decoded.
     pub counters: &'a Counters,
+    /// Asked before each sample is read: false ends the walk there.
+    pub may_read: Option<&'a dyn Fn(u32) -> bool>,
 }
 
 /// What an engine has done so far. Only ever grows.
@@ -127,6 +129,9 @@ impl Walk<'_> {
         let decoder = lease.decoder();
         let mut description = None;
         for index in entry..=last {
+            if !self.may_read(index) {
+                return Ok(ControlFlow::Break(()));
+            }
             let data = match self.read(index, entry) {
                 Ok(data) => data,
                 Err(error) => {
@@ -243,6 +248,9 @@ impl Walk<'_> {
                     return Ok(ControlFlow::Break(()));
                 }
             }
+            if !self.may_read(index) {
+                return Ok(behind.stop(decoder, sink));
+            }
             let read =
                 if begins { self.read(index, leg.entry) } else { self.track.read(self.source, index, self.zeros) };
             let data = match read {
@@ -311,6 +319,10 @@ impl Walk<'_> {
         let packet = self.packet(index, &data)?;
         let _ = self.send(decoder, &packet, index, sink);
         Ok(Ok(()))
+    }
+
+    fn may_read(&self, index: u32) -> bool {
+        self.may_read.is_none_or(|may_read| may_read(index))
     }
 
     fn packet(&self, index: u32, data: &PaddedBytes) -> Result<Packet> {

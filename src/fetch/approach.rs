@@ -6,6 +6,7 @@
 //! they are decoded as they come, each with what it needs, and leave a checkpoint. At worst a few pictures are decoded for
 //! nothing; which frame comes out is decided as always.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -189,6 +190,40 @@ impl<T: Send + 'static> Group<T> {
             self.leg(&leg, &keeper, &mut BTreeMap::new())?;
         }
         Ok(!video.engine.store.within(video.id, done + 1..=anchor.sample).is_empty())
+    }
+
+    /// May a walk read a sample now? Waits for it as long as there is no other work; `awaited` is set where there is.
+    pub(super) fn may_read(&self, sample: u32, awaited: &Cell<Option<u32>>) -> bool {
+        let (track, source) = (&self.video.track, &*self.video.source);
+        // A GPU's workers may wait.
+        if !source.is_remote() || self.place == Place::Device || track.is_here(source, sample) {
+            return true;
+        }
+        track.will_need(source, std::iter::once(sample));
+        let since = Instant::now();
+        let may_read = loop {
+            if !track.is_awaited(source, sample, LOOK) {
+                break true;
+            }
+            if self.request.is_cancelled() {
+                break false;
+            }
+            if self.video.engine.crew.is_waited_for() {
+                awaited.set(Some(sample));
+                break false;
+            }
+        };
+        self.request.fetched(since.elapsed());
+        may_read
+    }
+
+    /// How a walk has ended that may have been broken off for a sample that is on its way.
+    pub(super) fn unless_put_off(&self, end: End, awaited: &Cell<Option<u32>>) -> End {
+        match (end, awaited.get()) {
+            (End::Over, _) if self.request.is_cancelled() => End::Stopped,
+            (End::Over, Some(sample)) => End::Later(vec![sample]),
+            (end, _) => end,
+        }
     }
 
     /// `Later` if some of these samples are on their way and there is other work.

@@ -5,20 +5,33 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
+use tokio::sync::Notify;
 
 /// Work by what it is for.
 #[derive(Debug)]
 pub(super) struct Flights<K, V: Clone> {
     under_way: Arc<Mutex<HashMap<K, Flight<V>>>>,
     next: AtomicU64,
+    /// Callers that wait for a turn of their own: how many, and how they learn that another one has begun.
+    turns: Mutex<HashMap<K, (usize, Arc<Notify>)>>,
 }
 
-type Work<V> = BoxFuture<'static, V>;
+/// What comes of waiting for a turn.
+pub(super) enum Turn<P, V: Clone> {
+    /// It has come: the caller is to begin.
+    Own(P),
+    /// Another one has begun before: its work is the caller's, too.
+    Joined(Shared<Work<V>>),
+}
+
+/// Work that is under way.
+pub(super) type Work<V> = BoxFuture<'static, V>;
 
 #[derive(Debug)]
 struct Flight<V: Clone> {
@@ -28,7 +41,7 @@ struct Flight<V: Clone> {
 
 impl<K, V: Clone> Default for Flights<K, V> {
     fn default() -> Flights<K, V> {
-        Flights { under_way: Arc::default(), next: AtomicU64::new(0) }
+        Flights { under_way: Arc::default(), next: AtomicU64::new(0), turns: Mutex::default() }
     }
 }
 
@@ -79,7 +92,58 @@ where
         if let Some(weak) = work.downgrade() {
             under_way.insert(key.clone(), Flight { number, work: weak });
         }
+        drop(under_way);
+        if let Some((_, begun)) = lock(&self.turns).get(key) {
+            begun.notify_waiters();
+        }
         (work, false)
+    }
+
+    /// Waits for `enter`, the turn to begin the work for `key`, or joins what another caller has begun before. Each caller
+    /// waits for a turn of its own: one whose turn is far off keeps back no other.
+    pub(super) async fn turn<P>(&self, key: &K, enter: impl Future<Output = P>) -> Turn<P, V> {
+        let waiting = Waiting::new(self, key);
+        let mut enter = pin!(enter);
+        loop {
+            let mut begun = pin!(waiting.begun.notified());
+            begun.as_mut().enable();
+            if let Some(work) = lock(&self.under_way).get(key).and_then(|flight| flight.work.upgrade()) {
+                return Turn::Joined(work);
+            }
+            tokio::select! {
+                biased;
+                entered = &mut enter => return Turn::Own(entered),
+                () = begun => {}
+            }
+        }
+    }
+}
+
+/// A caller among those that wait for their turn to begin the work for a key.
+struct Waiting<'a, K: Eq + Hash, V: Clone> {
+    flights: &'a Flights<K, V>,
+    key: &'a K,
+    begun: Arc<Notify>,
+}
+
+impl<'a, K: Eq + Hash + Clone, V: Clone> Waiting<'a, K, V> {
+    fn new(flights: &'a Flights<K, V>, key: &'a K) -> Waiting<'a, K, V> {
+        let mut turns = lock(&flights.turns);
+        let (count, begun) = turns.entry(key.clone()).or_default();
+        *count += 1;
+        Waiting { flights, key, begun: Arc::clone(begun) }
+    }
+}
+
+impl<K: Eq + Hash, V: Clone> Drop for Waiting<'_, K, V> {
+    fn drop(&mut self) {
+        let mut turns = lock(&self.flights.turns);
+        if let Some((count, _)) = turns.get_mut(self.key) {
+            *count -= 1;
+            if *count == 0 {
+                turns.remove(self.key);
+            }
+        }
     }
 }
 
@@ -90,7 +154,26 @@ mod tests {
 
     use tokio::sync::Notify;
 
-    use super::Flights;
+    use super::{Flights, Turn};
+
+    #[tokio::test]
+    async fn a_caller_whose_turn_is_far_off_keeps_back_no_other_and_joins_it() {
+        let flights: Flights<u32, u32> = Flights::default();
+        let (far, go) = (std::future::pending::<()>(), Arc::new(Notify::new()));
+        let mut first = Box::pin(flights.turn(&1, far));
+        assert!(futures_util::poll!(&mut first).is_pending());
+        assert!(matches!(flights.turn(&1, async {}).await, Turn::Own(())), "its own turn has come");
+        let own = Arc::clone(&go);
+        let (second, joined) = flights.join(&1, || async move {
+            own.notified().await;
+            7
+        });
+        assert!(!joined);
+        let Turn::Joined(work) = first.await else { panic!("its turn has not come") };
+        go.notify_one();
+        assert_eq!((second.await, work.await), (7, 7));
+        assert!(flights.turns.lock().unwrap().is_empty() && flights.under_way.lock().unwrap().is_empty());
+    }
 
     #[tokio::test]
     async fn who_asks_together_waits_for_the_same() {

@@ -45,6 +45,7 @@ pub use scope::{Credential, Scope};
 
 use crate::engine::Engine;
 use crate::index_cache::IndexCache;
+use admission::Clients;
 use auth::{Guard, Visitor};
 use flights::Flights;
 use metrics::Metrics;
@@ -77,6 +78,7 @@ struct Shared {
     describing: Flights<u128, Result<Bytes, Problem>>,
     metrics: Arc<Metrics>,
     guard: Guard,
+    clients: Clients,
     listing: Arc<Semaphore>,
     /// Memory for what is made and not sent yet.
     replies: Replies,
@@ -96,7 +98,7 @@ impl Shared {
         let running = config.running.unwrap_or(2 * threads + 2);
         let sheets = config.still_memory / SHEETS_SHARE;
         Ok(Shared {
-            videos: Videos::new(&engine, &roots, indexes),
+            videos: Videos::new(&engine, &roots, indexes, config.waiting),
             stills: Stills::new(
                 config.still_memory - sheets,
                 (running, config.waiting),
@@ -108,6 +110,7 @@ impl Shared {
             describing: Flights::default(),
             metrics,
             guard,
+            clients: Clients::default(),
             listing: Arc::new(Semaphore::new(LISTINGS)),
             replies: Replies::new(config.reply_memory.max(LEAST_REPLIES)),
             is_leaving: AtomicBool::new(false),

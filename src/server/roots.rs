@@ -185,6 +185,23 @@ impl Roots {
         self.find(name).map(|(root, path)| Within { root: root.name.clone(), path: path.to_owned() })
     }
 
+    /// The number of a video's root among all roots; one past the last for a name without a root.
+    pub(super) fn root_number(&self, video: &str) -> usize {
+        let root = self.find(video).map(|(root, _)| root);
+        let place = root.and_then(|root| self.roots.iter().position(|other| std::ptr::eq(other, root)));
+        place.unwrap_or(self.roots.len())
+    }
+
+    /// Does root number `root` lie behind a network?
+    pub(super) fn is_remote(&self, root: usize) -> bool {
+        self.roots.get(root).is_some_and(|root| !matches!(root.place, Place::Folder(_) | Place::Bundled))
+    }
+
+    /// How many roots there are.
+    pub(super) fn count(&self) -> usize {
+        self.roots.len()
+    }
+
     fn named(&self, name: &str) -> Option<&Root> {
         self.roots.binary_search_by(|root| root.name[..].cmp(name)).ok().map(|place| &self.roots[place])
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quick_cache::{OptionsBuilder, Weighter, sync::Cache};
@@ -13,8 +13,12 @@ use super::problem::Problem;
 use super::stills::Stills;
 use super::videos::Opened;
 use crate::picture::{Grid, Shape, StillFormat, StillOptions};
-use crate::storyboard::{Shown, Storyboard};
+use crate::storyboard::{Going, Making, Shown};
 
+/// How long the making of a sheet has its permit, at least, where others wait.
+const SLICE: Duration = Duration::from_millis(100);
+/// Before a sheet that has lost its place in the waiting room asks again.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Storyboards that are expected in the cache.
 const EXPECTED: usize = 256;
 
@@ -109,16 +113,7 @@ impl Sheets {
             let (stills, video, client) = (stills.clone(), video.clone(), client.clone());
             let cache = Arc::clone(&self.cache);
             async move {
-                let permit = stills.enter(&video, &client).await?;
-                let abandoned = Arc::new(AtomicBool::new(false));
-                let is_abandoned = Arc::clone(&abandoned);
-                let _abandon = Abandon(abandoned);
-                let made = tokio::task::spawn_blocking(move || {
-                    let made = make(&video, spec, &|| !is_abandoned.load(Relaxed));
-                    permit.progresses();
-                    made
-                });
-                let sheet = Arc::new(made.await.map_err(|_| Problem::internal("the storyboard failed"))??);
+                let sheet = Arc::new(make(&stills, &video, spec, &client).await?);
                 cache.insert(key, Arc::clone(&sheet));
                 Ok(sheet)
             }
@@ -127,11 +122,64 @@ impl Sheets {
     }
 }
 
-fn make(video: &Opened, spec: SheetSpec, is_wanted: &dyn Fn() -> bool) -> Result<Sheet, Problem> {
+/// Makes a sheet, some tiles at a time: where others wait the engine is given back between tiles, and asked for again.
+async fn make(stills: &Stills, video: &Opened, spec: SheetSpec, client: &Client) -> Result<Sheet, Problem> {
+    let abandoned = Arc::new(AtomicBool::new(false));
+    let _abandon = Abandon(Arc::clone(&abandoned));
     let options = StillOptions { shape: spec.shape, ..StillOptions::for_video(&video.video) };
-    let how = (spec.count, spec.columns, spec.shown);
-    let made = Storyboard::make(&video.video, &options, how, is_wanted)?;
-    let storyboard = made.ok_or_else(Problem::deadline)?;
+    let (own, how) = (video.video.clone(), (spec.count, spec.columns, spec.shown));
+    let broken = |_| Problem::internal("the storyboard failed");
+    // Which key frames there are takes a look at all samples: not on a thread that serves.
+    let begun = tokio::task::spawn_blocking(move || Making::new(&own, &options, how));
+    let mut making = begun.await.map_err(broken)??;
+    let mut is_first = true;
+    loop {
+        let (cost_s, account) = (video.video.cost_s(making.next(stills.threads())), Arc::clone(&client.worked));
+        let permit = match stills.enter(video, client, cost_s).await {
+            Ok(permit) => permit,
+            // What was made is not given up for that.
+            Err(problem) if problem.kind == "overloaded" && !is_first => {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            Err(problem) => return Err(problem),
+        };
+        is_first = false;
+        let (stills, video, client, is_abandoned) =
+            (stills.clone(), video.clone(), client.clone(), Arc::clone(&abandoned));
+        let made = tokio::task::spawn_blocking(move || {
+            let since = Instant::now();
+            let is_pressed = || stills.admission(&video).is_pressed(&client, cost_s);
+            let going = || match () {
+                () if is_abandoned.load(Relaxed) => Going::Abandoned,
+                () if since.elapsed() >= SLICE && is_pressed() => Going::Later,
+                () => Going::On,
+            };
+            let most = if is_pressed() { stills.threads() } else { usize::MAX };
+            let frames = |indices: &[u32]| video.video.frames_for(&account, indices, |_, frame| frame);
+            let going = making.go_on(most, &frames, &going)?;
+            permit.progresses();
+            match going {
+                Going::Abandoned => Err(Problem::deadline()),
+                _ if making.is_done() => finish(making, spec).map(Made::Sheet),
+                _ => Ok(Made::Part(making)),
+            }
+        });
+        match made.await.map_err(broken)?? {
+            Made::Sheet(sheet) => return Ok(sheet),
+            Made::Part(part) => making = part,
+        }
+    }
+}
+
+/// What has come of a turn.
+enum Made {
+    Part(Making),
+    Sheet(Sheet),
+}
+
+fn finish(making: Making, spec: SheetSpec) -> Result<Sheet, Problem> {
+    let storyboard = making.finish()?;
     let image = storyboard.encode(StillFormat::Jpeg, spec.quality)?;
     let times = storyboard.tiles.iter().map(|tile| (tile.start_s, tile.end_s)).collect();
     let corrupt = storyboard.corrupt().first().copied();

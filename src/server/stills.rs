@@ -13,12 +13,13 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use quick_cache::{OptionsBuilder, Weighter, sync::Cache};
 
-use super::admission::{Admission, Client, Permit};
-use super::flights::Flights;
+use super::admission::{Admission, Charged, Client, Permit};
+use super::flights::{Flights, Turn};
 use super::metrics::Metrics;
 use super::problem::Problem;
 use super::videos::Opened;
 use crate::damage::OnDamage;
+use crate::decode::crew::Account;
 use crate::error::{Error, ErrorKind, Result};
 use crate::picture::{Fit, Shape, StillFormat, StillMaker, StillOptions};
 use crate::video::VideoFrame;
@@ -218,8 +219,8 @@ impl Stills {
         let shared = Shared {
             cache,
             flights: Flights::default(),
-            near: Admission::new(running, waiting),
-            far: Admission::new(4 * running, waiting),
+            near: Admission::new(running, waiting, Charged::Work),
+            far: Admission::new(4 * running, waiting, Charged::Work),
             makers: Makers::default(),
             metrics: Arc::clone(metrics),
             threads,
@@ -231,6 +232,11 @@ impl Stills {
     /// Whose turn it is to use the engine for a video.
     pub(super) fn admission(&self, video: &Opened) -> &Arc<Admission> {
         if video.video.source().is_remote() { &self.shared.far } else { &self.shared.near }
+    }
+
+    /// Threads of the engine.
+    pub(super) fn threads(&self) -> usize {
+        self.shared.threads
     }
 
     /// Turns of videos on disks, and of those behind a network.
@@ -254,9 +260,15 @@ impl Stills {
         self.shared.cache.as_ref().is_some_and(|cache| cache.peek(&key).is_some())
     }
 
-    /// Waits for a turn to use the engine, and not until it would be of no use any more.
-    pub(super) async fn enter(&self, video: &Opened, client: &Client) -> std::result::Result<Permit, Problem> {
-        self.shared.enter(self.admission(video), client).await
+    /// Waits for a turn to use the engine, for a request that is likely to take so many seconds of a worker, and not until it
+    /// would be of no use any more.
+    pub(super) async fn enter(
+        &self,
+        video: &Opened,
+        client: &Client,
+        cost_s: f64,
+    ) -> std::result::Result<Permit, Problem> {
+        self.shared.enter(self.admission(video), client, cost_s).await
     }
 
     /// One that is kept.
@@ -279,28 +291,33 @@ impl Stills {
             return Ok((still, Timing::default(), Found::Kept));
         }
         let key = Key { video: video.tag, frame, spec };
-        let until = Instant::now() + patience;
-        loop {
-            let (work, is_joined) = self.shared.flights.join(&key, || {
-                let (shared, video, client) = (Arc::clone(&self.shared), video.clone(), client.clone());
-                async move { shared.make(&video, key, &client).await }
-            });
-            let since = Instant::now();
-            let made = tokio::time::timeout_at(until.into(), work).await.unwrap_or_else(|_| Err(Problem::deadline()));
-            match made {
-                Ok((still, timing)) if !is_joined => {
-                    self.shared.metrics.cache(false);
-                    return Ok((still, timing, Found::Made));
+        let since = Instant::now();
+        let work = async {
+            let entering = self.enter(video, client, video.video.cost_s(&[frame]));
+            let (work, is_joined) = match self.shared.flights.turn(&key, entering).await {
+                Turn::Joined(work) => (work, true),
+                Turn::Own(permit) => {
+                    let (permit, waited) = (permit?, since.elapsed());
+                    // It may have been made since.
+                    if let Some(still) = self.kept(video, frame, spec) {
+                        return Ok((still, Timing { queue: waited, ..Timing::default() }, Found::Kept));
+                    }
+                    self.shared.flights.join(&key, || {
+                        let (shared, video) = (Arc::clone(&self.shared), video.clone());
+                        let account = Arc::clone(&client.worked);
+                        async move { shared.make(&video, key, &account, (permit, waited)).await }
+                    })
                 }
-                Ok((still, _)) => {
-                    self.shared.metrics.joined();
-                    return Ok((still, Timing { queue: since.elapsed(), ..Timing::default() }, Found::Joined));
-                }
-                // It was somebody else's turn that did not come: this one has its own.
-                Err(problem) if is_joined && problem.kind == "overloaded" => {}
-                Err(problem) => return Err(problem),
+            };
+            let (still, timing) = work.await?;
+            if is_joined {
+                self.shared.metrics.joined();
+                return Ok((still, Timing { queue: since.elapsed(), ..Timing::default() }, Found::Joined));
             }
-        }
+            self.shared.metrics.cache(false);
+            Ok((still, timing, Found::Made))
+        };
+        tokio::time::timeout(patience, work).await.unwrap_or_else(|_| Err(Problem::deadline()))
     }
 
     /// Frames that exist, as they come, each once. They hold the engine until they go: see [`Batch::next`].
@@ -309,8 +326,9 @@ impl Stills {
         video: &Opened,
         frames: &[u32],
         spec: Spec,
-        permit: Permit,
+        (permit, client): (Permit, &Client),
     ) -> std::result::Result<Batch, Problem> {
+        let account = Arc::clone(&client.worked);
         let making = self.shared.making(video, spec);
         let is_spread = is_spread(video, frames, self.shared.threads);
         let (video, frames, threads) = (video.clone(), frames.to_vec(), self.shared.threads);
@@ -318,20 +336,25 @@ impl Stills {
         let begin = move || -> BoxStream<'static, (u32, Result<(Still, Duration)>)> {
             if is_spread {
                 let make = move |_, frame: Result<VideoFrame>| making(&frame?);
-                return video.video.frames_with(&frames, make).boxed();
+                return video.video.frames_for(&account, &frames, make).boxed();
             }
             // Whoever decodes goes on decoding.
+            let own = Arc::clone(&account);
             let encode = move |(index, frame): (u32, Result<VideoFrame>)| {
-                let making = Arc::clone(&making);
+                let (making, account) = (Arc::clone(&making), Arc::clone(&account));
                 async move {
                     let made = match frame {
-                        Ok(frame) => tokio::task::spawn_blocking(move || making(&frame)).await.ok(),
+                        Ok(frame) => {
+                            let make = move || making(&frame).inspect(|(_, took)| account.worked(*took));
+                            tokio::task::spawn_blocking(make).await.ok()
+                        }
                         Err(error) => Some(Err(error)),
                     };
                     (index, made.unwrap_or_else(|| Err(crate::request::unanswered(index))))
                 }
             };
-            StreamExt::map(video.video.frames(&frames), encode).buffer_unordered(threads).boxed()
+            let frames = video.video.frames_for(&own, &frames, |_, frame| frame);
+            StreamExt::map(frames, encode).buffer_unordered(threads).boxed()
         };
         // The permit goes with the work, wherever that is when nobody waits for it any more.
         let begun = tokio::task::spawn_blocking(move || (begin(), permit)).await;
@@ -364,9 +387,14 @@ impl Batch {
 
 impl Shared {
     /// Waits for a turn. Who is still waiting when most of the time is over would only be answered too late.
-    async fn enter(&self, admission: &Arc<Admission>, client: &Client) -> std::result::Result<Permit, Problem> {
+    async fn enter(
+        &self,
+        admission: &Arc<Admission>,
+        client: &Client,
+        cost_s: f64,
+    ) -> std::result::Result<Permit, Problem> {
         let patience = self.deadline * 3 / 4;
-        let entered = tokio::time::timeout(patience, admission.enter(client)).await;
+        let entered = tokio::time::timeout(patience, admission.enter(client, cost_s)).await;
         entered.unwrap_or_else(|_| Err(admission.full())).map_err(Problem::from)
     }
 
@@ -389,15 +417,18 @@ impl Shared {
         Arc::new(move |frame| makers.make(frame, &options, video.timeline().seconds(frame.pts)))
     }
 
-    async fn make(&self, video: &Opened, key: Key, client: &Client) -> Made {
-        let since = Instant::now();
-        let admission = if video.video.source().is_remote() { &self.far } else { &self.near };
-        let permit = self.enter(admission, client).await?;
-        let waited = since.elapsed();
-        let (making, own) = (self.making(video, key.spec), video.video.clone());
+    /// Makes a still under a permit, for which the request has waited so long.
+    async fn make(
+        &self,
+        video: &Opened,
+        key: Key,
+        account: &Arc<Account>,
+        (permit, waited): (Permit, Duration),
+    ) -> Made {
+        let (making, own, account) = (self.making(video, key.spec), video.video.clone(), Arc::clone(account));
         // Planning may read: not on a thread that serves.
         let begun = tokio::task::spawn_blocking(move || {
-            (own.frames_with(&[key.frame], move |_, frame: Result<VideoFrame>| making(&frame?)), permit)
+            (own.frames_for(&account, &[key.frame], move |_, frame: Result<VideoFrame>| making(&frame?)), permit)
         });
         let (mut frames, permit) = begun.await.map_err(|_| Problem::internal("no thread"))?;
         let next = poll_fn(|context| Pin::new(&mut frames).poll_next(context)).await;

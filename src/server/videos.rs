@@ -1,24 +1,82 @@
 //! Open videos for requests: found by their names, opened off the threads that serve.
+//!
+//! Each root has permits of its own for opening: a server that does not answer keeps no video of another root from being
+//! opened. Within a root no client has more than half of them. A permit is given back when nothing waits for its video any
+//! more, and opening it is cancelled then, but for a few that may go on: a container that is read as a whole may take longer
+//! than a request may, and the next request finds it open.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::flights::Flights;
+use super::admission::{Admission, Charged, Client, Load, Permit};
+use super::flights::{Flights, Turn};
 use super::problem::Problem;
 use super::roots::Roots;
 use super::scope::Permitted;
 use crate::catalog::Catalog;
 use crate::engine::Engine;
 use crate::index_cache::IndexCache;
+use crate::source::opening::Opening;
 use crate::video::Video;
 
-/// Videos that are opened at one time: more wait.
+/// Videos of a root that are opened at one time: more wait. Of a remote root fewer than half of the requests that its server is
+/// asked at one time are then one client's.
 const OPENING: usize = 32;
-/// Videos that are asked for at one time, whether they are still what was opened: more wait.
+const OPENING_REMOTE: usize = 12;
+/// The same of all roots, about.
+const OPENING_IN_ALL: usize = 256;
+/// Videos of a root that are opened at one time though nothing waits for them any more.
+const ADRIFT: usize = 2;
+/// Videos of a root that are asked for at one time, whether they are still what was opened: more wait.
 const CONFIRMING: usize = 64;
+
+/// What opening videos of a root takes.
+#[derive(Debug)]
+struct Gate {
+    opening: Arc<Admission>,
+    adrift: Arc<Semaphore>,
+    confirming: Arc<Semaphore>,
+}
+
+impl Gate {
+    fn new(roots: usize, is_remote: bool, waiting: usize) -> Gate {
+        let most = if is_remote { OPENING_REMOTE } else { OPENING };
+        let most = (OPENING_IN_ALL / roots.max(1)).clamp(4, most);
+        let turns = |most| Arc::new(Semaphore::new(most));
+        let opening = Admission::new(most, waiting, Charged::Possession);
+        Gate { opening, adrift: turns(ADRIFT), confirming: turns(CONFIRMING) }
+    }
+}
+
+/// What an opening holds as long as it goes on.
+#[derive(Debug)]
+enum Held {
+    Permit { _permit: Permit },
+    Adrift { _permit: OwnedSemaphorePermit },
+}
+
+/// An opening that requests wait for. When it goes, nothing does.
+struct Awaited {
+    opening: Opening,
+    held: Arc<Mutex<Option<Held>>>,
+    adrift: Arc<Semaphore>,
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        // It may be over.
+        let Some(permit) = held.take() else { return };
+        match Arc::clone(&self.adrift).try_acquire_owned() {
+            Ok(adrift) => *held = Some(Held::Adrift { _permit: adrift }),
+            Err(_) => self.opening.cancel(),
+        }
+        drop((held, permit));
+    }
+}
 
 /// A video and what tells this version of it from all others.
 #[derive(Debug, Clone)]
@@ -40,61 +98,115 @@ impl Opened {
 pub(super) struct Videos {
     pub(super) catalog: Arc<Catalog>,
     flights: Flights<Arc<str>, Result<Opened, Problem>>,
+    confirmations: Flights<Arc<str>, Result<(), Problem>>,
     roots: Arc<Roots>,
-    opening: Arc<Semaphore>,
-    confirming: Arc<Semaphore>,
+    /// One for each root, and one for names without a root.
+    gates: Vec<Gate>,
+    timeout: Option<Duration>,
 }
 
 impl Videos {
-    pub(super) fn new(engine: &Engine, roots: &Arc<Roots>, indexes: Option<IndexCache>) -> Videos {
+    /// Up to `waiting` requests wait for each root.
+    pub(super) fn new(engine: &Engine, roots: &Arc<Roots>, indexes: Option<IndexCache>, waiting: usize) -> Videos {
         let own = Arc::clone(roots);
         let catalog = Catalog::new(engine).with_opener(move |name| own.open(name));
         let catalog = Arc::new(match indexes {
             Some(cache) => catalog.with_index_cache(cache),
             None => catalog,
         });
-        let turns = |most| Arc::new(Semaphore::new(most));
-        let (opening, confirming) = (turns(OPENING), turns(CONFIRMING));
-        Videos { catalog, flights: Flights::default(), roots: Arc::clone(roots), opening, confirming }
+        let count = roots.count();
+        let gates = (0..=count).map(|root| Gate::new(count, roots.is_remote(root), waiting)).collect();
+        let timeout = engine.shared.open_timeout;
+        let (flights, confirmations) = (Flights::default(), Flights::default());
+        Videos { catalog, flights, confirmations, roots: Arc::clone(roots), gates, timeout }
     }
 
-    /// The video of a name that the visitor may have. Who asks for one that is being opened waits for that, and for its error too.
-    pub(super) async fn open(&self, name: Permitted<'_>, patience: Duration) -> Result<Opened, Problem> {
-        let name = name.name();
-        let (due, known): (Option<Video>, Option<Video>) = match self.catalog.get(name, 0) {
-            Some(video) if self.roots.is_due(video.source()) => (Some(video), None),
-            known => (None, known),
-        };
-        if let Some(video) = known
-            && let Some(&tag) = video.shared.served.tag.get()
-        {
-            return Ok(Opened { name: name.into(), video, tag });
-        }
-        let name: Arc<str> = name.into();
-        let (work, _) = self.flights.join(&name, || {
-            let (catalog, opening, name) = (Arc::clone(&self.catalog), Arc::clone(&self.opening), Arc::clone(&name));
-            let confirming = Arc::clone(&self.confirming);
-            async move {
-                if let Some(video) = due {
-                    let permit = confirming.acquire_owned().await.map_err(|_| Problem::draining())?;
-                    // Of all of its bytes and stills in memory none would tell that it was replaced. One that has changed
-                    // is opened anew below; a server that cannot be reached now is no reason not to give what is here.
-                    let asked = tokio::task::spawn_blocking(move || {
-                        let _permit = permit;
-                        video.source().confirm();
-                    });
-                    asked.await.map_err(|_| Problem::internal("no thread"))?;
+    /// Openings at one time and those that wait, of all roots together.
+    pub(super) fn load(&self) -> Load {
+        let none = Load { running: 0, waiting: 0, room: 0 };
+        self.gates.iter().map(|gate| gate.opening.load()).fold(none, |all, load| Load {
+            running: all.running + load.running,
+            waiting: all.waiting + load.waiting,
+            room: all.room + load.room,
+        })
+    }
+
+    /// The video of a name that the visitor may have. Concurrent requests for one that is being opened share the result, and its error too.
+    pub(super) async fn open(
+        &self,
+        name: Permitted<'_>,
+        client: &Client,
+        patience: Duration,
+    ) -> Result<Opened, Problem> {
+        let name: Arc<str> = name.name().into();
+        let work = async {
+            if let Some(video) = self.catalog.get(&name, 0) {
+                let is_due = self.roots.is_due(video.source());
+                if is_due {
+                    self.confirm(&name, &video).await?;
                 }
-                let permit = opening.acquire_owned().await.map_err(|_| Problem::draining())?;
-                // It goes on when nobody waits any more: what it finds is kept for the next one to ask.
-                let opened = tokio::task::spawn_blocking(move || {
-                    let _permit = permit;
-                    catalog.open(&name, 0).map(|video| tagged(name, video))
+                if let Some(&tag) = video.shared.served.tag.get()
+                    && (!is_due || video.source().check().is_ok())
+                {
+                    return Ok(Opened { name, video, tag });
+                }
+            }
+            let gate = self.gate(&name);
+            let work = match self.flights.turn(&name, gate.opening.enter(client, 0.0)).await {
+                Turn::Joined(work) => work,
+                Turn::Own(permit) => {
+                    let permit = permit?;
+                    self.flights.join(&name, || self.opened(&name, permit, &gate.adrift)).0
+                }
+            };
+            work.await
+        };
+        tokio::time::timeout(patience, work).await.unwrap_or_else(|_| Err(Problem::not_opened_in_time()))
+    }
+
+    fn gate(&self, name: &str) -> &Gate {
+        &self.gates[self.roots.root_number(name)]
+    }
+
+    /// Asks whether an open video is still what was opened. Of all of its bytes and stills in memory none would tell that it
+    /// was replaced. One that has changed is opened anew; a server that cannot be reached now is no reason not to give what is
+    /// here.
+    async fn confirm(&self, name: &Arc<str>, video: &Video) -> Result<(), Problem> {
+        let (work, _) = self.confirmations.join(name, || {
+            let (confirming, video) = (Arc::clone(&self.gate(name).confirming), video.clone());
+            async move {
+                let turn = confirming.acquire_owned().await.map_err(|_| Problem::draining())?;
+                let asked = tokio::task::spawn_blocking(move || {
+                    let _turn = turn;
+                    video.source().confirm();
                 });
-                opened.await.map_err(|_| Problem::internal("opening it failed"))?.map_err(|error| Problem::of(&error))
+                asked.await.map_err(|_| Problem::internal("no thread"))
             }
         });
-        tokio::time::timeout(patience, work).await.unwrap_or_else(|_| Err(Problem::deadline()))
+        work.await
+    }
+
+    /// Opens a video, under a permit for that.
+    fn opened(
+        &self,
+        name: &Arc<str>,
+        permit: Permit,
+        adrift: &Arc<Semaphore>,
+    ) -> impl Future<Output = Result<Opened, Problem>> + Send + 'static {
+        let (catalog, name, timeout) = (Arc::clone(&self.catalog), Arc::clone(name), self.timeout);
+        let adrift = Arc::clone(adrift);
+        async move {
+            let opening = Opening::new(timeout);
+            let held = Arc::new(Mutex::new(Some(Held::Permit { _permit: permit })));
+            let (own, within) = (Arc::clone(&held), opening.clone());
+            let _awaited = Awaited { opening, held, adrift };
+            let opened = tokio::task::spawn_blocking(move || {
+                let opened = catalog.open_within(&name, 0, &within).map(|video| tagged(name, video));
+                drop(own.lock().unwrap_or_else(PoisonError::into_inner).take());
+                opened
+            });
+            opened.await.map_err(|_| Problem::internal("opening it failed"))?.map_err(|error| Problem::of(&error))
+        }
     }
 }
 

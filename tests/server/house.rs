@@ -59,6 +59,11 @@ impl House {
         House::start(House::engine(), config, roots).await
     }
 
+    /// One with an engine and roots of the test's own.
+    pub async fn with_engine(engine: Engine, config: Config, roots: Roots) -> House {
+        House::start(engine, config, roots).await
+    }
+
     fn engine() -> Engine {
         Engine::builder().threads(2).checkpoint_memory(64 << 20).build()
     }
@@ -104,6 +109,17 @@ impl House {
         let text = self.get("/metrics").await.text().await.unwrap();
         let line = text.lines().find(|line| line.starts_with(&format!("bucket_streamer_{name} ")));
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
+    }
+
+    /// Waits until a metric has a value that will do.
+    pub async fn until(&self, name: &str, is_enough: impl Fn(f64) -> bool) {
+        for _ in 0..3000 {
+            if is_enough(self.metric(name).await) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("{name} is {}", self.metric(name).await);
     }
 
     /// Tells it to end, without waiting.

@@ -6,12 +6,14 @@ mod common;
 mod damaging;
 
 mod damage;
+mod fairness;
 mod frames;
 mod guard;
 mod house;
 mod http2;
 mod limits;
 mod load;
+mod opening;
 mod program;
 mod remote;
 mod socket;

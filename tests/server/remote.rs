@@ -1,7 +1,7 @@
 //! Videos behind a network, as a server gives them.
 
 #[path = "../common/server.rs"]
-mod server;
+pub mod server;
 
 use std::time::Duration;
 

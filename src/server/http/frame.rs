@@ -172,7 +172,7 @@ async fn answer(
     let until = Instant::now() + shared.config.deadline;
     let mut is_again = false;
     loop {
-        let opened = shared.videos.open(video, until.saturating_duration_since(Instant::now())).await?;
+        let opened = shared.videos.open(video, client, until.saturating_duration_since(Instant::now())).await?;
         fits(&shared.config, &opened, spec.shape)?;
         let asked = (query, &target, spec, until);
         match still(shared, client, &opened, asked, headers).await {

@@ -25,7 +25,6 @@ use tower_http::cors::{AllowOrigin, Any, CorsLayer, ExposeHeaders};
 use tracing::Instrument;
 
 use super::Shared;
-use super::admission::Client;
 use super::auth::{Shown, Visitor};
 use super::problem::{Kind, Problem};
 use super::{streams, ws};
@@ -128,7 +127,7 @@ async fn admit(Extract(shared): Extract<Arc<Shared>>, mut request: Request, next
             neighbourhood(forwarded.unwrap_or(peer.address.ip()))
         }
     };
-    let client = Client { who: who.into(), connection: peer.number };
+    let client = shared.clients.client(&who, peer.number);
     request.extensions_mut().insert(client.clone());
     request.extensions_mut().insert(visitor);
     let mut response = next.run(request).await;

@@ -108,13 +108,19 @@ pub(super) async fn metrics(
 
 fn now(shared: &Shared) -> Now {
     let (still_bytes, stills) = shared.stills.held();
-    let (work, held) = (shared.engine.work(), shared.engine.checkpoints());
+    let (work, held, opening) = (shared.engine.work(), shared.engine.checkpoints(), shared.videos.load());
     let load = |(name, admission): &(&'static str, &Arc<super::super::admission::Admission>)| {
         let load = admission.load();
         (*name, load.running, load.waiting)
     };
     Now {
-        admissions: shared.stills.admissions().iter().map(load).collect(),
+        admissions: shared
+            .stills
+            .admissions()
+            .iter()
+            .map(load)
+            .chain([("opening", opening.running, opening.waiting)])
+            .collect(),
         still_bytes,
         stills,
         videos: shared.videos.catalog.count(),

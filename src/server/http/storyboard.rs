@@ -113,7 +113,8 @@ pub(super) async fn get(
         _ => return Err(Problem::not_found("a storyboard is the name of a video with .jpg or .vtt behind it")),
     };
     let spec = query.spec(&shared)?;
-    let opened = shared.videos.open(shared.permit(&visitor, video)?, shared.config.deadline).await?;
+    let permitted = shared.permit(&visitor, video)?;
+    let opened = shared.videos.open(permitted, &client, shared.config.deadline).await?;
     let tag = opened.etag();
     let kind = if is_sheet { "sheet" } else { "cues" };
     let (on_damage, ending) = damage(&shared.config, query.on_damage);

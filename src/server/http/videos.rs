@@ -165,7 +165,8 @@ pub(super) async fn info(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (video, query) = (name(&uri, "/videos/")?, query::<InfoQuery>(&uri)?);
-    let opened = shared.videos.open(shared.permit(&visitor, &video)?, shared.config.deadline).await?;
+    let permitted = shared.permit(&visitor, &video)?;
+    let opened = shared.videos.open(permitted, &client, shared.config.deadline).await?;
     let tag = opened.etag();
     let version = Version::new(&tag, &tag, query.v.as_deref(), shared.is_private());
     if version.is_known(&headers) {
@@ -190,7 +191,7 @@ pub(super) async fn info(
 
 async fn described(shared: &Arc<Shared>, client: &Client, opened: &Opened, etag: String) -> Result<Bytes, Problem> {
     let work = async {
-        let permit = shared.stills.enter(opened, client).await?;
+        let permit = shared.stills.enter(opened, client, 0.0).await?;
         let video = opened.video.clone();
         let info = tokio::task::spawn_blocking(move || {
             let info = Info::of(&video);

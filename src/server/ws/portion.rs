@@ -402,8 +402,8 @@ async fn batch(session: &Session, opened: &Opened, spec: Spec, mut frames: Vec<u
             None => break shared.replies.take(who, all).await,
         }
     };
-    let permit = shared.stills.enter(opened, &session.client).await?;
-    let batch = shared.stills.batch(opened, &frames, spec, permit).await?;
+    let permit = shared.stills.enter(opened, &session.client, opened.video.cost_s(&frames)).await?;
+    let batch = shared.stills.batch(opened, &frames, spec, (permit, &session.client)).await?;
     Ok(Fetched { batch: Some(batch), left: frames.len(), memory, one })
 }
 

@@ -194,7 +194,7 @@ impl Session {
     /// The video of a name, if this session may have it.
     pub(super) async fn open(&self, name: &str) -> Result<Opened, Problem> {
         let permitted = self.shared.permit(&self.visitor, name)?;
-        self.shared.videos.open(permitted, self.shared.config.deadline).await
+        self.shared.videos.open(permitted, &self.client, self.shared.config.deadline).await
     }
 
     async fn set_video(&self, outlet: &mut Outlet<'_>, video: &mut Option<Opened>, path: &str) -> Result<(), Gone> {
