@@ -10,12 +10,19 @@
 //! `abuse.rs`. `--term-after` sends SIGTERM: what was asked for before has to come whole, what is asked for later is to be
 //! refused. `--retry` asks again after a 503, when the server says. A token is read from BUCKET_STREAMER_BEARER_TOKEN.
 //!
-//! Starts nothing itself. Ends with a failure if a still was wrong, an answer did not come, or came twice or out of order,
+//!     cargo run --release --example server_load -- --table --server target/release/bucket-streamer --clips FOLDER
+//!         [--seconds 12] [--only NAME] [--clip FILE] [--large FILE] [--with 'MORE ARGUMENTS OF THE SERVER']
+//!
+//! prints the table of a well-behaved client under attacks, see `table.rs`: it starts a server for each.
+//!
+//! Without `--table` it starts nothing itself. Ends with a failure if a still was wrong, an answer did not come, or came twice or out of order,
 //! or a refusal was another one than that the server is full.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example prints")]
 
 #[cfg(feature = "server")]
 mod abuse;
+#[cfg(feature = "server")]
+mod attacks;
 #[cfg(feature = "server")]
 mod counts;
 #[cfg(feature = "server")]
@@ -26,6 +33,10 @@ mod http;
 mod load;
 #[cfg(feature = "server")]
 mod plan;
+#[cfg(feature = "server")]
+mod raw;
+#[cfg(feature = "server")]
+mod table;
 #[cfg(feature = "server")]
 mod watch;
 #[cfg(feature = "server")]
@@ -38,7 +49,10 @@ fn main() {
 
 #[cfg(feature = "server")]
 fn main() -> std::process::ExitCode {
-    match plan::Plan::read().and_then(load::run) {
+    let mut arguments = std::env::args().skip(1).peekable();
+    let is_table = arguments.next_if(|first| first == "--table").is_some();
+    let done = if is_table { table::run(arguments) } else { plan::Plan::read().and_then(load::run) };
+    match done {
         Ok(true) => std::process::ExitCode::SUCCESS,
         Ok(false) => std::process::ExitCode::FAILURE,
         Err(why) => {

@@ -1,0 +1,52 @@
+//! Requests over sockets of a chosen address of this machine: each is another client to the server.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// A connection that comes from `own`.
+pub(crate) async fn connect(server: SocketAddr, own: Ipv4Addr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((own, 0).into())?;
+    socket.connect(server).await
+}
+
+/// The same with a receive buffer of a few KiB: else the system reads for a client that does not.
+pub(crate) async fn connect_slowly(server: SocketAddr, own: Ipv4Addr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(2048)?;
+    socket.bind((own, 0).into())?;
+    socket.connect(server).await
+}
+
+/// An answer.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// The value of a header, by its name in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let line = self.head.lines().find(|line| line.to_lowercase().starts_with(&format!("{name}:")))?;
+        Some(line.split_once(':')?.1.trim())
+    }
+}
+
+/// Asks for `path` over a connection of its own, and reads the whole answer.
+pub(crate) async fn get(server: SocketAddr, own: Ipv4Addr, path: &str) -> io::Result<Answer> {
+    let mut stream = connect(server, own).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await?;
+    let broken = || io::Error::new(io::ErrorKind::InvalidData, "no answer of HTTP");
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").ok_or_else(broken)?;
+    let body = bytes.split_off(end + 4);
+    let head = String::from_utf8_lossy(&bytes).into_owned();
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(broken)?;
+    Ok(Answer { status, head, body })
+}
