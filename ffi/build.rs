@@ -9,7 +9,7 @@ use std::process::Command;
 use vendor::{Error, Prefix, cache, recipe};
 
 /// Our C, in `shim/`. The headers are part of the key too.
-const SHIMS: [&str; 17] = [
+const SHIMS: [&str; 20] = [
     "mov.c",
     "log.c",
     "mapping.c",
@@ -18,6 +18,9 @@ const SHIMS: [&str; 17] = [
     "fork_h264.c",
     "fork_vp9.c",
     "buffers.c",
+    "account.c",
+    "dav1d.c",
+    "probe.c",
     "inspect.c",
     "inspect_hevc.c",
     "inspect_h264.c",
@@ -28,8 +31,9 @@ const SHIMS: [&str; 17] = [
     "gpu_picture.c",
     "gpu_jpeg.c",
 ];
-const HEADERS: [&str; 8] = [
+const HEADERS: [&str; 9] = [
     "shim.h",
+    "account.h",
     "fork.h",
     "inspect.h",
     "gpu.h",
@@ -39,18 +43,20 @@ const HEADERS: [&str; 8] = [
     "gpu_nvjpeg.h",
 ];
 
-/// An object of libavcodec that is linked a second time, under another name of its decoder, with some of its calls led through
-/// shims: what a decoder does between slices, and behind parameter sets, can be seen from nowhere else.
+/// An object of FFmpeg's that is linked a second time, under another name of its one symbol that is used, with some of its calls led
+/// through shims: what a decoder does between slices, and behind parameter sets, can be seen from nowhere else.
 struct Tapped {
+    library: &'static str,
     object: &'static str,
-    decoder: [&'static str; 2],
+    symbol: [&'static str; 2],
     calls: &'static [[&'static str; 2]],
 }
 
-const TAPPED: [Tapped; 3] = [
+const TAPPED: [Tapped; 5] = [
     Tapped {
+        library: "libavcodec.a",
         object: "hevcdec.o",
-        decoder: ["ff_hevc_decoder", "bs_tapped_hevc_decoder"],
+        symbol: ["ff_hevc_decoder", "bs_tapped_hevc_decoder"],
         calls: &[
             ["ff_hevc_hls_filters", "bs_hevc_block_done"],
             ["ff_hevc_decode_nal_sps", "bs_hevc_decode_nal_sps"],
@@ -58,8 +64,9 @@ const TAPPED: [Tapped; 3] = [
         ],
     },
     Tapped {
+        library: "libavcodec.a",
         object: "h264dec.o",
-        decoder: ["ff_h264_decoder", "bs_tapped_h264_decoder"],
+        symbol: ["ff_h264_decoder", "bs_tapped_h264_decoder"],
         calls: &[
             ["ff_h264_execute_decode_slices", "bs_h264_execute_decode_slices"],
             ["ff_h264_decode_seq_parameter_set", "bs_h264_decode_seq_parameter_set"],
@@ -67,9 +74,22 @@ const TAPPED: [Tapped; 3] = [
         ],
     },
     Tapped {
+        library: "libavcodec.a",
         object: "vp9.o",
-        decoder: ["ff_vp9_decoder", "bs_tapped_vp9_decoder"],
+        symbol: ["ff_vp9_decoder", "bs_tapped_vp9_decoder"],
         calls: &[["ff_thread_finish_setup", "bs_vp9_finish_setup"]],
+    },
+    Tapped {
+        library: "libavcodec.a",
+        object: "libdav1d.o",
+        symbol: ["ff_libdav1d_decoder", "bs_tapped_dav1d_decoder"],
+        calls: &[["dav1d_open", "bs_dav1d_open"]],
+    },
+    Tapped {
+        library: "libavformat.a",
+        object: "demux.o",
+        symbol: ["avformat_find_stream_info", "bs_tapped_find_stream_info"],
+        calls: &[["avcodec_open2", "bs_probe_open"], ["ff_find_decoder", "bs_probe_find_decoder"]],
     },
 ];
 
@@ -113,8 +133,8 @@ fn build_shims(prefix: &Prefix) -> Result<PathBuf, Error> {
         parts.push(read(name)?);
     }
     parts.extend(recipe::HARDENING.map(str::to_owned));
-    for Tapped { object, decoder, calls } in &TAPPED {
-        parts.extend([*object, decoder[1]].into_iter().chain(calls.concat()).map(str::to_owned));
+    for Tapped { library, object, symbol, calls } in &TAPPED {
+        parts.extend([*library, *object, symbol[1]].into_iter().chain(calls.concat()).map(str::to_owned));
     }
     cache::entry("shims", &cache::key(&parts), |dir| {
         let mut build = cc::Build::new();
@@ -126,6 +146,7 @@ fn build_shims(prefix: &Prefix) -> Result<PathBuf, Error> {
             .files(SHIMS.iter().map(|name| Path::new("shim").join(name)))
             .include("shim")
             .include(prefix.ffmpeg.join("internal"))
+            .include(prefix.dav1d.join("include"))
             // NVIDIA's headers.
             .include(prefix.ffmpeg.join("include"))
             .define("HAVE_AV_CONFIG_H", None)
@@ -155,14 +176,14 @@ fn tap(prefix: &Prefix, dir: &Path) -> Result<Vec<PathBuf>, Error> {
         let what = || Error::Unfit(format!("{program} {}: {done:?}", arguments.join(" ")));
         is_done.then_some(()).ok_or_else(what)
     };
-    let library = prefix.ffmpeg.join("lib/libavcodec.a");
-    let library = library.to_str().ok_or_else(|| Error::Unfit("the cache's path is not UTF-8".to_owned()))?;
-    let objects = TAPPED.iter().map(|Tapped { object, decoder, calls }| {
+    let objects = TAPPED.iter().map(|Tapped { library, object, symbol, calls }| {
+        let library = prefix.ffmpeg.join("lib").join(library);
+        let library = library.to_str().ok_or_else(|| Error::Unfit("the cache's path is not UTF-8".to_owned()))?;
         let tapped = format!("tapped_{object}");
         run("ar", &["x", library, object])?;
-        // Nothing else of it may be seen: the rest of libavcodec has the original.
-        let renames = calls.iter().chain([decoder]).map(|[from, to]| format!("--redefine-sym={from}={to}"));
-        let options: Vec<String> = renames.chain([format!("--keep-global-symbol={}", decoder[1])]).collect();
+        // Nothing else of it may be seen: the rest of the library has the original.
+        let renames = calls.iter().chain([symbol]).map(|[from, to]| format!("--redefine-sym={from}={to}"));
+        let options: Vec<String> = renames.chain([format!("--keep-global-symbol={}", symbol[1])]).collect();
         let arguments: Vec<&str> = options.iter().map(String::as_str).chain([*object, &tapped]).collect();
         run("objcopy", &arguments)?;
         fs::remove_file(dir.join(object)).map_err(Error::io(&dir.join(object)))?;

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::container::{Index, Track};
+use crate::container::{Index, Most, Track};
 use crate::damage::{DEFAULT_MAX_PIXELS, OnDamage};
+use crate::decode::budget::{Budget, PicturesInWork};
 use crate::decode::checkpoints::{Held, Store};
 use crate::decode::crew::Crew;
 use crate::decode::judge::Place;
@@ -30,7 +31,7 @@ pub struct Engine {
 /// What checkpoints may take beyond their budget before resident memory counts as too high: decoders with their pictures,
 /// the allocator's own, what others in the process do.
 const SLACK: u64 = 512 << 20;
-/// As many of a video's pictures count as slack too: those that decoders hold.
+/// As many of a video's pictures count as slack too, up to the budget of pictures: those that decoders hold.
 const SLACK_PICTURES: u64 = 48;
 /// Requests from one look at resident memory to the next.
 const LOOKS: u32 = 32;
@@ -76,7 +77,7 @@ impl Shared {
     /// it keeps; if that is not enough, half of the checkpoints and all idle decoders go. `picture` is the size of one
     /// picture.
     pub(crate) fn relieve(&self, picture: u64) {
-        let slack = SLACK + SLACK_PICTURES * picture;
+        let slack = SLACK + (SLACK_PICTURES * picture).min(self.pictures.limit());
         let limit = self.store.budget().saturating_add(self.others).saturating_add(slack).min(self.given / 4 * 3);
         let is_too_much = |grown: Option<u64>| grown.is_some_and(|grown| grown > limit);
         if !self.resident.is_due() || !is_too_much(self.resident.grown()) {
@@ -93,6 +94,8 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) pool: Arc<Pool>,
+    /// What pictures in work may take.
+    pub(crate) pictures: Arc<Budget>,
     pub(crate) crew: Crew,
     /// The GPU, if one was asked for and is there.
     pub(crate) device: Option<OnDevice>,
@@ -126,6 +129,7 @@ pub(crate) struct Shared {
 pub struct EngineBuilder {
     threads: Option<usize>,
     checkpoint_memory: Option<u64>,
+    picture_memory: Option<u64>,
     spacing: u32,
     pin: Option<bool>,
     from_entry: bool,
@@ -140,6 +144,13 @@ pub struct EngineBuilder {
 /// Bounds of the memory for checkpoints where none is named.
 const LEAST_FOR_CHECKPOINTS: u64 = 128 << 20;
 const MOST_FOR_CHECKPOINTS: u64 = 4 << 30;
+/// Bounds of the memory for pictures in work where none is named.
+const LEAST_FOR_PICTURES: u64 = 256 << 20;
+const MOST_FOR_PICTURES: u64 = 1 << 30;
+/// Bytes for pictures in work that a thread gets where there are many.
+const PICTURES_A_THREAD: u64 = 64 << 20;
+/// What idle decoders may keep, as a part of the budget of pictures: a quarter.
+const IDLE_PART: u64 = 4;
 
 /// The longest that opening a video of a remote source may take, unless [`EngineBuilder::open_timeout`] says otherwise.
 pub const DEFAULT_OPEN_TIMEOUT: Duration = Duration::from_secs(60);
@@ -162,6 +173,17 @@ impl EngineBuilder {
     #[must_use]
     pub fn checkpoint_memory(mut self, bytes: u64) -> EngineBuilder {
         self.checkpoint_memory = Some(bytes);
+        self
+    }
+
+    /// Bytes for the pictures that all decoders of the engine have in work, with the decoders' own tables for them: not for
+    /// frames that were handed out, nor for checkpoints. By default an eighth of the machine's memory, at least 256 MiB and at
+    /// most 1 GiB, or 64 MiB for each thread where that is more; 1 MiB is the least. Decode runs for which there is no room
+    /// wait, and small ones go ahead. One that needs more than the budget has it to itself; where its pictures are damaged, it
+    /// is refused ([`ErrorKind::PictureMemory`](crate::ErrorKind::PictureMemory)).
+    #[must_use]
+    pub fn picture_memory(mut self, bytes: u64) -> EngineBuilder {
+        self.picture_memory = Some(bytes);
         self
     }
 
@@ -248,11 +270,17 @@ impl EngineBuilder {
             self.checkpoint_memory.unwrap_or_else(|| default_checkpoint_memory(&machine))
         };
         let is_forced = matches!(self.device.choice, DeviceChoice::Nvdec(_));
-        let inspection = Inspection { check_hashes: self.check_hashes, max_pixels: self.max_pixels };
+        let pictures = Budget::new(self.picture_memory.unwrap_or_else(|| default_picture_memory(&machine, threads)));
+        let inspection = Inspection {
+            check_hashes: self.check_hashes,
+            max_pixels: self.max_pixels,
+            idle_bytes: pictures.limit() / IDLE_PART,
+        };
         let device = self.device.gpu.clone().map(|gpu| OnDevice::new(gpu, is_forced));
         Engine {
             shared: Arc::new(Shared {
                 pool: Pool::new(2 * threads + 2, self.device.gpu, inspection),
+                pictures,
                 device,
                 crew: Crew::new(threads, self.pin.unwrap_or_else(|| machine.may_pin())),
                 store: Store::new(budget),
@@ -279,6 +307,12 @@ fn default_checkpoint_memory(machine: &Machine) -> u64 {
     machine.memory_share(16, MOST_FOR_CHECKPOINTS).max(machine.memory_share(4, LEAST_FOR_CHECKPOINTS))
 }
 
+/// An eighth of the memory that the process is given, within sensible bounds, for an engine with so many threads.
+pub(crate) fn default_picture_memory(machine: &Machine, threads: usize) -> u64 {
+    let most = (threads as u64).saturating_mul(PICTURES_A_THREAD).max(MOST_FOR_PICTURES);
+    machine.memory_share(8, most).max(machine.memory_share(4, LEAST_FOR_PICTURES))
+}
+
 impl Engine {
     /// An engine with `threads` threads, or one per core, and everything else by default.
     pub fn new(threads: Option<usize>) -> Engine {
@@ -296,6 +330,7 @@ impl Engine {
         EngineBuilder {
             threads: None,
             checkpoint_memory: None,
+            picture_memory: None,
             spacing: SPACING,
             pin: None,
             from_entry: false,
@@ -321,7 +356,13 @@ impl Engine {
     /// # Errors
     /// What makes a video unreadable, see [`crate::ErrorKind`].
     pub fn open(&self, source: Arc<dyn Source>, track: usize) -> Result<Video> {
-        self.opening(|| Video::open(self, source, |source| Track::open_within(source, track, self.shared.max_pixels)))
+        let pixels = self.shared.max_pixels;
+        let open = |source: &Arc<dyn Source>| {
+            let opened =
+                self.shared.pictures.probe(|memory| Track::open_within(source, track, Most { pixels, memory }));
+            opened.map_err(|error| error.of(source.name()))
+        };
+        self.opening(|| Video::open(self, source, open))
     }
 
     /// Opens the video track that `index` is of, and reads nothing of the source but its ends, to know it again.
@@ -375,6 +416,16 @@ impl Engine {
     /// The checkpoints that are held now.
     pub fn checkpoints(&self) -> Held {
         self.shared.store.held()
+    }
+
+    /// The pictures that decoders have in work now.
+    pub fn pictures_in_work(&self) -> PicturesInWork {
+        self.shared.pictures.now()
+    }
+
+    /// The budget of pictures in work in bytes.
+    pub fn picture_memory(&self) -> u64 {
+        self.shared.pictures.limit()
     }
 
     /// The budget of checkpoints in bytes.

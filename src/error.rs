@@ -142,6 +142,16 @@ pub enum ErrorKind {
         /// Pixels that a picture may have.
         limit: u64,
     },
+    /// The pictures that it takes to decode a frame need more memory than all of the engine's budget for pictures
+    /// ([`EngineBuilder::picture_memory`](crate::EngineBuilder::picture_memory)), and are damaged, or those of a file that is being
+    /// opened: only intact pictures may exceed the budget, one decode run at a time.
+    #[error("decoding needs {needed} bytes for pictures, above the budget of {limit} (--picture-memory)")]
+    PictureMemory {
+        /// Bytes that would have been in use at the same time.
+        needed: u64,
+        /// The budget in bytes.
+        limit: u64,
+    },
     /// A sample that it refers to could not be read.
     #[error("needs a sample that could not be read: {0}")]
     NeedsUnreadable(String),
@@ -206,7 +216,7 @@ impl Error {
     pub fn is_unreadable_video(&self) -> bool {
         use ErrorKind::{
             BadIndex, Decoder, Encrypted, IndexBudget, NoFrames, NoSuchTrack, NoSuchVideo, NoVideoTrack, NotAVideo,
-            OpenCancelled, OpenTimeout, Read, Remote, TooManyPixels, TooManySamples, UnsupportedCodec,
+            OpenCancelled, OpenTimeout, PictureMemory, Read, Remote, TooManyPixels, TooManySamples, UnsupportedCodec,
             UnsupportedScheme,
         };
         matches!(
@@ -225,6 +235,7 @@ impl Error {
                 | Decoder(_)
                 | BadIndex(_)
                 | IndexBudget { .. }
+                | PictureMemory { .. }
                 | TooManyPixels { .. }
                 | TooManySamples { .. }
                 | UnsupportedScheme(_)

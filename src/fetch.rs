@@ -18,6 +18,7 @@ macro_rules! over {
 mod approach;
 mod device;
 pub(crate) mod habit;
+mod room;
 pub(crate) mod turns;
 
 use std::cell::{Cell, RefCell};
@@ -30,6 +31,7 @@ use ffi::AvError;
 
 use self::turns::Held;
 use crate::bitstream::Codec;
+use crate::decode::budget::{Kind, Refused, Reservation};
 use crate::decode::checkpoints::Kept;
 use crate::decode::judge::Place;
 use crate::decode::{Event, Keeper, Walk};
@@ -174,6 +176,8 @@ struct Group<T> {
     place: Place,
     /// How often it was overtaken.
     overtaken: u32,
+    /// What its pictures are charged to, if they are decoded on the processor.
+    memory: Option<Reservation>,
 }
 
 /// Why a walk over a leg or a job ended.
@@ -189,11 +193,13 @@ enum End {
     Moved,
     /// The bytes of these samples are on their way, and others have work that can be done now.
     Later(Vec<u32>),
+    /// It needs more memory for pictures than it has reserved.
+    NoRoom(Refused),
 }
 
 impl<T: Send + 'static> Group<T> {
     fn new(video: Arc<Shared>, request: Arc<Request<T>>, width: usize, turn: Held, place: Place) -> Group<T> {
-        Group { video, request, width, turn, place, overtaken: 0 }
+        Group { video, request, width, turn, place, overtaken: 0, memory: None }
     }
 
     /// Is it another account's turn? Only where what was decoded is not lost. Each time after a slice twice as long: every
@@ -209,23 +215,42 @@ impl<T: Send + 'static> Group<T> {
     }
 
     /// Answers all targets, or puts off those for which there is no room.
-    fn answer(self, targets: Vec<Target>) {
+    fn answer(mut self, targets: Vec<Target>) {
+        if self.place == Place::Processor && self.memory.is_none() {
+            let bytes = self.video.picture_bytes_of_run();
+            self.memory = self.video.engine.pictures.try_reserve(Kind::Run, bytes);
+            if self.memory.is_none() {
+                return self.wait_for_room(targets, bytes);
+            }
+        }
         let mut pending: BTreeMap<u32, u32> = BTreeMap::new();
         for target in &targets {
             let Some(index) = self.video.planner.frame_of(target.sample) else { continue };
             pending.insert(target.sample, index);
         }
+        let before = pending.len();
         let end = self.run(&targets, &mut pending);
+        // What waits for this run's memory need not wait for what becomes of its targets.
+        if let Some(memory) = self.memory.take() {
+            self.video.note_pictures(&memory);
+        }
         let (width, height) = self.video.track.parameters.size();
         self.video.engine.relieve((width * height * 4) as u64);
         match end {
             Ok(End::Over) => {
                 debug_assert!(pending.is_empty() || self.request.is_cancelled(), "every frame gets one answer");
             }
-            Ok(End::Stopped | End::Overtaken | End::Moved | End::Later(_)) if self.request.is_cancelled() => {}
+            Ok(_) if self.request.is_cancelled() => {}
+            // More would not have helped, and those that did not need it have their answers.
+            Ok(End::NoRoom(refused @ Refused::ForGood { .. })) if pending.len() == before => {
+                self.refuse_for_good(refused, pending);
+            }
             Ok(end) => {
                 let rest: Vec<Target> =
                     targets.into_iter().filter(|target| pending.contains_key(&target.sample)).collect();
+                if let End::NoRoom(Refused::ForNow { needed }) = end {
+                    return self.wait_for_room(rest, needed);
+                }
                 let (video, own) = (Arc::clone(&self.video), Arc::clone(&self.request));
                 // Who waits for a reader keeps nobody else waiting.
                 let turn = if let End::Later(_) | End::Overtaken = end { self.turn.clone() } else { None };
@@ -359,7 +384,7 @@ impl<T: Send + 'static> Group<T> {
         let mut left = leg.targets.len();
         let mut end = End::Over;
         let width = self.width.min(leg.samples.len().next_power_of_two());
-        let mut lease = self.video.lease_for(width, leg)?;
+        let mut lease = self.video.lease_for(width, leg, self.memory.as_ref())?;
         let awaited = Cell::new(None);
         let may_read = |sample: u32| self.may_read(sample, &awaited);
         let walk = Walk { may_read: Some(&may_read), ..self.video.walk(false) };
@@ -384,8 +409,15 @@ impl<T: Send + 'static> Group<T> {
             // Nothing is left to wait for: what is still in the decoder nobody asked for.
             if left == 0 || end != End::Over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        self.video.learn_of_ends(lease.decoder().found());
-        run.map(|_| if left > 0 { self.unless_put_off(end, &awaited) } else { end })
+        self.video.learn_of_ends(lease.decoder().found(), self.memory.as_ref());
+        let _ = run?;
+        if left > 0 {
+            end = self.unless_put_off(end, &awaited);
+            if end == End::Over {
+                end = self.unless_refused();
+            }
+        }
+        Ok(end)
     }
 
     /// Gives a picture to whoever asked for it. Breaks when no more is wanted for now.
@@ -414,8 +446,10 @@ impl<T: Send + 'static> Group<T> {
         let is_last_resort = depth == Depth::Sequential || (zeros && job.is_self_contained && !conceals);
         video.track.will_need(&*video.source, job.entry..=job.last);
         over!(self.unless_awaited(job.entry..=job.last));
-        let mut lease = if is_last_resort { video.sequential_lease(true)? } else { video.lease(self.width)? };
-        let losses = if is_last_resort { video.losses(job.entry, job.last) } else { Losses::default() };
+        let memory = self.memory.as_ref();
+        let mut lease =
+            if is_last_resort { video.sequential_lease(true, memory)? } else { video.lease(self.width, memory)? };
+        let losses = if is_last_resort { video.losses(job.entry, job.last, memory) } else { Losses::default() };
         let verdict = Verdict { losses, ..Verdict::default() };
         let mut end = End::Over;
         let mut left = job.targets.len();
@@ -465,11 +499,21 @@ impl<T: Send + 'static> Group<T> {
             // Nothing is left to wait for: what is still in the decoder nobody asked for.
             if left == 0 || end == End::Stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        video.learn_of_ends(lease.decoder().found());
+        video.learn_of_ends(lease.decoder().found(), memory);
         verdict.claims(lease.decoder().claimed_size(), video.engine.max_pixels);
         let _ = run?;
         if left > 0 {
             end = self.unless_put_off(end, &awaited);
+        }
+        if end == End::Over
+            && left > 0
+            && let End::NoRoom(refused) = self.unless_refused()
+        {
+            if let Refused::ForGood { .. } = refused {
+                let targets = job.targets.iter().filter_map(|&sample| Some((sample, take(sample)?))).collect();
+                self.refuse_for_good(refused, targets);
+            }
+            return Ok(End::NoRoom(refused));
         }
         let is_settled = is_last_resort || (verdict.damage.get().is_none() && job.is_self_contained);
         if end != End::Over || left == 0 || !is_settled {

@@ -20,9 +20,13 @@ use crate::video::{Video, VideoFrame};
 
 /// Decoded frames that wait for their reader; past that their tasks rest.
 const WAITING_FRAMES: usize = 8;
+/// What they may take, if there are several.
+const WAITING_BYTES: u64 = 128 << 20;
 
 struct State<T> {
     results: VecDeque<(u32, T)>,
+    /// How many may wait: [`WAITING_FRAMES`], or fewer large ones.
+    most: usize,
     /// Tasks that are in the crew's queue or at work.
     tasks: usize,
     /// Tasks that rest until there is room.
@@ -127,13 +131,21 @@ impl Clock {
     }
 }
 
+/// How many frames of this size may wait.
+fn most_waiting(frame: &VideoFrame, budget: u64) -> usize {
+    let bytes: usize = frame.planes().map(|plane| plane.data.len()).sum();
+    let most = WAITING_BYTES.min(budget / 8) / (bytes as u64).max(1);
+    usize::try_from(most).unwrap_or(WAITING_FRAMES).clamp(1, WAITING_FRAMES)
+}
+
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl<T: Send + 'static> Request<T> {
     pub(crate) fn new(engine: Arc<engine::Shared>, make: Make<T>, payer: Payer) -> Arc<Request<T>> {
-        let state = State { results: VecDeque::new(), tasks: 0, resting: Vec::new(), waker: None };
+        let state =
+            State { results: VecDeque::new(), most: WAITING_FRAMES, tasks: 0, resting: Vec::new(), waker: None };
         let (state, change, room) = (Mutex::new(state), Condvar::new(), Condvar::new());
         let clock = Clock { made: Instant::now(), begun: AtomicU64::new(0), fetched: AtomicU64::new(0) };
         let cancelled = AtomicBool::new(false);
@@ -190,7 +202,7 @@ impl<T: Send + 'static> Request<T> {
         if self.is_cancelled() {
             // Nobody takes out what rests any more, and the task holds the request: it goes, after the lock.
             drop(state);
-        } else if state.results.len() < WAITING_FRAMES {
+        } else if state.results.len() < state.most {
             drop(state);
             self.engine.crew_at(place).submit(task, self.payer.account());
         } else {
@@ -222,8 +234,10 @@ impl<T> Request<T> {
     /// Gives a result to the reader. False if it should be the last one for now; before that, the reader gets `patience`
     /// to make room.
     pub(crate) fn give(&self, index: u32, result: Result<VideoFrame>, patience: Duration) -> bool {
+        let most = result.as_ref().map_or(WAITING_FRAMES, |frame| most_waiting(frame, self.engine.pictures.limit()));
         let made = (self.make)(index, result);
         let mut state = self.lock();
+        state.most = state.most.min(most);
         state.results.push_back((index, made));
         let waker = state.waker.take();
         drop(state);
@@ -231,11 +245,11 @@ impl<T> Request<T> {
         waker.into_iter().for_each(Waker::wake);
         let mut state = self.lock();
         if !patience.is_zero() {
-            let is_full = |state: &mut State<T>| state.results.len() >= WAITING_FRAMES && !self.is_cancelled();
+            let is_full = |state: &mut State<T>| state.results.len() >= state.most && !self.is_cancelled();
             let waited = self.room.wait_timeout_while(state, patience, is_full);
             state = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
         }
-        state.results.len() < WAITING_FRAMES && !self.is_cancelled()
+        state.results.len() < state.most && !self.is_cancelled()
     }
 
     /// Whether its frames are to stay in a GPU's memory.
@@ -266,7 +280,7 @@ impl<T> Request<T> {
     fn resume(&self) {
         self.room.notify_all();
         let mut state = self.lock();
-        if state.results.len() > WAITING_FRAMES / 2 {
+        if state.results.len() > state.most / 2 {
             return;
         }
         let tasks = std::mem::take(&mut state.resting);
@@ -362,6 +376,7 @@ impl<T> Drop for Frames<T> {
         self.request.room.notify_all();
         let resting = std::mem::take(&mut self.request.lock().resting);
         drop(resting);
+        self.request.engine.pictures.forget_cancelled();
     }
 }
 

@@ -5,16 +5,17 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use ffi::{AvError, Color, Found, Frame, PaddedBytes, PixelFormat, PlaneBytes, Rational, Threads};
+use ffi::{AvError, Color, Found, Frame, PaddedBytes, PixelFormat, PlaneBytes, PlaneLayout, Rational, Threads};
 
 use crate::bitstream::Codec;
 use crate::bitstream::hevc_sets::ParameterSets;
 use crate::container::{Index, Sample, Track};
 use crate::damage::OnDamage;
+use crate::decode::budget::{Kind, Refused};
 #[cfg(feature = "server")]
 use crate::decode::crew::Account;
 use crate::decode::pool::Key;
-use crate::decode::{Event, Lease, Walk};
+use crate::decode::{Event, Lease, Reservation, Walk};
 use crate::engine::{self, Engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fetch::{self, habit::Habit};
@@ -53,11 +54,17 @@ pub(crate) struct Shared {
     key_frames: OnceLock<Box<[u32]>>,
     /// The GPU does not decode it.
     pub(crate) is_refused: AtomicBool,
+    /// The most that pictures of one of its decode runs have taken, in bytes.
+    pictures_of_run: AtomicU64,
     /// Where data of its slices and tiles end says nothing of damage: see [`Shared::learn_of_ends`].
     ends_anywhere: OnceLock<bool>,
     #[cfg(feature = "server")]
     pub(crate) served: Served,
 }
+
+/// Pictures that a decode run is expected to have in work at the same time, and bytes for one of small pictures.
+const PICTURES_OF_RUN: u64 = 4;
+const LEAST_PICTURES: u64 = 2 << 20;
 
 /// Rows of blocks side by side for each thread, at least, so that threads seldom wait for the row above theirs.
 const ROWS_A_THREAD: usize = 4;
@@ -196,6 +203,7 @@ impl Video {
             rows_side_by_side: OnceLock::new(),
             key_frames: OnceLock::new(),
             is_refused: AtomicBool::new(false),
+            pictures_of_run: AtomicU64::new(0),
             ends_anywhere: OnceLock::new(),
             #[cfg(feature = "server")]
             served: Served::default(),
@@ -452,10 +460,10 @@ impl Video {
         // what was shown by then was not touched by it.
         let mut played = Played { is_cut_short: true, ..Played::default() };
         if !shared.may_lack_samples() {
-            played = shared.play_with(false, &mut shown, sink)?;
+            played = shared.play_within_budget(false, &mut shown, sink)?;
         }
         if played.is_cut_short {
-            played = shared.play_with(true, &mut shown, sink)?;
+            played = shared.play_within_budget(true, &mut shown, sink)?;
         }
         shared.source.check()?;
         played.left_out.frames = (0..).zip(&shown).filter(|(_, shown)| !**shown).map(|(index, _)| index).collect();
@@ -500,6 +508,8 @@ struct Played {
     left_out: LeftOut,
     /// There was damage, and a strict decoder.
     is_cut_short: bool,
+    /// The caller wants no more.
+    is_stopped: bool,
 }
 
 impl Shared {
@@ -511,18 +521,41 @@ impl Shared {
         frame.unless_refused(self.engine.on_damage).map_err(|error| error.of(self.source.name()))
     }
 
-    /// Plays the clip, but for what was shown before, until damage comes or, with a lenient decoder, to the end.
+    /// Plays the clip, but for what was shown before, until damage comes or, with a lenient decoder, to the end. Where pictures
+    /// need more memory than was reserved, it begins anew with more.
+    fn play_within_budget(
+        &self,
+        is_lenient: bool,
+        shown: &mut [bool],
+        sink: &mut dyn FnMut(VideoFrame) -> ControlFlow<()>,
+    ) -> Result<Played> {
+        let budget = &self.engine.pictures;
+        let mut bytes = self.picture_bytes_of_run();
+        loop {
+            let memory = budget.reserve(Kind::Run, bytes);
+            let played = self.play_with(is_lenient, &memory, shown, sink)?;
+            self.note_pictures(&memory);
+            match memory.refusal() {
+                _ if played.is_stopped => return Ok(played),
+                None => return Ok(played),
+                Some(Refused::ForGood { needed }) => return Err(budget.too_much(needed).of(self.source.name())),
+                Some(Refused::ForNow { needed }) => bytes = needed,
+            }
+        }
+    }
+
     fn play_with(
         &self,
         is_lenient: bool,
+        memory: &Reservation,
         shown: &mut [bool],
         sink: &mut dyn FnMut(VideoFrame) -> ControlFlow<()>,
     ) -> Result<Played> {
         let mut played = Played::default();
         let mut changed = None;
         let last = self.track.samples.len() as u32 - 1;
-        let mut lease = self.sequential_lease(is_lenient)?;
-        let losses = if is_lenient { self.losses(0, last) } else { Losses::default() };
+        let mut lease = self.sequential_lease(is_lenient, Some(memory))?;
+        let losses = if is_lenient { self.losses(0, last, Some(memory)) } else { Losses::default() };
         let run = self.walk(is_lenient).run(&mut lease, 0, last, &mut |event| {
             let is_sound = matches!(&event, Event::Picture(_, picture) if !picture.is_corrupt());
             if !is_sound && !is_lenient {
@@ -549,7 +582,9 @@ impl Shared {
                     match self.let_out(index, sample, picture) {
                         Ok(frame) => {
                             shown[index as usize] = true;
-                            return sink(frame);
+                            let flow = memory.paused(|| sink(frame));
+                            played.is_stopped = flow.is_break();
+                            return flow;
                         }
                         Err(error) if matches!(error.kind(), ErrorKind::Corrupt) => left_out.refused.push(error),
                         Err(error) => {
@@ -561,7 +596,7 @@ impl Shared {
             }
             ControlFlow::Continue(())
         });
-        self.learn_of_ends(lease.decoder().found());
+        self.learn_of_ends(lease.decoder().found(), Some(memory));
         let _ = run?;
         changed.map_or(Ok(played), Err)
     }
@@ -593,31 +628,56 @@ impl Shared {
 
     /// A decoder with `threads` threads; in H.265, one that reports damage: libavcodec keeps slices to itself that it
     /// could not decode.
-    pub(crate) fn lease(&self, threads: usize) -> Result<Lease> {
-        self.lease_with(frame_threads(threads))
+    pub(crate) fn lease(&self, threads: usize, memory: Option<&Reservation>) -> Result<Lease> {
+        self.lease_with(frame_threads(threads), memory)
     }
 
     /// The same, for a leg. One of which most pictures are wanted is as good as a sequential decode.
-    pub(crate) fn lease_for(&self, threads: usize, leg: &Leg) -> Result<Lease> {
+    pub(crate) fn lease_for(&self, threads: usize, leg: &Leg, memory: Option<&Reservation>) -> Result<Lease> {
         let is_run = leg.is_dense() && leg.samples.len() > threads;
-        self.lease_with(if is_run { self.use_of_run(threads) } else { self.use_of(threads, &leg.samples) })
+        self.lease_with(if is_run { self.use_of_run(threads) } else { self.use_of(threads, &leg.samples) }, memory)
     }
 
-    fn lease_with(&self, threads: Threads) -> Result<Lease> {
-        let lease = self.engine.pool.lease(self.key(threads), &self.track);
-        lease.map_err(|error| error.of(self.source.name()))
+    fn lease_with(&self, threads: Threads, memory: Option<&Reservation>) -> Result<Lease> {
+        self.charged(self.engine.pool.lease(self.key(threads), &self.track), memory)
+    }
+
+    /// A lease whose pictures are charged to the run's reservation.
+    fn charged(&self, lease: Result<Lease>, memory: Option<&Reservation>) -> Result<Lease> {
+        let lease = lease.map_err(|error| error.of(self.source.name()))?;
+        Ok(match memory {
+            Some(memory) => lease.charged_to(memory),
+            None => lease,
+        })
+    }
+
+    /// About what the pictures of a decode run take, in bytes: a few of them, or as many as earlier runs took.
+    pub(crate) fn picture_bytes_of_run(&self) -> u64 {
+        let (width, height) = self.track.parameters.size();
+        let planes = self.track.parameters.pixel_format().map_or(1, |format| {
+            let bytes = |plane: &PlaneLayout| plane.bytes_per_column << 4 >> (plane.log2_width + plane.log2_height);
+            format.planes().iter().map(bytes).sum::<usize>().div_ceil(16)
+        });
+        let picture = (width * height * (planes + 1)) as u64;
+        let least = LEAST_PICTURES + PICTURES_OF_RUN * picture;
+        // A run that was alone is no reason for the next one to be.
+        least.max(self.pictures_of_run.load(Ordering::Relaxed)).min(self.engine.pictures.largest_run())
+    }
+
+    /// Takes note of what a run's pictures took.
+    pub(crate) fn note_pictures(&self, memory: &Reservation) {
+        self.pictures_of_run.fetch_max(memory.account().peak(), Ordering::Relaxed);
     }
 
     /// A decoder for all samples in a row. For a last resort one that nothing has been through, and with one thread: what
     /// libavcodec makes of damage depends on what it has seen, and differs from run to run with several.
-    pub(crate) fn sequential_lease(&self, is_last_resort: bool) -> Result<Lease> {
+    pub(crate) fn sequential_lease(&self, is_last_resort: bool, memory: Option<&Reservation>) -> Result<Lease> {
         if !is_last_resort {
-            return self.lease_with(self.use_of_run(self.engine.sequential_threads));
+            return self.lease_with(self.use_of_run(self.engine.sequential_threads), memory);
         }
         // What the frame comes to must not depend on what was asked for before.
-        self.ends_anywhere.get_or_init(|| !self.ends_are_kept());
-        let lease = self.engine.pool.lease_fresh(Key { lenient: true, ..self.key(Threads::One) }, &self.track);
-        lease.map_err(|error| error.of(self.source.name()))
+        self.look_at_ends(memory);
+        self.charged(self.engine.pool.lease_fresh(Key { lenient: true, ..self.key(Threads::One) }, &self.track), memory)
     }
 
     fn key(&self, threads: Threads) -> Key {
@@ -628,21 +688,31 @@ impl Shared {
     /// Learns, the first time that an end is all that spoke against pictures (`found`), whether that says anything: there are
     /// encoders whose slices or tiles never end as the standards want it. The first samples of the clip tell, whatever was
     /// asked for, so that every request comes to the same.
-    pub(crate) fn learn_of_ends(&self, found: Found) {
+    pub(crate) fn learn_of_ends(&self, found: Found, memory: Option<&Reservation>) {
         if found == Found::End {
-            self.ends_anywhere.get_or_init(|| !self.ends_are_kept());
+            self.look_at_ends(memory);
+        }
+    }
+
+    /// Where there was no memory for it, nothing was learned.
+    fn look_at_ends(&self, memory: Option<&Reservation>) {
+        if self.ends_anywhere.get().is_none() {
+            let is_anywhere = !self.ends_are_kept(memory);
+            if memory.and_then(Reservation::refusal).is_none() {
+                let _ = self.ends_anywhere.set(is_anywhere);
+            }
         }
     }
 
     /// Do more than a few of the first pictures end as they should? In AV1, does any of the first key frames?
-    fn ends_are_kept(&self) -> bool {
+    fn ends_are_kept(&self, memory: Option<&Reservation>) -> bool {
         const SAMPLES: u32 = 16;
         const KEY_FRAMES: usize = 4;
         let samples = &self.track.samples;
         if self.track.codec == Codec::Av1 {
             let keys = (0..).zip(samples).filter(|(_, sample)| sample.key).map(|(index, _)| index);
             let accepts = |check_ends: bool, key: u32| {
-                self.strict_lease(check_ends).is_ok_and(|mut lease| self.walk(true).accepts(&mut lease, key))
+                self.strict_lease(check_ends, memory).is_ok_and(|mut lease| self.walk(true).accepts(&mut lease, key))
             };
             let mut astray = 0;
             for key in keys.take(KEY_FRAMES) {
@@ -655,7 +725,7 @@ impl Shared {
             return astray < 2;
         }
         let key = Key { lenient: true, check_ends: true, ..self.key(Threads::One) };
-        let Ok(mut lease) = self.engine.pool.lease_fresh(key, &self.track) else { return true };
+        let Ok(mut lease) = self.charged(self.engine.pool.lease_fresh(key, &self.track), memory) else { return true };
         let (mut kept, mut astray) = (0, 0);
         let last = (samples.len() as u32).min(SAMPLES) - 1;
         let _ = self.walk(true).run_each(&mut lease, 0, last, &mut |found| match found {
@@ -669,18 +739,19 @@ impl Shared {
 
     /// What is damaged among samples `entry..=last` and a lenient decoder does not mark: dav1d looks at the ends of tiles only
     /// where it may reject the frame for them, and at order hints not at all.
-    pub(crate) fn losses(&self, entry: u32, last: u32) -> Losses {
+    pub(crate) fn losses(&self, entry: u32, last: u32, memory: Option<&Reservation>) -> Losses {
         if self.track.codec != Codec::Av1 {
             return Losses::default();
         }
-        match self.strict_lease(self.key(Threads::One).check_ends) {
+        match self.strict_lease(self.key(Threads::One).check_ends, memory) {
             Ok(mut lease) => Losses::of_av1(&self.walk(true), &mut lease, entry, last),
             Err(_) => Losses::default(),
         }
     }
 
-    fn strict_lease(&self, check_ends: bool) -> Result<Lease> {
-        self.engine.pool.lease_fresh(Key { check_ends, ..self.key(Threads::One) }, &self.track)
+    fn strict_lease(&self, check_ends: bool, memory: Option<&Reservation>) -> Result<Lease> {
+        let key = Key { check_ends, ..self.key(Threads::One) };
+        self.charged(self.engine.pool.lease_fresh(key, &self.track), memory)
     }
 
     /// A decoder on the engine's GPU.
@@ -732,7 +803,8 @@ impl Shared {
     /// The profile, as a decoder knows it that has decoded a picture: one of our own, since a worker may still be busy with
     /// that which `shown` came from.
     fn profile(&self, shown: u32) -> Option<&'static str> {
-        let mut lease = self.lease(1).ok()?;
+        let memory = self.engine.pictures.reserve(Kind::Run, self.picture_bytes_of_run());
+        let mut lease = self.lease(1, Some(&memory)).ok()?;
         let (entry, _) = self.planner.entry_for(&self.track, &*self.source, shown, Depth::Nearest);
         let until_picture = &mut |event| match event {
             Event::Picture(..) => ControlFlow::Break(()),

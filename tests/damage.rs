@@ -7,6 +7,8 @@
 mod common;
 #[path = "common/damage/mod.rs"]
 mod damage;
+#[path = "damage/pictures.rs"]
+mod pictures;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path as FilePath, PathBuf};

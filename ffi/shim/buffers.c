@@ -6,6 +6,9 @@
  * A block holds the pixels of the picture that was in it last, and libavcodec leaves untouched what it could not decode.
  * So every block knows whose pixels it holds, and is cleared before it goes to another video; and a decoder whose damaged
  * pictures are let out gets cleared blocks only, so that holes look the same whatever was decoded before.
+ *
+ * Decoders refer to a block through one AVBuffer, and what is handed to callers refers to it through another: so the block
+ * knows when the last decoder lets go of it, and leaves the account of its decode run (account.c) although a caller keeps it.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -16,7 +19,10 @@
 #include "libavutil/imgutils.h"
 #include "libavutil/macros.h"
 #include "libavutil/mem.h"
+#include "libavutil/pixdesc.h"
 
+#include "account.h"
+#include "fork.h"
 #include "gpu.h"
 #include "inspect.h"
 
@@ -34,6 +40,9 @@ typedef struct Block {
     size_t size;       /* bytes for pixels */
     uint64_t owner;    /* the video whose pixels they are; 0 if that is not known */
     _Atomic int marks; /* BsMarks */
+    _Atomic int holds; /* AVBuffers that refer to it */
+    _Atomic(BsAccount *) account; /* the run that is charged for it, */
+    int64_t charged;              /* and how much */
 } Block;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -84,6 +93,9 @@ static Block *take(size_t size, uint64_t owner, int is_cleared) {
     if (block) {
         block->owner = owner;
         atomic_store_explicit(&block->marks, 0, memory_order_relaxed);
+        atomic_store_explicit(&block->holds, 1, memory_order_relaxed);
+        atomic_store_explicit(&block->account, NULL, memory_order_relaxed);
+        block->charged = 0;
     }
     return block;
 }
@@ -102,10 +114,10 @@ static Block *cut(size_t wanted) {
     return rest;
 }
 
-static void give_back(void *opaque, uint8_t *data) {
-    Block *block = opaque, *rest = NULL;
+static void give_back(Block *block) {
+    Block *rest = NULL;
     if (block->size > FREE_BYTES) {
-        av_free(data);
+        av_free(block->data);
         return;
     }
     pthread_mutex_lock(&lock);
@@ -122,6 +134,69 @@ static void give_back(void *opaque, uint8_t *data) {
     }
 }
 
+/* The run is no longer charged for it. */
+static void settle(Block *block) {
+    BsAccount *account = atomic_exchange(&block->account, NULL);
+    bs_account_settle(account, block->charged);
+    bs_account_unref(account);
+}
+
+/* The last caller has let go of it. */
+static void release(void *opaque, uint8_t *data) {
+    Block *block = opaque;
+    if (atomic_fetch_sub(&block->holds, 1) == 1)
+        give_back(block);
+}
+
+/* The last decoder has. */
+static void leave(void *opaque, uint8_t *data) {
+    settle(opaque);
+    release(opaque, data);
+}
+
+static Block *block_of(const AVBufferRef *buf) { return av_buffer_get_opaque(buf); }
+
+void bs_settle(const AVFrame *f) {
+    for (int i = 0; i < AV_NUM_DATA_POINTERS && f->buf[i]; i++)
+        settle(block_of(f->buf[i]));
+}
+
+int bs_let_out(AVFrame *f) {
+    for (int i = 0; i < AV_NUM_DATA_POINTERS && f->buf[i]; i++) {
+        Block *block = block_of(f->buf[i]);
+        AVBufferRef *out = av_buffer_create(f->buf[i]->data, f->buf[i]->size, release, block, 0);
+        if (!out)
+            return AVERROR(ENOMEM);
+        atomic_fetch_add(&block->holds, 1);
+        av_buffer_unref(&f->buf[i]);
+        f->buf[i] = out;
+    }
+    return 0;
+}
+
+/* A block, charged to an account; `bytes` of it are for it. */
+static AVBufferRef *get_block(size_t size, uint64_t owner, int is_cleared, BsAccount *account, int64_t bytes) {
+    Block *block = take(size, owner, is_cleared);
+    AVBufferRef *buf = block ? av_buffer_create(block->data, size, leave, block, 0) : NULL;
+    if (!buf) {
+        if (block)
+            av_free(block->data);
+        bs_account_settle(account, bytes);
+        return NULL;
+    }
+    block->charged = bytes;
+    atomic_store(&block->account, bs_account_ref(account));
+    return buf;
+}
+
+AVBufferRef *bs_get_memory(BsWatch *watch, enum AVCodecID id, size_t size, int64_t pixels) {
+    BsAccount *account = watch ? watch->account : bs_probe_account;
+    int64_t bytes = size + bs_picture_table_bytes(id, pixels);
+    if (!bs_account_charge(account, bytes, !watch || watch->options.is_lenient))
+        return NULL;
+    return get_block(size, watch ? watch->options.owner : 0, !watch || watch->options.is_lenient, account, bytes);
+}
+
 void bs_mark(const AVFrame *f, int marks) {
     if (f && f->buf[0])
         atomic_fetch_or(&((Block *)av_buffer_get_opaque(f->buf[0]))->marks, marks);
@@ -131,8 +206,16 @@ int bs_marks(const AVFrame *f) {
     return f && f->buf[0] ? atomic_load(&((Block *)av_buffer_get_opaque(f->buf[0]))->marks) : 0;
 }
 
+/* Whose memory it is, and what it is charged to. */
+typedef struct Order {
+    uint64_t owner;
+    int is_cleared;
+    BsAccount *account;
+    int64_t tables; /* bytes that the decoder keeps beside the picture */
+} Order;
+
 /* Rows are `aligned` bytes apart or a multiple; `width` and `height` are those of the memory, not of what is shown. */
-static int get_planes(AVFrame *f, int width, int height, const int *aligned, uint64_t owner, int is_cleared) {
+static int get_planes(AVFrame *f, int width, int height, const int *aligned, const Order *order) {
     int strides[4], unaligned;
     ptrdiff_t linesizes[4];
     size_t sizes[4];
@@ -151,23 +234,31 @@ static int get_planes(AVFrame *f, int width, int height, const int *aligned, uin
     int ret = av_image_fill_plane_sizes(sizes, f->format, height, linesizes);
     if (ret < 0)
         return ret;
+    int64_t bytes = order->tables;
+    for (int i = 0; i < 4 && sizes[i]; i++)
+        bytes += sizes[i] + MARGIN;
+    if (!bs_account_charge(order->account, bytes, order->is_cleared))
+        return AVERROR(ENOMEM);
     for (int i = 0; i < 4 && sizes[i]; i++) {
         size_t size = sizes[i] + MARGIN;
-        Block *block = take(size, owner, is_cleared);
-        f->buf[i] = block ? av_buffer_create(block->data, size, give_back, block, 0) : NULL;
+        int64_t own = size + (i ? 0 : order->tables);
+        bytes -= own;
+        f->buf[i] = get_block(size, order->owner, order->is_cleared, order->account, own);
         if (!f->buf[i]) {
-            if (block)
-                av_free(block->data);
+            bs_account_settle(order->account, bytes);
             for (int j = 0; j < i; j++)
                 av_buffer_unref(&f->buf[j]);
             return AVERROR(ENOMEM);
         }
-        f->data[i] = block->data;
+        f->data[i] = f->buf[i]->data;
         f->linesize[i] = strides[i];
     }
     f->extended_data = f->data;
     return 0;
 }
+
+/* Frame threads decode as many pictures at once. */
+static int contexts_of(const AVCodecContext *c) { return bs_has_frame_threads(c) ? FFMAX(c->thread_count, 1) : 1; }
 
 int bs_get_buffer(AVCodecContext *c, AVFrame *f, int flags) {
     int width = f->width, height = f->height, align[AV_NUM_DATA_POINTERS];
@@ -178,16 +269,25 @@ int bs_get_buffer(AVCodecContext *c, AVFrame *f, int flags) {
     /* libavcodec compares what is left of the picture when it is cropped. */
     if (bs_is_too_large(c, f->width, f->height))
         return AVERROR(EINVAL);
+    int64_t pixels = (int64_t)f->width * f->height;
     avcodec_align_dimensions2(c, &width, &height, align);
-    const BsWatch *watch = bs_watch_of(c);
-    if (!watch)
-        return get_planes(f, width, height, align, 0, 1);
-    if (watch->options.is_lenient)
-        bs_clear_tables(c);
-    return get_planes(f, width, height, align, watch->options.owner, watch->options.is_lenient);
+    BsWatch *watch = bs_watch_of(c);
+    Order order = { .is_cleared = 1, .account = bs_probe_account, .tables = bs_picture_table_bytes(c->codec_id, pixels) };
+    if (watch) {
+        const AVPixFmtDescriptor *format = av_pix_fmt_desc_get(f->format);
+        int sample_bytes = format && format->comp[0].depth > 8 ? 2 : 1;
+        if (!bs_charge_contexts(watch, c->codec_id, contexts_of(c), pixels, sample_bytes))
+            return AVERROR(ENOMEM);
+        order.owner = watch->options.owner;
+        order.is_cleared = watch->options.is_lenient;
+        order.account = watch->account;
+        if (watch->options.is_lenient)
+            bs_clear_tables(c);
+    }
+    return get_planes(f, width, height, align, &order);
 }
 
 int bs_get_planes(AVFrame *f) {
     static const int aligned[4] = { 64, 64, 64, 64 };
-    return get_planes(f, f->width, f->height, aligned, 0, 1);
+    return get_planes(f, f->width, f->height, aligned, &(Order){ .is_cleared = 1 });
 }

@@ -12,6 +12,7 @@
 #include "libavcodec/thread.h"
 
 #include "fork.h"
+#include "inspect.h"
 
 /*
  * The frame threads of a context, as pthread_frame.c of the pinned FFmpeg lays them out: the fields that are read here,
@@ -173,7 +174,7 @@ int bs_checkpoint_restore(const BsCheckpoint *from, AVCodecContext *decoder) {
 }
 
 void bs_fork_describe(BsPicture *out, const AVFrame *f, size_t more, uint32_t flags) {
-    *out = (BsPicture){ .identity = (uintptr_t)f->buf[0]->data, .bytes = more, .flags = flags };
+    *out = (BsPicture){ .identity = (uintptr_t)f->buf[0]->data, .bytes = more, .flags = flags, .frame = f };
     out->tag = f->opaque ? (int64_t)(uintptr_t)f->opaque - 1 : -1;
     for (int i = 0; i < COUNT(f->buf) && f->buf[i]; i++)
         out->bytes += f->buf[i]->size;
@@ -189,6 +190,17 @@ int bs_fork_take(AVFrame *out, const AVFrame *properties, const AVFrame *pixels)
 
 int bs_checkpoint_pictures(const BsCheckpoint *c, BsPicture *out, int capacity) {
     return codec_of(c->context)->pictures(c->context, out, capacity);
+}
+
+void bs_checkpoint_share(const BsCheckpoint *c, AVCodecContext *decoder) {
+    BsPicture pictures[BS_MOST_PICTURES];
+    int count = bs_checkpoint_pictures(c, pictures, BS_MOST_PICTURES);
+    int64_t bytes = 0;
+    for (int i = 0; i < count; i++) {
+        bs_settle(pictures[i].frame);
+        bytes += pictures[i].bytes;
+    }
+    bs_account_share(decoder, bytes);
 }
 
 int bs_checkpoint_picture(const BsCheckpoint *c, uint32_t tag, AVFrame *out) {

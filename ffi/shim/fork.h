@@ -12,6 +12,8 @@
 #define COUNT(array) ((int)FF_ARRAY_ELEMS(array))
 
 #define BS_MOST_REFERENCES 64
+/* More pictures than any decoder holds. */
+#define BS_MOST_PICTURES 72
 
 struct BsCheckpoint {
     AVCodecContext *context; /* never opened */

@@ -43,7 +43,7 @@ const AVCodec *bs_inspecting_codec(int codec_id) {
         if (codecs[i].p.id == (enum AVCodecID)codec_id)
             return &codecs[i].p;
     /* dav1d gives no picture out in which anything is missing. */
-    return avcodec_find_decoder(codec_id);
+    return codec_id == AV_CODEC_ID_AV1 ? &bs_tapped_dav1d_decoder.p : avcodec_find_decoder(codec_id);
 }
 
 BsWatch *bs_watch_of(const AVCodecContext *c) {
@@ -62,6 +62,9 @@ int bs_watch_attach(AVCodecContext *c, const BsWatchOptions *options) {
 
 void bs_decoder_free(AVCodecContext **c) {
     BsWatch *watch = *c ? (*c)->opaque : NULL;
+    /* Settles what the decoder keeps; its pictures settle for themselves. */
+    if (watch && *c && !watch->gpu)
+        bs_account_attach(*c, NULL);
     avcodec_free_context(c);
     av_free(watch);
 }

@@ -16,6 +16,11 @@ typedef struct BsWatch {
     /* VP9: what one picture leaves to the next is damaged, until one sets it anew. Lenient decoders, on one thread, only. */
     int is_adrift;
     BsGpu *gpu; /* where the decoder decodes; then nothing is looked at here */
+    BsAccount *account;      /* of the decode run that uses the decoder; NULL if none is charged */
+    int64_t shared;          /* bytes that it shares with the last checkpoint */
+    _Atomic int64_t tables;  /* bytes that the decoder keeps for pictures in work, whether or not there are any */
+    _Atomic int64_t pixels;  /* of its largest picture */
+    int contexts;            /* AV1: pictures that can be in work */
 } BsWatch;
 
 /* NULL if the decoder has none: a GPU's. */
@@ -24,6 +29,9 @@ BsWatch *bs_watch_of(const AVCodecContext *c);
 /* Marks (BsMarks) of the memory that a picture is in. Only for frames out of bs_get_buffer() or bs_get_planes(). */
 void bs_mark(const AVFrame *f, int marks);
 int bs_marks(const AVFrame *f);
+
+/* The run is no longer charged for the picture, which a checkpoint holds from now on. */
+void bs_settle(const AVFrame *f);
 
 /* What was seen in this thread while a packet was decoded. */
 typedef struct BsSeen {
@@ -63,7 +71,7 @@ int bs_hevc_ends_in_time(const struct HEVCContext *s, const struct CABACContext 
 
 /* By codec: libavcodec's own decoders, one call of which goes through a shim (TAPPED in build.rs), and what is looked at behind
  * them. */
-extern const FFCodec bs_tapped_hevc_decoder, bs_tapped_h264_decoder, bs_tapped_vp9_decoder;
+extern const FFCodec bs_tapped_hevc_decoder, bs_tapped_h264_decoder, bs_tapped_vp9_decoder, bs_tapped_dav1d_decoder;
 int bs_inspect_hevc(AVCodecContext *c, AVFrame *frame);
 void bs_flush_hevc(AVCodecContext *c);
 int bs_inspect_h264(AVCodecContext *c, AVFrame *frame, int *got, AVPacket *packet);

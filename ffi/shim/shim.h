@@ -47,6 +47,7 @@ typedef struct BsPicture {
     uint64_t bytes;    /* memory that it takes, side tables too */
     int64_t tag;       /* -1 if it has none */
     uint32_t flags;    /* BsPictureFlags */
+    const struct AVFrame *frame; /* the checkpoint's own */
 } BsPicture;
 
 /* Nonzero if checkpoints of this open decoder can be taken. */
@@ -60,6 +61,9 @@ void bs_checkpoint_free(BsCheckpoint *checkpoint);
 int bs_checkpoint_save(BsCheckpoint *to, struct AVCodecContext *decoder, uint32_t tag);
 /* Puts the state into a decoder that was flushed. The checkpoint may be in use elsewhere at the same time. */
 int bs_checkpoint_restore(const BsCheckpoint *from, struct AVCodecContext *decoder);
+/* The checkpoint's pictures are no longer charged to the decoder's run, but for those that the decoder still shares with it.
+ * Behind a save, and behind a restore. */
+void bs_checkpoint_share(const BsCheckpoint *checkpoint, struct AVCodecContext *decoder);
 /* Lists up to `capacity` pictures, and returns how many. */
 int bs_checkpoint_pictures(const BsCheckpoint *checkpoint, BsPicture *out, int capacity);
 /* References a held picture. AVERROR(EAGAIN) if it is not there, or not fit to be shown. */
@@ -108,6 +112,53 @@ int bs_watch_found(const struct AVCodecContext *decoder);
 void bs_watch_set_ends(struct AVCodecContext *decoder, int checks_ends);
 /* Nonzero if damage may have touched a picture that the decoder gave out. */
 int bs_is_damaged(const struct AVCodecContext *decoder, const struct AVFrame *f);
+
+/* What the pictures of one decode run take, decoders' tables included: account.c. Counted references. */
+typedef struct BsAccount BsAccount;
+/* What those of an engine take together. */
+typedef struct BsLedger BsLedger;
+
+/* Who lends memory to accounts. */
+typedef struct BsLender {
+    void *opaque;
+    /* An account of a `kind` with `granted` bytes needs `used` in all: what it has from now on. Never waits. */
+    int64_t (*grow)(void *opaque, int kind, int64_t granted, int64_t used);
+    /* The account is gone. */
+    void (*release)(void *opaque);
+} BsLender;
+
+/* NULL without memory. */
+BsLedger *bs_ledger_alloc(void);
+void bs_ledger_unref(BsLedger *ledger);
+/* Bytes that decoders hold now, and the most that they have ever held at the same time. */
+int64_t bs_ledger_live(const BsLedger *ledger);
+int64_t bs_ledger_peak(const BsLedger *ledger);
+
+/* NULL without memory, and the lender is not released then. Pictures that may be made up out of damage get `most` bytes at most. */
+BsAccount *bs_account_alloc(BsLedger *ledger, const BsLender *lender, int kind, int64_t granted, int64_t most);
+void bs_account_unref(BsAccount *account);
+int64_t bs_account_granted(const BsAccount *account);
+/* The most that was used at the same time. */
+int64_t bs_account_peak(const BsAccount *account);
+/* Bytes that were refused, with all that was in use then; 0 if none were. */
+int64_t bs_account_wanted(const BsAccount *account);
+/* Nonzero if more would not be granted to any account. */
+int bs_account_is_final(const BsAccount *account);
+
+/* From now on the decoder's pictures are charged to the account, or to none (NULL). Nothing may be in work. */
+void bs_account_attach(struct AVCodecContext *decoder, BsAccount *account);
+/* Nonzero if a picture was refused: what comes out of the decoder is worth nothing. */
+int bs_decoder_lacks_room(const struct AVCodecContext *decoder);
+/* Bytes that the decoder keeps for pictures in work, whether or not there are any. */
+int64_t bs_decoder_table_bytes(const struct AVCodecContext *decoder);
+/* The decoder shares so many bytes with a checkpoint, which has its own budget. */
+void bs_account_share(struct AVCodecContext *decoder, int64_t bytes);
+/* A frame out of a decoder is handed to a caller: its memory leaves the account when the decoder lets go of it. */
+int bs_let_out(struct AVFrame *f);
+
+struct AVDictionary;
+/* avformat_find_stream_info() whose pictures are charged to the account, which may be NULL. */
+int bs_find_stream_info(struct AVFormatContext *s, struct AVDictionary **options, BsAccount *account);
 
 /* AVCodecContext.get_buffer2: memory for pictures that is given back when nobody uses it. */
 int bs_get_buffer(struct AVCodecContext *c, struct AVFrame *f, int flags);

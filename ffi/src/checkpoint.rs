@@ -42,7 +42,7 @@ const MOST_PICTURES: usize = 72;
 impl Checkpoint {
     /// The pictures that it holds.
     pub fn pictures(&self) -> Vec<HeldPicture> {
-        let empty = sys::BsPicture { identity: 0, bytes: 0, tag: -1, flags: 0 };
+        let empty = sys::BsPicture { identity: 0, bytes: 0, tag: -1, flags: 0, frame: std::ptr::null() };
         let mut raw = [empty; MOST_PICTURES];
         // SAFETY: valid from construction to drop; as much room as is said.
         let count = unsafe { sys::bs_checkpoint_pictures(self.raw.as_ptr(), raw.as_mut_ptr(), MOST_PICTURES as i32) };
@@ -112,7 +112,10 @@ impl Decoder {
         };
         // SAFETY: both are valid and ours alone.
         let saved = unsafe { sys::bs_checkpoint_save(checkpoint.raw.as_ptr(), self.as_raw(), tag) };
-        AvError::check(saved).ok().map(|_| checkpoint)
+        AvError::check(saved).ok()?;
+        // SAFETY: both are valid and ours alone.
+        unsafe { sys::bs_checkpoint_share(checkpoint.raw.as_ptr(), self.as_raw()) };
+        Some(checkpoint)
     }
 
     /// Takes over the state of a checkpoint of the same stream. The decoder is flushed before.
@@ -127,7 +130,11 @@ impl Decoder {
         self.fill();
         // SAFETY: the decoder is ours alone and was flushed, so that its threads wait; the checkpoint is only read.
         match AvError::check(unsafe { sys::bs_checkpoint_restore(from.raw.as_ptr(), self.as_raw()) }) {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                // SAFETY: both are valid; of the checkpoint only counts that are atomic change.
+                unsafe { sys::bs_checkpoint_share(from.raw.as_ptr(), self.as_raw()) };
+                Ok(())
+            }
             Err(error) => {
                 self.flush();
                 Err(error)

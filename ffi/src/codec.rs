@@ -246,6 +246,9 @@ pub enum Received {
 /// again, but not for nothing.
 const TRIM_EVERY: u32 = 32;
 
+/// Tables of larger pictures are let go of each time.
+const TRIM_FROM_BYTES: u64 = 8 << 20;
+
 /// What a decoder does about damage, and whose pictures it decodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DamageOptions {
@@ -465,8 +468,11 @@ impl Decoder {
     /// What is done to every picture before it is handed out.
     pub(crate) fn finish(&self, mut frame: Frame) -> Result<Frame, AvError> {
         // What is on a GPU is cropped when it is copied.
-        if !self.is_uncropped && self.on.is_none() {
-            frame.crop(self.crop)?;
+        if self.on.is_none() {
+            Decoder::let_out(frame.get())?;
+            if !self.is_uncropped {
+                frame.crop(self.crop)?;
+            }
         }
         Ok(frame)
     }
@@ -576,7 +582,7 @@ impl Decoder {
                 break;
             }
         }
-        if self.untrimmed >= TRIM_EVERY {
+        if self.untrimmed >= TRIM_EVERY || self.table_bytes() >= TRIM_FROM_BYTES {
             self.untrimmed = 0;
             // SAFETY: the context is open, and has nothing left to do.
             unsafe { sys::bs_decoder_trim(self.raw.as_ptr()) };

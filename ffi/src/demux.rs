@@ -4,6 +4,7 @@ use std::ffi::{CString, c_int, c_void};
 use std::io;
 use std::ptr::{self, NonNull};
 
+use crate::account::Account;
 use crate::codec::CodecParameters;
 use crate::error::AvError;
 use crate::packet::Packet;
@@ -257,19 +258,21 @@ impl Demuxer {
     }
 
     /// Reads on until libavformat knows enough of every stream (`avformat_find_stream_info`). What it read is given
-    /// again by [`Demuxer::read`]. For that it decodes pictures, of at most so many pixels.
+    /// again by [`Demuxer::read`]. For that it decodes pictures, of at most so many pixels, which are charged to `account`; where
+    /// that has refused some, what is known of the streams is worth nothing.
     ///
     /// # Errors
     /// As [`Demuxer::open`].
-    pub fn find_stream_info(&mut self, max_pixels: u64) -> Result<(), io::Error> {
+    pub fn find_stream_info(&mut self, max_pixels: u64, account: &Account) -> Result<(), io::Error> {
         let limit = CString::new(max_pixels.min(i32::MAX as u64).to_string()).expect("digits");
         let mut options = vec![ptr::null_mut(); self.raw_streams().len()];
         for option in &mut options {
             // SAFETY: a dictionary that is null is made; key and value are copied.
             unsafe { sys::av_dict_set(option, c"max_pixels".as_ptr(), limit.as_ptr(), 0) };
         }
-        // SAFETY: the context is open; there is a dictionary for each of its streams.
-        let result = unsafe { sys::avformat_find_stream_info(self.context.as_ptr(), options.as_mut_ptr()) };
+        // SAFETY: the context is open; there is a dictionary for each of its streams; the account outlives the call, and what
+        // was decoded keeps its own references.
+        let result = unsafe { sys::bs_find_stream_info(self.context.as_ptr(), options.as_mut_ptr(), account.as_raw()) };
         for option in &mut options {
             // SAFETY: ours; what libavformat took out is gone from it.
             unsafe { sys::av_dict_free(option) };

@@ -8,6 +8,7 @@
 
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
+mod account;
 mod affinity;
 mod checkpoint;
 mod codec;
@@ -27,6 +28,7 @@ mod pixel;
 mod version;
 mod webp;
 
+pub use account::{Account, Ledger, Lender};
 pub use affinity::{Affinity, while_unbound};
 pub use checkpoint::{Checkpoint, HeldPicture};
 pub use codec::{CodecParameters, Color, DamageOptions, Decoder, DolbyVision, Found, Received, Sent, Threads};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bucket_streamer::picture::{Fit, Part, StillFormat};
 #[cfg(feature = "remote")]
 use bucket_streamer::time;
-use bucket_streamer::{DEFAULT_MAX_PIXELS, DeviceChoice, OnDamage};
+use bucket_streamer::{DEFAULT_MAX_PIXELS, DeviceChoice, EngineBuilder, OnDamage};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use super::bench::BenchArguments;
@@ -196,12 +196,26 @@ pub(crate) struct Which {
     pub(crate) index: Option<String>,
 }
 
-/// How large a picture may be.
-#[derive(Debug, Clone, Copy, Args)]
+/// How large pictures may be.
+#[derive(Debug, Clone, Copy, Default, Args)]
 pub(crate) struct Limits {
     /// Refuse videos whose pictures have more pixels: 8388608, 8192x4352
     #[arg(long, value_name = "N|WxH", default_value_t)]
     pub(crate) max_pixels: PixelCount,
+    /// Memory for the pictures that all decoders have in work: 512M, 2G [default: an eighth of the machine's, 256M to 1G]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) picture_memory: Option<MemorySize>,
+}
+
+impl Limits {
+    /// What they say to an engine.
+    pub(crate) fn apply(self, builder: EngineBuilder) -> EngineBuilder {
+        let builder = builder.max_pixels(self.max_pixels.0);
+        match self.picture_memory {
+            Some(MemorySize(bytes)) => builder.picture_memory(bytes),
+            None => builder,
+        }
+    }
 }
 
 /// A number of pixels, as users write it.

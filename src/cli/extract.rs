@@ -64,7 +64,7 @@ pub(crate) fn run(arguments: &ExtractArguments) -> Outcome {
 /// With `--all` frames are refused in [`Run::play`], so that the message can name them.
 fn builder(arguments: &ExtractArguments) -> EngineBuilder {
     let on_damage = if arguments.all { OnDamage::Flag } else { arguments.on_damage };
-    super::builder(arguments.threads, arguments.checkpoint_memory, arguments.limits.max_pixels)
+    super::builder(arguments.threads, arguments.checkpoint_memory, arguments.limits)
         .on_damage(on_damage)
         .check_hashes(arguments.check_hashes)
 }

@@ -16,7 +16,7 @@ pub(crate) fn run(arguments: &IndexArguments) -> Outcome {
         say("bucket-streamer: --output is the video itself: the index would take its place");
         return Outcome::Usage;
     }
-    let engine = builder(Some(1), None, arguments.limits.max_pixels).build();
+    let engine = builder(Some(1), None, arguments.limits).build();
     let video = match open(&engine, &arguments.video, arguments.track, None) {
         Ok(video) => video,
         Err(outcome) => return outcome,

@@ -160,12 +160,8 @@ pub(crate) fn tell_of_device(engine: &Engine) {
 }
 
 /// What the command line says of the engine.
-pub(crate) fn builder(
-    threads: Option<u16>,
-    memory: Option<args::MemorySize>,
-    args::PixelCount(pixels): args::PixelCount,
-) -> EngineBuilder {
-    let mut builder = Engine::builder().max_pixels(pixels);
+pub(crate) fn builder(threads: Option<u16>, memory: Option<args::MemorySize>, limits: args::Limits) -> EngineBuilder {
+    let mut builder = limits.apply(Engine::builder());
     #[cfg(feature = "remote")]
     if let Some(&timeout) = OPEN_TIMEOUT.get() {
         builder = builder.open_timeout(Some(timeout).filter(|timeout| !timeout.is_zero()));

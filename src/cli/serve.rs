@@ -18,7 +18,7 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::args::{DeviceName, MemorySize, PixelCount, RemoteArguments};
+use super::args::{DeviceName, Limits, MemorySize, PixelCount, RemoteArguments};
 use super::{INDEXES, Outcome, builder, say};
 
 /// Where videos are looked for when nobody names a place.
@@ -88,6 +88,10 @@ pub(crate) struct ServeArguments {
     /// Refuse videos whose pictures have more pixels: 8388608, 8192x4352 [default: 8192x4352]
     #[arg(long, value_name = "N|WxH", env = "BUCKET_STREAMER_MAX_PIXELS")]
     max_pixels: Option<PixelCount>,
+    /// Memory for the pictures that all decoders have in work: 512M, 2G [default: an eighth of what the process is
+    /// given, 256M to 1G]
+    #[arg(long, value_name = "SIZE", env = "BUCKET_STREAMER_PICTURE_MEMORY")]
+    picture_memory: Option<MemorySize>,
     /// Memory for stills and storyboards that are made [default: 256M, or less where there is little memory]
     #[arg(long, value_name = "SIZE", env = "BUCKET_STREAMER_STILL_MEMORY")]
     still_memory: Option<MemorySize>,
@@ -285,6 +289,7 @@ impl ServeArguments {
             on_damage: self.on_damage.or(file.on_damage),
             check_hashes: self.check_hashes.or(file.check_hashes),
             max_pixels: self.max_pixels.or(file.max_pixels),
+            picture_memory: self.picture_memory.or(file.picture_memory),
             still_memory: self.still_memory.or(file.still_memory),
             reply_memory: self.reply_memory.or(file.reply_memory),
             running: self.running.or(file.running),
@@ -488,8 +493,9 @@ pub(crate) fn run(arguments: ServeArguments, remote: &RemoteArguments) -> Outcom
     };
     // What damaged frames come to is decided for each request: the engine gives all of them out.
     let max_pixels = arguments.max_pixels.unwrap_or_default();
+    let limits = Limits { max_pixels, picture_memory: arguments.picture_memory };
     let check_hashes = arguments.check_hashes.unwrap_or_default();
-    let builder = builder(arguments.threads, arguments.checkpoint_memory, max_pixels).check_hashes(check_hashes);
+    let builder = builder(arguments.threads, arguments.checkpoint_memory, limits).check_hashes(check_hashes);
     // A client that waits no longer has no use for the video.
     let open_timeout = remote.open_timeout.unwrap_or(config.deadline);
     let builder = builder.open_timeout(Some(open_timeout).filter(|timeout| !timeout.is_zero()));
@@ -592,7 +598,8 @@ mod tests {
     fn a_flag_counts_before_the_file() {
         let file: ServeArguments = toml::from_str(
             "listen_addr = \"0.0.0.0:80\"\nroot = [\"a=/a\"]\nlocal_path = \"/videos\"\ndeadline = \"5s\"\n\
-             still_memory = \"1G\"\njpeg_quality = 70\non_damage = \"error\"\nmax_pixels = 1000000\n",
+             still_memory = \"1G\"\njpeg_quality = 70\non_damage = \"error\"\nmax_pixels = 1000000\n\
+             picture_memory = \"768M\"\n",
         )
         .unwrap();
         let typed = ServeArguments { jpeg_quality: Some(90), s3_bucket: Some("b".into()), ..ServeArguments::default() };
@@ -601,6 +608,7 @@ mod tests {
         assert_eq!((config.jpeg_quality, config.still_memory, config.listen.port()), (90, 1 << 30, 80));
         assert_eq!((config.deadline, both.root.len(), both.local_path.is_some()), (Duration::from_secs(5), 1, false));
         assert_eq!((config.on_damage, both.max_pixels), (OnDamage::Error, Some(PixelCount(1_000_000))));
+        assert_eq!(both.picture_memory.map(|size| size.0), Some(768 << 20));
         let text: ServeArguments = toml::from_str("max_pixels = \"4096x2160\"").unwrap();
         assert_eq!(text.max_pixels, Some(PixelCount(4096 * 2160)));
         for wrong in ["lisen_addr = \"x\"", "on_damage = \"ignore\"", "max_pixels = 0", "max_pixels = \"many\""] {

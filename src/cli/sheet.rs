@@ -60,7 +60,7 @@ pub(crate) fn run(arguments: &SheetArguments) -> Outcome {
         );
         return Outcome::Usage;
     }
-    let builder = super::builder(arguments.threads, None, arguments.limits.max_pixels)
+    let builder = super::builder(arguments.threads, None, arguments.limits)
         .on_damage(arguments.on_damage)
         .check_hashes(arguments.check_hashes);
     let engine = match super::engine(builder, arguments.device) {

@@ -19,7 +19,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ffi::{CodecParameters, Demuxer, PaddedBytes, Rational, StreamInfo};
+use ffi::{Account, CodecParameters, Demuxer, PaddedBytes, Rational, StreamInfo};
 
 pub use index::Index;
 pub(crate) use references::{Gop as ToldGop, Graph, References, Table, Units};
@@ -27,6 +27,9 @@ pub(crate) use references::{Gop as ToldGop, Graph, References, Table, Units};
 use crate::bitstream::parameter_sets::History;
 use crate::bitstream::{Codec, Framing};
 use crate::damage::DEFAULT_MAX_PIXELS;
+use crate::decode::Budget;
+use crate::engine::default_picture_memory;
+use crate::machine::Machine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{ByteRange, Source, SourceInput};
 
@@ -129,16 +132,17 @@ impl Track {
     /// # Errors
     /// What makes a video unreadable: see [`ErrorKind`].
     pub fn open(source: &Arc<dyn Source>, track: usize) -> Result<Track> {
-        Track::open_within(source, track, DEFAULT_MAX_PIXELS)
+        let budget = Budget::new(default_picture_memory(&Machine::read(), 1));
+        budget.probe(|memory| Track::open_within(source, track, Most { pixels: DEFAULT_MAX_PIXELS, memory }))
     }
 
-    /// The same where pictures may have so many pixels: those that are decoded to find out what the streams are, too.
+    /// The same where pictures that are decoded to find out what the streams are may take so much.
     ///
     /// # Errors
     /// As [`Track::open`].
-    pub(crate) fn open_within(source: &Arc<dyn Source>, track: usize, max_pixels: u64) -> Result<Track> {
+    pub(crate) fn open_within(source: &Arc<dyn Source>, track: usize, most: Most<'_>) -> Result<Track> {
         let name = source.name().to_owned();
-        let track = open(source, track, max_pixels).map_err(|error| error.of(&name))?;
+        let track = open(source, track, most).map_err(|error| error.of(&name))?;
         track.check();
         Ok(track)
     }
@@ -219,7 +223,16 @@ impl Track {
     }
 }
 
-fn open(source: &Arc<dyn Source>, track: usize, max_pixels: u64) -> Result<Track> {
+/// What may be used to find out what a file is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Most<'a> {
+    /// Pixels that a picture may have.
+    pub(crate) pixels: u64,
+    /// What pictures are charged to. Where it has refused some, opening has failed for that alone.
+    pub(crate) memory: &'a Account,
+}
+
+fn open(source: &Arc<dyn Source>, track: usize, most: Most<'_>) -> Result<Track> {
     if source.is_empty() {
         return Err(ErrorKind::NotAVideo("the file is empty".into()).into());
     }
@@ -232,7 +245,7 @@ fn open(source: &Arc<dyn Source>, track: usize, max_pixels: u64) -> Result<Track
     }
     // All of it is looked at.
     source.will_need(&mut std::iter::once(ByteRange { start: 0, len: source.len() }));
-    scan::index(&mut demuxer, source, track, max_pixels)
+    scan::index(&mut demuxer, source, track, most)
 }
 
 /// The input's own error where it failed; else what libavformat made of the bytes.

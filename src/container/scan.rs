@@ -12,7 +12,7 @@ use ffi::{Demuxed, Demuxer, PaddedBytes, StreamInfo};
 use super::locate::{Found, Locator};
 use super::order;
 use super::pictures::{PictureReader, Place};
-use super::{Elsewhere, Sample, Track, choose, sample_limit, sane_time_base, summaries, unreadable};
+use super::{Elsewhere, Most, Sample, Track, choose, sample_limit, sane_time_base, summaries, unreadable};
 use crate::bitstream::parameter_sets::{self, History};
 use crate::bitstream::{Codec, Framing};
 use crate::error::{Error, ErrorKind, Result};
@@ -21,9 +21,13 @@ use crate::source::Source;
 /// What samples that cannot be read in place may take, in bytes.
 pub(super) const RESIDENT_LIMIT: u64 = 256 << 20;
 
-pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usize, max_pixels: u64) -> Result<Track> {
+pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usize, most: Most<'_>) -> Result<Track> {
     let no_memory = |error| Error::from(ErrorKind::NotAVideo(format!("{error}")));
-    demuxer.find_stream_info(max_pixels).map_err(unreadable)?;
+    demuxer.find_stream_info(most.pixels, most.memory).map_err(unreadable)?;
+    if most.memory.refused().is_some() {
+        // What is known of the streams is worth nothing; the caller looks at the account.
+        return Err(ErrorKind::NotAVideo("no memory for its first pictures".into()).into());
+    }
     let mut streams = demuxer.streams().map_err(no_memory)?;
     let (chosen, codec) = choose(&streams, track)?;
     demuxer.keep_only(Some(chosen));

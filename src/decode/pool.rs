@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use ffi::{DamageOptions, Decoder, Gpu, Threads};
 
+use super::budget::Reservation;
 use crate::container::Track;
 use crate::error::{ErrorKind, Result};
 
@@ -22,11 +23,21 @@ pub struct Key {
     pub on_device: bool,
 }
 
-/// Idle decoders, at most `limit` of them; past that the one that has been idle longest is closed.
+/// A decoder that nothing uses.
+#[derive(Debug)]
+struct Idle {
+    key: Key,
+    decoder: Decoder,
+    /// What it keeps for pictures.
+    bytes: u64,
+}
+
+/// Idle decoders, at most `limit` of them with `idle_bytes` of memory; past that the one that has been idle longest is closed.
 #[derive(Debug)]
 pub struct Pool {
-    idle: Mutex<Vec<(Key, Decoder)>>,
+    idle: Mutex<Vec<Idle>>,
     limit: usize,
+    idle_bytes: u64,
     gpu: Option<Gpu>,
     inspection: Inspection,
 }
@@ -38,12 +49,19 @@ pub struct Inspection {
     pub check_hashes: bool,
     /// Pixels that a picture may have.
     pub max_pixels: u64,
+    /// Bytes that idle decoders may keep.
+    pub idle_bytes: u64,
 }
 
 impl Pool {
     /// A pool that keeps up to `limit` decoders open when nobody uses them. Those on a device are on `gpu`.
     pub fn new(limit: usize, gpu: Option<Gpu>, inspection: Inspection) -> Arc<Pool> {
-        Arc::new(Pool { idle: Mutex::default(), limit, gpu, inspection })
+        Arc::new(Pool { idle: Mutex::default(), limit, idle_bytes: inspection.idle_bytes, gpu, inspection })
+    }
+
+    /// Bytes that idle decoders keep, as far as they grow with pictures.
+    pub fn idle_bytes(&self) -> u64 {
+        self.lock().iter().map(|idle| idle.bytes).sum()
     }
 
     /// An idle decoder for `key`, or a new one.
@@ -53,7 +71,7 @@ impl Pool {
     pub fn lease(self: &Arc<Self>, key: Key, track: &Track) -> Result<Lease> {
         let reused = {
             let mut idle = self.lock();
-            idle.iter().rposition(|(other, _)| *other == key).map(|at| idle.remove(at).1)
+            idle.iter().rposition(|other| other.key == key).map(|at| idle.remove(at).decoder)
         };
         let is_fresh = reused.is_none();
         let decoder = match reused {
@@ -79,7 +97,7 @@ impl Pool {
 
     /// Closes the idle decoders of a video that is no longer open.
     pub fn forget(&self, video: u64) {
-        self.lock().retain(|(key, _)| key.video != video);
+        self.lock().retain(|idle| idle.key.video != video);
     }
 
     fn open(&self, key: Key, track: &Track) -> Result<Decoder> {
@@ -100,7 +118,7 @@ impl Pool {
             .map_err(|error| ErrorKind::Decoder(error).into())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Key, Decoder)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
         self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
@@ -128,6 +146,13 @@ impl Lease {
         }
     }
 
+    /// The decoder, its pictures charged to a reservation until it goes back to the pool.
+    #[must_use]
+    pub fn charged_to(mut self, memory: &Reservation) -> Lease {
+        self.decoder().charge_to(Some(memory.account()));
+        self
+    }
+
     /// The decoder.
     pub fn decoder(&mut self) -> &mut Decoder {
         self.decoder.as_mut().expect("present until drop")
@@ -142,13 +167,21 @@ impl Drop for Lease {
         if self.key.on_device || self.key.lenient {
             return;
         }
+        // Of one that was refused memory in the middle of a picture nothing is known.
+        if decoder.lacks_room() {
+            return;
+        }
         decoder.flush();
-        let mut idle = self.pool.lock();
-        idle.push((self.key, decoder));
-        if idle.len() > self.pool.limit {
+        decoder.charge_to(None);
+        let bytes = decoder.table_bytes();
+        let pool = &self.pool;
+        let mut idle = pool.lock();
+        idle.push(Idle { key: self.key, decoder, bytes });
+        while idle.len() > pool.limit || idle.iter().map(|one| one.bytes).sum::<u64>() > pool.idle_bytes {
             let oldest = idle.remove(0);
             drop(idle);
             drop(oldest);
+            idle = pool.lock();
         }
     }
 }

@@ -116,6 +116,9 @@ impl Keeper<'_> {
 impl Walk<'_> {
     /// Decodes samples `entry..=last` and drains. `sink` may break off; the decoder is then flushed by its lease.
     ///
+    /// It also ends where the decoder's reservation is used up, without an event: nothing that comes after a picture without
+    /// memory is to be believed.
+    ///
     /// # Errors
     /// Only for lack of memory; everything else is an [`Event`].
     pub fn run(
@@ -148,6 +151,9 @@ impl Walk<'_> {
                 packet.set_new_extradata(extradata).map_err(ErrorKind::Decoder)?;
             }
             if self.send(decoder, &packet, index, sink).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            if decoder.lacks_room() {
                 return Ok(ControlFlow::Break(()));
             }
             // What refers to a damaged picture may be shown before it: told as soon as its thread has done with it.
@@ -183,6 +189,7 @@ impl Walk<'_> {
                 is_accepted &= matches!(event, Event::Picture(..));
                 ControlFlow::Continue(())
             });
+            is_accepted &= !lease.decoder().lacks_room();
         }
         is_accepted
     }
@@ -198,6 +205,9 @@ impl Walk<'_> {
             let decoder = lease.decoder();
             decoder.forget_found();
             let _ = self.send(decoder, &packet, index, &mut |_| ControlFlow::Continue(()));
+            if decoder.lacks_room() {
+                return Ok(());
+            }
             sink(decoder.found());
         }
         Ok(())
@@ -405,6 +415,9 @@ impl Walk<'_> {
     ) -> ControlFlow<()> {
         loop {
             let sent = decoder.send(packet);
+            if decoder.lacks_room() {
+                return ControlFlow::Break(());
+            }
             // The damage first: the picture that it is in may be among those that are ready.
             if let Err(error) = sent {
                 sink(Event::Damage(sample, error))?;
@@ -435,7 +448,11 @@ impl Walk<'_> {
         take: fn(&mut Decoder) -> std::result::Result<Received, AvError>,
     ) -> ControlFlow<()> {
         loop {
-            match take(decoder) {
+            let taken = take(decoder);
+            if decoder.lacks_room() {
+                return ControlFlow::Break(());
+            }
+            match taken {
                 Ok(Received::Picture(frame)) => {
                     // A picture without a number was made up by the decoder to fill a gap: nobody's.
                     if let Some(sample) = self.sample_of(&frame) {
@@ -501,6 +518,9 @@ impl Behind<'_> {
         self.state.position = sample;
         self.keeper.needs.note(&mut self.state, sample);
         self.since += 1;
+        if decoder.lacks_room() {
+            return ControlFlow::Break(());
+        }
         if !decoder.is_clean(sample) || decoder.found() != Found::Nothing {
             let _ = sink(Event::Damage(sample, AvError::INVALID_DATA));
             return ControlFlow::Break(());
@@ -522,7 +542,7 @@ impl Behind<'_> {
     }
 
     fn keep(&mut self, decoder: &mut Decoder, is_end: bool) {
-        if self.is_damaged.get() {
+        if self.is_damaged.get() || decoder.lacks_room() {
             return;
         }
         self.keeper.keep(decoder, self.state, is_end, self.walk.counters);

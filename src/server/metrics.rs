@@ -64,6 +64,9 @@ pub(super) struct Now {
     pub(super) fetched_held_bytes: u64,
     pub(super) fetched_bytes: u64,
     pub(super) checkpoint_bytes: u64,
+    pub(super) picture_bytes: u64,
+    pub(super) picture_budget_bytes: u64,
+    pub(super) picture_waiting: usize,
     pub(super) checkpoints: usize,
     pub(super) decoded_pictures: u64,
     pub(super) forks: u64,
@@ -100,6 +103,9 @@ struct Gauges {
     index_bytes: Gauge,
     fetched_held_bytes: Gauge,
     checkpoint_bytes: Gauge,
+    picture_bytes: Gauge,
+    picture_budget_bytes: Gauge,
+    picture_waiting: Gauge,
     checkpoints: Gauge,
     resident_bytes: Gauge,
     connections: Gauge,
@@ -168,6 +174,12 @@ impl Metrics {
             Unit::Bytes,
             gauges.checkpoint_bytes.clone(),
         );
+        let help = "Pictures that decoders have in work, with the decoders' tables for them";
+        registry.register_with_unit("picture_held", help, Unit::Bytes, gauges.picture_bytes.clone());
+        let help = "The budget of pictures in work";
+        registry.register_with_unit("picture_budget", help, Unit::Bytes, gauges.picture_budget_bytes.clone());
+        let help = "Decode runs that wait for the budget of pictures";
+        registry.register("picture_waiting", help, gauges.picture_waiting.clone());
         registry.register("checkpoint_entries", "Checkpoints of decoders", gauges.checkpoints.clone());
         registry.register("checkpoints_taken", "Checkpoints that were taken", gauges.taken.clone());
         registry.register("decoder_forks", "Walks that began at a checkpoint", gauges.forks.clone());
@@ -244,6 +256,9 @@ impl Metrics {
             (&gauges.index_bytes, now.index_bytes),
             (&gauges.fetched_held_bytes, now.fetched_held_bytes),
             (&gauges.checkpoint_bytes, now.checkpoint_bytes),
+            (&gauges.picture_bytes, now.picture_bytes),
+            (&gauges.picture_budget_bytes, now.picture_budget_bytes),
+            (&gauges.picture_waiting, now.picture_waiting as u64),
             (&gauges.checkpoints, now.checkpoints as u64),
             (&gauges.resident_bytes, now.resident_bytes),
             (&gauges.connections, now.connections as u64),

@@ -168,14 +168,14 @@ impl Problem {
 fn kind_of(error: &Error) -> (Sort, Option<u64>) {
     use ErrorKind::{
         Changed, Corrupt, Damaged, NeedsUnreadable, NoSuchFrame, NoSuchVideo, NotShown, OpenCancelled, OpenTimeout,
-        PastEnd, PastEndOfVideo, Read, Remote, Still, TooManyPixels, Write,
+        PastEnd, PastEndOfVideo, PictureMemory, Read, Remote, Still, TooManyPixels, Write,
     };
     match error.kind() {
         NoSuchVideo | NoSuchFrame { .. } | PastEndOfVideo { .. } => (NOT_FOUND, None),
         NotShown | Damaged(_) | Corrupt | NeedsUnreadable(_) | PastEnd { .. } => (UNDECODABLE, None),
         Still(_) => (UNDECODABLE, None),
         // One frame of a video whose others may be smaller.
-        TooManyPixels { .. } if error.frame().is_some() => (UNDECODABLE, None),
+        TooManyPixels { .. } | PictureMemory { .. } if error.frame().is_some() => (UNDECODABLE, None),
         Changed => (CHANGED, Some(1)),
         OpenTimeout { .. } | OpenCancelled => (DEADLINE, Some(5)),
         Remote(refusal) => of_refusal(refusal),

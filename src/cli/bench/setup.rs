@@ -4,7 +4,7 @@ use bucket_streamer::{Device, DeviceChoice, Engine, EngineBuilder, Result};
 
 use super::args::{BenchArguments, EngineName, Output};
 use super::entry::SetupTold;
-use crate::cli::args::{MemorySize, PixelCount};
+use crate::cli::args::{Limits, MemorySize};
 
 /// What is typed once and may be changed from one measurement to the next.
 #[derive(Debug, Clone)]
@@ -12,7 +12,7 @@ pub(crate) struct Setup {
     pub(crate) engines: Vec<EngineName>,
     pub(crate) output: Output,
     pub(crate) threads: Option<usize>,
-    pub(crate) max_pixels: PixelCount,
+    pub(crate) limits: Limits,
     pub(crate) rounds: u16,
     /// Compare every frame with a sequential decode?
     pub(crate) check: bool,
@@ -56,7 +56,7 @@ impl Setup {
             engines: if arguments.engine.is_empty() { vec![EngineName::Cpu] } else { arguments.engine.clone() },
             output: arguments.output,
             threads: arguments.threads.map(usize::from),
-            max_pixels: arguments.limits.max_pixels,
+            limits: arguments.limits,
             rounds: arguments.rounds.unwrap_or(1),
             check: !arguments.no_check,
             floor: !arguments.no_floor,
@@ -82,7 +82,7 @@ impl Setup {
 
     /// Threads and limits of every engine.
     pub(crate) fn builder(&self) -> EngineBuilder {
-        let builder = Engine::builder().max_pixels(self.max_pixels.0);
+        let builder = self.limits.apply(Engine::builder());
         match self.threads {
             Some(threads) => builder.threads(threads),
             None => builder,

@@ -109,6 +109,7 @@ pub(super) async fn metrics(
 fn now(shared: &Shared) -> Now {
     let (still_bytes, stills) = shared.stills.held();
     let (work, held, opening) = (shared.engine.work(), shared.engine.checkpoints(), shared.videos.load());
+    let pictures = shared.engine.pictures_in_work();
     let load = |(name, admission): &(&'static str, &Arc<super::super::admission::Admission>)| {
         let load = admission.load();
         (*name, load.running, load.waiting)
@@ -128,6 +129,9 @@ fn now(shared: &Shared) -> Now {
         fetched_held_bytes: shared.roots.held_bytes(),
         fetched_bytes: crate::source::fetched_bytes(),
         checkpoint_bytes: held.bytes,
+        picture_bytes: pictures.bytes,
+        picture_budget_bytes: shared.engine.picture_memory(),
+        picture_waiting: pictures.waiting,
         checkpoints: held.checkpoints,
         decoded_pictures: work.decoded_pictures,
         forks: work.forks,

@@ -34,7 +34,7 @@ pub(super) struct Spot {
 /// # Errors
 /// What makes the copy unreadable.
 pub(super) fn sums(copy: &str, arguments: &BenchArguments, frames: &[u32]) -> Result<Sums> {
-    let engine = Engine::builder().checkpoint_memory(0).max_pixels(arguments.limits.max_pixels.0).build();
+    let engine = arguments.limits.apply(Engine::builder()).checkpoint_memory(0).build();
     let video = open_video(&engine, copy, arguments.which.track, arguments.which.index.as_deref())?;
     let (ClientArguments { width, height, .. }, quality) = (&arguments.client, arguments.client.quality());
     let usual = StillOptions::for_video(&video);
@@ -66,7 +66,7 @@ pub(super) fn sums(copy: &str, arguments: &BenchArguments, frames: &[u32]) -> Re
 /// # Errors
 /// What makes the copy unreadable.
 pub(super) fn spots(copy: &str, arguments: &BenchArguments) -> Result<Vec<Option<Spot>>> {
-    let engine = Engine::builder().threads(1).max_pixels(arguments.limits.max_pixels.0).build();
+    let engine = arguments.limits.apply(Engine::builder()).threads(1).build();
     let video = open_video(&engine, copy, arguments.which.track, arguments.which.index.as_deref())?;
     let (samples, frames) = (&video.track().samples, &video.track().frames);
     let mut times: HashMap<u64, usize> = HashMap::new();

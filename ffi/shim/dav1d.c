@@ -1,0 +1,60 @@
+/*
+ * Pictures of dav1d's in the memory of buffers.c. libavcodec's wrapper keeps a pool for each decoder, which only grows; here
+ * its object is linked a second time (TAPPED in build.rs), with the call that opens dav1d led through a shim that puts other
+ * callbacks in.
+ */
+#include <errno.h>
+
+#include <dav1d/dav1d.h>
+
+#include "libavcodec/avcodec.h"
+#include "libavutil/buffer.h"
+#include "libavutil/macros.h"
+
+#include "account.h"
+#include "inspect.h"
+
+static int get_picture(Dav1dPicture *p, void *cookie) {
+    AVCodecContext *c = cookie;
+    BsWatch *watch = bs_watch_of(c);
+    int has_chroma = p->p.layout != DAV1D_PIXEL_LAYOUT_I400;
+    int ss_ver = p->p.layout == DAV1D_PIXEL_LAYOUT_I420;
+    int ss_hor = p->p.layout != DAV1D_PIXEL_LAYOUT_I444;
+    int sample_bytes = p->p.bpc > 8 ? 2 : 1;
+    ptrdiff_t width = FFALIGN((ptrdiff_t)p->p.w, 128), height = FFALIGN((ptrdiff_t)p->p.h, 128);
+    ptrdiff_t stride = width * sample_bytes, chroma_stride = has_chroma ? stride >> ss_hor : 0;
+    size_t size = stride * height, chroma_size = chroma_stride * (height >> ss_ver);
+    int64_t pixels = (int64_t)width * height;
+    if (watch && !bs_charge_contexts(watch, c->codec_id, FFMAX(watch->contexts, 1), pixels, sample_bytes))
+        return DAV1D_ERR(ENOMEM);
+    /* Once for the alignment, once for what is read past the end. */
+    AVBufferRef *buf = bs_get_memory(watch, c->codec_id, size + 2 * chroma_size + 2 * DAV1D_PICTURE_ALIGNMENT, pixels);
+    if (!buf)
+        return DAV1D_ERR(ENOMEM);
+    uint8_t *data = (uint8_t *)FFALIGN((uintptr_t)buf->data, DAV1D_PICTURE_ALIGNMENT);
+    p->data[0] = data;
+    p->data[1] = has_chroma ? data + size : NULL;
+    p->data[2] = has_chroma ? data + size + chroma_size : NULL;
+    p->stride[0] = stride;
+    p->stride[1] = chroma_stride;
+    p->allocator_data = buf;
+    return 0;
+}
+
+static void release_picture(Dav1dPicture *p, void *cookie) {
+    AVBufferRef *buf = p->allocator_data;
+    av_buffer_unref(&buf);
+}
+
+/* libavcodec calls this (TAPPED in build.rs). Its log callback has the codec context. */
+int bs_dav1d_open(Dav1dContext **out, const Dav1dSettings *settings) {
+    Dav1dSettings own = *settings;
+    AVCodecContext *c = settings->logger.cookie;
+    BsWatch *watch = bs_watch_of(c);
+    own.allocator.cookie = c;
+    own.allocator.alloc_picture_callback = get_picture;
+    own.allocator.release_picture_callback = release_picture;
+    if (watch)
+        watch->contexts = dav1d_get_frame_delay(&own);
+    return dav1d_open(out, &own);
+}

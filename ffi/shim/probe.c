@@ -1,0 +1,31 @@
+/*
+ * Finding out what the streams of a file are, with pictures charged to an account. libavformat decodes some for that, with
+ * decoders that it opens itself; its object is linked a second time (TAPPED in build.rs), with that call led through here.
+ */
+#include "libavcodec/avcodec.h"
+#include "libavformat/avformat.h"
+#include "libavformat/avformat_internal.h"
+
+#include "account.h"
+#include "inspect.h"
+
+int bs_tapped_find_stream_info(AVFormatContext *s, AVDictionary **options);
+
+/* libavformat calls these (TAPPED in build.rs). */
+const AVCodec *bs_probe_find_decoder(AVFormatContext *s, const AVStream *st, enum AVCodecID id) {
+    return id == AV_CODEC_ID_AV1 ? &bs_tapped_dav1d_decoder.p : ff_find_decoder(s, st, id);
+}
+
+int bs_probe_open(AVCodecContext *c, const AVCodec *codec, AVDictionary **options) {
+    if (bs_probe_account && c->codec_type == AVMEDIA_TYPE_VIDEO)
+        c->get_buffer2 = bs_get_buffer;
+    return avcodec_open2(c, codec, options);
+}
+
+int bs_find_stream_info(AVFormatContext *s, AVDictionary **options, BsAccount *account) {
+    BsAccount *before = bs_probe_account;
+    bs_probe_account = account;
+    int ret = bs_tapped_find_stream_info(s, options);
+    bs_probe_account = before;
+    return ret;
+}

@@ -1,0 +1,168 @@
+//! What pictures cost, and the decode run that is charged for them: `ffi/shim/account.c`.
+
+use std::ffi::{c_int, c_void};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use crate::codec::Decoder;
+use crate::error::AvError;
+use crate::sys;
+
+/// Lends memory for pictures to decode runs.
+pub trait Lender: Send + Sync + 'static {
+    /// A run of a `kind` has `granted` bytes and needs `used` in all. Returns what it has from now on: less than `used` is a
+    /// refusal. Called from a decoder's threads, under its locks: it must not wait for other runs.
+    fn grow(&self, kind: i32, granted: u64, used: u64) -> u64;
+}
+
+/// What the pictures of all decoders of an engine take.
+#[derive(Debug)]
+pub struct Ledger {
+    raw: NonNull<sys::BsLedger>,
+}
+
+// SAFETY: its fields are atomic.
+unsafe impl Send for Ledger {}
+// SAFETY: its fields are atomic.
+unsafe impl Sync for Ledger {}
+
+impl Ledger {
+    /// An empty one.
+    ///
+    /// # Panics
+    /// Without memory.
+    pub fn new() -> Ledger {
+        // SAFETY: allocates; null means no memory, which Rust's own allocations do not survive either.
+        Ledger { raw: NonNull::new(unsafe { sys::bs_ledger_alloc() }).expect("out of memory") }
+    }
+
+    /// Bytes that decoders hold now, tables included.
+    pub fn live(&self) -> u64 {
+        // SAFETY: valid from construction to drop.
+        unsafe { sys::bs_ledger_live(self.raw.as_ptr()) }.max(0) as u64
+    }
+
+    /// The most that they have ever held at the same time.
+    pub fn peak(&self) -> u64 {
+        // SAFETY: valid from construction to drop.
+        unsafe { sys::bs_ledger_peak(self.raw.as_ptr()) }.max(0) as u64
+    }
+}
+
+impl Default for Ledger {
+    fn default() -> Ledger {
+        Ledger::new()
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        // SAFETY: ours, given back once; accounts keep their own reference.
+        unsafe { sys::bs_ledger_unref(self.raw.as_ptr()) };
+    }
+}
+
+/// What the pictures of one decode run take.
+#[derive(Debug)]
+pub struct Account {
+    raw: NonNull<sys::BsAccount>,
+}
+
+// SAFETY: what changes in it is atomic or under its lock.
+unsafe impl Send for Account {}
+// SAFETY: what changes in it is atomic or under its lock.
+unsafe impl Sync for Account {}
+
+unsafe extern "C" fn grow<L: Lender>(lender: *mut c_void, kind: c_int, granted: i64, used: i64) -> i64 {
+    // SAFETY: what `Account::open` has put there, which the account keeps alive.
+    let lender = unsafe { &*lender.cast::<L>() };
+    let bytes = |bytes: i64| u64::try_from(bytes).unwrap_or(0);
+    // A panic must not unwind into C. Nothing in a lender is left half done by one that matters to the caller.
+    let call = std::panic::AssertUnwindSafe(|| lender.grow(kind, bytes(granted), bytes(used)));
+    std::panic::catch_unwind(call).map_or(granted, |granted| i64::try_from(granted).unwrap_or(i64::MAX))
+}
+
+unsafe extern "C" fn release<L: Lender>(lender: *mut c_void) {
+    // SAFETY: from `Arc::into_raw` in `Account::open`; called once.
+    drop(unsafe { Arc::from_raw(lender.cast_const().cast::<L>()) });
+}
+
+impl Account {
+    /// An account with `granted` bytes, which asks the lender for more. Pictures that may be made up out of damage get no more
+    /// than `most`.
+    ///
+    /// # Panics
+    /// Without memory.
+    pub fn open<L: Lender>(ledger: &Ledger, lender: &Arc<L>, kind: i32, granted: u64, most: u64) -> Account {
+        let opaque = Arc::into_raw(Arc::clone(lender)).cast_mut().cast::<c_void>();
+        let lender = sys::BsLender { opaque, grow: Some(grow::<L>), release: Some(release::<L>) };
+        let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        // SAFETY: the ledger is valid; the account owns the reference to the lender from now on.
+        let raw = unsafe { sys::bs_account_alloc(ledger.raw.as_ptr(), &lender, kind, bytes(granted), bytes(most)) };
+        Account { raw: NonNull::new(raw).expect("out of memory") }
+    }
+
+    /// Bytes that the run may use now.
+    pub fn granted(&self) -> u64 {
+        // SAFETY: valid from construction to drop.
+        unsafe { sys::bs_account_granted(self.raw.as_ptr()) }.max(0) as u64
+    }
+
+    /// The most that it has used at the same time.
+    pub fn peak(&self) -> u64 {
+        // SAFETY: valid from construction to drop.
+        unsafe { sys::bs_account_peak(self.raw.as_ptr()) }.max(0) as u64
+    }
+
+    /// Bytes that were refused, with all that was in use then; `None` if none were.
+    pub fn refused(&self) -> Option<u64> {
+        // SAFETY: valid from construction to drop.
+        let wanted = unsafe { sys::bs_account_wanted(self.raw.as_ptr()) };
+        u64::try_from(wanted).ok().filter(|&wanted| wanted > 0)
+    }
+
+    /// No larger grant would have helped.
+    pub fn is_refused_for_good(&self) -> bool {
+        // SAFETY: valid from construction to drop.
+        unsafe { sys::bs_account_is_final(self.raw.as_ptr()) != 0 }
+    }
+
+    pub(crate) fn as_raw(&self) -> *mut sys::BsAccount {
+        self.raw.as_ptr()
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        // SAFETY: ours, given back once; decoders and pictures keep their own references.
+        unsafe { sys::bs_account_unref(self.raw.as_ptr()) };
+    }
+}
+
+impl Decoder {
+    /// From now on the decoder's pictures are charged to the account; to none for `None`. Nothing may be in work: it was just
+    /// opened, or flushed.
+    pub fn charge_to(&mut self, account: Option<&Account>) {
+        let account = account.map_or(std::ptr::null_mut(), Account::as_raw);
+        // SAFETY: the context is open; it takes a reference of its own.
+        unsafe { sys::bs_account_attach(self.as_raw(), account) };
+    }
+
+    /// A picture was refused memory by the account: what comes out of the decoder is worth nothing.
+    pub fn lacks_room(&self) -> bool {
+        // SAFETY: the context is valid.
+        unsafe { sys::bs_decoder_lacks_room(self.as_raw()) != 0 }
+    }
+
+    /// Bytes that the decoder keeps while it is idle.
+    pub fn table_bytes(&self) -> u64 {
+        // SAFETY: the context is valid.
+        unsafe { sys::bs_decoder_table_bytes(self.as_raw()) }.max(0) as u64
+    }
+
+    /// Takes a frame's memory over from the decoder: see `bs_let_out` in `ffi/shim/buffers.c`.
+    pub(crate) fn let_out(frame: *mut sys::AVFrame) -> Result<(), AvError> {
+        // SAFETY: a frame out of one of our decoders on the processor, whose memory is of buffers.c.
+        AvError::check(unsafe { sys::bs_let_out(frame) }).map(|_| ())
+    }
+}
