@@ -9,7 +9,8 @@ use std::process::Command;
 use vendor::{Error, Prefix, cache, recipe};
 
 /// Our C, in `shim/`. The headers are part of the key too.
-const SHIMS: [&str; 20] = [
+const SHIMS: [&str; 21] = [
+    "meter.c",
     "mov.c",
     "log.c",
     "mapping.c",
@@ -89,9 +90,39 @@ const TAPPED: [Tapped; 5] = [
         library: "libavformat.a",
         object: "demux.o",
         symbol: ["avformat_find_stream_info", "bs_tapped_find_stream_info"],
-        calls: &[["avcodec_open2", "bs_probe_open"], ["ff_find_decoder", "bs_probe_find_decoder"]],
+        calls: &[["avcodec_open2", "bs_probe_open"], ["ff_find_decoder", "bs_probe_find_decoder"], NO_INDEX[0]],
     },
 ];
+
+/// An object of FFmpeg that is linked in place of the original, with some of its calls led through `shim/meter.c`.
+struct Metered {
+    library: &'static str,
+    object: &'static str,
+    calls: &'static [[&'static str; 2]],
+}
+
+const METERED: [Metered; 7] = [
+    Metered {
+        library: "libavutil.a",
+        object: "mem.o",
+        calls: &[["posix_memalign", "bs_posix_memalign"], ["realloc", "bs_realloc"], ["free", "bs_free"]],
+    },
+    Metered { library: "libavutil.a", object: "dict.o", calls: &[["av_dict_set", "bs_dict_set_unmetered"]] },
+    Metered {
+        library: "libavformat.a",
+        object: "mov.o",
+        calls: &[["av_index_search_timestamp", "bs_mov_search_timestamp"]],
+    },
+    Metered { library: "libavformat.a", object: "demux.o", calls: NO_INDEX },
+    Metered { library: "libavformat.a", object: "matroskadec.o", calls: NO_INDEX },
+    Metered { library: "libavformat.a", object: "mpegts.o", calls: NO_INDEX },
+    Metered {
+        library: "libavcodec.a",
+        object: "h2645_parse.o",
+        calls: &[["av_fast_realloc", "bs_units_realloc"], ["ff_h2645_packet_split", "bs_packet_split_unlimited"]],
+    },
+];
+const NO_INDEX: &[[&str; 2]] = &[["av_add_index_entry", "bs_no_index_entry"]];
 
 fn main() {
     for file in SHIMS.iter().chain(&HEADERS).chain(&["bindings.h"]) {
@@ -136,7 +167,11 @@ fn build_shims(prefix: &Prefix) -> Result<PathBuf, Error> {
     for Tapped { library, object, symbol, calls } in &TAPPED {
         parts.extend([*library, *object, symbol[1]].into_iter().chain(calls.concat()).map(str::to_owned));
     }
+    for Metered { library, object, calls } in &METERED {
+        parts.extend([*library, *object].into_iter().chain(calls.concat()).map(str::to_owned));
+    }
     cache::entry("shims", &cache::key(&parts), |dir| {
+        meter(prefix, dir)?;
         let mut build = cc::Build::new();
         for flag in recipe::HARDENING {
             build.flag(flag);
@@ -170,12 +205,7 @@ fn build_shims(prefix: &Prefix) -> Result<PathBuf, Error> {
 
 /// Makes the objects of [`TAPPED`] in `dir`.
 fn tap(prefix: &Prefix, dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    let run = |program: &str, arguments: &[&str]| {
-        let done = Command::new(program).args(arguments).current_dir(dir).status();
-        let is_done = done.as_ref().is_ok_and(std::process::ExitStatus::success);
-        let what = || Error::Unfit(format!("{program} {}: {done:?}", arguments.join(" ")));
-        is_done.then_some(()).ok_or_else(what)
-    };
+    let run = |program: &str, arguments: &[&str]| run(dir, program, arguments);
     let objects = TAPPED.iter().map(|Tapped { library, object, symbol, calls }| {
         let library = prefix.ffmpeg.join("lib").join(library);
         let library = library.to_str().ok_or_else(|| Error::Unfit("the cache's path is not UTF-8".to_owned()))?;
@@ -190,6 +220,30 @@ fn tap(prefix: &Prefix, dir: &Path) -> Result<Vec<PathBuf>, Error> {
         Ok(dir.join(tapped))
     });
     objects.collect()
+}
+
+/// Makes copies of FFmpeg's libraries in `dir` that have the objects of [`METERED`].
+fn meter(prefix: &Prefix, dir: &Path) -> Result<(), Error> {
+    for Metered { library, object, calls } in &METERED {
+        let copy = dir.join(library);
+        if !copy.exists() {
+            fs::copy(prefix.ffmpeg.join("lib").join(library), &copy).map_err(Error::io(&copy))?;
+        }
+        run(dir, "ar", &["x", library, object])?;
+        let renames: Vec<String> = calls.iter().map(|[from, to]| format!("--redefine-sym={from}={to}")).collect();
+        let arguments: Vec<&str> = renames.iter().map(String::as_str).chain([*object]).collect();
+        run(dir, "objcopy", &arguments)?;
+        run(dir, "ar", &["rs", library, object])?;
+        fs::remove_file(dir.join(object)).map_err(Error::io(&dir.join(object)))?;
+    }
+    Ok(())
+}
+
+fn run(dir: &Path, program: &str, arguments: &[&str]) -> Result<(), Error> {
+    let done = Command::new(program).args(arguments).current_dir(dir).status();
+    let is_done = done.as_ref().is_ok_and(std::process::ExitStatus::success);
+    let what = || Error::Unfit(format!("{program} {}: {done:?}", arguments.join(" ")));
+    is_done.then_some(()).ok_or_else(what)
 }
 
 fn link(prefix: &Prefix, shims: &Path) {
@@ -228,7 +282,7 @@ fn bindings(prefix: &Prefix) {
         )
         .allowlist_var("AV_INPUT_BUFFER_PADDING_SIZE|AVFMT_FLAG_.*|AVSEEK_.*|AV_LOG_.*|AV_BUFFER_FLAG_READONLY")
         .allowlist_var("FF_THREAD_.*|AV_PIX_FMT_FLAG_.*|FF_DECODE_ERROR_.*|AV_DISPOSITION_.*")
-        .allowlist_type("BsError|BsMarks|BsFound|BsMovFlags|BsCrop|BsPictureFlags")
+        .allowlist_type("BsError|BsExceeded|BsLimits|BsMeter|BsMarks|BsFound|BsMovFlags|BsCrop|BsPictureFlags")
         .default_enum_style(bindgen::EnumVariation::ModuleConsts)
         .prepend_enum_name(false)
         .derive_debug(false)

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::container::{Index, Most, Track};
+use crate::container::{DEFAULT_INDEX_MEMORY, Index, IndexBudget, Most, Track};
 use crate::damage::{DEFAULT_MAX_PIXELS, OnDamage};
 use crate::decode::budget::{Budget, PicturesInWork};
 use crate::decode::checkpoints::{Held, Store};
@@ -118,6 +118,8 @@ pub(crate) struct Shared {
     pub(crate) max_pixels: u64,
     /// The longest that opening a video of a remote source may take.
     pub(crate) open_timeout: Option<Duration>,
+    /// What opening videos may cost.
+    pub(crate) index_budget: IndexBudget,
     /// What others in the process may hold, in bytes.
     others: u64,
     /// The memory that the process is given, in bytes.
@@ -137,6 +139,7 @@ pub struct EngineBuilder {
     device: Device,
     on_damage: OnDamage,
     max_pixels: u64,
+    index_memory: u64,
     check_hashes: bool,
     open_timeout: Option<Duration>,
 }
@@ -256,6 +259,15 @@ impl EngineBuilder {
         self
     }
 
+    /// Bytes that the index of one video may take while it is made, libavformat's tables for all tracks of the file
+    /// included; by default [`DEFAULT_INDEX_MEMORY`]. A file that asks for more is refused before memory is allocated for
+    /// it. At most three openings take more than 16 MiB at one time; others wait for them.
+    #[must_use]
+    pub fn index_memory(mut self, bytes: u64) -> EngineBuilder {
+        self.index_memory = bytes;
+        self
+    }
+
     /// The engine.
     pub fn build(self) -> Engine {
         ffi::return_large_blocks();
@@ -295,6 +307,7 @@ impl EngineBuilder {
                 on_damage: self.on_damage,
                 max_pixels: self.max_pixels,
                 open_timeout: self.open_timeout,
+                index_budget: IndexBudget::new(self.index_memory),
                 others: self.others,
                 given: machine.memory_bytes().unwrap_or(u64::MAX),
             }),
@@ -338,6 +351,7 @@ impl Engine {
             device: Device::default(),
             on_damage: OnDamage::default(),
             max_pixels: DEFAULT_MAX_PIXELS,
+            index_memory: DEFAULT_INDEX_MEMORY,
             check_hashes: false,
             open_timeout: Some(DEFAULT_OPEN_TIMEOUT),
         }
@@ -356,10 +370,10 @@ impl Engine {
     /// # Errors
     /// What makes a video unreadable, see [`crate::ErrorKind`].
     pub fn open(&self, source: Arc<dyn Source>, track: usize) -> Result<Video> {
-        let pixels = self.shared.max_pixels;
+        let (pixels, budget) = (self.shared.max_pixels, &self.shared.index_budget);
         let open = |source: &Arc<dyn Source>| {
             let opened =
-                self.shared.pictures.probe(|memory| Track::open_within(source, track, Most { pixels, memory }));
+                self.shared.pictures.probe(|memory| Track::open_within(source, track, Most { pixels, memory }, budget));
             opened.map_err(|error| error.of(source.name()))
         };
         self.opening(|| Video::open(self, source, open))
@@ -370,12 +384,16 @@ impl Engine {
     /// # Errors
     /// `BadIndex` if the index is of another file, or says what cannot be; and those of the source.
     pub fn open_with_index(&self, source: Arc<dyn Source>, index: &Index) -> Result<Video> {
-        self.opening(|| Video::open(self, source, |source| index.restore(&**source)))
+        let budget = &self.shared.index_budget;
+        let restore = |source: &Arc<dyn Source>| budget.open(source.len(), || index.restore(&**source));
+        self.opening(|| Video::open(self, source, restore))
     }
 
     /// The same for an index that is known to be of this source.
     pub(crate) fn open_with_known_index(&self, source: Arc<dyn Source>, index: &Index) -> Result<Video> {
-        self.opening(|| Video::open(self, source, |source| index.restore_known(&**source)))
+        let budget = &self.shared.index_budget;
+        let restore = |source: &Arc<dyn Source>| budget.open(source.len(), || index.restore_known(&**source));
+        self.opening(|| Video::open(self, source, restore))
     }
 
     /// Runs `open`, which opens sources and videos, under one [open timeout](EngineBuilder::open_timeout): that of the engine

@@ -102,6 +102,19 @@ pub enum ErrorKind {
         /// The budget in bytes.
         limit: u64,
     },
+    /// The tables of a file, and what is made of them, would take more memory than an opening may
+    /// ([`EngineBuilder::index_memory`](crate::EngineBuilder::index_memory)).
+    #[error("its index would take more than {limit} bytes of memory (--index-memory)")]
+    IndexTooLarge {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The tables of a file are far more work to read than its length explains.
+    #[error("its index would take too much work: {0}")]
+    IndexTooCostly(&'static str),
+    /// Other videos that are being opened have the memory that this one needs. It may be there later.
+    #[error("its index is large, and others are being opened that are: try again later")]
+    IndexBusy,
     /// An index file that is damaged, of another version, or of another video.
     #[error("this index cannot be used: {0}")]
     BadIndex(String),
@@ -215,9 +228,9 @@ impl Error {
     /// True if the video as a whole cannot be read, rather than one frame of it.
     pub fn is_unreadable_video(&self) -> bool {
         use ErrorKind::{
-            BadIndex, Decoder, Encrypted, IndexBudget, NoFrames, NoSuchTrack, NoSuchVideo, NoVideoTrack, NotAVideo,
-            OpenCancelled, OpenTimeout, PictureMemory, Read, Remote, TooManyPixels, TooManySamples, UnsupportedCodec,
-            UnsupportedScheme,
+            BadIndex, Decoder, Encrypted, IndexBudget, IndexBusy, IndexTooCostly, IndexTooLarge, NoFrames, NoSuchTrack,
+            NoSuchVideo, NoVideoTrack, NotAVideo, OpenCancelled, OpenTimeout, PictureMemory, Read, Remote,
+            TooManyPixels, TooManySamples, UnsupportedCodec, UnsupportedScheme,
         };
         matches!(
             self.kind(),
@@ -236,6 +249,9 @@ impl Error {
                 | BadIndex(_)
                 | IndexBudget { .. }
                 | PictureMemory { .. }
+                | IndexBusy
+                | IndexTooCostly(_)
+                | IndexTooLarge { .. }
                 | TooManyPixels { .. }
                 | TooManySamples { .. }
                 | UnsupportedScheme(_)

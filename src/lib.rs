@@ -75,7 +75,7 @@ pub mod time;
 mod video;
 
 pub use catalog::Catalog;
-pub use container::Index;
+pub use container::{DEFAULT_INDEX_MEMORY, Index};
 pub use damage::{DEFAULT_MAX_PIXELS, OnDamage};
 pub use device::{Device, DeviceChoice};
 pub use engine::{DEFAULT_OPEN_TIMEOUT, Engine, EngineBuilder};

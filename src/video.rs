@@ -9,6 +9,7 @@ use ffi::{AvError, Color, Found, Frame, PaddedBytes, PixelFormat, PlaneBytes, Pl
 
 use crate::bitstream::Codec;
 use crate::bitstream::hevc_sets::ParameterSets;
+use crate::bitstream::parameter_sets::History;
 use crate::container::{Index, Sample, Track};
 use crate::damage::OnDamage;
 use crate::decode::budget::{Kind, Refused};
@@ -245,8 +246,11 @@ impl Video {
         let track = self.track();
         let samples = track.samples.len() * (size_of::<Sample>() + 2 * size_of::<u32>());
         let keys = self.shared.key_frames.get().map_or(0, |keys| keys.len());
-        let frames = (track.frames.len() + keys) * size_of::<u32>();
-        (samples + frames + self.shared.references.bytes() + track.parameters.extradata().len()) as u64
+        // A frame has its sample's number, and a time in the timeline.
+        let frames = track.frames.len() * (size_of::<u32>() + size_of::<i64>()) + keys * size_of::<u32>();
+        let sets = track.history.as_ref().map_or(0, History::bytes);
+        let all = samples + frames + sets + self.shared.references.bytes() + track.parameters.extradata().len();
+        all as u64 + track.elsewhere.bytes()
     }
 
     /// The bytes.

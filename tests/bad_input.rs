@@ -538,7 +538,10 @@ fn the_program_is_hardened() {
     let stack = segments.lines().find(|line| line.contains("GNU_STACK")).expect("a stack segment");
     assert!(stack.contains(" RW ") && !stack.contains("RWE"), "the stack is executable: {stack}");
     assert!(segments.contains("GNU_RELRO"), "no RELRO");
-    assert!(dynamic.contains("BIND_NOW") && dynamic.contains("PIE"), "not bound at start, or at a fixed place: {dynamic}");
+    assert!(
+        dynamic.contains("BIND_NOW") && dynamic.contains("PIE"),
+        "not bound at start, or at a fixed place: {dynamic}"
+    );
     for function in ["__stack_chk_fail", "__memcpy_chk"] {
         assert!(symbols.contains(function), "{function} is never called: C was compiled without protection");
     }

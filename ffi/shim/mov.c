@@ -32,12 +32,15 @@ int bs_mov_sample_count(const AVFormatContext *s, unsigned stream)
 }
 
 /* Where a walk over the index stands in the tables that belong to it. */
-typedef struct Walk {
+struct BsMovWalk {
+    const AVStream *st;
+    int next;
+    int64_t *runs;              /* see runs_of(); NULL with one sample description */
     unsigned tts_index;
     unsigned tts_sample;
     const MOVIndexRange *range; /* which samples of the media the edit list kept; NULL without an edit list */
     int64_t media_sample;       /* number of the sample in the media, before edits: what stsc counts */
-} Walk;
+};
 
 /* The first sample of each run of chunks (stsc entry), in media samples; to be freed. */
 static int64_t *runs_of(const MOVStreamContext *sc)
@@ -69,7 +72,7 @@ static uint32_t description_of(const MOVStreamContext *sc, const int64_t *runs, 
     return id > 0 && id <= sc->stsd_count ? id - 1 : 0;
 }
 
-static void step(const MOVStreamContext *sc, Walk *walk)
+static void step(const MOVStreamContext *sc, BsMovWalk *walk)
 {
     if (sc->tts_data && walk->tts_index < sc->tts_count && sc->tts_data[walk->tts_index].count == ++walk->tts_sample) {
         walk->tts_index++;
@@ -82,22 +85,39 @@ static void step(const MOVStreamContext *sc, Walk *walk)
     }
 }
 
-int bs_mov_samples(const AVFormatContext *s, unsigned stream, BsMovSample *out, int capacity)
+BsMovWalk *bs_mov_walk_open(const AVFormatContext *s, unsigned stream)
 {
     const AVStream *st = mov_stream(s, stream);
     const MOVStreamContext *sc = st ? st->priv_data : NULL;
-    const int count = st ? FFMIN(avformat_index_get_entries_count(st), capacity) : 0;
-    const int has_runs = sc && sc->stsd_count > 1 && sc->stsc_data && sc->stsc_count;
-    int64_t *runs = NULL;
-    Walk walk = { 0 };
+    BsMovWalk *walk = sc ? av_mallocz(sizeof(*walk)) : NULL;
 
-    if (!sc || (has_runs && !(runs = runs_of(sc))))
-        return 0;
-    walk.range = sc->index_ranges;
-    walk.media_sample = walk.range ? walk.range->start : 0;
-    for (int i = 0; i < count; i++) {
-        const AVIndexEntry *entry = avformat_index_get_entry((AVStream *)st, i);
-        const MOVTimeToSample *tts = walk.tts_index < sc->tts_count ? &sc->tts_data[walk.tts_index] : NULL;
+    if (!walk)
+        return NULL;
+    walk->st = st;
+    walk->range = sc->index_ranges;
+    walk->media_sample = walk->range ? walk->range->start : 0;
+    if (sc->stsd_count > 1 && sc->stsc_data && sc->stsc_count && !(walk->runs = runs_of(sc)))
+        av_freep(&walk);
+    return walk;
+}
+
+void bs_mov_walk_close(BsMovWalk **walk)
+{
+    if (*walk)
+        av_freep(&(*walk)->runs);
+    av_freep(walk);
+}
+
+int bs_mov_walk_next(BsMovWalk *walk, BsMovSample *out, int capacity)
+{
+    AVStream *st = (AVStream *)walk->st;
+    const MOVStreamContext *sc = st->priv_data;
+    const int total = avformat_index_get_entries_count(st);
+    const int count = FFMIN(total - walk->next, capacity);
+
+    for (int i = 0; i < count; i++, walk->next++) {
+        const AVIndexEntry *entry = avformat_index_get_entry(st, walk->next);
+        const MOVTimeToSample *tts = walk->tts_index < sc->tts_count ? &sc->tts_data[walk->tts_index] : NULL;
         BsMovSample *sample = &out[i];
 
         sample->pos = entry->pos;
@@ -108,8 +128,8 @@ int bs_mov_samples(const AVFormatContext *s, unsigned stream, BsMovSample *out, 
             sample->pts = av_sat_add64(sample->dts, av_sat_add64(sc->dts_shift, tts->offset));
         } else {
             if (!sample->duration) {
-                const int64_t next = i + 1 < avformat_index_get_entries_count(st)
-                                         ? avformat_index_get_entry((AVStream *)st, i + 1)->timestamp
+                const int64_t next = walk->next + 1 < total
+                                         ? avformat_index_get_entry(st, walk->next + 1)->timestamp
                                          : st->duration;
                 if (next >= sample->dts)
                     sample->duration = av_sat_sub64(next, sample->dts);
@@ -118,11 +138,44 @@ int bs_mov_samples(const AVFormatContext *s, unsigned stream, BsMovSample *out, 
         }
         sample->flags = (entry->flags & AVINDEX_KEYFRAME ? BS_MOV_KEY : 0) |
                         (entry->flags & AVINDEX_DISCARD_FRAME ? BS_MOV_DISCARD : 0);
-        sample->description = runs ? description_of(sc, runs, walk.media_sample) : 0;
-        step(sc, &walk);
+        sample->description = walk->runs ? description_of(sc, walk->runs, walk->media_sample) : 0;
+        step(sc, walk);
     }
-    av_free(runs);
     return count;
+}
+
+void bs_mov_drop_others(AVFormatContext *s, unsigned stream)
+{
+    for (unsigned i = 0; bs_mov_is(s) && i < s->nb_streams; i++) {
+        FFStream *const sti = ffstream(s->streams[i]);
+        MOVStreamContext *const sc = s->streams[i]->priv_data;
+        if (i == stream || !sc)
+            continue;
+        av_freep(&sti->index_entries);
+        sti->nb_index_entries = 0;
+        sti->index_entries_allocated_size = 0;
+        av_freep(&sc->tts_data);
+        sc->tts_count = 0;
+        sc->tts_allocated_size = 0;
+    }
+}
+
+/* Steps that a walk over all samples may take: at each sample, every stream is looked at. */
+#define WALK_STEPS (INT64_C(1) << 30)
+
+int bs_mov_begin_fragments(const AVFormatContext *s)
+{
+    const MOVContext *mov = s->priv_data;
+    int64_t entries = 0;
+    if (!bs_mov_is(s) || !mov->next_root_atom)
+        return 0;
+    for (unsigned i = 0; i < s->nb_streams; i++)
+        entries += avformat_index_get_entries_count(s->streams[i]);
+    const int64_t most = WALK_STEPS / FFMAX(s->nb_streams, 1);
+    if (entries > most)
+        bs_meter_work(UINT64_MAX);
+    bs_meter_cap(FFMAX(most - entries, 0) * (int64_t)(sizeof(AVIndexEntry) + sizeof(MOVTimeToSample)));
+    return 1;
 }
 
 int bs_mov_description_count(const AVFormatContext *s, unsigned stream)

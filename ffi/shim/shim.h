@@ -24,8 +24,16 @@ typedef struct BsMovSample {
 int bs_mov_is(const struct AVFormatContext *s);
 /* Number of samples that are indexed so far. */
 int bs_mov_sample_count(const struct AVFormatContext *s, unsigned stream);
-/* Fills `out` with up to `capacity` samples in decode order and returns how many. */
-int bs_mov_samples(const struct AVFormatContext *s, unsigned stream, BsMovSample *out, int capacity);
+/* Lets go of the index of all other streams. */
+void bs_mov_drop_others(struct AVFormatContext *s, unsigned stream);
+/* Nonzero if there are fragments still to be read; then av_read_frame() walks over all samples, and its work is metered. */
+int bs_mov_begin_fragments(const struct AVFormatContext *s);
+/* Reads the samples of a stream in decode order: NULL if there is no such stream, or no memory. */
+typedef struct BsMovWalk BsMovWalk;
+BsMovWalk *bs_mov_walk_open(const struct AVFormatContext *s, unsigned stream);
+void bs_mov_walk_close(BsMovWalk **walk);
+/* Fills `out` with up to `capacity` more samples and returns how many. */
+int bs_mov_walk_next(BsMovWalk *walk, BsMovSample *out, int capacity);
 /* Number of sample descriptions. */
 int bs_mov_description_count(const struct AVFormatContext *s, unsigned stream);
 /* Decoder configuration of a sample description; *data stays the demuxer's. */
@@ -240,6 +248,36 @@ int bs_gpu_encoder_fits(const BsGpuEncoder *encoder, const struct AVFrame *kept)
 /* A JPEG of a kept 4:2:0 frame: BT.601, full range. The bytes are av_malloc()ed. */
 int bs_gpu_encode_jpeg(BsGpuEncoder *encoder, const struct AVFrame *kept, const BsGpuColour *colour, int quality,
                        uint8_t **bytes, size_t *size);
+
+/* What a meter found: BsMeter.exceeded. */
+enum BsExceeded { BS_EXCEEDED_MEMORY = 1, BS_EXCEEDED_WORK = 2, BS_EXCEEDED_TIME = 3, BS_EXCEEDED_BUSY = 4 };
+/* NAL units that a sample may have. */
+enum BsLimits { BS_UNIT_LIMIT = 8192 };
+
+/* Limits for what FFmpeg does in one thread: meter.c. */
+typedef struct BsMeter {
+    int64_t used, peak, limit, cap; /* bytes */
+    uint64_t steps, step_limit;
+    int64_t started_ns, time_limit_ns; /* processor time of the thread */
+    uint32_t ticks;
+    int exceeded; /* BsExceeded; 0 if nothing */
+    /* Asks for a higher limit: the limit from now on, or -1 if others have all that there is. */
+    int64_t (*grow)(void *opaque, int64_t wanted);
+    void *opaque;
+} BsMeter;
+
+/* From now on this thread's meter; NULL for none. */
+void bs_meter_install(BsMeter *meter);
+/* BsExceeded of this thread's meter, 0 without one. */
+int bs_meter_exceeded(void);
+/* Counts bytes that are not libavutil's, negative when they are freed. Nonzero if that is within the limits. */
+int bs_meter_charge(int64_t bytes);
+/* Counts work. */
+void bs_meter_work(uint64_t steps);
+/* Looks at the clock. */
+void bs_meter_look(void);
+/* From now on no more than `more` bytes are to come, whatever the limit: what goes over them again would be too much work. */
+void bs_meter_cap(int64_t more);
 
 /* Gets one whole line of FFmpeg's log, without its line end. */
 typedef void (*BsLogLine)(int level, const char *line);

@@ -2,13 +2,14 @@
 
 use std::ffi::{CString, c_int, c_void};
 use std::io;
+use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
 use crate::account::Account;
 use crate::codec::CodecParameters;
 use crate::error::AvError;
 use crate::packet::Packet;
-use crate::{Rational, log, rational, sys};
+use crate::{Rational, log, meter, rational, sys};
 
 /// Bytes that a demuxer reads from, at any place.
 pub trait Input: Send {
@@ -49,6 +50,10 @@ unsafe extern "C" fn read_packet(opaque: *mut c_void, into: *mut u8, size: c_int
     let len = usize::try_from(left).unwrap_or(usize::MAX).min(size.max(0) as usize);
     if len == 0 {
         return AvError::END.0;
+    }
+    // Not every caller in libavformat stops at an allocation that fails.
+    if meter::read(len).is_some() {
+        return AvError::IO.0;
     }
     // SAFETY: libavformat asks for at most `size` bytes at `into`, which it owns, and `len` is no more. They were
     // allocated, not set, so they are set before anything else sees them.
@@ -331,6 +336,10 @@ impl Demuxer {
     /// # Errors
     /// The input's own error. What libavformat cannot make sense of ends the index there, as it ends a sequential read.
     pub fn mov_read_fragments(&mut self) -> Result<(), io::Error> {
+        // SAFETY: valid context.
+        if unsafe { sys::bs_mov_begin_fragments(self.context.as_ptr()) } == 0 {
+            return Ok(());
+        }
         // With every stream discarded, av_read_frame() walks over all samples and fragments and reads none of them.
         self.keep_only(None);
         let mut packet = Packet::empty().map_err(io::Error::other)?;
@@ -346,28 +355,17 @@ impl Demuxer {
         unsafe { sys::bs_mov_sample_count(self.context.as_ptr(), stream as u32) }.max(0) as usize
     }
 
+    /// Lets go of the index of all tracks but one.
+    pub fn mov_drop_others(&mut self, stream: usize) {
+        // SAFETY: valid context, not in use.
+        unsafe { sys::bs_mov_drop_others(self.context.as_ptr(), stream as u32) };
+    }
+
     /// The index of an MP4/MOV track, in decode order, edit lists applied as libavformat applies them.
-    pub fn mov_samples(&self, stream: usize) -> Vec<MovSample> {
-        let context = self.context.as_ptr();
-        // SAFETY: valid context; an unknown stream has no samples.
-        let count = unsafe { sys::bs_mov_sample_count(context, stream as u32) }.max(0);
-        let mut raw: Vec<sys::BsMovSample> = Vec::with_capacity(count as usize);
-        // SAFETY: the vector has room for `count`, and bs_mov_samples() returns how many it wrote.
-        unsafe {
-            let written = sys::bs_mov_samples(context, stream as u32, raw.as_mut_ptr(), count);
-            raw.set_len(written.clamp(0, count) as usize);
-        }
-        let sample = |raw: &sys::BsMovSample| MovSample {
-            offset: raw.pos,
-            size: raw.size,
-            dts: raw.dts,
-            pts: raw.pts,
-            duration: raw.duration,
-            key: raw.flags & sys::BsMovFlags::BS_MOV_KEY != 0,
-            discard: raw.flags & sys::BsMovFlags::BS_MOV_DISCARD != 0,
-            description: raw.description,
-        };
-        raw.iter().map(sample).collect()
+    pub fn mov_samples(&self, stream: usize) -> MovSamples<'_> {
+        // SAFETY: valid context, which the walk does not outlive; null for an unknown stream.
+        let walk = unsafe { sys::bs_mov_walk_open(self.context.as_ptr(), stream as u32) };
+        MovSamples { walk, batch: Vec::with_capacity(MovSamples::BATCH), next: 0, demuxer: PhantomData }
     }
 
     /// The decoder configuration of every sample description of an MP4/MOV track.
@@ -393,6 +391,58 @@ impl Demuxer {
     pub fn mov_is_encrypted(&self, stream: usize) -> bool {
         // SAFETY: valid context; an unknown stream is not encrypted.
         unsafe { sys::bs_mov_is_encrypted(self.context.as_ptr(), stream as u32) != 0 }
+    }
+}
+
+/// The samples of an MP4/MOV track in decode order, see [`Demuxer::mov_samples`].
+pub struct MovSamples<'a> {
+    walk: *mut sys::BsMovWalk,
+    batch: Vec<sys::BsMovSample>,
+    next: usize,
+    demuxer: PhantomData<&'a Demuxer>,
+}
+
+impl MovSamples<'_> {
+    /// Samples that are fetched at once: a table of all would take as much memory as the index itself.
+    const BATCH: usize = 1024;
+}
+
+impl Iterator for MovSamples<'_> {
+    type Item = MovSample;
+
+    fn next(&mut self) -> Option<MovSample> {
+        if self.next == self.batch.len() {
+            self.next = 0;
+            self.batch.clear();
+            if self.walk.is_null() {
+                return None;
+            }
+            // SAFETY: the walk is open and its demuxer is borrowed; the vector has room for `BATCH`, and
+            // bs_mov_walk_next() returns how many it wrote.
+            unsafe {
+                let written = sys::bs_mov_walk_next(self.walk, self.batch.as_mut_ptr(), Self::BATCH as c_int);
+                self.batch.set_len((written.max(0) as usize).min(Self::BATCH));
+            }
+        }
+        let raw = self.batch.get(self.next)?;
+        self.next += 1;
+        Some(MovSample {
+            offset: raw.pos,
+            size: raw.size,
+            dts: raw.dts,
+            pts: raw.pts,
+            duration: raw.duration,
+            key: raw.flags & sys::BsMovFlags::BS_MOV_KEY != 0,
+            discard: raw.flags & sys::BsMovFlags::BS_MOV_DISCARD != 0,
+            description: raw.description,
+        })
+    }
+}
+
+impl Drop for MovSamples<'_> {
+    fn drop(&mut self) {
+        // SAFETY: ours, or null; freed once.
+        unsafe { sys::bs_mov_walk_close(&mut self.walk) };
     }
 }
 

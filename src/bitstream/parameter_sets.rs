@@ -59,6 +59,11 @@ impl History {
         true
     }
 
+    /// Bytes that the sets take.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Every set that was new when it came, with the sample that brought it, in the order of samples.
     pub fn changes(&self) -> impl Iterator<Item = (u32, &[u8])> {
         self.changes.iter().map(|(sample, _, unit)| (*sample, &unit[..]))

@@ -196,21 +196,24 @@ pub(crate) struct Which {
     pub(crate) index: Option<String>,
 }
 
-/// How large pictures may be.
-#[derive(Debug, Clone, Copy, Default, Args)]
+/// What a video may cost.
+#[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Limits {
     /// Refuse videos whose pictures have more pixels: 8388608, 8192x4352
     #[arg(long, value_name = "N|WxH", default_value_t)]
     pub(crate) max_pixels: PixelCount,
-    /// Memory for the pictures that all decoders have in work: 512M, 2G [default: an eighth of the machine's, 256M to 1G]
+    /// Memory for the pictures that all decoders have in work: 512M, 2G [default: an eighth of what the process is given, 256M to 1G]
     #[arg(long, value_name = "SIZE")]
     pub(crate) picture_memory: Option<MemorySize>,
+    /// Refuse videos whose index takes more memory while it is made
+    #[arg(long, value_name = "SIZE", default_value = "384M")]
+    pub(crate) index_memory: MemorySize,
 }
 
 impl Limits {
     /// What they say to an engine.
     pub(crate) fn apply(self, builder: EngineBuilder) -> EngineBuilder {
-        let builder = builder.max_pixels(self.max_pixels.0);
+        let builder = builder.max_pixels(self.max_pixels.0).index_memory(self.index_memory.0);
         match self.picture_memory {
             Some(MemorySize(bytes)) => builder.picture_memory(bytes),
             None => builder,

@@ -13,7 +13,7 @@ use bucket_streamer::server::{Config, Credential, Scope, Server, Tls};
 use bucket_streamer::source::remote::{HttpClient, HttpOptions};
 #[cfg(feature = "stores")]
 use bucket_streamer::source::remote::{Settings, StoreClient};
-use bucket_streamer::{Machine, OnDamage, time};
+use bucket_streamer::{DEFAULT_INDEX_MEMORY, Machine, OnDamage, time};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
@@ -92,6 +92,10 @@ pub(crate) struct ServeArguments {
     /// given, 256M to 1G]
     #[arg(long, value_name = "SIZE", env = "BUCKET_STREAMER_PICTURE_MEMORY")]
     picture_memory: Option<MemorySize>,
+    /// Refuse videos whose index takes more memory while it is made; three at most take more than 16M at one time
+    /// [default: 384M]
+    #[arg(long, value_name = "SIZE", env = "BUCKET_STREAMER_INDEX_MEMORY")]
+    index_memory: Option<MemorySize>,
     /// Memory for stills and storyboards that are made [default: 256M, or less where there is little memory]
     #[arg(long, value_name = "SIZE", env = "BUCKET_STREAMER_STILL_MEMORY")]
     still_memory: Option<MemorySize>,
@@ -290,6 +294,7 @@ impl ServeArguments {
             check_hashes: self.check_hashes.or(file.check_hashes),
             max_pixels: self.max_pixels.or(file.max_pixels),
             picture_memory: self.picture_memory.or(file.picture_memory),
+            index_memory: self.index_memory.or(file.index_memory),
             still_memory: self.still_memory.or(file.still_memory),
             reply_memory: self.reply_memory.or(file.reply_memory),
             running: self.running.or(file.running),
@@ -492,8 +497,11 @@ pub(crate) fn run(arguments: ServeArguments, remote: &RemoteArguments) -> Outcom
         Err(outcome) => return outcome,
     };
     // What damaged frames come to is decided for each request: the engine gives all of them out.
-    let max_pixels = arguments.max_pixels.unwrap_or_default();
-    let limits = Limits { max_pixels, picture_memory: arguments.picture_memory };
+    let limits = Limits {
+        max_pixels: arguments.max_pixels.unwrap_or_default(),
+        picture_memory: arguments.picture_memory,
+        index_memory: arguments.index_memory.unwrap_or(MemorySize(DEFAULT_INDEX_MEMORY)),
+    };
     let check_hashes = arguments.check_hashes.unwrap_or_default();
     let builder = builder(arguments.threads, arguments.checkpoint_memory, limits).check_hashes(check_hashes);
     // A client that waits no longer has no use for the video.

@@ -32,7 +32,15 @@ pub(super) struct Locator {
     transport: Option<ElementaryStream>,
     /// End of the packet found last: packets of a raw stream follow each other.
     next: u64,
+    /// Bytes that searches may still look at: grows with what is looked for, so that all takes time in proportion.
+    effort: usize,
 }
+
+/// What searches may take at once, in bytes looked at.
+const EFFORT: usize = 16 << 20;
+/// What is added for a packet, and for each of its bytes.
+const PACKET_EFFORT: usize = 2048;
+const BYTE_EFFORT: usize = 32;
 
 impl Locator {
     /// `pid` is the packet identifier of the track in a transport stream.
@@ -41,13 +49,15 @@ impl Locator {
             Some(pid) => Some(ElementaryStream::new(Arc::clone(&source), pid as u16)?),
             None => None,
         };
-        Ok(Locator { source, transport, next: 0 })
+        Ok(Locator { source, transport, next: 0, effort: EFFORT })
     }
 
     pub(super) fn find(&mut self, data: &[u8], position: Option<u64>) -> Result<Found> {
         if let Some(transport) = &mut self.transport {
             return Ok(transport.find(data)?.map_or(Found::Nowhere, Found::Scattered));
         }
+        let more = PACKET_EFFORT.saturating_add(data.len().saturating_mul(BYTE_EFFORT));
+        self.effort = self.effort.saturating_add(more).min(EFFORT);
         for window in WINDOWS {
             for start in [position, Some(self.next)].into_iter().flatten() {
                 if let Some(offset) = self.search(data, start, window)? {
@@ -65,14 +75,18 @@ impl Locator {
     }
 
     /// The first place from `start` on, within the window, where the file has `data`.
-    fn search(&self, data: &[u8], start: u64, window: u64) -> Result<Option<u64>> {
+    fn search(&mut self, data: &[u8], start: u64, window: u64) -> Result<Option<u64>> {
+        let window = window.min(self.effort as u64);
         let end = (start.saturating_add(window).saturating_add(data.len() as u64)).min(self.source.len());
         if start >= end {
             return Ok(None);
         }
         let window: Bytes = self.source.read(ByteRange { start, len: end - start })?;
-        let mut effort = 2 * window.len();
-        Ok(search(&window, data, &mut effort).map(|at| start + at as u64))
+        let most = (2 * window.len()).min(self.effort);
+        let mut effort = most;
+        let found = search(&window, data, &mut effort);
+        self.effort -= most - effort;
+        Ok(found.map(|at| start + at as u64))
     }
 }
 
@@ -88,7 +102,11 @@ pub(super) fn search(window: &[u8], data: &[u8], effort: &mut usize) -> Option<u
         } else {
             1 + window[at..].iter().zip(data).take_while(|(a, b)| a == b).count()
         };
-        *effort = effort.checked_sub(looked)?;
+        let Some(left) = effort.checked_sub(looked) else {
+            *effort = 0;
+            return None;
+        };
+        *effort = left;
     }
     None
 }

@@ -4,6 +4,7 @@
 //! is found again in the file (`scan`, `locate`, `ts`). The result is the same [`Track`] for all. Written down as an
 //! [`Index`] (`index`), it need not be found out again.
 
+mod budget;
 mod index;
 mod locate;
 mod mov;
@@ -19,8 +20,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ffi::{Account, CodecParameters, Demuxer, PaddedBytes, Rational, StreamInfo};
+use ffi::{Account, AvError, CodecParameters, Demuxer, PaddedBytes, Rational, StreamInfo};
 
+pub use budget::DEFAULT_INDEX_MEMORY;
+pub(crate) use budget::IndexBudget;
 pub use index::Index;
 pub(crate) use references::{Gop as ToldGop, Graph, References, Table, Units};
 
@@ -29,8 +32,8 @@ use crate::bitstream::{Codec, Framing};
 use crate::damage::DEFAULT_MAX_PIXELS;
 use crate::decode::Budget;
 use crate::engine::default_picture_memory;
-use crate::machine::Machine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::machine::Machine;
 use crate::source::{ByteRange, Source, SourceInput};
 
 /// Demuxers that may be used on a user's file.
@@ -92,7 +95,20 @@ pub(crate) struct Elsewhere {
     scattered: HashMap<u32, ts::Scattered>,
     /// Samples that are not in the file as they are (a stripped header, a decompressed block).
     resident: HashMap<u32, PaddedBytes>,
+    /// Bytes of those.
+    resident_bytes: u64,
 }
+
+impl Elsewhere {
+    /// Bytes that this takes, about.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.scattered.len() * SCATTERED_BYTES + self.resident.len() * RESIDENT_BYTES) as u64 + self.resident_bytes
+    }
+}
+
+/// Bytes that a map takes for a sample that lies in pieces, and for one in memory beside its data.
+const SCATTERED_BYTES: usize = 96;
+const RESIDENT_BYTES: usize = 224;
 
 /// A video track, indexed.
 #[derive(Debug)]
@@ -132,17 +148,25 @@ impl Track {
     /// # Errors
     /// What makes a video unreadable: see [`ErrorKind`].
     pub fn open(source: &Arc<dyn Source>, track: usize) -> Result<Track> {
-        let budget = Budget::new(default_picture_memory(&Machine::read(), 1));
-        budget.probe(|memory| Track::open_within(source, track, Most { pixels: DEFAULT_MAX_PIXELS, memory }))
+        let pictures = Budget::new(default_picture_memory(&Machine::read(), 1));
+        let index = IndexBudget::unshared();
+        pictures.probe(|memory| Track::open_within(source, track, Most { pixels: DEFAULT_MAX_PIXELS, memory }, &index))
     }
 
-    /// The same where pictures that are decoded to find out what the streams are may take so much.
+    /// The same where pictures that are decoded to find out what the streams are may take so much. Takes no more memory and
+    /// work for the index than the budget has.
     ///
     /// # Errors
     /// As [`Track::open`].
-    pub(crate) fn open_within(source: &Arc<dyn Source>, track: usize, most: Most<'_>) -> Result<Track> {
+    pub(crate) fn open_within(
+        source: &Arc<dyn Source>,
+        track: usize,
+        most: Most<'_>,
+        budget: &IndexBudget,
+    ) -> Result<Track> {
         let name = source.name().to_owned();
-        let track = open(source, track, most).map_err(|error| error.of(&name))?;
+        let opened = budget.open(source.len(), || open(source, track, most));
+        let track = opened.map_err(|error| error.of(&name))?;
         track.check();
         Ok(track)
     }
@@ -251,6 +275,14 @@ fn open(source: &Arc<dyn Source>, track: usize, most: Most<'_>) -> Result<Track>
 /// The input's own error where it failed; else what libavformat made of the bytes.
 fn unreadable(error: io::Error) -> Error {
     if error.kind() == io::ErrorKind::InvalidData {
+        // libavformat says that of tables and streams above its own limits.
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<AvError>());
+        if inner == Some(&AvError::NO_MEMORY) {
+            return ErrorKind::IndexTooCostly(
+                "it claims more entries than a table, or more streams than a file, may have",
+            )
+            .into();
+        }
         return ErrorKind::NotAVideo(error.to_string()).into();
     }
     match error.downcast::<Error>() {
@@ -290,10 +322,19 @@ fn summaries(streams: &[StreamInfo]) -> Vec<StreamSummary> {
     streams.iter().map(summary).collect()
 }
 
+/// Bytes that each sample of an index takes, in [`Track`] and in what is made of it: its timeline, its frames by number.
+const SAMPLE_BYTES: usize = size_of::<Sample>() + 40;
+
 /// How many samples an index may have for a file of so many bytes. A kilobyte of MP4 tables can speak of a thousand
-/// million samples, and an edit list repeat each a thousand times; a real track has more bytes than samples.
+/// million samples, and an edit list repeat each a thousand times; a real track has more bytes than samples. How much
+/// memory they may take is the budget's.
 fn sample_limit(file_length: u64) -> usize {
     file_length.clamp(1 << 20, 1 << 24) as usize
+}
+
+/// The same where each sample is a packet of its own: a pass over packets takes time for each, however short they are.
+fn packet_limit(file_length: u64) -> usize {
+    (file_length / 8).clamp(1 << 18, 1 << 24) as usize
 }
 
 /// A time base that can be divided by, whatever the file says.

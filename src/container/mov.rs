@@ -8,7 +8,10 @@ use std::sync::Arc;
 use ffi::{Demuxer, MovSample};
 
 use super::pictures::{PictureReader, Place};
-use super::{Elsewhere, Sample, Track, choose, order, sample_limit, sane_time_base, summaries, unreadable};
+use super::{
+    Elsewhere, IndexBudget, SAMPLE_BYTES, Sample, Track, choose, order, sample_limit, sane_time_base, summaries,
+    unreadable,
+};
 use crate::bitstream::Framing;
 use crate::error::{ErrorKind, Result};
 use crate::source::Source;
@@ -25,7 +28,10 @@ pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usiz
     if samples > limit {
         return Err(ErrorKind::TooManySamples { samples, limit }.into());
     }
-    let samples: Vec<Sample> = demuxer.mov_samples(chosen).into_iter().filter_map(sample).collect();
+    demuxer.mov_drop_others(chosen);
+    IndexBudget::charge(samples * SAMPLE_BYTES)?;
+    let mut samples: Vec<Sample> = Vec::with_capacity(samples);
+    samples.extend(demuxer.mov_samples(chosen).filter_map(sample));
     let streams_summary = summaries(&streams);
     let stream = streams.swap_remove(chosen);
     let descriptions = demuxer.mov_descriptions(chosen);

@@ -7,12 +7,15 @@
 use std::io;
 use std::sync::Arc;
 
-use ffi::{Demuxed, Demuxer, PaddedBytes, StreamInfo};
+use ffi::{Demuxed, Demuxer, PaddedBytes, StreamInfo, meter};
 
 use super::locate::{Found, Locator};
 use super::order;
 use super::pictures::{PictureReader, Place};
-use super::{Elsewhere, Most, Sample, Track, choose, sample_limit, sane_time_base, summaries, unreadable};
+use super::{
+    Elsewhere, IndexBudget, Most, RESIDENT_BYTES, SAMPLE_BYTES, SCATTERED_BYTES, Sample, Track, choose, packet_limit,
+    sane_time_base, summaries, unreadable,
+};
 use crate::bitstream::parameter_sets::{self, History};
 use crate::bitstream::{Codec, Framing};
 use crate::error::{Error, ErrorKind, Result};
@@ -20,6 +23,9 @@ use crate::source::Source;
 
 /// What samples that cannot be read in place may take, in bytes.
 pub(super) const RESIDENT_LIMIT: u64 = 256 << 20;
+
+/// Samples from one look at the clock to the next.
+const LOOK: u32 = 64;
 
 pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usize, most: Most<'_>) -> Result<Track> {
     let no_memory = |error| Error::from(ErrorKind::NotAVideo(format!("{error}")));
@@ -65,7 +71,6 @@ struct Scan {
     sample_limit: usize,
     places: Vec<Place>,
     elsewhere: Elsewhere,
-    resident_bytes: u64,
     history: History,
     /// Per sample: it has a time of its own, or needs none.
     has_pts: Vec<bool>,
@@ -80,10 +85,9 @@ impl Scan {
             pictures: PictureReader::new(codec, framing, &stream.parameters),
             locator: Locator::new(Arc::clone(source), (container == "mpegts").then_some(stream.id))?,
             samples: Vec::new(),
-            sample_limit: sample_limit(source.len()),
+            sample_limit: packet_limit(source.len()),
             places: Vec::new(),
             elsewhere: Elsewhere::default(),
-            resident_bytes: 0,
             history: History::default(),
             has_pts: Vec::new(),
         })
@@ -97,6 +101,10 @@ impl Scan {
         let (index, limit) = (self.samples.len() as u32, self.sample_limit);
         if self.samples.len() >= limit {
             return Err(ErrorKind::TooManySamples { samples: limit + 1, limit }.into());
+        }
+        IndexBudget::charge(SAMPLE_BYTES)?;
+        if index % LOOK == 0 && !meter::work(0) {
+            return Err(ErrorKind::IndexTooCostly("").into());
         }
         let offset = self.place_bytes(index, demuxed)?;
         if !self.history.note(index, self.codec, self.framing, data) {
@@ -128,14 +136,16 @@ impl Scan {
             Found::Whole(offset) => Ok(offset),
             Found::Scattered(place) => {
                 let packet = place.packet;
+                IndexBudget::charge(SCATTERED_BYTES)?;
                 self.elsewhere.scattered.insert(index, place);
                 Ok(packet)
             }
             Found::Nowhere => {
-                self.resident_bytes += data.len() as u64;
-                if self.resident_bytes > RESIDENT_LIMIT {
+                self.elsewhere.resident_bytes += data.len() as u64;
+                if self.elsewhere.resident_bytes > RESIDENT_LIMIT {
                     return Err(ErrorKind::IndexBudget { limit: RESIDENT_LIMIT }.into());
                 }
+                IndexBudget::charge(data.len() + RESIDENT_BYTES)?;
                 self.elsewhere.resident.insert(index, PaddedBytes::copy_of(&[data]));
                 Ok(demuxed.position.unwrap_or(0))
             }

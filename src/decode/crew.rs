@@ -238,7 +238,8 @@ impl Crew {
     fn with(state: State, threads: usize, pin: bool, is_narrow: bool) -> Crew {
         let (state, work, spare) = (Mutex::new(state), Condvar::new(), Condvar::new());
         let (next_end_ns, next_owner) = (AtomicU64::new(u64::MAX), AtomicUsize::new(0));
-        let shared = Shared { state, work, spare, threads, pin, pins: Mutex::default(), is_narrow, next_end_ns, next_owner };
+        let shared =
+            Shared { state, work, spare, threads, pin, pins: Mutex::default(), is_narrow, next_end_ns, next_owner };
         Crew { shared: Arc::new(shared) }
     }
 

@@ -167,8 +167,8 @@ impl Problem {
 
 fn kind_of(error: &Error) -> (Sort, Option<u64>) {
     use ErrorKind::{
-        Changed, Corrupt, Damaged, NeedsUnreadable, NoSuchFrame, NoSuchVideo, NotShown, OpenCancelled, OpenTimeout,
-        PastEnd, PastEndOfVideo, PictureMemory, Read, Remote, Still, TooManyPixels, Write,
+        Changed, Corrupt, Damaged, IndexBusy, NeedsUnreadable, NoSuchFrame, NoSuchVideo, NotShown, OpenCancelled,
+        OpenTimeout, PastEnd, PastEndOfVideo, PictureMemory, Read, Remote, Still, TooManyPixels, Write,
     };
     match error.kind() {
         NoSuchVideo | NoSuchFrame { .. } | PastEndOfVideo { .. } => (NOT_FOUND, None),
@@ -178,6 +178,7 @@ fn kind_of(error: &Error) -> (Sort, Option<u64>) {
         TooManyPixels { .. } | PictureMemory { .. } if error.frame().is_some() => (UNDECODABLE, None),
         Changed => (CHANGED, Some(1)),
         OpenTimeout { .. } | OpenCancelled => (DEADLINE, Some(5)),
+        IndexBusy => (OVERLOADED, Some(5)),
         Remote(refusal) => of_refusal(refusal),
         Read(_) | Write { .. } => (INTERNAL, None),
         _ => (UNREADABLE, None),

@@ -10,7 +10,7 @@ use super::{bad, references};
 use crate::bitstream::parameter_sets::{History, identify};
 use crate::bitstream::{Codec, Framing};
 use crate::container::scan::RESIDENT_LIMIT;
-use crate::container::{Elsewhere, Sample, StreamSummary, Track, sample_limit, ts};
+use crate::container::{Elsewhere, IndexBudget, SAMPLE_BYTES, Sample, StreamSummary, Track, sample_limit, ts};
 use crate::error::Result;
 
 /// The track, of a file of `length` bytes.
@@ -111,6 +111,7 @@ fn samples(columns: &Samples, length: u64) -> Result<Vec<Sample>> {
     if count > limit {
         return Err(bad(format!("it has {count} samples, above the {limit} that a file of this size may have")));
     }
+    IndexBudget::charge(count * SAMPLE_BYTES)?;
     let size = columns.size.values::<u32>("samples.size", count)?;
     let gap = columns.gap.values::<i64>("samples.gap", count)?;
     let pts = columns.pts.steps("samples.pts", count)?;
@@ -175,7 +176,9 @@ fn history(sets: &[ParameterSet], codec: Codec, samples: usize) -> Result<Histor
 }
 
 fn elsewhere(layout: &Layout, samples: &[Sample], length: u64) -> Result<Elsewhere> {
-    let mut elsewhere = Elsewhere { resident: resident(&layout.resident, samples)?, ..Elsewhere::default() };
+    let resident = resident(&layout.resident, samples)?;
+    let resident_bytes = resident.values().map(|data| data.len() as u64).sum();
+    let mut elsewhere = Elsewhere { resident, resident_bytes, ..Elsewhere::default() };
     if let Some(stream) = &layout.transport_stream {
         elsewhere.grid = Some(grid(stream)?);
         elsewhere.scattered = scattered(stream, samples, length)?;

@@ -1,0 +1,195 @@
+//! Limits of memory and work for what FFmpeg does in one thread: a file that asks for too much is refused while libavformat
+//! reads its tables, not after. `shim/meter.c` counts.
+
+use std::ffi::c_void;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use crate::sys;
+
+/// NAL units that a sample may have: the parser and the decoders refuse one with more.
+pub const UNIT_LIMIT: usize = sys::BsLimits::BS_UNIT_LIMIT as usize;
+
+/// What [`run`] allows.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes that may be allocated before more is asked for.
+    pub bytes: u64,
+    /// Steps of work that are counted: an entry of a table gone over once more.
+    pub steps: u64,
+    /// Processor time of the thread: for work that nothing counts.
+    pub time: Duration,
+}
+
+/// Which limit was passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exceeded {
+    /// Bytes.
+    Memory,
+    /// Steps.
+    Work,
+    /// Processor time.
+    Time,
+    /// Bytes that would be allowed, but others have them.
+    Busy,
+}
+
+/// What there is for a thread that needs more than [`Limits::bytes`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grant {
+    /// The limit from now on.
+    Limit(u64),
+    /// Others have all that there is.
+    Busy,
+}
+
+/// What asks for more: gets the bytes that are wanted in all.
+pub type Grow<'a> = &'a mut dyn FnMut(u64) -> Grant;
+
+unsafe extern "C" fn grow(opaque: *mut c_void, wanted: i64) -> i64 {
+    // SAFETY: `opaque` is the closure that `run` holds for as long as the meter is installed.
+    let grow = unsafe { &mut *opaque.cast::<Grow<'_>>() };
+    match grow(wanted.max(0) as u64) {
+        Grant::Limit(limit) => limit.min(i64::MAX as u64 / 4) as i64,
+        Grant::Busy => -1,
+    }
+}
+
+/// Takes the meter off, whatever happens.
+struct Installed<'a>(PhantomData<&'a mut sys::BsMeter>);
+
+impl Drop for Installed<'_> {
+    fn drop(&mut self) {
+        // SAFETY: null is no meter.
+        unsafe { sys::bs_meter_install(std::ptr::null_mut()) };
+    }
+}
+
+/// Runs `work` with limits for what FFmpeg allocates in this thread meanwhile, and for what is counted by [`charge`]. Past
+/// them allocations and reads fail; the result then says nothing, and the limit that was passed is returned beside it.
+/// Not to be nested.
+pub fn run<T>(limits: Limits, mut more: Grow<'_>, work: impl FnOnce() -> T) -> (T, Option<Exceeded>) {
+    let mut meter = sys::BsMeter {
+        used: 0,
+        peak: 0,
+        limit: limits.bytes.min(i64::MAX as u64 / 4) as i64,
+        cap: i64::MAX,
+        steps: 0,
+        step_limit: limits.steps,
+        started_ns: 0,
+        time_limit_ns: i64::try_from(limits.time.as_nanos()).unwrap_or(i64::MAX),
+        ticks: 0,
+        exceeded: 0,
+        grow: Some(grow),
+        opaque: (&raw mut more).cast(),
+    };
+    let result = {
+        // SAFETY: the meter and the closure outlive the guard, which takes the meter off; only this thread sees them.
+        unsafe {
+            sys::bs_meter_install(&mut meter);
+            sys::bs_meter_look();
+        }
+        let _installed = Installed(PhantomData);
+        work()
+    };
+    (result, exceeded_of(meter.exceeded))
+}
+
+fn exceeded_of(number: i32) -> Option<Exceeded> {
+    match number as u32 {
+        sys::BsExceeded::BS_EXCEEDED_MEMORY => Some(Exceeded::Memory),
+        sys::BsExceeded::BS_EXCEEDED_WORK => Some(Exceeded::Work),
+        sys::BsExceeded::BS_EXCEEDED_TIME => Some(Exceeded::Time),
+        sys::BsExceeded::BS_EXCEEDED_BUSY => Some(Exceeded::Busy),
+        _ => None,
+    }
+}
+
+/// The limit of this thread that was passed; `None` without a meter.
+pub fn exceeded() -> Option<Exceeded> {
+    // SAFETY: reads what the thread has.
+    exceeded_of(unsafe { sys::bs_meter_exceeded() })
+}
+
+/// Counts memory that is not FFmpeg's. False if a limit is passed; true without a meter.
+#[must_use]
+pub fn charge(bytes: usize) -> bool {
+    // SAFETY: changes what only this thread has.
+    unsafe { sys::bs_meter_charge(i64::try_from(bytes).unwrap_or(i64::MAX / 4)) != 0 }
+}
+
+/// Counts work, and looks at the clock. False if a limit is passed; true without a meter.
+#[must_use]
+pub fn work(steps: u64) -> bool {
+    // SAFETY: as in `charge`.
+    unsafe {
+        sys::bs_meter_work(steps);
+        sys::bs_meter_look();
+    }
+    exceeded().is_none()
+}
+
+/// Steps that a read counts as, and bytes of it that count as one more.
+const READ_STEPS: u64 = 64;
+const BYTES_A_STEP: u64 = 16;
+
+/// Counts a read of so many bytes.
+pub(crate) fn read(bytes: usize) -> Option<Exceeded> {
+    let _ = work(READ_STEPS + bytes as u64 / BYTES_A_STEP);
+    exceeded()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Exceeded, Grant, Limits, charge, exceeded, run, work};
+    use crate::sys;
+
+    fn limits(bytes: u64) -> Limits {
+        Limits { bytes, steps: 1000, time: Duration::from_secs(60) }
+    }
+
+    /// Allocates and frees with libavutil; true if there was memory.
+    fn allocate(bytes: usize) -> bool {
+        // SAFETY: freed at once.
+        unsafe {
+            let block = sys::av_malloc(bytes);
+            sys::av_free(block);
+            !block.is_null()
+        }
+    }
+
+    #[test]
+    fn allocations_past_the_limit_fail_and_are_remembered() {
+        let mut none = |_| Grant::Limit(0);
+        let (results, found) = run(limits(1 << 20), &mut none, || {
+            let within: Vec<bool> = (0..100).map(|_| allocate(1 << 19)).collect();
+            (within.iter().all(|&is| is), allocate(2 << 20), exceeded())
+        });
+        assert_eq!((results, found), ((true, false, Some(Exceeded::Memory)), Some(Exceeded::Memory)));
+        assert!(allocate(2 << 20), "outside of it there is no limit");
+        assert_eq!(run(limits(1 << 20), &mut none, || allocate(1000)), (true, None));
+    }
+
+    #[test]
+    fn more_is_granted_once_it_is_asked_for() {
+        let mut asked = Vec::new();
+        let mut more = |wanted| {
+            asked.push(wanted);
+            Grant::Limit(8 << 20)
+        };
+        assert_eq!(run(limits(1 << 20), &mut more, || (charge(2 << 20), charge(5 << 20))), ((true, true), None));
+        assert_eq!(asked, [2 << 20]);
+        assert_eq!(run(limits(0), &mut |_| Grant::Busy, || allocate(1)), (false, Some(Exceeded::Busy)));
+    }
+
+    #[test]
+    fn work_has_a_limit_and_so_has_time() {
+        let mut none = |_| Grant::Busy;
+        assert_eq!(run(limits(1), &mut none, || (work(1000), work(1))), ((true, false), Some(Exceeded::Work)));
+        let short = Limits { time: Duration::ZERO, ..limits(1 << 20) };
+        let (_, found) = run(short, &mut none, || while work(0) {});
+        assert_eq!(found, Some(Exceeded::Time));
+    }
+}

@@ -1,0 +1,176 @@
+//! What opening a video may cost: memory and work while its index is made, and memory of all openings together.
+//!
+//! A file's tables can ask for far more than the file has. The limits are kept while libavformat reads them
+//! (`ffi::meter`), not after. An opening starts with a small share of memory; one that needs more takes one of a few large
+//! shares, or waits until one is free.
+
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use ffi::meter::{self, Exceeded, Grant, Limits};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Memory that one opening may take, in bytes, unless the engine is told otherwise: about three million samples.
+pub const DEFAULT_INDEX_MEMORY: u64 = 384 << 20;
+/// Memory that every opening may take, whatever others have.
+const SMALL_BYTES: u64 = 16 << 20;
+/// Openings that may take more than that at one time.
+const LARGE_SHARES: usize = 3;
+/// How long an opening waits for a large share.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Steps of work whatever the file's length, and for each byte of it one more.
+const STEPS: u64 = 1 << 30;
+/// Processor time whatever the file's length. It ends what no count ends.
+const TIME: Duration = Duration::from_secs(5);
+/// Bytes of the file that are read in a second of processor time at least.
+const BYTES_A_SECOND: u64 = 16 << 20;
+
+/// What openings of one engine share.
+#[derive(Debug)]
+pub(crate) struct IndexBudget {
+    /// For one opening, in bytes.
+    bytes: u64,
+    patience: Duration,
+    /// Large shares that are free.
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Default for IndexBudget {
+    fn default() -> IndexBudget {
+        IndexBudget::new(DEFAULT_INDEX_MEMORY)
+    }
+}
+
+/// A large share, given back when it is dropped.
+#[derive(Debug)]
+struct Share<'a>(&'a IndexBudget);
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        *self.0.free() += 1;
+        self.0.freed.notify_one();
+    }
+}
+
+impl IndexBudget {
+    /// With so many bytes for one opening.
+    pub(crate) fn new(bytes: u64) -> IndexBudget {
+        IndexBudget { bytes, patience: PATIENCE, free: Mutex::new(LARGE_SHARES), freed: Condvar::new() }
+    }
+
+    /// The same for all that have no engine.
+    pub(crate) fn unshared() -> Arc<IndexBudget> {
+        Arc::new(IndexBudget::default())
+    }
+
+    fn free(&self) -> std::sync::MutexGuard<'_, usize> {
+        self.free.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// A large share; `None` if there is none in time.
+    fn share(&self) -> Option<Share<'_>> {
+        let end = Instant::now() + self.patience;
+        let mut free = self.free();
+        while *free == 0 {
+            let left = end.checked_duration_since(Instant::now())?;
+            free = self.freed.wait_timeout(free, left).unwrap_or_else(std::sync::PoisonError::into_inner).0;
+        }
+        *free -= 1;
+        Some(Share(self))
+    }
+
+    /// Opens a file of `length` bytes within the limits.
+    ///
+    /// # Errors
+    /// `IndexTooLarge`, `IndexTooCostly` and `IndexBusy` for a limit that was passed; else those of `open`.
+    pub(crate) fn open<T>(&self, length: u64, open: impl FnOnce() -> Result<T>) -> Result<T> {
+        let limits = Limits {
+            bytes: SMALL_BYTES.min(self.bytes),
+            steps: STEPS.saturating_add(length),
+            time: TIME + Duration::from_secs(length / BYTES_A_SECOND),
+        };
+        let mut share = None;
+        let mut more = |wanted: u64| {
+            if wanted <= self.bytes && share.is_none() {
+                share = self.share();
+                return if share.is_some() { Grant::Limit(self.bytes) } else { Grant::Busy };
+            }
+            Grant::Limit(0)
+        };
+        let (result, exceeded) = meter::run(limits, &mut more, open);
+        match exceeded {
+            None => result,
+            // The error that came of it would say what libavformat made of it.
+            Some(exceeded) => Err(self.error(exceeded)),
+        }
+    }
+
+    fn error(&self, exceeded: Exceeded) -> Error {
+        match exceeded {
+            Exceeded::Memory => ErrorKind::IndexTooLarge { limit: self.bytes },
+            Exceeded::Work => ErrorKind::IndexTooCostly("its tables lead over the same entries again and again"),
+            Exceeded::Time => ErrorKind::IndexTooCostly("it takes too much processor time for its length"),
+            Exceeded::Busy => ErrorKind::IndexBusy,
+        }
+        .into()
+    }
+
+    /// Counts memory of the index that is being made.
+    ///
+    /// # Errors
+    /// `IndexTooLarge`; [`IndexBudget::open`] knows better which limit it was.
+    pub(super) fn charge(bytes: usize) -> Result<()> {
+        let kind = || ErrorKind::IndexTooLarge { limit: DEFAULT_INDEX_MEMORY };
+        if meter::charge(bytes) { Ok(()) } else { Err(kind().into()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{IndexBudget, LARGE_SHARES, SMALL_BYTES};
+    use crate::error::ErrorKind;
+
+    const LARGE: usize = SMALL_BYTES as usize + 1;
+
+    #[test]
+    fn an_opening_has_a_limit() {
+        let budget = IndexBudget::new(2 * SMALL_BYTES);
+        assert!(budget.open(1, || IndexBudget::charge(2 * SMALL_BYTES as usize)).is_ok());
+        let error = budget.open(1, || IndexBudget::charge(2 * SMALL_BYTES as usize + 1)).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::IndexTooLarge { limit } if *limit == 2 * SMALL_BYTES), "{error}");
+        // Whatever is made of it.
+        assert!(budget.open(1, || Ok(IndexBudget::charge(usize::MAX).is_ok())).is_err());
+    }
+
+    #[test]
+    fn large_openings_wait_for_each_other_and_small_ones_do_not() {
+        fn nested(budget: &IndexBudget, depth: usize) -> crate::Result<()> {
+            if depth == 0 {
+                // Every share is taken: a small opening goes on, a large one is refused.
+                assert!(budget.open(1, || IndexBudget::charge(SMALL_BYTES as usize)).is_ok());
+                let error = budget.open(1, || IndexBudget::charge(LARGE)).unwrap_err();
+                assert!(matches!(error.kind(), ErrorKind::IndexBusy), "{error}");
+                return Ok(());
+            }
+            let inner = std::thread::scope(|scope| {
+                let one = scope.spawn(|| {
+                    budget.open(1, || {
+                        IndexBudget::charge(LARGE)?;
+                        std::thread::scope(|scope| scope.spawn(|| nested(budget, depth - 1)).join().unwrap())
+                    })
+                });
+                one.join().unwrap()
+            });
+            inner
+        }
+        let budget = IndexBudget { patience: Duration::from_millis(20), ..IndexBudget::new(4 * SMALL_BYTES) };
+        nested(&budget, LARGE_SHARES).unwrap();
+        assert_eq!(*budget.free(), LARGE_SHARES);
+        assert!(budget.open(1, || IndexBudget::charge(LARGE)).is_ok());
+    }
+}
