@@ -25,6 +25,7 @@ use tower_http::cors::{AllowOrigin, Any, CorsLayer, ExposeHeaders};
 use tracing::Instrument;
 
 use super::Shared;
+use super::admission::Client;
 use super::auth::{Shown, Visitor};
 use super::problem::{Kind, Problem};
 use super::{streams, ws};
