@@ -224,7 +224,7 @@ fn keep_many_open() {
         assert_eq!(md5(video, 3).expect("a frame"), expected[place % clips], "{place}");
     }
     // One that was replaced while it was closed is another file.
-    assert!(open_files().most < 400);
+    assert!(open_files().most < videos.len() - 1, "reading all others closes it");
     let gone = folder.path().join(&names[0]);
     std::fs::remove_file(&gone).expect("to remove");
     std::fs::copy(fixture("hevc_gray.mp4"), &gone).expect("to copy");

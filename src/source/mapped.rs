@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// A mapped file. Views of it stay valid when the source is gone. If somebody truncates the file, reads past the cut
 /// give zeros instead of killing the process, and [`Source::check`] fails from then on.
 ///
-/// The file is closed when others need its descriptor or its mapping (see [`super::open_files`]), and opened again when it is
+/// The file is closed when others need its descriptor or its mapping (see [`super::open_files()`]), and opened again when it is
 /// read. Another file that lies in its place by then, or none, is [`ErrorKind::Changed`]: a file that was deleted can be read as
 /// long as it stays open.
 #[derive(Debug)]

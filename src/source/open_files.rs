@@ -43,7 +43,7 @@ static RESERVED: AtomicUsize = AtomicUsize::new(0);
 /// The slots whose files may be closed.
 static SLOTS: Mutex<BTreeMap<u64, Weak<Slot>>> = Mutex::new(BTreeMap::new());
 
-/// Files of mapped sources, see [`super::open_files`].
+/// Files of mapped sources, see [`super::open_files()`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OpenFiles {
     /// Files that are open now.
