@@ -111,11 +111,22 @@ const METERED: [Metered; 7] = [
     Metered {
         library: "libavformat.a",
         object: "mov.o",
-        calls: &[["av_index_search_timestamp", "bs_mov_search_timestamp"]],
+        calls: &[
+            ["av_index_search_timestamp", "bs_mov_search_timestamp"],
+            ["av_realloc_array", "bs_mov_realloc_array"],
+        ],
     },
     Metered { library: "libavformat.a", object: "demux.o", calls: NO_INDEX },
-    Metered { library: "libavformat.a", object: "matroskadec.o", calls: NO_INDEX },
-    Metered { library: "libavformat.a", object: "mpegts.o", calls: NO_INDEX },
+    Metered {
+        library: "libavformat.a",
+        object: "matroskadec.o",
+        calls: &[NO_INDEX[0], ["av_fast_realloc", "bs_list_realloc"]],
+    },
+    Metered {
+        library: "libavformat.a",
+        object: "mpegts.o",
+        calls: &[NO_INDEX[0], ["av_new_program", "bs_new_program"]],
+    },
     Metered {
         library: "libavcodec.a",
         object: "h2645_parse.o",

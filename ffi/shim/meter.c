@@ -25,7 +25,13 @@
 /* Allocations from one look at the clock to the next: it takes a third of a microsecond. */
 #define TICKS 256
 /* Steps that a comparison of two keys counts as. */
-#define COMPARISON 4
+#define COMPARISON 8
+/* Bytes of a list that count as one step when the list is made longer. */
+#define LIST_BYTES 128
+/* Programs that a transport stream may have: every one is compared with all others at every table. */
+#define PROGRAMS 1024
+/* Bytes that a list of MP4's which is searched for each of its entries may have. */
+#define SEARCHED_BYTES (512 << 10)
 
 /* In the static block, where a load finds it without a call. */
 static _Thread_local __attribute__((tls_model("initial-exec"))) BsMeter *meter;
@@ -86,9 +92,11 @@ void bs_meter_cap(int64_t more)
         meter->cap = FFMIN(meter->cap, meter->used + more);
 }
 
-/* Room for `bytes` more? */
+/* Room for `bytes` more? Never again once a limit is passed: a loop that goes over much for each entry must end. */
 static int has_room(BsMeter *m, int64_t bytes)
 {
+    if (m->exceeded)
+        return 0;
     if (bytes < 0 || bytes > INT64_MAX / 4)
         bytes = INT64_MAX / 4;
     if (m->used + bytes > m->cap) {
@@ -97,7 +105,7 @@ static int has_room(BsMeter *m, int64_t bytes)
     }
     if (m->used + bytes <= m->limit)
         return 1;
-    if (!m->exceeded && m->grow) {
+    if (m->grow) {
         /* What the callback allocates is not the file's. */
         meter = NULL;
         const int64_t limit = m->grow(m->opaque, m->used + bytes);
@@ -196,6 +204,34 @@ int bs_mov_search_timestamp(AVStream *stream, int64_t timestamp, int flags)
 {
     bs_meter_work(avformat_index_get_entries_count(stream));
     return bs_meter_exceeded() ? -1 : av_index_search_timestamp(stream, timestamp, flags);
+}
+
+/* libavformat/mov.c: items of a still picture are searched for every property. */
+void *bs_mov_realloc_array(void *array, size_t count, size_t size)
+{
+    if (meter && size && count > SEARCHED_BYTES / size) {
+        exceed(meter, BS_EXCEEDED_WORK);
+        return NULL;
+    }
+    return av_realloc_array(array, count, size);
+}
+
+/* libavformat/mpegts.c: the program of a table's entry. */
+AVProgram *bs_new_program(AVFormatContext *s, int id)
+{
+    if (meter && s->nb_programs >= PROGRAMS) {
+        exceed(meter, BS_EXCEEDED_WORK);
+        return NULL;
+    }
+    return av_new_program(s, id);
+}
+
+/* libavformat/matroskadec.c: a list of elements is made longer. Some are searched for each element of another: tags for
+ * attachments and chapters, blocks for tracks. */
+void *bs_list_realloc(void *list, unsigned *allocated, size_t size)
+{
+    bs_meter_work(size / LIST_BYTES);
+    return bs_meter_exceeded() ? NULL : av_fast_realloc(list, allocated, size);
 }
 
 /* The index that libavformat makes for seeking while it reads packets. Nothing seeks by it here, and entries that come in
