@@ -116,7 +116,16 @@ const METERED: [Metered; 7] = [
             ["av_realloc_array", "bs_mov_realloc_array"],
         ],
     },
-    Metered { library: "libavformat.a", object: "demux.o", calls: NO_INDEX },
+    Metered {
+        library: "libavformat.a",
+        object: "demux.o",
+        calls: &[
+            NO_INDEX[0],
+            ["avcodec_open2", "bs_probe_open"],
+            ["avcodec_send_packet", "bs_probe_send"],
+            ["avcodec_receive_frame", "bs_probe_receive"],
+        ],
+    },
     Metered {
         library: "libavformat.a",
         object: "matroskadec.o",

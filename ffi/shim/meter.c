@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include <libavformat/avformat.h>
+#include <libavcodec/avcodec.h>
 #include <libavcodec/h2645_parse.h>
 #include <libavutil/dict.h>
 #include <libavutil/mem.h>
@@ -26,8 +27,9 @@
 #define TICKS 256
 /* Steps that a comparison of two keys counts as. */
 #define COMPARISON 8
-/* Bytes of a list that count as one step when the list is made longer. */
-#define LIST_BYTES 128
+/* Bytes that a list of Matroska's elements may have; and the largest element that is not searched for others, a cue. */
+#define LIST_BYTES (2 << 20)
+#define CUE_BYTES 32
 /* Programs that a transport stream may have: every one is compared with all others at every table. */
 #define PROGRAMS 1024
 /* Bytes that a list of MP4's which is searched for each of its entries may have. */
@@ -95,6 +97,8 @@ void bs_meter_cap(int64_t more)
 /* Room for `bytes` more? Never again once a limit is passed: a loop that goes over much for each entry must end. */
 static int has_room(BsMeter *m, int64_t bytes)
 {
+    if (m->in_decoder)
+        return 1;
     if (m->exceeded)
         return 0;
     if (bytes < 0 || bytes > INT64_MAX / 4)
@@ -179,6 +183,41 @@ void bs_free(void *block)
     free(block);
 }
 
+/* libavformat/demux.c decodes pictures to learn of streams. Decoders do not always survive an allocation that fails (a VP9
+ * decoder without tiles is closed by way of them), and what a picture takes has a limit of its own: what they allocate is
+ * counted, and looked at when they are done. */
+
+static void enter_decoder(void)
+{
+    if (meter)
+        meter->in_decoder++;
+}
+
+static int leave_decoder(int result)
+{
+    if (meter && !--meter->in_decoder)
+        has_room(meter, 0);
+    return result;
+}
+
+int bs_probe_open(AVCodecContext *decoder, const AVCodec *codec, AVDictionary **options)
+{
+    enter_decoder();
+    return leave_decoder(avcodec_open2(decoder, codec, options));
+}
+
+int bs_probe_send(AVCodecContext *decoder, const AVPacket *packet)
+{
+    enter_decoder();
+    return leave_decoder(avcodec_send_packet(decoder, packet));
+}
+
+int bs_probe_receive(AVCodecContext *decoder, AVFrame *frame)
+{
+    enter_decoder();
+    return leave_decoder(avcodec_receive_frame(decoder, frame));
+}
+
 /* libavutil/dict.c: a key is compared with all that are there. */
 
 int bs_dict_set_unmetered(AVDictionary **dictionary, const char *key, const char *value, int flags);
@@ -188,7 +227,7 @@ int av_dict_set(AVDictionary **dictionary, const char *key, const char *value, i
     if (meter)
         bs_meter_work(COMPARISON * (uint64_t)av_dict_count(*dictionary));
     /* Callers go on with the next entry, and some go over all that are there for each: then there are none. */
-    if (bs_meter_exceeded()) {
+    if (meter && meter->exceeded && !meter->in_decoder) {
         if (flags & AV_DICT_DONT_STRDUP_KEY)
             av_free((void *)key);
         if (flags & AV_DICT_DONT_STRDUP_VAL)
@@ -227,11 +266,21 @@ AVProgram *bs_new_program(AVFormatContext *s, int id)
 }
 
 /* libavformat/matroskadec.c: a list of elements is made longer. Some are searched for each element of another: tags for
- * attachments and chapters, blocks for tracks. */
+ * attachments and chapters, blocks for tracks. Cues are not, and a long video has many; their list grows by a cue at a
+ * time. */
 void *bs_list_realloc(void *list, unsigned *allocated, size_t size)
 {
-    bs_meter_work(size / LIST_BYTES);
-    return bs_meter_exceeded() ? NULL : av_fast_realloc(list, allocated, size);
+    BsMeter *m = meter;
+    if (m && size > LIST_BYTES / 2) {
+        const int is_cue = m->list == allocated && size - m->list_bytes <= CUE_BYTES;
+        m->list = allocated;
+        m->list_bytes = size;
+        if (size > LIST_BYTES && !is_cue) {
+            exceed(m, BS_EXCEEDED_WORK);
+            return NULL;
+        }
+    }
+    return av_fast_realloc(list, allocated, size);
 }
 
 /* The index that libavformat makes for seeking while it reads packets. Nothing seeks by it here, and entries that come in

@@ -260,7 +260,10 @@ typedef struct BsMeter {
     uint64_t steps, step_limit;
     int64_t started_ns, time_limit_ns; /* processor time of the thread */
     uint32_t ticks;
-    int exceeded; /* BsExceeded; 0 if nothing */
+    int exceeded;   /* BsExceeded; 0 if nothing */
+    int in_decoder; /* no allocation fails */
+    const void *list; /* a long list of a demuxer, and its bytes */
+    size_t list_bytes;
     /* Asks for a higher limit: the limit from now on, or -1 if others have all that there is. */
     int64_t (*grow)(void *opaque, int64_t wanted);
     void *opaque;

@@ -80,6 +80,9 @@ pub fn run<T>(limits: Limits, mut more: Grow<'_>, work: impl FnOnce() -> T) -> (
         time_limit_ns: i64::try_from(limits.time.as_nanos()).unwrap_or(i64::MAX),
         ticks: 0,
         exceeded: 0,
+        in_decoder: 0,
+        list: std::ptr::null(),
+        list_bytes: 0,
         grow: Some(grow),
         opaque: (&raw mut more).cast(),
     };
