@@ -155,14 +155,16 @@ pub enum ErrorKind {
         /// Pixels that a picture may have.
         limit: u64,
     },
-    /// The pictures that it takes to decode a frame need more memory than all of the engine's budget for pictures
+    /// The pictures that it takes to decode a frame need more memory than the engine's budget for pictures leaves one decode run
     /// ([`EngineBuilder::picture_memory`](crate::EngineBuilder::picture_memory)), and are damaged, or those of a file that is being
-    /// opened: only intact pictures may exceed the budget, one decode run at a time.
-    #[error("decoding needs {needed} bytes for pictures, above the budget of {limit} (--picture-memory)")]
+    /// opened: only intact pictures may exceed it, one decode run at a time.
+    #[error(
+        "its pictures need {needed} bytes of memory, above the {limit} that a decode run may use (--picture-memory)"
+    )]
     PictureMemory {
         /// Bytes that would have been in use at the same time.
         needed: u64,
-        /// The budget in bytes.
+        /// Bytes that one decode run may use.
         limit: u64,
     },
     /// A sample that it refers to could not be read.

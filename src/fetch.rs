@@ -228,6 +228,10 @@ impl<T: Send + 'static> Group<T> {
             let Some(index) = self.video.planner.frame_of(target.sample) else { continue };
             pending.insert(target.sample, index);
         }
+        // Each thread has pictures, and tables, of its own.
+        if self.memory.as_ref().is_some_and(Reservation::is_alone) {
+            self.width = 1;
+        }
         let before = pending.len();
         let end = self.run(&targets, &mut pending);
         // What waits for this run's memory need not wait for what becomes of its targets.
@@ -451,6 +455,9 @@ impl<T: Send + 'static> Group<T> {
             if is_last_resort { video.sequential_lease(true, memory)? } else { video.lease(self.width, memory)? };
         let losses = if is_last_resort { video.losses(job.entry, job.last, memory) } else { Losses::default() };
         let verdict = Verdict { losses, ..Verdict::default() };
+        // Nothing of this try is let out after damage. Where its pictures exceed the budget, none more are made for nothing.
+        let is_alone = memory.is_some_and(Reservation::is_alone);
+        let after_damage = if is_alone && !is_last_resort { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         let mut end = End::Over;
         let mut left = job.targets.len();
         let pending = RefCell::new(pending);
@@ -470,7 +477,7 @@ impl<T: Send + 'static> Group<T> {
             let (index, result) = match event {
                 Event::Damage(_, error) => {
                     verdict.damaged(error);
-                    return ControlFlow::Continue(());
+                    return after_damage;
                 }
                 Event::Unreadable(sample, error) => {
                     verdict.unreadable(sample, &error);
@@ -480,7 +487,7 @@ impl<T: Send + 'static> Group<T> {
                 Event::Picture(sample, mut picture) => {
                     if (verdict.damage.get().is_some() || picture.is_corrupt()) && !is_last_resort {
                         verdict.damaged(AvError::INVALID_DATA);
-                        return ControlFlow::Continue(());
+                        return after_damage;
                     }
                     if verdict.lost.get().is_some_and(|lost| video.may_need(sample, lost)) {
                         return ControlFlow::Continue(());

@@ -677,7 +677,8 @@ impl Shared {
     /// libavcodec makes of damage depends on what it has seen, and differs from run to run with several.
     pub(crate) fn sequential_lease(&self, is_last_resort: bool, memory: Option<&Reservation>) -> Result<Lease> {
         if !is_last_resort {
-            return self.lease_with(self.use_of_run(self.engine.sequential_threads), memory);
+            let threads = if memory.is_some_and(Reservation::is_alone) { 1 } else { self.engine.sequential_threads };
+            return self.lease_with(self.use_of_run(threads), memory);
         }
         // What the frame comes to must not depend on what was asked for before.
         self.look_at_ends(memory);

@@ -18,6 +18,7 @@ use bucket_streamer::{EngineBuilder, Error, ErrorKind, LeftOut, OnDamage, Result
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::{ExtractArguments, Format};
+use super::in_flight::{Held, InFlight};
 use super::output::{Destination, Line, Maker, Record};
 use super::wanted::{Request, Wanted};
 use super::{Outcome, open, say};
@@ -55,8 +56,9 @@ pub(crate) fn run(arguments: &ExtractArguments) -> Outcome {
             return Outcome::SomeFailed;
         }
     };
-    let (threads, started) = (engine.threads(), Instant::now());
-    let outcome = Run { arguments, video: &video, destination: &destination, threads, started }.all(&wanted);
+    let (threads, picture_memory, started) = (engine.threads(), engine.picture_memory(), Instant::now());
+    let run = Run { arguments, video: &video, destination: &destination, threads, picture_memory, started };
+    let outcome = run.all(&wanted);
     super::tell_of_device(&engine);
     outcome
 }
@@ -84,11 +86,12 @@ struct Run<'a> {
     video: &'a Video,
     destination: &'a Destination,
     threads: usize,
+    picture_memory: u64,
     started: Instant,
 }
 
 /// A frame on its way to a worker; `key` says where in the order it belongs.
-type Decoded = (u32, VideoFrame);
+type Decoded<'a> = (u32, VideoFrame, Held<'a>);
 /// What a worker made of it.
 type Made = (u32, u32, Result<Record>);
 
@@ -257,7 +260,9 @@ impl Run<'_> {
     /// Runs `decode` in this thread with workers and a collector beside it.
     fn piped<T>(&self, order: Order<'_>, tally: &mut Tally, decode: impl FnOnce(&Feed<'_>) -> Result<T>) -> Result<T> {
         let shared = Shared::default();
-        let (frames, decoded) = mpsc::sync_channel::<Decoded>(self.threads);
+        // Beside the decoders' own pictures.
+        let in_flight = InFlight::new(self.picture_memory / 4);
+        let (frames, decoded) = mpsc::sync_channel::<Decoded<'_>>(self.threads);
         let (made, results) = mpsc::channel::<Made>();
         let decoded = Arc::new(Mutex::new(decoded));
         let result = std::thread::scope(|scope| {
@@ -270,7 +275,7 @@ impl Run<'_> {
             // Only workers hold the queue's end: when the last one has gone, whoever feeds it learns of it.
             drop(decoded);
             // The feed goes when decoding ends: then the workers end, and after them the collector.
-            let feed = Feed { frames, made, shared };
+            let feed = Feed { frames, made, shared, in_flight: &in_flight };
             let result = decode(&feed);
             drop(feed);
             if let Err(panic) = collector.join() {
@@ -292,11 +297,11 @@ impl Run<'_> {
         }
     }
 
-    fn work(&self, decoded: &Mutex<Receiver<Decoded>>, made: &Sender<Made>, shared: &Shared) {
+    fn work(&self, decoded: &Mutex<Receiver<Decoded<'_>>>, made: &Sender<Made>, shared: &Shared) {
         let mut maker = self.blank();
         loop {
             let next = decoded.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).recv();
-            let Ok((key, frame)) = next else { return };
+            let Ok((key, frame, _held)) = next else { return };
             let index = frame.index;
             if made.send((key, index, shared.make(&mut maker, &frame))).is_err() {
                 return;
@@ -401,9 +406,10 @@ enum Order<'a> {
 
 /// The decoding thread's way to the workers.
 struct Feed<'a> {
-    frames: SyncSender<Decoded>,
+    frames: SyncSender<Decoded<'a>>,
     made: Sender<Made>,
     shared: &'a Shared,
+    in_flight: &'a InFlight,
 }
 
 impl Feed<'_> {
@@ -416,7 +422,8 @@ impl Feed<'_> {
     }
 
     fn frame(&self, key: u32, frame: VideoFrame) -> ControlFlow<()> {
-        let sent = self.frames.send((key, frame)).is_ok();
+        let held = self.in_flight.enter(&frame);
+        let sent = self.frames.send((key, frame, held)).is_ok();
         self.flow(sent)
     }
 

@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod extract;
 mod given;
+mod in_flight;
 mod index;
 mod info;
 mod output;

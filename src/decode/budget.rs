@@ -7,11 +7,12 @@
 //!
 //! The budget has shares, so that costly runs do not keep cheap ones waiting. Small runs may use their own share and whatever
 //! of the rest is free; large ones only the rest. Each kind is served in the order of its queue; when small runs have
-//! overtaken a waiting large one too often, they are kept to their own share. A run that needs more than the large share gets
-//! all that it asks for, but one at a time and while no other large run holds memory. What is decoded to find out what a file
-//! is has a small share of its own, since it holds memory while bytes are on their way.
+//! overtaken a waiting large one too often, they are kept to their own share. What is decoded to find out what a file is has a
+//! small share of its own, since it holds memory while bytes are on their way.
 //!
-//! Damaged pictures and those of files that are being opened are no reason to exceed the budget: past it they are refused.
+//! A run that needs more than the large share is alone with it, on one thread, and gets all that it asks for: the budget is
+//! exceeded by one such run at most. Damaged pictures and those of files that are being opened are no reason for that: past the
+//! large share they are refused.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -53,8 +54,8 @@ struct Shares {
 
 impl Shares {
     fn of(limit: u64) -> Shares {
-        let (probe, small) = (limit / 8, limit / 4);
-        Shares { probe, small, large: limit - probe - small, small_run: limit / 8, small_probe: limit / 16 }
+        let (probe, small) = (limit / 16, limit * 3 / 16);
+        Shares { probe, small, large: limit - probe - small, small_run: limit / 8, small_probe: limit / 32 }
     }
 }
 
@@ -138,7 +139,7 @@ impl State {
 impl Budget {
     /// A budget of `limit` bytes, at least 1 MiB.
     pub fn new(limit: u64) -> Arc<Budget> {
-        let limit = limit.clamp(LEAST, ALONE);
+        let limit = limit.clamp(LEAST, ALONE / 4);
         let (state, waiting) = (Mutex::default(), AtomicUsize::new(0));
         Arc::new(Budget { limit, shares: Shares::of(limit), ledger: Ledger::new(), state, waiting })
     }
@@ -242,7 +243,7 @@ impl Budget {
 
     /// The error of a run that needs more than it can have.
     pub fn too_much(&self, needed: u64) -> Error {
-        ErrorKind::PictureMemory { needed, limit: self.limit }.into()
+        ErrorKind::PictureMemory { needed, limit: self.shares.large }.into()
     }
 
     fn share_of(&self, kind: Kind, bytes: u64) -> Share {
@@ -287,7 +288,7 @@ impl Budget {
         *state.count(share) += self.counted(share, bytes);
         state.holders += 1;
         let granted = if share == Share::Large && bytes > self.shares.large { ALONE } else { bytes };
-        let account = Account::open(&self.ledger, self, kind as i32, granted, self.limit);
+        let account = Account::open(&self.ledger, self, kind as i32, granted, self.shares.large);
         Reservation { budget: Arc::clone(self), kind, account }
     }
 
@@ -330,19 +331,18 @@ impl Lender for Budget {
         let mut state = self.lock();
         let before = self.share_of(kind, granted);
         *state.count(before) -= self.counted(before, granted);
-        let most = if used <= self.shares.large { self.shares.large } else { ALONE };
-        let more = used.saturating_add(used / SPARE_PART).min(most);
+        let more = used.saturating_add(used / SPARE_PART).min(self.shares.large);
         // What waits is not overtaken by runs that grow, either: they end, and wait as well.
         let may_have = |&bytes: &u64| {
             let share = self.share_of(kind, bytes);
             let goes_ahead = share == Share::Large && before != Share::Large && !state.large_queue.is_empty();
-            !goes_ahead && self.has_room(&state, share, bytes)
+            bytes >= used && bytes <= self.shares.large && !goes_ahead && self.has_room(&state, share, bytes)
         };
         let fitting = [more, used].into_iter().find(may_have);
         let bytes = fitting.unwrap_or(granted);
         let share = self.share_of(kind, bytes);
         *state.count(share) += self.counted(share, bytes);
-        if share == Share::Large && bytes > self.shares.large { ALONE } else { bytes }
+        bytes
     }
 }
 
@@ -380,14 +380,20 @@ impl Reservation {
         &self.account
     }
 
+    /// It may use as much as it needs, on one thread.
+    pub fn is_alone(&self) -> bool {
+        self.account.granted() == ALONE
+    }
+
     /// Whether a picture was refused, and what to do about it.
     pub fn refusal(&self) -> Option<Refused> {
         let needed = self.account.refused()?;
         if self.account.is_refused_for_good() {
             return Some(Refused::ForGood { needed });
         }
-        // Twice as much: the next picture would be refused else.
-        Some(Refused::ForNow { needed: needed.max(self.account.granted().saturating_mul(2)).min(ALONE) })
+        // Twice as much where that is not too much: the next picture would be refused else.
+        let twice = self.account.granted().saturating_mul(2).min(self.budget.shares.large);
+        Some(Refused::ForNow { needed: needed.max(twice) })
     }
 
     /// Runs the caller's code, which may wait for other runs of the engine.
@@ -431,7 +437,7 @@ mod tests {
 
     use super::{ALONE, Budget, Kind, OVERTAKING, Reservation};
 
-    /// 64 MiB: 8 for probes, 16 for small runs (up to 8 each), 40 for the rest.
+    /// 64 MiB: 4 for probes (up to 2 each), 12 for small runs (up to 8 each), 48 for the rest.
     fn budget() -> Arc<Budget> {
         Budget::new(64 << 20)
     }
@@ -516,7 +522,9 @@ mod tests {
         drop(held);
         let memory = budget.reserve(Kind::Run, mib(12));
         assert_eq!(memory.refusal(), None);
-        assert!(budget.grow(0, mib(12), mib(30)) >= mib(30));
+        let granted = budget.grow(0, mib(12), mib(30));
+        assert!(granted >= mib(30));
+        assert_eq!(budget.grow(0, granted, mib(49)), granted, "what needs more begins anew, alone");
     }
 
     #[test]
@@ -564,8 +572,8 @@ mod tests {
         let run = budget.reserve(Kind::Run, mib(500));
         let small = budget.try_reserve(Kind::Run, mib(8)).expect("a share");
         let empty = budget.try_reserve(Kind::Probe, 0).expect("nothing takes nothing away");
-        let probes: Vec<_> = (0..2).map(|_| budget.try_reserve(Kind::Probe, mib(4)).expect("a share")).collect();
-        assert!(budget.try_reserve(Kind::Probe, mib(4)).is_none());
+        let probes: Vec<_> = (0..2).map(|_| budget.try_reserve(Kind::Probe, mib(2)).expect("a share")).collect();
+        assert!(budget.try_reserve(Kind::Probe, mib(2)).is_none());
         drop((run, small, empty, probes));
         let large = budget.try_reserve(Kind::Probe, mib(30)).expect("room");
         assert!(budget.try_reserve(Kind::Run, mib(30)).is_none(), "counted with the large runs");
