@@ -389,6 +389,17 @@ impl Engine {
         self.opening(|| Video::open(self, source, restore))
     }
 
+    /// The same, after the index was compared with one that is made anew: what it says is then known to be so, and not
+    /// only possible. Reads all samples if the index says what pictures refer to.
+    ///
+    /// # Errors
+    /// `BadIndex` too if it says anything else, with the names of those fields; and those of [`Engine::open`].
+    pub fn open_with_verified_index(&self, source: Arc<dyn Source>, index: &Index) -> Result<Video> {
+        let video = self.open_with_index(Arc::clone(&source), index)?;
+        index.verify(&video, &self.open(source, index.track())?)?;
+        Ok(video)
+    }
+
     /// The same for an index that is known to be of this source.
     pub(crate) fn open_with_known_index(&self, source: Arc<dyn Source>, index: &Index) -> Result<Video> {
         let budget = &self.shared.index_budget;

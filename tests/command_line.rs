@@ -2,6 +2,10 @@
 #![allow(clippy::print_stderr, reason = "tests report what they leave out")]
 
 mod common;
+#[path = "command_line/files.rs"]
+mod files;
+#[path = "common/server.rs"]
+mod server;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;

@@ -26,6 +26,7 @@ mod packet;
 mod parameters;
 mod parser;
 mod pixel;
+mod signals;
 mod version;
 mod webp;
 
@@ -46,6 +47,7 @@ pub use packet::{PADDING, Packet, PaddedBytes};
 pub use parameters::{ParameterValues, SideData, codec_name};
 pub use parser::{AccessUnit, Parser, PictureStructure};
 pub use pixel::{PixelFormat, PlaneLayout};
+pub use signals::{Termination, survive_file_size_limit};
 pub use version::{Component, components, cpu_count, ffmpeg_configuration};
 pub use webp::{WEBP_MAX_SIDE, WebpPlane, encode_webp};
 

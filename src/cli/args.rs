@@ -87,6 +87,16 @@ pub(crate) enum Command {
     Sign(super::serve::SignArguments),
 }
 
+impl Command {
+    /// Does it end by itself when a signal asks it to?
+    pub(crate) fn waits_for_signals(&self) -> bool {
+        #[cfg(feature = "server")]
+        return matches!(self, Command::Serve(_));
+        #[cfg(not(feature = "server"))]
+        false
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  bucket-streamer info cam.mp4\n  bucket-streamer info cam.mp4 --json | jq .frames")]
 pub(crate) struct InfoArguments {
@@ -186,14 +196,47 @@ pub(crate) struct ExtractArguments {
 }
 
 /// Which track of a video, and how it is found.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Which {
     /// Which video track, counted from 0
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) track: usize,
-    /// Open the video with this index file, which `index` has written
+    /// Open the video with this index file, which `index` has written. It is believed where it cannot be checked: use only
+    /// files that come from where the video comes from, or --verify
     #[arg(long, value_name = "FILE", conflicts_with = "track")]
     pub(crate) index: Option<String>,
+    /// Make the index anew and refuse the file of --index if it says anything else: reads the whole video if the file says
+    /// what pictures refer to
+    #[arg(long, requires = "index")]
+    pub(crate) verify: bool,
+}
+
+impl Which {
+    pub(crate) fn opening(&self) -> Opening<'_> {
+        let index = |file| Opening::Index { file, verify: self.verify };
+        self.index.as_deref().map_or(Opening::Track(self.track), index)
+    }
+}
+
+/// How a video is opened: by looking for a track, or with an index file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Opening<'a> {
+    Track(usize),
+    Index {
+        file: &'a str,
+        /// Compare the file with an index made anew?
+        verify: bool,
+    },
+}
+
+impl Opening<'_> {
+    /// The same once the index file has been compared.
+    pub(crate) fn unverified(self) -> Self {
+        match self {
+            Opening::Index { file, .. } => Opening::Index { file, verify: false },
+            track @ Opening::Track(_) => track,
+        }
+    }
 }
 
 /// What a video may cost.
@@ -457,6 +500,11 @@ impl Format {
             Format::Webp => Some(StillFormat::Webp),
             Format::Raw | Format::Framemd5 => None,
         }
+    }
+
+    /// What the names of files end with.
+    pub(crate) fn extension(self) -> &'static str {
+        self.still().map_or("yuv", StillFormat::extension)
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &ExtractArguments) -> Outcome {
         Ok(engine) => engine,
         Err(outcome) => return outcome,
     };
-    let video = match open(&engine, &arguments.video, arguments.which.track, arguments.which.index.as_deref()) {
+    let video = match open(&engine, &arguments.video, arguments.which.opening()) {
         Ok(video) => video,
         Err(outcome) => return outcome,
     };
@@ -148,6 +148,11 @@ impl Makers {
 impl Run<'_> {
     fn all(&self, wanted: &Wanted) -> Outcome {
         let requests = wanted.requests(self.video, self.arguments.clamp);
+        if let Some((index, place)) = self.overwritten(&requests) {
+            let place = place.display();
+            say(&format!("bucket-streamer: {place} is what is read: frame {index} would take its place"));
+            return Outcome::Usage;
+        }
         let bar = self.progress_bar(requests.len());
         let mut tally = Tally { bar, ..Tally::default() };
         if *wanted == Wanted::All {
@@ -168,6 +173,14 @@ impl Run<'_> {
             }
         }
         self.finish(&tally)
+    }
+
+    /// The first output that would take the place of an input.
+    fn overwritten(&self, requests: &[Request]) -> Option<(u32, PathBuf)> {
+        let indices: Vec<u32> = requests.iter().flatten().copied().collect();
+        let inputs = [Some(self.arguments.video.as_str()), self.arguments.which.index.as_deref()];
+        let inputs: Vec<&str> = inputs.into_iter().flatten().collect();
+        self.destination.overwritten(&indices, self.arguments.format, &inputs)
     }
 
     fn play(&self, mut tally: Tally) -> Outcome {

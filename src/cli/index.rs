@@ -6,18 +6,18 @@ use std::path::Path;
 
 use bucket_streamer::{ErrorKind, Result};
 
-use super::args::IndexArguments;
-use super::output::write_whole;
+use super::args::{IndexArguments, Opening};
+use super::output::{is_same_file, write_whole};
 use super::{Outcome, builder, open, say};
 
 pub(crate) fn run(arguments: &IndexArguments) -> Outcome {
     let output = Path::new(&arguments.output);
-    if is_same_file(Path::new(&arguments.video), output) {
+    if is_same_file(&arguments.video, output) {
         say("bucket-streamer: --output is the video itself: the index would take its place");
         return Outcome::Usage;
     }
     let engine = builder(Some(1), None, arguments.limits).build();
-    let video = match open(&engine, &arguments.video, arguments.track, None) {
+    let video = match open(&engine, &arguments.video, Opening::Track(arguments.track)) {
         Ok(video) => video,
         Err(outcome) => return outcome,
     };
@@ -53,9 +53,4 @@ fn write(output: &str, bytes: &[u8]) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
     written.map_err(|error| ErrorKind::Write { path: "standard output".to_owned(), error }.into())
-}
-
-/// True if both are there and the same, by whichever names.
-pub(crate) fn is_same_file(video: &Path, output: &Path) -> bool {
-    matches!((video.canonicalize(), output.canonicalize()), (Ok(video), Ok(output)) if video == output)
 }

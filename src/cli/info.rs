@@ -9,7 +9,7 @@ use super::{Outcome, builder, open, say};
 
 pub(crate) fn run(arguments: &InfoArguments) -> Outcome {
     let engine = builder(Some(1), None, arguments.limits).build();
-    let video = match open(&engine, &arguments.video, arguments.which.track, arguments.which.index.as_deref()) {
+    let video = match open(&engine, &arguments.video, arguments.which.opening()) {
         Ok(video) => video,
         Err(outcome) => return outcome,
     };

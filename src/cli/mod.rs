@@ -13,6 +13,7 @@ mod remote;
 #[cfg(feature = "server")]
 mod serve;
 mod sheet;
+mod unfinished;
 mod version;
 mod wanted;
 
@@ -25,7 +26,7 @@ use std::time::Duration;
 use bucket_streamer::{Device, Engine, EngineBuilder, Error, Index, IndexCache, Video, source};
 use clap::{CommandFactory, FromArgMatches};
 
-use args::{Arguments, Command};
+use args::{Arguments, Command, Opening};
 
 /// What a run comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +68,10 @@ pub(crate) fn run() -> ExitCode {
             Ok(arguments) => arguments,
             Err(error) => return refuse(&error).into(),
         };
+    ffi::survive_file_size_limit();
+    if !arguments.command.waits_for_signals() {
+        unfinished::remove_at_termination();
+    }
     if arguments.verbose > 0 {
         let level = if arguments.verbose > 1 { ffi::LogLevel::Info } else { ffi::LogLevel::Warning };
         ffi::set_log(level, |_, line| say(&format!("ffmpeg: {line}")));
@@ -176,24 +181,29 @@ pub(crate) fn builder(threads: Option<u16>, memory: Option<args::MemorySize>, li
     builder
 }
 
-/// Opens the video, with an index file if there is one, or says why not.
-pub(crate) fn open(engine: &Engine, path: &str, track: usize, index: Option<&str>) -> Result<Video, Outcome> {
-    open_video(engine, path, track, index).map_err(|error| {
+/// Opens the video, or says why not.
+pub(crate) fn open(engine: &Engine, path: &str, opening: Opening<'_>) -> Result<Video, Outcome> {
+    open_video(engine, path, opening).map_err(|error| {
         say(&format!("bucket-streamer: {error}"));
         Outcome::Unreadable
     })
 }
 
-/// Opens the video, with an index file if there is one.
-pub(crate) fn open_video(engine: &Engine, path: &str, track: usize, index: Option<&str>) -> Result<Video, Error> {
+/// Opens the video.
+pub(crate) fn open_video(engine: &Engine, path: &str, opening: Opening<'_>) -> Result<Video, Error> {
     engine.opening(|| {
         let source = source::open(path)?;
-        let Some(index) = index else {
-            return match INDEXES.get() {
-                Some(cache) => cache.open_video(engine, source, track),
-                None => engine.open(source, track),
-            };
-        };
-        engine.open_with_index(source, &Index::read(&*source::open(index)?)?)
+        match (opening, INDEXES.get()) {
+            (Opening::Track(track), Some(cache)) => cache.open_video(engine, source, track),
+            (Opening::Track(track), None) => engine.open(source, track),
+            (Opening::Index { file, verify }, _) => {
+                let index = Index::read(&*source::open(file)?)?;
+                if verify {
+                    engine.open_with_verified_index(source, &index)
+                } else {
+                    engine.open_with_index(source, &index)
+                }
+            }
+        }
     })
 }

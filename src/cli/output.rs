@@ -1,7 +1,8 @@
 //! Turns one frame into what was asked for: a file, bytes, or an MD5.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bucket_streamer::picture::{StillMaker, StillOptions, raw};
@@ -9,6 +10,7 @@ use bucket_streamer::{Error, ErrorKind, Result, Video, VideoFrame};
 use serde::Serialize;
 
 use super::args::Format;
+use super::unfinished::Unfinished;
 
 /// Where stills go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,7 +120,7 @@ impl Maker {
             Format::Framemd5 => line.md5 = Some(raw::hex(&raw::md5(picture))),
             Format::Raw => {
                 bytes = raw::write(picture);
-                bytes = self.deliver(frame.index, "yuv", bytes, &mut line)?;
+                bytes = self.deliver(frame.index, bytes, &mut line)?;
             }
             Format::Jpeg | Format::Png | Format::Webp => {
                 let mut buffer = std::mem::take(&mut self.buffer);
@@ -130,9 +132,9 @@ impl Maker {
                 let format = self.options.format;
                 (line.width, line.height, line.format) = (Some(width), Some(height), Some(format.name()));
                 if self.destination == Destination::StandardOutput {
-                    bytes = self.deliver(frame.index, format.extension(), buffer, &mut line)?;
+                    bytes = self.deliver(frame.index, buffer, &mut line)?;
                 } else {
-                    self.buffer = self.deliver(frame.index, format.extension(), buffer, &mut line)?;
+                    self.buffer = self.deliver(frame.index, buffer, &mut line)?;
                 }
             }
         }
@@ -140,9 +142,9 @@ impl Maker {
     }
 
     /// Writes a still into the folder, or lets it through to standard output.
-    fn deliver(&self, index: u32, extension: &str, bytes: Vec<u8>, line: &mut Line) -> Result<Vec<u8>> {
+    fn deliver(&self, index: u32, bytes: Vec<u8>, line: &mut Line) -> Result<Vec<u8>> {
         if let Destination::Folder(folder) = &self.destination {
-            let path = folder.join(format!("frame-{index:06}.{extension}"));
+            let path = place(folder, index, self.format.extension());
             write_whole(&path, &bytes)?;
             line.file = Some(path.to_string_lossy().into_owned());
         }
@@ -153,19 +155,60 @@ impl Maker {
 /// Writes a file that is there whole or not at all: beside its place first, then renamed. What is there and no file (a
 /// pipe, a device) is written to, and stays.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    if fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
-        let written = File::options().write(true).open(path).and_then(|mut file| file.write_all(bytes));
-        let path = path.to_string_lossy().into_owned();
-        return written.map_err(|error| ErrorKind::Write { path, error }.into());
+    let write = || {
+        if is_special(path) {
+            return File::options().write(true).open(path)?.write_all(bytes);
+        }
+        let (unfinished, mut file) = Unfinished::beside(path)?;
+        file.write_all(bytes)?;
+        unfinished.finish(path)
+    };
+    write().map_err(|error| write_error(path, error))
+}
+
+/// Finds out whether [`write_whole`] could write there, and leaves everything as it is.
+pub(crate) fn check_writable(path: &Path) -> Result<()> {
+    let check = || {
+        if path.exists() {
+            File::options().append(true).open(path)?;
+        }
+        if is_special(path) { Ok(()) } else { Unfinished::beside(path).map(drop) }
+    };
+    check().map_err(|error| write_error(path, error))
+}
+
+fn write_error(path: &Path, error: io::Error) -> Error {
+    ErrorKind::Write { path: path.to_string_lossy().into_owned(), error }.into()
+}
+
+fn is_special(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir())
+}
+
+/// Is the file that is read (a path or an address) the one that is there at `output`, under whatever name?
+pub(crate) fn is_same_file(input: &str, output: &Path) -> bool {
+    let identity = |path: &Path| fs::metadata(path).ok().map(|there| (there.dev(), there.ino()));
+    let input = identity(Path::new(input.strip_prefix("file://").unwrap_or(input)));
+    input.is_some() && input == identity(output)
+}
+
+/// Where the output of a frame lies in a folder.
+fn place(folder: &Path, index: u32, extension: &str) -> PathBuf {
+    folder.join(format!("frame-{index:06}.{extension}"))
+}
+
+impl Destination {
+    /// The first of these frames whose output would take the place of one of the inputs, and that place.
+    pub(crate) fn overwritten(&self, frames: &[u32], format: Format, inputs: &[&str]) -> Option<(u32, PathBuf)> {
+        let Destination::Folder(folder) = self else { return None };
+        let extension = format.extension();
+        // What is there already is few or none; frames may be many.
+        let named = fs::read_dir(folder).ok()?.flatten().filter_map(|entry| {
+            let index = entry.file_name().to_str()?.strip_prefix("frame-")?.split('.').next()?.parse().ok()?;
+            let place = place(folder, index, extension);
+            (place.file_name()? == entry.file_name()).then_some((index, place))
+        });
+        let taken = named.filter(|(_, place)| inputs.iter().any(|input| is_same_file(input, place)));
+        taken.filter(|(index, _)| frames.contains(index)).min()
     }
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}.part", std::process::id()));
-    let partial = path.with_file_name(name);
-    let written =
-        File::create(&partial).and_then(|mut file| file.write_all(bytes)).and_then(|()| fs::rename(&partial, path));
-    written.map_err(|error| {
-        let _ = fs::remove_file(&partial);
-        Error::from(ErrorKind::Write { path: path.to_string_lossy().into_owned(), error })
-    })
 }

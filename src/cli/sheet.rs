@@ -12,8 +12,7 @@ use serde::Serialize;
 
 use super::args::SheetArguments;
 use super::extract::ranges;
-use super::index::is_same_file;
-use super::output::{Line, write_whole};
+use super::output::{Line, is_same_file, write_whole};
 use super::{Outcome, open, say};
 
 /// What `--json` prints.
@@ -53,7 +52,7 @@ pub(crate) fn run(arguments: &SheetArguments) -> Outcome {
     let output = Path::new(&arguments.output);
     let vtt = output.with_extension("vtt");
     let inputs = [Some(arguments.video.as_str()), arguments.which.index.as_deref()];
-    let is_input = |written: &Path| inputs.iter().flatten().any(|input| is_same_file(Path::new(input), written));
+    let is_input = |written: &Path| inputs.iter().flatten().any(|input| is_same_file(input, written));
     if !to_stdout && (is_input(output) || is_input(&vtt) || output == vtt) {
         say(
             "bucket-streamer: neither --output nor the .vtt file beside it may be the video, its index, or the other one",
@@ -67,7 +66,7 @@ pub(crate) fn run(arguments: &SheetArguments) -> Outcome {
         Ok(engine) => engine,
         Err(outcome) => return outcome,
     };
-    let video = match open(&engine, &arguments.video, arguments.which.track, arguments.which.index.as_deref()) {
+    let video = match open(&engine, &arguments.video, arguments.which.opening()) {
         Ok(video) => video,
         Err(outcome) => return outcome,
     };

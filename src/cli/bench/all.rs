@@ -12,10 +12,11 @@ use super::measure::Bench;
 use super::progress::Progress;
 use super::setup::{Load, Setup};
 use super::{messages, table, tell};
+use crate::cli::output::write_whole;
 use crate::cli::{Outcome, say};
 
 /// Names the folder where none is typed.
-const VARIABLE: &str = "BUCKET_STREAMER_CORPUS";
+pub(super) const VARIABLE: &str = "BUCKET_STREAMER_CORPUS";
 
 /// Who is measured, and how much of each video, where nothing else is said.
 const ENGINES: [EngineName; 5] =
@@ -87,7 +88,7 @@ fn videos(place: &str, setup: &Setup) -> std::io::Result<Vec<Found>> {
     let engine = setup.builder().build();
     let mut found = Vec::new();
     for location in files.iter().map(|file| file.to_string_lossy().into_owned()) {
-        match crate::cli::open_video(&engine, &location, setup.track, None) {
+        match crate::cli::open_video(&engine, &location, setup.which.opening()) {
             Ok(video) => {
                 let (width, height) = video.track().parameters.size();
                 let (pixels, frames) = (width * height, video.frame_count());
@@ -219,7 +220,7 @@ impl All<'_> {
     /// What there is so far: measuring takes long, and may be broken off.
     fn keep(&self, entries: &[Entry]) {
         if let Some(file) = self.arguments.json.as_deref().filter(|file| *file != "-") {
-            let _ = fs::write(file, super::json(entries));
+            let _ = write_whole(Path::new(file), super::json(entries).as_bytes());
         }
     }
 }

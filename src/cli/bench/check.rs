@@ -11,6 +11,7 @@ use bucket_streamer::picture::raw;
 use bucket_streamer::{EngineBuilder, Result, Video};
 
 use super::stats::Answer;
+use crate::cli::args::Opening;
 use crate::cli::open_video;
 
 /// Frames from this one on are not waited for.
@@ -51,16 +52,16 @@ impl Reference {
 }
 
 /// Where the video is, as it is opened.
-pub(crate) type Place<'a> = (&'a str, usize, Option<&'a str>);
+pub(crate) type Place<'a> = (&'a str, Opening<'a>);
 
 /// Decodes what is asked for.
 ///
 /// # Errors
 /// What makes the video unreadable.
 pub(crate) fn reference(builder: EngineBuilder, place: Place<'_>, frames: &[u32]) -> Result<Reference> {
-    let (location, track, index) = place;
+    let (location, opening) = place;
     let engine = builder.checkpoint_memory(0).from_entry().build();
-    let video = open_video(&engine, location, track, index)?;
+    let video = open_video(&engine, location, opening)?;
     let (near, far): (BTreeSet<u32>, BTreeSet<u32>) =
         frames.iter().filter(|&&frame| (frame as usize) < video.frame_count()).partition(|&&frame| frame < FAR);
     let mut reference = if near.is_empty() { Reference::default() } else { played(&video, &near)? };

@@ -45,7 +45,7 @@ impl<'a> Bench<'a> {
         progress: &'a Progress,
     ) -> Result<Bench<'a>> {
         let engine = setup.builder().build();
-        let video = open_video(&engine, location, setup.track, setup.index.as_deref())?;
+        let video = open_video(&engine, location, setup.which.opening())?;
         let requests = scenario::requests(scenario, setup, listed, &video);
         let plans = match setup.floor {
             true => [false, true].map(|from_key| floor::plans(&video, &requests, from_key)),
@@ -55,7 +55,7 @@ impl<'a> Bench<'a> {
     }
 
     fn place(&self) -> Place<'_> {
-        (self.location, self.setup.track, self.setup.index.as_deref())
+        (self.location, self.setup.which.opening().unverified())
     }
 
     /// What the frames are compared with.

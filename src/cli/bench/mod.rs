@@ -13,6 +13,7 @@ mod check;
 mod client;
 mod contender;
 mod entry;
+mod files;
 mod floor;
 mod html;
 mod load;
@@ -29,6 +30,7 @@ mod stats;
 mod table;
 
 use std::io::Write;
+use std::path::Path;
 
 use bucket_streamer::Result;
 use tempfile::TempPath;
@@ -40,6 +42,8 @@ use measure::Bench;
 use progress::Progress;
 use setup::Setup;
 
+use super::output::write_whole;
+use super::unfinished::Unfinished;
 use super::{Outcome, say};
 
 /// What is measured where no video is named.
@@ -58,13 +62,8 @@ pub(crate) fn run(arguments: &BenchArguments) -> Outcome {
         say(&format!("bucket-streamer: {why}"));
         return Outcome::Usage;
     }
-    let files = [&arguments.json, &arguments.html].into_iter().flatten().filter(|file| *file != "-");
-    for file in files {
-        // Better now than after an hour of measuring.
-        if let Err(error) = std::fs::OpenOptions::new().create(true).append(true).open(file) {
-            say(&format!("bucket-streamer: {file}: {error}"));
-            return Outcome::SomeFailed;
-        }
+    if let Err(outcome) = files::check(arguments) {
+        return outcome;
     }
     #[cfg(feature = "server")]
     if arguments.scenario.is_of_server() {
@@ -77,7 +76,7 @@ pub(crate) fn run(arguments: &BenchArguments) -> Outcome {
     let bundled = if arguments.video.is_none() { bundled_clip() } else { Ok(None) };
     let location = match (&arguments.video, &bundled) {
         (Some(video), _) => video.clone(),
-        (None, Ok(clip)) => clip.iter().map(|path| path.to_string_lossy()).collect(),
+        (None, Ok(clip)) => clip.iter().map(|(path, _)| path.to_string_lossy()).collect(),
         (None, Err(error)) => {
             say(&format!("bucket-streamer: the bundled clip cannot be written: {error}"));
             return Outcome::Unreadable;
@@ -97,10 +96,11 @@ pub(crate) fn run(arguments: &BenchArguments) -> Outcome {
 }
 
 /// A file of the clip that the program carries: other programs are to read it too.
-fn bundled_clip() -> std::io::Result<Option<TempPath>> {
+fn bundled_clip() -> std::io::Result<Option<(TempPath, Unfinished)>> {
     let mut file = tempfile::Builder::new().prefix("bucket-streamer-").suffix(".mp4").tempfile()?;
+    let removed = Unfinished::there(file.path());
     file.write_all(BUNDLED)?;
-    Ok(Some(file.into_temp_path()))
+    Ok(Some((file.into_temp_path(), removed)))
 }
 
 /// One line on standard error: what is measured depends on it.
@@ -148,8 +148,8 @@ fn tell(arguments: &BenchArguments, entries: &[Entry], table: impl Fn() -> Strin
     let printed = if arguments.json.as_deref() == Some("-") { json(entries) } else { table() };
     let mut is_told = true;
     let mut write = |file: &str, text: String| {
-        if let Err(error) = std::fs::write(file, text) {
-            say(&format!("bucket-streamer: {file}: {error}"));
+        if let Err(error) = write_whole(Path::new(file), text.as_bytes()) {
+            say(&format!("bucket-streamer: {error}"));
             is_told = false;
         }
     };

@@ -35,14 +35,14 @@ struct Arrival {
 /// What makes the video unreadable. A frame that cannot be had is an answer.
 pub(crate) fn round(
     engine: &Engine,
-    (location, track, index): Place<'_>,
+    (location, opening): Place<'_>,
     requests: &Requests,
     load: Load,
     what: What,
 ) -> Result<Round, Error> {
-    let opening = Instant::now();
-    let video = open_video(engine, location, track, index)?;
-    let open = Some(opening.elapsed());
+    let before = Instant::now();
+    let video = open_video(engine, location, opening)?;
+    let open = Some(before.elapsed());
     // Pictures that are not asked for one by one are made into stills by as many threads as decode.
     let makers = if what == What::Jpeg && requests.manner != Manner::OneByOne { engine.threads() } else { 0 };
 

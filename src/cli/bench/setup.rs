@@ -4,7 +4,7 @@ use bucket_streamer::{Device, DeviceChoice, Engine, EngineBuilder, Result};
 
 use super::args::{BenchArguments, EngineName, Output};
 use super::entry::SetupTold;
-use crate::cli::args::{Limits, MemorySize};
+use crate::cli::args::{Limits, MemorySize, Which};
 
 /// What is typed once and may be changed from one measurement to the next.
 #[derive(Debug, Clone)]
@@ -27,8 +27,7 @@ pub(crate) struct Setup {
     pub(crate) load: Load,
     pub(crate) checkpoint_memory: Option<u64>,
     pub(crate) checkpoint_spacing: Option<u32>,
-    pub(crate) track: usize,
-    pub(crate) index: Option<String>,
+    pub(crate) which: Which,
     /// What the video is called, where that is not its place.
     pub(crate) name: Option<&'static str>,
     /// What the measurement is for in a report of many.
@@ -68,8 +67,7 @@ impl Setup {
             load: Load { callers: arguments.callers.into(), rate_per_s: arguments.rate },
             checkpoint_memory: arguments.checkpoint_memory.map(|MemorySize(bytes)| bytes),
             checkpoint_spacing: arguments.checkpoint_spacing,
-            track: arguments.which.track,
-            index: arguments.which.index.clone(),
+            which: arguments.which.clone(),
             name: None,
             part: None,
         }

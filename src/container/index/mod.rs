@@ -9,6 +9,7 @@ mod identity;
 mod layout;
 mod references;
 mod restore;
+mod verify;
 
 use std::io::{Read, Write};
 

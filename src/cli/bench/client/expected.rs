@@ -35,7 +35,7 @@ pub(super) struct Spot {
 /// What makes the copy unreadable.
 pub(super) fn sums(copy: &str, arguments: &BenchArguments, frames: &[u32]) -> Result<Sums> {
     let engine = arguments.limits.apply(Engine::builder()).checkpoint_memory(0).build();
-    let video = open_video(&engine, copy, arguments.which.track, arguments.which.index.as_deref())?;
+    let video = open_video(&engine, copy, arguments.which.opening())?;
     let (ClientArguments { width, height, .. }, quality) = (&arguments.client, arguments.client.quality());
     let usual = StillOptions::for_video(&video);
     let shape = Shape { width: *width, height: *height, fit: Fit::Contain };
@@ -67,7 +67,7 @@ pub(super) fn sums(copy: &str, arguments: &BenchArguments, frames: &[u32]) -> Re
 /// What makes the copy unreadable.
 pub(super) fn spots(copy: &str, arguments: &BenchArguments) -> Result<Vec<Option<Spot>>> {
     let engine = arguments.limits.apply(Engine::builder()).threads(1).build();
-    let video = open_video(&engine, copy, arguments.which.track, arguments.which.index.as_deref())?;
+    let video = open_video(&engine, copy, arguments.which.opening())?;
     let (samples, frames) = (&video.track().samples, &video.track().frames);
     let mut times: HashMap<u64, usize> = HashMap::new();
     frames.iter().for_each(|&sample| *times.entry(samples[sample as usize].offset).or_default() += 1);
