@@ -1,0 +1,132 @@
+//! H.265 streams that are written field by field: opened as Annex B or as MP4, decoded in chance order twice by engines
+//! that know nothing of each other, and played. What is not said to be damaged is the same each time.
+#![no_main]
+
+use std::collections::BTreeMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::ops::ControlFlow;
+use std::sync::{Arc, LazyLock};
+
+use bucket_streamer::source::MemorySource;
+use bucket_streamer::{Engine, Video, VideoFrame};
+use libfuzzer_sys::fuzz_target;
+
+use boxes::Node;
+use choices::Choices;
+use hevc_stream::Stream;
+
+#[path = "boxes.rs"]
+mod boxes;
+#[path = "choices.rs"]
+mod choices;
+#[path = "counters.rs"]
+mod counters;
+#[path = "hevc_stream.rs"]
+mod hevc_stream;
+
+/// Larger pictures are refused by the engine.
+const MAX_PIXELS: u64 = 1 << 18;
+const FRAMES: u32 = 32;
+
+static PLANNED: LazyLock<Engine> =
+    LazyLock::new(|| Engine::builder().threads(1).max_pixels(MAX_PIXELS).check_hashes(true).build());
+static PLAIN: LazyLock<Engine> =
+    LazyLock::new(|| Engine::builder().threads(1).max_pixels(MAX_PIXELS).check_hashes(true).from_entry().build());
+
+/// A hash of its planes, and whether it is said to be damaged; an error.
+type Answer = Result<(u64, bool), String>;
+
+fuzz_target!(|data: &[u8]| {
+    counters::keep();
+    let mut choices = Choices::new(data);
+    let is_mp4 = choices.flag();
+    let stream = Stream::new(&mut choices);
+    let file = if is_mp4 { mp4(&stream) } else { stream.annex_b() };
+    let open = |engine: &Engine| engine.open(Arc::new(MemorySource::new("fuzz", file.clone())), 0);
+    let Ok(video) = open(&PLANNED) else { return };
+    let frames = (video.frame_count() as u32).min(FRAMES);
+    let mut order: Vec<u32> = (0..frames).collect();
+    for at in (1..order.len()).rev() {
+        order.swap(at, choices.below(at + 1));
+    }
+    let first = answers(&video, &order);
+    let again = open(&PLANNED).expect("as before");
+    assert_eq!(first, answers(&again, &order), "the same requests, the same answers");
+    let plain = open(&PLAIN).expect("as before");
+    order.reverse();
+    agree(&first, &answers(&plain, &order), "decoded from the entry on");
+    agree(&first, &played(&plain), "played");
+});
+
+fn answers(video: &Video, order: &[u32]) -> BTreeMap<u32, Answer> {
+    order.iter().map(|&index| (index, video.frame(index).map(answer).map_err(|error| error.to_string()))).collect()
+}
+
+fn played(video: &Video) -> BTreeMap<u32, Answer> {
+    let mut frames = BTreeMap::new();
+    let _ = video.play(&mut |frame| {
+        frames.insert(frame.index, Ok(answer(frame)));
+        ControlFlow::Continue(())
+    });
+    frames
+}
+
+fn answer(frame: VideoFrame) -> (u64, bool) {
+    let mut hasher = DefaultHasher::new();
+    for plane in (0..frame.picture.planes()).filter_map(|index| frame.picture.plane(index)) {
+        plane.rows().for_each(|row| row.hash(&mut hasher));
+    }
+    (hasher.finish(), frame.picture.is_corrupt())
+}
+
+/// Frames that neither says to be damaged are the same.
+fn agree(one: &BTreeMap<u32, Answer>, other: &BTreeMap<u32, Answer>, how: &str) {
+    for (index, one) in one {
+        if let (Ok((one, false)), Some(Ok((other, false)))) = (one, other.get(index)) {
+            assert_eq!(one, other, "frame {index}, {how}");
+        }
+    }
+}
+
+/// The smallest MP4 file: one track, one chunk.
+fn mp4(stream: &Stream) -> Vec<u8> {
+    let framed = |unit: &Vec<u8>| [&(unit.len() as u32).to_be_bytes()[..], unit].concat();
+    let samples: Vec<Vec<u8>> =
+        stream.samples.iter().map(|sample| sample.units.iter().flat_map(framed).collect()).collect();
+    let count = samples.len() as u32;
+    let (width, height) = (stream.size.0 as u16, stream.size.1 as u16);
+    let mut entry = vec![0; 78];
+    entry[7] = 1;
+    entry[24..26].copy_from_slice(&width.to_be_bytes());
+    entry[26..28].copy_from_slice(&height.to_be_bytes());
+    let entry = Node { children: vec![Node::leaf(b"hvcC", stream.configuration())], ..Node::leaf(b"hvc1", entry) };
+    let sync = (1..).zip(&stream.samples).filter(|(_, sample)| sample.is_sync).map(|(number, _)| number);
+    let sync: Vec<u32> = sync.collect();
+    let sizes = samples.iter().map(|sample| sample.len() as u32);
+    let tables = vec![
+        Node { children: vec![entry], ..Node::full(b"stsd", &[1]) },
+        Node::full(b"stts", &[1, count, 1]),
+        Node::full(b"stss", &[&[sync.len() as u32], &sync[..]].concat()),
+        Node::full(b"stsc", &[1, 1, count, 1]),
+        Node::full(b"stsz", &[0, count].into_iter().chain(sizes).collect::<Vec<_>>()),
+        // Behind `ftyp` and the header of `mdat`.
+        Node::full(b"stco", &[1, 16 + 8]),
+    ];
+    let media = vec![
+        Node::full(b"mdhd", &[0, 0, 25, count, 0]),
+        Node::leaf(b"hdlr", [&[0; 8][..], b"vide", &[0; 13]].concat()),
+        Node::parent(b"minf", vec![Node::parent(b"stbl", tables)]),
+    ];
+    let mut header = vec![0; 100];
+    header[15] = 1;
+    let movie = vec![
+        Node::full(b"mvhd", &[&[0, 0, 25, count][..], &[0; 20]].concat()),
+        Node::parent(b"trak", vec![Node::leaf(b"tkhd", header[..84].to_vec()), Node::parent(b"mdia", media)]),
+    ];
+    boxes::bytes(&[
+        Node::leaf(b"ftyp", b"isom\0\0\0\0".to_vec()),
+        Node::leaf(b"mdat", samples.concat()),
+        Node::parent(b"moov", movie),
+    ])
+}
