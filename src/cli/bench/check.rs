@@ -104,7 +104,7 @@ mod tests {
 
     use bucket_streamer::Engine;
 
-    use super::{Answer, from_key, played, reference};
+    use super::{Answer, Opening, from_key, played, reference};
 
     const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/hevc_open_gop.mp4");
     const CUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/hevc_open_gop_cut.265");
@@ -117,13 +117,15 @@ mod tests {
         assert_eq!((near.sums.len(), &near.sums), (5, &from_key(&video, &wanted)));
         assert_eq!(
             near,
-            reference(Engine::builder().threads(1), (CLIP, 0, None), &[60, 49, 3, 48, 47, 3]).expect("a reference")
+            reference(Engine::builder().threads(1), (CLIP, Opening::Track(0)), &[60, 49, 3, 48, 47, 3])
+                .expect("a reference")
         );
     }
 
     #[test]
     fn another_frame_is_wrong_and_of_one_that_is_not_there_nobody_knows() {
-        let known = reference(Engine::builder().threads(1), (CLIP, 0, None), &[3, 4, 9999]).expect("a reference");
+        let known =
+            reference(Engine::builder().threads(1), (CLIP, Opening::Track(0)), &[3, 4, 9999]).expect("a reference");
         let came = |index, md5: Option<&String>| Answer { index, latency: None, error: None, md5: md5.cloned() };
         let verdict = |index, of: u32| known.is_wrong(&came(index, known.sums.get(&of)));
         assert_eq!([verdict(3, 3), verdict(3, 4), verdict(3, 9999)], [Some(false), Some(true), None]);
@@ -133,16 +135,16 @@ mod tests {
     #[test]
     fn places_are_counted_among_the_frames_that_are_shown() {
         // Its first three frames refer to what was cut off.
-        let known =
-            reference(Engine::builder().threads(1), (CUT, 0, None), &(0..10).collect::<Vec<_>>()).expect("a reference");
+        let known = reference(Engine::builder().threads(1), (CUT, Opening::Track(0)), &(0..10).collect::<Vec<_>>())
+            .expect("a reference");
         assert_eq!(
             [known.place(2), known.place(3), known.place(9), known.place(50)],
             [None, Some(0), Some(6), Some(47)]
         );
         assert_eq!([known.at(0), known.at(6), known.at(47)], [Some(3), Some(9), Some(50)]);
         assert_eq!(known.sums.len(), 10, "as many as were asked for");
-        let whole =
-            reference(Engine::builder().threads(1), (CUT, 0, None), &(0..99).collect::<Vec<_>>()).expect("a reference");
+        let whole = reference(Engine::builder().threads(1), (CUT, Opening::Track(0)), &(0..99).collect::<Vec<_>>())
+            .expect("a reference");
         assert_eq!((whole.at(95), whole.at(96), whole.place(99)), (Some(98), None, None));
     }
 }
