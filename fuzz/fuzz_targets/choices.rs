@@ -24,11 +24,13 @@ const EDGES: [u32; 16] = [
 
 pub struct Choices<'a> {
     rest: &'a [u8],
+    /// May a field be out of its range?
+    is_wild: bool,
 }
 
 impl<'a> Choices<'a> {
     pub fn new(bytes: &'a [u8]) -> Choices<'a> {
-        Choices { rest: bytes }
+        Choices { rest: bytes, is_wild: true }
     }
 
     pub fn are_left(&self) -> bool {
@@ -67,9 +69,19 @@ impl<'a> Choices<'a> {
         self.byte() % count == count - 1
     }
 
+    /// From now on fields are in their range, three times in four.
+    pub fn tame(&mut self) {
+        self.is_wild = self.once_in(4);
+    }
+
+    /// One time in `count` of those streams that may have fields out of range.
+    pub fn wild_once_in(&mut self, count: u8) -> bool {
+        self.is_wild && self.once_in(count)
+    }
+
     /// A number from `first` to `last`; seldom any other one.
     pub fn within(&mut self, first: u32, last: u32) -> u32 {
-        if self.once_in(64) {
+        if self.wild_once_in(64) {
             return self.any();
         }
         first + self.below((last - first) as usize + 1) as u32
@@ -98,5 +110,12 @@ impl<'a> Choices<'a> {
             (state >> 24) as u8
         };
         (0..count).map(|_| next()).collect()
+    }
+}
+
+/// Writes the file that the choices made to where `FUZZ_FILE` says: how a finding becomes a fixture.
+pub fn keep(file: &[u8]) {
+    if let Some(path) = std::env::var_os("FUZZ_FILE") {
+        std::fs::write(path, file).expect("to write");
     }
 }

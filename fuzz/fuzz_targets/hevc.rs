@@ -1,4 +1,4 @@
-//! H.265 streams that are written field by field: opened as Annex B or as MP4, decoded in chance order twice by engines
+//! H.265 streams that are written field by field, or are a fixture's with units changed: opened as Annex B or as MP4, decoded in chance order twice by engines
 //! that know nothing of each other, and played. What is not said to be damaged is the same each time.
 #![no_main]
 
@@ -22,6 +22,8 @@ mod boxes;
 mod choices;
 #[path = "counters.rs"]
 mod counters;
+#[path = "hevc_changed.rs"]
+mod hevc_changed;
 #[path = "hevc_stream.rs"]
 mod hevc_stream;
 
@@ -43,6 +45,7 @@ fuzz_target!(|data: &[u8]| {
     let is_mp4 = choices.flag();
     let stream = Stream::new(&mut choices);
     let file = if is_mp4 { mp4(&stream) } else { stream.annex_b() };
+    choices::keep(&file);
     let open = |engine: &Engine| engine.open(Arc::new(MemorySource::new("fuzz", file.clone())), 0);
     let Ok(video) = open(&PLANNED) else { return };
     let frames = (video.frame_count() as u32).min(FRAMES);

@@ -4,6 +4,7 @@
 //! Fields are mostly in range and fit each other, so that a decoder comes far; each may be any other number.
 
 use super::choices::Choices;
+use super::hevc_changed;
 
 /// Writes bits, from the most significant.
 #[derive(Default)]
@@ -77,13 +78,13 @@ struct Sets {
 }
 
 #[derive(Clone)]
-struct Sps {
+pub struct Sps {
     id: u32,
     chroma: u32,
     has_planes: bool,
     depth: u32,
     log2_poc: u32,
-    short_term_sets: Vec<u32>,
+    short_term_sets: Vec<Set>,
     long_term: Option<u32>,
     temporal_mvp: bool,
     sao: bool,
@@ -92,8 +93,15 @@ struct Sps {
     integer_mv: bool,
 }
 
+/// How many pictures are in a short-term reference picture set, and how many of them are referred to.
+#[derive(Clone, Copy, Default)]
+struct Set {
+    pictures: u32,
+    used: u32,
+}
+
 #[derive(Clone, Default)]
-struct Pps {
+pub struct Pps {
     id: u32,
     dependent: bool,
     output_flag: bool,
@@ -130,6 +138,10 @@ const PICTURES: usize = 10;
 
 impl Stream {
     pub fn new(choices: &mut Choices<'_>) -> Stream {
+        choices.tame();
+        if choices.flag() {
+            return hevc_changed::stream(choices);
+        }
         let vps = vps(choices);
         let (sps_unit, sps, size) = sps(choices);
         let (pps_unit, pps) = pps(choices, &sps);
@@ -193,7 +205,7 @@ fn ordering(bits: &mut Bits, choices: &mut Choices<'_>, sub_layers: u32) {
 
 fn vps(choices: &mut Choices<'_>) -> Vec<u8> {
     let bits = &mut Bits::default();
-    let (layers, sub_layers) = (1 + u32::from(choices.once_in(16)), 1 + u32::from(choices.once_in(8)));
+    let (layers, sub_layers) = (1 + u32::from(choices.once_in(16)), 7);
     bits.u(4, 0).u(2, 3).u(6, layers - 1).u(3, sub_layers - 1).u(1, 1).u(16, 0xffff);
     profile_tier_level(bits, choices, sub_layers);
     ordering(bits, choices, sub_layers);
@@ -214,15 +226,15 @@ fn vps(choices: &mut Choices<'_>) -> Vec<u8> {
 /// Luma samples a side; most pictures are small.
 fn side(choices: &mut Choices<'_>, min_block: u32) -> u32 {
     match choices.byte() % 64 {
-        63 => choices.any(),
+        63 if choices.wild_once_in(2) => choices.any(),
         62 => choices.within(1, 512).wrapping_mul(8),
         _ => min_block * (1 + choices.below(128 / min_block as usize) as u32),
     }
 }
 
-fn sps(choices: &mut Choices<'_>) -> (Vec<u8>, Sps, (u32, u32)) {
+pub fn sps(choices: &mut Choices<'_>) -> (Vec<u8>, Sps, (u32, u32)) {
     let bits = &mut Bits::default();
-    let sub_layers = 1 + u32::from(choices.once_in(8)) * choices.within(1, 6).min(6);
+    let sub_layers = 1 + if choices.once_in(8) { choices.below(7) as u32 } else { 0 };
     bits.u(4, 0).u(3, sub_layers - 1).u(1, 1);
     profile_tier_level(bits, choices, sub_layers);
     let id = bits.ue(if choices.once_in(8) { choices.within(0, 15) } else { 0 });
@@ -236,14 +248,15 @@ fn sps(choices: &mut Choices<'_>) -> (Vec<u8>, Sps, (u32, u32)) {
     if bits.flag(choices.once_in(4)) {
         (0..4).for_each(|_| _ = bits.ue(choices.within(0, 3)));
     }
-    let depth = 8 + bits.ue(if choices.once_in(3) { choices.of(&[1, 2, 4, 3, 8]) } else { 0 });
-    bits.ue(if choices.once_in(16) { choices.within(0, 8) } else { depth - 8 });
+    let depth = 8 + bits.ue(if choices.once_in(3) { choices.of(&[1, 2, 4, 2]) } else { 0 });
+    bits.ue(if choices.wild_once_in(16) { choices.within(0, 8) } else { depth - 8 });
     let log2_poc = 4 + bits.ue(choices.within(0, 12)).min(12);
     ordering(bits, choices, sub_layers);
     bits.ue(log2_min.wrapping_sub(3));
     let difference = bits.ue(choices.within(if log2_min == 3 { 1 } else { 0 }, 3));
-    bits.ue(choices.within(0, 1));
-    bits.ue(choices.within(0, 3));
+    // Transform blocks of 4 to at most 32 samples, smaller than coding blocks.
+    let log2_transform = 2 + bits.ue(choices.within(0, u32::from(log2_min > 3))).min(8);
+    bits.ue(choices.within(0, 5_u32.saturating_sub(log2_transform).min(log2_min.saturating_add(difference) - 2)));
     bits.ue(choices.within(0, 3));
     bits.ue(choices.within(0, 3));
     if bits.flag(choices.once_in(4)) && bits.flag(choices.flag()) {
@@ -258,7 +271,7 @@ fn sps(choices: &mut Choices<'_>) -> (Vec<u8>, Sps, (u32, u32)) {
         bits.flag(choices.flag());
     }
     let mut short_term_sets = Vec::new();
-    let count = bits.ue(if choices.once_in(32) { choices.any() } else { choices.below(6) as u32 });
+    let count = bits.ue(if choices.wild_once_in(32) { choices.any() } else { choices.below(6) as u32 });
     for number in 0..count.min(64) {
         short_term_sets.push(short_term_set(bits, choices, number, &short_term_sets, None));
     }
@@ -389,55 +402,55 @@ fn vui(bits: &mut Bits, choices: &mut Choices<'_>) {
     }
 }
 
-/// A short-term reference picture set (7.3.7); returns how many pictures are in it. In a slice header `pocs` has how far
-/// back pictures are that there were.
+/// A short-term reference picture set (7.3.7). In a slice header `backs` has how far back pictures are that there were.
 fn short_term_set(
     bits: &mut Bits,
     choices: &mut Choices<'_>,
     number: u32,
-    others: &[u32],
+    others: &[Set],
     backs: Option<&[u32]>,
-) -> u32 {
-    if number > 0 && bits.flag(choices.once_in(3)) {
+) -> Set {
+    let mut set = Set::default();
+    if number > 0 && bits.flag(choices.once_in(if backs.is_some() { 8 } else { 3 })) {
         let of = if backs.is_some() { bits.ue(choices.within(0, number - 1)) } else { 0 };
         bits.flag(choices.flag());
         bits.ue(choices.within(0, 3));
-        let from = others.get(number.saturating_sub(of.saturating_add(1)) as usize).copied().unwrap_or(0);
-        let mut count = 0;
-        for _ in 0..=from {
+        let from = others.get(number.saturating_sub(of.saturating_add(1)) as usize).copied().unwrap_or_default();
+        for _ in 0..=from.pictures {
             let is_used = bits.flag(!choices.once_in(4));
-            if is_used || bits.flag(choices.flag()) {
-                count += 1;
-            }
+            let is_kept = is_used || bits.flag(choices.flag());
+            set.pictures += u32::from(is_kept && set.pictures < 15);
+            set.used += u32::from(is_used);
         }
-        return count.min(16);
+        return set;
     }
     let back: Vec<u32> = match backs {
         // Those that were decoded, mostly.
-        Some(backs) if !choices.once_in(4) => backs.iter().copied().filter(|_| !choices.once_in(3)).take(5).collect(),
-        _ => (0..choices.within(0, 3).min(16)).map(|_| choices.within(1, 4)).collect(),
+        Some(backs) if !choices.once_in(12) => backs.iter().copied().filter(|_| !choices.once_in(3)).take(5).collect(),
+        _ => (0..choices.within(0, 3).min(15)).map(|_| choices.within(1, 4)).collect(),
     };
-    let ahead: Vec<u32> = (0..if choices.once_in(6) { choices.within(0, 2).min(16) } else { 0 }).collect();
+    let ahead = if choices.once_in(12) { choices.within(0, 1).min(15) } else { 0 };
     bits.ue(back.len() as u32);
-    bits.ue(ahead.len() as u32);
+    bits.ue(ahead);
     let mut before = 0;
     for &distance in &back {
         let step = if backs.is_some() { distance.saturating_sub(before).max(1) } else { distance.max(1) };
         before = distance;
         bits.ue(step - 1);
-        bits.flag(!choices.once_in(4));
+        set.used += u32::from(bits.flag(!choices.once_in(4)));
     }
-    for _ in &ahead {
+    for _ in 0..ahead {
         bits.ue(choices.within(0, 2));
-        bits.flag(!choices.once_in(4));
+        set.used += u32::from(bits.flag(!choices.once_in(4)));
     }
-    (back.len() + ahead.len()) as u32
+    set.pictures = back.len() as u32 + ahead;
+    set
 }
 
-fn pps(choices: &mut Choices<'_>, sps: &Sps) -> (Vec<u8>, Pps) {
+pub fn pps(choices: &mut Choices<'_>, sps: &Sps) -> (Vec<u8>, Pps) {
     let bits = &mut Bits::default();
     let mut pps = Pps { id: bits.ue(if choices.once_in(8) { choices.within(0, 63) } else { 0 }), ..Pps::default() };
-    bits.ue(if choices.once_in(64) { choices.any() } else { sps.id });
+    bits.ue(if choices.wild_once_in(32) { choices.any() } else { sps.id });
     pps.dependent = bits.flag(choices.once_in(4));
     pps.output_flag = bits.flag(choices.once_in(6));
     pps.extra_bits = if choices.once_in(8) { choices.below(8) as u32 } else { 0 };
@@ -581,7 +594,7 @@ fn sample(choices: &mut Choices<'_>, sets: &mut Sets, is_first: bool, pocs: &mut
 }
 
 /// A SEI message: hashes of the picture, a recovery point, or any.
-fn message(choices: &mut Choices<'_>, kind: u8) -> Vec<u8> {
+pub fn message(choices: &mut Choices<'_>, kind: u8) -> Vec<u8> {
     let (what, mut payload) = match choices.below(4) {
         0 => (132, [&[0][..], &choices.noise(48)].concat()),
         1 => (132, [&[1 + (choices.byte() & 1)][..], &choices.noise(12)].concat()),
@@ -616,11 +629,14 @@ fn slice(
     if is_irap {
         bits.flag(choices.once_in(4));
     }
-    bits.ue(if choices.once_in(64) { choices.any() } else { pps.id });
+    bits.ue(if choices.wild_once_in(32) { choices.any() } else { pps.id });
     let mut is_dependent = false;
     if !is_first {
         is_dependent = pps.dependent && bits.flag(choices.flag());
-        bits.u(u32::BITS - (sps.blocks - 1).leading_zeros(), if choices.once_in(64) { choices.any() } else { address });
+        bits.u(
+            u32::BITS - (sps.blocks - 1).leading_zeros(),
+            if choices.wild_once_in(32) { choices.any() } else { address },
+        );
     }
     if !is_dependent {
         independent(bits, choices, (sps, pps), (is_irap, is_idr), poc, pocs);
@@ -638,9 +654,9 @@ fn slice(
         (0..length.min(64)).for_each(|_| _ = bits.u(8, choices.any()));
     }
     let mut payload = bits.end();
-    let length = choices.below(600);
+    let length = 40 + choices.below(600);
     payload.extend(choices.noise(length));
-    unit(kind, if choices.once_in(64) { choices.byte() & 63 } else { 0 }, &payload)
+    unit(kind, if choices.wild_once_in(32) { choices.byte() & 63 } else { 0 }, &payload)
 }
 
 fn independent(
@@ -652,41 +668,44 @@ fn independent(
     pocs: &[u32],
 ) {
     bits.u(pps.extra_bits, 0);
-    let kind = bits.ue(if is_irap && !choices.once_in(32) { I } else { choices.within(B, I) });
+    let is_intra = is_irap || pocs.is_empty();
+    let kind = bits.ue(if is_intra && !choices.wild_once_in(4) { I } else { choices.within(B, I) });
     if pps.output_flag {
         bits.flag(!choices.once_in(4));
     }
     if sps.has_planes {
         bits.u(2, choices.below(3) as u32);
     }
-    let mut has_temporal_mvp = false;
+    let (mut has_temporal_mvp, mut used) = (false, 0);
     if !is_idr {
         bits.u(sps.log2_poc, poc);
         let sets = sps.short_term_sets.len() as u32;
-        let is_listed = bits.flag(sets > 0 && choices.flag());
+        let is_listed = bits.flag(sets > 0 && choices.once_in(4));
         if is_listed {
-            bits.u(u32::BITS - (sets - 1).leading_zeros(), choices.below(sets as usize) as u32);
+            let which = choices.below(sets as usize) as u32;
+            bits.u(u32::BITS - (sets - 1).leading_zeros(), which);
+            used = sps.short_term_sets[which as usize].used;
         } else {
             let mut backs: Vec<u32> = pocs.iter().rev().map(|&other| poc.wrapping_sub(other)).collect();
             backs.retain(|&back| back > 0 && back < 1 << 15);
             backs.sort_unstable();
             backs.dedup();
-            short_term_set(bits, choices, sets, &sps.short_term_sets, Some(&backs));
+            used = short_term_set(bits, choices, sets, &sps.short_term_sets, Some(&backs)).used;
         }
         if let Some(listed) = sps.long_term {
             long_term(bits, choices, sps, listed);
         }
         has_temporal_mvp = sps.temporal_mvp && bits.flag(choices.flag());
     }
-    let mut is_filtered = !pps.is_undeblocked;
+    let (mut has_offsets, mut is_deblocked) = (false, !pps.is_undeblocked);
     if sps.sao {
-        is_filtered |= bits.flag(choices.flag());
+        has_offsets |= bits.flag(choices.flag());
         if sps.chroma != 0 {
-            is_filtered |= bits.flag(choices.flag());
+            has_offsets |= bits.flag(choices.flag());
         }
     }
     if kind == P || kind == B {
-        inter(bits, choices, (sps, pps), kind, has_temporal_mvp, pocs.len() as u32);
+        inter(bits, choices, (sps, pps), kind, has_temporal_mvp, used);
     }
     bits.se((choices.within(0, 20) as i32).wrapping_sub(10));
     if pps.chroma_offsets {
@@ -701,13 +720,15 @@ fn independent(
     }
     if pps.deblocking {
         let overrides = pps.deblocking_override && bits.flag(choices.flag());
-        if overrides && !bits.flag(choices.flag()) {
-            is_filtered = true;
+        if overrides {
+            is_deblocked = !bits.flag(choices.flag());
+        }
+        if overrides && is_deblocked {
             bits.se(choices.below(13) as i32 - 6);
             bits.se(choices.below(13) as i32 - 6);
         }
     }
-    if pps.across && is_filtered {
+    if pps.across && (has_offsets || is_deblocked) {
         bits.flag(choices.flag());
     }
 }

@@ -70,6 +70,7 @@ fuzz_target!(|data: &[u8]| {
     counters::keep();
     let mut choices = Choices::new(data);
     let file = file(&mut choices);
+    choices::keep(&file);
     if file.len() > SIZE_LIMIT {
         return;
     }
