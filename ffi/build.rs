@@ -90,7 +90,13 @@ const TAPPED: [Tapped; 5] = [
         library: "libavformat.a",
         object: "demux.o",
         symbol: ["avformat_find_stream_info", "bs_tapped_find_stream_info"],
-        calls: &[["avcodec_open2", "bs_probe_open"], ["ff_find_decoder", "bs_probe_find_decoder"], NO_INDEX[0]],
+        calls: &[
+            ["avcodec_open2", "bs_probe_open"],
+            ["avcodec_send_packet", "bs_probe_send"],
+            ["avcodec_receive_frame", "bs_probe_receive"],
+            ["ff_find_decoder", "bs_probe_find_decoder"],
+            NO_INDEX[0],
+        ],
     },
 ];
 
@@ -121,7 +127,7 @@ const METERED: [Metered; 7] = [
         object: "demux.o",
         calls: &[
             NO_INDEX[0],
-            ["avcodec_open2", "bs_probe_open"],
+            ["avcodec_open2", "bs_metered_open"],
             ["avcodec_send_packet", "bs_probe_send"],
             ["avcodec_receive_frame", "bs_probe_receive"],
         ],

@@ -200,7 +200,7 @@ static int leave_decoder(int result)
     return result;
 }
 
-int bs_probe_open(AVCodecContext *decoder, const AVCodec *codec, AVDictionary **options)
+int bs_metered_open(AVCodecContext *decoder, const AVCodec *codec, AVDictionary **options)
 {
     enter_decoder();
     return leave_decoder(avcodec_open2(decoder, codec, options));

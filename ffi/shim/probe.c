@@ -10,6 +10,8 @@
 #include "inspect.h"
 
 int bs_tapped_find_stream_info(AVFormatContext *s, AVDictionary **options);
+/* Of meter.c: what a decoder allocates meanwhile is compared with the limit when it has returned. */
+int bs_metered_open(AVCodecContext *decoder, const AVCodec *codec, AVDictionary **options);
 
 /* libavformat calls these (TAPPED in build.rs). */
 const AVCodec *bs_probe_find_decoder(AVFormatContext *s, const AVStream *st, enum AVCodecID id) {
@@ -19,7 +21,7 @@ const AVCodec *bs_probe_find_decoder(AVFormatContext *s, const AVStream *st, enu
 int bs_probe_open(AVCodecContext *c, const AVCodec *codec, AVDictionary **options) {
     if (bs_probe_account && c->codec_type == AVMEDIA_TYPE_VIDEO)
         c->get_buffer2 = bs_get_buffer;
-    return avcodec_open2(c, codec, options);
+    return bs_metered_open(c, codec, options);
 }
 
 int bs_find_stream_info(AVFormatContext *s, AVDictionary **options, BsAccount *account) {
