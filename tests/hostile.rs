@@ -100,7 +100,7 @@ fn mp4_edits() {
 
 #[test]
 fn mp4_tables() {
-    check("mp4_m", 4);
+    check("mp4_m", 3);
     check("mp4_t", 5);
     check("mp4_h", 2);
 }
@@ -172,7 +172,8 @@ fn long_videos_open() {
     }
 }
 
-/// 32 at once: memory is shared, and none of them is lost for it.
+/// 32 at once: memory is shared, and small videos do not wait. A machine that is so busy that large ones waited for too long
+/// may say so.
 #[test]
 fn openings_share_their_memory() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -187,7 +188,7 @@ fn openings_share_their_memory() {
         for _ in 0..32 {
             scope.spawn(|| {
                 let error = open(&large).expect_err("too large");
-                assert!(matches!(error.kind(), ErrorKind::IndexTooLarge { .. }), "{error}");
+                assert!(matches!(error.kind(), ErrorKind::IndexTooLarge { .. } | ErrorKind::IndexBusy), "{error}");
             });
             scope.spawn(|| assert!(open(&small).is_ok(), "a small one opens beside them"));
         }
