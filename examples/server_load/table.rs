@@ -1,7 +1,7 @@
 //! The well-behaved client's table: what it gets of a server that others attack.
 //!
 //! For each attack a server is started, attacked, and asked for five stills a second by a client of another address
-//! (127.0.0.2). Every answer is compared with a sequential decode. An answer that does not come within 30 seconds, or is none
+//! (127.0.0.2): every other one of a video that was never opened before. Every answer is compared with a sequential decode. An answer that does not come within 30 seconds, or is none
 //! with a still, is lost; one that takes more than two seconds is late.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -53,7 +53,7 @@ impl Plan {
         let mut plan = Plan {
             program: PathBuf::new(),
             clips: PathBuf::new(),
-            clip: "h264_croatia_1080p25_framecode.mp4".to_owned(),
+            clip: "h264_edts.mp4".to_owned(),
             large: "hevc_4k60_10bit_dv81_hdr10.mp4".to_owned(),
             seconds: 12,
             only: None,
@@ -93,6 +93,8 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<bool, Strin
     let expected = expected(&plan.clips.join(&plan.clip)).map_err(|error| error.to_string())?;
     let large = Engine::new(Some(1)).open_path(plan.clips.join(&plan.large)).map_err(|error| error.to_string())?;
     let hostile = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let fresh = tempfile::tempdir().map_err(|error| error.to_string())?;
+    write_fresh(&plan, fresh.path()).map_err(|error| error.to_string())?;
     write_hostile(&plan, hostile.path()).map_err(|error| error.to_string())?;
     let stalled = stalled().map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
@@ -101,7 +103,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<bool, Strin
     let mut is_well = true;
     let is_chosen = |attack: &Attack| plan.only.as_ref().is_none_or(|only| attack.name().contains(&only[..]));
     for attack in Attack::ALL.into_iter().filter(is_chosen) {
-        let mut server = Server::start(&plan, hostile.path(), stalled)?;
+        let mut server = Server::start(&plan, (hostile.path(), fresh.path()), stalled)?;
         let target = Target {
             server: server.address,
             large: format!("clips/{}", plan.large),
@@ -110,7 +112,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<bool, Strin
         };
         let row = runtime.block_on(async {
             // What is open and warm is so before the attack.
-            let _ = timeout(LOST, raw::get(target.server, OWN, &path(&plan, 0))).await;
+            let _ = timeout(LOST, raw::get(target.server, OWN, &path(&plan, 0, 0))).await;
             let clients = attack.start(&target);
             sleep(BEFORE).await;
             let row = behave(&plan, target.server, &expected).await;
@@ -143,8 +145,14 @@ impl Row {
     }
 }
 
-fn path(plan: &Plan, number: u32) -> String {
-    format!("/frame/clips/{}?frame={number}&width={WIDTH}&quality={QUALITY}", plan.clip)
+/// A frame of its clip, or of a copy that is not open.
+fn path(plan: &Plan, number: u32, frame: u32) -> String {
+    let query = format!("frame={frame}&width={WIDTH}&quality={QUALITY}");
+    if number % 2 == 0 {
+        format!("/frame/clips/{}?{query}", plan.clip)
+    } else {
+        format!("/frame/fresh/{number}.mp4?{query}")
+    }
 }
 
 /// Asks five times a second, whether or not answers come.
@@ -154,7 +162,7 @@ async fn behave(plan: &Plan, server: SocketAddr, expected: &[Sum]) -> Row {
     for number in 0..5 * plan.seconds {
         ticks.tick().await;
         let frame = number * 29 % expected.len() as u32;
-        let (path, known) = (path(plan, frame), expected[frame as usize]);
+        let (path, known) = (path(plan, number, frame), expected[frame as usize]);
         asked.push(tokio::spawn(async move {
             let since = Instant::now();
             let answer = timeout(LOST, raw::get(server, OWN, &path)).await.ok()?.ok()?;
@@ -195,6 +203,13 @@ fn expected(clip: &Path) -> bucket_streamer::error::Result<Vec<Sum>> {
         }
     })?;
     failed.map_or(Ok(sums), Err)
+}
+
+/// Copies of the client's clip, one for each request.
+fn write_fresh(plan: &Plan, folder: &Path) -> std::io::Result<()> {
+    let numbers = (0..5 * plan.seconds).filter(|number| number % 2 == 1);
+    let mut copies = numbers.map(|number| folder.join(format!("{number}.mp4")));
+    copies.try_for_each(|copy| std::fs::copy(plan.clips.join(&plan.clip), copy).map(drop))
 }
 
 /// Files that take long, or much.
@@ -263,11 +278,12 @@ struct Server {
 }
 
 impl Server {
-    fn start(plan: &Plan, hostile: &Path, stalled: SocketAddr) -> Result<Server, String> {
+    fn start(plan: &Plan, (hostile, fresh): (&Path, &Path), stalled: SocketAddr) -> Result<Server, String> {
         let failed = |error: std::io::Error| format!("{}: {error}", plan.program.display());
         let roots = [
             format!("clips={}", plan.clips.display()),
             format!("hostile={}", hostile.display()),
+            format!("fresh={}", fresh.display()),
             format!("stalled=http://{stalled}/"),
         ];
         let mut command = Command::new(&plan.program);
