@@ -31,7 +31,7 @@ mod version;
 mod webp;
 
 pub use account::{Account, Ledger, Lender};
-pub use affinity::{Affinity, while_unbound};
+pub use affinity::{Affinity, thread_time, while_unbound};
 pub use checkpoint::{Checkpoint, HeldPicture};
 pub use codec::{CodecParameters, Color, DamageOptions, Decoder, DolbyVision, Found, Received, Sent, Threads};
 pub use demux::{CropRectangle, Demuxed, Demuxer, Input, MovSample, MovSamples, StreamInfo};

@@ -7,7 +7,8 @@
 //! Tasks are scheduled by start-time fair queueing: each belongs to an [`Account`], that of its request or of a client with
 //! all of its requests, and virtual time is the time that workers spend. A task starts, in virtual time, where its account's
 //! last one ends, and not before the task that was begun last; the one that would end first is next. So an account that has
-//! asked for much waits for those that have not, and what is short overtakes what is long. A task that goes on for longer
+//! asked for much waits for those that have not, and what is short overtakes what is long. Short tasks of clients that have
+//! used little of late come before all others, however many accounts there are, but for every fifth. A task that goes on for longer
 //! than another one would have to wait is [overtaken](Crew::is_overtaken): it may end early, and be submitted again. Not all
 //! can: where tasks of other clients keep all workers for long, a spare thread begins the next one.
 
@@ -15,7 +16,7 @@ use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,15 @@ impl std::fmt::Debug for Task {
     }
 }
 
+/// What a short task costs at most.
+const SHORT_NS: u64 = 250_000_000;
+/// The share of all workers that a client may use on and on and is light.
+const LIGHT: f64 = 0.25;
+/// In so long half of what a client has used is forgotten, in seconds.
+const HALF_LIFE_S: f64 = 4.0;
+/// So many short tasks of light clients in a row are followed by another one.
+const ROW: usize = 4;
+
 /// What tasks are charged to: a request, or a client with all of its requests.
 #[derive(Debug, Default)]
 pub struct Account {
@@ -50,6 +60,16 @@ pub struct Account {
     /// Time that workers have spent on its tasks.
     worked_ns: AtomicU64,
     is_client: bool,
+    used: Mutex<Used>,
+}
+
+/// What a client has used of late.
+#[derive(Debug, Default)]
+struct Used {
+    used_s: f64,
+    /// What of its work is in that.
+    seen_ns: u64,
+    at: Option<Instant>,
 }
 
 impl Account {
@@ -77,6 +97,20 @@ impl Account {
         let _ = self.end_ns.fetch_update(Relaxed, Relaxed, settle);
     }
 
+    /// Has a client used little of `threads` workers of late?
+    fn is_light(&self, threads: usize) -> bool {
+        if !self.is_client {
+            return false;
+        }
+        let mut used = self.used.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let (now, worked_ns) = (Instant::now(), self.worked_ns.load(Relaxed));
+        let passed_s = used.at.map_or(0.0, |at| now.duration_since(at).as_secs_f64());
+        used.used_s *= 0.5_f64.powf(passed_s / HALF_LIFE_S);
+        used.used_s += worked_ns.saturating_sub(used.seen_ns) as f64 / 1e9;
+        (used.seen_ns, used.at) = (worked_ns, Some(now));
+        used.used_s <= LIGHT * threads as f64 * HALF_LIFE_S / std::f64::consts::LN_2
+    }
+
     fn owner(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
@@ -86,6 +120,8 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// What a client may have above its share before its tasks wait for it.
+const ALLOWANCE: Duration = Duration::from_millis(500);
 /// Where all tasks have been at work for so long, a spare thread begins one of another client.
 const STUCK: Duration = Duration::from_millis(250);
 /// How often that thread looks.
@@ -96,14 +132,20 @@ const LOOK: Duration = Duration::from_millis(50);
 struct Running {
     start_ns: u64,
     since: Instant,
+    /// The processor time of this thread then.
+    time: Duration,
     width: u32,
     owner: usize,
+    is_light: bool,
 }
 
 impl Running {
-    /// What it has cost so far.
+    /// What it has cost so far: processor time, or where others share the work, theirs too, about.
     fn took(&self) -> Duration {
-        self.since.elapsed() * self.width
+        match self.width {
+            1 => ffi::thread_time().saturating_sub(self.time),
+            width => self.since.elapsed() * width,
+        }
     }
 
     fn now_ns(&self) -> u64 {
@@ -135,6 +177,8 @@ struct Place {
     start_ns: u64,
     owner: usize,
     is_client: bool,
+    /// A short task of a light client.
+    is_light: bool,
 }
 
 /// A task that waits.
@@ -164,9 +208,50 @@ impl Ord for Waiting {
     }
 }
 
+/// Tasks that wait.
+#[derive(Debug, Default)]
+struct Queue {
+    light: BinaryHeap<Waiting>,
+    others: BinaryHeap<Waiting>,
+    /// Light tasks that came in a row while others waited.
+    row: usize,
+}
+
+impl Queue {
+    fn push(&mut self, waiting: Waiting) {
+        if waiting.place.0.is_light { self.light.push(waiting) } else { self.others.push(waiting) }
+    }
+
+    fn is_lights_turn(&self) -> bool {
+        !self.light.is_empty() && (self.row < ROW || self.others.is_empty())
+    }
+
+    fn peek(&self) -> Option<&Waiting> {
+        if self.is_lights_turn() { self.light.peek() } else { self.others.peek() }
+    }
+
+    fn pop(&mut self) -> Option<Waiting> {
+        let is_light = self.is_lights_turn();
+        self.row = if is_light && !self.others.is_empty() { self.row + 1 } else { 0 };
+        if is_light { self.light.pop() } else { self.others.pop() }
+    }
+
+    fn len(&self) -> usize {
+        self.light.len() + self.others.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.light.is_empty() && self.others.is_empty()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Waiting> {
+        self.light.iter().chain(&self.others)
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
-    queue: BinaryHeap<Waiting>,
+    queue: Queue,
     /// Virtual time: where the task starts that was begun last.
     now_ns: u64,
     /// Tasks so far.
@@ -195,6 +280,7 @@ struct Shared {
     /// Where in virtual time the task would end that is next, and whose it is: for those at work to see.
     next_end_ns: AtomicU64,
     next_owner: AtomicUsize,
+    next_is_light: AtomicBool,
 }
 
 /// The workers of an engine. They end when it goes.
@@ -238,8 +324,9 @@ impl Crew {
     fn with(state: State, threads: usize, pin: bool, is_narrow: bool) -> Crew {
         let (state, work, spare) = (Mutex::new(state), Condvar::new(), Condvar::new());
         let (next_end_ns, next_owner) = (AtomicU64::new(u64::MAX), AtomicUsize::new(0));
+        let (pins, next_is_light) = (Mutex::default(), AtomicBool::new(false));
         let shared =
-            Shared { state, work, spare, threads, pin, pins: Mutex::default(), is_narrow, next_end_ns, next_owner };
+            Shared { state, work, spare, threads, pin, pins, is_narrow, next_end_ns, next_owner, next_is_light };
         Crew { shared: Arc::new(shared) }
     }
 
@@ -256,12 +343,17 @@ impl Crew {
         }
         state.number += 1;
         let last_ns = account.end_ns.load(Relaxed);
-        let start_ns = state.now_ns.max(task.goes_on.unwrap_or(last_ns));
-        account.end_ns.store(last_ns.max(start_ns).saturating_add(task.cost_ns), Relaxed);
+        let allowed_ns = if account.is_client { nanos(ALLOWANCE) } else { 0 };
+        let start_ns = state.now_ns.max(task.goes_on.unwrap_or(last_ns.saturating_sub(allowed_ns)));
+        // A task of the account may end meanwhile.
+        let extend = |end_ns: u64| Some(end_ns.max(start_ns).saturating_add(task.cost_ns));
+        let _ = account.end_ns.fetch_update(Relaxed, Relaxed, extend);
         let (is_new, number) = (task.goes_on.is_none(), state.number);
         // What goes on is mostly nearly done.
         let end_ns = if is_new { start_ns.saturating_add(task.cost_ns) } else { start_ns };
-        let place = Place { end_ns, is_new, number, start_ns, owner: account.owner(), is_client: account.is_client };
+        let is_light = task.cost_ns <= SHORT_NS && account.is_light(self.shared.threads);
+        let (owner, is_client) = (account.owner(), account.is_client);
+        let place = Place { end_ns, is_new, number, start_ns, owner, is_client, is_light };
         state.queue.push(Waiting { place: Reverse(place), task });
         self.shared.show_next(&state);
         drop(state);
@@ -285,9 +377,10 @@ impl Crew {
     pub fn is_overtaken(&self, slice: Duration) -> bool {
         let next_ns = self.shared.next_end_ns.load(Relaxed);
         let Some(running) = RUNNING.get().filter(|_| next_ns < u64::MAX) else { return false };
+        let is_before = || self.shared.next_is_light.load(Relaxed) && !running.is_light;
         self.shared.next_owner.load(Relaxed) != running.owner
             && running.since.elapsed() >= slice
-            && next_ns < running.now_ns()
+            && (is_before() || next_ns < running.now_ns())
     }
 
     fn start(&self) {
@@ -350,12 +443,13 @@ impl Shared {
         &'a self,
         mut state: MutexGuard<'a, State>,
         task: Task,
-        (start_ns, width, owner): (u64, usize, usize),
+        (place, width): (Place, usize),
     ) -> MutexGuard<'a, State> {
-        let since = Instant::now();
+        let Place { start_ns, owner, is_light, .. } = place;
+        let (since, time) = (Instant::now(), ffi::thread_time());
         state.at_work.push((owner, since));
         drop(state);
-        RUNNING.set(Some(Running { start_ns, since, width: width as u32, owner }));
+        RUNNING.set(Some(Running { start_ns, since, time, width: width as u32, owner, is_light }));
         // A panic is a bug of ours; it must not take the other requests' worker with it.
         let run =
             AssertUnwindSafe(|| if width > 1 { ffi::while_unbound(|| (task.run)(width)) } else { (task.run)(width) });
@@ -378,7 +472,7 @@ impl Shared {
                 next.is_some_and(|next| next.is_client && state.at_work.iter().all(|(owner, _)| *owner != next.owner));
             if let Some(Waiting { place, task }) = if is_due { state.queue.pop() } else { None } {
                 self.show_next(&state);
-                state = self.run(state, task, (place.0.start_ns, 1, place.0.owner));
+                state = self.run(state, task, (place.0, 1));
                 continue;
             }
             let poisoned = std::sync::PoisonError::into_inner;
@@ -394,6 +488,7 @@ impl Shared {
         let next = state.queue.peek().map(|waiting| waiting.place.0);
         self.next_end_ns.store(next.map_or(u64::MAX, |place| place.end_ns), Relaxed);
         self.next_owner.store(next.map_or(0, |place| place.owner), Relaxed);
+        self.next_is_light.store(next.is_some_and(|place| place.is_light), Relaxed);
     }
 
     fn work(&self) {
@@ -407,12 +502,11 @@ impl Shared {
                 state = self.work.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
                 continue;
             };
-            let Place { start_ns, owner, .. } = place.0;
-            state.now_ns = state.now_ns.max(start_ns);
+            state.now_ns = state.now_ns.max(place.0.start_ns);
             self.show_next(&state);
             let width = self.width(&task, &state);
             state.free -= width;
-            state = self.run(state, task, (start_ns, width, owner));
+            state = self.run(state, task, (place.0, width));
             state.free += width;
             if !state.queue.is_empty() {
                 self.work.notify_all();
@@ -467,6 +561,8 @@ mod tests {
     /// A crew of one worker, which is busy with a task of the first account until that is let go.
     fn busy(account: &Account) -> (Crew, mpsc::Sender<()>) {
         let crew = Crew::new(1, false);
+        // None that helps out where that takes long.
+        crew.shared.lock().has_spare = true;
         let (hold, held) = mpsc::channel::<()>();
         let (begun, is_begun) = mpsc::channel();
         let wait = move |_| {
@@ -553,6 +649,33 @@ mod tests {
         };
         crew.submit(plain(1, long), &all[0]);
         assert_eq!(told.recv(), Ok((false, false, true, false)));
+    }
+
+    #[cfg(feature = "server")]
+    #[test]
+    fn short_tasks_of_light_clients_come_before_those_of_ever_new_ones() {
+        let (modest, greedy) = (Account::of_client(), Account::of_client());
+        let newcomers: [Account; 3] = std::array::from_fn(|_| Account::of_client());
+        let (crew, hold) = busy(&greedy);
+        let (tell, told) = mpsc::channel();
+        let task = |name: &'static str, cost_ns: u64| {
+            let tell = tell.clone();
+            plain(cost_ns, move |_| tell.send(name).unwrap())
+        };
+        // It has used more than its share by now, though little.
+        modest.settle(0, Duration::from_millis(900));
+        greedy.settle(0, Duration::from_secs(60));
+        for newcomer in &newcomers {
+            crew.submit(task("long", 300_000_000), newcomer);
+        }
+        crew.submit(task("greedy", 1000), &greedy);
+        for _ in 0..6 {
+            crew.submit(task("modest", 1_000_000), &modest);
+        }
+        drop(hold);
+        let names: Vec<&str> = (0..10).map(|_| told.recv().unwrap()).collect();
+        assert_eq!(names[..5], ["modest", "modest", "modest", "modest", "long"]);
+        assert_eq!(names[5..], ["modest", "modest", "long", "long", "greedy"]);
     }
 
     #[cfg(feature = "server")]

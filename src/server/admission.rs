@@ -2,7 +2,8 @@
 //!
 //! Each client (a token or an address) has an account: what its requests have cost, forgotten over time. A free permit goes to
 //! the waiting request with the least sum of its client's charge and its own estimated cost, so that cheap requests overtake
-//! costly ones; waiting earns credit, so that these are not starved. While others wait no client gets more than half of the
+//! costly ones; waiting earns credit. Cheap requests of clients that are charged little come before all others, however many
+//! clients there are, but for every fifth turn, so that these are not starved. While others wait no client gets more than half of the
 //! permits, and never all of them, and costly requests together never have all of them: a cheap one of another client begins
 //! at once. When the waiting room is full, the client
 //! with the greatest burden loses its costliest request.
@@ -32,6 +33,10 @@ const ACCOUNTS: usize = 256;
 const RESERVE: usize = 4;
 /// What a cheap request costs at most, in seconds.
 const CHEAP_S: f64 = 0.25;
+/// The share of all workers that a client may use on and on and is charged little for.
+const LIGHT: f64 = 0.25;
+/// So many cheap requests in a row are followed by another one.
+const ROW: usize = 4;
 
 /// The client of a request: a token's name or an address, one connection of it, and what workers did for it.
 #[derive(Debug, Clone)]
@@ -79,8 +84,8 @@ pub(super) struct Load {
 /// What a client is charged for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Charged {
-    /// The time of workers.
-    Work,
+    /// The time of workers, of which there are so many.
+    Work { workers: usize },
     /// The time that it has permits.
     Possession,
 }
@@ -96,6 +101,8 @@ pub(super) struct Admission {
     contended: usize,
     /// Permits that costly requests may have.
     costly: usize,
+    /// What a client is charged at most that is charged little.
+    light_s: f64,
     room: usize,
     charged: Charged,
     clock: Clock,
@@ -112,6 +119,8 @@ struct State {
     running: usize,
     /// Those of them that are costly.
     costly: usize,
+    /// Cheap requests of light clients that came in a row while others waited.
+    row: usize,
     waiting: usize,
     next: u64,
     /// Those with permits, requests that wait, or a charge.
@@ -175,7 +184,7 @@ impl Account {
         self.at_s = now_s;
         self.charge_s += match charged {
             Charged::Possession => self.running as f64 * passed_s,
-            Charged::Work => {
+            Charged::Work { .. } => {
                 let worked_s = self.worked.worked_s();
                 worked_s - std::mem::replace(&mut self.seen_s, worked_s)
             }
@@ -276,12 +285,18 @@ impl Admission {
     fn with_clock(limit: usize, room: usize, charged: Charged, clock: Clock) -> Arc<Admission> {
         let limit = limit.max(1);
         let (alone, contended) = match charged {
-            Charged::Work => (limit - limit / RESERVE, limit.div_ceil(2)),
+            Charged::Work { .. } => (limit - limit / RESERVE, limit.div_ceil(2)),
             // What is possessed only waits: a client that has half of it wants no more.
             Charged::Possession => (limit.div_ceil(2), limit.div_ceil(2)),
         };
         let costly = limit - limit / RESERVE;
-        Arc::new(Admission { state: Mutex::default(), limit, alone, contended, costly, room, charged, clock })
+        let light_s = match charged {
+            // What steady use comes to, some of which is forgotten all the time.
+            Charged::Work { workers } => LIGHT * workers as f64 * HALF_LIFE_S / std::f64::consts::LN_2,
+            Charged::Possession => f64::INFINITY,
+        };
+        let state = Mutex::default();
+        Arc::new(Admission { state, limit, alone, contended, costly, light_s, room, charged, clock })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -366,7 +381,9 @@ impl Admission {
                 account.settle(now_s, self.charged);
             }
             let most_s = if state.costly < self.costly { f64::INFINITY } else { CHEAP_S };
-            let Some((who, waiter)) = state.next(now_s, (self.alone, self.contended), most_s) else { return };
+            let Some((who, waiter)) = state.next(now_s, (self.alone, self.contended), (most_s, self.light_s)) else {
+                return;
+            };
             let permit = self.begin(state, &who, waiter.cost_s);
             // A request that has gone since takes no turn; and the lock is held here.
             if let Err(Ok(mut permit)) = waiter.tell.send(Ok(permit)) {
@@ -410,18 +427,31 @@ impl State {
         number
     }
 
-    /// The request whose turn it is, and its client: of those that cost `most_s` at most.
-    fn next(&mut self, now_s: f64, (alone, contended): (usize, usize), most_s: f64) -> Option<(Arc<str>, Waiter)> {
+    /// The request whose turn it is, and its client: of those that cost `most_s` at most. Clients that are charged no more than
+    /// `light_s` are light.
+    fn next(
+        &mut self,
+        now_s: f64,
+        (alone, contended): (usize, usize),
+        (most_s, light_s): (f64, f64),
+    ) -> Option<(Arc<str>, Waiter)> {
         let clients = self.accounts.values().filter(|account| account.waiting > 0).count();
         let most = if clients > 1 { contended } else { alone };
         let candidate = |(who, account): (&Arc<str>, &Account)| {
             let (price_s, place) = account.best(now_s, most_s).filter(|_| account.running < most)?;
-            let first = account.turns[place].1.front()?.number;
-            Some((account.charge_s + price_s, account.turn, first, Arc::clone(who), place))
+            let first = account.turns[place].1.front()?;
+            let is_other = first.cost_s > CHEAP_S || account.charge_s > light_s;
+            Some((is_other, account.charge_s + price_s, (account.turn, first.number), (Arc::clone(who), place)))
         };
-        let candidates = self.accounts.iter().filter_map(candidate);
-        let (.., who, place) =
-            candidates.min_by(|a, b| a.0.total_cmp(&b.0).then_with(|| (a.1, a.2).cmp(&(b.1, b.2))))?;
+        let candidates: Vec<_> = self.accounts.iter().filter_map(candidate).collect();
+        let is_mixed = candidates.iter().any(|one| one.0) && candidates.iter().any(|one| !one.0);
+        let is_others_turn = is_mixed && self.row >= ROW;
+        self.row = if is_mixed && !is_others_turn { self.row + 1 } else { 0 };
+        let best = candidates.into_iter().min_by(|a, b| {
+            let class = (a.0 != is_others_turn).cmp(&(b.0 != is_others_turn));
+            class.then_with(|| a.1.total_cmp(&b.1)).then_with(|| a.2.cmp(&b.2))
+        });
+        let (.., (who, place)) = best?;
         let account = self.accounts.get_mut(&who)?;
         let (connection, mut queue) = account.turns.remove(place)?;
         let waiter = queue.pop_front()?;
@@ -540,7 +570,7 @@ mod tests {
 
     #[tokio::test]
     async fn clients_take_turns_and_so_do_their_connections() {
-        let desk = Desk::new(1, 100, Charged::Work);
+        let desk = Desk::new(1, 100, Charged::Work { workers: 1 });
         desk.ask("first", desk.client("first", 0), 0.0).await;
         for (who, connection) in [("a", 1), ("a", 1), ("a", 2), ("a", 1), ("b", 3), ("b", 3)] {
             desk.ask(&format!("{who}{connection}"), desk.client(who, connection), 0.0).await;
@@ -550,7 +580,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_client_that_was_charged_least_is_next() {
-        let desk = Desk::new(1, 100, Charged::Work);
+        let desk = Desk::new(1, 100, Charged::Work { workers: 1 });
         let (greedy, modest) = (desk.client("greedy", 1), desk.client("modest", 2));
         desk.ask("first", greedy.clone(), 0.0).await;
         for place in 0..3 {
@@ -565,7 +595,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_charge_is_forgotten() {
-        let desk = Desk::new(1, 100, Charged::Work);
+        let desk = Desk::new(1, 100, Charged::Work { workers: 1 });
         let (once, newcomer) = (desk.client("once", 1), desk.client("newcomer", 2));
         desk.ask("first", once.clone(), 0.0).await;
         once.worked.worked(Duration::from_secs(5));
@@ -584,7 +614,7 @@ mod tests {
 
     #[tokio::test]
     async fn cheap_requests_overtake_costly_ones_and_do_not_starve_them() {
-        let desk = Desk::new(1, 100, Charged::Work);
+        let desk = Desk::new(1, 100, Charged::Work { workers: 1 });
         desk.ask("first", desk.client("first", 0), 0.0).await;
         for place in 0..3 {
             desk.ask(&format!("costly{place}"), desk.client(&format!("costly{place}"), place), 2.0).await;
@@ -592,16 +622,19 @@ mod tests {
         // The same client's, too.
         desk.ask("cheap of costly0", desk.client("costly0", 9), 0.01).await;
         desk.ask("cheap", desk.client("cheap", 5), 0.02).await;
-        // After long enough a costly one comes before what is cheap and new.
-        desk.ms.store(21_000, Relaxed);
-        desk.ask("cheap and late", desk.client("late", 6), 0.02).await;
+        // Every fifth turn is another's.
+        desk.ms.store(1000, Relaxed);
+        for place in 0..4 {
+            desk.ask(&format!("late{place}"), desk.client("late", 6), 0.02).await;
+        }
         let names = desk.drain().await;
-        assert_eq!(names, ["first", "cheap of costly0", "cheap", "costly1", "costly2", "costly0", "cheap and late"],);
+        assert_eq!(names[..5], ["first", "cheap of costly0", "cheap", "late0", "late1"]);
+        assert_eq!(names[5..], ["costly1", "late2", "late3", "costly2", "costly0"]);
     }
 
     #[tokio::test]
     async fn no_client_has_more_than_half_while_others_wait_and_never_all() {
-        let desk = Desk::new(8, 100, Charged::Work);
+        let desk = Desk::new(8, 100, Charged::Work { workers: 1 });
         let many = desk.client("many", 1);
         for place in 0..8 {
             desk.ask(&format!("many{place}"), many.clone(), 0.1).await;
@@ -624,7 +657,7 @@ mod tests {
 
     #[tokio::test]
     async fn costly_requests_of_many_clients_leave_room_for_cheap_ones() {
-        let desk = Desk::new(8, 100, Charged::Work);
+        let desk = Desk::new(8, 100, Charged::Work { workers: 1 });
         for place in 0..20 {
             desk.ask(&format!("costly{place}"), desk.client(&format!("costly{place}"), place), 5.0).await;
         }
@@ -657,7 +690,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_greatest_burden_makes_room_and_nothing_else() {
-        let desk = Desk::new(1, 3, Charged::Work);
+        let desk = Desk::new(1, 3, Charged::Work { workers: 1 });
         desk.ask("first", desk.client("first", 0), 0.0).await;
         for (who, connection) in [("a", 1), ("a", 1), ("a", 1), ("b", 2), ("a", 1), ("c", 3)] {
             desk.ask(who, desk.client(who, connection), 0.0).await;
@@ -670,7 +703,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_costly_request_makes_room_for_a_cheap_one_of_another_client() {
-        let desk = Desk::new(1, 2, Charged::Work);
+        let desk = Desk::new(1, 2, Charged::Work { workers: 1 });
         desk.ask("first", desk.client("first", 0), 0.0).await;
         desk.ask("costly", desk.client("a", 1), 3.0).await;
         desk.ask("cheap", desk.client("b", 2), 0.01).await;
@@ -681,7 +714,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_goes_while_waiting_or_just_then_holds_nothing() {
-        let desk = Desk::new(1, 10, Charged::Work);
+        let desk = Desk::new(1, 10, Charged::Work { workers: 1 });
         let admission = &desk.admission;
         for _ in 0..20 {
             let held = admission.enter(&desk.client("a", 1), 0.0).await.unwrap();

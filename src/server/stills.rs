@@ -60,6 +60,29 @@ impl Spec {
         let (format, quality) = (self.format.extension(), self.quality);
         format!("{STILLS}-{}x{}{fit}{quality}{format}", side(self.shape.width), side(self.shape.height))
     }
+
+    /// Pixels that a still of a video has, about.
+    pub(super) fn pixels(&self, video: &Opened) -> u64 {
+        let (width, height) = video.video.track().parameters.size();
+        let (width, height) = (width.max(16) as u64, height.max(16) as u64);
+        match (self.shape.width, self.shape.height) {
+            (Some(own), Some(other)) => u64::from(own) * u64::from(other),
+            (Some(own), None) => u64::from(own) * u64::from(own) * height / width,
+            (None, Some(own)) => u64::from(own) * u64::from(own) * width / height,
+            (None, None) => width * height,
+        }
+    }
+
+    /// What a worker is likely to spend on the stills of these frames, in seconds.
+    pub(super) fn cost_s(&self, video: &Opened, frames: &[u32]) -> f64 {
+        let ns_per_pixel = match self.format {
+            StillFormat::Jpeg => 10,
+            StillFormat::Webp => 60,
+            StillFormat::Png => 100,
+        };
+        let encoding_ns = self.pixels(video).saturating_mul(ns_per_pixel);
+        video.video.cost_s(frames) + frames.len() as f64 * encoding_ns as f64 / 1e9
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -219,8 +242,8 @@ impl Stills {
         let shared = Shared {
             cache,
             flights: Flights::default(),
-            near: Admission::new(running, waiting, Charged::Work),
-            far: Admission::new(4 * running, waiting, Charged::Work),
+            near: Admission::new(running, waiting, Charged::Work { workers: threads }),
+            far: Admission::new(4 * running, waiting, Charged::Work { workers: threads }),
             makers: Makers::default(),
             metrics: Arc::clone(metrics),
             threads,
@@ -293,7 +316,7 @@ impl Stills {
         let key = Key { video: video.tag, frame, spec };
         let since = Instant::now();
         let work = async {
-            let entering = self.enter(video, client, video.video.cost_s(&[frame]));
+            let entering = self.enter(video, client, spec.cost_s(video, &[frame]));
             let (work, is_joined) = match self.shared.flights.turn(&key, entering).await {
                 Turn::Joined(work) => (work, true),
                 Turn::Own(permit) => {

@@ -83,7 +83,7 @@ pub(crate) fn is_under_way() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::{Opening, check, is_under_way};
     use crate::error::ErrorKind;
@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn a_trickle_is_no_progress_and_a_stream_of_bytes_is() {
-        let late = Opening::new(Some(Duration::ZERO));
+        let began = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
+        let late = Opening { began, ..Opening::new(Some(Duration::from_secs(5))) };
         late.run(|| {
             assert!(matches!(check(100).unwrap_err().kind(), ErrorKind::OpenTimeout { .. }));
             assert!(check(1 << 40).is_ok());

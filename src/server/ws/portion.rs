@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 
@@ -27,6 +27,10 @@ const LONG: usize = 64;
 const SHORT: usize = 8;
 /// Up to so many where they follow each other, ending with a GOP where one ends.
 const LONGEST: usize = 320;
+/// What a batch may cost, in seconds of each worker: a longer one is asked for in parts.
+const BATCH_S: f64 = 2.0;
+/// How long a batch keeps the engine from others, if it is not short.
+const SLICE: Duration = Duration::from_millis(500);
 /// How long a reader may keep the engine from others.
 const GRACE: Duration = Duration::from_millis(100);
 /// Pictures that are taken from the batch while others are sent.
@@ -184,7 +188,7 @@ impl Run<'_> {
         if let Err(problem) = self.begin(outlet, portion).await? {
             return self.fail_missing(outlet, portion, &problem).await;
         }
-        let (mut sent, is_batch) = (0, self.fetched.is_some());
+        let (mut sent, is_batch, since) = (0, self.fetched.is_some(), Instant::now());
         while let Some(plan) = self.plans.front() {
             let stale = self.session.agenda.stale(portion);
             // What has come is shown, though there is something newer: else who scrubs fast would see nothing at all.
@@ -216,7 +220,8 @@ impl Run<'_> {
                 self.let_go(frame);
             }
             sent += 1;
-            if self.session.agenda.is_urgent(portion) || is_batch && sent >= SHORT && self.is_contended() {
+            let is_long = sent >= SHORT || since.elapsed() >= SLICE;
+            if self.session.agenda.is_urgent(portion) || is_batch && is_long && self.is_contended() {
                 return Ok(());
             }
         }
@@ -390,6 +395,10 @@ impl Run<'_> {
 /// A batch of the first of these frames, as many as there is memory for.
 async fn batch(session: &Session, opened: &Opened, spec: Spec, mut frames: Vec<u32>) -> Result<Fetched, Problem> {
     let shared = &session.shared;
+    let most_s = BATCH_S * shared.stills.threads() as f64;
+    while frames.len() > 1 && spec.cost_s(opened, &frames) > most_s {
+        frames.truncate(frames.len() / 2);
+    }
     let (who, one) = (&session.client.who, bytes_of_one(opened, spec));
     // Before the engine: a session that waits for memory keeps no other from decoding.
     let memory = loop {
@@ -402,20 +411,12 @@ async fn batch(session: &Session, opened: &Opened, spec: Spec, mut frames: Vec<u
             None => break shared.replies.take(who, all).await,
         }
     };
-    let permit = shared.stills.enter(opened, &session.client, opened.video.cost_s(&frames)).await?;
+    let permit = shared.stills.enter(opened, &session.client, spec.cost_s(opened, &frames)).await?;
     let batch = shared.stills.batch(opened, &frames, spec, (permit, &session.client)).await?;
     Ok(Fetched { batch: Some(batch), left: frames.len(), memory, one })
 }
 
 /// What a still takes, about.
 fn bytes_of_one(opened: &Opened, spec: Spec) -> u64 {
-    let (width, height) = opened.video.track().parameters.size();
-    let (width, height) = (width.max(16) as u64, height.max(16) as u64);
-    let pixels = match (spec.shape.width, spec.shape.height) {
-        (Some(own), Some(other)) => u64::from(own) * u64::from(other),
-        (Some(own), None) => u64::from(own) * u64::from(own) * height / width,
-        (None, Some(own)) => u64::from(own) * u64::from(own) * width / height,
-        (None, None) => width * height,
-    };
-    (pixels / 4).max(8 << 10)
+    (spec.pixels(opened) / 4).max(8 << 10)
 }
