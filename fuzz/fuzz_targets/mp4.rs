@@ -234,9 +234,12 @@ fn made(choices: &mut Choices<'_>) -> Node {
 
 fn table(kind: &Kind, before: usize, each: usize, choices: &mut Choices<'_>) -> Node {
     let entries = choices.below(12);
+    // Seldom the same ones over and over.
+    let times = if choices.once_in(8) { 1 << choices.below(11) } else { 1 };
     let mut numbers: Vec<u32> = (0..before).map(|_| number(choices)).collect();
-    numbers.push(if choices.once_in(8) { choices.any() } else { entries as u32 });
-    numbers.extend((0..entries * each).map(|_| number(choices)));
+    numbers.push(if choices.once_in(8) { choices.any() } else { (entries * times) as u32 });
+    let own: Vec<u32> = (0..entries * each).map(|_| number(choices)).collect();
+    numbers.extend(own.repeat(times));
     let mut table = Node::full(kind, &numbers);
     if choices.once_in(4) {
         table.payload[..4].copy_from_slice(&[choices.byte() & 3, 0, choices.byte(), choices.byte()]);
