@@ -156,7 +156,7 @@ static int picture_tables(enum AVCodecID id) {
 /* The same for each context that can have a picture in work. With frame threads VP9 and AV1 keep all coefficients of a picture. */
 static int context_tables(enum AVCodecID id, int has_many, int sample_bytes) {
     switch (id) {
-    case AV_CODEC_ID_HEVC: return 8;
+    case AV_CODEC_ID_HEVC: return 20;
     case AV_CODEC_ID_H264: return 5;
     case AV_CODEC_ID_VP9: return has_many ? 16 + 56 * sample_bytes : 2;
     case AV_CODEC_ID_AV1: return has_many ? 40 + 56 * sample_bytes : 10;
