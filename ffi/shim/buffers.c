@@ -16,6 +16,7 @@
 
 #include "libavcodec/avcodec.h"
 #include "libavutil/buffer.h"
+#include "libavutil/buffer_internal.h"
 #include "libavutil/imgutils.h"
 #include "libavutil/macros.h"
 #include "libavutil/mem.h"
@@ -154,16 +155,25 @@ static void leave(void *opaque, uint8_t *data) {
     release(opaque, data);
 }
 
-static Block *block_of(const AVBufferRef *buf) { return av_buffer_get_opaque(buf); }
+/* The block of a buffer; NULL for one that is not of this file, such as those of a decoder that was opened without a watch. */
+static Block *block_of(const AVBufferRef *buf) {
+    int is_ours = buf->buffer->free == leave || buf->buffer->free == release;
+    return is_ours ? av_buffer_get_opaque(buf) : NULL;
+}
 
 void bs_settle(const AVFrame *f) {
-    for (int i = 0; i < AV_NUM_DATA_POINTERS && f->buf[i]; i++)
-        settle(block_of(f->buf[i]));
+    for (int i = 0; i < AV_NUM_DATA_POINTERS && f->buf[i]; i++) {
+        Block *block = block_of(f->buf[i]);
+        if (block)
+            settle(block);
+    }
 }
 
 int bs_let_out(AVFrame *f) {
     for (int i = 0; i < AV_NUM_DATA_POINTERS && f->buf[i]; i++) {
         Block *block = block_of(f->buf[i]);
+        if (!block)
+            continue;
         AVBufferRef *out = av_buffer_create(f->buf[i]->data, f->buf[i]->size, release, block, 0);
         if (!out)
             return AVERROR(ENOMEM);
@@ -198,12 +208,14 @@ AVBufferRef *bs_get_memory(BsWatch *watch, enum AVCodecID id, size_t size, int64
 }
 
 void bs_mark(const AVFrame *f, int marks) {
-    if (f && f->buf[0])
-        atomic_fetch_or(&((Block *)av_buffer_get_opaque(f->buf[0]))->marks, marks);
+    Block *block = f && f->buf[0] ? block_of(f->buf[0]) : NULL;
+    if (block)
+        atomic_fetch_or(&block->marks, marks);
 }
 
 int bs_marks(const AVFrame *f) {
-    return f && f->buf[0] ? atomic_load(&((Block *)av_buffer_get_opaque(f->buf[0]))->marks) : 0;
+    Block *block = f && f->buf[0] ? block_of(f->buf[0]) : NULL;
+    return block ? atomic_load(&block->marks) : 0;
 }
 
 /* Whose memory it is, and what it is charged to. */
