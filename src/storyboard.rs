@@ -157,7 +157,7 @@ impl Making {
         Grid::new((least, 1), columns, wanted.len()).map_err(too_large)?;
         Ok(Making {
             video: video.clone(),
-            options: options.clone(),
+            options: *options,
             columns,
             left: wanted.iter().map(|(_, shown)| *shown).collect(),
             wanted,

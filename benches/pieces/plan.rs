@@ -123,7 +123,7 @@ impl<'a> Walked<'a> {
         let key = Key { video: VIDEO, threads: Threads::One, lenient: false, check_ends: true, on_device: false };
         let mut lease = pool.lease(key, track).expect("a decoder");
         let keeper = Keeper { store: &self.store, video: VIDEO, spacing: SPACING, needs: &needs };
-        let walk = Walk { track, source, planner: &self.planner, zeros: false, counters };
+        let walk = Walk { track, source, planner: &self.planner, zeros: false, counters, may_read: None };
         let mut left: BTreeSet<u32> = leg.targets.iter().copied().collect();
         let mut sink = |event| match event {
             Event::Picture(sample, _) if left.remove(&sample) && left.is_empty() => ControlFlow::Break(()),

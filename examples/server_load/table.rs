@@ -148,7 +148,7 @@ impl Row {
 /// A frame of its clip, or of a copy that is not open.
 fn path(plan: &Plan, number: u32, frame: u32) -> String {
     let query = format!("frame={frame}&width={WIDTH}&quality={QUALITY}");
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         format!("/frame/clips/{}?{query}", plan.clip)
     } else {
         format!("/frame/fresh/{number}.mp4?{query}")

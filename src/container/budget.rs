@@ -157,7 +157,7 @@ mod tests {
                 assert!(matches!(error.kind(), ErrorKind::IndexBusy), "{error}");
                 return Ok(());
             }
-            let inner = std::thread::scope(|scope| {
+            std::thread::scope(|scope| {
                 let one = scope.spawn(|| {
                     budget.open(1, || {
                         IndexBudget::charge(LARGE)?;
@@ -165,8 +165,7 @@ mod tests {
                     })
                 });
                 one.join().unwrap()
-            });
-            inner
+            })
         }
         let budget = IndexBudget { patience: Duration::from_millis(20), ..IndexBudget::new(4 * SMALL_BYTES) };
         nested(&budget, LARGE_SHARES).unwrap();

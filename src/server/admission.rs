@@ -518,8 +518,10 @@ mod tests {
         clients: Clients,
         ms: Arc<AtomicU64>,
         /// Who came in, in order, and their permits.
-        came: Arc<Mutex<Vec<(String, Option<Permit>)>>>,
+        came: Arc<Mutex<Vec<Came>>>,
     }
+
+    type Came = (String, Option<Permit>);
 
     impl Desk {
         fn new(limit: usize, room: usize, charged: Charged) -> Desk {

@@ -162,19 +162,19 @@ async fn make(stills: &Stills, video: &Opened, spec: SheetSpec, client: &Client)
             match going {
                 Going::Abandoned => Err(Problem::deadline()),
                 _ if making.is_done() => finish(making, spec).map(Made::Sheet),
-                _ => Ok(Made::Part(making)),
+                _ => Ok(Made::Part(Box::new(making))),
             }
         });
         match made.await.map_err(broken)?? {
             Made::Sheet(sheet) => return Ok(sheet),
-            Made::Part(part) => making = part,
+            Made::Part(part) => making = *part,
         }
     }
 }
 
 /// What has come of a turn.
 enum Made {
-    Part(Making),
+    Part(Box<Making>),
     Sheet(Sheet),
 }
 

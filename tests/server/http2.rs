@@ -253,7 +253,6 @@ async fn unread_answers_of_all_protocols_have_one_budget_and_leave_room_for_othe
     }
     assert!(metrics().await.contains("outcome=\"replies\""));
     most = most.max(held().await);
-    eprintln!("{most} bytes of {BUDGET} were held at most, {one} each");
     // Those that wait for room have a quarter on top.
     assert!(most > 2.0 * one as f64 && most <= BUDGET as f64 * 1.25, "{most}");
     // One at another address loses nothing.
