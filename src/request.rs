@@ -65,6 +65,7 @@ pub(crate) enum Charged {
     /// The request's own.
     Own(Account),
     /// That of a client, which other requests share.
+    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "only the server has clients"))]
     Client(Arc<Account>),
 }
 

@@ -37,6 +37,7 @@ impl Opening {
     }
 
     /// Its result is not wanted any more: the next wait for bytes fails.
+    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "only the server gives openings up"))]
     pub(crate) fn cancel(&self) {
         self.is_cancelled.store(true, Relaxed);
     }
@@ -77,6 +78,7 @@ pub(crate) fn check(fetched_bytes: u64) -> Result<()> {
 }
 
 /// True where limits hold for this thread: waits have to look at them every [`LOOK`].
+#[cfg_attr(not(feature = "remote"), allow(dead_code, reason = "only remote sources take long"))]
 pub(crate) fn is_under_way() -> bool {
     CURRENT.with_borrow(|current| !current.is_empty())
 }
