@@ -23,6 +23,7 @@ static int save(BsCheckpoint *checkpoint, AVCodecContext *from) {
         }
     }
     int ret = bs_update(to, from);
+    s->dovi_ctx.logctx = to;
     if (ret < 0)
         return ret;
     for (int i = 0; i < COUNT(s->layers); i++)
@@ -61,6 +62,8 @@ static void restored(const BsCheckpoint *from, AVCodecContext *to) {
     for (int i = 0; i < COUNT(s->layers); i++)
         s->layers[i].cur_frame = NULL;
     s->cur_frame = s->collocated_ref = NULL;
+    /* ff_dovi_ctx_replace() has copied whom it logs for: a decoder that may be closed by now. */
+    s->dovi_ctx.logctx = to;
 }
 
 static int pictures(const AVCodecContext *context, BsPicture *out, int capacity) {
