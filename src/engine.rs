@@ -385,7 +385,7 @@ impl Engine {
     /// `BadIndex` if the index is of another file, or says what cannot be; and those of the source.
     pub fn open_with_index(&self, source: Arc<dyn Source>, index: &Index) -> Result<Video> {
         let budget = &self.shared.index_budget;
-        let restore = |source: &Arc<dyn Source>| budget.open(source.len(), || index.restore(&**source));
+        let restore = |source: &Arc<dyn Source>| budget.open_source(&**source, || index.restore(&**source));
         self.opening(|| Video::open(self, source, restore))
     }
 
@@ -403,7 +403,7 @@ impl Engine {
     /// The same for an index that is known to be of this source.
     pub(crate) fn open_with_known_index(&self, source: Arc<dyn Source>, index: &Index) -> Result<Video> {
         let budget = &self.shared.index_budget;
-        let restore = |source: &Arc<dyn Source>| budget.open(source.len(), || index.restore_known(&**source));
+        let restore = |source: &Arc<dyn Source>| budget.open_source(&**source, || index.restore_known(&**source));
         self.opening(|| Video::open(self, source, restore))
     }
 

@@ -217,7 +217,7 @@ impl<T: Send + 'static> Group<T> {
     /// Answers all targets, or puts off those for which there is no room.
     fn answer(mut self, targets: Vec<Target>) {
         if self.place == Place::Processor && self.memory.is_none() {
-            let bytes = self.video.picture_bytes_of_run();
+            let bytes = self.video.picture_bytes_of_run(self.width);
             self.memory = self.video.engine.pictures.try_reserve(Kind::Run, bytes);
             if self.memory.is_none() {
                 return self.wait_for_room(targets, bytes);
@@ -236,7 +236,7 @@ impl<T: Send + 'static> Group<T> {
         let end = self.run(&targets, &mut pending);
         // What waits for this run's memory need not wait for what becomes of its targets.
         if let Some(memory) = self.memory.take() {
-            self.video.note_pictures(&memory);
+            self.video.note_pictures(self.width, &memory);
         }
         let (width, height) = self.video.track.parameters.size();
         self.video.engine.relieve((width * height * 4) as u64);

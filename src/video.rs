@@ -56,7 +56,7 @@ pub(crate) struct Shared {
     /// The GPU does not decode it.
     pub(crate) is_refused: AtomicBool,
     /// The most that pictures of one of its decode runs have taken, in bytes.
-    pictures_of_run: AtomicU64,
+    pictures_of_run: [AtomicU64; WIDTHS],
     /// Where data of its slices and tiles end says nothing of damage: see [`Shared::learn_of_ends`].
     ends_anywhere: OnceLock<bool>,
     #[cfg(feature = "server")]
@@ -66,6 +66,8 @@ pub(crate) struct Shared {
 /// Pictures that a decode run is expected to have in work at the same time, and bytes for one of small pictures.
 const PICTURES_OF_RUN: u64 = 4;
 const LEAST_PICTURES: u64 = 2 << 20;
+/// Numbers of threads that are told apart by what their runs took: powers of two.
+const WIDTHS: usize = 8;
 
 /// Rows of blocks side by side for each thread, at least, so that threads seldom wait for the row above theirs.
 const ROWS_A_THREAD: usize = 4;
@@ -204,7 +206,7 @@ impl Video {
             rows_side_by_side: OnceLock::new(),
             key_frames: OnceLock::new(),
             is_refused: AtomicBool::new(false),
-            pictures_of_run: AtomicU64::new(0),
+            pictures_of_run: Default::default(),
             ends_anywhere: OnceLock::new(),
             #[cfg(feature = "server")]
             served: Served::default(),
@@ -534,11 +536,12 @@ impl Shared {
         sink: &mut dyn FnMut(VideoFrame) -> ControlFlow<()>,
     ) -> Result<Played> {
         let budget = &self.engine.pictures;
-        let mut bytes = self.picture_bytes_of_run();
+        let threads = self.engine.sequential_threads;
+        let mut bytes = self.picture_bytes_of_run(threads);
         loop {
             let memory = budget.reserve(Kind::Run, bytes);
             let played = self.play_with(is_lenient, &memory, shown, sink)?;
-            self.note_pictures(&memory);
+            self.note_pictures(threads, &memory);
             match memory.refusal() {
                 _ if played.is_stopped => return Ok(played),
                 None => return Ok(played),
@@ -656,7 +659,7 @@ impl Shared {
     }
 
     /// About what the pictures of a decode run take, in bytes: a few of them, or as many as earlier runs took.
-    pub(crate) fn picture_bytes_of_run(&self) -> u64 {
+    pub(crate) fn picture_bytes_of_run(&self, threads: usize) -> u64 {
         let (width, height) = self.track.parameters.size();
         let planes = self.track.parameters.pixel_format().map_or(1, |format| {
             let bytes = |plane: &PlaneLayout| plane.bytes_per_column << 4 >> (plane.log2_width + plane.log2_height);
@@ -665,12 +668,16 @@ impl Shared {
         let picture = (width * height * (planes + 1)) as u64;
         let least = LEAST_PICTURES + PICTURES_OF_RUN * picture;
         // A run that was alone is no reason for the next one to be.
-        least.max(self.pictures_of_run.load(Ordering::Relaxed)).min(self.engine.pictures.largest_run())
+        let before = self.pictures_of_run[place_of(threads)].load(Ordering::Relaxed);
+        least.max(before).min(self.engine.pictures.largest_run())
     }
 
     /// Takes note of what a run's pictures took.
-    pub(crate) fn note_pictures(&self, memory: &Reservation) {
-        self.pictures_of_run.fetch_max(memory.account().peak(), Ordering::Relaxed);
+    pub(crate) fn note_pictures(&self, threads: usize, memory: &Reservation) {
+        let place = &self.pictures_of_run[place_of(threads)];
+        let before = place.load(Ordering::Relaxed);
+        // One that took much more than all others is forgotten in time.
+        place.store(memory.account().peak().max(before - before / 8), Ordering::Relaxed);
     }
 
     /// A decoder for all samples in a row. For a last resort one that nothing has been through, and with one thread: what
@@ -808,7 +815,7 @@ impl Shared {
     /// The profile, as a decoder knows it that has decoded a picture: one of our own, since a worker may still be busy with
     /// that which `shown` came from.
     fn profile(&self, shown: u32) -> Option<&'static str> {
-        let memory = self.engine.pictures.reserve(Kind::Run, self.picture_bytes_of_run());
+        let memory = self.engine.pictures.reserve(Kind::Run, self.picture_bytes_of_run(1));
         let mut lease = self.lease(1, Some(&memory)).ok()?;
         let (entry, _) = self.planner.entry_for(&self.track, &*self.source, shown, Depth::Nearest);
         let until_picture = &mut |event| match event {
@@ -818,6 +825,11 @@ impl Shared {
         let _ = self.walk(false).run(&mut lease, entry, shown, until_picture).ok()?;
         lease.decoder().profile_name()
     }
+}
+
+/// Where the pictures of runs on so many threads are kept.
+fn place_of(threads: usize) -> usize {
+    (threads.max(1).ilog2() as usize).min(WIDTHS - 1)
 }
 
 fn frame_threads(threads: usize) -> Threads {

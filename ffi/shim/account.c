@@ -93,6 +93,12 @@ void bs_account_unref(BsAccount *account) {
 }
 
 int64_t bs_account_granted(const BsAccount *account) { return atomic_load(&account->granted); }
+
+int64_t bs_account_shrink(BsAccount *account) {
+    int64_t used = FFMIN(atomic_load(&account->used), atomic_load(&account->granted));
+    atomic_store(&account->granted, used);
+    return used;
+}
 int64_t bs_account_peak(const BsAccount *account) { return atomic_load(&account->peak); }
 int64_t bs_account_wanted(const BsAccount *account) { return atomic_load(&account->wanted); }
 int bs_account_is_final(const BsAccount *account) { return atomic_load(&account->is_final); }
@@ -178,15 +184,20 @@ int bs_charge_contexts(BsWatch *watch, enum AVCodecID id, int contexts, int64_t 
     return 1;
 }
 
+void bs_watch_settle(BsWatch *watch) {
+    BsAccount *account = watch->account;
+    watch->account = NULL;
+    if (account) {
+        bs_account_settle(account, atomic_load(&watch->tables) + watch->shared);
+        bs_account_unref(account);
+    }
+}
+
 void bs_account_attach(AVCodecContext *decoder, BsAccount *account) {
     BsWatch *watch = bs_watch_of(decoder);
     if (!watch)
         return;
-    BsAccount *before = watch->account;
-    if (before) {
-        bs_account_settle(before, atomic_load(&watch->tables) + watch->shared);
-        bs_account_unref(before);
-    }
+    bs_watch_settle(watch);
     watch->shared = 0;
     watch->account = bs_account_ref(account);
     int64_t tables = atomic_load(&watch->tables);

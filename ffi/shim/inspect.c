@@ -62,10 +62,12 @@ int bs_watch_attach(AVCodecContext *c, const BsWatchOptions *options) {
 
 void bs_decoder_free(AVCodecContext **c) {
     BsWatch *watch = *c ? (*c)->opaque : NULL;
-    /* Settles what the decoder keeps; its pictures settle for themselves. */
-    if (watch && *c && !watch->gpu)
-        bs_account_attach(*c, NULL);
+    int is_gpu = watch && watch->gpu;
+    /* Ends its threads first: they look at the account. */
     avcodec_free_context(c);
+    /* Settles what the decoder kept; its pictures settle for themselves. */
+    if (watch && !is_gpu)
+        bs_watch_settle(watch);
     av_free(watch);
 }
 

@@ -32,6 +32,8 @@ int bs_marks(const AVFrame *f);
 
 /* The run is no longer charged for the picture, which a checkpoint holds from now on. */
 void bs_settle(const AVFrame *f);
+/* Settles what a decoder keeps beside its pictures. */
+void bs_watch_settle(BsWatch *watch);
 
 /* What was seen in this thread while a packet was decoded. */
 typedef struct BsSeen {

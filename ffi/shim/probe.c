@@ -13,21 +13,28 @@ int bs_tapped_find_stream_info(AVFormatContext *s, AVDictionary **options);
 /* Of meter.c: what a decoder allocates meanwhile is compared with the limit when it has returned. */
 int bs_metered_open(AVCodecContext *decoder, const AVCodec *codec, AVDictionary **options);
 
+/* What pictures of the call of this thread may have. */
+static _Thread_local int64_t probe_max_pixels;
+
 /* libavformat calls these (TAPPED in build.rs). */
 const AVCodec *bs_probe_find_decoder(AVFormatContext *s, const AVStream *st, enum AVCodecID id) {
     return id == AV_CODEC_ID_AV1 ? &bs_tapped_dav1d_decoder.p : ff_find_decoder(s, st, id);
 }
 
 int bs_probe_open(AVCodecContext *c, const AVCodec *codec, AVDictionary **options) {
-    if (bs_probe_account && c->codec_type == AVMEDIA_TYPE_VIDEO)
+    if (bs_probe_account && c->codec_type == AVMEDIA_TYPE_VIDEO) {
         c->get_buffer2 = bs_get_buffer;
+        /* Also of streams that appear while the others are looked at. */
+        c->max_pixels = probe_max_pixels;
+    }
     return bs_metered_open(c, codec, options);
 }
 
-int bs_find_stream_info(AVFormatContext *s, AVDictionary **options, BsAccount *account) {
+int bs_find_stream_info(AVFormatContext *s, int64_t max_pixels, BsAccount *account) {
     BsAccount *before = bs_probe_account;
     bs_probe_account = account;
-    int ret = bs_tapped_find_stream_info(s, options);
+    probe_max_pixels = max_pixels;
+    int ret = bs_tapped_find_stream_info(s, NULL);
     bs_probe_account = before;
     return ret;
 }

@@ -146,6 +146,8 @@ int64_t bs_ledger_peak(const BsLedger *ledger);
 BsAccount *bs_account_alloc(BsLedger *ledger, const BsLender *lender, int kind, int64_t granted, int64_t most);
 void bs_account_unref(BsAccount *account);
 int64_t bs_account_granted(const BsAccount *account);
+/* Lets go of what is granted and not in use; returns what is granted now. No decoder may be at work. */
+int64_t bs_account_shrink(BsAccount *account);
 /* The most that was used at the same time. */
 int64_t bs_account_peak(const BsAccount *account);
 /* Bytes that were refused, with all that was in use then; 0 if none were. */
@@ -166,7 +168,7 @@ int bs_let_out(struct AVFrame *f);
 
 struct AVDictionary;
 /* avformat_find_stream_info() whose pictures are charged to the account, which may be NULL. */
-int bs_find_stream_info(struct AVFormatContext *s, struct AVDictionary **options, BsAccount *account);
+int bs_find_stream_info(struct AVFormatContext *s, int64_t max_pixels, BsAccount *account);
 
 /* AVCodecContext.get_buffer2: memory for pictures that is given back when nobody uses it. */
 int bs_get_buffer(struct AVCodecContext *c, struct AVFrame *f, int flags);

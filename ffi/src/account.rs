@@ -108,6 +108,14 @@ impl Account {
         unsafe { sys::bs_account_granted(self.raw.as_ptr()) }.max(0) as u64
     }
 
+    /// Lets go of what is granted and not in use: what was granted before, and what is now. No decoder may be at work.
+    pub fn shrink(&self) -> (u64, u64) {
+        let before = self.granted();
+        // SAFETY: valid from construction to drop.
+        let now = unsafe { sys::bs_account_shrink(self.raw.as_ptr()) };
+        (before, now.max(0) as u64)
+    }
+
     /// The most that it has used at the same time.
     pub fn peak(&self) -> u64 {
         // SAFETY: valid from construction to drop.

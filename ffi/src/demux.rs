@@ -269,19 +269,9 @@ impl Demuxer {
     /// # Errors
     /// As [`Demuxer::open`].
     pub fn find_stream_info(&mut self, max_pixels: u64, account: &Account) -> Result<(), io::Error> {
-        let limit = CString::new(max_pixels.min(i32::MAX as u64).to_string()).expect("digits");
-        let mut options = vec![ptr::null_mut(); self.raw_streams().len()];
-        for option in &mut options {
-            // SAFETY: a dictionary that is null is made; key and value are copied.
-            unsafe { sys::av_dict_set(option, c"max_pixels".as_ptr(), limit.as_ptr(), 0) };
-        }
-        // SAFETY: the context is open; there is a dictionary for each of its streams; the account outlives the call, and what
-        // was decoded keeps its own references.
-        let result = unsafe { sys::bs_find_stream_info(self.context.as_ptr(), options.as_mut_ptr(), account.as_raw()) };
-        for option in &mut options {
-            // SAFETY: ours; what libavformat took out is gone from it.
-            unsafe { sys::av_dict_free(option) };
-        }
+        let limit = i64::try_from(max_pixels).unwrap_or(i64::MAX);
+        // SAFETY: the context is open; the account outlives the call, and what was decoded keeps its own references.
+        let result = unsafe { sys::bs_find_stream_info(self.context.as_ptr(), limit, account.as_raw()) };
         AvError::check(result).map(|_| ()).map_err(|error| self.fail(error))?;
         // SAFETY: no call into libavformat is under way.
         unsafe { self.state.as_mut() }.unfailed()

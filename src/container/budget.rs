@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use ffi::meter::{self, Exceeded, Grant, Limits};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::source::{Source, opening};
 
 /// Memory that one opening may take, in bytes, unless the engine is told otherwise: about three million samples.
 pub const DEFAULT_INDEX_MEMORY: u64 = 384 << 20;
@@ -51,7 +52,8 @@ struct Share<'a>(&'a IndexBudget);
 impl Drop for Share<'_> {
     fn drop(&mut self) {
         *self.0.free() += 1;
-        self.0.freed.notify_one();
+        // The first one that waits may not be one that can take it.
+        self.0.freed.notify_all();
     }
 }
 
@@ -70,23 +72,33 @@ impl IndexBudget {
         self.free.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// A large share; `None` if there is none in time.
-    fn share(&self) -> Option<Share<'_>> {
+    /// A large share; `None` if there is none in time. The last one is not for sources whose bytes may be slow to come.
+    fn share(&self, is_far: bool) -> Option<Share<'_>> {
         let end = Instant::now() + self.patience;
         let mut free = self.free();
-        while *free == 0 {
-            let left = end.checked_duration_since(Instant::now())?;
+        while *free <= usize::from(is_far) {
+            let left = end.checked_duration_since(Instant::now())?.min(opening::LOOK);
             free = self.freed.wait_timeout(free, left).unwrap_or_else(std::sync::PoisonError::into_inner).0;
+            opening::check(0).ok()?;
         }
         *free -= 1;
         Some(Share(self))
     }
 
-    /// Opens a file of `length` bytes within the limits.
+    /// Opens a source within the limits.
     ///
     /// # Errors
     /// `IndexTooLarge`, `IndexTooCostly` and `IndexBusy` for a limit that was passed; else those of `open`.
-    pub(crate) fn open<T>(&self, length: u64, open: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub(crate) fn open_source<T>(&self, source: &dyn Source, open: impl FnOnce() -> Result<T>) -> Result<T> {
+        let opened = self.open(source.len(), source.is_remote(), open);
+        // Where it took too long, that is the reason.
+        if matches!(&opened, Err(error) if matches!(error.kind(), ErrorKind::IndexBusy)) {
+            opening::check(0)?;
+        }
+        opened
+    }
+
+    fn open<T>(&self, length: u64, is_far: bool, open: impl FnOnce() -> Result<T>) -> Result<T> {
         let limits = Limits {
             bytes: SMALL_BYTES.min(self.bytes),
             steps: STEPS.saturating_add(length),
@@ -95,7 +107,7 @@ impl IndexBudget {
         let mut share = None;
         let mut more = |wanted: u64| {
             if wanted <= self.bytes && share.is_none() {
-                share = self.share();
+                share = self.share(is_far);
                 return if share.is_some() { Grant::Limit(self.bytes) } else { Grant::Busy };
             }
             Grant::Limit(0)
@@ -140,11 +152,11 @@ mod tests {
     #[test]
     fn an_opening_has_a_limit() {
         let budget = IndexBudget::new(2 * SMALL_BYTES);
-        assert!(budget.open(1, || IndexBudget::charge(2 * SMALL_BYTES as usize)).is_ok());
-        let error = budget.open(1, || IndexBudget::charge(2 * SMALL_BYTES as usize + 1)).unwrap_err();
+        assert!(budget.open(1, false, || IndexBudget::charge(2 * SMALL_BYTES as usize)).is_ok());
+        let error = budget.open(1, false, || IndexBudget::charge(2 * SMALL_BYTES as usize + 1)).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::IndexTooLarge { limit } if *limit == 2 * SMALL_BYTES), "{error}");
         // Whatever is made of it.
-        assert!(budget.open(1, || Ok(IndexBudget::charge(usize::MAX).is_ok())).is_err());
+        assert!(budget.open(1, false, || Ok(IndexBudget::charge(usize::MAX).is_ok())).is_err());
     }
 
     #[test]
@@ -152,14 +164,14 @@ mod tests {
         fn nested(budget: &IndexBudget, depth: usize) -> crate::Result<()> {
             if depth == 0 {
                 // Every share is taken: a small opening goes on, a large one is refused.
-                assert!(budget.open(1, || IndexBudget::charge(SMALL_BYTES as usize)).is_ok());
-                let error = budget.open(1, || IndexBudget::charge(LARGE)).unwrap_err();
+                assert!(budget.open(1, false, || IndexBudget::charge(SMALL_BYTES as usize)).is_ok());
+                let error = budget.open(1, false, || IndexBudget::charge(LARGE)).unwrap_err();
                 assert!(matches!(error.kind(), ErrorKind::IndexBusy), "{error}");
                 return Ok(());
             }
             std::thread::scope(|scope| {
                 let one = scope.spawn(|| {
-                    budget.open(1, || {
+                    budget.open(1, false, || {
                         IndexBudget::charge(LARGE)?;
                         std::thread::scope(|scope| scope.spawn(|| nested(budget, depth - 1)).join().unwrap())
                     })
@@ -170,6 +182,10 @@ mod tests {
         let budget = IndexBudget { patience: Duration::from_millis(20), ..IndexBudget::new(4 * SMALL_BYTES) };
         nested(&budget, LARGE_SHARES).unwrap();
         assert_eq!(*budget.free(), LARGE_SHARES);
-        assert!(budget.open(1, || IndexBudget::charge(LARGE)).is_ok());
+        let near = budget.share(false).unwrap();
+        let far = budget.share(true).unwrap();
+        assert!(budget.share(true).is_none(), "the last one is kept for what is near");
+        drop((budget.share(false).unwrap(), near, far));
+        assert!(budget.open(1, false, || IndexBudget::charge(LARGE)).is_ok());
     }
 }

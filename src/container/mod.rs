@@ -20,7 +20,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ffi::{Account, AvError, CodecParameters, Demuxer, PaddedBytes, Rational, StreamInfo};
+use ffi::{AvError, CodecParameters, Demuxer, PaddedBytes, Rational, StreamInfo};
 
 pub use budget::DEFAULT_INDEX_MEMORY;
 pub(crate) use budget::IndexBudget;
@@ -30,7 +30,7 @@ pub(crate) use references::{Gop as ToldGop, Graph, References, Table, Units};
 use crate::bitstream::parameter_sets::History;
 use crate::bitstream::{Codec, Framing};
 use crate::damage::DEFAULT_MAX_PIXELS;
-use crate::decode::Budget;
+use crate::decode::{Budget, Reservation};
 use crate::engine::default_picture_memory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::machine::Machine;
@@ -165,7 +165,7 @@ impl Track {
         budget: &IndexBudget,
     ) -> Result<Track> {
         let name = source.name().to_owned();
-        let opened = budget.open(source.len(), || open(source, track, most));
+        let opened = budget.open_source(&**source, || open(source, track, most));
         let track = opened.map_err(|error| error.of(&name))?;
         track.check();
         Ok(track)
@@ -253,7 +253,7 @@ pub(crate) struct Most<'a> {
     /// Pixels that a picture may have.
     pub(crate) pixels: u64,
     /// What pictures are charged to. Where it has refused some, opening has failed for that alone.
-    pub(crate) memory: &'a Account,
+    pub(crate) memory: &'a Reservation,
 }
 
 fn open(source: &Arc<dyn Source>, track: usize, most: Most<'_>) -> Result<Track> {

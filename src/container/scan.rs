@@ -29,11 +29,13 @@ const LOOK: u32 = 64;
 
 pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usize, most: Most<'_>) -> Result<Track> {
     let no_memory = |error| Error::from(ErrorKind::NotAVideo(format!("{error}")));
-    demuxer.find_stream_info(most.pixels, most.memory).map_err(unreadable)?;
-    if most.memory.refused().is_some() {
+    demuxer.find_stream_info(most.pixels, most.memory.account()).map_err(unreadable)?;
+    if most.memory.account().refused().is_some() {
         // What is known of the streams is worth nothing; the caller looks at the account.
         return Err(ErrorKind::NotAVideo("no memory for its first pictures".into()).into());
     }
+    // Nothing is decoded from here on, and the bytes may be slow to come.
+    most.memory.give_back();
     let mut streams = demuxer.streams().map_err(no_memory)?;
     let (chosen, codec) = choose(&streams, track)?;
     demuxer.keep_only(Some(chosen));

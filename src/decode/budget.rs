@@ -15,12 +15,13 @@
 //! large share they are refused.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 
 use ffi::{Account, Ledger, Lender};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::source::opening;
 
 /// The least budget.
 const LEAST: u64 = 1 << 20;
@@ -67,6 +68,8 @@ enum Share {
     Large,
 }
 
+const SHARES: [Share; 3] = [Share::Probe, Share::Small, Share::Large];
+
 /// A caller that waits for room.
 struct Waiting {
     kind: Kind,
@@ -84,6 +87,7 @@ struct State {
     holders: usize,
     /// Of these, runs whose caller is at work: it may wait for other runs.
     paused: usize,
+    probe_queue: VecDeque<Waiting>,
     small_queue: VecDeque<Waiting>,
     large_queue: VecDeque<Waiting>,
     /// Small runs that went ahead of the first large one, with memory that it could use.
@@ -127,7 +131,11 @@ impl State {
     }
 
     fn queue(&mut self, share: Share) -> &mut VecDeque<Waiting> {
-        if share == Share::Large { &mut self.large_queue } else { &mut self.small_queue }
+        match share {
+            Share::Probe => &mut self.probe_queue,
+            Share::Small => &mut self.small_queue,
+            Share::Large => &mut self.large_queue,
+        }
     }
 
     /// All holders wait for their callers, which may wait for somebody in the queues.
@@ -201,6 +209,35 @@ impl Budget {
         self.admit();
     }
 
+    /// The same for a probe, until its opening takes too long or is not wanted any more.
+    ///
+    /// # Errors
+    /// `OpenTimeout`, `OpenCancelled`.
+    fn reserve_for_probe(self: &Arc<Self>, bytes: u64) -> Result<Reservation> {
+        if let Some(reservation) = self.try_reserve(Kind::Probe, bytes) {
+            return Ok(reservation);
+        }
+        let (give, given) = mpsc::sync_channel(1);
+        let is_cancelled = Arc::new(AtomicBool::new(false));
+        let own = Arc::clone(&is_cancelled);
+        self.when_room(Kind::Probe, bytes, move || own.load(Relaxed), move |reservation| _ = give.send(reservation));
+        loop {
+            if let Ok(reservation) = given.recv_timeout(opening::LOOK) {
+                return Ok(reservation);
+            }
+            if let Err(error) = opening::check(0) {
+                is_cancelled.store(true, Relaxed);
+                self.forget_cancelled();
+                return Err(error);
+            }
+        }
+    }
+
+    /// Does a caller wait for room?
+    pub fn is_waited_for(&self) -> bool {
+        self.waiting.load(Relaxed) > 0
+    }
+
     /// Lets go of callers that were cancelled while they waited.
     pub fn forget_cancelled(self: &Arc<Self>) {
         if self.waiting.load(Relaxed) == 0 {
@@ -208,7 +245,7 @@ impl Budget {
         }
         let mut gone = Vec::new();
         let mut state = self.lock();
-        for share in [Share::Small, Share::Large] {
+        for share in SHARES {
             let queue = std::mem::take(state.queue(share));
             for waiting in queue {
                 if (waiting.is_cancelled)() {
@@ -228,11 +265,11 @@ impl Budget {
     ///
     /// # Errors
     /// Those of `open`, and `PictureMemory`.
-    pub fn probe<T>(self: &Arc<Self>, open: impl Fn(&Account) -> Result<T>) -> Result<T> {
+    pub fn probe<T>(self: &Arc<Self>, open: impl Fn(&Reservation) -> Result<T>) -> Result<T> {
         let mut bytes = 0;
         loop {
-            let memory = self.reserve(Kind::Probe, bytes);
-            let opened = open(&memory.account);
+            let memory = self.reserve_for_probe(bytes)?;
+            let opened = open(&memory);
             match memory.refusal() {
                 None => return opened,
                 Some(Refused::ForGood { needed }) => return Err(self.too_much(needed)),
@@ -309,7 +346,7 @@ impl Budget {
     }
 
     fn next(&self, state: &mut State) -> Option<Waiting> {
-        for share in [Share::Small, Share::Large] {
+        for share in SHARES {
             let Some((kind, bytes)) = state.queue(share).front().map(|first| (first.kind, first.bytes)) else {
                 continue;
             };
@@ -394,6 +431,23 @@ impl Reservation {
         // Twice as much where that is not too much: the next picture would be refused else.
         let twice = self.account.granted().saturating_mul(2).min(self.budget.shares.large);
         Some(Refused::ForNow { needed: needed.max(twice) })
+    }
+
+    /// Gives back what is not in use: no decoder is at work, and others need not wait for what else the caller does.
+    pub fn give_back(&self) {
+        let budget = &self.budget;
+        let mut state = budget.lock();
+        let (before, after) = self.account.shrink();
+        for (granted, is_more) in [(before, false), (after, true)] {
+            let share = budget.share_of(self.kind, granted);
+            let bytes = budget.counted(share, granted);
+            let count = state.count(share);
+            *count = if is_more { *count + bytes } else { *count - bytes };
+        }
+        drop(state);
+        if budget.is_waited_for() {
+            budget.admit();
+        }
     }
 
     /// Runs the caller's code, which may wait for other runs of the engine.

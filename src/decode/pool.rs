@@ -175,6 +175,10 @@ impl Drop for Lease {
         decoder.charge_to(None);
         let bytes = decoder.table_bytes();
         let pool = &self.pool;
+        // It would only make all others go before it goes itself.
+        if bytes > pool.idle_bytes {
+            return;
+        }
         let mut idle = pool.lock();
         idle.push(Idle { key: self.key, decoder, bytes });
         while idle.len() > pool.limit || idle.iter().map(|one| one.bytes).sum::<u64>() > pool.idle_bytes {

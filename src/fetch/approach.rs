@@ -192,6 +192,12 @@ impl<T: Send + 'static> Group<T> {
         Ok(!video.engine.store.within(video.id, done + 1..=anchor.sample).is_empty())
     }
 
+    /// Is there other work: for this worker, or for the memory that this run holds?
+    fn is_waited_for(&self) -> bool {
+        let engine = &self.video.engine;
+        engine.crew.is_waited_for() || (self.memory.is_some() && engine.pictures.is_waited_for())
+    }
+
     /// May a walk read a sample now? Waits for it as long as there is no other work; `awaited` is set where there is.
     pub(super) fn may_read(&self, sample: u32, awaited: &Cell<Option<u32>>) -> bool {
         let (track, source) = (&self.video.track, &*self.video.source);
@@ -208,7 +214,7 @@ impl<T: Send + 'static> Group<T> {
             if self.request.is_cancelled() {
                 break false;
             }
-            if self.video.engine.crew.is_waited_for() {
+            if self.is_waited_for() {
                 awaited.set(Some(sample));
                 break false;
             }
@@ -229,7 +235,7 @@ impl<T: Send + 'static> Group<T> {
     /// `Later` if some of these samples are on their way and there is other work.
     pub(super) fn unless_awaited(&self, samples: impl Iterator<Item = u32>) -> End {
         let (track, source) = (&self.video.track, &*self.video.source);
-        if !source.is_remote() || !self.video.engine.crew.is_waited_for() {
+        if !source.is_remote() || !self.is_waited_for() {
             return End::Over;
         }
         let samples: Vec<u32> = samples.filter(|&sample| track.is_awaited(source, sample, Duration::ZERO)).collect();

@@ -16,7 +16,7 @@ static TAKEN: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
 pub(crate) struct Pins {
     cores: Vec<usize>,
     /// Holds the name.
-    _name: Option<UnixListener>,
+    name: Option<UnixListener>,
 }
 
 impl Pins {
@@ -32,7 +32,7 @@ impl Pins {
             Err(_) => None,
         };
         taken.extend(&cores);
-        Some(Pins { cores, _name: name })
+        Some(Pins { cores, name })
     }
 }
 
@@ -49,6 +49,8 @@ fn listen(cores: &[usize]) -> std::io::Result<UnixListener> {
 impl Drop for Pins {
     fn drop(&mut self) {
         let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before the cores are: else the next one finds the name in use.
+        drop(self.name.take());
         self.cores.iter().for_each(|core| _ = taken.remove(core));
     }
 }

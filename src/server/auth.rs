@@ -66,7 +66,7 @@ impl Guard {
         }
         let reaches =
             |list: &[Credential]| list.iter().map(|one| Reach::new(&one.scope, roots)).collect::<Result<Vec<_>, _>>();
-        let name = |(place, one): (usize, &Credential)| one.name.clone().unwrap_or_else(|| place.to_string());
+        let name = |(place, one): (usize, &Credential)| one.name.clone().unwrap_or_else(|| format!("#{place}"));
         Ok(Guard {
             tokens: tokens.iter().map(|token| checksum(&token.secret)).collect(),
             keys: keys.iter().map(|key| key.secret.clone()).collect(),

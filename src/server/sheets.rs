@@ -109,16 +109,23 @@ impl Sheets {
         if let Some(sheet) = self.cache.get(&key) {
             return Ok(sheet);
         }
-        let (work, _) = self.flights.join(&key, || {
-            let (stills, video, client) = (stills.clone(), video.clone(), client.clone());
-            let cache = Arc::clone(&self.cache);
-            async move {
-                let sheet = Arc::new(make(&stills, &video, spec, &client).await?);
-                cache.insert(key, Arc::clone(&sheet));
-                Ok(sheet)
+        let until = Instant::now() + patience;
+        loop {
+            let (work, is_joined) = self.flights.join(&key, || {
+                let (stills, video, client) = (stills.clone(), video.clone(), client.clone());
+                let cache = Arc::clone(&self.cache);
+                async move {
+                    let sheet = Arc::new(make(&stills, &video, spec, &client).await?);
+                    cache.insert(key, Arc::clone(&sheet));
+                    Ok(sheet)
+                }
+            });
+            match tokio::time::timeout_at(until.into(), work).await.unwrap_or_else(|_| Err(Problem::deadline())) {
+                // There was no room for another client: this one has its own turn.
+                Err(problem) if is_joined && problem.kind == "overloaded" => {}
+                made => return made,
             }
-        });
-        tokio::time::timeout(patience, work).await.unwrap_or_else(|_| Err(Problem::deadline()))
+        }
     }
 }
 

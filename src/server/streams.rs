@@ -21,6 +21,8 @@ use tokio::time::sleep;
 use super::patient::LEAST;
 use super::replies::Held;
 
+/// Looks at how many streams have bodies, in the time in which a reader has to take something.
+const LOOKS: u32 = 16;
 /// Bytes of one part of a body: a frame of HTTP/2.
 const PART: usize = 16 << 10;
 /// Bytes of parts that are on their way at one time.
@@ -137,9 +139,12 @@ impl Stream {
     async fn stalled(&self) {
         self.begun.notified().await;
         loop {
-            let before = self.sent();
-            sleep(self.connection.slow).await;
-            let streams = self.connection.bodies.load(Relaxed).max(1);
+            let (before, mut streams) = (self.sent(), 1);
+            // Those that have ended meanwhile have had their share, too.
+            for _ in 0..LOOKS {
+                streams = streams.max(self.connection.bodies.load(Relaxed));
+                sleep(self.connection.slow / LOOKS).await;
+            }
             if self.sent() - before < (LEAST / streams) as u64 {
                 return;
             }

@@ -70,10 +70,18 @@ impl Drop for Awaited {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         // It may be over.
         let Some(permit) = held.take() else { return };
-        match Arc::clone(&self.adrift).try_acquire_owned() {
-            Ok(adrift) => *held = Some(Held::Adrift { _permit: adrift }),
-            Err(_) => self.opening.cancel(),
-        }
+        let permit = match Arc::clone(&self.adrift).try_acquire_owned() {
+            Ok(adrift) => {
+                *held = Some(Held::Adrift { _permit: adrift });
+                Some(permit)
+            }
+            // Its thread gives it back when it sees that: until then it may be computing.
+            Err(_) => {
+                self.opening.cancel();
+                *held = Some(permit);
+                None
+            }
+        };
         drop((held, permit));
     }
 }

@@ -151,7 +151,7 @@ impl OpenFile {
         if len == 0 {
             return Ok(OpenFile { bytes: Bytes::new(), map: None, file, _permit: permit });
         }
-        let map = Arc::new(MappedFile::map(&file)?);
+        let map = Arc::new(with_room(|| MappedFile::map(&file))?);
         let bytes = Bytes::from_owner(View { map: Arc::clone(&map), broken: Arc::clone(broken) });
         // What was added since is not of the file that was looked at; what is missing is missed when the identity is compared.
         let bytes = bytes.slice(..bytes.len().min(usize::try_from(len).unwrap_or(usize::MAX)));
