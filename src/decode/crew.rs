@@ -44,7 +44,7 @@ impl std::fmt::Debug for Task {
 }
 
 /// What a short task costs at most.
-const SHORT_NS: u64 = 250_000_000;
+const SHORT_NS: u64 = 100_000_000;
 /// The share of all workers that a client may use on and on and is light.
 const LIGHT: f64 = 0.25;
 /// In so long half of what a client has used is forgotten, in seconds.
@@ -120,8 +120,6 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What a client may have above its share before its tasks wait for it.
-const ALLOWANCE: Duration = Duration::from_millis(500);
 /// Where all tasks have been at work for so long, a spare thread begins one of another client.
 const STUCK: Duration = Duration::from_millis(250);
 /// How often that thread looks.
@@ -343,15 +341,16 @@ impl Crew {
         }
         state.number += 1;
         let last_ns = account.end_ns.load(Relaxed);
-        let allowed_ns = if account.is_client { nanos(ALLOWANCE) } else { 0 };
-        let start_ns = state.now_ns.max(task.goes_on.unwrap_or(last_ns.saturating_sub(allowed_ns)));
+        let is_light = task.cost_ns <= SHORT_NS && account.is_light(self.shared.threads);
+        // What is light has no share to keep within.
+        let own_ns = if is_light { 0 } else { task.goes_on.unwrap_or(last_ns) };
+        let start_ns = state.now_ns.max(own_ns);
         // A task of the account may end meanwhile.
         let extend = |end_ns: u64| Some(end_ns.max(start_ns).saturating_add(task.cost_ns));
         let _ = account.end_ns.fetch_update(Relaxed, Relaxed, extend);
         let (is_new, number) = (task.goes_on.is_none(), state.number);
         // What goes on is mostly nearly done.
         let end_ns = if is_new { start_ns.saturating_add(task.cost_ns) } else { start_ns };
-        let is_light = task.cost_ns <= SHORT_NS && account.is_light(self.shared.threads);
         let (owner, is_client) = (account.owner(), account.is_client);
         let place = Place { end_ns, is_new, number, start_ns, owner, is_client, is_light };
         state.queue.push(Waiting { place: Reverse(place), task });

@@ -4,8 +4,7 @@
 //! the waiting request with the least sum of its client's charge and its own estimated cost, so that cheap requests overtake
 //! costly ones; waiting earns credit. Cheap requests of clients that are charged little come before all others, however many
 //! clients there are, but for every fifth turn, so that these are not starved. While others wait no client gets more than half of the
-//! permits, and never all of them, and costly requests together never have all of them: a cheap one of another client begins
-//! at once. When the waiting room is full, the client
+//! permits, and never all of them, and a third of them are for the cheap requests of light clients only: these begin at once. When the waiting room is full, the client
 //! with the greatest burden loses its costliest request.
 
 use std::collections::{HashMap, VecDeque};
@@ -21,18 +20,23 @@ use crate::decode::crew::Account as Worked;
 const LONG: Duration = Duration::from_secs(10);
 /// In so long half of a charge is forgotten, in seconds.
 const HALF_LIFE_S: f64 = 4.0;
-/// What a second of waiting is worth in seconds of cost.
+/// What a second of waiting is worth in seconds of cost, and for cheap requests of light clients.
 const CREDIT: f64 = 0.1;
+const SMALL_CREDIT: f64 = 0.01;
+/// How much of a light client's charge counts: what its requests cost themselves counts more.
+const LIGHT_CHARGE: f64 = 0.05;
 /// What every request costs at least, in seconds.
 const LEAST_COST_S: f64 = 0.001;
 /// Charges below this are none.
 const NO_CHARGE_S: f64 = 0.001;
 /// Accounts from which on those without a charge are closed.
 const ACCOUNTS: usize = 256;
-/// Of this many permits one is never the same client's, and one is for cheap requests only.
+/// Of this many permits one is never the same client's.
 const RESERVE: usize = 4;
+/// Of this many permits one is for cheap requests of light clients only.
+const LIGHT_RESERVE: usize = 3;
 /// What a cheap request costs at most, in seconds.
-const CHEAP_S: f64 = 0.25;
+const CHEAP_S: f64 = 0.1;
 /// The share of all workers that a client may use on and on and is charged little for.
 const LIGHT: f64 = 0.25;
 /// So many cheap requests in a row are followed by another one.
@@ -99,7 +103,7 @@ pub(super) struct Admission {
     /// Permits that one client may have, and where others wait.
     alone: usize,
     contended: usize,
-    /// Permits that costly requests may have.
+    /// Permits that other requests than cheap ones of light clients may have.
     costly: usize,
     /// What a client is charged at most that is charged little.
     light_s: f64,
@@ -289,7 +293,10 @@ impl Admission {
             // What is possessed only waits: a client that has half of it wants no more.
             Charged::Possession => (limit.div_ceil(2), limit.div_ceil(2)),
         };
-        let costly = limit - limit / RESERVE;
+        let costly = match charged {
+            Charged::Work { .. } => (limit - limit.div_ceil(LIGHT_RESERVE)).max(1),
+            Charged::Possession => limit,
+        };
         let light_s = match charged {
             // What steady use comes to, some of which is forgotten all the time.
             Charged::Work { workers } => LIGHT * workers as f64 * HALF_LIFE_S / std::f64::consts::LN_2,
@@ -341,10 +348,12 @@ impl Admission {
         let (place, told) = {
             let mut state = self.lock();
             let now_s = (self.clock)();
-            state.account(client, now_s).settle(now_s, self.charged);
-            let is_free = state.running < self.limit && (cost_s <= CHEAP_S || state.costly < self.costly);
+            let account = state.account(client, now_s);
+            account.settle(now_s, self.charged);
+            let is_costly = cost_s > CHEAP_S || account.charge_s > self.light_s;
+            let is_free = state.running < self.limit && (!is_costly || state.costly < self.costly);
             if state.waiting == 0 && is_free && state.account(client, now_s).running < self.alone {
-                return Ok(self.begin(&mut state, &client.who, cost_s));
+                return Ok(self.begin(&mut state, &client.who, is_costly));
             }
             if state.waiting >= self.room && !state.make_room(client, cost_s, self.limit) {
                 return Err(state.full(self.limit));
@@ -360,8 +369,7 @@ impl Admission {
         told
     }
 
-    fn begin(self: &Arc<Admission>, state: &mut State, who: &Arc<str>, cost_s: f64) -> Permit {
-        let is_costly = cost_s > CHEAP_S;
+    fn begin(self: &Arc<Admission>, state: &mut State, who: &Arc<str>, is_costly: bool) -> Permit {
         state.running += 1;
         state.costly += usize::from(is_costly);
         state.next += 1;
@@ -380,11 +388,13 @@ impl Admission {
             for account in state.accounts.values_mut() {
                 account.settle(now_s, self.charged);
             }
-            let most_s = if state.costly < self.costly { f64::INFINITY } else { CHEAP_S };
-            let Some((who, waiter)) = state.next(now_s, (self.alone, self.contended), (most_s, self.light_s)) else {
+            let is_full = state.costly >= self.costly;
+            let Some((who, waiter, is_costly)) =
+                state.next(now_s, (self.alone, self.contended), (is_full, self.light_s))
+            else {
                 return;
             };
-            let permit = self.begin(state, &who, waiter.cost_s);
+            let permit = self.begin(state, &who, is_costly);
             // A request that has gone since takes no turn; and the lock is held here.
             if let Err(Ok(mut permit)) = waiter.tell.send(Ok(permit)) {
                 permit.is_void = true;
@@ -427,21 +437,29 @@ impl State {
         number
     }
 
-    /// The request whose turn it is, and its client: of those that cost `most_s` at most. Clients that are charged no more than
-    /// `light_s` are light.
+    /// The request whose turn it is, its client, and whether it is another than a cheap one of a light client; only those if it
+    /// `is_full` of others. Clients that are charged no more than `light_s` are light.
     fn next(
         &mut self,
         now_s: f64,
         (alone, contended): (usize, usize),
-        (most_s, light_s): (f64, f64),
-    ) -> Option<(Arc<str>, Waiter)> {
+        (is_full, light_s): (bool, f64),
+    ) -> Option<(Arc<str>, Waiter, bool)> {
         let clients = self.accounts.values().filter(|account| account.waiting > 0).count();
         let most = if clients > 1 { contended } else { alone };
         let candidate = |(who, account): (&Arc<str>, &Account)| {
-            let (price_s, place) = account.best(now_s, most_s).filter(|_| account.running < most)?;
+            let is_light = account.charge_s <= light_s;
+            if account.running >= most || is_full && !is_light {
+                return None;
+            }
+            let (price_s, place) = account.best(now_s, if is_full { CHEAP_S } else { f64::INFINITY })?;
             let first = account.turns[place].1.front()?;
-            let is_other = first.cost_s > CHEAP_S || account.charge_s > light_s;
-            Some((is_other, account.charge_s + price_s, (account.turn, first.number), (Arc::clone(who), place)))
+            let is_other = first.cost_s > CHEAP_S || !is_light;
+            let price_s = match is_other {
+                true => account.charge_s + price_s,
+                false => first.cost_s + LIGHT_CHARGE * account.charge_s - SMALL_CREDIT * (now_s - first.since_s),
+            };
+            Some((is_other, price_s, (account.turn, first.number), (Arc::clone(who), place)))
         };
         let candidates: Vec<_> = self.accounts.iter().filter_map(candidate).collect();
         let is_mixed = candidates.iter().any(|one| one.0) && candidates.iter().any(|one| !one.0);
@@ -451,7 +469,7 @@ impl State {
             let class = (a.0 != is_others_turn).cmp(&(b.0 != is_others_turn));
             class.then_with(|| a.1.total_cmp(&b.1)).then_with(|| a.2.cmp(&b.2))
         });
-        let (.., (who, place)) = best?;
+        let (is_other, .., (who, place)) = best?;
         let account = self.accounts.get_mut(&who)?;
         let (connection, mut queue) = account.turns.remove(place)?;
         let waiter = queue.pop_front()?;
@@ -460,7 +478,7 @@ impl State {
         }
         account.waiting -= 1;
         self.waiting -= 1;
-        Some((who, waiter))
+        Some((who, waiter, is_other))
     }
 
     fn remove(&mut self, client: &Client, number: u64) {
@@ -639,13 +657,13 @@ mod tests {
         let desk = Desk::new(8, 100, Charged::Work { workers: 1 });
         let many = desk.client("many", 1);
         for place in 0..8 {
-            desk.ask(&format!("many{place}"), many.clone(), 0.1).await;
+            desk.ask(&format!("many{place}"), many.clone(), 0.05).await;
         }
         assert_eq!(desk.admission.load().running, 6, "a quarter is left for others");
-        desk.ask("other", desk.client("other", 2), 0.2).await;
+        desk.ask("other", desk.client("other", 2), 0.1).await;
         assert_eq!(desk.names().last().map(String::as_str), Some("other"), "it need not wait");
         for place in 0..3 {
-            desk.ask(&format!("third{place}"), desk.client(&format!("third{place}"), 3), 0.2).await;
+            desk.ask(&format!("third{place}"), desk.client(&format!("third{place}"), 3), 0.1).await;
         }
         assert_eq!(desk.admission.load().running, 8);
         // Two permits come back: the client that has more than half gets none of them.
@@ -659,20 +677,36 @@ mod tests {
 
     #[tokio::test]
     async fn costly_requests_of_many_clients_leave_room_for_cheap_ones() {
-        let desk = Desk::new(8, 100, Charged::Work { workers: 1 });
+        let desk = Desk::new(6, 100, Charged::Work { workers: 2 });
         for place in 0..20 {
             desk.ask(&format!("costly{place}"), desk.client(&format!("costly{place}"), place), 5.0).await;
         }
-        assert_eq!(desk.admission.load().running, 6);
+        assert_eq!(desk.admission.load().running, 4);
         for place in 0..3 {
             desk.ask(&format!("cheap{place}"), desk.client("cheap", 100), 0.01).await;
         }
-        assert_eq!(desk.names()[6..], ["cheap0", "cheap1"]);
+        assert_eq!(desk.names()[4..], ["cheap0", "cheap1"]);
         // A costly one makes room for the cheap one before all others.
         drop(desk.came.lock().unwrap()[0].1.take());
         desk.settle().await;
-        assert_eq!(desk.names()[8..], ["cheap2"]);
+        assert_eq!(desk.names()[6..], ["cheap2"]);
         assert_eq!(desk.drain().await.len(), 23);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_uses_little_comes_before_ever_new_ones_that_ask_for_more() {
+        let desk = Desk::new(1, 1000, Charged::Work { workers: 2 });
+        let modest = desk.client("modest", 0);
+        desk.ask("first", desk.client("first", 1), 0.0).await;
+        for place in 0..100 {
+            desk.ask("new", desk.client(&format!("new{place}"), place + 2), 0.09).await;
+        }
+        // They have waited for long, and it has been served all the time.
+        desk.admission.lock().account(&modest, 0.0);
+        desk.ms.store(1000, Relaxed);
+        modest.worked.worked(Duration::from_secs(1));
+        desk.ask("modest", modest, 0.01).await;
+        assert_eq!(desk.drain().await[..3], ["first", "modest", "new"]);
     }
 
     #[tokio::test]
