@@ -31,7 +31,7 @@ struct BsAccount {
     _Atomic int refs;
     BsLedger *ledger;
     BsLender lender;
-    pthread_mutex_t lock; /* of one who asks the lender */
+    pthread_mutex_t lock; /* held while the lender is asked */
     int kind;
     int64_t most; /* for pictures that may be made up out of damage */
     _Atomic int64_t used, peak, granted;

@@ -126,7 +126,7 @@ typedef struct BsAccount BsAccount;
 /* What those of an engine take together. */
 typedef struct BsLedger BsLedger;
 
-/* Who lends memory to accounts. */
+/* A budget that lends memory to accounts. */
 typedef struct BsLender {
     void *opaque;
     /* An account of a `kind` with `granted` bytes needs `used` in all: what it has from now on. Never waits. */

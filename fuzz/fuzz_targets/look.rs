@@ -40,7 +40,7 @@ pub fn look(video: &Video) {
     }
     assert!(wanted.iter().all(|index| answers.contains_key(index)), "every frame gets an answer");
     assert!(!answers[&(frames as u32)]);
-    // Whoever breaks off leaves work behind, which must end.
+    // A request that is dropped leaves tasks behind, which must end.
     drop(video.frames(&wanted));
     if let Some(frame) = first {
         still(&frame, StillOptions::for_video(video));

@@ -1,4 +1,4 @@
-//! Files in the making: none is left behind when the process is told to end.
+//! Files that are being written: a signal that ends the process leaves none of them behind.
 //!
 //! Files are made beside their place, and renamed. Until then they are listed here. A thread waits for SIGINT, SIGTERM
 //! and SIGHUP, removes what is listed, and ends the process by the same signal, whatever the other threads wait for.

@@ -12,7 +12,7 @@ use ffi::meter::{self, Exceeded, Grant, Limits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{Source, opening};
 
-/// Memory that one opening may take, in bytes, unless the engine is told otherwise: about three million samples.
+/// Memory that one opening may take, in bytes, unless [`EngineBuilder::index_memory`](crate::EngineBuilder::index_memory) says otherwise: about three million samples.
 pub const DEFAULT_INDEX_MEMORY: u64 = 384 << 20;
 /// Memory that every opening may take, whatever others have.
 const SMALL_BYTES: u64 = 16 << 20;

@@ -138,7 +138,7 @@ impl State {
         }
     }
 
-    /// All holders wait for their callers, which may wait for somebody in the queues.
+    /// All holders wait for their callers, which may wait for runs in the queues.
     fn is_stalled(&self) -> bool {
         self.holders == self.paused
     }

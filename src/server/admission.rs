@@ -530,12 +530,12 @@ mod tests {
 
     use super::{Admission, Charged, Client, Clients, Permit};
 
-    /// An admission whose clock stands until it is told to go on.
+    /// An admission with a clock that the test moves.
     struct Desk {
         admission: Arc<Admission>,
         clients: Clients,
         ms: Arc<AtomicU64>,
-        /// Who came in, in order, and their permits.
+        /// The requests that were let in, in order, and their permits.
         came: Arc<Mutex<Vec<Came>>>,
     }
 
