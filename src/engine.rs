@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use crate::container::{DEFAULT_INDEX_MEMORY, Index, IndexBudget, Most, Track};
 use crate::damage::{DEFAULT_MAX_PIXELS, OnDamage};
-use crate::decode::budget::{Budget, PicturesInWork};
 use crate::decode::checkpoints::{Held, Store};
 use crate::decode::crew::Crew;
 use crate::decode::judge::Place;
@@ -18,6 +17,7 @@ use crate::device::{Device, DeviceChoice};
 use crate::error::Result;
 use crate::fetch::turns::Turns;
 use crate::machine::Machine;
+use crate::picture_memory::{self, Budget, PicturesInWork};
 use crate::source::opening::Opening;
 use crate::source::{MappedSource, Source};
 use crate::video::Video;
@@ -147,11 +147,6 @@ pub struct EngineBuilder {
 /// Bounds of the memory for checkpoints where none is named.
 const LEAST_FOR_CHECKPOINTS: u64 = 128 << 20;
 const MOST_FOR_CHECKPOINTS: u64 = 4 << 30;
-/// Bounds of the memory for pictures in work where none is named.
-const LEAST_FOR_PICTURES: u64 = 256 << 20;
-const MOST_FOR_PICTURES: u64 = 1 << 30;
-/// Bytes for pictures in work that a thread gets where there are many.
-const PICTURES_A_THREAD: u64 = 64 << 20;
 /// What idle decoders may keep, as a part of the budget of pictures: a quarter.
 const IDLE_PART: u64 = 4;
 
@@ -282,7 +277,8 @@ impl EngineBuilder {
             self.checkpoint_memory.unwrap_or_else(|| default_checkpoint_memory(&machine))
         };
         let is_forced = matches!(self.device.choice, DeviceChoice::Nvdec(_));
-        let pictures = Budget::new(self.picture_memory.unwrap_or_else(|| default_picture_memory(&machine, threads)));
+        let pictures =
+            Budget::new(self.picture_memory.unwrap_or_else(|| picture_memory::default_bytes(&machine, threads)));
         let inspection = Inspection {
             check_hashes: self.check_hashes,
             max_pixels: self.max_pixels,
@@ -318,12 +314,6 @@ impl EngineBuilder {
 /// A 16th of the memory that the process is given, within sensible bounds.
 fn default_checkpoint_memory(machine: &Machine) -> u64 {
     machine.memory_share(16, MOST_FOR_CHECKPOINTS).max(machine.memory_share(4, LEAST_FOR_CHECKPOINTS))
-}
-
-/// An eighth of the memory that the process is given, within sensible bounds, for an engine with so many threads.
-pub(crate) fn default_picture_memory(machine: &Machine, threads: usize) -> u64 {
-    let most = (threads as u64).saturating_mul(PICTURES_A_THREAD).max(MOST_FOR_PICTURES);
-    machine.memory_share(8, most).max(machine.memory_share(4, LEAST_FOR_PICTURES))
 }
 
 impl Engine {

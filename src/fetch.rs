@@ -31,12 +31,12 @@ use ffi::AvError;
 
 use self::turns::Held;
 use crate::bitstream::Codec;
-use crate::decode::budget::{Kind, Refused, Reservation};
 use crate::decode::checkpoints::Kept;
 use crate::decode::judge::Place;
 use crate::decode::{Event, Keeper, Walk};
 use crate::error::{Error, ErrorKind, Result};
 use crate::losses::Losses;
+use crate::picture_memory::{Kind, Refused, Reservation};
 use crate::plan::route::{Leg, Target, plan};
 use crate::plan::{Depth, Job, Known};
 use crate::request::{Request, Stay};

@@ -63,6 +63,7 @@ mod info;
 mod losses;
 pub mod machine;
 pub mod picture;
+pub mod picture_memory;
 pub mod plan;
 mod request;
 #[cfg(feature = "server")]

@@ -30,10 +30,9 @@ pub(crate) use references::{Gop as ToldGop, Graph, References, Table, Units};
 use crate::bitstream::parameter_sets::History;
 use crate::bitstream::{Codec, Framing};
 use crate::damage::DEFAULT_MAX_PIXELS;
-use crate::decode::{Budget, Reservation};
-use crate::engine::default_picture_memory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::machine::Machine;
+use crate::picture_memory::{self, Budget, Reservation};
 use crate::source::{ByteRange, Source, SourceInput};
 
 /// Demuxers that may be used on a user's file.
@@ -148,7 +147,7 @@ impl Track {
     /// # Errors
     /// What makes a video unreadable: see [`ErrorKind`].
     pub fn open(source: &Arc<dyn Source>, track: usize) -> Result<Track> {
-        let pictures = Budget::new(default_picture_memory(&Machine::read(), 1));
+        let pictures = Budget::new(picture_memory::default_bytes(&Machine::read(), 1));
         let index = IndexBudget::unshared();
         pictures.probe(|memory| Track::open_within(source, track, Most { pixels: DEFAULT_MAX_PIXELS, memory }, &index))
     }

@@ -3,7 +3,6 @@
 //! [`pool`] keeps open decoders for reuse; [`walk`] feeds one with a run of samples and hands out what comes, each
 //! picture with the sample that it belongs to. Who asked, and for what, is left to others.
 
-pub mod budget;
 pub mod checkpoints;
 pub mod crew;
 pub mod judge;
@@ -11,6 +10,5 @@ pub mod on_device;
 pub mod pool;
 pub mod walk;
 
-pub use budget::{Budget, Reservation};
 pub use pool::{Lease, Pool};
 pub use walk::{Counters, Event, Keeper, Walk, Work};

@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use ffi::{DamageOptions, Decoder, Gpu, Threads};
 
-use super::budget::Reservation;
 use crate::container::Track;
 use crate::error::{ErrorKind, Result};
+use crate::picture_memory::Reservation;
 
 /// What a decoder can be reused for: the same track, the same use of threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,9 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::{End, Group, pictures};
-use crate::decode::Reservation;
-use crate::decode::budget::{Kind, Refused};
 use crate::decode::judge::Place;
+use crate::picture_memory::{Kind, Refused, Reservation};
 use crate::plan::route::Target;
 
 impl<T: Send + 'static> Group<T> {

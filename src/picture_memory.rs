@@ -21,7 +21,14 @@ use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use ffi::{Account, Ledger, Lender};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::machine::Machine;
 use crate::source::opening;
+
+/// Bounds of the memory for pictures in work where none is named.
+const LEAST_BY_DEFAULT: u64 = 256 << 20;
+const MOST_BY_DEFAULT: u64 = 1 << 30;
+/// Bytes for pictures in work that a thread gets where there are many.
+const BYTES_A_THREAD: u64 = 64 << 20;
 
 /// The least budget.
 const LEAST: u64 = 1 << 20;
@@ -31,6 +38,12 @@ const ALONE: u64 = i64::MAX as u64;
 const OVERTAKING: u32 = 32;
 /// More than was asked for, in parts of that: asking takes the budget's lock.
 const SPARE_PART: u64 = 4;
+
+/// The budget where none is named: an eighth of the memory that the process is given, within sensible bounds, for an engine with so many threads.
+pub(crate) fn default_bytes(machine: &Machine, threads: usize) -> u64 {
+    let most = (threads as u64).saturating_mul(BYTES_A_THREAD).max(MOST_BY_DEFAULT);
+    machine.memory_share(8, most).max(machine.memory_share(4, LEAST_BY_DEFAULT))
+}
 
 /// What a reservation is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
