@@ -122,16 +122,7 @@ const METERED: [Metered; 7] = [
             ["av_realloc_array", "bs_mov_realloc_array"],
         ],
     },
-    Metered {
-        library: "libavformat.a",
-        object: "demux.o",
-        calls: &[
-            NO_INDEX[0],
-            ["avcodec_open2", "bs_metered_open"],
-            ["avcodec_send_packet", "bs_probe_send"],
-            ["avcodec_receive_frame", "bs_probe_receive"],
-        ],
-    },
+    Metered { library: "libavformat.a", object: "demux.o", calls: NO_INDEX },
     Metered {
         library: "libavformat.a",
         object: "matroskadec.o",
@@ -301,7 +292,7 @@ fn bindings(prefix: &Prefix) {
             "avcodec_(send_packet|receive_frame_flags|get_name|descriptor_get_by_name|profile_name|configuration)",
         )
         .allowlist_function("avcodec_parameters_(alloc|copy|free|to_context)")
-        .allowlist_function("avformat_(alloc_context|open_input|close_input|find_stream_info|index_get_.*)")
+        .allowlist_function("avformat_(alloc_context|open_input|close_input|index_get_.*)")
         .allowlist_function("avio_(alloc_context|context_free)|av_dict_(set|free)")
         .allowlist_var(
             "BS_.*|AV_CODEC_RECEIVE_FRAME_FLAG_SYNCHRONOUS|AV_CODEC_FLAG_COPY_OPAQUE|AV_CODEC_FLAG_OUTPUT_CORRUPT|AV_EF_EXPLODE|AV_CODEC_FLAG_UNALIGNED|AV_PKT_FLAG_.*|AV_FRAME_FLAG_.*",
