@@ -526,6 +526,25 @@ mod tests {
     }
 
     #[test]
+    fn probes_that_wait_hold_up_no_run_and_go_on_when_others_have_probed() {
+        let budget = budget();
+        let probes = [mib(2), mib(2)].map(|bytes| budget.try_reserve(Kind::Probe, bytes).expect("room"));
+        let given = Given::default();
+        let own = Arc::clone(&given);
+        budget.when_room(Kind::Probe, mib(2), || false, move |memory| own.lock().unwrap().push(("third", memory)));
+        assert!(budget.is_waited_for() && names(&given).is_empty());
+        let run = budget.try_reserve(Kind::Run, mib(5));
+        assert!(run.is_some(), "runs have shares of their own");
+        // It goes on reading, and decodes nothing any more.
+        probes[0].give_back();
+        assert_eq!(names(&given), ["third"]);
+        assert_eq!(probes[0].account().granted(), 0);
+        drop((probes, run));
+        given.lock().unwrap().clear();
+        assert!(budget.try_reserve(Kind::Probe, mib(2)).is_some(), "counted once");
+    }
+
+    #[test]
     fn small_runs_go_on_while_large_ones_wait() {
         let budget = budget();
         let large = budget.try_reserve(Kind::Run, mib(30)).expect("room");
