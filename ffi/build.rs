@@ -3,6 +3,7 @@
 
 use std::env;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -153,12 +154,14 @@ fn main() {
     }
     let prefix =
         vendor::ensure(&mut |message| println!("cargo::warning={message}")).unwrap_or_else(|error| fail(error));
+    // Before the compiler of the shims is run, which starts threads.
+    only_packages_in(&prefix.ffmpeg.join("lib/pkgconfig"));
     let shims = build_shims(&prefix).unwrap_or_else(|error| fail(error));
     // A cache that somebody emptied must be filled again, not linked against.
     for entry in [&prefix.ffmpeg, &prefix.dav1d, &shims] {
         println!("cargo::rerun-if-changed={}", entry.display());
     }
-    link(&prefix, &shims);
+    link(&prefix, &shims).unwrap_or_else(|error| fail(error));
     bindings(&prefix);
     stamp(&prefix);
 }
@@ -263,14 +266,80 @@ fn run(dir: &Path, program: &str, arguments: &[&str]) -> Result<(), Error> {
     is_done.then_some(()).ok_or_else(what)
 }
 
-fn link(prefix: &Prefix, shims: &Path) {
-    for dir in [shims.to_path_buf(), prefix.ffmpeg.join("lib"), prefix.dav1d.join("lib")] {
-        println!("cargo::rustc-link-search=native={}", dir.display());
+/// The libraries that must come out of the vendored build, whatever else its `.pc` files name.
+const VENDORED: [&str; 4] = ["avformat", "avcodec", "avutil", "dav1d"];
+
+/// Links the shims, then what `libavformat.pc` names: libavcodec and libavutil, the libraries that `configure` found for
+/// them (dav1d), and what all of these need of the system.
+///
+/// The crate's own output for Cargo is not used: it would put folders of `.pc` files ahead of the shims', and write down
+/// where dav1d's entry was when FFmpeg was built.
+fn link(prefix: &Prefix, shims: &Path) -> Result<(), Error> {
+    let lib = prefix.ffmpeg.join("lib");
+    let found = pkg_config::Config::new()
+        .statik(true)
+        .cargo_metadata(false)
+        .env_metadata(false)
+        // FFmpeg's `.pc` files say `libdir=//lib`, which another prefix would not change.
+        .arg(format!("--define-variable=libdir={}", lib.display()))
+        .probe("libavformat")
+        .map_err(|error| match error {
+            pkg_config::Error::Command { cause, .. } if cause.kind() == ErrorKind::NotFound => {
+                Error::MissingTools(vec!["pkg-config"])
+            }
+            error => Error::Unfit(format!("pkg-config does not tell how to link FFmpeg: {error}")),
+        })?;
+
+    // The shims' folder comes first: copies of FFmpeg's libraries in it take the place of the originals.
+    let mut folders = vec![shims.to_path_buf(), lib];
+    for written in &found.link_paths {
+        let folder = cache::relocated(written)?;
+        if !folders.contains(&folder) {
+            folders.push(folder);
+        }
     }
-    for library in ["bucket_streamer_shims", "avformat", "avcodec", "avutil", "dav1d"] {
-        println!("cargo::rustc-link-lib=static={library}");
+    for folder in &folders {
+        println!("cargo::rustc-link-search=native={}", folder.display());
     }
-    println!("cargo::rustc-link-lib=m");
+    println!("cargo::rustc-link-lib=static=bucket_streamer_shims");
+    let is_vendored = |name: &str| folders.iter().any(|folder| folder.join(format!("lib{name}.a")).is_file());
+    for (nth, name) in found.libs.iter().enumerate() {
+        // The old pkg-config names a library as often as there are packages that want it.
+        if !found.libs[..nth].contains(name) {
+            println!("cargo::rustc-link-lib={}{name}", if is_vendored(name) { "static=" } else { "" });
+        }
+    }
+    for name in &found.frameworks {
+        println!("cargo::rustc-link-lib=framework={name}");
+    }
+    let is_linked = |name: &&&str| is_vendored(name) && found.libs.iter().any(|lib| lib == *name);
+    match VENDORED.iter().find(|name| !is_linked(name)) {
+        Some(name) => Err(Error::Unfit(format!("lib{name}.a is not among what pkg-config tells to link: {found:?}"))),
+        None => Ok(()),
+    }
+}
+
+/// Has pkg-config see the packages in `folder` and no others (such as the system's), whatever the environment says. To be
+/// called while this process has one thread.
+fn only_packages_in(folder: &Path) {
+    let target = env::var("TARGET").expect("Cargo sets TARGET");
+    // These name the program.
+    let programs = [
+        "PKG_CONFIG".to_owned(),
+        "HOST_PKG_CONFIG".to_owned(),
+        format!("PKG_CONFIG_{target}"),
+        format!("PKG_CONFIG_{}", target.replace('-', "_")),
+    ];
+    for program in &programs {
+        println!("cargo::rerun-if-env-changed={program}");
+    }
+    let names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for name in names.filter(|name| name.contains("PKG_CONFIG") && !programs.contains(name)) {
+        // SAFETY: there is no other thread, see above.
+        unsafe { env::remove_var(name) };
+    }
+    // SAFETY: as above.
+    unsafe { env::set_var("PKG_CONFIG_LIBDIR", folder) };
 }
 
 fn bindings(prefix: &Prefix) {

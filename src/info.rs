@@ -1,196 +1,103 @@
-//! What a video is, as `info --json` prints it and the server answers.
+//! `info`: what the video is.
 
-use std::collections::BTreeMap;
+use std::io::Write;
 
-use serde::Serialize;
+use bucket_streamer::Info;
+use clap::Args;
 
-use crate::container::StreamSummary;
-use crate::error::Result;
-use crate::picture::{Meaning, colour};
-use crate::video::{Described, Video};
+use crate::console::{Outcome, say};
+use crate::opening::{builder, open};
+use crate::options::{Limits, Location, Which};
 
-/// What a video is. Times are in seconds, sizes in pixels and bytes, `start_pts` in ticks of `time_base`.
-#[derive(Debug, Clone, Serialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-pub struct Info {
-    /// Of this form.
-    pub version: u32,
-    /// What it is called.
-    pub video: String,
-    /// As libavformat calls it.
-    pub container: String,
-    /// `hevc`, `h264`, `vp9` or `av1`.
-    pub codec: &'static str,
-    /// As FFmpeg calls it.
-    pub profile: Option<&'static str>,
-    /// In pixels, cropped, before turning.
-    pub width: usize,
-    /// In pixels, cropped, before turning.
-    pub height: usize,
-    /// As FFmpeg calls it.
-    pub pixel_format: Option<&'static str>,
-    /// Bits a sample.
-    pub bit_depth: Option<u8>,
-    /// What the samples mean.
-    pub color: Color,
-    /// If there is a record of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dolby_vision: Option<DolbyVision>,
-    /// Degrees, counter-clockwise, by which players turn it.
-    pub rotation: i32,
-    /// Of one sample, as `W:H`.
-    pub sample_aspect_ratio: Option<String>,
-    /// Frames that can be asked for.
-    pub frames: usize,
-    /// Frames of sync samples.
-    pub keyframes: usize,
-    /// From the first frame to the end of the last.
-    pub duration_s: f64,
-    /// Seconds of a tick, as a fraction.
-    pub time_base: String,
-    /// Presentation time of the first frame.
-    pub start_pts: i64,
-    /// Frames a second.
-    pub average_frame_rate: f64,
-    /// True if frames are not evenly spaced.
-    pub variable_frame_rate: bool,
-    /// All streams of the container.
-    pub tracks: Vec<Track>,
-    /// Length of the source.
-    pub size_bytes: u64,
-    /// What opening took.
-    pub opened_with: OpenedWith,
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  bucket-streamer info cam.mp4\n  bucket-streamer info cam.mp4 --json | jq .frames")]
+pub(crate) struct InfoArguments {
+    #[command(flatten)]
+    pub(crate) location: Location,
+    /// One JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) which: Which,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
 }
 
-/// Code points by their names, as FFmpeg has them.
-#[derive(Debug, Clone, Serialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-pub struct Color {
-    /// Colour primaries.
-    pub primaries: &'static str,
-    /// Transfer characteristics.
-    pub transfer: &'static str,
-    /// Matrix coefficients.
-    pub matrix: &'static str,
-    /// Full or limited.
-    pub range: &'static str,
-    /// What the stream leaves open, and what is made of it.
-    pub assumed: BTreeMap<&'static str, &'static str>,
-}
-
-/// The container's record of Dolby Vision.
-#[derive(Debug, Clone, Serialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-pub struct DolbyVision {
-    /// As FFmpeg calls it.
-    pub profile: u8,
-    /// With what else: the record's number.
-    pub compatibility: u8,
-    /// Why there are no stills.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub refused: Option<&'static str>,
-}
-
-/// A stream of the container.
-#[derive(Debug, Clone, Serialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-pub struct Track {
-    /// Number in the container.
-    pub stream: usize,
-    /// `video`, `audio`, ...
-    pub kind: &'static str,
-    /// `hevc`, `h264`, `vp9` or `av1`.
-    pub codec: &'static str,
-    /// In pixels, cropped, before turning.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub width: Option<usize>,
-    /// In pixels, cropped, before turning.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub height: Option<usize>,
-    /// The number that `--track` takes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub track: Option<usize>,
-    /// True for the track that this is about.
-    pub selected: bool,
-}
-
-/// What opening took.
-#[derive(Debug, Clone, Serialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-pub struct OpenedWith {
-    /// Reads, or requests to a server.
-    pub requests: u64,
-    /// Bytes read.
-    pub bytes: u64,
-}
-
-impl Info {
-    /// What `video` is. Decodes its first frame, for what only pictures tell.
-    ///
-    /// # Errors
-    /// As [`Video::describe`].
-    pub fn of(video: &Video) -> Result<Info> {
-        Ok(info(video, &video.describe()?))
-    }
-}
-
-fn info(video: &Video, described: &Described) -> Info {
-    let track = video.track();
-    let timeline = video.timeline();
-    let opened = video.opened_with();
-    let is_key = |frame: &u32| track.samples[*frame as usize].key;
-    let base = track.time_base;
-    let aspect = described.sample_aspect_ratio;
-    Info {
-        version: 1,
-        // As the source calls itself: an address without what nobody else is to see.
-        video: video.source().name().to_owned(),
-        container: track.container.to_owned(),
-        codec: track.codec.name(),
-        profile: described.profile,
-        width: described.size.0,
-        height: described.size.1,
-        pixel_format: described.format.map(|format| format.name()),
-        bit_depth: described.format.map(|format| format.depth()),
-        color: color(described),
-        dolby_vision: track.parameters.dolby_vision().map(|record| DolbyVision {
-            profile: record.profile,
-            compatibility: record.compatibility,
-            refused: colour::refused(Some(record)),
-        }),
-        // The nearest whole degree: matrices of telephones are turned by exact quarters.
-        rotation: track.parameters.rotation().0.round() as i32,
-        sample_aspect_ratio: (aspect.0 > 0 && aspect.1 > 0).then(|| format!("{}:{}", aspect.0, aspect.1)),
-        frames: video.frame_count(),
-        keyframes: track.frames.iter().filter(|frame| is_key(frame)).count(),
-        duration_s: timeline.duration_s(),
-        time_base: format!("{}/{}", base.0, base.1),
-        start_pts: timeline.start_pts(),
-        average_frame_rate: video.frame_count() as f64 / timeline.duration_s(),
-        variable_frame_rate: timeline.is_variable(),
-        tracks: tracks(video),
-        size_bytes: video.source().len(),
-        opened_with: OpenedWith { requests: opened.requests, bytes: opened.bytes },
-    }
-}
-
-fn color(described: &Described) -> Color {
-    let [primaries, transfer, matrix, range] = described.color.names();
-    let meaning = described.format.map(|format| Meaning::of(&described.color, format, described.size));
-    let assumed = meaning.map(|meaning| meaning.assumptions().into_iter().collect()).unwrap_or_default();
-    Color { primaries, transfer, matrix, range, assumed }
-}
-
-fn tracks(video: &Video) -> Vec<Track> {
-    let track = video.track();
-    let entry = |stream: &StreamSummary| Track {
-        stream: stream.stream,
-        kind: stream.kind,
-        codec: stream.codec,
-        width: stream.size.map(|size| size.0),
-        height: stream.size.map(|size| size.1),
-        track: stream.track,
-        selected: stream.track == Some(track.track),
+pub(crate) fn run(arguments: &InfoArguments) -> Outcome {
+    let engine = builder(Some(1), None, arguments.limits).build();
+    let video = match open(&engine, &arguments.location.video, arguments.which.opening()) {
+        Ok(video) => video,
+        Err(outcome) => return outcome,
     };
-    track.streams.iter().map(entry).collect()
+    let info = match Info::of(&video) {
+        Ok(info) => info,
+        Err(error) => {
+            say(&format!("bucket-streamer: {error}"));
+            return Outcome::Unreadable;
+        }
+    };
+    let text = if arguments.json { serde_json::to_string(&info).expect("plain data") + "\n" } else { table(&info) };
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Ok(()) => Outcome::Done,
+        Err(error) => {
+            // Whoever read has gone: nothing to say to them.
+            if error.kind() != std::io::ErrorKind::BrokenPipe {
+                say(&format!("bucket-streamer: standard output: {error}"));
+            }
+            Outcome::SomeFailed
+        }
+    }
+}
+
+fn table(info: &Info) -> String {
+    let color = &info.color;
+    let mut lines = vec![
+        ("video", info.video.clone()),
+        ("container", format!("{}, {} bytes", info.container, info.size_bytes)),
+        ("codec", format!("{}{}", info.codec, info.profile.map(|name| format!(", {name}")).unwrap_or_default())),
+        ("picture", format!("{}x{}, {}", info.width, info.height, info.pixel_format.unwrap_or("unknown"))),
+        (
+            "colour",
+            format!(
+                "primaries {}, transfer {}, matrix {}, range {}",
+                color.primaries, color.transfer, color.matrix, color.range
+            ),
+        ),
+        ("frames", format!("{}, {} of them key frames", info.frames, info.keyframes)),
+        (
+            "time",
+            format!(
+                "{:.3} s, {:.3} frames a second{}, time base {}, starts at {}",
+                info.duration_s,
+                info.average_frame_rate,
+                if info.variable_frame_rate { " on average (variable)" } else { "" },
+                info.time_base,
+                info.start_pts
+            ),
+        ),
+    ];
+    if !color.assumed.is_empty() {
+        let assumed: Vec<_> = color.assumed.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        lines.insert(5, ("assumed", assumed.join(", ")));
+    }
+    if let Some(dolby_vision) = &info.dolby_vision {
+        let profile = format!("profile {}.{}", dolby_vision.profile, dolby_vision.compatibility);
+        let refused = dolby_vision.refused.map(|why| format!(" ({why})")).unwrap_or_default();
+        lines.push(("dolby vision", profile + &refused));
+    }
+    if info.rotation != 0 {
+        lines.push(("rotation", format!("{} degrees (counter-clockwise)", info.rotation)));
+    }
+    if let Some(aspect) = info.sample_aspect_ratio.as_ref().filter(|aspect| *aspect != "1:1") {
+        lines.push(("aspect", format!("{aspect} (one sample)")));
+    }
+    for track in &info.tracks {
+        let size =
+            track.width.zip(track.height).map(|(width, height)| format!(" {width}x{height}")).unwrap_or_default();
+        let number = track.track.map(|number| format!(", --track {number}")).unwrap_or_default();
+        let selected = if track.selected { " (this one)" } else { "" };
+        lines.push(("stream", format!("{}: {} {}{size}{number}{selected}", track.stream, track.kind, track.codec)));
+    }
+    lines.push(("opened with", format!("{} reads, {} bytes", info.opened_with.requests, info.opened_with.bytes)));
+    lines.iter().map(|(name, value)| format!("{name:<12} {value}\n")).collect()
 }

@@ -1,15 +1,124 @@
-//! The `bucket-streamer` command.
+//! The `bucket-streamer` command: arguments, output, exit codes. Results go to standard output, messages to standard error.
+//!
+//! `args` has the commands; each has a file with what it takes and does. `options` has what several of them take, `opening`
+//! makes engines and opens videos as it was said, `console` tells the user.
 
 #![forbid(unsafe_code)]
 
-mod cli;
+mod args;
+#[cfg(feature = "bench")]
+mod bench;
+mod console;
+mod extract;
+mod given;
+mod in_flight;
+mod index;
+mod info;
+mod opening;
+mod options;
+mod output;
+#[cfg(feature = "server")]
+mod serve;
+mod sheet;
+mod unfinished;
+mod version;
+mod wanted;
 
-// Benchmarks tell how often it was asked.
-#[global_allocator]
-static ALLOCATOR: ffi::CountingAllocator = ffi::CountingAllocator;
-
+#[cfg(all(feature = "bench", not(feature = "mimalloc")))]
+use std::alloc::System;
 use std::process::ExitCode;
 
+#[cfg(feature = "bench")]
+use bucket_streamer_bench::allocations::CountingAllocator;
+use clap::{CommandFactory, FromArgMatches};
+
+use args::{Arguments, Command};
+use console::{Outcome, say};
+
+// Benchmarks tell how often it was asked.
+#[cfg(all(feature = "bench", not(feature = "mimalloc")))]
+#[global_allocator]
+static ALLOCATOR: CountingAllocator<System> = CountingAllocator(System);
+
+#[cfg(all(feature = "bench", feature = "mimalloc"))]
+#[global_allocator]
+static ALLOCATOR: CountingAllocator<mimalloc::MiMalloc> = CountingAllocator(mimalloc::MiMalloc);
+
+#[cfg(all(not(feature = "bench"), feature = "mimalloc"))]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
-    cli::run()
+    given::raise_open_files();
+    let command = without_empty_variables(Arguments::command().long_version(version::long()));
+    let arguments =
+        match command.try_get_matches_from(typed()).and_then(|matches| Arguments::from_arg_matches(&matches)) {
+            Ok(arguments) => arguments,
+            Err(error) => return refuse(&error).into(),
+        };
+    ffi::survive_file_size_limit();
+    if !arguments.command.waits_for_signals() {
+        unfinished::remove_at_termination();
+    }
+    if arguments.verbose > 0 {
+        let level = if arguments.verbose > 1 { ffi::LogLevel::Info } else { ffi::LogLevel::Warning };
+        ffi::set_log(level, |_, line| say(&format!("ffmpeg: {line}")));
+    }
+    if let Some(folder) = arguments.index_cache.filter(|folder| !folder.as_os_str().is_empty()) {
+        if let Err(outcome) = opening::keep_indexes(folder) {
+            return outcome.into();
+        }
+    }
+    #[cfg(feature = "remote")]
+    {
+        if let Err(outcome) = arguments.remote.configure() {
+            return outcome.into();
+        }
+        arguments.remote.open_timeout.into_iter().for_each(opening::limit_opening);
+    }
+    match arguments.command {
+        Command::Info(options) => info::run(&options),
+        Command::Extract(options) => extract::run(&options),
+        #[cfg(feature = "bench")]
+        Command::Bench(options) => bench::run(&options),
+        Command::Index(options) => index::run(&options),
+        Command::Sheet(options) => sheet::run(&options),
+        #[cfg(feature = "server")]
+        Command::Serve(options) => serve::run(*options, &arguments.remote),
+        #[cfg(feature = "server")]
+        Command::Sign(options) => serve::sign(&options),
+    }
+    .into()
+}
+
+/// A variable that is set to nothing says nothing: files for containers have them so.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |arg: &clap::Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    let command = command.mut_args(|arg| if is_empty(&arg) { arg.env(None::<&str>) } else { arg });
+    command.mut_subcommands(|sub| sub.mut_args(|arg| if is_empty(&arg) { arg.env(None::<&str>) } else { arg }))
+}
+
+/// What was typed, where `--serve` is another name of `serve`.
+fn typed() -> Vec<std::ffi::OsString> {
+    let mut typed: Vec<_> = std::env::args_os().collect();
+    if let Some(at) = typed.iter().position(|one| one == "--serve") {
+        typed.remove(at);
+        typed.insert(1.min(typed.len()), "serve".into());
+    }
+    typed
+}
+
+/// Help and version are results, and typing no command asks for help; anything else is wrong usage, told in one line.
+fn refuse(error: &clap::Error) -> Outcome {
+    let is_result = !error.use_stderr();
+    if is_result || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return if is_result { Outcome::Done } else { Outcome::Usage };
+    }
+    let text = error.render().to_string();
+    let told =
+        text.split("\n\n").filter(|part| !part.starts_with("Usage:") && !part.starts_with("For more information"));
+    let told: Vec<String> = told.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    say(&format!("bucket-streamer: {} (--help tells more)", told.join("; ").trim_start_matches("error: ")));
+    Outcome::Usage
 }

@@ -18,7 +18,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use common::{Ran, bucket_streamer, fixture, name, oracle_md5s, program};
+use common::{Ran, bucket_streamer, fixture, name, oracle_md5s, program, run_command};
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("a path that is text")
@@ -58,7 +58,7 @@ mod no_video {
             &["extract", path, "--frames", "0,5-7", "--format", "framemd5", "--json"],
             &["extract", path, "--times", "1", "--output", "-"],
         ] {
-            let ran = Ran::with(arguments);
+            let ran = run_command(arguments);
             assert_eq!((check_end(&ran, 1, path), ran.text()), (3, ""), "{arguments:?}: {}", ran.stderr);
             let expected = format!("bucket-streamer: {path}: ");
             assert!(ran.stderr.starts_with(&expected) && ran.stderr.contains(why), "{arguments:?}: {}", ran.stderr);
@@ -141,7 +141,7 @@ impl<'a> Broken<'a> {
     /// `extract --format framemd5 --json`, with an end that is one.
     fn extract(&self, arguments: &[&str], most: usize) -> (i32, Vec<Value>) {
         let path = self.path();
-        let ran = Ran::with(&[&["extract", text(&path), "--format", "framemd5", "--json"], arguments].concat());
+        let ran = run_command(&[&["extract", text(&path), "--format", "framemd5", "--json"], arguments].concat());
         let code = check_end(&ran, most, &self.what);
         let lines = ran.json();
         let is_answer = |line: &Value| line["md5"].is_string() != line["error"].is_string();
@@ -200,7 +200,7 @@ impl<'a> Broken<'a> {
 
     /// `info` has an end, too.
     fn check_info(&self) {
-        let ran = Ran::with(&["info", text(&self.path()), "--json"]);
+        let ran = run_command(&["info", text(&self.path()), "--json"]);
         let code = check_end(&ran, 1, &self.what);
         assert_eq!(ran.json().len(), usize::from(code == 0), "{}", self.what);
     }
@@ -320,7 +320,7 @@ mod damaged {
 
     fn frames_of(name: &str, arguments: &[&str]) -> (i32, BTreeMap<u64, String>, Vec<Value>) {
         let path = fixture(name);
-        let ran = Ran::with(&[&["extract", text(&path), "--format", "framemd5", "--json"], arguments].concat());
+        let ran = run_command(&[&["extract", text(&path), "--format", "framemd5", "--json"], arguments].concat());
         let lines = ran.json();
         (check_end(&ran, 200, name), shown(&lines), lines)
     }
@@ -497,7 +497,7 @@ mod output {
         let file = folder.path().join("a file");
         fs::write(&file, "something").expect("to write");
         for output in [file.clone(), file.join("below")] {
-            let ran = Ran::with(&["extract", text(&fixture("hevc_gray.mp4")), "--all", "--output", text(&output)]);
+            let ran = run_command(&["extract", text(&fixture("hevc_gray.mp4")), "--all", "--output", text(&output)]);
             assert_eq!((check_end(&ran, 1, "no folder"), ran.text()), (1, ""));
             assert!(ran.stderr.starts_with(&format!("bucket-streamer: {}: ", output.display())), "{}", ran.stderr);
         }

@@ -7,7 +7,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use common::{Ran, bucket_streamer, fixture, oracle_packets, program};
+use common::{Ran, bucket_streamer, fixture, oracle_packets, program, run_command};
 
 fn clip(name: &str) -> String {
     fixture(name).to_string_lossy().into_owned()
@@ -43,7 +43,7 @@ fn words(list: &str) -> BTreeSet<&str> {
 
 /// The md5s that `extract` prints, in the order asked for.
 fn extracted(name: &str, selection: &[&str]) -> Vec<String> {
-    let ran = Ran::with(&[&["extract", &clip(name), "--format", "framemd5", "--json"], selection].concat());
+    let ran = run_command(&[&["extract", &clip(name), "--format", "framemd5", "--json"], selection].concat());
     ran.json().iter().map(|line| line["md5"].as_str().expect("a sum").to_owned()).collect()
 }
 
@@ -282,7 +282,7 @@ mod frames {
 
     #[test]
     fn of_the_bundled_clip_are_asked_for_where_no_video_is_named() {
-        let ran = Ran::with(&["bench", "random", "--count", "2", "--no-floor", "--json", "-"]);
+        let ran = run_command(&["bench", "random", "--count", "2", "--no-floor", "--json", "-"]);
         let entry = ran.json().remove(0).as_array_mut().expect("an array").remove(0);
         assert_eq!((&entry["frames"], &entry["wrong"], &entry["clip"]["frames"]), (&2.into(), &0.into(), &250.into()));
     }
@@ -373,7 +373,7 @@ mod all {
         assert_eq!((ran.code(), ran.text()), (2, ""));
         let folder = tempfile::tempdir().expect("a folder");
         for place in [folder.path().to_str().expect("text"), "/no/such/folder"] {
-            let ran = Ran::with(&["bench", "all", place]);
+            let ran = run_command(&["bench", "all", place]);
             assert_eq!((ran.code(), ran.text()), (3, ""));
             assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
         }
@@ -427,7 +427,7 @@ mod exit_code {
     #[test]
     fn is_3_when_the_video_cannot_be_read() {
         for video in ["/no/such/video.mp4", file!()] {
-            let ran = Ran::with(&["bench", "random", video]);
+            let ran = run_command(&["bench", "random", video]);
             assert_eq!((ran.code(), ran.text()), (3, ""));
             assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
         }

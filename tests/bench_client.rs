@@ -3,16 +3,11 @@
 #![cfg(feature = "server")]
 
 mod common;
-#[path = "common/mock.rs"]
-mod mock;
-#[path = "common/tls.rs"]
-mod tls;
-
 use serde_json::{Value, json};
 
-use common::{Ran, bucket_streamer, fixture};
-use mock::{Lie, MockServer, VIDEO};
-use tls::Authority;
+use common::{Ran, bucket_streamer, fixture, run_command};
+use testing::mock::{Lie, MockServer, VIDEO};
+use testing::tls::Authority;
 
 const CLIP: &str = "hevc_closed_gop.mp4";
 
@@ -28,7 +23,7 @@ fn server(lie: Lie) -> MockServer {
 fn bench(scenario: &str, server: &MockServer, more: &[&str]) -> Ran {
     let (address, clip) = (server.at(""), clip());
     let usual = ["bench", scenario, &address, "--check", &clip];
-    Ran::with(&[&usual, more].concat())
+    run_command(&[&usual, more].concat())
 }
 
 fn entry(ran: &Ran) -> Value {
@@ -97,7 +92,7 @@ mod of_an_honest_server {
         let address = server.at(&format!("/frame/{VIDEO}"));
         let size = ["--width", "160", "--quality", "50"];
         let indices = ["--indices", "7,3", "--json", "-"];
-        let ran = Ran::with(&[&["bench", "http", &address][..], &indices, &size].concat());
+        let ran = run_command(&[&["bench", "http", &address][..], &indices, &size].concat());
         assert_eq!((ran.code(), &ran.stderr[..]), (0, ""));
         let each = &entry(&ran)["each"];
         assert_eq!((&each[0]["index"], &each[1]["index"], &each[1]["pts"]), (&json!(7), &json!(3), &json!(1536)));
@@ -107,7 +102,7 @@ mod of_an_honest_server {
         }
         let address = format!("ws://{}/ws", server.address);
         let more = ["--video-path", VIDEO, "--order", "latest"];
-        let ran = Ran::with(&[&["bench", "ws", &address][..], &indices, &size, &more].concat());
+        let ran = run_command(&[&["bench", "ws", &address][..], &indices, &size, &more].concat());
         assert_eq!((ran.code(), &ran.stderr[..]), (0, ""));
         let seen = server.seen();
         let asked: Value = serde_json::from_str(&seen[2]).expect("JSON");
@@ -121,7 +116,7 @@ mod of_an_honest_server {
         let clip = fixture("hevc_edit_segments.mp4");
         let (server, clip) = (MockServer::start(&clip, Lie::None), clip.to_string_lossy().into_owned());
         let more = ["--by", "offset", "--check", &clip, "--count", "100", "--json", "-"];
-        let ran = Ran::with(&[&["bench", "ws", &server.at("")][..], &more].concat());
+        let ran = run_command(&[&["bench", "ws", &server.at("")][..], &more].concat());
         assert_eq!((ran.code(), &ran.stderr[..]), (0, ""));
         let seen = server.seen().join(" ");
         assert!(seen.contains(r#""frame":"#) && seen.contains(r#""irap_offset":"#), "some by number, some by offset");
@@ -186,9 +181,9 @@ mod of_a_server_behind_tls {
         std::fs::write(&file, authority.pem()).expect("to write");
         let trusting = ["--ca-file", file.to_str().expect("text")];
         for (scenario, address) in [("http", format!("https://{address}")), ("ws", format!("wss://{address}/ws"))] {
-            let ran = Ran::with(&[&["bench", scenario, &address, "--count", "3"], &trusting[..]].concat());
+            let ran = run_command(&[&["bench", scenario, &address, "--count", "3"], &trusting[..]].concat());
             assert_eq!((ran.code(), &ran.stderr[..]), (0, ""), "{scenario}");
-            let ran = Ran::with(&["bench", scenario, &address, "--count", "3"]);
+            let ran = run_command(&["bench", scenario, &address, "--count", "3"]);
             assert_eq!((ran.code(), ran.stderr.lines().count()), (3, 1), "{}", ran.stderr);
             assert!(ran.stderr.contains("certificate"), "{}", ran.stderr);
         }
@@ -207,7 +202,7 @@ mod of_a_lying_server {
                 assert!(stderr.contains("another picture than the one asked for"), "{stderr}");
             }
             let address = server(Lie::NextFrame);
-            let ran = Ran::with(&["bench", scenario, &address.at(""), "--count", "6", "--json", "-"]);
+            let ran = run_command(&["bench", scenario, &address.at(""), "--count", "6", "--json", "-"]);
             let entry = entry(&ran);
             assert_eq!((ran.code(), &entry["wrong"], &entry["checked"]), (1, &json!(2), &Value::Null), "{scenario}");
         }
@@ -227,7 +222,7 @@ mod of_a_lying_server {
         for (scenario, more) in [("http", &[][..]), ("ws", &[]), ("ws", &["--pipeline", "3"])] {
             let server = server(Lie::Silent);
             let more = [more, &["--timeout", "0.5", "--count", "6", "--json", "-"]].concat();
-            let ran = Ran::with(&[&["bench", scenario, &server.at("")][..], &more].concat());
+            let ran = run_command(&[&["bench", scenario, &server.at("")][..], &more].concat());
             let entry = entry(&ran);
             assert_eq!((ran.code(), &entry["frames"], &entry["errors"]), (1, &json!(4), &json!(2)), "{scenario}");
             assert!(ran.stderr.contains("no answer within 0.5 s"), "{}", ran.stderr);
@@ -299,7 +294,7 @@ mod exit_code {
         let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
         for scenario in ["http", "ws"] {
             for address in [format!("http://{gone}"), server.at(""), server.at("/frame/no/such.mp4")] {
-                let ran = Ran::with(&["bench", scenario, &address]);
+                let ran = run_command(&["bench", scenario, &address]);
                 assert_eq!((ran.code(), ran.text()), (3, ""), "{address}");
                 assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
             }
@@ -326,7 +321,7 @@ mod exit_code {
             &["random", "cam.mp4", "--order", "latest"],
         ];
         for wrong in usage {
-            let ran = Ran::with(&[&["bench"], wrong].concat());
+            let ran = run_command(&[&["bench"], wrong].concat());
             assert_eq!((ran.code(), ran.text()), (2, ""), "{wrong:?}");
             assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
         }

@@ -4,9 +4,6 @@
 mod common;
 #[path = "command_line/files.rs"]
 mod files;
-#[path = "common/server.rs"]
-mod server;
-
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -17,7 +14,9 @@ use md5::{Digest, Md5};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use common::{Ran, bucket_streamer, clips, fixture, name, oracle_md5s, oracle_packets, oracle_pts, program};
+use common::{
+    Ran, bucket_streamer, clips, fixture, name, oracle_md5s, oracle_packets, oracle_pts, program, run_command,
+};
 
 /// A fixture's path, as an argument.
 fn clip(name: &str) -> String {
@@ -26,7 +25,7 @@ fn clip(name: &str) -> String {
 
 /// `extract` of a fixture.
 fn extract(name: &str, arguments: &[&str]) -> Ran {
-    Ran::with(&[&["extract", &clip(name)], arguments].concat())
+    run_command(&[&["extract", &clip(name)], arguments].concat())
 }
 
 /// `extract` of a fixture into a folder of its own.
@@ -117,7 +116,7 @@ mod framemd5 {
     fn prints_the_lines_that_ffmpeg_prints_and_no_others() {
         for clip in clips() {
             let path = clip.to_string_lossy();
-            let ran = Ran::with(&["extract", &path, "--all", "--format", "framemd5"]);
+            let ran = run_command(&["extract", &path, "--all", "--format", "framemd5"]);
             assert!([0, 1, 3].contains(&ran.code()), "{path}: {}", ran.stderr);
             let lines: Vec<&str> = ran.text().lines().collect();
             let expected = of_ffmpeg(&clip);
@@ -543,7 +542,7 @@ mod info {
     use super::*;
 
     fn info(name: &str, more: &[&str]) -> Value {
-        let ran = Ran::with(&[&["info", &clip(name), "--json"], more].concat());
+        let ran = run_command(&[&["info", &clip(name), "--json"], more].concat());
         assert_eq!((ran.code(), ran.stderr.as_str(), ran.text().lines().count()), (0, "", 1), "{name}");
         ran.json().remove(0)
     }
@@ -647,7 +646,7 @@ mod info {
         check("h264_avc3_4tracks.mp4", &[], first.clone());
         check("h264_avc3_4tracks.mp4", &["--track", "0"], first);
         check("h264_avc3_4tracks.mp4", &["--track", "1"], json!({"tracks": expected(1), "width": 416, "height": 240}));
-        let ran = Ran::with(&["info", &clip("h264_avc3_4tracks.mp4"), "--track", "2"]);
+        let ran = run_command(&["info", &clip("h264_avc3_4tracks.mp4"), "--track", "2"]);
         assert_eq!((ran.code(), ran.text()), (3, ""));
         assert!(ran.stderr.contains("h264_avc3_4tracks.mp4: no video track 2: there are 2"), "{}", ran.stderr);
         check_messages(&ran);
@@ -655,7 +654,7 @@ mod info {
 
     #[test]
     fn without_json_it_is_a_table_of_the_same() {
-        let ran = Ran::with(&["info", &clip("hevc_rotated.mp4")]);
+        let ran = run_command(&["info", &clip("hevc_rotated.mp4")]);
         assert_eq!((ran.code(), ran.stderr.as_str()), (0, ""));
         for part in ["hevc, Main", "320x180, yuv420p", "24, 1 of them key frames", "-90 degrees"] {
             assert!(ran.text().contains(part), "{part}: {}", ran.text());
@@ -668,7 +667,7 @@ mod program {
 
     #[test]
     fn version_names_what_is_inside_with_licences() {
-        let ran = Ran::with(&["--version"]);
+        let ran = run_command(&["--version"]);
         assert_eq!((ran.code(), ran.stderr.as_str()), (0, ""));
         let text = ran.text().to_lowercase();
         assert!(text.starts_with(concat!("bucket-streamer ", env!("CARGO_PKG_VERSION"))), "{text}");
@@ -682,7 +681,7 @@ mod program {
     #[test]
     fn help_has_examples() {
         for arguments in [&["--help"][..], &["info", "--help"], &["extract", "--help"], &["help", "extract"]] {
-            let ran = Ran::with(arguments);
+            let ran = run_command(arguments);
             assert_eq!((ran.code(), ran.stderr.as_str()), (0, ""), "{arguments:?}");
             let (_, examples) = ran.text().split_once("Examples:\n").unwrap_or_else(|| panic!("{arguments:?}"));
             assert!(examples.starts_with("  bucket-streamer "), "{arguments:?}: {examples}");
@@ -722,7 +721,7 @@ mod damage {
         }
 
         fn extract(&self, arguments: &[&str]) -> Ran {
-            Ran::with(&[&["extract", &self.clip, "--format", "framemd5", "--json"], arguments].concat())
+            run_command(&[&["extract", &self.clip, "--format", "framemd5", "--json"], arguments].concat())
         }
 
         /// The sheet of every frame.
@@ -730,7 +729,7 @@ mod damage {
             let output = self.folder.path().join("sheet.jpg");
             let output = output.to_str().expect("text");
             let every = ["--count", "10000", "--columns", "20", "--width", "32"];
-            Ran::with(&[&["sheet", &self.clip, "-o", output], &every[..], arguments].concat())
+            run_command(&[&["sheet", &self.clip, "-o", output], &every[..], arguments].concat())
         }
     }
 
@@ -802,7 +801,7 @@ mod damage {
         check_messages(&sheet);
         let undamaged = clip("hevc_gray.mp4");
         let output = damaged.folder.path().join("other.jpg");
-        let ran = Ran::with(&["sheet", &undamaged, "-o", output.to_str().expect("text"), "--on-damage", "error"]);
+        let ran = run_command(&["sheet", &undamaged, "-o", output.to_str().expect("text"), "--on-damage", "error"]);
         assert!(ran.code() == 0 && !ran.stderr.contains("damaged"), "{}", ran.stderr);
     }
 }
@@ -854,7 +853,7 @@ mod exit_code {
             "info no-such-video --track first",
             "no-such-command",
         ] {
-            let ran = Ran::with(&wrong.split_whitespace().collect::<Vec<_>>());
+            let ran = run_command(&wrong.split_whitespace().collect::<Vec<_>>());
             assert_eq!((ran.code(), ran.text()), (2, ""), "{wrong}: {}", ran.stderr);
             assert_eq!(ran.stderr.lines().count(), 1, "{wrong}: {}", ran.stderr);
             check_messages(&ran);
@@ -863,7 +862,7 @@ mod exit_code {
 
     #[test]
     fn is_2_with_help_on_standard_error_when_nothing_was_asked_for() {
-        let ran = Ran::with(&[]);
+        let ran = run_command(&[]);
         assert_eq!((ran.code(), ran.text()), (2, ""));
         assert!(ran.stderr.contains("Usage: bucket-streamer"), "{}", ran.stderr);
     }
@@ -872,8 +871,8 @@ mod exit_code {
     fn is_3_when_the_video_cannot_be_read() {
         for name in ["no-such-video.mp4", "empty.mp4", "not_video.txt", "audio_only.mp4"] {
             for ran in [
-                Ran::with(&["info", &clip(name)]),
-                Ran::with(&["info", &clip(name), "--json"]),
+                run_command(&["info", &clip(name)]),
+                run_command(&["info", &clip(name), "--json"]),
                 Stills::of(name, &["--all"]).ran,
                 extract(name, &["--frames", "0", "--format", "framemd5"]),
             ] {
@@ -897,17 +896,17 @@ mod exit_code {
             &["index", &clip, "-o", output],
             &["bench", "random", &clip, "--count", "1"],
         ] {
-            let ran = Ran::with(&[command, &["--max-pixels", "1000"]].concat());
+            let ran = run_command(&[command, &["--max-pixels", "1000"]].concat());
             assert_eq!((ran.code(), ran.text()), (3, ""), "{command:?}: {}", ran.stderr);
             assert!(ran.stderr.lines().count() == 1 && ran.stderr.contains("1000 pixels"), "{}", ran.stderr);
             check_messages(&ran);
         }
-        assert_eq!(Ran::with(&["info", &clip, "--max-pixels", "640x360"]).code(), 0);
+        assert_eq!(run_command(&["info", &clip, "--max-pixels", "640x360"]).code(), 0);
     }
 
     #[test]
     fn is_3_for_a_scheme_that_is_not_known() {
-        let ran = Ran::with(&["info", "gopher://example/cam.mp4"]);
+        let ran = run_command(&["info", "gopher://example/cam.mp4"]);
         assert_eq!((ran.code(), ran.text(), ran.stderr.lines().count()), (3, "", 1));
         assert!(ran.stderr.contains("gopher://example/cam.mp4: "), "{}", ran.stderr);
     }
@@ -929,7 +928,7 @@ mod streams {
     #[test]
     fn a_file_url_is_a_path() {
         let url = format!("file://{}", clip("hevc_gray.mp4"));
-        let ran = Ran::with(&["extract", &url, "--frames", "0", "--format", "framemd5"]);
+        let ran = run_command(&["extract", &url, "--frames", "0", "--format", "framemd5"]);
         assert_eq!((ran.code(), ran.text().lines().count()), (0, 1), "{}", ran.stderr);
     }
 
@@ -971,7 +970,7 @@ mod index {
     fn made(name: &str, more: &[&str]) -> (TempDir, String) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("clip.index").to_string_lossy().into_owned();
-        let ran = Ran::with(&[&["index", &clip(name), "-o", &path], more].concat());
+        let ran = run_command(&[&["index", &clip(name), "-o", &path], more].concat());
         assert_eq!((ran.code(), ran.text(), ran.stderr.as_str()), (0, "", ""));
         (folder, path)
     }
@@ -980,7 +979,7 @@ mod index {
     fn info_and_extract_are_the_same_with_it() {
         for name in ["hevc.ts", "hevc.mkv", "hevc_rotated.mp4", "h264_truncated.mp4", "hevc_open_gop_cut.265"] {
             let (_folder, path) = made(name, &[]);
-            let info = |more: &[&str]| Ran::with(&[&["info", &clip(name), "--json"], more].concat()).json().remove(0);
+            let info = |more: &[&str]| run_command(&[&["info", &clip(name), "--json"], more].concat()).json().remove(0);
             let (mut without, mut with) = (info(&[]), info(&["--index", &path]));
             let opened = with["opened_with"].take();
             without["opened_with"].take();
@@ -994,20 +993,20 @@ mod index {
 
     #[test]
     fn it_goes_to_standard_output_too_and_is_of_the_track_that_was_chosen() {
-        let ran = Ran::with(&["index", &clip("h264_avc3_4tracks.mp4"), "-o", "-", "--track", "1"]);
+        let ran = run_command(&["index", &clip("h264_avc3_4tracks.mp4"), "-o", "-", "--track", "1"]);
         let (_folder, path) = made("h264_avc3_4tracks.mp4", &["--track", "1"]);
         assert_eq!((ran.code(), ran.stdout), (0, fs::read(&path).expect("the index")));
         let info = |more: &[&str]| {
             let clip = clip("h264_avc3_4tracks.mp4");
             let arguments = [&["info", &clip, "--json"], more].concat();
-            Ran::with(&arguments).json().remove(0)["tracks"].take()
+            run_command(&arguments).json().remove(0)["tracks"].take()
         };
         assert_eq!(info(&["--index", &path]), info(&["--track", "1"]));
     }
 
     /// Checks that `arguments` end with this exit code and one line on standard error, which has `why` in it.
     fn check_refused(arguments: &[&str], code: i32, why: &str) {
-        let ran = Ran::with(arguments);
+        let ran = run_command(arguments);
         assert_eq!((ran.code(), ran.text()), (code, ""), "{arguments:?}: {}", ran.stderr);
         assert!(ran.stderr.lines().count() == 1 && ran.stderr.contains(why), "{arguments:?}: {}", ran.stderr);
         check_messages(&ran);

@@ -10,7 +10,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use common::{Ran, fixture, program};
+use common::{Ran, fixture, program, run_command};
 
 /// A picture as rows of R'G'B' pixels.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,7 +88,7 @@ impl Picture {
 fn stills(clip: &Path, arguments: &[&str]) -> (Vec<Vec<u8>>, Vec<Value>) {
     let folder = tempfile::tempdir().expect("a folder");
     let (clip, output) = (clip.to_string_lossy(), folder.path().to_string_lossy());
-    let ran = Ran::with(&[&["extract", &clip, "--json", "--output", &output], arguments].concat());
+    let ran = run_command(&[&["extract", &clip, "--json", "--output", &output], arguments].concat());
     assert_eq!(ran.code(), 0, "{arguments:?}: {}", ran.stderr);
     let files =
         ran.json().iter().map(|line| fs::read(line["file"].as_str().expect("a file")).expect("a still")).collect();
@@ -235,12 +235,12 @@ mod shape {
         let clip = fixture("hevc_rotated.mp4");
         let folder = tempfile::tempdir().expect("a folder");
         let (clip, output) = (clip.to_string_lossy(), folder.path().to_string_lossy());
-        let ran = Ran::with(&["extract", &clip, "--frames", "1", "-o", &output, "--crop", "320x180+0+0"]);
+        let ran = run_command(&["extract", &clip, "--frames", "1", "-o", &output, "--crop", "320x180+0+0"]);
         assert_eq!(ran.code(), 1);
         assert!(
             ran.stderr.contains("frame 1: the part 320x180+0+0 is not within the picture, which is shown at 180x320")
         );
-        let ran = Ran::with(&["extract", &clip, "--frames", "1", "-o", &output, "--crop", "10+10"]);
+        let ran = run_command(&["extract", &clip, "--frames", "1", "-o", &output, "--crop", "10+10"]);
         assert_eq!(ran.code(), 2, "{}", ran.stderr);
     }
 
@@ -275,7 +275,7 @@ mod shape {
             let clip = fixture(name);
             let clip = clip.to_string_lossy();
             let plain = ["extract", &clip, "--frames", "4", "--format", "framemd5"];
-            assert_eq!(Ran::with(&plain).text(), Ran::with(&[&plain[..], &shaped].concat()).text());
+            assert_eq!(run_command(&plain).text(), run_command(&[&plain[..], &shaped].concat()).text());
             let raw = |arguments: &[&str]| {
                 stills(&fixture(name), &[&["--frames", "4", "--format", "raw"], arguments].concat()).0
             };
@@ -297,7 +297,7 @@ mod sheet {
             let folder = tempfile::tempdir().expect("a folder");
             let (clip, output) = (fixture(name), folder.path().join(file));
             let (clip, output) = (clip.to_string_lossy(), output.to_string_lossy());
-            let ran = Ran::with(&[&["sheet", &clip, "-o", &output], arguments].concat());
+            let ran = run_command(&[&["sheet", &clip, "-o", &output], arguments].concat());
             Sheet { folder, ran }
         }
 
@@ -312,7 +312,7 @@ mod sheet {
         let video = folder.path().join("clip.vtt");
         fs::copy(fixture("hevc_rotated.mp4"), &video).expect("a copy");
         let (clip, output) = (video.to_string_lossy(), folder.path().join("clip.jpg"));
-        let ran = Ran::with(&["sheet", &clip, "-o", &output.to_string_lossy(), "--count", "2"]);
+        let ran = run_command(&["sheet", &clip, "-o", &output.to_string_lossy(), "--count", "2"]);
         assert_eq!(ran.code(), 2, "{}", ran.stderr);
         assert_eq!(fs::read(&video).expect("the video"), fs::read(fixture("hevc_rotated.mp4")).expect("the fixture"));
     }
@@ -380,9 +380,9 @@ mod sheet {
         assert_eq!(sheet.ran.code(), 2, "{}", sheet.ran.stderr);
         let clip = fixture("hevc_closed_gop.mp4");
         let clip = clip.to_string_lossy();
-        assert_eq!(Ran::with(&["sheet", &clip, "-o", &clip]).code(), 2);
-        assert_eq!(Ran::with(&["sheet", &clip, "-o", "-", "--json"]).code(), 2);
-        assert_eq!(Ran::with(&["sheet", &clip, "-o", "x.jpg", "--format", "raw"]).code(), 2);
+        assert_eq!(run_command(&["sheet", &clip, "-o", &clip]).code(), 2);
+        assert_eq!(run_command(&["sheet", &clip, "-o", "-", "--json"]).code(), 2);
+        assert_eq!(run_command(&["sheet", &clip, "-o", "x.jpg", "--format", "raw"]).code(), 2);
         let missing = Sheet::of("hevc_closed_gop_that_is_not_there.mp4", "sheet.jpg", &[]);
         assert_eq!(missing.ran.code(), 3);
     }

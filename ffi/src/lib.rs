@@ -42,7 +42,7 @@ pub use jpeg::{JpegEncoder, JpegPlane, JpegSubsampling};
 pub use library::missing_library;
 pub use log::{LogLevel, set_log};
 pub use mapping::MappedFile;
-pub use memory::{CountingAllocator, allocations, return_free_pages, return_large_blocks};
+pub use memory::{return_free_pages, return_large_blocks};
 pub use packet::{PADDING, Packet, PaddedBytes};
 pub use parameters::{ParameterValues, SideData, codec_name};
 pub use parser::{AccessUnit, Parser, PictureStructure};
@@ -59,6 +59,7 @@ pub use webp::{WEBP_MAX_SIDE, WebpPlane, encode_webp};
     non_upper_case_globals,
     dead_code,
     unnecessary_transmutes,
+    unreachable_pub,
     clippy::all,
     clippy::undocumented_unsafe_blocks,
     unsafe_op_in_unsafe_fn,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::server::{Answer, Server};
+use testing::range_server::{Answer, Server};
+
 use super::*;
 
 fn text(path: &Path) -> &str {
@@ -82,7 +83,7 @@ fn an_output_that_is_an_input_is_refused_before_anything_is_written() {
     fs::hard_link(&video, at("hard.mp4")).expect("to link");
     std::os::unix::fs::symlink(&video, at("soft.svg")).expect("to link");
     let (index, frames) = (at("index"), text(&at("frames")).to_owned());
-    assert_eq!(Ran::with(&["index", text(&video), "--output", text(&index)]).code(), 0);
+    assert_eq!(run_command(&["index", text(&video), "--output", text(&index)]).code(), 0);
     let (hard, soft) = (at("hard.mp4"), at("soft.svg"));
     let address = format!("file://{}", text(&hard));
     let extract = ["--frames", "0-4", "--output", &frames];
@@ -104,14 +105,14 @@ fn an_output_that_is_an_input_is_refused_before_anything_is_written() {
     ];
     let names = files_below(folder.path());
     for arguments in refused {
-        let ran = Ran::with(arguments);
+        let ran = run_command(arguments);
         assert_eq!((ran.code(), ran.stderr.lines().count()), (2, 1), "{arguments:?}: {}", ran.stderr);
         check_messages(&ran);
         assert_eq!(files_below(folder.path()), names, "{arguments:?}");
         assert!(fs::read(&video).expect("the video") == bytes, "{arguments:?}");
     }
     // Stills that are called otherwise go beside it.
-    let ran = Ran::with(&["extract", text(&video), "--frames", "0-1", "--output", &frames]);
+    let ran = run_command(&["extract", text(&video), "--frames", "0-1", "--output", &frames]);
     assert_eq!(ran.code(), 0, "{}", ran.stderr);
     assert!(fs::read(&video).expect("the video") == bytes);
 }
@@ -181,7 +182,7 @@ mod verify {
         let folder = tempfile::tempdir().expect("a folder");
         let (right, wrong) = (folder.path().join("right"), folder.path().join("wrong"));
         let video = clip("h264_bframes.mp4");
-        assert_eq!(Ran::with(&["index", &video, "--output", text(&right)]).code(), 0);
+        assert_eq!(run_command(&["index", &video, "--output", text(&right)]).code(), 0);
         let unpacked = Command::new("gzip")
             .args(["--decompress", "--stdout"])
             .stdin(fs::File::open(&right).expect("a file"))
@@ -194,14 +195,15 @@ mod verify {
         let packed = Ran::of(Command::new("gzip").args(["--stdout", text(&folder.path().join("json"))]));
         fs::write(&wrong, packed.stdout).expect("to write");
 
-        let info = |index: &Path, more: &[&str]| Ran::with(&[&["info", &video, "--index", text(index)], more].concat());
+        let info =
+            |index: &Path, more: &[&str]| run_command(&[&["info", &video, "--index", text(index)], more].concat());
         assert_eq!((info(&right, &[]).code(), info(&wrong, &[]).code()), (0, 0), "it is believed");
         assert_eq!(info(&right, &["--verify"]).text(), info(&right, &[]).text());
         let refused = info(&wrong, &["--verify"]);
         assert_eq!((refused.code(), refused.stderr.lines().count()), (3, 1), "{}", refused.stderr);
         assert!(refused.stderr.contains("says otherwise than") && refused.stderr.contains("references.h264.droppable"));
         check_messages(&refused);
-        let extracted = Ran::with(&[
+        let extracted = run_command(&[
             "extract",
             &video,
             "--frames",
@@ -213,6 +215,6 @@ mod verify {
             "--verify",
         ]);
         assert_eq!(extracted.code(), 0, "{}", extracted.stderr);
-        assert_eq!(Ran::with(&["info", &video, "--verify"]).code(), 2, "there is nothing to compare");
+        assert_eq!(run_command(&["info", &video, "--verify"]).code(), 2, "there is nothing to compare");
     }
 }

@@ -15,13 +15,13 @@ use tempfile::TempDir;
 const MOST_BYTES: usize = 256 << 20;
 
 /// The driver's libraries, in a folder of their own.
-pub struct Driver {
+pub(crate) struct Driver {
     folder: PathBuf,
 }
 
 impl Driver {
     /// Built once for all tests.
-    pub fn build() -> Driver {
+    pub(crate) fn build() -> Driver {
         static FOLDER: OnceLock<TempDir> = OnceLock::new();
         let folder = FOLDER.get_or_init(|| {
             let folder = tempfile::tempdir().expect("a folder");
@@ -34,7 +34,7 @@ impl Driver {
     }
 
     /// What the driver shows for a clip; `None` for clips that are none of its business, or too large for a test.
-    pub fn oracle(&self, clip: &Path) -> Option<Oracle> {
+    pub(crate) fn oracle(&self, clip: &Path) -> Option<Oracle> {
         let video = Engine::new(Some(1)).open_path(clip).ok()?;
         let (track, (width, height)) = (video.track(), video.track().parameters.size());
         let is_small = track.samples.len() * width * height * 3 <= MOST_BYTES;
@@ -61,7 +61,7 @@ fn compile(library: &Path, sources: &[&str]) {
 }
 
 /// The pictures of a clip, by the bytes that a driver gets for each.
-pub struct Oracle {
+pub(crate) struct Oracle {
     path: PathBuf,
     /// Frames of the clip.
     pub frames: usize,
@@ -71,7 +71,7 @@ pub struct Oracle {
 
 impl Oracle {
     /// What a sample's data are known by, as the driver's settings have it.
-    pub fn hash_of(&self, sample: usize) -> String {
+    pub(crate) fn hash_of(&self, sample: usize) -> String {
         format!("{:x}", self.hashes[sample])
     }
 }
@@ -201,14 +201,14 @@ fn write(path: &Path, hashes: &[u64], pictures: &HashMap<u32, Frame>) {
 }
 
 /// A process with the fake card, or without any.
-pub struct Run {
+pub(crate) struct Run {
     environment: Vec<(String, String)>,
     folder: TempDir,
 }
 
 impl Run {
     /// One with the card, which shows what the oracle has.
-    pub fn on(driver: &Driver, oracle: &Oracle) -> Run {
+    pub(crate) fn on(driver: &Driver, oracle: &Oracle) -> Run {
         let mut run = Run::without_card();
         let report = run.folder.path().join("report").display().to_string();
         run.set(&[
@@ -221,12 +221,12 @@ impl Run {
     }
 
     /// One without.
-    pub fn without_card() -> Run {
+    pub(crate) fn without_card() -> Run {
         Run { environment: Vec::new(), folder: tempfile::tempdir().expect("a folder") }
     }
 
     /// Settings of the driver; the last one of a name counts.
-    pub fn set(&mut self, environment: &[(&str, &str)]) {
+    pub(crate) fn set(&mut self, environment: &[(&str, &str)]) {
         self.environment.extend(environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     }
 
@@ -237,13 +237,13 @@ impl Run {
     }
 
     /// Runs bucket-streamer.
-    pub fn output(&mut self, arguments: &[&str], clip: &Path) -> Output {
+    pub(crate) fn output(&mut self, arguments: &[&str], clip: &Path) -> Output {
         let mut command = self.command(Path::new(env!("CARGO_BIN_EXE_bucket-streamer")));
         command.args(arguments).arg(clip).output().expect("to start")
     }
 
     /// The same: what it printed, and what it said.
-    pub fn program(&mut self, arguments: &[&str], clip: &Path) -> (String, String) {
+    pub(crate) fn program(&mut self, arguments: &[&str], clip: &Path) -> (String, String) {
         let output = self.output(arguments, clip);
         assert!(output.status.code().is_some(), "{arguments:?} {}: {:?}", clip.display(), output.status);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -251,7 +251,7 @@ impl Run {
     }
 
     /// Runs one test of this file in a process of its own.
-    pub fn again(&mut self, test: &str) {
+    pub(crate) fn again(&mut self, test: &str) {
         let mut command = self.command(&std::env::current_exe().expect("this program"));
         let output = command.args(["--exact", test, "--nocapture"]).output().expect("to start");
         let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
@@ -259,7 +259,7 @@ impl Run {
     }
 
     /// The bytes of the file of a frame in a folder that the program has made.
-    pub fn only_file_with(&self, folder: &str, index: u32) -> Vec<u8> {
+    pub(crate) fn only_file_with(&self, folder: &str, index: u32) -> Vec<u8> {
         let files = std::fs::read_dir(self.folder.path().join(folder)).expect("a folder").flatten();
         let number = format!("{index}");
         let is_it = |path: &PathBuf| {
@@ -271,7 +271,7 @@ impl Run {
     }
 
     /// What the driver counted.
-    pub fn report(&self) -> serde_json::Value {
+    pub(crate) fn report(&self) -> serde_json::Value {
         let text = std::fs::read_to_string(self.folder.path().join("report")).expect("the driver's report");
         serde_json::from_str(text.trim()).expect("JSON")
     }

@@ -6,9 +6,6 @@
 mod common;
 mod fake;
 #[cfg(feature = "remote")]
-#[path = "../common/server.rs"]
-mod server;
-
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -246,7 +243,7 @@ fn frames_from_afar_are_decoded_on_the_card() {
     let driver = Driver::build();
     let clip = fixture("hevc_closed_gop.mp4");
     let oracle = driver.oracle(&clip).expect("an oracle");
-    let server = server::Server::start();
+    let server = testing::range_server::Server::start();
     let address = server.put("clip.mp4", std::fs::read(&clip).expect("the clip"), "\"1\"");
     let expected = md5s(&mut Run::without_card(), &clip, "cpu", "100,3,60,140").0;
     let mut run = Run::on(&driver, &oracle);
@@ -284,7 +281,7 @@ fn stills_are_made_on_the_card() {
         let (_, said) = run.program(&[&how[..], &["--frames", "3,17,8", "-o", "out"]].concat(), &clip);
         let video = Engine::new(Some(1)).open_path(&clip).expect("to open");
         let colour = ColourOptions { tonemap: false, ..ColourOptions::default() };
-        let options = StillOptions { colour, ..StillOptions::for_video(&video) };
+        let options = StillOptions { colour, ..video.still_options() };
         let mut maker = StillMaker::new().expect("memory");
         for index in [3, 17, 8] {
             let bytes = run.only_file_with("out", index);

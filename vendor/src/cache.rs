@@ -60,9 +60,47 @@ pub fn entry(name: &str, key: &str, make: impl FnOnce(&Path) -> Result<(), Error
     Ok(dir)
 }
 
+/// Where a folder of an entry lies now: `.pc` files tell where it was when they were written, and a cache may have been
+/// brought from another place since.
+///
+/// # Errors
+/// [`Error::Unfit`] when `written` is in no entry that is there: whatever it is, it was not built from what is pinned.
+pub fn relocated(written: &Path) -> Result<PathBuf, Error> {
+    relocated_to(&root()?, written)
+}
+
+fn relocated_to(root: &Path, written: &Path) -> Result<PathBuf, Error> {
+    let now = |ancestor: &Path| {
+        let entry = root.join(ancestor.file_name()?);
+        let folder = entry.join(written.strip_prefix(ancestor).ok()?);
+        folder.is_dir().then_some(folder)
+    };
+    written
+        .ancestors()
+        .find_map(now)
+        .ok_or_else(|| Error::Unfit(format!("{} is no folder of an entry of the cache", written.display())))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::key;
+    use std::fs;
+    use std::path::Path;
+
+    use super::{key, relocated_to};
+
+    #[test]
+    fn a_folder_of_an_entry_is_found_wherever_the_cache_lies_and_one_outside_of_it_is_refused() {
+        let root = std::env::temp_dir().join(format!("bucket-streamer-relocated-{}", std::process::id()));
+        let lib = root.join("dav1d-0123/lib");
+        fs::create_dir_all(&lib).unwrap();
+        let found = |written: &str| relocated_to(&root, Path::new(written));
+        assert_eq!(found("/home/other/.cache/bucket-streamer/dav1d-0123/lib").unwrap(), lib);
+        assert_eq!(relocated_to(&root, &lib).unwrap(), lib);
+        for outside in ["/usr/lib", "//lib", "lib", "/cache/dav1d-4567/lib", "/cache/dav1d-0123/lib64"] {
+            assert!(found(outside).unwrap_err().to_string().contains(outside));
+        }
+        fs::remove_dir_all(&root).unwrap();
+    }
 
     #[test]
     fn keys_depend_on_every_part_and_on_where_parts_end() {

@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use vendor::{Error, fetch, pins};
+use bucket_streamer_vendor::{Error, ensure, ensure_with_http, fetch, pins};
 
 const USAGE: &str = "\
 usage: scripts/vendor COMMAND
@@ -64,7 +64,7 @@ fn content(name: &str, dir: &str) -> Result<(), Error> {
 
 fn path(name: &str) -> Result<(), Error> {
     let say = &mut |message: &str| eprintln!("vendor: {message}");
-    let prefix = if name == "ffmpeg-http" { vendor::ensure_with_http(say)? } else { vendor::ensure(say)? };
+    let prefix = if name == "ffmpeg-http" { ensure_with_http(say)? } else { ensure(say)? };
     let path = match name {
         "ffmpeg-http" => prefix.program("ffmpeg"),
         "prefix" => prefix.ffmpeg,

@@ -1,0 +1,84 @@
+//! The clips that are measured with: fixtures, and those of a corpus that are known by name.
+#![allow(clippy::print_stderr, reason = "says what is left out")]
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use bucket_streamer::{Engine, Frame, Video};
+
+/// The frames are the same in every run.
+const SEED: u64 = 1;
+
+/// A file to measure with.
+pub(crate) struct Clip {
+    /// What benches are called after.
+    pub name: String,
+    path: PathBuf,
+}
+
+impl Clip {
+    /// A file of the repository's own.
+    pub(crate) fn fixture(name: &str) -> Clip {
+        Clip::at(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name))
+    }
+
+    /// Any file.
+    pub(crate) fn at(path: &Path) -> Clip {
+        Clip { name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(), path: path.into() }
+    }
+
+    /// Opened by an engine of its own, that has decoded nothing yet.
+    pub(crate) fn open(&self) -> Video {
+        Engine::new(Some(1)).open_path(&self.path).expect("a clip that can be opened")
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// These fixtures, and these clips of `$BUCKET_STREAMER_CORPUS` as far as they are there.
+pub(crate) fn clips(fixtures: &[&str], corpus: &[&str]) -> Vec<Clip> {
+    let mut clips: Vec<Clip> = fixtures.iter().map(|name| Clip::fixture(name)).collect();
+    let Some(folder) = folder() else { return clips };
+    for path in corpus.iter().map(|name| folder.join(name)) {
+        if path.is_file() {
+            clips.push(Clip::at(&path));
+        } else {
+            eprintln!("{} is not there: left out", path.display());
+        }
+    }
+    clips
+}
+
+fn folder() -> Option<&'static Path> {
+    static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let find = || {
+        let folder = std::env::var_os("BUCKET_STREAMER_CORPUS").map(PathBuf::from);
+        if folder.is_none() {
+            eprintln!("BUCKET_STREAMER_CORPUS is not set: only the bundled fixtures are measured, nothing in 1080p");
+        }
+        folder
+    };
+    FOLDER.get_or_init(find).as_deref()
+}
+
+/// Different frames of a video, in the order in which they are asked for; `lot` chooses between sets of them.
+pub(crate) fn random_frames(video: &Video, count: usize, lot: u64) -> Vec<u32> {
+    let mut random = fastrand::Rng::with_seed(SEED + lot);
+    let mut frames = random.choose_multiple(0..video.frame_count() as u32, count);
+    random.shuffle(&mut frames);
+    frames
+}
+
+/// A picture from the middle of a video.
+pub(crate) fn picture(video: &Video) -> Frame {
+    video.frame(video.frame_count() as u32 / 2).expect("a frame that can be decoded").picture
+}
+
+/// Its pixels, for throughput.
+pub(crate) fn pixels(video: &Video) -> u64 {
+    let (width, height) = video.track().parameters.size();
+    (width * height) as u64
+}

@@ -1,0 +1,134 @@
+//! Which samples to decode for frames that are asked for, when it is known already what pictures refer to (`parse` has
+//! what learning that takes). Nothing is decoded.
+//!
+//! - `one`: a random frame, for an engine without checkpoints; another one each time.
+//! - `batch`: 60 random frames in one request, the same.
+//! - `near`: a random frame, another one each time, where 60 others were decoded before and have left their checkpoints:
+//!   what is planned has to be compared from up to eight of them. Looking for the nearest is part of it. AV1 has none.
+
+use std::cell::LazyCell;
+use std::collections::BTreeSet;
+use std::hint::black_box;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bucket_streamer::bitstream::Codec;
+use bucket_streamer::decode::checkpoints::Store;
+use bucket_streamer::decode::pool::{Inspection, Key};
+use bucket_streamer::decode::{Counters, Event, Keeper, Pool, Walk};
+use bucket_streamer::plan::route::{self, Leg, Target};
+use bucket_streamer::plan::{Depth, Kept, Known, Planner, References};
+use bucket_streamer::{DEFAULT_MAX_PIXELS, Video};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
+use ffi::Threads;
+
+use super::clips::{clips, random_frames};
+
+const FRAMES: usize = 60;
+/// Pictures from one checkpoint to the next, samples behind a target, and checkpoints on each side of it: the engine's.
+const SPACING: u32 = 4;
+const BEHIND: u32 = 16;
+const CANDIDATES: usize = 4;
+
+/// All of `plan`.
+pub(crate) fn bench(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("plan");
+    let fixtures = ["hevc_demo.mp4", "h264_bframes.mp4", "vp9.webm", "av1.mp4"];
+    let corpus = ["hevc_bbb_1080p_fmp4_30s.mp4", "h264_croatia_1080p25_framecode.mp4"];
+    for clip in clips(&fixtures, &corpus) {
+        let video = clip.open();
+        let frames = random_frames(&video, FRAMES, 0);
+        let all: Vec<u32> = (0..video.frame_count() as u32).collect();
+        assert!(!video.plan(&all).is_empty(), "learns the references of all samples");
+        group.throughput(Throughput::Elements(1));
+        group.bench_function(BenchmarkId::new("one", &clip.name), |bencher| {
+            let mut frames = frames.iter().cycle();
+            bencher.iter(|| video.plan(&[*frames.next().expect("without end")]));
+        });
+        group.throughput(Throughput::Elements(FRAMES as u64));
+        group.bench_function(BenchmarkId::new("batch", &clip.name), |bencher| {
+            bencher.iter(|| video.plan(black_box(&frames)));
+        });
+        if video.track().codec != Codec::Av1 {
+            near(&mut group, &clip.name, &video);
+        }
+    }
+    group.finish();
+}
+
+fn near(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, video: &Video) {
+    let walked = LazyCell::new(|| Walked::through(video, &random_frames(video, FRAMES, 0)));
+    let frames = random_frames(video, FRAMES, 1);
+    group.throughput(Throughput::Elements(1));
+    group.bench_function(BenchmarkId::new("near", name), |bencher| {
+        let walked = &*walked;
+        let mut frames = frames.iter().cycle();
+        bencher.iter(|| walked.plan(*frames.next().expect("without end")));
+    });
+}
+
+/// A video of which some frames were decoded.
+struct Walked<'a> {
+    video: &'a Video,
+    planner: Planner,
+    references: References,
+    store: Store,
+}
+
+/// The number of the only video in its store.
+const VIDEO: u64 = 0;
+
+impl<'a> Walked<'a> {
+    /// Decodes these frames, one after the other.
+    fn through(video: &'a Video, frames: &[u32]) -> Walked<'a> {
+        let (planner, references) = (Planner::new(video.track()), References::new());
+        let walked = Walked { video, planner, references, store: Store::new(u64::MAX) };
+        let (pool, counters) = (
+            Pool::new(
+                1,
+                None,
+                Inspection { check_hashes: false, max_pixels: DEFAULT_MAX_PIXELS, idle_bytes: u64::MAX },
+            ),
+            Counters::default(),
+        );
+        for leg in frames.iter().flat_map(|&frame| walked.plan(frame)) {
+            walked.walk(&leg, &pool, &counters);
+        }
+        assert!(walked.store.held().checkpoints > 0, "checkpoints were left");
+        // What the other frames refer to is learned now, not while time is taken.
+        (0..video.frame_count() as u32).for_each(|frame| _ = walked.plan(frame));
+        walked
+    }
+
+    fn known(&self) -> Known<'_> {
+        Known::new(self.video.track(), self.video.source(), &self.planner, &self.references)
+    }
+
+    /// As the engine does it for a frame, but for asking whether a checkpoint holds its very picture.
+    fn plan(&self, frame: u32) -> Vec<Leg> {
+        let track = self.video.track();
+        let sample = track.frames[frame as usize];
+        let jobs = self.planner.plan(track, self.video.source(), &[sample], Depth::Nearest);
+        let near = |target: Target| -> Vec<Arc<Kept>> {
+            let near = self.store.within(VIDEO, target.entry..=target.sample.saturating_add(BEHIND));
+            let before = near.partition_point(|kept| kept.state.position <= target.sample);
+            near[before.saturating_sub(CANDIDATES)..(before + CANDIDATES).min(near.len())].to_vec()
+        };
+        route::plan(&[Target { sample, entry: jobs[0].entry }], &self.known(), &near)
+    }
+
+    fn walk(&self, leg: &Leg, pool: &Arc<Pool>, counters: &Counters) {
+        let (track, source, needs) = (self.video.track(), self.video.source(), self.known());
+        let key = Key { video: VIDEO, threads: Threads::One, lenient: false, check_ends: true, on_device: false };
+        let mut lease = pool.lease(key, track).expect("a decoder");
+        let keeper = Keeper { store: &self.store, video: VIDEO, spacing: SPACING, needs: &needs };
+        let walk = Walk { track, source, planner: &self.planner, zeros: false, counters, may_read: None };
+        let mut left: BTreeSet<u32> = leg.targets.iter().copied().collect();
+        let mut sink = |event| match event {
+            Event::Picture(sample, _) if left.remove(&sample) && left.is_empty() => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        };
+        let _ = walk.run_leg(&mut lease, leg, &keeper, &mut sink).expect("memory");
+    }
+}

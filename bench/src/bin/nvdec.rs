@@ -1,0 +1,566 @@
+//! What the hardware decoders of a GPU (NVDEC) can do, and what the engine makes of them. `bench/nvdec/run` measures with it.
+//!
+//! `cargo run --release -p bucket-streamer-bench --features harness --bin nvdec -- card|ceiling|random|sequential|exact|latency [CLIP]...`; `--help` says more.
+//! Lines are words of the form `name=value`, but for `exact`, which prints rows of a Markdown table. Where there is no
+//! GPU it says so and exits with 2; where a frame is wrong, with 1.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints its results")]
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use bucket_streamer::picture::raw;
+use bucket_streamer::{Device, DeviceChoice, Engine, ErrorKind, Video, VideoFrame};
+use clap::{Args, Parser, Subcommand};
+use ffi::{AvError, DamageOptions, Decoder, Frame, Gpu, GpuError, Packet, PaddedBytes, Received, Sent};
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// The GPU and its driver
+    Card,
+    /// Bare loops over all samples of the clips, a decoder each; no picture is downloaded but the last of each pass
+    Ceiling(Ceiling),
+    /// Random frames of all clips, one request each
+    Random(Random),
+    /// All frames of a clip in one request, several clips at a time
+    Sequential(Sequential),
+    /// Frames decoded on the GPU, compared with those of the processor
+    Exact(Exact),
+    /// One random frame at a time, by a new engine and by one at work
+    Latency(Latency),
+}
+
+#[derive(Debug, Args)]
+struct Ceiling {
+    /// Clips; loops take them in turn
+    #[arg(required = true)]
+    clips: Vec<PathBuf>,
+    /// How many loops at the same time
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4,8", value_parser = clap::value_parser!(u16).range(1..=64))]
+    streams: Vec<u16>,
+    /// How long each number of loops runs
+    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
+    seconds: f64,
+    /// The GPU, counted from 0
+    #[arg(long, default_value_t = 0)]
+    gpu: u32,
+}
+
+#[derive(Debug, Args)]
+struct Random {
+    /// Clips; frames are drawn from all of them
+    #[arg(required = true)]
+    clips: Vec<PathBuf>,
+    /// How many frames
+    #[arg(long, default_value_t = 200)]
+    count: usize,
+    /// Where they are decoded: nvdec, nvdec:N, cpu, auto
+    #[arg(long, default_value = "nvdec")]
+    device: DeviceChoice,
+    /// So many ask at the same time
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    callers: u16,
+    /// Frames before the clock starts [default: two for each caller, and one for each clip]
+    #[arg(long)]
+    warm: Option<usize>,
+    /// Leaves the pictures in the GPU's memory
+    #[arg(long)]
+    stay: bool,
+    /// Decodes every frame from its entry on, on the processor too
+    #[arg(long)]
+    no_checkpoints: bool,
+    /// Chooses the frames
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Debug, Args)]
+struct Sequential {
+    /// Clips; streams take them in turn
+    #[arg(required = true)]
+    clips: Vec<PathBuf>,
+    /// How many streams at the same time
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4,8", value_parser = clap::value_parser!(u16).range(1..=64))]
+    streams: Vec<u16>,
+    /// How long each number of streams runs
+    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
+    seconds: f64,
+    /// Where they are decoded: nvdec, nvdec:N, cpu, auto
+    #[arg(long, default_value = "nvdec")]
+    device: DeviceChoice,
+    /// Leaves the pictures in the GPU's memory
+    #[arg(long)]
+    stay: bool,
+}
+
+#[derive(Debug, Args)]
+struct Exact {
+    /// Clips
+    #[arg(required = true)]
+    clips: Vec<PathBuf>,
+    /// Random frames, one request each [default: all frames in one request]
+    #[arg(long)]
+    count: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+struct Latency {
+    /// A clip
+    clip: PathBuf,
+    /// How many frames
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
+    count: u16,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
+    if (0.01..=600.0).contains(&seconds) { Ok(seconds) } else { Err("between 0.01 and 600 seconds".to_owned()) }
+}
+
+/// There is nothing to measure.
+#[derive(Debug)]
+struct NoGpu(String);
+
+impl fmt::Display for NoGpu {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "no GPU to decode on: {}", self.0)
+    }
+}
+
+impl Error for NoGpu {}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse().what) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(failure) => {
+            eprintln!("nvdec: {failure}");
+            ExitCode::from(if failure.is::<NoGpu>() { 2 } else { 1 })
+        }
+    }
+}
+
+/// False if a frame was wrong.
+fn run(what: &What) -> Result<bool, Failure> {
+    match what {
+        What::Card => card(),
+        What::Ceiling(arguments) => ceiling(arguments),
+        What::Random(arguments) => random(arguments),
+        What::Sequential(arguments) => sequential(arguments),
+        What::Exact(arguments) => exact(arguments),
+        What::Latency(arguments) => latency(arguments),
+    }
+    .map(|()| true)
+    .or_else(|failure| if failure.is::<Wrong>() { Ok(false) } else { Err(failure) })
+}
+
+/// Frames were wrong; the rows say which.
+#[derive(Debug)]
+struct Wrong;
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("frames are wrong")
+    }
+}
+
+impl Error for Wrong {}
+
+/// Opens what was chosen. No GPU is a failure here, also where the engine would go on without.
+fn open_device(choice: DeviceChoice) -> Result<Device, Failure> {
+    let device = Device::open(choice).map_err(|error| match error.kind() {
+        ErrorKind::Device(why) => NoGpu(why.clone()),
+        _ => NoGpu(error.to_string()),
+    })?;
+    match device.why_not() {
+        Some(why) => Err(NoGpu(why.to_owned()).into()),
+        None => Ok(device),
+    }
+}
+
+fn engine_on(device: &Device) -> Engine {
+    Engine::builder().device(device.clone()).build()
+}
+
+/// The same without checkpoints: the processor remembers nothing, as the GPU does.
+fn forgetful_engine_on(device: &Device) -> Engine {
+    Engine::builder().device(device.clone()).checkpoint_memory(0).build()
+}
+
+fn name(clip: &Path) -> String {
+    clip.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn card() -> Result<(), Failure> {
+    let device = open_device(DeviceChoice::Nvdec(0))?;
+    let info = device.info().ok_or_else(|| NoGpu("no device".to_owned()))?;
+    let (major, minor) = info.driver;
+    println!("cuda={major}.{minor} engines={} name={}", info.engines, info.name);
+    Ok(())
+}
+
+/// What libavcodec says, or the GPU's driver behind it.
+fn told(error: AvError) -> Failure {
+    GpuError::last().map_or_else(|| error.into(), Into::into)
+}
+
+/// A decoder on the GPU with its packets: the least that decoding them takes.
+struct Bare<'a> {
+    decoder: Decoder,
+    packets: Vec<Packet>,
+    video: &'a Video,
+    pictures: u64,
+    /// The last picture that came out, where it was decoded.
+    last: Option<Frame>,
+}
+
+/// How long a loop runs before it is timed: until then there is no hardware decoder yet.
+const WARM: Duration = Duration::from_millis(200);
+
+impl<'a> Bare<'a> {
+    fn open(gpu: &Gpu, video: &'a Video) -> Result<Bare<'a>, Failure> {
+        GpuError::forget();
+        let track = video.track();
+        let mut packets = Vec::new();
+        for (index, sample) in (0..).zip(&track.samples) {
+            // A copy, so that no page of the file is waited for while the clock runs.
+            let bytes = PaddedBytes::copy_of(&[video.sample_bytes(index)?.data()]);
+            let mut packet = Packet::new(&bytes, index, Some(i64::from(index)))?;
+            packet.set_flags(sample.key, false);
+            packets.push(packet);
+        }
+        let damage = DamageOptions {
+            owner: 1,
+            lenient: false,
+            check_hashes: false,
+            check_ends: false,
+            max_pixels: bucket_streamer::DEFAULT_MAX_PIXELS,
+        };
+        let decoder = Decoder::open_on(&track.parameters, gpu, &damage)?;
+        let mut bare = Bare { decoder, packets, video, pictures: 0, last: None };
+        bare.pass(Instant::now() + WARM)?;
+        if bare.pictures == 0 {
+            return Err(format!("{}: nothing was decoded", video.source().name()).into());
+        }
+        bare.pictures = 0;
+        Ok(bare)
+    }
+
+    fn take(&mut self) -> Result<(), Failure> {
+        while let Received::Picture(picture) = self.decoder.receive().map_err(told)? {
+            self.pictures += 1;
+            self.last = Some(picture);
+        }
+        Ok(())
+    }
+
+    /// Sends all packets, or as many as there is time for, and waits until they are decoded.
+    fn pass(&mut self, until: Instant) -> Result<(), Failure> {
+        for index in 0..self.packets.len() {
+            if Instant::now() >= until {
+                break;
+            }
+            while self.decoder.send(&self.packets[index]).map_err(told)? == Sent::Full {
+                self.take()?;
+            }
+            self.take()?;
+        }
+        self.decoder.send_end().map_err(told)?;
+        self.take()?;
+        // One decoder decodes in order: the last picture is there when all are.
+        if let Some(last) = self.last.take() {
+            last.download(&self.video.track().parameters)?;
+        }
+        self.decoder.flush();
+        Ok(())
+    }
+
+    /// Pass after pass; how many pictures came.
+    fn passes(&mut self, until: Instant) -> Result<u64, Failure> {
+        while Instant::now() < until {
+            self.pass(until)?;
+        }
+        Ok(self.pictures)
+    }
+}
+
+fn ceiling(arguments: &Ceiling) -> Result<(), Failure> {
+    let gpu = Gpu::open(arguments.gpu).map_err(|error| NoGpu(error.to_string()))?;
+    let engine = Engine::new(Some(1));
+    let videos = open_all(&engine, &arguments.clips)?;
+    for &streams in &arguments.streams {
+        let (pictures, took) = loops(&gpu, &videos, usize::from(streams), arguments.seconds)?;
+        let rate = pictures as f64 / took;
+        println!("streams={streams} pictures={pictures} seconds={took:.3} per_second={rate:.1}");
+    }
+    Ok(())
+}
+
+/// Pictures of so many loops at once, and seconds until the last of them was through.
+fn loops(gpu: &Gpu, videos: &[Video], streams: usize, seconds: f64) -> Result<(u64, f64), Failure> {
+    let taken = videos.iter().cycle().take(streams);
+    let bares: Vec<Bare<'_>> = taken.map(|video| Bare::open(gpu, video)).collect::<Result<_, _>>()?;
+    let started = Instant::now();
+    let until = started + Duration::from_secs_f64(seconds);
+    let pictures = at_once(bares, |mut bare| bare.passes(until))?;
+    Ok((pictures.iter().sum(), started.elapsed().as_secs_f64()))
+}
+
+/// Runs something for each item, each in a thread of its own.
+fn at_once<I: Send, T: Send>(
+    items: impl IntoIterator<Item = I>,
+    run: impl Fn(I) -> Result<T, Failure> + Sync,
+) -> Result<Vec<T>, Failure> {
+    std::thread::scope(|scope| {
+        let run = &run;
+        let threads: Vec<_> = items.into_iter().map(|item| scope.spawn(move || run(item))).collect();
+        threads.into_iter().map(|thread| thread.join().map_err(|_| "a thread panicked")?).collect()
+    })
+}
+
+fn open_all(engine: &Engine, clips: &[PathBuf]) -> Result<Vec<Video>, Failure> {
+    clips.iter().map(|clip| engine.open_path(clip).map_err(Into::into)).collect()
+}
+
+/// One frame, as a request of its own.
+fn one(video: &Video, frame: u32, stays: bool) -> Result<VideoFrame, Failure> {
+    if !stays {
+        return Ok(video.frame(frame)?);
+    }
+    let (_, frame) = video.frames_on_device(&[frame]).next().ok_or("nothing came")?;
+    Ok(frame?)
+}
+
+/// All frames of all videos in random order, and again in another where more are asked for.
+fn shuffled(videos: &[Video], count: usize, seed: u64) -> Vec<(usize, u32)> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let frames = |(video, of): (usize, &Video)| (0..of.frame_count() as u32).map(move |frame| (video, frame));
+    let all: Vec<(usize, u32)> = videos.iter().enumerate().flat_map(frames).collect();
+    let mut list = Vec::new();
+    while list.len() < count && !all.is_empty() {
+        let mut again = all.clone();
+        random.shuffle(&mut again);
+        list.extend(again);
+    }
+    list.truncate(count);
+    list
+}
+
+/// Callers who take the next frame of a list each; how long each frame took, in milliseconds.
+fn ask(videos: &[Video], list: &[(usize, u32)], callers: u16, stays: bool) -> Result<Vec<f64>, Failure> {
+    let next = AtomicUsize::new(0);
+    let caller = |_| {
+        let mut times = Vec::new();
+        while let Some(&(video, frame)) = list.get(next.fetch_add(1, Relaxed)) {
+            times.push(timed(|| one(&videos[video], frame, stays))?);
+        }
+        Ok(times)
+    };
+    Ok(at_once(0..callers, caller)?.concat())
+}
+
+/// Milliseconds.
+fn timed(run: impl FnOnce() -> Result<VideoFrame, Failure>) -> Result<f64, Failure> {
+    let started = Instant::now();
+    run()?;
+    Ok(started.elapsed().as_secs_f64() * 1e3)
+}
+
+/// The value that so many parts of a hundred are not above.
+fn percentile(values: &[f64], percent: usize) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get((sorted.len() * percent).div_ceil(100).saturating_sub(1)).copied().unwrap_or(f64::NAN)
+}
+
+fn random(arguments: &Random) -> Result<(), Failure> {
+    let device = open_device(arguments.device)?;
+    let engine = if arguments.no_checkpoints { forgetful_engine_on(&device) } else { engine_on(&device) };
+    let videos = open_all(&engine, &arguments.clips)?;
+    let warm = arguments.warm.unwrap_or(2 * usize::from(arguments.callers) + videos.len());
+    ask(&videos, &shuffled(&videos, warm, !arguments.seed), arguments.callers, arguments.stay)?;
+    let (before, started) = (engine.work(), Instant::now());
+    let list = shuffled(&videos, arguments.count, arguments.seed);
+    let times = ask(&videos, &list, arguments.callers, arguments.stay)?;
+    let (took, after, frames) = (started.elapsed().as_secs_f64(), engine.work(), times.len() as f64);
+    let decoded = after.decoded_pictures - before.decoded_pictures;
+    print!("frames={} seconds={took:.3} per_second={:.1} ", times.len(), frames / took);
+    print!("pictures_per_frame={:.2} ", decoded as f64 / frames);
+    print!("on_card={} ", after.device_frames - before.device_frames);
+    println!("p50_ms={:.2} p95_ms={:.2}", percentile(&times, 50), percentile(&times, 95));
+    say_notes(&engine);
+    Ok(())
+}
+
+fn say_notes(engine: &Engine) {
+    engine.device_notes().iter().for_each(|note| eprintln!("nvdec: {note}"));
+}
+
+fn sequential(arguments: &Sequential) -> Result<(), Failure> {
+    let device = open_device(arguments.device)?;
+    for &streams in &arguments.streams {
+        // Else who plays a short clip over and over on the processor decodes nothing after a while.
+        let engine = forgetful_engine_on(&device);
+        // A video of its own for each: what is learned of one helps nobody else.
+        let clips: Vec<PathBuf> = arguments.clips.iter().cycle().take(streams.into()).cloned().collect();
+        let videos = open_all(&engine, &clips)?;
+        at_once(&videos, |video| one(video, 0, arguments.stay))?;
+        let (before, started) = (engine.work(), Instant::now());
+        let until = started + Duration::from_secs_f64(arguments.seconds);
+        let frames: u64 = at_once(&videos, |video| all_frames(video, until, arguments.stay))?.iter().sum();
+        let took = started.elapsed().as_secs_f64();
+        let on_card = engine.work().device_frames - before.device_frames;
+        let rate = frames as f64 / took;
+        println!("streams={streams} frames={frames} seconds={took:.3} per_second={rate:.1} on_card={on_card}");
+        say_notes(&engine);
+    }
+    Ok(())
+}
+
+/// All frames over and over, each time in one request, until time is up. How many came.
+fn all_frames(video: &Video, until: Instant, stays: bool) -> Result<u64, Failure> {
+    let all: Vec<u32> = (0..video.frame_count() as u32).collect();
+    let mut count = 0;
+    while Instant::now() < until {
+        let frames = if stays { video.frames_on_device(&all) } else { video.frames(&all) };
+        for (_, frame) in frames {
+            // What comes later does not count, and what is not asked for any more is not decoded.
+            if Instant::now() >= until {
+                return Ok(count);
+            }
+            frame?;
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
+fn exact(arguments: &Exact) -> Result<(), Failure> {
+    let device = open_device(DeviceChoice::Nvdec(0))?;
+    println!("| clip | codec | pixel format | size | frames | on the card | wrong | notes |");
+    println!("|---|---|---|---|---|---|---|---|");
+    let mut wrong = 0;
+    for clip in &arguments.clips {
+        match compare(&device, clip, arguments.count) {
+            Ok((row, differ)) => {
+                println!("{row}");
+                wrong += differ;
+            }
+            Err(failure) => {
+                let why = failure.to_string().replace(&format!("{}: ", clip.display()), "");
+                println!("| {} | | | | | | | {} |", cell(&name(clip)), cell(&why));
+            }
+        }
+    }
+    if wrong > 0 { Err(Wrong.into()) } else { Ok(()) }
+}
+
+/// Text that does not end a cell of a table.
+fn cell(text: &str) -> String {
+    text.replace(['|', '\n'], "/")
+}
+
+/// The MD5 of a frame's planes; `None` where it is not to be had.
+type Sums = HashMap<u32, Option<[u8; 16]>>;
+
+/// The row of a clip, and how many frames differ.
+fn compare(device: &Device, clip: &Path, count: Option<usize>) -> Result<(String, usize), Failure> {
+    let (card, processor) = (engine_on(device), Engine::new(None));
+    let (there, here) = (card.open_path(clip)?, processor.open_path(clip)?);
+    let all = here.frame_count();
+    let requests: Vec<Vec<u32>> = match count {
+        Some(count) => {
+            let some = shuffled(std::slice::from_ref(&here), count.min(all), 1);
+            some.iter().map(|&(_, frame)| vec![frame]).collect()
+        }
+        None => vec![(0..all as u32).collect()],
+    };
+    let (found, expected) = (sums(&there, &requests), sums(&here, &requests));
+    let on_card = card.work().device_frames;
+    let mut wrong: Vec<u32> =
+        expected.keys().copied().filter(|frame| found.get(frame) != expected.get(frame)).collect();
+    wrong.sort_unstable();
+    let described = here.describe()?;
+    let (format, (width, height)) = (described.format.map_or("", |format| format.name()), described.size);
+    let (codec, frames) = (here.track().parameters.codec_name(), expected.len());
+    let notes = notes_of(&card, &there, &wrong);
+    let (clip, differ) = (cell(&name(clip)), wrong.len());
+    let row = format!("| {clip} | {codec} | {format} | {width}x{height} | {frames} | {on_card} | {differ} | {notes} |");
+    Ok((row, differ))
+}
+
+/// What the engine has to say, and the first frames that are wrong.
+fn notes_of(card: &Engine, video: &Video, wrong: &[u32]) -> String {
+    let source = format!("{}: ", video.source().name());
+    let mut notes: Vec<String> = card.device_notes().iter().map(|note| note.replace(&source, "")).collect();
+    if !wrong.is_empty() {
+        let first: Vec<String> = wrong.iter().take(5).map(u32::to_string).collect();
+        notes.push(format!("wrong: {}", first.join(", ")));
+    }
+    cell(&notes.join("; "))
+}
+
+/// What comes of requests, one after the other. Sums are made by those who decode: there are many of them.
+fn sums(video: &Video, requests: &[Vec<u32>]) -> Sums {
+    let sum = |_, frame: bucket_streamer::Result<VideoFrame>| frame.ok().map(|frame| raw::md5(&frame.picture));
+    requests.iter().flat_map(|frames| video.frames_with(frames, sum)).collect()
+}
+
+/// Where a frame is decoded, and whether it stays there.
+const PLACES: [(&str, DeviceChoice, bool); 3] = [
+    ("cpu", DeviceChoice::Cpu, false),
+    ("nvdec", DeviceChoice::Nvdec(0), false),
+    ("stay", DeviceChoice::Nvdec(0), true),
+];
+
+fn latency(arguments: &Latency) -> Result<(), Failure> {
+    // As long as it is open, others share its context, and opening them takes next to nothing.
+    let kept = open_device(DeviceChoice::Nvdec(0))?;
+    for (place, choice, stays) in PLACES {
+        let is_on_card = choice != DeviceChoice::Cpu;
+        let device = if is_on_card { kept.clone() } else { Device::default() };
+        if is_on_card {
+            // Its hardware decoders are its own: the first frame has to wait for one.
+            report(place, "first", arguments, stays, || Ok(engine_on(&open_device(choice)?)))?;
+        }
+        report(place, "cold", arguments, stays, || Ok(engine_on(&device)))?;
+        let engine = engine_on(&device);
+        report(place, "warm", arguments, stays, || Ok(engine.clone()))?;
+    }
+    Ok(())
+}
+
+/// Times random frames, each by an engine that `engine` gives; made, and the clip opened, before the clock starts.
+fn report(
+    place: &str,
+    state: &str,
+    arguments: &Latency,
+    stays: bool,
+    engine: impl Fn() -> Result<Engine, Failure>,
+) -> Result<(), Failure> {
+    let kept = engine()?.open_path(&arguments.clip)?;
+    let list = shuffled(std::slice::from_ref(&kept), usize::from(arguments.count), 1);
+    let mut times = Vec::new();
+    if state == "warm" {
+        one(&kept, 0, stays)?;
+    }
+    for (_, frame) in list {
+        let video = if state == "warm" { kept.clone() } else { engine()?.open_path(&arguments.clip)? };
+        times.push(timed(|| one(&video, frame, stays))?);
+    }
+    let (p50, least, greatest) = (percentile(&times, 50), percentile(&times, 0), percentile(&times, 100));
+    println!("place={place} state={state} p50_ms={p50:.2} least_ms={least:.2} greatest_ms={greatest:.2}");
+    Ok(())
+}

@@ -1,0 +1,383 @@
+//! Many callers, many videos, one server: frames per second, how long each takes, and what it takes of connections, bytes
+//! and memory. Every frame is compared with the sequential decode.
+//!
+//!     cargo run --release -p bucket-streamer-bench --features harness --bin remote_load -- --seconds 20 [--callers 64] [--videos 50]
+//!         [--over http|https|h2|memory] [--late MS] [--cache MIB] [--seed N] [CLIP...]
+//!
+//! The videos are the clips, or a few fixtures, each under several addresses; callers share a catalog of them. With `--late`
+//! every answer comes so late; over `memory` there is no server at all: what the same load takes where nothing is far away.
+//! Ends with a failure if a frame was wrong, if a video was opened twice, or if more connections were opened, more requests
+//! made a second time, or more memory held, than the options allow.
+#![allow(clippy::print_stdout, reason = "a program that prints its results")]
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bucket_streamer::picture::raw;
+use bucket_streamer::source::remote::{HttpClient, HttpOptions};
+use bucket_streamer::source::{Counted, MemorySource, Source};
+use bucket_streamer::{Catalog, Engine, Result};
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+
+use testing::range_server::{Answer, Server};
+use testing::tls::{Authority, TlsServer};
+
+const FIXTURES: [&str; 6] =
+    ["hevc_demo.mp4", "hevc_closed_gop.mp4", "hevc_open_gop.mp4", "h264_bframes.mp4", "hevc_fragmented.mp4", "av1.mp4"];
+
+/// Memory for checkpoints, and what decoders and results at work may hold besides.
+const CHECKPOINTS: u64 = 128 << 20;
+const AT_WORK: u64 = 512 << 20;
+
+struct Plan {
+    seconds: u64,
+    callers: u64,
+    videos: usize,
+    over: String,
+    late: Duration,
+    cache: Option<u64>,
+    seed: u64,
+    clips: Vec<String>,
+}
+
+impl Plan {
+    fn read() -> Plan {
+        let mut plan = Plan {
+            seconds: 20,
+            callers: 64,
+            videos: 50,
+            over: "http".to_owned(),
+            late: Duration::ZERO,
+            cache: None,
+            seed: 1,
+            clips: Vec::new(),
+        };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().expect("a value");
+            match &argument[..] {
+                "--seconds" => plan.seconds = value().parse().expect("a number"),
+                "--callers" => plan.callers = value().parse().expect("a number"),
+                "--videos" => plan.videos = value().parse().expect("a number"),
+                "--seed" => plan.seed = value().parse().expect("a number"),
+                "--over" => plan.over = value(),
+                "--late" => plan.late = Duration::from_millis(value().parse().expect("a number")),
+                "--cache" => plan.cache = value().parse::<u64>().ok().map(|mebibytes| mebibytes << 20),
+                _ => plan.clips.push(argument),
+            }
+        }
+        if plan.clips.is_empty() {
+            let fixture = |name: &str| format!("{}/../fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
+            plan.clips = FIXTURES.map(fixture).into();
+        }
+        plan
+    }
+}
+
+/// Requests that are under way at one time need one each. Of two requests for the same bytes the slower one is dropped
+/// before its answer is over, and its connection with it: another one takes its place. And where all cores decode, a
+/// few are made because one whose answer is over is not idle yet.
+fn most_connections(options: &HttpOptions, hedged: u64) -> u64 {
+    options.connections as u64 * 5 / 4 + hedged
+}
+
+/// A share of all requests; all go to one server.
+fn most_hedged(options: &HttpOptions, requests: u64) -> u64 {
+    (options.hedged_share * requests as f64).ceil() as u64
+}
+
+fn most_memory(options: &HttpOptions) -> u64 {
+    CHECKPOINTS + AT_WORK + options.cache
+}
+
+enum Origin {
+    Plain(Server),
+    Tls(Box<TlsServer>),
+    /// Bytes by their names.
+    Memory(Mutex<HashMap<String, Bytes>>),
+}
+
+impl Origin {
+    fn start(plan: &Plan, authority: &Authority) -> Origin {
+        let tls = |protocols| {
+            let server = TlsServer::start(authority, protocols);
+            server.slow_down(plan.late);
+            Origin::Tls(Box::new(server))
+        };
+        match &plan.over[..] {
+            "h2" => tls(&["h2", "http/1.1"]),
+            "https" => tls(&["http/1.1"]),
+            "memory" => Origin::Memory(Mutex::default()),
+            "http" => {
+                let (server, late) = (Server::start(), plan.late);
+                server.behave(move |_| if late.is_zero() { Answer::Good } else { Answer::Late(late) });
+                Origin::Plain(server)
+            }
+            other => panic!("over http, https, h2 or memory, not {other}"),
+        }
+    }
+
+    fn put(&self, name: &str, bytes: &Bytes, first: Option<&str>) -> String {
+        match (self, first) {
+            (Origin::Memory(files), _) => {
+                files.lock().expect("no panic").insert(name.to_owned(), bytes.clone());
+                name.to_owned()
+            }
+            (Origin::Plain(server), Some(first)) => server.put_again(first, name),
+            (Origin::Plain(server), None) => server.put(name, bytes.to_vec(), "\"1\""),
+            (Origin::Tls(server), Some(first)) => server.put_again(first, name),
+            (Origin::Tls(server), None) => server.put(name, bytes.to_vec()),
+        }
+    }
+
+    fn open(&self, client: &HttpClient, address: &str) -> Result<Arc<dyn Source>> {
+        match self {
+            Origin::Memory(files) => {
+                let bytes = files.lock().expect("no panic")[address].clone();
+                Ok(Arc::new(MemorySource::new(address, bytes)))
+            }
+            _ => Ok(Arc::new(client.open(address)?)),
+        }
+    }
+
+    fn connections(&self) -> u64 {
+        match self {
+            Origin::Plain(server) => server.connections(),
+            Origin::Tls(server) => server.connections(),
+            Origin::Memory(_) => 0,
+        }
+    }
+
+    /// Connections with TLS, or what there is of it without.
+    fn handshakes(&self) -> u64 {
+        match self {
+            Origin::Plain(server) => server.connections(),
+            Origin::Tls(server) => server.handshakes(),
+            Origin::Memory(_) => 0,
+        }
+    }
+
+    fn most_open(&self) -> u64 {
+        match self {
+            Origin::Plain(server) => server.traffic().most_open,
+            Origin::Tls(server) => server.most_open(),
+            Origin::Memory(_) => 0,
+        }
+    }
+
+    /// Which ranges were asked for since the last call.
+    fn asked(&self) -> Vec<(String, (u64, u64))> {
+        match self {
+            Origin::Plain(server) => {
+                server.asked().into_iter().filter_map(|asked| Some((asked.path, asked.range?))).collect()
+            }
+            Origin::Tls(server) => {
+                server.seen().into_iter().filter_map(|seen| Some((seen.path.clone(), seen.range()?))).collect()
+            }
+            Origin::Memory(_) => Vec::new(),
+        }
+    }
+}
+
+/// A clip and its frames.
+struct Clip {
+    bytes: Bytes,
+    frame_count: u32,
+    frames: HashMap<u32, [u8; 16]>,
+}
+
+impl Clip {
+    fn decode(engine: &Engine, path: &str) -> Result<Clip> {
+        let bytes = Bytes::from(std::fs::read(path).expect("a clip"));
+        let video = engine.open(Arc::new(MemorySource::new(path, bytes.clone())), 0)?;
+        let mut frames = HashMap::new();
+        video.play(&mut |frame| {
+            frames.insert(frame.index, raw::md5(&frame.picture));
+            ControlFlow::Continue(())
+        })?;
+        Ok(Clip { bytes, frame_count: video.frame_count() as u32, frames })
+    }
+}
+
+struct Remote<'a> {
+    address: String,
+    clip: &'a Clip,
+}
+
+#[derive(Default)]
+struct Counts {
+    right: AtomicU64,
+    wrong: AtomicU64,
+    failed: AtomicU64,
+}
+
+type Sources = Mutex<Vec<Arc<dyn Source>>>;
+
+struct Load<'a> {
+    client: HttpClient,
+    engine: Engine,
+    catalog: Catalog,
+    /// All that was opened.
+    sources: Arc<Sources>,
+    videos: Vec<Remote<'a>>,
+    counts: Counts,
+    latencies: Mutex<Histogram<u64>>,
+    until: Instant,
+}
+
+impl Load<'_> {
+    fn call(&self, seed: u64) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut own = Histogram::<u64>::new(3).expect("a histogram");
+        while Instant::now() < self.until {
+            let remote = &self.videos[random.usize(..self.videos.len())];
+            let frame = random.u32(..remote.clip.frame_count);
+            let begun = Instant::now();
+            let outcome = self.frame(remote, frame);
+            own.record(begun.elapsed().as_micros() as u64).expect("it grows as it must");
+            let count = match outcome {
+                Some(md5) if remote.clip.frames.get(&frame) == Some(&md5) => &self.counts.right,
+                Some(_) => &self.counts.wrong,
+                None => &self.counts.failed,
+            };
+            count.fetch_add(1, Relaxed);
+        }
+        self.latencies.lock().expect("no panic").add(own).expect("the same kind");
+    }
+
+    fn frame(&self, remote: &Remote<'_>, frame: u32) -> Option<[u8; 16]> {
+        let video = self.catalog.open(&remote.address, 0).ok()?;
+        video.frame(frame).ok().map(|frame| raw::md5(&frame.picture))
+    }
+
+    /// What all sources counted, and how many there are.
+    fn fetched(&self) -> (Counted, usize) {
+        let sources = self.sources.lock().expect("no panic");
+        let sum = sources.iter().fold(Counted::default(), |sum, source| {
+            let one = source.counters().now();
+            Counted {
+                requests: sum.requests + one.requests,
+                bytes: sum.bytes + one.bytes,
+                copied: sum.copied + one.copied,
+                hedged: sum.hedged + one.hedged,
+            }
+        });
+        (sum, sources.len())
+    }
+}
+
+fn resident() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
+}
+
+/// Bytes of all ranges, each counted once.
+fn distinct(asked: Vec<(String, (u64, u64))>, lengths: &HashMap<String, u64>) -> u64 {
+    let mut by_path: HashMap<String, Vec<(u64, u64)>> = HashMap::new();
+    asked.into_iter().for_each(|(path, range)| by_path.entry(path).or_default().push(range));
+    let mut sum = 0;
+    for (path, mut ranges) in by_path {
+        ranges.sort_unstable();
+        let (len, mut at) = (lengths.get(&path).copied().unwrap_or(0), 0);
+        for (start, end) in ranges {
+            let end = end.min(len);
+            sum += end.saturating_sub(start.max(at));
+            at = at.max(end);
+        }
+    }
+    sum
+}
+
+pub(crate) fn main() -> Result<ExitCode> {
+    let plan = Plan::read();
+    let engine = || Engine::builder().checkpoint_memory(CHECKPOINTS).build();
+    let clips = plan.clips.iter().map(|path| Clip::decode(&engine(), path)).collect::<Result<Vec<_>>>()?;
+    let authority = Authority::new();
+    let origin = Arc::new(Origin::start(&plan, &authority));
+    let (mut videos, mut lengths) = (Vec::new(), HashMap::new());
+    for number in 0..plan.videos {
+        let clip = &clips[number % clips.len()];
+        let first = (number >= clips.len()).then(|| (number % clips.len()).to_string());
+        let address = origin.put(&number.to_string(), &clip.bytes, first.as_deref());
+        lengths.insert(format!("/{number}"), clip.bytes.len() as u64);
+        videos.push(Remote { address, clip });
+    }
+    let usual = HttpOptions::default();
+    let cache = plan.cache.unwrap_or(usual.cache);
+    let options = HttpOptions { roots: vec![authority.pem()], cache, ..usual };
+    let (client, engine, sources) = (HttpClient::new(options.clone())?, engine(), Arc::<Sources>::default());
+    let (asks, opens, keeps) = (client.clone(), Arc::clone(&origin), Arc::clone(&sources));
+    let catalog = Catalog::new(&engine).with_opener(move |address| {
+        let source = opens.open(&asks, address)?;
+        keeps.lock().expect("no panic").push(Arc::clone(&source));
+        Ok(source)
+    });
+    let load = Load {
+        client,
+        engine,
+        catalog,
+        sources,
+        videos,
+        counts: Counts::default(),
+        latencies: Mutex::new(Histogram::new(3).expect("a histogram")),
+        until: Instant::now() + Duration::from_secs(plan.seconds),
+    };
+    Ok(run(&load, &plan, &options, &origin, &lengths))
+}
+
+fn run(
+    load: &Load<'_>,
+    plan: &Plan,
+    options: &HttpOptions,
+    origin: &Origin,
+    lengths: &HashMap<String, u64>,
+) -> ExitCode {
+    let (before, mut most_resident, mut asked) = (resident(), 0, Vec::new());
+    let mut warm = None;
+    std::thread::scope(|scope| {
+        for caller in 0..plan.callers {
+            scope.spawn(move || load.call(plan.seed ^ (caller << 32)));
+        }
+        // Until all callers have come to an end, or nearly.
+        while Instant::now() < load.until {
+            std::thread::sleep(Duration::from_millis(250));
+            most_resident = most_resident.max(resident());
+            asked.extend(origin.asked());
+            if warm.is_none() && Instant::now() + Duration::from_secs(plan.seconds / 2) > load.until {
+                warm = Some((origin.handshakes(), load.counts.right.load(Relaxed)));
+            }
+        }
+    });
+    asked.extend(origin.asked());
+    let Counts { right, wrong, failed } = &load.counts;
+    let (right, wrong, failed) = (right.load(Relaxed), wrong.load(Relaxed), failed.load(Relaxed));
+    let latencies = load.latencies.lock().expect("no panic");
+    let quantile = |share| Duration::from_micros(latencies.value_at_quantile(share));
+    println!("{right} frames right, {wrong} wrong, {failed} failed");
+    let fps = right as f64 / plan.seconds as f64;
+    println!("{fps:.1} frames/s, p50 {:?}, p95 {:?}", quantile(0.5), quantile(0.95));
+    let (counted, openings) = load.fetched();
+    println!("{openings} openings of {} videos", plan.videos);
+    let (connections, most) = (origin.connections(), most_connections(options, counted.hedged));
+    println!("{connections} connections of {most}, {} at one time", origin.most_open());
+    let (handshakes, since) = warm.unwrap_or((origin.handshakes(), right));
+    let (more, frames) = (origin.handshakes() - handshakes, (right - since).max(1));
+    println!("handshakes in the second half: {more} for {frames} frames, {:.4} each", more as f64 / frames as f64);
+    let (Counted { requests, bytes, hedged, .. }, distinct) = (counted, distinct(asked, lengths));
+    println!("{requests} requests, {bytes} bytes, {distinct} distinct, {} in all", lengths.values().sum::<u64>());
+    let most_hedged = most_hedged(options, requests);
+    println!("{hedged} of them made a second time, of {most_hedged}");
+    let (grown, limit) = (most_resident.saturating_sub(before), most_memory(options));
+    println!("resident memory grew by {} MiB at most, of {} MiB", grown >> 20, limit >> 20);
+    println!("{} MiB of it checkpoints", load.engine.checkpoints().bytes >> 20);
+    println!("{} MiB of bytes that came, of {} MiB", load.client.held_bytes() >> 20, options.cache >> 20);
+    let is_right = wrong == 0 && failed == 0 && openings <= plan.videos;
+    let is_well = is_right && connections <= most && hedged <= most_hedged && grown <= limit;
+    println!("{}", if is_well { "all is well" } else { "not as it should be" });
+    if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

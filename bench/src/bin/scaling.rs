@@ -1,0 +1,166 @@
+//! Time and quality of scaling, beside swscale's bicubic filter.
+//!
+//! `cargo run --release -p bucket-streamer-bench --features harness --bin scaling -- FFMPEG [CLIP]` takes a frame of a clip (8-bit 4:2:0), scales its planes to
+//! 640 columns here and with `ffmpeg -vf scale=flags=bicubic`, and compares both with Lanczos3 in floating point. Times are of
+//! the processor; ffmpeg's is what a run of many pictures takes more with the filter than without.
+#![allow(clippy::print_stdout, reason = "this is a program")]
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use bucket_streamer::picture::jfif::{JfifPlanes, Matrix, Plane, PlaneView, Range, YcbcrView};
+use bucket_streamer::picture::scale::Scaler;
+use bucket_streamer::picture::siting::Siting;
+use bucket_streamer::picture::{Fit, Shape, raw};
+use bucket_streamer::{Engine, Frame};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+
+/// Columns of the still.
+const WIDTH: u32 = 640;
+/// Pictures that are timed.
+const ROUNDS: u32 = 300;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let ffmpeg = arguments.next().ok_or("usage: scaling FFMPEG [CLIP]")?;
+    let clip = arguments.next().unwrap_or_else(|| "fixtures/hevc_demo.mp4".to_owned());
+    let video = Engine::new(None).open_path(&clip)?;
+    let frame = video.frame(video.frame_count() as u32 / 2)?;
+    let picture = &frame.picture;
+    if picture.format().name() != "yuv420p" {
+        return Err(format!("{clip} is {}, not yuv420p", picture.format().name()).into());
+    }
+    let source = planes(picture)?;
+    let shape = Shape { width: Some(WIDTH), height: None, fit: Fit::Contain };
+    let (mut scaler, mut ours) = (Scaler::new(), JfifPlanes::default());
+    let started = cpu(UsageWho::RUSAGE_SELF)?;
+    for _ in 0..ROUNDS {
+        scaler.scale(&source, &shape, &mut ours)?;
+    }
+    let our_time = (cpu(UsageWho::RUSAGE_SELF)? - started) / f64::from(ROUNDS);
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("frame.yuv");
+    std::fs::write(&file, raw::write(picture))?;
+    let (theirs, their_time) = by_ffmpeg(&ffmpeg, &file, &source, &ours)?;
+    println!("{clip}: {}x{} to {}x{}", source.width, source.height, ours.width, ours.height);
+    println!("                   time    PSNR against Lanczos3: Y, Cb, Cr");
+    let exact: Vec<Vec<f64>> = source.planes.iter().zip(&ours.planes).map(|(from, to)| lanczos(from, to)).collect();
+    for (name, time, planes) in [("this", our_time, samples(&ours)), ("swscale bicubic", their_time, theirs)] {
+        let each: Vec<String> = planes.iter().zip(&exact).map(|(a, b)| format!("{:.2}", psnr(a, b))).collect();
+        println!("{name:16} {:6.3} ms  {} dB", time * 1000.0, each.join(", "));
+    }
+    Ok(())
+}
+
+/// Seconds of the processor.
+fn cpu(whose: UsageWho) -> nix::Result<f64> {
+    let usage = getrusage(whose)?;
+    Ok((usage.user_time() + usage.system_time()).num_microseconds() as f64 / 1e6)
+}
+
+/// Samples of planes, row after row.
+type Planes = Vec<Vec<u8>>;
+
+/// The planes as they are.
+fn planes(picture: &Frame) -> Result<JfifPlanes, Box<dyn Error>> {
+    let views: Vec<PlaneView<'_>> = (0..picture.planes())
+        .filter_map(|plane| picture.plane(plane))
+        .map(|plane| PlaneView { data: plane.data, stride: plane.stride, width: plane.columns, height: plane.rows })
+        .collect();
+    let (matrix, range, siting) = (Matrix::Bt601, Range::Full, Siting::LEFT);
+    let mut out = JfifPlanes::default();
+    out.convert(&YcbcrView { planes: &views, depth: 8, log2_chroma_w: 1, log2_chroma_h: 1, matrix, range, siting })?;
+    Ok(out)
+}
+
+fn samples(planes: &JfifPlanes) -> Planes {
+    planes.planes.iter().map(|plane| (0..plane.height).flat_map(|y| plane.row(y).to_vec()).collect()).collect()
+}
+
+/// The planes that ffmpeg makes, and its time for one picture in seconds.
+fn by_ffmpeg(
+    ffmpeg: &str,
+    file: &Path,
+    source: &JfifPlanes,
+    like: &JfifPlanes,
+) -> Result<(Planes, f64), Box<dyn Error>> {
+    let output: PathBuf = file.with_extension("out");
+    let size = format!("{}x{}", source.width, source.height);
+    let filter = format!("scale={}:{}:flags=bicubic", like.width, like.height);
+    let run = |filter: &str, frames: u32, to: &[&str]| -> Result<f64, Box<dyn Error>> {
+        let mut command = Command::new(ffmpeg);
+        let again = (frames - 1).to_string();
+        command.args([
+            "-v",
+            "error",
+            "-y",
+            "-filter_threads",
+            "1",
+            "-stream_loop",
+            &again,
+            "-f",
+            "rawvideo",
+            "-pix_fmt",
+            "yuv420p",
+            "-s",
+            &size,
+        ]);
+        command.arg("-i").arg(file).args(["-vf", filter, "-frames:v", &frames.to_string()]).args(to);
+        let started = cpu(UsageWho::RUSAGE_CHILDREN)?;
+        if !command.status()?.success() {
+            return Err("ffmpeg failed".into());
+        }
+        Ok(cpu(UsageWho::RUSAGE_CHILDREN)? - started)
+    };
+    run(&filter, 1, &["-f", "rawvideo", &output.to_string_lossy()])?;
+    let bytes = std::fs::read(&output)?;
+    let mut rest = bytes.as_slice();
+    let mut planes = Vec::new();
+    for plane in &like.planes {
+        let (plane, after) = rest.split_at(plane.width * plane.height);
+        planes.push(plane.to_vec());
+        rest = after;
+    }
+    let time = run(&filter, ROUNDS, &["-f", "null", "-"])? - run("null", ROUNDS, &["-f", "null", "-"])?;
+    Ok((planes, time / f64::from(ROUNDS)))
+}
+
+/// `from` at the size of `to`, by Lanczos3 in floating point, stretched when shrinking.
+fn lanczos(from: &Plane, to: &Plane) -> Vec<f64> {
+    let across = weights(from.width, to.width);
+    let down = weights(from.height, to.height);
+    let row = |y: usize| -> Vec<f64> {
+        let row = from.row(y);
+        across.iter().map(|taps| taps.iter().map(|&(at, weight)| f64::from(row[at]) * weight).sum()).collect()
+    };
+    let rows: Vec<Vec<f64>> = (0..from.height).map(row).collect();
+    let sample = |x: usize, taps: &[(usize, f64)]| taps.iter().map(|&(at, weight)| rows[at][x] * weight).sum::<f64>();
+    down.iter().flat_map(|taps| (0..to.width).map(|x| sample(x, taps).clamp(0.0, 255.0)).collect::<Vec<_>>()).collect()
+}
+
+/// Which samples count how much for each of the output.
+fn weights(from: usize, to: usize) -> Vec<Vec<(usize, f64)>> {
+    let step = from as f64 / to as f64;
+    let stretch = step.max(1.0);
+    let kernel = |x: f64| {
+        let sinc =
+            |x: f64| if x.abs() < 1e-9 { 1.0 } else { (std::f64::consts::PI * x).sin() / (std::f64::consts::PI * x) };
+        if x.abs() < 3.0 { sinc(x) * sinc(x / 3.0) } else { 0.0 }
+    };
+    let of = |index: usize| {
+        let centre = (index as f64 + 0.5) * step - 0.5;
+        let (first, last) = ((centre - 3.0 * stretch).ceil().max(0.0), (centre + 3.0 * stretch).floor());
+        let places = first as usize..=(last as usize).min(from - 1);
+        let taps: Vec<_> = places.map(|at| (at, kernel((at as f64 - centre) / stretch))).collect();
+        let sum: f64 = taps.iter().map(|(_, weight)| weight).sum();
+        taps.into_iter().map(|(at, weight)| (at, weight / sum)).collect()
+    };
+    (0..to).map(of).collect()
+}
+
+fn psnr(found: &[u8], exact: &[f64]) -> f64 {
+    let squares: f64 = found.iter().zip(exact).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum();
+    10.0 * (255.0 * 255.0 / (squares / found.len() as f64)).log10()
+}

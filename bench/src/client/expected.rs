@@ -1,0 +1,81 @@
+//! What stills ought to be: those that this program itself makes of a copy of the video, played from its first sample on.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::ControlFlow;
+
+use bucket_streamer::Result;
+use bucket_streamer::picture::{Fit, Shape, StillMaker, StillOptions};
+use md5::{Digest, Md5};
+
+use super::args::ClientArguments;
+use crate::args::BenchArguments;
+use crate::host::Given;
+
+/// The MD5 of a still.
+pub(super) type Sum = [u8; 16];
+
+/// The MD5 of each still that is known, by frame.
+pub(super) type Sums = HashMap<u32, Sum>;
+
+/// The MD5 of a still.
+pub(super) fn sum(still: &[u8]) -> Sum {
+    Md5::digest(still).into()
+}
+
+/// Where a frame's sample is, and where decoding may begin for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spot {
+    pub(super) offset: u64,
+    pub(super) irap_offset: u64,
+}
+
+/// Stills of these frames. Those that a sequential decode leaves out, or that are damaged, are not among them.
+///
+/// # Errors
+/// What makes the copy unreadable.
+pub(super) fn sums(copy: &str, arguments: &BenchArguments, given: &Given, frames: &[u32]) -> Result<Sums> {
+    let engine = given.engine.clone().checkpoint_memory(0).build();
+    let video = given.opening.open(&engine, copy)?;
+    let (ClientArguments { width, height, .. }, quality) = (&arguments.client, arguments.client.quality());
+    let usual = video.still_options();
+    let shape = Shape { width: *width, height: *height, fit: Fit::Contain };
+    let options = StillOptions { shape, quality: quality.unwrap_or(usual.quality), ..usual };
+    let wanted: BTreeSet<u32> = frames.iter().copied().collect();
+    let last = wanted.last().copied().unwrap_or(0);
+    let (mut maker, mut bytes, mut sums, mut failed) = (StillMaker::new()?, Vec::new(), Sums::new(), Ok(()));
+    video.play(&mut |frame| {
+        if wanted.contains(&frame.index) && !frame.is_corrupt() {
+            if let Err(error) = maker.encode(&frame.picture, &options, &mut bytes) {
+                failed = Err(error);
+                return ControlFlow::Break(());
+            }
+            sums.insert(frame.index, sum(&bytes));
+        }
+        // A frame that is shown late may still be to come, but only among those of its GOP.
+        if sums.len() == wanted.len() || frame.index > last + 1000 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    })?;
+    failed.map(|()| sums)
+}
+
+/// Where the samples of all frames are. None of those that an edit list shows more than once: each would be several frames.
+///
+/// # Errors
+/// What makes the copy unreadable.
+pub(super) fn spots(copy: &str, given: &Given) -> Result<Vec<Option<Spot>>> {
+    let engine = given.engine.clone().threads(1).build();
+    let video = given.opening.open(&engine, copy)?;
+    let (samples, frames) = (&video.track().samples, &video.track().frames);
+    let mut times: HashMap<u64, usize> = HashMap::new();
+    frames.iter().for_each(|&sample| *times.entry(samples[sample as usize].offset).or_default() += 1);
+    let spot = |&sample: &u32| {
+        let before = &samples[..=sample as usize];
+        let irap = before.iter().rev().find(|sample| sample.key).unwrap_or(&before[0]);
+        let offset = samples[sample as usize].offset;
+        (times.get(&offset) == Some(&1)).then_some(Spot { offset, irap_offset: irap.offset })
+    };
+    Ok(frames.iter().map(spot).collect())
+}

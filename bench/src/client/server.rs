@@ -1,0 +1,190 @@
+//! The server that is asked: how it is connected to, and what it says of its videos. Frames are left to others.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, StatusCode};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
+
+use super::address::Address;
+use crate::host::Given;
+
+/// For a connection to be made, TLS and all.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Larger stills than this are none.
+const LARGEST: usize = 256 << 20;
+
+/// A connection that speaks WebSocket.
+pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// What a server says of a video: of what `info --json` tells, what is told on.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Info {
+    pub(super) frames: u32,
+    #[serde(default)]
+    pub(super) container: String,
+    #[serde(default)]
+    pub(super) codec: String,
+    #[serde(default)]
+    pub(super) width: usize,
+    #[serde(default)]
+    pub(super) height: usize,
+    pub(super) pixel_format: Option<String>,
+    #[serde(default)]
+    pub(super) keyframes: usize,
+}
+
+/// How a server is reached.
+pub(super) struct Server {
+    pub(super) address: Address,
+    pub(super) timeout: Duration,
+    headers: HeaderMap,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+impl Server {
+    /// # Errors
+    /// Headers and certificates that are none, for the user.
+    pub(super) fn new(address: Address, given: &Given, timeout: Duration) -> Result<Server, String> {
+        // Whoever has chosen the cryptography before keeps it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut headers = HeaderMap::new();
+        for (name, value) in &given.headers {
+            // Without the value: it may be a secret.
+            let senseless = || format!("{name:?} and its value make no header");
+            let name = HeaderName::try_from(name).map_err(|_| senseless())?;
+            let mut value = HeaderValue::try_from(value).map_err(|_| senseless())?;
+            value.set_sensitive(true);
+            headers.append(name, value);
+        }
+        let tls = if address.is_secure() { Some(Arc::new(tls(given)?)) } else { None };
+        Ok(Server { address, timeout, headers, tls })
+    }
+
+    /// A client with a connection of its own, which it keeps.
+    ///
+    /// # Errors
+    /// Where the system has no means for one.
+    pub(super) fn client(&self) -> Result<Client, String> {
+        // No proxy: the server is what is measured, and WebSocket would not go through it either.
+        let builder = Client::builder()
+            .user_agent(concat!("bucket-streamer/", env!("CARGO_PKG_VERSION")))
+            .default_headers(self.headers.clone())
+            .connect_timeout(CONNECT)
+            .timeout(self.timeout)
+            .redirect(reqwest::redirect::Policy::none())
+            .pool_max_idle_per_host(1)
+            .tcp_nodelay(true)
+            .http1_only()
+            .no_proxy();
+        let builder = match &self.tls {
+            Some(tls) => builder.tls_backend_preconfigured(ClientConfig::clone(tls)),
+            // To read all certificates that the machine trusts takes time, and none is wanted.
+            None => builder.tls_certs_only([]),
+        };
+        builder.build().map_err(|error| cause(&error))
+    }
+
+    /// A connection to `/ws`.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) async fn socket(&self) -> Result<Socket, String> {
+        let address = self.address.ws();
+        let mut request = address.as_str().into_client_request().map_err(|error| cause(&error))?;
+        request.headers_mut().extend(self.headers.clone());
+        let config = WebSocketConfig::default().max_message_size(Some(LARGEST)).max_frame_size(Some(LARGEST));
+        let connector = self.tls.clone().map_or(Connector::Plain, Connector::Rustls);
+        let connect = tokio_tungstenite::connect_async_tls_with_config(request, Some(config), true, Some(connector));
+        match tokio::time::timeout(CONNECT.min(self.timeout), connect).await {
+            Ok(Ok((socket, _))) => Ok(socket),
+            Ok(Err(error)) => Err(cause(&error)),
+            Err(_) => Err("no connection in time".to_owned()),
+        }
+    }
+
+    /// The first video that the server has.
+    ///
+    /// # Errors
+    /// Why it is not known, for the user.
+    pub(super) async fn first_video(&self, client: &Client) -> Result<String, String> {
+        let listed: Value = self.get(client, None).await?;
+        // A list, or a page with one in it; of names, or of objects that have one.
+        let list = listed.as_array().or_else(|| listed["videos"].as_array()).or_else(|| listed["items"].as_array());
+        let first = list.and_then(|list| list.first()).ok_or("the server has no videos")?;
+        let name = ["video", "path", "name", "id"].iter().find_map(|field| first[*field].as_str()).or(first.as_str());
+        name.map(str::to_owned).ok_or_else(|| "the server's list of videos has no names; --video-path names one".into())
+    }
+
+    /// What the server says of a video.
+    ///
+    /// # Errors
+    /// Why it is not known, for the user.
+    pub(super) async fn info(&self, client: &Client, video: &str) -> Result<Info, String> {
+        self.get(client, Some(video)).await
+    }
+
+    async fn get<T: for<'a> Deserialize<'a>>(&self, client: &Client, video: Option<&str>) -> Result<T, String> {
+        let response = client.get(self.address.videos(video)).send().await.map_err(|error| cause(&error))?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(|error| cause(&error))?;
+        match status {
+            StatusCode::OK => {
+                serde_json::from_slice(&body).map_err(|error| format!("what it says is senseless: {error}"))
+            }
+            StatusCode::NOT_FOUND if video.is_some() => Err("the server has no such video".to_owned()),
+            _ => Err(refused(status, &body)),
+        }
+    }
+}
+
+/// A status that is none of success, with what a problem document says of it.
+pub(super) fn refused(status: StatusCode, body: &[u8]) -> String {
+    let problem: Option<Value> = serde_json::from_slice(body).ok();
+    let said = |field: &str| problem.as_ref()?[field].as_str().map(str::to_owned);
+    // One line: whatever else a body holds is not for a terminal.
+    match said("title") {
+        Some(title) => format!("{}: {}", status.as_u16(), title.lines().next().unwrap_or_default()),
+        None => format!("{}", status.as_u16()),
+    }
+}
+
+/// What lies at the bottom of an error: those above say no more than that something failed.
+pub(super) fn cause(error: &dyn Error) -> String {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
+}
+
+/// Trusts what the system trusts, and the file that was named.
+fn tls(given: &Given) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(file) = &given.ca_file {
+        let useless = |why: String| format!("--ca-file {}: {why}", file.display());
+        let pem = std::fs::read(file).map_err(|error| useless(error.to_string()))?;
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
+            let certificate = certificate.map_err(|error| useless(error.to_string()))?;
+            roots.add(certificate).map_err(|error| useless(error.to_string()))?;
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map_err(|error| error.to_string())?;
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    // WebSocket needs HTTP/1.1, and a caller's own connection is none if all share one.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}

@@ -1,0 +1,233 @@
+//! What came of all requests: counted by each caller for itself, then put together, then told.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::args::{By, Manner, Order};
+use super::expected::{Sum, Sums, sum};
+use crate::stats::Answer;
+
+/// What a frame that was given up for a newer one is called.
+pub(super) const SUPERSEDED: &str = "superseded";
+
+/// A still as it came.
+pub(super) struct Still<'a> {
+    pub(super) frame: u32,
+    /// Which frame the server says that it is.
+    pub(super) index: Option<u32>,
+    pub(super) pts: Option<i64>,
+    pub(super) latency: Duration,
+    pub(super) bytes: &'a [u8],
+}
+
+/// What came of one request.
+#[derive(Debug, Clone)]
+pub(super) struct Came {
+    /// Place in the order of all requests.
+    pub(super) place: usize,
+    pub(super) answer: Answer,
+    pub(super) pts: Option<i64>,
+    /// `None`: nobody knows.
+    pub(super) wrong: Option<bool>,
+}
+
+/// What a caller saw.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) came: Vec<Came>,
+    /// How often each kind of answer came: statuses, or the errors of the protocol.
+    pub(super) kinds: BTreeMap<String, u64>,
+    pub(super) bytes: u64,
+    /// What the server says of its time, in milliseconds, by its parts.
+    pub(super) timing: BTreeMap<String, Vec<f64>>,
+    /// What is wrong, but with no request that was made: how often, by kind.
+    pub(super) strays: BTreeMap<String, u64>,
+    /// Connections that were made, as far as the client knows.
+    pub(super) connections: u64,
+    /// When the last answer had come.
+    pub(super) ended: Option<Instant>,
+}
+
+impl Tally {
+    pub(super) fn count(&mut self, kind: impl Into<String>) {
+        *self.kinds.entry(kind.into()).or_default() += 1;
+    }
+
+    pub(super) fn stray(&mut self, kind: impl Into<String>) {
+        *self.strays.entry(kind.into()).or_default() += 1;
+    }
+
+    /// A still came. It is wrong if the server itself says so, or if it is another one than what is known.
+    pub(super) fn still(&mut self, place: usize, still: &Still<'_>, known: Option<&Sums>) {
+        self.bytes += still.bytes.len() as u64;
+        let md5: Sum = sum(still.bytes);
+        let is_another = still.index.is_some_and(|index| index != still.frame);
+        let differs = known.and_then(|known| known.get(&still.frame)).map(|known| *known != md5);
+        let answer = Answer {
+            index: still.frame,
+            latency: Some(still.latency),
+            error: None,
+            md5: Some(bucket_streamer::picture::raw::hex(&md5)),
+        };
+        let wrong = if is_another { Some(true) } else { differs };
+        self.came.push(Came { place, answer, pts: still.pts, wrong });
+    }
+
+    /// No still came.
+    pub(super) fn error(&mut self, place: usize, frame: u32, why: String) {
+        let answer = Answer { index: frame, latency: None, error: Some(why), md5: None };
+        self.came.push(Came { place, answer, pts: None, wrong: None });
+    }
+
+    /// The parts of a `Server-Timing` header: `queue;dur=0.1, decode;dur=8.2`.
+    pub(super) fn server_timing(&mut self, header: &str) {
+        for part in header.split(',') {
+            let mut fields = part.split(';').map(str::trim);
+            let name = fields.next().unwrap_or_default();
+            let took = fields.find_map(|field| field.strip_prefix("dur=")?.parse::<f64>().ok());
+            if let Some(took) = took.filter(|_| !name.is_empty()) {
+                self.timing.entry(name.to_owned()).or_default().push(took);
+            }
+        }
+    }
+
+    /// With what another caller saw.
+    pub(super) fn and(mut self, other: Tally) -> Tally {
+        self.came.extend(other.came);
+        other.kinds.into_iter().for_each(|(kind, count)| *self.kinds.entry(kind).or_default() += count);
+        other.strays.into_iter().for_each(|(kind, count)| *self.strays.entry(kind).or_default() += count);
+        other.timing.into_iter().for_each(|(name, times)| self.timing.entry(name).or_default().extend(times));
+        self.bytes += other.bytes;
+        self.connections += other.connections;
+        self.ended = self.ended.max(other.ended);
+        self
+    }
+
+    /// What failed, a line for each kind.
+    pub(super) fn messages(&self, order: Order) -> Vec<String> {
+        let mut by_kind: BTreeMap<&str, (usize, u32)> = BTreeMap::new();
+        for came in &self.came {
+            let is_wrong = came.wrong == Some(true);
+            let error = came.answer.error.as_deref().or(is_wrong.then_some("another picture than the one asked for"));
+            // Who asks for the latest alone wants the others to be given up.
+            for error in error.iter().filter(|error| order != Order::Latest || **error != SUPERSEDED) {
+                by_kind.entry(error).or_insert((0, came.answer.index)).0 += 1;
+            }
+        }
+        let all = self.came.len();
+        let failed = by_kind.into_iter().map(|(why, (count, first))| match count {
+            1 => format!("frame {first}: {why}"),
+            _ => format!("{count} of {all} frames, {first} the first of them: {why}"),
+        });
+        let strays = self.strays.iter().map(|(why, count)| format!("{count} times: {why}"));
+        failed.chain(strays).collect()
+    }
+}
+
+/// What of a server's answers is told beside times.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Served {
+    manner: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pipeline: Option<usize>,
+    connections: u64,
+    received_bytes: u64,
+    /// How often each status came, or each kind of answer.
+    answers: BTreeMap<String, u64>,
+    /// What broke the protocol without being an answer to a request.
+    strays: BTreeMap<String, u64>,
+    /// The medians of what the server says of its time.
+    server_timing_ms: BTreeMap<String, f64>,
+}
+
+impl Served {
+    pub(super) fn of(tally: &Tally, manner: Option<Manner>, ws: Option<(Order, By, usize)>) -> Served {
+        let median = |(name, times): (&String, &Vec<f64>)| {
+            let mut times = times.clone();
+            times.sort_unstable_by(f64::total_cmp);
+            times.get(times.len().saturating_sub(1) / 2).map(|&middle| (name.clone(), middle))
+        };
+        Served {
+            manner: manner.map(|manner| match manner {
+                Manner::Random => "random",
+                Manner::Sequential => "sequential",
+                Manner::Scrub => "scrub",
+            }),
+            order: ws.map(|(order, ..)| if order == Order::Fifo { "fifo" } else { "latest" }),
+            by: ws.map(|(_, by, _)| if by == By::Frame { "frame" } else { "offset" }),
+            pipeline: ws.map(|(.., pipeline)| pipeline),
+            connections: tally.connections,
+            received_bytes: tally.bytes,
+            answers: tally.kinds.clone(),
+            strays: tally.strays.clone(),
+            server_timing_ms: tally.timing.iter().filter_map(median).collect(),
+        }
+    }
+}
+
+impl std::fmt::Display for Served {
+    /// `Answers: 200 57, 503 3; 2.1 MB over 4 connections; server's medians in ms: decode 8.21, queue 0.12.`
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let list = |counts: &BTreeMap<String, u64>| {
+            counts.iter().map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ")
+        };
+        let answers = if self.answers.is_empty() { "none".to_owned() } else { list(&self.answers) };
+        let megabytes = self.received_bytes as f64 / 1e6;
+        write!(f, "Answers: {answers}; {megabytes:.1} MB over {} connections", self.connections)?;
+        if !self.server_timing_ms.is_empty() {
+            let parts = self.server_timing_ms.iter().map(|(name, time)| format!("{name} {time:.2}"));
+            write!(f, "; the server's medians in ms: {}", parts.collect::<Vec<_>>().join(", "))?;
+        }
+        writeln!(f, ".")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn still(frame: u32, index: Option<u32>, bytes: &[u8]) -> Still<'_> {
+        Still { frame, index, pts: None, latency: Duration::from_millis(1), bytes }
+    }
+
+    #[test]
+    fn another_picture_is_wrong_whoever_says_so() {
+        let known = Sums::from([(3, sum(b"three")), (4, sum(b"four"))]);
+        let verdict = |still: &Still<'_>| {
+            let mut tally = Tally::default();
+            tally.still(0, still, Some(&known));
+            (tally.came[0].wrong, tally.messages(Order::Fifo).len())
+        };
+        assert_eq!(verdict(&still(3, Some(3), b"three")), (Some(false), 0));
+        assert_eq!(verdict(&still(3, Some(3), b"four")), (Some(true), 1));
+        assert_eq!(verdict(&still(3, Some(4), b"three")), (Some(true), 1));
+        assert_eq!(verdict(&still(9, Some(9), b"nine")), (None, 0));
+    }
+
+    #[test]
+    fn what_was_given_up_is_no_failure_only_where_that_was_asked_for() {
+        let mut tally = Tally::default();
+        tally.error(0, 7, SUPERSEDED.to_owned());
+        tally.error(1, 8, "decode_failed".to_owned());
+        tally.error(2, 9, "decode_failed".to_owned());
+        assert_eq!(tally.messages(Order::Latest), ["2 of 3 frames, 8 the first of them: decode_failed"]);
+        assert_eq!(tally.messages(Order::Fifo)[1], "frame 7: superseded");
+    }
+
+    #[test]
+    fn the_parts_of_the_servers_time_are_told_by_their_medians() {
+        let mut tally = Tally::default();
+        for header in ["queue;dur=1, decode;desc=\"x\";dur=8.5", "queue;dur=3,hit", "queue;dur=2, decode;dur=x"] {
+            tally.server_timing(header);
+        }
+        let served = Served::of(&tally, None, None);
+        assert_eq!(served.server_timing_ms, BTreeMap::from([("decode".into(), 8.5), ("queue".into(), 2.0)]));
+        assert!(served.to_string().contains("decode 8.50, queue 2.00"), "{served}");
+    }
+}

@@ -1,0 +1,178 @@
+//! `bench`: how fast frames come, beside others and beside what is possible at all.
+//!
+//! `scenario` says which frames are asked for, `setup` how, `load` by how many; `measure` lets the `contender`s take
+//! turns: `ours` and `peer` make their rounds, `make` what becomes of a frame, `check` says whether it is the right one,
+//! `floor` times the bare loop. `stats`, `machine` and `entry` turn rounds into what is told, `table` and `html` tell it
+//! to people. `all` measures a folder of videos, `client` asks a server for frames instead of an engine. A new scenario is a variant in `args` with its frames and manner in
+//! `scenario`; a new engine one in `contender` with its rounds in a file of its own.
+
+mod all;
+pub mod allocations;
+mod args;
+mod check;
+#[cfg(feature = "client")]
+mod client;
+mod contender;
+mod entry;
+mod files;
+mod floor;
+mod host;
+mod html;
+mod load;
+mod machine;
+mod make;
+mod measure;
+mod ours;
+mod peer;
+mod plots;
+mod progress;
+mod scenario;
+mod setup;
+mod stats;
+mod table;
+
+use std::any::Any;
+use std::io::Write;
+use std::path::Path;
+
+use bucket_streamer::Result;
+use tempfile::TempPath;
+
+pub use args::BenchArguments;
+use args::Scenario;
+use entry::{Entry, Heading, Measured};
+pub use host::{Given, Host, Outcome};
+use measure::Bench;
+use progress::Progress;
+use setup::Setup;
+
+/// What is measured where no video is named.
+const BUNDLED: &[u8] = include_bytes!("../../fixtures/hevc_demo.mp4");
+
+/// Measures what the arguments say, and tells it.
+pub fn run(arguments: &BenchArguments, given: &Given) -> Outcome {
+    let host = given.host;
+    let listed = match scenario::listed(arguments, given) {
+        Ok(listed) => listed,
+        Err(why) => {
+            host.say(&why);
+            return Outcome::Usage;
+        }
+    };
+    #[cfg(feature = "client")]
+    if let Err(why) = client::fitting(arguments) {
+        host.say(&why);
+        return Outcome::Usage;
+    }
+    if let Err(outcome) = files::check(arguments, given) {
+        return outcome;
+    }
+    #[cfg(feature = "client")]
+    if arguments.scenario.is_of_server() {
+        return client::run(arguments, given, listed);
+    }
+    let setup = Setup { name: arguments.video.is_none().then_some("(bundled clip)"), ..Setup::of(arguments, given) };
+    if arguments.scenario == Scenario::All {
+        return all::run(arguments, &Setup { name: None, ..setup });
+    }
+    let bundled = if arguments.video.is_none() { bundled_clip(host) } else { Ok(None) };
+    let location = match (&arguments.video, &bundled) {
+        (Some(video), _) => video.clone(),
+        (None, Ok(clip)) => clip.iter().map(|(path, _)| path.to_string_lossy()).collect(),
+        (None, Err(error)) => {
+            host.say(&format!("the bundled clip cannot be written: {error}"));
+            return Outcome::Unreadable;
+        }
+    };
+    match one(arguments.scenario, &setup, &location, listed) {
+        Ok((heading, entries)) => {
+            messages(host, &entries);
+            let is_told = tell(host, arguments, &entries, || heading.table(&entries));
+            if is_told && !is_failed(&entries) { Outcome::Done } else { Outcome::SomeFailed }
+        }
+        Err(error) => {
+            host.say(&error.to_string());
+            Outcome::Unreadable
+        }
+    }
+}
+
+/// A file of the clip that the program carries: other programs are to read it too.
+fn bundled_clip(host: &dyn Host) -> std::io::Result<Option<(TempPath, Box<dyn Any>)>> {
+    let mut file = tempfile::Builder::new().prefix("bucket-streamer-").suffix(".mp4").tempfile()?;
+    let removed = host.remove_at_termination(file.path());
+    file.write_all(BUNDLED)?;
+    Ok(Some((file.into_temp_path(), removed)))
+}
+
+/// One line on standard error: what is measured depends on it.
+fn say_what_is_given(setup: &Setup) {
+    if let Ok(engine) = setup.engine(args::EngineName::Cpu) {
+        setup.given.host.say(&setup.given.host.resources(&engine));
+    }
+}
+
+fn one(scenario: Scenario, setup: &Setup, location: &str, listed: Option<Vec<u32>>) -> Result<(Heading, Vec<Entry>)> {
+    let rounds = usize::from(setup.rounds) + usize::from(setup.sums());
+    let progress = Progress::new(rounds * setup.engines.len(), setup.given.host);
+    let bench = Bench::open(scenario, setup, location, listed, &progress)?;
+    say_what_is_given(setup);
+    let reference = if setup.check { Some(bench.reference()?) } else { None };
+    let entries = bench.measure(reference.as_ref())?;
+    Ok((bench.heading(), entries))
+}
+
+/// Failed: a frame of ours did not come, or was another one. What others do is a result, where ours are beside them.
+fn is_failed(entries: &[Entry]) -> bool {
+    let measured = || entries.iter().filter_map(Entry::measured);
+    let has_ours = measured().any(Measured::is_ours);
+    let is_failed = |one: &Measured| !one.messages.is_empty() || one.wrong > Some(0);
+    measured().filter(|one| one.is_ours()).any(is_failed)
+        || (!has_ours && measured().any(|one| !one.messages.is_empty()))
+}
+
+/// What goes to standard error: a line for each frame that did not come, and a warning where times mean little.
+fn messages(host: &dyn Host, entries: &[Entry]) {
+    for measured in entries.iter().filter_map(Entry::measured) {
+        for message in measured.messages.iter().map(String::as_str).chain(measured.noise().as_deref()) {
+            host.say(&format!("{}: {message}", measured.engine));
+        }
+    }
+}
+
+fn json(entries: &[Entry]) -> String {
+    serde_json::to_string(entries).expect("plain data") + "\n"
+}
+
+/// Prints the table or the JSON, and writes the files that were asked for. False: something could not be written.
+fn tell(host: &dyn Host, arguments: &BenchArguments, entries: &[Entry], table: impl Fn() -> String) -> bool {
+    let printed = if arguments.json.as_deref() == Some("-") { json(entries) } else { table() };
+    let mut is_told = true;
+    let mut write = |file: &str, text: String| {
+        if let Err(error) = host.write(Path::new(file), text.as_bytes()) {
+            host.say(&error.to_string());
+            is_told = false;
+        }
+    };
+    if let Some(file) = arguments.json.as_deref().filter(|file| *file != "-") {
+        write(file, json(entries));
+    }
+    if let Some(file) = arguments.html.as_deref() {
+        write(file, html::page(entries));
+    }
+    if let Some(folder) = arguments.plots.as_deref() {
+        // Where it cannot be made, the files in it say why.
+        let _ = std::fs::create_dir_all(folder);
+        for plot in plots::of(entries) {
+            write(&format!("{folder}/{}.svg", plot.name), plot.svg);
+        }
+    }
+    if let Err(error) = host.print(printed.as_bytes()) {
+        // Whoever read has gone: nothing to say to them.
+        if error.kind() != std::io::ErrorKind::BrokenPipe {
+            host.say(&format!("standard output: {error}"));
+        }
+        is_told = false;
+    }
+    is_told
+}

@@ -1,0 +1,77 @@
+//! Speed against the length of GOPs: what checkpoints and seeking are worth where key frames are far apart.
+
+use super::axis::Axis;
+use super::chart::{self, Along, Chart, Guide, Mark, Names, Point, Series};
+use super::speed::SUBJECT;
+use super::{Plot, look, pick};
+use crate::entry::Measured;
+
+/// Compared with.
+const OTHERS: [&str; 2] = ["from-key", "ffmpeg-cli"];
+/// Single frames are what GOPs stand in the way of.
+const SCENARIO: &str = "random";
+
+/// A plot for each engine to compare with, where there are several videos.
+pub(crate) fn all(all: &[&Measured]) -> Vec<Plot> {
+    let those = pick::scenario(all, SCENARIO);
+    if pick::videos(&those).len() < 2 {
+        return Vec::new();
+    }
+    OTHERS.iter().filter_map(|other| against(&those, other)).collect()
+}
+
+/// A video in the plot.
+struct Dot<'a> {
+    codec: &'a str,
+    gop: f64,
+    ratio: f64,
+    is_sound: bool,
+}
+
+fn against(those: &[&Measured], other: &str) -> Option<Plot> {
+    let dot = |video: &&str| {
+        let (one, other) = (pick::of(those, video, SUBJECT)?, pick::of(those, video, other)?);
+        let is_sound = pick::is_sound(one) && pick::is_sound(other);
+        let (codec, gop) = (one.clip.codec.as_str(), one.clip.longest_gop.unwrap_or(0).max(1) as f64);
+        let ratio = Some(one.fps / other.fps).filter(|ratio| ratio.is_finite() && *ratio > 0.0)?;
+        Some(Dot { codec, gop, ratio, is_sound })
+    };
+    let dots: Vec<Dot<'_>> = pick::videos(those).iter().filter_map(dot).collect();
+    if dots.is_empty() {
+        return None;
+    }
+    let mut codecs: Vec<&str> = dots.iter().map(|dot| dot.codec).collect();
+    codecs.sort_unstable();
+    codecs.dedup();
+    let series = codecs.into_iter().map(|codec| Series {
+        name: codec.to_owned(),
+        look: look::codec(codec),
+        is_joined: false,
+        points: dots
+            .iter()
+            .filter(|dot| dot.codec == codec)
+            .map(|dot| Point::new((dot.gop, dot.ratio), if dot.is_sound { Mark::Sound } else { Mark::Wrong }))
+            .collect(),
+    });
+    let title = format!("{SUBJECT} beside {other}, against the length of GOPs");
+    let chart = Chart {
+        title: title.clone(),
+        fault: None,
+        x: Axis::log("frames of the longest GOP (logarithmic)", dots.iter().map(|dot| dot.gop)),
+        y: Axis::log(&format!("times as fast as {other} (logarithmic)"), dots.iter().map(|dot| dot.ratio).chain([1.0])),
+        series: series.collect(),
+        guides: vec![Guide { on: Along::Y, value: 1.0, name: "equally fast".to_owned() }],
+        whiskers: Along::Y,
+        names: Names::Above,
+        room: 20,
+        is_small: false,
+    };
+    Some(Plot {
+        name: format!("gop-{other}"),
+        title,
+        caption: format!(
+            "{SCENARIO}; a mark for each video. Crossed out: frames of one of the two are wrong or missing."
+        ),
+        svg: chart::svg((620, 420), |area| chart.draw(area)),
+    })
+}

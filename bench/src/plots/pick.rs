@@ -1,0 +1,93 @@
+//! Which entries belong together, and what of them is told in few words.
+
+use super::look;
+use crate::entry::{Entry, Measured};
+
+/// The part of those that are no curve.
+const CLIPS: &str = "clips";
+
+/// Those with numbers.
+pub(crate) fn measured(entries: &[Entry]) -> Vec<&Measured> {
+    entries.iter().filter_map(Entry::measured).collect()
+}
+
+/// Those of a part of the report: `clips`, or one that a curve is made of.
+pub(crate) fn part<'a>(all: &[&'a Measured], part: &str) -> Vec<&'a Measured> {
+    all.iter().copied().filter(|one| one.setup.part.unwrap_or(CLIPS) == part).collect()
+}
+
+/// Those of a scenario over clips.
+pub(crate) fn scenario<'a>(all: &[&'a Measured], scenario: &str) -> Vec<&'a Measured> {
+    part(all, CLIPS).into_iter().filter(|one| one.scenario == scenario).collect()
+}
+
+/// The scenarios that were measured over clips, in their order.
+pub(crate) fn scenarios<'a>(all: &[&'a Measured]) -> Vec<&'a str> {
+    distinct(part(all, CLIPS).into_iter().map(|one| one.scenario.as_str()))
+}
+
+/// The engines, in the order of their first appearance.
+pub(crate) fn engines<'a>(all: &[&'a Measured]) -> Vec<&'a str> {
+    distinct(all.iter().map(|one| one.engine.as_str()))
+}
+
+/// The videos, in the order of their first appearance.
+pub(crate) fn videos<'a>(all: &[&'a Measured]) -> Vec<&'a str> {
+    distinct(all.iter().map(|one| one.video.as_str()))
+}
+
+fn distinct<'a>(values: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = Vec::new();
+    for value in values {
+        if !seen.contains(&value) {
+            seen.push(value);
+        }
+    }
+    seen
+}
+
+/// What an engine did with a video.
+pub(crate) fn of<'a>(all: &[&'a Measured], video: &str, engine: &str) -> Option<&'a Measured> {
+    all.iter().copied().find(|one| one.video == video && one.engine == engine)
+}
+
+/// The name of a video without its folders, of so many characters at most.
+pub(crate) fn name(video: &str, most: usize) -> String {
+    let file = video.trim_end_matches('/').rsplit('/').next().unwrap_or(video);
+    look::shortened(file, most)
+}
+
+/// What speaks against an engine's numbers: frames that are others than those asked for, and frames that did not come.
+pub(crate) fn fault(one: &Measured) -> Option<String> {
+    let wrong = one.wrong.filter(|wrong| *wrong > 0);
+    let wrong = wrong.map(|wrong| format!("{wrong} of {} wrong", one.checked.unwrap_or(one.frames)));
+    let missing = (one.errors > 0).then(|| format!("{} of {} missing", one.errors, one.requested()));
+    let faults: Vec<String> = wrong.into_iter().chain(missing).collect();
+    (!faults.is_empty()).then(|| format!("✗ {}", faults.join(", ")))
+}
+
+/// Were its frames the right ones, as far as anybody knows, and did they all come?
+pub(crate) fn is_sound(one: &Measured) -> bool {
+    fault(one).is_none() && one.fps > 0.0
+}
+
+/// Frames per second of the slowest and the fastest round, if there was more than one.
+pub(crate) fn fps_range(one: &Measured) -> Option<(f64, f64)> {
+    super::axis::bounds(one.rounds.iter().map(|round| round.fps)).filter(|_| one.rounds.len() > 1)
+}
+
+/// The value in the middle; of two, the lower one.
+pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len().checked_sub(1)? / 2).copied()
+}
+
+/// How many times as fast as another an engine was, for each video of a scenario where all frames of both were right.
+pub(crate) fn ratios(all: &[&Measured], scenario_name: &str, engine: &str, other: &str) -> Vec<f64> {
+    let those = scenario(all, scenario_name);
+    let ratio = |video: &&str| {
+        let (one, other) = (of(&those, video, engine)?, of(&those, video, other)?);
+        (is_sound(one) && is_sound(other)).then(|| one.fps / other.fps)
+    };
+    videos(&those).iter().filter_map(ratio).collect()
+}

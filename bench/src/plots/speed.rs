@@ -1,0 +1,160 @@
+//! Frames per second by engine, and how many times as fast as others that is.
+
+use super::axis::{Axis, bounds, number};
+use super::chart::{self, Along, Chart, Guide, Mark, Names, Point, Series};
+use super::look::{self, SMALL};
+use super::{Plot, pick};
+use crate::entry::Measured;
+
+/// Of this engine is told how much faster than others it is.
+pub(crate) const SUBJECT: &str = "cpu";
+/// The letters of a clip's name that fit beside its row.
+const NAME: usize = 38;
+
+/// Frames per second of a scenario: a row for each engine, or for each video where there are several.
+pub(crate) fn by_engine(all: &[&Measured], scenario: &str) -> Option<Plot> {
+    let those = pick::scenario(all, scenario);
+    let (videos, engines) = (pick::videos(&those), pick::engines(&those));
+    if videos.is_empty() {
+        return None;
+    }
+    let is_single = videos.len() == 1;
+    let title = match is_single {
+        true => format!("Frames per second, {scenario}: {}", pick::name(videos[0], 60)),
+        false => format!("Frames per second by video, {scenario}"),
+    };
+    let names = match is_single {
+        true => engines.iter().map(|engine| (*engine).to_owned()).collect(),
+        false => videos.iter().map(|video| pick::name(video, NAME)).collect(),
+    };
+    let row = |one: &Measured| match is_single {
+        true => engines.iter().position(|engine| *engine == one.engine),
+        false => videos.iter().position(|video| *video == one.video),
+    };
+    let speeds = those.iter().flat_map(|one| {
+        let (least, greatest) = pick::fps_range(one).unwrap_or((one.fps, one.fps));
+        [one.fps, least, greatest]
+    });
+    let x = Axis::log("frames per second (logarithmic)", speeds);
+    let notes = |one: &Measured| if is_single { beside(one) } else { String::new() };
+    let series = engines.iter().map(|engine| Series {
+        name: (*engine).to_owned(),
+        look: look::engine(engine),
+        is_joined: false,
+        points: those
+            .iter()
+            .filter(|one| one.engine == *engine)
+            .filter_map(|one| Some(point(one, row(one)? as f64, notes(one))))
+            .collect(),
+    });
+    let mut series: Vec<Series> = series.collect();
+    let room = if is_single { 220 } else { margin(&mut series, &those, &videos, x.ends().1) };
+    let rows = if is_single { engines.len() } else { videos.len() };
+    let chart = Chart {
+        title: title.clone(),
+        fault: None,
+        x,
+        y: Axis::rows(names),
+        series,
+        guides: Vec::new(),
+        whiskers: Along::X,
+        names: if is_single { Names::Elsewhere } else { Names::Above },
+        room,
+        is_small: false,
+    };
+    let height = rows as i32 * if is_single { 34 } else { 17 } + 120;
+    Some(Plot {
+        name: format!("fps-{scenario}"),
+        title,
+        caption: "The round of median duration; whiskers reach from the slowest to the fastest round. Crossed out: \
+                  frames are wrong or missing, and the speed means nothing."
+            .to_owned(),
+        svg: chart::svg((960, height), |area| chart.draw(area)),
+    })
+}
+
+fn point(one: &Measured, row: f64, note: String) -> Point {
+    let mark = if pick::is_sound(one) { Mark::Sound } else { Mark::Wrong };
+    Point { at: (one.fps, row), mark, whisker: pick::fps_range(one), note }
+}
+
+/// What is written beside the only point of a row.
+fn beside(one: &Measured) -> String {
+    let ratio = one.ratio().map_or_else(String::new, |ratio| format!("  ({ratio:.2} × floor)"));
+    let fault = pick::fault(one).map_or_else(String::new, |fault| format!("  {fault}"));
+    format!("{}{ratio}{fault}", number(one.fps))
+}
+
+/// Writes at the right margin whose frames are wrong; how much room that takes.
+fn margin(series: &mut Vec<Series>, those: &[&Measured], videos: &[&str], right: f64) -> i32 {
+    let told = |video: &&str| {
+        let faults = those.iter().filter(|one| one.video == *video);
+        let faults = faults.filter_map(|one| Some(format!("{} {}", one.engine, pick::fault(one)?)));
+        look::shortened(&faults.collect::<Vec<_>>().join("  "), 48)
+    };
+    let notes: Vec<String> = videos.iter().map(told).collect();
+    let room = notes.iter().map(|note| look::width(note, SMALL) + 16).max().unwrap_or(0).max(14);
+    let points = notes.into_iter().enumerate();
+    let points = points.map(|(row, note)| Point { note, ..Point::new((right, row as f64), Mark::Nothing) });
+    // No name: it is no engine.
+    let look = look::engine("");
+    series.push(Series { name: String::new(), look, is_joined: false, points: points.collect() });
+    room
+}
+
+/// What the names of engines begin with that ours is compared with.
+const AS: &str = "as ";
+
+fn beside_of(engine: &str) -> Series {
+    Series { name: format!("{AS}{engine}"), look: look::engine(engine), points: Vec::new(), is_joined: false }
+}
+
+/// How many times as fast as others our engine is in each scenario, where there are several videos.
+pub(crate) fn overview(all: &[&Measured]) -> Option<Plot> {
+    let scenarios = pick::scenarios(all);
+    let clips = pick::part(all, "clips");
+    let others: Vec<&str> = pick::engines(&clips).into_iter().filter(|engine| *engine != SUBJECT).collect();
+    if pick::videos(&clips).len() < 2 || others.is_empty() {
+        return None;
+    }
+    let mut series: Vec<Series> = others.into_iter().map(beside_of).collect();
+    let mut rows = Vec::new();
+    for scenario in scenarios {
+        let first = rows.len();
+        for one in &mut series {
+            let ratios = pick::ratios(all, scenario, SUBJECT, one.name.trim_start_matches(AS));
+            let Some(median) = pick::median(ratios.clone()) else { continue };
+            let whisker = bounds(ratios.iter().copied()).filter(|_| ratios.len() > 1);
+            let note = format!("{} ×, {} videos", number(median), ratios.len());
+            one.points.push(Point { whisker, note, ..Point::new((median, rows.len() as f64), Mark::Sound) });
+            // Named once, for all of its rows.
+            rows.push(if rows.len() == first { scenario.to_owned() } else { String::new() });
+        }
+    }
+    let ends = series.iter().flat_map(|one| &one.points).flat_map(|point| {
+        let (least, greatest) = point.whisker.unwrap_or((point.at.0, point.at.0));
+        [least, greatest]
+    });
+    let title = format!("How many times as fast as others {SUBJECT} is");
+    let height = rows.len() as i32 * 22 + 120;
+    let chart = Chart {
+        title: title.clone(),
+        fault: None,
+        x: Axis::log("times as fast (logarithmic)", ends.chain([1.0])),
+        y: Axis::rows(rows),
+        series,
+        guides: vec![Guide { on: Along::X, value: 1.0, name: String::new() }],
+        whiskers: Along::X,
+        names: Names::Above,
+        room: 130,
+        is_small: false,
+    };
+    Some(Plot {
+        name: "speedup".to_owned(),
+        title,
+        caption: "The median over all videos of which all frames of both engines are right; whiskers reach from the \
+                  video where the ratio is least to the one where it is greatest."
+            .to_owned(),
+        svg: chart::svg((960, height), |area| chart.draw(area)),
+    })
+}

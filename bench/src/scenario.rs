@@ -1,0 +1,190 @@
+//! Which frames a scenario asks for, in which order and manner. Who answers is left to others.
+
+use std::collections::BTreeSet;
+
+use bucket_streamer::Video;
+
+use super::args::{BenchArguments, Scenario};
+use super::host::Given;
+use super::setup::Setup;
+use bucket_streamer::quantities::frame_list;
+
+/// Frames, or steps, where nothing else is said.
+pub(super) const COUNT: u32 = 60;
+/// A different seed for nobody who does not ask for one.
+pub(super) const SEED: u64 = 1;
+/// Small steps to and fro, and jumps: more often on than back, so that a long run sees the whole video.
+const STEPS: [i64; 12] = [1, 1, 1, 1, -1, -1, 10, 1, 1, -1, -10, 10];
+
+/// How frames are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// A request for each, the next when the last one is answered.
+    OneByOne,
+    /// All in one request. Latency counts from its start.
+    Together,
+    /// All in one request. Latency counts from the frame before.
+    Run,
+    /// From the first frame on, as a sequential decode shows them. Latency counts from the frame before.
+    Play,
+}
+
+/// What is asked for.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    pub(crate) manner: Manner,
+    /// Frame numbers, whether or not there are such frames.
+    pub(crate) frames: Vec<u32>,
+    /// Frames that are asked for before the clock starts.
+    pub(crate) before: Vec<u32>,
+}
+
+impl Scenario {
+    fn manner(self) -> Manner {
+        match self {
+            Scenario::Random | Scenario::Scrub => Manner::OneByOne,
+            Scenario::Batch => Manner::Together,
+            Scenario::Keyframes => Manner::Run,
+            Scenario::Sequential | Scenario::All => Manner::Play,
+            #[cfg(feature = "client")]
+            Scenario::Http | Scenario::Ws => Manner::OneByOne,
+        }
+    }
+
+    /// Is a server asked, rather than an engine?
+    pub(super) fn is_of_server(self) -> bool {
+        #[cfg(feature = "client")]
+        return matches!(self, Scenario::Http | Scenario::Ws);
+        #[cfg(not(feature = "client"))]
+        false
+    }
+
+    /// Does the video alone say which frames?
+    fn is_given(self) -> bool {
+        matches!(self, Scenario::Keyframes | Scenario::Sequential | Scenario::All)
+    }
+}
+
+/// The list of `--indices`, if there is one.
+///
+/// # Errors
+/// What is wrong with it or with how the requests are to be made, for the user.
+pub(crate) fn listed(arguments: &BenchArguments, given: &Given) -> Result<Option<Vec<u32>>, String> {
+    let scenario = arguments.scenario;
+    let is_by_itself = matches!(scenario, Scenario::Random | Scenario::Scrub) || scenario.is_of_server();
+    if !is_by_itself && (arguments.callers > 1 || arguments.rate.is_some()) {
+        return Err("--callers and --rate are for random, scrub, http and ws".into());
+    }
+    if arguments.warm > 0 && !is_by_itself && arguments.scenario != Scenario::Batch {
+        return Err("--warm is for random, batch and scrub".into());
+    }
+    if arguments.scenario == Scenario::All && given.opening.index_location().is_some() {
+        return Err("--index is of one video, all measures many".into());
+    }
+    let Some(list) = &arguments.indices else { return Ok(None) };
+    if arguments.scenario.is_given() {
+        return Err("--indices is for random, batch, scrub, http and ws".into());
+    }
+    let Some(file) = list.strip_prefix('@') else { return frame_list(list).map(Some) };
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
+    let numbers: Vec<&str> =
+        text.split(|c: char| c == ',' || c.is_whitespace()).filter(|part| !part.is_empty()).collect();
+    frame_list(&numbers.join(",")).map(Some).map_err(|why| format!("{file}: {why}"))
+}
+
+/// What a scenario asks of a video.
+pub(crate) fn requests(scenario: Scenario, setup: &Setup, listed: Option<Vec<u32>>, video: &Video) -> Requests {
+    let frames = video.frame_count() as u32;
+    let count = setup.count.unwrap_or(COUNT) as usize;
+    // Of those that the video names, the first ones, if a number is given at all.
+    let first = setup.count.map_or(usize::MAX, |count| count as usize);
+    let seed = setup.seed.unwrap_or(SEED);
+    let chosen = listed.unwrap_or_else(|| match scenario {
+        Scenario::Random | Scenario::Batch => shuffled(frames, count, seed),
+        Scenario::Scrub => scrubbed(frames, count, seed),
+        Scenario::Keyframes => video.key_indices().into_iter().take(first).collect(),
+        Scenario::Sequential | Scenario::All => (0..frames).take(first).collect(),
+        #[cfg(feature = "client")]
+        Scenario::Http | Scenario::Ws => Vec::new(),
+    });
+    // The same order goes on: other frames, as many as there are.
+    let warm = chosen.len() + setup.warm as usize;
+    let mut before = if setup.warm > 0 { shuffled(frames, warm, seed).split_off(chosen.len()) } else { Vec::new() };
+    let asked: BTreeSet<u32> = chosen.iter().copied().collect();
+    before.retain(|frame| !asked.contains(frame));
+    Requests { manner: scenario.manner(), frames: chosen, before }
+}
+
+/// SplitMix64: simple enough to be written down in a help text, so that others can ask for the same frames.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: u32) -> u32 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^= x >> 31;
+        ((u128::from(x) * u128::from(limit)) >> 64) as u32
+    }
+}
+
+/// `count` of the numbers below `frames`, each once before any comes twice.
+pub(super) fn shuffled(frames: u32, count: usize, seed: u64) -> Vec<u32> {
+    let (mut numbers, mut chosen) = (Numbers(seed), Vec::with_capacity(count));
+    while chosen.len() < count && frames > 0 {
+        let mut deck: Vec<u32> = (0..frames).collect();
+        for place in 0..frames.min((count - chosen.len()) as u32) {
+            let other = place + numbers.below(frames - place);
+            deck.swap(place as usize, other as usize);
+            chosen.push(deck[place as usize]);
+        }
+    }
+    chosen
+}
+
+pub(super) fn scrubbed(frames: u32, count: usize, seed: u64) -> Vec<u32> {
+    let range = 0..i64::from(frames);
+    let mut place = i64::from(Numbers(seed).below(frames));
+    let mut chosen = vec![place as u32];
+    for step in STEPS.iter().cycle().take(count - 1) {
+        let ways = [place + step, place - step];
+        place = ways.into_iter().find(|way| range.contains(way)).unwrap_or(place);
+        chosen.push(place as u32);
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{Numbers, scrubbed, shuffled};
+
+    #[test]
+    fn numbers_are_those_of_splitmix64() {
+        // The reference implementation's first output for seed 0 is 0xe220a8397b1dcdaf.
+        assert_eq!(Numbers(0).below(1 << 16), 0xe220);
+        assert_eq!(Numbers(0).below(u32::MAX), 0xe220_a838);
+    }
+
+    #[test]
+    fn every_frame_comes_once_before_any_comes_twice() {
+        let chosen = shuffled(10, 25, 3);
+        let distinct = |part: &[u32]| part.iter().collect::<BTreeSet<_>>().len();
+        assert_eq!((chosen.len(), distinct(&chosen[..10]), distinct(&chosen[10..20])), (25, 10, 10));
+        assert_eq!(distinct(&chosen[20..]), 5);
+        assert_eq!(shuffled(1000, 5, 1), shuffled(1000, 60, 1)[..5], "more of them begin with the same");
+        assert_ne!(shuffled(1000, 5, 1), shuffled(1000, 5, 2));
+    }
+
+    #[test]
+    fn scrubbing_stays_in_the_video() {
+        for frames in [1, 2, 11, 100] {
+            let chosen = scrubbed(frames, 200, 5);
+            assert!(chosen.len() == 200 && chosen.iter().all(|&frame| frame < frames));
+            let step = |pair: &[u32]| pair[0].abs_diff(pair[1]);
+            assert!(chosen.windows(2).all(|pair| [0, 1, 10].contains(&step(pair))));
+        }
+    }
+}

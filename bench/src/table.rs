@@ -1,0 +1,215 @@
+//! What is told to people: a line for each engine, and the block that scripts look for.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use super::entry::{Entry, Heading, Measured};
+use super::stats::Latency;
+
+const COLUMNS: [&str; 14] = [
+    "engine", "frames", "errors", "wrong", "fps", "spread", "p50", "p95", "p99", "open", "floor", "ratio", "cpu s",
+    "MB",
+];
+const TEXT: &str = "\nTimes are in milliseconds for each request; spread is from the shortest round to the longest; ratio is the time taken\nfor a frame in floors.\n";
+
+impl Heading {
+    /// A line for each engine, and the summary of the first one that is there.
+    pub(crate) fn table(&self, entries: &[Entry]) -> String {
+        let mut text = format!("{}: {}, {}, threads {}\n\n", self.scenario, self.video, self.output, self.threads);
+        text += &row(COLUMNS);
+        for entry in entries {
+            let cells = |measured: &Measured| row(measured.cells().each_ref().map(String::as_str));
+            text += &entry.measured().map(cells).or_else(|| entry.absent()).unwrap_or_default();
+        }
+        text += TEXT;
+        text += &self.verdict(entries);
+        text += &served(entries);
+        text += &machine(entries);
+        let first = entries.iter().find_map(Entry::measured);
+        text + &first.map(|measured| summary(std::iter::once(measured))).unwrap_or_default()
+    }
+}
+
+/// What servers answered, where some were asked.
+#[cfg(feature = "client")]
+fn served(entries: &[Entry]) -> String {
+    entries.iter().filter_map(|entry| entry.measured()?.served.as_ref()).map(ToString::to_string).collect()
+}
+
+#[cfg(not(feature = "client"))]
+fn served(_: &[Entry]) -> String {
+    String::new()
+}
+
+/// On what all this was measured.
+fn machine(entries: &[Entry]) -> String {
+    entries.iter().find_map(Entry::measured).map(|measured| format!("{}.\n", measured.machine)).unwrap_or_default()
+}
+
+impl Entry {
+    /// The line of who is not there.
+    fn absent(&self) -> Option<String> {
+        match self {
+            Entry::Unavailable { engine, unavailable } => Some(format!("{engine:<12} not there: {unavailable}\n")),
+            Entry::Measured(_) => None,
+        }
+    }
+}
+
+impl Heading {
+    /// How it stands with what was compared.
+    fn verdict(&self, entries: &[Entry]) -> String {
+        let measured = || entries.iter().filter_map(Entry::measured);
+        let compared = |measured: &Measured| {
+            let checked = measured.checked?;
+            Some(format!("{} {checked} of {}", measured.engine, measured.frames))
+        };
+        let compared: Vec<String> = measured().filter_map(compared).collect();
+        if compared.is_empty() {
+            return "Frames were not compared.\n".to_owned();
+        }
+        let wrong = |measured: &Measured| {
+            let wrong = measured.wrong.filter(|wrong| *wrong > 0)?;
+            Some(format!("{}: {wrong} of {} frames are not the ones asked for.\n", measured.engine, measured.frames))
+        };
+        format!("Frames compared with a sequential decode: {}.\n", compared.join(", "))
+            + &measured().filter_map(wrong).collect::<String>()
+    }
+}
+
+impl Measured {
+    fn cells(&self) -> [String; 14] {
+        let latency = &self.latency_ms;
+        [
+            self.engine.clone(),
+            self.frames.to_string(),
+            self.errors.to_string(),
+            self.wrong.map_or_else(|| "-".to_owned(), |wrong| wrong.to_string()),
+            format!("{:.1}", self.fps),
+            self.spread.map_or_else(|| "-".to_owned(), |spread| format!("{:.0}%", spread * 1e2)),
+            cell(latency.p50, 2),
+            cell(latency.p95, 2),
+            cell(latency.p99, 2),
+            cell(self.open_ms, 2),
+            cell(self.floor_ms, 2),
+            cell(self.ratio(), 2),
+            cell(self.cpu_ms.map(|cpu| cpu / 1e3), 2),
+            cell(self.peak_rss_bytes.map(|bytes| bytes as f64 / 1e6), 0),
+        ]
+    }
+}
+
+/// The block that scripts look for: what one engine did, in one scenario or in many.
+fn summary<'a>(of: impl Iterator<Item = &'a Measured> + Clone) -> String {
+    let sum = |number: fn(&Measured) -> usize| of.clone().map(number).sum::<usize>();
+    let seconds = of.clone().fold(0.0, |sum, measured| sum + measured.seconds);
+    let frames = sum(|measured| measured.frames);
+    let times: Vec<Duration> = of.clone().flat_map(|measured| measured.latencies.iter().copied()).collect();
+    let latency = Latency::over(&times, frames, Duration::from_secs_f64(seconds));
+    let milliseconds = |value: Option<f64>| match value {
+        Some(value) => format!("{value:.3} ms"),
+        None => "-".to_owned(),
+    };
+    let lines = [
+        ("Frames requested", sum(Measured::requested).to_string()),
+        ("Frames received", frames.to_string()),
+        ("Frames errored", sum(|measured| measured.errors).to_string()),
+        ("Total time", format!("{seconds:.3} s")),
+        ("Average FPS", format!("{:.2}", frames as f64 / seconds.max(1e-9))),
+        ("Avg latency", milliseconds(latency.mean)),
+        ("Min latency", milliseconds(latency.min)),
+        ("Max latency", milliseconds(latency.max)),
+        ("P95 latency", milliseconds(latency.p95)),
+    ];
+    let lines: String = lines.map(|(name, value)| format!("{:<18}{value}\n", format!("{name}:"))).concat();
+    format!("\n=== Benchmark Results ===\n{lines}")
+}
+
+/// A line for each video, scenario and engine, a line for each point of a curve, and the summary of all that the first
+/// engine did.
+pub(crate) fn of_all(entries: &[Entry]) -> String {
+    let measured = || entries.iter().filter_map(Entry::measured);
+    let width = measured().map(|measured| name(measured).chars().count()).max().unwrap_or(0).max(12);
+    let mut text = format!("{:<width$} {}", "video", row(COLUMNS));
+    for one in measured() {
+        text += &format!("{:<width$} {}", name(one), row(one.cells().each_ref().map(String::as_str)));
+    }
+    let absent: BTreeSet<String> = entries.iter().filter_map(Entry::absent).collect();
+    text.extend(absent);
+    text += TEXT;
+    let wrong = |measured: &&Measured| measured.wrong > Some(0);
+    text += &format!(
+        "{} of {} lines have frames that are not the ones asked for.\n",
+        measured().filter(wrong).count(),
+        measured().count()
+    );
+    text += &machine(entries);
+    let first = measured().next().map(|measured| measured.engine.clone());
+    text + &summary(measured().filter(move |measured| Some(&measured.engine) == first.as_ref()))
+}
+
+/// What a line of many is of.
+fn name(measured: &Measured) -> String {
+    let file =
+        Path::new(&measured.video).file_name().map_or(measured.video.as_str().into(), |name| name.to_string_lossy());
+    let setup = &measured.setup;
+    let of = match setup.part {
+        Some("checkpoint-memory") => format!("{} MiB", setup.checkpoint_memory_bytes.unwrap_or(0) >> 20),
+        Some("threads") => format!("threads {}", measured.threads),
+        Some("callers") => format!("callers {}", setup.callers),
+        _ => measured.scenario.clone(),
+    };
+    format!("{file} {of}")
+}
+
+fn cell(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+fn row(cells: [&str; 14]) -> String {
+    let [engine, rest @ ..] = cells;
+    let rest: String = rest.map(|cell| format!(" {cell:>8}")).concat();
+    format!("{engine:<12}{rest}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{of_all, summary};
+    use crate::entry::{Entry, Measured};
+    use crate::plots::sample::measured;
+
+    fn of(frames: usize, errors: usize, milliseconds: &[u64]) -> Measured {
+        let latencies = milliseconds.iter().map(|&time| Duration::from_millis(time)).collect();
+        Measured { frames, errors, seconds: 0.5, latencies, ..measured("random", "cpu", 4.0) }
+    }
+
+    #[test]
+    fn the_block_of_many_is_that_of_all_their_frames_together() {
+        let all = [of(2, 1, &[10, 30]), of(2, 0, &[20, 1000])];
+        let text = summary(all.iter());
+        for line in [
+            "requested: 5",
+            "received:  4",
+            "errored:   1",
+            "Total time:       1.000 s",
+            "FPS:      4.00",
+            "Avg latency:      265.000 ms",
+            "Min latency:      10.000 ms",
+            "Max latency:      1000.000 ms",
+            "P95 latency:      1000.000 ms",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        assert!(summary([].iter()).contains("Total time:       0.000 s"));
+    }
+
+    #[test]
+    fn who_is_not_there_is_told_once() {
+        let absent = || Entry::Unavailable { engine: "nvdec".into(), unavailable: "no libcuda".into() };
+        let text = of_all(&[absent(), Entry::Measured(Box::new(of(2, 0, &[1, 2]))), absent()]);
+        assert_eq!(text.matches("no libcuda").count(), 1, "{text}");
+    }
+}

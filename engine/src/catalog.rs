@@ -1,0 +1,415 @@
+//! Open videos, kept for whoever asks next: by their addresses, under a budget of bytes.
+//!
+//! Who asks for a video that somebody is opening waits for that. One that was found to have changed is opened anew. What is
+//! kept of a video is its index and what was learned of its pictures; bytes and decoders have budgets of their own.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use crate::error::Result;
+use crate::index_cache::IndexCache;
+use crate::machine::Machine;
+use crate::session::engine::Engine;
+use crate::session::video::Video;
+use crate::source::opening::{self, Opening};
+use crate::source::{self, Source};
+
+/// What indexes may take by default, in bytes; less where there is little memory.
+const BUDGET: u64 = 512 << 20;
+
+/// All videos are weighed again when this part of them was opened since, and this part of the budget is freed at one time.
+const WEIGHED: usize = 8;
+
+/// How an address becomes a source.
+type Opener = dyn Fn(&str) -> Result<Arc<dyn Source>> + Send + Sync;
+
+/// Videos by their addresses. Shared by threads.
+pub struct Catalog {
+    engine: Engine,
+    opener: Box<Opener>,
+    indexes: Option<IndexCache>,
+    budget: u64,
+    state: Mutex<State>,
+    change: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    videos: HashMap<(String, usize), Slot>,
+    bytes: u64,
+    clock: u64,
+    /// Videos that were opened since all were weighed.
+    unweighed: usize,
+}
+
+enum Slot {
+    /// Somebody is opening it.
+    Opening,
+    Open {
+        video: Video,
+        bytes: u64,
+        used: u64,
+    },
+}
+
+impl std::fmt::Debug for Catalog {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Catalog").field("budget", &self.budget).finish_non_exhaustive()
+    }
+}
+
+impl Catalog {
+    /// A catalog whose videos `engine` opens. Addresses are [`source::open`]'s.
+    pub fn new(engine: &Engine) -> Catalog {
+        Catalog {
+            engine: engine.clone(),
+            opener: Box::new(source::open),
+            indexes: None,
+            budget: Machine::read().memory_share(8, BUDGET),
+            state: Mutex::default(),
+            change: Condvar::new(),
+        }
+    }
+
+    /// Sources come from `opener`.
+    #[must_use]
+    pub fn with_opener(mut self, opener: impl Fn(&str) -> Result<Arc<dyn Source>> + Send + Sync + 'static) -> Catalog {
+        self.opener = Box::new(opener);
+        self
+    }
+
+    /// Indexes are kept on disk too.
+    #[must_use]
+    pub fn with_index_cache(mut self, cache: IndexCache) -> Catalog {
+        self.indexes = Some(cache);
+        self
+    }
+
+    /// Videos are kept as long as their indexes take no more than so many bytes between them, by default an 8th of the memory
+    /// and at most 512 MiB; the one used last always.
+    #[must_use]
+    pub fn budget(mut self, bytes: u64) -> Catalog {
+        self.budget = bytes;
+        self
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The video at an address: track `track`, counted from 0. Waits while it is opened, by whomever.
+    ///
+    /// # Errors
+    /// Those of [`source::open`] and [`Engine::open`]. Nothing is remembered of them: the next one to ask tries again.
+    pub fn open(&self, location: &str, track: usize) -> Result<Video> {
+        self.open_within(location, track, &Opening::new(self.engine.shared.open_timeout))
+    }
+
+    /// The same within the limits of `opening`.
+    ///
+    /// # Errors
+    /// Those of [`Catalog::open`]; `OpenCancelled` once `opening` is cancelled.
+    pub fn open_within(&self, location: &str, track: usize, opening: &Opening) -> Result<Video> {
+        opening.run(|| self.open_now(location, track))
+    }
+
+    fn open_now(&self, location: &str, track: usize) -> Result<Video> {
+        let key = (location.to_owned(), track);
+        if let Some(video) = self.find(&key)? {
+            return Ok(video);
+        }
+        // However opening ends, nobody goes on waiting for it.
+        let claim = Claim { catalog: self, key: Some(key) };
+        let source = (self.opener)(location)?;
+        let video = match &self.indexes {
+            Some(cache) => cache.open_video(&self.engine, source, track)?,
+            None => self.engine.open(source, track)?,
+        };
+        claim.keep(video.clone());
+        Ok(video)
+    }
+
+    /// The video at an address if it is open and has not changed; never waits for others. Asking whether it has changed
+    /// takes as long as its file system does.
+    pub fn get(&self, location: &str, track: usize) -> Option<Video> {
+        let key = (location.to_owned(), track);
+        let video = self.lock().used(&key)?;
+        video.source().check().is_ok().then_some(video)
+    }
+
+    /// Videos that are open.
+    pub fn count(&self) -> usize {
+        self.lock().videos.len()
+    }
+
+    /// One that is open; `None` if it is the caller's turn to open it.
+    fn find(&self, key: &(String, usize)) -> Result<Option<Video>> {
+        loop {
+            let Some(video) = self.opened(key)? else { return Ok(None) };
+            // A file system may take its time, or never answer: nobody else waits for that.
+            if video.source().check().is_ok() {
+                return Ok(Some(video));
+            }
+            let mut state = self.lock();
+            // Unless somebody else has found it changed before.
+            if state.videos.get(key).is_some_and(|slot| slot.is_of(&video)) {
+                let gone = state.videos.insert(key.clone(), Slot::Opening);
+                state.bytes -= gone.as_ref().map_or(0, Slot::bytes);
+                drop(state);
+                return Ok(None);
+            }
+        }
+    }
+
+    /// One that is open, after waiting for whoever opens it; `None`, and the caller's turn, where nobody has.
+    fn opened(&self, key: &(String, usize)) -> Result<Option<Video>> {
+        let mut state = self.lock();
+        loop {
+            match state.videos.get(key) {
+                Some(Slot::Opening) => {
+                    // A caller whose result is not wanted any more leaves, whatever the other does.
+                    opening::check(u64::MAX)?;
+                    let waited = self.change.wait_timeout(state, opening::LOOK);
+                    state = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+                }
+                Some(Slot::Open { .. }) => return Ok(state.used(key)),
+                None => {
+                    state.videos.insert(key.clone(), Slot::Opening);
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// Bytes that indexes of open videos take, about.
+    pub fn held_bytes(&self) -> u64 {
+        self.lock().bytes
+    }
+}
+
+impl Slot {
+    fn bytes(&self) -> u64 {
+        match self {
+            Slot::Opening => 0,
+            Slot::Open { bytes, .. } => *bytes,
+        }
+    }
+
+    fn is_of(&self, other: &Video) -> bool {
+        matches!(self, Slot::Open { video, .. } if video.shared.id == other.shared.id)
+    }
+}
+
+impl State {
+    /// One that is open, and is used now.
+    fn used(&mut self, key: &(String, usize)) -> Option<Video> {
+        self.clock += 1;
+        match self.videos.get_mut(key)? {
+            Slot::Open { video, used, .. } => {
+                *used = self.clock;
+                Some(video.clone())
+            }
+            Slot::Opening => None,
+        }
+    }
+
+    fn open(&self) -> Vec<Video> {
+        let video = |slot: &Slot| match slot {
+            Slot::Open { video, .. } => Some(video.clone()),
+            Slot::Opening => None,
+        };
+        self.videos.values().filter_map(video).collect()
+    }
+
+    /// Is it time to weigh all videos? Not each time that one is opened: of many that would take longer than opening.
+    fn is_due(&mut self) -> bool {
+        self.unweighed += 1;
+        let is_due = self.unweighed > self.videos.len() / WEIGHED;
+        if is_due {
+            self.unweighed = 0;
+        }
+        is_due
+    }
+
+    /// Takes down what videos weigh now.
+    fn weigh(&mut self, weights: &HashMap<u64, u64>) {
+        self.bytes = 0;
+        for slot in self.videos.values_mut() {
+            if let Slot::Open { video, bytes, .. } = slot {
+                *bytes = weights.get(&video.shared.id).copied().unwrap_or(*bytes);
+                self.bytes += *bytes;
+            }
+        }
+    }
+
+    /// Lets go of as many as it takes to have room, and of some more, so that not every one that is opened looks for the oldest.
+    fn make_room(&mut self, budget: u64) -> Vec<Slot> {
+        if self.bytes <= budget {
+            return Vec::new();
+        }
+        let age = |slot: &Slot| match slot {
+            Slot::Open { used, .. } if *used < self.clock => Some(*used),
+            _ => None,
+        };
+        let aged = self.videos.iter().filter_map(|(key, slot)| Some((age(slot)?, key.clone())));
+        let mut aged: Vec<(u64, (String, usize))> = aged.collect();
+        aged.sort_unstable();
+        let mut gone = Vec::new();
+        for (_, key) in aged {
+            if self.bytes <= budget - budget / WEIGHED as u64 {
+                break;
+            }
+            if let Some(slot) = self.videos.remove(&key) {
+                self.bytes -= slot.bytes();
+                gone.push(slot);
+            }
+        }
+        gone
+    }
+}
+
+/// Somebody's turn to open a video.
+struct Claim<'a> {
+    catalog: &'a Catalog,
+    key: Option<(String, usize)>,
+}
+
+impl Claim<'_> {
+    fn keep(mut self, video: Video) {
+        let Some(key) = self.key.take() else { return };
+        let bytes = video.index_bytes();
+        let mut state = self.catalog.lock();
+        state.clock += 1;
+        let slot = Slot::Open { video, bytes, used: state.clock };
+        state.videos.insert(key, slot);
+        state.bytes += bytes;
+        let open = if state.is_due() { state.open() } else { Vec::new() };
+        drop(state);
+        self.catalog.change.notify_all();
+        // Now and then all are weighed anew, since more may be known of them by now: not under the lock.
+        let weights: HashMap<u64, u64> = open.iter().map(|video| (video.shared.id, video.index_bytes())).collect();
+        let mut state = self.catalog.lock();
+        if !weights.is_empty() {
+            state.weigh(&weights);
+        }
+        let gone = state.make_room(self.catalog.budget);
+        drop(state);
+        // Closing takes its time: not under the lock.
+        drop((gone, open));
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.catalog.lock().videos.remove(&key);
+            self.catalog.change.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    use std::sync::mpsc::channel;
+    use std::sync::{Arc, RwLock};
+
+    use bytes::Bytes;
+
+    use super::Catalog;
+    use crate::Engine;
+    use crate::error::Result;
+    use crate::source::{ByteRange, Counters, Fault, FaultSource, MappedSource, Source};
+
+    /// A file on a file system that does not say anything while its lock is held.
+    #[derive(Debug)]
+    struct Hanging(MappedSource, Arc<RwLock<()>>);
+
+    impl Source for Hanging {
+        fn name(&self) -> &str {
+            self.0.name()
+        }
+
+        fn len(&self) -> u64 {
+            self.0.len()
+        }
+
+        fn read(&self, range: ByteRange) -> Result<Bytes> {
+            self.0.read(range)
+        }
+
+        fn check(&self) -> Result<()> {
+            drop(self.1.read());
+            self.0.check()
+        }
+
+        fn counters(&self) -> &Counters {
+            self.0.counters()
+        }
+    }
+
+    #[test]
+    fn a_file_system_that_hangs_keeps_nobody_waiting_for_other_videos() {
+        let hangs = Arc::new(RwLock::new(()));
+        let own = Arc::clone(&hangs);
+        let catalog = Catalog::new(&Engine::new(Some(1))).with_opener(move |name| {
+            let (place, name) = name.split_once('/').unwrap();
+            let file = MappedSource::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name))?;
+            Ok(if place == "far" { Arc::new(Hanging(file, Arc::clone(&own))) } else { Arc::new(file) })
+        });
+        catalog.open("far/hevc_demo.mp4", 0).unwrap();
+        catalog.open("near/hevc_demo.mp4", 0).unwrap();
+        let hung = hangs.write().unwrap();
+        let (tell, told) = channel();
+        std::thread::scope(|scope| {
+            for ask in [Catalog::get, |catalog: &Catalog, name: &str, track| catalog.open(name, track).ok()] {
+                let (tell, catalog) = (tell.clone(), &catalog);
+                scope.spawn(move || {
+                    let found = ask(catalog, "far/hevc_demo.mp4", 0).is_some();
+                    tell.send(found).unwrap();
+                });
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(catalog.get("near/hevc_demo.mp4", 0).is_some());
+            catalog.open("near/hevc_demo.mp4", 0).unwrap();
+            catalog.open("near/hevc_open_gop.mp4", 0).unwrap();
+            assert!(told.try_recv().is_err(), "they wait");
+            drop(hung);
+            assert_eq!([told.recv(), told.recv()], [Ok(true); 2]);
+        });
+    }
+
+    #[test]
+    fn who_asks_together_opens_once_and_what_changed_is_opened_anew() {
+        let opened = Arc::new(AtomicU32::new(0));
+        let last: Arc<std::sync::Mutex<Option<Arc<FaultSource>>>> = Arc::default();
+        let (count, keep) = (Arc::clone(&opened), Arc::clone(&last));
+        let catalog = Catalog::new(&Engine::new(Some(1))).with_opener(move |name| {
+            count.fetch_add(1, Relaxed);
+            let clip = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name);
+            let source = Arc::new(FaultSource::new(Arc::new(MappedSource::open(clip)?), []));
+            *keep.lock().unwrap() = Some(Arc::clone(&source));
+            Ok(source as Arc<dyn Source>)
+        });
+        std::thread::scope(|scope| {
+            (0..8).for_each(|_| _ = scope.spawn(|| catalog.open("hevc_demo.mp4", 0).unwrap()));
+        });
+        assert_eq!(opened.load(Relaxed), 1);
+        assert!(catalog.open("missing.mp4", 0).is_err() && catalog.open("missing.mp4", 0).is_err());
+        assert_eq!(opened.load(Relaxed), 3, "an error is not kept");
+        catalog.open("hevc_demo.mp4", 0).unwrap();
+        assert_eq!(opened.load(Relaxed), 3);
+        let held = catalog.held_bytes();
+        assert!(held > 1000);
+        catalog.open("hevc_open_gop.mp4", 0).unwrap();
+        assert!(catalog.held_bytes() > held);
+        last.lock().unwrap().as_ref().unwrap().set([Fault::ChangedAfter(0)]);
+        catalog.open("hevc_open_gop.mp4", 0).unwrap();
+        assert_eq!(opened.load(Relaxed), 5, "it has changed");
+        let catalog = catalog.budget(held);
+        catalog.open("hevc_closed_gop.mp4", 0).unwrap();
+        catalog.open("hevc_demo.mp4", 0).unwrap();
+        assert!(opened.load(Relaxed) == 7 && catalog.held_bytes() > 0, "others had to make room");
+    }
+}

@@ -1,0 +1,287 @@
+//! Light: from R'G'B' of a stream to the R'G'B' that a still shows, by way of what a display would emit.
+//!
+//! Whoever looks at a still takes it for sRGB: BT.709's primaries and the curve of IEC 61966-2-1. Two kinds of stream
+//! mean something else:
+//!
+//! - *Wide gamut*: SDR with BT.2020's or P3's primaries. The primaries are changed in linear light, with sRGB's curve on
+//!   both sides: greys keep their values.
+//! - *HDR*: PQ (BT.2100 table 4) and HLG (table 5, with the OOTF for a display of 1000 cd/m²) become light in cd/m².
+//!   The largest of R, G and B goes through the EETF of BT.2390-10 (section 5.4.1), and the other two shrink with it, so
+//!   that hues stay. The EETF's target is a display of 203 cd/m², HDR's reference white (BT.2408-7, section 2.1): what is
+//!   dark keeps its light relative to that white, what is bright is compressed. Then come BT.709's primaries.
+//!
+//! Colours that BT.709 does not have come out below 0 or above 1 ([`Light::shown`]); to clip each component for itself
+//! is left to others.
+//!
+//! All of it is slow, and good to a hundredth of an 8-bit step; `table` asks it once per node.
+
+/// Light of the brightest SDR white and of HDR's reference white, in cd/m² (BT.2408-7).
+pub(super) const SDR_WHITE: f64 = 203.0;
+
+/// The peak of an HDR stream that says nothing of it, and of the display that HLG is meant for, in cd/m².
+pub(super) const USUAL_PEAK: u32 = 1000;
+
+/// How R'G'B' stand for light.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Curve {
+    /// An SDR curve: taken for the still's own.
+    Sdr,
+    /// SMPTE ST 2084, with the peak of the stream in cd/m².
+    Pq {
+        /// Nothing is brighter.
+        peak: u32,
+    },
+    /// ARIB STD-B67.
+    Hlg,
+}
+
+type Vector = [f64; 3];
+type Square = [[f64; 3]; 3];
+
+/// A stream's R'G'B' and the still's.
+#[derive(Clone, Debug)]
+pub(super) struct Light {
+    curve: Curve,
+    /// Light of values from 0 to 1, evenly spaced: of a display in cd/m² for PQ, else relative.
+    light: Vec<f64>,
+    eetf: Eetf,
+    /// Linear R, G and B of the stream to BT.709's.
+    to_bt709: Square,
+    /// How much of R, G and B is in luminance.
+    luminance: Vector,
+}
+
+/// Steps of [`Light`]'s table: PQ, which bends most, is 0.000003 off between them.
+const STEPS: usize = 4096;
+
+impl Light {
+    /// `None` for primaries (H.273 table 2) that are not three colours of light.
+    pub(super) fn new(primaries: u32, curve: Curve) -> Option<Light> {
+        let xyz = to_xyz(primaries)?;
+        let to_bt709 = product(&inverse(&to_xyz(1)?), &xyz);
+        let (to_light, peak): (fn(f64) -> f64, _) = match curve {
+            Curve::Sdr => (srgb_to_light, USUAL_PEAK),
+            Curve::Pq { peak } => (pq_to_light, peak),
+            Curve::Hlg => (hlg_to_scene, USUAL_PEAK),
+        };
+        let light = (0..=STEPS).map(|step| to_light(step as f64 / STEPS as f64)).collect();
+        Some(Light { curve, light, eetf: Eetf::new(f64::from(peak)), to_bt709, luminance: xyz[1] })
+    }
+
+    /// The still's R'G'B'; colours that it cannot show are outside of 0..=1.
+    pub(super) fn shown(&self, rgb: Vector) -> Vector {
+        let light = rgb.map(|value| self.light_of(value.clamp(0.0, 1.0)));
+        let light = match self.curve {
+            Curve::Sdr => light,
+            Curve::Pq { .. } => self.eetf.mapped(light),
+            Curve::Hlg => self.eetf.mapped(self.displayed(light)),
+        };
+        times(&self.to_bt709, light).map(light_to_srgb)
+    }
+
+    fn light_of(&self, value: f64) -> f64 {
+        let place = value * STEPS as f64;
+        let step = (place as usize).min(STEPS - 1);
+        self.light[step] + (place - step as f64) * (self.light[step + 1] - self.light[step])
+    }
+
+    /// BT.2100 table 5: the OOTF of HLG, with a gamma of 1.2 for 1000 cd/m².
+    fn displayed(&self, scene: Vector) -> Vector {
+        let luminance: f64 = scene.iter().zip(self.luminance).map(|(value, weight)| value * weight).sum();
+        let gain = f64::from(USUAL_PEAK) * luminance.powf(0.2);
+        scene.map(|value| gain * value)
+    }
+}
+
+/// IEC 61966-2-1, of values in 0..=1.
+fn srgb_to_light(value: f64) -> f64 {
+    if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+}
+
+/// Its inverse; what is below 0 is mirrored.
+fn light_to_srgb(light: f64) -> f64 {
+    let size = light.abs();
+    let value = if size <= 0.0031308 { size * 12.92 } else { 1.055 * size.powf(1.0 / 2.4) - 0.055 };
+    value.copysign(light)
+}
+
+/// BT.2100 table 5: the inverse of HLG's OETF.
+fn hlg_to_scene(value: f64) -> f64 {
+    const A: f64 = 0.17883277;
+    const B: f64 = 0.28466892;
+    const C: f64 = 0.55991073;
+    if value <= 0.5 { value * value / 3.0 } else { (((value - C) / A).exp() + B) / 12.0 }
+}
+
+const M1: f64 = 2610.0 / 16384.0;
+const M2: f64 = 2523.0 / 4096.0 * 128.0;
+const C1: f64 = 3424.0 / 4096.0;
+const C2: f64 = 2413.0 / 4096.0 * 32.0;
+const C3: f64 = 2392.0 / 4096.0 * 32.0;
+
+/// cd/m² of a PQ value in 0..=1.
+fn pq_to_light(value: f64) -> f64 {
+    let power = value.powf(1.0 / M2);
+    10000.0 * ((power - C1).max(0.0) / (C2 - C3 * power)).powf(1.0 / M1)
+}
+
+/// The PQ value of 0 to 10000 cd/m².
+fn light_to_pq(light: f64) -> f64 {
+    let power = (light / 10000.0).powf(M1);
+    ((C1 + C2 * power) / (1.0 + C3 * power)).powf(M2)
+}
+
+/// BT.2390-10, section 5.4.1, with black at zero on both sides: light below the knee stays, above it a Hermite spline in
+/// PQ values leads from the stream's peak to [`SDR_WHITE`].
+#[derive(Clone, Debug)]
+struct Eetf {
+    /// PQ value of the stream's peak.
+    white: f64,
+    /// PQ value of [`SDR_WHITE`], as a part of `white`.
+    most: f64,
+    /// Where the spline begins, as a part of `white`.
+    knee: f64,
+}
+
+impl Eetf {
+    /// For a peak in cd/m².
+    fn new(peak: f64) -> Eetf {
+        let white = light_to_pq(peak.max(SDR_WHITE));
+        let most = light_to_pq(SDR_WHITE) / white;
+        Eetf { white, most, knee: 1.5 * most - 0.5 }
+    }
+
+    /// R, G and B in cd/m² as parts of SDR's white: at most 1 each.
+    fn mapped(&self, rgb: Vector) -> Vector {
+        let most = rgb.into_iter().fold(0.0, f64::max);
+        if most <= 0.0 {
+            return [0.0; 3];
+        }
+        let scale = self.of(most) / most / SDR_WHITE;
+        rgb.map(|value| value * scale)
+    }
+
+    fn of(&self, light: f64) -> f64 {
+        let value = light_to_pq(light) / self.white;
+        if value < self.knee {
+            return light;
+        }
+        if value >= 1.0 {
+            return SDR_WHITE;
+        }
+        let t = (value - self.knee) / (1.0 - self.knee);
+        let (t2, t3) = (t * t, t * t * t);
+        let bent = (2.0 * t3 - 3.0 * t2 + 1.0) * self.knee
+            + (t3 - 2.0 * t2 + t) * (1.0 - self.knee)
+            + (-2.0 * t3 + 3.0 * t2) * self.most;
+        pq_to_light(bent * self.white)
+    }
+}
+
+/// CIE 1931 x and y of red, green, blue and white.
+fn chromaticities(primaries: u32) -> Option<[[f64; 2]; 4]> {
+    const D65: [f64; 2] = [0.3127, 0.3290];
+    const C: [f64; 2] = [0.310, 0.316];
+    Some(match primaries {
+        1 => [[0.640, 0.330], [0.300, 0.600], [0.150, 0.060], D65],
+        4 => [[0.67, 0.33], [0.21, 0.71], [0.14, 0.08], C],
+        5 => [[0.64, 0.33], [0.29, 0.60], [0.15, 0.06], D65],
+        6 | 7 => [[0.630, 0.340], [0.310, 0.595], [0.155, 0.070], D65],
+        8 => [[0.681, 0.319], [0.243, 0.692], [0.145, 0.049], C],
+        9 => [[0.708, 0.292], [0.170, 0.797], [0.131, 0.046], D65],
+        11 => [[0.680, 0.320], [0.265, 0.690], [0.150, 0.060], [0.314, 0.351]],
+        12 => [[0.680, 0.320], [0.265, 0.690], [0.150, 0.060], D65],
+        22 => [[0.630, 0.340], [0.295, 0.605], [0.155, 0.077], D65],
+        _ => return None,
+    })
+}
+
+/// Linear R, G and B to CIE XYZ under D65; other whites are adapted by Bradford's method, as ICC profiles have it.
+fn to_xyz(primaries: u32) -> Option<Square> {
+    const BRADFORD: Square = [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]];
+    let [red, green, blue, white] = chromaticities(primaries)?;
+    let xyz = |[x, y]: [f64; 2]| [x / y, 1.0, (1.0 - x - y) / y];
+    let columns = [xyz(red), xyz(green), xyz(blue)];
+    let unscaled: Square = [0, 1, 2].map(|row| columns.map(|column| column[row]));
+    let parts = times(&inverse(&unscaled), xyz(white));
+    let scaled = unscaled.map(|row| [row[0] * parts[0], row[1] * parts[1], row[2] * parts[2]]);
+    let [from, to] = [white, [0.3127, 0.3290]].map(|white| times(&BRADFORD, xyz(white)));
+    let cones = product(&BRADFORD, &scaled);
+    let adapted = [0, 1, 2].map(|row| cones[row].map(|value| value * to[row] / from[row]));
+    Some(product(&inverse(&BRADFORD), &adapted))
+}
+
+fn times(matrix: &Square, vector: Vector) -> Vector {
+    matrix.map(|row| row[0] * vector[0] + row[1] * vector[1] + row[2] * vector[2])
+}
+
+fn product(left: &Square, right: &Square) -> Square {
+    left.map(|row| [0, 1, 2].map(|column| (0..3).map(|inner| row[inner] * right[inner][column]).sum()))
+}
+
+/// By cofactors; the matrices here are far from singular.
+fn inverse(m: &Square) -> Square {
+    let cofactor = |row: usize, column: usize| {
+        let at = |down: usize, right: usize| m[(row + down) % 3][(column + right) % 3];
+        at(1, 1) * at(2, 2) - at(1, 2) * at(2, 1)
+    };
+    let determinant: f64 = (0..3).map(|column| m[0][column] * cofactor(0, column)).sum();
+    [0, 1, 2].map(|row| [0, 1, 2].map(|column| cofactor(column, row) / determinant))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn near(left: f64, right: f64, most: f64) {
+        assert!((left - right).abs() <= most, "{left} is not {right}");
+    }
+
+    #[test]
+    fn curves_have_the_values_that_the_standards_print() {
+        // BT.2408-7 table 1 and BT.2100: reference white, and the ends.
+        near(light_to_pq(203.0), 0.5807, 0.0001);
+        near(light_to_pq(1000.0), 0.7518, 0.0001);
+        near(light_to_pq(10000.0), 1.0, 1e-9);
+        near(pq_to_light(light_to_pq(42.0)), 42.0, 1e-9);
+        near(hlg_to_scene(1.0), 1.0, 1e-6);
+        near(hlg_to_scene(0.5), 1.0 / 12.0, 1e-9);
+        // HLG's 75 % is reference white too.
+        let light = Light::new(9, Curve::Hlg).unwrap();
+        near(light.displayed([hlg_to_scene(0.75); 3])[0], 203.0, 1.0);
+    }
+
+    #[test]
+    fn bt2020_becomes_bt709_by_the_matrix_of_bt2407() {
+        let light = Light::new(9, Curve::Sdr).unwrap();
+        let printed = [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]];
+        for (row, printed) in light.to_bt709.iter().zip(printed) {
+            row.iter().zip(printed).for_each(|(value, printed)| near(*value, printed, 0.0002));
+        }
+        light.luminance.iter().zip([0.2627, 0.6780, 0.0593]).for_each(|(value, printed)| near(*value, printed, 1e-4));
+    }
+
+    #[test]
+    fn white_stays_white_and_grey_grey() {
+        for primaries in [1, 4, 5, 6, 7, 8, 9, 11, 12, 22] {
+            let light = Light::new(primaries, Curve::Sdr).unwrap();
+            for grey in [0.0, 0.25, 0.5, 1.0] {
+                light.shown([grey; 3]).iter().for_each(|value| near(*value, grey, 1e-5));
+            }
+        }
+        assert!(Light::new(2, Curve::Hlg).is_none() && Light::new(10, Curve::Hlg).is_none());
+    }
+
+    #[test]
+    fn tone_mapping_leaves_the_dark_alone_and_ends_at_white() {
+        for peak in [400.0, 1000.0, 4000.0, 10000.0] {
+            let eetf = Eetf::new(peak);
+            near(eetf.of(peak), SDR_WHITE, 1e-6);
+            near(eetf.of(1.0), 1.0, 1e-9);
+            let lights: Vec<f64> = (0..=1000).map(|step| eetf.of(f64::from(step) / 1000.0 * peak)).collect();
+            assert!(lights.is_sorted() && lights.iter().all(|&light| light <= SDR_WHITE + 1e-6), "{peak}");
+        }
+        near(Eetf::new(100.0).of(150.0), 150.0, 0.0);
+        near(Eetf::new(100.0).of(250.0), SDR_WHITE, 0.0);
+    }
+}

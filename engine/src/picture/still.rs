@@ -1,0 +1,215 @@
+//! Stills of pictures: from the decoder's planes to the bytes of a file.
+//!
+//! In this order: to JFIF's colour, one field of two, crop and size in one resampling, turning, encoding. All of it works
+//! on planes of Y, Cb and Cr; only PNG makes R'G'B' at the end.
+
+use ffi::Frame;
+
+use super::colour::{ColourConverter, ColourOptions};
+use super::deinterlace::Deinterlacer;
+use super::encode::{StillEncoder, StillFormat};
+use super::jfif::JfifPlanes;
+use super::layout::{Layout, Part};
+use super::on_device::OnDevice;
+use super::scale::{Fit, Scaler, Shape};
+use super::turn::Turn;
+use crate::error::{ErrorKind, Result};
+
+/// How a still is to be made: what is wanted, and what must be known of the video besides its pictures.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StillOptions {
+    /// What file it is to be.
+    pub format: StillFormat,
+    /// Quality of JPEG and WebP, 1 to 100.
+    pub quality: u8,
+    /// Size of the still: turned, square pixels, of what the crop leaves.
+    pub shape: Shape,
+    /// What to show of the picture, in pixels as shown; all of it without.
+    pub crop: Option<Part>,
+    /// How the container wants it turned.
+    pub turn: Turn,
+    /// The container's sample aspect ratio; where a part of it is 0, the stream's own counts.
+    pub sample_aspect_ratio: (i32, i32),
+    /// Whether one field is to be made a picture of, where the decoder calls a picture interlaced.
+    pub deinterlace: bool,
+    /// Colour.
+    pub colour: ColourOptions,
+}
+
+impl Default for StillOptions {
+    /// A JPEG of quality 85, in the picture's own size, nothing turned, pixels as square as the stream says.
+    fn default() -> StillOptions {
+        StillOptions {
+            format: StillFormat::Jpeg,
+            quality: 85,
+            shape: Shape { width: None, height: None, fit: Fit::Contain },
+            crop: None,
+            turn: Turn::default(),
+            sample_aspect_ratio: (0, 1),
+            deinterlace: true,
+            colour: ColourOptions::default(),
+        }
+    }
+}
+
+impl StillOptions {
+    /// Is all of the picture shown, pixel for pixel? `size` is that of its planes.
+    pub(super) fn is_all_of(&self, picture: &Frame, size: (usize, usize)) -> bool {
+        self.turn.is_none() && self.layout(picture).resolve(size).is_ok_and(|resolved| resolved.is_all_of(size))
+    }
+
+    fn layout(&self, picture: &Frame) -> Layout {
+        let container = self.sample_aspect_ratio;
+        let is_known = container.0 > 0 && container.1 > 0;
+        let sample_aspect_ratio = if is_known { container } else { picture.sample_aspect_ratio() };
+        Layout { sample_aspect_ratio, turn: self.turn, crop: self.crop, shape: self.shape }
+    }
+}
+
+/// Makes stills; keep it, its buffers are reused. One per thread.
+pub struct StillMaker {
+    encoder: StillEncoder,
+    shaper: Shaper,
+    on_device: OnDevice,
+}
+
+impl StillMaker {
+    /// A new maker.
+    ///
+    /// # Errors
+    /// `Still` without memory.
+    pub fn new() -> Result<StillMaker> {
+        Ok(StillMaker { encoder: StillEncoder::new()?, shaper: Shaper::default(), on_device: OnDevice::default() })
+    }
+
+    /// Encodes a picture into `out`, and returns the still's width and height. One that is in a GPU's memory
+    /// ([`Frame::device_planes`]) is encoded there if it can be, else copied from there.
+    ///
+    /// # Errors
+    /// As [`ColourConverter::to_jfif`], and `Still` for parts outside of the picture and sizes that the format cannot
+    /// have.
+    pub fn encode(&mut self, picture: &Frame, options: &StillOptions, out: &mut Vec<u8>) -> Result<(usize, usize)> {
+        let copy;
+        let picture = match picture.device_planes() {
+            Some(there) => {
+                if let Some(size) = self.on_device.encode(picture, &there, options, out) {
+                    return Ok(size);
+                }
+                copy = picture.download_kept().map_err(|error| ErrorKind::Device(error.to_string()))?;
+                &copy
+            }
+            None => picture,
+        };
+        let planes = self.shaper.shape(picture, options)?;
+        self.encoder.encode(planes, options.format, options.quality, out)?;
+        Ok((planes.width, planes.height))
+    }
+
+    /// The planes that [`StillMaker::encode`] would encode.
+    ///
+    /// # Errors
+    /// As [`StillMaker::encode`].
+    pub fn planes(&mut self, picture: &Frame, options: &StillOptions) -> Result<&JfifPlanes> {
+        self.shaper.shape(picture, options)
+    }
+}
+
+/// All before the encoding.
+#[derive(Default)]
+struct Shaper {
+    colour: ColourConverter,
+    deinterlacer: Deinterlacer,
+    scaler: Scaler,
+    converted: JfifPlanes,
+    scaled: JfifPlanes,
+    turned: JfifPlanes,
+}
+
+impl Shaper {
+    fn shape(&mut self, picture: &Frame, options: &StillOptions) -> Result<&JfifPlanes> {
+        self.colour.to_jfif(picture, &options.colour, &mut self.converted)?;
+        if options.deinterlace && picture.is_interlaced() {
+            self.deinterlacer.keep_field(&mut self.converted, picture.is_top_field_first());
+        }
+        self.lay_out(&options.layout(picture)).map_err(|error| ErrorKind::Still(error.to_string()).into())
+    }
+
+    fn lay_out(&mut self, layout: &Layout) -> std::result::Result<&JfifPlanes, super::PictureError> {
+        let size = (self.converted.width, self.converted.height);
+        let resolved = layout.resolve(size)?;
+        let mut planes = &self.converted;
+        if !resolved.is_all_of(size) {
+            self.scaler.resample(planes, &resolved, &mut self.scaled)?;
+            planes = &self.scaled;
+        }
+        if !layout.turn.is_none() {
+            layout.turn.apply(planes, &mut self.turned);
+            planes = &self.turned;
+        }
+        Ok(planes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::planes;
+    use super::*;
+
+    /// A shaper whose picture is converted already.
+    fn with(size: (usize, usize), subsampling: Option<(u8, u8)>, sample: impl Fn(usize, usize, usize) -> u8) -> Shaper {
+        Shaper { converted: planes(size, subsampling, sample), ..Shaper::default() }
+    }
+
+    fn layout(width: Option<u32>, degrees: f64) -> Layout {
+        let shape = Shape { width, height: None, fit: Fit::Contain };
+        Layout { sample_aspect_ratio: (1, 1), turn: Turn::from_rotation(degrees, false), crop: None, shape }
+    }
+
+    #[test]
+    fn sizes_at_the_edge_of_what_there_is() {
+        for subsampling in [Some((1, 1)), Some((1, 0)), Some((0, 0)), None] {
+            for (size, width, expected) in [
+                ((1, 1), None, (1, 1)),
+                ((1, 1), Some(7), (7, 7)),
+                ((3, 5), None, (5, 3)),
+                ((3, 5), Some(10), (10, 6)),
+                ((1600, 100), Some(20), (20, 320)),
+                ((100, 1600), Some(160), (160, 10)),
+                ((8192, 4320), Some(540), (540, 1024)),
+            ] {
+                let mut shaper = with(size, subsampling, |plane, x, y| (plane + x / 9 + y / 7) as u8);
+                let out = shaper.lay_out(&layout(width, -90.0)).unwrap();
+                out.check().unwrap();
+                assert_eq!((out.width, out.height), expected, "{size:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_turned_picture_is_cut_out_exactly() {
+        let mut shaper = with((32, 16), Some((0, 0)), |_, x, y| (x + 32 * y) as u8);
+        let whole = shaper.lay_out(&layout(None, -90.0)).unwrap().clone();
+        let crop = Some(Part { left: 3, top: 20, width: 7, height: 9 });
+        let part = shaper.lay_out(&Layout { crop, ..layout(None, -90.0) }).unwrap();
+        assert_eq!((part.width, part.height), (7, 9));
+        for y in 0..9 {
+            assert_eq!(part.planes[0].row(y), &whole.planes[0].row(20 + y)[3..10]);
+        }
+    }
+
+    #[test]
+    fn samples_that_are_not_square_are_resolved() {
+        // A circle that is stored half as wide as it is shown.
+        let ring = |_: usize, x: usize, y: usize| {
+            let (x, y) = (2.0 * x as f64 + 0.5 - 60.0, y as f64 - 59.5);
+            if (x * x + y * y).sqrt() < 40.0 { 220 } else { 30 }
+        };
+        let mut shaper = with((60, 120), Some((1, 1)), ring);
+        let out = shaper.lay_out(&Layout { sample_aspect_ratio: (2, 1), ..layout(None, 0.0) }).unwrap();
+        assert_eq!((out.width, out.height), (120, 120));
+        let inside = |samples: &mut dyn Iterator<Item = u8>| samples.filter(|&sample| sample > 128).count();
+        let across = inside(&mut out.planes[0].row(60).iter().copied());
+        let down = inside(&mut (0..120).map(|y| out.planes[0].row(y)[60]));
+        assert!(across.abs_diff(80) <= 2 && down.abs_diff(80) <= 2, "{across} {down}");
+    }
+}

@@ -1,0 +1,146 @@
+//! Planning over a network: which bytes will be read before a walk can be planned, told to a source in advance, so that it
+//! fetches them together; and what can be known of a sync sample without all of it.
+//!
+//! What is known already is not read. The rest is a guess, since the samples that would tell are those that are not here:
+//! a wrong one costs a request more, or bytes that nobody wanted.
+
+use super::{LONGEST_WAIT, Planner, References, promises_configuration};
+use crate::bitstream::{Codec, Entry, EntryFacts, Framing};
+use crate::container::Track;
+use crate::source::{ByteRange, Source};
+
+/// The beginning of a sync sample: parameter sets, messages, and the first slice's first bytes, in nearly every stream.
+const HEAD: u64 = 4 << 10;
+/// The end of a sample: an end of sequence and an end of bitstream with their lengths, and nothing else may follow them.
+const TAIL: u64 = 12;
+
+impl Planner {
+    /// Bytes that planning a walk to `target` looks at for the first time, as far as that can be told.
+    pub(crate) fn unread(&self, track: &Track, references: &References, target: u32) -> Vec<ByteRange> {
+        let first = self.likely_entry(track, target);
+        let mut ranges = self.unread_for_entry(track, first);
+        if self.known_facts(track, first).is_none() || !references.is_known(self, track, first, target) {
+            ranges.extend((first..=target).filter_map(|sample| track.extent(sample)));
+        }
+        ranges.extend(self.behind(track, target).into_iter().flat_map(|sync| self.unread_for_entry(track, sync)));
+        ranges
+    }
+
+    /// What is looked at to know where parameter sets lie, whatever the target.
+    pub(crate) fn unread_promise(&self, track: &Track) -> Vec<ByteRange> {
+        let first = self.sync.first().filter(|_| promises_configuration(track) && self.told(track).is_none());
+        first.map_or(Vec::new(), |&first| self.unread_for_entry(track, first))
+    }
+
+    /// Bytes that finding out about a sync sample looks at.
+    pub(crate) fn unread_for_entry(&self, track: &Track, sync: u32) -> Vec<ByteRange> {
+        if self.known_facts(track, sync).is_some() {
+            return Vec::new();
+        }
+        let before = sync.checked_sub(1).filter(|_| track.codec == Codec::Hevc);
+        let (before, itself) = match (before, head(track, sync)) {
+            (Some(before), Some(head)) => (tail(track, before), Some(head)),
+            (None, Some(head)) => (None, Some(head)),
+            (before, None) => (before.and_then(|before| track.extent(before)), track.extent(sync)),
+        };
+        before.into_iter().chain(itself).collect()
+    }
+
+    /// The sync sample from which `target` is exact, unless one that nobody has looked into promises less than most do.
+    pub(crate) fn likely_entry(&self, track: &Track, target: u32) -> u32 {
+        let before = &self.sync[..self.sync.partition_point(|&sync| sync <= target)];
+        let is_entry = |sync: &&u32| match self.known_facts(track, **sync).map(|facts| facts.entry) {
+            Some(Entry::Clean) => true,
+            Some(Entry::Open) | None => self.is_presented_later(track, **sync, target),
+            _ => false,
+        };
+        before.iter().rev().find(is_entry).copied().unwrap_or(0)
+    }
+
+    /// The last sync sample up to `sample`.
+    pub(crate) fn sync_before(&self, sample: u32) -> Option<u32> {
+        self.sync[..self.sync.partition_point(|&sync| sync <= sample)].last().copied()
+    }
+
+    /// The sync sample behind `target` that [`Planner::last_for`] looks at; the first that is an entry ends it, and most are.
+    fn behind(&self, track: &Track, target: u32) -> Option<u32> {
+        let after = self.sync.partition_point(|&sync| sync <= target);
+        self.sync.get(after).copied().filter(|sync| track.codec == Codec::Hevc && sync - target <= LONGEST_WAIT)
+    }
+}
+
+/// Are samples in one piece, and NAL units of told lengths in them?
+fn is_plain(track: &Track, sample: u32) -> bool {
+    matches!(track.codec, Codec::Hevc | Codec::H264)
+        && matches!(track.framing, Framing::Length(_))
+        && track.is_plain(sample)
+}
+
+/// The beginning of a sample, where it will do.
+pub(super) fn head(track: &Track, sample: u32) -> Option<ByteRange> {
+    let range = track.samples.get(sample as usize).filter(|_| is_plain(track, sample))?.range();
+    Some(ByteRange { len: range.len.min(HEAD), ..range })
+}
+
+/// The end of a sample.
+fn tail(track: &Track, sample: u32) -> Option<ByteRange> {
+    let range = track.samples.get(sample as usize).filter(|_| is_plain(track, sample))?.range();
+    let len = range.len.min(TAIL);
+    Some(ByteRange { start: range.end() - len, len })
+}
+
+/// What is known of a sync sample by its beginning, and the end of the one before: where that is enough, and whole samples
+/// are far away.
+pub(super) fn facts(track: &Track, source: &dyn Source, sync: u32) -> Option<EntryFacts> {
+    if source.is_remote() { facts_by_ends(track, source, sync) } else { None }
+}
+
+fn facts_by_ends(track: &Track, source: &dyn Source, sync: u32) -> Option<EntryFacts> {
+    let head = source.read_padded(head(track, sync)?).ok()?;
+    let after_end = match sync.checked_sub(1).filter(|_| track.codec == Codec::Hevc) {
+        Some(before) if may_end_sequence(source.read_padded(tail(track, before)?).ok()?.data()) => return None,
+        _ => false,
+    };
+    EntryFacts::of_head(track.codec, track.framing, head.data(), after_end)
+}
+
+/// Is there what may be an end of sequence (H.265 7.3.1.2, type 36) or of the bitstream (37) at the end of a sample? Slice
+/// data may look so: then all of it has to be looked at.
+fn may_end_sequence(tail: &[u8]) -> bool {
+    tail.windows(2).any(|bytes| bytes[0] == 36 << 1 || bytes[0] == 37 << 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::super::ends_sequence;
+    use super::{Track, facts_by_ends, may_end_sequence};
+    use crate::bitstream::EntryFacts;
+    use crate::source::{MappedSource, Source};
+
+    #[test]
+    fn the_ends_of_samples_say_what_all_of_them_says() {
+        let mut found = 0;
+        let corpus = std::env::var_os("BUCKET_STREAMER_CORPUS").map(std::path::PathBuf::from);
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures");
+        for folder in [Some(fixtures), corpus].into_iter().flatten() {
+            for clip in std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path()) {
+                let Ok(source) = MappedSource::open(&clip) else { continue };
+                let source: Arc<dyn Source> = Arc::new(source);
+                let Ok(track) = Track::open(&source, 0) else { continue };
+                for sync in (0..track.samples.len() as u32).filter(|&at| track.samples[at as usize].key) {
+                    let Some(facts) = facts_by_ends(&track, &*source, sync) else { continue };
+                    let Ok(data) = track.read(&*source, sync, false) else { continue };
+                    let after_end = sync > 0 && ends_sequence(&track, &*source, sync - 1) == Some(true);
+                    let all = EntryFacts::of(track.codec, track.framing, data.data(), after_end);
+                    assert_eq!(facts, all, "{}: sample {sync}", clip.display());
+                    found += 1;
+                }
+            }
+        }
+        assert!(found > 20, "{found}");
+        assert!(may_end_sequence(&[9, 9, 0, 0, 0, 2, 0x48, 1]) && !may_end_sequence(&[9, 9, 0, 0x80]));
+    }
+}

@@ -1,0 +1,472 @@
+//! What all videos of a process share: decoders, worker threads, checkpoints.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::container::{DEFAULT_INDEX_MEMORY, Index, IndexBudget, Most, Track};
+use crate::damage::{DEFAULT_MAX_PIXELS, OnDamage};
+use crate::decode::checkpoints::{Held, Store};
+use crate::decode::crew::Crew;
+use crate::decode::judge::Place;
+use crate::decode::on_device::{Listener, OnDevice};
+use crate::decode::pool::Inspection;
+use crate::decode::{Counters, Pool, Work};
+use crate::device::{Device, DeviceChoice};
+use crate::error::Result;
+use crate::machine::Machine;
+use crate::picture_memory::{self, Budget, PicturesInWork};
+use crate::session::fetch::turns::Turns;
+use crate::session::video::Video;
+use crate::source::opening::Opening;
+use crate::source::{MappedSource, Source};
+
+/// Opens videos. Cheap to clone; the clones share everything.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What checkpoints may take beyond their budget before resident memory counts as too high: decoders with their pictures,
+/// the allocator's own, what others in the process do.
+const SLACK: u64 = 512 << 20;
+/// As many of a video's pictures count as slack too, up to the budget of pictures: those that decoders hold.
+const SLACK_PICTURES: u64 = 48;
+/// Requests from one look at resident memory to the next.
+const LOOKS: u32 = 32;
+
+/// Resident memory, now and when it was looked at first.
+#[derive(Debug, Default)]
+pub(crate) struct Resident {
+    looks: AtomicU32,
+    first: OnceLock<u64>,
+}
+
+impl Resident {
+    /// Is it time for a look?
+    fn is_due(&self) -> bool {
+        self.looks.fetch_add(1, Relaxed).is_multiple_of(LOOKS)
+    }
+
+    /// Bytes that the process has more than at the first look.
+    fn grown(&self) -> Option<u64> {
+        let now = resident_bytes()?;
+        Some(now.saturating_sub(*self.first.get_or_init(|| now)))
+    }
+}
+
+/// Resident memory of the process, where the system tells.
+pub fn resident_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    // Pages of what Linux calls a page on x86-64, and on most of aarch64.
+    text.split(' ').nth(1)?.parse::<u64>().ok()?.checked_mul(4096)
+}
+
+impl Shared {
+    /// Who decodes there.
+    pub(crate) fn crew_at(&self, place: Place) -> &Crew {
+        match &self.device {
+            Some(device) if place == Place::Device => &device.crew,
+            _ => &self.crew,
+        }
+    }
+
+    /// Whether or not the books are right: where resident memory grows past what they allow, or past three quarters of what
+    /// the process is given (a control group would end it at the limit), the allocator gives back what
+    /// it keeps; if that is not enough, half of the checkpoints and all idle decoders go. `picture` is the size of one
+    /// picture.
+    pub(crate) fn relieve(&self, picture: u64) {
+        let slack = SLACK + (SLACK_PICTURES * picture).min(self.pictures.limit());
+        let limit = self.store.budget().saturating_add(self.others).saturating_add(slack).min(self.given / 4 * 3);
+        let is_too_much = |grown: Option<u64>| grown.is_some_and(|grown| grown > limit);
+        if !self.resident.is_due() || !is_too_much(self.resident.grown()) {
+            return;
+        }
+        ffi::return_free_pages();
+        if is_too_much(self.resident.grown()) {
+            self.store.shrink(self.store.budget() / 2);
+            self.pool.close_idle();
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) pool: Arc<Pool>,
+    /// What pictures in work may take.
+    pub(crate) pictures: Arc<Budget>,
+    pub(crate) crew: Crew,
+    /// The GPU, if one was asked for and is there.
+    pub(crate) device: Option<OnDevice>,
+    pub(crate) store: Store,
+    pub(crate) counters: Counters,
+    pub(crate) resident: Resident,
+    pub(crate) turns: Turns,
+    pub(crate) threads: usize,
+    /// Threads that can run at the same time.
+    pub(crate) processors: usize,
+    /// Threads of a sequential decode.
+    pub(crate) sequential_threads: usize,
+    /// Pictures from one checkpoint to the next.
+    pub(crate) spacing: u32,
+    /// Decode everything from the entry on, every time.
+    pub(crate) from_entry: bool,
+    /// What requests get for damaged pictures.
+    pub(crate) on_damage: OnDamage,
+    /// Pixels that a picture may have.
+    pub(crate) max_pixels: u64,
+    /// The longest that opening a video of a remote source may take.
+    pub(crate) open_timeout: Option<Duration>,
+    /// What opening videos may cost.
+    pub(crate) index_budget: IndexBudget,
+    /// What others in the process may hold, in bytes.
+    others: u64,
+    /// The memory that the process is given, in bytes.
+    given: u64,
+}
+
+/// What an [`Engine`] may use, see [`Engine::builder`].
+#[derive(Debug, Clone)]
+pub struct EngineBuilder {
+    threads: Option<usize>,
+    checkpoint_memory: Option<u64>,
+    picture_memory: Option<u64>,
+    spacing: u32,
+    pin: Option<bool>,
+    from_entry: bool,
+    others: u64,
+    device: Device,
+    on_damage: OnDamage,
+    max_pixels: u64,
+    index_memory: u64,
+    check_hashes: bool,
+    open_timeout: Option<Duration>,
+    listener: Listener,
+}
+
+/// Bounds of the memory for checkpoints where none is named.
+const LEAST_FOR_CHECKPOINTS: u64 = 128 << 20;
+const MOST_FOR_CHECKPOINTS: u64 = 4 << 30;
+/// What idle decoders may keep, as a part of the budget of pictures: a quarter.
+const IDLE_PART: u64 = 4;
+
+/// The longest that opening a video of a remote source may take, unless [`EngineBuilder::open_timeout`] says otherwise.
+pub const DEFAULT_OPEN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Pictures from one checkpoint to the next: see ARCHITECTURE.md for what was measured.
+const SPACING: u32 = 4;
+
+impl EngineBuilder {
+    /// Never more threads at work than this; by default one for each processor that the process is given, see
+    /// [`Machine::processors`]. A sequential decode ([`Video::play`]) takes as many
+    /// as libavcodec does by itself unless a number is given; where it uses wavefronts, never more than there are processors.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> EngineBuilder {
+        self.threads = Some(threads.max(1));
+        self
+    }
+
+    /// Bytes for checkpoints, pictures and all. By default a 16th of the memory that the process is given
+    /// ([`Machine::memory_bytes`]), at least 128 MiB (or a quarter of the memory, if that is less) and at most 4 GiB. With 0 there are none, and every frame is decoded from its entry on.
+    #[must_use]
+    pub fn checkpoint_memory(mut self, bytes: u64) -> EngineBuilder {
+        self.checkpoint_memory = Some(bytes);
+        self
+    }
+
+    /// Bytes for the pictures that all decoders of the engine have in work, with the decoders' own tables for them: not for
+    /// frames that were handed out, nor for checkpoints. By default an eighth of the machine's memory, at least 256 MiB and at
+    /// most 1 GiB, or 64 MiB for each thread where that is more; 1 MiB is the least. Decode runs for which there is no room
+    /// wait, and small ones go ahead. One that needs more than the budget has it to itself; where its pictures are damaged, it
+    /// is refused ([`ErrorKind::PictureMemory`](crate::ErrorKind::PictureMemory)).
+    #[must_use]
+    pub fn picture_memory(mut self, bytes: u64) -> EngineBuilder {
+        self.picture_memory = Some(bytes);
+        self
+    }
+
+    /// Decoded pictures from one checkpoint to the next, at least 1; by default 4.
+    #[must_use]
+    pub fn checkpoint_spacing(mut self, pictures: u32) -> EngineBuilder {
+        self.spacing = pictures.max(1);
+        self
+    }
+
+    /// Whether each worker is bound to a core of its own, where there are as many threads as cores and no other engine has
+    /// workers bound to them. By default where the process has its processors to itself, see [`Machine::may_pin`].
+    #[must_use]
+    pub fn pin_threads(mut self, pin: bool) -> EngineBuilder {
+        self.pin = Some(pin);
+        self
+    }
+
+    /// Decode every picture from the entry to the frame, for every frame, as players do: what all else is measured
+    /// against.
+    #[must_use]
+    pub fn from_entry(mut self) -> EngineBuilder {
+        self.from_entry = true;
+        self
+    }
+
+    /// Bytes that others in the process may hold, caches above all; by default none. Where the process takes more memory
+    /// than that and the checkpoints' budget explain, checkpoints are let go of.
+    #[must_use]
+    pub fn others(mut self, bytes: u64) -> EngineBuilder {
+        self.others = bytes;
+        self
+    }
+
+    /// Where pictures are decoded; by default on the processor.
+    #[must_use]
+    pub fn device(mut self, device: Device) -> EngineBuilder {
+        self.device = device;
+        self
+    }
+
+    /// What requests get for pictures that are known to be damaged; by default they are flagged.
+    #[must_use]
+    pub fn on_damage(mut self, on_damage: OnDamage) -> EngineBuilder {
+        self.on_damage = on_damage;
+        self
+    }
+
+    /// Whether every picture of H.265 that is decoded is compared with its hash in the stream, where there is one (SEI decoded
+    /// picture hash, ITU-T H.265 D.3.19); by default not. A picture that does not match counts as damaged.
+    #[must_use]
+    pub fn check_hashes(mut self, check: bool) -> EngineBuilder {
+        self.check_hashes = check;
+        self
+    }
+
+    /// Pixels (width times height, as coded) that a picture may have; by default [`DEFAULT_MAX_PIXELS`]. A stream that
+    /// claims more is refused before memory is allocated for its pictures.
+    #[must_use]
+    pub fn max_pixels(mut self, pixels: u64) -> EngineBuilder {
+        self.max_pixels = pixels.max(1);
+        self
+    }
+
+    /// The longest that opening a video may take whose bytes come over a network; by default [`DEFAULT_OPEN_TIMEOUT`]. Time in
+    /// which at least 1 MiB a second comes does not count: a container without tables is read as a whole. `None` for no limit.
+    #[must_use]
+    pub fn open_timeout(mut self, timeout: Option<Duration>) -> EngineBuilder {
+        self.open_timeout = timeout;
+        self
+    }
+
+    /// Bytes that the index of one video may take while it is made, libavformat's tables for all tracks of the file
+    /// included; by default [`DEFAULT_INDEX_MEMORY`]. A file that asks for more is refused before memory is allocated for
+    /// it. At most three openings take more than 16 MiB at one time; others wait for them.
+    #[must_use]
+    pub fn index_memory(mut self, bytes: u64) -> EngineBuilder {
+        self.index_memory = bytes;
+        self
+    }
+
+    /// Calls this with what should be known of the GPU, once for each thing, as soon as it is known. [`Engine::device_notes`] has
+    /// the same for those that ask.
+    #[must_use]
+    pub fn on_device_note(mut self, hear: impl Fn(&str) + Send + Sync + 'static) -> EngineBuilder {
+        self.listener = Listener::new(hear);
+        self
+    }
+
+    /// The engine.
+    pub fn build(self) -> Engine {
+        ffi::return_large_blocks();
+        let machine = Machine::read();
+        let cores = machine.processors();
+        let threads = self.threads.unwrap_or(cores).max(1);
+        // As many as libavcodec takes by itself: one thread more than there are processors. Damage is decoded by one.
+        let automatic = if cores > 1 { (cores + 1).min(16) } else { 1 };
+        let budget = if self.from_entry {
+            0
+        } else {
+            self.checkpoint_memory.unwrap_or_else(|| default_checkpoint_memory(&machine))
+        };
+        let is_forced = matches!(self.device.choice, DeviceChoice::Nvdec(_));
+        let pictures =
+            Budget::new(self.picture_memory.unwrap_or_else(|| picture_memory::default_bytes(&machine, threads)));
+        let inspection = Inspection {
+            check_hashes: self.check_hashes,
+            max_pixels: self.max_pixels,
+            idle_bytes: pictures.limit() / IDLE_PART,
+        };
+        let device = self.device.gpu.clone().map(|gpu| OnDevice::new(gpu, is_forced, self.listener));
+        Engine {
+            shared: Arc::new(Shared {
+                pool: Pool::new(2 * threads + 2, self.device.gpu, inspection),
+                pictures,
+                device,
+                crew: Crew::new(threads, self.pin.unwrap_or_else(|| machine.may_pin())),
+                store: Store::new(budget),
+                counters: Counters::default(),
+                resident: Resident::default(),
+                turns: Turns::default(),
+                threads,
+                processors: cores,
+                sequential_threads: self.threads.unwrap_or(automatic).max(1),
+                spacing: self.spacing,
+                from_entry: self.from_entry,
+                on_damage: self.on_damage,
+                max_pixels: self.max_pixels,
+                open_timeout: self.open_timeout,
+                index_budget: IndexBudget::new(self.index_memory),
+                others: self.others,
+                given: machine.memory_bytes().unwrap_or(u64::MAX),
+            }),
+        }
+    }
+}
+
+/// A 16th of the memory that the process is given, within sensible bounds.
+fn default_checkpoint_memory(machine: &Machine) -> u64 {
+    machine.memory_share(16, MOST_FOR_CHECKPOINTS).max(machine.memory_share(4, LEAST_FOR_CHECKPOINTS))
+}
+
+impl Engine {
+    /// An engine with `threads` threads, or one per core, and everything else by default.
+    pub fn new(threads: Option<usize>) -> Engine {
+        let builder = Engine::builder();
+        threads.map_or(builder.clone(), |threads| builder.threads(threads)).build()
+    }
+
+    /// Says what an engine may use.
+    ///
+    /// ```
+    /// let engine = bucket_streamer::Engine::builder().threads(2).checkpoint_memory(256 << 20).build();
+    /// assert_eq!(engine.threads(), 2);
+    /// ```
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder {
+            threads: None,
+            checkpoint_memory: None,
+            picture_memory: None,
+            spacing: SPACING,
+            pin: None,
+            from_entry: false,
+            others: 0,
+            device: Device::default(),
+            on_damage: OnDamage::default(),
+            max_pixels: DEFAULT_MAX_PIXELS,
+            index_memory: DEFAULT_INDEX_MEMORY,
+            check_hashes: false,
+            open_timeout: Some(DEFAULT_OPEN_TIMEOUT),
+            listener: Listener::default(),
+        }
+    }
+
+    /// Opens a local file's first video track.
+    ///
+    /// # Errors
+    /// See [`Engine::open`].
+    pub fn open_path(&self, path: impl AsRef<Path>) -> Result<Video> {
+        self.open(Arc::new(MappedSource::open(path)?), 0)
+    }
+
+    /// Opens video track `track` (counted from 0) of a source: reads its index, decodes nothing.
+    ///
+    /// # Errors
+    /// What makes a video unreadable, see [`crate::ErrorKind`].
+    pub fn open(&self, source: Arc<dyn Source>, track: usize) -> Result<Video> {
+        let (pixels, budget) = (self.shared.max_pixels, &self.shared.index_budget);
+        let open = |source: &Arc<dyn Source>| {
+            let opened =
+                self.shared.pictures.probe(|memory| Track::open_within(source, track, Most { pixels, memory }, budget));
+            opened.map_err(|error| error.of(source.name()))
+        };
+        self.opening(|| Video::open(self, source, open))
+    }
+
+    /// Opens the video track that `index` is of, and reads nothing of the source but its ends, to know it again.
+    ///
+    /// # Errors
+    /// `BadIndex` if the index is of another file, or says what cannot be; and those of the source.
+    pub fn open_with_index(&self, source: Arc<dyn Source>, index: &Index) -> Result<Video> {
+        let budget = &self.shared.index_budget;
+        let restore = |source: &Arc<dyn Source>| budget.open_source(&**source, || index.restore(&**source));
+        self.opening(|| Video::open(self, source, restore))
+    }
+
+    /// The same, after the index was compared with one that is made anew: what it says is then known to be so, and not
+    /// only possible. Reads all samples if the index says what pictures refer to.
+    ///
+    /// # Errors
+    /// `BadIndex` too if it says anything else, with the names of those fields; and those of [`Engine::open`].
+    pub fn open_with_verified_index(&self, source: Arc<dyn Source>, index: &Index) -> Result<Video> {
+        let video = self.open_with_index(Arc::clone(&source), index)?;
+        let anew = self.open(source, index.track())?;
+        let told = video.export_known_index()?;
+        let found = if told.has_references() { anew.export_index()? } else { anew.export_known_index()? };
+        index.compare(&told, &found, anew.source().name())?;
+        Ok(video)
+    }
+
+    /// The same for an index that is known to be of this source.
+    pub(crate) fn open_with_known_index(&self, source: Arc<dyn Source>, index: &Index) -> Result<Video> {
+        let budget = &self.shared.index_budget;
+        let restore = |source: &Arc<dyn Source>| budget.open_source(&**source, || index.restore_known(&**source));
+        self.opening(|| Video::open(self, source, restore))
+    }
+
+    /// The longest that opening a video of a remote source may take, without the time in which bytes come.
+    pub fn open_timeout(&self) -> Option<Duration> {
+        self.shared.open_timeout
+    }
+
+    /// Runs `open`, which opens sources and videos, under one [open timeout](EngineBuilder::open_timeout): that of the engine
+    /// begins when `open` does.
+    ///
+    /// # Errors
+    /// Those of `open`; `OpenTimeout` where a remote source took too long.
+    pub fn opening<T>(&self, open: impl FnOnce() -> Result<T>) -> Result<T> {
+        Opening::new(self.shared.open_timeout).run(open)
+    }
+
+    /// Threads that were asked for, or the number of processors that the process is given.
+    pub fn threads(&self) -> usize {
+        self.shared.threads
+    }
+
+    /// Are workers bound to cores?
+    pub fn is_pinned(&self) -> bool {
+        self.shared.crew.is_pinned()
+    }
+
+    /// What should be known of the GPU: videos that it does not decode, and what its driver failed of. Each once; only ever
+    /// grows, to a bound.
+    pub fn device_notes(&self) -> Vec<String> {
+        self.shared.device.as_ref().map(OnDevice::notes).unwrap_or_default()
+    }
+
+    /// The GPU, if there is one.
+    pub fn gpu(&self) -> Option<ffi::GpuInfo> {
+        self.shared.device.as_ref().map(|device| device.gpu.info())
+    }
+
+    /// What was done so far.
+    pub fn work(&self) -> Work {
+        self.shared.counters.now()
+    }
+
+    /// The checkpoints that are held now.
+    pub fn checkpoints(&self) -> Held {
+        self.shared.store.held()
+    }
+
+    /// The pictures that decoders have in work now.
+    pub fn pictures_in_work(&self) -> PicturesInWork {
+        self.shared.pictures.now()
+    }
+
+    /// The budget of pictures in work in bytes.
+    pub fn picture_memory(&self) -> u64 {
+        self.shared.pictures.limit()
+    }
+
+    /// The budget of checkpoints in bytes.
+    pub fn checkpoint_memory(&self) -> u64 {
+        self.shared.store.budget()
+    }
+}

@@ -1,0 +1,287 @@
+//! Where bytes come from.
+//!
+//! A [`Source`] hands out byte ranges as reference-counted views, without a copy where it can, and counts what it was
+//! asked for. What the bytes mean is not its business. Every implementation passes the same suite (`conformance`).
+
+#[cfg(test)]
+pub(crate) mod conformance;
+mod fault;
+mod input;
+mod mapped;
+mod memory;
+pub mod open_files;
+pub(crate) mod opening;
+#[cfg(feature = "remote")]
+pub mod remote;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ffi::{PADDING, PaddedBytes};
+
+pub use crate::error::Refusal;
+pub use fault::{Fault, FaultSource};
+pub(crate) use input::SourceInput;
+pub use mapped::MappedSource;
+pub use memory::MemorySource;
+pub use open_files::OpenFiles;
+pub use opening::Opening;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Bytes `start..start + len` of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ByteRange {
+    /// First byte.
+    pub start: u64,
+    /// Number of bytes.
+    pub len: u64,
+}
+
+impl ByteRange {
+    /// One past the last byte; saturates for ranges that no file can have.
+    pub fn end(self) -> u64 {
+        self.start.saturating_add(self.len)
+    }
+}
+
+/// Opens what a user named: a path, a `file://`, `http://` or `https://` address, or that of an object in a store:
+/// `s3://bucket/key`, `gs://bucket/key`, `az://container/blob`.
+///
+/// # Errors
+/// `UnsupportedScheme` for other addresses, `Remote` where a server or a store refuses, and those of [`MappedSource::open`].
+pub fn open(location: &str) -> Result<Arc<dyn Source>> {
+    // A scheme is at least two letters: no drive or file name is mistaken for one.
+    match location.split_once("://").filter(|(scheme, _)| scheme.len() > 1) {
+        None => Ok(Arc::new(MappedSource::open(location)?)),
+        Some(("file", path)) => Ok(Arc::new(MappedSource::open(path)?)),
+        #[cfg(feature = "remote")]
+        Some((scheme, _)) if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
+            Ok(Arc::new(remote::HttpClient::shared()?.open(location)?))
+        }
+        #[cfg(feature = "stores")]
+        Some((scheme, _)) if remote::StoreClient::knows(scheme) => {
+            Ok(Arc::new(remote::StoreClient::shared()?.open(location)?))
+        }
+        Some((scheme, _)) => Err(Error::from(ErrorKind::UnsupportedScheme(scheme.to_owned())).of(&shown(location))),
+    }
+}
+
+/// How many files of [`MappedSource`]s are open in this process, and how many may be. Files are closed for others, the least
+/// recently used first, before descriptors (`RLIMIT_NOFILE`) or mappings (`vm.max_map_count`) run out, and opened again when they
+/// are read. The budget is half of the descriptors that are left, 8 to 8192; beside a server all but those for its connections.
+pub fn open_files() -> OpenFiles {
+    open_files::now()
+}
+
+/// An address as it may be shown: without its user and password, and without its query, which may be a signature. A path
+/// stays as it is.
+pub fn shown(location: &str) -> String {
+    let Some((scheme, rest)) = location.split_once("://") else { return location.to_owned() };
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+    format!("{scheme}://{}{path}", authority.rsplit('@').next().unwrap_or_default())
+}
+
+/// Bytes that came over networks, for all sources that there ever were.
+#[cfg(feature = "remote")]
+static FETCHED: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes that came over networks so far, for all sources of the process.
+#[cfg(feature = "remote")]
+pub fn fetched_bytes() -> u64 {
+    FETCHED.load(Relaxed)
+}
+
+/// What a source was asked for so far. Only ever grows.
+#[derive(Debug, Default)]
+pub struct Counters {
+    requests: AtomicU64,
+    bytes: AtomicU64,
+    copied: AtomicU64,
+    hedged: AtomicU64,
+}
+
+/// A reading of [`Counters`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Reads; of a source behind a network, requests to it.
+    pub requests: u64,
+    /// Bytes read; from a network, if that is where they come from.
+    pub bytes: u64,
+    /// Bytes of them that were copied on their way to the decoder: at the end of a map, scattered, or for zero padding.
+    pub copied: u64,
+    /// Requests of them that were made a second time while the first was still waited for.
+    pub hedged: u64,
+}
+
+impl Counters {
+    pub(crate) fn read(&self, bytes: u64) {
+        self.requests.fetch_add(1, Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// A request was sent to whoever has the bytes.
+    #[cfg(feature = "remote")]
+    pub(crate) fn request(&self) {
+        self.requests.fetch_add(1, Relaxed);
+    }
+
+    /// Bytes have come.
+    #[cfg(feature = "remote")]
+    pub(crate) fn fetched(&self, bytes: u64) {
+        FETCHED.fetch_add(bytes, Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// A request was made a second time.
+    #[cfg(feature = "remote")]
+    pub(crate) fn hedged(&self) {
+        self.hedged.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn copy(&self, bytes: usize) {
+        self.copied.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// The counts now.
+    pub fn now(&self) -> Counted {
+        Counted {
+            requests: self.requests.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
+            copied: self.copied.load(Relaxed),
+            hedged: self.hedged.load(Relaxed),
+        }
+    }
+}
+
+/// Bytes of a fixed length that can be read at any place, by any number of threads.
+pub trait Source: Send + Sync + Debug {
+    /// What the user called it, for messages.
+    fn name(&self) -> &str;
+
+    /// Length in bytes, as of opening.
+    fn len(&self) -> u64;
+
+    /// True for no bytes at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes of `range`, all of them: by reference where the source has them in memory.
+    ///
+    /// # Errors
+    /// `PastEnd` if the range does not lie within the source; `Read` and `Changed` as they happen.
+    fn read(&self, range: ByteRange) -> Result<Bytes>;
+
+    /// The bytes of `range` with what libavcodec wants readable after them. A view where at least [`PADDING`] bytes
+    /// follow in memory (those are then the next bytes of the file); a counted copy with zeros otherwise.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    fn read_padded(&self, range: ByteRange) -> Result<PaddedBytes> {
+        self.read_zero_padded(range)
+    }
+
+    /// As [`Source::read_padded`], with zeros after the data: always a copy. For damaged samples, where a decoder may
+    /// look past the end.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    fn read_zero_padded(&self, range: ByteRange) -> Result<PaddedBytes> {
+        let bytes = self.read(range)?;
+        self.counters().copy(bytes.len());
+        Ok(PaddedBytes::copy_of(&[&bytes]))
+    }
+
+    /// These ranges will be read soon, all of them. Returns at once: a source whose bytes are far away begins to fetch them,
+    /// in as few requests as it sees fit, and any other does not even look at them.
+    fn will_need(&self, _ranges: &mut dyn Iterator<Item = ByteRange>) {}
+
+    /// As [`Source::will_need`]; and calls `then` once none of these bytes is on its way any more, whatever has become of
+    /// them: at once where bytes are never far away. `then` may be called by any thread, and must not take long.
+    fn when_here(&self, _ranges: &mut dyn Iterator<Item = ByteRange>, then: Box<dyn FnOnce() + Send>) {
+        then();
+    }
+
+    /// Are the bytes of a range on their way? Waits up to `patience` for them before it says so.
+    fn is_awaited(&self, _range: ByteRange, _patience: Duration) -> bool {
+        false
+    }
+
+    /// Can a range be read without waiting?
+    fn is_here(&self, _range: ByteRange) -> bool {
+        true
+    }
+
+    /// How many bytes may be on their way, or wait to be read, at one time.
+    fn room(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// Does it take a while until bytes come, however few? Then it is worth finding out what to tell [`Source::will_need`].
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// What opening the source itself took.
+    fn opening(&self) -> Counted {
+        Counted::default()
+    }
+
+    /// What tells this version of the source from every other one that has the same name, if anything does.
+    fn version(&self) -> Option<String> {
+        None
+    }
+
+    /// What differs in most versions of the source that have the same name, where nothing finer is known: when it was changed
+    /// last, to the second. Two versions may agree in it.
+    fn version_hint(&self) -> Option<String> {
+        None
+    }
+
+    /// When whoever has the bytes was last asked, and said that they are still those that were opened, or could not be
+    /// reached; `None` where [`Source::check`] always knows.
+    fn confirmed(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Asks whoever has the bytes whether they are still those that were opened: if not, [`Source::check`] says so from then
+    /// on. Waits for the answer, but not for long: who cannot be reached tells nothing.
+    fn confirm(&self) {}
+
+    /// Is the source still what was opened? Asked before anything made from its bytes is let out.
+    ///
+    /// # Errors
+    /// `Changed` if not.
+    fn check(&self) -> Result<()>;
+
+    /// What the source was asked for.
+    fn counters(&self) -> &Counters;
+}
+
+/// `PastEnd` unless `range` lies within `length`.
+pub(crate) fn check_bounds(range: ByteRange, length: u64) -> Result<()> {
+    let end = range.start.checked_add(range.len).filter(|&end| end <= length);
+    end.map(|_| ()).ok_or_else(|| ErrorKind::PastEnd { length, end: range.end() }.into())
+}
+
+/// Slices `range` out of bytes that are in memory, as a view with the following bytes as padding if there are enough.
+pub(crate) fn padded_view(all: &Bytes, range: ByteRange, counters: &Counters) -> Result<PaddedBytes> {
+    check_bounds(range, all.len() as u64)?;
+    let (start, len) = (range.start as usize, range.len as usize);
+    counters.read(range.len);
+    match all.len() - (start + len) {
+        after if after >= PADDING => {
+            let view = all.slice(start..start + len + PADDING);
+            Ok(PaddedBytes::view(view, len).expect("sliced with its padding"))
+        }
+        _ => {
+            counters.copy(len);
+            Ok(PaddedBytes::copy_of(&[&all[start..start + len]]))
+        }
+    }
+}

@@ -1,0 +1,525 @@
+//! A file behind HTTP, read through what is here of it.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ffi::{PADDING, PaddedBytes};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use super::address::lasting_query;
+use super::attempt::{self, Begun, Failure, Opened, Origin, Place, Problem};
+use super::cache::Cache;
+use super::client::refused;
+use super::confirmed::Confirmed;
+use super::lane::{self, Asking};
+use super::read_ahead::ReadAhead;
+use super::runtime::runtime;
+use super::spans::Spans;
+use super::version::Version;
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::{ByteRange, Counted, Counters, Refusal, Source, check_bounds, opening};
+
+/// For so long nothing is asked of a server that has failed for good, unless it gives something after all: a walk over
+/// many samples would else wait for each of them in vain.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// For a server to say whether it still has what was opened.
+const CONFIRMING: Duration = Duration::from_secs(2);
+
+/// For the first of several requests to be on its way.
+const AFTER: Duration = Duration::from_millis(1);
+
+/// A file behind HTTP or HTTPS, of a server that gives ranges; of one that does not, if it is small. What was fetched is
+/// kept in memory within a budget and shared by all who read the source. Its counters count requests and the bytes of
+/// their answers.
+#[derive(Debug)]
+pub struct HttpSource {
+    shared: Arc<Shared>,
+    /// What is left for a demuxer, which reads in small steps, and for samples, which are read as they are.
+    demuxer: Mutex<ReadAhead>,
+    samples: Mutex<ReadAhead>,
+}
+
+/// What requests under way share with the source.
+#[derive(Debug)]
+struct Shared {
+    name: Arc<str>,
+    origin: Origin,
+    version: Version,
+    /// Everything, of a server that gives no parts.
+    whole: Option<Bytes>,
+    spans: Arc<Spans>,
+    counters: Arc<Counters>,
+    opening: Counted,
+    has_changed: AtomicBool,
+    confirmed: Confirmed,
+    /// Held by who asks for that.
+    confirming: Mutex<()>,
+    /// When a range could not be had, and why, if nothing has come since.
+    trouble: Mutex<Option<(Instant, Problem)>>,
+    /// Nobody reads any more.
+    is_closed: AtomicBool,
+    /// Told when that is so: requests under way end then.
+    closing: Notify,
+}
+
+impl HttpSource {
+    pub(super) fn new(
+        name: &str,
+        origin: Origin,
+        version: Version,
+        opened: Opened,
+        counters: Arc<Counters>,
+        cache: &Arc<Cache>,
+    ) -> HttpSource {
+        let options = origin.options.clone();
+        let (whole, part) = match opened {
+            Opened::Whole(bytes) => (Some(bytes), None),
+            Opened::Part(begun, part) => (None, Some((begun, part))),
+        };
+        let first = part.as_ref().map_or(0, |(_, part)| part.len);
+        // The bytes of an answer that has begun are as good as here.
+        counters.fetched(first);
+        let opening = counters.now();
+        let shared = Arc::new(Shared {
+            name: name.into(),
+            version,
+            whole,
+            spans: Spans::new(cache),
+            counters,
+            opening,
+            has_changed: AtomicBool::new(false),
+            confirmed: Confirmed::now(),
+            confirming: Mutex::default(),
+            trouble: Mutex::default(),
+            is_closed: AtomicBool::new(false),
+            closing: Notify::new(),
+            origin,
+        });
+        if let Some((begun, part)) = part {
+            let flights = shared.spans.reserve(vec![part], 0, u64::MAX);
+            flights.into_iter().zip([begun]).for_each(|((number, range), begun)| {
+                Shared::fly(&shared, number, range, Some(begun), Duration::ZERO);
+            });
+        }
+        let (block, most, gap) = (options.block, options.read_ahead, options.gap);
+        HttpSource {
+            shared,
+            demuxer: Mutex::new(ReadAhead::new(block, block, most, gap, first)),
+            samples: Mutex::new(ReadAhead::new(1, 2 * block, most, gap, 0)),
+        }
+    }
+
+    /// Begins to fetch what is neither here nor on its way.
+    fn start(&self, wanted: Vec<ByteRange>) {
+        let options = &self.shared.origin.options;
+        let len = self.len();
+        let within = |range: ByteRange| {
+            let end = range.end().min(len);
+            (range.start < end).then(|| ByteRange { start: range.start, len: end - range.start })
+        };
+        let wanted: Vec<ByteRange> = wanted.into_iter().filter_map(within).collect();
+        // What is wanted first has the connection that is idle; the others may have to make one.
+        let first = wanted.first().map_or(0, |range| range.start);
+        let mut flights = self.shared.spans.reserve(wanted, options.gap, options.longest);
+        flights.sort_by_key(|(_, range)| range.end() <= first || first < range.start);
+        for (place, (number, range)) in flights.into_iter().enumerate() {
+            let delay = if place == 0 { Duration::ZERO } else { AFTER };
+            Shared::fly(&self.shared, number, range, None, delay);
+        }
+    }
+
+    /// Those of ranges for which there is room: more would push out what came first before it is read.
+    fn affordable(&self, ranges: &mut dyn Iterator<Item = ByteRange>) -> Vec<ByteRange> {
+        let mut wanted = Vec::new();
+        if self.shared.whole.is_some() || self.shared.trouble().is_some() {
+            return wanted;
+        }
+        let mut room = self.shared.origin.options.cache / 2;
+        for range in ranges {
+            let len = range.len.min(room);
+            wanted.push(ByteRange { len, ..range });
+            room -= len;
+            if room == 0 {
+                break;
+            }
+        }
+        wanted
+    }
+
+    /// The bytes of a range, in pieces, read as `reader` reads.
+    fn pieces(&self, range: ByteRange, reader: &Mutex<ReadAhead>) -> Result<Vec<Bytes>> {
+        let reader = || reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let limit = self.shared.origin.options.deadline;
+        let check = || opening::check(self.shared.counters.now().bytes).map_err(|error| error.of(&self.shared.name));
+        check()?;
+        let read = self.shared.spans.read(range, limit, &|| check().is_err(), &mut |missing| {
+            if let Some(problem) = self.shared.trouble() {
+                return Err(problem);
+            }
+            let ahead = reader().miss(missing);
+            self.start(vec![ahead]);
+            Ok(())
+        });
+        let late = || refused(Refusal::Timeout { what: "the bytes", limit });
+        let pieces = read.map_err(Error::from).and_then(|pieces| match pieces {
+            Some(pieces) => Ok(pieces),
+            None => check().and_then(|()| Err(late())),
+        });
+        let pieces = pieces.map_err(|error| error.of(&self.shared.name))?;
+        let ahead = reader().pass(range).filter(|_| self.shared.trouble().is_none());
+        self.start(ahead.into_iter().collect());
+        Ok(pieces)
+    }
+}
+
+impl Shared {
+    /// Why nothing more is asked for now.
+    fn trouble(&self) -> Option<Problem> {
+        if self.has_changed.load(Relaxed) {
+            return Some(Problem::Changed);
+        }
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.as_ref().filter(|(since, _)| since.elapsed() < PAUSE).map(|(_, problem)| problem.clone())
+    }
+
+    fn note(&self, problem: Option<Problem>) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        *trouble = problem.map(|problem| (Instant::now(), problem));
+    }
+
+    /// Asks whether what was opened is still there, and takes down what comes of it.
+    async fn ask_again(&self) {
+        let since = Instant::now();
+        let asked = timeout(CONFIRMING, async {
+            let _permit = self.origin.host.permit().await;
+            attempt::confirm(&self.origin, &self.counters, &self.version).await
+        });
+        match asked.await {
+            Ok(Ok(())) => self.confirmed.note(since),
+            Ok(Err(Failure::Final(problem))) if problem.is_end() => self.has_changed.store(true, Relaxed),
+            // What is here is as good as it was. It is asked again, but not at once.
+            _ => self.confirmed.note(Instant::now()),
+        }
+    }
+
+    /// Sends a flight on its way. `begun` is an answer that has come already.
+    fn fly(self: &Arc<Shared>, number: u64, range: ByteRange, begun: Option<Begun>, delay: Duration) {
+        let landing = Landing { shared: Arc::clone(self), number, problem: None };
+        match runtime() {
+            Ok(runtime) => drop(runtime.spawn(landing.fetch(range, begun, delay))),
+            Err(refusal) => landing.end(Some(Problem::Refused(refusal))),
+        }
+    }
+}
+
+/// A flight that ends, whatever happens to its task.
+struct Landing {
+    shared: Arc<Shared>,
+    number: u64,
+    problem: Option<Problem>,
+}
+
+impl Landing {
+    async fn fetch(self, range: ByteRange, begun: Option<Begun>, delay: Duration) {
+        if !delay.is_zero() {
+            sleep(delay).await;
+        }
+        let shared = Arc::clone(&self.shared);
+        let mut closing = pin!(shared.closing.notified());
+        // From here on the end of the source is not missed.
+        closing.as_mut().enable();
+        let (begun, _permit) = match begun {
+            Some(Begun { answer, permit }) => (Some(answer), permit),
+            None => {
+                let limit = shared.origin.options.deadline;
+                let permit = tokio::select! {
+                    permit = timeout(limit, shared.origin.host.permit()) => permit,
+                    () = &mut closing => return,
+                };
+                let Ok(permit) = permit else {
+                    return self.end(Some(Problem::Refused(Refusal::Timeout { what: "the turn to be asked", limit })));
+                };
+                (None, permit)
+            }
+        };
+        if shared.is_closed.load(Relaxed) {
+            return;
+        }
+        // What failed meanwhile fails here too.
+        if let Some(problem) = shared.trouble() {
+            return self.end(Some(problem));
+        }
+        let mut arrive = |bytes| {
+            shared.spans.arrive(self.number, bytes);
+            shared.note(None);
+            !shared.is_closed.load(Relaxed)
+        };
+        let (counters, version, confirmed) = (&shared.counters, &shared.version, &shared.confirmed);
+        let asking = Asking { origin: &shared.origin, counters, version, confirmed };
+        // A server that stalls must not keep the connection of a source that has gone.
+        let fetched = tokio::select! {
+            fetched = lane::fetch(asking, range, begun, &mut arrive) => fetched,
+            () = closing => return,
+        };
+        self.end(fetched.err());
+    }
+
+    fn end(mut self, problem: Option<Problem>) {
+        if problem == Some(Problem::Changed) {
+            self.shared.has_changed.store(true, Relaxed);
+        } else if problem.is_some() {
+            self.shared.note(problem.clone());
+        }
+        self.problem = problem;
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.shared.spans.end(self.number, self.problem.take());
+    }
+}
+
+impl Drop for HttpSource {
+    fn drop(&mut self) {
+        self.shared.is_closed.store(true, Relaxed);
+        self.shared.closing.notify_waiters();
+    }
+}
+
+impl Source for HttpSource {
+    fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    fn len(&self) -> u64 {
+        self.shared.version.len
+    }
+
+    fn read(&self, range: ByteRange) -> Result<Bytes> {
+        check_bounds(range, self.len())?;
+        if let Some(whole) = &self.shared.whole {
+            return Ok(whole.slice(range.start as usize..range.end() as usize));
+        }
+        let mut pieces = self.pieces(range, &self.demuxer)?;
+        Ok(if pieces.len() == 1 { pieces.swap_remove(0) } else { pieces.concat().into() })
+    }
+
+    fn read_padded(&self, range: ByteRange) -> Result<PaddedBytes> {
+        check_bounds(range, self.len())?;
+        let end = range.end().saturating_add(PADDING as u64);
+        let bytes = match &self.shared.whole {
+            Some(whole) => (end <= self.len()).then(|| whole.slice(range.start as usize..end as usize)),
+            None => self.shared.spans.view(range, end),
+        };
+        let view = bytes.and_then(|bytes| PaddedBytes::view(bytes, range.len as usize));
+        view.map_or_else(|| self.read_zero_padded(range), Ok)
+    }
+
+    fn read_zero_padded(&self, range: ByteRange) -> Result<PaddedBytes> {
+        check_bounds(range, self.len())?;
+        let pieces = match &self.shared.whole {
+            Some(whole) => vec![whole.slice(range.start as usize..range.end() as usize)],
+            None => self.pieces(range, &self.samples)?,
+        };
+        self.shared.counters.copy(range.len as usize);
+        let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
+        Ok(PaddedBytes::copy_of(&pieces))
+    }
+
+    fn will_need(&self, ranges: &mut dyn Iterator<Item = ByteRange>) {
+        self.start(self.affordable(ranges));
+    }
+
+    fn when_here(&self, ranges: &mut dyn Iterator<Item = ByteRange>, then: Box<dyn FnOnce() + Send>) {
+        let wanted: Vec<ByteRange> = ranges.collect();
+        // What is on its way is waited for even if nothing more is asked for now.
+        self.start(self.affordable(&mut wanted.iter().copied()));
+        self.shared.spans.when_here(&wanted, then);
+    }
+
+    fn is_awaited(&self, range: ByteRange, patience: Duration) -> bool {
+        self.shared.whole.is_none() && self.shared.spans.is_awaited(range, Instant::now() + patience)
+    }
+
+    fn is_here(&self, range: ByteRange) -> bool {
+        self.shared.whole.is_some() || self.shared.spans.is_here(range)
+    }
+
+    fn room(&self) -> u64 {
+        self.shared.origin.options.cache / 2
+    }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+
+    fn confirmed(&self) -> Option<Instant> {
+        Some(self.shared.confirmed.last())
+    }
+
+    fn confirm(&self) {
+        let shared = Arc::clone(&self.shared);
+        let last = self.shared.confirmed.last();
+        let _turn = self.shared.confirming.lock().unwrap_or_else(PoisonError::into_inner);
+        // Somebody else has asked meanwhile.
+        let is_told = shared.has_changed.load(Relaxed) || shared.confirmed.last() > last;
+        let Some(runtime) = runtime().ok().filter(|_| !is_told && self.len() > 0) else { return };
+        let (tell, told) = mpsc::channel();
+        runtime.spawn(async move {
+            shared.ask_again().await;
+            let _ = tell.send(());
+        });
+        let _ = told.recv();
+    }
+
+    fn check(&self) -> Result<()> {
+        let changed = || Error::from(ErrorKind::Changed).of(&self.shared.name);
+        if self.shared.has_changed.load(Relaxed) { Err(changed()) } else { Ok(()) }
+    }
+
+    /// Its ETag, if that promises anything of bytes, and which one of those it is that differ in the query alone.
+    fn version(&self) -> Option<String> {
+        let tag = self.shared.version.strong()?;
+        Some(match &self.shared.origin.place {
+            Place::Named(url, _) => format!("etag {tag} of {}", lasting_query(url)),
+            #[cfg(feature = "stores")]
+            Place::Store(_) => format!("etag {tag}"),
+        })
+    }
+
+    fn version_hint(&self) -> Option<String> {
+        self.shared.version.hint()
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    fn opening(&self) -> Counted {
+        self.shared.opening
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::HttpClient;
+    use super::HttpSource;
+    use crate::source::remote::HttpOptions;
+    use crate::source::{ByteRange, Source, conformance};
+    use testing::range_server::{Answer, Server, sum};
+
+    fn options() -> HttpOptions {
+        HttpOptions {
+            block: 1000,
+            gap: 100,
+            cache: 16_000,
+            deadline: Duration::from_secs(20),
+            ..HttpOptions::default()
+        }
+    }
+
+    fn open(server: &Server, options: HttpOptions) -> HttpSource {
+        let address = server.put("bytes", conformance::bytes(), "\"1\"");
+        HttpClient::new(options).unwrap().open(&address).unwrap()
+    }
+
+    #[test]
+    fn conforms_and_fetches_no_byte_twice() {
+        let server = Server::start();
+        let source = open(&server, options());
+        conformance::gives_what_it_has(&source);
+        let asked = server.asked();
+        assert_eq!(sum(&asked).1, source.len(), "{asked:#?}");
+        let counted = source.counters().now();
+        assert_eq!((counted.requests as usize, counted.bytes), sum(&asked));
+        assert!(asked[1..].iter().all(|asked| asked.headers["if-match"] == "\"1\""));
+    }
+
+    #[test]
+    fn conforms_where_there_is_no_room_to_keep_anything() {
+        let server = Server::start();
+        conformance::gives_what_it_has(&open(&server, HttpOptions { cache: 700, ..options() }));
+    }
+
+    #[test]
+    fn conforms_where_the_server_gives_no_parts() {
+        let server = Server::start();
+        for answer in [Answer::Whole, Answer::WholeUnbounded] {
+            server.behave(move |_| answer.clone());
+            conformance::gives_what_it_has(&open(&server, HttpOptions { cache: 20_000, ..options() }));
+        }
+    }
+
+    #[test]
+    fn a_hint_brings_everything_in_few_requests() {
+        let server = Server::start();
+        let source = open(&server, options());
+        let range = |start, len| ByteRange { start, len };
+        source.will_need(&mut [range(2000, 500), range(2550, 100), range(5000, 10), range(500, 50)].into_iter());
+        for (start, len) in [(2000, 500), (2550, 100), (5000, 10), (500, 50)] {
+            assert_eq!(source.read_padded(range(start, len)).unwrap().len() as u64, len);
+        }
+        let ranges: Vec<_> = server.asked().iter().filter_map(|asked| asked.range).skip(1).collect();
+        assert!(ranges.len() == 2 && ranges.contains(&(2000, 2650)) && ranges.contains(&(5000, 5010)), "{ranges:?}");
+    }
+
+    #[test]
+    fn what_is_replaced_or_gone_is_noticed_by_who_asks_for_it() {
+        for is_whole in [false, true] {
+            let server = Server::start();
+            let good = if is_whole { Answer::Whole } else { Answer::Good };
+            let behave = |answer: &Answer| {
+                let answer = answer.clone();
+                server.behave(move |_| answer.clone());
+            };
+            behave(&good);
+            let source = open(&server, HttpOptions { cache: 20_000, ..options() });
+            let all = ByteRange { start: 0, len: source.len() };
+            source.read(all).unwrap();
+            let opened = source.confirmed().unwrap();
+            server.asked();
+            source.confirm();
+            let confirmed = source.confirmed().unwrap();
+            assert!(confirmed > opened && source.check().is_ok() && server.asked().len() == 1);
+            // Who is not there says nothing.
+            for answer in [Answer::HangUp, Answer::Status(503, ""), Answer::Status(403, "")] {
+                behave(&answer);
+                source.confirm();
+                source.check().unwrap();
+                assert!(source.confirmed().unwrap() > confirmed && server.asked().len() == 1);
+            }
+            behave(&good);
+            server.put("bytes", conformance::bytes(), "\"2\"");
+            source.check().unwrap();
+            source.confirm();
+            assert!(source.check().is_err());
+            let source = open(&server, HttpOptions { cache: 20_000, ..options() });
+            behave(&Answer::Status(404, ""));
+            source.confirm();
+            assert!(source.check().is_err(), "it is gone");
+            // The same bytes, but nothing says so.
+            for tags in ["", "ETag: W/\"2\"", "ETag: \"2\"\r\nETag: \"3\""] {
+                behave(&good);
+                let source = open(&server, HttpOptions { cache: 20_000, ..options() });
+                behave(&if is_whole { Answer::WholeTagged(tags) } else { Answer::Tagged(tags) });
+                source.confirm();
+                assert!(source.check().is_err(), "{tags}");
+            }
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let server = Server::start();
+        let options = HttpOptions { headers: vec![("Authorization".into(), "secret".into())], ..options() };
+        assert!(!format!("{:?}", open(&server, options)).contains("secret"));
+    }
+}

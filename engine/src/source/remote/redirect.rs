@@ -1,0 +1,157 @@
+//! Redirects, followed here and not by the HTTP library: what says who asks is for the server that was named, and for no
+//! other that it sends us to. A library knows that of `Authorization`; it cannot know it of a header that a user has chosen,
+//! and it tells the next server where we come from, with a query that may be a signature. Nor may just any server say whom
+//! this machine asks, where the options do not want that ([`HttpOptions::private_redirects`]).
+//!
+//! [`HttpOptions::private_redirects`]: super::HttpOptions::private_redirects
+
+use reqwest::header::{self, HeaderMap, HeaderName};
+use reqwest::{Method, Request, RequestBuilder, Response, Url};
+
+use super::client::Connections;
+use super::public::{PRIVATE, is_private_literal};
+use crate::error::Refusal;
+
+/// What every server may know.
+const HARMLESS: [HeaderName; 4] =
+    [header::RANGE, header::IF_MATCH, header::IF_UNMODIFIED_SINCE, header::ACCEPT_ENCODING];
+
+/// Why there is no answer.
+pub(super) enum Lost {
+    Failed(reqwest::Error),
+    /// It could not even be sent.
+    Unsent(Refusal),
+    /// On and on, or nowhere.
+    Astray,
+}
+
+impl From<reqwest::Error> for Lost {
+    fn from(error: reqwest::Error) -> Lost {
+        Lost::Failed(error)
+    }
+}
+
+/// Sends a request, and again to where the answer says, up to `redirects` times; with none, a redirect is an answer.
+pub(super) async fn send(
+    connections: &Connections,
+    request: RequestBuilder,
+    redirects: Option<usize>,
+) -> Result<Response, Lost> {
+    let mut request = request.build()?;
+    let mut is_strange = false;
+    for _ in 0..=redirects.unwrap_or(0) {
+        let (here, mut headers) = (request.url().clone(), request.headers().clone());
+        let client = if is_strange { connections.to_stranger(&here) } else { connections.to(&here) };
+        let response = client.map_err(Lost::Unsent)?.execute(request).await?;
+        if redirects.is_none() || !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+            return Ok(response);
+        }
+        let next = next(&here, response.headers()).ok_or(Lost::Astray)?;
+        if !connections.may_go_anywhere() {
+            // Who has sent us away once may not send us back in from there.
+            is_strange |= !is_same_server(&here, &next);
+            allow(&here, &next, is_strange).map_err(Lost::Unsent)?;
+        }
+        if next.origin() != here.origin() {
+            headers =
+                HARMLESS.into_iter().filter_map(|name| headers.get(&name).cloned().map(|it| (name, it))).collect();
+        }
+        request = Request::new(Method::GET, next);
+        *request.headers_mut() = headers;
+    }
+    Err(Lost::Astray)
+}
+
+/// Where an answer sends us: to HTTP and nothing else.
+fn next(here: &Url, headers: &HeaderMap) -> Option<Url> {
+    let location = std::str::from_utf8(headers.get(header::LOCATION)?.as_bytes()).ok()?;
+    here.join(location).ok().filter(|url| matches!(url.scheme(), "http" | "https"))
+}
+
+/// The same origin, or the same host with TLS: that is no other server.
+fn is_same_server(here: &Url, next: &Url) -> bool {
+    let is_upgrade = || here.scheme() == "http" && next.scheme() == "https" && here.port().or(next.port()).is_none();
+    here.origin() == next.origin() || here.host() == next.host() && is_upgrade()
+}
+
+/// What can be said before a name is looked up; the rest is said when a connection is made.
+fn allow(here: &Url, next: &Url, is_strange: bool) -> Result<(), Refusal> {
+    if here.scheme() == "https" && next.scheme() == "http" {
+        return Err(Refusal::Redirect("http from https"));
+    }
+    if is_strange && next.host_str().is_none_or(is_private_literal) { Err(PRIVATE) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::source::remote::{HttpClient, HttpOptions};
+    use crate::source::{Refusal, Source};
+    use crate::{Error, ErrorKind};
+    use testing::range_server::{Answer, Server};
+
+    /// What comes of a server that redirects its first path to `to`.
+    fn sent(server: &Server, to: &str, private_redirects: bool) -> Result<u64, Error> {
+        let header: &'static str = format!("Location: {to}").leak();
+        server.behave(move |asked| match &asked.path[..] {
+            "/first" => Answer::Status(302, header),
+            "/round" => Answer::Status(302, "Location: /round"),
+            _ => Answer::Good,
+        });
+        let options = HttpOptions { private_redirects, ..HttpOptions::default() };
+        HttpClient::new(options)?.open_as(&server.at("first"), "a.mp4").map(|source| source.len())
+    }
+
+    #[track_caller]
+    fn is_refused(sent: Result<u64, Error>) {
+        let error = sent.expect_err("it is refused");
+        assert!(matches!(error.kind(), ErrorKind::Remote(Refusal::Redirect(_))), "{error}");
+        assert_eq!(
+            error.to_string(),
+            "a.mp4: the server redirects to an address that is not public, which is not followed"
+        );
+    }
+
+    #[test]
+    fn nobody_is_sent_into_a_private_network() {
+        let (server, inner) = (Server::start(), Server::start());
+        inner.put("secret", vec![1; 100], "\"1\"");
+        let port = inner.at("").split(':').nth(2).map(|rest| rest.trim_end_matches('/').to_owned()).unwrap();
+        let hosts =
+            ["127.0.0.1", "2130706433", "0x7f000001", "0x7f.1", "127.1", "0177.0.0.1", "0", "[::ffff:127.0.0.1]"];
+        for host in hosts.into_iter().chain(["[::1]", "localhost", "LOCALHOST", "user:pass@localhost"]) {
+            is_refused(sent(&server, &format!("http://{host}:{port}/secret"), false));
+        }
+        is_refused(sent(&server, &format!("//127.0.0.1:{port}/secret"), false));
+        for address in ["http://169.254.169.254/latest/meta-data/", "https://10.0.0.1/", "http://[fd00:ec2::254]/"] {
+            is_refused(sent(&server, address, false));
+        }
+        assert!(inner.asked().is_empty() && inner.connections() == 0, "nobody has even knocked");
+        assert_eq!(sent(&server, &inner.at("secret"), true).unwrap(), 100, "unless that is wanted");
+    }
+
+    #[test]
+    fn the_server_that_was_named_may_send_us_around_within_itself() {
+        let server = Server::start();
+        server.put("clip", vec![1; 100], "\"1\"");
+        assert_eq!(sent(&server, "/clip", false).unwrap(), 100);
+        assert_eq!(sent(&server, &server.at("clip"), false).unwrap(), 100);
+        let error = sent(&server, "/round", false).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Remote(Refusal::Answer(_))), "{error}");
+        let error = sent(&server, "file:///etc/passwd", false).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Remote(Refusal::Answer(_))), "{error}");
+    }
+
+    #[test]
+    fn from_https_nobody_is_sent_to_http_and_with_tls_a_host_is_the_same() {
+        let url = |address: &str| reqwest::Url::parse(address).unwrap();
+        let allow = |here: &str, next: &str| {
+            super::allow(&url(here), &url(next), !super::is_same_server(&url(here), &url(next)))
+        };
+        assert!(allow("https://example.com/", "http://example.com/").is_err());
+        assert!(allow("https://example.com/", "http://example.org/").is_err());
+        assert!(allow("http://10.0.0.1/", "https://10.0.0.1/").is_ok());
+        assert!(allow("http://10.0.0.1/", "http://10.0.0.1:22/").is_err(), "another port is another server");
+        assert!(allow("http://10.0.0.1/", "https://10.0.0.1:8443/").is_err());
+        assert!(allow("https://example.com/", "https://8.8.8.8/").is_ok());
+    }
+}

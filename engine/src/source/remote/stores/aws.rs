@@ -1,0 +1,248 @@
+//! What Amazon's tools are told by: the environment, profiles, and whoever else gives credentials. Loaded once, when first
+//! needed; credentials again before they expire.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use aws_config::ecs::EcsCredentialsProvider;
+use aws_config::environment::region::EnvironmentVariableRegionProvider;
+use aws_config::imds;
+use aws_config::imds::credentials::ImdsCredentialsProvider;
+use aws_config::meta::credentials::CredentialsProviderChain;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
+use aws_config::provider_config::ProviderConfig;
+use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_types::service_config::ServiceConfigKey;
+use object_store::aws::AwsCredential;
+use reqwest::Client;
+use tokio::sync::{Mutex as Turns, OnceCell};
+use tokio::time::timeout;
+
+use super::connector;
+use super::settings::Settings;
+use super::told;
+use crate::error::Refusal;
+
+/// For credentials to be had: somebody may have to be asked, and a program to be started.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Credentials are renewed so long before they expire.
+const EARLY: Duration = Duration::from_secs(60);
+
+/// For so long nobody looks again for credentials that are nowhere.
+const NOWHERE: Duration = Duration::from_secs(60);
+
+const KEYS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+
+/// Where a bucket is unless somebody says otherwise; if it is not, Amazon tells.
+const REGION: &str = "us-east-1";
+
+/// How S3 is asked.
+pub(super) struct Surroundings {
+    region: Option<String>,
+    /// Not Amazon's.
+    pub(super) endpoint: Option<String>,
+    /// Whether the bucket is a part of the server's name, if that was said.
+    pub(super) bucket_in_name: Option<bool>,
+    /// Whoever asks pays.
+    pub(super) pays: bool,
+    provider: Option<SharedCredentialsProvider>,
+}
+
+/// Credentials, or that there are none, and until when to believe that.
+struct Held {
+    credentials: Option<Arc<AwsCredential>>,
+    since: Instant,
+    expire: Option<SystemTime>,
+}
+
+/// What all objects of S3 share.
+pub(super) struct Aws {
+    settings: Settings,
+    client: Client,
+    surroundings: OnceCell<Surroundings>,
+    held: Turns<Option<Held>>,
+    /// Regions of buckets that were told by answers.
+    regions: Mutex<HashMap<String, String>>,
+}
+
+impl Aws {
+    pub(super) fn new(settings: Settings, client: Client) -> Aws {
+        let (surroundings, held, regions) = (OnceCell::new(), Turns::default(), Mutex::default());
+        Aws { settings, client, surroundings, held, regions }
+    }
+
+    /// Half a pair of keys is a mistake, not none.
+    pub(super) fn check(&self) -> Result<(), Refusal> {
+        let [has_id, has_secret] = KEYS.map(|name| self.settings.get(name).is_some());
+        let missing = if has_id { KEYS[1] } else { KEYS[0] };
+        let why = || {
+            Refusal::Configuration(format!(
+                "no credentials: {} are set together, {missing} is not set",
+                KEYS.join(" and ")
+            ))
+        };
+        if has_id == has_secret { Ok(()) } else { Err(why()) }
+    }
+
+    pub(super) async fn surroundings(&self) -> &Surroundings {
+        self.surroundings.get_or_init(|| load(&self.settings, &self.client)).await
+    }
+
+    /// The region that a bucket is asked for in.
+    pub(super) async fn region(&self, bucket: &str) -> String {
+        let told = self.regions.lock().unwrap_or_else(PoisonError::into_inner).get(bucket).cloned();
+        let region = || async { self.surroundings().await.region.clone() };
+        match told {
+            Some(region) => region,
+            None => region().await.unwrap_or_else(|| REGION.to_owned()),
+        }
+    }
+
+    /// An answer has told where a bucket is.
+    pub(super) fn is_in(&self, bucket: &str, region: String) {
+        self.regions.lock().unwrap_or_else(PoisonError::into_inner).insert(bucket.to_owned(), region);
+    }
+
+    /// Credentials; `None` where there are none: requests are not signed then. Whoever comes while they are looked for
+    /// waits.
+    pub(super) async fn credentials(&self) -> Result<Option<Arc<AwsCredential>>, Refusal> {
+        let Some(provider) = &self.surroundings().await.provider else { return Ok(None) };
+        let mut held = self.held.lock().await;
+        if let Some(held) = held.as_ref().filter(|held| held.is_good()) {
+            return Ok(held.credentials.clone());
+        }
+        let had_some = held.as_ref().is_some_and(|held| held.credentials.is_some());
+        let late = |_| Refusal::Timeout { what: "credentials", limit: LIMIT };
+        let credentials = match timeout(LIMIT, provider.provide_credentials()).await.map_err(late)? {
+            Ok(credentials) => Some(credentials),
+            // Where there were some, that they cannot be renewed is an error.
+            Err(CredentialsError::CredentialsNotLoaded(_)) if !had_some => None,
+            Err(error) => return Err(Refusal::Configuration(format!("no credentials: {}", told(&error)))),
+        };
+        let expire = credentials.as_ref().and_then(Credentials::expiry);
+        let credentials = credentials.as_ref().map(usable).transpose()?;
+        *held = Some(Held { credentials: credentials.clone(), since: Instant::now(), expire });
+        Ok(credentials)
+    }
+
+    /// They are not believed any more.
+    pub(super) async fn forget_credentials(&self) {
+        *self.held.lock().await = None;
+    }
+}
+
+impl Held {
+    fn is_good(&self) -> bool {
+        match (&self.credentials, self.expire) {
+            (None, _) => self.since.elapsed() < NOWHERE,
+            (Some(_), None) => true,
+            (Some(_), Some(expire)) => SystemTime::now() + EARLY < expire,
+        }
+    }
+}
+
+/// Credentials that can be put into headers.
+fn usable(credentials: &Credentials) -> Result<Arc<AwsCredential>, Refusal> {
+    let (key_id, token) = (credentials.access_key_id(), credentials.session_token());
+    let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_plain(key_id) || !token.is_none_or(is_plain) {
+        let why = "no credentials: the key's id or the session token has characters that cannot be sent";
+        return Err(Refusal::Configuration(why.to_owned()));
+    }
+    let (secret_key, token) = (credentials.secret_access_key().to_owned(), token.map(str::to_owned));
+    Ok(Arc::new(AwsCredential { key_id: key_id.to_owned(), secret_key, token }))
+}
+
+async fn load(settings: &Settings, client: &Client) -> Surroundings {
+    let config = if settings.is_env() { Some(sdk_config(settings, client).await) } else { None };
+    let config = config.as_ref();
+    let region = ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| settings.get(name));
+    let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].iter().find_map(|name| settings.get(name));
+    let provider = match static_credentials(settings) {
+        _ if settings.is_on("AWS_SKIP_SIGNATURE") => None,
+        Some(credentials) => Some(SharedCredentialsProvider::new(credentials)),
+        None => config.and_then(SdkConfig::credentials_provider),
+    };
+    Surroundings {
+        region: region.or_else(|| Some(config?.region()?.to_string())),
+        endpoint: endpoint.or_else(|| config.and_then(own_endpoint)),
+        bucket_in_name: bucket_in_name(settings),
+        pays: settings.get("AWS_REQUEST_PAYER").is_some_and(|who| who.eq_ignore_ascii_case("requester"))
+            || settings.is_on("AWS_REQUEST_PAYER"),
+        provider,
+    }
+}
+
+/// Those that come before all others.
+fn static_credentials(settings: &Settings) -> Option<Credentials> {
+    let (key_id, secret) = (settings.get(KEYS[0])?, settings.get(KEYS[1])?);
+    Some(Credentials::new(key_id, secret, settings.get("AWS_SESSION_TOKEN"), None, "settings"))
+}
+
+fn bucket_in_name(settings: &Settings) -> Option<bool> {
+    match settings.get("AWS_S3_ADDRESSING_STYLE").as_deref() {
+        Some("path") => Some(false),
+        Some("virtual") => Some(true),
+        _ => {
+            settings.get("AWS_VIRTUAL_HOSTED_STYLE_REQUEST").map(|_| settings.is_on("AWS_VIRTUAL_HOSTED_STYLE_REQUEST"))
+        }
+    }
+}
+
+/// What profiles say, and where credentials are looked for.
+async fn sdk_config(settings: &Settings, client: &Client) -> SdkConfig {
+    let http = connector::http_client(client.clone());
+    let mut region = ProfileFileRegionProvider::builder();
+    let mut own = ProfileFileCredentialsProvider::builder();
+    let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http.clone());
+    if let Some(profile) = settings.get("AWS_PROFILE") {
+        (region, own) = (region.profile_name(&profile), own.profile_name(&profile));
+        loader = loader.profile_name(profile);
+    }
+    // A machine's own idea of where it is would cost time outside of Amazon, and a bucket may be anywhere.
+    let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(region.build());
+    let provider = ProviderConfig::default().with_http_client(http).with_region(region.region().await);
+    let web = WebIdentityTokenCredentialsProvider::builder().configure(&provider).build();
+    let container = EcsCredentialsProvider::builder().configure(&provider).build();
+    let chain = CredentialsProviderChain::first_try("profile", own.configure(&provider).build())
+        .or_else("web identity", web)
+        .or_else("container", container)
+        .or_else("machine", Machine::new(&provider));
+    loader.region(region).credentials_provider(chain).load().await
+}
+
+/// The credentials of a machine at Amazon. Nobody has named them: that they cannot be had is no error.
+#[derive(Debug)]
+struct Machine(ImdsCredentialsProvider);
+
+impl Machine {
+    fn new(provider: &ProviderConfig) -> Machine {
+        let metadata = imds::Client::builder().configure(provider).max_attempts(1).build();
+        Machine(ImdsCredentialsProvider::builder().configure(provider).imds_client(metadata).build())
+    }
+}
+
+impl ProvideCredentials for Machine {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        let credentials = async { self.0.provide_credentials().await.map_err(CredentialsError::not_loaded) };
+        future::ProvideCredentials::new(credentials)
+    }
+}
+
+/// The endpoint that a profile names, for S3 or for everything.
+fn own_endpoint(config: &SdkConfig) -> Option<String> {
+    let key =
+        ServiceConfigKey::builder().service_id("s3").profile("endpoint_url").env("AWS_ENDPOINT_URL").build().ok()?;
+    let own = config.service_config().and_then(|all| all.load_config(key));
+    own.or_else(|| config.endpoint_url().map(str::to_owned))
+}

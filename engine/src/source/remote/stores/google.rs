@@ -1,0 +1,106 @@
+//! Google Cloud Storage.
+
+use std::sync::Arc;
+
+use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder, GoogleConfigKey};
+use reqwest::header::{self, HeaderMap, HeaderValue};
+use reqwest::{Client, Response, Url};
+
+use super::address::Address;
+use super::answer::understand;
+use super::connector::Shared;
+use super::settings::Settings;
+use super::tokens::{Tokens, retries};
+use super::told;
+use crate::error::Refusal;
+use crate::source::remote::authority::{Authority, Later, Verdict};
+
+const ENDPOINT: &str = "https://storage.googleapis.com";
+
+/// Where `gcloud` puts the credentials of whoever has logged in, below the home folder.
+const LOGIN: &str = ".config/gcloud/application_default_credentials.json";
+
+/// What all objects share.
+pub(super) struct Account {
+    endpoint: String,
+    tokens: Tokens<GcpCredential>,
+}
+
+impl Account {
+    pub(super) fn new(settings: &Settings, client: &Client) -> Result<Account, Refusal> {
+        let mut builder = GoogleCloudStorageBuilder::new();
+        let mut is_named = settings.is_env() && std::env::home_dir().is_some_and(|home| home.join(LOGIN).exists());
+        for (name, value) in settings.all("GOOGLE_").into_iter().chain(settings.all("SERVICE_ACCOUNT")) {
+            let Ok(key) = name.to_ascii_lowercase().parse::<GoogleConfigKey>() else { continue };
+            is_named |= is_credential(&key);
+            builder = builder.with_config(key, value);
+        }
+        let emulator = settings.get("STORAGE_EMULATOR_HOST").map(|host| match host.contains("://") {
+            true => host,
+            false => format!("http://{host}"),
+        });
+        let endpoint = builder.get_config_value(&GoogleConfigKey::BaseUrl).or(emulator);
+        let is_guessed = settings.is_env() && endpoint.is_none();
+        let tokens = if settings.is_on("GOOGLE_SKIP_SIGNATURE") || !is_named && !is_guessed {
+            Tokens::none()
+        } else {
+            // Credentials are the same for all buckets.
+            let builder =
+                builder.with_bucket_name("any").with_retry(retries()).with_http_connector(Shared(client.clone()));
+            let store = builder.build().map_err(|error| Refusal::Configuration(told(&error)))?;
+            Tokens::new(Arc::clone(store.credentials()), is_named)
+        };
+        Ok(Account { endpoint: endpoint.unwrap_or_else(|| ENDPOINT.to_owned()), tokens })
+    }
+}
+
+fn is_credential(key: &GoogleConfigKey) -> bool {
+    use GoogleConfigKey::{ApplicationCredentials, BearerToken, ServiceAccount, ServiceAccountKey};
+    matches!(key, ApplicationCredentials | BearerToken | ServiceAccount | ServiceAccountKey)
+}
+
+/// One object.
+pub(super) struct Google {
+    account: Arc<Account>,
+    place: String,
+    url: Url,
+}
+
+impl Google {
+    pub(super) fn new(account: Arc<Account>, address: &Address) -> Result<Google, Refusal> {
+        let url = address.below(&account.endpoint, true)?;
+        Ok(Google { account, place: address.place(), url })
+    }
+
+    async fn headers(&self, mut headers: HeaderMap) -> Result<HeaderMap, Refusal> {
+        let token = self.account.tokens.get().await?;
+        // An empty one is how emulators' keys say that there is none.
+        if let Some(token) = token.filter(|token| !token.bearer.is_empty()) {
+            let bearer = HeaderValue::try_from(format!("Bearer {}", token.bearer));
+            let unusable = |_| Refusal::Configuration("the token has characters that cannot be sent".to_owned());
+            let mut bearer = bearer.map_err(unusable)?;
+            bearer.set_sensitive(true);
+            headers.insert(header::AUTHORIZATION, bearer);
+        }
+        Ok(headers)
+    }
+}
+
+impl Authority for Google {
+    fn admit(&self, conditions: HeaderMap) -> Later<'_, Result<(Url, HeaderMap), Refusal>> {
+        Box::pin(async { Ok((self.url.clone(), self.headers(conditions).await?)) })
+    }
+
+    fn bucket(&self) -> String {
+        self.place.clone()
+    }
+
+    fn judge(&self, response: Response) -> Later<'_, Verdict> {
+        Box::pin(async {
+            match understand(response).await {
+                Ok(response) => Verdict::Answer(response),
+                Err(refused) => Verdict::Refused(refused.told(self.account.tokens.are_nowhere())),
+            }
+        })
+    }
+}

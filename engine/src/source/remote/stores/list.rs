@@ -1,0 +1,208 @@
+//! What a bucket says that it has, a page at a time: S3's `ListObjectsV2`, which Google's store speaks too, and Azure's
+//! `List Blobs`. Asked for over the connections, with the credentials and in the region that objects are read with, and
+//! refused in the same words. Keys come as they are, also those that no path could have.
+
+use serde::Deserialize;
+
+use super::StoreClient;
+use super::address::{Address, Store};
+use crate::error::Refusal;
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::remote::HttpSource;
+
+/// The most that a page may take: a thousand keys of a thousand bytes each, and what is said of each.
+const LIMIT: usize = 8 << 20;
+
+/// A part of a bucket: all objects whose keys begin like that.
+#[derive(Debug, Clone)]
+pub struct StorePrefix {
+    /// Its key is empty or ends with a slash.
+    address: Address,
+}
+
+/// Some of the objects of a prefix.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StorePage {
+    /// Keys behind the prefix, with lengths, in the order of their bytes.
+    pub objects: Vec<(String, u64)>,
+    /// What to ask on with, if there are more.
+    pub token: Option<String>,
+}
+
+impl StorePrefix {
+    /// Of `s3://bucket`, `s3://bucket/prefix`; with or without a slash at its end.
+    ///
+    /// # Errors
+    /// Why it is no address of a part of a bucket.
+    pub fn parse(address: &str) -> std::result::Result<StorePrefix, Refusal> {
+        let mut address = Address::parse_prefix(address)?;
+        if !address.key.is_empty() && !address.key.ends_with('/') {
+            address.key.push('/');
+        }
+        Ok(StorePrefix { address })
+    }
+
+    /// What a bucket is asked: which of its keys begin with the prefix and `beginning`.
+    fn question(&self, beginning: &str, after: Option<&str>, token: Option<&str>) -> Address {
+        let key = |text: &str| format!("{}{text}", self.address.key);
+        let query = match self.address.store {
+            Store::S3 | Store::Google => {
+                let from = token.map(str::to_owned).or_else(|| after.map(key));
+                let mut query = vec![("list-type", "2".to_owned()), ("prefix", key(beginning))];
+                query.extend(from.map(|from| ("start-after", from)));
+                query
+            }
+            // It knows no beginning but its own tokens.
+            Store::Azure => {
+                let mut query = vec![("comp", "list".to_owned()), ("prefix", key(beginning))];
+                query.extend(token.map(|token| ("marker", token.to_owned())));
+                query.push(("restype", "container".to_owned()));
+                query
+            }
+        };
+        Address { key: String::new(), query, ..self.address.clone() }
+    }
+}
+
+impl StoreClient {
+    /// Opens the object whose key is the prefix and `key`; messages and the source's name say `name`.
+    ///
+    /// # Errors
+    /// As [`StoreClient::open`].
+    pub fn open_below(&self, place: &StorePrefix, key: &str, name: &str) -> Result<HttpSource> {
+        let address = Address { key: format!("{}{key}", place.address.key), ..place.address.clone() };
+        self.open_address(address, name)
+    }
+
+    /// A page of the objects of a prefix whose keys, behind it, begin with `beginning` and come after `after`: one request.
+    /// `token` is that of the page before, which was asked for with the same.
+    ///
+    /// # Errors
+    /// `Remote`, with why the store does not tell; no name of anything is in that.
+    pub fn list(
+        &self,
+        place: &StorePrefix,
+        beginning: &str,
+        after: Option<&str>,
+        token: Option<&str>,
+    ) -> Result<StorePage> {
+        let refuse = |refusal| Error::from(ErrorKind::Remote(refusal));
+        let authority = self.authority(place.question(beginning, after, token)).map_err(refuse)?;
+        let answer = self.http.document(authority, LIMIT)?;
+        let distrust = |what: &str| refuse(Refusal::Answer(what.to_owned()));
+        let text = std::str::from_utf8(&answer).map_err(|_| distrust("a list that is no text"))?;
+        let page = match place.address.store {
+            Store::S3 | Store::Google => read_s3(text),
+            Store::Azure => read_azure(text),
+        };
+        let (objects, next) = page.ok_or_else(|| distrust("a list that cannot be read"))?;
+        // A server that does not know where to begin would have us ask on and on.
+        if next.is_some() && next.as_deref() <= token && place.address.store != Store::Azure {
+            return Err(distrust("a list that does not go on"));
+        }
+        let behind = objects.into_iter().filter_map(|(key, len)| {
+            let key = key.strip_prefix(&place.address.key[..]).filter(|key| key.starts_with(beginning))?;
+            after.is_none_or(|after| after < key).then(|| (key.to_owned(), len))
+        });
+        let mut objects: Vec<(String, u64)> = behind.collect();
+        objects.sort();
+        Ok(StorePage { objects, token: next })
+    }
+}
+
+type Read = (Vec<(String, u64)>, Option<String>);
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListBucketResult {
+    #[serde(default)]
+    is_truncated: bool,
+    #[serde(default)]
+    contents: Vec<Contents>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Contents {
+    key: String,
+    size: u64,
+}
+
+/// Asked on with the last key instead of the server's token: all servers that list at all understand that.
+fn read_s3(text: &str) -> Option<Read> {
+    let result: ListBucketResult = quick_xml::de::from_str(text).ok()?;
+    let last = result.contents.last().map(|last| last.key.clone());
+    let objects = result.contents.into_iter().map(|it| (it.key, it.size)).collect();
+    Some((objects, last.filter(|_| result.is_truncated)))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct EnumerationResults {
+    blobs: Blobs,
+    #[serde(default)]
+    next_marker: String,
+}
+
+#[derive(Deserialize)]
+struct Blobs {
+    #[serde(default, rename = "Blob")]
+    blobs: Vec<Blob>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Blob {
+    name: String,
+    properties: Properties,
+}
+
+#[derive(Deserialize)]
+struct Properties {
+    #[serde(rename = "Content-Length", default)]
+    length: u64,
+}
+
+fn read_azure(text: &str) -> Option<Read> {
+    let result: EnumerationResults = quick_xml::de::from_str(text.trim_start_matches('\u{feff}')).ok()?;
+    let objects = result.blobs.blobs.into_iter().map(|it| (it.name, it.properties.length)).collect();
+    Some((objects, Some(result.next_marker).filter(|marker| !marker.is_empty())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{StorePrefix, read_azure, read_s3};
+
+    #[test]
+    fn lists_are_read_as_stores_write_them() {
+        let text = "<?xml version=\"1.0\"?>\n<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Name>b</Name>\
+            <IsTruncated>true</IsTruncated><Contents><Key>a&amp;b//c.mp4</Key><Size>7</Size><ETag>&quot;1&quot;</ETag></Contents>\
+            <CommonPrefixes><Prefix>x/</Prefix></CommonPrefixes><Contents><Key>d</Key><Size>8</Size></Contents></ListBucketResult>";
+        let (objects, next) = read_s3(text).unwrap();
+        assert_eq!(objects, [("a&b//c.mp4".to_owned(), 7), ("d".to_owned(), 8)]);
+        assert_eq!(next.as_deref(), Some("d"));
+        assert_eq!(read_s3("<ListBucketResult><Name>b</Name></ListBucketResult>").unwrap(), (Vec::new(), None));
+        let text = "\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?><EnumerationResults ServiceEndpoint=\"https://a/\" \
+            ContainerName=\"c\"><Prefix>p/</Prefix><Blobs><Blob><Name>p/a.mp4</Name><Properties><Creation-Time>x</Creation-Time>\
+            <Content-Length>9</Content-Length></Properties><OrMetadata /></Blob></Blobs><NextMarker>2!4</NextMarker>\
+            </EnumerationResults>";
+        let (objects, next) = read_azure(text).unwrap();
+        assert_eq!((objects, next.as_deref()), (vec![("p/a.mp4".to_owned(), 9)], Some("2!4")));
+        let none = "<EnumerationResults><Blobs /><NextMarker /></EnumerationResults>";
+        assert_eq!(read_azure(none).unwrap(), (Vec::new(), None));
+        assert!(read_s3("<html>").is_none() && read_azure("").is_none());
+    }
+
+    #[test]
+    fn a_prefix_is_a_folder() {
+        for (address, key) in [("s3://b", ""), ("s3://b/", ""), ("s3://b/a", "a/"), ("az://c/a/b/", "a/b/")] {
+            assert_eq!(StorePrefix::parse(address).unwrap().address.key, key);
+        }
+        for none in ["s3://", "s3://a@b/c", "s3://b/../c", "s3://b/a?X-Amz-Signature=1"] {
+            assert!(StorePrefix::parse(none).is_err(), "{none}");
+        }
+        let place = StorePrefix::parse("s3://b/a").unwrap();
+        let url = place.question("x y", Some("x y/&.mp4"), None).below("http://h", true).unwrap();
+        assert_eq!(url.as_str(), "http://h/b?list-type=2&prefix=a%2Fx%20y&start-after=a%2Fx%20y%2F%26.mp4");
+    }
+}

@@ -1,0 +1,173 @@
+//! Objects in stores: Amazon S3 and what speaks as it does, Google Cloud Storage, Azure Blob Storage.
+//!
+//! Bytes are fetched as from any other server ([`HttpSource`]); what is particular to a store is where an object lies
+//! (`address`), who asks for it (`aws`, `tokens`, from [`Settings`]), what a request must carry (`s3`, `google`, `azure`: an
+//! [`Authority`](super::authority::Authority) each), what a refusal says (`answer`), and what a bucket says that it has
+//! (`list`). Finding credentials and signing
+//! are left to the libraries that everybody uses; they use our connections (`connector`).
+
+mod address;
+mod answer;
+mod aws;
+mod azure;
+mod connector;
+mod google;
+mod list;
+mod s3;
+mod settings;
+mod tokens;
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+pub use list::{StorePage, StorePrefix};
+pub use settings::Settings;
+
+use super::authority::Authority;
+use super::{HttpClient, HttpSource};
+use crate::error::Refusal;
+use crate::error::{Error, ErrorKind, Result};
+use address::{Address, Store};
+
+type Allowed<T> = std::result::Result<T, Refusal>;
+
+/// Who asks object stores. What comes from the same store shares connections and credentials. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct StoreClient {
+    http: HttpClient,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: Settings,
+    aws: Arc<aws::Aws>,
+    google: Mutex<Option<Arc<google::Account>>>,
+    /// By name, where addresses have one.
+    azure: Mutex<HashMap<Option<String>, Arc<azure::Account>>>,
+}
+
+/// Without credentials.
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Shared").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl StoreClient {
+    /// One that asks over the connections of `http`, with its time limits but without its headers.
+    pub fn new(http: HttpClient, settings: Settings) -> StoreClient {
+        let aws = Arc::new(aws::Aws::new(settings.clone(), http.client().clone()));
+        let shared = Shared { settings, aws, google: Mutex::default(), azure: Mutex::default() };
+        StoreClient { http, shared: Arc::new(shared) }
+    }
+
+    /// The process's own, over [its connections](HttpClient::shared), with what the environment says.
+    ///
+    /// # Errors
+    /// As [`HttpClient::new`].
+    pub fn shared() -> Result<StoreClient> {
+        static SHARED: OnceLock<StoreClient> = OnceLock::new();
+        match SHARED.get() {
+            Some(shared) => Ok(shared.clone()),
+            None => {
+                let made = StoreClient::new(HttpClient::shared()?, Settings::from_env());
+                Ok(SHARED.get_or_init(|| made).clone())
+            }
+        }
+    }
+
+    /// Is this the beginning of an object's address?
+    pub fn knows(scheme: &str) -> bool {
+        Store::of(scheme).is_some()
+    }
+
+    /// Opens an object. One request: the first bytes, and with them what it is.
+    ///
+    /// # Errors
+    /// `Remote`, with why it cannot be had.
+    pub fn open(&self, address: &str) -> Result<HttpSource> {
+        let name = address::shown(address);
+        let address = Address::parse(address).map_err(|refusal| Error::from(ErrorKind::Remote(refusal)).of(&name))?;
+        self.open_address(address, &name)
+    }
+
+    fn open_address(&self, address: Address, name: &str) -> Result<HttpSource> {
+        let authority = self.authority(address).map_err(|refusal| Error::from(ErrorKind::Remote(refusal)).of(name))?;
+        self.http.open_authorized(authority, name).map_err(|error| error.of(name))
+    }
+
+    fn authority(&self, address: Address) -> Allowed<Arc<dyn Authority>> {
+        if address.store == Store::S3 {
+            self.shared.aws.check()?;
+        }
+        Ok(match address.store {
+            Store::S3 => Arc::new(s3::S3::new(Arc::clone(&self.shared.aws), address)),
+            Store::Google => Arc::new(google::Google::new(self.google()?, &address)?),
+            Store::Azure => Arc::new(azure::Azure::new(self.azure(&address)?, &address)?),
+        })
+    }
+
+    fn google(&self) -> Allowed<Arc<google::Account>> {
+        let mut account = self.shared.google.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(account) = &*account {
+            return Ok(Arc::clone(account));
+        }
+        let made = Arc::new(google::Account::new(&self.shared.settings, self.http.client())?);
+        Ok(Arc::clone(account.insert(made)))
+    }
+
+    fn azure(&self, address: &Address) -> Allowed<Arc<azure::Account>> {
+        let mut accounts = self.shared.azure.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(account) = accounts.get(&address.account) {
+            return Ok(Arc::clone(account));
+        }
+        let account = azure::Account::new(address.account.as_deref(), &self.shared.settings, self.http.client())?;
+        Ok(Arc::clone(accounts.entry(address.account.clone()).or_insert(Arc::new(account))))
+    }
+}
+
+/// What libraries say of an error, from top to bottom, in one line that is not too long.
+fn told(error: &dyn StdError) -> String {
+    let (mut told, mut next) = (String::new(), Some(error));
+    while let Some(error) = next {
+        let text = error.to_string();
+        // Some repeat what lies below.
+        if !told.contains(&text) {
+            let gap = if told.is_empty() { "" } else { ": " };
+            told = format!("{told}{gap}{text}");
+        }
+        next = error.source();
+    }
+    let line: Vec<&str> = told.split_whitespace().collect();
+    line.join(" ").chars().take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Settings, StoreClient, told};
+    use crate::source::conformance;
+    use crate::source::remote::{HttpClient, HttpOptions};
+    use testing::s3::{KEY_ID, SECRET, Store};
+
+    #[test]
+    fn conforms_and_signs_every_request() {
+        let store = Store::start();
+        let address = store.put("bytes", conformance::bytes(), "1");
+        let settings = Settings::none().with("AWS_ENDPOINT_URL", store.endpoint());
+        let settings = settings.with("AWS_ACCESS_KEY_ID", KEY_ID).with("AWS_SECRET_ACCESS_KEY", SECRET);
+        for cache in [16_000, 700] {
+            let options = HttpOptions { block: 1000, gap: 100, cache, ..HttpOptions::default() };
+            let source = StoreClient::new(HttpClient::new(options).unwrap(), settings.clone()).open(&address).unwrap();
+            conformance::gives_what_it_has(&source);
+            // Those that were not believed are not among them.
+            assert_eq!(store.asked().len() as u64, crate::source::Source::counters(&source).now().requests);
+        }
+    }
+
+    #[test]
+    fn errors_of_libraries_are_one_line() {
+        let below = std::io::Error::other("b\n  c");
+        assert_eq!(told(&std::io::Error::other(below)), "b c");
+    }
+}

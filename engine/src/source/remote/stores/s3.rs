@@ -1,0 +1,105 @@
+//! Amazon S3, and what speaks as it does.
+
+use std::sync::Arc;
+
+use object_store::aws::{AwsAuthorizer, AwsCredential};
+use object_store::client::{HttpRequest, HttpRequestBody};
+use reqwest::header::HeaderMap;
+use reqwest::{Response, Url};
+
+use super::address::Address;
+use super::answer::{Refused, understand};
+use super::aws::{Aws, Surroundings};
+use crate::error::Refusal;
+use crate::source::remote::authority::{Authority, Later, Verdict};
+
+/// One object.
+pub(super) struct S3 {
+    aws: Arc<Aws>,
+    address: Address,
+}
+
+impl S3 {
+    pub(super) fn new(aws: Arc<Aws>, address: Address) -> S3 {
+        S3 { aws, address }
+    }
+
+    /// The bucket is in the name of the server where it can be, and in the path where servers have but one name.
+    fn url(&self, surroundings: &Surroundings, region: &str) -> Result<Url, Refusal> {
+        let bucket = &self.address.bucket;
+        // A certificate for *.s3.example.com is none for a.b.s3.example.com.
+        let is_label = !bucket.contains(['.', '_', '$']) && !bucket.bytes().any(|byte| byte.is_ascii_uppercase());
+        let in_name = surroundings.bucket_in_name.unwrap_or(surroundings.endpoint.is_none() && is_label);
+        let endpoint = surroundings.endpoint.clone().unwrap_or_else(|| amazon(region));
+        match endpoint.split_once("://").filter(|_| in_name) {
+            Some((scheme, host)) => self.address.below(&format!("{scheme}://{bucket}.{host}"), false),
+            None => self.address.below(&endpoint, true),
+        }
+    }
+
+    async fn signed(&self, conditions: HeaderMap) -> Result<(Url, HeaderMap), Refusal> {
+        let surroundings = self.aws.surroundings().await;
+        let region = self.aws.region(&self.address.bucket).await;
+        let url = self.url(surroundings, &region)?;
+        let mut headers = match self.aws.credentials().await? {
+            Some(credentials) => sign(&url, &credentials, &region, surroundings.pays)?,
+            None => HeaderMap::new(),
+        };
+        // Not signed: proxies may change some of them.
+        headers.extend(conditions);
+        Ok((url, headers))
+    }
+
+    /// What a refusal teaches about how to ask again.
+    async fn learn(&self, refused: Refused) -> Verdict {
+        let is_elsewhere = matches!(refused.status, 301 | 307) || refused.status == 400;
+        let known = self.aws.region(&self.address.bucket).await;
+        let region = refused.region.clone().filter(|region| is_elsewhere && *region != known);
+        let is_anonymous = matches!(self.aws.credentials().await, Ok(None));
+        if let Some(region) = region {
+            self.aws.is_in(&self.address.bucket, region);
+            return Verdict::Again(refused.told(is_anonymous));
+        }
+        if refused.is(&["ExpiredToken", "TokenRefreshRequired"]) {
+            self.aws.forget_credentials().await;
+            return Verdict::Again(refused.told(is_anonymous));
+        }
+        Verdict::Refused(refused.told(is_anonymous))
+    }
+}
+
+fn amazon(region: &str) -> String {
+    let china = if region.starts_with("cn-") { ".cn" } else { "" };
+    format!("https://s3.{region}.amazonaws.com{china}")
+}
+
+/// The headers that let a request for `url` through.
+fn sign(url: &Url, credentials: &AwsCredential, region: &str, pays: bool) -> Result<HeaderMap, Refusal> {
+    let impossible = |why: &dyn std::fmt::Display| Refusal::Configuration(format!("no signature can be made: {why}"));
+    let mut request = HttpRequest::new(HttpRequestBody::empty());
+    *request.uri_mut() = url.as_str().parse().map_err(|error| impossible(&error))?;
+    let authorizer = AwsAuthorizer::new(credentials, "s3", region).with_request_payer(pays);
+    authorizer.try_authorize(&mut request, None).map_err(|error| impossible(&error))?;
+    let mut headers = std::mem::take(request.headers_mut());
+    headers.values_mut().for_each(|value| value.set_sensitive(true));
+    Ok(headers)
+}
+
+impl Authority for S3 {
+    fn admit(&self, conditions: HeaderMap) -> Later<'_, Result<(Url, HeaderMap), Refusal>> {
+        Box::pin(self.signed(conditions))
+    }
+
+    fn bucket(&self) -> String {
+        self.address.place()
+    }
+
+    fn judge(&self, response: Response) -> Later<'_, Verdict> {
+        Box::pin(async {
+            match understand(response).await {
+                Ok(response) => Verdict::Answer(response),
+                Err(refused) => self.learn(refused).await,
+            }
+        })
+    }
+}

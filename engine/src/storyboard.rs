@@ -1,0 +1,280 @@
+//! Storyboards: what a video shows over its whole length, as one picture of many small ones with their times.
+//!
+//! The video's frames are cut into as many slices as there are tiles; a tile shows one frame of its slice, and its cue lasts
+//! from the slice's first frame to the next slice's.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::picture::scale::Scaler;
+use crate::picture::{Fit, Grid, JfifPlanes, PictureError, Shape, StillEncoder, StillFormat, StillMaker, StillOptions};
+use crate::session::request::Frames;
+use crate::session::video::{Video, VideoFrame};
+
+/// Which frame of its slice a tile shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Shown {
+    /// The one in the middle, whatever it takes.
+    Middle,
+    /// The key frame that is nearest to the middle, which takes one picture to decode; the one in the middle where there is
+    /// none.
+    Key,
+}
+
+/// One tile: which frame, when its slice begins and ends in seconds, and its pixels or why there are none.
+#[derive(Debug)]
+pub struct Tile {
+    /// Number of the frame.
+    pub index: u32,
+    /// When its slice begins, in seconds.
+    pub start_s: f64,
+    /// When it ends.
+    pub end_s: f64,
+    /// Its pixels.
+    pub planes: Result<JfifPlanes>,
+    /// True if the picture is known to be damaged: see [`VideoFrame::is_corrupt`](crate::VideoFrame::is_corrupt).
+    pub corrupt: bool,
+}
+
+/// A storyboard that is made.
+#[derive(Debug)]
+pub struct Storyboard {
+    /// Where the tiles lie.
+    pub grid: Grid,
+    /// The tiles, in the order of time.
+    pub tiles: Vec<Tile>,
+}
+
+impl Storyboard {
+    /// Makes one of `count` tiles, fewer where the video has fewer frames, `columns` in a row. A tile whose frame cannot be
+    /// had stays black, and has its error. Once `is_wanted` says no, the work ends with `None`.
+    ///
+    /// # Errors
+    /// `Still` for a sheet that would be too large; the first tile's where no frame can be had.
+    pub fn make(
+        video: &Video,
+        options: &StillOptions,
+        (count, columns, shown): (u32, u32, Shown),
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Option<Storyboard>> {
+        let mut making = Making::new(video, options, (count, columns, shown))?;
+        let going = || if is_wanted() { Going::On } else { Going::Abandoned };
+        making.go_on(usize::MAX, &|indices| video.frames(indices), &going)?;
+        if making.is_done() { making.finish().map(Some) } else { Ok(None) }
+    }
+
+    /// The sheet as a file.
+    ///
+    /// # Errors
+    /// `Still` for a format that cannot be so large.
+    pub fn encode(&self, format: StillFormat, quality: u8) -> Result<Vec<u8>> {
+        let planes: Vec<Option<&JfifPlanes>> = self.tiles.iter().map(|tile| tile.planes.as_ref().ok()).collect();
+        let sheet = self.grid.compose(&planes).map_err(too_large)?;
+        let mut bytes = Vec::new();
+        StillEncoder::new()?.encode(&sheet, format, quality, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Numbers of the frames that are shown and known to be damaged, in the order of the tiles.
+    pub fn corrupt(&self) -> Vec<u32> {
+        self.tiles.iter().filter(|tile| tile.corrupt).map(|tile| tile.index).collect()
+    }
+
+    /// The WebVTT file whose cues point into the sheet at `address`.
+    pub fn webvtt(&self, address: &str) -> String {
+        let times: Vec<_> = self.tiles.iter().map(|tile| (tile.start_s, tile.end_s)).collect();
+        self.grid.webvtt(address, &times)
+    }
+}
+
+fn too_large(error: PictureError) -> Error {
+    ErrorKind::Still(error.to_string()).into()
+}
+
+/// The first frame of each slice and the one to show.
+fn slices(video: &Video, count: u32, shown: Shown) -> Vec<(u32, u32)> {
+    let mut slices = middles(video.frame_count(), count);
+    if shown == Shown::Key {
+        let keys = video.key_indices();
+        let ends: Vec<u32> = slices.iter().skip(1).map(|(first, _)| *first).chain([u32::MAX]).collect();
+        for ((first, shown), end) in slices.iter_mut().zip(ends) {
+            let own = &keys[keys.partition_point(|key| key < first)..keys.partition_point(|key| *key < end)];
+            *shown = own.iter().copied().min_by_key(|key| key.abs_diff(*shown)).unwrap_or(*shown);
+        }
+    }
+    slices
+}
+
+/// The first frame of each slice and the one in its middle. A video of fewer frames has fewer slices. Slices begin at the
+/// nearest whole frame: rounded down, a short one would end before the frame in its middle.
+fn middles(frames: usize, count: u32) -> Vec<(u32, u32)> {
+    let (frames, count) = (frames as u64, u64::from(count).min(frames as u64));
+    let slice = |i: u64| (((2 * i * frames + count) / (2 * count)) as u32, ((2 * i + 1) * frames / (2 * count)) as u32);
+    (0..count).map(slice).collect()
+}
+
+/// Whether the frames of a storyboard go on coming.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Going {
+    /// They do.
+    On,
+    /// Later: others come first. What has come stays.
+    Later,
+    /// The sheet is not wanted any more.
+    Abandoned,
+}
+
+/// A storyboard that is being made, some tiles at a time.
+pub struct Making {
+    video: Video,
+    options: StillOptions,
+    columns: usize,
+    /// The first frame of each slice and the one to show.
+    wanted: Vec<(u32, u32)>,
+    /// Frames that have not come.
+    left: Vec<u32>,
+    found: BTreeMap<u32, (Result<JfifPlanes>, bool)>,
+    maker: StillMaker,
+    /// A tile has come, and the sheet is not too large.
+    is_checked: bool,
+}
+
+impl Making {
+    /// One of `count` tiles, `columns` in a row.
+    ///
+    /// # Errors
+    /// `Still` for a sheet that would be too large.
+    pub fn new(video: &Video, options: &StillOptions, (count, columns, shown): (u32, u32, Shown)) -> Result<Making> {
+        let wanted = slices(video, count, shown);
+        let columns = columns as usize;
+        // Before anything is decoded: the smallest sheet that it could become.
+        let least = options.shape.width.map_or(1, |width| width as usize);
+        Grid::new((least, 1), columns, wanted.len()).map_err(too_large)?;
+        Ok(Making {
+            video: video.clone(),
+            options: *options,
+            columns,
+            left: wanted.iter().map(|(_, shown)| *shown).collect(),
+            wanted,
+            found: BTreeMap::new(),
+            maker: StillMaker::new()?,
+            is_checked: false,
+        })
+    }
+
+    /// The next frames, up to `most` of them.
+    pub fn next(&self, most: usize) -> &[u32] {
+        &self.left[..most.min(self.left.len())]
+    }
+
+    /// All frames have come.
+    pub fn is_done(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    /// Takes the next frames, up to `most` of them, from `frames`, and scales them as they come, as long as `going` says so:
+    /// asked behind each tile. The first tile tells how large the sheet will be: one that is too large is not waited for.
+    ///
+    /// # Errors
+    /// `Still` for a sheet that is too large.
+    pub fn go_on(
+        &mut self,
+        most: usize,
+        frames: &dyn Fn(&[u32]) -> Frames,
+        going: &dyn Fn() -> Going,
+    ) -> Result<Going> {
+        let mut is_going = Going::On;
+        for (index, frame) in frames(self.next(most)) {
+            let corrupt = frame.as_ref().is_ok_and(VideoFrame::is_corrupt);
+            let planes = frame.and_then(|frame| self.maker.planes(&frame.picture, &self.options).cloned());
+            if let (Ok(tile), false) = (&planes, self.is_checked) {
+                Grid::new((tile.width, tile.height), self.columns, self.wanted.len()).map_err(too_large)?;
+                self.is_checked = true;
+            }
+            let planes = planes.map_err(|error| located(error, &self.video, index));
+            self.found.insert(index, (planes, corrupt));
+            is_going = going();
+            if is_going != Going::On {
+                break;
+            }
+        }
+        // A frame that got no answer is not asked for again.
+        let asked = if is_going == Going::On { most.min(self.left.len()) } else { 0 };
+        let found = &self.found;
+        let mut place = 0;
+        self.left.retain(|index| {
+            place += 1;
+            place > asked && !found.contains_key(index)
+        });
+        Ok(is_going)
+    }
+
+    /// The storyboard. A frame that has not come is black, and has its error.
+    ///
+    /// # Errors
+    /// The first tile's where no frame can be had; `Still` for a sheet that is too large.
+    pub fn finish(self) -> Result<Storyboard> {
+        let Making { video, wanted, mut found, columns, .. } = self;
+        let unanswered = |index| Err(located(ErrorKind::Still("there was no answer".into()).into(), &video, index));
+        let tile = |((_, index), (start_s, end_s)): (&(u32, u32), _)| {
+            let (planes, corrupt) = found.remove(index).unwrap_or_else(|| (unanswered(*index), false));
+            let corrupt = corrupt && planes.is_ok();
+            Tile { index: *index, start_s, end_s, planes, corrupt }
+        };
+        let mut tiles: Vec<Tile> = wanted.iter().zip(times(&video, &wanted)).map(tile).collect();
+        let Some(size) = tiles.iter().find_map(|tile| tile.planes.as_ref().ok()).map(|tile| (tile.width, tile.height))
+        else {
+            let first = tiles.into_iter().find_map(|tile| tile.planes.err());
+            return Err(first.unwrap_or_else(|| ErrorKind::NoFrames.into()));
+        };
+        let grid = Grid::new(size, columns, wanted.len()).map_err(too_large)?;
+        fit_into(&grid, &mut tiles)?;
+        Ok(Storyboard { grid, tiles })
+    }
+}
+
+/// With the name of the video and the number of the frame, which an error of stills does not have.
+fn located(error: Error, video: &Video, index: u32) -> Error {
+    match error.kind() {
+        ErrorKind::Still(why) => ErrorKind::Still(format!("{}: frame {index}: {why}", video.source().name())).into(),
+        _ => error,
+    }
+}
+
+/// Tiles of pictures of another shape than the first one's are made to fit.
+fn fit_into(grid: &Grid, tiles: &mut [Tile]) -> Result<()> {
+    let (width, height) = grid.cell();
+    let shape = Shape { width: Some(width as u32), height: Some(height as u32), fit: Fit::Contain };
+    for tile in tiles.iter_mut().filter_map(|tile| tile.planes.as_mut().ok()) {
+        if tile.width > width || tile.height > height {
+            let mut scaled = JfifPlanes::default();
+            Scaler::new().scale(tile, &shape, &mut scaled).map_err(too_large)?;
+            *tile = scaled;
+        }
+    }
+    Ok(())
+}
+
+/// From when to when each slice lasts, in seconds.
+fn times(video: &Video, wanted: &[(u32, u32)]) -> Vec<(f64, f64)> {
+    let start = |frame: u32| video.sample_of(frame).map_or(0.0, |sample| video.timeline().seconds(sample.pts));
+    let ends = wanted.iter().skip(1).map(|(first, _)| start(*first)).chain([video.timeline().duration_s()]);
+    wanted.iter().zip(ends).map(|((first, _), end)| (start(*first), end)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::middles;
+
+    #[test]
+    fn every_tile_shows_a_frame_of_its_slice() {
+        assert_eq!(middles(100, 4), [(0, 12), (25, 37), (50, 62), (75, 87)]);
+        assert_eq!(middles(3, 100), [(0, 0), (1, 1), (2, 2)]);
+        for (frames, count) in [(7, 3), (97, 96), (1, 1), (1000, 7), (1001, 1000), (5, 4)] {
+            let slices = middles(frames, count);
+            assert_eq!(slices.len(), count as usize);
+            let ends = slices.iter().skip(1).map(|(first, _)| *first).chain([frames as u32]);
+            assert!(slices.iter().zip(ends).all(|((first, shown), end)| first <= shown && *shown < end));
+        }
+    }
+}

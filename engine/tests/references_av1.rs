@@ -1,0 +1,306 @@
+//! Which samples AV1 and VP9 samples need: headers against FFmpeg's `trace_headers`, and the proof of the pudding, pruned
+//! walks against sequential ones.
+#![allow(clippy::print_stderr, reason = "tests report what they saw")]
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use bucket_streamer::bitstream::av1_headers::{FrameHeader, References};
+use bucket_streamer::bitstream::references::{Unit, needed};
+use bucket_streamer::bitstream::{Codec, av1_refs, vp9_refs};
+use bucket_streamer::picture::raw;
+use bucket_streamer::source::ByteRange;
+use bucket_streamer::{Engine, Video};
+use ffi::{Decoder, Packet, PaddedBytes, Received, Sent, Threads};
+
+use testing::clips::{clips, name, open, program};
+
+/// Clips of a codec, opened.
+fn of(codec: Codec) -> impl Iterator<Item = (PathBuf, Video)> {
+    let is_meant = |clip: &PathBuf| {
+        // Damaged on purpose: nothing is promised of references there.
+        !name(clip).starts_with("bad_")
+    };
+    clips().into_iter().filter(is_meant).filter_map(move |clip| {
+        let video = open(&Engine::new(Some(1)), &clip).filter(|video| video.track().codec == codec)?;
+        Some((clip, video))
+    })
+}
+
+fn read(video: &Video, sample: u32) -> PaddedBytes {
+    let at = &video.track().samples[sample as usize];
+    let range = ByteRange { start: at.offset, len: u64::from(at.size) };
+    video.source().read_zero_padded(range).expect("a sample in one piece")
+}
+
+fn units(video: &Video) -> Vec<Option<Unit>> {
+    let samples = 0..video.track().samples.len() as u32;
+    if video.track().codec == Codec::Av1 {
+        let mut tracker = av1_refs::Tracker::new(video.track().parameters.extradata());
+        samples.map(|sample| tracker.take(sample, read(video, sample).data())).collect()
+    } else {
+        let mut tracker = vp9_refs::Tracker::new();
+        samples.map(|sample| tracker.take(sample, read(video, sample).data())).collect()
+    }
+}
+
+/// What our headers say, under the names of `trace_headers`.
+type Fields = HashMap<String, u32>;
+
+fn fields(pairs: &[(&str, u32)], slots: &[u32]) -> Fields {
+    let listed = slots.iter().enumerate().map(|(index, slot)| (format!("ref_frame_idx[{index}]"), *slot));
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), *value)).chain(listed).collect()
+}
+
+fn av1_fields(header: FrameHeader) -> Fields {
+    match header {
+        FrameHeader::ShowExisting(slot) => fields(&[("show_existing_frame", 1), ("frame_to_show_map_idx", slot)], &[]),
+        FrameHeader::Frame { kind, shown, showable, error_resilient, order_hint, primary_ref, refresh, references } => {
+            let mut pairs = vec![
+                ("show_existing_frame", 0),
+                ("frame_type", kind),
+                ("show_frame", shown.into()),
+                ("showable_frame", showable.into()),
+                ("error_resilient_mode", error_resilient.into()),
+                ("order_hint", order_hint),
+                ("primary_ref_frame", primary_ref),
+                ("refresh_frame_flags", refresh),
+            ];
+            match references {
+                None => fields(&pairs, &[]),
+                Some(References::Listed(slots)) => {
+                    pairs.push(("frame_refs_short_signaling", 0));
+                    fields(&pairs, &slots)
+                }
+                Some(References::FromOrderHints(last, golden)) => {
+                    pairs.push(("frame_refs_short_signaling", 1));
+                    pairs.extend([("last_frame_idx", last), ("golden_frame_idx", golden)]);
+                    fields(&pairs, &[])
+                }
+            }
+        }
+    }
+}
+
+fn vp9_fields(header: vp9_refs::FrameHeader) -> Fields {
+    match header {
+        vp9_refs::FrameHeader::ShowExisting(slot) => {
+            fields(&[("show_existing_frame", 1), ("frame_to_show_map_idx", slot)], &[])
+        }
+        vp9_refs::FrameHeader::Frame {
+            is_key,
+            shown,
+            error_resilient,
+            intra_only,
+            reset_context,
+            refresh,
+            references,
+        } => {
+            let pairs = [
+                ("show_existing_frame", 0),
+                ("frame_type", (!is_key).into()),
+                ("show_frame", shown.into()),
+                ("error_resilient_mode", error_resilient.into()),
+                ("intra_only", intra_only.into()),
+                ("reset_frame_context", reset_context),
+                ("refresh_frame_flags", refresh),
+            ];
+            fields(&pairs, references.as_ref().map_or(&[], |slots| &slots[..]))
+        }
+    }
+}
+
+/// The frame headers of a clip as FFmpeg reads them. What a header infers is not printed.
+fn traced(clip: &Path) -> Vec<Fields> {
+    let more = ["-map", "0:v:0", "-c", "copy", "-copyinkf", "-bsf:v", "trace_headers", "-f", "null", "-"];
+    let output = Command::new(program("ffmpeg"))
+        .args(["-v", "info", "-nostdin", "-ignore_editlist", "1", "-i"])
+        .arg(clip)
+        .args(more)
+        .output()
+        .expect("to start");
+    let mut text = String::from_utf8_lossy(&output.stderr).into_owned();
+    if text.contains("ignore_editlist") {
+        // Another container than MP4 has no such option.
+        let output = Command::new(program("ffmpeg"))
+            .args(["-v", "info", "-nostdin", "-i"])
+            .arg(clip)
+            .args(more)
+            .output()
+            .expect("to start");
+        text = String::from_utf8_lossy(&output.stderr).into_owned();
+    }
+    let mut frames: Vec<Fields> = Vec::new();
+    let lines = text.lines().filter_map(|line| line.strip_prefix("[trace_headers @ ")?.split_once("] "));
+    for (_, line) in lines.skip_while(|(_, line)| !line.starts_with("Packet: ")) {
+        let mut words = line.split_whitespace();
+        let (Some(_), Some(field)) = (words.next(), words.next()) else { continue };
+        let Some(Ok(value)) = line.rsplit_once("= ").map(|(_, value)| value.trim().parse()) else { continue };
+        if field == "show_existing_frame" {
+            frames.push(Fields::new());
+        }
+        if let Some(frame) = frames.last_mut() {
+            frame.insert(field.to_owned(), value);
+        }
+    }
+    frames
+}
+
+fn has_trace_headers() -> bool {
+    let output = Command::new(program("ffmpeg")).args(["-hide_banner", "-bsfs"]).output().expect("to start");
+    let has = String::from_utf8_lossy(&output.stdout).contains("trace_headers");
+    if !has {
+        eprintln!("SKIPPED: the vendored ffmpeg has no trace_headers; headers were compared with nothing");
+    }
+    has
+}
+
+/// Every field that FFmpeg prints is ours, if we have it at all; at least `least` of each frame's.
+fn compare(clip: &Path, ours: &[Fields], least: usize) {
+    let theirs = traced(clip);
+    assert_eq!(ours.len(), theirs.len(), "{}: number of frame headers", name(clip));
+    let mut compared = 0;
+    for (number, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
+        let common = ours.iter().filter_map(|(field, value)| Some((field, value, theirs.get(field)?)));
+        let mut count = 0;
+        for (field, ours, theirs) in common {
+            assert_eq!(ours, theirs, "{}: {field} of frame header {number}", name(clip));
+            count += 1;
+        }
+        let is_whole = ours.keys().filter(|field| field.starts_with("ref_frame_idx")).all(|f| theirs.contains_key(f));
+        assert!(is_whole && count >= least, "{}: frame header {number}: {ours:?} and {theirs:?}", name(clip));
+        compared += count;
+    }
+    eprintln!("{}: {} frame headers, {compared} fields as FFmpeg has them", name(clip), ours.len());
+}
+
+#[test]
+fn headers_are_what_ffmpeg_reads() {
+    if !has_trace_headers() {
+        return;
+    }
+    for (clip, video) in of(Codec::Av1) {
+        let mut tracker = av1_refs::Tracker::new(video.track().parameters.extradata());
+        let mut ours = Vec::new();
+        for sample in 0..video.track().samples.len() as u32 {
+            let (_, headers) =
+                tracker.take_with_headers(sample, read(&video, sample).data()).expect("an intact temporal unit");
+            ours.extend(headers.into_iter().map(av1_fields));
+        }
+        if ours.len() == 1 {
+            continue; // A still: its header may be reduced, and then all of this is inferred.
+        }
+        compare(&clip, &ours, 2);
+    }
+    for (clip, video) in of(Codec::Vp9) {
+        let mut ours = Vec::new();
+        for sample in 0..video.track().samples.len() as u32 {
+            let data = read(&video, sample);
+            for frame in vp9_refs::frames(data.data()).expect("an intact sample") {
+                ours.push(vp9_fields(vp9_refs::FrameHeader::parse(frame).expect("a frame header")));
+            }
+        }
+        compare(&clip, &ours, 2);
+    }
+}
+
+/// The pictures of these samples, sent through a new decoder, by sample; what fails is not there.
+fn decode(video: &Video, samples: &[u32]) -> HashMap<u32, String> {
+    let track = video.track();
+    let mut decoder = Decoder::open(&track.parameters, Threads::One, false).expect("a decoder");
+    let mut pictures = HashMap::new();
+    let mut take = |decoder: &mut Decoder| {
+        loop {
+            match decoder.receive() {
+                Ok(Received::Picture(picture)) => {
+                    let number = picture.pts().and_then(|pts| u32::try_from(pts).ok()).expect("a sample's number");
+                    pictures.insert(number, format!("{} {:?}", raw::hex(&raw::md5(&picture)), picture.color()));
+                }
+                Ok(Received::NeedsMore | Received::End) => break,
+                Err(_) => {}
+            }
+        }
+    };
+    for &sample in samples {
+        let packet = Packet::new(&read(video, sample), sample, Some(i64::from(sample))).expect("a packet");
+        while let Ok(Sent::Full) = decoder.send(&packet) {
+            take(&mut decoder);
+        }
+        take(&mut decoder);
+    }
+    let _ = decoder.send_end();
+    take(&mut decoder);
+    pictures
+}
+
+/// What came of a clip's pruned walks.
+#[derive(Default)]
+struct Tally {
+    targets: usize,
+    sent: usize,
+    from_entry: usize,
+    /// Walks with one member too few, and those that then failed or gave another picture.
+    cut: usize,
+    cut_wrong: usize,
+}
+
+fn prune(clip: &Path, video: &Video, targets: usize) -> Tally {
+    let units = units(video);
+    let count = units.len() as u32;
+    let whole = decode(video, &(0..count).collect::<Vec<u32>>());
+    assert!(units.iter().all(Option::is_some), "{}: all is understood", name(clip));
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut tally = Tally::default();
+    for round in 0..targets {
+        let target = if targets >= count as usize { round as u32 } else { random.u32(0..count) };
+        if target >= count {
+            break;
+        }
+        let unit = units[target as usize].as_ref().expect("understood");
+        assert_eq!(unit.shows, whole.contains_key(&target), "{}: sample {target} shows a picture", name(clip));
+        let closure = needed(0, &units, target).expect("an entry");
+        if !unit.shows {
+            continue;
+        }
+        let pruned = decode(video, &closure);
+        // Not only the target: everything on the way is right as well.
+        for (sample, picture) in &pruned {
+            assert_eq!(Some(picture), whole.get(sample), "{}: {sample} on the way to {target}", name(clip));
+        }
+        assert!(pruned.contains_key(&target), "{}: {target} is shown", name(clip));
+        tally.targets += 1;
+        tally.sent += closure.len();
+        tally.from_entry += (target - closure[0]) as usize + 1;
+        if closure.len() > 2 {
+            let left_out = random.usize(0..closure.len() - 1);
+            let cut: Vec<u32> = closure.iter().copied().filter(|&sample| sample != closure[left_out]).collect();
+            tally.cut += 1;
+            tally.cut_wrong += usize::from(decode(video, &cut).get(&target) != whole.get(&target));
+        }
+    }
+    let Tally { targets, sent, from_entry, cut, cut_wrong } = tally;
+    eprintln!(
+        "{}: {targets} targets exact with {sent} of {from_entry} samples; {cut_wrong} of {cut} walks with one member \
+         too few went wrong",
+        name(clip)
+    );
+    tally
+}
+
+#[test]
+fn pruned_walks_are_exact() {
+    let (mut pruned, mut cut, mut cut_wrong) = (0, 0, 0);
+    for codec in [Codec::Av1, Codec::Vp9] {
+        for (clip, video) in of(codec) {
+            let pixels = video.track().parameters.size();
+            let is_small = pixels.0 * pixels.1 <= 320 * 180 && video.track().samples.len() <= 150;
+            let tally = prune(&clip, &video, if is_small { 150 } else { 12 });
+            pruned += tally.from_entry - tally.sent;
+            cut += tally.cut;
+            cut_wrong += tally.cut_wrong;
+        }
+    }
+    assert!(pruned > 0, "something was left out");
+    assert!(cut_wrong * 2 > cut, "{cut_wrong} of {cut}: what closures have is needed");
+}

@@ -1,0 +1,120 @@
+//! Frames over HTTP while a share of everything goes wrong, and sources that fail by themselves on top of it.
+#![cfg(feature = "remote")]
+#![allow(clippy::print_stderr, reason = "tests report what they counted")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bucket_streamer::picture::raw;
+use bucket_streamer::source::remote::{HttpClient, HttpOptions};
+use bucket_streamer::source::{ByteRange, Fault, FaultSource, Refusal, Source};
+use bucket_streamer::{Engine, ErrorKind};
+
+use testing::clips::{fixture, sequential};
+use testing::faults::{Faults, Plan};
+use testing::range_server::{Answer, Deaf, Server};
+
+/// A moment of what `examples/remote_faults.rs` does at length.
+#[test]
+fn frames_are_right_or_refused_in_time_and_nothing_is_left_behind() {
+    let faults = Faults::new().expect("the fixtures");
+    let plan = Plan::new(240, 7);
+    faults.run(&Plan { requests: 80, seed: 8, ..plan.clone() }).expect("a client");
+    let before = faults.settled();
+    let report = faults.run(&plan).expect("a client");
+    let after = faults.settled();
+    eprintln!("{before:?}\n{after:?}\n{report:#?}");
+    assert!(report.wrong.is_empty(), "{:#?}", report.wrong);
+    assert!(report.right > 200 && report.spoiled() > 20, "{report:#?}");
+    assert!(report.hedged <= report.most_hedged(&plan), "{report:#?}");
+    // A read ends in time; a frame takes some, on a machine that may be busy.
+    assert!(report.slowest < 3 * plan.options.deadline, "{:?}", report.slowest);
+    // Another test of this file may have come or gone meanwhile.
+    assert!(after.resident_kib < before.resident_kib + (256 << 10));
+    assert!(after.threads < before.threads + 40 && after.descriptors < before.descriptors + 80);
+}
+
+fn options() -> HttpOptions {
+    HttpOptions {
+        connect_timeout: Duration::from_millis(300),
+        first_byte_timeout: Duration::from_millis(600),
+        stall_timeout: Duration::from_millis(400),
+        deadline: Duration::from_secs(5),
+        attempts: 3,
+        ..HttpOptions::default()
+    }
+}
+
+#[test]
+fn a_server_that_does_not_take_connections_is_an_error_in_time() {
+    let deaf = Deaf::start();
+    let client = HttpClient::new(options()).expect("a client");
+    let begun = Instant::now();
+    let error = client.open(&format!("http://{}/clip.mp4", deaf.address)).expect_err("nobody is there");
+    let refusal = Refusal::Timeout { what: "a connection", limit: options().connect_timeout };
+    assert!(matches!(error.kind(), ErrorKind::Remote(told) if *told == refusal), "{error}");
+    assert!(begun.elapsed() < 2 * options().deadline, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_body_that_trickles_is_read_as_long_as_there_is_time() {
+    let server = Server::start();
+    let bytes: Vec<u8> = (0..20_000_u32).map(|byte| byte as u8).collect();
+    let address = server.put("bytes", bytes.clone(), "\"1\"");
+    let range = ByteRange { start: 0, len: bytes.len() as u64 };
+    server.behave(|_| Answer::Trickle(1000, Duration::from_millis(20)));
+    let source = HttpClient::new(options()).and_then(|client| client.open(&address)).expect("it comes");
+    assert_eq!(source.read(range).expect("it comes")[..], bytes);
+    assert_eq!(server.asked().len(), 1);
+    // Never too long between two pieces, too long for all of them.
+    server.behave(|_| Answer::Trickle(100, Duration::from_millis(200)));
+    let source = HttpClient::new(options()).and_then(|client| client.open(&address)).expect("the head comes");
+    let begun = Instant::now();
+    let error = source.read(range).expect_err("not in time");
+    assert!(matches!(error.kind(), ErrorKind::Remote(Refusal::Timeout { .. })), "{error}");
+    assert!(begun.elapsed() < 2 * options().deadline, "{:?}", begun.elapsed());
+}
+
+/// Connections that are reset before and in the middle of an answer are as good as those that are closed.
+#[test]
+fn resets_are_survived_and_what_came_before_is_kept() {
+    let server = Server::start();
+    let bytes: Vec<u8> = (0..300_000_u32).map(|byte| (byte / 7) as u8).collect();
+    let address = server.put("bytes", bytes.clone(), "\"1\"");
+    let mut turn = 0;
+    server.behave(move |_| {
+        turn += 1;
+        [Answer::Reset, Answer::ResetAfter(30_000), Answer::Good][turn % 3].clone()
+    });
+    let source = HttpClient::new(options()).and_then(|client| client.open(&address)).expect("on the second try");
+    for start in (0..bytes.len()).step_by(50_000) {
+        let range = ByteRange { start: start as u64, len: 50_000 };
+        assert_eq!(source.read(range).expect("on the second try")[..], bytes[start..start + 50_000]);
+    }
+    assert!(server.traffic().opened > 2, "{:?}", server.traffic());
+}
+
+/// Samples that cannot be read, above a server that answers as it should: what needs them fails and nothing else.
+#[test]
+fn a_source_over_http_may_fail_by_itself_too() {
+    let server = Server::start();
+    let clip = fixture("hevc_closed_gop.mp4");
+    let expected = sequential(&clip).expect("a clip").by_number();
+    let address = server.put("clip.mp4", std::fs::read(&clip).expect("the fixture"), "\"1\"");
+    let remote = HttpClient::new(options()).and_then(|client| client.open(&address)).expect("a clip");
+    let source = Arc::new(FaultSource::new(Arc::new(remote), []));
+    let own: Arc<dyn Source> = source.clone();
+    let video = Engine::new(Some(2)).open(own, 0).expect("a clip");
+    let md5 = |frame| video.frame(frame).map(|frame| raw::hex(&raw::md5(&frame.picture)));
+    let (last, first) = (expected.len() as u32 - 1, 0);
+    let sample = *video.sample_of(last).expect("a sample");
+    source.set([Fault::Unreadable(ByteRange { start: sample.offset, len: 1 })]);
+    let error = md5(last).expect_err("its sample cannot be read");
+    assert!(matches!(error.kind(), ErrorKind::Read(_) | ErrorKind::NeedsUnreadable(_)), "{error}");
+    assert_eq!(error.frame(), Some(u64::from(last)));
+    assert_eq!(md5(first).ok().as_ref(), expected.get(&first));
+    source.set([Fault::ChangedAfter(0)]);
+    assert!(matches!(md5(first).expect_err("it has changed").kind(), ErrorKind::Changed));
+    source.set([]);
+    assert_eq!(md5(last).ok().as_ref(), expected.get(&last), "a fault that has gone leaves nothing behind");
+}

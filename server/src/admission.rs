@@ -1,0 +1,773 @@
+//! Fair admission: how many requests use a resource, how many wait, and whose turn it is.
+//!
+//! Each client (a token or an address) has an account: what its requests have cost, forgotten over time. A free permit goes to
+//! the waiting request with the least sum of its client's charge and its own estimated cost, so that cheap requests overtake
+//! costly ones; waiting earns credit. Cheap requests of clients that are charged little come before all others, however many
+//! clients there are, but for every fifth turn, so that these are not starved. While others wait no client gets more than half of the
+//! permits, and never all of them, and a third of them are for the cheap requests of light clients only: these begin at once. When the waiting room is full, the client
+//! with the greatest burden loses its costliest request.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use bucket_streamer::Account as Worked;
+
+/// Nothing that takes longer to bring anything is well.
+const LONG: Duration = Duration::from_secs(10);
+/// In so long half of a charge is forgotten, in seconds.
+const HALF_LIFE_S: f64 = 4.0;
+/// What a second of waiting is worth in seconds of cost, and for cheap requests of light clients.
+const CREDIT: f64 = 0.1;
+const SMALL_CREDIT: f64 = 0.01;
+/// How much of a light client's charge counts: what its requests cost themselves counts more.
+const LIGHT_CHARGE: f64 = 0.05;
+/// What every request costs at least, in seconds.
+const LEAST_COST_S: f64 = 0.001;
+/// Charges below this are none.
+const NO_CHARGE_S: f64 = 0.001;
+/// Accounts from which on those without a charge are closed.
+const ACCOUNTS: usize = 256;
+/// Of this many permits one is never the same client's.
+const RESERVE: usize = 4;
+/// Of this many permits one is for cheap requests of light clients only.
+const LIGHT_RESERVE: usize = 3;
+/// What a cheap request costs at most, in seconds.
+const CHEAP_S: f64 = 0.1;
+/// The share of all workers that a client may use on and on and is charged little for.
+const LIGHT: f64 = 0.25;
+/// So many cheap requests in a row are followed by another one.
+const ROW: usize = 4;
+
+/// The client of a request: a token's name or an address, one connection of it, and what workers did for it.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    pub(super) who: Arc<str>,
+    pub(super) connection: u64,
+    pub(super) worked: Arc<Worked>,
+}
+
+/// What workers did for each client. Clients that have gone are forgotten.
+#[derive(Debug, Default)]
+pub(super) struct Clients(Mutex<HashMap<Arc<str>, Arc<Worked>>>);
+
+impl Clients {
+    /// The client of a request.
+    pub(super) fn client(&self, who: &str, connection: u64) -> Client {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((who, worked)) = all.get_key_value(who) {
+            return Client { who: Arc::clone(who), connection, worked: Arc::clone(worked) };
+        }
+        if all.len() >= all.capacity() {
+            all.retain(|_, worked| Arc::strong_count(worked) > 1);
+        }
+        let (who, worked): (Arc<str>, _) = (who.into(), Arc::new(Worked::of_client()));
+        all.insert(Arc::clone(&who), Arc::clone(&worked));
+        Client { who, connection, worked }
+    }
+}
+
+/// There is no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Full {
+    /// When to try again, in seconds.
+    pub(super) retry_after_s: u64,
+}
+
+/// How many are at work and how many wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Load {
+    pub(super) running: usize,
+    pub(super) waiting: usize,
+    pub(super) room: usize,
+}
+
+/// What a client is charged for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Charged {
+    /// The time of workers, of which there are so many.
+    Work { workers: usize },
+    /// The time that it has permits.
+    Possession,
+}
+
+/// Seconds since the admission was made.
+type Clock = Box<dyn Fn() -> f64 + Send + Sync>;
+
+pub(super) struct Admission {
+    state: Mutex<State>,
+    limit: usize,
+    /// Permits that one client may have, and where others wait.
+    alone: usize,
+    contended: usize,
+    /// Permits that other requests than cheap ones of light clients may have.
+    costly: usize,
+    /// What a client is charged at most that is charged little.
+    light_s: f64,
+    room: usize,
+    charged: Charged,
+    clock: Clock,
+}
+
+impl std::fmt::Debug for Admission {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Admission").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    running: usize,
+    /// Those of them that are costly.
+    costly: usize,
+    /// Cheap requests of light clients that came in a row while others waited.
+    row: usize,
+    waiting: usize,
+    next: u64,
+    /// Those with permits, requests that wait, or a charge.
+    accounts: HashMap<Arc<str>, Account>,
+    /// How long one takes, smoothed, in seconds.
+    takes_s: f64,
+    /// How many have gone in a row after a long time with nothing.
+    fruitless: usize,
+}
+
+/// One client.
+#[derive(Debug)]
+struct Account {
+    worked: Arc<Worked>,
+    /// What of that is in the charge.
+    seen_s: f64,
+    charge_s: f64,
+    /// When the charge was worked out, in seconds.
+    at_s: f64,
+    running: usize,
+    waiting: usize,
+    /// When it got a permit last, as a number: among equals the one that has waited longest is next.
+    turn: u64,
+    /// Connections in turn, each with those that wait, in order.
+    turns: VecDeque<(u64, VecDeque<Waiter>)>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    number: u64,
+    cost_s: f64,
+    since_s: f64,
+    tell: Tell,
+}
+
+impl Waiter {
+    /// What it costs, less what it has earned by waiting.
+    fn price_s(&self, now_s: f64) -> f64 {
+        self.cost_s - CREDIT * (now_s - self.since_s)
+    }
+}
+
+impl Account {
+    fn new(worked: &Arc<Worked>, now_s: f64) -> Account {
+        Account {
+            seen_s: worked.worked_s(),
+            worked: Arc::clone(worked),
+            charge_s: 0.0,
+            at_s: now_s,
+            running: 0,
+            waiting: 0,
+            turn: 0,
+            turns: VecDeque::new(),
+        }
+    }
+
+    /// Brings the charge up to date.
+    fn settle(&mut self, now_s: f64, charged: Charged) {
+        let passed_s = (now_s - self.at_s).max(0.0);
+        self.charge_s *= 0.5_f64.powf(passed_s / HALF_LIFE_S);
+        self.at_s = now_s;
+        self.charge_s += match charged {
+            Charged::Possession => self.running as f64 * passed_s,
+            Charged::Work { .. } => {
+                let worked_s = self.worked.worked_s();
+                worked_s - std::mem::replace(&mut self.seen_s, worked_s)
+            }
+        };
+    }
+
+    fn waiters(&self) -> impl Iterator<Item = &Waiter> {
+        self.turns.iter().flat_map(|(_, queue)| queue)
+    }
+
+    /// The connection whose first request is to be the next one of this client, of those that cost `most_s` at most: the
+    /// cheapest, or that whose turn it is.
+    fn best(&self, now_s: f64, most_s: f64) -> Option<(f64, usize)> {
+        let price = |queue: &VecDeque<Waiter>| {
+            queue.front().filter(|waiter| waiter.cost_s <= most_s).map(|waiter| waiter.price_s(now_s))
+        };
+        let prices = self.turns.iter().enumerate().filter_map(|(place, (_, queue))| Some((price(queue)?, place)));
+        prices.min_by(|(a, _), (b, _)| a.total_cmp(b))
+    }
+
+    /// What it takes from others: its charge, and all that waits.
+    fn burden_s(&self) -> f64 {
+        self.charge_s + self.waiters().map(|waiter| waiter.cost_s + LEAST_COST_S).sum::<f64>()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.running == 0 && self.waiting == 0
+    }
+}
+
+type Tell = oneshot::Sender<Result<Permit, Full>>;
+
+/// Leave to use the resource, until it goes.
+#[derive(Debug)]
+pub(super) struct Permit {
+    admission: Arc<Admission>,
+    who: Arc<str>,
+    since: Instant,
+    is_costly: bool,
+    is_void: bool,
+    is_fruitful: AtomicBool,
+}
+
+impl Permit {
+    /// Something has come of it.
+    pub(super) fn progresses(&self) {
+        self.is_fruitful.store(true, Relaxed);
+        self.admission.lock().fruitless = 0;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.is_void {
+            return;
+        }
+        let mut state = self.admission.lock();
+        let took = self.since.elapsed().as_secs_f64();
+        state.takes_s = if state.takes_s == 0.0 { took } else { 0.9 * state.takes_s + 0.1 * took };
+        state.running -= 1;
+        state.costly -= usize::from(self.is_costly);
+        let (now_s, charged) = ((self.admission.clock)(), self.admission.charged);
+        if let Some(account) = state.accounts.get_mut(&self.who) {
+            account.settle(now_s, charged);
+            account.running -= 1;
+        }
+        if !self.is_fruitful.load(Relaxed) && self.since.elapsed() > LONG {
+            state.fruitless += 1;
+        }
+        self.admission.let_in(&mut state);
+        state.close_accounts(now_s, charged);
+    }
+}
+
+/// The place of a request that waits; given up when it goes.
+struct Place<'a> {
+    admission: &'a Arc<Admission>,
+    client: &'a Client,
+    number: u64,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut state = self.admission.lock();
+        state.remove(self.client, self.number);
+        // The turn may have come just before: then it is another's.
+        self.admission.let_in(&mut state);
+    }
+}
+
+impl Admission {
+    /// `limit` may be at work at one time, and up to `room` may wait.
+    pub(super) fn new(limit: usize, room: usize, charged: Charged) -> Arc<Admission> {
+        let began = Instant::now();
+        Admission::with_clock(limit, room, charged, Box::new(move || began.elapsed().as_secs_f64()))
+    }
+
+    fn with_clock(limit: usize, room: usize, charged: Charged, clock: Clock) -> Arc<Admission> {
+        let limit = limit.max(1);
+        let (alone, contended) = match charged {
+            Charged::Work { .. } => (limit - limit / RESERVE, limit.div_ceil(2)),
+            // What is possessed only waits: a client that has half of it wants no more.
+            Charged::Possession => (limit.div_ceil(2), limit.div_ceil(2)),
+        };
+        let costly = match charged {
+            Charged::Work { .. } => (limit - limit.div_ceil(LIGHT_RESERVE)).max(1),
+            Charged::Possession => limit,
+        };
+        let light_s = match charged {
+            // What steady use comes to, some of which is forgotten all the time.
+            Charged::Work { workers } => LIGHT * workers as f64 * HALF_LIFE_S / std::f64::consts::LN_2,
+            Charged::Possession => f64::INFINITY,
+        };
+        let state = Mutex::default();
+        Arc::new(Admission { state, limit, alone, contended, costly, light_s, room, charged, clock })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn load(&self) -> Load {
+        let state = self.lock();
+        Load { running: state.running, waiting: state.waiting, room: self.room }
+    }
+
+    /// Does nothing come of what is at work? So many have gone in a row after a long time with nothing, as many as may be
+    /// at work, or none.
+    pub(super) fn fruitless(&self) -> Option<usize> {
+        Some(self.lock().fruitless).filter(|fruitless| *fruitless >= self.limit)
+    }
+
+    /// What is said to a client whose turn does not come.
+    pub(super) fn full(&self) -> Full {
+        self.lock().full(self.limit)
+    }
+
+    /// Do others wait?
+    pub(super) fn is_contended(&self) -> bool {
+        self.lock().waiting > 0
+    }
+
+    /// Do requests wait before which a client's own of that cost should step back: another client's, or its own that are far
+    /// cheaper?
+    pub(super) fn is_pressed(&self, client: &Client, cost_s: f64) -> bool {
+        let state = self.lock();
+        let is_cheaper = |waiter: &Waiter| waiter.cost_s < cost_s / 2.0;
+        let mut waiting = state.accounts.iter().filter(|(_, account)| account.waiting > 0);
+        waiting.any(|(who, account)| *who != client.who || account.waiters().any(is_cheaper))
+    }
+
+    /// Waits for a turn, for a request that is likely to cost so many seconds.
+    ///
+    /// # Errors
+    /// `Full` where there is no room to wait, or where others need it more.
+    pub(super) async fn enter(self: &Arc<Admission>, client: &Client, cost_s: f64) -> Result<Permit, Full> {
+        let (place, told) = {
+            let mut state = self.lock();
+            let now_s = (self.clock)();
+            let account = state.account(client, now_s);
+            account.settle(now_s, self.charged);
+            let is_costly = cost_s > CHEAP_S || account.charge_s > self.light_s;
+            let is_free = state.running < self.limit && (!is_costly || state.costly < self.costly);
+            if state.waiting == 0 && is_free && state.account(client, now_s).running < self.alone {
+                return Ok(self.begin(&mut state, &client.who, is_costly));
+            }
+            if state.waiting >= self.room && !state.make_room(client, cost_s, self.limit) {
+                return Err(state.full(self.limit));
+            }
+            let (tell, told) = oneshot::channel();
+            let number = state.wait(client, cost_s, now_s, tell);
+            self.let_in(&mut state);
+            (Place { admission: self, client, number }, told)
+        };
+        // The other end goes only with an answer, or with its place.
+        let told = told.await.unwrap_or(Err(Full { retry_after_s: 1 }));
+        drop(place);
+        told
+    }
+
+    fn begin(self: &Arc<Admission>, state: &mut State, who: &Arc<str>, is_costly: bool) -> Permit {
+        state.running += 1;
+        state.costly += usize::from(is_costly);
+        state.next += 1;
+        let turn = state.next;
+        if let Some(account) = state.accounts.get_mut(who) {
+            account.running += 1;
+            account.turn = turn;
+        }
+        let (since, is_fruitful) = (Instant::now(), AtomicBool::new(false));
+        Permit { admission: Arc::clone(self), who: Arc::clone(who), since, is_costly, is_void: false, is_fruitful }
+    }
+
+    fn let_in(self: &Arc<Admission>, state: &mut State) {
+        let now_s = (self.clock)();
+        while state.running < self.limit && state.waiting > 0 {
+            for account in state.accounts.values_mut() {
+                account.settle(now_s, self.charged);
+            }
+            let is_full = state.costly >= self.costly;
+            let Some((who, waiter, is_costly)) =
+                state.next(now_s, (self.alone, self.contended), (is_full, self.light_s))
+            else {
+                return;
+            };
+            let permit = self.begin(state, &who, is_costly);
+            // A request that has gone since takes no turn; and the lock is held here.
+            if let Err(Ok(mut permit)) = waiter.tell.send(Ok(permit)) {
+                permit.is_void = true;
+                state.running -= 1;
+                state.costly -= usize::from(permit.is_costly);
+                if let Some(account) = state.accounts.get_mut(&who) {
+                    account.running -= 1;
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    fn account(&mut self, client: &Client, now_s: f64) -> &mut Account {
+        self.accounts.entry(Arc::clone(&client.who)).or_insert_with(|| Account::new(&client.worked, now_s))
+    }
+
+    /// Closes the accounts of clients that are owed nothing, if there are many.
+    fn close_accounts(&mut self, now_s: f64, charged: Charged) {
+        if self.accounts.len() > ACCOUNTS {
+            self.accounts.retain(|_, account| {
+                account.settle(now_s, charged);
+                !account.is_idle() || account.charge_s > NO_CHARGE_S
+            });
+        }
+    }
+
+    fn wait(&mut self, client: &Client, cost_s: f64, since_s: f64, tell: Tell) -> u64 {
+        self.next += 1;
+        self.waiting += 1;
+        let number = self.next;
+        let waiter = Waiter { number, cost_s, since_s, tell };
+        let account = self.account(client, since_s);
+        account.waiting += 1;
+        match account.turns.iter_mut().find(|(connection, _)| *connection == client.connection) {
+            Some((_, queue)) => queue.push_back(waiter),
+            None => account.turns.push_back((client.connection, VecDeque::from([waiter]))),
+        }
+        number
+    }
+
+    /// The request whose turn it is, its client, and whether it is another than a cheap one of a light client; only those if it
+    /// `is_full` of others. Clients that are charged no more than `light_s` are light.
+    fn next(
+        &mut self,
+        now_s: f64,
+        (alone, contended): (usize, usize),
+        (is_full, light_s): (bool, f64),
+    ) -> Option<(Arc<str>, Waiter, bool)> {
+        let clients = self.accounts.values().filter(|account| account.waiting > 0).count();
+        let most = if clients > 1 { contended } else { alone };
+        let candidate = |(who, account): (&Arc<str>, &Account)| {
+            let is_light = account.charge_s <= light_s;
+            if account.running >= most || is_full && !is_light {
+                return None;
+            }
+            let (price_s, place) = account.best(now_s, if is_full { CHEAP_S } else { f64::INFINITY })?;
+            let first = account.turns[place].1.front()?;
+            let is_other = first.cost_s > CHEAP_S || !is_light;
+            let price_s = match is_other {
+                true => account.charge_s + price_s,
+                false => first.cost_s + LIGHT_CHARGE * account.charge_s - SMALL_CREDIT * (now_s - first.since_s),
+            };
+            Some((is_other, price_s, (account.turn, first.number), (Arc::clone(who), place)))
+        };
+        let candidates: Vec<_> = self.accounts.iter().filter_map(candidate).collect();
+        let is_mixed = candidates.iter().any(|one| one.0) && candidates.iter().any(|one| !one.0);
+        let is_others_turn = is_mixed && self.row >= ROW;
+        self.row = if is_mixed && !is_others_turn { self.row + 1 } else { 0 };
+        let best = candidates.into_iter().min_by(|a, b| {
+            let class = (a.0 != is_others_turn).cmp(&(b.0 != is_others_turn));
+            class.then_with(|| a.1.total_cmp(&b.1)).then_with(|| a.2.cmp(&b.2))
+        });
+        let (is_other, .., (who, place)) = best?;
+        let account = self.accounts.get_mut(&who)?;
+        let (connection, mut queue) = account.turns.remove(place)?;
+        let waiter = queue.pop_front()?;
+        if !queue.is_empty() {
+            account.turns.push_back((connection, queue));
+        }
+        account.waiting -= 1;
+        self.waiting -= 1;
+        Some((who, waiter, is_other))
+    }
+
+    fn remove(&mut self, client: &Client, number: u64) {
+        let Some(account) = self.accounts.get_mut(&client.who) else { return };
+        let before = account.waiting;
+        for (_, queue) in account.turns.iter_mut().filter(|(connection, _)| *connection == client.connection) {
+            let length = queue.len();
+            queue.retain(|waiter| waiter.number != number);
+            account.waiting -= length - queue.len();
+        }
+        account.turns.retain(|(_, queue)| !queue.is_empty());
+        self.waiting -= before - account.waiting;
+    }
+
+    /// Refuses the costliest request of the client with the greatest burden, the last one of equals, if that is more than
+    /// what `client` would have.
+    fn make_room(&mut self, client: &Client, cost_s: f64, limit: usize) -> bool {
+        let own_s = self.accounts.get(&client.who).map_or(0.0, Account::burden_s) + cost_s + LEAST_COST_S;
+        let waiting = self.accounts.iter().filter(|(_, account)| account.waiting > 0);
+        let most = waiting.map(|(who, account)| (account.burden_s(), who)).max_by(|a, b| a.0.total_cmp(&b.0));
+        // Sums of the same numbers may differ in their last digits.
+        let Some((_, who)) = most.filter(|(burden_s, _)| *burden_s > own_s + LEAST_COST_S / 2.0) else { return false };
+        let (who, full) = (Arc::clone(who), self.full(limit));
+        let Some(account) = self.accounts.get_mut(&who) else { return false };
+        let costliest = account.waiters().max_by(|a, b| a.cost_s.total_cmp(&b.cost_s).then(a.number.cmp(&b.number)));
+        let Some(number) = costliest.map(|waiter| waiter.number) else { return false };
+        for (_, queue) in &mut account.turns {
+            let Some(place) = queue.iter().position(|waiter| waiter.number == number) else { continue };
+            let Some(waiter) = queue.remove(place) else { continue };
+            let _ = waiter.tell.send(Err(full));
+            account.waiting -= 1;
+            self.waiting -= 1;
+        }
+        account.turns.retain(|(_, queue)| !queue.is_empty());
+        true
+    }
+
+    fn full(&self, limit: usize) -> Full {
+        let wait_s = self.waiting as f64 * self.takes_s / limit as f64;
+        Full { retry_after_s: (wait_s.ceil() as u64).clamp(1, 30) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use super::{Admission, Charged, Client, Clients, Permit};
+
+    /// An admission with a clock that the test moves.
+    struct Desk {
+        admission: Arc<Admission>,
+        clients: Clients,
+        ms: Arc<AtomicU64>,
+        /// The requests that were let in, in order, and their permits.
+        came: Arc<Mutex<Vec<Came>>>,
+    }
+
+    type Came = (String, Option<Permit>);
+
+    impl Desk {
+        fn new(limit: usize, room: usize, charged: Charged) -> Desk {
+            let ms = Arc::new(AtomicU64::new(0));
+            let own = Arc::clone(&ms);
+            let clock = Box::new(move || own.load(Relaxed) as f64 / 1e3);
+            let admission = Admission::with_clock(limit, room, charged, clock);
+            Desk { admission, clients: Clients::default(), ms, came: Arc::default() }
+        }
+
+        fn client(&self, who: &str, connection: u64) -> Client {
+            self.clients.client(who, connection)
+        }
+
+        /// Asks for a permit; what comes of it is among those that came.
+        async fn ask(&self, name: &str, client: Client, cost_s: f64) {
+            let (admission, came, name) = (Arc::clone(&self.admission), Arc::clone(&self.came), name.to_owned());
+            tokio::spawn(async move {
+                let entered = admission.enter(&client, cost_s).await;
+                let verdict = if entered.is_ok() { "" } else { " refused" };
+                came.lock().unwrap().push((format!("{name}{verdict}"), entered.ok()));
+            });
+            self.settle().await;
+        }
+
+        async fn settle(&self) {
+            for _ in 0..4 {
+                tokio::task::yield_now().await;
+            }
+        }
+
+        fn names(&self) -> Vec<String> {
+            self.came.lock().unwrap().iter().map(|(name, _)| name.clone()).collect()
+        }
+
+        /// Permits come back one after the other, in the order in which they were given, until nothing waits.
+        async fn drain(&self) -> Vec<String> {
+            let mut place = 0;
+            while let Some(permit) = { self.came.lock().unwrap().get_mut(place).map(|(_, permit)| permit.take()) } {
+                drop(permit);
+                self.settle().await;
+                place += 1;
+            }
+            assert_eq!((self.admission.load().running, self.admission.load().waiting), (0, 0));
+            self.names()
+        }
+    }
+
+    #[tokio::test]
+    async fn clients_take_turns_and_so_do_their_connections() {
+        let desk = Desk::new(1, 100, Charged::Work { workers: 1 });
+        desk.ask("first", desk.client("first", 0), 0.0).await;
+        for (who, connection) in [("a", 1), ("a", 1), ("a", 2), ("a", 1), ("b", 3), ("b", 3)] {
+            desk.ask(&format!("{who}{connection}"), desk.client(who, connection), 0.0).await;
+        }
+        assert_eq!(desk.drain().await, ["first", "a1", "b3", "a2", "b3", "a1", "a1"]);
+    }
+
+    #[tokio::test]
+    async fn the_client_that_was_charged_least_is_next() {
+        let desk = Desk::new(1, 100, Charged::Work { workers: 1 });
+        let (greedy, modest) = (desk.client("greedy", 1), desk.client("modest", 2));
+        desk.ask("first", greedy.clone(), 0.0).await;
+        for place in 0..3 {
+            desk.ask(&format!("greedy{place}"), greedy.clone(), 0.1).await;
+            desk.ask(&format!("modest{place}"), modest.clone(), 0.1).await;
+        }
+        // Workers were busy for both, for one of them far longer.
+        greedy.worked.worked(Duration::from_secs(5));
+        modest.worked.worked(Duration::from_millis(100));
+        assert_eq!(desk.drain().await, ["first", "modest0", "modest1", "modest2", "greedy0", "greedy1", "greedy2"]);
+    }
+
+    #[tokio::test]
+    async fn a_charge_is_forgotten() {
+        let desk = Desk::new(1, 100, Charged::Work { workers: 1 });
+        let (once, newcomer) = (desk.client("once", 1), desk.client("newcomer", 2));
+        desk.ask("first", once.clone(), 0.0).await;
+        once.worked.worked(Duration::from_secs(5));
+        desk.admission.let_in(&mut desk.admission.lock());
+        desk.ask("held", once.clone(), 0.0).await;
+        drop(desk.came.lock().unwrap()[0].1.take());
+        desk.settle().await;
+        desk.ms.store(120_000, Relaxed);
+        desk.ask("once", once, 0.0).await;
+        desk.ask("newcomer", newcomer, 0.0).await;
+        // Both cost nothing, and what the first one had is long ago but for its turn.
+        let charge_s = desk.admission.lock().accounts["once"].charge_s;
+        assert!(charge_s < 1e-6, "{charge_s}");
+        drop(desk.drain().await);
+    }
+
+    #[tokio::test]
+    async fn cheap_requests_overtake_costly_ones_and_do_not_starve_them() {
+        let desk = Desk::new(1, 100, Charged::Work { workers: 1 });
+        desk.ask("first", desk.client("first", 0), 0.0).await;
+        for place in 0..3 {
+            desk.ask(&format!("costly{place}"), desk.client(&format!("costly{place}"), place), 2.0).await;
+        }
+        // The same client's, too.
+        desk.ask("cheap of costly0", desk.client("costly0", 9), 0.01).await;
+        desk.ask("cheap", desk.client("cheap", 5), 0.02).await;
+        // Every fifth turn is another's.
+        desk.ms.store(1000, Relaxed);
+        for place in 0..4 {
+            desk.ask(&format!("late{place}"), desk.client("late", 6), 0.02).await;
+        }
+        let names = desk.drain().await;
+        assert_eq!(names[..5], ["first", "cheap of costly0", "cheap", "late0", "late1"]);
+        assert_eq!(names[5..], ["costly1", "late2", "late3", "costly2", "costly0"]);
+    }
+
+    #[tokio::test]
+    async fn no_client_has_more_than_half_while_others_wait_and_never_all() {
+        let desk = Desk::new(8, 100, Charged::Work { workers: 1 });
+        let many = desk.client("many", 1);
+        for place in 0..8 {
+            desk.ask(&format!("many{place}"), many.clone(), 0.05).await;
+        }
+        assert_eq!(desk.admission.load().running, 6, "a quarter is left for others");
+        desk.ask("other", desk.client("other", 2), 0.1).await;
+        assert_eq!(desk.names().last().map(String::as_str), Some("other"), "it need not wait");
+        for place in 0..3 {
+            desk.ask(&format!("third{place}"), desk.client(&format!("third{place}"), 3), 0.1).await;
+        }
+        assert_eq!(desk.admission.load().running, 8);
+        // Two permits come back: the client that has more than half gets none of them.
+        for place in 0..2 {
+            drop(desk.came.lock().unwrap()[place].1.take());
+            desk.settle().await;
+        }
+        assert_eq!(desk.names()[7..], ["third0", "third1", "third2"]);
+        desk.drain().await;
+    }
+
+    #[tokio::test]
+    async fn costly_requests_of_many_clients_leave_room_for_cheap_ones() {
+        let desk = Desk::new(6, 100, Charged::Work { workers: 2 });
+        for place in 0..20 {
+            desk.ask(&format!("costly{place}"), desk.client(&format!("costly{place}"), place), 5.0).await;
+        }
+        assert_eq!(desk.admission.load().running, 4);
+        for place in 0..3 {
+            desk.ask(&format!("cheap{place}"), desk.client("cheap", 100), 0.01).await;
+        }
+        assert_eq!(desk.names()[4..], ["cheap0", "cheap1"]);
+        // A costly one makes room for the cheap one before all others.
+        drop(desk.came.lock().unwrap()[0].1.take());
+        desk.settle().await;
+        assert_eq!(desk.names()[6..], ["cheap2"]);
+        assert_eq!(desk.drain().await.len(), 23);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_uses_little_comes_before_ever_new_ones_that_ask_for_more() {
+        let desk = Desk::new(1, 1000, Charged::Work { workers: 2 });
+        let modest = desk.client("modest", 0);
+        desk.ask("first", desk.client("first", 1), 0.0).await;
+        for place in 0..100 {
+            desk.ask("new", desk.client(&format!("new{place}"), place + 2), 0.09).await;
+        }
+        // They have waited for long, and it has been served all the time.
+        desk.admission.lock().account(&modest, 0.0);
+        desk.ms.store(1000, Relaxed);
+        modest.worked.worked(Duration::from_secs(1));
+        desk.ask("modest", modest, 0.01).await;
+        assert_eq!(desk.drain().await[..3], ["first", "modest", "new"]);
+    }
+
+    #[tokio::test]
+    async fn of_what_is_possessed_no_client_has_more_than_half() {
+        let desk = Desk::new(4, 100, Charged::Possession);
+        let (many, other) = (desk.client("many", 1), desk.client("other", 2));
+        for _ in 0..4 {
+            desk.ask("many", many.clone(), 0.0).await;
+        }
+        assert_eq!(desk.admission.load(), super::Load { running: 2, waiting: 2, room: 100 });
+        desk.ask("other", other, 0.0).await;
+        desk.ms.store(1000, Relaxed);
+        desk.ask("third", desk.client("third", 3), 0.0).await;
+        assert_eq!(desk.names(), ["many", "many", "other", "third"]);
+        desk.drain().await;
+    }
+
+    #[tokio::test]
+    async fn the_greatest_burden_makes_room_and_nothing_else() {
+        let desk = Desk::new(1, 3, Charged::Work { workers: 1 });
+        desk.ask("first", desk.client("first", 0), 0.0).await;
+        for (who, connection) in [("a", 1), ("a", 1), ("a", 1), ("b", 2), ("a", 1), ("c", 3)] {
+            desk.ask(who, desk.client(who, connection), 0.0).await;
+        }
+        let order = desk.drain().await;
+        let refused = order.iter().filter(|one| one.ends_with("refused")).count();
+        assert_eq!(refused, 3, "{order:?}");
+        assert!(order.contains(&"b".into()) && order.contains(&"c".into()), "{order:?}");
+    }
+
+    #[tokio::test]
+    async fn a_costly_request_makes_room_for_a_cheap_one_of_another_client() {
+        let desk = Desk::new(1, 2, Charged::Work { workers: 1 });
+        desk.ask("first", desk.client("first", 0), 0.0).await;
+        desk.ask("costly", desk.client("a", 1), 3.0).await;
+        desk.ask("cheap", desk.client("b", 2), 0.01).await;
+        desk.ask("cheap, too", desk.client("c", 3), 0.01).await;
+        desk.ask("costly, too", desk.client("d", 4), 3.0).await;
+        assert_eq!(desk.drain().await, ["first", "costly refused", "costly, too refused", "cheap", "cheap, too"]);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_goes_while_waiting_or_just_then_holds_nothing() {
+        let desk = Desk::new(1, 10, Charged::Work { workers: 1 });
+        let admission = &desk.admission;
+        for _ in 0..20 {
+            let held = admission.enter(&desk.client("a", 1), 0.0).await.unwrap();
+            let own = desk.client("b", 2);
+            let mut waiting = Box::pin(admission.enter(&own, 0.0));
+            assert!(futures_util::poll!(&mut waiting).is_pending());
+            drop(held);
+            // Its turn has come, and it does not know it yet.
+            drop(waiting);
+            assert_eq!((admission.load().running, admission.load().waiting), (0, 0));
+            let held = admission.enter(&own, 0.0).await.unwrap();
+            let mut waiting = Box::pin(admission.enter(&own, 0.0));
+            assert!(futures_util::poll!(&mut waiting).is_pending());
+            drop(waiting);
+            assert_eq!((admission.load().running, admission.load().waiting), (1, 0));
+            drop(held);
+        }
+        assert!(admission.lock().accounts.values().all(super::Account::is_idle));
+    }
+}

@@ -1,0 +1,184 @@
+//! What addresses ask for: read strictly, so that a slip of the keyboard is an error and not another picture.
+
+use axum::extract::Query;
+use axum::http::header::ACCEPT;
+use axum::http::{HeaderMap, Uri};
+use mime::Mime;
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::text;
+use crate::config::Config;
+use crate::problem::Problem;
+use crate::stills::Spec;
+use crate::videos::Opened;
+use bucket_streamer::OnDamage;
+use bucket_streamer::picture::{Fit, Shape, StillFormat};
+
+/// The query of an address.
+pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
+    let parsed = Query::<T>::try_from_uri(uri);
+    parsed.map(|Query(query)| query).map_err(|rejection| Problem::bad_parameter(rejection.body_text()))
+}
+
+/// What comes after `prefix` in a path, decoded once: the name of a video.
+pub(super) fn name(uri: &Uri, prefix: &str) -> Result<String, Problem> {
+    let rest = uri.path().strip_prefix(prefix).unwrap_or_default();
+    let decoded = percent_decode_str(rest).decode_utf8();
+    decoded.map(|name| name.into_owned()).map_err(|_| Problem::bad_parameter("the name of the video is not UTF-8"))
+}
+
+/// How a picture is fitted into width and height.
+#[derive(Debug, Clone, Copy, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum FitParam {
+    /// As large as fits inside, whole.
+    Contain,
+    /// Fill it, cut off what stands out.
+    Cover,
+    /// Fill it, stretched.
+    Fill,
+}
+
+/// What a still is a file of.
+#[derive(Debug, Clone, Copy, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum FormatParam {
+    /// JPEG.
+    #[serde(alias = "jpg")]
+    Jpeg,
+    /// PNG.
+    Png,
+    /// WebP.
+    Webp,
+}
+
+impl From<FormatParam> for StillFormat {
+    fn from(format: FormatParam) -> StillFormat {
+        match format {
+            FormatParam::Jpeg => StillFormat::Jpeg,
+            FormatParam::Png => StillFormat::Png,
+            FormatParam::Webp => StillFormat::Webp,
+        }
+    }
+}
+
+/// What a request says of damaged pictures, or else the server, and the end of an ETag. An answer that no damage has touched
+/// has a tag of its own where damage is refused: one that was given for any picture is not taken for it.
+pub(super) fn damage(config: &Config, on_damage: Option<OnDamage>) -> (OnDamage, &'static str) {
+    let on_damage = on_damage.unwrap_or(config.on_damage);
+    (on_damage, if on_damage == OnDamage::Error { "-sound" } else { "" })
+}
+
+/// A shape within the limits.
+pub(crate) fn shape(config: &Config, width: Option<u32>, height: Option<u32>, fit: Fit) -> Result<Shape, Problem> {
+    let longest = config.longest_side;
+    for (name, side) in [("width", width), ("height", height)] {
+        if side.is_some_and(|side| side == 0 || side > longest) {
+            return Err(Problem::bad_parameter(format!("{name} is 1 to {longest}")));
+        }
+    }
+    Ok(Shape { width, height, fit })
+}
+
+/// Where one side is given, the other one follows from the video: it has the same limit.
+pub(crate) fn fits(config: &Config, video: &Opened, shape: Shape) -> Result<(), Problem> {
+    let (width, height) = video.video.track().parameters.size();
+    let (width, height) = (width.max(1) as u64, height.max(1) as u64);
+    // Whichever way it is turned.
+    let (long, short) = (width.max(height), width.min(height));
+    let given = match (shape.width, shape.height) {
+        (Some(own), None) | (None, Some(own)) => u64::from(own),
+        _ => return Ok(()),
+    };
+    let longest = u64::from(config.longest_side);
+    if given * long / short > longest && given > short {
+        return Err(Problem::bad_parameter(format!("the other side would be longer than {longest}")));
+    }
+    Ok(())
+}
+
+/// A quality from 1 to 100.
+pub(crate) fn quality(config: &Config, quality: Option<u32>) -> Result<u8, Problem> {
+    let quality = quality.unwrap_or(config.jpeg_quality.into());
+    let fits = u8::try_from(quality).ok().filter(|quality| (1..=100).contains(quality));
+    fits.ok_or_else(|| Problem::bad_parameter("quality is 1 to 100"))
+}
+
+/// What a still is to be: what the address says, and where it says nothing of the format, what is accepted.
+pub(super) fn spec(
+    config: &Config,
+    format: Option<FormatParam>,
+    (quality_param, shape): (Option<u32>, Shape),
+    headers: &HeaderMap,
+) -> Result<Spec, Problem> {
+    let format = match format {
+        Some(format) => format.into(),
+        None => accepted(text(headers, &ACCEPT))?,
+    };
+    let quality = quality(config, quality_param)?;
+    // PNG has none: the same still, however it is asked for.
+    let quality = if format == StillFormat::Png { 0 } else { quality };
+    Ok(Spec { format, quality, shape })
+}
+
+/// The format that is liked best; of those that are liked the same, JPEG before PNG before WebP.
+fn accepted(header: Option<&str>) -> Result<StillFormat, Problem> {
+    let Some(header) = header else { return Ok(StillFormat::Jpeg) };
+    let ranges: Vec<(Mime, f32)> = header.split(',').filter_map(range).collect();
+    if ranges.is_empty() {
+        return Ok(StillFormat::Jpeg);
+    }
+    let liked = |format: StillFormat| {
+        let (kind, subtype) = format.media_type().split_once('/').unwrap_or_default();
+        let fit = |range: &Mime| match (range.type_().as_str(), range.subtype().as_str()) {
+            ("*", "*") => Some(0),
+            (own, "*") if own == kind => Some(1),
+            (own, other) if own == kind && other == subtype => Some(2),
+            _ => None,
+        };
+        // The closest range counts.
+        let best = ranges.iter().filter_map(|(range, q)| Some((fit(range)?, *q)));
+        best.max_by_key(|(close, _)| *close).map_or(0.0, |(_, q)| q)
+    };
+    let formats = [StillFormat::Webp, StillFormat::Png, StillFormat::Jpeg];
+    let best = formats.into_iter().map(|format| (liked(format), format)).filter(|(q, _)| *q > 0.0);
+    let best = best.max_by(|(one, _), (other, _)| one.total_cmp(other));
+    best.map(|(_, format)| format).ok_or_else(Problem::not_acceptable)
+}
+
+/// A media range and how much it is liked.
+fn range(text: &str) -> Option<(Mime, f32)> {
+    let range: Mime = text.trim().parse().ok()?;
+    let q = range.get_param("q").map_or(Some(1.0), |q| q.as_str().parse().ok());
+    Some((range, q.filter(|q| (0.0..=1.0).contains(q))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{StillFormat, Uri, accepted, name};
+
+    #[test]
+    fn the_format_that_is_liked_best() {
+        let of = |header: &str| accepted(Some(header)).ok();
+        assert_eq!(accepted(None).ok(), Some(StillFormat::Jpeg));
+        assert_eq!(of("*/*"), Some(StillFormat::Jpeg));
+        assert_eq!(of("image/avif,image/webp,image/apng,image/*,*/*;q=0.8"), Some(StillFormat::Jpeg));
+        assert_eq!(of("image/webp"), Some(StillFormat::Webp));
+        assert_eq!(of("image/jpeg;q=0.5, image/png"), Some(StillFormat::Png));
+        assert_eq!(of("image/*, image/jpeg;q=0"), Some(StillFormat::Png));
+        assert_eq!(of("image/*;q=0.1, image/webp;q=0.9"), Some(StillFormat::Webp));
+        assert_eq!(of("text/html"), None);
+        assert_eq!(of("image/jpeg;q=0"), None);
+        assert_eq!(of(";;;,"), Some(StillFormat::Jpeg));
+    }
+
+    #[test]
+    fn names_are_decoded_once() {
+        let of = |path: &str| name(&path.parse::<Uri>().unwrap(), "/frame/").ok();
+        assert_eq!(of("/frame/a%20b/c.mp4").as_deref(), Some("a b/c.mp4"));
+        assert_eq!(of("/frame/a%252e%252e/c").as_deref(), Some("a%2e%2e/c"));
+        assert_eq!(of("/frame/%ff"), None);
+    }
+}

@@ -1,0 +1,177 @@
+//! How the server is: for orchestrators, for operators, and for those who write clients.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use axum::extract::{Extension, State as Extract};
+use axum::http::header::CACHE_CONTROL;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+use serde::Serialize;
+use utoipa::OpenApi;
+
+use super::{frame, reply, storyboard, videos};
+use crate::Shared;
+use crate::auth::Visitor;
+use crate::metrics::{CONTENT_TYPE, Now};
+use crate::problem::Problem;
+
+/// Part by part, whether it is well.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Report {
+    ok: bool,
+    checks: Vec<Check>,
+}
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct Check {
+    name: &'static str,
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+}
+
+impl Check {
+    fn of(name: &'static str, why: Option<String>) -> Check {
+        Check { name, ok: why.is_none(), why }
+    }
+}
+
+fn report(checks: Vec<Check>) -> Response {
+    let report = Report { ok: checks.iter().all(|check| check.ok), checks };
+    let json = serde_json::to_vec(&report).unwrap_or_default();
+    let mut response = reply::bytes("application/json", json.into());
+    if !report.ok {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Is this process worth keeping? Not, when decoders that have work have brought nothing for a long time.
+#[utoipa::path(get, path = "/health", operation_id = "health", responses(
+    (status = 200, description = "It is", body = Report), (status = 503, description = "It should be started anew", body = Report),
+))]
+pub(super) async fn health(Extract(shared): Extract<Arc<Shared>>) -> Response {
+    report(vec![Check::of("decoders", shared.stuck())])
+}
+
+/// Should requests be sent here? Not, when it is about to end, when its folders are not there, or when nobody may wait any
+/// more.
+#[utoipa::path(get, path = "/ready", operation_id = "ready", responses(
+    (status = 200, description = "They should", body = Report), (status = 503, description = "Not now", body = Report),
+))]
+pub(super) async fn ready(Extract(shared): Extract<Arc<Shared>>) -> Response {
+    let is_ending = shared.is_leaving.load(Relaxed) || shared.is_draining();
+    let draining = is_ending.then(|| "the server is ending".to_owned());
+    let is_full = |load: super::super::admission::Load| load.waiting > 0 && load.waiting >= load.room;
+    let full = shared.stills.admissions().iter().any(|(_, admission)| is_full(admission.load()));
+    let full = full.then(|| "as many requests wait as may".to_owned());
+    let roots = Arc::clone(&shared.roots);
+    // This is open to all: names of roots are not for those who may not know each of them.
+    let is_told = !shared.guard.is_limited();
+    let missing = tokio::task::spawn_blocking(move || {
+        let missing = roots.missing();
+        match is_told || missing.is_empty() {
+            true => missing.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", "),
+            false => format!("{} in number", missing.len()),
+        }
+    })
+    .await
+    .unwrap_or_default();
+    let missing = (!missing.is_empty()).then(|| format!("folders of these roots cannot be read: {missing}"));
+    report(vec![
+        Check::of("draining", draining),
+        Check::of("queue", full),
+        Check::of("roots", missing),
+        Check::of("decoders", shared.stuck()),
+    ])
+}
+
+/// Counts, times and sizes, for Prometheus.
+#[utoipa::path(get, path = "/metrics", operation_id = "metrics", responses(
+    (status = 200, description = "OpenMetrics", content_type = "application/openmetrics-text"),
+    (status = 403, description = "The token or signature is good for a part of the videos only", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn metrics(
+    Extract(shared): Extract<Arc<Shared>>,
+    Extension(visitor): Extension<Visitor>,
+) -> Result<Response, Problem> {
+    // They are of what all others do, too.
+    if !shared.guard.reach(&visitor).is_all() {
+        return Err(Problem::out_of_reach());
+    }
+    let text = shared.metrics.text(&now(&shared));
+    Ok(reply::bytes(CONTENT_TYPE, text.into()))
+}
+
+fn now(shared: &Shared) -> Now {
+    let (still_bytes, stills) = shared.stills.held();
+    let (work, held, opening) = (shared.engine.work(), shared.engine.checkpoints(), shared.videos.load());
+    let pictures = shared.engine.pictures_in_work();
+    let load = |(name, admission): &(&'static str, &Arc<super::super::admission::Admission>)| {
+        let load = admission.load();
+        (*name, load.running, load.waiting)
+    };
+    Now {
+        admissions: shared
+            .stills
+            .admissions()
+            .iter()
+            .map(load)
+            .chain([("opening", opening.running, opening.waiting)])
+            .collect(),
+        still_bytes,
+        stills,
+        videos: shared.videos.catalog.count(),
+        index_bytes: shared.videos.catalog.held_bytes(),
+        fetched_held_bytes: shared.roots.held_bytes(),
+        fetched_bytes: bucket_streamer::source::fetched_bytes(),
+        checkpoint_bytes: held.bytes,
+        picture_bytes: pictures.bytes,
+        picture_budget_bytes: shared.engine.picture_memory(),
+        picture_waiting: pictures.waiting,
+        checkpoints: held.checkpoints,
+        decoded_pictures: work.decoded_pictures,
+        forks: work.forks,
+        device_frames: work.device_frames,
+        taken: work.checkpoints,
+        resident_bytes: bucket_streamer::resident_bytes().unwrap_or(0),
+        connections: shared.connections.load(Relaxed),
+        websockets: shared.websockets.load(Relaxed),
+        reply_bytes: shared.replies.held(),
+        files: bucket_streamer::source::open_files(),
+    }
+}
+
+/// What there is, for machines.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "bucket-streamer",
+        description = "Any frame of any video in a bucket, exact, now. `/ws` is a WebSocket: docs/serving.md has its messages.",
+    ),
+    paths(
+        videos::list,
+        videos::info,
+        frame::by_path,
+        frame::by_query,
+        storyboard::get,
+        crate::ws::open,
+        health,
+        ready,
+        metrics,
+    ),
+    components(schemas(Problem))
+)]
+struct Document;
+
+/// The OpenAPI document, as `/openapi.json` has it.
+pub fn openapi() -> String {
+    Document::openapi().to_json().unwrap_or_default()
+}
+
+pub(super) async fn document() -> Response {
+    reply::bytes("application/json", Bytes::from(openapi()))
+}

@@ -1,0 +1,451 @@
+//! Connections: taken as they come up to a limit, with or without TLS, and brought to an end in good order.
+//!
+//! With TLS the client and the server agree on HTTP/1.1 or HTTP/2 (ALPN). Without, HTTP/2 is refused unless it is asked for.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::HttpService;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tower::Service;
+
+use super::Shared;
+use super::config::{Config, Tls};
+use super::http::{HEADERS, Peer, router};
+use super::patient::Patient;
+use super::preface;
+use super::problem::Problem;
+use super::streams::Streams;
+use bucket_streamer::source::open_files::{Reserved, close_half, has_run_out};
+
+/// Streams of one HTTP/2 connection.
+const STREAMS: u32 = 32;
+/// Bytes of bodies of requests that one stream, or one connection, of HTTP/2 may send ahead: no route takes any.
+const BODY_AHEAD: u32 = 16 << 10;
+const BODIES_AHEAD: u32 = 64 << 10;
+/// Bytes that one stream of HTTP/2 may have in the connection's hands.
+const SEND_AHEAD: usize = 64 << 10;
+/// Streams that were reset, by the client before they were looked at, or here for what is wrong with them.
+const RESET_EARLY: usize = 20;
+const RESET_WRONG: usize = 100;
+/// What a new connection waits for when the system has no descriptors left.
+const BREATH: Duration = Duration::from_millis(50);
+/// Refusals that are sent at one time; past that connections are only closed.
+const REFUSALS: usize = 512;
+/// Descriptors for each root behind a network: as many connections as its server gets.
+const PER_ROOT: usize = 16;
+/// For a refusal to be sent, and for a client to go.
+const REFUSAL: Duration = Duration::from_secs(2);
+
+/// A server that is bound, and ready to run.
+pub struct Server {
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    sockets: Sockets,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    pub(super) async fn listen(shared: Arc<Shared>) -> io::Result<Server> {
+        let tls = shared.config.tls.as_ref().map(acceptor).transpose()?;
+        let listener = TcpListener::bind(shared.config.listen).await?;
+        let address = listener.local_addr()?;
+        let sockets = Sockets::of(&shared.config, shared.roots.far());
+        Ok(Server { shared, listener, address, tls, sockets })
+    }
+
+    pub(super) fn bound(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn room(&self) -> usize {
+        self.sockets.connections
+    }
+
+    /// Answers until `end` is ready; then takes no more, finishes what is in flight, and returns. False if that took longer
+    /// than it may, and something was left.
+    pub async fn run(self, end: impl Future<Output = ()>) -> bool {
+        let Server { shared, listener, tls, sockets, .. } = self;
+        let connections = Connections {
+            router: router(&shared),
+            limit: Arc::new(Semaphore::new(sockets.connections)),
+            addresses: Arc::default(),
+            refusals: Arc::new(Semaphore::new(sockets.refusals)),
+            tls,
+            shared: Arc::clone(&shared),
+        };
+        let delay = shared.config.drain_delay;
+        let leaving = Arc::clone(&shared);
+        let mut end = pin!(async move {
+            end.await;
+            leaving.is_leaving.store(true, Relaxed);
+            if !delay.is_zero() {
+                tracing::info!("ending soon: not ready any more");
+                tokio::time::sleep(delay).await;
+            }
+        });
+        loop {
+            tokio::select! {
+                () = &mut end => break,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, address)) => connections.take(stream, address),
+                    Err(error) => {
+                        // One that has gone again, or no descriptors: both pass.
+                        tracing::warn!(%error, "no connection");
+                        if has_run_out(&error) {
+                            let _ = tokio::task::spawn_blocking(close_half).await;
+                        }
+                        tokio::time::sleep(BREATH).await;
+                    }
+                },
+            }
+        }
+        drop(listener);
+        tracing::info!("ending: no more connections are taken, what is in flight is finished");
+        shared.draining.send_replace(true);
+        let Connections { limit, .. } = connections;
+        let all = u32::try_from(sockets.connections).unwrap_or(u32::MAX);
+        let finished = async {
+            // Each connection holds its permit until it is closed, WebSockets too.
+            let _ = limit.acquire_many(all).await;
+        };
+        let is_finished = timeout(shared.config.drain_timeout, finished).await.is_ok();
+        if !is_finished {
+            tracing::warn!("some connections did not end in time");
+        }
+        is_finished
+    }
+}
+
+/// How many connections there may be, and the descriptors for them.
+struct Sockets {
+    connections: usize,
+    /// Connections that are told that there is no room.
+    refusals: usize,
+    _reserved: Reserved,
+}
+
+impl Sockets {
+    /// As many as the configuration allows, but no more than half of the descriptors: the others are for videos.
+    fn of(config: &Config, far_roots: usize) -> Sockets {
+        let wanted = config.connections.clamp(1, Semaphore::MAX_PERMITS);
+        let far = PER_ROOT * far_roots;
+        let reserved = Reserved::at_most(wanted.saturating_add(REFUSALS).saturating_add(far));
+        let left = reserved.count() - far.min(reserved.count() / 4);
+        let refusals = REFUSALS.min(left / 8).max(1);
+        let connections = wanted.min(left.saturating_sub(refusals)).max(1);
+        Sockets { connections, refusals, _reserved: reserved }
+    }
+}
+
+fn http1(config: &Config) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(config.keep_alive.max(config.head_timeout))
+        .max_headers(HEADERS)
+        .max_buf_size(config.head.max(8192));
+    builder
+}
+
+fn http2(config: &Config, streams: Streams) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(streams);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(u32::try_from(config.head).unwrap_or(u32::MAX))
+        .initial_stream_window_size(BODY_AHEAD)
+        .initial_connection_window_size(BODIES_AHEAD)
+        .max_send_buf_size(SEND_AHEAD)
+        .max_pending_accept_reset_streams(RESET_EARLY)
+        .max_local_error_reset_streams(RESET_WRONG)
+        .keep_alive_interval(config.ping)
+        .keep_alive_timeout(config.ping);
+    builder
+}
+
+fn acceptor(tls: &Tls) -> io::Result<TlsAcceptor> {
+    let failed = |file: &std::path::Path, why: String| io::Error::other(format!("{}: {why}", file.display()));
+    let certificates = CertificateDer::pem_file_iter(&tls.certificates)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| failed(&tls.certificates, error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| failed(&tls.key, error.to_string()))?;
+    // A program that has chosen its cryptography before keeps it.
+    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(certificates, key);
+    let mut config = config.map_err(|error| failed(&tls.certificates, error.to_string()))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+struct Connections {
+    router: Router,
+    limit: Arc<Semaphore>,
+    addresses: Arc<Addresses>,
+    refusals: Arc<Semaphore>,
+    tls: Option<TlsAcceptor>,
+    shared: Arc<Shared>,
+}
+
+/// A connection's place; a WebSocket keeps it when HTTP has done.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    _permit: Arc<OwnedSemaphorePermit>,
+    _place: Option<Arc<Place>>,
+}
+
+/// How many connections each address has.
+#[derive(Debug, Default)]
+struct Addresses(Mutex<HashMap<IpAddr, usize>>);
+
+/// One of them.
+#[derive(Debug)]
+struct Place {
+    addresses: Arc<Addresses>,
+    address: IpAddr,
+}
+
+impl Addresses {
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for one more, if the address has fewer than `most`.
+    fn take(self: &Arc<Addresses>, address: IpAddr, most: usize) -> Option<Arc<Place>> {
+        let mut counts = self.lock();
+        let count = counts.entry(address).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Arc::new(Place { addresses: Arc::clone(self), address }))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.addresses.lock();
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Counts a connection as long as it lives.
+struct Counted(Arc<Shared>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Connections {
+    fn take(&self, stream: TcpStream, address: SocketAddr) {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let config = &self.shared.config;
+        // Behind a proxy all come from one address.
+        let most = Some(config.connections_per_client).filter(|most| *most > 0 && !config.trust_forwarded);
+        let place = most.map(|most| self.addresses.take(address.ip(), most));
+        let permit = Arc::clone(&self.limit).try_acquire_owned().ok().filter(|_| !matches!(place, Some(None)));
+        let Some(permit) = permit else {
+            self.shared.metrics.rejected("connections");
+            if let (None, Ok(turn)) = (&self.tls, Arc::clone(&self.refusals).try_acquire_owned()) {
+                tokio::spawn(async move {
+                    let _turn = turn;
+                    let _ = timeout(REFUSAL, refuse(stream)).await;
+                });
+            }
+            return;
+        };
+        let place = place.flatten();
+        let _ = stream.set_nodelay(true);
+        let peer = Peer { address, number: NEXT.fetch_add(1, Relaxed) };
+        self.shared.connections.fetch_add(1, Relaxed);
+        let counted = Counted(Arc::clone(&self.shared));
+        let (router, tls) = (self.router.clone(), self.tls.clone());
+        let draining = self.shared.draining.subscribe();
+        tokio::spawn(async move {
+            let counted = counted;
+            let shared = Arc::clone(&counted.0);
+            let config = &shared.config;
+            let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            let idle = Arc::new(AtomicU64::new(millis(config.head_timeout)));
+            // Whoever is asked for a frame is silent for as long as that takes.
+            let patience = (Arc::clone(&idle), millis(config.keep_alive + 5 * config.deadline));
+            let stream = Patient::new(stream, idle, config.slow_timeout);
+            let held = Held { _permit: Arc::new(permit), _place: place };
+            let limit = config.head_timeout;
+            let served = Served { shared: Arc::clone(&shared), router, peer, held, patience };
+            match tls {
+                None => match begun(preface::read(stream), limit, draining).await {
+                    Some((stream, true)) if !config.http2_cleartext => {
+                        shared.metrics.rejected("http2");
+                        let _ = timeout(REFUSAL, preface::refuse(stream)).await;
+                    }
+                    Some((stream, is_second)) => served.run(stream, is_second).await,
+                    None => tracing::debug!(peer = %peer.address, "no request"),
+                },
+                Some(tls) => match begun(tls.accept(stream), limit, draining).await {
+                    Some(stream) => {
+                        let is_second = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                        served.run(stream, is_second).await;
+                    }
+                    None => tracing::debug!(peer = %peer.address, "no TLS"),
+                },
+            }
+            drop(counted);
+        });
+    }
+}
+
+/// What comes of the beginning of a connection, if that is in time and the server does not end.
+async fn begun<T>(
+    beginning: impl Future<Output = io::Result<T>>,
+    limit: Duration,
+    mut draining: watch::Receiver<bool>,
+) -> Option<T> {
+    tokio::select! {
+        _ = draining.wait_for(|draining| *draining) => None,
+        begun = timeout(limit, beginning) => begun.ok()?.ok(),
+    }
+}
+
+/// There is no room for a connection: it is told so, and closed.
+async fn refuse(mut stream: TcpStream) {
+    let body = Problem::too_many_connections().json();
+    let head = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\n";
+    let text = format!("{head}Connection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    if stream.write_all(text.as_bytes()).await.is_ok() {
+        let _ = stream.shutdown().await;
+        // What was asked is read away: else the system would reset the connection, and the answer with it.
+        let mut sink = [0; 4096];
+        while let Ok(1..) = tokio::io::AsyncReadExt::read(&mut stream, &mut sink).await {}
+    }
+}
+
+/// What a connection needs to be served.
+struct Served {
+    shared: Arc<Shared>,
+    router: Router,
+    peer: Peer,
+    held: Held,
+    /// What becomes of the patience with it once it has asked for something.
+    patience: (Arc<AtomicU64>, u64),
+}
+
+impl Served {
+    async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S, is_second: bool) {
+        let Served { shared, router, peer, held, patience } = self;
+        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            patience.0.store(patience.1, Relaxed);
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(held.clone());
+            router.clone().call(request)
+        });
+        let (config, stream) = (&shared.config, TokioIo::new(stream));
+        let draining = shared.draining.subscribe();
+        let done = if is_second {
+            let streams = Streams::new(config.slow_timeout);
+            let connection = http2(config, streams.clone()).serve_connection(stream, service);
+            let keep_alive = config.keep_alive.max(config.head_timeout);
+            tokio::select! {
+                done = drive(connection, draining, streams.idle(keep_alive)) => done,
+                // It was told to end, and does not.
+                () = streams.idle(keep_alive + REFUSAL) => Ok(()),
+                // Closed at once: of most of what it asked for nothing was wanted.
+                () = streams.abused() => {
+                    shared.metrics.rejected("resets");
+                    Ok(())
+                }
+            }
+        } else {
+            let connection = http1(config).serve_connection(stream, service).with_upgrades();
+            drive(connection, draining, std::future::pending()).await
+        };
+        if let Err(error) = done {
+            // Mostly a client that has gone.
+            tracing::debug!(peer = %peer.address, %error, "connection");
+        }
+    }
+}
+
+/// Serves a connection until it is over. It takes no more requests when the server ends or `enough` is ready.
+async fn drive<C: Ending>(
+    connection: C,
+    mut draining: watch::Receiver<bool>,
+    enough: impl Future<Output = ()>,
+) -> hyper::Result<()> {
+    let mut connection = pin!(connection);
+    {
+        let mut end = pin!(async {
+            tokio::select! {
+                _ = draining.wait_for(|draining| *draining) => {}
+                () = enough => {}
+            }
+        });
+        tokio::select! {
+            done = &mut connection => return done,
+            () = &mut end => {}
+        }
+    }
+    connection.as_mut().end();
+    connection.await
+}
+
+/// A connection that can be told to finish what it has begun.
+trait Ending: Future<Output = hyper::Result<()>> {
+    fn end(self: Pin<&mut Self>);
+}
+
+impl<I, S> Ending for http1::UpgradeableConnection<I, S>
+where
+    S: HttpService<Incoming, ResBody = Body>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    fn end(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S> Ending for http2::Connection<I, S, Streams>
+where
+    S: HttpService<Incoming, ResBody = Body>,
+    S::Future: Send + 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+{
+    fn end(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}

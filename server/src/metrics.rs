@@ -1,0 +1,288 @@
+//! What an operator can see: counts, times and sizes, for Prometheus.
+//!
+//! Counters and histograms are counted as things happen; gauges are read from their owners when somebody asks.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::stills::Timing;
+use bucket_streamer::source::OpenFiles;
+
+/// Of the text that [`Metrics::text`] gives.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Upper ends of buckets in seconds: from a kept still to a deadline.
+const SECONDS: [f64; 15] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Route {
+    route: &'static str,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Stage {
+    stage: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Queue {
+    queue: &'static str,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Buckets;
+
+impl MetricConstructor<Histogram> for Buckets {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(SECONDS)
+    }
+}
+
+/// What others know at the moment when somebody asks.
+#[derive(Debug, Default)]
+pub(super) struct Now {
+    /// By queue: at work, waiting.
+    pub(super) admissions: Vec<(&'static str, usize, usize)>,
+    pub(super) still_bytes: u64,
+    pub(super) stills: usize,
+    pub(super) videos: usize,
+    pub(super) index_bytes: u64,
+    pub(super) fetched_held_bytes: u64,
+    pub(super) fetched_bytes: u64,
+    pub(super) checkpoint_bytes: u64,
+    pub(super) picture_bytes: u64,
+    pub(super) picture_budget_bytes: u64,
+    pub(super) picture_waiting: usize,
+    pub(super) checkpoints: usize,
+    pub(super) decoded_pictures: u64,
+    pub(super) forks: u64,
+    pub(super) device_frames: u64,
+    pub(super) taken: u64,
+    pub(super) resident_bytes: u64,
+    pub(super) connections: usize,
+    pub(super) websockets: usize,
+    pub(super) reply_bytes: u64,
+    pub(super) files: OpenFiles,
+}
+
+/// All that is counted.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    registry: Registry,
+    requests: Family<Route, Counter>,
+    latency: Family<Route, Histogram, Buckets>,
+    stages: Family<Stage, Histogram, Buckets>,
+    cache: Family<Outcome, Counter>,
+    rejected: Family<Outcome, Counter>,
+    frames: Family<Outcome, Counter>,
+    sent: Counter,
+    gauges: Gauges,
+}
+
+#[derive(Debug, Default)]
+struct Gauges {
+    running: Family<Queue, Gauge>,
+    waiting: Family<Queue, Gauge>,
+    still_bytes: Gauge,
+    stills: Gauge,
+    videos: Gauge,
+    index_bytes: Gauge,
+    fetched_held_bytes: Gauge,
+    checkpoint_bytes: Gauge,
+    picture_bytes: Gauge,
+    picture_budget_bytes: Gauge,
+    picture_waiting: Gauge,
+    checkpoints: Gauge,
+    resident_bytes: Gauge,
+    connections: Gauge,
+    websockets: Gauge,
+    reply_bytes: Gauge,
+    files_open: Gauge,
+    /// These only grow; their owners count them.
+    fetched_bytes: Counter<u64, AtomicU64>,
+    decoded_pictures: Counter<u64, AtomicU64>,
+    forks: Counter<u64, AtomicU64>,
+    device_frames: Counter<u64, AtomicU64>,
+    taken: Counter<u64, AtomicU64>,
+    files_reopened: Counter<u64, AtomicU64>,
+}
+
+impl Metrics {
+    pub(super) fn new() -> Metrics {
+        let mut metrics = Metrics {
+            registry: Registry::with_prefix("bucket_streamer"),
+            requests: Family::default(),
+            latency: Family::new_with_constructor(Buckets),
+            stages: Family::new_with_constructor(Buckets),
+            cache: Family::default(),
+            rejected: Family::default(),
+            frames: Family::default(),
+            sent: Counter::default(),
+            gauges: Gauges::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("http_requests", "Answers, by route and status", self.requests.clone());
+        let help = "From a request's head to its answer's, by route and status";
+        registry.register_with_unit("http_request_duration", help, Unit::Seconds, self.latency.clone());
+        let help = "Where the time of a still goes: queue, fetch, decode, encode";
+        registry.register_with_unit("still_stage_duration", help, Unit::Seconds, self.stages.clone());
+        registry.register(
+            "still_cache",
+            "Stills found in memory (hit) or not, or made already (joined)",
+            self.cache.clone(),
+        );
+        registry.register("rejected", "Requests that there was no room for, by why", self.rejected.clone());
+        registry.register(
+            "websocket_frames",
+            "Answers over WebSockets, by what became of the frame",
+            self.frames.clone(),
+        );
+        registry.register_with_unit("still_sent", "Stills handed to connections", Unit::Bytes, self.sent.clone());
+        let gauges = &self.gauges;
+        registry.register("engine_running", "Requests that use the engine", gauges.running.clone());
+        registry.register("engine_waiting", "Requests that wait for the engine", gauges.waiting.clone());
+        registry.register_with_unit("still_cache_held", "Stills in memory", Unit::Bytes, gauges.still_bytes.clone());
+        registry.register("still_cache_entries", "Stills in memory", gauges.stills.clone());
+        registry.register("videos_open", "Videos that are open", gauges.videos.clone());
+        registry.register_with_unit("index_held", "Indexes of open videos", Unit::Bytes, gauges.index_bytes.clone());
+        let help = "Bytes of videos that came over a network, in memory";
+        registry.register_with_unit("fetch_held", help, Unit::Bytes, gauges.fetched_held_bytes.clone());
+        let help = "Bytes of videos that came over a network";
+        registry.register_with_unit("fetch_received", help, Unit::Bytes, gauges.fetched_bytes.clone());
+        registry.register_with_unit(
+            "checkpoint_held",
+            "Checkpoints of decoders",
+            Unit::Bytes,
+            gauges.checkpoint_bytes.clone(),
+        );
+        let help = "Pictures that decoders have in work, with the decoders' tables for them";
+        registry.register_with_unit("picture_held", help, Unit::Bytes, gauges.picture_bytes.clone());
+        let help = "The budget of pictures in work";
+        registry.register_with_unit("picture_budget", help, Unit::Bytes, gauges.picture_budget_bytes.clone());
+        let help = "Decode runs that wait for the budget of pictures";
+        registry.register("picture_waiting", help, gauges.picture_waiting.clone());
+        registry.register("checkpoint_entries", "Checkpoints of decoders", gauges.checkpoints.clone());
+        registry.register("checkpoints_taken", "Checkpoints that were taken", gauges.taken.clone());
+        registry.register("decoder_forks", "Walks that began at a checkpoint", gauges.forks.clone());
+        registry.register("device_frames", "Frames that a GPU has decoded", gauges.device_frames.clone());
+        registry.register("pictures_decoded", "Samples that were decoded", gauges.decoded_pictures.clone());
+        registry.register_with_unit("process_resident", "Resident memory", Unit::Bytes, gauges.resident_bytes.clone());
+        registry.register("connections_open", "Connections, WebSockets too", gauges.connections.clone());
+        registry.register("websockets_open", "WebSockets", gauges.websockets.clone());
+        let help = "Answers that are made and not sent yet";
+        registry.register_with_unit("reply_held", help, Unit::Bytes, gauges.reply_bytes.clone());
+        registry.register("files_open", "Local files that are open", gauges.files_open.clone());
+        let help = "Local files that were closed for others and opened again";
+        registry.register("files_reopened", help, gauges.files_reopened.clone());
+    }
+
+    /// A request was answered.
+    pub(super) fn request(&self, route: &'static str, status: u16, took: Duration) {
+        let labels = Route { route, status };
+        self.requests.get_or_create(&labels).inc();
+        self.latency.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// A still was looked for in memory.
+    pub(super) fn cache(&self, is_hit: bool) {
+        self.cache.get_or_create(&Outcome { outcome: if is_hit { "hit" } else { "miss" } }).inc();
+    }
+
+    /// A still was being made already.
+    pub(super) fn joined(&self) {
+        self.cache.get_or_create(&Outcome { outcome: "joined" }).inc();
+    }
+
+    /// A still was made.
+    pub(super) fn made(&self, timing: &Timing) {
+        let stages = [("queue", timing.queue), ("fetch", timing.fetch), ("decode", timing.decode)];
+        for (stage, time) in stages {
+            self.stages.get_or_create(&Stage { stage }).observe(time.as_secs_f64());
+        }
+        self.encoded(timing.encode);
+    }
+
+    /// A still was made of a picture.
+    pub(super) fn encoded(&self, time: Duration) {
+        self.stages.get_or_create(&Stage { stage: "encode" }).observe(time.as_secs_f64());
+    }
+
+    /// A client was refused: `queue`, `connections`, `draining`, `replies`, `http2`, `resets`.
+    pub(super) fn rejected(&self, why: &'static str) {
+        self.rejected.get_or_create(&Outcome { outcome: why }).inc();
+    }
+
+    /// A frame was answered over a WebSocket: `sent`, or the word of its error.
+    pub(super) fn frame(&self, outcome: &'static str) {
+        self.frames.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Bytes of a still were handed to a connection.
+    pub(super) fn sent(&self, bytes: usize) {
+        self.sent.inc_by(bytes as u64);
+    }
+
+    /// All of it as text.
+    pub(super) fn text(&self, now: &Now) -> String {
+        let gauges = &self.gauges;
+        for (queue, running, waiting) in &now.admissions {
+            let queue = Queue { queue };
+            gauges.running.get_or_create(&queue).set(*running as i64);
+            gauges.waiting.get_or_create(&queue).set(*waiting as i64);
+        }
+        let levels = [
+            (&gauges.still_bytes, now.still_bytes),
+            (&gauges.stills, now.stills as u64),
+            (&gauges.videos, now.videos as u64),
+            (&gauges.index_bytes, now.index_bytes),
+            (&gauges.fetched_held_bytes, now.fetched_held_bytes),
+            (&gauges.checkpoint_bytes, now.checkpoint_bytes),
+            (&gauges.picture_bytes, now.picture_bytes),
+            (&gauges.picture_budget_bytes, now.picture_budget_bytes),
+            (&gauges.picture_waiting, now.picture_waiting as u64),
+            (&gauges.checkpoints, now.checkpoints as u64),
+            (&gauges.resident_bytes, now.resident_bytes),
+            (&gauges.connections, now.connections as u64),
+            (&gauges.websockets, now.websockets as u64),
+            (&gauges.reply_bytes, now.reply_bytes),
+            (&gauges.files_open, now.files.open as u64),
+        ];
+        for (gauge, value) in levels {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+        let counts = [
+            (&gauges.fetched_bytes, now.fetched_bytes),
+            (&gauges.decoded_pictures, now.decoded_pictures),
+            (&gauges.forks, now.forks),
+            (&gauges.device_frames, now.device_frames),
+            (&gauges.taken, now.taken),
+            (&gauges.files_reopened, now.files.reopened),
+        ];
+        for (counter, value) in counts {
+            counter.inner().fetch_max(value, std::sync::atomic::Ordering::Relaxed);
+        }
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}

@@ -1,0 +1,103 @@
+//! A root in the file system. Names are resolved by the system itself, beneath the folder (`openat2`): between a look at a
+//! path and its use nobody can put a link to elsewhere into it. Links that stay beneath the folder are followed, if they are
+//! relative.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf, absolute};
+
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
+use nix::libc;
+
+use super::no_such;
+use super::walk::{Sought, walk};
+use bucket_streamer::error::{Error, ErrorKind, Result};
+use bucket_streamer::source::MappedSource;
+use bucket_streamer::source::open_files::with_room;
+
+/// What the system says where nothing has such a name, or nothing can: no regular file is told from no file.
+const NOWHERE: [i32; 7] =
+    [libc::ENOENT, libc::ENOTDIR, libc::ELOOP, libc::ENAMETOOLONG, libc::EINVAL, libc::ENXIO, libc::EXDEV];
+
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    pub(super) fn new(path: &Path) -> std::result::Result<Folder, String> {
+        let shown = path.display();
+        match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => return Err(format!("{shown} is not a folder")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(format!("the folder {shown} does not exist"));
+            }
+            Err(error) => return Err(format!("the folder {shown} cannot be read ({error})")),
+        }
+        let path = absolute(path).map_err(|error| format!("{shown} is nowhere ({error})"))?;
+        Ok(Folder { path })
+    }
+
+    /// Opened each time: another file system may have been mounted there.
+    fn dir(&self) -> io::Result<Dir> {
+        with_room(|| open_dir(&self.path))
+    }
+
+    /// Can it be read?
+    pub(super) fn is_there(&self) -> bool {
+        self.dir().is_ok_and(|dir| dir.entries().is_ok())
+    }
+
+    pub(super) fn open(&self, path: &str, video: &str) -> Result<MappedSource> {
+        let read = |error| Error::from(ErrorKind::Read(error)).of(video);
+        let gone = |error: io::Error| read(io::Error::new(error.kind(), format!("its root cannot be read ({error})")));
+        let dir = self.dir().map_err(gone)?;
+        let absent = |error| if is_nowhere(&error) { no_such(video) } else { read(error) };
+        // To open some devices already does something.
+        if !dir.metadata(path).map_err(absent)?.is_file() {
+            return Err(no_such(video));
+        }
+        // The same way each time that the file is opened: beneath the folder.
+        let (root, name) = (self.path.clone(), path.to_owned());
+        let opened =
+            MappedSource::from_opener(video, self.path.join(path), move || open_file(&open_dir(&root)?, &name));
+        opened.map_err(|error| match error.kind() {
+            ErrorKind::Read(error) if is_nowhere(error) => no_such(video),
+            _ => error,
+        })
+    }
+
+    /// Paths of videos, in the order of their bytes, with their lengths.
+    pub(super) fn list(&self, sought: Sought<'_>) -> std::result::Result<Vec<(String, Option<u64>)>, String> {
+        let dir = self.dir().map_err(|error| format!("its folder cannot be read ({error})"))?;
+        let found = walk(&dir, sought)?;
+        let len = |path: &String| dir.metadata(path).ok().map(|metadata| metadata.len());
+        Ok(found.into_iter().map(|path| (len(&path), path)).map(|(len, path)| (path, len)).collect())
+    }
+
+    pub(super) fn has_videos(&self) -> bool {
+        let sought = Sought { after: None, prefix: "", limit: 1, is_any: true, leave_out: &|_| false };
+        self.list(sought).is_ok_and(|found| !found.is_empty())
+    }
+}
+
+fn open_dir(path: &Path) -> io::Result<Dir> {
+    Dir::open_ambient_dir(path, ambient_authority())
+}
+
+/// Opens a regular file. What was one a moment ago may be a pipe by now, where opening waits for the other end.
+fn open_file(dir: &Dir, path: &str) -> io::Result<File> {
+    let how = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).clone();
+    let file = dir.open_with(path, &how)?.into_std();
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
+}
+
+/// Does an error mean that nothing has such a name? That a path leads out of the folder is no error of the system's.
+fn is_nowhere(error: &io::Error) -> bool {
+    match error.raw_os_error() {
+        Some(code) => NOWHERE.contains(&code),
+        None => matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound),
+    }
+}

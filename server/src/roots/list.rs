@@ -1,0 +1,188 @@
+//! The videos of all roots in one order, a page at a time: by the root's name, then by the bytes of the path. The last name
+//! of a page says where the next one begins, so that what comes and goes meanwhile moves nothing else.
+
+use super::walk::Sought;
+use super::{Clients, Place, Root, Roots, bundled, name};
+
+/// The most that one page has.
+const LONGEST: usize = 10_000;
+
+/// A page of videos.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Those that there are, in their order.
+    pub videos: Vec<Listed>,
+    /// What to give as `after` for the next page, if there may be one. Mostly the last video's name; a page may have fewer
+    /// videos than were asked for, or none, and yet not be the last.
+    pub next: Option<String>,
+    /// Roots that belong here, and whose videos are not listed, by their names; and why.
+    pub unlisted: Vec<(String, String)>,
+}
+
+/// A video in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// What opens it.
+    pub name: String,
+    /// Its length, where that is known.
+    pub size_bytes: Option<u64>,
+}
+
+/// What one root has of a page: paths in their order, with lengths.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) videos: Vec<(String, Option<u64>)>,
+    /// It was not looked any further than that, though there is more.
+    pub(super) looked_until: Option<String>,
+}
+
+/// A part of a root: what lies in a folder, or a video. The order is that of listings.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Within {
+    /// Its root's name.
+    pub(crate) root: String,
+    /// Its path in that, without a slash at the end; empty for all of it.
+    pub(crate) path: String,
+}
+
+impl Within {
+    /// Is that path of that root a part of it, or all of it?
+    pub(crate) fn has(&self, root: &str, path: &str) -> bool {
+        let rest = path.strip_prefix(&self.path[..]);
+        self.root == root && (self.path.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    }
+
+    /// The paths that it has, as they are listed: the one video that is called that, and what begins like a folder of that name.
+    fn ranges(&self) -> Vec<Range<'_>> {
+        let root = &self.root[..];
+        let range = |prefix: String, is_one| Range { root, prefix, is_one };
+        match &self.path[..] {
+            "" => vec![range(String::new(), false)],
+            path if name::is_video(path) => vec![range(path.to_owned(), true), range(format!("{path}/"), false)],
+            path => vec![range(format!("{path}/"), false)],
+        }
+    }
+}
+
+/// Paths of one root that follow each other in its order.
+struct Range<'a> {
+    root: &'a str,
+    prefix: String,
+    /// Only the path that is the prefix.
+    is_one: bool,
+}
+
+impl Roots {
+    /// At most `limit` videos (at least 1, at most 10 000) whose names come after `after` and begin with `prefix`. A root that
+    /// cannot be listed fails nothing: it is among the unlisted.
+    pub fn list(&self, after: Option<&str>, limit: usize, prefix: Option<&str>) -> Listing {
+        let all = self.roots.iter().map(|root| Range { root: &root.name, prefix: String::new(), is_one: false });
+        self.list_ranges(&all.collect::<Vec<_>>(), after, limit, prefix)
+    }
+
+    /// The same of those that lie within these parts, as if there were no others. None of the parts lies within another.
+    pub(crate) fn list_within(
+        &self,
+        within: &[Within],
+        after: Option<&str>,
+        limit: usize,
+        prefix: Option<&str>,
+    ) -> Listing {
+        let mut ranges: Vec<Range<'_>> = within.iter().flat_map(Within::ranges).collect();
+        ranges.sort_by(|one, other| (one.root, &one.prefix).cmp(&(other.root, &other.prefix)));
+        self.list_ranges(&ranges, after, limit, prefix)
+    }
+
+    fn list_ranges(&self, ranges: &[Range<'_>], after: Option<&str>, limit: usize, prefix: Option<&str>) -> Listing {
+        let limit = limit.clamp(1, LONGEST);
+        let after = after.map(|after| self.place_of(after));
+        let mut listing = Listing::default();
+        for range in ranges {
+            let Some(root) = self.named(range.root) else { continue };
+            let after = match after {
+                Some((name, _)) if root.name[..] < *name => continue,
+                Some((name, path)) if root.name == name => Some(path),
+                _ => None,
+            };
+            let prefix = root.prefix_within(prefix.unwrap_or_default());
+            let Some(prefix) = prefix.and_then(|prefix| range.narrowed(prefix)) else { continue };
+            // One more than fits tells whether there is a next page.
+            let room = if range.is_one { 1 } else { limit + 1 - listing.videos.len() };
+            let shadows = |first: &str| root.name.is_empty() && self.named(first).is_some();
+            let sought = Sought { after, prefix, limit: room, is_any: false, leave_out: &shadows };
+            match root.list(&self.clients, sought) {
+                Err(why) => {
+                    if listing.unlisted.iter().all(|(name, _)| *name != root.name) {
+                        listing.unlisted.push((root.name.clone(), why));
+                    }
+                }
+                Ok(found) => {
+                    let videos = found.videos.into_iter().filter(|(path, _)| !range.is_one || *path == range.prefix);
+                    let listed = |(path, size_bytes): (String, _)| Listed { name: root.public(&path), size_bytes };
+                    listing.videos.extend(videos.map(listed));
+                    let looked_until = found.looked_until.filter(|_| !range.is_one);
+                    listing.next = looked_until.map(|path| format!("{}/{path}", root.name));
+                }
+            }
+            if listing.videos.len() > limit {
+                listing.videos.truncate(limit);
+                listing.next = listing.videos.last().map(|last| last.name.clone());
+            }
+            if listing.next.is_some() {
+                break;
+            }
+        }
+        listing
+    }
+
+    /// Where in the order something lies that was a page's end: the name of a root, and a path. No video begins with a slash:
+    /// what does is in the root without a name, whatever other roots there are.
+    fn place_of<'a>(&self, after: &'a str) -> (&'a str, &'a str) {
+        let (first, rest) = after.split_once('/').unwrap_or((after, ""));
+        match self.named(first).is_some() || self.named("").is_none() {
+            true => (first, rest),
+            false => ("", after),
+        }
+    }
+}
+
+impl Range<'_> {
+    /// The longer one of its prefix and another, if one of them begins with the other: what both have.
+    fn narrowed<'a>(&'a self, prefix: &'a str) -> Option<&'a str> {
+        match (self.prefix.starts_with(prefix), prefix.starts_with(&self.prefix[..])) {
+            (true, _) => Some(&self.prefix),
+            (_, true) if !self.is_one => Some(prefix),
+            _ => None,
+        }
+    }
+}
+
+impl Root {
+    /// How paths of this root begin if names are to begin like that; `None` if none of them can.
+    fn prefix_within<'a>(&self, prefix: &'a str) -> Option<&'a str> {
+        if self.name.is_empty() {
+            return Some(prefix);
+        }
+        let own = format!("{}/", self.name);
+        prefix.strip_prefix(&own[..]).or_else(|| own.starts_with(prefix).then_some(""))
+    }
+
+    fn list(&self, clients: &Clients, sought: Sought<'_>) -> Result<Found, String> {
+        let _ = clients;
+        match &self.place {
+            Place::Folder(folder) => Ok(Found { videos: folder.list(sought)?, looked_until: None }),
+            Place::Web(_) => Err("web servers do not say what they have".to_owned()),
+            #[cfg(feature = "stores")]
+            Place::Store(store) => store.list(&clients.stores().map_err(|error| error.message())?, sought),
+            Place::Bundled => {
+                let is_wanted = |path: &str| {
+                    let is_later = sought.after.is_none_or(|after| after < path);
+                    is_later && path.starts_with(sought.prefix) && name::is_video(path)
+                };
+                let clips = bundled::CLIPS.iter().filter(|(path, _)| is_wanted(path)).take(sought.limit);
+                let videos = clips.map(|(path, bytes)| ((*path).to_owned(), Some(bytes.len() as u64))).collect();
+                Ok(Found { videos, looked_until: None })
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! A root on a web server: addresses below one that the operator has named. They cannot be listed.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::Url;
+
+use super::no_such;
+use bucket_streamer::error::Result;
+use bucket_streamer::source::remote::{HttpClient, HttpSource};
+
+/// All but what means nothing in any part of an address (RFC 3986 2.3).
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+pub(super) struct Web {
+    /// Ends with a slash.
+    base: Url,
+}
+
+/// Without user and password.
+impl std::fmt::Debug for Web {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Web").field("host", &self.base.host_str()).finish_non_exhaustive()
+    }
+}
+
+impl Web {
+    pub(super) fn new(address: &str) -> std::result::Result<Web, String> {
+        let mut base = Url::parse(address).map_err(|error| format!("its address is none ({error})"))?;
+        if base.query().is_some() || base.fragment().is_some() {
+            return Err("its address must end with a folder: nothing can be added behind a ? or a #".to_owned());
+        }
+        if !base.path().ends_with('/') {
+            base.set_path(&format!("{}/", base.path()));
+        }
+        Ok(Web { base })
+    }
+
+    /// The address of a path below the root. Each segment is what it is called and nothing else.
+    pub(super) fn address(&self, path: &str) -> Option<String> {
+        let escaped: Vec<String> =
+            path.split('/').map(|segment| utf8_percent_encode(segment, ESCAPED).to_string()).collect();
+        let address = format!("{}{}", self.base, escaped.join("/"));
+        // What an address means is for its parser to say.
+        let is_below = Url::parse(&address).is_ok_and(|url| url.as_str().starts_with(self.base.as_str()));
+        is_below.then_some(address)
+    }
+
+    pub(super) fn open(&self, client: HttpClient, path: &str, video: &str) -> Result<HttpSource> {
+        client.open_as(&self.address(path).ok_or_else(|| no_such(video))?, video)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Web;
+
+    #[test]
+    fn names_mean_nothing_in_addresses() {
+        let web = Web::new("https://me:secret@host/films").unwrap();
+        let base = "https://me:secret@host/films/";
+        for (path, escaped) in [
+            ("a/b.mp4", "a/b.mp4"),
+            ("@evil", "%40evil"),
+            ("a?b#c", "a%3Fb%23c"),
+            ("%2e%2e/secret", "%252e%252e/secret"),
+            ("http:/evil", "http%3A/evil"),
+            ("ü ;&=+$,!", "%C3%BC%20%3B%26%3D%2B%24%2C%21"),
+        ] {
+            assert_eq!(web.address(path), Some(format!("{base}{escaped}")));
+        }
+        for outside in ["..", "../a", "a/../../b"] {
+            assert_eq!(web.address(outside), None, "{outside}");
+        }
+        assert!(Web::new("https://host/?a").is_err() && Web::new("https://").is_err());
+        assert!(!format!("{web:?}").contains("secret"));
+    }
+}

@@ -1,0 +1,92 @@
+//! Samples by where they begin in the file: for requests that name bytes.
+
+use bucket_streamer::container::Sample;
+
+/// Samples by where they begin in the file.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum SampleOrder {
+    /// As in decode order, each after the one before.
+    Ascending,
+    /// In this order; those that begin at the same byte in decode order.
+    Sorted(Box<[u32]>),
+}
+
+impl SampleOrder {
+    /// Looks at all samples.
+    pub(crate) fn of(samples: &[Sample]) -> SampleOrder {
+        if samples.is_sorted_by(|a, b| a.offset < b.offset) {
+            return SampleOrder::Ascending;
+        }
+        let mut order: Box<[u32]> = (0..samples.len() as u32).collect();
+        order.sort_unstable_by_key(|&sample| (samples[sample as usize].offset, sample));
+        SampleOrder::Sorted(order)
+    }
+
+    /// The samples of a video that begin at bytes `first..end`, by where they begin. In a transport stream several may
+    /// begin in one packet. Nothing is searched from end to end.
+    pub(crate) fn samples_within<'a>(
+        &'a self,
+        samples: &'a [Sample],
+        first: u64,
+        end: u64,
+    ) -> impl DoubleEndedIterator<Item = u32> + 'a {
+        let (first, end) = (self.before(samples, first), self.before(samples, end));
+        (first..end.max(first)).map(|place| match self {
+            SampleOrder::Ascending => place as u32,
+            SampleOrder::Sorted(order) => order[place],
+        })
+    }
+
+    /// The last sample in decode order that begins at one of the bytes `first..end`.
+    pub(crate) fn last_within(&self, samples: &[Sample], first: u64, end: u64) -> Option<u32> {
+        let mut within = self.samples_within(samples, first, end);
+        match self {
+            SampleOrder::Ascending => within.next_back(),
+            SampleOrder::Sorted(_) => within.max(),
+        }
+    }
+
+    /// How many samples begin before a byte.
+    fn before(&self, samples: &[Sample], byte: u64) -> usize {
+        match self {
+            SampleOrder::Ascending => samples.partition_point(|sample| sample.offset < byte),
+            SampleOrder::Sorted(order) => order.partition_point(|&sample| samples[sample as usize].offset < byte),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SampleOrder;
+    use bucket_streamer::container::Sample;
+
+    #[test]
+    fn samples_are_found_by_where_they_begin_in_whatever_order_they_lie() {
+        let sample = |&offset: &u64| Sample {
+            offset,
+            size: 1,
+            description: 0,
+            key: false,
+            discard: false,
+            silent: false,
+            pts: 0,
+            dts: None,
+            duration: 0,
+        };
+        for offsets in [&[10, 20, 30, 40][..], &[30, 10, 40, 20], &[10, 10, 30, 30, 30, 5], &[7], &[]] {
+            let samples: Vec<Sample> = offsets.iter().map(sample).collect();
+            let order = SampleOrder::of(&samples);
+            for first in 0..45 {
+                for end in [0, first, first + 1, first + 15, 50] {
+                    let mut expected: Vec<u32> = (0..offsets.len() as u32).collect();
+                    expected.retain(|&sample| (first..end).contains(&offsets[sample as usize]));
+                    assert_eq!(order.last_within(&samples, first, end), expected.last().copied());
+                    expected.sort_by_key(|&sample| offsets[sample as usize]);
+                    assert_eq!(order.samples_within(&samples, first, end).collect::<Vec<_>>(), expected);
+                }
+            }
+            let is_ascending = offsets.is_sorted_by(|a, b| a < b);
+            assert_eq!((order == SampleOrder::Ascending), is_ascending);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Which frame is meant: by number, by time, by bytes of the file.
+
+use super::problem::Problem;
+use super::sample_order::SampleOrder;
+use bucket_streamer::Video;
+use bucket_streamer::bitstream::Codec;
+use bucket_streamer::container::Sample;
+use bucket_streamer::time::Nanos;
+
+/// What somebody asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    /// A number in presentation order.
+    Frame(u64),
+    /// A time from the first frame on.
+    Time(Nanos),
+    /// Bytes of the file: where the sync sample begins, where the range ends, and where the sample begins.
+    Bytes { irap: u64, end: Option<u64>, offset: Option<u64> },
+    /// The sample that begins at this byte.
+    Offset(u64),
+}
+
+/// The number of the frame.
+pub(super) fn frame_of(video: &Video, order: &SampleOrder, target: &Target) -> Result<u32, Problem> {
+    let (track, frame_of) = (video.track(), |sample| video.frame_of_sample(sample));
+    let places = Places { samples: &track.samples, order, codec: track.codec, frame_of: &frame_of };
+    match *target {
+        Target::Frame(frame) => {
+            let frames = video.frame_count();
+            let known = u32::try_from(frame).ok().filter(|&known| (known as usize) < frames);
+            known.ok_or_else(|| {
+                Problem::not_found(format!("there is no frame {frame}: the video has {frames}, counted from 0"))
+            })
+        }
+        Target::Time(time) => Ok(video.index_at(time, false)?),
+        Target::Offset(offset) => places.at("offset", offset, |_| true),
+        Target::Bytes { irap, end, offset } => places.by_bytes(irap, end, offset),
+    }
+}
+
+/// Samples by their places in the file, and the frames that they are.
+struct Places<'a> {
+    samples: &'a [Sample],
+    order: &'a SampleOrder,
+    codec: Codec,
+    /// The frame that shows a sample, if one does.
+    frame_of: &'a dyn Fn(u32) -> Option<u32>,
+}
+
+impl Places<'_> {
+    fn by_bytes(&self, irap: u64, end: Option<u64>, offset: Option<u64>) -> Result<u32, Problem> {
+        let is_key = |sample: u32| self.samples[sample as usize].key;
+        if !self.beginning_at(irap).any(is_key) {
+            return Err(Problem::bad_parameter(format!("no sync sample begins at byte {irap} (irap)")));
+        }
+        if end.is_some_and(|end| end <= irap) {
+            return Err(Problem::bad_parameter("end is the byte behind the frame's sample, and irap comes before it"));
+        }
+        match (offset, end) {
+            (Some(offset), _) if offset < irap || end.is_some_and(|end| offset >= end) => {
+                Err(Problem::bad_parameter("offset lies outside of irap and end"))
+            }
+            (Some(offset), _) => self.at("offset", offset, |_| true),
+            (None, Some(end)) => {
+                let last = self.order.last_within(self.samples, irap, end);
+                self.at("end", last.map_or(irap, |last| self.samples[last as usize].offset), |_| true)
+            }
+            // Where nothing says how far, it is the one that is named.
+            (None, None) => self.at("irap", irap, is_key),
+        }
+    }
+
+    /// The frame of the sample that begins at a byte, of those that are meant.
+    fn at(&self, name: &str, byte: u64, is_meant: impl Fn(u32) -> bool) -> Result<u32, Problem> {
+        let found: Vec<u32> = self.beginning_at(byte).filter(|&sample| is_meant(sample)).collect();
+        let Some(&first) = found.first() else {
+            return Err(Problem::bad_parameter(format!("no sample begins at byte {byte} ({name})")));
+        };
+        // A second field that is a sample of its own shows the frame of the first.
+        let is_field = |sample: &u32| self.codec == Codec::H264 && self.samples[*sample as usize].silent;
+        let frame_of_field = |sample: &u32| is_field(sample).then(|| (self.frame_of)(sample.checked_sub(1)?)).flatten();
+        let frames: Vec<u32> = found.iter().filter_map(|&sample| (self.frame_of)(sample)).collect();
+        let frames = if frames.is_empty() { found.iter().filter_map(frame_of_field).collect() } else { frames };
+        match frames[..] {
+            [frame] => Ok(frame),
+            [] => Err(Problem::not_found(format!("sample {first} is not a frame that is shown"))),
+            // In a transport stream, a packet may hold several small samples: nothing tells which one is meant.
+            [..] => Err(Problem::bad_parameter(format!("{} frames begin at byte {byte} ({name})", frames.len()))),
+        }
+    }
+
+    /// The samples that begin at a byte, in decode order.
+    fn beginning_at(&self, byte: u64) -> impl Iterator<Item = u32> {
+        self.order.samples_within(self.samples, byte, byte.saturating_add(1))
+    }
+}
+
+/// The last frame at or before `frame` that is a sync sample's; the first such one where none is.
+pub(super) fn key_before(video: &Video, frame: u32) -> u32 {
+    let keys = video.key_frames();
+    let before = keys.partition_point(|key| *key <= frame);
+    keys.get(before.saturating_sub(1)).copied().unwrap_or(frame)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::path::Path;
+
+    use bucket_streamer::{Engine, Video};
+
+    use super::{Places, Target};
+    use crate::problem::Problem;
+    use crate::sample_order::SampleOrder;
+
+    fn frame_of(video: &Video, target: &Target) -> Result<u32, Problem> {
+        super::frame_of(video, &SampleOrder::of(&video.track().samples), target)
+    }
+
+    fn open(name: &str) -> Video {
+        let clip = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name);
+        Engine::new(Some(1)).open_path(clip).unwrap()
+    }
+
+    /// Frames that offsets lead to; `None` for those that do not lead to one alone.
+    fn by_offsets(video: &Video) -> HashMap<u64, Option<u32>> {
+        let offsets = video.track().samples.iter().map(|sample| sample.offset);
+        offsets.map(|offset| (offset, frame_of(video, &Target::Offset(offset)).ok())).collect()
+    }
+
+    #[test]
+    fn every_offset_leads_to_its_own_frame_or_to_none() {
+        for name in
+            ["hevc_demo.mp4", "hevc_open_gop.mp4", "hevc.ts", "h264_fields.h264", "h264_size_change.ts", "vp9.webm"]
+        {
+            let video = open(name);
+            let found = by_offsets(&video);
+            let samples = &video.track().samples;
+            for (&sample, frame) in video.track().frames.iter().zip(0..) {
+                let offset = samples[sample as usize].offset;
+                let is_alone =
+                    samples.iter().filter(|other| other.offset == offset && other.is_displayable()).count() == 1;
+                assert_eq!(found[&offset], is_alone.then_some(frame), "{name}, sample {sample}");
+            }
+            let beyond = samples.iter().map(|sample| sample.offset).max().unwrap() + 1;
+            assert!(frame_of(&video, &Target::Offset(beyond)).is_err());
+        }
+    }
+
+    #[test]
+    fn a_second_field_shows_the_frame_of_the_first() {
+        let video = open("h264_fields.h264");
+        let samples = &video.track().samples;
+        let second = samples.iter().position(|sample| sample.silent).expect("fields that are samples of their own");
+        let at = |sample: usize| frame_of(&video, &Target::Offset(samples[sample].offset)).unwrap();
+        assert_eq!(at(second), at(second - 1));
+        let key = samples[..second].iter().rfind(|sample| sample.key).unwrap().offset;
+        let end = Some(samples[second].offset + u64::from(samples[second].size));
+        assert_eq!(frame_of(&video, &Target::Bytes { irap: key, end, offset: None }).unwrap(), at(second));
+    }
+
+    #[test]
+    fn which_of_several_frames_in_one_packet_is_meant_is_not_guessed() {
+        let video = open("hevc_demo.mp4");
+        let mut samples = video.track().samples.clone();
+        let [first, second, third] = [0, 1, 2].map(|frame| video.track().frames[frame] as usize);
+        let offset = samples[first].offset;
+        samples[second].offset = offset;
+        let own = samples[third].offset;
+        let order = SampleOrder::of(&samples);
+        let frame_of = |sample| video.frame_of_sample(sample);
+        let places = Places { samples: &samples, order: &order, codec: video.track().codec, frame_of: &frame_of };
+        assert!(places.at("offset", offset, |_| true).is_err());
+        assert_eq!(places.at("offset", own, |_| true).unwrap(), 2);
+        // The sync sample among them can be named all the same.
+        assert!(samples[first].key && places.by_bytes(offset, None, None).unwrap() == 0);
+    }
+}

@@ -1,0 +1,335 @@
+//! Open videos for requests: found by their names, opened off the threads that serve.
+//!
+//! Each root has permits of its own for opening: a server that does not answer keeps no video of another root from being
+//! opened. Within a root no client has more than half of them. A permit is given back when nothing waits for its video any
+//! more, and opening it is cancelled then, but for a few that may go on: a container that is read as a whole may take longer
+//! than a request may, and the next request finds it open.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::admission::{Admission, Charged, Client, Load, Permit};
+use super::flights::{Flights, Turn};
+use super::problem::Problem;
+use super::roots::Roots;
+use super::sample_order::SampleOrder;
+use super::scope::Permitted;
+use bucket_streamer::Catalog;
+use bucket_streamer::Engine;
+use bucket_streamer::IndexCache;
+use bucket_streamer::source::Opening;
+use bucket_streamer::{Video, WeakVideo};
+
+/// Videos of a root that are opened at one time: more wait. Of a remote root fewer than half of the requests that its server is
+/// asked at one time are then one client's.
+const OPENING: usize = 32;
+const OPENING_REMOTE: usize = 12;
+/// The same of all roots, about.
+const OPENING_IN_ALL: usize = 256;
+/// Videos of a root that are opened at one time though nothing waits for them any more.
+const ADRIFT: usize = 2;
+/// Videos of a root that are asked for at one time, whether they are still what was opened: more wait.
+const CONFIRMING: usize = 64;
+
+/// What opening videos of a root takes.
+#[derive(Debug)]
+struct Gate {
+    opening: Arc<Admission>,
+    adrift: Arc<Semaphore>,
+    confirming: Arc<Semaphore>,
+}
+
+impl Gate {
+    fn new(roots: usize, is_remote: bool, waiting: usize) -> Gate {
+        let most = if is_remote { OPENING_REMOTE } else { OPENING };
+        let most = (OPENING_IN_ALL / roots.max(1)).clamp(4, most);
+        let turns = |most| Arc::new(Semaphore::new(most));
+        let opening = Admission::new(most, waiting, Charged::Possession);
+        Gate { opening, adrift: turns(ADRIFT), confirming: turns(CONFIRMING) }
+    }
+}
+
+/// What an opening holds as long as it goes on.
+#[derive(Debug)]
+enum Held {
+    Permit { _permit: Permit },
+    Adrift { _permit: OwnedSemaphorePermit },
+}
+
+/// An opening that requests wait for. When it goes, nothing does.
+struct Awaited {
+    opening: Opening,
+    held: Arc<Mutex<Option<Held>>>,
+    adrift: Arc<Semaphore>,
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        // It may be over.
+        let Some(permit) = held.take() else { return };
+        let permit = match Arc::clone(&self.adrift).try_acquire_owned() {
+            Ok(adrift) => {
+                *held = Some(Held::Adrift { _permit: adrift });
+                Some(permit)
+            }
+            // Its thread gives it back when it sees that: until then it may be computing.
+            Err(_) => {
+                self.opening.cancel();
+                *held = Some(permit);
+                None
+            }
+        };
+        drop((held, permit));
+    }
+}
+
+/// A video and what tells this version of it from all others.
+#[derive(Debug, Clone)]
+pub(super) struct Opened {
+    pub(super) name: Arc<str>,
+    pub(super) video: Video,
+    pub(super) tag: u128,
+    order: Arc<SampleOrder>,
+}
+
+impl Opened {
+    /// Where its samples lie.
+    pub(super) fn order(&self) -> &SampleOrder {
+        &self.order
+    }
+
+    /// The tag as addresses and headers have it, without quotes.
+    pub(super) fn etag(&self) -> String {
+        format!("{:032x}", self.tag)
+    }
+}
+
+/// The videos of the roots.
+#[derive(Debug)]
+pub(super) struct Videos {
+    pub(super) catalog: Arc<Catalog>,
+    flights: Flights<Arc<str>, Result<Opened, Problem>>,
+    confirmations: Flights<Arc<str>, Result<(), Problem>>,
+    roots: Arc<Roots>,
+    seen: Arc<Seen>,
+    /// One for each root, and one for names without a root.
+    gates: Vec<Gate>,
+    timeout: Option<Duration>,
+}
+
+impl Videos {
+    /// Up to `waiting` requests wait for each root.
+    pub(super) fn new(engine: &Engine, roots: &Arc<Roots>, indexes: Option<IndexCache>, waiting: usize) -> Videos {
+        let own = Arc::clone(roots);
+        let catalog = Catalog::new(engine).with_opener(move |name| own.open(name));
+        let catalog = Arc::new(match indexes {
+            Some(cache) => catalog.with_index_cache(cache),
+            None => catalog,
+        });
+        let count = roots.count();
+        let gates = (0..=count).map(|root| Gate::new(count, roots.is_remote(root), waiting)).collect();
+        let timeout = engine.open_timeout();
+        let (flights, confirmations) = (Flights::default(), Flights::default());
+        Videos { catalog, flights, confirmations, roots: Arc::clone(roots), seen: Arc::default(), gates, timeout }
+    }
+
+    /// Openings at one time and those that wait, of all roots together.
+    pub(super) fn load(&self) -> Load {
+        let none = Load { running: 0, waiting: 0, room: 0 };
+        self.gates.iter().map(|gate| gate.opening.load()).fold(none, |all, load| Load {
+            running: all.running + load.running,
+            waiting: all.waiting + load.waiting,
+            room: all.room + load.room,
+        })
+    }
+
+    /// The video of a name that the visitor may have. Concurrent requests for one that is being opened share the result, and its error too.
+    pub(super) async fn open(
+        &self,
+        name: Permitted<'_>,
+        client: &Client,
+        patience: Duration,
+    ) -> Result<Opened, Problem> {
+        let name: Arc<str> = name.name().into();
+        let work = async {
+            if let Some(video) = self.catalog.get(&name, 0) {
+                let is_due = self.roots.is_due(video.source());
+                if is_due {
+                    self.confirm(&name, &video).await?;
+                }
+                if let Some(seen) = self.seen.of(&video)
+                    && (!is_due || video.source().check().is_ok())
+                {
+                    return Ok(seen.opened(name, video));
+                }
+            }
+            let gate = self.gate(&name);
+            let work = match self.flights.turn(&name, gate.opening.enter(client, 0.0)).await {
+                Turn::Joined(work) => work,
+                Turn::Own(permit) => {
+                    let permit = permit?;
+                    self.flights.join(&name, || self.opened(&name, permit, &gate.adrift)).0
+                }
+            };
+            work.await
+        };
+        tokio::time::timeout(patience, work).await.unwrap_or_else(|_| Err(Problem::not_opened_in_time()))
+    }
+
+    fn gate(&self, name: &str) -> &Gate {
+        &self.gates[self.roots.root_number(name)]
+    }
+
+    /// Asks whether an open video is still what was opened. Of all of its bytes and stills in memory none would tell that it
+    /// was replaced. One that has changed is opened anew; a server that cannot be reached now is no reason not to give what is
+    /// here.
+    async fn confirm(&self, name: &Arc<str>, video: &Video) -> Result<(), Problem> {
+        let (work, _) = self.confirmations.join(name, || {
+            let (confirming, video) = (Arc::clone(&self.gate(name).confirming), video.clone());
+            async move {
+                let turn = confirming.acquire_owned().await.map_err(|_| Problem::draining())?;
+                let asked = tokio::task::spawn_blocking(move || {
+                    let _turn = turn;
+                    video.source().confirm();
+                });
+                asked.await.map_err(|_| Problem::internal("no thread"))
+            }
+        });
+        work.await
+    }
+
+    /// Opens a video, under a permit for that.
+    fn opened(
+        &self,
+        name: &Arc<str>,
+        permit: Permit,
+        adrift: &Arc<Semaphore>,
+    ) -> impl Future<Output = Result<Opened, Problem>> + Send + 'static {
+        let (catalog, name, timeout) = (Arc::clone(&self.catalog), Arc::clone(name), self.timeout);
+        let (adrift, seen) = (Arc::clone(adrift), Arc::clone(&self.seen));
+        async move {
+            let opening = Opening::new(timeout);
+            let held = Arc::new(Mutex::new(Some(Held::Permit { _permit: permit })));
+            let (own, within) = (Arc::clone(&held), opening.clone());
+            let _awaited = Awaited { opening, held, adrift };
+            let opened = tokio::task::spawn_blocking(move || {
+                let opened =
+                    catalog.open_within(&name, 0, &within).map(|video| seen.look_at(&name, &video).opened(name, video));
+                drop(own.lock().unwrap_or_else(PoisonError::into_inner).take());
+                opened
+            });
+            opened.await.map_err(|_| Problem::internal("opening it failed"))?.map_err(|error| Problem::of(&error))
+        }
+    }
+}
+
+/// What was found out about an open video: all that takes a look at all of its samples.
+#[derive(Debug, Clone)]
+struct Found {
+    tag: u128,
+    order: Arc<SampleOrder>,
+}
+
+impl Found {
+    fn opened(self, name: Arc<str>, video: Video) -> Opened {
+        Opened { name, video, tag: self.tag, order: self.order }
+    }
+}
+
+/// An open video that was looked at, or is being.
+#[derive(Debug)]
+struct Look {
+    video: WeakVideo,
+    found: Arc<OnceLock<Found>>,
+}
+
+/// What was found out about open videos, by their numbers. What is known of a video goes with it.
+#[derive(Debug, Default)]
+struct Seen(Mutex<HashMap<u64, Look>>);
+
+/// Videos that may be closed and still be listed.
+const CLOSED: usize = 64;
+
+impl Seen {
+    /// What is known of a video by now.
+    fn of(&self, video: &Video) -> Option<Found> {
+        self.lock().get(&video.id())?.found.get().cloned()
+    }
+
+    /// Looks at all samples of a video, unless that was done: not for threads that serve.
+    fn look_at(&self, name: &str, video: &Video) -> Found {
+        let cell = {
+            let mut all = self.lock();
+            // Before the table would grow: so each entry is looked at about once for each video that comes.
+            if all.len() >= all.capacity().saturating_sub(1).max(CLOSED) {
+                all.retain(|_, look| !look.video.is_closed());
+            }
+            let new = || Look { video: video.downgrade(), found: Arc::default() };
+            Arc::clone(&all.entry(video.id()).or_insert_with(new).found)
+        };
+        let look = || {
+            video.key_frames();
+            Found { tag: tag_of(name, video), order: Arc::new(SampleOrder::of(&video.track().samples)) }
+        };
+        cell.get_or_init(look).clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Look>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A checksum of what the video is called and of what tells its versions apart: what the source says of itself, or else
+/// what it knows to the second, and where all samples lie, how long they are and when they are shown.
+fn tag_of(name: &str, video: &Video) -> u128 {
+    let source = video.source();
+    let mut hash = Sha256::new();
+    hash.update((name.len() as u64).to_le_bytes());
+    hash.update(name);
+    hash.update(source.len().to_le_bytes());
+    match source.version() {
+        Some(version) => hash.update(version),
+        None => {
+            hash.update(source.version_hint().unwrap_or_default());
+            hash.update(video.track().parameters.extradata());
+            for sample in &video.track().samples {
+                hash.update(sample.offset.to_le_bytes());
+                hash.update(sample.size.to_le_bytes());
+                hash.update(sample.pts.to_le_bytes());
+            }
+        }
+    }
+    let digest = hash.finalize();
+    digest.iter().take(16).fold(0, |tag, byte| tag << 8 | u128::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::Seen;
+    use bucket_streamer::Engine;
+
+    #[test]
+    fn tags_tell_versions_apart_even_by_the_second_alone() {
+        let folder = std::env::temp_dir().join(format!("bucket-streamer-tags-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/hevc_demo.mp4");
+        let copy = folder.join("clip.mp4");
+        std::fs::write(&copy, std::fs::read(fixture).unwrap()).unwrap();
+        let tag = |seconds: f64, name: &str| {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds);
+            std::fs::File::options().write(true).open(&copy).unwrap().set_modified(time).unwrap();
+            Seen::default().look_at(name, &Engine::new(Some(1)).open_path(&copy).unwrap()).tag
+        };
+        let first = tag(1e9, "a");
+        assert_eq!(first, tag(1e9, "a"));
+        assert!(first != tag(1e9 + 1.0, "a") && first != tag(1e9 + 0.5, "a") && first != tag(1e9, "b"));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,0 +1,364 @@
+//! What a client still waits for, in the order in which it is answered. Every wish leaves with one answer.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::protocol::{CANCELLED, Order, SUPERSEDED, Wish, Word};
+use bucket_streamer::OnDamage;
+use bucket_streamer::picture::Shape;
+
+/// Wishes from which on no more jobs are joined.
+const JOINED: usize = 1024;
+
+/// Frames that were asked for in one message.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) wishes: VecDeque<Wish>,
+    pub(super) order: Order,
+    pub(super) shape: Shape,
+    pub(super) quality: u8,
+    pub(super) on_damage: OnDamage,
+}
+
+#[derive(Debug)]
+enum Step {
+    SetVideo(String),
+    Job(Job),
+}
+
+/// What is to be done next.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// A wish that is not to be fulfilled.
+    Refuse(Wish, Word),
+    SetVideo(String),
+    /// Wishes of one job.
+    Portion(Portion),
+    /// The client's message made no sense.
+    Complain(String),
+    /// Nothing is left, and nothing will come.
+    End,
+}
+
+/// Wishes that are being answered.
+#[derive(Debug)]
+pub(super) struct Portion {
+    pub(super) job: Job,
+    cancels: u64,
+    latest: u64,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Agenda {
+    state: Mutex<State>,
+    /// There is something to do.
+    work: Notify,
+    /// Something was answered, or taken up.
+    answered: Notify,
+    /// What is being answered may not be wanted any more.
+    turned: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    steps: VecDeque<Step>,
+    refused: VecDeque<(Wish, Word)>,
+    complaints: VecDeque<String>,
+    outstanding: usize,
+    cancels: u64,
+    latest: u64,
+    is_closed: bool,
+}
+
+impl State {
+    /// Wishes of queued jobs that `is_meant` are not to be fulfilled.
+    fn refuse(&mut self, word: Word, is_meant: impl Fn(&Job) -> bool) {
+        let State { steps, refused, .. } = self;
+        for step in steps.iter_mut() {
+            if let Step::Job(job) = step
+                && is_meant(job)
+            {
+                refused.extend(job.wishes.drain(..).map(|wish| (wish, word)));
+            }
+        }
+        steps.retain(|step| !matches!(step, Step::Job(job) if job.wishes.is_empty()));
+    }
+
+    /// What is on the agenda, answers and all.
+    fn load(&self) -> usize {
+        self.outstanding + self.steps.len() + self.complaints.len()
+    }
+
+    fn is_latest(step: &Step) -> bool {
+        matches!(step, Step::Job(job) if job.order == Order::Latest)
+    }
+
+    /// Adds what follows to a job, if it is of the same kind: many clients ask for one frame in a message, and what frames
+    /// share is decoded once only in one batch.
+    fn join(&mut self, job: &mut Job) {
+        while job.wishes.len() < JOINED
+            && let Some(Step::Job(next)) = self.steps.front_mut()
+            && (job.order, next.order) == (Order::Fifo, Order::Fifo)
+            && (next.shape, next.quality, next.on_damage) == (job.shape, job.quality, job.on_damage)
+        {
+            job.wishes.append(&mut next.wishes);
+            self.steps.pop_front();
+        }
+    }
+
+    fn behind_last_video(&self) -> usize {
+        let last = self.steps.iter().rposition(|step| matches!(step, Step::SetVideo(_)));
+        last.map_or(0, |last| last + 1)
+    }
+}
+
+impl Agenda {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+        self.work.notify_one();
+    }
+
+    pub(super) fn set_video(&self, path: String) {
+        self.change(|state| state.steps.push_back(Step::SetVideo(path)));
+    }
+
+    pub(super) fn complain(&self, message: String) {
+        self.change(|state| state.complaints.push_back(message));
+    }
+
+    /// Frames are asked for. Those of [`Order::Latest`] come first, but not before the video that they are of.
+    pub(super) fn ask(&self, job: Job) {
+        self.change(|state| {
+            state.outstanding += job.wishes.len();
+            match job.order {
+                Order::Fifo => state.steps.push_back(Step::Job(job)),
+                Order::Latest => {
+                    state.latest += 1;
+                    state.refuse(SUPERSEDED, |job| job.order == Order::Latest);
+                    let place = state.behind_last_video();
+                    state.steps.insert(place, Step::Job(job));
+                }
+            }
+        });
+        self.turned.notify_waiters();
+    }
+
+    /// Nothing that was asked for is wanted any more.
+    pub(super) fn cancel(&self) {
+        self.change(|state| {
+            state.cancels += 1;
+            state.refuse(CANCELLED, |_| true);
+        });
+        self.turned.notify_waiters();
+    }
+
+    /// Nothing more will be asked for.
+    pub(super) fn close(&self) {
+        self.change(|state| state.is_closed = true);
+    }
+
+    /// What is to be done next; waits for it.
+    pub(super) async fn next(&self) -> Work {
+        loop {
+            if let Some(work) = self.now() {
+                self.answered.notify_one();
+                return work;
+            }
+            self.work.notified().await;
+        }
+    }
+
+    fn now(&self) -> Option<Work> {
+        let mut state = self.lock();
+        if let Some(message) = state.complaints.pop_front() {
+            return Some(Work::Complain(message));
+        }
+        if let Some((wish, word)) = state.refused.pop_front() {
+            return Some(Work::Refuse(wish, word));
+        }
+        let (cancels, latest) = (state.cancels, state.latest);
+        match state.steps.pop_front() {
+            Some(Step::SetVideo(path)) => Some(Work::SetVideo(path)),
+            Some(Step::Job(mut job)) => {
+                state.join(&mut job);
+                Some(Work::Portion(Portion { job, cancels, latest }))
+            }
+            None => state.is_closed.then_some(Work::End),
+        }
+    }
+
+    /// Why the rest of a portion is not wanted any more, if it is not.
+    pub(super) fn stale(&self, portion: &Portion) -> Option<Word> {
+        let state = self.lock();
+        if state.cancels > portion.cancels {
+            return Some(CANCELLED);
+        }
+        (portion.job.order == Order::Latest && state.latest > portion.latest).then_some(SUPERSEDED)
+    }
+
+    /// Waits until a portion is cancelled.
+    pub(super) async fn cancelled(&self, portion: &Portion) {
+        loop {
+            let turned = self.turned.notified();
+            if self.stale(portion) == Some(CANCELLED) {
+                return;
+            }
+            turned.await;
+        }
+    }
+
+    /// Is there something that comes before the rest of a portion?
+    pub(super) fn is_urgent(&self, portion: &Portion) -> bool {
+        portion.job.order == Order::Fifo && self.lock().steps.front().is_some_and(State::is_latest)
+    }
+
+    /// The rest of a portion is to be answered later, unless it is not wanted any more.
+    pub(super) fn put_back(&self, portion: Portion) {
+        let stale = self.stale(&portion);
+        self.change(|state| match stale {
+            _ if portion.job.wishes.is_empty() => {}
+            Some(word) => state.refused.extend(portion.job.wishes.into_iter().map(|wish| (wish, word))),
+            None => {
+                let is_first = portion.job.order == Order::Latest;
+                let urgent = state.steps.iter().take_while(|step| State::is_latest(step)).count();
+                state.steps.insert(if is_first { 0 } else { urgent }, Step::Job(portion.job));
+            }
+        });
+    }
+
+    /// A wish was answered.
+    pub(super) fn answered(&self) {
+        self.lock().outstanding -= 1;
+        self.answered.notify_one();
+    }
+
+    /// Waits until there is less than `most` on the agenda: wishes without answers, and all else.
+    pub(super) async fn has_room(&self, most: usize) {
+        while self.lock().load() >= most.max(1) {
+            self.answered.notified().await;
+        }
+    }
+
+    /// Wishes without answers.
+    pub(super) fn outstanding(&self) -> usize {
+        self.lock().outstanding
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::protocol::{Order, Wish};
+    use super::{Agenda, Job, OnDamage, Work};
+    use crate::target::Target;
+    use bucket_streamer::picture::{Fit, Shape};
+
+    fn job(order: Order, frames: std::ops::Range<u64>) -> Job {
+        let wish = |frame: u64| Wish { index: frame as i64, offset: None, target: Ok(Target::Frame(frame)) };
+        let shape = Shape { width: None, height: None, fit: Fit::Contain };
+        Job { wishes: frames.map(wish).collect(), order, shape, quality: 80, on_damage: OnDamage::Flag }
+    }
+
+    /// Everything that is to be done, told in short.
+    fn told(agenda: &Agenda) -> String {
+        let mut told = Vec::new();
+        while let Some(work) = agenda.now() {
+            let names = |job: &Job| job.wishes.iter().map(|wish| wish.index.to_string()).collect::<Vec<_>>().join(",");
+            told.push(match work {
+                Work::Refuse(wish, word) => format!("{}:{word}", wish.index),
+                Work::SetVideo(path) => format!("video {path}"),
+                Work::Portion(portion) => format!("[{}]", names(&portion.job)),
+                Work::Complain(message) => message,
+                Work::End => break,
+            });
+        }
+        told.join(" ")
+    }
+
+    #[test]
+    fn in_the_order_of_asking() {
+        let agenda = Agenda::default();
+        agenda.ask(job(Order::Fifo, 0..3));
+        agenda.set_video("b".into());
+        agenda.ask(job(Order::Fifo, 3..4));
+        agenda.ask(job(Order::Fifo, 4..6));
+        agenda.ask(Job { quality: 10, ..job(Order::Fifo, 6..7) });
+        agenda.ask(Job { on_damage: OnDamage::Error, ..job(Order::Fifo, 7..8) });
+        agenda.ask(job(Order::Fifo, 8..9));
+        assert_eq!((told(&agenda).as_str(), agenda.outstanding()), ("[0,1,2] video b [3,4,5] [6] [7] [8]", 9));
+    }
+
+    #[test]
+    fn the_newest_first_and_what_it_replaces_is_answered() {
+        let agenda = Agenda::default();
+        agenda.ask(job(Order::Fifo, 0..1));
+        agenda.ask(job(Order::Latest, 10..12));
+        agenda.ask(job(Order::Latest, 20..21));
+        assert_eq!(told(&agenda), "10:superseded 11:superseded [20] [0]");
+        agenda.ask(job(Order::Fifo, 0..1));
+        agenda.set_video("b".into());
+        agenda.ask(job(Order::Fifo, 1..2));
+        agenda.ask(job(Order::Latest, 30..31));
+        assert_eq!(told(&agenda), "[0] video b [30] [1]", "not before its video");
+    }
+
+    #[test]
+    fn what_is_at_work_becomes_stale() {
+        let agenda = Agenda::default();
+        agenda.ask(job(Order::Latest, 0..2));
+        let Some(Work::Portion(portion)) = agenda.now() else { panic!("a portion") };
+        assert_eq!(agenda.stale(&portion), None);
+        agenda.ask(job(Order::Fifo, 5..6));
+        assert_eq!(agenda.stale(&portion), None);
+        agenda.ask(job(Order::Latest, 9..10));
+        assert_eq!(agenda.stale(&portion), Some("superseded"));
+        agenda.put_back(portion);
+        assert_eq!(told(&agenda), "0:superseded 1:superseded [9] [5]");
+        agenda.ask(job(Order::Fifo, 0..2));
+        let Some(Work::Portion(mut portion)) = agenda.now() else { panic!("a portion") };
+        agenda.ask(job(Order::Fifo, 7..8));
+        agenda.cancel();
+        assert_eq!(agenda.stale(&portion), Some("cancelled"));
+        assert_eq!(told(&agenda), "7:cancelled");
+        portion.job.wishes.clear();
+        agenda.put_back(portion);
+        assert_eq!(told(&agenda), "");
+    }
+
+    #[test]
+    fn the_newest_waits_for_no_rest() {
+        let agenda = Agenda::default();
+        agenda.ask(job(Order::Fifo, 0..3));
+        let Some(Work::Portion(mut portion)) = agenda.now() else { panic!("a portion") };
+        portion.job.wishes.pop_front();
+        assert!(!agenda.is_urgent(&portion));
+        agenda.ask(job(Order::Latest, 9..10));
+        assert!(agenda.is_urgent(&portion));
+        agenda.put_back(portion);
+        assert_eq!(told(&agenda), "[9] [1,2]");
+    }
+
+    #[tokio::test]
+    async fn there_is_room_when_answers_have_gone_out() {
+        let agenda = Agenda::default();
+        agenda.ask(job(Order::Fifo, 0..2));
+        // Two wishes and their job.
+        let mut room = Box::pin(agenda.has_room(3));
+        assert!(futures_util::poll!(&mut room).is_pending());
+        agenda.answered();
+        assert!(futures_util::poll!(&mut room).is_ready());
+        drop(room);
+        agenda.set_video(String::new());
+        assert!(futures_util::poll!(Box::pin(agenda.has_room(3))).is_pending(), "videos count, too");
+        agenda.close();
+        assert!(matches!(agenda.next().await, Work::Portion(_)));
+        assert!(matches!(agenda.next().await, Work::SetVideo(_)));
+        assert!(matches!(agenda.next().await, Work::End));
+    }
+}

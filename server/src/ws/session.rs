@@ -1,0 +1,240 @@
+//! One client's WebSocket: what it says becomes the agenda, and the agenda is worked off.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::ws::{Message, WebSocket, close_code};
+use futures_util::StreamExt;
+use futures_util::stream::SplitStream;
+use tokio::time::timeout;
+
+use super::agenda::{Agenda, Job, Work};
+use super::outlet::{Gone, Outlet, Sent};
+use super::protocol::{DECODE_FAILED, Incoming, OVERLOADED, Outgoing, Wish, failed, number, on_damage};
+use crate::Shared;
+use crate::admission::Client;
+use crate::auth::Visitor;
+use crate::http::{quality, shape};
+use crate::problem::Problem;
+use crate::videos::Opened;
+use bucket_streamer::picture::{Fit, Shape};
+
+/// Messages that made no sense before a client is sent away.
+const COMPLAINTS: u32 = 100;
+/// Pings that may go without any answer.
+const PINGS: u32 = 3;
+/// The longest name of a video, in bytes.
+const LONGEST_PATH: usize = 4096;
+/// Bytes of what is told of a message that makes no sense: it may repeat the message.
+const LONGEST_COMPLAINT: usize = 200;
+/// How many times the frames that one message may ask for are still answered one by one.
+const SURPLUS: usize = 4;
+/// For the other end to take what was sent last.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// See the module.
+pub(super) struct Session {
+    pub(super) shared: Arc<Shared>,
+    pub(super) client: Client,
+    visitor: Visitor,
+    pub(super) agenda: Agenda,
+    sent: Sent,
+}
+
+/// What is wrong with a message.
+enum Complaint {
+    Of(String),
+    /// More frames than anybody answers one by one.
+    TooMany,
+}
+
+/// Why nothing more is read.
+enum Over {
+    /// The client has gone, or said good-bye.
+    Gone,
+    /// The server ends.
+    Draining,
+    /// The client is sent away.
+    Refused(u16, &'static str),
+}
+
+impl Session {
+    pub(super) fn new(shared: Arc<Shared>, client: Client, visitor: Visitor) -> Session {
+        Session { shared, client, visitor, agenda: Agenda::default(), sent: Sent::default() }
+    }
+
+    pub(super) async fn run(self, socket: WebSocket) {
+        let (sink, mut stream) = socket.split();
+        let mut outlet = Outlet::new(sink, self.shared.config.ping, &self.sent);
+        let over = {
+            let mut work = std::pin::pin!(self.work(&mut outlet));
+            tokio::select! {
+                over = self.read(&mut stream) => match over {
+                    // What was asked for before is still answered.
+                    Over::Draining => {
+                        self.agenda.close();
+                        let _ = work.await;
+                        Over::Refused(close_code::AWAY, "the server is ending")
+                    }
+                    over => over,
+                },
+                _ = &mut work => Over::Gone,
+            }
+        };
+        if let Over::Refused(code, reason) = over {
+            outlet.close(code, reason).await;
+        }
+        // What is still read is not heard. But a connection that is closed with something unread is reset, and what was sent
+        // last is lost; and who says good-bye first gets an answer.
+        let _ = timeout(FAREWELL, async { while let Some(Ok(_)) = stream.next().await {} }).await;
+        tracing::debug!(left = self.agenda.outstanding(), "WebSocket closed");
+    }
+
+    /// Reads until there is no more to read.
+    async fn read(&self, stream: &mut SplitStream<WebSocket>) -> Over {
+        let config = &self.shared.config;
+        let mut draining = self.shared.draining.subscribe();
+        let (mut complaints, mut spoken, mut sent) = (0, Instant::now(), 0);
+        loop {
+            let next = tokio::select! {
+                next = timeout(config.ping * PINGS, stream.next()) => next,
+                _ = draining.wait_for(|draining| *draining) => return Over::Draining,
+            };
+            let message = match next {
+                // Whose pongs wait behind pictures that are taken is there.
+                Err(_) if self.sent.count() > sent => {
+                    sent = self.sent.count();
+                    continue;
+                }
+                Err(_) => return Over::Refused(close_code::POLICY, "nobody answers"),
+                Ok(None | Some(Ok(Message::Close(_)))) => return Over::Gone,
+                Ok(Some(Err(error))) => return refused(&error),
+                Ok(Some(Ok(message))) => message,
+            };
+            let told = match message {
+                Message::Text(text) => tokio::select! {
+                    told = self.hear(text.as_str()) => told,
+                    _ = draining.wait_for(|draining| *draining) => return Over::Draining,
+                },
+                Message::Binary(_) => Err(Complaint::Of("messages are JSON text".to_owned())),
+                _ if spoken.elapsed() > config.idle_timeout && self.agenda.outstanding() == 0 => {
+                    return Over::Refused(close_code::POLICY, "nothing was asked for in a long time");
+                }
+                _ => continue,
+            };
+            spoken = Instant::now();
+            match told {
+                Ok(()) => {}
+                Err(Complaint::TooMany) => return Over::Refused(close_code::POLICY, "too many frames in one message"),
+                Err(Complaint::Of(message)) => {
+                    complaints += 1;
+                    if complaints > COMPLAINTS {
+                        return Over::Refused(close_code::POLICY, "too many messages that make no sense");
+                    }
+                    self.agenda.complain(message.chars().take(LONGEST_COMPLAINT).collect());
+                }
+            }
+        }
+    }
+
+    /// Puts what the client says on the agenda; if that is full, when there is room.
+    async fn hear(&self, text: &str) -> Result<(), Complaint> {
+        let config = &self.shared.config;
+        let heard = serde_json::from_str(text);
+        match heard.map_err(|error| Complaint::Of(format!("this makes no sense: {error}")))? {
+            Incoming::SetVideo { path } if path.len() > LONGEST_PATH => {
+                return Err(Complaint::Of("no video has a name as long as that".to_owned()));
+            }
+            Incoming::SetVideo { path } => {
+                self.agenda.has_room(config.frames).await;
+                self.agenda.set_video(path);
+            }
+            Incoming::Cancel => self.agenda.cancel(),
+            Incoming::RequestFrames { frames, order, width, height, quality: wanted, on_damage: policy } => {
+                if frames.len() > SURPLUS * config.frames {
+                    return Err(Complaint::TooMany);
+                }
+                let mut wishes: VecDeque<Wish> =
+                    frames.iter().enumerate().map(|(place, entry)| Wish::read(entry, place)).collect();
+                drop(frames);
+                wishes.iter_mut().skip(config.frames).for_each(|wish| wish.target = Err(OVERLOADED));
+                let asked = (|| {
+                    let (width, height) = (number("width", &width)?, number("height", &height)?);
+                    let shape = shape(config, width, height, Fit::Contain).map_err(|problem| problem.detail)?;
+                    let wanted = quality(config, number("quality", &wanted)?).map_err(|problem| problem.detail)?;
+                    Ok((shape, wanted, on_damage(&policy)?.unwrap_or(config.on_damage)))
+                })();
+                let (shape, quality, on_damage) = asked.unwrap_or_else(|message: String| {
+                    self.agenda.complain(message);
+                    wishes.iter_mut().for_each(|wish| wish.target = Err(DECODE_FAILED));
+                    (Shape { width: None, height: None, fit: Fit::Contain }, config.jpeg_quality, config.on_damage)
+                });
+                self.agenda.has_room(config.frames).await;
+                self.agenda.ask(Job { wishes, order, shape, quality, on_damage });
+            }
+        }
+        Ok(())
+    }
+
+    /// Works the agenda off.
+    async fn work(&self, outlet: &mut Outlet<'_>) -> Result<(), Gone> {
+        let mut video: Option<Opened> = None;
+        loop {
+            match outlet.while_waiting(self.agenda.next()).await? {
+                Work::End => return Ok(()),
+                Work::Complain(message) => outlet.text(Outgoing::Error { message: &message }.text()).await?,
+                Work::Refuse(wish, word) => self.fail(outlet, &wish, word, None).await?,
+                Work::SetVideo(path) => self.set_video(outlet, &mut video, &path).await?,
+                Work::Portion(portion) => self.answer(outlet, &mut video, portion).await?,
+            }
+        }
+    }
+
+    /// The video of a name, if this session may have it.
+    pub(super) async fn open(&self, name: &str) -> Result<Opened, Problem> {
+        let permitted = self.shared.permit(&self.visitor, name)?;
+        self.shared.videos.open(permitted, &self.client, self.shared.config.deadline).await
+    }
+
+    async fn set_video(&self, outlet: &mut Outlet<'_>, video: &mut Option<Opened>, path: &str) -> Result<(), Gone> {
+        let error = match outlet.while_waiting(self.open(path)).await? {
+            Ok(opened) => {
+                *video = Some(opened);
+                None
+            }
+            Err(problem) => {
+                // Frames that are asked for now are not the old one's.
+                *video = None;
+                Some(problem.detail)
+            }
+        };
+        outlet.text(Outgoing::VideoSet { path, ok: error.is_none(), error }.text()).await
+    }
+
+    /// The answer to a wish that is not fulfilled.
+    pub(super) async fn fail(
+        &self,
+        outlet: &mut Outlet<'_>,
+        wish: &Wish,
+        word: super::protocol::Word,
+        message: Option<String>,
+    ) -> Result<(), Gone> {
+        self.shared.metrics.frame(word);
+        if word == OVERLOADED {
+            self.shared.metrics.rejected("queue");
+        }
+        outlet.text(failed(wish, word, message)).await?;
+        self.agenda.answered();
+        Ok(())
+    }
+}
+
+/// What is said to somebody whose message could not be read.
+fn refused(error: &axum::Error) -> Over {
+    let text = error.to_string();
+    if text.contains("too long") || text.contains("too big") || text.contains("Space limit") {
+        return Over::Refused(close_code::SIZE, "the message is too long");
+    }
+    Over::Gone
+}

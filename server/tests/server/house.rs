@@ -1,0 +1,181 @@
+//! A server in this process, somebody who asks it, and what the answers should be.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use bucket_streamer::picture::{StillFormat, StillMaker, StillOptions};
+use bucket_streamer::{Engine, Video};
+use bucket_streamer_server::roots::{RootSpec, Roots};
+use bucket_streamer_server::{Config, Server};
+use reqwest::{Client, Response, StatusCode};
+use serde_json::Value;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use testing::clips::fixture;
+
+/// A server that runs until it is dropped or told to end.
+pub(crate) struct House {
+    pub address: SocketAddr,
+    pub engine: Engine,
+    pub client: Client,
+    end: Option<oneshot::Sender<()>>,
+    done: JoinHandle<bool>,
+}
+
+/// A configuration for tests: any port.
+pub(crate) fn config() -> Config {
+    Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..Config::default() }
+}
+
+/// A client that follows nothing and believes nobody's proxies.
+pub(crate) fn client() -> Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap()
+}
+
+impl House {
+    /// One that serves the fixtures as `fx`.
+    pub(crate) async fn open() -> House {
+        House::with(config(), &[("fx", &fixture(""))]).await
+    }
+
+    pub(crate) async fn with(config: Config, roots: &[(&str, &Path)]) -> House {
+        House::serving(House::engine(), config, roots).await
+    }
+
+    pub(crate) async fn serving(engine: Engine, config: Config, roots: &[(&str, &Path)]) -> House {
+        let specs = roots.iter().map(|(name, folder)| match *name {
+            "" => RootSpec::unnamed(&folder.to_string_lossy()),
+            name => RootSpec::parse(&format!("{name}={}", folder.display())).unwrap(),
+        });
+        House::start(engine, config, Roots::new(specs.collect()).unwrap()).await
+    }
+
+    pub(crate) async fn of(config: Config, roots: Roots) -> House {
+        House::start(House::engine(), config, roots).await
+    }
+
+    /// One with an engine and roots of the test's own.
+    pub(crate) async fn with_engine(engine: Engine, config: Config, roots: Roots) -> House {
+        House::start(engine, config, roots).await
+    }
+
+    fn engine() -> Engine {
+        Engine::builder().threads(2).checkpoint_memory(64 << 20).build()
+    }
+
+    async fn start(engine: Engine, config: Config, roots: Roots) -> House {
+        let server = Server::bind(config, engine.clone(), Arc::new(roots), None).await.unwrap();
+        let address = server.address();
+        let (end, told) = oneshot::channel::<()>();
+        let done = tokio::spawn(server.run(async move {
+            let _ = told.await;
+        }));
+        House { address, engine, client: client(), end: Some(end), done }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        self.client.get(self.url(path)).send().await.unwrap()
+    }
+
+    pub(crate) async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Response {
+        let request = headers
+            .iter()
+            .fold(self.client.get(self.url(path)), |request, (name, value)| request.header(*name, *value));
+        request.send().await.unwrap()
+    }
+
+    pub(crate) async fn json(&self, path: &str) -> Value {
+        let response = self.get(path).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        serde_json::from_slice(&response.bytes().await.unwrap()).unwrap()
+    }
+
+    /// The status and the kind of a problem document.
+    pub(crate) async fn problem(&self, path: &str) -> (u16, String) {
+        problem(self.get(path).await).await
+    }
+
+    /// The value of a metric.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let text = self.get("/metrics").await.text().await.unwrap();
+        let line = text.lines().find(|line| line.starts_with(&format!("bucket_streamer_{name} ")));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
+    }
+
+    /// Waits until a metric has a value that will do.
+    pub(crate) async fn until(&self, name: &str, is_enough: impl Fn(f64) -> bool) {
+        for _ in 0..3000 {
+            if is_enough(self.metric(name).await) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("{name} is {}", self.metric(name).await);
+    }
+
+    /// Tells it to end, without waiting.
+    pub(crate) fn tell(&mut self) {
+        drop(self.end.take());
+    }
+
+    pub(crate) async fn wait(self) -> bool {
+        self.done.await.unwrap()
+    }
+}
+
+pub(crate) async fn problem(response: Response) -> (u16, String) {
+    let status = response.status().as_u16();
+    assert_eq!(response.headers()["content-type"], "application/problem+json", "{status}");
+    let document: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+    assert_eq!(document["status"], status);
+    assert!(document["detail"].as_str().is_some_and(|detail| !detail.is_empty()));
+    (status, document["type"].as_str().unwrap().to_owned())
+}
+
+/// What frames of a clip look like: made from a sequential decode.
+pub(crate) struct Expected {
+    pub video: Video,
+    pub stills: HashMap<u32, Vec<u8>>,
+    pub pts: HashMap<u32, i64>,
+}
+
+impl Expected {
+    pub(crate) fn of(clip: &Path) -> Expected {
+        Expected::with(clip, |options| options)
+    }
+
+    pub(crate) fn with(clip: &Path, change: impl Fn(StillOptions) -> StillOptions) -> Expected {
+        let video = Engine::new(Some(1)).open_path(clip).unwrap();
+        let options = change(StillOptions { quality: 80, ..video.still_options() });
+        let mut maker = StillMaker::new().unwrap();
+        let (mut stills, mut pts) = (HashMap::new(), HashMap::new());
+        let mut sink = |frame: bucket_streamer::VideoFrame| {
+            let mut bytes = Vec::new();
+            maker.encode(&frame.picture, &options, &mut bytes).unwrap();
+            stills.insert(frame.index, bytes);
+            pts.insert(frame.index, frame.pts);
+            ControlFlow::Continue(())
+        };
+        video.play(&mut sink).unwrap();
+        Expected { video, stills, pts }
+    }
+
+    /// Numbers of all frames that there are stills of, in an order that is no order.
+    pub(crate) fn shuffled(&self, seed: u64) -> Vec<u32> {
+        let mut frames: Vec<u32> = self.stills.keys().copied().collect();
+        frames.sort_unstable();
+        fastrand::Rng::with_seed(seed).shuffle(&mut frames);
+        frames
+    }
+}
+
+pub(crate) const PNG: StillFormat = StillFormat::Png;

@@ -1,0 +1,14 @@
+//! The server, asked as others ask it: over sockets. What comes back is compared with a sequential decode.
+
+mod damage;
+mod fairness;
+mod frames;
+mod guard;
+mod house;
+mod http2;
+mod limits;
+mod load;
+mod opening;
+mod remote;
+mod socket;
+mod two_roots;

@@ -1,0 +1,63 @@
+//! What the process is given and what it makes of it, in one line for operators; and the one thing that it takes: as many open
+//! files as it may have.
+
+use std::sync::OnceLock;
+
+#[cfg(any(feature = "bench", feature = "server"))]
+use bucket_streamer::{Engine, Machine, source};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Was the soft limit of open files raised?
+static IS_RAISED: OnceLock<bool> = OnceLock::new();
+
+/// Raises the soft limit of open files to the hard one. The usual soft limit (1,024) is meant for programs that use `select`;
+/// programs that this one starts inherit the limit.
+pub(crate) fn raise_open_files() {
+    let raise = || {
+        let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return false };
+        soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok()
+    };
+    IS_RAISED.get_or_init(raise);
+}
+
+/// `2 of 64 processors (quota of 2.0 in /sys/fs/cgroup/a), 4.0 GiB of memory: 2 workers, not pinned; checkpoints 256 MiB;
+/// 16,384 open files (soft limit raised)`
+#[cfg(any(feature = "bench", feature = "server"))]
+pub(crate) fn line(machine: &Machine, engine: &Engine) -> String {
+    let workers = engine.threads();
+    let plural = if workers == 1 { "" } else { "s" };
+    let pinned = if engine.is_pinned() { "pinned" } else { "not pinned" };
+    let checkpoints = engine.checkpoint_memory() >> 20;
+    let files = grouped(source::open_files().descriptors);
+    let raised = if IS_RAISED.get() == Some(&true) { " (soft limit raised)" } else { "" };
+    format!("{machine}: {workers} worker{plural}, {pinned}; checkpoints {checkpoints} MiB; {files} open files{raised}")
+}
+
+/// What a server makes of its open files: `4,096 connections, 8,192 videos`, and how many connections were asked for where there
+/// is no room for them.
+#[cfg(feature = "server")]
+pub(crate) fn shares(connections: usize, wanted: usize) -> String {
+    let less = if connections < wanted { format!(" (of {} asked for)", grouped(wanted)) } else { String::new() };
+    format!("{} connections{less}, {} videos", grouped(connections), grouped(source::open_files().most))
+}
+
+/// `16,384`
+#[cfg(any(feature = "bench", feature = "server"))]
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let first = digits.len() % 3;
+    let (head, tail) = digits.split_at(first);
+    let groups = tail.as_bytes().chunks(3).map(|group| String::from_utf8_lossy(group).into_owned());
+    let all = Some(head.to_owned()).filter(|head| !head.is_empty()).into_iter().chain(groups);
+    all.collect::<Vec<_>>().join(",")
+}
+
+#[cfg(all(test, any(feature = "bench", feature = "server")))]
+mod tests {
+    use super::grouped;
+
+    #[test]
+    fn digits_stand_in_threes() {
+        assert_eq!([0, 999, 1024, 16_384, 1_048_576].map(grouped), ["0", "999", "1,024", "16,384", "1,048,576"]);
+    }
+}

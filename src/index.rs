@@ -1,0 +1,87 @@
+//! `index`: what opening the video finds out, as a file.
+
+use std::io::ErrorKind::BrokenPipe;
+use std::io::Write;
+use std::path::Path;
+
+use bucket_streamer::{ErrorKind, OpenOptions, Result};
+use clap::Args;
+
+use crate::console::{Outcome, say};
+use crate::opening::{builder, index_cache, open};
+use crate::options::{Limits, Location};
+use crate::output::{is_same_file, write_whole};
+
+#[derive(Debug, Args)]
+#[command(after_help = INDEX_EXAMPLES)]
+pub(crate) struct IndexArguments {
+    #[command(flatten)]
+    pub(crate) location: Location,
+    /// Where to write the index file; `-` for standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: String,
+    /// Which video track, counted from 0
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) track: usize,
+    /// Leave out what each picture is made of: the file is made at once and is smaller, but every GOP is looked into anew
+    #[arg(long)]
+    pub(crate) no_references: bool,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
+}
+
+const INDEX_EXAMPLES: &str = "\
+Examples:
+  bucket-streamer index cam.ts -o cam.index
+  bucket-streamer extract cam.ts --index cam.index --frames 120
+
+The index is of this file as it is: it may be moved, but not changed. It is JSON, compressed with gzip.";
+
+pub(crate) fn run(arguments: &IndexArguments) -> Outcome {
+    let output = Path::new(&arguments.output);
+    if is_same_file(&arguments.location.video, output) {
+        say("bucket-streamer: --output is the video itself: the index would take its place");
+        return Outcome::Usage;
+    }
+    let engine = builder(Some(1), None, arguments.limits).build();
+    let video = match open(
+        &engine,
+        &arguments.location.video,
+        OpenOptions::new().track(arguments.track).index_cache(index_cache().cloned()),
+    ) {
+        Ok(video) => video,
+        Err(outcome) => return outcome,
+    };
+    let index = if arguments.no_references { video.export_index_without_references() } else { video.export_index() };
+    let bytes = match index {
+        Ok(index) => {
+            // It knows more than what opening has put there.
+            index_cache().into_iter().for_each(|cache| cache.keep(&video, &index));
+            index.to_bytes()
+        }
+        Err(error) => {
+            say(&format!("bucket-streamer: {error}"));
+            return Outcome::Unreadable;
+        }
+    };
+    match write(&arguments.output, &bytes) {
+        Ok(()) => Outcome::Done,
+        Err(error) => {
+            // Whoever read has gone: nothing to say to them.
+            let is_gone = matches!(error.kind(), ErrorKind::Write { error, .. } if error.kind() == BrokenPipe);
+            if !is_gone {
+                say(&format!("bucket-streamer: {error}"));
+            }
+            Outcome::SomeFailed
+        }
+    }
+}
+
+fn write(output: &str, bytes: &[u8]) -> Result<()> {
+    if output != "-" {
+        return write_whole(Path::new(output), bytes);
+    }
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    written.map_err(|error| ErrorKind::Write { path: "standard output".to_owned(), error }.into())
+}

@@ -1,0 +1,31 @@
+//! Where pictures are decoded.
+
+use bucket_streamer::DeviceChoice;
+use clap::Args;
+
+/// `--device`.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct DeviceOption {
+    /// Where pictures are decoded: the processor, a GPU of NVIDIA's, or whichever takes less time
+    #[arg(long, value_name = "auto|cpu|nvdec[:N]", default_value = "cpu")]
+    pub(crate) device: DeviceName,
+}
+
+/// Where pictures are decoded, as it is typed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct DeviceName(pub(crate) DeviceChoice);
+
+impl std::str::FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<DeviceName, String> {
+        text.parse().map(DeviceName)
+    }
+}
+
+#[cfg(feature = "server")]
+impl<'de> serde::Deserialize<'de> for DeviceName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<DeviceName, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,114 @@
+//! What the command line and the environment say of how servers are asked.
+
+#[cfg(feature = "bench")]
+use std::path::PathBuf;
+#[cfg(feature = "bench")]
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use bucket_streamer::quantities::MemorySize;
+use bucket_streamer::source::remote::{HttpClient, HttpOptions};
+use bucket_streamer::time;
+use clap::Args;
+
+use crate::console::{Outcome, say};
+
+/// How servers are asked.
+#[derive(Debug, Args)]
+pub(crate) struct RemoteArguments {
+    /// Send this header to the http(s) server of an address; may be repeated
+    #[arg(long, value_name = "NAME: VALUE", global = true)]
+    pub(crate) header: Vec<String>,
+    /// Trust the certificates in this file, too (PEM)
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) ca_file: Option<std::path::PathBuf>,
+    /// Memory for what was fetched over a network, for all videos together: 512M, 2G [default: 256M]
+    #[arg(long, value_name = "SIZE", global = true, env = "BUCKET_STREAMER_FETCH_MEMORY")]
+    pub(crate) fetch_memory: Option<MemorySize>,
+    /// Give up opening a video over a network after so long; time in which at least 1 MiB a second comes does not count; 0 for
+    /// no limit [default: 60s; of `serve`: its --deadline]
+    #[arg(long, value_name = "TIME", global = true, env = "BUCKET_STREAMER_OPEN_TIMEOUT", value_parser = timeout)]
+    pub(crate) open_timeout: Option<Duration>,
+}
+
+/// A length of time, 0 for none.
+fn timeout(text: &str) -> Result<Duration, String> {
+    let nanos = u64::try_from(time::parse(text)?.0).ok().filter(|nanos| *nanos <= 86_400_000_000_000);
+    nanos.map(Duration::from_nanos).ok_or_else(|| format!("{text} is not 0 to 24h"))
+}
+
+/// Headers and certificates that were chosen.
+#[cfg(feature = "bench")]
+static CHOSEN: OnceLock<(Headers, Option<PathBuf>)> = OnceLock::new();
+
+/// What is sent to servers, by name, and the certificates (PEM) that are trusted beside the system's, for those parts of the
+/// command line that ask servers themselves.
+#[cfg(feature = "bench")]
+pub(crate) fn chosen() -> (Headers, Option<PathBuf>) {
+    CHOSEN.get().cloned().unwrap_or_default()
+}
+
+/// Sent as a bearer token: not every secret should be seen in a list of processes.
+const TOKEN: &str = "BUCKET_STREAMER_BEARER_TOKEN";
+
+impl RemoteArguments {
+    /// Makes it so for all addresses that are opened from now on.
+    pub(crate) fn configure(&self) -> Result<(), Outcome> {
+        configure(self)
+    }
+}
+
+fn configure(arguments: &RemoteArguments) -> Result<(), Outcome> {
+    let refuse = |outcome, why: &str| {
+        say(&format!("bucket-streamer: {why}"));
+        outcome
+    };
+    let options = http_options(arguments).map_err(|why| refuse(Outcome::Usage, why))?;
+    let usual = HttpOptions::default();
+    #[cfg(feature = "bench")]
+    let _ = CHOSEN.set((options.headers.clone(), options.ca_file.clone()));
+    if options.headers.is_empty() && options.ca_file.is_none() && options.cache == usual.cache {
+        return Ok(());
+    }
+    let client = HttpClient::new(options);
+    client.map_err(|error| refuse(Outcome::Usage, &error.to_string()))?.share();
+    Ok(())
+}
+
+/// What was chosen, as a client takes it.
+pub(crate) fn http_options(arguments: &RemoteArguments) -> Result<HttpOptions, &'static str> {
+    let headers = headers(&arguments.header, std::env::var(TOKEN).ok())?;
+    let (ca_file, usual) = (arguments.ca_file.clone(), HttpOptions::default());
+    let cache = arguments.fetch_memory.map_or(usual.cache, |size| size.0);
+    Ok(HttpOptions { headers, ca_file, cache, ..usual })
+}
+
+pub(crate) type Headers = Vec<(String, String)>;
+
+/// Headers by name. What is wrong with one is told without it: it may be a secret.
+fn headers(typed: &[String], token: Option<String>) -> Result<Headers, &'static str> {
+    let header = |typed: &String| -> Result<_, &'static str> {
+        let (name, value) = typed.split_once(':').ok_or("--header wants 'Name: value' (--help tells more)")?;
+        Ok((name.trim().to_owned(), value.trim().to_owned()))
+    };
+    let mut headers = typed.iter().map(header).collect::<Result<Headers, _>>()?;
+    let is_told = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+    if let Some(token) = token.filter(|token| !token.is_empty() && !is_told) {
+        headers.push(("Authorization".to_owned(), format!("Bearer {token}")));
+    }
+    Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::headers;
+
+    #[test]
+    fn a_header_that_is_typed_counts_before_the_token() {
+        let of = |typed: &[&str]| headers(&typed.iter().map(|&it| it.to_owned()).collect::<Vec<_>>(), Some("t".into()));
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(of(&["X-A: b:c "]), Ok(vec![pair("X-A", "b:c"), pair("Authorization", "Bearer t")]));
+        assert_eq!(of(&["authorization:Basic x"]), Ok(vec![pair("authorization", "Basic x")]));
+        assert!(of(&["geheim"]).is_err_and(|why| !why.contains("geheim")));
+    }
+}

@@ -1,0 +1,215 @@
+//! Turns one frame into what was asked for: a file, bytes, or an MD5.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use bucket_streamer::picture::{StillMaker, StillOptions, raw};
+use bucket_streamer::{Error, ErrorKind, Result, Video, VideoFrame};
+use serde::Serialize;
+
+use crate::options::Format;
+use crate::unfinished::Unfinished;
+
+/// Where stills go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// Files in a folder.
+    Folder(PathBuf),
+    /// Bytes on standard output.
+    StandardOutput,
+}
+
+/// What came of one frame.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) line: Line,
+    pub(crate) duration: i64,
+    /// Length of the planes in bytes.
+    pub(crate) raw_size: usize,
+    /// Stills that go to standard output.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// One line of `--json`.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Line {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) index: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pts: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) time_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) width: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) height: Option<usize>,
+    /// `jpeg`, `png` or `webp` for stills; for planes and their MD5, the pixel format.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) format: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) md5: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) corrupt: bool,
+}
+
+impl Line {
+    /// What is known of a frame without decoding it.
+    pub(crate) fn of(video: &Video, index: u32) -> Line {
+        let sample = video.sample_of(index);
+        Line {
+            index: Some(index),
+            pts: sample.map(|sample| sample.pts),
+            time_s: sample.map(|sample| video.timeline().seconds(sample.pts)),
+            key: sample.map(|sample| sample.key),
+            ..Line::default()
+        }
+    }
+}
+
+/// One worker's means of making output.
+pub(crate) struct Maker {
+    video: Video,
+    format: Format,
+    options: StillOptions,
+    destination: Destination,
+    stills: Option<StillMaker>,
+    buffer: Vec<u8>,
+}
+
+impl Maker {
+    pub(crate) fn new(video: Video, format: Format, options: StillOptions, destination: Destination) -> Maker {
+        Maker { video, format, options, destination, stills: None, buffer: Vec::new() }
+    }
+
+    /// One for the same work.
+    pub(crate) fn another(&self) -> Maker {
+        Maker::new(self.video.clone(), self.format, self.options, self.destination.clone())
+    }
+
+    /// Makes what was asked for of a frame. That a still cannot be made is a matter of the frame, that a file cannot be
+    /// written is not.
+    pub(crate) fn make(&mut self, frame: &VideoFrame) -> Result<Record> {
+        self.record(frame).map_err(|error| match error.kind() {
+            ErrorKind::Still(why) => {
+                let name = self.video.source().name();
+                ErrorKind::Still(format!("{name}: frame {}: {why}", frame.index)).into()
+            }
+            _ => error,
+        })
+    }
+
+    fn record(&mut self, frame: &VideoFrame) -> Result<Record> {
+        let picture = &frame.picture;
+        let mut line = Line {
+            width: Some(picture.width()),
+            height: Some(picture.height()),
+            format: Some(picture.format().name()),
+            corrupt: picture.is_corrupt(),
+            ..Line::of(&self.video, frame.index)
+        };
+        let mut bytes = Vec::new();
+        match self.format {
+            Format::Framemd5 => line.md5 = Some(raw::hex(&raw::md5(picture))),
+            Format::Raw => {
+                bytes = raw::write(picture);
+                bytes = self.deliver(frame.index, bytes, &mut line)?;
+            }
+            Format::Jpeg | Format::Png | Format::Webp => {
+                let mut buffer = std::mem::take(&mut self.buffer);
+                let stills = match &mut self.stills {
+                    Some(stills) => stills,
+                    none => none.insert(StillMaker::new()?),
+                };
+                let (width, height) = stills.encode(picture, &self.options, &mut buffer)?;
+                let format = self.options.format;
+                (line.width, line.height, line.format) = (Some(width), Some(height), Some(format.name()));
+                if self.destination == Destination::StandardOutput {
+                    bytes = self.deliver(frame.index, buffer, &mut line)?;
+                } else {
+                    self.buffer = self.deliver(frame.index, buffer, &mut line)?;
+                }
+            }
+        }
+        Ok(Record { line, duration: frame.duration, raw_size: raw::len(picture), bytes })
+    }
+
+    /// Writes a still into the folder, or lets it through to standard output.
+    fn deliver(&self, index: u32, bytes: Vec<u8>, line: &mut Line) -> Result<Vec<u8>> {
+        if let Destination::Folder(folder) = &self.destination {
+            let path = place(folder, index, self.format.extension());
+            write_whole(&path, &bytes)?;
+            line.file = Some(path.to_string_lossy().into_owned());
+        }
+        Ok(bytes)
+    }
+}
+
+/// Writes a file that is there whole or not at all: beside its place first, then renamed. What is there and no file (a
+/// pipe, a device) is written to, and stays.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let write = || {
+        if is_special(path) {
+            return File::options().write(true).open(path)?.write_all(bytes);
+        }
+        let (unfinished, mut file) = Unfinished::beside(path)?;
+        file.write_all(bytes)?;
+        unfinished.finish(path)
+    };
+    write().map_err(|error| write_error(path, error))
+}
+
+/// Finds out whether [`write_whole`] could write there, and leaves everything as it is.
+#[cfg(feature = "bench")]
+pub(crate) fn check_writable(path: &Path) -> Result<()> {
+    let check = || {
+        if path.exists() {
+            File::options().append(true).open(path)?;
+        }
+        if is_special(path) { Ok(()) } else { Unfinished::beside(path).map(drop) }
+    };
+    check().map_err(|error| write_error(path, error))
+}
+
+fn write_error(path: &Path, error: io::Error) -> Error {
+    ErrorKind::Write { path: path.to_string_lossy().into_owned(), error }.into()
+}
+
+fn is_special(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir())
+}
+
+/// Is the file that is read (a path or an address) the one that is there at `output`, under whatever name?
+pub(crate) fn is_same_file(input: &str, output: &Path) -> bool {
+    let identity = |path: &Path| fs::metadata(path).ok().map(|there| (there.dev(), there.ino()));
+    let input = identity(Path::new(input.strip_prefix("file://").unwrap_or(input)));
+    input.is_some() && input == identity(output)
+}
+
+/// Where the output of a frame lies in a folder.
+fn place(folder: &Path, index: u32, extension: &str) -> PathBuf {
+    folder.join(format!("frame-{index:06}.{extension}"))
+}
+
+impl Destination {
+    /// The first of these frames whose output would take the place of one of the inputs, and that place.
+    pub(crate) fn overwritten(&self, frames: &[u32], format: Format, inputs: &[&str]) -> Option<(u32, PathBuf)> {
+        let Destination::Folder(folder) = self else { return None };
+        let extension = format.extension();
+        // What is there already is few or none; frames may be many.
+        let named = fs::read_dir(folder).ok()?.flatten().filter_map(|entry| {
+            let index = entry.file_name().to_str()?.strip_prefix("frame-")?.split('.').next()?.parse().ok()?;
+            let place = place(folder, index, extension);
+            (place.file_name()? == entry.file_name()).then_some((index, place))
+        });
+        let taken = named.filter(|(_, place)| inputs.iter().any(|input| is_same_file(input, place)));
+        taken.filter(|(index, _)| frames.contains(index)).min()
+    }
+}

@@ -1,0 +1,136 @@
+//! Files that are being written: a signal that ends the process leaves none of them behind.
+//!
+//! Files are made beside their place, and renamed. Until then they are listed here. A thread waits for SIGINT, SIGTERM
+//! and SIGHUP, removes what is listed, and ends the process by the same signal, whatever the other threads wait for.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+
+use ffi::Termination;
+
+static LISTED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn listed() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    LISTED.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// From now on, terminating signals remove what is unfinished first. Called before there are other threads: they must not
+/// take the signals.
+pub(crate) fn remove_at_termination() {
+    let termination = Termination::block();
+    let wait = move || {
+        let signal = termination.wait();
+        // Held to the end: no thread begins a new file.
+        let files = listed();
+        remove_all(&files);
+        Termination::end(signal);
+    };
+    if let Err(error) = std::thread::Builder::new().name("termination".to_owned()).spawn(wait) {
+        crate::console::say(&format!("bucket-streamer: no thread for signals: {error}"));
+    }
+}
+
+fn remove_all(files: &BTreeSet<PathBuf>) {
+    for file in files {
+        let _ = fs::remove_file(file);
+    }
+}
+
+/// A file in the making. Dropped, it is removed.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    path: PathBuf,
+    is_finished: bool,
+}
+
+impl Unfinished {
+    /// A new file beside `place`, under a name of its own.
+    pub(crate) fn beside(place: &Path) -> io::Result<(Unfinished, File)> {
+        let mut name = std::ffi::OsString::from(".");
+        name.push(place.file_name().unwrap_or_default());
+        name.push(format!(".{}.part", std::process::id()));
+        let path = place.with_file_name(name);
+        let mut files = listed();
+        // A name that is taken is that of a process of this number that was killed. Whatever it is (a link, too), it is
+        // not written to.
+        let file = File::create_new(&path).or_else(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => fs::remove_file(&path).and_then(|()| File::create_new(&path)),
+            _ => Err(error),
+        })?;
+        files.insert(path.clone());
+        Ok((Unfinished { path, is_finished: false }, file))
+    }
+
+    /// A file that is there, and is to go.
+    #[cfg(feature = "bench")]
+    pub(crate) fn there(path: &Path) -> Unfinished {
+        listed().insert(path.to_owned());
+        Unfinished { path: path.to_owned(), is_finished: false }
+    }
+
+    /// Puts it in its place.
+    pub(crate) fn finish(mut self, place: &Path) -> io::Result<()> {
+        fs::rename(&self.path, place)?;
+        self.is_finished = true;
+        Ok(())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // While the process ends this waits, and a failure that the end has caused is not told.
+        let mut files = listed();
+        files.remove(&self.path);
+        if !self.is_finished {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+
+    use super::{Unfinished, listed, remove_all};
+
+    #[test]
+    fn what_is_unfinished_is_removed_and_what_is_finished_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = || fs::read_dir(folder.path()).unwrap().count();
+        let place = |name: &str| folder.path().join(name);
+        let (done, mut file) = Unfinished::beside(&place("done")).unwrap();
+        file.write_all(b"whole").unwrap();
+        done.finish(&place("done")).unwrap();
+        assert_eq!((names(), fs::read(place("done")).unwrap()), (1, b"whole".to_vec()));
+
+        let (given_up, _) = Unfinished::beside(&place("given_up")).unwrap();
+        assert_eq!(names(), 2);
+        drop(given_up);
+        assert_eq!(names(), 1);
+
+        let (in_work, _) = Unfinished::beside(&place("in_work")).unwrap();
+        // Of this test alone: others run beside it.
+        let ours = listed().iter().filter(|path| path.starts_with(folder.path())).cloned().collect();
+        remove_all(&ours);
+        assert_eq!(names(), 1, "what the signal thread does");
+        drop(in_work);
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_not_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let victim = folder.path().join("victim");
+        fs::write(&victim, b"precious").unwrap();
+        let taken = folder.path().join(format!(".still.{}.part", std::process::id()));
+        std::os::unix::fs::symlink(&victim, &taken).unwrap();
+        let (still, mut file) = Unfinished::beside(&folder.path().join("still")).unwrap();
+        file.write_all(b"other").unwrap();
+        still.finish(&folder.path().join("still")).unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+        assert_eq!(fs::read(folder.path().join("still")).unwrap(), b"other");
+    }
+}

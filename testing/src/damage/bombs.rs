@@ -1,0 +1,31 @@
+//! Streams that claim large pictures: a few bytes that ask for gigabytes.
+
+use super::{Clip, Form, resized};
+
+/// The largest pictures that are allowed by default.
+pub const LARGEST: (u64, u64) = (8192, 4352);
+
+/// Streams that claim pictures of this size, in every codec.
+pub fn bombs(size: (u64, u64)) -> Vec<(String, Vec<u8>)> {
+    let raw = |name: &str| {
+        let clip = Clip::fixture(name);
+        if clip.form == Form::InPlace { clip.annex_b().expect("a raw stream") } else { clip }
+    };
+    let names = [
+        "hevc_open_gop_cut.265",
+        "hevc_slices.mp4",
+        "hevc_slices_10bit.mp4",
+        "h264_fields.h264",
+        "h264_slices.mp4",
+        "h264_slices_10bit.mp4",
+        "vp9_tiles.ivf",
+        "vp9_tiles_10bit.ivf",
+        "av1_tiles.ivf",
+        "av1_tiles_10bit.ivf",
+    ];
+    let bombs = names.into_iter().filter_map(|name| {
+        let clip = raw(name);
+        Some((clip.name.clone(), resized(&clip, size)?.bytes))
+    });
+    bombs.collect()
+}

@@ -1,0 +1,219 @@
+//! Intact clips in pieces: access units, and the NAL units or OBUs in them.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use bucket_streamer::bitstream::{Codec, Framing};
+use bucket_streamer::source::{MemorySource, Source};
+use bucket_streamer::{Engine, Video};
+
+use crate::clips::{fixture, name};
+
+/// What a container lets one do with its samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Annex B: access units follow each other.
+    AnnexB,
+    /// IVF: a header of 12 bytes before each packet.
+    Ivf,
+    /// Tables say where samples lie: bytes change in place.
+    InPlace,
+}
+
+/// Bytes before the first packet of an IVF file, and before each packet.
+const IVF_FILE: usize = 32;
+const IVF_PACKET: usize = 12;
+
+/// An intact clip in memory.
+#[derive(Debug, Clone)]
+pub struct Clip {
+    /// For messages.
+    pub name: String,
+    pub codec: Codec,
+    pub form: Form,
+    pub framing: Framing,
+    pub bytes: Vec<u8>,
+    /// The decoder configuration, as the container has it.
+    pub extradata: Vec<u8>,
+    /// Where access units lie, in decode order.
+    pub samples: Vec<Range<usize>>,
+    /// Which of them the container calls key frames.
+    pub keys: Vec<bool>,
+}
+
+/// An access unit, taken apart: NAL units without start code or length, OBUs with header, or a VP9 packet as it is.
+pub type Pieces = Vec<Vec<u8>>;
+
+/// Access units, each with the number that it had.
+pub type Units = Vec<(usize, Vec<u8>)>;
+
+/// Where access units begin, ascending, each with the number that it had.
+pub type Origins = Vec<(usize, usize)>;
+
+/// Opens bytes as a video.
+pub fn open(engine: &Engine, name: &str, bytes: &[u8]) -> bucket_streamer::Result<Video> {
+    let source: Arc<dyn Source> = Arc::new(MemorySource::new(name, bytes.to_vec()));
+    engine.open(source, 0)
+}
+
+impl Clip {
+    /// A fixture.
+    pub fn fixture(name: &str) -> Clip {
+        Clip::read(&fixture(name)).unwrap_or_else(|| panic!("{name} is no clip that can be damaged"))
+    }
+
+    /// A file; `None` if it is no video, or its samples do not lie in it as they are.
+    pub fn read(path: &Path) -> Option<Clip> {
+        Clip::of(&name(path), std::fs::read(path).ok()?)
+    }
+
+    /// Bytes of a video.
+    pub fn of(name: &str, bytes: Vec<u8>) -> Option<Clip> {
+        let video = open(&Engine::new(Some(1)), name, &bytes).ok()?;
+        let track = video.track();
+        let form = match track.container {
+            "annexb" => Form::AnnexB,
+            "ivf" => Form::Ivf,
+            "mp4" | "matroska" => Form::InPlace,
+            _ => return None,
+        };
+        let range = |at: &bucket_streamer::container::Sample| {
+            let start = usize::try_from(at.offset).unwrap_or(usize::MAX);
+            start..start.saturating_add(at.size as usize)
+        };
+        let samples: Vec<_> = track.samples.iter().map(range).collect();
+        samples.iter().all(|range| range.end <= bytes.len()).then_some(())?;
+        Some(Clip {
+            name: name.into(),
+            codec: track.codec,
+            form,
+            framing: track.framing,
+            extradata: track.parameters.extradata().to_vec(),
+            keys: track.samples.iter().map(|sample| sample.key).collect(),
+            samples,
+            bytes,
+        })
+    }
+
+    /// Is it H.264 or H.265?
+    pub fn has_slices(&self) -> bool {
+        matches!(self.codec, Codec::H264 | Codec::Hevc)
+    }
+
+    /// An access unit in pieces.
+    pub fn pieces(&self, sample: usize) -> Pieces {
+        let bytes = &self.bytes[self.samples[sample].clone()];
+        match self.codec {
+            Codec::H264 | Codec::Hevc => self.framing.units(bytes).map(<[u8]>::to_vec).collect(),
+            Codec::Av1 => super::tiles::obus(bytes),
+            Codec::Vp9 => vec![bytes.to_vec()],
+        }
+    }
+
+    /// The bytes of an access unit.
+    pub fn join(&self, pieces: &Pieces) -> Vec<u8> {
+        if self.has_slices() {
+            pieces.iter().flat_map(|piece| self.framing.frame(piece)).collect()
+        } else {
+            pieces.concat()
+        }
+    }
+
+    /// A copy with other access units, and where each of them begins with the number that it had. `None` where the
+    /// container cannot hold them.
+    pub fn with(&self, units: &[(usize, Vec<u8>)]) -> Option<(Vec<u8>, Origins)> {
+        let mut origins = Vec::with_capacity(units.len());
+        let mut bytes = match self.form {
+            Form::AnnexB => Vec::new(),
+            Form::Ivf => self.bytes.get(..IVF_FILE)?.to_vec(),
+            Form::InPlace => self.bytes.clone(),
+        };
+        for (sample, unit) in units {
+            let range = self.samples[*sample].clone();
+            match self.form {
+                Form::AnnexB => origins.push((bytes.len(), *sample)),
+                Form::Ivf => {
+                    origins.push((bytes.len(), *sample));
+                    bytes.extend_from_slice(&u32::try_from(unit.len()).ok()?.to_le_bytes());
+                    bytes.extend_from_slice(&self.bytes[range.start - IVF_PACKET + 4..range.start]);
+                }
+                Form::InPlace => {
+                    (unit.len() == range.len()).then_some(())?;
+                    origins.push((range.start, *sample));
+                    bytes[range].copy_from_slice(unit);
+                    continue;
+                }
+            }
+            bytes.extend_from_slice(unit);
+        }
+        origins.sort_unstable();
+        (self.form != Form::InPlace || units.len() == self.samples.len()).then_some((bytes, origins))
+    }
+
+    /// All access units as they are.
+    pub fn units(&self) -> Units {
+        self.samples.iter().map(|range| self.bytes[range.clone()].to_vec()).enumerate().collect()
+    }
+
+    /// Some of its access units as a clip; the first must be a key frame. `None` where that takes other tables.
+    pub fn part(&self, samples: Range<usize>) -> Option<Clip> {
+        if self.form == Form::InPlace {
+            return None;
+        }
+        let (bytes, _) = self.with(&self.units()[samples.clone()])?;
+        let (stem, extension) = self.name.rsplit_once('.').unwrap_or((&self.name, ""));
+        let name = format!("{stem}-from-{}.{extension}", samples.start);
+        Clip::of(&name, bytes).filter(|clip| clip.samples.len() == samples.len())
+    }
+
+    /// An H.264 or H.265 clip of another container as Annex B, the parameter sets of its header before each key frame.
+    pub fn annex_b(&self) -> Option<Clip> {
+        self.has_slices().then_some(())?;
+        let sets: Vec<u8> =
+            configuration(self.codec, &self.extradata)?.iter().flat_map(|unit| Framing::AnnexB.frame(unit)).collect();
+        let mut bytes = Vec::new();
+        for sample in 0..self.samples.len() {
+            if self.keys[sample] {
+                bytes.extend_from_slice(&sets);
+            }
+            let pieces = self.pieces(sample);
+            bytes.extend(pieces.iter().flat_map(|piece| Framing::AnnexB.frame(piece)));
+        }
+        let extension = if self.codec == Codec::Hevc { "265" } else { "264" };
+        let stem = self.name.rsplit_once('.').map_or(&*self.name, |(stem, _)| stem);
+        Clip::of(&format!("{stem}.{extension}"), bytes).filter(|clip| clip.samples.len() == self.samples.len())
+    }
+}
+
+/// The parameter sets of an `avcC` or `hvcC` record.
+pub fn configuration(codec: Codec, record: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let (mut at, mut sets) = (0, Vec::new());
+    let mut take = |count: usize| {
+        at += count;
+        record.get(at - count..at)
+    };
+    match codec {
+        Codec::H264 => {
+            take(5)?;
+            for mask in [31, 255] {
+                for _ in 0..take(1)?[0] & mask {
+                    let length = take(2)?;
+                    sets.push(take(usize::from(length[0]) << 8 | usize::from(length[1]))?.to_vec());
+                }
+            }
+        }
+        Codec::Hevc => {
+            take(22)?;
+            for _ in 0..take(1)?[0] {
+                let array = take(3)?;
+                for _ in 0..usize::from(array[1]) << 8 | usize::from(array[2]) {
+                    let length = take(2)?;
+                    sets.push(take(usize::from(length[0]) << 8 | usize::from(length[1]))?.to_vec());
+                }
+            }
+        }
+        Codec::Vp9 | Codec::Av1 => return None,
+    }
+    Some(sets)
+}

@@ -1,0 +1,498 @@
+//! Damaged copies of intact clips, the same ones for the same seed, and what is known of them.
+//!
+//! [`variants`] makes them; `seen` is what comes of them, `foreign` finds other videos in it. `bombs` are streams
+//! that claim large pictures. `clip` takes clips apart and puts them together, `sets` rewrites sizes, `tiles` finds tiles.
+//! Raw streams and IVF lose and gain access units; in MP4 and Matroska bytes change in place, so that the tables still
+//! hold: what is to be missing becomes filler data there, and what is cut ends in zeros.
+
+pub mod bombs;
+pub mod clip;
+pub mod foreign;
+pub mod seen;
+mod sets;
+mod tiles;
+
+use std::fmt;
+
+use bucket_streamer::bitstream::av1_refs::Tracker;
+use bucket_streamer::bitstream::{Codec, vp9_refs};
+use fastrand::Rng;
+
+pub use clip::{Clip, Form, Origins, Pieces, Units, open};
+
+/// What was done to a clip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A slice is not there. Of VP9 and AV1: the last tile of a frame.
+    SliceMissing,
+    /// A slice is there twice.
+    SliceRepeated,
+    /// The second slice, too, says that it is the first of its picture.
+    SecondFirst,
+    /// A slice, or a frame, ends too early.
+    SliceCut,
+    /// The bytes of a tile are others.
+    TileOverwritten,
+    /// The size of a tile, of an OBU, or of a row of blocks (H.265 entry points) is another.
+    TileSize,
+    /// An access unit is lost.
+    PacketLost,
+    /// Three in a row.
+    PacketsLost,
+    /// A key frame is lost.
+    KeyLost,
+    /// An access unit that others refer to is lost.
+    ReferenceLost,
+    /// The size of the pictures is rewritten.
+    SizeRewritten,
+    /// The file ends too early.
+    Truncated,
+    /// Some bytes in the middle of a slice are others.
+    Overwritten,
+    /// One bit is flipped.
+    BitFlipped,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Kind; 14] = [
+        Kind::SliceMissing,
+        Kind::SliceRepeated,
+        Kind::SecondFirst,
+        Kind::SliceCut,
+        Kind::TileOverwritten,
+        Kind::TileSize,
+        Kind::PacketLost,
+        Kind::PacketsLost,
+        Kind::KeyLost,
+        Kind::ReferenceLost,
+        Kind::SizeRewritten,
+        Kind::Truncated,
+        Kind::Overwritten,
+        Kind::BitFlipped,
+    ];
+
+    /// Can a decoder always tell that something is amiss? Other bytes in a slice or a tile, and a tile that begins elsewhere,
+    /// may mean other pixels, and no more.
+    pub fn is_known(self) -> bool {
+        use Kind::{BitFlipped, Overwritten, SizeRewritten, TileOverwritten, TileSize};
+        !matches!(self, BitFlipped | Overwritten | TileOverwritten | TileSize | SizeRewritten)
+    }
+}
+
+impl Kind {
+    /// Is something not there that was?
+    pub fn is_loss(self) -> bool {
+        matches!(self, Kind::PacketLost | Kind::PacketsLost | Kind::KeyLost | Kind::ReferenceLost)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Kind::SliceMissing => "slice missing",
+            Kind::SliceRepeated => "slice repeated",
+            Kind::SecondFirst => "second first",
+            Kind::SliceCut => "slice cut",
+            Kind::TileOverwritten => "tile overwritten",
+            Kind::TileSize => "tile size",
+            Kind::PacketLost => "packet lost",
+            Kind::PacketsLost => "packets lost",
+            Kind::KeyLost => "key lost",
+            Kind::ReferenceLost => "reference lost",
+            Kind::SizeRewritten => "size rewritten",
+            Kind::Truncated => "truncated",
+            Kind::Overwritten => "overwritten",
+            Kind::BitFlipped => "bit flipped",
+        })
+    }
+}
+
+/// A damaged copy of a clip.
+#[derive(Debug, Clone)]
+pub struct Damaged {
+    /// The clip's name, what was done, and a number: fit for a file name.
+    pub name: String,
+    pub kind: Kind,
+    pub bytes: Vec<u8>,
+    /// The first access unit of the intact clip that was touched, in decode order; `None` for all of them.
+    pub first_touched: Option<usize>,
+    /// Where access units begin, ascending, and which of the intact clip they are.
+    origins: Origins,
+    /// Bytes that a sample may begin early: a parser may give the zeros of a start code to the unit before.
+    slack: usize,
+}
+
+impl Damaged {
+    /// The access unit of the intact clip that the bytes of a sample come from.
+    pub fn origin(&self, offset: u64) -> Option<usize> {
+        let offset = usize::try_from(offset).ok()?;
+        let after = self.origins.partition_point(|&(start, _)| start <= offset + self.slack);
+        Some(self.origins.get(after.checked_sub(1)?)?.1)
+    }
+}
+
+/// One way of damaging each kind of thing there is in the clip, `times` over, at places that follow from the seed.
+pub fn variants(clip: &Clip, seed: u64, times: usize) -> Vec<Damaged> {
+    let mut random = Rng::with_seed(seed);
+    let mut all = Vec::new();
+    for kind in Kind::ALL {
+        for number in 0..times {
+            let mut attack = Attack { clip, random: Rng::with_seed(random.u64(..)) };
+            if let Some((units, first_touched)) = attack.units(kind)
+                && let Some((bytes, origins)) = clip.with(&units)
+            {
+                all.push(attack.finish(kind, number, bytes, origins, first_touched));
+            } else if let Some((bytes, first_touched)) = attack.whole(kind, number) {
+                let units = clip.units();
+                let origins = clip.with(&units).map(|(_, origins)| origins).unwrap_or_default();
+                all.push(attack.finish(kind, number, bytes, origins, first_touched));
+            }
+        }
+    }
+    all.retain(|damaged| damaged.bytes != clip.bytes);
+    all
+}
+
+/// A copy whose picture size is rewritten to this one; `None` where that does not fit into the container.
+pub fn resized(clip: &Clip, size: (u64, u64)) -> Option<Damaged> {
+    let mut attack = Attack { clip, random: Rng::with_seed(0) };
+    let (bytes, origins) = if let Some(units) = attack.resized_units(size) {
+        clip.with(&units)?
+    } else {
+        (attack.resized_header(size)?, clip.with(&clip.units())?.1)
+    };
+    (bytes != clip.bytes).then(|| attack.finish(Kind::SizeRewritten, size.0 as usize, bytes, origins, None))
+}
+
+/// A copy in which every so many-th access unit is damaged in this way, as far as it lends itself to it; `None` if none does.
+pub fn often(clip: &Clip, kind: Kind, every: usize, seed: u64) -> Option<Damaged> {
+    const TRIES: usize = 8;
+    let mut attack = Attack { clip, random: Rng::with_seed(seed) };
+    let mut units = clip.units();
+    for (sample, unit) in units.iter_mut().step_by(every) {
+        if let Some(other) = (0..TRIES).find_map(|_| attack.one(kind, *sample)) {
+            *unit = other;
+        }
+    }
+    let (bytes, origins) = clip.with(&units)?;
+    (bytes != clip.bytes).then(|| attack.finish(kind, clip.samples.len() / every, bytes, origins, Some(0)))
+}
+
+struct Attack<'a> {
+    clip: &'a Clip,
+    random: Rng,
+}
+
+impl Attack<'_> {
+    fn finish(
+        &mut self,
+        kind: Kind,
+        number: usize,
+        bytes: Vec<u8>,
+        origins: Origins,
+        first_touched: Option<usize>,
+    ) -> Damaged {
+        let (stem, extension) = self.clip.name.rsplit_once('.').unwrap_or((&self.clip.name, ""));
+        let kind_name = kind.to_string().replace(' ', "-");
+        let name = format!("{stem}.{kind_name}.{number}.{extension}");
+        let slack = if self.clip.form == Form::AnnexB { 4 } else { 0 };
+        Damaged { name, kind, bytes, first_touched, origins, slack }
+    }
+
+    /// The access units of a copy that is damaged in this way; `None` if the clip has nothing that could be.
+    fn units(&mut self, kind: Kind) -> Option<(Units, Option<usize>)> {
+        match kind {
+            Kind::PacketLost | Kind::PacketsLost | Kind::KeyLost | Kind::ReferenceLost => self.lost(kind),
+            Kind::SizeRewritten | Kind::Truncated => None,
+            _ => {
+                // A place that does not lend itself to it is followed by others.
+                (0..24).find_map(|_| {
+                    let sample = self.random.usize(..self.clip.samples.len());
+                    let unit = self.one(kind, sample)?;
+                    let mut units = self.clip.units();
+                    (units[sample].1 != unit).then_some(())?;
+                    units[sample].1 = unit;
+                    Some((units, Some(sample)))
+                })
+            }
+        }
+    }
+
+    /// One access unit, damaged.
+    fn one(&mut self, kind: Kind, sample: usize) -> Option<Vec<u8>> {
+        let mut pieces = self.clip.pieces(sample);
+        if self.clip.has_slices() {
+            self.slices(kind, &mut pieces)?;
+        } else {
+            self.frames(kind, &mut pieces)?;
+        }
+        Some(self.clip.join(&pieces))
+    }
+
+    fn slices(&mut self, kind: Kind, pieces: &mut Pieces) -> Option<()> {
+        let in_place = self.clip.form == Form::InPlace;
+        let slices: Vec<usize> = (0..pieces.len()).filter(|&at| self.is_slice(&pieces[at])).collect();
+        let several = slices.len() > 1;
+        let &chosen = slices.get(self.random.usize(..slices.len().max(1)))?;
+        match kind {
+            Kind::SliceMissing if several && in_place => self.blank(&mut pieces[chosen]),
+            Kind::SliceMissing if several => _ = pieces.remove(chosen),
+            Kind::SliceRepeated if several && !in_place => pieces.insert(chosen, pieces[chosen].clone()),
+            // The flag alone, so that the header's other fields are misread; or the first slice once more.
+            Kind::SecondFirst if several && self.clip.codec == Codec::Hevc && (in_place || self.random.bool()) => {
+                *pieces[slices[1]].get_mut(2)? |= 0x80;
+            }
+            Kind::SecondFirst if several && !in_place => pieces[slices[1]] = pieces[slices[0]].clone(),
+            Kind::SliceCut => self.cut(&mut pieces[chosen], 12)?,
+            Kind::TileSize if self.clip.codec == Codec::Hevc => {
+                // Where entry points lie in a header that has them: not in that of a slice without, so rows it must be.
+                let is_rows = self.clip.name.contains("wavefronts");
+                (is_rows && pieces[chosen].len() > 40).then_some(())?;
+                self.scribble(&mut pieces[chosen][10..20]);
+            }
+            Kind::Overwritten => self.overwrite(&mut pieces[chosen], 16)?,
+            Kind::BitFlipped => self.flip(&mut pieces[chosen], 12)?,
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn frames(&mut self, kind: Kind, pieces: &mut Pieces) -> Option<()> {
+        let codec = self.clip.codec;
+        let in_place = self.clip.form == Form::InPlace;
+        let with_frames: Vec<usize> =
+            (0..pieces.len()).filter(|&at| !tiles::frames(codec, &pieces[at]).is_empty()).collect();
+        let &chosen = with_frames.get(self.random.usize(..with_frames.len().max(1)))?;
+        let frames = tiles::frames(codec, &pieces[chosen]);
+        let frame = frames[self.random.usize(..frames.len())].clone();
+        let is_alone = frame.end == pieces[chosen].len();
+        let data = &mut pieces[chosen][frame.clone()];
+        match kind {
+            Kind::SliceMissing if is_alone && !in_place => {
+                let found = tiles::find(codec, &pieces[chosen][frame.clone()])?;
+                let end = frame.start + found.data.last()?.start;
+                self.shorten(&mut pieces[chosen], frame.start, end);
+            }
+            Kind::SliceCut if is_alone && !in_place && frame.len() > 40 => {
+                let end = frame.start + frame.len() * self.random.usize(40..80) / 100;
+                self.shorten(&mut pieces[chosen], frame.start, end);
+            }
+            Kind::SliceCut => {
+                let end = data.len();
+                (end > 40).then_some(())?;
+                data[end * 2 / 3..].fill(0);
+            }
+            Kind::TileOverwritten => {
+                let found = tiles::find(codec, data)?;
+                let tile = found.data[self.random.usize(..found.data.len())].clone();
+                (tile.len() > 8).then_some(())?;
+                self.scribble(&mut data[tile.start + tile.len() / 4..tile.end]);
+            }
+            Kind::TileSize => {
+                let found = tiles::find(codec, data)?;
+                let field = found.sizes[self.random.usize(..found.sizes.len())].clone();
+                let low = if codec == Codec::Vp9 { field.end - 1 } else { field.start };
+                let high = if codec == Codec::Vp9 { field.end - 2 } else { (field.start + 1).min(field.end - 1) };
+                match self.random.u8(..3) {
+                    0 => data[high] ^= 0x40,
+                    1 => data[low] = data[low].wrapping_sub(self.random.u8(1..20)),
+                    _ => data[low] = data[low].wrapping_add(self.random.u8(1..20)),
+                }
+            }
+            Kind::Overwritten => self.overwrite(data, data.len() / 2)?,
+            Kind::BitFlipped => self.flip(data, data.len() / 3)?,
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// A piece whose frame ends early, its sizes fitting.
+    fn shorten(&self, piece: &mut Vec<u8>, start: usize, end: usize) {
+        if self.clip.codec == Codec::Av1 {
+            *piece = tiles::obu_with(piece, &piece[start..end]);
+        } else {
+            piece.truncate(end);
+        }
+    }
+
+    fn lost(&mut self, kind: Kind) -> Option<(Units, Option<usize>)> {
+        let is_reference = self.references();
+        let count = self.clip.samples.len();
+        let keys = &self.clip.keys;
+        let candidates: Vec<usize> = (1..count.saturating_sub(3))
+            .filter(|&at| match kind {
+                // An AV1 key frame right behind another one leaves no trace: what follows takes the first for it.
+                Kind::KeyLost => keys[at] && !(self.clip.codec == Codec::Av1 && keys[at - 1]),
+                Kind::ReferenceLost => is_reference[at] && !keys[at],
+                Kind::PacketsLost => !keys[at..at + 3].contains(&true),
+                _ => !keys[at],
+            })
+            .collect();
+        let &first = candidates.get(self.random.usize(..candidates.len().max(1)))?;
+        let lost = first..first + if kind == Kind::PacketsLost { 3 } else { 1 };
+        let mut units = self.clip.units();
+        if self.clip.form == Form::InPlace {
+            for sample in lost {
+                let mut pieces = self.clip.pieces(sample);
+                pieces.iter_mut().for_each(|piece| self.blank(piece));
+                units[sample].1 = self.clip.join(&pieces);
+            }
+            (self.clip.codec != Codec::Vp9).then_some(())?;
+        } else {
+            units.drain(lost);
+        }
+        Some((units, Some(first)))
+    }
+
+    /// Which access units others may refer to, as they say it.
+    fn references(&self) -> Vec<bool> {
+        let clip = self.clip;
+        let mut tracker = Tracker::new(&clip.extradata);
+        (0..clip.samples.len())
+            .map(|sample| match clip.codec {
+                Codec::H264 => clip.pieces(sample).iter().any(|unit| self.is_slice(unit) && unit[0] & 0x60 != 0),
+                Codec::Hevc => {
+                    let is_kept = |unit: &Vec<u8>| self.is_slice(unit) && (unit[0] >> 1 & 1 == 1 || unit[0] >> 1 >= 16);
+                    clip.pieces(sample).iter().any(is_kept)
+                }
+                Codec::Vp9 => {
+                    let frames = vp9_refs::frames(&clip.bytes[clip.samples[sample].clone()]).unwrap_or_default();
+                    frames.iter().any(|frame| {
+                        matches!(vp9_refs::FrameHeader::parse(frame),
+                            Some(vp9_refs::FrameHeader::Frame { refresh, .. }) if refresh != 0)
+                    })
+                }
+                Codec::Av1 => tracker
+                    .take(sample as u32, &clip.bytes[clip.samples[sample].clone()])
+                    .is_some_and(|unit| unit.refreshes),
+            })
+            .collect()
+    }
+
+    fn whole(&mut self, kind: Kind, number: usize) -> Option<(Vec<u8>, Option<usize>)> {
+        match kind {
+            Kind::Truncated => {
+                let length = self.clip.bytes.len();
+                let cut = length * self.random.usize(50..95) / 100;
+                let first = self.clip.samples.iter().position(|range| range.end > cut);
+                Some((self.clip.bytes[..cut].to_vec(), first))
+            }
+            Kind::SizeRewritten => {
+                const SIZES: [(u64, u64); 7] =
+                    [(640, 368), (240, 144), (336, 192), (304, 176), (3840, 2160), (320, 240), (384, 128)];
+                let start = self.random.usize(..SIZES.len());
+                let tried = (0..SIZES.len()).map(|at| SIZES[(start + at + number) % SIZES.len()]);
+                for size in tried {
+                    let bytes = match self.resized_units(size) {
+                        Some(units) => self.clip.with(&units).map(|(bytes, _)| bytes),
+                        None => self.resized_header(size),
+                    };
+                    if let Some(bytes) = bytes.filter(|bytes| *bytes != self.clip.bytes) {
+                        return Some((bytes, None));
+                    }
+                }
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Access units with another size in those that say one; `None` if none does.
+    fn resized_units(&mut self, size: (u64, u64)) -> Option<Units> {
+        let mut units = self.clip.units();
+        let mut has_changed = false;
+        for (sample, unit) in &mut units {
+            let mut pieces = self.clip.pieces(*sample);
+            for piece in &mut pieces {
+                let other = match self.clip.codec {
+                    codec @ (Codec::H264 | Codec::Hevc) if sets::is_sps(codec, piece) => {
+                        sets::resized_sps(codec, piece, size)
+                    }
+                    Codec::Vp9 => sets::resized_vp9(piece, size),
+                    Codec::Av1 if tiles::kind(piece) == tiles::SEQUENCE_HEADER => {
+                        let (begin, _) = tiles::payload(piece)?;
+                        sets::resized_av1(&piece[begin..], size).map(|payload| tiles::obu_with(piece, &payload))
+                    }
+                    _ => None,
+                };
+                if let Some(other) = other {
+                    has_changed |= other != *piece;
+                    *piece = other;
+                }
+            }
+            *unit = self.clip.join(&pieces);
+        }
+        let fits = |&(sample, ref unit): &(usize, Vec<u8>)| unit.len() == self.clip.samples[sample].len();
+        let fits = self.clip.form != Form::InPlace || units.iter().all(fits);
+        (has_changed && fits).then_some(units)
+    }
+
+    /// The file with another size in the decoder configuration, of the same length.
+    fn resized_header(&mut self, size: (u64, u64)) -> Option<Vec<u8>> {
+        let sets = clip::configuration(self.clip.codec, &self.clip.extradata)?;
+        let sps = sets.iter().find(|unit| sets::is_sps(self.clip.codec, unit))?;
+        let other = sets::resized_sps(self.clip.codec, sps, size).filter(|other| other.len() == sps.len())?;
+        let mut bytes = self.clip.bytes.clone();
+        let at = bytes.windows(sps.len()).position(|window| window == sps)?;
+        bytes[at..at + sps.len()].copy_from_slice(&other);
+        Some(bytes)
+    }
+
+    fn is_slice(&self, unit: &[u8]) -> bool {
+        let Some(&first) = unit.first() else { return false };
+        match self.clip.codec {
+            Codec::H264 => matches!(first & 31, 1..=5),
+            _ => first >> 1 & 63 < 32,
+        }
+    }
+
+    /// A unit that decoders pass over, as long as before: filler data, padding.
+    fn blank(&self, unit: &mut [u8]) {
+        if let Some(first) = unit.first_mut() {
+            match self.clip.codec {
+                Codec::H264 => *first = 12,
+                Codec::Hevc => *first = 38 << 1,
+                Codec::Av1 => *first = *first & 0x87 | 15 << 3,
+                Codec::Vp9 => (),
+            }
+        }
+    }
+
+    /// Ends a slice early: taken away, or zeros where the length must stay.
+    fn cut(&mut self, unit: &mut Vec<u8>, least: usize) -> Option<()> {
+        (unit.len() > 2 * least).then_some(())?;
+        let end = unit.len() * self.random.usize(40..75) / 100;
+        if self.clip.form == Form::InPlace {
+            unit[end..].fill(0)
+        } else {
+            unit.truncate(end.max(least))
+        }
+        Some(())
+    }
+
+    /// Other bytes in the middle, behind the header.
+    fn overwrite(&mut self, unit: &mut [u8], header: usize) -> Option<()> {
+        (unit.len() > header + 16).then_some(())?;
+        let begin = self.random.usize(header..unit.len() - 12);
+        let end = unit.len().min(begin + self.random.usize(8..64)) - 2;
+        self.scribble(&mut unit[begin..end]);
+        Some(())
+    }
+
+    /// Bytes above 3, so that no start code comes of them, and no emulation prevention goes.
+    fn scribble(&mut self, bytes: &mut [u8]) {
+        bytes.iter_mut().for_each(|byte| *byte = self.random.u8(4..));
+    }
+
+    /// Flips a bit behind the header, where no start code comes of it.
+    fn flip(&mut self, unit: &mut [u8], header: usize) -> Option<()> {
+        (unit.len() > header + 8).then_some(())?;
+        let at = self.random.usize(header..unit.len() - 1);
+        let is_escaped =
+            |unit: &[u8]| (at.max(2)..unit.len().min(at + 3)).any(|end| unit[end - 2..=end] <= [0, 0, 3][..]);
+        (!is_escaped(unit)).then_some(())?;
+        unit[at] ^= 1 << self.random.u8(..8);
+        (!is_escaped(unit)).then_some(())
+    }
+}

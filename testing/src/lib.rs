@@ -1,0 +1,18 @@
+//! What the tests of several packages share, compiled once: clips and what the vendored `ffmpeg` says of them (`clips`), damaged
+//! ones (`damage`), runs of programs (`ran`), and servers: of ranges (`range_server`), behind TLS (`tls`), of objects (`s3`), of
+//! frames (`mock`), and one that fails by a plan (`faults`). What is tested, and what is expected, stays with the tests.
+#![allow(missing_docs, reason = "nothing is published; what is not plain from its name is said")]
+
+pub mod clips;
+pub mod damage;
+#[cfg(feature = "network")]
+pub mod faults;
+#[cfg(feature = "mock")]
+pub mod mock;
+pub mod ran;
+#[cfg(feature = "network")]
+pub mod range_server;
+#[cfg(feature = "stores")]
+pub mod s3;
+#[cfg(feature = "network")]
+pub mod tls;
