@@ -3,8 +3,8 @@
 # scripts/try-image runs this file where there is no Docker.
 #
 # The versions below name the images; who wants the very same bytes each time names their digests, too:
-# `--build-arg RUST_IMAGE=rust:1.92.0-slim-bookworm@sha256:...`, as `docker buildx imagetools inspect` prints them.
-ARG RUST_IMAGE=rust:1.92.0-slim-bookworm
+# `--build-arg RUST_IMAGE=rust:1.95.0-slim-bookworm@sha256:...`, as `docker buildx imagetools inspect` prints them.
+ARG RUST_IMAGE=rust:1.95.0-slim-bookworm
 ARG DEBIAN_IMAGE=debian:12.12-slim
 
 FROM ${RUST_IMAGE} AS build
@@ -16,15 +16,24 @@ COPY scripts/install-deps scripts/install-deps
 RUN scripts/install-deps && rm -rf /var/lib/apt/lists/*
 
 # FFmpeg and dav1d: minutes, and a layer of their own. It is made anew when the pins, the recipe, or the packages that the
-# workspace depends on change, and not when its code does. What stands in for that code is replaced below (but for the
-# bench, which an image does not need).
+# workspace depends on change, and not when its code does. What stands in for that code is replaced below, but for `testing`,
+# which only tests use. An image has no tests and no benches: Cargo would miss those that a manifest names, and the programs
+# of `bench`, whose stand-in is a library alone.
 COPY Cargo.toml Cargo.lock ./
+COPY engine/Cargo.toml engine/Cargo.toml
+COPY server/Cargo.toml server/Cargo.toml
+COPY bench/Cargo.toml bench/Cargo.toml
+COPY testing/Cargo.toml testing/Cargo.toml
 COPY ffi/Cargo.toml ffi/Cargo.toml
 COPY scripts/vendor scripts/vendor
 COPY vendor vendor
-RUN mkdir -p src ffi/src benches \
-    && echo 'fn main() {}' | tee src/main.rs ffi/build.rs > benches/pieces.rs \
-    && touch src/lib.rs ffi/src/lib.rs \
+RUN for member in engine server bench testing ffi; do \
+        mkdir -p "$member/src" && touch "$member/src/lib.rs" \
+        && sed -i '/^\[\[\(bin\|test\|bench\|example\)\]\]/,/^$/d' "$member/Cargo.toml" || exit 1; \
+    done \
+    && sed -i '/^\[\[\(test\|bench\|example\)\]\]/,/^$/d' Cargo.toml \
+    && mkdir -p src \
+    && echo 'fn main() {}' | tee src/main.rs build.rs > ffi/build.rs \
     && scripts/vendor build
 # Their licences go with the program.
 RUN mkdir -p /licences \
@@ -36,13 +45,16 @@ RUN mkdir -p /licences \
 
 # What the program depends on, and the border with C.
 COPY ffi ffi
-RUN touch ffi/build.rs ffi/src/lib.rs && cargo build --release --locked --lib --bins
+RUN touch ffi/build.rs ffi/src/lib.rs && cargo build --release --locked
 
-# The program. A file from outside may be older than its stand-in: Cargo would take it for known.
+# The program, without its debugging information. The manifests are whole again: once more without what is not here. A file
+# from outside may be older than its stand-in: Cargo would take it for known.
 COPY . .
-RUN touch src/main.rs src/lib.rs \
-    && cargo build --release --locked \
-    && strip --strip-debug -o /bucket-streamer target/release/bucket-streamer
+RUN for manifest in Cargo.toml engine/Cargo.toml server/Cargo.toml bench/Cargo.toml testing/Cargo.toml ffi/Cargo.toml; do \
+        sed -i '/^\[\[\(test\|bench\|example\)\]\]/,/^$/d' "$manifest" || exit 1; \
+    done \
+    && touch build.rs src/main.rs engine/src/lib.rs server/src/lib.rs bench/src/lib.rs \
+    && scripts/release /shipped
 
 FROM ${DEBIAN_IMAGE}
 # The certificates that stores are believed by; no package, and nothing that runs, comes with them.
@@ -54,7 +66,7 @@ RUN groupadd --gid 10001 streamer \
 COPY LICENSE-APACHE LICENSE-MIT LICENSING.md /usr/share/doc/bucket-streamer/
 COPY --from=build /licences /usr/share/doc/bucket-streamer/
 COPY deploy/healthcheck /usr/local/bin/healthcheck
-COPY --from=build /bucket-streamer /usr/local/bin/bucket-streamer
+COPY --from=build /shipped/bucket-streamer /usr/local/bin/bucket-streamer
 WORKDIR /
 # A number, so that orchestrators can tell that it is not root.
 USER 10001:10001
