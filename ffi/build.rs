@@ -1,5 +1,5 @@
 //! Links the vendored C: asks the `vendor` crate for the finished build, compiles our shims against it (kept in the
-//! same cache), and makes the bindings.
+//! same cache), and, with the feature `bindgen`, makes the bindings.
 
 use std::env;
 use std::fs;
@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use vendor::{Error, Prefix, cache, recipe};
+
+#[path = "build/bindings.rs"]
+mod bindings;
 
 /// Our C, in `shim/`. The headers are part of the key too.
 const SHIMS: [&str; 21] = [
@@ -152,6 +155,8 @@ fn main() {
     if env::var("HOST") != env::var("TARGET") {
         fail("cross-compilation of the vendored C sources is not supported: build on the machine's own target");
     }
+    // Before the minutes that a first build takes.
+    bindings::check_target().unwrap_or_else(|why| fail(why));
     let prefix =
         vendor::ensure(&mut |message| println!("cargo::warning={message}")).unwrap_or_else(|error| fail(error));
     // Before the compiler of the shims is run, which starts threads.
@@ -162,7 +167,8 @@ fn main() {
         println!("cargo::rerun-if-changed={}", entry.display());
     }
     link(&prefix, &shims).unwrap_or_else(|error| fail(error));
-    bindings(&prefix);
+    #[cfg(feature = "bindgen")]
+    bindings::generate(&prefix.ffmpeg.join("include")).unwrap_or_else(|why| fail(why));
     stamp(&prefix);
 }
 
@@ -340,44 +346,6 @@ fn only_packages_in(folder: &Path) {
     }
     // SAFETY: as above.
     unsafe { env::set_var("PKG_CONFIG_LIBDIR", folder) };
-}
-
-fn bindings(prefix: &Prefix) {
-    let include = prefix.ffmpeg.join("include");
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("Cargo sets OUT_DIR")).join("bindings.rs");
-    bindgen::Builder::default()
-        .header("shim/bindings.h")
-        .clang_arg(format!("-I{}", include.display()))
-        .allowlist_function("bs_.*|av_cpu_count")
-        .allowlist_function("av_(buffer_create|malloc|mallocz|freep|free|strerror)")
-        .allowlist_function("av_(frame|packet)_(alloc|free|clone|apply_cropping)")
-        .allowlist_function("av_packet_(new_side_data|side_data_get|side_data_new)|av_frame_get_side_data")
-        .allowlist_type("AVMasteringDisplayMetadata|AVContentLightMetadata|AVDOVIDecoderConfigurationRecord")
-        .allowlist_function("av_(pix_fmt_desc_get|get_pix_fmt|get_pix_fmt_name|color_.*_name|chroma_location_name)")
-        .allowlist_function("av_(display_rotation_get|find_input_format|read_frame)")
-        .allowlist_function("av_parser_(init|parse2|close)")
-        .allowlist_function("avcodec_(alloc_context3|free_context|open2|find_decoder|flush_buffers)")
-        .allowlist_function(
-            "avcodec_(send_packet|receive_frame_flags|get_name|descriptor_get_by_name|profile_name|configuration)",
-        )
-        .allowlist_function("avcodec_parameters_(alloc|copy|free|to_context)")
-        .allowlist_function("avformat_(alloc_context|open_input|close_input|index_get_.*)")
-        .allowlist_function("avio_(alloc_context|context_free)|av_dict_(set|free)")
-        .allowlist_var(
-            "BS_.*|AV_CODEC_RECEIVE_FRAME_FLAG_SYNCHRONOUS|AV_CODEC_FLAG_COPY_OPAQUE|AV_CODEC_FLAG_OUTPUT_CORRUPT|AV_EF_EXPLODE|AV_CODEC_FLAG_UNALIGNED|AV_PKT_FLAG_.*|AV_FRAME_FLAG_.*",
-        )
-        .allowlist_var("AV_INPUT_BUFFER_PADDING_SIZE|AVFMT_FLAG_.*|AVSEEK_.*|AV_LOG_.*|AV_BUFFER_FLAG_READONLY")
-        .allowlist_var("FF_THREAD_.*|AV_PIX_FMT_FLAG_.*|FF_DECODE_ERROR_.*|AV_DISPOSITION_.*")
-        .allowlist_type("BsError|BsExceeded|BsLimits|BsMeter|BsMarks|BsFound|BsMovFlags|BsCrop|BsPictureFlags")
-        .default_enum_style(bindgen::EnumVariation::ModuleConsts)
-        .prepend_enum_name(false)
-        .derive_debug(false)
-        .layout_tests(false)
-        .generate_comments(false)
-        .generate()
-        .unwrap_or_else(|error| fail(format!("bindgen: {error}")))
-        .write_to_file(&out)
-        .unwrap_or_else(|error| fail(format!("{}: {error}", out.display())));
 }
 
 /// Facts for `--version`.

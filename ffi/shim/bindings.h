@@ -1,6 +1,4 @@
 /* What bindgen reads: the public headers of the vendored FFmpeg, our shims, and the macros that bindgen cannot see. */
-#include <errno.h>
-
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
 #include <libavutil/cpu.h>
@@ -13,12 +11,8 @@
 
 #include "shim.h"
 
+/* Without the numbers of errno.h, which differ among systems: src/error.rs has them from the libc crate. */
 enum BsError {
-    BS_AVERROR_EAGAIN = AVERROR(EAGAIN),
-    BS_AVERROR_ENOMEM = AVERROR(ENOMEM),
-    BS_AVERROR_EINVAL = AVERROR(EINVAL),
-    BS_AVERROR_EIO = AVERROR(EIO),
-    BS_AVERROR_ENOSYS = AVERROR(ENOSYS),
     BS_AVERROR_EOF = AVERROR_EOF,
     BS_AVERROR_EXTERNAL = AVERROR_EXTERNAL,
     BS_AVERROR_PATCHWELCOME = AVERROR_PATCHWELCOME,

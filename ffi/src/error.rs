@@ -13,21 +13,21 @@ impl AvError {
     /// The data are not what the format asks for.
     pub const INVALID_DATA: AvError = AvError(sys::BsError::BS_AVERROR_INVALIDDATA);
     /// Out of memory.
-    pub const NO_MEMORY: AvError = AvError(sys::BsError::BS_AVERROR_ENOMEM);
+    pub const NO_MEMORY: AvError = AvError(-libc::ENOMEM);
     /// An argument makes no sense.
-    pub const INVALID_ARGUMENT: AvError = AvError(sys::BsError::BS_AVERROR_EINVAL);
+    pub const INVALID_ARGUMENT: AvError = AvError(-libc::EINVAL);
     /// Reading failed.
-    pub const IO: AvError = AvError(sys::BsError::BS_AVERROR_EIO);
+    pub const IO: AvError = AvError(-libc::EIO);
     /// Something that is not libavcodec's failed: a GPU's driver.
     pub const EXTERNAL: AvError = AvError(sys::BsError::BS_AVERROR_EXTERNAL);
     /// Nobody does this here.
-    pub const NOT_SUPPORTED: AvError = AvError(sys::BsError::BS_AVERROR_ENOSYS);
+    pub const NOT_SUPPORTED: AvError = AvError(-libc::ENOSYS);
     /// libavcodec cannot do it yet.
     pub const NOT_YET: AvError = AvError(sys::BsError::BS_AVERROR_PATCHWELCOME);
     /// The end.
     pub const END: AvError = AvError(sys::BsError::BS_AVERROR_EOF);
     /// Nothing now: feed or take first.
-    pub const AGAIN: AvError = AvError(sys::BsError::BS_AVERROR_EAGAIN);
+    pub const AGAIN: AvError = AvError(-libc::EAGAIN);
 
     /// `Ok` with the value if it is not negative.
     pub(crate) fn check(value: c_int) -> Result<c_int, AvError> {

@@ -4,7 +4,8 @@
 //! cannot be misused from safe Rust, the encoders of libjpeg-turbo and libwebp for planes, and file maps that survive
 //! truncation. Types follow FFmpeg's objects one to one and decide nothing; what to decode and why is the main crate's.
 //!
-//! The bindings (`sys`) are made by bindgen from `shim/bindings.h` over the vendored headers, with an allow-list.
+//! The bindings (`sys`) are made by bindgen from `shim/bindings.h` over the vendored headers, with an allow-list
+//! (`build/bindings.rs`), and checked in; `scripts/bindings` makes them anew.
 
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
@@ -66,6 +67,9 @@ pub use webp::{WEBP_MAX_SIDE, WebpPlane, encode_webp};
     reason = "generated from C headers"
 )]
 pub(crate) mod sys {
+    #[cfg(not(feature = "bindgen"))]
+    include!("bindings.rs");
+    #[cfg(feature = "bindgen")]
     include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
 }
 

@@ -37,7 +37,7 @@ impl fmt::Display for Error {
                 f,
                 "programs needed to build the vendored C sources are missing: {}. On Debian and Ubuntu run \
                  scripts/install-deps; elsewhere install: a C compiler, make, nasm 2.14 or later, meson, ninja, \
-                 cmake, pkg-config, xz, curl and libclang",
+                 cmake, pkg-config, xz and curl",
                 tools.join(", ")
             ),
             Error::Command { command, tail } => write!(f, "`{command}` failed:\n{tail}"),

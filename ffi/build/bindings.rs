@@ -1,0 +1,71 @@
+//! The bindings: those that are checked in (`src/bindings.rs`), or, with the feature `bindgen`, new ones of
+//! `shim/bindings.h`. `scripts/bindings` makes the first out of the second.
+
+#[cfg(feature = "bindgen")]
+use std::{env, path::Path};
+
+/// Whether the checked-in bindings hold for the target. Layouts, constants and the types of enums are the same for 64-bit
+/// little-endian processors on Linux and macOS; error numbers, which are not, come from the `libc` crate.
+#[cfg(not(feature = "bindgen"))]
+pub fn check_target() -> Result<(), String> {
+    let target = |name: &str| std::env::var(name).expect("Cargo sets it");
+    let is_known_system = ["linux", "macos"].contains(&target("CARGO_CFG_TARGET_OS").as_str());
+    let is_known_processor =
+        target("CARGO_CFG_TARGET_POINTER_WIDTH") == "64" && target("CARGO_CFG_TARGET_ENDIAN") == "little";
+    (is_known_system && is_known_processor).then_some(()).ok_or_else(|| {
+        format!(
+            "the checked-in bindings of FFmpeg (ffi/src/bindings.rs) do not hold for {}: build with the feature `bindgen` \
+             of bucket-streamer-ffi, which makes them anew and needs libclang",
+            target("TARGET")
+        )
+    })
+}
+
+/// Bindings made here hold.
+#[cfg(feature = "bindgen")]
+pub fn check_target() -> Result<(), String> {
+    Ok(())
+}
+
+/// Makes `bindings.rs` in Cargo's folder for this build, of FFmpeg's headers in `include`. Its text depends on neither the
+/// compiler's version nor on whether there is a rustfmt.
+#[cfg(feature = "bindgen")]
+pub fn generate(include: &Path) -> Result<(), String> {
+    let out = Path::new(&env::var_os("OUT_DIR").expect("Cargo sets OUT_DIR")).join("bindings.rs");
+    bindgen::Builder::default()
+        .header("shim/bindings.h")
+        .clang_arg(format!("-I{}", include.display()))
+        .allowlist_function("bs_.*|av_cpu_count")
+        .allowlist_function("av_(buffer_create|malloc|mallocz|freep|free|strerror)")
+        .allowlist_function("av_(frame|packet)_(alloc|free|clone|apply_cropping)")
+        .allowlist_function("av_packet_(new_side_data|side_data_get|side_data_new)|av_frame_get_side_data")
+        .allowlist_type("AVMasteringDisplayMetadata|AVContentLightMetadata|AVDOVIDecoderConfigurationRecord")
+        .allowlist_function("av_(pix_fmt_desc_get|get_pix_fmt|get_pix_fmt_name|color_.*_name|chroma_location_name)")
+        .allowlist_function("av_(display_rotation_get|find_input_format|read_frame)")
+        .allowlist_function("av_parser_(init|parse2|close)")
+        .allowlist_function("avcodec_(alloc_context3|free_context|open2|find_decoder|flush_buffers)")
+        .allowlist_function(
+            "avcodec_(send_packet|receive_frame_flags|get_name|descriptor_get_by_name|profile_name|configuration)",
+        )
+        .allowlist_function("avcodec_parameters_(alloc|copy|free|to_context)")
+        .allowlist_function("avformat_(alloc_context|open_input|close_input|index_get_.*)")
+        .allowlist_function("avio_(alloc_context|context_free)|av_dict_(set|free)")
+        .allowlist_var(
+            "BS_.*|AV_CODEC_RECEIVE_FRAME_FLAG_SYNCHRONOUS|AV_CODEC_FLAG_COPY_OPAQUE|AV_CODEC_FLAG_OUTPUT_CORRUPT|AV_EF_EXPLODE|AV_CODEC_FLAG_UNALIGNED|AV_PKT_FLAG_.*|AV_FRAME_FLAG_.*",
+        )
+        .allowlist_var("AV_INPUT_BUFFER_PADDING_SIZE|AVFMT_FLAG_.*|AVSEEK_.*|AV_LOG_.*|AV_BUFFER_FLAG_READONLY")
+        .allowlist_var("FF_THREAD_.*|AV_PIX_FMT_FLAG_.*|FF_DECODE_ERROR_.*|AV_DISPOSITION_.*")
+        .allowlist_type("BsError|BsExceeded|BsLimits|BsMeter|BsMarks|BsFound|BsMovFlags|BsCrop|BsPictureFlags")
+        .default_enum_style(bindgen::EnumVariation::ModuleConsts)
+        .prepend_enum_name(false)
+        .derive_debug(false)
+        .layout_tests(false)
+        .generate_comments(false)
+        .raw_line("// Made by scripts/bindings of ffi/shim/bindings.h: do not edit.")
+        .rust_target(env!("CARGO_PKG_RUST_VERSION").parse().expect("a version of Rust"))
+        .formatter(bindgen::Formatter::None)
+        .generate()
+        .map_err(|error| format!("bindgen: {error}"))?
+        .write_to_file(&out)
+        .map_err(|error| format!("{}: {error}", out.display()))
+}
