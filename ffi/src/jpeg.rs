@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_int};
 use std::ptr::NonNull;
 
-use turbojpeg::raw as tj;
+use turbojpeg_sys as tj;
 
 /// Chroma subsampling of the planes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
