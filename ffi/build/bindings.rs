@@ -7,7 +7,7 @@ use std::{env, path::Path};
 /// Whether the checked-in bindings hold for the target. Layouts, constants and the types of enums are the same for 64-bit
 /// little-endian processors on Linux and macOS; error numbers, which are not, come from the `libc` crate.
 #[cfg(not(feature = "bindgen"))]
-pub fn check_target() -> Result<(), String> {
+pub(crate) fn check_target() -> Result<(), String> {
     let target = |name: &str| std::env::var(name).expect("Cargo sets it");
     let is_known_system = ["linux", "macos"].contains(&target("CARGO_CFG_TARGET_OS").as_str());
     let is_known_processor =
