@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bucket_streamer::picture::{ColourOptions, Part, Shape, StillFormat, StillOptions, colour};
-use bucket_streamer::quantities::MemorySize;
+use bucket_streamer::quantities::{MemorySize, frame_list};
+use bucket_streamer::time;
 use bucket_streamer::{EngineBuilder, Error, ErrorKind, LeftOut, OnDamage, Result, Video, VideoFrame};
 use clap::{ArgGroup, Args};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -130,7 +131,7 @@ pub(crate) fn run(arguments: &ExtractArguments) -> Outcome {
         say("bucket-streamer: --json and --output - both want standard output");
         return Outcome::Usage;
     }
-    let wanted = match Wanted::from_arguments(arguments) {
+    let wanted = match wanted(arguments) {
         Ok(wanted) => wanted,
         Err(why) => {
             say(&format!("bucket-streamer: {why}"));
@@ -157,6 +158,26 @@ pub(crate) fn run(arguments: &ExtractArguments) -> Outcome {
     let outcome = run.all(&wanted);
     opening::tell_of_device(&engine);
     outcome
+}
+
+/// The frames that the command line asks for.
+fn wanted(arguments: &ExtractArguments) -> std::result::Result<Wanted, String> {
+    if let Some(list) = &arguments.frames {
+        return frame_list(list).map(Wanted::Frames);
+    }
+    if let Some(list) = &arguments.times {
+        let times: std::result::Result<_, _> = list.split(',').map(|part| time::parse(part.trim())).collect();
+        return times.map(Wanted::Times);
+    }
+    if let Some(step) = &arguments.every {
+        let step = time::parse(step)?;
+        return if step.0 > 0 { Ok(Wanted::Every(step)) } else { Err("--every wants a time above 0".into()) };
+    }
+    Ok(match arguments.count {
+        Some(count) => Wanted::Count(count),
+        None if arguments.keyframes => Wanted::KeyFrames,
+        None => Wanted::All,
+    })
 }
 
 /// With `--all` frames are refused in [`Run::play`], so that the message can name them.

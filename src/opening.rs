@@ -9,7 +9,7 @@ use bucket_streamer::quantities::MemorySize;
 use bucket_streamer::{Device, Engine, EngineBuilder, IndexCache, OpenOptions, Video};
 
 use crate::console::{Outcome, say};
-use crate::options::{DeviceName, Limits};
+use crate::options::{DeviceName, Limits, Which};
 
 /// Where indexes are kept, if they are to be.
 static INDEXES: OnceLock<IndexCache> = OnceLock::new();
@@ -39,6 +39,17 @@ pub(crate) fn index_cache() -> Option<&'static IndexCache> {
 #[cfg(feature = "remote")]
 pub(crate) fn limit_opening(timeout: Duration) {
     let _ = OPEN_TIMEOUT.set(timeout);
+}
+
+impl Which {
+    /// As the video is to be opened.
+    pub(crate) fn opening(&self) -> OpenOptions {
+        let options = OpenOptions::new().track(self.track).index_cache(index_cache().cloned());
+        match &self.index {
+            Some(file) => options.index_file(file, self.verify),
+            None => options,
+        }
+    }
 }
 
 /// The engine with this device, or says why there is none.

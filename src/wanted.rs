@@ -1,10 +1,8 @@
 //! Which frames were asked for, in the order in which they were.
 
-use bucket_streamer::quantities::{MOST_FRAMES, frame_list};
-use bucket_streamer::time::{self, Nanos};
+use bucket_streamer::quantities::MOST_FRAMES;
+use bucket_streamer::time::Nanos;
 use bucket_streamer::{Error, Video};
-
-use crate::extract::ExtractArguments;
 
 /// Frames by number or time, before the video is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,25 +19,6 @@ pub(crate) enum Wanted {
 pub(crate) type Request = Result<u32, Error>;
 
 impl Wanted {
-    /// From the command line.
-    pub(crate) fn from_arguments(arguments: &ExtractArguments) -> Result<Wanted, String> {
-        if let Some(list) = &arguments.frames {
-            return frame_list(list).map(Wanted::Frames);
-        }
-        if let Some(list) = &arguments.times {
-            return list.split(',').map(|part| time::parse(part.trim())).collect::<Result<_, _>>().map(Wanted::Times);
-        }
-        if let Some(step) = &arguments.every {
-            let step = time::parse(step)?;
-            return if step.0 > 0 { Ok(Wanted::Every(step)) } else { Err("--every wants a time above 0".into()) };
-        }
-        Ok(match arguments.count {
-            Some(count) => Wanted::Count(count),
-            None if arguments.keyframes => Wanted::KeyFrames,
-            None => Wanted::All,
-        })
-    }
-
     /// The frames of a video, in order.
     pub(crate) fn requests(&self, video: &Video, clamp: bool) -> Vec<Request> {
         let frames = video.frame_count() as u64;

@@ -10,8 +10,9 @@ use super::check::{FAR, Reference};
 use super::entry::Entry;
 use super::measure::Bench;
 use super::progress::Progress;
+use super::results::{is_failed, json, messages, tell};
 use super::setup::{Load, Setup};
-use super::{messages, table, tell};
+use super::table;
 use crate::host::{Host, Outcome};
 
 /// Names the folder where none is typed.
@@ -62,14 +63,14 @@ pub(crate) fn run(arguments: &BenchArguments, setup: &Setup) -> Outcome {
         Ok(_) => return unreadable(host, &format!("{place}: there is no video that can be read")),
         Err(error) => return unreadable(host, &format!("{place}: {error}")),
     };
-    super::say_what_is_given(&setup);
+    setup.say_what_is_given();
     let all = All { arguments, setup: &setup, progress: Progress::new(rounds(&setup, found.len()), host) };
     let mut entries = Vec::new();
     let is_whole = all.measure(&found, &mut entries);
     drop(all);
     messages(host, &entries);
     let is_told = tell(host, arguments, &entries, || table::of_all(&entries));
-    if is_whole && is_told && !super::is_failed(&entries) { Outcome::Done } else { Outcome::SomeFailed }
+    if is_whole && is_told && !is_failed(&entries) { Outcome::Done } else { Outcome::SomeFailed }
 }
 
 fn unreadable(host: &dyn Host, why: &str) -> Outcome {
@@ -220,7 +221,7 @@ impl All<'_> {
     /// What there is so far: measuring takes long, and may be broken off.
     fn keep(&self, entries: &[Entry]) {
         if let Some(file) = self.arguments.json.as_deref().filter(|file| *file != "-") {
-            let _ = self.setup.given.host.write(Path::new(file), super::json(entries).as_bytes());
+            let _ = self.setup.given.host.write(Path::new(file), json(entries).as_bytes());
         }
     }
 }

@@ -1,7 +1,13 @@
 //! What can be typed after `bench`.
 
+#[cfg(feature = "client")]
+mod client;
+
 use bucket_streamer::quantities::MemorySize;
 use clap::{Args, ValueEnum};
+
+#[cfg(feature = "client")]
+pub(crate) use client::{By, ClientArguments, Manner, Order, fitting};
 
 /// Arguments of `bench`, but for those that all commands share.
 #[derive(Debug, Args)]
@@ -68,7 +74,7 @@ pub struct BenchArguments {
     pub(crate) checkpoint_spacing: Option<u32>,
     #[cfg(feature = "client")]
     #[command(flatten)]
-    pub(crate) client: super::client::ClientArguments,
+    pub(crate) client: ClientArguments,
 }
 
 fn rate(text: &str) -> Result<f64, String> {

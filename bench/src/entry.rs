@@ -1,5 +1,7 @@
 //! What is told of results to programs: the objects of the JSON array. `docs/benchmarks.md` says what the fields mean.
 
+#[cfg(feature = "client")]
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -76,7 +78,7 @@ pub(crate) struct Measured {
     /// Of a server that was asked: what it answered, and how.
     #[cfg(feature = "client")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) served: Option<super::client::Served>,
+    pub(crate) served: Option<Served>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) each: Option<Vec<Each>>,
     /// Why frames did not come, in any round.
@@ -85,6 +87,45 @@ pub(crate) struct Measured {
     /// Of each frame that came.
     #[serde(skip)]
     pub(crate) latencies: Vec<Duration>,
+}
+
+/// What of a server's answers is told beside times.
+#[cfg(feature = "client")]
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Served {
+    pub(crate) manner: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) order: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) by: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pipeline: Option<usize>,
+    pub(crate) connections: u64,
+    pub(crate) received_bytes: u64,
+    /// How often each status came, or each kind of answer.
+    pub(crate) answers: BTreeMap<String, u64>,
+    /// What broke the protocol without being an answer to a request.
+    pub(crate) strays: BTreeMap<String, u64>,
+    /// The medians of what the server says of its time.
+    pub(crate) server_timing_ms: BTreeMap<String, f64>,
+}
+
+#[cfg(feature = "client")]
+impl std::fmt::Display for Served {
+    /// `Answers: 200 57, 503 3; 2.1 MB over 4 connections; server's medians in ms: decode 8.21, queue 0.12.`
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let list = |counts: &BTreeMap<String, u64>| {
+            counts.iter().map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ")
+        };
+        let answers = if self.answers.is_empty() { "none".to_owned() } else { list(&self.answers) };
+        let megabytes = self.received_bytes as f64 / 1e6;
+        write!(f, "Answers: {answers}; {megabytes:.1} MB over {} connections", self.connections)?;
+        if !self.server_timing_ms.is_empty() {
+            let parts = self.server_timing_ms.iter().map(|(name, time)| format!("{name} {time:.2}"));
+            write!(f, "; the server's medians in ms: {}", parts.collect::<Vec<_>>().join(", "))?;
+        }
+        writeln!(f, ".")
+    }
 }
 
 /// One round.

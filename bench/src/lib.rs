@@ -26,6 +26,7 @@ mod ours;
 mod peer;
 mod plots;
 mod progress;
+mod results;
 mod scenario;
 mod setup;
 mod stats;
@@ -33,17 +34,17 @@ mod table;
 
 use std::any::Any;
 use std::io::Write;
-use std::path::Path;
 
 use bucket_streamer::Result;
 use tempfile::TempPath;
 
 pub use args::BenchArguments;
 use args::Scenario;
-use entry::{Entry, Heading, Measured};
+use entry::{Entry, Heading};
 pub use host::{Given, Host, Outcome};
 use measure::Bench;
 use progress::Progress;
+use results::{is_failed, messages, tell};
 use setup::Setup;
 
 /// What is measured where no video is named.
@@ -60,7 +61,7 @@ pub fn run(arguments: &BenchArguments, given: &Given) -> Outcome {
         }
     };
     #[cfg(feature = "client")]
-    if let Err(why) = client::fitting(arguments) {
+    if let Err(why) = args::fitting(arguments) {
         host.say(&why);
         return Outcome::Usage;
     }
@@ -105,74 +106,12 @@ fn bundled_clip(host: &dyn Host) -> std::io::Result<Option<(TempPath, Box<dyn An
     Ok(Some((file.into_temp_path(), removed)))
 }
 
-/// One line on standard error: what is measured depends on it.
-fn say_what_is_given(setup: &Setup) {
-    if let Ok(engine) = setup.engine(args::EngineName::Cpu) {
-        setup.given.host.say(&setup.given.host.resources(&engine));
-    }
-}
-
 fn one(scenario: Scenario, setup: &Setup, location: &str, listed: Option<Vec<u32>>) -> Result<(Heading, Vec<Entry>)> {
     let rounds = usize::from(setup.rounds) + usize::from(setup.sums());
     let progress = Progress::new(rounds * setup.engines.len(), setup.given.host);
     let bench = Bench::open(scenario, setup, location, listed, &progress)?;
-    say_what_is_given(setup);
+    setup.say_what_is_given();
     let reference = if setup.check { Some(bench.reference()?) } else { None };
     let entries = bench.measure(reference.as_ref())?;
     Ok((bench.heading(), entries))
-}
-
-/// Failed: a frame of ours did not come, or was another one. What others do is a result, where ours are beside them.
-fn is_failed(entries: &[Entry]) -> bool {
-    let measured = || entries.iter().filter_map(Entry::measured);
-    let has_ours = measured().any(Measured::is_ours);
-    let is_failed = |one: &Measured| !one.messages.is_empty() || one.wrong > Some(0);
-    measured().filter(|one| one.is_ours()).any(is_failed)
-        || (!has_ours && measured().any(|one| !one.messages.is_empty()))
-}
-
-/// What goes to standard error: a line for each frame that did not come, and a warning where times mean little.
-fn messages(host: &dyn Host, entries: &[Entry]) {
-    for measured in entries.iter().filter_map(Entry::measured) {
-        for message in measured.messages.iter().map(String::as_str).chain(measured.noise().as_deref()) {
-            host.say(&format!("{}: {message}", measured.engine));
-        }
-    }
-}
-
-fn json(entries: &[Entry]) -> String {
-    serde_json::to_string(entries).expect("plain data") + "\n"
-}
-
-/// Prints the table or the JSON, and writes the files that were asked for. False: something could not be written.
-fn tell(host: &dyn Host, arguments: &BenchArguments, entries: &[Entry], table: impl Fn() -> String) -> bool {
-    let printed = if arguments.json.as_deref() == Some("-") { json(entries) } else { table() };
-    let mut is_told = true;
-    let mut write = |file: &str, text: String| {
-        if let Err(error) = host.write(Path::new(file), text.as_bytes()) {
-            host.say(&error.to_string());
-            is_told = false;
-        }
-    };
-    if let Some(file) = arguments.json.as_deref().filter(|file| *file != "-") {
-        write(file, json(entries));
-    }
-    if let Some(file) = arguments.html.as_deref() {
-        write(file, html::page(entries));
-    }
-    if let Some(folder) = arguments.plots.as_deref() {
-        // Where it cannot be made, the files in it say why.
-        let _ = std::fs::create_dir_all(folder);
-        for plot in plots::of(entries) {
-            write(&format!("{folder}/{}.svg", plot.name), plot.svg);
-        }
-    }
-    if let Err(error) = host.print(printed.as_bytes()) {
-        // Whoever read has gone: nothing to say to them.
-        if error.kind() != std::io::ErrorKind::BrokenPipe {
-            host.say(&format!("standard output: {error}"));
-        }
-        is_told = false;
-    }
-    is_told
 }

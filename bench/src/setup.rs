@@ -49,6 +49,13 @@ impl Default for Load {
 }
 
 impl Setup {
+    /// One line on standard error: what is measured depends on it.
+    pub(crate) fn say_what_is_given(&self) {
+        if let Ok(engine) = self.engine(EngineName::Cpu) {
+            self.given.host.say(&self.given.host.resources(&engine));
+        }
+    }
+
     pub(crate) fn of(arguments: &BenchArguments, given: &Given) -> Setup {
         Setup {
             engines: if arguments.engine.is_empty() { vec![EngineName::Cpu] } else { arguments.engine.clone() },

@@ -43,7 +43,7 @@ pub fn look(video: &Video) {
     // A request that is dropped leaves tasks behind, which must end.
     drop(video.frames(&wanted));
     if let Some(frame) = first {
-        still(&frame, StillOptions::for_video(video));
+        still(&frame, video.still_options());
     }
     if (0..frames.min(32) as u32).all(|frame| in_reach(&frame)) {
         let _ = video.describe();

@@ -2,12 +2,11 @@
 //!
 //! With TLS the client and the server agree on HTTP/1.1 or HTTP/2 (ALPN). Without, HTTP/2 is refused unless it is asked for.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -19,7 +18,7 @@ use hyper::service::HttpService;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -27,14 +26,17 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tower::Service;
 
-use super::Shared;
 use super::config::{Config, Tls};
-use super::http::{HEADERS, Peer, router};
+use super::connection::{Addresses, Held, Peer};
+use super::http::{HEADERS, router};
 use super::patient::Patient;
 use super::preface;
 use super::problem::Problem;
+use super::roots::Roots;
+use super::shared::Shared;
 use super::streams::Streams;
 use bucket_streamer::source::open_files::{Reserved, close_half, has_run_out};
+use bucket_streamer::{Engine, IndexCache};
 
 /// Streams of one HTTP/2 connection.
 const STREAMS: u32 = 32;
@@ -71,20 +73,35 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    pub(super) async fn listen(shared: Arc<Shared>) -> io::Result<Server> {
+    /// Binds the address and makes everything ready; nothing is answered before [`Server::run`]. Needs a Tokio runtime.
+    ///
+    /// # Errors
+    /// What the system says of the address; certificates that cannot be used; tokens and keys that are limited to what is not
+    /// there.
+    pub async fn bind(
+        config: Config,
+        engine: Engine,
+        roots: Arc<Roots>,
+        indexes: Option<IndexCache>,
+    ) -> io::Result<Server> {
+        let shared = Shared::new(config, engine, roots, indexes).map_err(io::Error::other)?;
         let tls = shared.config.tls.as_ref().map(acceptor).transpose()?;
         let listener = TcpListener::bind(shared.config.listen).await?;
         let address = listener.local_addr()?;
         let sockets = Sockets::of(&shared.config, shared.roots.far());
-        Ok(Server { shared, listener, address, tls, sockets })
+        Ok(Server { shared: Arc::new(shared), listener, address, tls, sockets })
     }
 
-    pub(super) fn bound(&self) -> SocketAddr {
-        self.address
-    }
-
-    pub(super) fn room(&self) -> usize {
+    /// Connections at one time: as many as the configuration allows, but no more than half of the descriptors that the process
+    /// may have (`RLIMIT_NOFILE`) when the server is bound. The others are for videos, which are closed, the least recently used
+    /// first, when there are more.
+    pub fn connections(&self) -> usize {
         self.sockets.connections
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Answers until `end` is ready; then takes no more, finishes what is in flight, and returns. False if that took longer
@@ -212,53 +229,6 @@ struct Connections {
     shared: Arc<Shared>,
 }
 
-/// A connection's place; a WebSocket keeps it when HTTP has done.
-#[derive(Debug, Clone)]
-pub(super) struct Held {
-    _permit: Arc<OwnedSemaphorePermit>,
-    _place: Option<Arc<Place>>,
-}
-
-/// How many connections each address has.
-#[derive(Debug, Default)]
-struct Addresses(Mutex<HashMap<IpAddr, usize>>);
-
-/// One of them.
-#[derive(Debug)]
-struct Place {
-    addresses: Arc<Addresses>,
-    address: IpAddr,
-}
-
-impl Addresses {
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A place for one more, if the address has fewer than `most`.
-    fn take(self: &Arc<Addresses>, address: IpAddr, most: usize) -> Option<Arc<Place>> {
-        let mut counts = self.lock();
-        let count = counts.entry(address).or_default();
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(Arc::new(Place { addresses: Arc::clone(self), address }))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut counts = self.addresses.lock();
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.address);
-            }
-        }
-    }
-}
-
 /// Counts a connection as long as it lives.
 struct Counted(Arc<Shared>);
 
@@ -302,7 +272,7 @@ impl Connections {
             // Whoever is asked for a frame is silent for as long as that takes.
             let patience = (Arc::clone(&idle), millis(config.keep_alive + 5 * config.deadline));
             let stream = Patient::new(stream, idle, config.slow_timeout);
-            let held = Held { _permit: Arc::new(permit), _place: place };
+            let held = Held::new(permit, place);
             let limit = config.head_timeout;
             let served = Served { shared: Arc::clone(&shared), router, peer, held, patience };
             match tls {

@@ -13,7 +13,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::stills::Timing;
 use bucket_streamer::source::OpenFiles;
 
 /// Of the text that [`Metrics::text`] gives.
@@ -50,6 +49,17 @@ impl MetricConstructor<Histogram> for Buckets {
     fn new_metric(&self) -> Histogram {
         Histogram::new(SECONDS)
     }
+}
+
+/// Where the time of one still has gone.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Timing {
+    /// Waiting for a turn, and for a worker.
+    pub(super) queue: Duration,
+    /// Waiting for bytes.
+    pub(super) fetch: Duration,
+    pub(super) decode: Duration,
+    pub(super) encode: Duration,
 }
 
 /// What others know at the moment when somebody asks.

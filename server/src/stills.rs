@@ -15,7 +15,7 @@ use quick_cache::{OptionsBuilder, Weighter, sync::Cache};
 
 use super::admission::{Admission, Charged, Client, Permit};
 use super::flights::{Flights, Turn};
-use super::metrics::Metrics;
+use super::metrics::{Metrics, Timing};
 use super::problem::Problem;
 use super::videos::Opened;
 use bucket_streamer::Account;
@@ -119,17 +119,6 @@ pub(super) fn refused(frame: u32, video: &Opened) -> Problem {
     let offset = sample.and_then(|sample| track.samples.get(sample as usize)).map(|sample| sample.offset);
     let error = Error::from(ErrorKind::Corrupt).at_frame(frame);
     Problem::of(&sample.into_iter().fold(error, |error, sample| error.at_sample(sample, offset)))
-}
-
-/// Where the time of one still has gone.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Timing {
-    /// Waiting for a turn, and for a worker.
-    pub(super) queue: Duration,
-    /// Waiting for bytes.
-    pub(super) fetch: Duration,
-    pub(super) decode: Duration,
-    pub(super) encode: Duration,
 }
 
 /// How a still was come by.

@@ -1,9 +1,6 @@
 //! Which video is meant.
 
-use bucket_streamer::OpenOptions;
 use clap::Args;
-
-use crate::opening::index_cache;
 
 /// Where the video is.
 #[derive(Debug, Clone, Args)]
@@ -26,15 +23,4 @@ pub(crate) struct Which {
     /// what pictures refer to
     #[arg(long, requires = "index")]
     pub(crate) verify: bool,
-}
-
-impl Which {
-    /// As the video is to be opened.
-    pub(crate) fn opening(&self) -> OpenOptions {
-        let options = OpenOptions::new().track(self.track).index_cache(index_cache().cloned());
-        match &self.index {
-            Some(file) => options.index_file(file, self.verify),
-            None => options,
-        }
-    }
 }

@@ -7,8 +7,7 @@ use bucket_streamer::Result;
 use bucket_streamer::picture::{Fit, Shape, StillMaker, StillOptions};
 use md5::{Digest, Md5};
 
-use super::args::ClientArguments;
-use crate::args::BenchArguments;
+use crate::args::{BenchArguments, ClientArguments};
 use crate::host::Given;
 
 /// The MD5 of a still.

@@ -6,7 +6,6 @@
 //! same shape as an engine's.
 
 mod address;
-mod args;
 mod expected;
 mod http;
 mod server;
@@ -21,32 +20,21 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tokio::runtime::{Builder, Runtime};
 
-pub(crate) use args::ClientArguments;
-use args::{By, Manner};
 use expected::{Spot, Sums};
 use server::{Info, Server};
-pub(crate) use tally::Served;
 use tally::Tally;
 use tickets::Tickets;
 
-use super::args::{BenchArguments, Scenario, typed};
+use super::args::{BenchArguments, By, Manner, Scenario, typed};
 use super::entry::{Clip, Each, Entry, Heading, Measured};
+use super::results::{is_failed, messages, tell};
 use super::scenario::{COUNT, SEED, scrubbed, shuffled};
 use super::setup::Setup;
 use super::stats::{self, Round};
-use super::{is_failed, messages, tell};
 use crate::host::{Given, Outcome};
 
 /// Seconds until an answer is missing, where nothing else is said.
 const TIMEOUT: f64 = 30.0;
-
-/// What does not go together, for the user.
-///
-/// # Errors
-/// As [`args::fitting`].
-pub(super) fn fitting(arguments: &BenchArguments) -> Result<(), String> {
-    args::fitting(arguments)
-}
 
 /// Asks a server for frames, and tells what came.
 pub(super) fn run(arguments: &BenchArguments, given: &Given, listed: Option<Vec<u32>>) -> Outcome {
@@ -177,7 +165,7 @@ impl<'a> Client<'a> {
         Entry::Measured(Box::new(Measured {
             wrong: Some(wrong),
             checked: self.known.is_some().then_some(checked),
-            served: Some(Served::of(tally, manner, ws)),
+            served: Some(tally.served(manner, ws)),
             each: self.setup.each.then(|| tally.came.iter().map(each).collect()),
             messages,
             ..self.heading().measured(engine, None, &rounds, told)

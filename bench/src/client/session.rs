@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::args::Order;
 use super::expected::{Spot, Sums};
 use super::tally::{Still, Tally};
 use super::tickets::Ticket;
+use crate::args::Order;
 
 /// What a client says.
 #[derive(Debug, Serialize)]

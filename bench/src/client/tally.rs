@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
-use super::args::{By, Manner, Order};
 use super::expected::{Sum, Sums, sum};
+use crate::args::{By, Manner, Order};
+use crate::entry::Served;
 use crate::stats::Answer;
 
 /// What a frame that was given up for a newer one is called.
@@ -124,30 +123,9 @@ impl Tally {
         let strays = self.strays.iter().map(|(why, count)| format!("{count} times: {why}"));
         failed.chain(strays).collect()
     }
-}
 
-/// What of a server's answers is told beside times.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Served {
-    manner: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    order: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    by: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pipeline: Option<usize>,
-    connections: u64,
-    received_bytes: u64,
-    /// How often each status came, or each kind of answer.
-    answers: BTreeMap<String, u64>,
-    /// What broke the protocol without being an answer to a request.
-    strays: BTreeMap<String, u64>,
-    /// The medians of what the server says of its time.
-    server_timing_ms: BTreeMap<String, f64>,
-}
-
-impl Served {
-    pub(super) fn of(tally: &Tally, manner: Option<Manner>, ws: Option<(Order, By, usize)>) -> Served {
+    /// What is told of it.
+    pub(super) fn served(&self, manner: Option<Manner>, ws: Option<(Order, By, usize)>) -> Served {
         let median = |(name, times): (&String, &Vec<f64>)| {
             let mut times = times.clone();
             times.sort_unstable_by(f64::total_cmp);
@@ -162,29 +140,12 @@ impl Served {
             order: ws.map(|(order, ..)| if order == Order::Fifo { "fifo" } else { "latest" }),
             by: ws.map(|(_, by, _)| if by == By::Frame { "frame" } else { "offset" }),
             pipeline: ws.map(|(.., pipeline)| pipeline),
-            connections: tally.connections,
-            received_bytes: tally.bytes,
-            answers: tally.kinds.clone(),
-            strays: tally.strays.clone(),
-            server_timing_ms: tally.timing.iter().filter_map(median).collect(),
+            connections: self.connections,
+            received_bytes: self.bytes,
+            answers: self.kinds.clone(),
+            strays: self.strays.clone(),
+            server_timing_ms: self.timing.iter().filter_map(median).collect(),
         }
-    }
-}
-
-impl std::fmt::Display for Served {
-    /// `Answers: 200 57, 503 3; 2.1 MB over 4 connections; server's medians in ms: decode 8.21, queue 0.12.`
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let list = |counts: &BTreeMap<String, u64>| {
-            counts.iter().map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ")
-        };
-        let answers = if self.answers.is_empty() { "none".to_owned() } else { list(&self.answers) };
-        let megabytes = self.received_bytes as f64 / 1e6;
-        write!(f, "Answers: {answers}; {megabytes:.1} MB over {} connections", self.connections)?;
-        if !self.server_timing_ms.is_empty() {
-            let parts = self.server_timing_ms.iter().map(|(name, time)| format!("{name} {time:.2}"));
-            write!(f, "; the server's medians in ms: {}", parts.collect::<Vec<_>>().join(", "))?;
-        }
-        writeln!(f, ".")
     }
 }
 
@@ -226,7 +187,7 @@ mod tests {
         for header in ["queue;dur=1, decode;desc=\"x\";dur=8.5", "queue;dur=3,hit", "queue;dur=2, decode;dur=x"] {
             tally.server_timing(header);
         }
-        let served = Served::of(&tally, None, None);
+        let served = tally.served(None, None);
         assert_eq!(served.server_timing_ms, BTreeMap::from([("decode".into(), 8.5), ("queue".into(), 2.0)]));
         assert!(served.to_string().contains("decode 8.50, queue 2.00"), "{served}");
     }

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::args::{By, ClientArguments, Order};
 use super::expected::{Spot, Sums};
 use super::server::{Server, Socket, cause};
 use super::session::{Ask, Session, Told};
 use super::tally::Tally;
 use super::tickets::{Ticket, Tickets};
+use crate::args::{By, ClientArguments, Order};
 
 /// For a server to say goodbye, and what it still had to say.
 const GOODBYE: Duration = Duration::from_secs(2);

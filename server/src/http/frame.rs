@@ -10,13 +10,14 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use super::conditional::Version;
-use super::params::{FitParam, FormatParam, damage, fits, name, query, shape, spec};
+use super::params::{FitParam, FormatParam, damage, name, query, spec};
 use super::reply;
-use crate::Shared;
 use crate::admission::Client;
 use crate::auth::Visitor;
+use crate::limits::{fits, shape};
 use crate::problem::Problem;
 use crate::scope::Permitted;
+use crate::shared::Shared;
 use crate::stills::Spec;
 use crate::target::{Target, frame_of, key_before};
 use crate::videos::Opened;

@@ -9,7 +9,7 @@ mod status;
 mod storyboard;
 mod videos;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
@@ -24,13 +24,13 @@ use axum::routing::get;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer, ExposeHeaders};
 use tracing::Instrument;
 
-use super::Shared;
 use super::admission::Client;
 use super::auth::{Shown, Visitor};
+use super::connection::Peer;
 use super::problem::{Kind, Problem};
+use super::shared::Shared;
 use super::{streams, ws};
 
-pub(super) use params::{quality, shape};
 pub use status::openapi;
 
 /// What a request is called, in logs here and at whoever asked.
@@ -57,13 +57,6 @@ const EXPOSED: [&str; 13] = [
     "x-frame-width",
     "x-request-id",
 ];
-
-/// A connection: where it comes from, and its number.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Peer {
-    pub(super) address: SocketAddr,
-    pub(super) number: u64,
-}
 
 /// All routes.
 pub(super) fn router(shared: &Arc<Shared>) -> Router {

@@ -8,10 +8,11 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
-use crate::Shared;
+use crate::metrics::Timing;
 use crate::problem::Problem;
 use crate::replies::Held;
-use crate::stills::{Found, Still, Timing};
+use crate::shared::Shared;
+use crate::stills::{Found, Still};
 use crate::streams;
 
 /// An answer of these bytes.

@@ -12,10 +12,10 @@ use serde::Serialize;
 use utoipa::OpenApi;
 
 use super::{frame, reply, storyboard, videos};
-use crate::Shared;
 use crate::auth::Visitor;
 use crate::metrics::{CONTENT_TYPE, Now};
 use crate::problem::Problem;
+use crate::shared::Shared;
 
 /// Part by part, whether it is well.
 #[derive(Debug, Serialize, utoipa::ToSchema)]

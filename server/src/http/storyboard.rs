@@ -8,12 +8,13 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use super::conditional::Version;
-use super::params::{damage, name, quality, query, shape};
+use super::params::{damage, name, query};
 use super::reply;
-use crate::Shared;
 use crate::admission::Client;
 use crate::auth::{self, Visitor};
+use crate::limits::{quality, shape};
 use crate::problem::Problem;
+use crate::shared::Shared;
 use crate::sheets::SheetSpec;
 use crate::stills::refused;
 use bucket_streamer::OnDamage;

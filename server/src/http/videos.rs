@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 use super::conditional::Version;
 use super::params::{name, query};
 use super::reply;
-use crate::Shared;
 use crate::admission::Client;
 use crate::auth::Visitor;
 use crate::problem::Problem;
 use crate::scope::Reach;
+use crate::shared::Shared;
 use crate::videos::Opened;
 use bucket_streamer::Info;
 

@@ -20,11 +20,11 @@ use axum::http::header::{HOST, ORIGIN};
 use axum::response::Response;
 use tracing::Instrument;
 
-use super::Shared;
 use super::admission::Client;
 use super::auth::Visitor;
-use super::listen::Held;
+use super::connection::Held;
 use super::problem::Problem;
+use super::shared::Shared;
 use session::Session;
 
 /// The subprotocol that pages name beside their token.

@@ -12,11 +12,11 @@ use tokio::time::timeout;
 use super::agenda::{Agenda, Job, Work};
 use super::outlet::{Gone, Outlet, Sent};
 use super::protocol::{DECODE_FAILED, Incoming, OVERLOADED, Outgoing, Wish, failed, number, on_damage};
-use crate::Shared;
 use crate::admission::Client;
 use crate::auth::Visitor;
-use crate::http::{quality, shape};
+use crate::limits::{quality, shape};
 use crate::problem::Problem;
+use crate::shared::Shared;
 use crate::videos::Opened;
 use bucket_streamer::picture::{Fit, Shape};
 

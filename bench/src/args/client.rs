@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::args::{BenchArguments, Output, Scenario};
+use super::{BenchArguments, Output, Scenario};
 
 /// Arguments of the clients.
 #[derive(Debug, Clone, Default, Args)]
@@ -83,7 +83,7 @@ const QUALITY: u8 = 85;
 
 impl ClientArguments {
     /// What is asked for, if anything is.
-    pub(super) fn quality(&self) -> Option<u8> {
+    pub(crate) fn quality(&self) -> Option<u8> {
         self.quality.or_else(|| self.check.is_some().then_some(QUALITY))
     }
 }

@@ -1,0 +1,41 @@
+//! What a request may ask of a still: its sides and its quality, within what the configuration allows.
+
+use super::config::Config;
+use super::problem::Problem;
+use super::videos::Opened;
+use bucket_streamer::picture::{Fit, Shape};
+
+/// A shape within the limits.
+pub(super) fn shape(config: &Config, width: Option<u32>, height: Option<u32>, fit: Fit) -> Result<Shape, Problem> {
+    let longest = config.longest_side;
+    for (name, side) in [("width", width), ("height", height)] {
+        if side.is_some_and(|side| side == 0 || side > longest) {
+            return Err(Problem::bad_parameter(format!("{name} is 1 to {longest}")));
+        }
+    }
+    Ok(Shape { width, height, fit })
+}
+
+/// Where one side is given, the other one follows from the video: it has the same limit.
+pub(super) fn fits(config: &Config, video: &Opened, shape: Shape) -> Result<(), Problem> {
+    let (width, height) = video.video.track().parameters.size();
+    let (width, height) = (width.max(1) as u64, height.max(1) as u64);
+    // Whichever way it is turned.
+    let (long, short) = (width.max(height), width.min(height));
+    let given = match (shape.width, shape.height) {
+        (Some(own), None) | (None, Some(own)) => u64::from(own),
+        _ => return Ok(()),
+    };
+    let longest = u64::from(config.longest_side);
+    if given * long / short > longest && given > short {
+        return Err(Problem::bad_parameter(format!("the other side would be longer than {longest}")));
+    }
+    Ok(())
+}
+
+/// A quality from 1 to 100.
+pub(super) fn quality(config: &Config, quality: Option<u32>) -> Result<u8, Problem> {
+    let quality = quality.unwrap_or(config.jpeg_quality.into());
+    let fits = u8::try_from(quality).ok().filter(|quality| (1..=100).contains(quality));
+    fits.ok_or_else(|| Problem::bad_parameter("quality is 1 to 100"))
+}
