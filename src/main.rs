@@ -1,7 +1,9 @@
 //! The `bucket-streamer` command: arguments, output, exit codes. Results go to standard output, messages to standard error.
 //!
 //! `args` has the commands; each has a file with what it takes and does. `options` has what several of them take, `opening`
-//! makes engines and opens videos as it was said, `console` tells the user.
+//! makes engines and opens videos with these options, `wanted` finds the frames that are asked for, `output` makes files of
+//! them, which `unfinished` removes if the process is ended before they are whole. `console` writes messages, and has the exit
+//! codes. What `bench` and `serve` do is in the packages `bucket-streamer-bench` and `bucket-streamer-server`.
 
 #![forbid(unsafe_code)]
 

@@ -85,7 +85,7 @@ fn md5s_of(text: &str) -> Vec<&str> {
 mod framemd5 {
     use super::*;
 
-    /// Where ffmpeg's command line makes up times that the file has not (`ffprobe` has ours, see `tests/exact.rs`): it
+    /// Where ffmpeg's command line makes up times that the file has not (`ffprobe` has ours, see `engine/tests/exact.rs`): it
     /// never goes back in time, counts the pictures of a raw stream that it shows, and guesses missing durations.
     const OTHER_TIMES: [&str; 8] = [
         "h264_fields_mixed.h264",

@@ -1,5 +1,7 @@
 //! How often the allocator is asked: a count of work that does not depend on how busy the machine is.
 
+#![allow(unsafe_code, reason = "an allocator is an unsafe trait")]
+
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -1,10 +1,17 @@
-//! `bench`: how fast frames come, beside others and beside what is possible at all.
+//! The harness behind `bench`: how fast frames come, beside other engines and beside what is possible at all.
 //!
-//! `scenario` says which frames are asked for, `setup` how, `load` by how many; `measure` lets the `contender`s take
+//! `scenario` says which frames are asked for, `setup` how, `load` by how many callers; `measure` lets the `contender`s take
 //! turns: `ours` and `peer` make their rounds, `make` what becomes of a frame, `check` says whether it is the right one,
-//! `floor` times the bare loop. `stats`, `machine` and `entry` turn rounds into what is told, `table` and `html` tell it
-//! to people. `all` measures a folder of videos, `client` asks a server for frames instead of an engine. A new scenario is a variant in `args` with its frames and manner in
+//! `floor` times the bare loop. `stats`, `machine` and `entry` turn rounds into records; `results` prints and writes them, in the
+//! form that `table`, `html` and `plots` give them, to the `files` that were asked for. `all` measures a folder of videos, `client`
+//! asks a server for frames instead of an engine. A new scenario is a variant in `args` with its frames and manner in
 //! `scenario`; a new engine one in `contender` with its rounds in a file of its own.
+//!
+//! The program that calls [`run`] is a [`Host`]: the terminal, the files and the options of engines and servers are its own.
+//! [`allocations`] is for its allocator. The programs in `src/bin` (feature `harness`) measure and load one thing each, and are not
+//! part of `bench`.
+
+#![deny(unsafe_code)]
 
 mod all;
 pub mod allocations;

@@ -42,10 +42,13 @@
 //! threads and its memory for checkpoints.
 //!
 //! A video need not be a file: [`Engine::open`] takes any [`source::Source`], and [`source::open`] makes one of a path or of an
-//! `http(s)://` address.
+//! address: `http(s)://` with the feature `remote`, `s3://`, `gs://` and `az://` with `stores`. [`OpenOptions`] does both steps, with
+//! an index file or an [`IndexCache`] if there is one; [`Catalog`] keeps videos open by their addresses.
 //!
 //! The way of a frame: [`source`] (bytes) → [`container`] (samples) → [`bitstream`] (what a sample says of itself) →
 //! [`plan`] (what to decode) → [`decode`] (pictures) → [`picture`] (stills). [`Engine`] and [`Video`] tie them together.
+//!
+//! The server is the crate `bucket_streamer_server`. `engine/examples` has three short programs.
 
 #![forbid(unsafe_code)]
 

@@ -14,7 +14,7 @@ use testing::clips::{fixture, sequential};
 use testing::faults::{Faults, Plan};
 use testing::range_server::{Answer, Deaf, Server};
 
-/// A moment of what `examples/remote_faults.rs` does at length.
+/// A moment of what `bench/src/bin/remote_faults.rs` does at length.
 #[test]
 fn frames_are_right_or_refused_in_time_and_nothing_is_left_behind() {
     let faults = Faults::new().expect("the fixtures");

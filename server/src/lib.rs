@@ -1,12 +1,16 @@
-//! The server: frames over HTTP and WebSocket, for many at once.
+//! The server: frames over HTTP and WebSocket, for many clients at once.
 //!
-//! `roots` says which videos there are and opens them, `videos` keeps them open. A request goes through `auth`, which knows the
-//! `scope` of its token or signature, is read by
-//! `http` or `ws`, finds out which frame is meant (`target`), and gets its still from `stills`: out of memory, from somebody
-//! who waits for the same (`flights`), or from the engine, when `admission` says that it is its turn. `sheets` does the same
-//! for storyboards. What is made and not sent has a budget (`replies`). `listen` has the connections, `preface` finds out what
-//! is spoken on them, `patient` and `streams` what is read of them, `metrics` what an operator sees, `problem` what goes wrong, `config` what
-//! may be chosen. How frames come to be is the engine's business.
+//! [`roots`] says which videos there are and opens them; `videos` keeps them open, with what was found out about them (`sample_order`).
+//! A request passes `auth`, which knows the `scope` of its token or signature, and is read by `http` or `ws`, within `limits`.
+//! `target` finds out which frame is meant, and `stills` gets its still: out of memory, from a request for the same that is being
+//! answered (`flights`), or from the engine, when `admission` says that it is the request's turn. `sheets` does the same for
+//! storyboards. What is made and not sent has a budget (`replies`). `shared` is what all requests have in common.
+//!
+//! `listen` has the connections, `connection` what a request knows of its own, `preface` finds out what is spoken on them,
+//! `patient` and `streams` limit how slowly they are read and written. `metrics` is what an operator sees, `problem` what goes
+//! wrong, `config` what may be chosen. How frames come to be is the engine's business, and arguments are the command's.
+
+#![forbid(unsafe_code)]
 
 mod admission;
 mod auth;

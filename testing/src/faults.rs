@@ -1,5 +1,5 @@
 //! Frames over HTTP while a share of everything goes wrong: how many were right, how many were refused, how long it took,
-//! and what was left behind. `examples/remote_faults.rs` runs it at length, `tests/remote_faults.rs` for a moment.
+//! and what was left behind. `bench/src/bin/remote_faults.rs` runs it at length, `engine/tests/remote_faults.rs` for a moment.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;

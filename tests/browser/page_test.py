@@ -103,7 +103,7 @@ class Test:
         folder = self.options.page
         if not folder:
             return None
-        text = (REPOSITORY / "src/server/http/page.rs").read_text()
+        text = (REPOSITORY / "server/src/http/page.rs").read_text()
         policy = re.search(r'POLICY: &str = "(.*?)";', text, re.S)[1].replace("\\\n    ", "")
         headers = {"content-security-policy": policy}
         kinds = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}

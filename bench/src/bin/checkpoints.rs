@@ -34,7 +34,7 @@ fn main() -> Result<(), Failure> {
             let frames = frames.iter().map(|frame| frame.parse()).collect::<Result<Vec<u32>, _>>()?;
             union(video, &frames)
         }
-        _ => Err("usage: checkpoints spacings|many|union ..., see the top of examples/checkpoints.rs".into()),
+        _ => Err("usage: checkpoints spacings|many|union ..., see the top of bench/src/bin/checkpoints.rs".into()),
     }
 }
 
