@@ -149,6 +149,8 @@ fn main() {
     for file in SHIMS.iter().chain(&HEADERS).chain(&["bindings.h"]) {
         println!("cargo::rerun-if-changed=shim/{file}");
     }
+    println!("cargo::rerun-if-changed=src/bindings.rs");
+    println!("cargo::rerun-if-changed=build/bindings.rs");
     for variable in ["BUCKET_STREAMER_CACHE", "XDG_CACHE_HOME", "CC", "CFLAGS", "CPPFLAGS", "LDFLAGS"] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
@@ -156,7 +158,7 @@ fn main() {
         fail("cross-compilation of the vendored C sources is not supported: build on the machine's own target");
     }
     // Before the minutes that a first build takes.
-    bindings::check_target().unwrap_or_else(|why| fail(why));
+    bindings::check_target().and_then(|()| bindings::check_key()).unwrap_or_else(|why| fail(why));
     let prefix =
         vendor::ensure(&mut |message| println!("cargo::warning={message}")).unwrap_or_else(|error| fail(error));
     // Before the compiler of the shims is run, which starts threads.

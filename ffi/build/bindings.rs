@@ -1,8 +1,38 @@
 //! The bindings: those that are checked in (`src/bindings.rs`), or, with the feature `bindgen`, new ones of
 //! `shim/bindings.h`. `scripts/bindings` makes the first out of the second.
 
+use std::fs;
 #[cfg(feature = "bindgen")]
 use std::{env, path::Path};
+
+/// Begins the line of the bindings that says which headers they are of.
+const KEY: &str = "// Of headers ";
+/// Everything that decides what they say, but for FFmpeg's headers, of which the pin is enough.
+const SOURCES: [&str; 3] = ["shim/bindings.h", "shim/shim.h", "build/bindings.rs"];
+
+/// What the bindings would be made of.
+fn key() -> Result<String, String> {
+    let read = |path: &&str| fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
+    let sources = SOURCES.iter().map(read).collect::<Result<Vec<String>, String>>()?;
+    let pins = vendor::pins::ALL.iter().map(|pin| pin.content_sha256.to_owned());
+    Ok(vendor::cache::key(sources.into_iter().chain(pins)))
+}
+
+/// Whether the checked-in bindings are of the headers that there are: with those of other headers, Rust would read memory as
+/// something else than C has written.
+#[cfg(not(feature = "bindgen"))]
+pub(crate) fn check_key() -> Result<(), String> {
+    let text = fs::read_to_string("src/bindings.rs").map_err(|error| format!("src/bindings.rs: {error}"))?;
+    let found = text.lines().find_map(|line| line.strip_prefix(KEY));
+    let is_current = found == Some(&key()?);
+    is_current.then_some(()).ok_or_else(|| "ffi/src/bindings.rs is of other headers: run scripts/bindings".to_owned())
+}
+
+/// Those that are made here are.
+#[cfg(feature = "bindgen")]
+pub(crate) fn check_key() -> Result<(), String> {
+    Ok(())
+}
 
 /// Whether the checked-in bindings hold for the target. Layouts, constants and the types of enums are the same for 64-bit
 /// little-endian processors on Linux and macOS; error numbers, which are not, come from the `libc` crate.
@@ -23,14 +53,14 @@ pub(crate) fn check_target() -> Result<(), String> {
 
 /// Bindings made here hold.
 #[cfg(feature = "bindgen")]
-pub fn check_target() -> Result<(), String> {
+pub(crate) fn check_target() -> Result<(), String> {
     Ok(())
 }
 
 /// Makes `bindings.rs` in Cargo's folder for this build, of FFmpeg's headers in `include`. Its text depends on neither the
 /// compiler's version nor on whether there is a rustfmt.
 #[cfg(feature = "bindgen")]
-pub fn generate(include: &Path) -> Result<(), String> {
+pub(crate) fn generate(include: &Path) -> Result<(), String> {
     let out = Path::new(&env::var_os("OUT_DIR").expect("Cargo sets OUT_DIR")).join("bindings.rs");
     bindgen::Builder::default()
         .header("shim/bindings.h")
@@ -62,6 +92,7 @@ pub fn generate(include: &Path) -> Result<(), String> {
         .layout_tests(false)
         .generate_comments(false)
         .raw_line("// Made by scripts/bindings of ffi/shim/bindings.h: do not edit.")
+        .raw_line(format!("{KEY}{}", key()?))
         .rust_target(env!("CARGO_PKG_RUST_VERSION").parse().expect("a version of Rust"))
         .formatter(bindgen::Formatter::None)
         .generate()
