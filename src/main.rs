@@ -66,10 +66,10 @@ fn main() -> ExitCode {
         let level = if arguments.verbose > 1 { ffi::LogLevel::Info } else { ffi::LogLevel::Warning };
         ffi::set_log(level, |_, line| say(&format!("ffmpeg: {line}")));
     }
-    if let Some(folder) = arguments.index_cache.filter(|folder| !folder.as_os_str().is_empty()) {
-        if let Err(outcome) = opening::keep_indexes(folder) {
-            return outcome.into();
-        }
+    if let Some(folder) = arguments.index_cache.filter(|folder| !folder.as_os_str().is_empty())
+        && let Err(outcome) = opening::keep_indexes(folder)
+    {
+        return outcome.into();
     }
     #[cfg(feature = "remote")]
     {

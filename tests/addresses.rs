@@ -2,6 +2,7 @@
 #![cfg(feature = "remote")]
 
 mod common;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;

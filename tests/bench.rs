@@ -1,4 +1,5 @@
 //! `bench` as its users see it: what it promises to tell, whatever the times are.
+#![cfg(feature = "bench")]
 
 mod common;
 

@@ -1,8 +1,9 @@
 //! `bench http` and `bench ws` against a server that tells the truth, and against one that does not: whatever a server does
 //! wrong, its client has to see it.
-#![cfg(feature = "server")]
+#![cfg(all(feature = "bench", feature = "server"))]
 
 mod common;
+
 use serde_json::{Value, json};
 
 use common::{Ran, bucket_streamer, fixture, run_command};
@@ -174,7 +175,7 @@ mod of_a_server_behind_tls {
 
     #[test]
     fn frames_come_to_whoever_trusts_its_certificate_and_to_nobody_else() {
-        let (server, authority) = (server(Lie::None), Authority::new());
+        let (server, authority) = (server(Lie::None), Authority::generate());
         let (address, _runtime) = tls_in_front_of(server.address, &authority);
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("ca.pem");

@@ -51,7 +51,7 @@ fn refused<T>(result: Result<T, Error>) -> String {
 
 #[test]
 fn frames_over_tls_are_those_on_disk_and_a_warm_client_makes_no_connection() {
-    let authority = Authority::new();
+    let authority = Authority::generate();
     for (protocols, version, most) in [
         (&["http/1.1"][..], hyper::Version::HTTP_11, options().connections as u64),
         (&["h2", "http/1.1"], hyper::Version::HTTP_2, 1),
@@ -80,7 +80,7 @@ fn frames_over_tls_are_those_on_disk_and_a_warm_client_makes_no_connection() {
 /// One after the other there is nothing to be connected for: not one handshake a frame.
 #[test]
 fn frames_one_by_one_take_no_handshake_once_the_client_is_warm() {
-    let authority = Authority::new();
+    let authority = Authority::generate();
     for protocols in [&["http/1.1"][..], &["h2"]] {
         let server = TlsServer::start(&authority, protocols);
         let client = HttpClient::new(trusting(&authority)).expect("a client");
@@ -101,7 +101,7 @@ fn frames_one_by_one_take_no_handshake_once_the_client_is_warm() {
 
 #[test]
 fn many_requests_at_one_time_share_a_connection_of_http_2() {
-    let authority = Authority::new();
+    let authority = Authority::generate();
     let server = TlsServer::start(&authority, &["h2", "http/1.1"]);
     let client = HttpClient::new(trusting(&authority)).expect("a client");
     let addresses = CLIPS.map(|clip| (clip, server.put(clip, bytes(clip))));
@@ -125,10 +125,10 @@ fn many_requests_at_one_time_share_a_connection_of_http_2() {
 
 #[test]
 fn a_certificate_that_nobody_trusts_is_an_error_that_says_so_at_once() {
-    let authority = Authority::new();
+    let authority = Authority::generate();
     let server = TlsServer::start(&authority, &["h2", "http/1.1"]);
     let address = server.put("clip.mp4", bytes("hevc_demo.mp4"));
-    let other = trusting(&Authority::new());
+    let other = trusting(&Authority::generate());
     for options in [options(), other] {
         let before = server.connections();
         let begun = Instant::now();
@@ -162,7 +162,7 @@ fn secrets(names: impl Iterator<Item = String>) -> Vec<String> {
 
 #[test]
 fn redirects_are_followed_and_credentials_stay_where_they_belong() {
-    let authority = Authority::new();
+    let authority = Authority::generate();
     let (plain, tls) = (Server::start(), TlsServer::start(&authority, &["h2"]));
     let headers = vec![("X-Token".to_owned(), "geheim".to_owned()), ("Cookie".to_owned(), "geheim".to_owned())];
     let client = HttpClient::new(HttpOptions { headers, ..trusting(&authority) }).expect("a client");

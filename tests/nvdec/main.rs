@@ -5,7 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod fake;
-#[cfg(feature = "remote")]
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -208,6 +208,7 @@ fn auto_with_a_card_tries_both_and_every_frame_is_right() {
     }
 }
 
+#[cfg(feature = "bench")]
 #[test]
 fn bench_measures_it_or_says_why_not() {
     let driver = Driver::build();

@@ -297,7 +297,7 @@ pub(crate) fn main() -> Result<ExitCode> {
     let plan = Plan::read();
     let engine = || Engine::builder().checkpoint_memory(CHECKPOINTS).build();
     let clips = plan.clips.iter().map(|path| Clip::decode(&engine(), path)).collect::<Result<Vec<_>>>()?;
-    let authority = Authority::new();
+    let authority = Authority::generate();
     let origin = Arc::new(Origin::start(&plan, &authority));
     let (mut videos, mut lengths) = (Vec::new(), HashMap::new());
     for number in 0..plan.videos {

@@ -17,9 +17,11 @@ const MOST_WORKERS: usize = 32;
 /// Things said that nobody has asked for yet.
 const MOST_NOTES: usize = 64;
 
+type Hear = dyn Fn(&str) + Send + Sync;
+
 /// What is called with each note as soon as there is one, if anything is.
 #[derive(Clone, Default)]
-pub struct Listener(Option<Arc<dyn Fn(&str) + Send + Sync>>);
+pub struct Listener(Option<Arc<Hear>>);
 
 impl Listener {
     /// Calls this.

@@ -36,8 +36,8 @@ impl Foreign {
         found
     }
 
-    /// Runs that would be recognised.
-    pub fn len(&self) -> usize {
+    /// How many runs would be recognised.
+    pub fn count(&self) -> usize {
         self.0.len()
     }
 
