@@ -50,11 +50,13 @@ RUN touch ffi/build.rs ffi/src/lib.rs && cargo build --release --locked
 # The program, without its debugging information. The manifests are whole again: once more without what is not here. A file
 # from outside may be older than its stand-in: Cargo would take it for known.
 COPY . .
+# What `--version` says: --build-arg COMMIT="$(git log -1 --format='%h of %cs')".
+ARG COMMIT=
 RUN for manifest in Cargo.toml engine/Cargo.toml server/Cargo.toml bench/Cargo.toml testing/Cargo.toml ffi/Cargo.toml; do \
         sed -i '/^\[\[\(test\|bench\|example\)\]\]/,/^$/d' "$manifest" || exit 1; \
     done \
     && touch build.rs src/main.rs engine/src/lib.rs server/src/lib.rs bench/src/lib.rs \
-    && scripts/release /shipped
+    && BUCKET_STREAMER_COMMIT="$COMMIT" scripts/release /shipped
 
 FROM ${DEBIAN_IMAGE}
 # The certificates that stores are believed by; no package, and nothing that runs, comes with them.

@@ -1,6 +1,7 @@
 //! Stamps what `--version` prints, and refuses toolchains that are too old with a line that says so.
 
 use std::env;
+use std::path::Path;
 use std::process::Command;
 
 fn main() {
@@ -36,9 +37,14 @@ fn source() -> String {
     }
     // The repository must be this package's own, not one that it lies in.
     let Some(found) = git(&["rev-parse", "--show-prefix"]).filter(|prefix| prefix.is_empty()).and_then(|_| {
-        // A commit changes the log of HEAD; a look at all files of the checkout at each build would cost more than it tells.
-        for path in ["HEAD", "logs/HEAD"] {
-            println!("cargo::rerun-if-changed={}", git(&["rev-parse", "--git-path", path])?);
+        // A commit changes the log of HEAD, or the branch; a look at all files of the checkout at each build would cost more than
+        // it tells. What is not there would have this run at each build.
+        let branch = git(&["symbolic-ref", "-q", "HEAD"]);
+        for path in ["HEAD", "logs/HEAD", "packed-refs"].into_iter().chain(branch.as_deref()) {
+            let file = git(&["rev-parse", "--git-path", path])?;
+            if Path::new(&file).exists() {
+                println!("cargo::rerun-if-changed={file}");
+            }
         }
         git(&["log", "-1", "--format=%h of %cs"])
     }) else {

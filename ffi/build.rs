@@ -158,9 +158,10 @@ fn main() {
         fail("cross-compilation of the vendored C sources is not supported: build on the machine's own target");
     }
     // Before the minutes that a first build takes.
-    bindings::check_target().and_then(|()| bindings::check_key()).unwrap_or_else(|why| fail(why));
+    bindings::check_target().unwrap_or_else(|why| fail(why));
     let prefix =
         vendor::ensure(&mut |message| println!("cargo::warning={message}")).unwrap_or_else(|error| fail(error));
+    bindings::check_key(&prefix.ffmpeg.join("include")).unwrap_or_else(|why| fail(why));
     // Before the compiler of the shims is run, which starts threads.
     only_packages_in(&prefix.ffmpeg.join("lib/pkgconfig"));
     let shims = build_shims(&prefix).unwrap_or_else(|error| fail(error));

@@ -655,7 +655,7 @@ impl Emitter<'_, '_> {
         }
         let mut stdout = io::stdout().lock();
         if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-            // Whoever read has gone: nothing to say to them.
+            // The reader has gone: nothing to say to it.
             if error.kind() != io::ErrorKind::BrokenPipe {
                 say(&format!("bucket-streamer: standard output: {error}"));
             }

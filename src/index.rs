@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::console::{Outcome, say};
 use crate::opening::{builder, index_cache, open};
-use crate::options::{Limits, Location};
+use crate::options::{Limits, Location, TrackOption};
 use crate::output::{is_same_file, write_whole};
 
 #[derive(Debug, Args)]
@@ -20,9 +20,8 @@ pub(crate) struct IndexArguments {
     /// Where to write the index file; `-` for standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: String,
-    /// Which video track, counted from 0
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) track: usize,
+    #[command(flatten)]
+    pub(crate) track: TrackOption,
     /// Leave out what each picture is made of: the file is made at once and is smaller, but every GOP is looked into anew
     #[arg(long)]
     pub(crate) no_references: bool,
@@ -47,7 +46,7 @@ pub(crate) fn run(arguments: &IndexArguments) -> Outcome {
     let video = match open(
         &engine,
         &arguments.location.video,
-        OpenOptions::new().track(arguments.track).index_cache(index_cache().cloned()),
+        OpenOptions::new().track(arguments.track.track).index_cache(index_cache().cloned()),
     ) {
         Ok(video) => video,
         Err(outcome) => return outcome,
@@ -67,7 +66,7 @@ pub(crate) fn run(arguments: &IndexArguments) -> Outcome {
     match write(&arguments.output, &bytes) {
         Ok(()) => Outcome::Done,
         Err(error) => {
-            // Whoever read has gone: nothing to say to them.
+            // The reader has gone: nothing to say to it.
             let is_gone = matches!(error.kind(), ErrorKind::Write { error, .. } if error.kind() == BrokenPipe);
             if !is_gone {
                 say(&format!("bucket-streamer: {error}"));

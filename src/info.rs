@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &InfoArguments) -> Outcome {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Ok(()) => Outcome::Done,
         Err(error) => {
-            // Whoever read has gone: nothing to say to them.
+            // The reader has gone: nothing to say to it.
             if error.kind() != std::io::ErrorKind::BrokenPipe {
                 say(&format!("bucket-streamer: standard output: {error}"));
             }

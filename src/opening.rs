@@ -44,7 +44,7 @@ pub(crate) fn limit_opening(timeout: Duration) {
 impl Which {
     /// As the video is to be opened.
     pub(crate) fn opening(&self) -> OpenOptions {
-        let options = OpenOptions::new().track(self.track).index_cache(index_cache().cloned());
+        let options = OpenOptions::new().track(self.track.track).index_cache(index_cache().cloned());
         match &self.index {
             Some(file) => options.index_file(file, self.verify),
             None => options,

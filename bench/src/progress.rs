@@ -4,7 +4,10 @@ use crate::host::Host;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// A line that tells how far measuring is. It stands still while the clock runs: drawing takes time too. Where standard error is no terminal there is none.
-pub(crate) struct Progress(ProgressBar, &'static dyn Host);
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    host: &'static dyn Host,
+}
 
 impl Progress {
     /// For so many rounds, of all engines together.
@@ -12,27 +15,27 @@ impl Progress {
         let bar = ProgressBar::with_draw_target(Some(rounds as u64), ProgressDrawTarget::stderr_with_hz(5));
         let style = ProgressStyle::with_template("{spinner} [{elapsed}] {bar:30} {pos}/{len} {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Progress(bar, host)
+        Progress { bar, host }
     }
 
     /// What comes next.
     pub(crate) fn tell(&self, what: String) {
-        self.0.set_message(what);
+        self.bar.set_message(what);
     }
 
     /// A round is made.
     pub(crate) fn step(&self) {
-        self.0.inc(1);
+        self.bar.inc(1);
     }
 
     /// Prints a line without disturbing the other one.
     pub(crate) fn say(&self, line: &str) {
-        self.0.suspend(|| self.1.say(line));
+        self.bar.suspend(|| self.host.say(line));
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }

@@ -78,7 +78,10 @@ pub use damage::{DEFAULT_MAX_PIXELS, OnDamage};
 pub use decode::crew::Account;
 pub use device::{Device, DeviceChoice};
 pub use error::{Error, ErrorKind, Result};
-pub use ffi::{Color, DevicePlanes, DolbyVision, Frame, GpuInfo, PixelFormat, PlaneBytes};
+pub use ffi::{
+    AvError, CodecParameters, Color, DevicePlanes, DolbyVision, Frame, GpuInfo, PaddedBytes, PixelFormat, PlaneBytes,
+    Rational, Threads,
+};
 pub use index_cache::IndexCache;
 pub use info::Info;
 pub use machine::Machine;

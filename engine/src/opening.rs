@@ -36,6 +36,7 @@ impl OpenOptions {
     }
 
     /// Another video track, counted from 0. An index file knows its own.
+    #[must_use]
     pub fn track(mut self, track: usize) -> OpenOptions {
         self.track = track;
         self
@@ -43,6 +44,7 @@ impl OpenOptions {
 
     /// With the index in the file at this location (a path or an address), in place of looking for a track. With `verify` the
     /// index is made anew, and opening fails if the file says anything else: else it is believed where it cannot be checked.
+    #[must_use]
     pub fn index_file(mut self, location: impl Into<String>, verify: bool) -> OpenOptions {
         self.index = Some(IndexFile { location: location.into(), verify });
         self
@@ -54,12 +56,14 @@ impl OpenOptions {
     }
 
     /// Indexes are looked for, and left, in this folder; not if there is an index file.
+    #[must_use]
     pub fn index_cache(mut self, cache: Option<IndexCache>) -> OpenOptions {
         self.cache = cache;
         self
     }
 
     /// The same once the index file has been verified: it need not be again.
+    #[must_use]
     pub fn verified(mut self) -> OpenOptions {
         if let Some(index) = &mut self.index {
             index.verify = false;

@@ -1,45 +1,66 @@
 //! The bindings: those that are checked in (`src/bindings.rs`), or, with the feature `bindgen`, new ones of
 //! `shim/bindings.h`. `scripts/bindings` makes the first out of the second.
 
-use std::fs;
 #[cfg(feature = "bindgen")]
-use std::{env, path::Path};
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 /// Begins the line of the bindings that says which headers they are of.
 const KEY: &str = "// Of headers ";
-/// Everything that decides what they say, but for FFmpeg's headers, of which the pin is enough.
+/// Everything of ours that decides what they say.
 const SOURCES: [&str; 3] = ["shim/bindings.h", "shim/shim.h", "build/bindings.rs"];
 
-/// What the bindings would be made of.
-fn key() -> Result<String, String> {
-    let read = |path: &&str| fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
-    let sources = SOURCES.iter().map(read).collect::<Result<Vec<String>, String>>()?;
-    let pins = vendor::pins::ALL.iter().map(|pin| pin.content_sha256.to_owned());
-    Ok(vendor::cache::key(sources.into_iter().chain(pins)))
+/// What the bindings would be made of: our own headers and allow-list, and FFmpeg's headers in `include`. A changed FFmpeg whose
+/// headers are the same needs no other bindings.
+fn key(include: &Path) -> Result<String, String> {
+    let ours = SOURCES.iter().map(PathBuf::from);
+    let mut parts = Vec::new();
+    for path in ours.chain(headers(include)?) {
+        parts.push(fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?);
+    }
+    Ok(vendor::cache::key(parts))
+}
+
+/// Headers that `configure` writes. They say which machine and version this is.
+const CONFIGURED: [&str; 2] = ["avconfig.h", "ffversion.h"];
+
+/// FFmpeg's headers, in an order of their own.
+fn headers(include: &Path) -> Result<Vec<PathBuf>, String> {
+    let mut all = Vec::new();
+    for library in ["libavcodec", "libavformat", "libavutil"] {
+        let folder = include.join(library);
+        let entries = fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let of_source = |path: &PathBuf| path.is_file() && !CONFIGURED.iter().any(|name| path.ends_with(name));
+        all.extend(entries.flatten().map(|entry| entry.path()).filter(of_source));
+    }
+    // All lie in one folder: their whole paths stand in the order of what comes below it.
+    all.sort();
+    Ok(all)
 }
 
 /// Whether the checked-in bindings are of the headers that there are: with those of other headers, Rust would read memory as
 /// something else than C has written.
 #[cfg(not(feature = "bindgen"))]
-pub(crate) fn check_key() -> Result<(), String> {
+pub(crate) fn check_key(include: &Path) -> Result<(), String> {
     let text = fs::read_to_string("src/bindings.rs").map_err(|error| format!("src/bindings.rs: {error}"))?;
     let found = text.lines().find_map(|line| line.strip_prefix(KEY));
-    let is_current = found == Some(&key()?);
+    let is_current = found == Some(&key(include)?);
     is_current.then_some(()).ok_or_else(|| "ffi/src/bindings.rs is of other headers: run scripts/bindings".to_owned())
 }
 
 /// Those that are made here are.
 #[cfg(feature = "bindgen")]
-pub(crate) fn check_key() -> Result<(), String> {
+pub(crate) fn check_key(_: &Path) -> Result<(), String> {
     Ok(())
 }
 
 /// Whether the checked-in bindings hold for the target. Layouts, constants and the types of enums are the same for 64-bit
-/// little-endian processors on Linux and macOS; error numbers, which are not, come from the `libc` crate.
+/// little-endian processors on Linux; error numbers, which are not, come from the `libc` crate.
 #[cfg(not(feature = "bindgen"))]
 pub(crate) fn check_target() -> Result<(), String> {
     let target = |name: &str| std::env::var(name).expect("Cargo sets it");
-    let is_known_system = ["linux", "macos"].contains(&target("CARGO_CFG_TARGET_OS").as_str());
+    let is_known_system = target("CARGO_CFG_TARGET_OS") == "linux";
     let is_known_processor =
         target("CARGO_CFG_TARGET_POINTER_WIDTH") == "64" && target("CARGO_CFG_TARGET_ENDIAN") == "little";
     (is_known_system && is_known_processor).then_some(()).ok_or_else(|| {
@@ -92,7 +113,7 @@ pub(crate) fn generate(include: &Path) -> Result<(), String> {
         .layout_tests(false)
         .generate_comments(false)
         .raw_line("// Made by scripts/bindings of ffi/shim/bindings.h: do not edit.")
-        .raw_line(format!("{KEY}{}", key()?))
+        .raw_line(format!("{KEY}{}", key(include)?))
         .rust_target(env!("CARGO_PKG_RUST_VERSION").parse().expect("a version of Rust"))
         .formatter(bindgen::Formatter::None)
         .generate()

@@ -2,7 +2,7 @@
 //!
 //! Everything `unsafe` of the project is in here: FFmpeg's demuxers, parsers and decoders behind owning types that
 //! cannot be misused from safe Rust, the encoders of libjpeg-turbo and libwebp for planes, and file maps that survive
-//! truncation. Types follow FFmpeg's objects one to one and decide nothing; what to decode and why is the main crate's.
+//! truncation. Types follow FFmpeg's objects one to one and decide nothing; what to decode and why is the engine's.
 //!
 //! The bindings (`sys`) are made by bindgen from `shim/bindings.h` over the vendored headers, with an allow-list
 //! (`build/bindings.rs`), and checked in; `scripts/bindings` makes them anew.

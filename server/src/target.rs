@@ -7,7 +7,7 @@ use bucket_streamer::bitstream::Codec;
 use bucket_streamer::container::Sample;
 use bucket_streamer::time::Nanos;
 
-/// What somebody asks for.
+/// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
     /// A number in presentation order.

@@ -248,30 +248,52 @@ struct Look {
     found: Arc<OnceLock<Found>>,
 }
 
-/// What was found out about open videos, by their numbers. What is known of a video goes with it.
+/// What was found out about open videos. What is known of a video goes soon after it: there are never many more closed videos
+/// here than open ones.
 #[derive(Debug, Default)]
-struct Seen(Mutex<HashMap<u64, Look>>);
+struct Seen(Mutex<Looks>);
 
-/// Videos that may be closed and still be listed.
-const CLOSED: usize = 64;
+/// Looks at videos, by their numbers.
+#[derive(Debug, Default)]
+struct Looks {
+    by_id: HashMap<u64, Look>,
+    /// As many as there may be before those of closed videos are thrown out.
+    most: usize,
+}
+
+/// So many looks are kept whether their videos are open or not.
+const FEW: usize = 8;
+
+impl Looks {
+    /// Takes out those of closed videos, if there are about as many of them as of open ones.
+    fn closed(&mut self) -> HashMap<u64, Look> {
+        if self.by_id.len() < self.most.max(FEW) {
+            return HashMap::new();
+        }
+        let all = std::mem::take(&mut self.by_id).into_iter();
+        let (closed, open): (HashMap<_, _>, HashMap<_, _>) = all.partition(|(_, look)| look.video.is_closed());
+        self.most = 2 * open.len();
+        self.by_id = open;
+        closed
+    }
+}
 
 impl Seen {
     /// What is known of a video by now.
     fn of(&self, video: &Video) -> Option<Found> {
-        self.lock().get(&video.id())?.found.get().cloned()
+        self.lock().by_id.get(&video.id())?.found.get().cloned()
     }
 
     /// Looks at all samples of a video, unless that was done: not for threads that serve.
     fn look_at(&self, name: &str, video: &Video) -> Found {
-        let cell = {
-            let mut all = self.lock();
-            // Before the table would grow: so each entry is looked at about once for each video that comes.
-            if all.len() >= all.capacity().saturating_sub(1).max(CLOSED) {
-                all.retain(|_, look| !look.video.is_closed());
-            }
+        let (cell, closed) = {
+            let mut looks = self.lock();
+            let closed = looks.closed();
             let new = || Look { video: video.downgrade(), found: Arc::default() };
-            Arc::clone(&all.entry(video.id()).or_insert_with(new).found)
+            (Arc::clone(&looks.by_id.entry(video.id()).or_insert_with(new).found), closed)
         };
+        // Not while requests wait for the lock.
+        drop(closed);
         let look = || {
             video.key_frames();
             Found { tag: tag_of(name, video), order: Arc::new(SampleOrder::of(&video.track().samples)) }
@@ -279,7 +301,7 @@ impl Seen {
         cell.get_or_init(look).clone()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Look>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Looks> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -312,7 +334,7 @@ fn tag_of(name: &str, video: &Video) -> u128 {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use super::Seen;
+    use super::{FEW, Seen};
     use bucket_streamer::Engine;
 
     #[test]
@@ -331,5 +353,22 @@ mod tests {
         assert_eq!(first, tag(1e9, "a"));
         assert!(first != tag(1e9 + 1.0, "a") && first != tag(1e9 + 0.5, "a") && first != tag(1e9, "b"));
         std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn what_was_found_out_goes_after_its_video() {
+        let (seen, engine) = (Seen::default(), Engine::new(Some(1)));
+        let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/hevc_gray.mp4");
+        let open = || engine.open_path(&fixture).unwrap();
+        let kept: Vec<_> = (0..20).map(|_| open()).collect();
+        let found: Vec<u128> = kept.iter().map(|video| seen.look_at("a", video).tag).collect();
+        for _ in 0..100 {
+            seen.look_at("b", &open());
+        }
+        let count = seen.lock().by_id.len();
+        assert!((kept.len()..=2 * kept.len() + FEW).contains(&count), "{count}");
+        let known: Vec<u128> = kept.iter().map(|video| seen.of(video).expect("it is open").tag).collect();
+        assert_eq!(known, found);
+        assert!(seen.of(&open()).is_none());
     }
 }

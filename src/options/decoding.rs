@@ -39,3 +39,14 @@ impl Limits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bucket_streamer::DEFAULT_INDEX_MEMORY;
+    use bucket_streamer::quantities::MemorySize;
+
+    #[test]
+    fn what_the_help_says_is_the_default_of_the_library() {
+        assert_eq!("384M".parse(), Ok(MemorySize(DEFAULT_INDEX_MEMORY)));
+    }
+}

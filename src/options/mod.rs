@@ -1,5 +1,6 @@
 //! Options that several commands have: each is said here once, with its help, its name in the environment and its default.
-//! Those of one command are in its file, those of `serve` there too, since each of them may also come from a file.
+//! Those of one command are in its file. Those of
+//! `serve` are there too: each may also come from the environment or a file, and has no default before all three were read.
 
 mod decoding;
 mod device;
@@ -17,4 +18,4 @@ pub(crate) use remote::chosen;
 #[cfg(feature = "server")]
 pub(crate) use remote::http_options;
 pub(crate) use still::{FitArgument, Format, Quality};
-pub(crate) use video::{Location, Which};
+pub(crate) use video::{Location, TrackOption, Which};

@@ -9,12 +9,19 @@ pub(crate) struct Location {
     pub(crate) video: String,
 }
 
-/// Which track of a video, and how it is found.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct Which {
+/// `--track`.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct TrackOption {
     /// Which video track, counted from 0
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) track: usize,
+}
+
+/// Which track of a video, and how it is found.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Which {
+    #[command(flatten)]
+    pub(crate) track: TrackOption,
     /// Open the video with this index file, which `index` has written. It is believed where it cannot be checked: use only
     /// files that come from where the video comes from, or --verify
     #[arg(long, value_name = "FILE", conflicts_with = "track")]

@@ -10,5 +10,6 @@ pub mod on_device;
 pub mod pool;
 pub mod walk;
 
+pub use ffi::{Checkpoint, Decoder, Found, Gpu, GpuError, HeldPicture};
 pub use pool::{Lease, Pool};
 pub use walk::{Counters, Event, Keeper, Walk, Work};

@@ -115,11 +115,15 @@ impl OnDevice {
     /// Says once what the user should know.
     pub fn note(&self, who: &str, error: &GpuError) {
         let note = format!("{who}: {error}: decoded on the CPU");
-        let mut notes = self.notes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if notes.len() < MOST_NOTES && !notes.contains(&note) {
-            self.listener.hear(&note);
-            notes.push(note);
+        {
+            let mut notes = self.notes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if notes.len() >= MOST_NOTES || notes.contains(&note) {
+                return;
+            }
+            notes.push(note.clone());
         }
+        // Without the lock: what is called may ask for the notes.
+        self.listener.hear(&note);
     }
 
     /// What was noted so far.
