@@ -18,7 +18,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 
-use ffi::{Account, Ledger, Lender};
+pub use ffi::Account;
+use ffi::{Ledger, Lender};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::machine::Machine;

@@ -1,7 +1,7 @@
 //! How many files mapped sources may have open at one time, and which are closed for others.
 //!
 //! A process has a limit of descriptors (`RLIMIT_NOFILE`) and one of mappings (`vm.max_map_count`), and each open file takes one of
-//! both. So a source does not keep its file for ever: it has a [`Slot`], which is emptied when other files need the place, the
+//! both. So a source does not keep its file for ever: it has a `Slot`, which is emptied when other files need the place, the
 //! least recently used first, and filled again when the source is read. Both limits are the process's, so the budget is too. It is
 //! a share of the limit as it is now: the library is a guest, and changes no limits. A server reserves descriptors for its
 //! connections; where others in the process have used up all that are left, half of the files are closed at once
@@ -168,7 +168,7 @@ impl OpenFile {
 /// Lets a shared map own `Bytes`. What its last view has read of a broken map is known when it goes.
 struct View {
     map: Arc<MappedFile>,
-    /// See [`Slot::is_broken`].
+    /// See `Slot::is_broken`.
     broken: Arc<AtomicBool>,
 }
 
