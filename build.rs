@@ -14,7 +14,7 @@ fn main() {
     println!("cargo::rustc-env=BUCKET_STREAMER_FEATURES={}", features().join(", "));
 }
 
-/// Cargo checks this too, unless it is told not to; then the errors would be about something else.
+/// Cargo checks this too, but not with `--ignore-rust-version`; without this check the errors would then be about the code.
 fn check(rustc: &str) {
     let version = |text: &str| -> Option<(u32, u32)> {
         let mut numbers = text.split(['.', '-', ' ']).filter_map(|part| part.parse().ok());

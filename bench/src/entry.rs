@@ -89,7 +89,7 @@ pub(crate) struct Measured {
     pub(crate) latencies: Vec<Duration>,
 }
 
-/// What of a server's answers is told beside times.
+/// What is reported of a server's answers besides times.
 #[cfg(feature = "client")]
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Served {

@@ -143,7 +143,7 @@ fn info(video: &Video, described: &Described) -> Info {
     let aspect = described.sample_aspect_ratio;
     Info {
         version: 1,
-        // As the source calls itself: an address without what nobody else is to see.
+        // As the source names itself: of an address, without credentials and signatures.
         video: video.source().name().to_owned(),
         container: track.container.to_owned(),
         codec: track.codec.name(),

@@ -124,7 +124,7 @@ impl Tally {
         failed.chain(strays).collect()
     }
 
-    /// What is told of it.
+    /// What is reported of it.
     pub(super) fn served(&self, manner: Option<Manner>, ws: Option<(Order, By, usize)>) -> Served {
         let median = |(name, times): (&String, &Vec<f64>)| {
             let mut times = times.clone();
