@@ -4,7 +4,7 @@ use std::io::ErrorKind::BrokenPipe;
 use std::io::Write;
 use std::path::Path;
 
-use bucket_streamer::{ErrorKind, OpenOptions, Result};
+use bucket_streamer::{ErrorKind, Result};
 use clap::Args;
 
 use crate::console::{Outcome, say};
@@ -43,11 +43,7 @@ pub(crate) fn run(arguments: &IndexArguments) -> Outcome {
         return Outcome::Usage;
     }
     let engine = builder(Some(1), None, arguments.limits).build();
-    let video = match open(
-        &engine,
-        &arguments.location.video,
-        OpenOptions::new().track(arguments.track.track).index_cache(index_cache().cloned()),
-    ) {
+    let video = match open(&engine, &arguments.location.video, arguments.track.opening()) {
         Ok(video) => video,
         Err(outcome) => return outcome,
     };

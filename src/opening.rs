@@ -9,7 +9,7 @@ use bucket_streamer::quantities::MemorySize;
 use bucket_streamer::{Device, Engine, EngineBuilder, IndexCache, OpenOptions, Video};
 
 use crate::console::{Outcome, say};
-use crate::options::{DeviceName, Limits, Which};
+use crate::options::{DeviceName, Limits, TrackOption, Which};
 
 /// Where indexes are kept, if they are to be.
 static INDEXES: OnceLock<IndexCache> = OnceLock::new();
@@ -41,13 +41,19 @@ pub(crate) fn limit_opening(timeout: Duration) {
     let _ = OPEN_TIMEOUT.set(timeout);
 }
 
+impl TrackOption {
+    /// As the video is to be opened.
+    pub(crate) fn opening(self) -> OpenOptions {
+        OpenOptions::new().track(self.track).index_cache(index_cache().cloned())
+    }
+}
+
 impl Which {
     /// As the video is to be opened.
     pub(crate) fn opening(&self) -> OpenOptions {
-        let options = OpenOptions::new().track(self.track.track).index_cache(index_cache().cloned());
         match &self.index {
-            Some(file) => options.index_file(file, self.verify),
-            None => options,
+            Some(file) => self.track.opening().index_file(file, self.verify),
+            None => self.track.opening(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Options that several commands have: each is said here once, with its help, its name in the environment and its default.
-//! Those of one command are in its file. Those of
-//! `serve` are there too: each may also come from the environment or a file, and has no default before all three were read.
+//! Those of one command are in its file. Those of `serve` are there too: each may also come from the environment or a file, and has
+//! no default before all three were read.
 
 mod decoding;
 mod device;

@@ -54,25 +54,20 @@ const TOKEN: &str = "BUCKET_STREAMER_BEARER_TOKEN";
 impl RemoteArguments {
     /// Makes it so for all addresses that are opened from now on.
     pub(crate) fn configure(&self) -> Result<(), Outcome> {
-        configure(self)
+        let refuse = |why: &str| {
+            say(&format!("bucket-streamer: {why}"));
+            Outcome::Usage
+        };
+        let options = http_options(self).map_err(refuse)?;
+        let usual = HttpOptions::default();
+        #[cfg(feature = "bench")]
+        let _ = CHOSEN.set((options.headers.clone(), options.ca_file.clone()));
+        if options.headers.is_empty() && options.ca_file.is_none() && options.cache == usual.cache {
+            return Ok(());
+        }
+        HttpClient::new(options).map_err(|error| refuse(&error.to_string()))?.share();
+        Ok(())
     }
-}
-
-fn configure(arguments: &RemoteArguments) -> Result<(), Outcome> {
-    let refuse = |outcome, why: &str| {
-        say(&format!("bucket-streamer: {why}"));
-        outcome
-    };
-    let options = http_options(arguments).map_err(|why| refuse(Outcome::Usage, why))?;
-    let usual = HttpOptions::default();
-    #[cfg(feature = "bench")]
-    let _ = CHOSEN.set((options.headers.clone(), options.ca_file.clone()));
-    if options.headers.is_empty() && options.ca_file.is_none() && options.cache == usual.cache {
-        return Ok(());
-    }
-    let client = HttpClient::new(options);
-    client.map_err(|error| refuse(Outcome::Usage, &error.to_string()))?.share();
-    Ok(())
 }
 
 /// What was chosen, as a client takes it.
