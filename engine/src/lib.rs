@@ -75,7 +75,7 @@ pub mod time;
 pub use catalog::Catalog;
 pub use container::{DEFAULT_INDEX_MEMORY, Index};
 pub use damage::{DEFAULT_MAX_PIXELS, OnDamage};
-pub use decode::crew::Account;
+pub use decode::workers::Account;
 pub use device::{Device, DeviceChoice};
 pub use error::{Error, ErrorKind, Result};
 pub use ffi::{

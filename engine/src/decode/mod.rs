@@ -4,11 +4,11 @@
 //! picture with the sample that it belongs to. Who asked, and for what, is left to others.
 
 pub mod checkpoints;
-pub mod crew;
 pub mod judge;
 pub mod on_device;
 pub mod pool;
 pub mod walk;
+pub mod workers;
 
 pub use ffi::{Checkpoint, Decoder, Found, Gpu, GpuError, HeldPicture};
 pub use pool::{Lease, Pool};

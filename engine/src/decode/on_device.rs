@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use ffi::{Gpu, GpuError};
 
-use super::crew::Crew;
 use super::judge::{Judge, Kind, Offer, Place};
+use super::workers::WorkerPool;
 
 /// Workers for each NVDEC: one whose picture is decoded, one that sends or fetches.
 const WORKERS_PER_ENGINE: usize = 2;
@@ -48,7 +48,7 @@ pub struct OnDevice {
     /// The GPU.
     pub gpu: Gpu,
     /// Those who wait for it. They are bound to no core.
-    pub crew: Crew,
+    pub workers: WorkerPool,
     /// Everything that it decodes goes there.
     is_forced: bool,
     judge: Judge,
@@ -66,10 +66,10 @@ impl OnDevice {
     pub fn new(gpu: Gpu, is_forced: bool, listener: Listener) -> OnDevice {
         let engines = gpu.info().engines;
         let workers = if engines == 0 { WORKERS } else { (engines * WORKERS_PER_ENGINE).clamp(WORKERS, MOST_WORKERS) };
-        let crew = Crew::of_waiters(workers);
+        let workers = WorkerPool::of_waiters(workers);
         OnDevice {
             gpu,
-            crew,
+            workers,
             is_forced,
             judge: Judge::default(),
             notes: Mutex::default(),

@@ -8,10 +8,10 @@ use std::time::Duration;
 use crate::container::{DEFAULT_INDEX_MEMORY, Index, IndexBudget, Most, Track};
 use crate::damage::{DEFAULT_MAX_PIXELS, OnDamage};
 use crate::decode::checkpoints::{Held, Store};
-use crate::decode::crew::Crew;
 use crate::decode::judge::Place;
 use crate::decode::on_device::{Listener, OnDevice};
 use crate::decode::pool::Inspection;
+use crate::decode::workers::WorkerPool;
 use crate::decode::{Counters, Pool, Work};
 use crate::device::{Device, DeviceChoice};
 use crate::error::Result;
@@ -65,10 +65,10 @@ pub fn resident_bytes() -> Option<u64> {
 
 impl Shared {
     /// Who decodes there.
-    pub(crate) fn crew_at(&self, place: Place) -> &Crew {
+    pub(crate) fn workers_at(&self, place: Place) -> &WorkerPool {
         match &self.device {
-            Some(device) if place == Place::Device => &device.crew,
-            _ => &self.crew,
+            Some(device) if place == Place::Device => &device.workers,
+            _ => &self.workers,
         }
     }
 
@@ -96,7 +96,7 @@ pub(crate) struct Shared {
     pub(crate) pool: Arc<Pool>,
     /// What pictures in work may take.
     pub(crate) pictures: Arc<Budget>,
-    pub(crate) crew: Crew,
+    pub(crate) workers: WorkerPool,
     /// The GPU, if one was asked for and is there.
     pub(crate) device: Option<OnDevice>,
     pub(crate) store: Store,
@@ -299,7 +299,7 @@ impl EngineBuilder {
                 pool: Pool::new(2 * threads + 2, self.device.gpu, inspection),
                 pictures,
                 device,
-                crew: Crew::new(threads, self.pin.unwrap_or_else(|| machine.may_pin())),
+                workers: WorkerPool::new(threads, self.pin.unwrap_or_else(|| machine.may_pin())),
                 store: Store::new(budget),
                 counters: Counters::default(),
                 resident: Resident::default(),
@@ -431,7 +431,7 @@ impl Engine {
 
     /// Are workers bound to cores?
     pub fn is_pinned(&self) -> bool {
-        self.shared.crew.is_pinned()
+        self.shared.workers.is_pinned()
     }
 
     /// What should be known of the GPU: videos that it does not decode, and what its driver failed of. Each once; only ever

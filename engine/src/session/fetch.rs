@@ -205,7 +205,7 @@ impl<T: Send + 'static> Group<T> {
     /// group ends, even where there is no room for checkpoints.
     fn is_overtaken(&self) -> bool {
         let slice = SLICE * (1 << self.overtaken.min(16));
-        self.leaves_checkpoints() && self.video.engine.crew.is_overtaken(slice)
+        self.leaves_checkpoints() && self.video.engine.workers.is_overtaken(slice)
     }
 
     /// Can decoding go on where it was broken off? Not dav1d's, nor a GPU's.

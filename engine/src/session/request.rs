@@ -1,6 +1,6 @@
 //! Frames on their way from the workers to whoever asked.
 //!
-//! A request is a set of groups of targets, each a task of the crew. Results wait in a short queue; a task that finds it
+//! A request is a set of groups of targets, each a task of the workers. Results wait in a short queue; a task that finds it
 //! full ends and is submitted again when there is room: no worker ever waits for a reader. Dropping the reader cancels.
 
 use std::collections::{HashMap, VecDeque};
@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use futures_core::Stream;
 
-use crate::decode::crew::{self, Account, Task};
 use crate::decode::judge::Place;
+use crate::decode::workers::{self, Account, Task};
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::engine;
 use crate::session::video::{Video, VideoFrame};
@@ -27,7 +27,7 @@ struct State<T> {
     results: VecDeque<(u32, T)>,
     /// How many may wait: [`WAITING_FRAMES`], or fewer large ones.
     most: usize,
-    /// Tasks that are in the crew's queue or at work.
+    /// Tasks that are in the workers' queue or at work.
     tasks: usize,
     /// Tasks that rest until there is room.
     resting: Vec<(Place, Task)>,
@@ -171,7 +171,7 @@ impl<T: Send + 'static> Request<T> {
         run: impl FnOnce(usize) + Send + 'static,
     ) {
         self.lock().tasks += 1;
-        self.engine.crew_at(place).submit(self.task(pictures, run), self.payer.account());
+        self.engine.workers_at(place).submit(self.task(pictures, run), self.payer.account());
     }
 
     /// Submits a task when `when` calls what it is given.
@@ -190,13 +190,13 @@ impl<T: Send + 'static> Request<T> {
             // The task holds it.
             let Some(request) = request.upgrade() else { return };
             request.fetched(since.elapsed());
-            engine.crew_at(place).submit(task, request.payer.account());
+            engine.workers_at(place).submit(task, request.payer.account());
         }));
     }
 
     /// Puts a task off until there is room for its results.
     pub(crate) fn rest(self: &Arc<Request<T>>, place: Place, pictures: u64, run: impl FnOnce(usize) + Send + 'static) {
-        let task = Task { goes_on: Some(crew::position()), ..self.task(pictures, run) };
+        let task = Task { goes_on: Some(workers::position()), ..self.task(pictures, run) };
         let mut state = self.lock();
         state.tasks += 1;
         if self.is_cancelled() {
@@ -204,7 +204,7 @@ impl<T: Send + 'static> Request<T> {
             drop(state);
         } else if state.results.len() < state.most {
             drop(state);
-            self.engine.crew_at(place).submit(task, self.payer.account());
+            self.engine.workers_at(place).submit(task, self.payer.account());
         } else {
             state.resting.push((place, task));
         }
@@ -285,7 +285,7 @@ impl<T> Request<T> {
         }
         let tasks = std::mem::take(&mut state.resting);
         drop(state);
-        tasks.into_iter().for_each(|(place, task)| self.engine.crew_at(place).submit(task, self.payer.account()));
+        tasks.into_iter().for_each(|(place, task)| self.engine.workers_at(place).submit(task, self.payer.account()));
     }
 }
 
@@ -300,7 +300,7 @@ struct Ticket<T> {
 impl<T> Drop for Ticket<T> {
     fn drop(&mut self) {
         let request = &*self.request;
-        let took = if self.has_begun { crew::took() } else { Duration::ZERO };
+        let took = if self.has_begun { workers::took() } else { Duration::ZERO };
         request.payer.account().settle(self.cost_ns, took);
         let mut state = request.lock();
         state.tasks -= 1;

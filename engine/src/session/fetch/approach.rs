@@ -195,7 +195,7 @@ impl<T: Send + 'static> Group<T> {
     /// Is there other work: for this worker, or for the memory that this run holds?
     fn is_waited_for(&self) -> bool {
         let engine = &self.video.engine;
-        engine.crew.is_waited_for() || (self.memory.is_some() && engine.pictures.is_waited_for())
+        engine.workers.is_waited_for() || (self.memory.is_some() && engine.pictures.is_waited_for())
     }
 
     /// May a walk read a sample now? Waits for it as long as there is no other work; `awaited` is set where there is.

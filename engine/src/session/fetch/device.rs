@@ -29,8 +29,8 @@ pub(super) fn place_for(video: &Shared, stay: Stay, group: &[Target]) -> Place {
     if video.is_refused.load(Relaxed) || video.engine.from_entry || device.rests() {
         return Place::Processor;
     }
-    let processor = Offer { pictures: pictures_from_checkpoints(video, group), load: video.engine.crew.load() };
-    let on_device = Offer { pictures: pictures(group), load: device.crew.load() };
+    let processor = Offer { pictures: pictures_from_checkpoints(video, group), load: video.engine.workers.load() };
+    let on_device = Offer { pictures: pictures(group), load: device.workers.load() };
     // Of these codecs the driver does not tell whether a picture is damaged: they go there only by order.
     if !device.is_forced() && matches!(video.track.codec, Codec::Vp9 | Codec::Av1) {
         return Place::Processor;

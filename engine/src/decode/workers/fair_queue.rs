@@ -1,0 +1,101 @@
+//! Start-time fair queueing: the order of the tasks that wait. See the parent module for the policy.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+
+use super::Task;
+
+/// Light tasks in a row, after which another task gets its turn.
+const LIGHT_IN_A_ROW: usize = 4;
+
+/// The order of a task in its queue: by its end in virtual time; among equals, resumed tasks first, then by submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    pub(super) end_ns: u64,
+    pub(super) is_new: bool,
+    /// Counts submissions, so that no two ranks are equal.
+    pub(super) number: u64,
+    pub(super) start_ns: u64,
+    pub(super) owner: usize,
+    pub(super) is_client: bool,
+    /// A short task of a client that has used little recently.
+    pub(super) is_light: bool,
+}
+
+/// A task that waits.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    rank: Reverse<Rank>,
+    pub(super) task: Task,
+}
+
+impl Waiting {
+    pub(super) fn rank(&self) -> Rank {
+        self.rank.0
+    }
+}
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Waiting) -> bool {
+        self.rank == other.rank
+    }
+}
+
+impl Eq for Waiting {}
+
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Waiting) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Waiting {
+    fn cmp(&self, other: &Waiting) -> Ordering {
+        self.rank.cmp(&other.rank)
+    }
+}
+
+/// The tasks that wait.
+#[derive(Debug, Default)]
+pub(super) struct FairQueue {
+    light: BinaryHeap<Waiting>,
+    others: BinaryHeap<Waiting>,
+    /// Light tasks that were taken in a row while others waited.
+    in_a_row: usize,
+}
+
+impl FairQueue {
+    pub(super) fn push(&mut self, rank: Rank, task: Task) {
+        let waiting = Waiting { rank: Reverse(rank), task };
+        if rank.is_light { self.light.push(waiting) } else { self.others.push(waiting) }
+    }
+
+    fn is_lights_turn(&self) -> bool {
+        !self.light.is_empty() && (self.in_a_row < LIGHT_IN_A_ROW || self.others.is_empty())
+    }
+
+    /// The rank of the task that [`pop`](FairQueue::pop) would take.
+    pub(super) fn next(&self) -> Option<Rank> {
+        let queue = if self.is_lights_turn() { &self.light } else { &self.others };
+        queue.peek().map(Waiting::rank)
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Waiting> {
+        let is_light = self.is_lights_turn();
+        self.in_a_row = if is_light && !self.others.is_empty() { self.in_a_row + 1 } else { 0 };
+        if is_light { self.light.pop() } else { self.others.pop() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.light.len() + self.others.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.light.is_empty() && self.others.is_empty()
+    }
+
+    /// The expected pictures of all tasks that wait.
+    pub(super) fn pictures(&self) -> u64 {
+        self.light.iter().chain(&self.others).map(|waiting| waiting.task.pictures).sum()
+    }
+}

@@ -1,0 +1,349 @@
+//! The worker pool: the threads that decode, and how many of them a task gets.
+//!
+//! There are as many workers as the engine may use threads, each bound to a core where that is wanted. A task occupies one
+//! worker; a task so long that all others together would finish earlier occupies several, and its decoder uses as many threads.
+//! Tasks never wait for the reader of their results: a task that cannot deliver ends, and is submitted again later. What a task
+//! does is up to its caller.
+//!
+//! Tasks are scheduled by start-time fair queueing (`fair_queue.rs`): each belongs to an [`Account`], that of its request or of a
+//! client with all of its requests, and virtual time is the time that workers spend. In virtual time a task starts where the last
+//! task of its account ends, but not before the start of the task that was begun last; the task with the earliest end is next. So
+//! an account with many tasks waits for accounts with few, and short tasks overtake long ones. Short tasks of clients with little
+//! recent use come before all others, however many accounts there are, except for every fifth task. A task that runs for longer
+//! than another one would have to wait is [overtaken](WorkerPool::is_overtaken): it may end early and be submitted again. Not
+//! every task can: where tasks of other clients occupy all workers for long, a spare thread begins the next one.
+
+mod account;
+mod cores;
+mod fair_queue;
+mod running;
+#[cfg(test)]
+mod tests;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ffi::Affinity;
+
+pub use self::account::Account;
+pub use self::running::{position, took};
+
+use self::cores::{bind_to, own_cores};
+use self::fair_queue::{FairQueue, Rank, Waiting};
+use self::running::{Running, current, set_current};
+use crate::machine::Pins;
+
+/// The most that a short task costs.
+const SHORT_NS: u64 = 100_000_000;
+/// The spare thread begins a task once all tasks that run have done so for this long.
+const STUCK: Duration = Duration::from_millis(250);
+/// How often the spare thread checks that.
+const STUCK_CHECK: Duration = Duration::from_millis(50);
+
+/// A piece of work.
+pub struct Task {
+    /// Expected cost in pictures.
+    pub pictures: u64,
+    /// Expected cost in nanoseconds of one worker.
+    pub cost_ns: u64,
+    /// Where in virtual time it was interrupted, if it was.
+    pub goes_on: Option<u64>,
+    /// Does the work, with as many threads as the argument says.
+    pub run: Box<dyn FnOnce(usize) + Send>,
+}
+
+impl std::fmt::Debug for Task {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Task").field("pictures", &self.pictures).finish_non_exhaustive()
+    }
+}
+
+/// A task that runs, for the spare thread to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct AtWork {
+    owner: usize,
+    since: Instant,
+}
+
+/// What the pool's lock protects.
+#[derive(Debug, Default)]
+struct PoolState {
+    queue: FairQueue,
+    /// Virtual time: the start of the task that was begun last.
+    now_ns: u64,
+    /// Submissions so far.
+    number: u64,
+    /// Workers that no task occupies.
+    free: usize,
+    at_work: Vec<AtWork>,
+    has_spare: bool,
+    started: bool,
+    closed: bool,
+}
+
+/// What the pool and its threads share.
+#[derive(Debug)]
+struct PoolShared {
+    state: Mutex<PoolState>,
+    /// Wakes workers.
+    work: Condvar,
+    /// Wakes the spare thread.
+    spare: Condvar,
+    threads: usize,
+    pin: bool,
+    /// The cores that workers are bound to. They are released when the last worker has ended.
+    pins: Mutex<Option<Pins>>,
+    /// Every task gets one thread.
+    is_narrow: bool,
+    /// The next task, for tasks that run to see without the lock: where in virtual time it would end, and whose it is.
+    next_end_ns: AtomicU64,
+    next_owner: AtomicUsize,
+    next_is_light: AtomicBool,
+}
+
+/// The workers of an engine. Dropping it ends them, and drops the tasks that wait.
+#[derive(Debug)]
+pub struct WorkerPool {
+    shared: Arc<PoolShared>,
+}
+
+impl WorkerPool {
+    /// A pool of `threads` workers, started with the first task. With `pin` each is bound to a core of its own, if there are as
+    /// many cores as workers, and no other pool has bound workers to them.
+    pub fn new(threads: usize, pin: bool) -> WorkerPool {
+        // With fewer threads than cores, every process would choose the same cores.
+        WorkerPool::with(threads, pin && threads == ffi::cpu_count(), false)
+    }
+
+    /// A pool for tasks that wait for work done elsewhere, one thread each.
+    pub fn of_waiters(threads: usize) -> WorkerPool {
+        WorkerPool::with(threads, false, true)
+    }
+
+    fn with(threads: usize, pin: bool, is_narrow: bool) -> WorkerPool {
+        let state = PoolState { free: threads, ..PoolState::default() };
+        let shared = PoolShared {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            spare: Condvar::new(),
+            threads,
+            pin,
+            pins: Mutex::default(),
+            is_narrow,
+            next_end_ns: AtomicU64::new(u64::MAX),
+            next_owner: AtomicUsize::new(0),
+            next_is_light: AtomicBool::new(false),
+        };
+        WorkerPool { shared: Arc::new(shared) }
+    }
+
+    /// Whether workers are bound to cores; before they are started, whether they would be now.
+    pub fn is_pinned(&self) -> bool {
+        let is_started = self.shared.lock().started;
+        self.shared.pins().is_some() || (!is_started && self.shared.pin && Pins::take(own_cores()).is_some())
+    }
+
+    /// Queues a task: behind others of the same account, or where it was interrupted.
+    pub fn submit(&self, task: Task, account: &Account) {
+        let mut state = self.shared.lock();
+        if !std::mem::replace(&mut state.started, true) {
+            self.start();
+        }
+        if account.is_client() && !self.shared.is_narrow && !std::mem::replace(&mut state.has_spare, true) {
+            self.start_spare();
+        }
+        state.number += 1;
+        let is_light = task.cost_ns <= SHORT_NS && account.is_light(self.shared.threads);
+        let is_new = task.goes_on.is_none();
+        // A light task has no share to keep within.
+        let own_ns = if is_light { 0 } else { task.goes_on.unwrap_or(account.end_ns()) };
+        let start_ns = state.now_ns.max(own_ns);
+        account.extend(start_ns, task.cost_ns);
+        // A resumed task is nearly done in most cases.
+        let end_ns = if is_new { start_ns.saturating_add(task.cost_ns) } else { start_ns };
+        let (number, owner, is_client) = (state.number, account.owner(), account.is_client());
+        state.queue.push(Rank { end_ns, is_new, number, start_ns, owner, is_client, is_light }, task);
+        self.shared.show_next(&state);
+        drop(state);
+        self.shared.work.notify_one();
+        self.shared.spare.notify_one();
+    }
+
+    /// Tasks for each worker that run or wait.
+    pub fn load(&self) -> f64 {
+        let state = self.shared.lock();
+        (state.queue.len() + self.shared.threads - state.free) as f64 / self.shared.threads as f64
+    }
+
+    /// Whether tasks wait that no worker has begun.
+    pub fn is_waited_for(&self) -> bool {
+        !self.shared.lock().queue.is_empty()
+    }
+
+    /// Whether the task on this thread has run for `slice` at least, and for longer than a task of another account would have to
+    /// wait.
+    pub fn is_overtaken(&self, slice: Duration) -> bool {
+        let next_ns = self.shared.next_end_ns.load(Relaxed);
+        let Some(running) = current().filter(|_| next_ns < u64::MAX) else { return false };
+        let is_before = || self.shared.next_is_light.load(Relaxed) && !running.is_light;
+        self.shared.next_owner.load(Relaxed) != running.owner
+            && running.since.elapsed() >= slice
+            && (is_before() || next_ns < running.now_ns())
+    }
+
+    fn start(&self) {
+        let cores = self.take_cores();
+        // Decoders with threads of their own must not inherit a worker's single core.
+        let everywhere = Affinity::of_this_thread();
+        for worker in 0..self.shared.threads {
+            let shared = Arc::clone(&self.shared);
+            let core = cores.get(worker).copied();
+            let work = move || {
+                if let Some(core) = core {
+                    bind_to(core);
+                }
+                everywhere.is_for_decoders();
+                shared.work();
+            };
+            // Without workers no task ever runs: a refused thread is treated like a refused allocation.
+            std::thread::Builder::new().name(format!("decode-{worker}")).spawn(work).expect("a thread");
+        }
+    }
+
+    fn start_spare(&self) {
+        let shared = Arc::clone(&self.shared);
+        // If it cannot be started, tasks wait longer, and nothing else happens.
+        let _ = std::thread::Builder::new().name("decode-spare".to_owned()).spawn(move || shared.help_out());
+    }
+
+    /// Takes the cores to bind workers to; none if that is not wanted, or if another pool has them.
+    fn take_cores(&self) -> Vec<usize> {
+        if !self.shared.pin {
+            return Vec::new();
+        }
+        let cores = own_cores();
+        let mut pins = self.shared.pins();
+        *pins = Pins::take(cores.clone());
+        if pins.is_some() { cores } else { Vec::new() }
+    }
+}
+
+impl Drop for WorkerPool {
+    fn drop(&mut self) {
+        let tasks = {
+            let mut state = self.shared.lock();
+            state.closed = true;
+            // Idle workers only have to end: the next pool need not wait for that.
+            if state.free == self.shared.threads {
+                self.shared.pins().take();
+            }
+            std::mem::take(&mut state.queue)
+        };
+        self.shared.work.notify_all();
+        self.shared.spare.notify_all();
+        // Without the lock: what a task holds may use the pool when it is dropped.
+        drop(tasks);
+    }
+}
+
+impl PoolShared {
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pins(&self) -> MutexGuard<'_, Option<Pins>> {
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A worker.
+    fn work(&self) {
+        let mut state = self.lock();
+        loop {
+            if state.closed {
+                return;
+            }
+            let ready = if state.free > 0 { state.queue.pop() } else { None };
+            let Some(next) = ready else {
+                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            state.now_ns = state.now_ns.max(next.rank().start_ns);
+            self.show_next(&state);
+            let width = self.width(&next.task, &state);
+            state.free -= width;
+            state = self.run(state, next, width);
+            state.free += width;
+            if !state.queue.is_empty() {
+                self.work.notify_all();
+            }
+        }
+    }
+
+    /// The spare thread: begins the next task where tasks of other clients occupy all workers for long.
+    fn help_out(&self) {
+        let mut state = self.lock();
+        while !state.closed {
+            if self.is_help_due(&state)
+                && let Some(next) = state.queue.pop()
+            {
+                self.show_next(&state);
+                state = self.run(state, next, 1);
+            } else if state.queue.is_empty() {
+                state = self.spare.wait(state).unwrap_or_else(PoisonError::into_inner);
+            } else {
+                state = self.spare.wait_timeout(state, STUCK_CHECK).unwrap_or_else(PoisonError::into_inner).0;
+            }
+        }
+    }
+
+    fn is_help_due(&self, state: &PoolState) -> bool {
+        let is_stuck = state.free == 0 && state.at_work.iter().all(|at_work| at_work.since.elapsed() >= STUCK);
+        let is_others = |next: Rank| next.is_client && state.at_work.iter().all(|at_work| at_work.owner != next.owner);
+        is_stuck && state.queue.next().is_some_and(is_others)
+    }
+
+    /// Runs a task, without the lock.
+    fn run<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, PoolState>,
+        next: Waiting,
+        width: usize,
+    ) -> MutexGuard<'a, PoolState> {
+        let running = Running::begin(next.rank(), width);
+        let own = AtWork { owner: running.owner, since: running.since };
+        state.at_work.push(own);
+        drop(state);
+        set_current(Some(running));
+        let run = next.task.run;
+        // A panic is a bug in a task; the worker must remain for other requests.
+        let run = AssertUnwindSafe(|| if width > 1 { ffi::while_unbound(|| run(width)) } else { run(width) });
+        let _ = catch_unwind(run);
+        set_current(None);
+        let mut state = self.lock();
+        if let Some(place) = state.at_work.iter().position(|at_work| *at_work == own) {
+            state.at_work.swap_remove(place);
+        }
+        state
+    }
+
+    fn show_next(&self, state: &PoolState) {
+        let next = state.queue.next();
+        self.next_end_ns.store(next.map_or(u64::MAX, |rank| rank.end_ns), Relaxed);
+        self.next_owner.store(next.map_or(0, |rank| rank.owner), Relaxed);
+        self.next_is_light.store(next.is_some_and(|rank| rank.is_light), Relaxed);
+    }
+
+    /// How many threads a task gets: one, unless on one it would take longer than all other tasks on all of them. A power of two,
+    /// so that few kinds of decoders are open.
+    fn width(&self, task: &Task, state: &PoolState) -> usize {
+        if self.is_narrow {
+            return 1;
+        }
+        let others = state.queue.pictures();
+        let is_longest = task.pictures.saturating_mul(self.threads as u64) > others + task.pictures;
+        let most = if is_longest { state.free.min(task.pictures.max(1) as usize) } else { 1 };
+        1 << most.max(1).ilog2()
+    }
+}

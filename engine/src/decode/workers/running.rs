@@ -1,0 +1,63 @@
+//! The task that runs on the current thread: what it has cost so far, and where in virtual time it is.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use super::account::nanos;
+use super::fair_queue::Rank;
+
+/// A task that runs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Running {
+    pub(super) start_ns: u64,
+    pub(super) since: Instant,
+    /// The processor time of the thread when it began.
+    time: Duration,
+    /// Threads that it uses.
+    width: u32,
+    pub(super) owner: usize,
+    pub(super) is_light: bool,
+}
+
+impl Running {
+    /// A task of this rank that begins now, on the current thread.
+    pub(super) fn begin(rank: Rank, width: usize) -> Running {
+        let Rank { start_ns, owner, is_light, .. } = rank;
+        Running { start_ns, since: Instant::now(), time: ffi::thread_time(), width: width as u32, owner, is_light }
+    }
+
+    /// What it has cost so far: the thread's processor time, or with several threads an estimate for all of them.
+    fn took(&self) -> Duration {
+        match self.width {
+            1 => ffi::thread_time().saturating_sub(self.time),
+            width => self.since.elapsed() * width,
+        }
+    }
+
+    pub(super) fn now_ns(&self) -> u64 {
+        self.start_ns.saturating_add(nanos(self.took()))
+    }
+}
+
+thread_local! {
+    static RUNNING: Cell<Option<Running>> = const { Cell::new(None) };
+}
+
+/// The task that runs on the current thread.
+pub(super) fn current() -> Option<Running> {
+    RUNNING.get()
+}
+
+pub(super) fn set_current(running: Option<Running>) {
+    RUNNING.set(running);
+}
+
+/// What the task on the current thread has cost so far: time, on all threads that it uses.
+pub fn took() -> Duration {
+    current().map_or(Duration::ZERO, |running| running.took())
+}
+
+/// Where in virtual time the task on the current thread is.
+pub fn position() -> u64 {
+    current().map_or(0, |running| running.now_ns())
+}
