@@ -16,7 +16,7 @@ use std::time::Instant;
 use bucket_streamer::picture::{ColourOptions, Part, Shape, StillFormat, StillOptions, colour};
 use bucket_streamer::quantities::{MemorySize, frame_list};
 use bucket_streamer::time;
-use bucket_streamer::{EngineBuilder, Error, ErrorKind, LeftOut, OnDamage, Result, Video, VideoFrame};
+use bucket_streamer::{DecodedFrame, DeviceFrame, EngineBuilder, Error, ErrorKind, Frame, LeftOut, OnDamage, Result, Video, VideoFrame};
 use clap::{ArgGroup, Args};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -222,10 +222,17 @@ struct Shared {
 
 impl Shared {
     fn make(&self, maker: &mut Maker, frame: &VideoFrame) -> Result<Record> {
-        if colour::is_hdr_picture(&frame.picture) {
+        self.note(&frame.picture, maker.make(frame))
+    }
+
+    fn make_on_device(&self, maker: &mut Maker, frame: &DeviceFrame) -> Result<Record> {
+        self.note(frame.picture.properties(), maker.make_on_device(frame))
+    }
+
+    fn note(&self, picture: &Frame, record: Result<Record>) -> Result<Record> {
+        if colour::is_hdr_picture(picture) {
             self.hdr.store(true, Ordering::Relaxed);
         }
-        let record = maker.make(frame);
         if is_write_error(&record) {
             // A full disk does not get better by going on.
             self.stop.store(true, Ordering::Relaxed);
@@ -249,14 +256,17 @@ impl Makers {
         Makers { idle: Mutex::new(vec![first]) }
     }
 
-    fn make(&self, frame: Result<VideoFrame>, shared: &Shared) -> Result<Record> {
+    fn make(&self, frame: Result<DecodedFrame>, shared: &Shared) -> Result<Record> {
         let idle = || self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let mut maker = {
             let mut idle = idle();
             let last = if idle.len() > 1 { idle.pop() } else { None };
             last.unwrap_or_else(|| idle[0].another())
         };
-        let record = frame.and_then(|frame| shared.make(&mut maker, &frame));
+        let record = frame.and_then(|frame| match frame {
+            DecodedFrame::Host(frame) => shared.make(&mut maker, &frame),
+            DecodedFrame::Device(frame) => shared.make_on_device(&mut maker, &frame),
+        });
         idle().push(maker);
         record
     }
@@ -377,7 +387,7 @@ impl Run<'_> {
         let make = move |_, frame| makers.make(frame, &ours);
         let made = match self.arguments.gpu_jpeg && self.arguments.format == Format::Jpeg {
             true => self.video.stills_with(&indices, &self.options(), make),
-            false => self.video.frames_with(&indices, make),
+            false => self.video.frames_with(&indices, move |index, frame| make(index, frame.map(DecodedFrame::Host))),
         };
         self.collect(made.map(|(index, record)| (index, index, record)), Order::Asked(window), tally, &shared);
         self.warn(&shared, tally);

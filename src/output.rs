@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bucket_streamer::picture::{StillMaker, StillOptions, raw};
-use bucket_streamer::{Error, ErrorKind, Result, Video, VideoFrame};
+use bucket_streamer::{DeviceFrame, DevicePicture, Error, ErrorKind, Frame, Result, Video, VideoFrame};
 use serde::Serialize;
 
 use crate::options::Format;
@@ -74,6 +74,22 @@ impl Line {
     }
 }
 
+/// What output is made of.
+#[derive(Clone, Copy)]
+enum Picture<'a> {
+    Host(&'a Frame),
+    Device(&'a DevicePicture),
+}
+
+impl Picture<'_> {
+    fn properties(&self) -> &Frame {
+        match self {
+            Picture::Host(picture) => picture,
+            Picture::Device(picture) => picture.properties(),
+        }
+    }
+}
+
 /// One worker's means of making output.
 pub(crate) struct Maker {
     video: Video,
@@ -97,30 +113,41 @@ impl Maker {
     /// Makes what was asked for of a frame. That a still cannot be made is a matter of the frame, that a file cannot be
     /// written is not.
     pub(crate) fn make(&mut self, frame: &VideoFrame) -> Result<Record> {
-        self.record(frame).map_err(|error| match error.kind() {
+        let VideoFrame { index, duration, picture, .. } = frame;
+        self.named(*index, |maker| maker.record(*index, *duration, Picture::Host(picture)))
+    }
+
+    /// The same for a frame in a GPU's memory, if stills are made.
+    pub(crate) fn make_on_device(&mut self, frame: &DeviceFrame) -> Result<Record> {
+        let DeviceFrame { index, duration, picture, .. } = frame;
+        self.named(*index, |maker| maker.record(*index, *duration, Picture::Device(picture)))
+    }
+
+    fn named(&mut self, index: u32, make: impl FnOnce(&mut Maker) -> Result<Record>) -> Result<Record> {
+        make(self).map_err(|error| match error.kind() {
             ErrorKind::Still(why) => {
                 let name = self.video.source().name();
-                ErrorKind::Still(format!("{name}: frame {}: {why}", frame.index)).into()
+                ErrorKind::Still(format!("{name}: frame {index}: {why}")).into()
             }
             _ => error,
         })
     }
 
-    fn record(&mut self, frame: &VideoFrame) -> Result<Record> {
-        let picture = &frame.picture;
+    fn record(&mut self, index: u32, duration: i64, made_of: Picture<'_>) -> Result<Record> {
+        let picture = made_of.properties();
         let mut line = Line {
             width: Some(picture.width()),
             height: Some(picture.height()),
             format: Some(picture.format().name()),
             corrupt: picture.is_corrupt(),
-            ..Line::of(&self.video, frame.index)
+            ..Line::of(&self.video, index)
         };
         let mut bytes = Vec::new();
         match self.format {
             Format::Framemd5 => line.md5 = Some(raw::hex(&raw::md5(picture))),
             Format::Raw => {
                 bytes = raw::write(picture);
-                bytes = self.deliver(frame.index, bytes, &mut line)?;
+                bytes = self.deliver(index, bytes, &mut line)?;
             }
             Format::Jpeg | Format::Png | Format::Webp => {
                 let mut buffer = std::mem::take(&mut self.buffer);
@@ -128,17 +155,20 @@ impl Maker {
                     Some(stills) => stills,
                     none => none.insert(StillMaker::new()?),
                 };
-                let (width, height) = stills.encode(picture, &self.options, &mut buffer)?;
+                let (width, height) = match made_of {
+                    Picture::Host(picture) => stills.encode(picture, &self.options, &mut buffer)?,
+                    Picture::Device(picture) => stills.encode_on_device(picture, &self.options, &mut buffer)?,
+                };
                 let format = self.options.format;
                 (line.width, line.height, line.format) = (Some(width), Some(height), Some(format.name()));
                 if self.destination == Destination::StandardOutput {
-                    bytes = self.deliver(frame.index, buffer, &mut line)?;
+                    bytes = self.deliver(index, buffer, &mut line)?;
                 } else {
-                    self.buffer = self.deliver(frame.index, buffer, &mut line)?;
+                    self.buffer = self.deliver(index, buffer, &mut line)?;
                 }
             }
         }
-        Ok(Record { line, duration: frame.duration, raw_size: raw::len(picture), bytes })
+        Ok(Record { line, duration, raw_size: raw::len(picture), bytes })
     }
 
     /// Writes a still into the folder, or lets it through to standard output.

@@ -7,7 +7,8 @@ use serde::Serialize;
 use crate::container::StreamSummary;
 use crate::error::Result;
 use crate::picture::{Meaning, colour};
-use crate::session::video::{Described, Video};
+use crate::session::frame::Described;
+use crate::session::video::Video;
 
 /// What a video is. Times are in seconds, sizes in pixels and bytes, `start_pts` in ticks of `time_base`.
 #[derive(Debug, Clone, Serialize)]

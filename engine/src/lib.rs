@@ -79,13 +79,17 @@ pub use decode::workers::Account;
 pub use device::{Device, DeviceChoice};
 pub use error::{Error, ErrorKind, Result};
 pub use ffi::{
-    AvError, CodecParameters, Color, DevicePlanes, DolbyVision, Frame, GpuInfo, PaddedBytes, PixelFormat, PlaneBytes,
+    AvError, CodecParameters, Color, DevicePicture, DevicePlanes, DolbyVision, Frame, GpuInfo, PaddedBytes, PixelFormat, PlaneBytes,
     Rational, Threads,
 };
 pub use index_cache::IndexCache;
 pub use info::Info;
 pub use machine::Machine;
 pub use opening::OpenOptions;
-pub use session::engine::{DEFAULT_OPEN_TIMEOUT, Engine, EngineBuilder, resident_bytes};
-pub use session::request::{FrameFuture, Frames, InOrder, Spent, unanswered};
-pub use session::video::{Described, LeftOut, Video, VideoFrame, WeakVideo};
+pub use session::engine::{DEFAULT_OPEN_TIMEOUT, Engine, EngineBuilder};
+pub use session::frame::{DecodedFrame, Described, DeviceFrame, LeftOut, VideoFrame};
+pub use session::in_order::InOrder;
+pub use session::results::{FrameFuture, Frames, Spent, unanswered};
+pub use session::sequence::Sequence;
+pub use session::shared::resident_bytes;
+pub use session::video::{Video, WeakVideo};

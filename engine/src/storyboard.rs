@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use crate::error::{Error, ErrorKind, Result};
 use crate::picture::scale::Scaler;
 use crate::picture::{Fit, Grid, JfifPlanes, PictureError, Shape, StillEncoder, StillFormat, StillMaker, StillOptions};
-use crate::session::request::Frames;
-use crate::session::video::{Video, VideoFrame};
+use crate::session::frame::VideoFrame;
+use crate::session::results::Frames;
+use crate::session::video::Video;
 
 /// Which frame of its slice a tile shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -217,59 +217,79 @@ impl Frame {
         Ok(planes)
     }
 
-    /// Copies a picture that is in a GPU's memory ([`Frame::device_planes`]) to the host.
-    ///
-    /// # Errors
-    /// What the driver says.
-    pub fn download_kept(&self) -> Result<Frame, GpuError> {
-        let mut planes = Frame::empty().map_err(GpuError::of)?;
-        // SAFETY: both are valid; the second one is empty.
-        AvError::check(unsafe { sys::bs_gpu_download(self.as_raw(), planes.get()) }).map_err(GpuError::of)?;
-        Ok(planes)
-    }
-
-    /// Copies a picture that a decoder on a GPU gave out to memory of the GPU that is its own ([`Frame::device_planes`]),
-    /// cropped as the stream says. Waits until it is decoded.
+    /// Copies a picture that a decoder on a GPU gave out to memory of the GPU that is its own, cropped as the stream says. Waits
+    /// until it is decoded.
     ///
     /// # Errors
     /// As [`Frame::download`].
-    pub fn keep_on_device(&self) -> Result<Frame, GpuError> {
+    pub fn keep_on_device(&self) -> Result<DevicePicture, GpuError> {
         let mut kept = Frame::empty().map_err(GpuError::of)?;
         // SAFETY: both are valid; the second one is empty.
         AvError::check(unsafe { sys::bs_gpu_keep(self.as_raw(), kept.get()) }).map_err(GpuError::of)?;
-        Ok(kept)
+        let planes = device_planes(&kept).map_err(GpuError::of)?;
+        Ok(DevicePicture { kept, planes })
+    }
+}
+
+/// A picture in a GPU's memory: it stays there as long as this, or a clone, lives.
+#[derive(Debug, Clone)]
+pub struct DevicePicture {
+    kept: Frame,
+    planes: DevicePlanes,
+}
+
+impl DevicePicture {
+    /// Where it is.
+    pub fn planes(&self) -> &DevicePlanes {
+        &self.planes
     }
 
-    /// Where the picture is, if it is in a GPU's memory: it stays there as long as this frame, or a clone, lives.
-    pub fn device_planes(&self) -> Option<DevicePlanes> {
-        let mut raw = sys::BsGpuPicture {
-            planes: [0; 3],
-            context: 0,
-            pitch: 0,
-            plane_count: 0,
-            width: 0,
-            height: 0,
-            bytes_per_sample: 0,
-            bit_depth: 0,
-            ordinal: 0,
-            planar: -1,
-        };
-        // SAFETY: the frame is valid; the call looks at what kind it is.
-        AvError::check(unsafe { sys::bs_gpu_kept(self.as_raw(), &mut raw) }).ok()?;
-        let size = |value: i32| value.max(0) as usize;
-        Some(DevicePlanes {
-            planes: raw.planes,
-            plane_count: size(raw.plane_count),
-            pitch: raw.pitch,
-            width: size(raw.width),
-            height: size(raw.height),
-            bytes_per_sample: size(raw.bytes_per_sample),
-            bit_depth: raw.bit_depth.max(0) as u32,
-            ordinal: raw.ordinal.max(0) as u32,
-            format: PixelFormat(raw.planar),
-            context: raw.context,
-        })
+    /// What is known of it besides its samples: colour, shape, interlacing, damage. It has no planes.
+    pub fn properties(&self) -> &Frame {
+        &self.kept
     }
+
+    /// Copies it to the host.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn download(&self) -> Result<Frame, GpuError> {
+        let mut planes = Frame::empty().map_err(GpuError::of)?;
+        // SAFETY: both are valid; the second one is empty.
+        AvError::check(unsafe { sys::bs_gpu_download(self.kept.as_raw(), planes.get()) }).map_err(GpuError::of)?;
+        Ok(planes)
+    }
+}
+
+/// Where a picture is that a GPU keeps.
+fn device_planes(kept: &Frame) -> Result<DevicePlanes, AvError> {
+    let mut raw = sys::BsGpuPicture {
+        planes: [0; 3],
+        context: 0,
+        pitch: 0,
+        plane_count: 0,
+        width: 0,
+        height: 0,
+        bytes_per_sample: 0,
+        bit_depth: 0,
+        ordinal: 0,
+        planar: -1,
+    };
+    // SAFETY: the frame is valid; the call looks at what kind it is.
+    AvError::check(unsafe { sys::bs_gpu_kept(kept.as_raw(), &mut raw) })?;
+    let size = |value: i32| value.max(0) as usize;
+    Ok(DevicePlanes {
+        planes: raw.planes,
+        plane_count: size(raw.plane_count),
+        pitch: raw.pitch,
+        width: size(raw.width),
+        height: size(raw.height),
+        bytes_per_sample: size(raw.bytes_per_sample),
+        bit_depth: raw.bit_depth.max(0) as u32,
+        ordinal: raw.ordinal.max(0) as u32,
+        format: PixelFormat(raw.planar),
+        context: raw.context,
+    })
 }
 
 /// What the samples of a picture mean, to [`GpuEncoder::encode`].
@@ -297,18 +317,18 @@ impl GpuEncoder {
     ///
     /// # Errors
     /// No nvJPEG, or what the driver says.
-    pub fn open(picture: &Frame) -> Result<GpuEncoder, GpuError> {
+    pub fn open(picture: &DevicePicture) -> Result<GpuEncoder, GpuError> {
         GpuError::forget();
         let mut raw = std::ptr::null_mut();
         // SAFETY: the frame is valid; it writes an encoder, or fails.
-        AvError::check(unsafe { sys::bs_gpu_encoder_open(picture.as_raw(), &mut raw) }).map_err(GpuError::of)?;
+        AvError::check(unsafe { sys::bs_gpu_encoder_open(picture.kept.as_raw(), &mut raw) }).map_err(GpuError::of)?;
         Ok(GpuEncoder { raw: NonNull::new(raw).ok_or(AvError::NO_MEMORY).map_err(GpuError::of)? })
     }
 
     /// True if the picture is on this encoder's GPU.
-    pub fn fits(&self, picture: &Frame) -> bool {
+    pub fn fits(&self, picture: &DevicePicture) -> bool {
         // SAFETY: both are valid.
-        unsafe { sys::bs_gpu_encoder_fits(self.raw.as_ptr(), picture.as_raw()) != 0 }
+        unsafe { sys::bs_gpu_encoder_fits(self.raw.as_ptr(), picture.kept.as_raw()) != 0 }
     }
 
     /// A JPEG of a 4:2:0 picture, whole, in JFIF's colour, into `out`. Quality is 1 to 100.
@@ -317,7 +337,7 @@ impl GpuEncoder {
     /// What the driver or nvJPEG say.
     pub fn encode(
         &mut self,
-        picture: &Frame,
+        picture: &DevicePicture,
         colour: GpuColour,
         quality: u8,
         out: &mut Vec<u8>,
@@ -332,7 +352,7 @@ impl GpuEncoder {
         // SAFETY: encoder and frame are valid; it writes where bytes are and how many, or fails.
         let made = unsafe {
             let raw = self.raw.as_ptr();
-            sys::bs_gpu_encode_jpeg(raw, picture.as_raw(), &meant, i32::from(quality), &mut bytes, &mut size)
+            sys::bs_gpu_encode_jpeg(raw, picture.kept.as_raw(), &meant, i32::from(quality), &mut bytes, &mut size)
         };
         AvError::check(made).map_err(GpuError::of)?;
         out.clear();

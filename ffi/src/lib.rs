@@ -38,7 +38,7 @@ pub use codec::{CodecParameters, Color, DamageOptions, Decoder, DolbyVision, Fou
 pub use demux::{CropRectangle, Demuxed, Demuxer, Input, MovSample, MovSamples, StreamInfo};
 pub use error::AvError;
 pub use frame::{Frame, PlaneBytes};
-pub use gpu::{DevicePlanes, Gpu, GpuColour, GpuEncoder, GpuError, GpuInfo};
+pub use gpu::{DevicePicture, DevicePlanes, Gpu, GpuColour, GpuEncoder, GpuError, GpuInfo};
 pub use jpeg::{JpegEncoder, JpegPlane, JpegSubsampling};
 pub use library::missing_library;
 pub use log::{LogLevel, set_log};

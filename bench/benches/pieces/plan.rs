@@ -9,13 +9,12 @@
 use std::cell::LazyCell;
 use std::collections::BTreeSet;
 use std::hint::black_box;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bucket_streamer::bitstream::Codec;
 use bucket_streamer::decode::checkpoints::Store;
 use bucket_streamer::decode::pool::{Inspection, Key};
-use bucket_streamer::decode::{Counters, Event, Keeper, Pool, Walk};
+use bucket_streamer::decode::{Counters, DecodeRun, Event, Keeper, Pool, SampleReader};
 use bucket_streamer::plan::route::{self, Leg, Target};
 use bucket_streamer::plan::{Depth, Kept, Known, Planner, References};
 use bucket_streamer::{DEFAULT_MAX_PIXELS, Video};
@@ -87,7 +86,6 @@ impl<'a> Walked<'a> {
         let (pool, counters) = (
             Pool::new(
                 1,
-                None,
                 Inspection { check_hashes: false, max_pixels: DEFAULT_MAX_PIXELS, idle_bytes: u64::MAX },
             ),
             Counters::default(),
@@ -120,15 +118,18 @@ impl<'a> Walked<'a> {
 
     fn walk(&self, leg: &Leg, pool: &Arc<Pool>, counters: &Counters) {
         let (track, source, needs) = (self.video.track(), self.video.source(), self.known());
-        let key = Key { video: VIDEO, threads: Threads::One, lenient: false, check_ends: true, on_device: false };
+        let key = Key { video: VIDEO, threads: Threads::One, lenient: false, check_ends: true };
         let mut lease = pool.lease(key, track).expect("a decoder");
         let keeper = Keeper { store: &self.store, video: VIDEO, spacing: SPACING, needs: &needs };
-        let walk = Walk { track, source, planner: &self.planner, zeros: false, counters, may_read: None };
+        let (planner, keeper) = (&self.planner, &keeper);
+        let keeps = Some(keeper);
+        let reader = SampleReader { track, source, planner, zeros: false, counters, may_read: None, keeper: keeps };
         let mut left: BTreeSet<u32> = leg.targets.iter().copied().collect();
-        let mut sink = |event| match event {
-            Event::Picture(sample, _) if left.remove(&sample) && left.is_empty() => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
-        };
-        let _ = walk.run_leg(&mut lease, leg, &keeper, &mut sink).expect("memory");
+        let mut run = DecodeRun::planned(leg, keeper);
+        while let Some(event) = run.next(&reader, &mut lease).expect("memory") {
+            if matches!(event, Event::Picture(sample, _) if left.remove(&sample)) && left.is_empty() {
+                run.stop();
+            }
+        }
     }
 }

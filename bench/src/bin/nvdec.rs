@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bucket_streamer::picture::raw;
-use bucket_streamer::{Device, DeviceChoice, Engine, ErrorKind, Video, VideoFrame};
+use bucket_streamer::{DecodedFrame, Device, DeviceChoice, Engine, ErrorKind, Video, VideoFrame};
 use clap::{Args, Parser, Subcommand};
 use ffi::{AvError, DamageOptions, Decoder, Frame, Gpu, GpuError, Packet, PaddedBytes, Received, Sent};
 
@@ -335,12 +335,12 @@ fn open_all(engine: &Engine, clips: &[PathBuf]) -> Result<Vec<Video>, Failure> {
 }
 
 /// One frame, as a request of its own.
-fn one(video: &Video, frame: u32, stays: bool) -> Result<VideoFrame, Failure> {
+fn one(video: &Video, frame: u32, stays: bool) -> Result<DecodedFrame, Failure> {
     if !stays {
-        return Ok(video.frame(frame)?);
+        return Ok(DecodedFrame::Host(video.frame(frame)?));
     }
     let (_, frame) = video.frames_on_device(&[frame]).next().ok_or("nothing came")?;
-    Ok(frame?)
+    Ok(DecodedFrame::Device(frame?))
 }
 
 /// All frames of all videos in random order, and again in another where more are asked for.
@@ -372,7 +372,7 @@ fn ask(videos: &[Video], list: &[(usize, u32)], callers: u16, stays: bool) -> Re
 }
 
 /// Milliseconds.
-fn timed(run: impl FnOnce() -> Result<VideoFrame, Failure>) -> Result<f64, Failure> {
+fn timed(run: impl FnOnce() -> Result<DecodedFrame, Failure>) -> Result<f64, Failure> {
     let started = Instant::now();
     run()?;
     Ok(started.elapsed().as_secs_f64() * 1e3)
@@ -434,8 +434,11 @@ fn all_frames(video: &Video, until: Instant, stays: bool) -> Result<u64, Failure
     let all: Vec<u32> = (0..video.frame_count() as u32).collect();
     let mut count = 0;
     while Instant::now() < until {
-        let frames = if stays { video.frames_on_device(&all) } else { video.frames(&all) };
-        for (_, frame) in frames {
+        let frames: Box<dyn Iterator<Item = bucket_streamer::Result<()>>> = match stays {
+            true => Box::new(video.frames_on_device(&all).map(|(_, frame)| frame.map(drop))),
+            false => Box::new(video.frames(&all).map(|(_, frame)| frame.map(drop))),
+        };
+        for frame in frames {
             // What comes later does not count, and what is not asked for any more is not decoded.
             if Instant::now() >= until {
                 return Ok(count);

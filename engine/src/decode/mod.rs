@@ -1,15 +1,21 @@
-//! Decoders, and the walks that they make over samples.
+//! Decoders, and the decode runs that they make over samples.
 //!
-//! [`pool`] keeps open decoders for reuse; [`walk`] feeds one with a run of samples and hands out what comes, each
-//! picture with the sample that it belongs to. Who asked, and for what, is left to others.
+//! [`workers`] are the threads, [`pool`] keeps open decoders for reuse, [`checkpoints`] their states; [`samples`] makes packets,
+//! [`run`] sends them and receives pictures, each with the sample that it belongs to. Which runs are made, and which pictures
+//! may be shown, is left to others.
 
 pub mod checkpoints;
-pub mod judge;
-pub mod on_device;
+mod counters;
+mod inspect;
+mod keeper;
 pub mod pool;
-pub mod walk;
+pub mod run;
+pub mod samples;
 pub mod workers;
 
+pub use counters::{Counters, Work};
 pub use ffi::{Checkpoint, Decoder, Found, Gpu, GpuError, HeldPicture};
+pub use keeper::Keeper;
 pub use pool::{Lease, Pool};
-pub use walk::{Counters, Event, Keeper, Walk, Work};
+pub use run::{DecodeRun, Event};
+pub use samples::SampleReader;

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use ffi::{DamageOptions, Decoder, Gpu, Threads};
+use ffi::{DamageOptions, Decoder, Threads};
 
 use crate::container::Track;
 use crate::error::{ErrorKind, Result};
@@ -19,8 +19,6 @@ pub struct Key {
     pub lenient: bool,
     /// Where data of slices and tiles end counts as well.
     pub check_ends: bool,
-    /// Its pictures are decoded on the pool's GPU: on one thread, and damage is always reported. Such a decoder is not kept.
-    pub on_device: bool,
 }
 
 /// A decoder that nothing uses.
@@ -38,7 +36,6 @@ pub struct Pool {
     idle: Mutex<Vec<Idle>>,
     limit: usize,
     idle_bytes: u64,
-    gpu: Option<Gpu>,
     inspection: Inspection,
 }
 
@@ -54,9 +51,9 @@ pub struct Inspection {
 }
 
 impl Pool {
-    /// A pool that keeps up to `limit` decoders open when nobody uses them. Those on a device are on `gpu`.
-    pub fn new(limit: usize, gpu: Option<Gpu>, inspection: Inspection) -> Arc<Pool> {
-        Arc::new(Pool { idle: Mutex::default(), limit, idle_bytes: inspection.idle_bytes, gpu, inspection })
+    /// A pool that keeps up to `limit` decoders open while they are idle.
+    pub fn new(limit: usize, inspection: Inspection) -> Arc<Pool> {
+        Arc::new(Pool { idle: Mutex::default(), limit, idle_bytes: inspection.idle_bytes, inspection })
     }
 
     /// Bytes that idle decoders keep, as far as they grow with pictures.
@@ -78,7 +75,7 @@ impl Pool {
             Some(decoder) => decoder,
             None => self.open(key, track)?,
         };
-        Ok(Lease { pool: Arc::clone(self), key, decoder: Some(decoder), is_fresh })
+        Ok(Lease { pool: Some(Arc::clone(self)), key, decoder: Some(decoder), is_fresh })
     }
 
     /// A new decoder, that nothing has been through.
@@ -86,7 +83,7 @@ impl Pool {
     /// # Errors
     /// `Decoder` if none can be opened.
     pub fn lease_fresh(self: &Arc<Self>, key: Key, track: &Track) -> Result<Lease> {
-        Ok(Lease { pool: Arc::clone(self), key, decoder: Some(self.open(key, track)?), is_fresh: true })
+        Ok(Lease { pool: Some(Arc::clone(self)), key, decoder: Some(self.open(key, track)?), is_fresh: true })
     }
 
     /// Closes all idle decoders.
@@ -100,21 +97,19 @@ impl Pool {
         self.lock().retain(|idle| idle.key.video != video);
     }
 
-    fn open(&self, key: Key, track: &Track) -> Result<Decoder> {
-        let damage = DamageOptions {
+    /// What a decoder for `key` looks at.
+    pub fn damage_options(&self, key: Key) -> DamageOptions {
+        DamageOptions {
             owner: key.video + 1,
             lenient: key.lenient,
             check_hashes: self.inspection.check_hashes,
             check_ends: key.check_ends,
             max_pixels: self.inspection.max_pixels,
-        };
-        if key.on_device {
-            let none = || ErrorKind::Device("this engine has no GPU".to_owned());
-            let gpu = self.gpu.as_ref().ok_or_else(none)?;
-            return Decoder::open_on(&track.parameters, gpu, &damage)
-                .map_err(|error| ErrorKind::Device(error.to_string()).into());
         }
-        Decoder::open_inspecting(&track.parameters, key.threads, &damage)
+    }
+
+    fn open(&self, key: Key, track: &Track) -> Result<Decoder> {
+        Decoder::open_inspecting(&track.parameters, key.threads, &self.damage_options(key))
             .map_err(|error| ErrorKind::Decoder(error).into())
     }
 
@@ -123,16 +118,22 @@ impl Pool {
     }
 }
 
-/// A decoder in use. It goes back to the pool, flushed, when dropped.
+/// A decoder in use. It goes back to its pool, flushed, when dropped.
 #[derive(Debug)]
 pub struct Lease {
-    pool: Arc<Pool>,
+    /// Where it goes back to, if it is kept.
+    pool: Option<Arc<Pool>>,
     key: Key,
     decoder: Option<Decoder>,
     is_fresh: bool,
 }
 
 impl Lease {
+    /// A new decoder that is closed when it is not in use any more.
+    pub fn of_unkept(decoder: Decoder, key: Key) -> Lease {
+        Lease { pool: None, key, decoder: Some(decoder), is_fresh: true }
+    }
+
     /// True if the decoder has decoded nothing yet: it holds no parameter sets but those of its configuration.
     pub fn is_fresh(&self) -> bool {
         self.is_fresh
@@ -161,10 +162,9 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some(mut decoder) = self.decoder.take() else { return };
-        // The hardware's part is kept by shape, for whichever video comes next; the rest is made quickly. What a lenient
-        // decoder makes of damage depends on what it has been through.
-        if self.key.on_device || self.key.lenient {
+        let (Some(mut decoder), Some(pool)) = (self.decoder.take(), &self.pool) else { return };
+        // What a lenient decoder makes of damage depends on what it has been through.
+        if self.key.lenient {
             return;
         }
         // Of one that was refused memory in the middle of a picture nothing is known.
@@ -174,7 +174,6 @@ impl Drop for Lease {
         decoder.flush();
         decoder.charge_to(None);
         let bytes = decoder.table_bytes();
-        let pool = &self.pool;
         // It would only make all others go before it goes itself.
         if bytes > pool.idle_bytes {
             return;

@@ -13,7 +13,7 @@ pub mod encode;
 pub mod jfif;
 pub mod layout;
 mod light;
-pub(crate) mod on_device;
+mod on_device;
 pub mod raw;
 #[cfg(test)]
 mod reference;
@@ -32,6 +32,7 @@ pub use colour::{ColourConverter, ColourOptions, Meaning};
 pub use encode::{StillEncoder, StillFormat};
 pub use jfif::{JfifPlanes, PictureError};
 pub use layout::{Layout, Part};
+pub(crate) use on_device::may_be_made_there;
 pub use scale::{Fit, Shape};
 pub use sheet::Grid;
 pub use still::{StillMaker, StillOptions};

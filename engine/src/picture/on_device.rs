@@ -4,7 +4,7 @@
 //! The GPU's way knows 4:2:0 with the matrices that have weights, SDR, and the whole picture in its own size. Its JPEGs are
 //! those of another encoder: as good, but not the same bytes.
 
-use ffi::{DevicePlanes, Frame, GpuColour, GpuEncoder};
+use ffi::{DevicePicture, GpuColour, GpuEncoder};
 
 use super::colour::{self, Meaning};
 use super::encode::StillFormat;
@@ -21,18 +21,17 @@ impl OnDevice {
     /// The JPEG of a picture on a device into `out`, and its size; `None` if it has to be made here.
     pub(super) fn encode(
         &mut self,
-        picture: &Frame,
-        there: &DevicePlanes,
+        picture: &DevicePicture,
         options: &StillOptions,
         out: &mut Vec<u8>,
     ) -> Option<(usize, usize)> {
-        let colour = meaning_there(picture, there, options).filter(|_| !self.has_failed)?;
+        let colour = meaning_there(picture, options).filter(|_| !self.has_failed)?;
         if self.encoder.as_ref().is_none_or(|encoder| !encoder.fits(picture)) {
             self.encoder = GpuEncoder::open(picture).ok();
         }
         let made = self.encoder.as_mut().map(|encoder| encoder.encode(picture, colour, options.quality, out));
         self.has_failed = !matches!(made, Some(Ok(())));
-        (!self.has_failed).then_some((there.width, there.height))
+        (!self.has_failed).then(|| (picture.planes().width, picture.planes().height))
     }
 }
 
@@ -44,7 +43,8 @@ pub(crate) fn may_be_made_there(options: &StillOptions) -> bool {
 }
 
 /// What its samples mean, if its still can be made on the device.
-fn meaning_there(picture: &Frame, there: &DevicePlanes, options: &StillOptions) -> Option<GpuColour> {
+fn meaning_there(on_device: &DevicePicture, options: &StillOptions) -> Option<GpuColour> {
+    let (picture, there) = (on_device.properties(), on_device.planes());
     let size = (there.width, there.height);
     let meaning = Meaning::of(&picture.color(), there.format, size);
     let is_fit = may_be_made_there(options)

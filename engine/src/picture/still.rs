@@ -3,7 +3,7 @@
 //! In this order: to JFIF's colour, one field of two, crop and size in one resampling, turning, encoding. All of it works
 //! on planes of Y, Cb and Cr; only PNG makes R'G'B' at the end.
 
-use ffi::Frame;
+use ffi::{DevicePicture, Frame};
 
 use super::colour::{ColourConverter, ColourOptions};
 use super::deinterlace::Deinterlacer;
@@ -82,27 +82,32 @@ impl StillMaker {
         Ok(StillMaker { encoder: StillEncoder::new()?, shaper: Shaper::default(), on_device: OnDevice::default() })
     }
 
-    /// Encodes a picture into `out`, and returns the still's width and height. One that is in a GPU's memory
-    /// ([`Frame::device_planes`]) is encoded there if it can be, else copied from there.
+    /// Encodes a picture into `out`, and returns the still's width and height.
     ///
     /// # Errors
     /// As [`ColourConverter::to_jfif`], and `Still` for parts outside of the picture and sizes that the format cannot
     /// have.
     pub fn encode(&mut self, picture: &Frame, options: &StillOptions, out: &mut Vec<u8>) -> Result<(usize, usize)> {
-        let copy;
-        let picture = match picture.device_planes() {
-            Some(there) => {
-                if let Some(size) = self.on_device.encode(picture, &there, options, out) {
-                    return Ok(size);
-                }
-                copy = picture.download_kept().map_err(|error| ErrorKind::Device(error.to_string()))?;
-                &copy
-            }
-            None => picture,
-        };
         let planes = self.shaper.shape(picture, options)?;
         self.encoder.encode(planes, options.format, options.quality, out)?;
         Ok((planes.width, planes.height))
+    }
+
+    /// The same for a picture in a GPU's memory: it is encoded there if it can be, else copied from there.
+    ///
+    /// # Errors
+    /// As [`StillMaker::encode`], and `Device` with what the driver says.
+    pub fn encode_on_device(
+        &mut self,
+        picture: &DevicePicture,
+        options: &StillOptions,
+        out: &mut Vec<u8>,
+    ) -> Result<(usize, usize)> {
+        if let Some(size) = self.on_device.encode(picture, options, out) {
+            return Ok(size);
+        }
+        let picture = picture.download().map_err(|error| ErrorKind::Device(error.to_string()))?;
+        self.encode(&picture, options, out)
     }
 
     /// The planes that [`StillMaker::encode`] would encode.

@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 pub use ffi::Account;
 use ffi::{Ledger, Lender};
 
-pub use self::reservation::{Refused, Reservation};
+pub use self::reservation::{Pause, Refused, Reservation};
 
 use self::shares::{ALONE, Share, Shares, Usage, Waiting};
 use crate::error::{Error, ErrorKind, Result};

@@ -72,19 +72,22 @@ impl Reservation {
         self.budget.admit_if_any_waits();
     }
 
-    /// Runs the caller's code, which may wait for other runs of the engine.
-    pub fn paused<T>(&self, call: impl FnOnce() -> T) -> T {
-        /// Ends the pause, also where `call` panics.
-        struct Pause<'a>(&'a Budget);
-        impl Drop for Pause<'_> {
-            fn drop(&mut self) {
-                self.0.lock().paused -= 1;
-            }
-        }
+    /// Other runs need not count on this one to go on by itself, until the pause is dropped: the caller's code runs, which may
+    /// wait for other runs of the engine.
+    pub fn pause(&self) -> Pause {
         self.budget.lock().paused += 1;
-        let _pause = Pause(&self.budget);
         self.budget.admit_if_any_waits();
-        call()
+        Pause(Arc::clone(&self.budget))
+    }
+}
+
+/// A run that is paused.
+#[derive(Debug)]
+pub struct Pause(Arc<Budget>);
+
+impl Drop for Pause {
+    fn drop(&mut self) {
+        self.0.lock().paused -= 1;
     }
 }
 

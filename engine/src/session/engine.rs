@@ -1,23 +1,21 @@
 //! What all videos of a process share: decoders, worker threads, checkpoints.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::container::{DEFAULT_INDEX_MEMORY, Index, IndexBudget, Most, Track};
 use crate::damage::{DEFAULT_MAX_PIXELS, OnDamage};
 use crate::decode::checkpoints::{Held, Store};
-use crate::decode::judge::Place;
-use crate::decode::on_device::{Listener, OnDevice};
 use crate::decode::pool::Inspection;
 use crate::decode::workers::WorkerPool;
 use crate::decode::{Counters, Pool, Work};
-use crate::device::{Device, DeviceChoice};
+use crate::device::{CostModel, Cpu, Device, DeviceChoice, Devices, Listener, Nvdec};
 use crate::error::Result;
 use crate::machine::Machine;
 use crate::picture_memory::{self, Budget, PicturesInWork};
-use crate::session::fetch::turns::Turns;
+use crate::session::prefetch::admission::FetchAdmission;
+use crate::session::shared::{EngineState, Resident};
 use crate::session::video::Video;
 use crate::source::opening::Opening;
 use crate::source::{MappedSource, Source};
@@ -25,105 +23,7 @@ use crate::source::{MappedSource, Source};
 /// Opens videos. Cheap to clone; the clones share everything.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    pub(crate) shared: Arc<Shared>,
-}
-
-/// What checkpoints may take beyond their budget before resident memory counts as too high: decoders with their pictures,
-/// the allocator's own, what others in the process do.
-const SLACK: u64 = 512 << 20;
-/// As many of a video's pictures count as slack too, up to the budget of pictures: those that decoders hold.
-const SLACK_PICTURES: u64 = 48;
-/// Requests from one look at resident memory to the next.
-const LOOKS: u32 = 32;
-
-/// Resident memory, now and when it was looked at first.
-#[derive(Debug, Default)]
-pub(crate) struct Resident {
-    looks: AtomicU32,
-    first: OnceLock<u64>,
-}
-
-impl Resident {
-    /// Is it time for a look?
-    fn is_due(&self) -> bool {
-        self.looks.fetch_add(1, Relaxed).is_multiple_of(LOOKS)
-    }
-
-    /// Bytes that the process has more than at the first look.
-    fn grown(&self) -> Option<u64> {
-        let now = resident_bytes()?;
-        Some(now.saturating_sub(*self.first.get_or_init(|| now)))
-    }
-}
-
-/// Resident memory of the process, where the system tells.
-pub fn resident_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
-    // Pages of what Linux calls a page on x86-64, and on most of aarch64.
-    text.split(' ').nth(1)?.parse::<u64>().ok()?.checked_mul(4096)
-}
-
-impl Shared {
-    /// Who decodes there.
-    pub(crate) fn workers_at(&self, place: Place) -> &WorkerPool {
-        match &self.device {
-            Some(device) if place == Place::Device => &device.workers,
-            _ => &self.workers,
-        }
-    }
-
-    /// Whether or not the books are right: where resident memory grows past what they allow, or past three quarters of what
-    /// the process is given (a control group would end it at the limit), the allocator gives back what
-    /// it keeps; if that is not enough, half of the checkpoints and all idle decoders go. `picture` is the size of one
-    /// picture.
-    pub(crate) fn relieve(&self, picture: u64) {
-        let slack = SLACK + (SLACK_PICTURES * picture).min(self.pictures.limit());
-        let limit = self.store.budget().saturating_add(self.others).saturating_add(slack).min(self.given / 4 * 3);
-        let is_too_much = |grown: Option<u64>| grown.is_some_and(|grown| grown > limit);
-        if !self.resident.is_due() || !is_too_much(self.resident.grown()) {
-            return;
-        }
-        ffi::return_free_pages();
-        if is_too_much(self.resident.grown()) {
-            self.store.shrink(self.store.budget() / 2);
-            self.pool.close_idle();
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) pool: Arc<Pool>,
-    /// What pictures in work may take.
-    pub(crate) pictures: Arc<Budget>,
-    pub(crate) workers: WorkerPool,
-    /// The GPU, if one was asked for and is there.
-    pub(crate) device: Option<OnDevice>,
-    pub(crate) store: Store,
-    pub(crate) counters: Counters,
-    pub(crate) resident: Resident,
-    pub(crate) turns: Turns,
-    pub(crate) threads: usize,
-    /// Threads that can run at the same time.
-    pub(crate) processors: usize,
-    /// Threads of a sequential decode.
-    pub(crate) sequential_threads: usize,
-    /// Pictures from one checkpoint to the next.
-    pub(crate) spacing: u32,
-    /// Decode everything from the entry on, every time.
-    pub(crate) from_entry: bool,
-    /// What requests get for damaged pictures.
-    pub(crate) on_damage: OnDamage,
-    /// Pixels that a picture may have.
-    pub(crate) max_pixels: u64,
-    /// The longest that opening a video of a remote source may take.
-    pub(crate) open_timeout: Option<Duration>,
-    /// What opening videos may cost.
-    pub(crate) index_budget: IndexBudget,
-    /// What others in the process may hold, in bytes.
-    others: u64,
-    /// The memory that the process is given, in bytes.
-    given: u64,
+    pub(crate) shared: Arc<EngineState>,
 }
 
 /// What an [`Engine`] may use, see [`Engine::builder`].
@@ -293,17 +193,23 @@ impl EngineBuilder {
             max_pixels: self.max_pixels,
             idle_bytes: pictures.limit() / IDLE_PART,
         };
-        let device = self.device.gpu.clone().map(|gpu| OnDevice::new(gpu, is_forced, self.listener));
+        let (costs, counters) = (Arc::new(CostModel::default()), Arc::new(Counters::default()));
+        let workers = WorkerPool::new(threads, self.pin.unwrap_or_else(|| machine.may_pin()));
+        // Where there is no choice nothing is learned for it.
+        let has_choice = self.device.gpu.is_some() && !is_forced;
+        let cpu = Cpu::new(workers, budget > 0, has_choice.then(|| Arc::clone(&costs)));
+        let nvdec = self.device.gpu.map(|gpu| {
+            Nvdec::new(gpu, is_forced, self.listener, Arc::clone(&costs), Arc::clone(&counters))
+        });
         Engine {
-            shared: Arc::new(Shared {
-                pool: Pool::new(2 * threads + 2, self.device.gpu, inspection),
+            shared: Arc::new(EngineState {
+                pool: Pool::new(2 * threads + 2, inspection),
                 pictures,
-                device,
-                workers: WorkerPool::new(threads, self.pin.unwrap_or_else(|| machine.may_pin())),
+                devices: Devices::new(cpu, nvdec, costs),
                 store: Store::new(budget),
-                counters: Counters::default(),
+                counters,
                 resident: Resident::default(),
-                turns: Turns::default(),
+                admission: FetchAdmission::default(),
                 threads,
                 processors: cores,
                 sequential_threads: self.threads.unwrap_or(automatic).max(1),
@@ -313,7 +219,7 @@ impl EngineBuilder {
                 max_pixels: self.max_pixels,
                 open_timeout: self.open_timeout,
                 index_budget: IndexBudget::new(self.index_memory),
-                others: self.others,
+                external_bytes: self.others,
                 given: machine.memory_bytes().unwrap_or(u64::MAX),
             }),
         }
@@ -376,7 +282,7 @@ impl Engine {
                 self.shared.pictures.probe(|memory| Track::open_within(source, track, Most { pixels, memory }, budget));
             opened.map_err(|error| error.of(source.name()))
         };
-        self.opening(|| Video::open(self, source, open))
+        self.opening(|| Video::open(&self.shared, source, open))
     }
 
     /// Opens the video track that `index` is of, and reads nothing of the source but its ends, to know it again.
@@ -386,7 +292,7 @@ impl Engine {
     pub fn open_with_index(&self, source: Arc<dyn Source>, index: &Index) -> Result<Video> {
         let budget = &self.shared.index_budget;
         let restore = |source: &Arc<dyn Source>| budget.open_source(&**source, || index.restore(&**source));
-        self.opening(|| Video::open(self, source, restore))
+        self.opening(|| Video::open(&self.shared, source, restore))
     }
 
     /// The same, after the index was compared with one that is made anew: what it says is then known to be so, and not
@@ -407,7 +313,7 @@ impl Engine {
     pub(crate) fn open_with_known_index(&self, source: Arc<dyn Source>, index: &Index) -> Result<Video> {
         let budget = &self.shared.index_budget;
         let restore = |source: &Arc<dyn Source>| budget.open_source(&**source, || index.restore_known(&**source));
-        self.opening(|| Video::open(self, source, restore))
+        self.opening(|| Video::open(&self.shared, source, restore))
     }
 
     /// The longest that opening a video of a remote source may take, without the time in which bytes come.
@@ -431,18 +337,18 @@ impl Engine {
 
     /// Are workers bound to cores?
     pub fn is_pinned(&self) -> bool {
-        self.shared.workers.is_pinned()
+        self.shared.devices.host_workers().is_pinned()
     }
 
     /// What should be known of the GPU: videos that it does not decode, and what its driver failed of. Each once; only ever
     /// grows, to a bound.
     pub fn device_notes(&self) -> Vec<String> {
-        self.shared.device.as_ref().map(OnDevice::notes).unwrap_or_default()
+        self.shared.devices.nvdec().map(Nvdec::notes).unwrap_or_default()
     }
 
     /// The GPU, if there is one.
     pub fn gpu(&self) -> Option<ffi::GpuInfo> {
-        self.shared.device.as_ref().map(|device| device.gpu.info())
+        self.shared.devices.nvdec().map(Nvdec::info)
     }
 
     /// What was done so far.

@@ -6,10 +6,15 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
+use ffi::Threads;
+
+use crate::bitstream::Codec;
 use crate::bitstream::av1_refs::Tracker;
 use crate::container::Track;
-use crate::decode::{Lease, Walk};
-use crate::session::video::Shared;
+use crate::decode::{Lease, SampleReader};
+use crate::picture_memory::Reservation;
+use crate::plan::Depth;
+use crate::session::shared::VideoState;
 use crate::source::Source;
 
 /// Samples of a GOP that a decoder may reject before what follows counts as damaged without a look.
@@ -26,7 +31,7 @@ struct Gop {
 
 impl Gop {
     /// A decoder that has rejected a sample is of no use any more: it begins anew, with what it had accepted.
-    fn accepts(&mut self, run: &Walk<'_>, lease: &mut Lease, sample: u32) -> bool {
+    fn accepts(&mut self, run: &SampleReader<'_>, lease: &mut Lease, sample: u32) -> bool {
         if run.accepts(lease, sample) {
             self.accepted.push(sample);
             return true;
@@ -57,12 +62,12 @@ impl Losses {
     }
 
     /// Could the picture of `sample` show damage?
-    pub(crate) fn may_show_in(&self, sample: u32, video: &Shared) -> bool {
+    pub(crate) fn may_show_in(&self, sample: u32, video: &VideoState) -> bool {
         self.tainted.contains(&sample) || self.unread.borrow().iter().any(|&lost| video.may_need(sample, lost))
     }
 
     /// Follows the references of AV1 samples `entry..=last`, and sends those that no damage has touched to a strict decoder.
-    pub(crate) fn of_av1(run: &Walk<'_>, lease: &mut Lease, entry: u32, last: u32) -> Losses {
+    pub(crate) fn of_av1(run: &SampleReader<'_>, lease: &mut Lease, entry: u32, last: u32) -> Losses {
         let mut tracker = Tracker::new(run.track.parameters.extradata());
         let mut gop = Gop::default();
         let mut tainted = BTreeSet::new();
@@ -93,5 +98,37 @@ impl Losses {
             let data = track.read(source, sample, false);
             data.is_ok_and(|data| tracker.take(sample, data.data()).is_some()) && tracker.follows_loss()
         })
+    }
+}
+
+impl VideoState {
+    /// What is damaged among samples `entry..=last` and a lenient decoder does not mark: dav1d looks at the ends of tiles only
+    /// where it may reject the frame for them, and at order hints not at all.
+    pub(crate) fn losses(&self, entry: u32, last: u32, memory: Option<&Reservation>) -> Losses {
+        if self.track.codec != Codec::Av1 {
+            return Losses::default();
+        }
+        match self.strict_lease(self.key(Threads::One).check_ends, memory) {
+            Ok(mut lease) => Losses::of_av1(&self.reader(true), &mut lease, entry, last),
+            Err(_) => Losses::default(),
+        }
+    }
+
+    /// Do samples say that others are missing, in a codec whose decoder does not notice?
+    pub(crate) fn may_lack_samples(&self) -> bool {
+        let last = self.track.samples.len() as u32 - 1;
+        // Behind a network that would fetch all of them before the first is shown.
+        self.track.codec == Codec::Av1
+            && !self.source.is_remote()
+            && Losses::has_gaps(&self.track, &*self.source, 0, last)
+    }
+
+    /// Could `sample` show anything of `lost`, which was sent before it or should have been?
+    pub(crate) fn may_need(&self, sample: u32, lost: u32) -> bool {
+        let (track, source, planner) = (&self.track, &*self.source, &self.planner);
+        // Its second field may be a sample of its own.
+        let last = if track.codec == Codec::H264 { planner.last_for(track, source, sample) } else { sample };
+        let (entry, is_self_contained) = planner.entry_for(track, source, sample, Depth::Nearest);
+        lost <= last && !(is_self_contained && lost < entry)
     }
 }

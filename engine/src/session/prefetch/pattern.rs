@@ -1,7 +1,7 @@
-//! How a video is being looked through, as far as single frames tell: step by step forwards or backwards, or here and there.
+//! The access pattern of single frames: step by step forwards or backwards, or here and there.
 //!
-//! Who steps finds a few bytes missing at each step, and waits a round trip for them. So what lies ahead is fetched before it
-//! is asked for: more and more of it while the steps go on, nothing for who jumps.
+//! A caller that steps finds a few bytes missing at each step, and waits a round trip for them. So what lies ahead is fetched
+//! before it is asked for: more and more of it while the steps go on, nothing for a caller that jumps.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -16,14 +16,14 @@ const REORDER: u32 = 16;
 const FIRST: u64 = 64 << 10;
 const MOST: u64 = 4 << 20;
 
-/// What single requests were for.
+/// The single requests of a video so far.
 #[derive(Debug, Default)]
-pub(crate) struct Habit {
-    state: Mutex<State>,
+pub(crate) struct AccessPattern {
+    state: Mutex<Steps>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Steps {
     /// Sample and frame that were asked for last.
     last: Option<(u32, u32)>,
     /// Steps in a row: forwards above zero, backwards below.
@@ -33,7 +33,7 @@ struct State {
     window: u64,
 }
 
-impl Habit {
+impl AccessPattern {
     /// Takes note of a request for the frame `frame` of `sample`, which needs nothing before the sample `entry`; what is
     /// worth fetching ahead of the next one. `sync` gives the sync sample before another.
     pub(crate) fn note(
@@ -65,7 +65,7 @@ impl Habit {
     }
 }
 
-impl State {
+impl Steps {
     /// More of what follows, once half of what was fetched is used up.
     fn forwards(&mut self, track: &Track, sample: u32) -> Option<ByteRange> {
         let end = track.extent(sample)?.end();
@@ -79,7 +79,7 @@ impl State {
         (start < self.ahead).then(|| ByteRange { start, len: self.ahead - start })
     }
 
-    /// The GOP before this one, since whoever steps into it needs all of it.
+    /// The GOP before this one, since a step into it needs all of it.
     fn backwards(
         &mut self,
         track: &Track,

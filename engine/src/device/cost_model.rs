@@ -1,9 +1,9 @@
-//! What decoding costs where, as measured; and which place is the cheaper one for a group of frames.
+//! What decoding costs on each device, as measured, and which device is the cheaper one for a group of frames.
 //!
-//! A walk of n pictures takes a + b·n seconds: on the processor a is next to nothing, and b what a picture takes; on a GPU a is
-//! what it takes to get the first one through and the last one back. Both are learned from the walks that are made, for each
-//! codec and size; what was measured long ago counts little. Who has never been tried is tried, and who was not chosen for
-//! long is tried again: the other may be busy by now.
+//! A decode run of n pictures takes a + b·n seconds: on the processor a is next to nothing, and b what a picture takes; on a GPU a
+//! is what it takes to get the first one through and the last one back. Both are learned from the runs that are made, for each
+//! codec and size; what was measured long ago counts little. A device that has never been tried is tried, and one that was not
+//! chosen for long is tried again: the other may be busy by now.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -12,7 +12,7 @@ use crate::bitstream::Codec;
 
 /// Where a group of frames is decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Place {
+pub(crate) enum Place {
     /// By a worker, on its core.
     Processor,
     /// On a GPU, with a worker that waits for it.
@@ -21,33 +21,33 @@ pub enum Place {
 
 /// What costs are alike for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Kind {
+pub(crate) struct Kind {
     /// Codec.
-    pub codec: Codec,
+    pub(crate) codec: Codec,
     /// Width and height in pixels.
-    pub size: (usize, usize),
+    pub(crate) size: (usize, usize),
 }
 
 /// What a group would be at a place.
 #[derive(Debug, Clone, Copy)]
-pub struct Offer {
+pub(crate) struct Offer {
     /// Pictures to decode.
-    pub pictures: u64,
+    pub(crate) pictures: u64,
     /// Tasks for each worker there that are at work or wait.
-    pub load: f64,
+    pub(crate) load: f64,
 }
 
-/// Walks that are made at a place before it is judged.
+/// Runs that are made at a place before its costs count.
 const TRIALS: u64 = 3;
 /// So many choices for one place are followed by one for the other.
 const RETRY: u64 = 64;
-/// What each new walk leaves of the weight of those before.
+/// What each new run leaves of the weight of those before.
 const MEMORY: f64 = 0.95;
 
-/// Walks at one place: sums for a line of least squares.
+/// Runs at one place: sums for a line of least squares.
 #[derive(Debug, Default, Clone, Copy)]
 struct Line {
-    walks: u64,
+    runs: u64,
     weight: f64,
     pictures: f64,
     seconds: f64,
@@ -58,7 +58,7 @@ struct Line {
 impl Line {
     fn learn(&mut self, pictures: f64, seconds: f64) {
         let keep = |old: f64, new: f64| old * MEMORY + new;
-        self.walks += 1;
+        self.runs += 1;
         self.weight = keep(self.weight, 1.0);
         self.pictures = keep(self.pictures, pictures);
         self.seconds = keep(self.seconds, seconds);
@@ -66,11 +66,11 @@ impl Line {
         self.products = keep(self.products, pictures * seconds);
     }
 
-    /// Seconds for a walk of so many pictures.
+    /// Seconds for a run of so many pictures.
     fn at(&self, pictures: f64) -> f64 {
         let spread = self.weight * self.squares - self.pictures * self.pictures;
         let mean = self.seconds / self.pictures.max(1.0);
-        // Walks of one length tell nothing of the parts.
+        // Runs of one length tell nothing of the parts.
         if spread <= 1e-6 * self.pictures * self.pictures {
             return mean * pictures;
         }
@@ -89,17 +89,17 @@ struct Costs {
 
 /// What was measured, and what is chosen for it.
 #[derive(Debug, Default)]
-pub struct Judge {
+pub(crate) struct CostModel {
     costs: Mutex<HashMap<Kind, Costs>>,
 }
 
-impl Judge {
+impl CostModel {
     fn lock(&self) -> MutexGuard<'_, HashMap<Kind, Costs>> {
         self.costs.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// A walk of so many pictures took so long.
-    pub fn learn(&self, kind: Kind, place: Place, pictures: u64, seconds: f64) {
+    /// A run of so many pictures took so long.
+    pub(crate) fn learn(&self, kind: Kind, place: Place, pictures: u64, seconds: f64) {
         let mut costs = self.lock();
         let costs = costs.entry(kind).or_default();
         let line = if place == Place::Device { &mut costs.device } else { &mut costs.processor };
@@ -107,11 +107,11 @@ impl Judge {
     }
 
     /// Where a group should go.
-    pub fn choose(&self, kind: Kind, processor: Offer, device: Offer) -> Place {
+    pub(crate) fn choose(&self, kind: Kind, processor: Offer, device: Offer) -> Place {
         let mut all = self.lock();
         let costs = all.entry(kind).or_default();
-        let best = if costs.processor.walks < TRIALS || costs.device.walks < TRIALS {
-            if costs.device.walks < costs.processor.walks { Place::Device } else { Place::Processor }
+        let best = if costs.processor.runs < TRIALS || costs.device.runs < TRIALS {
+            if costs.device.runs < costs.processor.runs { Place::Device } else { Place::Processor }
         } else {
             let seconds = |line: &Line, offer: Offer| line.at(offer.pictures as f64) * (1.0 + offer.load);
             let is_device = seconds(&costs.device, device) < seconds(&costs.processor, processor);
@@ -135,7 +135,7 @@ fn other(place: Place) -> Place {
 
 #[cfg(test)]
 mod tests {
-    use super::{Judge, Kind, Offer, Place, RETRY};
+    use super::{CostModel, Kind, Offer, Place, RETRY};
     use crate::bitstream::Codec;
 
     const KIND: Kind = Kind { codec: Codec::Hevc, size: (1920, 1080) };
@@ -145,46 +145,46 @@ mod tests {
     }
 
     /// 5 ms a picture on the processor; 20 ms and 1 ms a picture on the device.
-    fn taught() -> Judge {
-        let judge = Judge::default();
+    fn taught() -> CostModel {
+        let model = CostModel::default();
         for pictures in [1, 10, 100, 40, 3] {
-            judge.learn(KIND, Place::Processor, pictures, 0.005 * pictures as f64);
-            judge.learn(KIND, Place::Device, pictures, 0.02 + 0.001 * pictures as f64);
+            model.learn(KIND, Place::Processor, pictures, 0.005 * pictures as f64);
+            model.learn(KIND, Place::Device, pictures, 0.02 + 0.001 * pictures as f64);
         }
-        judge
+        model
     }
 
     #[test]
-    fn long_walks_go_to_the_device_and_short_ones_do_not() {
-        let judge = taught();
+    fn long_runs_go_to_the_device_and_short_ones_do_not() {
+        let model = taught();
         for pictures in [1, 2, 4] {
-            assert_eq!(judge.choose(KIND, offer(pictures), offer(pictures)), Place::Processor, "{pictures}");
+            assert_eq!(model.choose(KIND, offer(pictures), offer(pictures)), Place::Processor, "{pictures}");
         }
         for pictures in [6, 20, 200] {
-            assert_eq!(judge.choose(KIND, offer(pictures), offer(pictures)), Place::Device, "{pictures}");
+            assert_eq!(model.choose(KIND, offer(pictures), offer(pictures)), Place::Device, "{pictures}");
         }
         // A checkpoint is near.
-        assert_eq!(judge.choose(KIND, offer(3), offer(200)), Place::Processor);
+        assert_eq!(model.choose(KIND, offer(3), offer(200)), Place::Processor);
     }
 
     #[test]
-    fn who_is_busy_gets_less() {
-        let judge = taught();
-        assert_eq!(judge.choose(KIND, offer(6), Offer { pictures: 6, load: 4.0 }), Place::Processor);
-        assert_eq!(judge.choose(KIND, Offer { pictures: 4, load: 4.0 }, offer(4)), Place::Device);
+    fn a_busy_device_gets_less() {
+        let model = taught();
+        assert_eq!(model.choose(KIND, offer(6), Offer { pictures: 6, load: 4.0 }), Place::Processor);
+        assert_eq!(model.choose(KIND, Offer { pictures: 4, load: 4.0 }, offer(4)), Place::Device);
     }
 
     #[test]
     fn both_are_tried_first_and_again_now_and_then() {
-        let judge = Judge::default();
+        let model = CostModel::default();
         let mut tried = Vec::new();
         for _ in 0..6 {
-            let place = judge.choose(KIND, offer(10), offer(10));
-            judge.learn(KIND, place, 10, if place == Place::Device { 0.001 } else { 0.1 });
+            let place = model.choose(KIND, offer(10), offer(10));
+            model.learn(KIND, place, 10, if place == Place::Device { 0.001 } else { 0.1 });
             tried.push(place);
         }
         assert_eq!(tried.iter().filter(|place| **place == Place::Device).count(), 3, "{tried:?}");
-        let later = (0..2 * RETRY).filter(|_| judge.choose(KIND, offer(10), offer(10)) == Place::Processor).count();
+        let later = (0..2 * RETRY).filter(|_| model.choose(KIND, offer(10), offer(10)) == Place::Processor).count();
         assert!((1..=2).contains(&later), "{later}");
     }
 }

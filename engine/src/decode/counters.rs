@@ -1,0 +1,54 @@
+//! What an engine has decoded.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// What an engine has done so far. Only ever grows.
+#[derive(Debug, Default)]
+pub struct Counters {
+    decoded: AtomicU64,
+    forks: AtomicU64,
+    checkpoints: AtomicU64,
+    device_frames: AtomicU64,
+}
+
+/// A reading of [`Counters`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Samples that were decoded, slices and all.
+    pub decoded_pictures: u64,
+    /// Decode runs that began at a checkpoint.
+    pub forks: u64,
+    /// Checkpoints that were taken.
+    pub checkpoints: u64,
+    /// Frames that a GPU has decoded.
+    pub device_frames: u64,
+}
+
+impl Counters {
+    pub(super) fn decoded(&self, pictures: u64) {
+        self.decoded.fetch_add(pictures, Relaxed);
+    }
+
+    pub(super) fn fork(&self) {
+        self.forks.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn checkpoint(&self) {
+        self.checkpoints.fetch_add(1, Relaxed);
+    }
+
+    /// A GPU has decoded a frame that was asked for.
+    pub(crate) fn device_frame(&self) {
+        self.device_frames.fetch_add(1, Relaxed);
+    }
+
+    /// The counts now.
+    pub fn now(&self) -> Work {
+        Work {
+            decoded_pictures: self.decoded.load(Relaxed),
+            forks: self.forks.load(Relaxed),
+            checkpoints: self.checkpoints.load(Relaxed),
+            device_frames: self.device_frames.load(Relaxed),
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Samples that are decoded for what the decoder says of them, not for their pictures.
+
+use ffi::{Found, Packet};
+
+use super::pool::Lease;
+use super::run::{DecodeRun, Event};
+use super::samples::SampleReader;
+use crate::error::Result;
+
+impl SampleReader<'_> {
+    /// Sends one more sample to a decoder with one thread. False if it cannot be read, or the decoder rejects it.
+    pub fn accepts(&self, lease: &mut Lease, index: u32) -> bool {
+        let packet = self.sample(index).and_then(|data| self.packet(index, &data));
+        packet.is_ok_and(|packet| {
+            let is_accepted = self.exchange(lease, packet, index);
+            is_accepted && !lease.decoder().lacks_room()
+        })
+    }
+
+    /// Sends a packet and takes out what is ready. False if there was any damage.
+    fn exchange(&self, lease: &mut Lease, packet: Packet, index: u32) -> bool {
+        let mut run = DecodeRun::single(packet, index);
+        let mut is_accepted = true;
+        while let Ok(Some(event)) = run.next(self, lease) {
+            is_accepted &= matches!(event, Event::Picture(..));
+        }
+        is_accepted
+    }
+
+    /// Decodes samples `entry..=last` on one thread and says of each what was found in its picture. The pictures go.
+    ///
+    /// # Errors
+    /// Only for lack of memory.
+    pub fn inspect_each(&self, lease: &mut Lease, entry: u32, last: u32, sink: &mut dyn FnMut(Found)) -> Result<()> {
+        for index in entry..=last {
+            let data = if index == entry { self.entry(index) } else { self.sample(index) };
+            let Ok(data) = data else { continue };
+            let packet = self.packet(index, &data)?;
+            lease.decoder().forget_found();
+            self.exchange(lease, packet, index);
+            if lease.decoder().lacks_room() {
+                return Ok(());
+            }
+            sink(lease.decoder().found());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,138 @@
+//! The samples of a track as packets for a decoder: with the parameter sets that hold where a run begins, and with the decoder
+//! configuration where it changes.
+
+use std::collections::BTreeMap;
+
+use ffi::{Frame, Packet, PaddedBytes};
+
+use super::counters::Counters;
+use super::keeper::Keeper;
+use crate::bitstream::parameter_sets::identify;
+use crate::bitstream::{Codec, hevc};
+use crate::container::Track;
+use crate::error::{ErrorKind, Result};
+use crate::plan::Planner;
+use crate::source::Source;
+
+/// What a decode run works with: the samples of a track, read and made into packets, and what is asked and counted on the way.
+pub struct SampleReader<'a> {
+    /// The track.
+    pub track: &'a Track,
+    /// Its bytes.
+    pub source: &'a dyn Source,
+    /// Its entries.
+    pub planner: &'a Planner,
+    /// Put zeros behind every packet, by copying: what a sequential decode of a damaged file sees there.
+    pub zeros: bool,
+    /// Counts what is decoded.
+    pub counters: &'a Counters,
+    /// Asked before each sample is read: false ends the run there.
+    pub may_read: Option<&'a dyn Fn(u32) -> bool>,
+    /// Where a planned run leaves checkpoints.
+    pub keeper: Option<&'a Keeper<'a>>,
+}
+
+impl SampleReader<'_> {
+    pub(super) fn may_read(&self, index: u32) -> bool {
+        self.may_read.is_none_or(|may_read| may_read(index))
+    }
+
+    pub(super) fn keeps_promise(&self, index: u32, data: &[u8]) -> bool {
+        self.planner.keeps_promise(self.track, index, data)
+    }
+
+    pub(super) fn sample(&self, index: u32) -> Result<PaddedBytes> {
+        self.track.read(self.source, index, self.zeros)
+    }
+
+    /// What outlives its picture of a sample whose slices are left out: parameter sets, SEI messages that last.
+    pub(super) fn lasting_units(&self, index: u32) -> Result<PaddedBytes> {
+        let framing = self.track.framing;
+        let data = self.track.read(self.source, index, false)?;
+        let lasting = framing.units(data.data()).filter(|unit| hevc::outlives_its_picture(unit));
+        let sets: Vec<Vec<u8>> = lasting.map(|unit| framing.frame(unit)).collect();
+        let pieces: Vec<&[u8]> = sets.iter().map(|set| &set[..]).collect();
+        let data = PaddedBytes::copy_of(&pieces);
+        self.source.counters().copy(data.len());
+        Ok(data)
+    }
+
+    pub(super) fn packet(&self, index: u32, data: &PaddedBytes) -> Result<Packet> {
+        let sample = &self.track.samples[index as usize];
+        // Times are the container's business: to the decoder, time is the sample's number, which comes back where the
+        // tag does not (`sample_of`).
+        let mut packet = Packet::new(data, index, Some(i64::from(index))).map_err(ErrorKind::Decoder)?;
+        packet.set_flags(sample.key, sample.discard);
+        Ok(packet)
+    }
+
+    /// The bytes of a sample where a run begins, after the parameter sets that hold there, unless it brings them all.
+    pub(super) fn entry(&self, index: u32) -> Result<PaddedBytes> {
+        let data = self.sample(index)?;
+        let sets = self.parameter_sets(index, data.data())?;
+        if sets.is_empty() {
+            return Ok(data);
+        }
+        let mut pieces: Vec<&[u8]> = sets.iter().map(|set| &set[..]).collect();
+        pieces.push(data.data());
+        let all = PaddedBytes::copy_of(&pieces);
+        self.source.counters().copy(all.len());
+        Ok(all)
+    }
+
+    fn parameter_sets(&self, entry: u32, sample: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let (track, framing) = (self.track, self.track.framing);
+        if !matches!(track.codec, Codec::Hevc | Codec::H264) {
+            return Ok(Vec::new());
+        }
+        let own: Vec<_> = framing.units(sample).filter_map(|unit| identify(track.codec, unit)).collect();
+        let framed = |held: BTreeMap<(u8, u32), &[u8]>| -> Vec<Vec<u8>> {
+            if held.keys().all(|id| own.contains(id)) {
+                return Vec::new();
+            }
+            // By type: VPS, SPS, PPS, each before those that refer to it.
+            held.values().map(|unit| framing.frame(unit)).collect()
+        };
+        if let Some(history) = &track.history {
+            return Ok(framed(history.before(entry)));
+        }
+        if self.planner.facts(track, self.source, entry).has_parameter_sets {
+            return Ok(Vec::new());
+        }
+        let earlier = self.planner.sync_samples_since_parameter_sets(track, self.source, entry);
+        let read = |sync| match track.read(self.source, sync, false) {
+            // What is not in the file has no parameter sets.
+            Err(error) if matches!(error.kind(), ErrorKind::PastEnd { .. }) => None,
+            read => Some(read),
+        };
+        let samples = earlier.into_iter().filter_map(read).collect::<Result<Vec<PaddedBytes>>>()?;
+        let units = samples.iter().flat_map(|sample| framing.units(sample.data()));
+        Ok(framed(units.filter_map(|unit| Some((identify(track.codec, unit)?, unit))).collect()))
+    }
+
+    /// The decoder configuration to send along with a sample: where the description changes, and at the beginning of a
+    /// run with a decoder that may have met other parameter sets.
+    pub(super) fn extradata(&self, index: u32, is_reentry: bool, current: &mut Option<u16>) -> Option<&[u8]> {
+        let track = self.track;
+        if !track.descriptions.is_empty() {
+            let wanted = track.samples[index as usize].description;
+            let changed = current.replace(wanted) != Some(wanted);
+            let description = track.descriptions.get(usize::from(wanted))?;
+            return (changed && !description.is_empty()).then_some(&description[..]);
+        }
+        let can_change = matches!(track.codec, Codec::Hevc | Codec::H264);
+        let extradata = track.parameters.extradata();
+        (is_reentry && can_change && !extradata.is_empty()).then_some(extradata)
+    }
+
+    /// The sample that a picture counts for: a second field's is that of the first. In VP9, a frame that shows an
+    /// existing one comes out with the tag of the one that it shows, but with its own time.
+    pub(super) fn sample_of(&self, frame: &Frame) -> Option<u32> {
+        let tag = match self.track.codec {
+            Codec::Vp9 => frame.pts().and_then(|pts| u32::try_from(pts).ok())?,
+            _ => frame.tag()?,
+        };
+        let is_silent = |sample: u32| self.track.samples.get(sample as usize).is_some_and(|sample| sample.silent);
+        Some(if tag > 0 && is_silent(tag) && self.track.codec == Codec::H264 { tag - 1 } else { tag })
+    }
+}

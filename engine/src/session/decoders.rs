@@ -1,0 +1,201 @@
+//! Decoders for an open video: how many threads each has, what its pictures may take, and whether ends of slices and tiles tell
+//! anything of damage.
+
+use ffi::{Found, PlaneLayout, Threads};
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::bitstream::Codec;
+use crate::bitstream::hevc_sets::ParameterSets;
+use crate::decode::pool::Key;
+use crate::decode::{Lease, SampleReader};
+use crate::error::Result;
+use crate::picture_memory::Reservation;
+use crate::plan::route::Leg;
+use crate::session::shared::{VideoState, WIDTHS};
+
+/// Pictures that a decode run is expected to have in work at the same time, and bytes for one of small pictures.
+const PICTURES_OF_RUN: u64 = 4;
+const LEAST_PICTURES: u64 = 2 << 20;
+
+/// Rows of blocks side by side for each thread, at least, so that threads seldom wait for the row above theirs.
+const ROWS_A_THREAD: usize = 4;
+
+impl VideoState {
+    pub(crate) fn reader(&self, zeros: bool) -> SampleReader<'_> {
+        // VP9 does not notice damage: its range decoder reads on past the end of the data. So there is no second try.
+        let zeros = zeros || self.track.codec == Codec::Vp9;
+        let counters = &self.engine.counters;
+        SampleReader { track: &self.track, source: &*self.source, planner: &self.planner, zeros, counters, may_read: None, keeper: None }
+    }
+
+    /// A decoder with `threads` threads; in H.265, one that reports damage: libavcodec keeps slices to itself that it
+    /// could not decode.
+    pub(crate) fn lease(&self, threads: usize, memory: Option<&Reservation>) -> Result<Lease> {
+        self.lease_with(frame_threads(threads), memory)
+    }
+
+    /// What a decoder of a planned run is. A run of which most pictures are wanted is as good as a sequential decode.
+    pub(crate) fn key_for(&self, threads: usize, leg: &Leg) -> Key {
+        let is_run = leg.is_dense() && leg.samples.len() > threads;
+        self.key(if is_run { self.use_of_run(threads) } else { self.use_of(threads, &leg.samples) })
+    }
+
+    fn lease_with(&self, threads: Threads, memory: Option<&Reservation>) -> Result<Lease> {
+        self.charged(self.engine.pool.lease(self.key(threads), &self.track), memory)
+    }
+
+    /// A lease whose pictures are charged to the run's reservation.
+    fn charged(&self, lease: Result<Lease>, memory: Option<&Reservation>) -> Result<Lease> {
+        let lease = lease.map_err(|error| error.of(self.source.name()))?;
+        Ok(match memory {
+            Some(memory) => lease.charged_to(memory),
+            None => lease,
+        })
+    }
+
+    /// About what the pictures of a decode run take, in bytes: a few of them, or as many as earlier runs took.
+    pub(crate) fn picture_bytes_of_run(&self, threads: usize) -> u64 {
+        let (width, height) = self.track.parameters.size();
+        let planes = self.track.parameters.pixel_format().map_or(1, |format| {
+            let bytes = |plane: &PlaneLayout| plane.bytes_per_column << 4 >> (plane.log2_width + plane.log2_height);
+            format.planes().iter().map(bytes).sum::<usize>().div_ceil(16)
+        });
+        let picture = (width * height * (planes + 1)) as u64;
+        let least = LEAST_PICTURES + PICTURES_OF_RUN * picture;
+        // A run that was alone is no reason for the next one to be.
+        let before = self.pictures_of_run[place_of(threads)].load(Relaxed);
+        least.max(before).min(self.engine.pictures.largest_run())
+    }
+
+    /// Takes note of what a run's pictures took.
+    pub(crate) fn note_pictures(&self, threads: usize, memory: &Reservation) {
+        let place = &self.pictures_of_run[place_of(threads)];
+        let before = place.load(Relaxed);
+        // One that took much more than all others is forgotten in time.
+        place.store(memory.account().peak().max(before - before / 8), Relaxed);
+    }
+
+    /// A decoder for all samples in a row. For a last resort one that nothing has been through, and with one thread: what
+    /// libavcodec makes of damage depends on what it has seen, and differs from run to run with several.
+    pub(crate) fn sequential_lease(&self, is_last_resort: bool, memory: Option<&Reservation>) -> Result<Lease> {
+        if !is_last_resort {
+            let threads = if memory.is_some_and(Reservation::is_alone) { 1 } else { self.engine.sequential_threads };
+            return self.lease_with(self.use_of_run(threads), memory);
+        }
+        // What the frame comes to must not depend on what was asked for before.
+        self.look_at_ends(memory);
+        self.charged(self.engine.pool.lease_fresh(Key { lenient: true, ..self.key(Threads::One) }, &self.track), memory)
+    }
+
+    pub(crate) fn key(&self, threads: Threads) -> Key {
+        let check_ends = !self.ends_anywhere.get().copied().unwrap_or(false);
+        Key { video: self.id, threads, lenient: false, check_ends }
+    }
+
+    /// Learns, the first time that an end is all that spoke against pictures (`found`), whether that says anything: there are
+    /// encoders whose slices or tiles never end as the standards want it. The first samples of the clip tell, whatever was
+    /// asked for, so that every request comes to the same.
+    pub(crate) fn learn_of_ends(&self, found: Found, memory: Option<&Reservation>) {
+        if found == Found::End {
+            self.look_at_ends(memory);
+        }
+    }
+
+    /// Where there was no memory for it, nothing was learned.
+    fn look_at_ends(&self, memory: Option<&Reservation>) {
+        if self.ends_anywhere.get().is_none() {
+            let is_anywhere = !self.ends_are_kept(memory);
+            if memory.and_then(Reservation::refusal).is_none() {
+                let _ = self.ends_anywhere.set(is_anywhere);
+            }
+        }
+    }
+
+    /// Do more than a few of the first pictures end as they should? In AV1, does any of the first key frames?
+    fn ends_are_kept(&self, memory: Option<&Reservation>) -> bool {
+        const SAMPLES: u32 = 16;
+        const KEY_FRAMES: usize = 4;
+        let samples = &self.track.samples;
+        if self.track.codec == Codec::Av1 {
+            let keys = (0..).zip(samples).filter(|(_, sample)| sample.key).map(|(index, _)| index);
+            let accepts = |check_ends: bool, key: u32| {
+                self.strict_lease(check_ends, memory).is_ok_and(|mut lease| self.reader(true).accepts(&mut lease, key))
+            };
+            let mut astray = 0;
+            for key in keys.take(KEY_FRAMES) {
+                if accepts(true, key) {
+                    return true;
+                }
+                astray += u32::from(accepts(false, key));
+            }
+            // One alone may be damaged.
+            return astray < 2;
+        }
+        let key = Key { lenient: true, check_ends: true, ..self.key(Threads::One) };
+        let Ok(mut lease) = self.charged(self.engine.pool.lease_fresh(key, &self.track), memory) else { return true };
+        let (mut kept, mut astray) = (0, 0);
+        let last = (samples.len() as u32).min(SAMPLES) - 1;
+        let _ = self.reader(true).inspect_each(&mut lease, 0, last, &mut |found| match found {
+            Found::Nothing => kept += 1,
+            Found::End => astray += 1,
+            Found::Damage => {}
+        });
+        // A few may be damaged, and be all that there is.
+        astray < 4 || kept * 8 >= astray
+    }
+
+    pub(crate) fn strict_lease(&self, check_ends: bool, memory: Option<&Reservation>) -> Result<Lease> {
+        let key = Key { check_ends, ..self.key(Threads::One) };
+        self.charged(self.engine.pool.lease_fresh(key, &self.track), memory)
+    }
+
+    /// What a decoder does with so many threads for these samples. Pictures that refer to each other in a chain gain
+    /// little from frame threads, and that is what leaving out all others makes of them; a few pictures gain nothing. So
+    /// there wavefronts are used, where the stream has them. Who decodes from the entry as players do has frame threads,
+    /// as players have.
+    pub(crate) fn use_of(&self, threads: usize, samples: &[u32]) -> Threads {
+        let span = samples.first().zip(samples.last()).map_or(0, |(first, last)| (last - first) as usize + 1);
+        let is_chain = samples.len() < span || span <= threads;
+        if threads > 1 && is_chain && !self.engine.from_entry && self.rows_side_by_side() >= ROWS_A_THREAD * threads {
+            return Threads::Slice(threads);
+        }
+        frame_threads(threads)
+    }
+
+    /// The same for all samples in a row: there wavefronts were up to an eighth faster on two cores, and at worst as
+    /// fast. More threads than processors they cannot use.
+    fn use_of_run(&self, threads: usize) -> Threads {
+        let useful = threads.min(self.engine.processors);
+        if useful > 1 && !self.engine.from_entry && self.rows_side_by_side() >= ROWS_A_THREAD * useful {
+            return Threads::Slice(useful);
+        }
+        frame_threads(threads)
+    }
+
+    fn rows_side_by_side(&self) -> usize {
+        let rows = || {
+            if self.track.codec != Codec::Hevc {
+                return 0;
+            }
+            let mut sets = ParameterSets::from_configuration(self.track.parameters.extradata());
+            // Sets that lie in the samples alone come with the first one.
+            if sets.is_empty()
+                && let Ok(first) = self.track.read(&*self.source, 0, false)
+            {
+                self.track.framing.units(first.data()).for_each(|unit| _ = sets.absorb(unit));
+            }
+            sets.rows_side_by_side()
+        };
+        *self.rows_side_by_side.get_or_init(rows) as usize
+    }
+}
+
+/// Where the pictures of runs on so many threads are kept.
+fn place_of(threads: usize) -> usize {
+    (threads.max(1).ilog2() as usize).min(WIDTHS - 1)
+}
+
+fn frame_threads(threads: usize) -> Threads {
+    if threads == 1 { Threads::One } else { Threads::Frame(threads) }
+}

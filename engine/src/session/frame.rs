@@ -1,0 +1,176 @@
+//! Frames as callers get them, and what is said of a video's frames.
+
+use ffi::{AvError, Color, DevicePicture, Frame, PixelFormat, PlaneBytes, Rational};
+
+use crate::container::Track;
+use crate::damage::OnDamage;
+use crate::device::Decoded;
+use crate::error::{Error, ErrorKind, Result};
+
+/// A frame: which one, and its picture.
+#[derive(Debug, Clone)]
+pub struct VideoFrame {
+    /// Number in presentation order, from 0.
+    pub index: u32,
+    /// Number of its sample in decode order.
+    pub sample: u32,
+    /// Presentation time in ticks of the stream.
+    pub pts: i64,
+    /// Duration in ticks of the stream, 0 if unknown.
+    pub duration: i64,
+    /// The container's sync flag.
+    pub key: bool,
+    /// The planes, the stream's own pixel format. libavcodec may say of it that it is damaged.
+    pub picture: Frame,
+}
+
+impl VideoFrame {
+    /// Width in pixels, cropped.
+    pub fn width(&self) -> usize {
+        self.picture.width()
+    }
+
+    /// Height in pixels, cropped.
+    pub fn height(&self) -> usize {
+        self.picture.height()
+    }
+
+    /// The stream's own pixel format.
+    pub fn format(&self) -> PixelFormat {
+        self.picture.format()
+    }
+
+    /// Colour description.
+    pub fn color(&self) -> Color {
+        self.picture.color()
+    }
+
+    /// The planes, where the decoder left them: rows of samples with the distance between rows. No copy is made; they
+    /// live as long as the frame, whatever becomes of video and engine.
+    pub fn planes(&self) -> impl Iterator<Item = PlaneBytes<'_>> {
+        (0..self.picture.planes()).filter_map(|index| self.picture.plane(index))
+    }
+
+    /// True if damage is known to have touched the picture, or one that it refers to: only frames that cannot be had
+    /// otherwise are let out so.
+    pub fn is_corrupt(&self) -> bool {
+        self.picture.is_corrupt()
+    }
+
+    /// The frame, or the error if `on_damage` refuses it.
+    ///
+    /// # Errors
+    /// `Corrupt`, with the frame's number.
+    pub fn unless_refused(self, on_damage: OnDamage) -> Result<VideoFrame> {
+        if on_damage == OnDamage::Error && self.is_corrupt() {
+            return Err(Error::from(ErrorKind::Corrupt).at_frame(self.index).at_sample(self.sample, None));
+        }
+        Ok(self)
+    }
+}
+
+/// A frame whose picture is in a GPU's memory.
+#[derive(Debug, Clone)]
+pub struct DeviceFrame {
+    /// Number in presentation order, from 0.
+    pub index: u32,
+    /// Number of its sample in decode order.
+    pub sample: u32,
+    /// Presentation time in ticks of the stream.
+    pub pts: i64,
+    /// Duration in ticks of the stream, 0 if unknown.
+    pub duration: i64,
+    /// The container's sync flag.
+    pub key: bool,
+    /// Where the picture is: cropped by what the stream says, not by what the container says.
+    pub picture: DevicePicture,
+}
+
+/// A frame, by where its picture is.
+#[derive(Debug, Clone)]
+pub enum DecodedFrame {
+    /// In the host's memory.
+    Host(VideoFrame),
+    /// In a GPU's memory.
+    Device(DeviceFrame),
+}
+
+impl DecodedFrame {
+    /// Frame `index` of a track: the picture of `sample`.
+    pub(crate) fn of(track: &Track, index: u32, sample: u32, picture: Decoded) -> DecodedFrame {
+        let at = &track.samples[sample as usize];
+        let (pts, duration, key) = (at.pts, at.duration, at.key);
+        match picture {
+            Decoded::Host(picture) => DecodedFrame::Host(VideoFrame { index, sample, pts, duration, key, picture }),
+            Decoded::Device(picture) => DecodedFrame::Device(DeviceFrame { index, sample, pts, duration, key, picture }),
+        }
+    }
+
+    /// The frame in the host's memory, copied there if need be.
+    ///
+    /// # Errors
+    /// `Device` with what the driver says.
+    pub fn into_host(self) -> Result<VideoFrame> {
+        match self {
+            DecodedFrame::Host(frame) => Ok(frame),
+            DecodedFrame::Device(DeviceFrame { index, sample, pts, duration, key, picture }) => {
+                let picture = picture.download().map_err(|error| Error::from(ErrorKind::Device(error.to_string())))?;
+                Ok(VideoFrame { index, sample, pts, duration, key, picture })
+            }
+        }
+    }
+
+    /// The frame in a GPU's memory.
+    ///
+    /// # Errors
+    /// `NotOnDevice` if it is not there.
+    pub fn into_device(self) -> Result<DeviceFrame> {
+        match self {
+            DecodedFrame::Device(frame) => Ok(frame),
+            DecodedFrame::Host(frame) => Err(Error::from(ErrorKind::NotOnDevice).at_frame(u64::from(frame.index))),
+        }
+    }
+
+    /// Bytes of its planes in the host's memory.
+    pub(crate) fn host_bytes(&self) -> usize {
+        match self {
+            DecodedFrame::Host(frame) => frame.planes().map(|plane| plane.data.len()).sum(),
+            DecodedFrame::Device(_) => 0,
+        }
+    }
+}
+
+/// What decoding the first frame tells of a stream.
+#[derive(Debug, Clone)]
+pub struct Described {
+    /// Pixel format.
+    pub format: Option<PixelFormat>,
+    /// Width and height in pixels.
+    pub size: (usize, usize),
+    /// Colour description.
+    pub color: Color,
+    /// Sample aspect ratio, `(0, 1)` if unknown.
+    pub sample_aspect_ratio: Rational,
+    /// Profile, as FFmpeg calls it.
+    pub profile: Option<&'static str>,
+}
+
+/// What a sequential decode left out.
+#[derive(Debug, Default)]
+pub struct LeftOut {
+    /// Frames that came to nothing, ascending.
+    pub frames: Vec<u32>,
+    /// What the decoder said, if it said anything: then they are damaged, else not meant to be shown from here.
+    pub damage: Option<AvError>,
+    /// What could not be read.
+    pub unreadable: Vec<Error>,
+    /// Frames that are damaged, where the engine refuses such frames.
+    pub refused: Vec<Error>,
+}
+
+impl LeftOut {
+    /// True if something was wrong with the file, rather than pictures not meant to be shown.
+    pub fn is_damaged(&self) -> bool {
+        self.damage.is_some() || !self.unreadable.is_empty() || !self.refused.is_empty()
+    }
+}

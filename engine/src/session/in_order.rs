@@ -1,0 +1,65 @@
+//! Frames in the order of their requests, beside [`results`](super::results), where they come as they are decoded.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::session::frame::VideoFrame;
+use crate::session::results::Frames;
+use crate::session::schedule;
+use crate::session::shared::VideoState;
+
+/// Frames in the order in which they were asked for, duplicates too. They are asked for in batches, so that no more than
+/// a batch has to wait for its turn.
+#[derive(Debug)]
+pub struct InOrder {
+    video: Arc<VideoState>,
+    indices: Vec<u32>,
+    next: usize,
+    until: usize,
+    frames: Option<Frames>,
+    waiting: HashMap<u32, Result<VideoFrame>>,
+}
+
+/// Frames of a batch.
+const BATCH: usize = 64;
+
+impl InOrder {
+    pub(crate) fn of(video: Arc<VideoState>, indices: Vec<u32>) -> InOrder {
+        InOrder { video, indices, next: 0, until: 0, frames: None, waiting: HashMap::new() }
+    }
+
+    /// The result for a frame. One that is asked for again in the batch stays, and an error is made anew by asking.
+    fn hand_out(&mut self, index: u32, result: Result<VideoFrame>) -> Result<VideoFrame> {
+        if let Ok(frame) = &result
+            && self.indices[self.next..self.until].contains(&index)
+        {
+            self.waiting.insert(index, Ok(frame.clone()));
+        }
+        result
+    }
+}
+
+impl Iterator for InOrder {
+    type Item = Result<VideoFrame>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let index = *self.indices.get(self.next)?;
+        if self.next == self.until {
+            self.until = (self.next + BATCH).min(self.indices.len());
+            self.waiting.clear();
+            self.frames = Some(schedule::frames(&self.video, &self.indices[self.next..self.until]));
+        }
+        self.next += 1;
+        loop {
+            if let Some(result) = self.waiting.remove(&index) {
+                return Some(self.hand_out(index, result));
+            }
+            match self.frames.as_mut().and_then(Iterator::next) {
+                Some((other, result)) => _ = self.waiting.insert(other, result),
+                // Asked for twice, and an error the first time.
+                None => return Some(schedule::frame(&self.video, index)),
+            }
+        }
+    }
+}

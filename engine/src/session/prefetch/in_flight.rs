@@ -1,0 +1,97 @@
+//! Samples whose bytes are in flight: which they are, and whether a task waits for them.
+//!
+//! A worker waits for bytes as long as there is no other work; else its task is put off until they have come.
+
+use std::cell::Cell;
+use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
+
+use crate::container::Track;
+use crate::plan::{Planner, References};
+use crate::source::Source;
+
+/// How often a worker that waits for bytes looks whether there is other work.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// The task that may wait.
+pub(crate) trait Waiter {
+    /// Nothing waits for its results any more.
+    fn is_cancelled(&self) -> bool;
+    /// Is there other work: for its worker, or for the memory that it holds?
+    fn has_other_work(&self) -> bool;
+    /// It has waited so long for bytes.
+    fn waited(&self, time: Duration);
+}
+
+/// The samples of a track, as far as they are in flight for a task.
+pub(crate) struct InFlight<'a> {
+    pub(crate) track: &'a Track,
+    pub(crate) source: &'a dyn Source,
+    /// The worker may wait whatever there is to do.
+    pub(crate) may_wait: bool,
+    pub(crate) waiter: &'a dyn Waiter,
+}
+
+impl InFlight<'_> {
+    /// May a run read a sample now? Waits for it as long as there is no other work; `awaited` is set where there is.
+    pub(crate) fn may_read(&self, sample: u32, awaited: &Cell<Option<u32>>) -> bool {
+        if !self.source.is_remote() || self.may_wait || self.track.is_here(self.source, sample) {
+            return true;
+        }
+        self.track.will_need(self.source, std::iter::once(sample));
+        let since = Instant::now();
+        let may_read = loop {
+            if !self.track.is_awaited(self.source, sample, LOOK) {
+                break true;
+            }
+            if self.waiter.is_cancelled() {
+                break false;
+            }
+            if self.waiter.has_other_work() {
+                awaited.set(Some(sample));
+                break false;
+            }
+        };
+        self.waiter.waited(since.elapsed());
+        may_read
+    }
+
+    /// Those of `samples` that are in flight, where there is other work to do meanwhile; else none.
+    pub(crate) fn worth_putting_off(&self, samples: impl Iterator<Item = u32>) -> Vec<u32> {
+        if !self.source.is_remote() || !self.waiter.has_other_work() {
+            return Vec::new();
+        }
+        samples.filter(|&sample| self.track.is_awaited(self.source, sample, Duration::ZERO)).collect()
+    }
+
+    /// Waits a little for a sample. False if it will not come, or has gone again: reading it tells why.
+    pub(crate) fn is_coming(&self, sample: u32) -> bool {
+        let since = Instant::now();
+        let is_awaited = self.track.is_awaited(self.source, sample, LOOK);
+        self.waiter.waited(since.elapsed());
+        is_awaited || self.track.is_here(self.source, sample)
+    }
+
+    /// The first of `samples` that is not here; the one after the last if all are.
+    pub(crate) fn here_up_to(&self, samples: RangeInclusive<u32>) -> u32 {
+        let first = *samples.start();
+        let is_here = |&sample: &u32| self.track.is_here(self.source, sample);
+        samples.take_while(is_here).last().map_or(first, |last| last + 1)
+    }
+}
+
+/// Bytes of samples that are not here: at most so many are fetched for them.
+pub(crate) fn missing_bytes(track: &Track, source: &dyn Source, samples: RangeInclusive<u32>) -> u64 {
+    let ranges = samples.filter_map(|sample| track.extent(sample));
+    ranges.filter(|range| !source.is_here(*range)).map(|range| range.len).sum()
+}
+
+/// Tells the source what will be looked at before the way to `targets` is known.
+pub(crate) fn will_plan(
+    (track, source): (&Track, &dyn Source),
+    (planner, references): (&Planner, &References),
+    targets: impl Iterator<Item = u32>,
+) {
+    let unread = targets.flat_map(|target| planner.unread(track, references, target));
+    source.will_need(&mut unread.chain(planner.unread_promise(track)));
+}

@@ -1,0 +1,381 @@
+//! From the frames of a request to tasks: targets into groups, groups into tasks, and what becomes of a task that is interrupted.
+//!
+//! Targets are grouped so that what can share a picture is in one group; a group is one task on one device. Groups whose bytes are
+//! far away begin when there is room for their bytes. How a group is answered is left to [`attempt`](super::attempt).
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::device::{DecodeDevice, Residency};
+use crate::error::{Error, ErrorKind, Result};
+use crate::picture_memory::{Kind, Refused, Reservation};
+use crate::plan::Depth;
+use crate::plan::route::{Target, plan};
+use crate::session::attempt::{Attempt, Interrupt, Pending, Step, checkpoints_near};
+use crate::session::frame::{DecodedFrame, VideoFrame};
+use crate::session::prefetch::admission::Held;
+use crate::session::prefetch::in_flight::{missing_bytes, will_plan};
+use crate::session::results::{Charged, FrameFuture, Frames, Payer, Reader, Request, unanswered};
+use crate::session::shared::VideoState;
+
+/// What decoding takes, about: nanoseconds of one thread for each pixel.
+const NS_PER_PIXEL: u64 = 4;
+/// Into how many parts what there is room for is cut, so that ranges of neighbours are fetched together.
+const BUNDLES: u64 = 8;
+
+/// The frames `indices`, made by `make`, charged to an account.
+pub(crate) fn request<T: Send + 'static>(
+    video: &Arc<VideoState>,
+    indices: &[u32],
+    account: Charged,
+    residency: Residency,
+    make: impl Fn(u32, Result<DecodedFrame>) -> T + Send + Sync + 'static,
+) -> Frames<T> {
+    let payer = Payer { account, picture_ns: picture_ns(video) };
+    let request = Request::new(Arc::clone(&video.engine), Box::new(make), payer, residency);
+    let reader: Arc<dyn Reader> = Arc::clone(&request) as Arc<dyn Reader>;
+    submit(video, &reader, &indices.iter().copied().collect());
+    Frames::of(request)
+}
+
+/// The frames `indices` in the host's memory.
+pub(crate) fn frames(video: &Arc<VideoState>, indices: &[u32]) -> Frames {
+    let make = |_, frame: Result<DecodedFrame>| frame.and_then(DecodedFrame::into_host);
+    request(video, indices, Charged::default(), Residency::Host, make)
+}
+
+/// One frame in the host's memory.
+pub(crate) fn frame(video: &Arc<VideoState>, index: u32) -> Result<VideoFrame> {
+    let first = frames(video, &[index]).next();
+    first.map_or_else(|| Err(unanswered(index).of(video.source.name())), |(_, result)| result)
+}
+
+/// One frame in the host's memory, without a read in the caller's thread: its task is planned by a worker.
+pub(crate) fn frame_async(video: &Arc<VideoState>, index: u32) -> FrameFuture {
+    let payer = Payer { account: Charged::default(), picture_ns: picture_ns(video) };
+    let make = Box::new(|_, frame: Result<DecodedFrame>| frame.and_then(DecodedFrame::into_host));
+    let request = Request::new(Arc::clone(&video.engine), make, payer, Residency::Host);
+    let (video, reader) = (Arc::clone(video), Arc::clone(&request) as Arc<dyn Reader>);
+    let (host, asked) = (video.engine.devices.host(), Arc::clone(&reader));
+    reader.submit(&host, 1, Box::new(move |_| submit(&video, &asked, &BTreeSet::from([index]))));
+    FrameFuture::of(Frames::of(request), index)
+}
+
+/// What one picture is likely to cost, in nanoseconds of one thread.
+pub(crate) fn picture_ns(video: &VideoState) -> u64 {
+    let (width, height) = video.track.parameters.size();
+    (width as u64).saturating_mul(height as u64).saturating_mul(NS_PER_PIXEL)
+}
+
+/// Submits tasks for the frames `indices`.
+fn submit(video: &Arc<VideoState>, reader: &Arc<dyn Reader>, indices: &BTreeSet<u32>) {
+    let frames = video.track.frames.len();
+    let mut samples = BTreeSet::new();
+    for &index in indices {
+        match video.track.frames.get(index as usize) {
+            Some(&sample) => _ = samples.insert(sample),
+            None => {
+                let error = Error::from(ErrorKind::NoSuchFrame { frames }).at_frame(index).of(video.source.name());
+                reader.give(index, Err(error), Duration::ZERO);
+            }
+        }
+    }
+    if video.source.is_remote() {
+        submit_when_admitted(video, reader, &samples);
+    } else {
+        submit_groups(video, reader, &samples, &None);
+    }
+}
+
+fn submit_groups(video: &Arc<VideoState>, reader: &Arc<dyn Reader>, samples: &BTreeSet<u32>, admitted: &Held) {
+    let mut groups = grouped(video, samples);
+    // The longest first: else it is what all wait for at the end. But frames in a row are shown in a row.
+    if !are_in_a_row(&groups) {
+        groups.sort_by_key(|group| std::cmp::Reverse(pictures(group)));
+    }
+    for group in groups {
+        let device = device_for(video, reader.residency(), &group);
+        let length = pictures(&group);
+        let start = Start::new(video, reader, &device, admitted.clone());
+        Arc::clone(reader).submit(&device, length, Box::new(move |width| start.answer(group, width)));
+    }
+}
+
+/// Submits tasks for `samples` of a source that is far away, each for when there is something to do: what is likely to belong
+/// together, as far as that can be told without reading, and when there is room for its bytes.
+fn submit_when_admitted(video: &Arc<VideoState>, reader: &Arc<dyn Reader>, samples: &BTreeSet<u32>) {
+    let (track, planner, room) = (&video.track, &video.planner, video.source.room());
+    let host = video.engine.devices.host();
+    let groups = grouped_by(samples, |sample| planner.likely_entry(track, sample));
+    for (bundle, bytes) in bundled(groups, room / BUNDLES, |group| missing(video, group)) {
+        let admitted = Arc::new(OnceLock::new());
+        let mut waiting = Vec::with_capacity(bundle.len());
+        for group in &bundle {
+            let samples: BTreeSet<u32> = group.iter().map(|target| target.sample).collect();
+            let (own, asked, held): (_, _, Held) = (Arc::clone(video), Arc::clone(reader), Some(Arc::clone(&admitted)));
+            let task = Box::new(move |_| submit_groups(&own, &asked, &samples, &held));
+            let when = Box::new(|then| waiting.push((group[0].entry, then)));
+            Arc::clone(reader).submit_when(&host, pictures(group), task, when);
+        }
+        let (own, asked) = (Arc::clone(video), Arc::clone(reader));
+        video.engine.admission.admit(bytes, room, move |begun| {
+            let _ = admitted.set(begun);
+            if asked.is_cancelled() {
+                // Nothing is fetched that is not waited for.
+                return waiting.into_iter().for_each(|(_, then): (u32, Box<dyn FnOnce() + Send>)| then());
+            }
+            let targets = bundle.iter().flatten().map(|target| target.sample);
+            will_plan((&own.track, &*own.source), (&own.planner, &own.references), targets);
+            for (entry, then) in waiting {
+                let looked_at = own.planner.unread_for_entry(&own.track, entry);
+                own.source.when_here(&mut looked_at.into_iter(), then);
+            }
+        });
+    }
+    if let (Some(&sample), 1) = (samples.first(), samples.len()) {
+        let ahead = planner.frame_of(sample).and_then(|frame| {
+            let entry = planner.likely_entry(track, sample);
+            video.pattern.note(track, (sample, frame), entry, |sample| planner.sync_before(sample))
+        });
+        // After what is needed: requests are made in this order.
+        video.source.will_need(&mut ahead.into_iter());
+    }
+}
+
+/// Groups that are asked for together, as many as need no more than `most` bytes; and how many they need.
+fn bundled(groups: Vec<Vec<Target>>, most: u64, bytes: impl Fn(&[Target]) -> u64) -> Vec<(Vec<Vec<Target>>, u64)> {
+    let mut bundles: Vec<(Vec<Vec<Target>>, u64)> = Vec::new();
+    for group in groups {
+        let own = bytes(&group);
+        match bundles.last_mut() {
+            Some((bundle, held)) if held.saturating_add(own) <= most => {
+                bundle.push(group);
+                *held += own;
+            }
+            _ => bundles.push((vec![group], own)),
+        }
+    }
+    bundles
+}
+
+/// Bytes from the entry of a group to its last target that are not here: at most so many are fetched.
+fn missing(video: &VideoState, group: &[Target]) -> u64 {
+    let (Some(first), Some(last)) = (group.first(), group.last()) else { return 0 };
+    missing_bytes(&video.track, &*video.source, first.entry..=last.sample)
+}
+
+/// Where a group should be decoded.
+fn device_for(video: &VideoState, residency: Residency, group: &[Target]) -> Arc<dyn DecodeDevice> {
+    let is_host_only = video.is_refused.load(std::sync::atomic::Ordering::Relaxed) || video.engine.from_entry;
+    let from_checkpoints = || pictures_from_checkpoints(video, group);
+    video.engine.devices.choose(video.kind(), residency, is_host_only, pictures(group), from_checkpoints)
+}
+
+/// About how many pictures a group takes with the checkpoints that there are.
+fn pictures_from_checkpoints(video: &VideoState, group: &[Target]) -> u64 {
+    let mut decoded_to = None;
+    let mut sum = 0;
+    for target in group {
+        let held = checkpoints_near(video, *target);
+        let before = held.iter().rev().map(|kept| kept.state.position).find(|&position| position <= target.sample);
+        let from = before.into_iter().chain(decoded_to).max().unwrap_or(target.entry).max(target.entry);
+        sum += u64::from(target.sample.saturating_sub(from));
+        decoded_to = Some(target.sample);
+    }
+    sum.max(1)
+}
+
+/// Does each group begin where the one before ends?
+fn are_in_a_row(groups: &[Vec<Target>]) -> bool {
+    groups.windows(2).all(|pair| match (pair[0].last(), pair[1].first()) {
+        // The second field of a picture may lie between them.
+        (Some(last), Some(next)) => next.entry <= last.sample.saturating_add(2),
+        _ => false,
+    })
+}
+
+/// Groups of targets that may share pictures, in decode order.
+fn grouped(video: &VideoState, samples: &BTreeSet<u32>) -> Vec<Vec<Target>> {
+    grouped_by(samples, |sample| video.planner.entry_for(&video.track, &*video.source, sample, Depth::Nearest).0)
+}
+
+fn grouped_by(samples: &BTreeSet<u32>, entry_for: impl Fn(u32) -> u32) -> Vec<Vec<Target>> {
+    let mut groups: Vec<Vec<Target>> = Vec::new();
+    for &sample in samples {
+        let entry = entry_for(sample);
+        match groups.last_mut() {
+            // A leg over the one before passes the entry of this one: they share pictures.
+            Some(group) if group.last().is_some_and(|last| entry <= last.sample) && group[0].entry <= entry => {
+                group.push(Target { sample, entry });
+            }
+            _ => groups.push(vec![Target { sample, entry }]),
+        }
+    }
+    groups
+}
+
+/// Runs of samples that an engine without checkpoints decodes, with the targets among them.
+pub(crate) fn cold_plan(video: &VideoState, indices: &[u32]) -> Vec<(Vec<u32>, Vec<u32>)> {
+    let sample = |&index: &u32| video.track.frames.get(index as usize).copied();
+    let targets = |group: Vec<Target>| {
+        let legs = plan(&group, &video.needs(), &|_| Vec::new());
+        legs.into_iter().map(|leg| (leg.samples, leg.targets)).collect::<Vec<_>>()
+    };
+    grouped(video, &indices.iter().filter_map(sample).collect()).into_iter().flat_map(targets).collect()
+}
+
+/// Pictures that these frames take, about: from the nearest entry or checkpoint on, each once. Reads nothing.
+pub(crate) fn pictures_to_decode(video: &VideoState, indices: &[u32]) -> u64 {
+    let mut samples: Vec<u32> =
+        indices.iter().filter_map(|&index| video.track.frames.get(index as usize).copied()).collect();
+    samples.sort_unstable();
+    let mut done = 0;
+    let pictures = samples.into_iter().map(|sample| {
+        let entry = video.planner.likely_entry(&video.track, sample).min(sample);
+        let kept = video.engine.store.within(video.id, entry..=sample);
+        let from = kept.last().map_or(entry, |kept| kept.state.position + 1).max(done).min(sample);
+        done = sample + 1;
+        u64::from(sample - from) + 1
+    });
+    pictures.sum()
+}
+
+/// About how many pictures a group takes.
+fn pictures(group: &[Target]) -> u64 {
+    let (Some(first), Some(last)) = (group.first(), group.last()) else { return 0 };
+    u64::from(last.sample.saturating_sub(first.entry)) + 1
+}
+
+/// What an attempt at a group begins with.
+struct Start {
+    video: Arc<VideoState>,
+    reader: Arc<dyn Reader>,
+    device: Arc<dyn DecodeDevice>,
+    admitted: Held,
+    /// How often it was overtaken.
+    overtaken: u32,
+    memory: Option<Reservation>,
+}
+
+impl Start {
+    fn new(
+        video: &Arc<VideoState>,
+        reader: &Arc<dyn Reader>,
+        device: &Arc<dyn DecodeDevice>,
+        admitted: Held,
+    ) -> Start {
+        let (video, reader, device) = (Arc::clone(video), Arc::clone(reader), Arc::clone(device));
+        Start { video, reader, device, admitted, overtaken: 0, memory: None }
+    }
+
+    /// Answers all targets with decoders of `width` threads, or puts off those for which there is no room.
+    fn answer(mut self, targets: Vec<Target>, width: usize) {
+        let (video, device) = (Arc::clone(&self.video), Arc::clone(&self.device));
+        if device.traits(&video.track).is_host && self.memory.is_none() {
+            let bytes = video.picture_bytes_of_run(width);
+            self.memory = video.engine.pictures.try_reserve(Kind::Run, bytes);
+            if self.memory.is_none() {
+                return self.wait_for_room(targets, bytes);
+            }
+        }
+        let frame = |target: &Target| Some((target.sample, video.planner.frame_of(target.sample)?));
+        let mut pending: Pending = targets.iter().filter_map(frame).collect();
+        // Each thread has pictures, and tables, of its own.
+        let width = if self.memory.as_ref().is_some_and(Reservation::is_alone) { 1 } else { width };
+        let before = pending.len();
+        let Start { video, reader, device, admitted, overtaken, memory } = self;
+        let mut attempt = Attempt { video, reader, device, width, admitted, overtaken, memory };
+        let step = attempt.run(&targets, &mut pending);
+        // What waits for this run's memory need not wait for what becomes of its targets.
+        if let Some(memory) = attempt.memory.take() {
+            attempt.video.note_pictures(width, &memory);
+        }
+        let (columns, rows) = attempt.video.track.parameters.size();
+        attempt.video.engine.relieve((columns * rows * 4) as u64);
+        go_on(attempt, step, targets, pending, before);
+    }
+
+    /// Puts everything off until so many bytes can be reserved. The worker goes on with other tasks.
+    fn wait_for_room(self, targets: Vec<Target>, bytes: u64) {
+        let (video, reader, waits) = (Arc::clone(&self.video), Arc::clone(&self.reader), Arc::clone(&self.reader));
+        let (device, length) = (Arc::clone(&self.device), pictures(&targets));
+        let slot = Arc::new(OnceLock::new());
+        let held = Arc::clone(&slot);
+        let task = move |width| {
+            let memory = Arc::into_inner(held).and_then(OnceLock::into_inner);
+            Start { memory, ..self }.answer(targets, width);
+        };
+        let when = move |then: Box<dyn FnOnce() + Send>| {
+            let is_cancelled = move || waits.is_cancelled();
+            video.engine.pictures.when_room(Kind::Run, bytes, is_cancelled, move |memory| {
+                let _ = slot.set(memory);
+                drop(slot);
+                then();
+            });
+        };
+        reader.submit_when(&device, length, Box::new(task), Box::new(when));
+    }
+}
+
+/// What becomes of the targets of an attempt that are still pending; `before` were at its beginning.
+fn go_on(attempt: Attempt, step: Step, targets: Vec<Target>, pending: Pending, before: usize) {
+    let Err(interrupt) = step else {
+        debug_assert!(pending.is_empty() || attempt.reader.is_cancelled(), "every frame gets one answer");
+        return;
+    };
+    if let Interrupt::Failed(error) = interrupt {
+        return fail(&attempt, error, &pending);
+    }
+    if attempt.reader.is_cancelled() {
+        return;
+    }
+    let rest: Vec<Target> = targets.into_iter().filter(|target| pending.contains_key(&target.sample)).collect();
+    // The length of what is left, from the first target on.
+    let length = rest.first().zip(rest.last()).map_or(0, |(first, last)| u64::from(last.sample - first.sample) + 1);
+    let (reader, video) = (Arc::clone(&attempt.reader), Arc::clone(&attempt.video));
+    let mut start = Start::new(&video, &reader, &attempt.device, None);
+    start.overtaken = attempt.overtaken;
+    match interrupt {
+        // More would not have helped, and those that did not need it have their answers.
+        Interrupt::NoRoom(Refused::ForGood { needed }) if pending.len() == before => {
+            attempt.refuse_for_good(needed, pending);
+            return;
+        }
+        Interrupt::NoRoom(Refused::ForNow { needed }) => {
+            start.admitted = attempt.admitted;
+            start.wait_for_room(rest, needed);
+            return;
+        }
+        Interrupt::InFlight(samples) => {
+            start.admitted = attempt.admitted;
+            let ranges: Vec<_> = samples.iter().filter_map(|&sample| video.track.extent(sample)).collect();
+            let device = Arc::clone(&start.device);
+            let answer = Box::new(move |width| start.answer(rest, width));
+            let when = Box::new(|then| video.source.when_here(&mut ranges.into_iter(), then));
+            reader.submit_when(&device, length, answer, when);
+            return;
+        }
+        Interrupt::Overtaken => {
+            start.admitted = attempt.admitted;
+            start.overtaken += 1;
+        }
+        Interrupt::Moved => start.device = video.engine.devices.host(),
+        // What waits for a reader keeps no other group from its bytes.
+        Interrupt::Stopped | Interrupt::NoRoom(_) | Interrupt::Failed(_) => {}
+    }
+    if !rest.is_empty() {
+        let device = Arc::clone(&start.device);
+        reader.rest(&device, length, Box::new(move |width| start.answer(rest, width)));
+    }
+}
+
+/// Answers all that is pending with what went wrong.
+fn fail(attempt: &Attempt, error: Error, pending: &Pending) {
+    let message = error.message();
+    let mut error = Some(error);
+    for &index in pending.values() {
+        let own = error.take().unwrap_or_else(|| ErrorKind::NeedsUnreadable(message.clone()).into());
+        attempt.reader.give(index, Err(own.at_frame(index)), Duration::ZERO);
+    }
+}

@@ -1,0 +1,164 @@
+//! Playback: all frames as a sequential decode shows them, pulled by the caller.
+//!
+//! At the first sign of damage everything is decoded again, by a decoder that gives damaged pictures out; what was shown by then
+//! was not touched by it. Where pictures need more memory than was reserved, it begins anew with more.
+
+use std::sync::Arc;
+
+use crate::decode::{DecodeRun, Lease};
+use crate::device::Decoded;
+use crate::error::{ErrorKind, Result};
+use crate::picture_memory::{Kind, Pause, Refused, Reservation};
+use crate::session::frame::{DecodedFrame, LeftOut, VideoFrame};
+use crate::session::shared::VideoState;
+use crate::session::validate::{self, Ruling, Validator};
+
+/// The frames of a video, in the order in which a sequential decode shows them. It owns what it needs: the video stays open as long
+/// as it lives.
+#[derive(Debug)]
+pub struct Sequence {
+    video: Arc<VideoState>,
+    /// Frames that were shown.
+    shown: Vec<bool>,
+    /// Damaged pictures are shown, flagged.
+    is_lenient: bool,
+    /// What the pictures of a run are expected to take.
+    bytes: u64,
+    pass: Option<Pass>,
+    left_out: LeftOut,
+    is_over: bool,
+}
+
+/// One run over all samples. The decoder goes before what its pictures are charged to.
+#[derive(Debug)]
+struct Pass {
+    run: DecodeRun<'static>,
+    lease: Lease,
+    validator: Validator,
+    /// While the caller has a frame.
+    pause: Option<Pause>,
+    memory: Reservation,
+}
+
+impl Sequence {
+    pub(crate) fn of(video: Arc<VideoState>) -> Sequence {
+        let bytes = video.picture_bytes_of_run(video.engine.sequential_threads);
+        let shown = vec![false; video.track.frames.len()];
+        let is_lenient = video.may_lack_samples();
+        Sequence { video, shown, is_lenient, bytes, pass: None, left_out: LeftOut::default(), is_over: false }
+    }
+
+    /// What was left out so far: all frames that were not shown, if it was not pulled to its end.
+    pub fn into_left_out(mut self) -> LeftOut {
+        self.left_out.frames = (0..).zip(&self.shown).filter(|(_, shown)| !**shown).map(|(index, _)| index).collect();
+        std::mem::take(&mut self.left_out)
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        let video = &self.video;
+        let last = video.track.samples.len() as u32 - 1;
+        let memory = video.engine.pictures.reserve(Kind::Run, self.bytes);
+        let lease = video.sequential_lease(self.is_lenient, Some(&memory))?;
+        let validator = if self.is_lenient {
+            Validator::lenient(video.losses(0, last, Some(&memory)))
+        } else {
+            Validator::strict()
+        };
+        self.left_out = LeftOut::default();
+        self.pass = Some(Pass { run: DecodeRun::over(0, last), lease, validator, pause: None, memory });
+        Ok(())
+    }
+
+    /// The next frame of the pass, if there is one.
+    fn pull(&mut self) -> Result<Option<VideoFrame>> {
+        let Some(pass) = &mut self.pass else { return Ok(None) };
+        let video = &*self.video;
+        while let Some(event) = pass.run.next(&video.reader(self.is_lenient), &mut pass.lease)? {
+            match pass.validator.rule(video, event) {
+                Ruling::Show(sample, picture) => {
+                    let Some(index) = video.planner.frame_of(sample) else { continue };
+                    if self.shown[index as usize] {
+                        continue;
+                    }
+                    match validate::let_out(video, index, sample, Decoded::Host(picture)).and_then(DecodedFrame::into_host) {
+                        Ok(frame) => {
+                            self.shown[index as usize] = true;
+                            return Ok(Some(frame));
+                        }
+                        Err(error) if matches!(error.kind(), ErrorKind::Corrupt) => self.left_out.refused.push(error),
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ruling::Unreadable(_, error) => {
+                    self.left_out.unreadable.push(error);
+                    if !self.is_lenient {
+                        break;
+                    }
+                }
+                Ruling::Nothing => {}
+                Ruling::Abandon => break,
+            }
+        }
+        Ok(None)
+    }
+
+    /// A pass has ended: whether there has to be another.
+    fn end_pass(&mut self) -> Result<bool> {
+        let Some(mut pass) = self.pass.take() else { return Ok(false) };
+        let (video, engine) = (&*self.video, &self.video.engine);
+        video.learn_of_ends(pass.lease.decoder().found(), Some(&pass.memory));
+        video.note_pictures(engine.sequential_threads, &pass.memory);
+        self.left_out.damage = pass.validator.damage();
+        match pass.memory.refusal() {
+            Some(Refused::ForGood { needed }) => {
+                return Err(engine.pictures.too_much(needed).of(video.source.name()));
+            }
+            Some(Refused::ForNow { needed }) => {
+                self.bytes = needed;
+                return Ok(true);
+            }
+            None => {}
+        }
+        if pass.validator.has_fault() && !self.is_lenient {
+            self.is_lenient = true;
+            self.bytes = video.picture_bytes_of_run(engine.sequential_threads);
+            return Ok(true);
+        }
+        video.source.check()?;
+        Ok(false)
+    }
+
+    fn advance(&mut self) -> Result<Option<VideoFrame>> {
+        loop {
+            match &mut self.pass {
+                Some(pass) => pass.pause = None,
+                None => self.begin()?,
+            }
+            if let Some(frame) = self.pull()? {
+                if let Some(pass) = &mut self.pass {
+                    pass.pause = Some(pass.memory.pause());
+                }
+                return Ok(Some(frame));
+            }
+            if !self.end_pass()? {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+impl Iterator for Sequence {
+    type Item = Result<VideoFrame>;
+
+    fn next(&mut self) -> Option<Result<VideoFrame>> {
+        if self.is_over {
+            return None;
+        }
+        let next = self.advance().transpose();
+        self.is_over = !matches!(next, Some(Ok(_)));
+        if self.is_over {
+            self.pass = None;
+        }
+        next
+    }
+}
