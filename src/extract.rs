@@ -16,7 +16,9 @@ use std::time::Instant;
 use bucket_streamer::picture::{ColourOptions, Part, Shape, StillFormat, StillOptions, colour};
 use bucket_streamer::quantities::{MemorySize, frame_list};
 use bucket_streamer::time;
-use bucket_streamer::{DecodedFrame, DeviceFrame, EngineBuilder, Error, ErrorKind, Frame, LeftOut, OnDamage, Result, Video, VideoFrame};
+use bucket_streamer::{
+    DecodedFrame, DeviceFrame, EngineBuilder, Error, ErrorKind, Frame, LeftOut, OnDamage, Result, Video, VideoFrame,
+};
 use clap::{ArgGroup, Args};
 use indicatif::{ProgressBar, ProgressStyle};
 

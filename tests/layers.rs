@@ -9,8 +9,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The folders whose files have a table, and in each the file that ties them together.
-const TREES: [(&str, &str); 4] =
-    [("engine/src", "lib.rs"), ("server/src", "lib.rs"), ("bench/src", "lib.rs"), ("src", "main.rs")];
+const TREES: [(&str, &str); 8] = [
+    ("engine/src", "lib.rs"),
+    ("engine/src/decode", "mod.rs"),
+    ("engine/src/device", "mod.rs"),
+    ("engine/src/session", "mod.rs"),
+    ("engine/src/session/attempt", "mod.rs"),
+    ("server/src", "lib.rs"),
+    ("bench/src", "lib.rs"),
+    ("src", "main.rs"),
+];
 /// Programs in it are crates of their own: of the library they see its public face.
 const PROGRAMS: &str = "bin";
 /// A package that is not a member of the workspace.
@@ -50,7 +58,7 @@ fn files_import_what_the_tables_allow() {
     for (tree, root) in TREES {
         let table = Table::read(tree);
         problems.extend(table.problems.clone());
-        let own = Crate::read(Path::new(tree), root);
+        let own = Tree::read(Path::new(tree), root);
         let units: BTreeSet<&str> = own.files.iter().filter_map(File::unit).collect();
         problems.extend(table.compare(&units));
         let (imports, wrong) = own.imports(&units);
@@ -211,15 +219,18 @@ fn quoted<'a>(value: &'a str, key: &str) -> Option<&'a str> {
     value.split_once(&format!("{key} = \""))?.1.split('"').next()
 }
 
-/// The files of a crate, but for its programs.
-struct Crate {
+/// The files of a crate, but for its programs, or of a folder in it.
+struct Tree {
     tree: PathBuf,
     files: Vec<File>,
 }
 
-impl Crate {
-    fn read(tree: &Path, root: &str) -> Crate {
+impl Tree {
+    fn read(tree: &Path, root: &str) -> Tree {
         let mut files = Vec::new();
+        // Those of the crate that a folder in it lies in.
+        let above: Vec<String> =
+            tree.iter().skip_while(|name| *name != "src").skip(1).map(|it| it.to_string_lossy().into_owned()).collect();
         let mut folders = vec![PathBuf::new()];
         while let Some(below) = folders.pop() {
             let place = folder().join(tree).join(&below);
@@ -229,16 +240,16 @@ impl Crate {
                     folders.extend((path != Path::new(PROGRAMS)).then_some(path));
                 } else if path.extension().is_some_and(|extension| extension == "rs") {
                     let is_root = path == Path::new(root);
-                    let modules = if is_root { Vec::new() } else { modules(&path) };
+                    let own = if is_root { Vec::new() } else { modules(&path) };
                     let source = fs::read_to_string(entry.path()).expect("a Rust file is text");
-                    files.push(File::parse(&tree.join(&path), modules, &source));
+                    files.push(File::parse(&tree.join(&path), [&above[..], &own].concat(), &source).below(&above));
                 }
             }
         }
         let tests: Vec<Vec<String>> = files.iter().flat_map(|file| file.test_modules.clone()).collect();
         files.retain(|file| !tests.iter().any(|test| file.modules.starts_with(test)));
         files.sort_by(|one, other| one.path.cmp(&other.path));
-        Crate { tree: tree.to_owned(), files }
+        Tree { tree: tree.to_owned(), files }
     }
 
     /// What each file or folder at the top imports from others there; and imports from the root file itself, which uses all of
@@ -302,6 +313,16 @@ impl File {
         let test_modules = tests.into_iter().map(|name| [&modules[..], &[name]].concat()).collect();
         let paths = paths(&tokens, &modules);
         File { path: path.to_owned(), modules, paths, test_modules }
+    }
+
+    /// The same as seen from a folder of the crate: what is outside of it goes.
+    fn below(mut self, above: &[String]) -> File {
+        let within = |modules: &[String]| modules.strip_prefix(above).map(<[String]>::to_vec);
+        self.modules = within(&self.modules).unwrap_or_default();
+        self.test_modules = self.test_modules.iter().filter_map(|test| within(test)).collect();
+        let path = |path: Import| Some(Import { segments: within(&path.segments)?, ..path });
+        self.paths = self.paths.into_iter().filter_map(path).collect();
+        self
     }
 
     /// The file or folder at the top that it belongs to, unless it is the root file.

@@ -79,8 +79,8 @@ pub use decode::workers::Account;
 pub use device::{Device, DeviceChoice};
 pub use error::{Error, ErrorKind, Result};
 pub use ffi::{
-    AvError, CodecParameters, Color, DevicePicture, DevicePlanes, DolbyVision, Frame, GpuInfo, PaddedBytes, PixelFormat, PlaneBytes,
-    Rational, Threads,
+    AvError, CodecParameters, Color, DevicePicture, DevicePlanes, DolbyVision, Frame, GpuInfo, PaddedBytes,
+    PixelFormat, PlaneBytes, Rational, Threads,
 };
 pub use index_cache::IndexCache;
 pub use info::Info;

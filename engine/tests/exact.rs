@@ -224,3 +224,34 @@ fn pictures_that_a_key_frame_has_dropped_are_errors_as_in_a_sequential_decode() 
         assert_eq!(raw::hex(&raw::md5(&video.frame(frame).expect("a frame").picture)), md5, "frame {frame}");
     }
 }
+
+/// Iterators own what they need: they move to other threads, outlive the video, and are pulled beside other requests.
+#[test]
+fn sequences_are_pulled_in_other_threads_beside_other_requests() {
+    fn owned<T: Send + 'static>(iterator: T) -> T {
+        iterator
+    }
+    for name in ["hevc_open_gop.mp4", "h264_bframes.mp4", "vp9.webm", "av1.mp4"] {
+        let path = fixture(name);
+        let engine = Engine::builder().threads(2).build();
+        let video = engine.open_path(&path).expect("to open");
+        let expected = oracle_md5s(&path);
+        let (mut sequence, mut other) = (owned(video.sequence()), owned(video.sequence()));
+        let in_order = owned(video.frames_in_order(vec![3, 1, 3]));
+        drop(video);
+        let reading = std::thread::spawn(move || {
+            let frames: Vec<_> = in_order.map(|frame| frame.expect("a frame").index).collect();
+            assert_eq!(frames, [3, 1, 3]);
+            let _ = other.next();
+            // Dropped in the middle.
+        });
+        let mut md5s = Vec::new();
+        for frame in sequence.by_ref() {
+            md5s.push(raw::hex(&raw::md5(&frame.expect("a frame").picture)));
+        }
+        reading.join().expect("no panic");
+        assert_eq!(md5s, expected, "{name}");
+        assert!(sequence.next().is_none(), "it stays at its end");
+        assert!(sequence.into_left_out().frames.is_empty());
+    }
+}

@@ -84,10 +84,7 @@ impl<'a> Walked<'a> {
         let (planner, references) = (Planner::new(video.track()), References::new());
         let walked = Walked { video, planner, references, store: Store::new(u64::MAX) };
         let (pool, counters) = (
-            Pool::new(
-                1,
-                Inspection { check_hashes: false, max_pixels: DEFAULT_MAX_PIXELS, idle_bytes: u64::MAX },
-            ),
+            Pool::new(1, Inspection { check_hashes: false, max_pixels: DEFAULT_MAX_PIXELS, idle_bytes: u64::MAX }),
             Counters::default(),
         );
         for leg in frames.iter().flat_map(|&frame| walked.plan(frame)) {

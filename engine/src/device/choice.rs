@@ -1,6 +1,6 @@
 //! Where pictures are decoded: on the processor, or by the hardware decoders (NVDEC) of a GPU of NVIDIA's.
 //!
-//! Which of them a group of frames goes to is decided by [`Devices`](super::Devices); what runs there is left to `ffi`.
+//! Which of them a group of frames goes to is decided by `Devices`; what runs there is left to `ffi`.
 
 use std::fmt;
 use std::str::FromStr;

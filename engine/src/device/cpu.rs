@@ -7,7 +7,7 @@ use std::time::Duration;
 use ffi::{Frame, GpuError};
 
 use super::cost_model::{CostModel, Kind, Place};
-use super::{DecodeDevice, Decoded, Opening, Residency, Traits};
+use super::seam::{DecodeDevice, Decoded, Opening, Residency, Traits};
 use crate::bitstream::Codec;
 use crate::container::Track;
 use crate::decode::Lease;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ffi::{AvError, Decoder, Frame, Gpu, GpuError, GpuInfo};
 
 use super::cost_model::{CostModel, Kind, Place};
-use super::{DecodeDevice, Decoded, Opening, Residency, Traits};
+use super::seam::{DecodeDevice, Decoded, Opening, Residency, Traits};
 use crate::container::Track;
 use crate::decode::workers::WorkerPool;
 use crate::decode::{Counters, Lease};
@@ -73,7 +73,13 @@ pub(crate) struct Nvdec {
 
 impl Nvdec {
     /// With `is_forced`, whatever the card decodes goes there.
-    pub(crate) fn new(gpu: Gpu, is_forced: bool, listener: Listener, costs: Arc<CostModel>, counters: Arc<Counters>) -> Nvdec {
+    pub(crate) fn new(
+        gpu: Gpu,
+        is_forced: bool,
+        listener: Listener,
+        costs: Arc<CostModel>,
+        counters: Arc<Counters>,
+    ) -> Nvdec {
         let engines = gpu.info().engines;
         let workers = if engines == 0 { WORKERS } else { (engines * WORKERS_PER_ENGINE).clamp(WORKERS, MOST_WORKERS) };
         Nvdec {

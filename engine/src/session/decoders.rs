@@ -26,7 +26,15 @@ impl VideoState {
         // VP9 does not notice damage: its range decoder reads on past the end of the data. So there is no second try.
         let zeros = zeros || self.track.codec == Codec::Vp9;
         let counters = &self.engine.counters;
-        SampleReader { track: &self.track, source: &*self.source, planner: &self.planner, zeros, counters, may_read: None, keeper: None }
+        SampleReader {
+            track: &self.track,
+            source: &*self.source,
+            planner: &self.planner,
+            zeros,
+            counters,
+            may_read: None,
+            keeper: None,
+        }
     }
 
     /// A decoder with `threads` threads; in H.265, one that reports damage: libavcodec keeps slices to itself that it

@@ -198,9 +198,10 @@ impl EngineBuilder {
         // Where there is no choice nothing is learned for it.
         let has_choice = self.device.gpu.is_some() && !is_forced;
         let cpu = Cpu::new(workers, budget > 0, has_choice.then(|| Arc::clone(&costs)));
-        let nvdec = self.device.gpu.map(|gpu| {
-            Nvdec::new(gpu, is_forced, self.listener, Arc::clone(&costs), Arc::clone(&counters))
-        });
+        let nvdec = self
+            .device
+            .gpu
+            .map(|gpu| Nvdec::new(gpu, is_forced, self.listener, Arc::clone(&costs), Arc::clone(&counters)));
         Engine {
             shared: Arc::new(EngineState {
                 pool: Pool::new(2 * threads + 2, inspection),

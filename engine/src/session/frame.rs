@@ -102,7 +102,9 @@ impl DecodedFrame {
         let (pts, duration, key) = (at.pts, at.duration, at.key);
         match picture {
             Decoded::Host(picture) => DecodedFrame::Host(VideoFrame { index, sample, pts, duration, key, picture }),
-            Decoded::Device(picture) => DecodedFrame::Device(DeviceFrame { index, sample, pts, duration, key, picture }),
+            Decoded::Device(picture) => {
+                DecodedFrame::Device(DeviceFrame { index, sample, pts, duration, key, picture })
+            }
         }
     }
 

@@ -405,8 +405,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::{Frames, Payer, Reader, Request};
-    use crate::device::Residency;
     use crate::Engine;
+    use crate::device::Residency;
 
     #[test]
     fn a_task_that_rests_when_the_reader_has_gone_keeps_nothing_alive() {

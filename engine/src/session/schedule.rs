@@ -259,12 +259,7 @@ struct Start {
 }
 
 impl Start {
-    fn new(
-        video: &Arc<VideoState>,
-        reader: &Arc<dyn Reader>,
-        device: &Arc<dyn DecodeDevice>,
-        admitted: Held,
-    ) -> Start {
+    fn new(video: &Arc<VideoState>, reader: &Arc<dyn Reader>, device: &Arc<dyn DecodeDevice>, admitted: Held) -> Start {
         let (video, reader, device) = (Arc::clone(video), Arc::clone(reader), Arc::clone(device));
         Start { video, reader, device, admitted, overtaken: 0, memory: None }
     }

@@ -80,7 +80,9 @@ impl Sequence {
                     if self.shown[index as usize] {
                         continue;
                     }
-                    match validate::let_out(video, index, sample, Decoded::Host(picture)).and_then(DecodedFrame::into_host) {
+                    match validate::let_out(video, index, sample, Decoded::Host(picture))
+                        .and_then(DecodedFrame::into_host)
+                    {
                         Ok(frame) => {
                             self.shown[index as usize] = true;
                             return Ok(Some(frame));

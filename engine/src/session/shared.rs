@@ -139,7 +139,8 @@ impl EngineState {
     /// picture.
     pub(crate) fn relieve(&self, picture: u64) {
         let slack = SLACK + (SLACK_PICTURES * picture).min(self.pictures.limit());
-        let limit = self.store.budget().saturating_add(self.external_bytes).saturating_add(slack).min(self.given / 4 * 3);
+        let limit =
+            self.store.budget().saturating_add(self.external_bytes).saturating_add(slack).min(self.given / 4 * 3);
         let is_too_much = |grown: Option<u64>| grown.is_some_and(|grown| grown > limit);
         if !self.resident.is_due() || !is_too_much(self.resident.grown()) {
             return;

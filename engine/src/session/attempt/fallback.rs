@@ -76,7 +76,8 @@ impl Attempt {
         *pending = others;
         let step = self.run_over(job, zeros, &mut validator, &mut lease, &mut own);
         drop(lease);
-        let is_settled = is_last_resort || (validator.damage().is_none() && !validator.has_fault() && job.is_self_contained);
+        let is_settled =
+            is_last_resort || (validator.damage().is_none() && !validator.has_fault() && job.is_self_contained);
         let step = step.and_then(|()| if is_settled { self.settle(&validator, &mut own) } else { Ok(()) });
         if let Err(Interrupt::NoRoom(Refused::ForGood { needed })) = &step {
             self.refuse_for_good(*needed, std::mem::take(&mut own));
@@ -132,8 +133,8 @@ impl Attempt {
             };
             let Some(index) = own.remove(&sample) else { continue };
             let result = result.map_err(|error| error.at_frame(index));
-            let result = result
-                .and_then(|picture| validate::let_out(&self.video, index, sample, Decoded::Host(picture)));
+            let result =
+                result.and_then(|picture| validate::let_out(&self.video, index, sample, Decoded::Host(picture)));
             if let Err(interrupt) = self.give(index, result) {
                 return Ok(Err(interrupt));
             }
