@@ -83,9 +83,8 @@ impl Attempt {
         let keeper = self.keeper(&needs);
         for leg in plan(&[anchor], &needs, &|target| checkpoints_near(video, target)) {
             // An interrupt here is met again by what comes next.
-            match self.run_planned(&leg, &keeper, &mut BTreeMap::new()) {
-                Err(Interrupt::Failed(error)) => return Err(error.into()),
-                Ok(()) | Err(_) => {}
+            if let Err(Interrupt::Failed(error)) = self.run_planned(&leg, &keeper, &mut BTreeMap::new()) {
+                return Err(error.into());
             }
         }
         Ok(!video.engine.store.within(video.id, done + 1..=anchor.sample).is_empty())

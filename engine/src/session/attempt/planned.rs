@@ -36,7 +36,7 @@ impl Attempt {
         let video = &*self.video;
         let (track, source) = (&video.track, &*video.source);
         let needs = video.needs();
-        let left = self.from_checkpoints(targets, &needs, pending)?;
+        let left = self.held_by_checkpoints(targets, &needs, pending)?;
         if left.is_empty() {
             return Ok(());
         }
@@ -56,7 +56,7 @@ impl Attempt {
     }
 
     /// Answers targets whose pictures checkpoints hold. Returns those that are to be decoded.
-    fn from_checkpoints(&self, targets: &[Target], needs: &Known<'_>, pending: &mut Pending) -> Step<Vec<Target>> {
+    fn held_by_checkpoints(&self, targets: &[Target], needs: &Known<'_>, pending: &mut Pending) -> Step<Vec<Target>> {
         let video = &*self.video;
         let mut left = Vec::with_capacity(targets.len());
         for &target in targets {
