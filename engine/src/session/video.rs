@@ -93,7 +93,7 @@ impl Video {
         &self.shared.track
     }
 
-    /// The index as something that can be kept, with what every sample is made of: see [`Engine::open_with_index`]. Reads
+    /// The index as something that can be kept, with what every sample is made of: see [`Engine::open_with_index`](crate::Engine::open_with_index). Reads
     /// all samples, unless the video was opened with such an index.
     ///
     /// # Errors
