@@ -97,7 +97,8 @@ pub struct DecodeRun<'a> {
     waiting: VecDeque<u32>,
     /// The decoder configuration in use.
     description: Option<u16>,
-    found: VecDeque<Event>,
+    /// What was found and is not given out yet.
+    found: Option<Event>,
     is_damaged: bool,
     is_stopping: bool,
 }
@@ -149,7 +150,7 @@ impl<'a> DecodeRun<'a> {
             is_full: false,
             waiting: VecDeque::new(),
             description: None,
-            found: VecDeque::new(),
+            found: None,
             is_damaged: false,
             is_stopping: false,
         }
@@ -159,6 +160,11 @@ impl<'a> DecodeRun<'a> {
     /// state as a checkpoint, so that another run can go on from there.
     pub fn stop(&mut self) {
         let is_before_end = !matches!(self.phase, Phase::End | Phase::Drain | Phase::Over);
+        let is_sent = matches!(self.phase, Phase::Receive | Phase::Sent) && !self.is_full && !self.is_set;
+        if is_sent {
+            // Its picture may have come as it was sent: the decoder's state is the one behind it.
+            self.waiting.push_back(self.sample);
+        }
         self.is_stopping = true;
         self.packet = None;
         self.phase = if self.checkpoints.is_some() && is_before_end { Phase::Settle } else { Phase::Over };
@@ -176,7 +182,7 @@ impl<'a> DecodeRun<'a> {
                 self.phase = Phase::Over;
                 return Ok(None);
             }
-            if let Some(event) = self.found.pop_front() {
+            if let Some(event) = self.found.take() {
                 self.is_damaged |= !event.is_sound();
                 return Ok(Some(event));
             }
@@ -254,12 +260,12 @@ impl<'a> DecodeRun<'a> {
         let data = match data {
             Ok(data) => data,
             Err(error) => {
-                self.found.push_back(Event::Unreadable(sample, error));
+                self.found = Some(Event::Unreadable(sample, error));
                 return Ok(());
             }
         };
         if self.checkpoints.is_some() && is_entry && !reader.keeps_promise(sample, data.data()) {
-            self.found.push_back(Event::Damage(sample, AvError::INVALID_DATA));
+            self.found = Some(Event::Damage(sample, AvError::INVALID_DATA));
             return Ok(());
         }
         let mut packet = reader.packet(sample, &data)?;
@@ -283,7 +289,7 @@ impl<'a> DecodeRun<'a> {
         self.phase = if decoder.lacks_room() { Phase::Over } else { Phase::Receive };
         // The damage first: the picture that it is in may be among those that are ready.
         if let (Err(error), Phase::Receive) = (sent, self.phase) {
-            self.found.push_back(Event::Damage(self.sample, error));
+            self.found = Some(Event::Damage(self.sample, error));
         }
         self.is_full = sent == Ok(Sent::Full);
     }
@@ -304,12 +310,12 @@ impl<'a> DecodeRun<'a> {
             Ok(Received::Picture(frame)) => {
                 // A picture without a number was made up by the decoder to fill a gap; it belongs to no sample.
                 if let Some(sample) = reader.sample_of(&frame) {
-                    self.found.push_back(Event::Picture(sample, frame));
+                    self.found = Some(Event::Picture(sample, frame));
                 }
             }
             Ok(Received::NeedsMore | Received::End) => self.phase = self.after_receiving(),
             Err(error) => {
-                self.found.push_back(Event::Damage(self.sample, error));
+                self.found = Some(Event::Damage(self.sample, error));
                 if error == AvError::NO_MEMORY {
                     self.phase = Phase::Over;
                 }
@@ -352,7 +358,7 @@ impl<'a> DecodeRun<'a> {
         // What is still missing the decoder holds back, or shows only at its turn.
         self.phase = Phase::Drain;
         if let Err(error) = decoder.send_end() {
-            self.found.push_back(Event::Damage(self.sample, error));
+            self.found = Some(Event::Damage(self.sample, error));
         }
     }
 
@@ -362,7 +368,7 @@ impl<'a> DecodeRun<'a> {
         let Some(sample) = self.waiting.pop_front() else { return };
         let Some(checkpoints) = &mut self.checkpoints else {
             if !decoder.is_clean(sample) {
-                self.found.push_back(Event::Damage(sample, AvError::INVALID_DATA));
+                self.found = Some(Event::Damage(sample, AvError::INVALID_DATA));
             }
             return;
         };
@@ -376,14 +382,14 @@ impl<'a> DecodeRun<'a> {
             return;
         }
         if !decoder.is_clean(sample) || decoder.found() != Found::Nothing {
-            self.found.push_back(Event::Damage(sample, AvError::INVALID_DATA));
+            self.found = Some(Event::Damage(sample, AvError::INVALID_DATA));
             return;
         }
         if let Samples::Planned { leg, .. } = self.samples {
             if leg.targets.binary_search(&sample).is_ok()
                 && let Some(picture) = decoder.picture(sample)
             {
-                self.found.push_back(Event::Picture(sample, picture));
+                self.found = Some(Event::Picture(sample, picture));
             }
             checkpoints.is_due = reader.keeper.is_some_and(|keeper| keeper.is_due(leg, sample, checkpoints.since));
         }

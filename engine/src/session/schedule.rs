@@ -274,8 +274,13 @@ impl Start {
                 return self.wait_for_room(targets, bytes);
             }
         }
-        let frame = |target: &Target| Some((target.sample, video.planner.frame_of(target.sample)?));
-        let mut pending: Pending = targets.iter().filter_map(frame).collect();
+        // Not collected: that would allocate a list of them first.
+        let mut pending = Pending::new();
+        for target in &targets {
+            if let Some(index) = video.planner.frame_of(target.sample) {
+                pending.insert(target.sample, index);
+            }
+        }
         // Each thread has pictures, and tables, of its own.
         let width = if self.memory.as_ref().is_some_and(Reservation::is_alone) { 1 } else { width };
         let before = pending.len();
