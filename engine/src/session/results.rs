@@ -50,7 +50,7 @@ pub(crate) struct Request<T> {
     make: Make<T>,
     queue: Mutex<Queue<T>>,
     change: Condvar,
-    /// A result was taken, or nobody waits for any more.
+    /// A result was taken, or the reader has gone.
     room: Condvar,
     cancelled: AtomicBool,
     clock: Clock,
@@ -364,9 +364,12 @@ impl<T> Stream for Frames<T> {
 
 impl<T> Drop for Frames<T> {
     fn drop(&mut self) {
+        let mut queue = self.request.lock();
+        // Under the lock: a task that is about to wait for room must not miss it.
         self.request.cancelled.store(true, Relaxed);
+        let resting = std::mem::take(&mut queue.resting);
+        drop(queue);
         self.request.room.notify_all();
-        let resting = std::mem::take(&mut self.request.lock().resting);
         drop(resting);
         self.request.engine.pictures.forget_cancelled();
     }

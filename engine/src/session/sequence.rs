@@ -17,14 +17,15 @@ use crate::session::validate::{self, Ruling, Validator};
 /// as it lives.
 #[derive(Debug)]
 pub struct Sequence {
+    /// Goes before the video: a decoder that goes back to its pool after that would never be forgotten there.
+    pass: Option<Pass>,
     video: Arc<VideoState>,
     /// Frames that were shown.
     shown: Vec<bool>,
-    /// Damaged pictures are shown, flagged.
-    is_lenient: bool,
+    /// Damaged pictures are shown, flagged. Found out as the first frame is pulled, which may take a look at all samples.
+    is_lenient: Option<bool>,
     /// What the pictures of a run are expected to take.
     bytes: u64,
-    pass: Option<Pass>,
     left_out: LeftOut,
     is_over: bool,
 }
@@ -44,8 +45,7 @@ impl Sequence {
     pub(crate) fn of(video: Arc<VideoState>) -> Sequence {
         let bytes = video.picture_bytes_of_run(video.engine.sequential_threads);
         let shown = vec![false; video.track.frames.len()];
-        let is_lenient = video.may_lack_samples();
-        Sequence { video, shown, is_lenient, bytes, pass: None, left_out: LeftOut::default(), is_over: false }
+        Sequence { pass: None, video, shown, is_lenient: None, bytes, left_out: LeftOut::default(), is_over: false }
     }
 
     /// What was left out so far: all frames that were not shown, if it was not pulled to its end.
@@ -57,13 +57,11 @@ impl Sequence {
     fn begin(&mut self) -> Result<()> {
         let video = &self.video;
         let last = video.track.samples.len() as u32 - 1;
+        let is_lenient = *self.is_lenient.get_or_insert_with(|| video.may_lack_samples());
         let memory = video.engine.pictures.reserve(Kind::Run, self.bytes);
-        let lease = video.sequential_lease(self.is_lenient, Some(&memory))?;
-        let validator = if self.is_lenient {
-            Validator::lenient(video.losses(0, last, Some(&memory)))
-        } else {
-            Validator::strict()
-        };
+        let lease = video.sequential_lease(is_lenient, Some(&memory))?;
+        let validator =
+            if is_lenient { Validator::lenient(video.losses(0, last, Some(&memory))) } else { Validator::strict() };
         self.left_out = LeftOut::default();
         self.pass = Some(Pass { run: DecodeRun::over(0, last), lease, validator, pause: None, memory });
         Ok(())
@@ -72,8 +70,8 @@ impl Sequence {
     /// The next frame of the pass, if there is one.
     fn pull(&mut self) -> Result<Option<VideoFrame>> {
         let Some(pass) = &mut self.pass else { return Ok(None) };
-        let video = &*self.video;
-        while let Some(event) = pass.run.next(&video.reader(self.is_lenient), &mut pass.lease)? {
+        let (video, is_lenient) = (&*self.video, self.is_lenient == Some(true));
+        while let Some(event) = pass.run.next(&video.reader(is_lenient), &mut pass.lease)? {
             match pass.validator.rule(video, event) {
                 Ruling::Show(sample, picture) => {
                     let Some(index) = video.planner.frame_of(sample) else { continue };
@@ -93,7 +91,7 @@ impl Sequence {
                 }
                 Ruling::Unreadable(_, error) => {
                     self.left_out.unreadable.push(error);
-                    if !self.is_lenient {
+                    if !is_lenient {
                         break;
                     }
                 }
@@ -121,8 +119,8 @@ impl Sequence {
             }
             None => {}
         }
-        if pass.validator.has_fault() && !self.is_lenient {
-            self.is_lenient = true;
+        if pass.validator.has_fault() && self.is_lenient != Some(true) {
+            self.is_lenient = Some(true);
             self.bytes = video.picture_bytes_of_run(engine.sequential_threads);
             return Ok(true);
         }
@@ -162,5 +160,31 @@ impl Iterator for Sequence {
             self.pass = None;
         }
         next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::Engine;
+
+    #[test]
+    fn a_sequence_that_outlives_its_video_leaves_no_decoder_in_the_pool() {
+        let clip = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/hevc_closed_gop.mp4");
+        let engine = Engine::new(Some(1));
+        let idle_bytes = || engine.shared.pool.idle_bytes();
+        let video = engine.open_path(&clip).unwrap();
+        let begun = || {
+            let mut sequence = video.sequence();
+            sequence.next().unwrap().unwrap();
+            sequence
+        };
+        drop(begun());
+        assert!(idle_bytes() > 0, "as long as the video is open its decoder is kept");
+        let sequence = begun();
+        drop(video);
+        drop(sequence);
+        assert_eq!(idle_bytes(), 0);
     }
 }

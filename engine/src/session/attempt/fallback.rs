@@ -71,13 +71,11 @@ impl Attempt {
             (video.lease(self.width, memory)?, Validator::strict())
         };
         // Pictures that another job waits for may pass by here too, from an entry that does not promise them.
-        let (mut own, others): (Pending, Pending) =
-            std::mem::take(pending).into_iter().partition(|(sample, _)| job.targets.binary_search(sample).is_ok());
-        *pending = others;
+        let own = |sample: &u32| Some((*sample, pending.remove(sample)?));
+        let mut own: Pending = job.targets.iter().filter_map(own).collect();
         let step = self.run_over(job, zeros, &mut validator, &mut lease, &mut own);
         drop(lease);
-        let is_settled =
-            is_last_resort || (validator.damage().is_none() && !validator.has_fault() && job.is_self_contained);
+        let is_settled = is_last_resort || (!validator.has_fault() && job.is_self_contained);
         let step = step.and_then(|()| if is_settled { self.settle(&validator, &mut own) } else { Ok(()) });
         if let Err(Interrupt::NoRoom(Refused::ForGood { needed })) = &step {
             self.refuse_for_good(*needed, std::mem::take(&mut own));
