@@ -13,8 +13,9 @@ use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use bucket_streamer::picture::{ColourOptions, Part, Shape, StillFormat, StillOptions, colour};
+use bucket_streamer::pixels::{ColourOptions, Part, Shape, colour};
 use bucket_streamer::quantities::{MemorySize, frame_list};
+use bucket_streamer::still::{StillFormat, StillOptions};
 use bucket_streamer::time;
 use bucket_streamer::{EngineBuilder, Error, ErrorKind, LeftOut, OnDamage, Result, Video, VideoFrame};
 use clap::{ArgGroup, Args};

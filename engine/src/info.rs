@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::container::StreamSummary;
 use crate::error::Result;
-use crate::picture::{Meaning, colour};
+use crate::pixels::{Meaning, colour};
 use crate::session::video::{Described, Video};
 
 /// What a video is. Times are in seconds, sizes in pixels and bytes, `start_pts` in ticks of `time_base`.

@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::picture::scale::Scaler;
-use crate::picture::{Fit, Grid, JfifPlanes, PictureError, Shape, StillEncoder, StillFormat, StillMaker, StillOptions};
+use crate::pixels::scale::Scaler;
+use crate::pixels::{Fit, JfifPlanes, PictureError, Shape};
 use crate::session::request::Frames;
 use crate::session::video::{Video, VideoFrame};
+use crate::still::{Grid, StillEncoder, StillFormat, StillMaker, StillOptions};
 
 /// Which frame of its slice a tile shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

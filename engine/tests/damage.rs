@@ -13,9 +13,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use bucket_streamer::bitstream::Codec;
-use bucket_streamer::picture::{
-    Fit, Grid, JfifPlanes, Part, Shape, StillEncoder, StillFormat, StillMaker, StillOptions, Turn,
-};
+use bucket_streamer::pixels::{Fit, JfifPlanes, Part, Shape};
+use bucket_streamer::still::{Grid, StillEncoder, StillFormat, StillMaker, StillOptions, Turn};
 use bucket_streamer::{ErrorKind, Video};
 
 use testing::clips::program;

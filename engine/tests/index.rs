@@ -7,9 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bucket_streamer::bitstream::Codec;
-use bucket_streamer::picture::{StillMaker, raw};
 use bucket_streamer::plan::{Planner, References, Structure};
 use bucket_streamer::source::{MappedSource, MemorySource, Source};
+use bucket_streamer::still::{StillMaker, raw};
 use bucket_streamer::{Engine, ErrorKind, Index, Result, Video};
 use flate2::Compression;
 use flate2::read::GzDecoder;

@@ -16,7 +16,7 @@ use bucket_streamer::container::{Sample, Track};
 use bucket_streamer::plan::{Pictures, Planner, References, Structure};
 use bucket_streamer::source::{self, Source};
 
-use bucket_streamer::picture::raw;
+use bucket_streamer::still::raw;
 use ffi::{AvError, Decoder, Packet, Received, Sent, Threads};
 
 use testing::clips::{clips, name, program};

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bucket_streamer::picture::raw;
 use bucket_streamer::source::remote::{HttpClient, HttpOptions};
 use bucket_streamer::source::{ByteRange, MemorySource, Refusal, Source};
+use bucket_streamer::still::raw;
 use bucket_streamer::{Catalog, Engine, Error, ErrorKind, Index, IndexCache, Video};
 
 use testing::clips::{clips, fixture, name, play, sequential};

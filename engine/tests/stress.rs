@@ -19,7 +19,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use bucket_streamer::picture::raw;
+use bucket_streamer::still::raw;
 use bucket_streamer::{Engine, Error, ErrorKind, Frames, Video, VideoFrame};
 use fastrand::Rng;
 use futures_core::Stream;

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bucket_streamer::bitstream::Codec;
-use bucket_streamer::picture::{ColourOptions, StillMaker, StillOptions};
+use bucket_streamer::pixels::ColourOptions;
+use bucket_streamer::still::{StillMaker, StillOptions};
 use bucket_streamer::{Device, DeviceChoice, Engine, ErrorKind};
 use serde_json::Value;
 

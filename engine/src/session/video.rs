@@ -16,9 +16,8 @@ use crate::decode::crew::Account;
 use crate::decode::pool::Key;
 use crate::decode::{Event, Lease, Walk};
 use crate::error::{Error, ErrorKind, Result};
-use crate::picture::on_device::may_be_made_there;
-use crate::picture::{ColourOptions, StillOptions, Turn};
 use crate::picture_memory::{Kind, Refused, Reservation};
+use crate::pixels::ColourOptions;
 use crate::plan::route::Leg;
 use crate::plan::{Depth, Planner, References};
 use crate::session::engine::{self, Engine};
@@ -26,6 +25,8 @@ use crate::session::fetch::{self, habit::Habit};
 use crate::session::losses::Losses;
 use crate::session::request::{Charged, FrameFuture, Frames, InOrder, Payer, Request, Stay, unanswered};
 use crate::source::{Counted, Source};
+use crate::still::on_device::may_be_made_there;
+use crate::still::{StillOptions, Turn};
 use crate::time::{Nanos, Timeline};
 
 /// An open video: one track, indexed. Can be shared between threads; cheap to clone, the clones share everything.
@@ -436,7 +437,7 @@ impl Video {
     }
 
     /// As [`Video::frames_with`], where `make` makes nothing but stills with these options by a
-    /// [`StillMaker`](crate::picture::StillMaker): a frame that a GPU has decoded stays there if its JPEG can be made there.
+    /// [`StillMaker`](crate::still::StillMaker): a frame that a GPU has decoded stays there if its JPEG can be made there.
     pub fn stills_with<T: Send + 'static>(
         &self,
         indices: &[u32],

@@ -5,8 +5,9 @@
 
 use std::fmt::Write;
 
-use super::jfif::{JfifPlanes, MAX_SIDE, PictureError};
-use super::subsample::to_420;
+use crate::pixels::JfifPlanes;
+use crate::pixels::error::{MAX_SIDE, PictureError};
+use crate::pixels::subsample::to_420;
 
 /// More pixels than this make no sheet: its planes would take 200 MB.
 pub const MAX_PIXELS: usize = 1 << 27;
@@ -143,8 +144,8 @@ pub fn relative_address(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::planes;
     use super::*;
+    use crate::pixels::testing::planes;
 
     #[test]
     fn tiles_lie_in_the_middle_of_their_cells() {

@@ -6,9 +6,9 @@
 
 use ffi::{DevicePlanes, Frame, GpuColour, GpuEncoder};
 
-use super::colour::{self, Meaning};
 use super::encode::StillFormat;
-use super::still::StillOptions;
+use super::options::StillOptions;
+use crate::pixels::colour::{self, Meaning};
 
 /// Makes JPEGs on GPUs; keep it. After a failure nothing is tried any more.
 #[derive(Debug, Default)]

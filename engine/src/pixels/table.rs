@@ -8,8 +8,10 @@
 //! is looked up with the mean of the luma samples that it covers. What the samples mean, and what to make of them, is
 //! for `light` and `colour` to say.
 
-use super::jfif::{JfifPlanes, Matrix, PictureError, PlaneView, Range, YcbcrView, jfif_of_rgb};
+use super::error::PictureError;
 use super::light::{Curve, Light};
+use super::matrix::{Matrix, Range, YcbcrView, jfif_of_rgb};
+use super::planes::{JfifPlanes, PlaneView};
 use super::siting::Upsampled;
 
 /// What the three samples of a place are.

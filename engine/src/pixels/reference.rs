@@ -1,7 +1,8 @@
 //! For tests: colour by the formulas of the standards, in `f64`, by way of R'G'B' at every luma place. Written apart from
 //! what it is to check, and shares nothing with it.
 
-use super::jfif::{JfifPlanes, Matrix, PlaneView, Range, YcbcrView};
+use super::matrix::{Matrix, Range, YcbcrView};
+use super::planes::{JfifPlanes, PlaneView};
 use super::siting::Siting;
 
 /// What a test picture is.

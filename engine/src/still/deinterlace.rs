@@ -19,7 +19,7 @@
 //! does (H.264 figures 6-1 and 6-2): so chroma planes are treated as luma is. The conversion of colour before has already
 //! blended chroma of both fields into what it corrects luma by; that is a small part of a small correction.
 
-use super::jfif::{JfifPlanes, Plane};
+use crate::pixels::planes::{JfifPlanes, Plane};
 
 /// Samples that are looked at beside the one above or below.
 const REACH: usize = 3;
@@ -128,8 +128,8 @@ fn interpolate(above: &[u8], below: &[u8], teeth: &[u8], out: &mut [u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::planes;
     use super::*;
+    use crate::pixels::testing::planes;
 
     fn kept(source: &JfifPlanes, top: bool) -> JfifPlanes {
         let mut out = source.clone();

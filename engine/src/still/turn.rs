@@ -8,8 +8,8 @@
 //! Where rows and columns change places, so does subsampling: 4:2:2 becomes 4:4:0. At an odd side that is mirrored,
 //! chroma samples cover other pairs of luma samples than before: they become means of neighbours.
 
-use super::jfif::{JfifPlanes, Plane};
-use super::scale::Crop;
+use crate::pixels::crop::Crop;
+use crate::pixels::planes::{JfifPlanes, Plane};
 
 /// How a stored picture is turned to be shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -188,8 +188,8 @@ fn average_rows(plane: &mut Plane) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::planes;
     use super::*;
+    use crate::pixels::testing::planes;
 
     /// All eight, with what they do to a place: `(x, y)` of the result, its size, to `(x, y)` of the source.
     type Naive = fn((usize, usize), (usize, usize)) -> (usize, usize);

@@ -5,51 +5,13 @@
 //! of what the crop leaves. All of it comes to one rectangle of stored samples and one size, so that planes are
 //! resampled once, before they are turned.
 
-use std::str::FromStr;
-
-use super::jfif::PictureError;
-use super::scale::{Crop, Resolved, Shape};
 use super::turn::Turn;
+use crate::pixels::PictureError;
+use crate::pixels::crop::{Crop, Part};
+use crate::pixels::scale::{Resolved, Shape};
 
 /// Ratios beyond this one to one, or its inverse, are taken for damage: nothing is stretched then.
 const LARGEST_RATIO: u64 = 16;
-
-/// A part of the picture as shown (turned, square pixels, before scaling), in pixels from its upper left corner.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Part {
-    /// Left edge.
-    pub left: u32,
-    /// Upper edge.
-    pub top: u32,
-    /// Columns, at least 1.
-    pub width: u32,
-    /// Rows, at least 1.
-    pub height: u32,
-}
-
-impl FromStr for Part {
-    type Err = String;
-
-    /// `640x480+10+20`: width, height, left, top. Without the latter two the upper left corner.
-    fn from_str(text: &str) -> Result<Part, String> {
-        let wrong = || format!("`{text}` is no part of a picture: give WIDTHxHEIGHT+LEFT+TOP, such as 640x480+10+20");
-        let number = |text: &str| text.parse::<u32>().map_err(|_| wrong());
-        let mut places = text.split('+');
-        let (width, height) = places.next().and_then(|size| size.split_once('x')).ok_or_else(wrong)?;
-        let (left, top) = (places.next().unwrap_or("0"), places.next().unwrap_or("0"));
-        let part = Part { left: number(left)?, top: number(top)?, width: number(width)?, height: number(height)? };
-        if part.width == 0 || part.height == 0 || places.next().is_some() {
-            return Err(wrong());
-        }
-        Ok(part)
-    }
-}
-
-impl std::fmt::Display for Part {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}x{}+{}+{}", self.width, self.height, self.left, self.top)
-    }
-}
 
 /// What a still shows of a picture, and how.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -124,8 +86,8 @@ fn square((width, height): (usize, usize), (across, down): (i32, i32)) -> (usize
 
 #[cfg(test)]
 mod tests {
-    use super::super::scale::Fit;
     use super::*;
+    use crate::pixels::Fit;
 
     const KEPT: Shape = Shape { width: None, height: None, fit: Fit::Contain };
 

@@ -1,10 +1,11 @@
-//! Made-up pictures for the tests of this folder.
+//! Made-up pictures for the tests of this folder and of `still`.
 
-use super::jfif::{JfifPlanes, Matrix, PlaneView, Range, YcbcrView};
+use super::matrix::{Matrix, Range, YcbcrView};
+use super::planes::{JfifPlanes, PlaneView};
 use super::siting::Siting;
 
 /// Planes of JFIF whose samples are `sample(plane, x, y)`; grey without subsampling.
-pub(super) fn planes(
+pub(crate) fn planes(
     (width, height): (usize, usize),
     subsampling: Option<(u8, u8)>,
     sample: impl Fn(usize, usize, usize) -> u8,

@@ -11,8 +11,10 @@
 
 use ffi::{Color, DolbyVision, Frame, PixelFormat};
 
-use super::jfif::{JfifPlanes, Matrix, PictureError, PlaneView, Range, YcbcrView};
+use super::error::PictureError;
 use super::light::{self, Curve};
+use super::matrix::{Matrix, Range, YcbcrView};
+use super::planes::{JfifPlanes, PlaneView};
 use super::siting::Siting;
 use super::table::{ColourTable, Passage, Samples, TableKey};
 use crate::error::{ErrorKind, Result};
@@ -132,17 +134,17 @@ impl Meaning {
         if self.color.range == FULL { Range::Full } else { Range::Limited }
     }
 
-    pub(super) fn is_full_range(&self) -> bool {
+    pub(crate) fn is_full_range(&self) -> bool {
         self.range() == Range::Full
     }
 
     /// The weights of R' and B' in Y', where its matrix is one that has them.
-    pub(super) fn weights(&self) -> Option<(f64, f64)> {
+    pub(crate) fn weights(&self) -> Option<(f64, f64)> {
         matrix_of(self.color.matrix)?.weights()
     }
 
     /// Is it of a kind that a still is made of in another way, unless its light is to stay as it is?
-    pub(super) fn is_hdr_or_wide(&self, picture: &Frame) -> bool {
+    pub(crate) fn is_hdr_or_wide(&self, picture: &Frame) -> bool {
         self.light(picture).is_some()
     }
 

@@ -3,7 +3,7 @@
 //! The same picture as a JPEG of the planes, BT.601 and full range, but with chroma where the planes say that it lies,
 //! which a JPEG cannot. Chroma is interpolated linearly and not rounded in between. Grey stays one channel.
 
-use super::jfif::JfifPlanes;
+use super::planes::JfifPlanes;
 
 /// Fraction bits of interpolated chroma: a quarter across, a quarter down.
 const FRACTION: i32 = 4;
@@ -26,7 +26,7 @@ pub struct RgbConverter {
 
 impl RgbConverter {
     /// Fills `out` with the picture row after row without gaps: one byte a pixel with one plane, else three. Within 1 of
-    /// exact arithmetic. The planes fit together, as those that this module's other parts make.
+    /// exact arithmetic. The planes fit together, as all that this crate makes.
     pub fn convert(&mut self, planes: &JfifPlanes, out: &mut Vec<u8>) {
         let channels = if planes.planes.len() == 1 { 1 } else { 3 };
         out.resize(planes.width * planes.height * channels, 0);

@@ -8,10 +8,10 @@
 
 use ffi::{JpegEncoder, JpegPlane, JpegSubsampling, WebpPlane};
 
-use super::jfif::JfifPlanes;
-use super::rgb::RgbConverter;
-use super::subsample::to_420;
 use crate::error::{ErrorKind, Result};
+use crate::pixels::JfifPlanes;
+use crate::pixels::rgb::RgbConverter;
+use crate::pixels::subsample::to_420;
 
 /// What a still is a file of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -158,8 +158,8 @@ fn limit(samples: &mut [u8], is_chroma: bool) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::planes;
     use super::*;
+    use crate::pixels::testing::planes;
 
     #[test]
     fn limited_range_is_rounded_to_the_nearest() {

@@ -7,7 +7,7 @@
 //!
 //! A chroma sample is taken to cover the square of luma samples that it stands for, before and after, as JFIF has it.
 //!
-//! What others do: `jfif` makes the planes. Sizes and crops count pixels as they are stored here: `layout` knows of
+//! What others do: `jfif` makes the planes. Sizes and crops count pixels as they are stored here: `still::layout` knows of
 //! sample aspect ratios and turning, and what they make of a wanted shape. JPEG's limit on sides and one on pixels are
 //! checked here.
 
@@ -15,7 +15,9 @@ use fast_image_resize::images::{TypedCroppedImage, TypedCroppedImageMut, TypedIm
 use fast_image_resize::pixels::U8;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
-use super::jfif::{JfifPlanes, MAX_SIDE, PictureError, Plane};
+use super::crop::Crop;
+use super::error::{MAX_SIDE, PictureError};
+use super::planes::{JfifPlanes, Plane};
 
 /// What to do when the wanted shape has another aspect ratio than the picture: CSS' `object-fit`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -40,19 +42,6 @@ pub struct Shape {
     pub fit: Fit,
 }
 
-/// A rectangle of the source in luma samples; the left edge of the first sample is 0, its right edge 1.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Crop {
-    /// Left edge.
-    pub left: f64,
-    /// Upper edge.
-    pub top: f64,
-    /// Columns.
-    pub width: f64,
-    /// Rows.
-    pub height: f64,
-}
-
 /// What a [`Shape`] means for a picture.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Resolved {
@@ -66,7 +55,7 @@ pub struct Resolved {
 
 impl Resolved {
     /// True if it is the whole of a source of this size, in that size.
-    pub(super) fn is_all_of(&self, (width, height): (usize, usize)) -> bool {
+    pub(crate) fn is_all_of(&self, (width, height): (usize, usize)) -> bool {
         let crop = Crop { left: 0.0, top: 0.0, width: width as f64, height: height as f64 };
         self.crop == crop && (self.width as usize, self.height as usize) == (width, height)
     }
@@ -146,7 +135,7 @@ impl Scaler {
     ///
     /// # Errors
     /// As [`Scaler::scale`].
-    pub(super) fn resample(
+    pub(crate) fn resample(
         &mut self,
         source: &JfifPlanes,
         wanted: &Resolved,
