@@ -1,5 +1,5 @@
 //! Decoding on a GPU, without one: against a driver that checks how it is used and takes its pictures from a sequential
-//! decode (`driver.c`). What a real card makes of it only a real card shows.
+//! decode (`driver/`). What a real card makes of it only a real card shows.
 #![allow(clippy::print_stderr, reason = "tests report what they leave out")]
 
 #[path = "../common/mod.rs"]
