@@ -4,8 +4,8 @@
 //! is decoded, and others make output of it. A last one puts it in the order that was asked for. Queues between them are
 //! short: whoever is slowest sets the pace.
 
-use std::collections::{HashMap, HashSet};
-use std::io::{self, IsTerminal, Write};
+use std::collections::HashSet;
+use std::io::{self, IsTerminal};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,119 +13,31 @@ use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use bucket_streamer::picture::{ColourOptions, Part, Shape, StillFormat, StillOptions, colour};
-use bucket_streamer::quantities::{MemorySize, frame_list};
-use bucket_streamer::time;
-use bucket_streamer::{
-    DecodedFrame, DeviceFrame, EngineBuilder, Error, ErrorKind, Frame, LeftOut, OnDamage, Result, Video, VideoFrame,
-};
-use clap::{ArgGroup, Args};
+use bucket_streamer::pixels::{ColourOptions, Shape, colour};
+use bucket_streamer::still::{StillFormat, StillOptions};
+use bucket_streamer::{DecodedFrame, DeviceFrame, Error, Frame, Result, Video, VideoFrame};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::console::{Outcome, say};
 use crate::in_flight::{Held, InFlight};
 use crate::opening::{self, open};
-use crate::options::{Decoding, DeviceOption, FitArgument, Format, Location, Quality, Which};
-use crate::output::{Destination, Line, Maker, Record};
+use crate::options::Format;
+use crate::output::{Destination, Maker, Record};
 use crate::wanted::{Request, Wanted};
+
+mod arguments;
+mod emit;
+
+pub(crate) use arguments::ExtractArguments;
+pub(crate) use emit::ranges;
+
+use arguments::{builder, destination, wanted};
+use emit::{Emitter, Made, Order, Tally, is_write_error, reason};
 
 /// Bytes of decoded pictures that may wait to be written to standard output in their order.
 const REORDER_BYTES: usize = 64 << 20;
 /// GOPs for each thread from which on a thread need not leave any work of its own to others.
 const GOPS_A_THREAD: usize = 2;
-
-#[derive(Debug, Args)]
-#[command(
-    group(ArgGroup::new("which").required(true).args(["frames", "times", "every", "count", "keyframes", "all"])),
-    after_help = EXTRACT_EXAMPLES
-)]
-pub(crate) struct ExtractArguments {
-    #[command(flatten)]
-    pub(crate) location: Location,
-    /// Frames by number, counted from 0; ranges are inclusive
-    #[arg(long, value_name = "0,10,20-30")]
-    pub(crate) frames: Option<String>,
-    /// Frames on show at these times; time 0 is the first frame
-    #[arg(long, value_name = "1.5,0:02.25")]
-    pub(crate) times: Option<String>,
-    /// A frame every so often, from time 0 on
-    #[arg(long, value_name = "1s")]
-    pub(crate) every: Option<String>,
-    /// So many frames, evenly spread
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
-    pub(crate) count: Option<u32>,
-    /// Every sync sample
-    #[arg(long)]
-    pub(crate) keyframes: bool,
-    /// Every frame, as a sequential decode gives them
-    #[arg(long)]
-    pub(crate) all: bool,
-    /// With --times: the last frame for times past the end, instead of an error
-    #[arg(long, requires = "times")]
-    pub(crate) clamp: bool,
-    /// Folder for the stills; `-` writes their bytes to standard output
-    #[arg(short, long, value_name = "DIR", default_value = "frames")]
-    pub(crate) output: String,
-    /// What to make of a frame
-    #[arg(short, long, value_enum, default_value_t = Format::Jpeg)]
-    pub(crate) format: Format,
-    #[command(flatten)]
-    pub(crate) quality: Quality,
-    /// Only a part of the picture as it is shown: turned, with square pixels, before scaling
-    #[arg(long, value_name = "WxH+X+Y")]
-    pub(crate) crop: Option<Part>,
-    /// Width of the still in pixels, when turned
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65535))]
-    pub(crate) width: Option<u32>,
-    /// Height of the still in pixels, when turned
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65535))]
-    pub(crate) height: Option<u32>,
-    /// With both --width and --height: how the picture is fitted in
-    #[arg(long, value_enum, default_value_t = FitArgument::Contain)]
-    pub(crate) fit: FitArgument,
-    /// HDR and wide gamut stay as they are, instead of being brought to SDR and BT.709
-    #[arg(long)]
-    pub(crate) no_tonemap: bool,
-    /// One JSON line per frame on standard output
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) which: Which,
-    /// What to do with frames that are known to be damaged: give them out flagged, or fail
-    #[arg(long, value_name = "flag|error", default_value_t)]
-    pub(crate) on_damage: OnDamage,
-    #[command(flatten)]
-    pub(crate) decoding: Decoding,
-    /// Threads for decoding, and as many for encoding [default: as libavcodec chooses, and one for each processor that the
-    /// process is given]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub(crate) threads: Option<u16>,
-    /// Memory for checkpoints of decoders: 512M, 2G; 0 for none [default: a 16th of the memory that the process
-    /// is given]
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) checkpoint_memory: Option<MemorySize>,
-    #[command(flatten)]
-    pub(crate) device: DeviceOption,
-    /// JPEGs of what a GPU decodes are made there too (nvJPEG), if the whole picture is wanted in its own size: not the same
-    /// bytes as on the CPU
-    #[arg(long)]
-    pub(crate) gpu_jpeg: bool,
-}
-
-const EXTRACT_EXAMPLES: &str = "\
-Examples:
-  bucket-streamer extract cam.mp4 --frames 0,10,20-30
-  bucket-streamer extract cam.mp4 --times 1.5,0:02.25 --output stills --quality 95
-  bucket-streamer extract cam.mp4 --every 10s --width 320 --json
-  bucket-streamer extract cam.mp4 --frames 120 --output - > frame.jpg
-  bucket-streamer extract cam.mp4 --frames 120 --format png --crop 640x480+100+50
-  bucket-streamer extract cam.mp4 --all --format framemd5
-
-Stills are shown as players show them: turned as the container says, with square pixels, and of an
-interlaced picture one instant. raw and framemd5 are untouched by all this.
-
-framemd5 goes to standard output, one line a frame: stream, dts, pts, duration, size, md5 of the
-cropped planes in the stream's own pixel format. raw is those planes.";
 
 pub(crate) fn run(arguments: &ExtractArguments) -> Outcome {
     let to_stdout = arguments.output == "-";
@@ -162,44 +74,6 @@ pub(crate) fn run(arguments: &ExtractArguments) -> Outcome {
     outcome
 }
 
-/// The frames that the command line asks for.
-fn wanted(arguments: &ExtractArguments) -> std::result::Result<Wanted, String> {
-    if let Some(list) = &arguments.frames {
-        return frame_list(list).map(Wanted::Frames);
-    }
-    if let Some(list) = &arguments.times {
-        let times: std::result::Result<_, _> = list.split(',').map(|part| time::parse(part.trim())).collect();
-        return times.map(Wanted::Times);
-    }
-    if let Some(step) = &arguments.every {
-        let step = time::parse(step)?;
-        return if step.0 > 0 { Ok(Wanted::Every(step)) } else { Err("--every wants a time above 0".into()) };
-    }
-    Ok(match arguments.count {
-        Some(count) => Wanted::Count(count),
-        None if arguments.keyframes => Wanted::KeyFrames,
-        None => Wanted::All,
-    })
-}
-
-/// With `--all` frames are refused in [`Run::play`], so that the message can name them.
-fn builder(arguments: &ExtractArguments) -> EngineBuilder {
-    let on_damage = if arguments.all { OnDamage::Flag } else { arguments.on_damage };
-    opening::builder(arguments.threads, arguments.checkpoint_memory, arguments.decoding.limits)
-        .on_damage(on_damage)
-        .check_hashes(arguments.decoding.check_hashes)
-}
-
-fn destination(arguments: &ExtractArguments) -> Result<Destination> {
-    if arguments.output == "-" || arguments.format == Format::Framemd5 {
-        return Ok(Destination::StandardOutput);
-    }
-    let folder = PathBuf::from(&arguments.output);
-    let path = arguments.output.clone();
-    std::fs::create_dir_all(&folder).map_err(|error| ErrorKind::Write { path, error })?;
-    Ok(Destination::Folder(folder))
-}
-
 struct Run<'a> {
     arguments: &'a ExtractArguments,
     video: &'a Video,
@@ -211,8 +85,6 @@ struct Run<'a> {
 
 /// A frame on its way to a worker; `key` says where in the order it belongs.
 type Decoded<'a> = (u32, VideoFrame, Held<'a>);
-/// What a worker made of it.
-type Made = (u32, u32, Result<Record>);
 
 /// What all the threads of a run share.
 #[derive(Default)]
@@ -241,10 +113,6 @@ impl Shared {
         }
         record
     }
-}
-
-fn is_write_error(record: &Result<Record>) -> bool {
-    matches!(record.as_ref().map_err(Error::kind), Err(ErrorKind::Write { .. }))
 }
 
 /// Makers for threads that are not ours: each takes one for a frame, and puts it back. The first never leaves: the others
@@ -391,7 +259,8 @@ impl Run<'_> {
             true => self.video.stills_with(&indices, &self.options(), make),
             false => self.video.frames_with(&indices, move |index, frame| make(index, frame.map(DecodedFrame::Host))),
         };
-        self.collect(made.map(|(index, record)| (index, index, record)), Order::Asked(window), tally, &shared);
+        let made = made.map(|(index, record)| (index, index, record));
+        self.emitter(tally, &shared).collect(made, Order::Asked(window));
         self.warn(&shared, tally);
     }
 
@@ -413,7 +282,7 @@ impl Run<'_> {
                 let (decoded, made) = (Arc::clone(&decoded), made.clone());
                 scope.spawn(move || self.work(&decoded, &made, shared));
             }
-            let collector = scope.spawn(move || self.collect(results, order, tally, shared));
+            let collector = scope.spawn(move || self.emitter(tally, shared).collect(results, order));
             // Only workers hold the queue's end: when the last one has gone, whoever feeds it learns of it.
             drop(decoded);
             // The feed goes when decoding ends: then the workers end, and after them the collector.
@@ -463,53 +332,9 @@ impl Run<'_> {
         }
     }
 
-    fn collect(&self, results: impl IntoIterator<Item = Made>, order: Order<'_>, tally: &mut Tally, shared: &Shared) {
-        let mut emitter = Emitter { run: self, tally, shared };
-        // What cannot be written does not wait for its turn, which may not come any more.
-        let mut is_over = false;
-        let results =
-            results.into_iter().take_while(|(_, _, record)| !std::mem::replace(&mut is_over, is_write_error(record)));
-        match order {
-            Order::AsTheyCome => {
-                let (mut waiting, mut next) = (HashMap::new(), 0);
-                for (key, index, record) in results {
-                    if is_write_error(&record) {
-                        emitter.emit(index, &record);
-                        return;
-                    }
-                    waiting.insert(key, (index, record));
-                    while let Some((index, record)) = waiting.remove(&next) {
-                        emitter.emit(index, &record);
-                        next += 1;
-                    }
-                }
-            }
-            Order::Asked(requests) => {
-                let mut uses: HashMap<u32, usize> = HashMap::new();
-                requests.iter().flatten().for_each(|index| *uses.entry(*index).or_default() += 1);
-                let (mut waiting, mut requests) = (HashMap::new(), requests.iter().peekable());
-                for (_, index, record) in results {
-                    if is_write_error(&record) {
-                        emitter.emit(index, &record);
-                    }
-                    waiting.insert(index, record);
-                    emitter.emit_ready(&mut requests, &mut waiting, &mut uses);
-                    if emitter.tally.broken {
-                        // Nobody listens any more: going ends the work.
-                        return;
-                    }
-                }
-                if !emitter.tally.broken {
-                    // Only a bug leaves a frame without an answer; it must not take those behind it along.
-                    let name = self.video.source().name();
-                    for index in requests.clone().flatten() {
-                        let none = || ErrorKind::Still(format!("{name}: frame {index}: there was no answer")).into();
-                        waiting.entry(*index).or_insert_with(|| Err(none()));
-                    }
-                }
-                emitter.emit_ready(&mut requests, &mut waiting, &mut uses);
-            }
-        }
+    fn emitter<'a>(&'a self, tally: &'a mut Tally, shared: &'a Shared) -> Emitter<'a> {
+        let Run { arguments, video, destination, .. } = self;
+        Emitter { arguments, video, destination, tally, stop: &shared.stop }
     }
 
     fn finish(&self, tally: &Tally) -> Outcome {
@@ -538,14 +363,6 @@ impl Run<'_> {
     }
 }
 
-/// In which order results are let out.
-enum Order<'a> {
-    /// As the list of requests has them.
-    Asked(&'a [Request]),
-    /// As the decoder gives them.
-    AsTheyCome,
-}
-
 /// The decoding thread's way to the workers.
 struct Feed<'a> {
     frames: SyncSender<Decoded<'a>>,
@@ -572,149 +389,5 @@ impl Feed<'_> {
     fn error(&self, index: u32, error: Error) -> ControlFlow<()> {
         let sent = self.made.send((index, index, Err(error))).is_ok();
         self.flow(sent)
-    }
-}
-
-/// What has come of a run so far.
-struct Tally {
-    done: usize,
-    failed: usize,
-    /// Output cannot go on.
-    broken: bool,
-    told_hdr: bool,
-    bar: ProgressBar,
-}
-
-impl Default for Tally {
-    fn default() -> Tally {
-        Tally { done: 0, failed: 0, broken: false, told_hdr: false, bar: ProgressBar::hidden() }
-    }
-}
-
-struct Emitter<'a, 'b> {
-    run: &'a Run<'b>,
-    tally: &'a mut Tally,
-    shared: &'a Shared,
-}
-
-impl Emitter<'_, '_> {
-    /// Lets out all requests from the front whose results are there.
-    fn emit_ready<'r>(
-        &mut self,
-        requests: &mut std::iter::Peekable<impl Iterator<Item = &'r Request>>,
-        waiting: &mut HashMap<u32, Result<Record>>,
-        uses: &mut HashMap<u32, usize>,
-    ) {
-        while let Some(request) = requests.peek() {
-            match request {
-                Err(error) => self.emit_error(None, error),
-                Ok(index) => {
-                    let Some(record) = waiting.get(index) else { return };
-                    self.emit(*index, record);
-                    let left = uses.entry(*index).or_insert(1);
-                    *left -= 1;
-                    if *left == 0 {
-                        waiting.remove(index);
-                    }
-                }
-            }
-            requests.next();
-        }
-    }
-
-    fn emit(&mut self, index: u32, record: &Result<Record>) {
-        match record {
-            Ok(record) => self.emit_record(record),
-            Err(error) => self.emit_error(Some(index), error),
-        }
-    }
-
-    fn emit_record(&mut self, record: &Record) {
-        self.tally.done += 1;
-        self.tally.bar.inc(1);
-        let arguments = self.run.arguments;
-        if arguments.json {
-            self.write(json(&record.line).as_bytes());
-        } else if arguments.format == Format::Framemd5 {
-            let (pts, md5) = (record.line.pts.unwrap_or(0), record.line.md5.as_deref().unwrap_or(""));
-            let (duration, size) = (record.duration, record.raw_size);
-            self.write(format!("0, {pts:>10}, {pts:>10}, {duration:>8}, {size:>8}, {md5}\n").as_bytes());
-        } else if *self.run.destination == Destination::StandardOutput {
-            self.write(&record.bytes);
-        }
-    }
-
-    fn emit_error(&mut self, index: Option<u32>, error: &Error) {
-        self.tally.failed += 1;
-        self.tally.bar.inc(1);
-        if self.run.arguments.json {
-            let known = index.map_or_else(Line::default, |index| Line::of(self.run.video, index));
-            self.write(json(&Line { error: Some(error.message()), ..known }).as_bytes());
-        }
-        // When output cannot go on, the first file that shows it says enough.
-        if !self.tally.broken {
-            let line = format!("bucket-streamer: {error}");
-            self.tally.bar.suspend(|| say(&line));
-        }
-        if matches!(error.kind(), ErrorKind::Write { .. }) {
-            self.stop();
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        if self.tally.broken {
-            return;
-        }
-        let mut stdout = io::stdout().lock();
-        if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-            // The reader has gone: nothing to say to it.
-            if error.kind() != io::ErrorKind::BrokenPipe {
-                say(&format!("bucket-streamer: standard output: {error}"));
-            }
-            self.stop();
-        }
-    }
-
-    fn stop(&mut self) {
-        self.tally.broken = true;
-        self.shared.stop.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Why a sequential decode left frames out.
-fn reason(left_out: &LeftOut) -> String {
-    match (left_out.unreadable.first(), left_out.damage) {
-        (Some(error), _) => format!("which could not be read or need what could not ({})", error.message()),
-        (None, Some(error)) => format!("which could not be decoded ({error})"),
-        (None, None) => "which a sequential decode does not show".to_owned(),
-    }
-}
-
-fn json(line: &Line) -> String {
-    serde_json::to_string(line).expect("plain data") + "\n"
-}
-
-/// `0-2, 7`: frame numbers as ranges, the first few.
-pub(super) fn ranges(frames: &[u32]) -> String {
-    let mut ranges: Vec<(u32, u32)> = Vec::new();
-    for &frame in frames {
-        match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == frame => *last = frame,
-            _ => ranges.push((frame, frame)),
-        }
-    }
-    let show = |&(first, last): &(u32, u32)| if first == last { first.to_string() } else { format!("{first}-{last}") };
-    let more = if ranges.len() > 8 { ", ..." } else { "" };
-    ranges.iter().take(8).map(show).collect::<Vec<_>>().join(", ") + more
-}
-
-#[cfg(test)]
-mod tests {
-    use super::ranges;
-
-    #[test]
-    fn left_out_frames_are_told_as_ranges() {
-        assert_eq!(ranges(&[0, 1, 2, 7, 9, 10]), "0-2, 7, 9-10");
-        assert_eq!(ranges(&(0..40).step_by(2).collect::<Vec<_>>()), "0, 2, 4, 6, 8, 10, 12, 14, ...");
     }
 }

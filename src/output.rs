@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use bucket_streamer::picture::{StillMaker, StillOptions, raw};
+use bucket_streamer::still::{StillMaker, StillOptions, raw};
 use bucket_streamer::{DeviceFrame, DevicePicture, Error, ErrorKind, Frame, Result, Video, VideoFrame};
 use serde::Serialize;
 

@@ -4,8 +4,9 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use bucket_streamer::picture::sheet::relative_address;
-use bucket_streamer::picture::{Fit, Shape, StillFormat, StillOptions};
+use bucket_streamer::pixels::{Fit, Shape};
+use bucket_streamer::still::sheet::relative_address;
+use bucket_streamer::still::{StillFormat, StillOptions};
 use bucket_streamer::storyboard::{Shown, Storyboard, Tile};
 use bucket_streamer::{Error, ErrorKind, OnDamage, Result, Video};
 use clap::{Args, ValueEnum};

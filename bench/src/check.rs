@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
-use bucket_streamer::picture::raw;
+use bucket_streamer::still::raw;
 use bucket_streamer::{EngineBuilder, OpenOptions, Result, Video};
 
 use super::stats::Answer;

@@ -1,6 +1,6 @@
 //! What becomes of a decoded frame: nothing, a still in memory, or its MD5.
 
-use bucket_streamer::picture::{StillMaker, StillOptions, raw};
+use bucket_streamer::still::{StillMaker, StillOptions, raw};
 use bucket_streamer::{Frame, Result};
 
 use super::args::Output;

@@ -4,7 +4,8 @@
 
 use std::error::Error;
 
-use bucket_streamer::picture::{Shape, StillMaker, StillOptions};
+use bucket_streamer::pixels::Shape;
+use bucket_streamer::still::{StillMaker, StillOptions};
 use bucket_streamer::{Engine, OpenOptions};
 
 fn main() -> Result<(), Box<dyn Error>> {

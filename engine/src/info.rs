@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::container::StreamSummary;
 use crate::error::Result;
-use crate::picture::{Meaning, colour};
+use crate::pixels::{Meaning, colour};
 use crate::session::frame::Described;
 use crate::session::video::Video;
 

@@ -46,7 +46,8 @@
 //! an index file or an [`IndexCache`] if there is one; [`Catalog`] keeps videos open by their addresses.
 //!
 //! The way of a frame: [`source`] (bytes) → [`container`] (samples) → [`bitstream`] (what a sample says of itself) →
-//! [`plan`] (what to decode) → [`decode`] (pictures) → [`picture`] (stills). [`Engine`] and [`Video`] tie them together.
+//! [`plan`] (what to decode) → [`decode`] (pictures) → [`pixels`] (colour, size) → [`still`] (files). [`Engine`] and [`Video`]
+//! tie them together.
 //!
 //! The server is the crate `bucket_streamer_server`. `engine/examples` has three short programs.
 
@@ -63,12 +64,13 @@ mod index_cache;
 pub mod info;
 pub mod machine;
 mod opening;
-pub mod picture;
 pub mod picture_memory;
+pub mod pixels;
 pub mod plan;
 pub mod quantities;
 mod session;
 pub mod source;
+pub mod still;
 pub mod storyboard;
 pub mod time;
 

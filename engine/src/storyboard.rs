@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::picture::scale::Scaler;
-use crate::picture::{Fit, Grid, JfifPlanes, PictureError, Shape, StillEncoder, StillFormat, StillMaker, StillOptions};
+use crate::pixels::scale::Scaler;
+use crate::pixels::{Fit, JfifPlanes, PictureError, Shape};
 use crate::session::frame::VideoFrame;
 use crate::session::results::Frames;
 use crate::session::video::Video;
+use crate::still::{Grid, StillEncoder, StillFormat, StillMaker, StillOptions};
 
 /// Which frame of its slice a tile shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

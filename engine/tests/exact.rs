@@ -4,8 +4,8 @@
 use std::collections::{HashMap, HashSet};
 
 use bucket_streamer::bitstream::{Codec, hevc};
-use bucket_streamer::picture::raw;
 use bucket_streamer::source::ByteRange;
+use bucket_streamer::still::raw;
 use bucket_streamer::{Engine, ErrorKind, Video};
 
 use ffi::{Decoder, Packet, Received, Threads};

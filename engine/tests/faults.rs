@@ -7,8 +7,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bucket_streamer::picture::raw;
 use bucket_streamer::source::{ByteRange, Fault, FaultSource, MemorySource, Source, open_files};
+use bucket_streamer::still::raw;
 use bucket_streamer::{Engine, ErrorKind, Video};
 
 use testing::clips::{fixture, hard_links, many_videos, play};

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bucket_streamer::picture::raw;
 use bucket_streamer::source::remote::{HttpClient, HttpOptions, HttpSource, Settings, StoreClient};
 use bucket_streamer::source::{ByteRange, Counted, Refusal, Source};
+use bucket_streamer::still::raw;
 use bucket_streamer::{Engine, Error, ErrorKind, Video};
 
 use testing::clips::{clips, fixture, name, sequential};

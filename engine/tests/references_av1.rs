@@ -9,8 +9,8 @@ use std::process::Command;
 use bucket_streamer::bitstream::av1_headers::{FrameHeader, References};
 use bucket_streamer::bitstream::references::{Unit, needed};
 use bucket_streamer::bitstream::{Codec, av1_refs, vp9_refs};
-use bucket_streamer::picture::raw;
 use bucket_streamer::source::ByteRange;
+use bucket_streamer::still::raw;
 use bucket_streamer::{Engine, Video};
 use ffi::{Decoder, Packet, PaddedBytes, Received, Sent, Threads};
 

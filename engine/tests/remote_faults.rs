@@ -5,9 +5,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bucket_streamer::picture::raw;
 use bucket_streamer::source::remote::{HttpClient, HttpOptions};
 use bucket_streamer::source::{ByteRange, Fault, FaultSource, Refusal, Source};
+use bucket_streamer::still::raw;
 use bucket_streamer::{Engine, ErrorKind};
 
 use testing::clips::{fixture, sequential};

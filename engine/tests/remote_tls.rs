@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bucket_streamer::picture::raw;
 use bucket_streamer::source::Refusal;
 use bucket_streamer::source::remote::{HttpClient, HttpOptions};
+use bucket_streamer::still::raw;
 use bucket_streamer::{Engine, Error, ErrorKind, Video};
 
 use testing::clips::{fixture, sequential};

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use bucket_streamer::picture::raw;
 use bucket_streamer::source::{MemorySource, Source};
+use bucket_streamer::still::raw;
 use bucket_streamer::{Engine, Video};
 use ffi::{AvError, Decoder, Packet, Received, Sent, Threads};
 

@@ -2,7 +2,7 @@
  * JPEGs of decoded pictures that never leave the GPU: a kernel brings what NVDEC has left (NV12 or P016 of any matrix and
  * range) to JFIF's planes, nvJPEG compresses them, and only the file is copied to the host.
  *
- * What the planes are to be is what engine/src/picture/jfif.rs says; its arithmetic is repeated here, and the results differ by at
+ * What the planes are to be is what engine/src/pixels/jfif.rs says; its arithmetic is repeated here, and the results differ by at
  * most 1. What that way does not know is left to the CPU, and to the caller to tell apart: HDR and wide gamut, YCgCo,
  * scaling, turning, fields, and every subsampling but 4:2:0.
  *

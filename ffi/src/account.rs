@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use crate::codec::Decoder;
+use crate::decoder::Decoder;
 use crate::error::AvError;
 use crate::sys;
 

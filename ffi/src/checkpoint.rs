@@ -3,7 +3,7 @@
 
 use std::ptr::NonNull;
 
-use crate::codec::Decoder;
+use crate::decoder::Decoder;
 use crate::demux::CropRectangle;
 use crate::error::AvError;
 use crate::frame::Frame;

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
 use crate::account::Account;
-use crate::codec::CodecParameters;
+use crate::codec_parameters::CodecParameters;
 use crate::error::AvError;
 use crate::packet::Packet;
 use crate::{Rational, log, meter, rational, sys};

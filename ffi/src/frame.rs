@@ -2,7 +2,7 @@
 
 use std::ptr::NonNull;
 
-use crate::codec::Color;
+use crate::codec_parameters::Color;
 use crate::demux::CropRectangle;
 use crate::error::AvError;
 use crate::pixel::PixelFormat;

@@ -8,7 +8,8 @@ use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use crate::codec::{CodecParameters, DamageOptions, Decoder};
+use crate::codec_parameters::CodecParameters;
+use crate::decoder::{DamageOptions, Decoder};
 use crate::error::AvError;
 use crate::frame::Frame;
 use crate::library::missing_library;

@@ -5,7 +5,7 @@
 
 use std::ffi::CString;
 
-use crate::codec::{CodecParameters, Color};
+use crate::codec_parameters::{CodecParameters, Color};
 use crate::pixel::PixelFormat;
 use crate::{Rational, rational, static_name, sys};
 

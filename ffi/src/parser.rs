@@ -2,7 +2,7 @@
 
 use std::ptr::NonNull;
 
-use crate::codec::CodecParameters;
+use crate::codec_parameters::CodecParameters;
 use crate::error::AvError;
 use crate::packet::PaddedBytes;
 use crate::{NOPTS, log, sys};

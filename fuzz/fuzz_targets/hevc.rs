@@ -22,8 +22,14 @@ mod boxes;
 mod choices;
 #[path = "counters.rs"]
 mod counters;
+#[path = "hevc_bits.rs"]
+mod hevc_bits;
 #[path = "hevc_changed.rs"]
 mod hevc_changed;
+#[path = "hevc_sets.rs"]
+mod hevc_sets;
+#[path = "hevc_slices.rs"]
+mod hevc_slices;
 #[path = "hevc_stream.rs"]
 mod hevc_stream;
 

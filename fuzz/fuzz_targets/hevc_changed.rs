@@ -1,7 +1,8 @@
 //! H.265 streams of fixtures, with units changed: slices that decode, under headers and sets that do not fit.
 
 use super::choices::Choices;
-use super::hevc_stream::{Sample, Stream, message, pps, sps};
+use super::hevc_sets::{pps, sps};
+use super::hevc_stream::{Sample, Stream, message};
 
 /// With open GOPs, from a random access point on; with a change of size in mid-stream.
 const FILES: [&[u8]; 2] =

@@ -1,7 +1,8 @@
 //! What every target does with an open video: looks at its tables, decodes the first, the last and some frames between,
 //! breaks off, makes stills, describes.
 
-use bucket_streamer::picture::{Fit, Shape, StillFormat, StillMaker, StillOptions};
+use bucket_streamer::pixels::{Fit, Shape};
+use bucket_streamer::still::{StillFormat, StillMaker, StillOptions};
 use bucket_streamer::time::Nanos;
 use bucket_streamer::{Video, VideoFrame};
 

@@ -3,7 +3,7 @@
 use super::config::Config;
 use super::problem::Problem;
 use super::videos::Opened;
-use bucket_streamer::picture::{Fit, Shape};
+use bucket_streamer::pixels::{Fit, Shape};
 
 /// A shape within the limits.
 pub(super) fn shape(config: &Config, width: Option<u32>, height: Option<u32>, fit: Fit) -> Result<Shape, Problem> {

@@ -12,7 +12,8 @@ use super::flights::Flights;
 use super::problem::Problem;
 use super::stills::Stills;
 use super::videos::Opened;
-use bucket_streamer::picture::{Grid, Shape, StillFormat, StillOptions};
+use bucket_streamer::pixels::Shape;
+use bucket_streamer::still::{Grid, StillFormat, StillOptions};
 use bucket_streamer::storyboard::{Going, Making, Shown};
 
 /// How long the making of a sheet has its permit, at least, where others wait.

@@ -22,7 +22,8 @@ use bucket_streamer::Account;
 use bucket_streamer::OnDamage;
 use bucket_streamer::VideoFrame;
 use bucket_streamer::error::{Error, ErrorKind, Result};
-use bucket_streamer::picture::{Fit, Shape, StillFormat, StillMaker, StillOptions};
+use bucket_streamer::pixels::{Fit, Shape};
+use bucket_streamer::still::{StillFormat, StillMaker, StillOptions};
 
 /// GOPs for each thread from which on whoever decodes a frame makes its still, too.
 const GOPS_A_THREAD: usize = 2;

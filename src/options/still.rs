@@ -1,6 +1,7 @@
 //! What stills are like.
 
-use bucket_streamer::picture::{Fit, StillFormat};
+use bucket_streamer::pixels::Fit;
+use bucket_streamer::still::StillFormat;
 use clap::{Args, ValueEnum};
 
 /// `--quality`.

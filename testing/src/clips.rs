@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use bucket_streamer::picture::raw;
+use bucket_streamer::still::raw;
 use bucket_streamer::{Engine, LeftOut, Video};
 
 /// A file of the repository's own.

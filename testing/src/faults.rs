@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use bucket_streamer::picture::raw;
 use bucket_streamer::source::MemorySource;
 use bucket_streamer::source::remote::{HttpClient, HttpOptions};
+use bucket_streamer::still::raw;
 use bucket_streamer::{Engine, ErrorKind, Result, Video};
 
 use crate::range_server::{Answer, Asked, Server, Traffic};

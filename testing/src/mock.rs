@@ -18,7 +18,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::ListenerExt;
 use bucket_streamer::Engine;
-use bucket_streamer::picture::StillMaker;
+use bucket_streamer::still::StillMaker;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;

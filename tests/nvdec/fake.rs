@@ -14,6 +14,20 @@ use tempfile::TempDir;
 /// Pictures of a clip that an oracle is made of, in bytes: more takes too long here.
 const MOST_BYTES: usize = 256 << 20;
 
+/// The files of the driver.
+const DRIVER: [&str; 10] = [
+    "driver/calls.c",
+    "driver/memory.c",
+    "driver/streams.c",
+    "driver/copies.c",
+    "driver/devices.c",
+    "driver/oracle.c",
+    "driver/decoders.c",
+    "driver/decoding.c",
+    "driver/frames.c",
+    "kernel_host.c",
+];
+
 /// The driver's libraries, in a folder of their own.
 pub(crate) struct Driver {
     folder: PathBuf,
@@ -25,7 +39,7 @@ impl Driver {
         static FOLDER: OnceLock<TempDir> = OnceLock::new();
         let folder = FOLDER.get_or_init(|| {
             let folder = tempfile::tempdir().expect("a folder");
-            compile(&folder.path().join("libcuda.so.1"), &["driver.c", "kernel_host.c"]);
+            compile(&folder.path().join("libcuda.so.1"), &DRIVER);
             compile(&folder.path().join("libnvjpeg.so.12"), &["nvjpeg.c"]);
             std::os::unix::fs::symlink("libcuda.so.1", folder.path().join("libnvcuvid.so.1")).expect("a link");
             folder
@@ -119,7 +133,7 @@ fn last_of_superframe(bytes: &[u8]) -> &[u8] {
     bytes.get(start..start + size(frames - 1)).unwrap_or(bytes)
 }
 
-/// FNV-1a, without zeros behind a unit: `hash_of` in `driver.c`.
+/// FNV-1a, without zeros behind a unit: `hash_of` in `driver/oracle.c`.
 fn fnv(bytes: &[u8]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut at = 0;

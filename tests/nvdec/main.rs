@@ -1,5 +1,5 @@
 //! Decoding on a GPU, without one: against a driver that checks how it is used and takes its pictures from a sequential
-//! decode (`driver.c`). What a real card makes of it only a real card shows.
+//! decode (`driver/`). What a real card makes of it only a real card shows.
 #![allow(clippy::print_stderr, reason = "tests report what they leave out")]
 
 #[path = "../common/mod.rs"]
@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bucket_streamer::bitstream::Codec;
-use bucket_streamer::picture::{ColourOptions, StillMaker, StillOptions};
+use bucket_streamer::pixels::ColourOptions;
+use bucket_streamer::still::{StillMaker, StillOptions};
 use bucket_streamer::{Device, DeviceChoice, Engine, ErrorKind};
 use serde_json::Value;
 

@@ -8,9 +8,9 @@
 use std::cell::LazyCell;
 use std::hint::black_box;
 
-use bucket_streamer::picture::colour::is_hdr_picture;
-use bucket_streamer::picture::rgb::RgbConverter;
-use bucket_streamer::picture::{ColourConverter, JfifPlanes};
+use bucket_streamer::pixels::colour::is_hdr_picture;
+use bucket_streamer::pixels::rgb::RgbConverter;
+use bucket_streamer::pixels::{ColourConverter, JfifPlanes};
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 
 use super::clips::{clips, picture, pixels};

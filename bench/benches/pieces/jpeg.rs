@@ -10,7 +10,8 @@
 use std::cell::LazyCell;
 use std::hint::black_box;
 
-use bucket_streamer::picture::{JfifPlanes, Shape, StillMaker, StillOptions};
+use bucket_streamer::pixels::{JfifPlanes, Shape};
+use bucket_streamer::still::{StillMaker, StillOptions};
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use ffi::{JpegEncoder, JpegPlane, JpegSubsampling};
 

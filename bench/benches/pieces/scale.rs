@@ -6,8 +6,9 @@
 use std::cell::LazyCell;
 use std::hint::black_box;
 
-use bucket_streamer::picture::scale::Scaler;
-use bucket_streamer::picture::{Fit, JfifPlanes, Shape, StillMaker, StillOptions};
+use bucket_streamer::pixels::scale::Scaler;
+use bucket_streamer::pixels::{Fit, JfifPlanes, Shape};
+use bucket_streamer::still::{StillMaker, StillOptions};
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 
 use super::clips::{Clip, picture};

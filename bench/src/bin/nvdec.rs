@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use bucket_streamer::picture::raw;
+use bucket_streamer::still::raw;
 use bucket_streamer::{DecodedFrame, Device, DeviceChoice, Engine, ErrorKind, Video, VideoFrame};
 use clap::{Args, Parser, Subcommand};
 use ffi::{AvError, DamageOptions, Decoder, Frame, Gpu, GpuError, Packet, PaddedBytes, Received, Sent};

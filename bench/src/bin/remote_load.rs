@@ -17,9 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bucket_streamer::picture::raw;
 use bucket_streamer::source::remote::{HttpClient, HttpOptions};
 use bucket_streamer::source::{Counted, MemorySource, Source};
+use bucket_streamer::still::raw;
 use bucket_streamer::{Catalog, Engine, Result};
 use bytes::Bytes;
 use hdrhistogram::Histogram;

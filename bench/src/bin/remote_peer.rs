@@ -13,9 +13,9 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bucket_streamer::picture::raw;
 use bucket_streamer::source::remote::{HttpClient, HttpOptions};
 use bucket_streamer::source::{self, Source};
+use bucket_streamer::still::raw;
 use bucket_streamer::{Engine, Index, Result, Video, VideoFrame};
 use serde_json::{Value, json};
 

@@ -9,10 +9,12 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bucket_streamer::picture::jfif::{JfifPlanes, Matrix, Plane, PlaneView, Range, YcbcrView};
-use bucket_streamer::picture::scale::Scaler;
-use bucket_streamer::picture::siting::Siting;
-use bucket_streamer::picture::{Fit, Shape, raw};
+use bucket_streamer::pixels::matrix::{Matrix, Range, YcbcrView};
+use bucket_streamer::pixels::planes::{JfifPlanes, Plane, PlaneView};
+use bucket_streamer::pixels::scale::Scaler;
+use bucket_streamer::pixels::siting::Siting;
+use bucket_streamer::pixels::{Fit, Shape};
+use bucket_streamer::still::raw;
 use bucket_streamer::{Engine, Frame};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;

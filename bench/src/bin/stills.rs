@@ -10,7 +10,8 @@
 use std::error::Error;
 use std::time::Instant;
 
-use bucket_streamer::picture::{ColourConverter, StillMaker, StillOptions, colour};
+use bucket_streamer::pixels::{ColourConverter, colour};
+use bucket_streamer::still::{StillMaker, StillOptions};
 use bucket_streamer::{Engine, Frame};
 use ffi::{JpegEncoder, JpegPlane, JpegSubsampling};
 

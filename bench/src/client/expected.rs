@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
 use bucket_streamer::Result;
-use bucket_streamer::picture::{Fit, Shape, StillMaker, StillOptions};
+use bucket_streamer::pixels::{Fit, Shape};
+use bucket_streamer::still::{StillMaker, StillOptions};
 use md5::{Digest, Md5};
 
 use crate::args::{BenchArguments, ClientArguments};

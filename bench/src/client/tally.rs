@@ -68,7 +68,7 @@ impl Tally {
             index: still.frame,
             latency: Some(still.latency),
             error: None,
-            md5: Some(bucket_streamer::picture::raw::hex(&md5)),
+            md5: Some(bucket_streamer::still::raw::hex(&md5)),
         };
         let wrong = if is_another { Some(true) } else { differs };
         self.came.push(Came { place, answer, pts: still.pts, wrong });

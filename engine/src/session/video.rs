@@ -13,8 +13,8 @@ use crate::decode::workers::Account;
 use crate::decode::{DecodeRun, Event};
 use crate::device::Residency;
 use crate::error::{Error, ErrorKind, Result};
-use crate::picture::{ColourOptions, StillOptions, Turn, may_be_made_there};
 use crate::picture_memory::Kind;
+use crate::pixels::ColourOptions;
 use crate::plan::{Depth, Planner, References};
 use crate::session::frame::{DecodedFrame, Described, DeviceFrame, LeftOut, VideoFrame};
 use crate::session::in_order::InOrder;
@@ -24,6 +24,7 @@ use crate::session::schedule;
 use crate::session::sequence::Sequence;
 use crate::session::shared::{EngineState, VideoState};
 use crate::source::{Counted, Source};
+use crate::still::{StillOptions, Turn, may_be_made_there};
 use crate::time::{Nanos, Timeline};
 
 /// An open video: one track, indexed. Can be shared between threads; cheap to clone, the clones share everything.
@@ -293,7 +294,7 @@ impl Video {
     }
 
     /// As [`Video::frames_with`], where `make` makes nothing but stills with these options by a
-    /// [`StillMaker`](crate::picture::StillMaker): a frame that a GPU has decoded stays there if its JPEG can be made there.
+    /// [`StillMaker`](crate::still::StillMaker): a frame that a GPU has decoded stays there if its JPEG can be made there.
     pub fn stills_with<T: Send + 'static>(
         &self,
         indices: &[u32],

@@ -22,7 +22,7 @@ use crate::stills::Spec;
 use crate::target::{Target, frame_of, key_before};
 use crate::videos::Opened;
 use bucket_streamer::OnDamage;
-use bucket_streamer::picture::Fit;
+use bucket_streamer::pixels::Fit;
 
 /// Which frame, and as what.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]

@@ -14,7 +14,8 @@ use crate::limits::quality;
 use crate::problem::Problem;
 use crate::stills::Spec;
 use bucket_streamer::OnDamage;
-use bucket_streamer::picture::{Shape, StillFormat};
+use bucket_streamer::pixels::Shape;
+use bucket_streamer::still::StillFormat;
 
 /// The query of an address.
 pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {

@@ -18,8 +18,8 @@ use crate::shared::Shared;
 use crate::sheets::SheetSpec;
 use crate::stills::refused;
 use bucket_streamer::OnDamage;
-use bucket_streamer::picture::Fit;
-use bucket_streamer::picture::sheet::relative_address;
+use bucket_streamer::pixels::Fit;
+use bucket_streamer::still::sheet::relative_address;
 use bucket_streamer::storyboard::Shown;
 
 /// Tiles, how many in a row, and how wide in pixels, if nobody says otherwise.

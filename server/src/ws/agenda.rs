@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use super::protocol::{CANCELLED, Order, SUPERSEDED, Wish, Word};
 use bucket_streamer::OnDamage;
-use bucket_streamer::picture::Shape;
+use bucket_streamer::pixels::Shape;
 
 /// Wishes from which on no more jobs are joined.
 const JOINED: usize = 1024;
@@ -257,7 +257,7 @@ mod tests {
     use super::super::protocol::{Order, Wish};
     use super::{Agenda, Job, OnDamage, Work};
     use crate::target::Target;
-    use bucket_streamer::picture::{Fit, Shape};
+    use bucket_streamer::pixels::{Fit, Shape};
 
     fn job(order: Order, frames: std::ops::Range<u64>) -> Job {
         let wish = |frame: u64| Wish { index: frame as i64, offset: None, target: Ok(Target::Frame(frame)) };

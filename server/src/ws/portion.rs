@@ -20,7 +20,7 @@ use crate::stills::{Batch, Found, Spec, Still};
 use crate::target::frame_of;
 use crate::videos::Opened;
 use bucket_streamer::OnDamage;
-use bucket_streamer::picture::StillFormat;
+use bucket_streamer::still::StillFormat;
 
 /// Frames of a portion, where nobody else waits and where somebody does.
 const LONG: usize = 64;

@@ -18,7 +18,7 @@ use crate::limits::{quality, shape};
 use crate::problem::Problem;
 use crate::shared::Shared;
 use crate::videos::Opened;
-use bucket_streamer::picture::{Fit, Shape};
+use bucket_streamer::pixels::{Fit, Shape};
 
 /// Messages that made no sense before a client is sent away.
 const COMPLAINTS: u32 = 100;

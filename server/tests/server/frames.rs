@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use bucket_streamer::picture::{Fit, Shape, StillOptions};
+use bucket_streamer::pixels::{Fit, Shape};
+use bucket_streamer::still::StillOptions;
 use reqwest::{Method, StatusCode};
 
 use crate::house::{Expected, House, PNG, config};

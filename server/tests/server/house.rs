@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use bucket_streamer::picture::{StillFormat, StillMaker, StillOptions};
+use bucket_streamer::still::{StillFormat, StillMaker, StillOptions};
 use bucket_streamer::{Engine, Video};
 use bucket_streamer_server::roots::{RootSpec, Roots};
 use bucket_streamer_server::{Config, Server};

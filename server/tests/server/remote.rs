@@ -27,7 +27,7 @@ async fn one_that_is_replaced_is_served_anew_and_one_that_cannot_be_reached_as_i
         (status.as_u16(), etag, response.bytes().await.unwrap())
     };
     let expected = |clip: &str| {
-        Expected::with(&fixture(clip), |options| bucket_streamer::picture::StillOptions { format: PNG, ..options })
+        Expected::with(&fixture(clip), |options| bucket_streamer::still::StillOptions { format: PNG, ..options })
     };
     let (first, other) = (expected("hevc_demo.mp4"), expected("hevc_open_gop.mp4"));
     let (status, etag, bytes) = still().await;

@@ -121,9 +121,9 @@ async fn frames_by_number_and_time_in_any_size() {
     let house = House::open().await;
     let mut line = Line::to(&house).await;
     line.set("fx/hevc_demo.mp4").await;
-    let small = Expected::with(&fixture("hevc_demo.mp4"), |options| bucket_streamer::picture::StillOptions {
+    let small = Expected::with(&fixture("hevc_demo.mp4"), |options| bucket_streamer::still::StillOptions {
         quality: 33,
-        shape: bucket_streamer::picture::Shape { width: Some(48), ..options.shape },
+        shape: bucket_streamer::pixels::Shape { width: Some(48), ..options.shape },
         ..options
     });
     let last = small.video.frame_count() as u32 - 1;

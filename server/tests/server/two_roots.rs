@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use bucket_streamer::picture::{StillFormat, StillMaker, StillOptions};
+use bucket_streamer::still::{StillFormat, StillMaker, StillOptions};
 use bucket_streamer::{Engine, EngineBuilder};
 use bucket_streamer_server::Config;
 use reqwest::StatusCode;

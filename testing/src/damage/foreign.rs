@@ -75,7 +75,7 @@ fn key(run: &[u8]) -> u128 {
     run.iter().fold(0, |key, &byte| key << 8 | u128::from(byte))
 }
 
-/// The judge can fail: see the tests of it in `engine/tests/damage.rs`.
+/// The judge can fail: see the tests of it in `engine/tests/damage/`.
 pub fn check_that_the_judge_can_fail() {
     let mut random = fastrand::Rng::with_seed(1);
     let noise: Vec<u8> = (0..320).map(|_| random.u8(..)).collect();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::ControlFlow;
 
-use bucket_streamer::picture::raw;
+use bucket_streamer::still::raw;
 use bucket_streamer::{Engine, Result, Video, VideoFrame};
 
 /// A frame, as a request sees it.

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use bucket_streamer::picture::{Fit, Shape, StillMaker, StillOptions};
+use bucket_streamer::pixels::{Fit, Shape};
+use bucket_streamer::still::{StillMaker, StillOptions};
 use bucket_streamer::{Engine, Result};
 use md5::{Digest, Md5};
 

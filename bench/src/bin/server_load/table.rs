@@ -14,7 +14,8 @@ use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use bucket_streamer::Engine;
-use bucket_streamer::picture::{Fit, Shape, StillMaker, StillOptions};
+use bucket_streamer::pixels::{Fit, Shape};
+use bucket_streamer::still::{StillMaker, StillOptions};
 use tokio::time::{interval, sleep, timeout};
 
 use crate::attacks::{Attack, Target};

@@ -1,0 +1,170 @@
+//! Stills of pictures: from the decoder's planes to the bytes of a file.
+//!
+//! In this order: to JFIF's colour, one field of two, crop and size in one resampling, turning, encoding. All of it works
+//! on planes of Y, Cb and Cr; only PNG makes R'G'B' at the end.
+
+use ffi::{DevicePicture, Frame};
+
+use super::deinterlace::Deinterlacer;
+use super::encode::StillEncoder;
+use super::layout::Layout;
+use super::on_device::OnDevice;
+use super::options::StillOptions;
+use crate::error::{ErrorKind, Result};
+use crate::pixels::scale::Scaler;
+use crate::pixels::{ColourConverter, JfifPlanes, PictureError};
+
+/// Makes stills; keep it, its buffers are reused. One per thread.
+pub struct StillMaker {
+    encoder: StillEncoder,
+    shaper: Shaper,
+    on_device: OnDevice,
+}
+
+impl StillMaker {
+    /// A new maker.
+    ///
+    /// # Errors
+    /// `Still` without memory.
+    pub fn new() -> Result<StillMaker> {
+        Ok(StillMaker { encoder: StillEncoder::new()?, shaper: Shaper::default(), on_device: OnDevice::default() })
+    }
+
+    /// Encodes a picture into `out`, and returns the still's width and height.
+    ///
+    /// # Errors
+    /// As [`ColourConverter::to_jfif`], and `Still` for parts outside of the picture and sizes that the format cannot
+    /// have.
+    pub fn encode(&mut self, picture: &Frame, options: &StillOptions, out: &mut Vec<u8>) -> Result<(usize, usize)> {
+        let planes = self.shaper.shape(picture, options)?;
+        self.encoder.encode(planes, options.format, options.quality, out)?;
+        Ok((planes.width, planes.height))
+    }
+
+    /// The same for a picture in a GPU's memory: it is encoded there if it can be, else copied from there.
+    ///
+    /// # Errors
+    /// As [`StillMaker::encode`], and `Device` with what the driver says.
+    pub fn encode_on_device(
+        &mut self,
+        picture: &DevicePicture,
+        options: &StillOptions,
+        out: &mut Vec<u8>,
+    ) -> Result<(usize, usize)> {
+        if let Some(size) = self.on_device.encode(picture, options, out) {
+            return Ok(size);
+        }
+        let picture = picture.download().map_err(|error| ErrorKind::Device(error.to_string()))?;
+        self.encode(&picture, options, out)
+    }
+
+    /// The planes that [`StillMaker::encode`] would encode.
+    ///
+    /// # Errors
+    /// As [`StillMaker::encode`].
+    pub fn planes(&mut self, picture: &Frame, options: &StillOptions) -> Result<&JfifPlanes> {
+        self.shaper.shape(picture, options)
+    }
+}
+
+/// All before the encoding.
+#[derive(Default)]
+struct Shaper {
+    colour: ColourConverter,
+    deinterlacer: Deinterlacer,
+    scaler: Scaler,
+    converted: JfifPlanes,
+    scaled: JfifPlanes,
+    turned: JfifPlanes,
+}
+
+impl Shaper {
+    fn shape(&mut self, picture: &Frame, options: &StillOptions) -> Result<&JfifPlanes> {
+        self.colour.to_jfif(picture, &options.colour, &mut self.converted)?;
+        if options.deinterlace && picture.is_interlaced() {
+            self.deinterlacer.keep_field(&mut self.converted, picture.is_top_field_first());
+        }
+        self.lay_out(&options.layout(picture)).map_err(|error| ErrorKind::Still(error.to_string()).into())
+    }
+
+    fn lay_out(&mut self, layout: &Layout) -> std::result::Result<&JfifPlanes, PictureError> {
+        let size = (self.converted.width, self.converted.height);
+        let resolved = layout.resolve(size)?;
+        let mut planes = &self.converted;
+        if !resolved.is_all_of(size) {
+            self.scaler.resample(planes, &resolved, &mut self.scaled)?;
+            planes = &self.scaled;
+        }
+        if !layout.turn.is_none() {
+            layout.turn.apply(planes, &mut self.turned);
+            planes = &self.turned;
+        }
+        Ok(planes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pixels::testing::planes;
+    use crate::pixels::{Fit, Part, Shape};
+    use crate::still::Turn;
+
+    /// A shaper whose picture is converted already.
+    fn with(size: (usize, usize), subsampling: Option<(u8, u8)>, sample: impl Fn(usize, usize, usize) -> u8) -> Shaper {
+        Shaper { converted: planes(size, subsampling, sample), ..Shaper::default() }
+    }
+
+    fn layout(width: Option<u32>, degrees: f64) -> Layout {
+        let shape = Shape { width, height: None, fit: Fit::Contain };
+        Layout { sample_aspect_ratio: (1, 1), turn: Turn::from_rotation(degrees, false), crop: None, shape }
+    }
+
+    #[test]
+    fn sizes_at_the_edge_of_what_there_is() {
+        for subsampling in [Some((1, 1)), Some((1, 0)), Some((0, 0)), None] {
+            for (size, width, expected) in [
+                ((1, 1), None, (1, 1)),
+                ((1, 1), Some(7), (7, 7)),
+                ((3, 5), None, (5, 3)),
+                ((3, 5), Some(10), (10, 6)),
+                ((1600, 100), Some(20), (20, 320)),
+                ((100, 1600), Some(160), (160, 10)),
+                ((8192, 4320), Some(540), (540, 1024)),
+            ] {
+                let mut shaper = with(size, subsampling, |plane, x, y| (plane + x / 9 + y / 7) as u8);
+                let out = shaper.lay_out(&layout(width, -90.0)).unwrap();
+                out.check().unwrap();
+                assert_eq!((out.width, out.height), expected, "{size:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_turned_picture_is_cut_out_exactly() {
+        let mut shaper = with((32, 16), Some((0, 0)), |_, x, y| (x + 32 * y) as u8);
+        let whole = shaper.lay_out(&layout(None, -90.0)).unwrap().clone();
+        let crop = Some(Part { left: 3, top: 20, width: 7, height: 9 });
+        let part = shaper.lay_out(&Layout { crop, ..layout(None, -90.0) }).unwrap();
+        assert_eq!((part.width, part.height), (7, 9));
+        for y in 0..9 {
+            assert_eq!(part.planes[0].row(y), &whole.planes[0].row(20 + y)[3..10]);
+        }
+    }
+
+    #[test]
+    fn samples_that_are_not_square_are_resolved() {
+        // A circle that is stored half as wide as it is shown.
+        let ring = |_: usize, x: usize, y: usize| {
+            let (x, y) = (2.0 * x as f64 + 0.5 - 60.0, y as f64 - 59.5);
+            if (x * x + y * y).sqrt() < 40.0 { 220 } else { 30 }
+        };
+        let mut shaper = with((60, 120), Some((1, 1)), ring);
+        let out = shaper.lay_out(&Layout { sample_aspect_ratio: (2, 1), ..layout(None, 0.0) }).unwrap();
+        assert_eq!((out.width, out.height), (120, 120));
+        let inside = |samples: &mut dyn Iterator<Item = u8>| samples.filter(|&sample| sample > 128).count();
+        let across = inside(&mut out.planes[0].row(60).iter().copied());
+        let down = inside(&mut (0..120).map(|y| out.planes[0].row(y)[60]));
+        assert!(across.abs_diff(80) <= 2 && down.abs_diff(80) <= 2, "{across} {down}");
+    }
+}

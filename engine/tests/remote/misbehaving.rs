@@ -1,0 +1,134 @@
+//! Servers that fail, cut, delay or lie: the right frame or a typed error, in time.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use bucket_streamer::ErrorKind;
+use bucket_streamer::source::Refusal;
+use bucket_streamer::source::remote::HttpOptions;
+
+use testing::clips::{fixture, sequential};
+use testing::range_server::{Answer, Server};
+
+use crate::{md5, open, open_with, options, put, sent_twice};
+
+/// What a misbehaving server comes to, when it does so from the start and from the second request on.
+#[test]
+fn a_server_that_misbehaves_is_a_typed_error_in_time() {
+    type Expected = fn(&ErrorKind) -> bool;
+    let refused: [(Answer, Expected); 14] = [
+        (Answer::Status(404, ""), |kind| matches!(kind, ErrorKind::Remote(Refusal::NotFound(404)))),
+        (Answer::Status(403, ""), |kind| matches!(kind, ErrorKind::Remote(Refusal::Forbidden))),
+        (Answer::Status(401, ""), |kind| matches!(kind, ErrorKind::Remote(Refusal::Unauthorized))),
+        (Answer::Status(418, ""), |kind| matches!(kind, ErrorKind::Remote(Refusal::Status(418)))),
+        (Answer::Status(503, ""), |kind| matches!(kind, ErrorKind::Remote(Refusal::Busy(503)))),
+        (Answer::Status(429, "Retry-After: 3600"), |kind| matches!(kind, ErrorKind::Remote(Refusal::Busy(429)))),
+        (Answer::Status(302, "Location: /again.mp4"), |kind| matches!(kind, ErrorKind::Remote(Refusal::Answer(_)))),
+        (Answer::Gzip, |kind| matches!(kind, ErrorKind::Remote(Refusal::Compressed(_)))),
+        (Answer::NoContentRange, |kind| matches!(kind, ErrorKind::Remote(Refusal::Answer(_)))),
+        (Answer::OtherRange, |kind| matches!(kind, ErrorKind::Remote(Refusal::Answer(_)))),
+        (Answer::TooLong, |kind| matches!(kind, ErrorKind::Remote(Refusal::Answer(_)))),
+        (Answer::HangUp, |kind| matches!(kind, ErrorKind::Remote(Refusal::Connection(_)))),
+        (Answer::Stall(0), |kind| matches!(kind, ErrorKind::Remote(Refusal::Timeout { .. }))),
+        (Answer::Late(Duration::from_secs(3)), |kind| matches!(kind, ErrorKind::Remote(Refusal::Timeout { .. }))),
+    ];
+    let server = Server::start();
+    let clip = fixture("hevc_demo.mp4");
+    let address = put(&server, &clip);
+    open(&address).expect("a clip");
+    let opening = server.asked().len() as i32;
+    for (answer, is_expected) in refused {
+        for good in [0, opening] {
+            let (own, mut left) = (answer.clone(), good);
+            server.behave(move |_| {
+                left -= 1;
+                if left >= 0 { Answer::Good } else { own.clone() }
+            });
+            let begun = Instant::now();
+            let result = open(&address).and_then(|video| md5(&video, 240));
+            let error = result.expect_err("the server misbehaves");
+            // A frame whose samples cannot be read tells the reason as text.
+            let is_told = is_expected(error.kind()) || matches!(error.kind(), ErrorKind::NeedsUnreadable(_));
+            assert!(is_told, "{answer:?} after {good}: {error:?}");
+            assert!(begun.elapsed() < Duration::from_secs(30), "{answer:?} after {good}: {:?}", begun.elapsed());
+            assert!(error.to_string().starts_with(&address), "{error}");
+        }
+    }
+}
+
+#[test]
+fn what_can_be_repeated_is_and_what_came_is_not_fetched_again() {
+    let server = Server::start();
+    let clip = fixture("hevc_demo.mp4");
+    let address = put(&server, &clip);
+    let expected = sequential(&clip).expect("a clip").by_number();
+    let faults = [
+        Answer::Cut(1000),
+        Answer::Stall(1000),
+        Answer::HangUp,
+        Answer::Status(503, ""),
+        Answer::Status(429, "Retry-After: 1"),
+        Answer::Late(Duration::from_secs(1)),
+    ];
+    for fault in faults {
+        let (own, mut turn) = (fault.clone(), 0);
+        server.behave(move |_| {
+            turn += 1;
+            if turn % 2 == 1 { own.clone() } else { Answer::Good }
+        });
+        server.asked();
+        let video = open(&address).unwrap_or_else(|error| panic!("{fault:?}: {error}"));
+        for frame in [240, 3] {
+            assert_eq!(md5(&video, frame).ok().as_ref(), expected.get(&frame), "{fault:?}");
+        }
+        let asked = server.asked();
+        if matches!(fault, Answer::Cut(_) | Answer::Stall(_)) {
+            assert_eq!(sent_twice(&asked), 0, "{fault:?}");
+        }
+    }
+}
+
+#[test]
+fn a_server_without_ranges_will_do_for_a_small_file_only() {
+    let server = Server::start();
+    let clip = fixture("hevc_demo.mp4");
+    let address = put(&server, &clip);
+    let expected = sequential(&clip).expect("a clip").by_number();
+    for answer in [Answer::Whole, Answer::WholeUnbounded] {
+        server.behave(move |_| answer.clone());
+        assert_eq!(md5(&open(&address).expect("small enough"), 99).ok().as_ref(), expected.get(&99));
+        let error = open_with(&address, HttpOptions { cache: 100_000, ..options() }).expect_err("too much");
+        assert!(matches!(error.kind(), ErrorKind::Remote(Refusal::NoRanges { limit: 50_000 })), "{error}");
+    }
+}
+
+/// A share of everything goes wrong: every answer is the right frame or a typed error, and none is late.
+#[test]
+fn frames_are_right_or_errors_whatever_goes_wrong() {
+    let server = Server::start();
+    let clip = fixture("hevc_closed_gop.mp4");
+    let address = put(&server, &clip);
+    let expected = sequential(&clip).expect("a clip").by_number();
+    let mut random = fastrand::Rng::with_seed(3);
+    server.behave(move |_| match random.u8(0..20) {
+        0 => Answer::Cut(500),
+        1 => Answer::HangUp,
+        2 => Answer::Status(503, ""),
+        3 => Answer::Late(Duration::from_millis(50)),
+        _ => Answer::Good,
+    });
+    let mut random = fastrand::Rng::with_seed(4);
+    let mut outcomes: HashMap<bool, u32> = HashMap::new();
+    for _ in 0..60 {
+        let begun = Instant::now();
+        let frame = random.u32(0..expected.len() as u32);
+        let result = open(&address).and_then(|video| md5(&video, frame));
+        assert!(begun.elapsed() < 3 * options().deadline);
+        *outcomes.entry(result.is_ok()).or_default() += 1;
+        if let Ok(md5) = result {
+            assert_eq!(Some(&md5), expected.get(&frame), "frame {frame}");
+        }
+    }
+    eprintln!("right or not: {outcomes:?}");
+    assert!(outcomes[&true] > 50);
+}

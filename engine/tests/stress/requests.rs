@@ -1,0 +1,276 @@
+//! Requests of every kind, and the comparison of their answers.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::pin::Pin;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+use bucket_streamer::still::raw;
+use bucket_streamer::{Engine, Error, ErrorKind, Video, VideoFrame};
+use fastrand::Rng;
+
+use crate::clip::{Clip, Truth};
+use crate::lock;
+use crate::waiting::{Next, Watch, block_on};
+
+/// What was asked for and what came.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) requests: AtomicUsize,
+    pub(crate) frames: AtomicUsize,
+    pub(crate) errors: AtomicUsize,
+    pub(crate) cancelled: AtomicUsize,
+    pub(crate) unstable: AtomicUsize,
+    pub(crate) kinds: Mutex<BTreeMap<&'static str, usize>>,
+    pub(crate) clips: Mutex<BTreeMap<String, usize>>,
+    pub(crate) forks: AtomicUsize,
+    pub(crate) decoded: AtomicUsize,
+}
+
+/// Whom the answers of one video are compared with.
+pub(crate) struct Subject<'a> {
+    pub(crate) clip: &'a Clip,
+    pub(crate) engine: &'a Engine,
+    pub(crate) video: &'a Video,
+    pub(crate) truths: Arc<Vec<Truth>>,
+    pub(crate) counts: &'a Counts,
+    /// Seed, round, engine: for messages.
+    pub(crate) recipe: &'a str,
+}
+
+impl Subject<'_> {
+    fn check(&self, asked: u32, index: u32, result: &Result<VideoFrame, Error>, request: &str) {
+        let place = || format!("{} {}: {request}", self.recipe, self.clip.name);
+        assert_eq!(asked, index, "{}: another frame's answer", place());
+        match (result, self.truths.get(index as usize)) {
+            (Ok(frame), truth) => {
+                self.counts.frames.fetch_add(1, Relaxed);
+                assert_eq!(frame.index, index, "{}: number", place());
+                let sample = self.video.sample_of(index).expect("it exists");
+                assert_eq!((frame.pts, frame.key), (sample.pts, sample.key), "{}: frame {index}", place());
+                let md5 = raw::hex(&raw::md5(&frame.picture));
+                match truth {
+                    Some(Truth::Any) => _ = self.counts.unstable.fetch_add(1, Relaxed),
+                    truth => assert_eq!(Some(&Truth::Shown(md5)), truth, "{}: frame {index}", place()),
+                }
+            }
+            (Err(error), None) => {
+                self.counts.errors.fetch_add(1, Relaxed);
+                assert!(matches!(error.kind(), ErrorKind::NoSuchFrame { .. }), "{}: frame {index}: {error}", place());
+            }
+            (Err(_), Some(Truth::NotShown | Truth::Any)) => _ = self.counts.errors.fetch_add(1, Relaxed),
+            (Err(error), Some(Truth::Shown(_))) => panic!("{}: frame {index}: {error}", place()),
+        }
+    }
+
+    /// Checks one answer of a batch.
+    fn take(&self, left: &mut BTreeSet<u32>, index: u32, result: &Result<VideoFrame, Error>, request: &str) {
+        assert!(left.remove(&index), "{} {}: {request}: frame {index} unasked or twice", self.recipe, self.clip.name);
+        self.check(index, index, result, request);
+    }
+
+    /// Makes one request of a random kind.
+    pub(crate) fn request(&self, random: &mut Rng, watch: &Watch) {
+        let most = if self.clip.pixels > 500_000 { 12 } else { 48 };
+        let wanted = pattern(random, self.video, most);
+        let kind = random.choice(KINDS).expect("some");
+        let text = format!("{kind:?} {wanted:?}");
+        watch.during(format!("{} {}: {text}", self.recipe, self.clip.name), || {
+            self.make(kind, &wanted, random, &text);
+        });
+        let (held, budget) = (self.engine.checkpoints(), self.engine.checkpoint_memory());
+        assert!(held.bytes <= budget, "{} {}: {text}: {held:?} of {budget}", self.recipe, self.clip.name);
+        self.counts.requests.fetch_add(1, Relaxed);
+        *lock(&self.counts.kinds).entry(kind.name()).or_default() += 1;
+        *lock(&self.counts.clips).entry(self.clip.name.clone()).or_default() += 1;
+    }
+
+    fn make(&self, kind: Kind, wanted: &[u32], random: &mut Rng, text: &str) {
+        let video = self.video;
+        let mut left: BTreeSet<u32> = wanted.iter().copied().collect();
+        let none_left = |left: &BTreeSet<u32>| {
+            assert!(left.is_empty(), "{} {}: {text}: no answer for {left:?}", self.recipe, self.clip.name);
+        };
+        match kind {
+            Kind::Single => self.check(wanted[0], wanted[0], &video.frame(wanted[0]), text),
+            Kind::Singly => {
+                for &index in wanted.iter().take(8) {
+                    self.check(index, index, &video.frame(index), text);
+                }
+            }
+            Kind::Batch | Kind::Slowly => {
+                let mut frames = video.frames(wanted);
+                for (index, result) in frames.by_ref() {
+                    self.take(&mut left, index, &result, text);
+                    if matches!(kind, Kind::Slowly) && random.u8(0..4) == 0 {
+                        thread::sleep(Duration::from_millis(random.u64(0..6)));
+                    }
+                }
+                none_left(&left);
+                assert!(frames.next().is_none(), "{} {}: {text}: an end is an end", self.recipe, self.clip.name);
+            }
+            Kind::InOrder => {
+                let mut answers = video.frames_in_order(wanted.to_vec());
+                for &index in wanted {
+                    let result = answers.next().unwrap_or_else(|| panic!("{}: {text}: {index}", self.recipe));
+                    let found = result.as_ref().map_or(index, |frame| frame.index);
+                    self.check(index, found, &result, text);
+                }
+                assert!(answers.next().is_none(), "{} {}: {text}: an end is an end", self.recipe, self.clip.name);
+            }
+            Kind::Cancelled => {
+                let read = random.usize(0..=wanted.len().min(12));
+                for (index, result) in video.frames(wanted).take(read) {
+                    self.take(&mut left, index, &result, text);
+                }
+                self.counts.cancelled.fetch_add(1, Relaxed);
+            }
+            Kind::InOrderCancelled => {
+                let read = random.usize(0..=wanted.len());
+                for (&index, result) in wanted.iter().zip(video.frames_in_order(wanted.to_vec())).take(read) {
+                    self.check(index, index, &result, text);
+                }
+                self.counts.cancelled.fetch_add(1, Relaxed);
+            }
+            Kind::Async => {
+                let index = wanted[0];
+                self.check(index, index, &block_on(video.frame_async(index)), text);
+            }
+            Kind::ManyAsync => {
+                let mut futures: Vec<_> =
+                    wanted.iter().take(10).map(|&index| (index, video.frame_async(index))).collect();
+                random.shuffle(&mut futures);
+                for (index, mut future) in futures {
+                    match random.u8(0..6) {
+                        0 => drop(future),
+                        // Dropped after it has left its waker.
+                        1 => {
+                            if let Poll::Ready(result) =
+                                Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop()))
+                            {
+                                self.check(index, index, &result, text);
+                            }
+                        }
+                        _ => self.check(index, index, &block_on(future), text),
+                    }
+                }
+            }
+            Kind::Streamed => {
+                let mut frames = video.frames(wanted);
+                while let Some((index, result)) = block_on(Next(&mut frames)) {
+                    self.take(&mut left, index, &result, text);
+                }
+                none_left(&left);
+            }
+            Kind::Overlapping => {
+                // Two batches of the same frames, read in turns.
+                let mut both: VecDeque<_> = [(video.frames(wanted), left.clone()), (video.frames(wanted), left)].into();
+                while let Some((mut frames, mut left)) = both.pop_front() {
+                    match frames.next() {
+                        Some((index, result)) => {
+                            self.take(&mut left, index, &result, text);
+                            both.push_back((frames, left));
+                        }
+                        None => none_left(&left),
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Single,
+    Singly,
+    Batch,
+    Slowly,
+    InOrder,
+    Cancelled,
+    InOrderCancelled,
+    Async,
+    ManyAsync,
+    Streamed,
+    Overlapping,
+}
+
+const KINDS: [Kind; 14] = [
+    Kind::Single,
+    Kind::Single,
+    Kind::Single,
+    Kind::Singly,
+    Kind::Batch,
+    Kind::Batch,
+    Kind::Slowly,
+    Kind::InOrder,
+    Kind::Cancelled,
+    Kind::InOrderCancelled,
+    Kind::Async,
+    Kind::ManyAsync,
+    Kind::Streamed,
+    Kind::Overlapping,
+];
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Single => "single",
+            Kind::Singly => "one after the other",
+            Kind::Batch => "batch",
+            Kind::Slowly => "batch, read slowly",
+            Kind::InOrder => "in order",
+            Kind::Cancelled => "batch, dropped",
+            Kind::InOrderCancelled => "in order, dropped",
+            Kind::Async => "async",
+            Kind::ManyAsync => "many async",
+            Kind::Streamed => "stream",
+            Kind::Overlapping => "two batches",
+        }
+    }
+}
+
+/// Frame numbers to ask for, at least one and at most `most`.
+pub(crate) fn pattern(random: &mut Rng, video: &Video, most: usize) -> Vec<u32> {
+    let frames = video.frame_count() as u32;
+    let few = 1 + random.usize(0..most.min(10));
+    let many = 1 + random.usize(0..most);
+    let near = |random: &mut Rng, middle: u32, reach: u32| {
+        random.u32(middle.saturating_sub(reach)..=middle.saturating_add(reach).min(frames - 1))
+    };
+    let mut wanted: Vec<u32> = match random.u8(0..9) {
+        0 | 1 => (0..few).map(|_| random.u32(0..frames)).collect(),
+        2 => (0..many).map(|_| random.u32(0..frames)).collect(),
+        // A run, forwards or backwards.
+        3 => (random.u32(0..frames)..frames).take(many).collect(),
+        4 => (0..=random.u32(0..frames)).rev().take(many).collect(),
+        // One neighbourhood.
+        5 => {
+            let middle = random.u32(0..frames);
+            (0..few).map(|_| near(random, middle, 6)).collect()
+        }
+        // Around a key frame: what is presented before it, and after.
+        6 | 7 => {
+            let keys = video.key_indices();
+            let key = random.choice(&keys).copied().unwrap_or(0);
+            (0..few).map(|_| near(random, key, 8)).collect()
+        }
+        // Every so many.
+        _ => {
+            let step = random.usize(2..17);
+            (random.u32(0..frames)..frames).step_by(step).take(many).collect()
+        }
+    };
+    if random.u8(0..4) == 0 {
+        let again = wanted[random.usize(0..wanted.len())];
+        wanted.push(again);
+        random.shuffle(&mut wanted);
+    }
+    if random.u8(0..25) == 0 {
+        wanted.insert(random.usize(0..=wanted.len()), frames + random.u32(0..3));
+    }
+    wanted
+}

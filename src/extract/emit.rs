@@ -1,0 +1,230 @@
+//! Results on their way out: in which order, as files, bytes or lines, and what is counted of them.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bucket_streamer::{Error, ErrorKind, LeftOut, Result, Video};
+use indicatif::ProgressBar;
+
+use super::arguments::ExtractArguments;
+use crate::console::say;
+use crate::options::Format;
+use crate::output::{Destination, Line, Record};
+use crate::wanted::Request;
+
+/// What a worker made of a frame: where in the order it belongs, the frame, and the result.
+pub(super) type Made = (u32, u32, Result<Record>);
+
+pub(super) fn is_write_error(record: &Result<Record>) -> bool {
+    matches!(record.as_ref().map_err(Error::kind), Err(ErrorKind::Write { .. }))
+}
+
+/// In which order results are let out.
+pub(super) enum Order<'a> {
+    /// As the list of requests has them.
+    Asked(&'a [Request]),
+    /// As the decoder gives them.
+    AsTheyCome,
+}
+
+/// What has come of a run so far.
+pub(super) struct Tally {
+    pub(super) done: usize,
+    pub(super) failed: usize,
+    /// Output cannot go on.
+    pub(super) broken: bool,
+    pub(super) told_hdr: bool,
+    pub(super) bar: ProgressBar,
+}
+
+impl Default for Tally {
+    fn default() -> Tally {
+        Tally { done: 0, failed: 0, broken: false, told_hdr: false, bar: ProgressBar::hidden() }
+    }
+}
+
+/// Lets results out.
+pub(super) struct Emitter<'a> {
+    pub(super) arguments: &'a ExtractArguments,
+    pub(super) video: &'a Video,
+    pub(super) destination: &'a Destination,
+    pub(super) tally: &'a mut Tally,
+    /// Set when output cannot go on.
+    pub(super) stop: &'a AtomicBool,
+}
+
+impl Emitter<'_> {
+    /// Lets results out in this order until there are none, or until output cannot go on.
+    pub(super) fn collect(&mut self, results: impl IntoIterator<Item = Made>, order: Order<'_>) {
+        // What cannot be written does not wait for its turn, which may not come any more.
+        let mut is_over = false;
+        let results =
+            results.into_iter().take_while(|(_, _, record)| !std::mem::replace(&mut is_over, is_write_error(record)));
+        match order {
+            Order::AsTheyCome => self.collect_as_they_come(results),
+            Order::Asked(requests) => self.collect_asked(results, requests),
+        }
+    }
+
+    fn collect_as_they_come(&mut self, results: impl Iterator<Item = Made>) {
+        let (mut waiting, mut next) = (HashMap::new(), 0);
+        for (key, index, record) in results {
+            if is_write_error(&record) {
+                self.emit(index, &record);
+                return;
+            }
+            waiting.insert(key, (index, record));
+            while let Some((index, record)) = waiting.remove(&next) {
+                self.emit(index, &record);
+                next += 1;
+            }
+        }
+    }
+
+    fn collect_asked(&mut self, results: impl Iterator<Item = Made>, requests: &[Request]) {
+        let mut uses: HashMap<u32, usize> = HashMap::new();
+        requests.iter().flatten().for_each(|index| *uses.entry(*index).or_default() += 1);
+        let (mut waiting, mut requests) = (HashMap::new(), requests.iter().peekable());
+        for (_, index, record) in results {
+            if is_write_error(&record) {
+                self.emit(index, &record);
+            }
+            waiting.insert(index, record);
+            self.emit_ready(&mut requests, &mut waiting, &mut uses);
+            if self.tally.broken {
+                // Nobody listens any more: going ends the work.
+                return;
+            }
+        }
+        if !self.tally.broken {
+            // Only a bug leaves a frame without an answer; it must not take those behind it along.
+            let name = self.video.source().name();
+            for index in requests.clone().flatten() {
+                let none = || ErrorKind::Still(format!("{name}: frame {index}: there was no answer")).into();
+                waiting.entry(*index).or_insert_with(|| Err(none()));
+            }
+        }
+        self.emit_ready(&mut requests, &mut waiting, &mut uses);
+    }
+
+    /// Lets out all requests from the front whose results are there.
+    fn emit_ready<'r>(
+        &mut self,
+        requests: &mut std::iter::Peekable<impl Iterator<Item = &'r Request>>,
+        waiting: &mut HashMap<u32, Result<Record>>,
+        uses: &mut HashMap<u32, usize>,
+    ) {
+        while let Some(request) = requests.peek() {
+            match request {
+                Err(error) => self.emit_error(None, error),
+                Ok(index) => {
+                    let Some(record) = waiting.get(index) else { return };
+                    self.emit(*index, record);
+                    let left = uses.entry(*index).or_insert(1);
+                    *left -= 1;
+                    if *left == 0 {
+                        waiting.remove(index);
+                    }
+                }
+            }
+            requests.next();
+        }
+    }
+
+    fn emit(&mut self, index: u32, record: &Result<Record>) {
+        match record {
+            Ok(record) => self.emit_record(record),
+            Err(error) => self.emit_error(Some(index), error),
+        }
+    }
+
+    fn emit_record(&mut self, record: &Record) {
+        self.tally.done += 1;
+        self.tally.bar.inc(1);
+        let arguments = self.arguments;
+        if arguments.json {
+            self.write(json(&record.line).as_bytes());
+        } else if arguments.format == Format::Framemd5 {
+            let (pts, md5) = (record.line.pts.unwrap_or(0), record.line.md5.as_deref().unwrap_or(""));
+            let (duration, size) = (record.duration, record.raw_size);
+            self.write(format!("0, {pts:>10}, {pts:>10}, {duration:>8}, {size:>8}, {md5}\n").as_bytes());
+        } else if *self.destination == Destination::StandardOutput {
+            self.write(&record.bytes);
+        }
+    }
+
+    fn emit_error(&mut self, index: Option<u32>, error: &Error) {
+        self.tally.failed += 1;
+        self.tally.bar.inc(1);
+        if self.arguments.json {
+            let known = index.map_or_else(Line::default, |index| Line::of(self.video, index));
+            self.write(json(&Line { error: Some(error.message()), ..known }).as_bytes());
+        }
+        // When output cannot go on, the first file that shows it says enough.
+        if !self.tally.broken {
+            let line = format!("bucket-streamer: {error}");
+            self.tally.bar.suspend(|| say(&line));
+        }
+        if matches!(error.kind(), ErrorKind::Write { .. }) {
+            self.stop();
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if self.tally.broken {
+            return;
+        }
+        let mut stdout = io::stdout().lock();
+        if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+            // The reader has gone: nothing to say to it.
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                say(&format!("bucket-streamer: standard output: {error}"));
+            }
+            self.stop();
+        }
+    }
+
+    fn stop(&mut self) {
+        self.tally.broken = true;
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Why a sequential decode left frames out.
+pub(super) fn reason(left_out: &LeftOut) -> String {
+    match (left_out.unreadable.first(), left_out.damage) {
+        (Some(error), _) => format!("which could not be read or need what could not ({})", error.message()),
+        (None, Some(error)) => format!("which could not be decoded ({error})"),
+        (None, None) => "which a sequential decode does not show".to_owned(),
+    }
+}
+
+fn json(line: &Line) -> String {
+    serde_json::to_string(line).expect("plain data") + "\n"
+}
+
+/// `0-2, 7`: frame numbers as ranges, the first few.
+pub(crate) fn ranges(frames: &[u32]) -> String {
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for &frame in frames {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == frame => *last = frame,
+            _ => ranges.push((frame, frame)),
+        }
+    }
+    let show = |&(first, last): &(u32, u32)| if first == last { first.to_string() } else { format!("{first}-{last}") };
+    let more = if ranges.len() > 8 { ", ..." } else { "" };
+    ranges.iter().take(8).map(show).collect::<Vec<_>>().join(", ") + more
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ranges;
+
+    #[test]
+    fn left_out_frames_are_told_as_ranges() {
+        assert_eq!(ranges(&[0, 1, 2, 7, 9, 10]), "0-2, 7, 9-10");
+        assert_eq!(ranges(&(0..40).step_by(2).collect::<Vec<_>>()), "0, 2, 4, 6, 8, 10, 12, 14, ...");
+    }
+}

@@ -1,0 +1,104 @@
+//! Damaged files: what is given out, what is said, and the exit code.
+
+use super::*;
+use common::{damaged, flagged_and_sound};
+
+/// A clip with damage, and the numbers of the frames that are flagged.
+struct Damaged {
+    folder: TempDir,
+    clip: String,
+    flagged: Vec<u64>,
+}
+
+impl Damaged {
+    fn new() -> Damaged {
+        let folder = tempfile::tempdir().expect("a folder");
+        let clip = damaged(folder.path());
+        let flagged = flagged_and_sound(&clip).0.into_iter().map(u64::from).collect();
+        Damaged { clip: clip.to_string_lossy().into_owned(), folder, flagged }
+    }
+
+    fn extract(&self, arguments: &[&str]) -> Ran {
+        run_command(&[&["extract", &self.clip, "--format", "framemd5", "--json"], arguments].concat())
+    }
+
+    /// The sheet of every frame.
+    fn sheet(&self, arguments: &[&str]) -> Ran {
+        let output = self.folder.path().join("sheet.jpg");
+        let output = output.to_str().expect("text");
+        let every = ["--count", "10000", "--columns", "20", "--width", "32"];
+        run_command(&[&["sheet", &self.clip, "-o", output], &every[..], arguments].concat())
+    }
+}
+
+/// Numbers of the lines with a field.
+fn having(lines: &[Value], field: &str) -> Vec<u64> {
+    lines.iter().filter(|line| !line[field].is_null()).filter_map(|line| line["index"].as_u64()).collect()
+}
+
+#[test]
+fn damaged_frames_come_flagged_unless_the_command_line_says_otherwise() {
+    let damaged = Damaged::new();
+    for arguments in [&["--all"][..], &["--all", "--on-damage", "flag"], &["--frames", "0-149"]] {
+        let ran = damaged.extract(arguments);
+        assert_eq!((ran.code(), ran.stderr.as_str()), (0, ""));
+        assert_eq!(having(&ran.json(), "corrupt"), damaged.flagged, "{arguments:?}");
+        assert_eq!(ran.json().len(), having(&ran.json(), "md5").len());
+    }
+}
+
+#[test]
+fn all_leaves_damaged_frames_out_and_says_so() {
+    let damaged = Damaged::new();
+    let (flag, error) = (damaged.extract(&["--all"]), damaged.extract(&["--all", "--on-damage", "error"]));
+    let is_sound = |line: &Value| line["corrupt"].is_null();
+    let sound: Vec<Value> = flag.json().into_iter().filter(is_sound).collect();
+    assert_eq!((error.code(), error.json()), (1, sound));
+    let said = format!("left out {} of {} frames, which are damaged", damaged.flagged.len(), flag.json().len());
+    assert!(error.stderr.lines().count() == 1 && error.stderr.contains(&said), "{}", error.stderr);
+    check_messages(&error);
+}
+
+#[test]
+fn a_damaged_frame_that_is_asked_for_is_an_error_on_request() {
+    let damaged = Damaged::new();
+    let flag = damaged.extract(&["--frames", "0-149"]);
+    let error = damaged.extract(&["--frames", "0-149", "--on-damage", "error"]);
+    assert_eq!((error.code(), error.json().len()), (1, flag.json().len()));
+    for (flag, error) in flag.json().iter().zip(error.json()) {
+        if flag["corrupt"] == true {
+            assert_eq!((&error["index"], &error["md5"]), (&flag["index"], &Value::Null));
+            assert!(error["error"].as_str().is_some_and(|why| why.contains("the picture is damaged")), "{error}");
+        } else {
+            assert_eq!(*flag, error);
+        }
+    }
+    assert_eq!(error.stderr.lines().count(), damaged.flagged.len(), "{}", error.stderr);
+    check_messages(&error);
+}
+
+#[test]
+fn sheets_leave_damaged_pictures_out_on_request() {
+    let damaged = Damaged::new();
+    let sheet = damaged.sheet(&["--json", "--on-damage", "error"]);
+    assert_eq!(sheet.code(), 1, "{}", sheet.stderr);
+    let tiles = sheet.json()[0]["tiles"].as_array().expect("tiles").clone();
+    assert_eq!((having(&tiles, "error"), having(&tiles, "corrupt")), (damaged.flagged, vec![]));
+    assert!(sheet.stderr.contains("the picture is damaged"), "{}", sheet.stderr);
+}
+
+#[test]
+fn sheets_say_which_pictures_are_damaged() {
+    let damaged = Damaged::new();
+    let sheet = damaged.sheet(&["--json"]);
+    assert_eq!(sheet.code(), 0, "{}", sheet.stderr);
+    let tiles = sheet.json()[0]["tiles"].as_array().expect("tiles").clone();
+    assert_eq!(having(&tiles, "corrupt"), damaged.flagged);
+    let said = format!("damaged pictures in the sheet: {} of {}", damaged.flagged.len(), tiles.len());
+    assert!(sheet.stderr.contains(&said), "{}", sheet.stderr);
+    check_messages(&sheet);
+    let undamaged = clip("hevc_gray.mp4");
+    let output = damaged.folder.path().join("other.jpg");
+    let ran = run_command(&["sheet", &undamaged, "-o", output.to_str().expect("text"), "--on-damage", "error"]);
+    assert!(ran.code() == 0 && !ran.stderr.contains("damaged"), "{}", ran.stderr);
+}
