@@ -2,7 +2,7 @@
 //!
 //! Frames that are spread over many GOPs are made into output by the threads that decode them. Else one thread takes what
 //! is decoded, and others make output of it. A last one puts it in the order that was asked for. Queues between them are
-//! short: whoever is slowest sets the pace.
+//! short: the slowest thread sets the pace.
 
 use std::collections::HashSet;
 use std::io::{self, IsTerminal};
@@ -249,7 +249,7 @@ impl Run<'_> {
         self.threads > 1 && gops.len() >= GOPS_A_THREAD * self.threads
     }
 
-    /// Whoever has decoded a frame makes it into output too; this thread only puts it in order.
+    /// The thread that has decoded a frame makes its output too; this one only puts results in order.
     fn made_where_decoded(&self, window: &[Request], tally: &mut Tally) {
         let shared = Arc::new(Shared::default());
         let indices: Vec<u32> = window.iter().filter_map(|request| request.as_ref().ok().copied()).collect();
@@ -283,7 +283,7 @@ impl Run<'_> {
                 scope.spawn(move || self.work(&decoded, &made, shared));
             }
             let collector = scope.spawn(move || self.emitter(tally, shared).collect(results, order));
-            // Only workers hold the queue's end: when the last one has gone, whoever feeds it learns of it.
+            // Only workers hold the queue's end: when the last one has gone, sending to it fails.
             drop(decoded);
             // The feed goes when decoding ends: then the workers end, and after them the collector.
             let feed = Feed { frames, made, shared, in_flight: &in_flight };

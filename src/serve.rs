@@ -82,7 +82,7 @@ pub(crate) fn run(arguments: ServeArguments, remote: &RemoteArguments) -> Outcom
         announce(server.address(), is_secure);
         let end = async {
             told_to_end().await;
-            // Who says it again means it.
+            // A second signal ends the program at once.
             tokio::spawn(async {
                 told_to_end().await;
                 std::process::exit(1);
@@ -90,16 +90,16 @@ pub(crate) fn run(arguments: ServeArguments, remote: &RemoteArguments) -> Outcom
         };
         if server.run(end).await { Outcome::Done } else { Outcome::SomeFailed }
     });
-    // What is still decoded for nobody is not waited for.
+    // What is still decoded and no longer wanted is not waited for.
     runtime.shutdown_background();
     outcome
 }
 
-/// Where it listens: for people, and for whoever has asked for any port.
+/// Where it listens: for people, and for programs that asked for any port.
 fn announce(address: SocketAddr, is_secure: bool) {
     use std::io::Write;
     let scheme = if is_secure { "https" } else { "http" };
-    // Whoever does not read this knows the address.
+    // A caller that does not read this knows the address.
     let _ = writeln!(std::io::stdout().lock(), "listening on {scheme}://{address}");
     let _ = std::io::stdout().lock().flush();
     tracing::info!(%address, "listening");

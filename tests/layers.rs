@@ -1,5 +1,6 @@
 //! The layers: which package uses which, and which file or folder of a package imports from which others. The tables in
 //! ARCHITECTURE.md ("Layers") say what is allowed. What they do not allow fails, and so does what they allow and nothing uses.
+//! And how long a file of code may be.
 //!
 //! Only text is read: the manifests, and paths with `crate::`, `super::` or `self::` in Rust files. Comments, strings and code
 //! under `#[cfg(test)]` do not count; code behind any feature does.
@@ -23,6 +24,12 @@ const TREES: [(&str, &str); 8] = [
 const PROGRAMS: &str = "bin";
 /// A package that is not a member of the workspace.
 const OUTSIDE: &str = "fuzz";
+/// Lines that a file of code may have.
+const MOST_LINES: usize = 600;
+/// Code in files with these extensions counts, and scripts that begin with `#!`.
+const CODE: [&str; 6] = ["c", "h", "js", "py", "rs", "sh"];
+/// What programs have written.
+const GENERATED: [&str; 2] = ["ffi/shim/gpu_jpeg_kernel.ptx.h", "ffi/src/bindings.rs"];
 
 #[test]
 fn packages_use_what_the_table_allows() {
@@ -68,6 +75,42 @@ fn files_import_what_the_tables_allow() {
         }
     }
     assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
+}
+
+#[test]
+fn files_of_code_have_at_most_600_lines() {
+    let ignored = text(".gitignore");
+    let ignored: BTreeSet<&str> = ignored.lines().map(|line| line.trim_matches('/')).collect();
+    let mut long = Vec::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(below) = folders.pop() {
+        for entry in fs::read_dir(folder().join(&below)).expect("a folder of the repository").flatten() {
+            let path = below.join(entry.file_name());
+            let name = path.to_string_lossy().into_owned();
+            if name == ".git" || ignored.contains(&name[..]) || GENERATED.contains(&&name[..]) {
+                continue;
+            }
+            let kind = entry.file_type().expect("its kind");
+            if kind.is_dir() {
+                folders.push(path);
+            } else if let Some(lines) = lines_of_code(&path).filter(|&lines| kind.is_file() && lines > MOST_LINES) {
+                long.push(format!("{name} has {lines} lines: split it along what it is about"));
+            }
+        }
+    }
+    long.sort();
+    assert!(long.is_empty(), "\n{}\n", long.join("\n"));
+}
+
+/// How many lines a file has, if it is code.
+fn lines_of_code(path: &Path) -> Option<usize> {
+    let extension = path.extension().map(|extension| extension.to_string_lossy());
+    if extension.as_ref().is_some_and(|extension| !CODE.contains(&&extension[..])) {
+        return None;
+    }
+    let bytes = fs::read(folder().join(path)).ok()?;
+    let is_code = extension.is_some() || bytes.starts_with(b"#!");
+    is_code.then(|| bytes.iter().filter(|&&byte| byte == b'\n').count())
 }
 
 #[test]

@@ -93,7 +93,7 @@ impl Emitter<'_> {
             waiting.insert(index, record);
             self.emit_ready(&mut requests, &mut waiting, &mut uses);
             if self.tally.broken {
-                // Nobody listens any more: going ends the work.
+                // The reader has gone: returning ends the work.
                 return;
             }
         }

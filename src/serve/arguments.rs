@@ -229,7 +229,7 @@ impl<'de> Deserialize<'de> for Period {
 }
 
 impl ServeArguments {
-    /// What the file says where nobody else has.
+    /// The settings of the file where neither flags nor the environment have any.
     pub(super) fn or(self, file: ServeArguments) -> ServeArguments {
         let first = |own: Vec<String>, other: Vec<String>| if own.is_empty() { other } else { own };
         let (storage_backend, local_path, s3_bucket) = self.place_or(&file);

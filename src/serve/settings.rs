@@ -15,7 +15,7 @@ use super::arguments::{Backend, Granted, LogFormat, Period, ServeArguments};
 use crate::console::say;
 use crate::options::{RemoteArguments, http_options};
 
-/// Where videos are looked for when nobody names a place.
+/// Where videos are looked for unless a place is named.
 const DATA: &str = "./data";
 
 impl ServeArguments {
@@ -65,7 +65,7 @@ impl ServeArguments {
         })
     }
 
-    /// The place of the root without a name, if somebody names one.
+    /// The place of the root without a name, if one is given.
     pub(super) fn unnamed(&self) -> Result<Option<RootSpec>, String> {
         let backend = self.storage_backend.or(self.s3_bucket.as_ref().map(|_| Backend::S3));
         match (backend, &self.local_path, &self.s3_bucket) {
@@ -83,7 +83,7 @@ impl ServeArguments {
         }
     }
 
-    /// The roots, and who asks for what lies in them.
+    /// The roots, and the clients that fetch what lies in them.
     pub(super) fn roots(&self, remote: &RemoteArguments) -> Result<Roots, String> {
         let options = http_options(remote).map_err(str::to_owned)?;
         let options = HttpOptions { private_redirects: self.allow_private_redirects, ..options };

@@ -75,7 +75,7 @@ impl Stills {
     }
 }
 
-/// Every message is one line that says who speaks.
+/// Every message is one line that begins with the name of the program.
 fn check_messages(ran: &Ran) {
     for line in ran.stderr.lines() {
         assert!(line.starts_with("bucket-streamer: ") && line.len() > 20, "{line}");

@@ -20,7 +20,6 @@ pub(crate) fn measured(scenario: &str, engine: &str, fps: f64) -> Measured {
         floor_cpu_ms: None,
         allocations: None,
     };
-    let at = |part: f64| Some(milliseconds * part);
     let is_pass = engine == "ffmpeg-pass";
     Measured {
         version: 1,
@@ -33,15 +32,7 @@ pub(crate) fn measured(scenario: &str, engine: &str, fps: f64) -> Measured {
         frames: 10,
         seconds: 10.0 / fps,
         fps,
-        latency_ms: Latency {
-            min: at(0.1),
-            p50: at(0.8),
-            p90: at(1.8),
-            p95: at(2.1),
-            p99: at(2.8),
-            max: at(3.0),
-            mean: at(1.0),
-        },
+        latency_ms: latency(milliseconds),
         latency_curve_ms: match is_pass {
             true => Vec::new(),
             false => (0..=100).map(|percent| milliseconds * (0.1 + f64::from(percent).powi(2) / 3450.0)).collect(),
@@ -60,24 +51,8 @@ pub(crate) fn measured(scenario: &str, engine: &str, fps: f64) -> Measured {
         floor_ms: (!engine.starts_with("ffmpeg")).then_some(0.9 * milliseconds),
         rounds: [1.0, 0.93, 1.06].map(round).into(),
         spread: Some(0.13),
-        setup: SetupTold {
-            part: None,
-            callers: 1,
-            rate_per_s: None,
-            warm: 0,
-            checkpoint_memory_bytes: None,
-            checkpoint_spacing: None,
-        },
-        clip: Clip {
-            container: "mp4".to_owned(),
-            codec: "hevc".to_owned(),
-            width: 1920,
-            height: 1080,
-            pixel_format: Some("yuv420p".to_owned()),
-            frames: 500,
-            keyframes: 10,
-            longest_gop: Some(50),
-        },
+        setup: setup(),
+        clip: clip(),
         machine: Machine::this(),
         command: "bucket-streamer bench random cam.mp4".to_owned(),
         #[cfg(feature = "client")]
@@ -85,6 +60,35 @@ pub(crate) fn measured(scenario: &str, engine: &str, fps: f64) -> Measured {
         each: None,
         messages: Vec::new(),
         latencies: Vec::new(),
+    }
+}
+
+fn latency(mean: f64) -> Latency {
+    let at = |part: f64| Some(mean * part);
+    Latency { min: at(0.1), p50: at(0.8), p90: at(1.8), p95: at(2.1), p99: at(2.8), max: at(3.0), mean: at(1.0) }
+}
+
+fn setup() -> SetupTold {
+    SetupTold {
+        part: None,
+        callers: 1,
+        rate_per_s: None,
+        warm: 0,
+        checkpoint_memory_bytes: None,
+        checkpoint_spacing: None,
+    }
+}
+
+fn clip() -> Clip {
+    Clip {
+        container: "mp4".to_owned(),
+        codec: "hevc".to_owned(),
+        width: 1920,
+        height: 1080,
+        pixel_format: Some("yuv420p".to_owned()),
+        frames: 500,
+        keyframes: 10,
+        longest_gop: Some(50),
     }
 }
 

@@ -33,7 +33,7 @@ fn a_damaged_index_is_an_error_or_the_same_index() {
     }
 }
 
-/// Damage that the checksum of gzip does not see, since whoever did it made a new one.
+/// Damage that the checksum of gzip does not see, since a forger makes a new one.
 #[test]
 fn a_forged_index_is_an_error_or_gives_frames_and_errors_never_a_panic() {
     let engine = Engine::new(Some(1));

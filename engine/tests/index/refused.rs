@@ -43,10 +43,9 @@ fn with(clip: &str, field: &str, value: Value) -> Result<Video> {
     reopened(&Engine::new(Some(1)), &fixture(clip), &packed(text.to_string().as_bytes()))
 }
 
-#[test]
-fn what_cannot_be_is_refused() {
-    let samples = unpacked(&exported(&fixture("hevc.ts")))["samples"]["count"].as_u64().expect("a count");
-    for (field, value) in [
+/// Fields of the index of `hevc.ts`, which has so many samples, with values that they cannot have.
+fn impossible_fields(samples: u64) -> Vec<(&'static str, Value)> {
+    vec![
         ("/version", json!(2)),
         ("/format", json!("other")),
         ("/container", json!("avi")),
@@ -86,6 +85,12 @@ fn what_cannot_be_is_refused() {
         ("/transport_stream/samples", json!([])),
         ("/resident", json!({"samples": [0], "data": ["AAAA"]})),
         ("/resident", json!({"samples": [], "data": ["AAAA"]})),
+    ]
+}
+
+/// The same of its section of references.
+fn impossible_references(samples: u64) -> Vec<(&'static str, Value)> {
+    vec![
         ("/references", json!({"version": 3})),
         ("/references", json!({"version": 3, "entries": [], "h265": null})),
         ("/references/entries", json!([])),
@@ -108,7 +113,13 @@ fn what_cannot_be_is_refused() {
         ("/references/h265/references/back", json!([[1, u64::MAX]])),
         ("/references/h265/references/back", json!([])),
         ("/references", json!(7)),
-    ] {
+    ]
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let samples = unpacked(&exported(&fixture("hevc.ts")))["samples"]["count"].as_u64().expect("a count");
+    for (field, value) in impossible_fields(samples).into_iter().chain(impossible_references(samples)) {
         let error = with("hevc.ts", field, value.clone()).expect_err(&format!("{field} {value}"));
         let line = error.to_string();
         assert!(matches!(error.kind(), ErrorKind::BadIndex(_)), "{field} {value}: {line}");

@@ -93,7 +93,7 @@ fn frames_take_few_requests() {
     }
 }
 
-/// Who steps through a video waits for a request now and then, whichever way; who jumps gets nothing that was not asked for.
+/// Steps through a video wait for a request now and then, whichever way; jumps fetch nothing that was not asked for.
 #[test]
 fn steps_are_fetched_ahead_and_jumps_are_not() {
     let server = Server::start();

@@ -57,7 +57,7 @@ fn exhaustive() -> bool {
     std::env::var_os("BUCKET_STREAMER_EXHAUSTIVE").is_some()
 }
 
-/// Who asks.
+/// How many callers, and of which videos.
 #[derive(Debug, Clone, Copy)]
 enum Callers {
     One,

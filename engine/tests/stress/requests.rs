@@ -90,96 +90,109 @@ impl Subject<'_> {
     }
 
     fn make(&self, kind: Kind, wanted: &[u32], random: &mut Rng, text: &str) {
-        let video = self.video;
-        let mut left: BTreeSet<u32> = wanted.iter().copied().collect();
-        let none_left = |left: &BTreeSet<u32>| {
-            assert!(left.is_empty(), "{} {}: {text}: no answer for {left:?}", self.recipe, self.clip.name);
-        };
+        let first = wanted[0];
         match kind {
-            Kind::Single => self.check(wanted[0], wanted[0], &video.frame(wanted[0]), text),
+            Kind::Single => self.check(first, first, &self.video.frame(first), text),
             Kind::Singly => {
                 for &index in wanted.iter().take(8) {
-                    self.check(index, index, &video.frame(index), text);
+                    self.check(index, index, &self.video.frame(index), text);
                 }
             }
-            Kind::Batch | Kind::Slowly => {
-                let mut frames = video.frames(wanted);
-                for (index, result) in frames.by_ref() {
-                    self.take(&mut left, index, &result, text);
-                    if matches!(kind, Kind::Slowly) && random.u8(0..4) == 0 {
-                        thread::sleep(Duration::from_millis(random.u64(0..6)));
-                    }
+            Kind::Batch => self.batch(wanted, text, || {}),
+            Kind::Slowly => self.batch(wanted, text, || {
+                if random.u8(0..4) == 0 {
+                    thread::sleep(Duration::from_millis(random.u64(0..6)));
                 }
-                none_left(&left);
-                assert!(frames.next().is_none(), "{} {}: {text}: an end is an end", self.recipe, self.clip.name);
-            }
-            Kind::InOrder => {
-                let mut answers = video.frames_in_order(wanted.to_vec());
-                for &index in wanted {
-                    let result = answers.next().unwrap_or_else(|| panic!("{}: {text}: {index}", self.recipe));
-                    let found = result.as_ref().map_or(index, |frame| frame.index);
-                    self.check(index, found, &result, text);
-                }
-                assert!(answers.next().is_none(), "{} {}: {text}: an end is an end", self.recipe, self.clip.name);
-            }
+            }),
+            Kind::InOrder => self.in_order(wanted, text),
             Kind::Cancelled => {
                 let read = random.usize(0..=wanted.len().min(12));
-                for (index, result) in video.frames(wanted).take(read) {
+                let mut left: BTreeSet<u32> = wanted.iter().copied().collect();
+                for (index, result) in self.video.frames(wanted).take(read) {
                     self.take(&mut left, index, &result, text);
                 }
                 self.counts.cancelled.fetch_add(1, Relaxed);
             }
             Kind::InOrderCancelled => {
                 let read = random.usize(0..=wanted.len());
-                for (&index, result) in wanted.iter().zip(video.frames_in_order(wanted.to_vec())).take(read) {
+                for (&index, result) in wanted.iter().zip(self.video.frames_in_order(wanted.to_vec())).take(read) {
                     self.check(index, index, &result, text);
                 }
                 self.counts.cancelled.fetch_add(1, Relaxed);
             }
-            Kind::Async => {
-                let index = wanted[0];
-                self.check(index, index, &block_on(video.frame_async(index)), text);
-            }
-            Kind::ManyAsync => {
-                let mut futures: Vec<_> =
-                    wanted.iter().take(10).map(|&index| (index, video.frame_async(index))).collect();
-                random.shuffle(&mut futures);
-                for (index, mut future) in futures {
-                    match random.u8(0..6) {
-                        0 => drop(future),
-                        // Dropped after it has left its waker.
-                        1 => {
-                            if let Poll::Ready(result) =
-                                Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop()))
-                            {
-                                self.check(index, index, &result, text);
-                            }
-                        }
-                        _ => self.check(index, index, &block_on(future), text),
+            Kind::Async => self.check(first, first, &block_on(self.video.frame_async(first)), text),
+            Kind::ManyAsync => self.many_async(wanted, random, text),
+            Kind::Streamed => self.streamed(wanted, text),
+            Kind::Overlapping => self.overlapping(wanted, text),
+        }
+    }
+
+    /// A batch; `pause` comes after each answer.
+    fn batch(&self, wanted: &[u32], text: &str, mut pause: impl FnMut()) {
+        let mut left: BTreeSet<u32> = wanted.iter().copied().collect();
+        let mut frames = self.video.frames(wanted);
+        for (index, result) in frames.by_ref() {
+            self.take(&mut left, index, &result, text);
+            pause();
+        }
+        self.none_left(&left, text);
+        assert!(frames.next().is_none(), "{} {}: {text}: an end is an end", self.recipe, self.clip.name);
+    }
+
+    fn in_order(&self, wanted: &[u32], text: &str) {
+        let mut answers = self.video.frames_in_order(wanted.to_vec());
+        for &index in wanted {
+            let result = answers.next().unwrap_or_else(|| panic!("{}: {text}: {index}", self.recipe));
+            let found = result.as_ref().map_or(index, |frame| frame.index);
+            self.check(index, found, &result, text);
+        }
+        assert!(answers.next().is_none(), "{} {}: {text}: an end is an end", self.recipe, self.clip.name);
+    }
+
+    fn many_async(&self, wanted: &[u32], random: &mut Rng, text: &str) {
+        let mut futures: Vec<_> = wanted.iter().take(10).map(|&index| (index, self.video.frame_async(index))).collect();
+        random.shuffle(&mut futures);
+        for (index, mut future) in futures {
+            match random.u8(0..6) {
+                0 => drop(future),
+                // Dropped after it has left its waker.
+                1 => {
+                    if let Poll::Ready(result) = Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop())) {
+                        self.check(index, index, &result, text);
                     }
                 }
-            }
-            Kind::Streamed => {
-                let mut frames = video.frames(wanted);
-                while let Some((index, result)) = block_on(Next(&mut frames)) {
-                    self.take(&mut left, index, &result, text);
-                }
-                none_left(&left);
-            }
-            Kind::Overlapping => {
-                // Two batches of the same frames, read in turns.
-                let mut both: VecDeque<_> = [(video.frames(wanted), left.clone()), (video.frames(wanted), left)].into();
-                while let Some((mut frames, mut left)) = both.pop_front() {
-                    match frames.next() {
-                        Some((index, result)) => {
-                            self.take(&mut left, index, &result, text);
-                            both.push_back((frames, left));
-                        }
-                        None => none_left(&left),
-                    }
-                }
+                _ => self.check(index, index, &block_on(future), text),
             }
         }
+    }
+
+    fn streamed(&self, wanted: &[u32], text: &str) {
+        let mut left: BTreeSet<u32> = wanted.iter().copied().collect();
+        let mut frames = self.video.frames(wanted);
+        while let Some((index, result)) = block_on(Next(&mut frames)) {
+            self.take(&mut left, index, &result, text);
+        }
+        self.none_left(&left, text);
+    }
+
+    /// Two batches of the same frames, read in turns.
+    fn overlapping(&self, wanted: &[u32], text: &str) {
+        let left: BTreeSet<u32> = wanted.iter().copied().collect();
+        let mut both: VecDeque<_> =
+            [(self.video.frames(wanted), left.clone()), (self.video.frames(wanted), left)].into();
+        while let Some((mut frames, mut left)) = both.pop_front() {
+            match frames.next() {
+                Some((index, result)) => {
+                    self.take(&mut left, index, &result, text);
+                    both.push_back((frames, left));
+                }
+                None => self.none_left(&left, text),
+            }
+        }
+    }
+
+    fn none_left(&self, left: &BTreeSet<u32>, text: &str) {
+        assert!(left.is_empty(), "{} {}: {text}: no answer for {left:?}", self.recipe, self.clip.name);
     }
 }
 

@@ -49,7 +49,7 @@ impl Future for Next<'_> {
     }
 }
 
-/// Who waits for what, since when: so that a hang is told from a long decode, and says what it hangs on.
+/// What is waited for, since when: a hang differs from a long decode, and says what it hangs on.
 #[derive(Default)]
 pub(crate) struct Watch {
     pub(crate) waiting: Mutex<BTreeMap<usize, (Instant, String)>>,

@@ -38,6 +38,40 @@ fn get(target: &str) -> Vec<u8> {
     format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").into_bytes()
 }
 
+/// Names of what no root has, or shows.
+const OUTSIDE: [&str; 30] = [
+    "../secret.mp4",
+    "a/../secret.mp4",
+    "a/../../secret.mp4",
+    "a/inner/../../secret.mp4",
+    "link.mp4",
+    "a/link.mp4",
+    "a/absolute.mp4",
+    "a/up/secret.mp4",
+    "up/secret.mp4",
+    "%2e%2e/secret.mp4",
+    "a/%2e%2e/secret.mp4",
+    "a%2f..%2f..%2fsecret.mp4",
+    "a/..%2fsecret.mp4",
+    "a/inner/%2e%2e/%2e%2e/secret.mp4",
+    "a/.%2e/secret.mp4",
+    "..%5csecret.mp4",
+    "a/inner%00/in.mp4",
+    "a/inner/in.mp4%00.jpg",
+    "a//inner/in.mp4",
+    "a/./inner/in.mp4",
+    "/etc/passwd",
+    "//etc/passwd",
+    "%2fetc%2fpasswd",
+    "file:///etc/passwd",
+    "a/inner",
+    "http://127.0.0.1/x.mp4",
+    "s3://bucket/x.mp4",
+    "a",
+    "a/",
+    "",
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_outside_of_the_roots() {
     let folder = tempfile::tempdir().unwrap();
@@ -54,40 +88,7 @@ async fn nothing_outside_of_the_roots() {
         assert_eq!(house.get(&format!("/frame/{good}?frame=1")).await.status(), 200, "{good}");
     }
     let secret = folder.path().join("secret.mp4").display().to_string();
-    let mut names: Vec<String> = [
-        "../secret.mp4",
-        "a/../secret.mp4",
-        "a/../../secret.mp4",
-        "a/inner/../../secret.mp4",
-        "link.mp4",
-        "a/link.mp4",
-        "a/absolute.mp4",
-        "a/up/secret.mp4",
-        "up/secret.mp4",
-        "%2e%2e/secret.mp4",
-        "a/%2e%2e/secret.mp4",
-        "a%2f..%2f..%2fsecret.mp4",
-        "a/..%2fsecret.mp4",
-        "a/inner/%2e%2e/%2e%2e/secret.mp4",
-        "a/.%2e/secret.mp4",
-        "..%5csecret.mp4",
-        "a/inner%00/in.mp4",
-        "a/inner/in.mp4%00.jpg",
-        "a//inner/in.mp4",
-        "a/./inner/in.mp4",
-        "/etc/passwd",
-        "//etc/passwd",
-        "%2fetc%2fpasswd",
-        "file:///etc/passwd",
-        "a/inner",
-        "http://127.0.0.1/x.mp4",
-        "s3://bucket/x.mp4",
-        "a",
-        "a/",
-        "",
-    ]
-    .map(str::to_owned)
-    .into();
+    let mut names: Vec<String> = OUTSIDE.map(str::to_owned).into();
     names.push(secret.clone());
     names.push(format!("a/{secret}"));
     names.push(format!("file://{secret}"));
