@@ -196,7 +196,7 @@ impl Track {
         source.will_need(&mut samples.filter_map(|sample| self.extent(sample)));
     }
 
-    /// Is a sample on its way? See [`Source::is_awaited`].
+    /// Is a sample on its way? See [`RemoteSource::is_awaited`](crate::source::RemoteSource::is_awaited).
     pub(crate) fn is_awaited(&self, source: &dyn Source, sample: u32, patience: Duration) -> bool {
         self.extent(sample).is_some_and(|range| source.is_awaited(range, patience))
     }
