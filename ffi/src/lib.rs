@@ -35,7 +35,7 @@ pub use account::{Account, Ledger, Lender};
 pub use affinity::{Affinity, thread_time, while_unbound};
 pub use checkpoint::{Checkpoint, HeldPicture};
 pub use codec::{CodecParameters, Color, DamageOptions, Decoder, DolbyVision, Found, Received, Sent, Threads};
-pub use demux::{CropRectangle, Demuxed, Demuxer, Input, MovSample, MovSamples, StreamInfo};
+pub use demux::{CropRectangle, Demuxed, Demuxer, Input, MovSample, MovSamples, StreamInfo, StreamKind};
 pub use error::AvError;
 pub use frame::{Frame, PlaneBytes};
 pub use gpu::{DevicePlanes, Gpu, GpuColour, GpuEncoder, GpuError, GpuInfo};
