@@ -11,7 +11,7 @@ use super::entry::Entry;
 use super::measure::Bench;
 use super::progress::Progress;
 use super::results::{is_failed, json, messages, tell};
-use super::setup::{Load, Setup};
+use super::setup::{Load, Part, Setup};
 use super::table;
 use crate::host::{Host, Outcome};
 
@@ -127,16 +127,16 @@ fn curves(setup: &Setup) -> Vec<Setup> {
     };
     let budgets = BUDGETS.map(|bytes| {
         let warm = 2 * setup.count.unwrap_or(FEW);
-        Setup { checkpoint_memory: Some(bytes), warm, ..of("checkpoint-memory", &[EngineName::Cpu]) }
+        Setup { checkpoint_memory: Some(bytes), warm, ..of(Part::CheckpointMemory, &[EngineName::Cpu]) }
     });
     let most = bucket_streamer::Machine::read().processors() * 2;
     let threads = [1, 2, 4, 8, 16, 32, 64].into_iter().filter(|&threads| threads <= most).map(|threads| {
         let names = [EngineName::Cpu, EngineName::FfmpegCli, EngineName::FfmpegPass];
-        Setup { threads: Some(threads), count: setup.count.or(Some(FEW)), ..of("threads", &names) }
+        Setup { threads: Some(threads), count: setup.count.or(Some(FEW)), ..of(Part::Threads, &names) }
     });
     let callers = CALLERS.map(|callers| {
         let load = Load { callers, rate_per_s: None };
-        Setup { load, ..of("callers", &[EngineName::Cpu, EngineName::FfmpegCli]) }
+        Setup { load, ..of(Part::Callers, &[EngineName::Cpu, EngineName::FfmpegCli]) }
     });
     let points = budgets.into_iter().chain(threads).chain(callers);
     points.filter(|point| !point.engines.is_empty()).collect()
@@ -201,7 +201,7 @@ impl All<'_> {
         for scenario in SCENARIOS {
             let usual = if matches!(scenario, Scenario::Sequential | Scenario::Keyframes) { MANY } else { FEW };
             let setup = Setup {
-                part: Some("clips"),
+                part: Some(Part::Clips),
                 count: self.setup.count.or(Some(usual)),
                 engines: engines(scenario, &self.setup.engines),
                 ..self.setup.clone()

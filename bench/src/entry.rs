@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::machine::{self, Machine};
+use super::setup::Part;
 use super::stats::{self, Answer, Latency, Round, milliseconds};
 
 /// What an engine did; one object of the JSON array.
@@ -197,7 +198,7 @@ pub(crate) struct SetupTold {
     /// What an entry is for in the report of `all`: `clips`, or what its curve runs over: `threads`, `callers`,
     /// `checkpoint-memory`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) part: Option<&'static str>,
+    pub(crate) part: Option<Part>,
     pub(crate) callers: usize,
     pub(crate) rate_per_s: Option<f64>,
     pub(crate) warm: u32,

@@ -8,6 +8,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::entry::{Entry, Measured};
 use super::plots::{self, Plot, pick};
+use super::setup::Part;
 
 const STYLE: &str = include_str!("html/style.css");
 
@@ -72,10 +73,13 @@ fn sections(all: &[&Measured], plots: &[Plot]) -> Vec<Section> {
     };
     push("overview", "Overview", &["speedup"], tables::overview(all));
     push("gop", "Length of GOPs", &["gop-"], None);
-    for (part, title) in
-        [("checkpoint-memory", "Memory for checkpoints"), ("threads", "Threads"), ("callers", "Concurrent callers")]
-    {
-        push(part, title, &[&format!("{part}-")], tables::numbers(&pick::part(all, part)));
+    for (part, title) in [
+        (Part::CheckpointMemory, "Memory for checkpoints"),
+        (Part::Threads, "Threads"),
+        (Part::Callers, "Concurrent callers"),
+    ] {
+        let name = part.name();
+        push(name, title, &[&format!("{name}-")], tables::numbers(&pick::part(all, part)));
     }
     for scenario in scenarios {
         let table = tables::numbers(&pick::scenario(all, scenario));

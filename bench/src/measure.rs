@@ -192,7 +192,7 @@ impl<'a> Bench<'a> {
         let track = self.video.track();
         let (width, height) = track.parameters.size();
         Clip {
-            container: track.container.to_owned(),
+            container: track.container.name().to_owned(),
             codec: track.parameters.codec_name().to_owned(),
             width,
             height,

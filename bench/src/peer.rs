@@ -12,6 +12,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use bucket_streamer::Video;
+use bucket_streamer::container::Container;
 
 use super::check::Reference;
 use super::load;
@@ -148,12 +149,14 @@ impl Task<'_> {
         };
         match track.container {
             // Nothing to seek by: it decodes from the beginning.
-            "annexb" => (
+            Container::AnnexB => (
                 Vec::new(),
                 vec!["-vf".into(), format!("select='eq(n,{})'", self.reference.place(index).unwrap_or(usize::MAX))],
             ),
             // It takes the stream's own time for one that counts from the start.
-            "mpegts" => (vec!["-ss".into(), microseconds(pts - self.video.timeline().start_pts())], Vec::new()),
+            Container::MpegTs => {
+                (vec!["-ss".into(), microseconds(pts - self.video.timeline().start_pts())], Vec::new())
+            }
             // The stream's own time. By default it would count from the earliest of all streams, audio's too.
             _ => (vec!["-seek_timestamp".into(), "1".into(), "-ss".into(), microseconds(pts)], Vec::new()),
         }

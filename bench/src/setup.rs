@@ -1,5 +1,7 @@
 //! How measurements are made: everything that can be typed but the video and the scenario. `all` varies it.
 
+use serde::Serialize;
+
 use bucket_streamer::{Device, DeviceChoice, Engine, EngineBuilder, Result};
 
 use super::args::{BenchArguments, EngineName, Output};
@@ -30,7 +32,29 @@ pub(crate) struct Setup {
     /// What the video is called, where that is not its place.
     pub(crate) name: Option<&'static str>,
     /// What the measurement is for in a report of many.
-    pub(crate) part: Option<&'static str>,
+    pub(crate) part: Option<Part>,
+}
+
+/// What a measurement of `bench all` is for: a scenario over clips, or a point of a curve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Part {
+    Clips,
+    CheckpointMemory,
+    Threads,
+    Callers,
+}
+
+impl Part {
+    /// As it is called in records, in the names of plots and in the report.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Part::Clips => "clips",
+            Part::CheckpointMemory => "checkpoint-memory",
+            Part::Threads => "threads",
+            Part::Callers => "callers",
+        }
+    }
 }
 
 /// How many ask at the same time, and how often.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::entry::{Entry, Heading, Measured};
+use super::setup::Part;
 use super::stats::Latency;
 
 const COLUMNS: [&str; 14] = [
@@ -155,10 +156,10 @@ fn name(measured: &Measured) -> String {
         Path::new(&measured.video).file_name().map_or(measured.video.as_str().into(), |name| name.to_string_lossy());
     let setup = &measured.setup;
     let of = match setup.part {
-        Some("checkpoint-memory") => format!("{} MiB", setup.checkpoint_memory_bytes.unwrap_or(0) >> 20),
-        Some("threads") => format!("threads {}", measured.threads),
-        Some("callers") => format!("callers {}", setup.callers),
-        _ => measured.scenario.clone(),
+        Some(Part::CheckpointMemory) => format!("{} MiB", setup.checkpoint_memory_bytes.unwrap_or(0) >> 20),
+        Some(Part::Threads) => format!("threads {}", measured.threads),
+        Some(Part::Callers) => format!("callers {}", setup.callers),
+        Some(Part::Clips) | None => measured.scenario.clone(),
     };
     format!("{file} {of}")
 }

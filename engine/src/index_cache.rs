@@ -78,7 +78,7 @@ impl IndexCache {
     /// Where an index is, or would be.
     fn path(&self, source: &dyn Source, track: usize) -> Option<PathBuf> {
         let mut hash = Sha256::new();
-        for part in [source.name(), &source.version()?, &source.len().to_string(), &track.to_string()] {
+        for part in [source.name(), &source.version()?.exact()?, &source.len().to_string(), &track.to_string()] {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }

@@ -146,7 +146,7 @@ fn info(video: &Video, described: &Described) -> Info {
         version: 1,
         // As the source names itself: of an address, without credentials and signatures.
         video: video.source().name().to_owned(),
-        container: track.container.to_owned(),
+        container: track.container.name().to_owned(),
         codec: track.codec.name(),
         profile: described.profile,
         width: described.size.0,
@@ -186,7 +186,7 @@ fn tracks(video: &Video) -> Vec<Track> {
     let track = video.track();
     let entry = |stream: &StreamSummary| Track {
         stream: stream.stream,
-        kind: stream.kind,
+        kind: stream.kind.name(),
         codec: stream.codec,
         width: stream.size.map(|size| size.0),
         height: stream.size.map(|size| size.1),

@@ -132,7 +132,7 @@ impl Decoder {
         // SAFETY: any id may be asked; what comes back is null or lives as long as the process.
         let codec = unsafe { sys::bs_inspecting_codec(parameters.codec_id() as i32) };
         // In the other codecs it makes more of intact streams undecodable than it finds in damaged ones.
-        let strict = !damage.lenient && parameters.codec_name() == "hevc";
+        let strict = !damage.lenient && parameters.codec_id() == sys::AVCodecID::AV_CODEC_ID_HEVC;
         let open = |strict| {
             let opening = Opening { threads, strict, damage: Some(*damage), on: None };
             // SAFETY: a codec, as found, or null.

@@ -117,6 +117,51 @@ pub struct CropRectangle {
     pub right: u32,
 }
 
+/// What a stream carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StreamKind {
+    /// Moving pictures.
+    Video,
+    /// Sound.
+    Audio,
+    /// Subtitles.
+    Subtitle,
+    /// Other data over time.
+    Data,
+    /// A file within the file, a cover for instance.
+    Attachment,
+    /// libavformat does not know.
+    Unknown,
+}
+
+impl StreamKind {
+    const ALL: [StreamKind; 6] = [
+        StreamKind::Video,
+        StreamKind::Audio,
+        StreamKind::Subtitle,
+        StreamKind::Data,
+        StreamKind::Attachment,
+        StreamKind::Unknown,
+    ];
+
+    /// `video`, `audio`, `subtitle`, `data`, `attachment` or `unknown`.
+    pub fn name(self) -> &'static str {
+        match self {
+            StreamKind::Video => "video",
+            StreamKind::Audio => "audio",
+            StreamKind::Subtitle => "subtitle",
+            StreamKind::Data => "data",
+            StreamKind::Attachment => "attachment",
+            StreamKind::Unknown => "unknown",
+        }
+    }
+
+    /// From [`StreamKind::name`].
+    pub fn from_name(name: &str) -> Option<StreamKind> {
+        StreamKind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
 /// What a container says of a stream.
 #[derive(Debug)]
 pub struct StreamInfo {
@@ -124,8 +169,8 @@ pub struct StreamInfo {
     pub index: usize,
     /// The container's own number (track id, PID).
     pub id: i32,
-    /// `video`, `audio`, `subtitle`, `data`, `attachment` or `unknown`; an attached picture is an `attachment`.
-    pub kind: &'static str,
+    /// What it carries; an attached picture is an attachment.
+    pub kind: StreamKind,
     /// Codec parameters.
     pub parameters: CodecParameters,
     /// Seconds per tick.
@@ -446,13 +491,13 @@ unsafe fn stream_info(stream: &sys::AVStream) -> Result<StreamInfo, AvError> {
         index: stream.index.max(0) as usize,
         id: stream.id,
         kind: match kind {
-            sys::AVMediaType::AVMEDIA_TYPE_VIDEO if attached => "attachment",
-            sys::AVMediaType::AVMEDIA_TYPE_VIDEO => "video",
-            sys::AVMediaType::AVMEDIA_TYPE_AUDIO => "audio",
-            sys::AVMediaType::AVMEDIA_TYPE_SUBTITLE => "subtitle",
-            sys::AVMediaType::AVMEDIA_TYPE_DATA => "data",
-            sys::AVMediaType::AVMEDIA_TYPE_ATTACHMENT => "attachment",
-            _ => "unknown",
+            sys::AVMediaType::AVMEDIA_TYPE_VIDEO if attached => StreamKind::Attachment,
+            sys::AVMediaType::AVMEDIA_TYPE_VIDEO => StreamKind::Video,
+            sys::AVMediaType::AVMEDIA_TYPE_AUDIO => StreamKind::Audio,
+            sys::AVMediaType::AVMEDIA_TYPE_SUBTITLE => StreamKind::Subtitle,
+            sys::AVMediaType::AVMEDIA_TYPE_DATA => StreamKind::Data,
+            sys::AVMediaType::AVMEDIA_TYPE_ATTACHMENT => StreamKind::Attachment,
+            _ => StreamKind::Unknown,
         },
         parameters,
         time_base: rational(stream.time_base),

@@ -37,7 +37,7 @@ pub use affinity::{Affinity, thread_time, while_unbound};
 pub use checkpoint::{Checkpoint, HeldPicture};
 pub use codec_parameters::{CodecParameters, Color, DolbyVision};
 pub use decoder::{DamageOptions, Decoder, Found, Received, Sent, Threads};
-pub use demux::{CropRectangle, Demuxed, Demuxer, Input, MovSample, MovSamples, StreamInfo};
+pub use demux::{CropRectangle, Demuxed, Demuxer, Input, MovSample, MovSamples, StreamInfo, StreamKind};
 pub use error::AvError;
 pub use frame::{Frame, PlaneBytes};
 pub use gpu::{DevicePicture, DevicePlanes, Gpu, GpuColour, GpuEncoder, GpuError, GpuInfo};

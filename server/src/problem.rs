@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::admission::Full;
 use bucket_streamer::error::{Error, ErrorKind};
@@ -15,7 +15,8 @@ use bucket_streamer::source::Refusal;
 pub(super) struct Problem {
     /// What kind of problem.
     #[serde(rename = "type")]
-    pub(super) kind: &'static str,
+    #[schema(value_type = String)]
+    pub(super) kind: Kind,
     /// The same in a few words.
     pub(super) title: &'static str,
     /// The status of the answer.
@@ -36,104 +37,183 @@ pub(super) struct Problem {
     pub(super) retry_after_s: Option<u64>,
 }
 
-/// What an answer is a problem document of, for whoever counts answers.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Kind(&'static str);
+/// What kind of problem. The names are a part of the API; `docs/serving.md` lists them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    BadParameter,
+    Unauthorized,
+    Forbidden,
+    OutOfReach,
+    NotFound,
+    BadMethod,
+    NotAcceptable,
+    Undecodable,
+    UnreadableVideo,
+    TooManyHeaders,
+    Internal,
+    FetchFailed,
+    Overloaded,
+    Ending,
+    Changed,
+    Deadline,
+}
 
 impl Kind {
-    pub(super) fn is_overload(self) -> bool {
-        self.0 == OVERLOADED.0
+    /// The name in documents, the same in a few words, and the status of the answer.
+    fn parts(self) -> (&'static str, &'static str, u16) {
+        match self {
+            Kind::BadParameter => ("bad-parameter", "A parameter is wrong", 400),
+            Kind::Unauthorized => ("unauthorized", "Who asks is not known", 401),
+            Kind::Forbidden => ("forbidden", "The signature is not good", 403),
+            Kind::OutOfReach => ("forbidden", "This is out of reach", 403),
+            Kind::NotFound => ("not-found", "There is no such thing", 404),
+            Kind::BadMethod => ("method-not-allowed", "Only GET and HEAD", 405),
+            Kind::NotAcceptable => ("not-acceptable", "None of the accepted formats can be made", 406),
+            Kind::Undecodable => ("undecodable", "The frame cannot be decoded", 422),
+            Kind::UnreadableVideo => ("unreadable-video", "The video cannot be read", 422),
+            Kind::TooManyHeaders => ("too-many-headers", "There are too many headers", 431),
+            Kind::Internal => ("internal", "Something is broken here", 500),
+            Kind::FetchFailed => ("fetch-failed", "The video's bytes cannot be fetched", 502),
+            Kind::Overloaded => ("overloaded", "There is too much to do", 503),
+            Kind::Ending => ("ending", "The server is ending", 503),
+            Kind::Changed => ("changed", "The video changes while it is read", 503),
+            Kind::Deadline => ("deadline", "It took too long", 504),
+        }
+    }
+
+    /// The name in documents. Two kinds share `forbidden`.
+    pub(super) fn name(self) -> &'static str {
+        self.parts().0
+    }
+
+    /// The word of the WebSocket protocol.
+    fn word(self) -> Word {
+        match self {
+            Kind::NotFound | Kind::BadParameter | Kind::Forbidden | Kind::OutOfReach => Word::NotFound,
+            Kind::FetchFailed | Kind::Changed => Word::FetchFailed,
+            Kind::Overloaded | Kind::Ending => Word::Overloaded,
+            Kind::Deadline => Word::Deadline,
+            Kind::Unauthorized
+            | Kind::BadMethod
+            | Kind::NotAcceptable
+            | Kind::Undecodable
+            | Kind::UnreadableVideo
+            | Kind::TooManyHeaders
+            | Kind::Internal => Word::DecodeFailed,
+        }
     }
 }
 
-/// Kinds of problems: name, title, status.
-type Sort = (&'static str, &'static str, u16);
+impl Serialize for Kind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
 
-const BAD_PARAMETER: Sort = ("bad-parameter", "A parameter is wrong", 400);
-const UNAUTHORIZED: Sort = ("unauthorized", "Who asks is not known", 401);
-const FORBIDDEN: Sort = ("forbidden", "The signature is not good", 403);
-const OUT_OF_REACH: Sort = ("forbidden", "This is out of reach", 403);
-const NOT_FOUND: Sort = ("not-found", "There is no such thing", 404);
-const BAD_METHOD: Sort = ("method-not-allowed", "Only GET and HEAD", 405);
-const NOT_ACCEPTABLE: Sort = ("not-acceptable", "None of the accepted formats can be made", 406);
-const UNDECODABLE: Sort = ("undecodable", "The frame cannot be decoded", 422);
-const UNREADABLE: Sort = ("unreadable-video", "The video cannot be read", 422);
-const HEADERS: Sort = ("too-many-headers", "There are too many headers", 431);
-const INTERNAL: Sort = ("internal", "Something is broken here", 500);
-const UPSTREAM: Sort = ("fetch-failed", "The video's bytes cannot be fetched", 502);
-const OVERLOADED: Sort = ("overloaded", "There is too much to do", 503);
-const ENDING: Sort = ("ending", "The server is ending", 503);
-const CHANGED: Sort = ("changed", "The video changes while it is read", 503);
-const DEADLINE: Sort = ("deadline", "It took too long", 504);
+/// Why a frame that was asked for over a WebSocket has no picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Word {
+    DecodeFailed,
+    FetchFailed,
+    NotFound,
+    BadOffset,
+    Overloaded,
+    Deadline,
+    Cancelled,
+    Superseded,
+}
+
+impl Word {
+    /// The word in messages and metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Word::DecodeFailed => "decode_failed",
+            Word::FetchFailed => "fetch_failed",
+            Word::NotFound => "not_found",
+            Word::BadOffset => "bad_offset",
+            Word::Overloaded => "overloaded",
+            Word::Deadline => "deadline",
+            Word::Cancelled => "cancelled",
+            Word::Superseded => "superseded",
+        }
+    }
+}
+
+impl Serialize for Word {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
 
 impl Problem {
-    fn new((kind, title, status): Sort, detail: impl Into<String>) -> Problem {
+    fn new(kind: Kind, detail: impl Into<String>) -> Problem {
+        let (_, title, status) = kind.parts();
         let (frame, sample, offset, retry_after_s) = (None, None, None, None);
         Problem { kind, title, status, detail: detail.into(), frame, sample, offset, retry_after_s }
     }
 
     pub(super) fn bad_parameter(detail: impl Into<String>) -> Problem {
-        Problem::new(BAD_PARAMETER, detail)
+        Problem::new(Kind::BadParameter, detail)
     }
 
     pub(super) fn unauthorized() -> Problem {
-        Problem::new(UNAUTHORIZED, "give a token (Authorization: Bearer ...) or a signed address")
+        Problem::new(Kind::Unauthorized, "give a token (Authorization: Bearer ...) or a signed address")
     }
 
     pub(super) fn forbidden(detail: impl Into<String>) -> Problem {
-        Problem::new(FORBIDDEN, detail)
+        Problem::new(Kind::Forbidden, detail)
     }
 
     /// The same whether there is something or not.
     pub(super) fn out_of_reach() -> Problem {
-        Problem::new(OUT_OF_REACH, "the token or signature is good for other videos")
+        Problem::new(Kind::OutOfReach, "the token or signature is good for other videos")
     }
 
     pub(super) fn not_found(detail: impl Into<String>) -> Problem {
-        Problem::new(NOT_FOUND, detail)
+        Problem::new(Kind::NotFound, detail)
     }
 
     pub(super) fn bad_method() -> Problem {
-        Problem::new(BAD_METHOD, "this address answers GET and HEAD")
+        Problem::new(Kind::BadMethod, "this address answers GET and HEAD")
     }
 
     pub(super) fn not_acceptable() -> Problem {
-        Problem::new(NOT_ACCEPTABLE, "stills are image/jpeg, image/png or image/webp")
+        Problem::new(Kind::NotAcceptable, "stills are image/jpeg, image/png or image/webp")
     }
 
     pub(super) fn internal(detail: impl Into<String>) -> Problem {
-        Problem::new(INTERNAL, detail)
+        Problem::new(Kind::Internal, detail)
     }
 
     pub(super) fn draining() -> Problem {
         let retry_after_s = Some(1);
-        Problem { retry_after_s, ..Problem::new(ENDING, "this server is ending") }
+        Problem { retry_after_s, ..Problem::new(Kind::Ending, "this server is ending") }
     }
 
     pub(super) fn too_many_connections() -> Problem {
         let retry_after_s = Some(1);
-        Problem { retry_after_s, ..Problem::new(OVERLOADED, "there are too many connections") }
+        Problem { retry_after_s, ..Problem::new(Kind::Overloaded, "there are too many connections") }
     }
 
     /// The client has not taken what was made for it before.
     pub(super) fn unread() -> Problem {
         let retry_after_s = Some(1);
         let detail = "too much waits to be read: read the answers to other requests first";
-        Problem { retry_after_s, ..Problem::new(OVERLOADED, detail) }
+        Problem { retry_after_s, ..Problem::new(Kind::Overloaded, detail) }
     }
 
     pub(super) fn too_many_headers() -> Problem {
-        Problem::new(HEADERS, "a request has up to 64 headers")
+        Problem::new(Kind::TooManyHeaders, "a request has up to 64 headers")
     }
 
     pub(super) fn deadline() -> Problem {
         let retry_after_s = Some(5);
-        Problem { retry_after_s, ..Problem::new(DEADLINE, "the frame was not there in time") }
+        Problem { retry_after_s, ..Problem::new(Kind::Deadline, "the frame was not there in time") }
     }
 
     pub(super) fn not_opened_in_time() -> Problem {
         let retry_after_s = Some(5);
-        Problem { retry_after_s, ..Problem::new(DEADLINE, "the video was not opened in time") }
+        Problem { retry_after_s, ..Problem::new(Kind::Deadline, "the video was not opened in time") }
     }
 
     /// What became of the engine's error. Its source is left out: who asks knows how they called the video, and need not
@@ -145,14 +225,8 @@ impl Problem {
     }
 
     /// The word of the WebSocket protocol.
-    pub(super) fn word(&self) -> &'static str {
-        match self.kind {
-            "not-found" | "bad-parameter" | "forbidden" => "not_found",
-            "fetch-failed" | "changed" => "fetch_failed",
-            "overloaded" | "ending" => "overloaded",
-            "deadline" => "deadline",
-            _ => "decode_failed",
-        }
+    pub(super) fn word(&self) -> Word {
+        self.kind.word()
     }
 
     pub(super) fn status(&self) -> StatusCode {
@@ -165,38 +239,38 @@ impl Problem {
     }
 }
 
-fn kind_of(error: &Error) -> (Sort, Option<u64>) {
+fn kind_of(error: &Error) -> (Kind, Option<u64>) {
     use ErrorKind::{
         Changed, Corrupt, Damaged, IndexBusy, NeedsUnreadable, NoSuchFrame, NoSuchVideo, NotShown, OpenCancelled,
         OpenTimeout, PastEnd, PastEndOfVideo, PictureMemory, Read, Remote, Still, TooManyPixels, Write,
     };
     match error.kind() {
-        NoSuchVideo | NoSuchFrame { .. } | PastEndOfVideo { .. } => (NOT_FOUND, None),
-        NotShown | Damaged(_) | Corrupt | NeedsUnreadable(_) | PastEnd { .. } => (UNDECODABLE, None),
-        Still(_) => (UNDECODABLE, None),
+        NoSuchVideo | NoSuchFrame { .. } | PastEndOfVideo { .. } => (Kind::NotFound, None),
+        NotShown | Damaged(_) | Corrupt | NeedsUnreadable(_) | PastEnd { .. } => (Kind::Undecodable, None),
+        Still(_) => (Kind::Undecodable, None),
         // One frame of a video whose others may be smaller.
-        TooManyPixels { .. } | PictureMemory { .. } if error.frame().is_some() => (UNDECODABLE, None),
-        Changed => (CHANGED, Some(1)),
-        OpenTimeout { .. } | OpenCancelled => (DEADLINE, Some(5)),
-        IndexBusy => (OVERLOADED, Some(5)),
+        TooManyPixels { .. } | PictureMemory { .. } if error.frame().is_some() => (Kind::Undecodable, None),
+        Changed => (Kind::Changed, Some(1)),
+        OpenTimeout { .. } | OpenCancelled => (Kind::Deadline, Some(5)),
+        IndexBusy => (Kind::Overloaded, Some(5)),
         Remote(refusal) => of_refusal(refusal),
-        Read(_) | Write { .. } => (INTERNAL, None),
-        _ => (UNREADABLE, None),
+        Read(_) | Write { .. } => (Kind::Internal, None),
+        _ => (Kind::UnreadableVideo, None),
     }
 }
 
-fn of_refusal(refusal: &Refusal) -> (Sort, Option<u64>) {
+fn of_refusal(refusal: &Refusal) -> (Kind, Option<u64>) {
     match refusal {
-        Refusal::NotFound(_) | Refusal::Store { status: 404, .. } => (NOT_FOUND, None),
-        Refusal::Busy(_) | Refusal::Timeout { .. } | Refusal::Connection(_) => (UPSTREAM, Some(5)),
-        _ => (UPSTREAM, None),
+        Refusal::NotFound(_) | Refusal::Store { status: 404, .. } => (Kind::NotFound, None),
+        Refusal::Busy(_) | Refusal::Timeout { .. } | Refusal::Connection(_) => (Kind::FetchFailed, Some(5)),
+        _ => (Kind::FetchFailed, None),
     }
 }
 
 impl From<Full> for Problem {
     fn from(full: Full) -> Problem {
         let retry_after_s = Some(full.retry_after_s);
-        Problem { retry_after_s, ..Problem::new(OVERLOADED, "too many requests wait already") }
+        Problem { retry_after_s, ..Problem::new(Kind::Overloaded, "too many requests wait already") }
     }
 }
 
@@ -210,7 +284,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.json()));
         *response.status_mut() = self.status();
-        response.extensions_mut().insert(Kind(self.kind));
+        response.extensions_mut().insert(self.kind);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -226,18 +300,49 @@ impl IntoResponse for Problem {
 
 #[cfg(test)]
 mod tests {
-    use super::{Error, ErrorKind, Problem};
+    use serde_json::json;
+
+    use super::{Error, ErrorKind, Kind, Problem, Word};
 
     #[test]
     fn damage_and_size_are_422_and_say_so() {
         let corrupt = Problem::of(&Error::from(ErrorKind::Corrupt).at_frame(7_u64).at_sample(9, Some(4321)));
-        assert_eq!((corrupt.kind, corrupt.status, corrupt.word()), ("undecodable", 422, "decode_failed"));
+        assert_eq!((corrupt.kind, corrupt.status, corrupt.word()), (Kind::Undecodable, 422, Word::DecodeFailed));
         assert_eq!((corrupt.frame, corrupt.sample, corrupt.offset), (Some(7), Some(9), Some(4321)));
         assert!(corrupt.detail.contains("the picture is damaged"), "{}", corrupt.detail);
         let large = || Error::from(ErrorKind::TooManyPixels { width: 16384, height: 8192, limit: 35_651_584 });
         let (video, frame) = (Problem::of(&large()), Problem::of(&large().at_frame(3_u64)));
-        assert_eq!((video.kind, video.status, video.word()), ("unreadable-video", 422, "decode_failed"));
-        assert_eq!((frame.kind, frame.status, frame.word()), ("undecodable", 422, "decode_failed"));
+        assert_eq!((video.kind, video.status, video.word()), (Kind::UnreadableVideo, 422, Word::DecodeFailed));
+        assert_eq!((frame.kind, frame.status, frame.word()), (Kind::Undecodable, 422, Word::DecodeFailed));
         assert!(video.detail.contains("16384x8192") && video.detail.contains("35651584"), "{}", video.detail);
+    }
+
+    #[test]
+    fn names_words_and_statuses_are_those_of_the_api() {
+        let expected = [
+            (Kind::BadParameter, "bad-parameter", 400, "not_found"),
+            (Kind::Unauthorized, "unauthorized", 401, "decode_failed"),
+            (Kind::Forbidden, "forbidden", 403, "not_found"),
+            (Kind::OutOfReach, "forbidden", 403, "not_found"),
+            (Kind::NotFound, "not-found", 404, "not_found"),
+            (Kind::BadMethod, "method-not-allowed", 405, "decode_failed"),
+            (Kind::NotAcceptable, "not-acceptable", 406, "decode_failed"),
+            (Kind::Undecodable, "undecodable", 422, "decode_failed"),
+            (Kind::UnreadableVideo, "unreadable-video", 422, "decode_failed"),
+            (Kind::TooManyHeaders, "too-many-headers", 431, "decode_failed"),
+            (Kind::Internal, "internal", 500, "decode_failed"),
+            (Kind::FetchFailed, "fetch-failed", 502, "fetch_failed"),
+            (Kind::Overloaded, "overloaded", 503, "overloaded"),
+            (Kind::Ending, "ending", 503, "overloaded"),
+            (Kind::Changed, "changed", 503, "fetch_failed"),
+            (Kind::Deadline, "deadline", 504, "deadline"),
+        ];
+        for (kind, name, status, word) in expected {
+            let problem = Problem::new(kind, "why");
+            assert_eq!((kind.name(), problem.status, problem.word().name()), (name, status, word));
+            let document: serde_json::Value = serde_json::from_str(&problem.json()).unwrap();
+            assert_eq!((&document["type"], &document["status"]), (&json!(name), &json!(status)));
+            assert_eq!(serde_json::to_value(problem.word()).unwrap(), json!(word));
+        }
     }
 }

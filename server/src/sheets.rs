@@ -9,7 +9,7 @@ use quick_cache::{OptionsBuilder, Weighter, sync::Cache};
 
 use super::admission::Client;
 use super::flights::Flights;
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 use super::stills::Stills;
 use super::videos::Opened;
 use bucket_streamer::pixels::Shape;
@@ -123,7 +123,7 @@ impl Sheets {
             });
             match tokio::time::timeout_at(until.into(), work).await.unwrap_or_else(|_| Err(Problem::deadline())) {
                 // There was no room for another client: this one has its own turn.
-                Err(problem) if is_joined && problem.kind == "overloaded" => {}
+                Err(problem) if is_joined && problem.kind == Kind::Overloaded => {}
                 made => return made,
             }
         }
@@ -146,7 +146,7 @@ async fn make(stills: &Stills, video: &Opened, spec: SheetSpec, client: &Client)
         let permit = match stills.enter(video, client, cost_s).await {
             Ok(permit) => permit,
             // What was made is not given up for that.
-            Err(problem) if problem.kind == "overloaded" && !is_first => {
+            Err(problem) if problem.kind == Kind::Overloaded && !is_first => {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }

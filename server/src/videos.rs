@@ -21,7 +21,7 @@ use super::scope::Permitted;
 use bucket_streamer::Catalog;
 use bucket_streamer::Engine;
 use bucket_streamer::IndexCache;
-use bucket_streamer::source::Opening;
+use bucket_streamer::source::{Opening, SourceVersion};
 use bucket_streamer::{Video, WeakVideo};
 
 /// Videos of a root that are opened at one time: more wait. Of a remote root fewer than half of the requests that its server is
@@ -315,9 +315,11 @@ fn tag_of(name: &str, video: &Video) -> u128 {
     hash.update(name);
     hash.update(source.len().to_le_bytes());
     match source.version() {
-        Some(version) => hash.update(version),
-        None => {
-            hash.update(source.version_hint().unwrap_or_default());
+        Some(SourceVersion::Exact(version)) => hash.update(version),
+        version => {
+            if let Some(SourceVersion::Approximate(hint)) = version {
+                hash.update(hint);
+            }
             hash.update(video.track().parameters.extradata());
             for sample in &video.track().samples {
                 hash.update(sample.offset.to_le_bytes());

@@ -55,7 +55,8 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Error::Io { source, .. } => Some(source),
+            // The line shows the error itself: only what lies beneath it is left.
+            Error::Io { source, .. } => source.source(),
             _ => None,
         }
     }

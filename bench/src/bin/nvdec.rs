@@ -536,19 +536,40 @@ fn latency(arguments: &Latency) -> Result<(), Failure> {
         let device = if is_on_card { kept.clone() } else { Device::default() };
         if is_on_card {
             // Its hardware decoders are its own: the first frame has to wait for one.
-            report(place, "first", arguments, stays, || Ok(engine_on(&open_device(choice)?)))?;
+            report(place, State::First, arguments, stays, || Ok(engine_on(&open_device(choice)?)))?;
         }
-        report(place, "cold", arguments, stays, || Ok(engine_on(&device)))?;
+        report(place, State::Cold, arguments, stays, || Ok(engine_on(&device)))?;
         let engine = engine_on(&device);
-        report(place, "warm", arguments, stays, || Ok(engine.clone()))?;
+        report(place, State::Warm, arguments, stays, || Ok(engine.clone()))?;
     }
     Ok(())
+}
+
+/// What is open already when a frame is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing, not even the card.
+    First,
+    /// The card.
+    Cold,
+    /// The card, and a decoder.
+    Warm,
+}
+
+impl State {
+    fn name(self) -> &'static str {
+        match self {
+            State::First => "first",
+            State::Cold => "cold",
+            State::Warm => "warm",
+        }
+    }
 }
 
 /// Times random frames, each by an engine that `engine` gives; made, and the clip opened, before the clock starts.
 fn report(
     place: &str,
-    state: &str,
+    state: State,
     arguments: &Latency,
     stays: bool,
     engine: impl Fn() -> Result<Engine, Failure>,
@@ -556,14 +577,14 @@ fn report(
     let kept = engine()?.open_path(&arguments.clip)?;
     let list = shuffled(std::slice::from_ref(&kept), usize::from(arguments.count), 1);
     let mut times = Vec::new();
-    if state == "warm" {
+    if state == State::Warm {
         one(&kept, 0, stays)?;
     }
     for (_, frame) in list {
-        let video = if state == "warm" { kept.clone() } else { engine()?.open_path(&arguments.clip)? };
+        let video = if state == State::Warm { kept.clone() } else { engine()?.open_path(&arguments.clip)? };
         times.push(timed(|| one(&video, frame, stays))?);
     }
     let (p50, least, greatest) = (percentile(&times, 50), percentile(&times, 0), percentile(&times, 100));
-    println!("place={place} state={state} p50_ms={p50:.2} least_ms={least:.2} greatest_ms={greatest:.2}");
+    println!("place={place} state={} p50_ms={p50:.2} least_ms={least:.2} greatest_ms={greatest:.2}", state.name());
     Ok(())
 }

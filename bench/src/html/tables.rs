@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use crate::entry::Measured;
 use crate::plots::{self, number, pick};
+use crate::setup::Part;
 
 /// Tables longer than this are folded.
 const LONG: usize = 24;
@@ -12,7 +13,7 @@ const SUBJECT: &str = plots::SUBJECT;
 
 /// Each scenario in one line, for several videos: how many times as fast as others, in the middle.
 pub(crate) fn overview(all: &[&Measured]) -> Option<Markup> {
-    if pick::videos(&pick::part(all, "clips")).len() < 2 {
+    if pick::videos(&pick::part(all, Part::Clips)).len() < 2 {
         return None;
     }
     Some(html! {
@@ -73,7 +74,7 @@ const COLUMNS: [Column; 15] = [
 /// All numbers, a line for each engine and video, or for each point of a curve.
 pub(crate) fn numbers(all: &[&Measured]) -> Option<Markup> {
     let first = all.first()?;
-    let (videos, part) = (pick::videos(all), first.setup.part.filter(|part| *part != "clips"));
+    let (videos, part) = (pick::videos(all), first.setup.part.filter(|part| *part != Part::Clips));
     // A column of which nobody knows anything is none.
     let columns: Vec<&Column> = COLUMNS.iter().filter(|column| all.iter().any(|one| column.2(one).is_some())).collect();
     let is_faulty = all.iter().any(|one| pick::fault(one).is_some());
@@ -82,7 +83,7 @@ pub(crate) fn numbers(all: &[&Measured]) -> Option<Markup> {
             thead { tr {
                 @if videos.len() > 1 { th class="name" { "video" } }
                 th class="name" { "engine" }
-                @if let Some(part) = part { th { (part) } }
+                @if let Some(part) = part { th { (part.name()) } }
                 th { "frames" small { "compared" } }
                 @if is_faulty { th class="name" { "faults" } }
                 th { "fps" small { "least to greatest" } }
@@ -101,7 +102,7 @@ fn lines(
     all: &[&Measured],
     video: &str,
     is_named: bool,
-    part: Option<&str>,
+    part: Option<Part>,
     is_faulty: bool,
     columns: &[&Column],
 ) -> Markup {
@@ -132,11 +133,14 @@ fn speed(one: &Measured) -> Markup {
 }
 
 /// Where a point lies on its curve.
-fn step(part: &str, one: &Measured) -> String {
+fn step(part: Part, one: &Measured) -> String {
     match part {
-        "threads" => one.threads.to_string(),
-        "callers" => one.setup.callers.to_string(),
-        _ => one.setup.checkpoint_memory_bytes.map_or_else(String::new, |bytes| plots::bytes(bytes as f64)),
+        Part::Threads => one.threads.to_string(),
+        Part::Callers => one.setup.callers.to_string(),
+        Part::Clips => String::new(),
+        Part::CheckpointMemory => {
+            one.setup.checkpoint_memory_bytes.map_or_else(String::new, |bytes| plots::bytes(bytes as f64))
+        }
     }
 }
 

@@ -4,11 +4,12 @@ use super::axis::{Axis, number};
 use super::chart::{self, Along, Chart, Mark, Names, Point, Series};
 use super::{Plot, look, pick};
 use crate::entry::Measured;
+use crate::setup::Part;
 
 /// What a curve runs over.
 struct Over {
     /// As in [`SetupTold::part`](crate::entry::SetupTold::part).
-    part: &'static str,
+    part: Part,
     title: &'static str,
     axis: &'static str,
     x: fn(&Measured) -> Option<f64>,
@@ -28,21 +29,21 @@ struct Value {
 
 const OVER: [Over; 3] = [
     Over {
-        part: "checkpoint-memory",
+        part: Part::CheckpointMemory,
         title: "the memory for checkpoints",
         axis: "memory for checkpoints (logarithmic)",
         x: |one| one.setup.checkpoint_memory_bytes.map(|bytes| bytes as f64),
         name: bytes,
     },
     Over {
-        part: "threads",
+        part: Part::Threads,
         title: "the number of threads",
         axis: "threads (logarithmic)",
         x: |one| Some(one.threads as f64),
         name: number,
     },
     Over {
-        part: "callers",
+        part: Part::Callers,
         title: "how many ask at the same time",
         axis: "callers (logarithmic)",
         x: |one| Some(one.setup.callers as f64),
@@ -102,7 +103,7 @@ fn plot(over: &Over, value: &Value, those: &[&Measured]) -> Option<Plot> {
         warm => format!(", after {warm} other frames"),
     };
     Some(Plot {
-        name: format!("{}-{}", over.part, value.name),
+        name: format!("{}-{}", over.part.name(), value.name),
         title,
         caption: format!("{}, {video}{warm}.{}", first.scenario, value.caption),
         svg: chart::svg((620, 360), |area| chart.draw(area)),

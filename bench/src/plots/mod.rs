@@ -54,6 +54,7 @@ mod tests {
     use super::sample::{absent, entry, measured, report, single};
     use super::{Plot, of};
     use crate::entry::{Entry, Measured};
+    use crate::setup::Part;
     use crate::stats::Latency;
 
     fn names(plots: &[Plot]) -> Vec<&str> {
@@ -80,7 +81,7 @@ mod tests {
     }
 
     /// One measurement for each thing that may be odd about it.
-    fn odd(part: &'static str) -> impl Iterator<Item = Entry> {
+    fn odd(part: Part) -> impl Iterator<Item = Entry> {
         let changes: [fn(&mut Measured); 5] = [
             |one| (one.fps, one.frames, one.errors, one.latency_curve_ms) = (0.0, 0, 10, vec![0.0; 101]),
             |one| (one.latency_ms, one.rounds, one.floor_ms) = (Latency::default(), Vec::new(), None),
@@ -98,7 +99,7 @@ mod tests {
 
     #[test]
     fn whatever_was_measured_can_be_plotted() {
-        let parts = ["clips", "checkpoint-memory", "threads", "callers"];
+        let parts = [Part::Clips, Part::CheckpointMemory, Part::Threads, Part::Callers];
         assert!(of(&[]).is_empty() && of(&[absent()]).is_empty());
         assert_eq!(names(&of(&[entry(measured("random", "cpu", 10.0))])), ["fps-random", "latency-random"]);
         for one in parts.into_iter().flat_map(odd) {

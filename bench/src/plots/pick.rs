@@ -2,28 +2,26 @@
 
 use super::look;
 use crate::entry::{Entry, Measured};
-
-/// The part of those that are no curve.
-const CLIPS: &str = "clips";
+use crate::setup::Part;
 
 /// Those with numbers.
 pub(crate) fn measured(entries: &[Entry]) -> Vec<&Measured> {
     entries.iter().filter_map(Entry::measured).collect()
 }
 
-/// Those of a part of the report: `clips`, or one that a curve is made of.
-pub(crate) fn part<'a>(all: &[&'a Measured], part: &str) -> Vec<&'a Measured> {
-    all.iter().copied().filter(|one| one.setup.part.unwrap_or(CLIPS) == part).collect()
+/// Those of a part of the report. An entry without one is no point of a curve.
+pub(crate) fn part<'a>(all: &[&'a Measured], part: Part) -> Vec<&'a Measured> {
+    all.iter().copied().filter(|one| one.setup.part.unwrap_or(Part::Clips) == part).collect()
 }
 
 /// Those of a scenario over clips.
 pub(crate) fn scenario<'a>(all: &[&'a Measured], scenario: &str) -> Vec<&'a Measured> {
-    part(all, CLIPS).into_iter().filter(|one| one.scenario == scenario).collect()
+    part(all, Part::Clips).into_iter().filter(|one| one.scenario == scenario).collect()
 }
 
 /// The scenarios that were measured over clips, in their order.
 pub(crate) fn scenarios<'a>(all: &[&'a Measured]) -> Vec<&'a str> {
-    distinct(part(all, CLIPS).into_iter().map(|one| one.scenario.as_str()))
+    distinct(part(all, Part::Clips).into_iter().map(|one| one.scenario.as_str()))
 }
 
 /// The engines, in the order of their first appearance.

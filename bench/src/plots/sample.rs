@@ -2,6 +2,7 @@
 
 use crate::entry::{Clip, Entry, Measured, RoundTold, SetupTold};
 use crate::machine::Machine;
+use crate::setup::Part;
 use crate::stats::Latency;
 
 /// The engines of a report, and what their speeds have to do with each other.
@@ -120,20 +121,20 @@ pub(crate) fn report(videos: usize) -> Vec<Entry> {
         entries.push(absent());
     }
     for step in [0u32, 1, 2, 3] {
-        let curve = |part: &'static str, engine: &str, fps: f64| {
+        let curve = |part: Part, engine: &str, fps: f64| {
             let mut one = measured("random", engine, fps);
             one.setup.part = Some(part);
             one
         };
         let times = 2f64.powi(step as i32);
-        let mut memory = curve("checkpoint-memory", "cpu", 100.0 * times);
+        let mut memory = curve(Part::CheckpointMemory, "cpu", 100.0 * times);
         memory.setup.checkpoint_memory_bytes = Some([0, 64 << 20, 256 << 20, 1 << 30][step as usize]);
         entries.push(entry(memory));
         for (engine, fps) in [ENGINES[0], ENGINES[2], ENGINES[3]] {
-            let mut threads = curve("threads", engine, fps * times.sqrt());
+            let mut threads = curve(Part::Threads, engine, fps * times.sqrt());
             threads.threads = 1 << step;
             threads.wrong = Some(if engine == "ffmpeg-cli" { step as usize } else { 0 });
-            let mut callers = curve("callers", engine, fps * times.sqrt());
+            let mut callers = curve(Part::Callers, engine, fps * times.sqrt());
             callers.setup.callers = 1 << step;
             entries.extend([entry(threads), entry(callers)]);
         }
@@ -145,7 +146,7 @@ fn of_folder(video: usize, scenario: &str, engine: &str, fps: f64) -> Measured {
     let factor = 1.0 + (video * 37 % 11) as f64 * 0.4;
     let mut one =
         measured(scenario, engine, fps * factor / if engine == "from-key" { 1.0 + video as f64 } else { 1.0 });
-    one.setup.part = Some("clips");
+    one.setup.part = Some(Part::Clips);
     one.video = format!("clips/{video:02}_a_name_as_long_as_such_names_can_become.mp4");
     one.clip.codec = ["hevc", "h264", "av1", "vp9"][video % 4].to_owned();
     one.clip.longest_gop = Some(1 << (video % 10));

@@ -5,6 +5,7 @@ use super::chart::{self, Along, Chart, Guide, Mark, Names, Point, Series};
 use super::look::{self, SMALL};
 use super::{Plot, pick};
 use crate::entry::Measured;
+use crate::setup::Part;
 
 /// Of this engine is told how much faster than others it is.
 pub(crate) const SUBJECT: &str = "cpu";
@@ -112,7 +113,7 @@ fn beside_of(engine: &str) -> Series {
 /// How many times as fast as others our engine is in each scenario, where there are several videos.
 pub(crate) fn overview(all: &[&Measured]) -> Option<Plot> {
     let scenarios = pick::scenarios(all);
-    let clips = pick::part(all, "clips");
+    let clips = pick::part(all, Part::Clips);
     let others: Vec<&str> = pick::engines(&clips).into_iter().filter(|engine| *engine != SUBJECT).collect();
     if pick::videos(&clips).len() < 2 || others.is_empty() {
         return None;

@@ -5,6 +5,7 @@
 //! [`Index`] (`index`), it need not be found out again.
 
 mod budget;
+mod format;
 mod index;
 mod locate;
 mod mov;
@@ -24,6 +25,8 @@ use ffi::{AvError, CodecParameters, Demuxer, PaddedBytes, Rational, StreamInfo};
 
 pub use budget::DEFAULT_INDEX_MEMORY;
 pub(crate) use budget::IndexBudget;
+pub use ffi::StreamKind;
+pub use format::Container;
 pub use index::Index;
 pub(crate) use references::{Gop as ToldGop, Graph, References, Table, Units};
 
@@ -77,8 +80,8 @@ impl Sample {
 pub struct StreamSummary {
     /// Number in the container, from 0.
     pub stream: usize,
-    /// `video`, `audio`, ...
-    pub kind: &'static str,
+    /// Video, audio, ...
+    pub kind: StreamKind,
     /// FFmpeg's name of the codec.
     pub codec: &'static str,
     /// Width and height as the container has them, for video.
@@ -112,8 +115,8 @@ const RESIDENT_BYTES: usize = 224;
 /// A video track, indexed.
 #[derive(Debug)]
 pub struct Track {
-    /// Short name of the container: `mp4`, `matroska`, `mpegts`, `annexb`, `ivf`, `obu`, `av1`.
-    pub container: &'static str,
+    /// What holds the samples.
+    pub container: Container,
     /// Every stream of the container.
     pub streams: Vec<StreamSummary>,
     /// Number of this track among the video tracks.
@@ -196,7 +199,7 @@ impl Track {
         source.will_need(&mut samples.filter_map(|sample| self.extent(sample)));
     }
 
-    /// Is a sample on its way? See [`Source::is_awaited`].
+    /// Is a sample on its way? See [`RemoteSource::is_awaited`](crate::source::RemoteSource::is_awaited).
     pub(crate) fn is_awaited(&self, source: &dyn Source, sample: u32, patience: Duration) -> bool {
         self.extent(sample).is_some_and(|range| source.is_awaited(range, patience))
     }
@@ -292,7 +295,7 @@ fn unreadable(error: io::Error) -> Error {
 
 /// The wanted video track among the streams, with its codec.
 fn choose(streams: &[StreamInfo], track: usize) -> Result<(usize, Codec)> {
-    let videos: Vec<&StreamInfo> = streams.iter().filter(|stream| stream.kind == "video").collect();
+    let videos: Vec<&StreamInfo> = streams.iter().filter(|stream| stream.kind == StreamKind::Video).collect();
     if videos.is_empty() {
         return Err(ErrorKind::NoVideoTrack.into());
     }
@@ -305,7 +308,7 @@ fn choose(streams: &[StreamInfo], track: usize) -> Result<(usize, Codec)> {
 fn summaries(streams: &[StreamInfo]) -> Vec<StreamSummary> {
     let mut videos = 0;
     let summary = |stream: &StreamInfo| {
-        let is_video = stream.kind == "video";
+        let is_video = stream.kind == StreamKind::Video;
         let track = is_video.then(|| {
             videos += 1;
             videos - 1

@@ -9,8 +9,8 @@ use ffi::{Demuxer, MovSample};
 
 use super::pictures::{PictureReader, Place};
 use super::{
-    Elsewhere, IndexBudget, SAMPLE_BYTES, Sample, Track, choose, order, sample_limit, sane_time_base, summaries,
-    unreadable,
+    Container, Elsewhere, IndexBudget, SAMPLE_BYTES, Sample, Track, choose, order, sample_limit, sane_time_base,
+    summaries, unreadable,
 };
 use crate::bitstream::Framing;
 use crate::error::{ErrorKind, Result};
@@ -41,7 +41,7 @@ pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usiz
     }
     let is_told = order::is_told_by_pts(&samples, &frames);
     let mut track = Track {
-        container: "mp4",
+        container: Container::Mp4,
         streams: streams_summary,
         track,
         codec,

@@ -13,8 +13,8 @@ use super::locate::{Found, Locator};
 use super::order;
 use super::pictures::{PictureReader, Place};
 use super::{
-    Elsewhere, IndexBudget, Most, RESIDENT_BYTES, SAMPLE_BYTES, SCATTERED_BYTES, Sample, Track, choose, packet_limit,
-    sane_time_base, summaries, unreadable,
+    Container, Elsewhere, IndexBudget, Most, RESIDENT_BYTES, SAMPLE_BYTES, SCATTERED_BYTES, Sample, Track, choose,
+    packet_limit, sane_time_base, summaries, unreadable,
 };
 use crate::bitstream::parameter_sets::{self, History};
 use crate::bitstream::{Codec, Framing};
@@ -41,7 +41,9 @@ pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usiz
     demuxer.keep_only(Some(chosen));
     let summaries = summaries(&streams);
     let stream = streams.swap_remove(chosen);
-    let container = container_name(demuxer.format_name());
+    let name = demuxer.format_name();
+    let unknown = || ErrorKind::NotAVideo(format!("a container without a reader, {name}"));
+    let container = Container::of_demuxer(name).ok_or_else(unknown)?;
     let mut scan = Scan::new(&stream, codec, source, container)?;
     loop {
         match demuxer.read() {
@@ -54,14 +56,6 @@ pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usiz
         }
     }
     scan.finish(container, track, summaries, stream)
-}
-
-fn container_name(format: &'static str) -> &'static str {
-    match format {
-        "matroska,webm" => "matroska",
-        "hevc" | "h264" => "annexb",
-        other => other,
-    }
 }
 
 struct Scan {
@@ -79,13 +73,13 @@ struct Scan {
 }
 
 impl Scan {
-    fn new(stream: &StreamInfo, codec: Codec, source: &Arc<dyn Source>, container: &str) -> Result<Scan> {
+    fn new(stream: &StreamInfo, codec: Codec, source: &Arc<dyn Source>, container: Container) -> Result<Scan> {
         let framing = Framing::of(codec, stream.parameters.extradata());
         Ok(Scan {
             codec,
             framing,
             pictures: PictureReader::new(codec, framing, &stream.parameters),
-            locator: Locator::new(Arc::clone(source), (container == "mpegts").then_some(stream.id))?,
+            locator: Locator::new(Arc::clone(source), (container == Container::MpegTs).then_some(stream.id))?,
             samples: Vec::new(),
             sample_limit: packet_limit(source.len()),
             places: Vec::new(),
@@ -156,7 +150,7 @@ impl Scan {
 
     fn finish(
         mut self,
-        container: &'static str,
+        container: Container,
         track: usize,
         streams: Vec<super::StreamSummary>,
         stream: StreamInfo,

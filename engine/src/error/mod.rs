@@ -12,7 +12,8 @@ pub use refusal::Refusal;
 /// Short for results of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong, and where. One line when shown.
+/// What went wrong, and where. One line when shown, with the cause in it: [`std::error::Error::source`] is what lies beneath that
+/// cause.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
 
@@ -26,15 +27,18 @@ struct Inner {
 }
 
 /// What went wrong.
+///
+/// The line that a kind shows contains the cause that it holds. [`std::error::Error::source`] is therefore what lies beneath that
+/// cause, so that a chain of causes has each text once.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The source could not be opened or read.
-    #[error("{0}")]
-    Read(#[source] io::Error),
+    #[error(transparent)]
+    Read(io::Error),
     /// A server did not give what was asked for.
-    #[error("{0}")]
-    Remote(#[source] Refusal),
+    #[error(transparent)]
+    Remote(Refusal),
     /// Opening took longer than the engine allows ([`EngineBuilder::open_timeout`](crate::EngineBuilder::open_timeout)).
     #[error("opening took longer than {timeout:?}: its bytes come too slowly (--open-timeout)")]
     OpenTimeout {
@@ -83,7 +87,7 @@ pub enum ErrorKind {
     UnsupportedCodec(&'static str),
     /// The decoder could not be opened.
     #[error("the decoder could not be opened: {0}")]
-    Decoder(#[source] ffi::AvError),
+    Decoder(ffi::AvError),
     /// More samples than a file of that size has.
     #[error("the video track has {samples} samples or more, above the {limit} that a file of this size may have")]
     TooManySamples {
@@ -142,7 +146,7 @@ pub enum ErrorKind {
     NotShown,
     /// The decoder rejected the sample, or one that it refers to.
     #[error("damaged: {0}")]
-    Damaged(#[source] ffi::AvError),
+    Damaged(ffi::AvError),
     /// The picture can be decoded in part, or refers to one that can, and the request refuses such pictures
     /// ([`OnDamage::Error`](crate::OnDamage::Error)).
     #[error("the picture is damaged, or refers to a damaged one")]
@@ -184,7 +188,6 @@ pub enum ErrorKind {
         /// Where to.
         path: String,
         /// What the system says.
-        #[source]
         error: io::Error,
     },
 }
@@ -214,12 +217,17 @@ impl Error {
         self
     }
 
-    /// The frame that it happened at.
+    /// The name of the source that it happened in: a path, or an address without credentials.
+    pub fn source_name(&self) -> Option<&str> {
+        self.0.source.as_deref()
+    }
+
+    /// The frame that it happened at, counted from 0 in presentation order.
     pub fn frame(&self) -> Option<u64> {
         self.0.frame
     }
 
-    /// The sample, in decode order, that it happened at.
+    /// The sample that it happened at, counted from 0 in decode order.
     pub fn sample(&self) -> Option<u32> {
         self.0.sample
     }
@@ -294,13 +302,21 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        std::error::Error::source(&self.0.kind)
+        match &self.0.kind {
+            // Shown by the kind beside the path.
+            ErrorKind::Write { error, .. } => error.source(),
+            kind => std::error::Error::source(kind),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Error, ErrorKind};
+    use std::error::Error as StdError;
+    use std::io;
+    use std::time::Duration;
+
+    use super::{Error, ErrorKind, Refusal};
 
     #[test]
     fn an_error_is_one_line_with_its_coordinates() {
@@ -313,6 +329,113 @@ mod tests {
             line,
             "cam.mp4: frame 5: the file ends at byte 10, the sample at byte 30: the file is truncated (sample 7 at byte 20)"
         );
+        assert_eq!(
+            (error.source_name(), error.frame(), error.sample(), error.offset()),
+            (Some("cam.mp4"), Some(5), Some(7), Some(20))
+        );
         assert_eq!(error.of("other").to_string(), line, "the first name given stays");
+    }
+
+    /// A cause with another beneath it.
+    #[derive(Debug, thiserror::Error)]
+    #[error("the upper cause")]
+    struct Upper(#[source] Lower);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the lower cause")]
+    struct Lower;
+
+    /// An I/O error as libraries make them: of an error that has a cause of its own.
+    fn layered() -> io::Error {
+        io::Error::other(Upper(Lower))
+    }
+
+    /// One of each kind. A new kind has to be added: `is_listed` does not compile without it.
+    fn kinds() -> Vec<ErrorKind> {
+        let text = || "some text".to_owned();
+        vec![
+            ErrorKind::Read(layered()),
+            ErrorKind::Read(io::Error::from_raw_os_error(5)),
+            // As a demuxer passes on what a source says.
+            ErrorKind::Read(io::Error::other(Error::from(ErrorKind::Read(layered())).of("cam.mp4"))),
+            ErrorKind::Remote(Refusal::Connection(text())),
+            ErrorKind::OpenTimeout { timeout: Duration::from_secs(1) },
+            ErrorKind::OpenCancelled,
+            ErrorKind::Changed,
+            ErrorKind::PastEnd { length: 1, end: 2 },
+            ErrorKind::NoSuchVideo,
+            ErrorKind::NotAVideo(text()),
+            ErrorKind::NoVideoTrack,
+            ErrorKind::NoSuchTrack { wanted: 1, available: 0 },
+            ErrorKind::NoFrames,
+            ErrorKind::Encrypted,
+            ErrorKind::UnsupportedCodec("theora"),
+            ErrorKind::Decoder(ffi::AvError::INVALID_DATA),
+            ErrorKind::TooManySamples { samples: 2, limit: 1 },
+            ErrorKind::Device(text()),
+            ErrorKind::NotOnDevice,
+            ErrorKind::IndexBudget { limit: 1 },
+            ErrorKind::IndexTooLarge { limit: 1 },
+            ErrorKind::IndexTooCostly("too many boxes"),
+            ErrorKind::IndexBusy,
+            ErrorKind::BadIndex(text()),
+            ErrorKind::NoSuchFrame { frames: 1 },
+            ErrorKind::PastEndOfVideo { time_s: 2.0, end_s: 1.0 },
+            ErrorKind::NotShown,
+            ErrorKind::Damaged(ffi::AvError::INVALID_DATA),
+            ErrorKind::Corrupt,
+            ErrorKind::TooManyPixels { width: 1, height: 1, limit: 0 },
+            ErrorKind::PictureMemory { needed: 2, limit: 1 },
+            ErrorKind::NeedsUnreadable(text()),
+            ErrorKind::UnsupportedScheme("ftp".into()),
+            ErrorKind::Still(text()),
+            ErrorKind::Write { path: "a.jpg".into(), error: layered() },
+        ]
+    }
+
+    /// Where a kind stands among [`kinds`]: only the compiler reads it, to ask for kinds that are not there.
+    fn is_listed(kind: &ErrorKind) -> bool {
+        use ErrorKind as K;
+        match kind {
+            K::Read(_) | K::Remote(_) | K::OpenTimeout { .. } | K::OpenCancelled | K::Changed | K::PastEnd { .. } => {
+                true
+            }
+            K::NoSuchVideo | K::NotAVideo(_) | K::NoVideoTrack | K::NoSuchTrack { .. } | K::NoFrames => true,
+            K::Encrypted | K::UnsupportedCodec(_) | K::Decoder(_) | K::TooManySamples { .. } | K::Device(_) => true,
+            K::NotOnDevice | K::IndexBudget { .. } | K::IndexTooLarge { .. } | K::IndexTooCostly(_) => true,
+            K::IndexBusy | K::BadIndex(_) | K::NoSuchFrame { .. } | K::PastEndOfVideo { .. } | K::NotShown => true,
+            K::Damaged(_) | K::Corrupt | K::TooManyPixels { .. } | K::PictureMemory { .. } => true,
+            K::NeedsUnreadable(_) | K::UnsupportedScheme(_) | K::Still(_) | K::Write { .. } => true,
+        }
+    }
+
+    fn chain(error: &(dyn StdError + 'static)) -> Vec<String> {
+        std::iter::successors(Some(error), |error| (*error).source()).map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_chain_of_causes_has_each_text_once() {
+        for kind in kinds() {
+            assert!(is_listed(&kind));
+            let of_kind = chain(&kind);
+            let error = Error::from(kind).of("cam.mp4").at_frame(5_u64).at_sample(7, Some(20));
+            for texts in [of_kind, chain(&error)] {
+                for (place, text) in texts.iter().enumerate() {
+                    assert!(!text.is_empty());
+                    let above = &texts[..place];
+                    assert!(!above.iter().any(|above| above.contains(text.as_str())), "{texts:#?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_cause_is_missing_from_a_chain() {
+        let read = Error::from(ErrorKind::Read(layered())).of("cam.mp4");
+        assert_eq!(chain(&read), ["cam.mp4: the upper cause", "the lower cause"]);
+        let write = Error::from(ErrorKind::Write { path: "a.jpg".into(), error: layered() });
+        assert_eq!(chain(&write), ["a.jpg: the upper cause", "the lower cause"]);
+        let passed_on = Error::from(ErrorKind::Read(io::Error::other(read)));
+        assert_eq!(chain(&passed_on), ["cam.mp4: the upper cause", "the lower cause"]);
     }
 }

@@ -10,6 +10,8 @@ mod gop;
 mod known;
 mod learn;
 mod pictures;
+#[cfg(test)]
+mod reads;
 mod references;
 pub mod route;
 mod slots;

@@ -1,29 +1,58 @@
-//! What every source must do, run against each implementation.
+//! What every source must do: a suite for each of the two traits, run against each implementation.
+//!
+//! [`local`] is for sources whose bytes are always here, [`remote`] for those that have a [`RemoteSource`] part. Both begin
+//! with the suite of [`Source`] alone.
+
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
 use ffi::PADDING;
 
-use super::{ByteRange, Source};
+use super::{ByteRange, Counted, RemoteSource, Source};
 use crate::error::ErrorKind;
 
 const LENGTH: usize = 10_000;
+
+/// For bytes that are on their way within this machine.
+const SOON: Duration = Duration::from_secs(20);
 
 /// The bytes that the source under test must hold.
 pub(crate) fn bytes() -> Vec<u8> {
     (0..LENGTH).map(|index| (index * 7 + index / 256) as u8 | 1).collect()
 }
 
-/// For sources that count what they are asked for.
-pub(crate) fn run(source: &dyn Source) {
+/// For a source without a remote part: counters count what was asked for, and `dyn Source` answers for bytes that are here.
+pub(crate) fn local(source: &dyn Source) {
     gives_what_it_has(source);
     let before = source.counters().now();
     let last = ByteRange { start: (LENGTH - PADDING) as u64, len: PADDING as u64 };
     source.read_padded(last).unwrap();
     let after = source.counters().now();
     assert_eq!((after.requests - before.requests, after.bytes - before.bytes), (1, PADDING as u64));
+    assert!(source.remote().is_none() && !source.is_remote());
+    source.will_need(&mut std::iter::from_fn(|| panic!("a local source does not look at hints")));
+    let (sender, called) = channel();
+    source.when_here(&mut std::iter::once(last), Box::new(move || sender.send(()).unwrap()));
+    called.try_recv().expect("at once: the bytes are here");
+    assert!(source.is_here(last) && !source.is_awaited(last, SOON));
+    assert_eq!((source.room(), source.opening(), source.confirmed()), (u64::MAX, Counted::default(), None));
+    source.confirm();
+    assert_eq!(source.counters().now(), after, "nothing of that reads");
 }
 
-/// For all sources.
-pub(crate) fn gives_what_it_has(source: &dyn Source) {
+/// For a source with a remote part that was opened just now, and whose server still has what it had then.
+pub(crate) fn remote(source: &dyn Source) {
+    let remote = source.remote().expect("it has a remote part");
+    assert!(source.is_remote());
+    hints_bring_bytes(source, remote);
+    opening_is_counted(source, remote);
+    a_version_is_confirmed(source, remote);
+    gives_what_it_has(source);
+    opening_is_counted(source, remote);
+}
+
+/// Of any source.
+fn gives_what_it_has(source: &dyn Source) {
     let expected = bytes();
     assert_eq!(source.len(), LENGTH as u64);
     assert!(!source.name().is_empty());
@@ -47,5 +76,68 @@ pub(crate) fn gives_what_it_has(source: &dyn Source) {
         PADDING as u64,
         "nothing follows the last bytes: they are copied, and counted"
     );
+    assert_eq!(source.version(), source.version());
     source.check().unwrap();
+}
+
+/// Hints return at once, what they name arrives and is then read without a request, and `then` is called exactly once,
+/// whatever the ranges are.
+fn hints_bring_bytes(source: &dyn Source, remote: &dyn RemoteSource) {
+    assert!(remote.room() > 0);
+    let len = (remote.room() / 8).min(40);
+    let wanted = [3000, 3000 + len, 9000].map(|start| ByteRange { start, len });
+    let before = source.counters().now();
+    let arrived = await_hint(remote, &wanted);
+    let counted = source.counters().now();
+    for range in wanted {
+        assert!(remote.is_here(range) && !remote.is_awaited(range, Duration::ZERO), "{range:?}");
+        let (start, end) = (range.start as usize, range.end() as usize);
+        assert_eq!(source.read_padded(range).unwrap().data(), &bytes()[start..end]);
+    }
+    let after = source.counters().now();
+    assert_eq!((after.requests, after.bytes), (counted.requests, counted.bytes), "what is here is not fetched");
+    assert!(counted.bytes - before.bytes >= 3 * len || counted == before, "{arrived:?}: it was fetched, or was here");
+    remote.will_need(&mut wanted.into_iter());
+    let (end, past) = (ByteRange { start: LENGTH as u64, len: 0 }, ByteRange { start: LENGTH as u64, len: 1000 });
+    await_hint(remote, &wanted);
+    await_hint(remote, &[end, past, ByteRange { start: u64::MAX, len: u64::MAX }]);
+    await_hint(remote, &[]);
+    assert!(!remote.is_awaited(past, Duration::ZERO), "nothing comes from behind the end");
+    assert_eq!(source.counters().now().requests, after.requests, "nothing was left to ask for");
+    let far = ByteRange { start: 6000, len };
+    let (asked, patience) = (Instant::now(), Duration::from_millis(5));
+    remote.will_need(&mut std::iter::once(far));
+    while remote.is_awaited(far, patience) {
+        assert!(asked.elapsed() < SOON, "it does not arrive");
+    }
+    assert!(remote.is_here(far));
+}
+
+/// Waits until a hint calls back, and makes sure that it does so once.
+fn await_hint(remote: &dyn RemoteSource, ranges: &[ByteRange]) -> Duration {
+    let (sender, called) = channel();
+    let began = Instant::now();
+    remote.when_here(&mut ranges.iter().copied(), Box::new(move || sender.send(()).unwrap()));
+    called.recv_timeout(SOON).expect("it calls back");
+    assert!(called.recv().is_err(), "it calls back once, and lets go of its callback");
+    began.elapsed()
+}
+
+/// Opening has its share of the counters, which does not change.
+fn opening_is_counted(source: &dyn Source, remote: &dyn RemoteSource) {
+    let (opening, all) = (remote.opening(), source.counters().now());
+    assert!(opening.requests >= 1 && opening.requests <= all.requests, "{opening:?} of {all:?}");
+    assert!(opening.bytes <= all.bytes && opening.copied <= all.copied, "{opening:?} of {all:?}");
+    source.read(ByteRange { start: 7000, len: 100 }).unwrap();
+    assert_eq!(remote.opening(), opening);
+}
+
+/// Confirming moves the time at which the version was confirmed, and finds nothing changed.
+fn a_version_is_confirmed(source: &dyn Source, remote: &dyn RemoteSource) {
+    let (asked, version) = (Instant::now(), source.version());
+    assert!(remote.confirmed() <= asked);
+    remote.confirm();
+    assert!(remote.confirmed() >= asked && remote.confirmed() <= Instant::now());
+    source.check().unwrap();
+    assert!(version.is_some() && source.version() == version);
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{ByteRange, Counted, Counters, Source};
-use crate::error::{Error, ErrorKind, Result};
+use super::{ByteRange, Counted, Counters, RemoteSource, Source, SourceVersion};
+use crate::error::{ErrorKind, Result};
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,22 @@ impl FaultSource {
     fn faults(&self) -> Vec<Fault> {
         self.faults.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
+
+    /// Why a range cannot be read, if a fault is in its way.
+    fn fault_of(&self, range: ByteRange) -> Option<ErrorKind> {
+        self.faults().into_iter().find_map(|fault| match fault {
+            Fault::Unreadable(bad) if range.start < bad.end() && bad.start < range.end() => {
+                Some(ErrorKind::Read(io::Error::other("injected fault")))
+            }
+            Fault::CutAt(length) if range.end() > length => Some(ErrorKind::PastEnd { length, end: range.end() }),
+            _ => None,
+        })
+    }
+
+    /// The remote part of what is wrapped. `FaultSource` hands out its own only where there is one.
+    fn inner_remote(&self) -> &dyn RemoteSource {
+        self.inner.remote().expect("a source that is remote stays remote")
+    }
 }
 
 impl Source for FaultSource {
@@ -54,62 +70,14 @@ impl Source for FaultSource {
     }
 
     fn read(&self, range: ByteRange) -> Result<Bytes> {
-        for fault in self.faults() {
-            match fault {
-                Fault::Unreadable(bad) if range.start < bad.end() && bad.start < range.end() => {
-                    return Err(Error::from(ErrorKind::Read(io::Error::other("injected fault"))));
-                }
-                Fault::CutAt(length) if range.end() > length => {
-                    return Err(ErrorKind::PastEnd { length, end: range.end() }.into());
-                }
-                _ => {}
-            }
+        match self.fault_of(range) {
+            Some(kind) => Err(kind.into()),
+            None => self.inner.read(range),
         }
-        self.inner.read(range)
     }
 
-    fn will_need(&self, ranges: &mut dyn Iterator<Item = ByteRange>) {
-        self.inner.will_need(ranges);
-    }
-
-    fn when_here(&self, ranges: &mut dyn Iterator<Item = ByteRange>, then: Box<dyn FnOnce() + Send>) {
-        self.inner.when_here(ranges, then);
-    }
-
-    fn is_awaited(&self, range: ByteRange, patience: Duration) -> bool {
-        self.inner.is_awaited(range, patience)
-    }
-
-    fn is_here(&self, range: ByteRange) -> bool {
-        self.inner.is_here(range)
-    }
-
-    fn room(&self) -> u64 {
-        self.inner.room()
-    }
-
-    fn is_remote(&self) -> bool {
-        self.inner.is_remote()
-    }
-
-    fn version(&self) -> Option<String> {
+    fn version(&self) -> Option<SourceVersion> {
         self.inner.version()
-    }
-
-    fn version_hint(&self) -> Option<String> {
-        self.inner.version_hint()
-    }
-
-    fn confirmed(&self) -> Option<Instant> {
-        self.inner.confirmed()
-    }
-
-    fn confirm(&self) {
-        self.inner.confirm();
-    }
-
-    fn opening(&self) -> Counted {
-        self.inner.opening()
     }
 
     fn check(&self) -> Result<()> {
@@ -120,6 +88,45 @@ impl Source for FaultSource {
 
     fn counters(&self) -> &Counters {
         self.inner.counters()
+    }
+
+    fn remote(&self) -> Option<&dyn RemoteSource> {
+        self.inner.remote().map(|_| self as &dyn RemoteSource)
+    }
+}
+
+/// Ranges that cannot be read are not fetched either: they are neither here nor on their way.
+impl RemoteSource for FaultSource {
+    fn will_need(&self, ranges: &mut dyn Iterator<Item = ByteRange>) {
+        self.inner_remote().will_need(&mut ranges.filter(|&range| self.fault_of(range).is_none()));
+    }
+
+    fn when_here(&self, ranges: &mut dyn Iterator<Item = ByteRange>, then: Box<dyn FnOnce() + Send>) {
+        self.inner_remote().when_here(&mut ranges.filter(|&range| self.fault_of(range).is_none()), then);
+    }
+
+    fn is_awaited(&self, range: ByteRange, patience: Duration) -> bool {
+        self.fault_of(range).is_none() && self.inner_remote().is_awaited(range, patience)
+    }
+
+    fn is_here(&self, range: ByteRange) -> bool {
+        self.fault_of(range).is_none() && self.inner_remote().is_here(range)
+    }
+
+    fn room(&self) -> u64 {
+        self.inner_remote().room()
+    }
+
+    fn opening(&self) -> Counted {
+        self.inner_remote().opening()
+    }
+
+    fn confirmed(&self) -> Instant {
+        self.inner_remote().confirmed()
+    }
+
+    fn confirm(&self) {
+        self.inner_remote().confirm();
     }
 }
 
@@ -133,7 +140,7 @@ mod tests {
     #[test]
     fn conforms_without_faults_and_fails_with_them() {
         let source = FaultSource::new(Arc::new(MemorySource::new("memory", conformance::bytes())), []);
-        conformance::run(&source);
+        conformance::local(&source);
         source.set([Fault::Unreadable(ByteRange { start: 100, len: 10 }), Fault::CutAt(5000)]);
         assert!(source.read(ByteRange { start: 0, len: 100 }).is_ok());
         assert!(source.read(ByteRange { start: 0, len: 101 }).is_err());
@@ -141,5 +148,32 @@ mod tests {
         assert!(source.check().is_ok());
         source.set([Fault::ChangedAfter(0)]);
         assert!(source.check().is_err());
+    }
+
+    #[cfg(feature = "remote")]
+    #[test]
+    fn conforms_over_a_network_and_fetches_nothing_that_a_fault_hides() {
+        use std::time::Duration;
+
+        use crate::source::RemoteSource;
+        use crate::source::remote::{HttpClient, HttpOptions};
+
+        let server = testing::range_server::Server::start();
+        let address = server.put("bytes", conformance::bytes(), "\"1\"");
+        let options = HttpOptions { block: 1000, gap: 100, cache: 20_000, ..HttpOptions::default() };
+        let open = || {
+            let inner = HttpClient::new(options.clone()).unwrap().open(&address).unwrap();
+            FaultSource::new(Arc::new(inner), [])
+        };
+        conformance::remote(&open());
+        let source = open();
+        source.set([Fault::Unreadable(ByteRange { start: 5000, len: 1 })]);
+        let (bad, good) = (ByteRange { start: 4990, len: 20 }, ByteRange { start: 8000, len: 20 });
+        let (sender, arrived) = std::sync::mpsc::channel();
+        source.when_here(&mut [bad, good].into_iter(), Box::new(move || sender.send(()).unwrap()));
+        arrived.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert!(source.is_here(good) && !source.is_here(bad) && !source.is_awaited(bad, Duration::ZERO));
+        source.set([]);
+        assert!(!source.is_here(bad), "the hint was not passed on");
     }
 }

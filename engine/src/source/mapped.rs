@@ -13,7 +13,7 @@ use ffi::PaddedBytes;
 use nix::libc;
 
 use super::open_files::{OpenFile, Permit, Slot, has_run_out, with_room};
-use super::{ByteRange, Counters, Source, check_bounds, padded_view};
+use super::{ByteRange, Counters, Source, SourceVersion, check_bounds, padded_view};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A mapped file. Views of it stay valid when the source is gone. If somebody truncates the file, reads past the cut
@@ -221,15 +221,14 @@ impl Source for MappedSource {
         }
     }
 
-    /// The time of its last change, where that says more than the second.
-    fn version(&self) -> Option<String> {
+    /// The time of its last change: exact where that has more than seconds.
+    fn version(&self) -> Option<SourceVersion> {
         let time = self.opened_as.modified?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-        (time.subsec_nanos() > 0).then(|| format!("modified {}.{:09}", time.as_secs(), time.subsec_nanos()))
-    }
-
-    fn version_hint(&self) -> Option<String> {
-        let time = self.opened_as.modified?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-        Some(format!("modified {}", time.as_secs()))
+        let (seconds, nanos) = (time.as_secs(), time.subsec_nanos());
+        Some(match nanos {
+            0 => SourceVersion::Approximate(format!("modified {seconds}")),
+            _ => SourceVersion::Exact(format!("modified {seconds}.{nanos:09}")),
+        })
     }
 
     fn counters(&self) -> &Counters {
@@ -253,7 +252,7 @@ mod tests {
     #[test]
     fn conforms() {
         let path = temporary("mapped", &conformance::bytes());
-        conformance::run(&MappedSource::open(&path).unwrap());
+        conformance::local(&MappedSource::open(&path).unwrap());
         std::fs::remove_file(path).unwrap();
     }
 
@@ -314,7 +313,7 @@ mod tests {
             assert!(source.slot.close() && !source.slot.close() && source.slot.peek().is_none());
             source.check().unwrap();
             assert_eq!(view.data(), &conformance::bytes()[1000..1100]);
-            conformance::run(source);
+            conformance::local(source);
             assert!(source.slot.peek().is_some());
             source.slot.close();
             source.check().unwrap();

@@ -58,6 +58,6 @@ mod tests {
 
     #[test]
     fn conforms() {
-        conformance::run(&MemorySource::new("memory", conformance::bytes()));
+        conformance::local(&MemorySource::new("memory", conformance::bytes()));
     }
 }

@@ -1,7 +1,8 @@
 //! Where bytes come from.
 //!
 //! A [`Source`] hands out byte ranges as reference-counted views, without a copy where it can, and counts what it was
-//! asked for. What the bytes mean is not its business. Every implementation passes the same suite (`conformance`).
+//! asked for. One whose bytes come over a network has a second part, [`RemoteSource`]. What the bytes mean is not its business.
+//! Every implementation passes the same suites, one for each part (`conformance`).
 
 #[cfg(test)]
 pub(crate) mod conformance;
@@ -13,11 +14,11 @@ pub mod open_files;
 pub(crate) mod opening;
 #[cfg(feature = "remote")]
 pub mod remote;
+mod remote_source;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ffi::{PADDING, PaddedBytes};
@@ -29,6 +30,7 @@ pub use mapped::MappedSource;
 pub use memory::MemorySource;
 pub use open_files::OpenFiles;
 pub use opening::Opening;
+pub use remote_source::RemoteSource;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -158,6 +160,25 @@ impl Counters {
     }
 }
 
+/// What tells versions of a source of one name apart. The text means nothing but to be compared.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum SourceVersion {
+    /// No other version of a source of that name has the same.
+    Exact(String),
+    /// Most other versions differ in it, but two may agree: the time of the last change, to the second; a weak ETag.
+    Approximate(String),
+}
+
+impl SourceVersion {
+    /// The text, if no two versions share it.
+    pub fn exact(self) -> Option<String> {
+        match self {
+            SourceVersion::Exact(text) => Some(text),
+            SourceVersion::Approximate(_) => None,
+        }
+    }
+}
+
 /// Bytes of a fixed length that can be read at any place, by any number of threads.
 pub trait Source: Send + Sync + Debug {
     /// What the user called it, for messages.
@@ -197,61 +218,10 @@ pub trait Source: Send + Sync + Debug {
         Ok(PaddedBytes::copy_of(&[&bytes]))
     }
 
-    /// These ranges will be read soon, all of them. Returns at once: a source whose bytes are far away begins to fetch them,
-    /// in as few requests as it sees fit, and any other does not even look at them.
-    fn will_need(&self, _ranges: &mut dyn Iterator<Item = ByteRange>) {}
-
-    /// As [`Source::will_need`]; and calls `then` once none of these bytes is on its way any more, whatever has become of
-    /// them: at once where bytes are never far away. `then` may be called by any thread, and must not take long.
-    fn when_here(&self, _ranges: &mut dyn Iterator<Item = ByteRange>, then: Box<dyn FnOnce() + Send>) {
-        then();
-    }
-
-    /// Are the bytes of a range on their way? Waits up to `patience` for them before it says so.
-    fn is_awaited(&self, _range: ByteRange, _patience: Duration) -> bool {
-        false
-    }
-
-    /// Can a range be read without waiting?
-    fn is_here(&self, _range: ByteRange) -> bool {
-        true
-    }
-
-    /// How many bytes may be on their way, or wait to be read, at one time.
-    fn room(&self) -> u64 {
-        u64::MAX
-    }
-
-    /// Does it take a while until bytes come, however few? Then it is worth finding out what to tell [`Source::will_need`].
-    fn is_remote(&self) -> bool {
-        false
-    }
-
-    /// What opening the source itself took.
-    fn opening(&self) -> Counted {
-        Counted::default()
-    }
-
-    /// What tells this version of the source from every other one that has the same name, if anything does.
-    fn version(&self) -> Option<String> {
+    /// The version of what was opened, as far as it is known.
+    fn version(&self) -> Option<SourceVersion> {
         None
     }
-
-    /// What differs in most versions of the source that have the same name, where nothing finer is known: when it was changed
-    /// last, to the second. Two versions may agree in it.
-    fn version_hint(&self) -> Option<String> {
-        None
-    }
-
-    /// When whoever has the bytes was last asked, and said that they are still those that were opened, or could not be
-    /// reached; `None` where [`Source::check`] always knows.
-    fn confirmed(&self) -> Option<Instant> {
-        None
-    }
-
-    /// Asks whoever has the bytes whether they are still those that were opened: if not, [`Source::check`] says so from then
-    /// on. Waits for the answer, but not for long: who cannot be reached tells nothing.
-    fn confirm(&self) {}
 
     /// Is the source still what was opened? Asked before anything made from its bytes is let out.
     ///
@@ -261,6 +231,11 @@ pub trait Source: Send + Sync + Debug {
 
     /// What the source was asked for.
     fn counters(&self) -> &Counters;
+
+    /// The part of a source whose bytes come over a network; `None` of one whose bytes are always here.
+    fn remote(&self) -> Option<&dyn RemoteSource> {
+        None
+    }
 }
 
 /// `PastEnd` unless `range` lies within `length`.

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bucket_streamer::bitstream::Codec;
+use bucket_streamer::container::Container;
 use bucket_streamer::plan::{Planner, References, Structure};
 use bucket_streamer::source::{MappedSource, MemorySource, Source};
 use bucket_streamer::still::raw;
@@ -129,7 +130,7 @@ fn nothing_is_read_but_what_is_decoded() {
         let engine = Engine::new(Some(1));
         let Some(video) = open(&engine, &clip).filter(|video| video.track().codec == Codec::Hevc) else { continue };
         let (width, height) = video.track().parameters.size();
-        if video.track().container != "mp4" || width * height > 3_000_000 {
+        if video.track().container != Container::Mp4 || width * height > 3_000_000 {
             continue;
         }
         let index = video.export_index().expect("an index").to_bytes();

@@ -15,7 +15,7 @@ use super::reply;
 use crate::admission::Client;
 use crate::auth::Visitor;
 use crate::limits::{fits, shape};
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 use crate::scope::Permitted;
 use crate::shared::Shared;
 use crate::stills::Spec;
@@ -178,7 +178,7 @@ async fn answer(
         let asked = (query, &target, spec, until);
         match still(shared, client, &opened, asked, headers).await {
             // Somebody has written to it: what it is now is found out once more.
-            Err(problem) if problem.kind == "changed" && !is_again => is_again = true,
+            Err(problem) if problem.kind == Kind::Changed && !is_again => is_again = true,
             answer => return answer,
         }
     }

@@ -171,7 +171,7 @@ async fn account(Extract(shared): Extract<Arc<Shared>>, request: Request, next: 
     }
     let (status, took) = (response.status(), since.elapsed());
     shared.metrics.request(route, status.as_u16(), took);
-    if response.extensions().get::<Kind>().is_some_and(|kind| kind.is_overload()) {
+    if response.extensions().get::<Kind>() == Some(&Kind::Overloaded) {
         shared.metrics.rejected("queue");
     }
     let _entered = span.enter();

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::protocol::{CANCELLED, Order, SUPERSEDED, Wish, Word};
+use super::protocol::{Order, Wish, Word};
 use bucket_streamer::OnDamage;
 use bucket_streamer::pixels::Shape;
 
@@ -141,7 +141,7 @@ impl Agenda {
                 Order::Fifo => state.steps.push_back(Step::Job(job)),
                 Order::Latest => {
                     state.latest += 1;
-                    state.refuse(SUPERSEDED, |job| job.order == Order::Latest);
+                    state.refuse(Word::Superseded, |job| job.order == Order::Latest);
                     let place = state.behind_last_video();
                     state.steps.insert(place, Step::Job(job));
                 }
@@ -154,7 +154,7 @@ impl Agenda {
     pub(super) fn cancel(&self) {
         self.change(|state| {
             state.cancels += 1;
-            state.refuse(CANCELLED, |_| true);
+            state.refuse(Word::Cancelled, |_| true);
         });
         self.turned.notify_waiters();
     }
@@ -198,16 +198,16 @@ impl Agenda {
     pub(super) fn stale(&self, portion: &Portion) -> Option<Word> {
         let state = self.lock();
         if state.cancels > portion.cancels {
-            return Some(CANCELLED);
+            return Some(Word::Cancelled);
         }
-        (portion.job.order == Order::Latest && state.latest > portion.latest).then_some(SUPERSEDED)
+        (portion.job.order == Order::Latest && state.latest > portion.latest).then_some(Word::Superseded)
     }
 
     /// Waits until a portion is cancelled.
     pub(super) async fn cancelled(&self, portion: &Portion) {
         loop {
             let turned = self.turned.notified();
-            if self.stale(portion) == Some(CANCELLED) {
+            if self.stale(portion) == Some(Word::Cancelled) {
                 return;
             }
             turned.await;
@@ -255,7 +255,7 @@ impl Agenda {
 #[cfg(test)]
 mod tests {
     use super::super::protocol::{Order, Wish};
-    use super::{Agenda, Job, OnDamage, Work};
+    use super::{Agenda, Job, OnDamage, Word, Work};
     use crate::target::Target;
     use bucket_streamer::pixels::{Fit, Shape};
 
@@ -271,7 +271,7 @@ mod tests {
         while let Some(work) = agenda.now() {
             let names = |job: &Job| job.wishes.iter().map(|wish| wish.index.to_string()).collect::<Vec<_>>().join(",");
             told.push(match work {
-                Work::Refuse(wish, word) => format!("{}:{word}", wish.index),
+                Work::Refuse(wish, word) => format!("{}:{}", wish.index, word.name()),
                 Work::SetVideo(path) => format!("video {path}"),
                 Work::Portion(portion) => format!("[{}]", names(&portion.job)),
                 Work::Complain(message) => message,
@@ -317,14 +317,14 @@ mod tests {
         agenda.ask(job(Order::Fifo, 5..6));
         assert_eq!(agenda.stale(&portion), None);
         agenda.ask(job(Order::Latest, 9..10));
-        assert_eq!(agenda.stale(&portion), Some("superseded"));
+        assert_eq!(agenda.stale(&portion), Some(Word::Superseded));
         agenda.put_back(portion);
         assert_eq!(told(&agenda), "0:superseded 1:superseded [9] [5]");
         agenda.ask(job(Order::Fifo, 0..2));
         let Some(Work::Portion(mut portion)) = agenda.now() else { panic!("a portion") };
         agenda.ask(job(Order::Fifo, 7..8));
         agenda.cancel();
-        assert_eq!(agenda.stale(&portion), Some("cancelled"));
+        assert_eq!(agenda.stale(&portion), Some(Word::Cancelled));
         assert_eq!(told(&agenda), "7:cancelled");
         portion.job.wishes.clear();
         agenda.put_back(portion);

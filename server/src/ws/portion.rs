@@ -12,9 +12,9 @@ use tokio::time::{sleep, timeout};
 
 use super::agenda::Portion;
 use super::outlet::{Gone, Outlet};
-use super::protocol::{NOT_FOUND, OVERLOADED, SUPERSEDED, Wish, Word, frame, word};
+use super::protocol::{Wish, Word, frame, word};
 use super::session::Session;
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 use crate::replies::Held;
 use crate::stills::{Batch, Found, Spec, Still};
 use crate::target::frame_of;
@@ -59,7 +59,7 @@ impl Session {
         }
         let Some(opened) = video else {
             let message = "no video is set (SetVideo)".to_owned();
-            return self.fail_all(outlet, &mut portion, NOT_FOUND, Some(message)).await;
+            return self.fail_all(outlet, &mut portion, Word::NotFound, Some(message)).await;
         };
         let spec = Spec { format: StillFormat::Jpeg, quality: portion.job.quality, shape: portion.job.shape };
         let plans = self.plans(opened, &portion.job.wishes);
@@ -103,7 +103,7 @@ impl Session {
     /// What becomes of the first wishes: of as many as are answered together.
     fn plans(&self, opened: &Opened, wishes: &VecDeque<Wish>) -> VecDeque<Plan> {
         let plan = |wish: &Wish| match &wish.target {
-            Err(word) => Plan::Fails(word, None),
+            Err(word) => Plan::Fails(*word, None),
             Ok(target) => match frame_of(&opened.video, opened.order(), target) {
                 Ok(frame) => Plan::Frame(frame),
                 Err(problem) => Plan::Fails(word(wish, &problem), Some(problem.detail)),
@@ -193,7 +193,7 @@ impl Run<'_> {
             let stale = self.session.agenda.stale(portion);
             // What has come is shown, though there is something newer: else who scrubs fast would see nothing at all.
             let is_shown = matches!(plan, Plan::Frame(frame) if sent == 0 && self.ready.contains_key(frame));
-            if let Some(word) = stale.filter(|word| *word != SUPERSEDED || !is_shown) {
+            if let Some(word) = stale.filter(|word| *word != Word::Superseded || !is_shown) {
                 self.fetched = None;
                 return self.session.fail_all(outlet, portion, word, None).await;
             }
@@ -203,7 +203,7 @@ impl Run<'_> {
                     // Later, as a part of another batch.
                     None => return Ok(()),
                     Some(Ok(ready)) => Ok(ready),
-                    Some(Err(problem)) if problem.kind == "deadline" => {
+                    Some(Err(problem)) if problem.kind == Kind::Deadline => {
                         self.fetched = None;
                         return self.fail_missing(outlet, portion, &problem).await;
                     }
@@ -338,7 +338,7 @@ impl Run<'_> {
             true => None,
             false => match self.session.hold(outlet, still.bytes.len()).await? {
                 Some(held) => Some(held),
-                None => return self.session.fail(outlet, wish, OVERLOADED, None).await,
+                None => return self.session.fail(outlet, wish, Word::Overloaded, None).await,
             },
         };
         {

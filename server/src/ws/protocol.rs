@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::problem::Problem;
+pub(super) use crate::problem::Word;
+use crate::problem::{Kind, Problem};
 use crate::stills::{Found, Still};
 use crate::target::Target;
 use bucket_streamer::OnDamage;
@@ -46,16 +47,6 @@ pub(super) enum Order {
     Latest,
 }
 
-/// What became of a frame that there is no picture of.
-pub(super) type Word = &'static str;
-
-pub(super) const DECODE_FAILED: Word = "decode_failed";
-pub(super) const NOT_FOUND: Word = "not_found";
-pub(super) const BAD_OFFSET: Word = "bad_offset";
-pub(super) const OVERLOADED: Word = "overloaded";
-pub(super) const CANCELLED: Word = "cancelled";
-pub(super) const SUPERSEDED: Word = "superseded";
-
 /// One frame that somebody wants, and how they call it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wish {
@@ -73,10 +64,10 @@ impl Wish {
         let index = entry.get("index").and_then(Value::as_i64).unwrap_or(place as i64);
         let offset = entry.get("offset").and_then(Value::as_u64);
         let target = match (entry.get("offset"), entry.get("frame"), entry.get("time")) {
-            (Some(_), None, None) => offset.map(Target::Offset).ok_or(BAD_OFFSET),
-            (None, Some(frame), None) => frame.as_u64().map(Target::Frame).ok_or(NOT_FOUND),
-            (None, None, Some(time)) => nanos(time).map(Target::Time).ok_or(NOT_FOUND),
-            _ => Err(NOT_FOUND),
+            (Some(_), None, None) => offset.map(Target::Offset).ok_or(Word::BadOffset),
+            (None, Some(frame), None) => frame.as_u64().map(Target::Frame).ok_or(Word::NotFound),
+            (None, None, Some(time)) => nanos(time).map(Target::Time).ok_or(Word::NotFound),
+            _ => Err(Word::NotFound),
         };
         Wish { index, offset, target }
     }
@@ -171,9 +162,9 @@ pub(super) fn failed(wish: &Wish, error: Word, message: Option<String>) -> Strin
 
 /// The word for a problem with the frame that was wished for.
 pub(super) fn word(wish: &Wish, problem: &Problem) -> Word {
-    match problem.word() {
-        NOT_FOUND if wish.offset.is_some() && problem.kind == "bad-parameter" => BAD_OFFSET,
-        word => word,
+    match problem.kind {
+        Kind::BadParameter if wish.offset.is_some() => Word::BadOffset,
+        _ => problem.word(),
     }
 }
 
@@ -181,7 +172,7 @@ pub(super) fn word(wish: &Wish, problem: &Problem) -> Word {
 mod tests {
     use serde_json::json;
 
-    use super::{BAD_OFFSET, Incoming, NOT_FOUND, Nanos, OnDamage, Order, Target, Wish, on_damage};
+    use super::{Incoming, Nanos, OnDamage, Order, Target, Wish, Word, on_damage};
 
     fn wish(entry: serde_json::Value) -> Wish {
         Wish::read(&entry, 7)
@@ -194,7 +185,7 @@ mod tests {
         assert_eq!(wish(json!({"frame": 120})), asked(7, None, Ok(Target::Frame(120))));
         assert_eq!(wish(json!({"time": 4.8})), asked(7, None, Ok(Target::Time(Nanos(4_800_000_000)))));
         assert_eq!(wish(json!({"time": "0:04.8"})), asked(7, None, Ok(Target::Time(Nanos(4_800_000_000)))));
-        assert_eq!(wish(json!({"offset": -1, "index": 3})), asked(3, None, Err(BAD_OFFSET)));
+        assert_eq!(wish(json!({"offset": -1, "index": 3})), asked(3, None, Err(Word::BadOffset)));
         for entry in [
             json!({"frame": "x"}),
             json!({}),
@@ -203,7 +194,7 @@ mod tests {
             json!({"frame": 1, "time": 2}),
             json!({"time": 1e300}),
         ] {
-            assert_eq!(wish(entry), asked(7, None, Err(NOT_FOUND)));
+            assert_eq!(wish(entry), asked(7, None, Err(Word::NotFound)));
         }
     }
 

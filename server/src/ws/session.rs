@@ -1,6 +1,7 @@
 //! One client's WebSocket: what it says becomes the agenda, and the agenda is worked off.
 
 use std::collections::VecDeque;
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use tokio::time::timeout;
 
 use super::agenda::{Agenda, Job, Work};
 use super::outlet::{Gone, Outlet, Sent};
-use super::protocol::{DECODE_FAILED, Incoming, OVERLOADED, Outgoing, Wish, failed, number, on_damage};
+use super::protocol::{Incoming, Outgoing, Wish, Word, failed, number, on_damage};
 use crate::admission::Client;
 use crate::auth::Visitor;
 use crate::limits::{quality, shape};
@@ -158,7 +159,7 @@ impl Session {
                 let mut wishes: VecDeque<Wish> =
                     frames.iter().enumerate().map(|(place, entry)| Wish::read(entry, place)).collect();
                 drop(frames);
-                wishes.iter_mut().skip(config.frames).for_each(|wish| wish.target = Err(OVERLOADED));
+                wishes.iter_mut().skip(config.frames).for_each(|wish| wish.target = Err(Word::Overloaded));
                 let asked = (|| {
                     let (width, height) = (number("width", &width)?, number("height", &height)?);
                     let shape = shape(config, width, height, Fit::Contain).map_err(|problem| problem.detail)?;
@@ -167,7 +168,7 @@ impl Session {
                 })();
                 let (shape, quality, on_damage) = asked.unwrap_or_else(|message: String| {
                     self.agenda.complain(message);
-                    wishes.iter_mut().for_each(|wish| wish.target = Err(DECODE_FAILED));
+                    wishes.iter_mut().for_each(|wish| wish.target = Err(Word::DecodeFailed));
                     (Shape { width: None, height: None, fit: Fit::Contain }, config.jpeg_quality, config.on_damage)
                 });
                 self.agenda.has_room(config.frames).await;
@@ -217,11 +218,11 @@ impl Session {
         &self,
         outlet: &mut Outlet<'_>,
         wish: &Wish,
-        word: super::protocol::Word,
+        word: Word,
         message: Option<String>,
     ) -> Result<(), Gone> {
-        self.shared.metrics.frame(word);
-        if word == OVERLOADED {
+        self.shared.metrics.frame(word.name());
+        if word == Word::Overloaded {
             self.shared.metrics.rejected("queue");
         }
         outlet.text(failed(wish, word, message)).await?;
@@ -230,11 +231,10 @@ impl Session {
     }
 }
 
-/// What is said to somebody whose message could not be read.
+/// How a session ends whose next message could not be read.
 fn refused(error: &axum::Error) -> Over {
-    let text = error.to_string();
-    if text.contains("too long") || text.contains("too big") || text.contains("Space limit") {
-        return Over::Refused(close_code::SIZE, "the message is too long");
+    match error.source().and_then(|source| source.downcast_ref()) {
+        Some(tungstenite::Error::Capacity(_)) => Over::Refused(close_code::SIZE, "the message is too long"),
+        _ => Over::Gone,
     }
-    Over::Gone
 }

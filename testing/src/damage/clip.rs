@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bucket_streamer::bitstream::{Codec, Framing};
+use bucket_streamer::container::Container;
 use bucket_streamer::source::{MemorySource, Source};
 use bucket_streamer::{Engine, Video};
 
@@ -73,10 +74,10 @@ impl Clip {
         let video = open(&Engine::new(Some(1)), name, &bytes).ok()?;
         let track = video.track();
         let form = match track.container {
-            "annexb" => Form::AnnexB,
-            "ivf" => Form::Ivf,
-            "mp4" | "matroska" => Form::InPlace,
-            _ => return None,
+            Container::AnnexB => Form::AnnexB,
+            Container::Ivf => Form::Ivf,
+            Container::Mp4 | Container::Matroska => Form::InPlace,
+            Container::MpegTs | Container::Obu | Container::Av1 => return None,
         };
         let range = |at: &bucket_streamer::container::Sample| {
             let start = usize::try_from(at.offset).unwrap_or(usize::MAX);

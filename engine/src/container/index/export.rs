@@ -21,7 +21,7 @@ pub(super) fn layout(track: &Track, file: Identity, references: Option<&Referenc
         version: VERSION,
         made_by: concat!("bucket-streamer ", env!("CARGO_PKG_VERSION")).to_owned(),
         file,
-        container: track.container.to_owned(),
+        container: track.container.name().to_owned(),
         streams: track.streams.iter().map(stream).collect(),
         track: track.track,
         codec: parameters(&track.parameters),
@@ -44,7 +44,7 @@ pub(super) fn layout(track: &Track, file: Identity, references: Option<&Referenc
 fn stream(summary: &StreamSummary) -> Stream {
     Stream {
         number: summary.stream,
-        kind: summary.kind.to_owned(),
+        kind: summary.kind.name().to_owned(),
         codec: summary.codec.to_owned(),
         size: summary.size.map(|(width, height)| [width, height]),
         track: summary.track,

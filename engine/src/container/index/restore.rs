@@ -10,14 +10,16 @@ use super::{bad, references};
 use crate::bitstream::parameter_sets::{History, identify};
 use crate::bitstream::{Codec, Framing};
 use crate::container::scan::RESIDENT_LIMIT;
-use crate::container::{Elsewhere, IndexBudget, SAMPLE_BYTES, Sample, StreamSummary, Track, sample_limit, ts};
+use crate::container::{
+    Container, Elsewhere, IndexBudget, SAMPLE_BYTES, Sample, StreamKind, StreamSummary, Track, sample_limit, ts,
+};
 use crate::error::Result;
 
 /// The track, of a file of `length` bytes.
 pub(super) fn track(layout: &Layout, length: u64) -> Result<Track> {
     let codec = Codec::from_name(&layout.codec.name)
         .ok_or_else(|| bad(format!("this build has no decoder for {:?}", shortened(&layout.codec.name))))?;
-    let container = known(&["mp4", "matroska", "mpegts", "annexb", "ivf", "obu", "av1"], &layout.container)?;
+    let container = known(&layout.container, Container::from_name)?;
     let samples = samples(&layout.samples, length)?;
     let count = samples.len();
     let frames = layout.frames.steps("frames", samples.iter().filter(|sample| sample.is_displayable()).count())?;
@@ -46,10 +48,9 @@ pub(super) fn track(layout: &Layout, length: u64) -> Result<Track> {
     Ok(track)
 }
 
-/// The name among those that there are.
-fn known(names: &[&'static str], name: &str) -> Result<&'static str> {
-    let found = names.iter().find(|known| **known == name);
-    found.copied().ok_or_else(|| bad(format!("it has an unknown name, {:?}", shortened(name))))
+/// What a name stands for.
+fn known<T>(name: &str, from_name: impl Fn(&str) -> Option<T>) -> Result<T> {
+    from_name(name).ok_or_else(|| bad(format!("it has an unknown name, {:?}", shortened(name))))
 }
 
 fn shortened(name: &str) -> String {
@@ -59,7 +60,7 @@ fn shortened(name: &str) -> String {
 fn stream(stream: &Stream) -> Result<StreamSummary> {
     Ok(StreamSummary {
         stream: stream.number,
-        kind: known(&["video", "audio", "subtitle", "data", "attachment", "unknown"], &stream.kind)?,
+        kind: known(&stream.kind, StreamKind::from_name)?,
         codec: ffi::codec_name(&stream.codec),
         size: stream.size.map(|[width, height]| (width, height)),
         track: stream.track,
@@ -77,7 +78,8 @@ fn framing(nal_length_size: u8) -> Result<Framing> {
 fn parameters(parameters: &Parameters) -> Result<ParameterValues> {
     let color = &parameters.color;
     let side = |(kind, numbers): (&String, &Vec<i32>)| {
-        Ok(SideData { kind: known(&SideData::KINDS, kind)?, numbers: numbers.clone() })
+        let from_name = |name: &str| SideData::KINDS.into_iter().find(|known| *known == name);
+        Ok(SideData { kind: known(kind, from_name)?, numbers: numbers.clone() })
     };
     Ok(ParameterValues {
         codec: parameters.name.clone(),
@@ -222,7 +224,7 @@ fn check_places(track: &Track, length: u64) -> Result<()> {
     let is_in_place = |sample| !elsewhere.resident.contains_key(&sample) && !elsewhere.scattered.contains_key(&sample);
     let outside = |(index, sample): &(u32, &Sample)| sample.range().end() > length && is_in_place(*index);
     match (0_u32..).zip(&track.samples).find(outside) {
-        Some((index, sample)) if track.container != "mp4" => {
+        Some((index, sample)) if track.container != Container::Mp4 => {
             let end = sample.range().end();
             Err(bad(format!("sample {index} ends at byte {end}, the file at byte {length}")))
         }

@@ -21,7 +21,9 @@ use super::runtime::runtime;
 use super::spans::Spans;
 use super::version::Version;
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::{ByteRange, Counted, Counters, Refusal, Source, check_bounds, opening};
+use crate::source::{
+    ByteRange, Counted, Counters, Refusal, RemoteSource, Source, SourceVersion, check_bounds, opening,
+};
 
 /// For so long nothing is asked of a server that has failed for good, unless it gives something after all: a walk over
 /// many samples would else wait for each of them in vain.
@@ -332,6 +334,34 @@ impl Source for HttpSource {
         Ok(PaddedBytes::copy_of(&pieces))
     }
 
+    fn check(&self) -> Result<()> {
+        let changed = || Error::from(ErrorKind::Changed).of(&self.shared.name);
+        if self.shared.has_changed.load(Relaxed) { Err(changed()) } else { Ok(()) }
+    }
+
+    /// Exact: its ETag if that is a strong one, and which of those resources it is that differ in the query alone. Else what its
+    /// headers say.
+    fn version(&self) -> Option<SourceVersion> {
+        let Some(tag) = self.shared.version.strong() else {
+            return self.shared.version.hint().map(SourceVersion::Approximate);
+        };
+        Some(SourceVersion::Exact(match &self.shared.origin.place {
+            Place::Named(url, _) => format!("etag {tag} of {}", lasting_query(url)),
+            #[cfg(feature = "stores")]
+            Place::Store(_) => format!("etag {tag}"),
+        }))
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    fn remote(&self) -> Option<&dyn RemoteSource> {
+        Some(self)
+    }
+}
+
+impl RemoteSource for HttpSource {
     fn will_need(&self, ranges: &mut dyn Iterator<Item = ByteRange>) {
         self.start(self.affordable(ranges));
     }
@@ -355,19 +385,19 @@ impl Source for HttpSource {
         self.shared.origin.options.cache / 2
     }
 
-    fn is_remote(&self) -> bool {
-        true
+    fn opening(&self) -> Counted {
+        self.shared.opening
     }
 
-    fn confirmed(&self) -> Option<Instant> {
-        Some(self.shared.confirmed.last())
+    fn confirmed(&self) -> Instant {
+        self.shared.confirmed.last()
     }
 
     fn confirm(&self) {
         let shared = Arc::clone(&self.shared);
         let last = self.shared.confirmed.last();
         let _turn = self.shared.confirming.lock().unwrap_or_else(PoisonError::into_inner);
-        // Somebody else has asked meanwhile.
+        // Another caller has asked meanwhile.
         let is_told = shared.has_changed.load(Relaxed) || shared.confirmed.last() > last;
         let Some(runtime) = runtime().ok().filter(|_| !is_told && self.len() > 0) else { return };
         let (tell, told) = mpsc::channel();
@@ -376,33 +406,6 @@ impl Source for HttpSource {
             let _ = tell.send(());
         });
         let _ = told.recv();
-    }
-
-    fn check(&self) -> Result<()> {
-        let changed = || Error::from(ErrorKind::Changed).of(&self.shared.name);
-        if self.shared.has_changed.load(Relaxed) { Err(changed()) } else { Ok(()) }
-    }
-
-    /// Its ETag, if that promises anything of bytes, and which one of those it is that differ in the query alone.
-    fn version(&self) -> Option<String> {
-        let tag = self.shared.version.strong()?;
-        Some(match &self.shared.origin.place {
-            Place::Named(url, _) => format!("etag {tag} of {}", lasting_query(url)),
-            #[cfg(feature = "stores")]
-            Place::Store(_) => format!("etag {tag}"),
-        })
-    }
-
-    fn version_hint(&self) -> Option<String> {
-        self.shared.version.hint()
-    }
-
-    fn counters(&self) -> &Counters {
-        &self.shared.counters
-    }
-
-    fn opening(&self) -> Counted {
-        self.shared.opening
     }
 }
 
@@ -413,7 +416,7 @@ mod tests {
     use super::super::HttpClient;
     use super::HttpSource;
     use crate::source::remote::HttpOptions;
-    use crate::source::{ByteRange, Source, conformance};
+    use crate::source::{ByteRange, RemoteSource, Source, conformance};
     use testing::range_server::{Answer, Server, sum};
 
     fn options() -> HttpOptions {
@@ -435,9 +438,10 @@ mod tests {
     fn conforms_and_fetches_no_byte_twice() {
         let server = Server::start();
         let source = open(&server, options());
-        conformance::gives_what_it_has(&source);
+        conformance::remote(&source);
         let asked = server.asked();
-        assert_eq!(sum(&asked).1, source.len(), "{asked:#?}");
+        let confirming = 1;
+        assert_eq!(sum(&asked).1, source.len() + confirming, "{asked:#?}");
         let counted = source.counters().now();
         assert_eq!((counted.requests as usize, counted.bytes), sum(&asked));
         assert!(asked[1..].iter().all(|asked| asked.headers["if-match"] == "\"1\""));
@@ -446,7 +450,7 @@ mod tests {
     #[test]
     fn conforms_where_there_is_no_room_to_keep_anything() {
         let server = Server::start();
-        conformance::gives_what_it_has(&open(&server, HttpOptions { cache: 700, ..options() }));
+        conformance::remote(&open(&server, HttpOptions { cache: 700, ..options() }));
     }
 
     #[test]
@@ -454,7 +458,7 @@ mod tests {
         let server = Server::start();
         for answer in [Answer::Whole, Answer::WholeUnbounded] {
             server.behave(move |_| answer.clone());
-            conformance::gives_what_it_has(&open(&server, HttpOptions { cache: 20_000, ..options() }));
+            conformance::remote(&open(&server, HttpOptions { cache: 20_000, ..options() }));
         }
     }
 
@@ -484,17 +488,17 @@ mod tests {
             let source = open(&server, HttpOptions { cache: 20_000, ..options() });
             let all = ByteRange { start: 0, len: source.len() };
             source.read(all).unwrap();
-            let opened = source.confirmed().unwrap();
+            let opened = source.confirmed();
             server.asked();
             source.confirm();
-            let confirmed = source.confirmed().unwrap();
+            let confirmed = source.confirmed();
             assert!(confirmed > opened && source.check().is_ok() && server.asked().len() == 1);
             // Who is not there says nothing.
             for answer in [Answer::HangUp, Answer::Status(503, ""), Answer::Status(403, "")] {
                 behave(&answer);
                 source.confirm();
                 source.check().unwrap();
-                assert!(source.confirmed().unwrap() > confirmed && server.asked().len() == 1);
+                assert!(source.confirmed() > confirmed && server.asked().len() == 1);
             }
             behave(&good);
             server.put("bytes", conformance::bytes(), "\"2\"");

@@ -7,7 +7,7 @@
 //! `public` says where they may not, `host` knows how long a server takes and when to ask it again; an `authority` says how a store wants to be asked, `document` asks
 //! it for what is no range of bytes;
 //! `runtime` is where all this runs. Who asks waits in a thread of their own: nothing outside of this folder knows of tokio.
-//! Which bytes a frame needs is told by [`Source::will_need`](super::Source::will_need).
+//! Which bytes a frame needs is said by [`RemoteSource::will_need`](super::RemoteSource::will_need).
 
 mod address;
 mod attempt;

@@ -1,0 +1,440 @@
+//! What planning reads on cold state, held against what `ahead` says that it will read, and against a planner that would say
+//! what it is missing and be asked again.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::ahead::head;
+use super::route::{Target, plan};
+use super::{Depth, Known, Planner, References};
+use crate::bitstream::Codec;
+use crate::container::Track;
+use crate::error::{ErrorKind, Result};
+use crate::source::{ByteRange, Counted, Counters, MappedSource, RemoteSource, Source};
+
+/// What `HttpOptions` bridges by default, in bytes.
+const GAP: u64 = 64 << 10;
+/// Frames of each clip.
+const FRAMES: usize = 24;
+
+/// Byte ranges that neither overlap nor touch, by where they begin.
+#[derive(Debug, Clone, Default)]
+struct Ranges(BTreeMap<u64, u64>);
+
+impl Ranges {
+    fn of(ranges: impl IntoIterator<Item = ByteRange>) -> Ranges {
+        let mut all = Ranges::default();
+        ranges.into_iter().for_each(|range| all.insert(range));
+        all
+    }
+
+    fn insert(&mut self, range: ByteRange) {
+        let (mut start, mut end) = (range.start, range.end());
+        if start >= end {
+            return;
+        }
+        while let Some((&before, &stop)) = self.0.range(..=end).next_back().filter(|(_, stop)| **stop >= start) {
+            self.0.remove(&before);
+            (start, end) = (start.min(before), end.max(stop));
+        }
+        self.0.insert(start, end);
+    }
+
+    fn missing(&self, range: ByteRange) -> Vec<ByteRange> {
+        let (mut at, mut missing) = (range.start, Vec::new());
+        let first = self.0.range(..=range.start).next_back().map_or(range.start, |(&start, _)| start);
+        for (&start, &end) in self.0.range(first..range.end().max(first)) {
+            if at < start {
+                missing.push(ByteRange { start: at, len: start - at });
+            }
+            at = at.max(end);
+        }
+        if at < range.end() {
+            missing.push(ByteRange { start: at, len: range.end() - at });
+        }
+        missing
+    }
+
+    fn has(&self, range: ByteRange) -> bool {
+        range.len == 0 || self.missing(range).is_empty()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.iter().map(|(start, end)| end - start).sum()
+    }
+}
+
+/// What it took to bring bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cost {
+    /// Times that the caller had to wait: what is asked for together comes together.
+    rounds: usize,
+    /// Ranges that are no neighbours.
+    requests: usize,
+    bytes: u64,
+}
+
+/// What becomes of a read whose bytes are not here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    /// It waits for them, and for all that was hinted at.
+    Comes,
+    /// It is an error, and the source remembers the first.
+    IsNoted,
+}
+
+/// A file that is far away, as a planner sees it: nothing is here at first.
+#[derive(Debug)]
+struct Distant {
+    file: MappedSource,
+    missing: Missing,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    here: Ranges,
+    /// Hinted at, and not here yet.
+    coming: Ranges,
+    /// What was read.
+    read: Ranges,
+    /// Reads of what was neither here nor hinted at.
+    unforeseen: Vec<ByteRange>,
+    /// `IsNoted`: what was missing first, with the hints before it.
+    wanted: Vec<ByteRange>,
+    is_noted: bool,
+    cost: Cost,
+}
+
+impl State {
+    /// One round: all of it is asked for together.
+    fn bring(&mut self, ranges: impl IntoIterator<Item = ByteRange>) {
+        let wanted = Ranges::of(ranges.into_iter().flat_map(|range| self.here.missing(range)));
+        let mut merged: Vec<(u64, u64)> = Vec::new();
+        for (&start, &end) in &wanted.0 {
+            match merged.last_mut() {
+                Some((_, stop)) if start - *stop <= GAP => *stop = end,
+                _ => merged.push((start, end)),
+            }
+        }
+        self.cost.rounds += usize::from(!merged.is_empty());
+        self.cost.requests += merged.len();
+        for (start, end) in merged {
+            self.cost.bytes += end - start;
+            self.here.insert(ByteRange { start, len: end - start });
+        }
+    }
+}
+
+impl Distant {
+    fn new(clip: &Path, missing: Missing) -> Distant {
+        let file = MappedSource::open(clip).expect("it was open before");
+        Distant { file, missing, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Source for Distant {
+    fn name(&self) -> &str {
+        self.file.name()
+    }
+
+    fn len(&self) -> u64 {
+        self.file.len()
+    }
+
+    fn read(&self, range: ByteRange) -> Result<Bytes> {
+        let bytes = self.file.read(range)?;
+        let mut state = self.state();
+        if !state.here.has(range) {
+            if self.missing == Missing::IsNoted {
+                if !std::mem::replace(&mut state.is_noted, true) {
+                    state.wanted.push(range);
+                }
+                return Err(ErrorKind::OpenCancelled.into());
+            }
+            let coming: Vec<ByteRange> = std::mem::take(&mut state.coming)
+                .0
+                .iter()
+                .map(|(&start, &end)| ByteRange { start, len: end - start })
+                .collect();
+            if !Ranges::of(coming.iter().copied()).has(range) {
+                state.unforeseen.push(range);
+            }
+            state.bring(coming.into_iter().chain([range]));
+        }
+        state.read.insert(range);
+        Ok(bytes)
+    }
+
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn counters(&self) -> &Counters {
+        self.file.counters()
+    }
+
+    fn remote(&self) -> Option<&dyn RemoteSource> {
+        Some(self)
+    }
+}
+
+impl RemoteSource for Distant {
+    fn will_need(&self, ranges: &mut dyn Iterator<Item = ByteRange>) {
+        let mut state = self.state();
+        for range in ranges {
+            if self.missing == Missing::Comes {
+                state.coming.insert(range);
+            } else if !state.is_noted && !state.here.has(range) {
+                state.wanted.push(range);
+            }
+        }
+    }
+
+    fn when_here(&self, ranges: &mut dyn Iterator<Item = ByteRange>, then: Box<dyn FnOnce() + Send>) {
+        self.will_need(ranges);
+        then();
+    }
+
+    fn is_awaited(&self, _range: ByteRange, _patience: Duration) -> bool {
+        false
+    }
+
+    fn is_here(&self, range: ByteRange) -> bool {
+        self.state().here.has(range)
+    }
+
+    fn room(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn opening(&self) -> Counted {
+        Counted::default()
+    }
+
+    fn confirmed(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn confirm(&self) {}
+}
+
+/// A clip, opened beside the network.
+struct Clip {
+    path: std::path::PathBuf,
+    track: Track,
+}
+
+/// Fixtures and corpus, of which planning can be asked.
+fn clips() -> impl Iterator<Item = Clip> {
+    testing::clips::clips().into_iter().filter_map(|path| {
+        let source: Arc<dyn Source> = Arc::new(MappedSource::open(&path).ok()?);
+        let track = Track::open(&source, 0).ok()?;
+        Some(Clip { path, track })
+    })
+}
+
+/// A planner that has seen nothing.
+struct Cold<'a> {
+    track: &'a Track,
+    planner: Planner,
+    references: References,
+}
+
+/// What is decoded for a frame: samples, and those that are sent for their parameter sets.
+type Decoded = Vec<u32>;
+
+impl<'a> Cold<'a> {
+    fn new(track: &'a Track) -> Cold<'a> {
+        Cold { track, planner: Planner::new(track), references: References::new() }
+    }
+
+    /// Plans as a request for one frame does where there are no checkpoints: the target with its entry, and what is decoded.
+    fn plan(&self, source: &dyn Source, sample: u32) -> (u32, Decoded) {
+        let entry = self.planner.entry_for(self.track, source, sample, Depth::Nearest).0;
+        let known = Known::new(self.track, source, &self.planner, &self.references);
+        let legs = plan(&[Target { sample, entry }], &known, &|_| Vec::new());
+        (entry, legs.into_iter().flat_map(|leg| leg.samples.into_iter().chain(leg.sets)).collect())
+    }
+
+    fn predicted(&self, sample: u32) -> Vec<ByteRange> {
+        let mut ranges = self.planner.unread(self.track, &self.references, sample);
+        ranges.extend(self.planner.unread_promise(self.track));
+        ranges
+    }
+
+    fn extents(&self, samples: impl IntoIterator<Item = u32>) -> Vec<ByteRange> {
+        samples.into_iter().filter_map(|sample| self.track.extent(sample)).collect()
+    }
+}
+
+/// Samples of frames from all over a clip.
+fn targets(track: &Track) -> Vec<u32> {
+    let count = track.frames.len();
+    let step = count.div_ceil(FRAMES).max(1);
+    // Off the beat of most GOPs.
+    (0..count)
+        .step_by(step)
+        .enumerate()
+        .map(|(at, frame)| track.frames[(frame + at * 7 % step).min(count - 1)])
+        .collect()
+}
+
+/// What a cold frame takes when everything is asked for in advance, as it is done.
+fn in_advance(clip: &Clip, sample: u32) -> (Cost, (u32, Decoded), State) {
+    let (cold, source) = (Cold::new(&clip.track), Distant::new(&clip.path, Missing::Comes));
+    source.state().bring(cold.predicted(sample));
+    let planned = cold.plan(&source, sample);
+    source.state().bring(cold.extents(planned.1.iter().copied()));
+    let state = std::mem::take(&mut *source.state());
+    (state.cost, planned, state)
+}
+
+/// What it takes when the planner says what is missing first and is asked again. It is given everything that certainly follows
+/// from that: the whole look at a sync sample, and all samples up to the target once the entry is known.
+fn by_asking_again(clip: &Clip, sample: u32) -> (Cost, (u32, Decoded)) {
+    let (cold, source) = (Cold::new(&clip.track), Distant::new(&clip.path, Missing::IsNoted));
+    loop {
+        let entry = cold.planner.entry_for(cold.track, &source, sample, Depth::Nearest).0;
+        let has_entry = !source.state().is_noted;
+        let (first, at_entry) = take_wanted(&source);
+        // Known beside the entry, and needs nothing of it.
+        cold.planner.last_for(cold.track, &source, sample);
+        let (behind, at_last) = take_wanted(&source);
+        if at_entry || at_last {
+            let wanted = first.into_iter().chain(behind).flat_map(|range| completed(&cold, range));
+            let wanted: Vec<ByteRange> = wanted.collect();
+            source.state().bring(wanted);
+            continue;
+        }
+        let planned = cold.plan(&source, sample);
+        let (wanted, is_missing) = take_wanted(&source);
+        if !is_missing {
+            assert!(has_entry && planned.0 == entry);
+            source.state().bring(cold.extents(planned.1.iter().copied()));
+            return (source.state().cost, planned);
+        }
+        let run = cold.extents(entry..=sample);
+        let is_run = wanted.iter().any(|range| run.contains(range));
+        let wanted = wanted.into_iter().flat_map(|range| completed(&cold, range));
+        let wanted: Vec<ByteRange> = wanted.chain(run.into_iter().filter(|_| is_run)).collect();
+        source.state().bring(wanted);
+    }
+}
+
+/// What is missing, and whether anything is.
+fn take_wanted(source: &Distant) -> (Vec<ByteRange>, bool) {
+    let mut state = source.state();
+    let is_noted = std::mem::take(&mut state.is_noted);
+    let wanted = std::mem::take(&mut state.wanted);
+    (wanted.into_iter().filter(|_| is_noted).collect(), is_noted)
+}
+
+/// The whole look at a sync sample, if a range begins one.
+fn completed(cold: &Cold<'_>, range: ByteRange) -> Vec<ByteRange> {
+    let begins = |&&sync: &&u32| head(cold.track, sync).or_else(|| cold.track.extent(sync)) == Some(range);
+    let look = cold.planner.sync.iter().find(begins).map(|&sync| cold.planner.unread_for_entry(cold.track, sync));
+    look.into_iter().flatten().chain([range]).collect()
+}
+
+#[derive(Debug, Default)]
+struct Row {
+    clips: usize,
+    frames: usize,
+    /// Frames whose entry is not the likely one.
+    strayed: usize,
+    /// Reads that were not foreseen.
+    unforeseen: usize,
+    advance: [u64; 3],
+    again: [u64; 3],
+    most: [usize; 2],
+}
+
+fn add(sums: &mut [u64; 3], cost: Cost) {
+    for (sum, value) in sums.iter_mut().zip([cost.rounds as u64, cost.requests as u64, cost.bytes]) {
+        *sum += value;
+    }
+}
+
+/// Prints what `docs/decisions/planning-reads.md` says.
+#[test]
+#[ignore = "a measurement: it prints a table and judges nothing"]
+#[allow(clippy::print_stdout, reason = "the table is what it is for")]
+fn measure_rounds() {
+    let mut rows: BTreeMap<(&str, &str), Row> = BTreeMap::new();
+    for clip in clips() {
+        let row = rows.entry((clip.track.codec.name(), clip.track.container.name())).or_default();
+        row.clips += 1;
+        for sample in targets(&clip.track) {
+            let likely = Cold::new(&clip.track).planner.likely_entry(&clip.track, sample);
+            let (advance, planned, state) = in_advance(&clip, sample);
+            let (again, same) = by_asking_again(&clip, sample);
+            assert_eq!(planned, same, "{} sample {sample}", clip.path.display());
+            row.frames += 1;
+            row.strayed += usize::from(planned.0 != likely);
+            row.unforeseen += state.unforeseen.len();
+            add(&mut row.advance, advance);
+            add(&mut row.again, again);
+            row.most = [row.most[0].max(advance.rounds), row.most[1].max(again.rounds)];
+        }
+    }
+    println!("codec container clips frames strayed unforeseen | in advance: rounds most requests KiB | again: ...");
+    for ((codec, container), row) in &rows {
+        let of = |sums: [u64; 3], most: usize| {
+            let [rounds, requests, bytes] = sums.map(|sum| sum as f64 / row.frames as f64);
+            format!("{rounds:.2} {most} {requests:.2} {:.1}", bytes / 1024.0)
+        };
+        println!(
+            "{codec} {container} {} {} {} {} | {} | {}",
+            row.clips,
+            row.frames,
+            row.strayed,
+            row.unforeseen,
+            of(row.advance, row.most[0]),
+            of(row.again, row.most[1])
+        );
+    }
+}
+
+/// Reads that were not foreseen are round trips of their own, bytes that are foreseen and not used are fetched for nothing.
+#[test]
+fn what_planning_reads_is_foreseen_and_nothing_else() {
+    let (mut frames, mut strayed) = (BTreeMap::<&str, usize>::new(), 0);
+    let (mut foreseen, mut unused) = (0, 0);
+    for clip in clips() {
+        for sample in targets(&clip.track) {
+            let cold = Cold::new(&clip.track);
+            let (likely, predicted) = (cold.planner.likely_entry(&clip.track, sample), cold.predicted(sample));
+            let (_, (entry, decoded), state) = in_advance(&clip, sample);
+            let place = || format!("{}: sample {sample} from {entry}", clip.path.display());
+            // What the likely entry turns out to be is not known before it is read.
+            if entry != likely {
+                strayed += 1;
+                continue;
+            }
+            *frames.entry(clip.track.codec.name()).or_default() += 1;
+            assert_eq!(state.unforeseen, [], "{}", place());
+            let mut used = state.read.clone();
+            cold.extents(decoded).into_iter().for_each(|range| used.insert(range));
+            let in_vain: u64 = predicted.iter().flat_map(|range| used.missing(*range)).map(|range| range.len).sum();
+            if in_vain > 0 {
+                println!("{}: {in_vain} of {}", place(), Ranges::of(predicted.iter().copied()).bytes());
+            }
+            (foreseen, unused) = (foreseen + Ranges::of(predicted).bytes(), unused + in_vain);
+        }
+    }
+    println!("{frames:?}, {strayed} strayed, {unused} of {foreseen}");
+    let least = |codec: Codec| frames.get(codec.name()).copied().unwrap_or(0);
+    assert!(
+        [Codec::Hevc, Codec::H264, Codec::Vp9, Codec::Av1].map(least).iter().all(|&frames| frames >= 20),
+        "{frames:?}"
+    );
+}
