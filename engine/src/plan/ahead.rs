@@ -2,8 +2,9 @@
 //! fetches them together; and what can be known of a sync sample without all of it.
 //!
 //! What is known already is not read. The rest is a guess, since the samples that would tell are those that are not here:
-//! a wrong one costs a request more, or bytes that nobody wanted.
+//! a wrong one costs a request more, or bytes that are not used. Why it is guessed at all: `docs/decisions/planning-reads.md`.
 
+use super::droppable::after_picture;
 use super::{LONGEST_WAIT, Planner, References, promises_configuration};
 use crate::bitstream::{Codec, Entry, EntryFacts, Framing};
 use crate::container::Track;
@@ -20,7 +21,7 @@ impl Planner {
         let first = self.likely_entry(track, target);
         let mut ranges = self.unread_for_entry(track, first);
         if self.known_facts(track, first).is_none() || !references.is_known(self, track, first, target) {
-            ranges.extend((first..=target).filter_map(|sample| track.extent(sample)));
+            ranges.extend((first..after_picture(track, target)).filter_map(|sample| track.extent(sample)));
         }
         ranges.extend(self.behind(track, target).into_iter().flat_map(|sync| self.unread_for_entry(track, sync)));
         ranges

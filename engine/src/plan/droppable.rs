@@ -47,6 +47,8 @@ impl Seen {
         last: u32,
     ) -> Droppable {
         let seen = self.0.get_or_init(|| seen_before(planner, track));
+        let is_unseen = |&sample: &u32| seen[sample as usize].load(Relaxed) == UNSEEN;
+        track.will_need(source, (first..=last).filter(is_unseen));
         let mut at = first;
         while at <= last {
             let after = after_picture(track, at);
@@ -84,7 +86,7 @@ fn seen_before(planner: &Planner, track: &Track) -> Arc<[AtomicU8]> {
 }
 
 /// The sample after this one and the second field of its picture.
-fn after_picture(track: &Track, sample: u32) -> u32 {
+pub(super) fn after_picture(track: &Track, sample: u32) -> u32 {
     let is_silent = |sample: u32| track.samples.get(sample as usize).is_some_and(|sample| sample.silent);
     sample + 1 + u32::from(!is_silent(sample) && is_silent(sample + 1))
 }

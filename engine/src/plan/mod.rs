@@ -110,7 +110,12 @@ impl Planner {
     pub(crate) fn entry_for(&self, track: &Track, source: &dyn Source, target: u32, depth: Depth) -> (u32, bool) {
         let before = &self.sync[..self.sync.partition_point(|&sync| sync <= target)];
         let mut passed = 0;
-        for &sync in before.iter().rev() {
+        for (looks, &sync) in before.iter().rev().enumerate() {
+            // The nearest is expected to do. Before it stretches are asked for that double: each is one wait.
+            if looks > 0 && (looks % LOOKS == 0 || looks < LOOKS && looks.is_power_of_two()) {
+                let stretch = before.iter().rev().skip(looks).take(looks.min(LOOKS));
+                source.will_need(&mut stretch.flat_map(|&sync| self.unread_for_entry(track, sync)));
+            }
             match self.facts(track, source, sync).entry {
                 Entry::Clean if depth == Depth::Sequential && track.codec == Codec::H264 => break,
                 Entry::Clean => return (sync, true),

@@ -18,6 +18,8 @@ use crate::source::{ByteRange, Counted, Counters, MappedSource, RemoteSource, So
 
 /// What `HttpOptions` bridges by default, in bytes.
 const GAP: u64 = 64 << 10;
+/// Waits for one cold frame, where many sync samples before the nearest had to be looked into.
+const MOST_ROUNDS: usize = 6;
 /// Frames of each clip.
 const FRAMES: usize = 24;
 
@@ -406,35 +408,33 @@ fn measure_rounds() {
 
 /// Reads that were not foreseen are round trips of their own, bytes that are foreseen and not used are fetched for nothing.
 #[test]
-fn what_planning_reads_is_foreseen_and_nothing_else() {
+fn what_planning_reads_is_foreseen_and_little_else() {
     let (mut frames, mut strayed) = (BTreeMap::<&str, usize>::new(), 0);
     let (mut foreseen, mut unused) = (0, 0);
     for clip in clips() {
         for sample in targets(&clip.track) {
             let cold = Cold::new(&clip.track);
             let (likely, predicted) = (cold.planner.likely_entry(&clip.track, sample), cold.predicted(sample));
-            let (_, (entry, decoded), state) = in_advance(&clip, sample);
+            let (cost, (entry, decoded), state) = in_advance(&clip, sample);
             let place = || format!("{}: sample {sample} from {entry}", clip.path.display());
-            // What the likely entry turns out to be is not known before it is read.
-            if entry != likely {
-                strayed += 1;
-                continue;
-            }
+            assert!(cost.rounds <= MOST_ROUNDS, "{}: {} waits", place(), cost.rounds);
+            // All of the sample before a sync sample is read where its end looks like an end of sequence.
+            let before = |range: &ByteRange| {
+                let mut befores = cold.planner.sync.iter().filter_map(|sync| sync.checked_sub(1));
+                clip.track.codec == Codec::Hevc && befores.any(|before| clip.track.extent(before) == Some(*range))
+            };
+            let unforeseen: Vec<_> = state.unforeseen.iter().filter(|range| !before(range)).collect();
+            assert!(unforeseen.is_empty(), "{}: {unforeseen:?}", place());
             *frames.entry(clip.track.codec.name()).or_default() += 1;
-            assert_eq!(state.unforeseen, [], "{}", place());
+            strayed += usize::from(entry != likely);
             let mut used = state.read.clone();
             cold.extents(decoded).into_iter().for_each(|range| used.insert(range));
-            let in_vain: u64 = predicted.iter().flat_map(|range| used.missing(*range)).map(|range| range.len).sum();
-            if in_vain > 0 {
-                println!("{}: {in_vain} of {}", place(), Ranges::of(predicted.iter().copied()).bytes());
-            }
-            (foreseen, unused) = (foreseen + Ranges::of(predicted).bytes(), unused + in_vain);
+            foreseen += Ranges::of(predicted.iter().copied()).bytes();
+            unused += predicted.iter().flat_map(|range| used.missing(*range)).map(|range| range.len).sum::<u64>();
         }
     }
-    println!("{frames:?}, {strayed} strayed, {unused} of {foreseen}");
+    assert!(unused * 50 < foreseen, "{unused} of {foreseen} bytes in vain");
     let least = |codec: Codec| frames.get(codec.name()).copied().unwrap_or(0);
-    assert!(
-        [Codec::Hevc, Codec::H264, Codec::Vp9, Codec::Av1].map(least).iter().all(|&frames| frames >= 20),
-        "{frames:?}"
-    );
+    let has_all = [Codec::Hevc, Codec::H264, Codec::Vp9, Codec::Av1].map(least).iter().all(|&frames| frames >= 20);
+    assert!(has_all && strayed >= 20, "{frames:?}, {strayed} strayed");
 }

@@ -256,6 +256,10 @@ impl Gop {
     /// Learns up to sample `last` or the end of the GOP. `None` if a sample cannot be read: another time it may.
     pub(super) fn learn_to(&mut self, place: Place<'_>, last: u32) -> Option<()> {
         let Place { planner, track, source } = place;
+        let next = self.first + self.pictures.len() as u32;
+        if !self.is_broken && self.next.is_none() {
+            track.will_need(source, next..=last);
+        }
         while !self.is_broken && self.next.is_none() {
             let sample = self.first + self.pictures.len() as u32;
             if sample > last {

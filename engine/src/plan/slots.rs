@@ -81,6 +81,9 @@ impl Learned {
             units: Arc::default(),
             first_loss: None,
         });
+        if told.is_none() {
+            track.will_need(source, first + run.taken..=last);
+        }
         while first + (run.units.len() as u32) <= last {
             let sample = first + run.units.len() as u32;
             let unit = match told.and_then(|told| told.unit(first, sample)) {
