@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bytes::Bytes;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, ClientBuilder, Url};
+use reqwest::{Client, ClientBuilder, Url};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use super::address::without_secrets;
 use super::attempt::{self, Origin, Place};
@@ -22,6 +24,7 @@ use super::http::HttpSource;
 use super::options::HttpOptions;
 use super::public::PublicAddresses;
 use super::runtime::runtime;
+use super::tls;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{Counters, Refusal, opening};
 
@@ -167,15 +170,13 @@ pub(super) struct Connections {
     /// The same to servers that nobody has named, but another server: made when the first is met.
     plain_strange: OnceLock<Client>,
     secure_strange: OnceLock<Client>,
-    roots: Vec<Certificate>,
+    roots: Vec<CertificateDer<'static>>,
     options: HttpOptions,
 }
 
 impl Connections {
     fn new(options: &HttpOptions) -> Result<Connections> {
-        // A program that has chosen its cryptography before keeps it.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let plain = builder(options).tls_certs_only([]).build().map_err(unusable)?;
+        let plain = builder(options).tls_backend_preconfigured(tls::without_roots()).build().map_err(unusable)?;
         let (secure, plain_strange, secure_strange) = Default::default();
         Ok(Connections {
             plain,
@@ -197,13 +198,13 @@ impl Connections {
         // A proxy would look the name up itself, and find what it finds.
         let builder = || builder(&self.options).no_proxy().dns_resolver(PublicAddresses);
         match url.scheme() {
-            "https" => kept(&self.secure_strange, || builder().tls_certs_merge(self.roots.clone())),
-            _ => kept(&self.plain_strange, || builder().tls_certs_only([])),
+            "https" => kept(&self.secure_strange, || Ok(builder().tls_backend_preconfigured(tls::with(&self.roots)?))),
+            _ => kept(&self.plain_strange, || Ok(builder().tls_backend_preconfigured(tls::without_roots()))),
         }
     }
 
     fn secure(&self) -> std::result::Result<&Client, Refusal> {
-        kept(&self.secure, || builder(&self.options).tls_certs_merge(self.roots.clone()))
+        kept(&self.secure, || Ok(builder(&self.options).tls_backend_preconfigured(tls::with(&self.roots)?)))
     }
 
     /// May servers send us anywhere?
@@ -213,11 +214,14 @@ impl Connections {
 }
 
 /// A client that is made when it is first wanted.
-fn kept(place: &OnceLock<Client>, make: impl FnOnce() -> ClientBuilder) -> std::result::Result<&Client, Refusal> {
+fn kept(
+    place: &OnceLock<Client>,
+    make: impl FnOnce() -> std::result::Result<ClientBuilder, Refusal>,
+) -> std::result::Result<&Client, Refusal> {
     if let Some(client) = place.get() {
         return Ok(client);
     }
-    let made = make().build().map_err(|error| Refusal::Connection(error.without_url().to_string()))?;
+    let made = make()?.build().map_err(|error| Refusal::Connection(error.without_url().to_string()))?;
     Ok(place.get_or_init(|| made))
 }
 
@@ -236,7 +240,7 @@ fn unusable(error: reqwest::Error) -> Error {
 }
 
 /// Certificates that are trusted beside those that the machine trusts.
-fn roots(options: &HttpOptions) -> Result<Vec<Certificate>> {
+fn roots(options: &HttpOptions) -> Result<Vec<CertificateDer<'static>>> {
     let mut roots = options.ca_file.as_deref().map_or(Ok(Vec::new()), |file| {
         std::fs::read(file)
             .map_err(|error| {
@@ -250,9 +254,10 @@ fn roots(options: &HttpOptions) -> Result<Vec<Certificate>> {
     Ok(roots)
 }
 
-fn certificates(pem: &[u8], file: &str) -> Result<Vec<Certificate>> {
+fn certificates(pem: &[u8], file: &str) -> Result<Vec<CertificateDer<'static>>> {
     let useless = |why: String| refused(Refusal::Certificates { file: file.to_owned(), why });
-    let certificates = Certificate::from_pem_bundle(pem).map_err(|error| useless(error.to_string()))?;
+    let certificates: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let certificates = certificates.map_err(|error| useless(error.to_string()))?;
     if certificates.is_empty() { Err(useless("there is none in it".to_owned())) } else { Ok(certificates) }
 }
 

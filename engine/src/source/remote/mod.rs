@@ -6,7 +6,7 @@
 //! file that was opened, `redirect` follows where servers send us,
 //! `public` says where they may not, `host` knows how long a server takes and when to ask it again; an `authority` says how a store wants to be asked, `document` asks
 //! it for what is no range of bytes;
-//! `runtime` is where all this runs. Who asks waits in a thread of their own: nothing outside of this folder knows of tokio.
+//! `tls` says whom to trust; `runtime` is where all this runs. Who asks waits in a thread of their own: nothing outside of this folder knows of tokio.
 //! Which bytes a frame needs is told by [`Source::will_need`](super::Source::will_need).
 
 mod address;
@@ -29,6 +29,7 @@ mod runtime;
 mod spans;
 #[cfg(feature = "stores")]
 mod stores;
+mod tls;
 mod version;
 
 pub use client::HttpClient;
