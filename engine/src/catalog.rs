@@ -320,11 +320,11 @@ mod tests {
     use super::Catalog;
     use crate::Engine;
     use crate::error::Result;
-    use crate::source::{ByteRange, Counters, Fault, FaultSource, MappedSource, Source};
+    use crate::source::{ByteRange, Counters, Fault, FaultSource, FileSource, Source};
 
     /// A file on a file system that does not say anything while its lock is held.
     #[derive(Debug)]
-    struct Hanging(MappedSource, Arc<RwLock<()>>);
+    struct Hanging(FileSource, Arc<RwLock<()>>);
 
     impl Source for Hanging {
         fn name(&self) -> &str {
@@ -355,7 +355,7 @@ mod tests {
         let own = Arc::clone(&hangs);
         let catalog = Catalog::new(&Engine::new(Some(1))).with_opener(move |name| {
             let (place, name) = name.split_once('/').unwrap();
-            let file = MappedSource::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name))?;
+            let file = FileSource::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name))?;
             Ok(if place == "far" { Arc::new(Hanging(file, Arc::clone(&own))) } else { Arc::new(file) })
         });
         catalog.open("far/hevc_demo.mp4", 0).unwrap();
@@ -388,7 +388,7 @@ mod tests {
         let catalog = Catalog::new(&Engine::new(Some(1))).with_opener(move |name| {
             count.fetch_add(1, Relaxed);
             let clip = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name);
-            let source = Arc::new(FaultSource::new(Arc::new(MappedSource::open(clip)?), []));
+            let source = Arc::new(FaultSource::new(Arc::new(FileSource::open(clip)?), []));
             *keep.lock().unwrap() = Some(Arc::clone(&source));
             Ok(source as Arc<dyn Source>)
         });

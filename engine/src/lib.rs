@@ -66,6 +66,7 @@ mod opening;
 pub mod picture;
 pub mod picture_memory;
 pub mod plan;
+pub mod process;
 pub mod quantities;
 mod session;
 pub mod source;

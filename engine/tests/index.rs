@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bucket_streamer::bitstream::Codec;
 use bucket_streamer::picture::{StillMaker, raw};
 use bucket_streamer::plan::{Planner, References, Structure};
-use bucket_streamer::source::{MappedSource, MemorySource, Source};
+use bucket_streamer::source::{FileSource, MemorySource, Source};
 use bucket_streamer::{Engine, ErrorKind, Index, Result, Video};
 use flate2::Compression;
 use flate2::read::GzDecoder;
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use testing::clips::{clips, fixture, name, open, sequential};
 
 fn source(clip: &Path) -> Arc<dyn Source> {
-    Arc::new(MappedSource::open(clip).expect("a clip"))
+    Arc::new(FileSource::open(clip).expect("a clip"))
 }
 
 fn index(bytes: impl Into<Vec<u8>>) -> Result<Index> {

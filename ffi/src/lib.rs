@@ -42,7 +42,7 @@ pub use gpu::{DevicePicture, DevicePlanes, Gpu, GpuColour, GpuEncoder, GpuError,
 pub use jpeg::{JpegEncoder, JpegPlane, JpegSubsampling};
 pub use library::missing_library;
 pub use log::{LogLevel, set_log};
-pub use mapping::MappedFile;
+pub use mapping::{MappedFile, survive_truncation, survives_truncation};
 pub use memory::{return_free_pages, return_large_blocks};
 pub use packet::{PADDING, Packet, PaddedBytes};
 pub use parameters::{ParameterValues, SideData, codec_name};

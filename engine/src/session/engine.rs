@@ -18,7 +18,7 @@ use crate::session::prefetch::admission::FetchAdmission;
 use crate::session::shared::{EngineState, Resident};
 use crate::session::video::Video;
 use crate::source::opening::Opening;
-use crate::source::{MappedSource, Source};
+use crate::source::{FileSource, Source};
 
 /// Opens videos. Cheap to clone; the clones share everything.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ pub struct EngineBuilder {
     checkpoint_memory: Option<u64>,
     picture_memory: Option<u64>,
     spacing: u32,
-    pin: Option<bool>,
+    pin: bool,
     from_entry: bool,
     others: u64,
     device: Device,
@@ -94,10 +94,10 @@ impl EngineBuilder {
     }
 
     /// Whether each worker is bound to a core of its own, where there are as many threads as cores and no other engine has
-    /// workers bound to them. By default where the process has its processors to itself, see [`Machine::may_pin`].
+    /// workers bound to them. By default not: a program that has its processors to itself ([`Machine::may_pin`]) may ask for it.
     #[must_use]
     pub fn pin_threads(mut self, pin: bool) -> EngineBuilder {
-        self.pin = Some(pin);
+        self.pin = pin;
         self
     }
 
@@ -174,7 +174,6 @@ impl EngineBuilder {
 
     /// The engine.
     pub fn build(self) -> Engine {
-        ffi::return_large_blocks();
         let machine = Machine::read();
         let cores = machine.processors();
         let threads = self.threads.unwrap_or(cores).max(1);
@@ -194,7 +193,7 @@ impl EngineBuilder {
             idle_bytes: pictures.limit() / IDLE_PART,
         };
         let (costs, counters) = (Arc::new(CostModel::default()), Arc::new(Counters::default()));
-        let workers = WorkerPool::new(threads, self.pin.unwrap_or_else(|| machine.may_pin()));
+        let workers = WorkerPool::new(threads, self.pin);
         // Where there is no choice nothing is learned for it.
         let has_choice = self.device.gpu.is_some() && !is_forced;
         let cpu = Cpu::new(workers, budget > 0, has_choice.then(|| Arc::clone(&costs)));
@@ -251,7 +250,7 @@ impl Engine {
             checkpoint_memory: None,
             picture_memory: None,
             spacing: SPACING,
-            pin: None,
+            pin: false,
             from_entry: false,
             others: 0,
             device: Device::default(),
@@ -269,7 +268,7 @@ impl Engine {
     /// # Errors
     /// See [`Engine::open`].
     pub fn open_path(&self, path: impl AsRef<Path>) -> Result<Video> {
-        self.open(Arc::new(MappedSource::open(path)?), 0)
+        self.open(Arc::new(FileSource::open(path)?), 0)
     }
 
     /// Opens video track `track` (counted from 0) of a source: reads its index, decodes nothing.

@@ -1,4 +1,4 @@
-//! How many files mapped sources may have open at one time, and which are closed for others.
+//! How many local files may be open at one time, and which are closed for others.
 //!
 //! A process has a limit of descriptors (`RLIMIT_NOFILE`) and one of mappings (`vm.max_map_count`), and each open file takes one of
 //! both. So a source does not keep its file for ever: it has a `Slot`, which is emptied when other files need the place, the
@@ -43,7 +43,7 @@ static RESERVED: AtomicUsize = AtomicUsize::new(0);
 /// The slots whose files may be closed.
 static SLOTS: Mutex<BTreeMap<u64, Weak<Slot>>> = Mutex::new(BTreeMap::new());
 
-/// Files of mapped sources, see [`super::open_files()`].
+/// Files of local sources, see [`super::open_files()`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OpenFiles {
     /// Files that are open now.
@@ -137,10 +137,11 @@ impl Drop for Permit {
     }
 }
 
-/// A file that is open and mapped.
+/// A file that is open.
 #[derive(Debug)]
 pub(super) struct OpenFile {
-    pub(super) bytes: Bytes,
+    /// All of it, mapped; `None` where it is to be read.
+    pub(super) bytes: Option<Bytes>,
     /// The same map that `bytes` refers to; `None` for an empty file, which cannot be mapped.
     map: Option<Arc<MappedFile>>,
     pub(super) file: File,
@@ -148,16 +149,21 @@ pub(super) struct OpenFile {
 }
 
 impl OpenFile {
-    /// Maps a file of `len` bytes.
-    pub(super) fn map(file: File, len: u64, broken: &Arc<AtomicBool>, permit: Permit) -> io::Result<OpenFile> {
-        if len == 0 {
-            return Ok(OpenFile { bytes: Bytes::new(), map: None, file, _permit: permit });
-        }
+    /// A file, mapped if a length is given: that of the file.
+    pub(super) fn new(
+        file: File,
+        mapped: Option<u64>,
+        broken: &Arc<AtomicBool>,
+        permit: Permit,
+    ) -> io::Result<OpenFile> {
+        let Some(len) = mapped.filter(|&len| len > 0) else {
+            return Ok(OpenFile { bytes: mapped.map(|_| Bytes::new()), map: None, file, _permit: permit });
+        };
         let map = Arc::new(with_room(|| MappedFile::map(&file))?);
         let bytes = Bytes::from_owner(View { map: Arc::clone(&map), broken: Arc::clone(broken) });
         // What was added since is not of the file that was looked at; what is missing is missed when the identity is compared.
         let bytes = bytes.slice(..bytes.len().min(usize::try_from(len).unwrap_or(usize::MAX)));
-        Ok(OpenFile { bytes, map: Some(map), file, _permit: permit })
+        Ok(OpenFile { bytes: Some(bytes), map: Some(map), file, _permit: permit })
     }
 
     fn is_broken(&self) -> bool {
@@ -193,7 +199,7 @@ pub(super) struct Slot {
     state: Mutex<State>,
     /// When it was used last, counted in files that were opened.
     used: AtomicU64,
-    /// A map was broken that is gone by now.
+    /// A map was broken that is gone by now, or a read has found the file to be cut.
     pub(super) broken: Arc<AtomicBool>,
 }
 
