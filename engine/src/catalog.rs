@@ -110,6 +110,7 @@ impl Catalog {
     /// # Errors
     /// Those of [`Catalog::open`]; `OpenCancelled` once `opening` is cancelled.
     pub fn open_within(&self, location: &str, track: usize, opening: &Opening) -> Result<Video> {
+        self.engine.shared.check()?;
         opening.run(|| self.open_now(location, track))
     }
 
@@ -132,6 +133,9 @@ impl Catalog {
     /// The video at an address if it is open and has not changed; never waits for others. Asking whether it has changed
     /// takes as long as its file system does.
     pub fn get(&self, location: &str, track: usize) -> Option<Video> {
+        if !self.engine.shared.is_here() {
+            return None;
+        }
         let key = (location.to_owned(), track);
         let video = self.lock().used(&key)?;
         video.source().check().is_ok().then_some(video)
@@ -139,7 +143,7 @@ impl Catalog {
 
     /// Videos that are open.
     pub fn count(&self) -> usize {
-        self.lock().videos.len()
+        if self.engine.shared.is_here() { self.lock().videos.len() } else { 0 }
     }
 
     /// One that is open; `None` if it is the caller's turn to open it.
@@ -183,7 +187,7 @@ impl Catalog {
 
     /// Bytes that indexes of open videos take, about.
     pub fn held_bytes(&self) -> u64 {
-        self.lock().bytes
+        if self.engine.shared.is_here() { self.lock().bytes } else { 0 }
     }
 }
 

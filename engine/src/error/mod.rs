@@ -44,6 +44,9 @@ pub enum ErrorKind {
     /// Opening was given up: nothing waits for its result any more.
     #[error("opening was cancelled")]
     OpenCancelled,
+    /// It was made before `fork`, by the parent of this process. Its threads are not here, and its locks may be held for ever.
+    #[error("it was opened before fork(): open it anew in this process (Engine::reopen, Video::reopen_in)")]
+    Forked,
     /// The source is no longer what was opened: cut, grown, or written to.
     #[error("the file changed while it was being read")]
     Changed,

@@ -4,7 +4,16 @@
 //! it. So building an engine and opening videos changes none of them. A program that is there for the engine, as the command
 //! `bucket-streamer` is, calls [`dedicate`] when it starts; others choose. `docs/embedding.md` has the whole list.
 
+//!
+//! What was made before a `fork` refuses in the child (`owner`); [`Engine::reopen`](crate::Engine::reopen) and
+//! [`Video::reopen_in`](crate::Video::reopen_in) make it anew there.
+
+mod owner;
+
 use std::io;
+
+pub use owner::Owner;
+pub(crate) use owner::{Owned, PerProcess, WeakOwned};
 
 /// All of [`map_files`] and [`return_large_blocks`], for a program that does nothing but decode. To be called before the first
 /// video is opened. Cores are an engine's: [`EngineBuilder::pin_threads`](crate::EngineBuilder::pin_threads).

@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use nix::libc;
 use super::open_files::{OpenFile, Permit, Slot, has_run_out, with_room};
 use super::{ByteRange, Counters, Source, check_bounds, padded_view};
 use crate::error::{Error, ErrorKind, Result};
-use crate::process;
+use crate::process::{self, Owner};
 
 /// A local file. Bytes of it stay valid when the source is gone. Once the file is cut, [`Source::check`] fails. Reads past the cut
 /// give zeros where the file is mapped, and [`ErrorKind::Changed`] where it is not; the process goes on either way.
@@ -39,12 +39,14 @@ pub struct FileSource {
     place: Option<PathBuf>,
     opened_as: Identity,
     counters: Counters,
+    owner: Owner,
 }
 
 /// How a file is opened again.
+#[derive(Clone)]
 enum Way {
     Path(PathBuf),
-    Opener(Box<dyn Fn() -> io::Result<File> + Send + Sync>),
+    Opener(Arc<dyn Fn() -> io::Result<File> + Send + Sync>),
     /// Not at all: it stays open.
     None,
 }
@@ -60,7 +62,7 @@ impl fmt::Debug for Way {
 }
 
 /// What tells one state of a file from another, and one file from another.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Identity {
     device: u64,
     inode: u64,
@@ -116,7 +118,7 @@ impl FileSource {
     ) -> Result<FileSource> {
         let permit = Permit::take();
         let file = with_room(&open).map_err(|error| Error::from(ErrorKind::Read(error)).of(name))?;
-        FileSource::new(name, (file, permit), Some(place), Way::Opener(Box::new(open)), process::maps_files())
+        FileSource::new(name, (file, permit), Some(place), Way::Opener(Arc::new(open)), process::maps_files())
     }
 
     fn new(
@@ -138,15 +140,21 @@ impl FileSource {
             return Err(Error::from(ErrorKind::Changed).of(name));
         }
         let slot = Slot::new(file, broken, !matches!(way, Way::None));
-        Ok(FileSource { name: name.into(), slot, is_mapped, way, place, opened_as, counters: Counters::default() })
+        let (counters, owner) = (Counters::default(), Owner::this());
+        Ok(FileSource { name: name.into(), slot, is_mapped, way, place, opened_as, counters, owner })
     }
 
     /// The file, opened again if it was closed.
     fn file(&self) -> Result<Arc<OpenFile>> {
-        self.slot.get(|permit| self.open_again(permit))
+        self.check_process()?;
+        self.slot.get(|permit| self.open_again(permit, &self.slot.broken))
     }
 
-    fn open_again(&self, permit: Permit) -> Result<OpenFile> {
+    fn check_process(&self) -> Result<()> {
+        self.owner.check().map_err(|error| error.of(&self.name))
+    }
+
+    fn open_again(&self, permit: Permit, broken: &Arc<AtomicBool>) -> Result<OpenFile> {
         let changed = || Error::from(ErrorKind::Changed).of(&self.name);
         let file = with_room(|| match &self.way {
             Way::Path(path) => {
@@ -155,7 +163,7 @@ impl FileSource {
                 if is_same { open_regular(path) } else { Err(io::ErrorKind::NotFound.into()) }
             }
             Way::Opener(open) => open(),
-            Way::None => Err(io::ErrorKind::NotFound.into()),
+            Way::None => self.slot.try_peek().map_or(Err(io::ErrorKind::NotFound.into()), |open| open.file.try_clone()),
         });
         // Asked of its path: the slot is locked.
         let lies_there = || self.in_place().is_ok_and(|metadata| Identity::of(&metadata) == self.opened_as);
@@ -168,7 +176,7 @@ impl FileSource {
             return Err(changed());
         }
         let len = self.is_mapped.then_some(self.opened_as.len);
-        let file = OpenFile::new(file, len, &self.slot.broken, permit).map_err(failed)?;
+        let file = OpenFile::new(file, len, broken, permit).map_err(failed)?;
         let is_whole = file.bytes.as_ref().is_none_or(|bytes| bytes.len() as u64 == self.opened_as.len);
         if is_whole { Ok(file) } else { Err(changed()) }
     }
@@ -278,6 +286,7 @@ impl Source for FileSource {
     }
 
     fn check(&self) -> Result<()> {
+        self.check_process()?;
         if self.slot.is_broken() || !self.is_same() {
             Err(Error::from(ErrorKind::Changed).of(&self.name))
         } else {
@@ -294,6 +303,22 @@ impl Source for FileSource {
     fn version_hint(&self) -> Option<String> {
         let time = self.opened_as.modified?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
         Some(format!("modified {}", time.as_secs()))
+    }
+
+    fn reopen(&self) -> Result<Arc<dyn Source>> {
+        let broken = Arc::default();
+        let file = self.open_again(Permit::take(), &broken)?;
+        let (way, may_close) = (self.way.clone(), !matches!(self.way, Way::None));
+        Ok(Arc::new(FileSource {
+            name: Arc::clone(&self.name),
+            slot: Slot::new(file, broken, may_close),
+            is_mapped: self.is_mapped,
+            way,
+            place: self.place.clone(),
+            opened_as: self.opened_as,
+            counters: Counters::default(),
+            owner: Owner::this(),
+        }))
     }
 
     fn counters(&self) -> &Counters {

@@ -259,6 +259,15 @@ pub trait Source: Send + Sync + Debug {
     /// `Changed` if not.
     fn check(&self) -> Result<()>;
 
+    /// The same bytes as a new source, for a child after `fork`, where this one's locks may be held for ever and its threads are
+    /// not. Touches no lock of this one's.
+    ///
+    /// # Errors
+    /// `Changed` if they are not the same any more, and those of opening; `Forked` where it cannot be done.
+    fn reopen(&self) -> Result<Arc<dyn Source>> {
+        Err(ErrorKind::Forked.into())
+    }
+
     /// What the source was asked for.
     fn counters(&self) -> &Counters;
 }

@@ -19,6 +19,8 @@ use ffi::MappedFile;
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit};
 
+use crate::process::PerProcess;
+
 /// The most files, whatever the limits: half of the slots in `ffi/shim/mapping.c`, since packets may hold maps longer.
 const MOST: usize = 8192;
 /// The fewest, whatever the limits.
@@ -41,7 +43,7 @@ static REOPENED: AtomicU64 = AtomicU64::new(0);
 /// Descriptors that are kept for connections.
 static RESERVED: AtomicUsize = AtomicUsize::new(0);
 /// The slots whose files may be closed.
-static SLOTS: Mutex<BTreeMap<u64, Weak<Slot>>> = Mutex::new(BTreeMap::new());
+static SLOTS: PerProcess<Mutex<BTreeMap<u64, Weak<Slot>>>> = PerProcess::new();
 
 /// Files of local sources, see [`super::open_files()`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -225,12 +227,17 @@ impl Slot {
 
     /// From now on its file may be closed. Called with its state locked, or not yet shared; never the other way round.
     fn enter(self: &Arc<Slot>) {
-        lock(&SLOTS).insert(self.number, Arc::downgrade(self));
+        slots().insert(self.number, Arc::downgrade(self));
     }
 
     /// The file if it is open, without counting as a use.
     pub(super) fn peek(&self) -> Option<Arc<OpenFile>> {
         lock(&self.state).open.clone()
+    }
+
+    /// The same without waiting, for a child after `fork`.
+    pub(super) fn try_peek(&self) -> Option<Arc<OpenFile>> {
+        self.state.try_lock().ok()?.open.clone()
     }
 
     /// The file; where it was closed, `open` opens it. Callers wait for each other only where they want the same file.
@@ -268,7 +275,7 @@ impl Slot {
             Err(TryLockError::WouldBlock) => return false,
         };
         let Some(file) = state.close() else { return false };
-        lock(&SLOTS).remove(&self.number);
+        slots().remove(&self.number);
         drop(state);
         // Unmapping takes its time: not under a lock.
         drop(file);
@@ -300,8 +307,12 @@ impl State {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        lock(&SLOTS).remove(&self.number);
+        slots().remove(&self.number);
     }
+}
+
+fn slots() -> MutexGuard<'static, BTreeMap<u64, Weak<Slot>>> {
+    lock(SLOTS.get_or_make(Mutex::default))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -311,7 +322,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Closes so many files, the least recently used first, and says how many it were.
 fn close(count: usize) -> usize {
     // The last owner of a slot takes it out of the list: none may go while that is locked.
-    let slots: Vec<Arc<Slot>> = lock(&SLOTS).values().filter_map(Weak::upgrade).collect();
+    let slots: Vec<Arc<Slot>> = slots().values().filter_map(Weak::upgrade).collect();
     let mut aged: Vec<(u64, Arc<Slot>)> = slots.into_iter().map(|slot| (slot.used.load(Relaxed), slot)).collect();
     let count = count.min(aged.len());
     if count == 0 {

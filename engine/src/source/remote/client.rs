@@ -26,6 +26,7 @@ use super::public::PublicAddresses;
 use super::runtime::runtime;
 use super::tls;
 use crate::error::{Error, ErrorKind, Result};
+use crate::process::{Owned, PerProcess};
 use crate::source::{Counters, Refusal, opening};
 
 static SHARED: OnceLock<HttpClient> = OnceLock::new();
@@ -33,10 +34,24 @@ static SHARED: OnceLock<HttpClient> = OnceLock::new();
 /// Who asks servers: sources that come from the same one share its connections. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct HttpClient {
-    connections: Arc<Connections>,
     options: HttpOptions,
+    /// A child after `fork` has none of its parent's connections, nor the threads that they need: it makes its own.
+    state: Owned<PerProcess<State>>,
+}
+
+/// What the sources of a client share in a process.
+#[derive(Debug)]
+struct State {
+    connections: Arc<Connections>,
     cache: Arc<Cache>,
-    hosts: Arc<Mutex<HashMap<String, Arc<Host>>>>,
+    hosts: Mutex<HashMap<String, Arc<Host>>>,
+}
+
+impl State {
+    fn new(options: &HttpOptions) -> Result<State> {
+        let connections = Arc::new(Connections::new(options)?);
+        Ok(State { connections, cache: Arc::new(Cache::new(options.cache)), hosts: Mutex::default() })
+    }
 }
 
 impl HttpClient {
@@ -45,24 +60,27 @@ impl HttpClient {
     /// # Errors
     /// `Remote`, where TLS or a header cannot be had as the options want it.
     pub fn new(options: HttpOptions) -> Result<HttpClient> {
-        let connections = Arc::new(Connections::new(&options)?);
-        let cache = Arc::new(Cache::new(options.cache));
-        Ok(HttpClient { connections, options, cache, hosts: Arc::default() })
+        let state = Owned::new(PerProcess::of(State::new(&options)?));
+        Ok(HttpClient { options, state })
+    }
+
+    fn state(&self) -> Result<&State> {
+        self.state.get_or_try_make(|| State::new(&self.options))
     }
 
     /// Bytes that its sources keep in memory now.
     pub fn held_bytes(&self) -> u64 {
-        self.cache.held()
+        self.state().map_or(0, |state| state.cache.held())
     }
 
     /// What is known of the server of a place; a bucket counts as one.
-    fn host(&self, place: &Place) -> Arc<Host> {
+    fn host(&self, state: &State, place: &Place) -> Arc<Host> {
         let name = match place {
             Place::Named(url, _) => url.origin().ascii_serialization(),
             #[cfg(feature = "stores")]
             Place::Store(authority) => authority.bucket(),
         };
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hosts = state.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(hosts.entry(name).or_insert_with(|| Arc::new(Host::new(&self.options))))
     }
 
@@ -105,8 +123,9 @@ impl HttpClient {
     }
 
     fn open_url(&self, url: Url, name: &str) -> Result<HttpSource> {
-        let place = Place::Named(url, headers(&self.options)?);
-        self.open_place(place, name)
+        let place = Place::Named(url.clone(), headers(&self.options)?);
+        let (client, own) = (self.clone(), name.to_owned());
+        Ok(self.open_place(place, name)?.reopened_by(move || client.open_url(url.clone(), &own)))
     }
 
     /// Opens what an authority knows how to ask for.
@@ -116,20 +135,22 @@ impl HttpClient {
     }
 
     #[cfg(feature = "stores")]
-    pub(super) fn client(&self) -> &Client {
-        self.connections.secure().unwrap_or(&self.connections.plain)
+    pub(super) fn client(&self) -> Result<&Client> {
+        let connections = &self.state()?.connections;
+        Ok(connections.secure().unwrap_or(&connections.plain))
     }
 
-    fn origin(&self, place: Place) -> Origin {
-        let (connections, options) = (Arc::clone(&self.connections), self.options.clone());
-        let host = self.host(&place);
-        Origin { connections, place, host, options }
+    fn origin(&self, place: Place) -> Result<Origin> {
+        let state = self.state()?;
+        let (connections, options) = (Arc::clone(&state.connections), self.options.clone());
+        let host = self.host(state, &place);
+        Ok(Origin { connections, place, host, options })
     }
 
     /// What an authority's address says, if it is no more than `limit` bytes: not in ranges, and not kept.
     #[cfg(feature = "stores")]
     pub(super) fn document(&self, authority: Arc<dyn Authority>, limit: usize) -> Result<Bytes> {
-        let origin = self.origin(Place::Store(authority));
+        let origin = self.origin(Place::Store(authority))?;
         let (tell, told) = std::sync::mpsc::channel();
         runtime().map_err(refused)?.spawn(async move {
             let _ = tell.send(document::fetch(&origin, limit).await);
@@ -139,7 +160,7 @@ impl HttpClient {
     }
 
     fn open_place(&self, place: Place, name: &str) -> Result<HttpSource> {
-        let origin = self.origin(place);
+        let origin = self.origin(place)?;
         let counters = Arc::new(Counters::default());
         let runtime = runtime().map_err(refused)?;
         let (tell, told) = std::sync::mpsc::channel();
@@ -157,7 +178,7 @@ impl HttpClient {
             }
         };
         let (version, opened) = opened?;
-        Ok(HttpSource::new(name, origin, version, opened, counters, &self.cache))
+        Ok(HttpSource::new(name, origin, version, opened, counters, &self.state()?.cache))
     }
 }
 
