@@ -1,18 +1,29 @@
-//! What the process is given and what it makes of it, in one line for operators; and the one thing that it takes: as many open
-//! files as it may have.
+//! What the process is given and what it makes of it, in one line for operators; and what it takes, since it has no other guest
+//! than the engine: as many open files as it may have, and the settings of `bucket_streamer::process`.
 
 use std::sync::OnceLock;
 
+use bucket_streamer::process;
 #[cfg(any(feature = "bench", feature = "server"))]
 use bucket_streamer::{Engine, Machine, source};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::console::say;
+
 /// Was the soft limit of open files raised?
 static IS_RAISED: OnceLock<bool> = OnceLock::new();
 
+/// Sets the process up for the engine. Called first of all.
+pub(crate) fn take_process() {
+    raise_open_files();
+    if let Err(error) = process::dedicate() {
+        say(&format!("bucket-streamer: local files are read, not mapped: {error}"));
+    }
+}
+
 /// Raises the soft limit of open files to the hard one. The usual soft limit (1,024) is meant for programs that use `select`;
 /// programs that this one starts inherit the limit.
-pub(crate) fn raise_open_files() {
+fn raise_open_files() {
     let raise = || {
         let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return false };
         soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok()

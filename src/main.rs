@@ -51,7 +51,7 @@ static ALLOCATOR: CountingAllocator<mimalloc::MiMalloc> = CountingAllocator(mima
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    given::raise_open_files();
+    given::take_process();
     let command = without_empty_variables(Arguments::command().long_version(version::long()));
     let arguments =
         match command.try_get_matches_from(typed()).and_then(|matches| Arguments::from_arg_matches(&matches)) {

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use bucket_streamer::quantities::MemorySize;
-use bucket_streamer::{Device, Engine, EngineBuilder, IndexCache, OpenOptions, Video};
+use bucket_streamer::{Device, Engine, EngineBuilder, IndexCache, Machine, OpenOptions, Video};
 
 use crate::console::{Outcome, say};
 use crate::options::{DeviceName, Limits, TrackOption, Which};
@@ -82,7 +82,8 @@ pub(crate) fn tell_of_device(engine: &Engine) {
 
 /// What the command line says of the engine.
 pub(crate) fn builder(threads: Option<u16>, memory: Option<MemorySize>, limits: Limits) -> EngineBuilder {
-    let mut builder = limits.apply(Engine::builder());
+    // The processors are this program's, if they are given to it alone.
+    let mut builder = limits.apply(Engine::builder()).pin_threads(Machine::read().may_pin());
     #[cfg(feature = "remote")]
     if let Some(&timeout) = OPEN_TIMEOUT.get() {
         builder = builder.open_timeout(Some(timeout).filter(|timeout| !timeout.is_zero()));

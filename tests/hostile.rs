@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use bucket_streamer::source::{MappedSource, Source};
+use bucket_streamer::source::{FileSource, Source};
 use bucket_streamer::{Engine, ErrorKind};
 use serde_json::Value;
 
@@ -181,7 +181,7 @@ fn openings_share_their_memory() {
     let small = common::fixture("hevc_gray.mp4");
     let engine = Engine::builder().threads(1).build();
     let open = |path: &Path| {
-        let source: Arc<dyn Source> = Arc::new(MappedSource::open(path).expect("a file"));
+        let source: Arc<dyn Source> = Arc::new(FileSource::open(path).expect("a file"));
         engine.open(source, 0)
     };
     std::thread::scope(|scope| {

@@ -8,10 +8,11 @@ use bucket_streamer::Result;
 use super::args::{BenchArguments, EngineName, Scenario};
 use super::check::{FAR, Reference};
 use super::entry::Entry;
+use super::entry::Part;
 use super::measure::Bench;
 use super::progress::Progress;
 use super::results::{is_failed, json, messages, tell};
-use super::setup::{Load, Part, Setup};
+use super::setup::{Load, Setup};
 use super::table;
 use crate::host::{Host, Outcome};
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::machine::{self, Machine};
-use super::setup::Part;
 use super::stats::{self, Answer, Latency, Round, milliseconds};
 
 /// What an engine did; one object of the JSON array.
@@ -188,6 +187,28 @@ impl RoundTold {
             floor_ms: round.floor.and_then(|floor| stats::each(round, floor.took)),
             floor_cpu_ms: round.floor.and_then(|floor| stats::each(round, floor.cpu?)),
             allocations: round.allocations,
+        }
+    }
+}
+
+/// What a measurement of `bench all` is for: a scenario over clips, or a point of a curve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Part {
+    Clips,
+    CheckpointMemory,
+    Threads,
+    Callers,
+}
+
+impl Part {
+    /// As it is called in records, in the names of plots and in the report.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Part::Clips => "clips",
+            Part::CheckpointMemory => "checkpoint-memory",
+            Part::Threads => "threads",
+            Part::Callers => "callers",
         }
     }
 }

@@ -6,9 +6,9 @@ mod tables;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use super::entry::Part;
 use super::entry::{Entry, Measured};
 use super::plots::{self, Plot, pick};
-use super::setup::Part;
 
 const STYLE: &str = include_str!("html/style.css");
 

@@ -1,11 +1,9 @@
 //! How measurements are made: everything that can be typed but the video and the scenario. `all` varies it.
 
-use serde::Serialize;
-
 use bucket_streamer::{Device, DeviceChoice, Engine, EngineBuilder, Result};
 
 use super::args::{BenchArguments, EngineName, Output};
-use super::entry::SetupTold;
+use super::entry::{Part, SetupTold};
 use crate::host::Given;
 
 /// What is typed once and may be changed from one measurement to the next.
@@ -33,28 +31,6 @@ pub(crate) struct Setup {
     pub(crate) name: Option<&'static str>,
     /// What the measurement is for in a report of many.
     pub(crate) part: Option<Part>,
-}
-
-/// What a measurement of `bench all` is for: a scenario over clips, or a point of a curve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Part {
-    Clips,
-    CheckpointMemory,
-    Threads,
-    Callers,
-}
-
-impl Part {
-    /// As it is called in records, in the names of plots and in the report.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Part::Clips => "clips",
-            Part::CheckpointMemory => "checkpoint-memory",
-            Part::Threads => "threads",
-            Part::Callers => "callers",
-        }
-    }
 }
 
 /// How many ask at the same time, and how often.

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use super::entry::Part;
 use super::entry::{Entry, Heading, Measured};
-use super::setup::Part;
 use super::stats::Latency;
 
 const COLUMNS: [&str; 14] = [

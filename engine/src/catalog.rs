@@ -110,6 +110,7 @@ impl Catalog {
     /// # Errors
     /// Those of [`Catalog::open`]; `OpenCancelled` once `opening` is cancelled.
     pub fn open_within(&self, location: &str, track: usize, opening: &Opening) -> Result<Video> {
+        self.engine.shared.check()?;
         opening.run(|| self.open_now(location, track))
     }
 
@@ -132,6 +133,9 @@ impl Catalog {
     /// The video at an address if it is open and has not changed; never waits for others. Asking whether it has changed
     /// takes as long as its file system does.
     pub fn get(&self, location: &str, track: usize) -> Option<Video> {
+        if !self.engine.shared.is_here() {
+            return None;
+        }
         let key = (location.to_owned(), track);
         let video = self.lock().used(&key)?;
         video.source().check().is_ok().then_some(video)
@@ -139,7 +143,7 @@ impl Catalog {
 
     /// Videos that are open.
     pub fn count(&self) -> usize {
-        self.lock().videos.len()
+        if self.engine.shared.is_here() { self.lock().videos.len() } else { 0 }
     }
 
     /// One that is open; `None` if it is the caller's turn to open it.
@@ -183,7 +187,7 @@ impl Catalog {
 
     /// Bytes that indexes of open videos take, about.
     pub fn held_bytes(&self) -> u64 {
-        self.lock().bytes
+        if self.engine.shared.is_here() { self.lock().bytes } else { 0 }
     }
 }
 
@@ -320,11 +324,11 @@ mod tests {
     use super::Catalog;
     use crate::Engine;
     use crate::error::Result;
-    use crate::source::{ByteRange, Counters, Fault, FaultSource, MappedSource, Source};
+    use crate::source::{ByteRange, Counters, Fault, FaultSource, FileSource, Source};
 
     /// A file on a file system that does not say anything while its lock is held.
     #[derive(Debug)]
-    struct Hanging(MappedSource, Arc<RwLock<()>>);
+    struct Hanging(FileSource, Arc<RwLock<()>>);
 
     impl Source for Hanging {
         fn name(&self) -> &str {
@@ -355,7 +359,7 @@ mod tests {
         let own = Arc::clone(&hangs);
         let catalog = Catalog::new(&Engine::new(Some(1))).with_opener(move |name| {
             let (place, name) = name.split_once('/').unwrap();
-            let file = MappedSource::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name))?;
+            let file = FileSource::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name))?;
             Ok(if place == "far" { Arc::new(Hanging(file, Arc::clone(&own))) } else { Arc::new(file) })
         });
         catalog.open("far/hevc_demo.mp4", 0).unwrap();
@@ -388,7 +392,7 @@ mod tests {
         let catalog = Catalog::new(&Engine::new(Some(1))).with_opener(move |name| {
             count.fetch_add(1, Relaxed);
             let clip = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name);
-            let source = Arc::new(FaultSource::new(Arc::new(MappedSource::open(clip)?), []));
+            let source = Arc::new(FaultSource::new(Arc::new(FileSource::open(clip)?), []));
             *keep.lock().unwrap() = Some(Arc::clone(&source));
             Ok(source as Arc<dyn Source>)
         });

@@ -16,7 +16,7 @@ use crate::container::Index;
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::engine::Engine;
 use crate::session::video::Video;
-use crate::source::{MappedSource, Source};
+use crate::source::{FileSource, Source};
 
 /// Files of the cache end so.
 const SUFFIX: &str = "bsindex";
@@ -123,7 +123,7 @@ impl IndexCache {
 
 /// The video with the index at `path`; `None` for none that can be used.
 fn known(path: &Path, engine: &Engine, source: &Arc<dyn Source>) -> Option<Video> {
-    let index = Index::read(&MappedSource::open(path).ok()?).ok()?;
+    let index = Index::read(&FileSource::open(path).ok()?).ok()?;
     let video = engine.open_with_known_index(Arc::clone(source), &index);
     video.map_err(|_: Error| fs::remove_file(path)).ok()
 }
@@ -136,7 +136,7 @@ mod tests {
 
     use super::{IndexCache, SUFFIX};
     use crate::Engine;
-    use crate::source::{MappedSource, Source};
+    use crate::source::{FileSource, Source};
 
     fn files(folder: &Path) -> Vec<std::path::PathBuf> {
         let mut files: Vec<_> = fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path()).collect();
@@ -157,7 +157,7 @@ mod tests {
         let cache = IndexCache::open(folder.path().join("cache")).unwrap();
         let engine = Engine::new(Some(1));
         let open = || {
-            let source: Arc<dyn Source> = Arc::new(MappedSource::open(&clip).unwrap());
+            let source: Arc<dyn Source> = Arc::new(FileSource::open(&clip).unwrap());
             cache.open_video(&engine, source, 0).unwrap()
         };
         let (first, second) = (open(), open());

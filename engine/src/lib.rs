@@ -67,6 +67,7 @@ mod opening;
 pub mod picture_memory;
 pub mod pixels;
 pub mod plan;
+pub mod process;
 pub mod quantities;
 mod session;
 pub mod source;

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bucket_streamer::source::{ByteRange, Fault, FaultSource, MemorySource, Source, open_files};
 use bucket_streamer::still::raw;
-use bucket_streamer::{Engine, ErrorKind, Video};
+use bucket_streamer::{Engine, ErrorKind, Video, process};
 
 use testing::clips::{fixture, hard_links, many_videos, play};
 
@@ -73,6 +73,8 @@ fn a_file_that_is_cut_while_open_is_an_error_not_a_crash_and_not_a_wrong_frame()
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("clip.mp4");
     std::fs::copy(fixture("hevc_demo.mp4"), &path).expect("a copy");
+    // Read, not mapped: `testing/guest/tests/truncation.rs`.
+    process::map_files().expect("a signal handler");
     let video = Engine::new(None).open_path(&path).expect("a clip");
     video.frame(10).expect("a frame of the whole file");
     let file = OpenOptions::new().write(true).open(&path).expect("the copy");
@@ -135,6 +137,7 @@ fn breaking_off_leaves_the_decoder_fit_for_the_next_request() {
 
 #[test]
 fn compressed_bytes_are_not_copied_on_their_way_to_the_decoder() {
+    process::map_files().expect("a signal handler");
     // The index comes last in this file, so every sample has bytes behind it to serve as padding.
     let video = Engine::new(None).open_path(fixture("hevc_closed_gop.mp4")).expect("a clip");
     play(&video);

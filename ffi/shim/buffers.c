@@ -26,6 +26,7 @@
 #include "fork.h"
 #include "gpu.h"
 #include "inspect.h"
+#include "shim.h"
 
 /* Bytes that may lie free. */
 #define FREE_BYTES ((size_t)64 << 20)
@@ -46,16 +47,46 @@ typedef struct Block {
     int64_t charged;              /* and how much */
 } Block;
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static Block *blocks;
-static size_t free_bytes;
+/* Free blocks of a process. */
+typedef struct List {
+    uint64_t process;
+    pthread_mutex_t lock;
+    Block *blocks;
+    size_t free_bytes;
+} List;
+
+/* That of this process, or of one that it was forked from: its lock may be held there by a thread that is not here. */
+static _Atomic(List *) current;
+
+/* The list of this process, locked; NULL if there is no memory for one. */
+static List *lock_list(void) {
+    List *list = atomic_load(&current);
+    uint64_t process = bs_process();
+    if (!list || list->process != process) {
+        List *made = av_mallocz(sizeof(*made));
+        if (!made)
+            return NULL;
+        made->process = process;
+        pthread_mutex_init(&made->lock, NULL);
+        if (atomic_compare_exchange_strong(&current, &list, made)) {
+            list = made;
+        } else {
+            pthread_mutex_destroy(&made->lock);
+            av_free(made);
+        }
+    }
+    pthread_mutex_lock(&list->lock);
+    return list;
+}
 
 /* Takes a free block off the list: one of the same owner, else any of that size. */
 static Block *take_free(size_t size, uint64_t owner) {
     Block **found = NULL, *block = NULL;
     int count = 0;
-    pthread_mutex_lock(&lock);
-    for (Block **at = &blocks; *at; at = &(*at)->next) {
+    List *list = lock_list();
+    if (!list)
+        return NULL;
+    for (Block **at = &list->blocks; *at; at = &(*at)->next) {
         if ((*at)->size != size)
             continue;
         found = found ? found : at;
@@ -69,9 +100,9 @@ static Block *take_free(size_t size, uint64_t owner) {
     if (found) {
         block = *found;
         *found = block->next;
-        free_bytes -= size;
+        list->free_bytes -= size;
     }
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&list->lock);
     return block;
 }
 
@@ -102,8 +133,8 @@ static Block *take(size_t size, uint64_t owner, int is_cleared) {
 }
 
 /* Blocks that have lain longest are at the end; they make room. */
-static Block *cut(size_t wanted) {
-    Block **at = &blocks;
+static Block *cut(List *list, size_t wanted) {
+    Block **at = &list->blocks;
     size_t kept = 0;
     while (*at && kept + (*at)->size + wanted <= FREE_BYTES) {
         kept += (*at)->size;
@@ -111,23 +142,23 @@ static Block *cut(size_t wanted) {
     }
     Block *rest = *at;
     *at = NULL;
-    free_bytes = kept;
+    list->free_bytes = kept;
     return rest;
 }
 
 static void give_back(Block *block) {
     Block *rest = NULL;
-    if (block->size > FREE_BYTES) {
+    List *list = block->size > FREE_BYTES ? NULL : lock_list();
+    if (!list) {
         av_free(block->data);
         return;
     }
-    pthread_mutex_lock(&lock);
-    if (free_bytes + block->size > FREE_BYTES)
-        rest = cut(block->size);
-    block->next = blocks;
-    blocks = block;
-    free_bytes += block->size;
-    pthread_mutex_unlock(&lock);
+    if (list->free_bytes + block->size > FREE_BYTES)
+        rest = cut(list, block->size);
+    block->next = list->blocks;
+    list->blocks = block;
+    list->free_bytes += block->size;
+    pthread_mutex_unlock(&list->lock);
     while (rest) {
         Block *next = rest->next;
         av_free(rest->data);

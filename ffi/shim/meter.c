@@ -35,8 +35,9 @@
 /* Bytes that a list of MP4's which is searched for each of its entries may have. */
 #define SEARCHED_BYTES (512 << 10)
 
-/* In the static block, where a load finds it without a call. */
-static _Thread_local __attribute__((tls_model("initial-exec"))) BsMeter *meter;
+/* Not "initial-exec": in a program the linker makes it a load all the same, and a shared library with such a variable needs all of
+ * its thread-local memory in the static block, which others may have used up by the time that it is loaded. */
+static _Thread_local BsMeter *meter;
 
 void bs_meter_install(BsMeter *installed)
 {

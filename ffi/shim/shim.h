@@ -297,4 +297,7 @@ void bs_guard_remove(int slot);
 /* Installs the SIGBUS handler; returns 0, or errno. Call once. */
 int bs_guard_install(void);
 
+/* The number of this process: another one in a child after fork(). Never 0. */
+uint64_t bs_process(void);
+
 #endif

@@ -1,4 +1,5 @@
-//! File maps that survive their file being truncated by somebody else (`shim/mapping.c` has the how).
+//! File maps that survive their file being truncated by another process (`shim/mapping.c` says how). They need a signal handler,
+//! which is the process's: it is installed on request.
 
 use std::fs::File;
 use std::io;
@@ -20,9 +21,12 @@ impl MappedFile {
     /// Maps the whole file.
     ///
     /// # Errors
-    /// What the system says: not a regular file, no memory, no permission; `QuotaExceeded` for too many maps.
+    /// What the system says: not a regular file, no memory, no permission; `QuotaExceeded` for too many maps; `Unsupported`
+    /// before [`survive_truncation`].
     pub fn map(file: &File) -> io::Result<MappedFile> {
-        install_handler()?;
+        if !survives_truncation() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         // SAFETY: memmap2 asks that the file is not changed while it is mapped, since that would change bytes behind a
         // `&[u8]`. We cannot promise that of other processes. The bytes go to libavcodec, which takes arbitrary bytes;
         // Rust code in this project reads them once, by value, into checked parsers. Truncation is met by the guard.
@@ -58,8 +62,15 @@ impl Drop for MappedFile {
     }
 }
 
-fn install_handler() -> io::Result<()> {
-    static INSTALLED: OnceLock<i32> = OnceLock::new();
+/// What installing the handler came to: 0, or an error of the system's.
+static INSTALLED: OnceLock<i32> = OnceLock::new();
+
+/// Installs a handler for SIGBUS, for the whole process and for good. It deals with faults in [`MappedFile`]s; every other fault
+/// goes to the handler that was there before, or ends the process as before.
+///
+/// # Errors
+/// What the system says.
+pub fn survive_truncation() -> io::Result<()> {
     // SAFETY: called once; the handler is async-signal-safe, see mapping.c.
     match *INSTALLED.get_or_init(|| unsafe { sys::bs_guard_install() }) {
         0 => Ok(()),
@@ -67,14 +78,20 @@ fn install_handler() -> io::Result<()> {
     }
 }
 
+/// Was the handler installed?
+pub fn survives_truncation() -> bool {
+    INSTALLED.get() == Some(&0)
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
 
-    use super::MappedFile;
+    use super::{MappedFile, survive_truncation};
 
     #[test]
     fn a_map_outlives_the_truncation_of_its_file() {
+        survive_truncation().unwrap();
         let path = std::env::temp_dir().join(format!("bucket-streamer-map-{}", std::process::id()));
         let mut file = std::fs::File::create_new(&path).unwrap();
         file.write_all(&vec![7_u8; 64 * 1024]).unwrap();

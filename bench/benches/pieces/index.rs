@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use bucket_streamer::source::{MappedSource, MemorySource};
+use bucket_streamer::source::{FileSource, MemorySource};
 use bucket_streamer::{Engine, Index};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput};
@@ -73,7 +73,7 @@ fn with_index<M, E>(
     group.bench_function(BenchmarkId::new(format!("open_with_index{kind}"), SAMPLES), |bencher| {
         let index = &**index;
         bencher.iter_with_large_drop(|| {
-            let source = MappedSource::open(large.path()).expect("a file");
+            let source = FileSource::open(large.path()).expect("a file");
             engine.open_with_index(Arc::new(source), index).expect("the index's video")
         });
     });

@@ -18,6 +18,7 @@ use std::time::Duration;
 use criterion::Criterion;
 
 fn main() {
+    bucket_streamer::process::dedicate().expect("a signal handler");
     // Short measurements: there are many, and a whole run is to take minutes. Options of the command line count more.
     let mut criterion = Criterion::default()
         .warm_up_time(Duration::from_millis(250))

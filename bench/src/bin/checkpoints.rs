@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use bucket_streamer::{Engine, Video};
+use bucket_streamer::{Engine, Video, process};
 use serde_json::json;
 
 type Failure = Box<dyn std::error::Error>;
@@ -20,6 +20,7 @@ const THREADS: usize = 2;
 const SEED: u64 = 1;
 
 fn main() -> Result<(), Failure> {
+    process::dedicate()?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {

@@ -11,13 +11,14 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
-use bucket_streamer::source::{ByteRange, MappedSource, Source};
-use bucket_streamer::{Engine, Video};
+use bucket_streamer::source::{ByteRange, FileSource, Source};
+use bucket_streamer::{Engine, Video, process};
 use ffi::{Decoder, Demuxer, Input, Packet, Received, Sent, Threads};
 
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
+    process::dedicate()?;
     let mut arguments = std::env::args().skip(1);
     let clip = arguments.next().ok_or("usage: measure CLIP [ROUNDS]")?;
     let rounds: usize = arguments.next().map_or(Ok(7), |rounds| rounds.parse())?;
@@ -42,7 +43,7 @@ fn main() -> Result<(), Failure> {
     let (mut views, mut mapped, mut plain) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         views.push(seconds(|| read_views(&video))?);
-        mapped.push(seconds(|| demux(Box::new(MappedInput(MappedSource::open(&clip)?))))?);
+        mapped.push(seconds(|| demux(Box::new(MappedInput(FileSource::open(&clip)?))))?);
         plain.push(seconds(|| demux(Box::new(FileInput::open(&clip)?)))?);
     }
     report("open and demux all packets: AVIO over the map against AVIO over file reads", &mapped, &plain);
@@ -133,7 +134,7 @@ fn demux(input: Box<dyn Input>) -> Result<usize, Failure> {
     Ok(sum)
 }
 
-struct MappedInput(MappedSource);
+struct MappedInput(FileSource);
 
 impl Input for MappedInput {
     fn len(&self) -> u64 {

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bucket_streamer::still::raw;
-use bucket_streamer::{DecodedFrame, Device, DeviceChoice, Engine, ErrorKind, Video, VideoFrame};
+use bucket_streamer::{DecodedFrame, Device, DeviceChoice, Engine, ErrorKind, Video, VideoFrame, process};
 use clap::{Args, Parser, Subcommand};
 use ffi::{AvError, DamageOptions, Decoder, Frame, Gpu, GpuError, Packet, PaddedBytes, Received, Sent};
 
@@ -154,6 +154,7 @@ fn main() -> ExitCode {
 
 /// False if a frame was wrong.
 fn run(what: &What) -> Result<bool, Failure> {
+    process::dedicate()?;
     match what {
         What::Card => card(),
         What::Ceiling(arguments) => ceiling(arguments),

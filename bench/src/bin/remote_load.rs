@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use bucket_streamer::source::remote::{HttpClient, HttpOptions};
 use bucket_streamer::source::{Counted, MemorySource, Source};
 use bucket_streamer::still::raw;
-use bucket_streamer::{Catalog, Engine, Result};
+use bucket_streamer::{Catalog, Engine, Result, process};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 
@@ -294,6 +294,7 @@ fn distinct(asked: Vec<(String, (u64, u64))>, lengths: &HashMap<String, u64>) ->
 }
 
 pub(crate) fn main() -> Result<ExitCode> {
+    process::dedicate().expect("a signal handler");
     let plan = Plan::read();
     let engine = || Engine::builder().checkpoint_memory(CHECKPOINTS).build();
     let clips = plan.clips.iter().map(|path| Clip::decode(&engine(), path)).collect::<Result<Vec<_>>>()?;

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use bucket_streamer::{Engine, Result};
+use bucket_streamer::{Engine, Result, process};
 
 /// Resident memory in MiB.
 fn resident() -> u64 {
@@ -14,6 +14,7 @@ fn resident() -> u64 {
 }
 
 fn main() -> Result<()> {
+    process::dedicate().expect("a signal handler");
     let mut arguments = std::env::args().skip(1);
     let mut number = || arguments.next().and_then(|text| text.parse::<u64>().ok()).expect("MINUTES MEBIBYTES CLIP...");
     let (minutes, budget) = (number(), number());

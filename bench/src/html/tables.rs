@@ -3,8 +3,8 @@
 use maud::{Markup, html};
 
 use crate::entry::Measured;
+use crate::entry::Part;
 use crate::plots::{self, number, pick};
-use crate::setup::Part;
 
 /// Tables longer than this are folded.
 const LONG: usize = 24;

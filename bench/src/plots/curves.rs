@@ -4,7 +4,7 @@ use super::axis::{Axis, number};
 use super::chart::{self, Along, Chart, Mark, Names, Point, Series};
 use super::{Plot, look, pick};
 use crate::entry::Measured;
-use crate::setup::Part;
+use crate::entry::Part;
 
 /// What a curve runs over.
 struct Over {

@@ -53,8 +53,8 @@ pub(crate) fn of(entries: &[Entry]) -> Vec<Plot> {
 mod tests {
     use super::sample::{absent, entry, measured, report, single};
     use super::{Plot, of};
+    use crate::entry::Part;
     use crate::entry::{Entry, Measured};
-    use crate::setup::Part;
     use crate::stats::Latency;
 
     fn names(plots: &[Plot]) -> Vec<&str> {

@@ -1,8 +1,8 @@
 //! Which entries belong together, and what of them is told in few words.
 
 use super::look;
+use crate::entry::Part;
 use crate::entry::{Entry, Measured};
-use crate::setup::Part;
 
 /// Those with numbers.
 pub(crate) fn measured(entries: &[Entry]) -> Vec<&Measured> {

@@ -1,8 +1,8 @@
 //! Results that nobody measured, for tests: what `bench` gives for one video, and what `bench all` gives.
 
+use crate::entry::Part;
 use crate::entry::{Clip, Entry, Measured, RoundTold, SetupTold};
 use crate::machine::Machine;
-use crate::setup::Part;
 use crate::stats::Latency;
 
 /// The engines of a report, and what their speeds have to do with each other.

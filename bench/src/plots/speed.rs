@@ -5,7 +5,7 @@ use super::chart::{self, Along, Chart, Guide, Mark, Names, Point, Series};
 use super::look::{self, SMALL};
 use super::{Plot, pick};
 use crate::entry::Measured;
-use crate::setup::Part;
+use crate::entry::Part;
 
 /// Of this engine is told how much faster than others it is.
 pub(crate) const SUBJECT: &str = "cpu";

@@ -48,6 +48,9 @@ pub enum ErrorKind {
     /// Opening was given up: nothing waits for its result any more.
     #[error("opening was cancelled")]
     OpenCancelled,
+    /// It was made before `fork`, by the parent of this process. Its threads are not here, and its locks may be held for ever.
+    #[error("it was opened before fork(): open it anew in this process (Engine::reopen, Video::reopen_in)")]
+    Forked,
     /// The source is no longer what was opened: cut, grown, or written to.
     #[error("the file changed while it was being read")]
     Changed,
@@ -389,6 +392,7 @@ mod tests {
             ErrorKind::NeedsUnreadable(text()),
             ErrorKind::UnsupportedScheme("ftp".into()),
             ErrorKind::Still(text()),
+            ErrorKind::Forked,
             ErrorKind::Write { path: "a.jpg".into(), error: layered() },
         ]
     }
@@ -405,7 +409,7 @@ mod tests {
             K::NotOnDevice | K::IndexBudget { .. } | K::IndexTooLarge { .. } | K::IndexTooCostly(_) => true,
             K::IndexBusy | K::BadIndex(_) | K::NoSuchFrame { .. } | K::PastEndOfVideo { .. } | K::NotShown => true,
             K::Damaged(_) | K::Corrupt | K::TooManyPixels { .. } | K::PictureMemory { .. } => true,
-            K::NeedsUnreadable(_) | K::UnsupportedScheme(_) | K::Still(_) | K::Write { .. } => true,
+            K::NeedsUnreadable(_) | K::UnsupportedScheme(_) | K::Still(_) | K::Write { .. } | K::Forked => true,
         }
     }
 

@@ -7,9 +7,15 @@
 use std::collections::BTreeSet;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-static TAKEN: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
+use crate::process::PerProcess;
+
+static TAKEN: PerProcess<Mutex<BTreeSet<usize>>> = PerProcess::new();
+
+fn lock() -> MutexGuard<'static, BTreeSet<usize>> {
+    TAKEN.get_or_make(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Cores that one worker pool has for itself, given back when this is dropped.
 #[derive(Debug)]
@@ -22,7 +28,7 @@ pub(crate) struct Pins {
 impl Pins {
     /// These cores, unless one of them is taken, in this process or in another one that has the same cores.
     pub(crate) fn take(cores: Vec<usize>) -> Option<Pins> {
-        let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = lock();
         if cores.is_empty() || cores.iter().any(|core| taken.contains(core)) {
             return None;
         }
@@ -48,7 +54,7 @@ fn listen(cores: &[usize]) -> std::io::Result<UnixListener> {
 
 impl Drop for Pins {
     fn drop(&mut self) {
-        let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = lock();
         // Before the cores are: else the next one finds the name in use.
         drop(self.name.take());
         self.cores.iter().for_each(|core| _ = taken.remove(core));

@@ -119,7 +119,7 @@ mod tests {
     use super::super::ends_sequence;
     use super::{Track, facts_by_ends, may_end_sequence};
     use crate::bitstream::EntryFacts;
-    use crate::source::{MappedSource, Source};
+    use crate::source::{FileSource, Source};
 
     #[test]
     fn the_ends_of_samples_say_what_all_of_them_says() {
@@ -128,7 +128,7 @@ mod tests {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures");
         for folder in [Some(fixtures), corpus].into_iter().flatten() {
             for clip in std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path()) {
-                let Ok(source) = MappedSource::open(&clip) else { continue };
+                let Ok(source) = FileSource::open(&clip) else { continue };
                 let source: Arc<dyn Source> = Arc::new(source);
                 let Ok(track) = Track::open(&source, 0) else { continue };
                 for sync in (0..track.samples.len() as u32).filter(|&at| track.samples[at as usize].key) {

@@ -14,7 +14,7 @@ use super::{Depth, Known, Planner, References};
 use crate::bitstream::Codec;
 use crate::container::Track;
 use crate::error::{ErrorKind, Result};
-use crate::source::{ByteRange, Counted, Counters, MappedSource, RemoteSource, Source};
+use crate::source::{ByteRange, Counted, Counters, FileSource, RemoteSource, Source};
 
 /// What `HttpOptions` bridges by default, in bytes.
 const GAP: u64 = 64 << 10;
@@ -92,7 +92,7 @@ enum Missing {
 /// A file that is far away, as a planner sees it: nothing is here at first.
 #[derive(Debug)]
 struct Distant {
-    file: MappedSource,
+    file: FileSource,
     missing: Missing,
     state: Mutex<State>,
 }
@@ -134,7 +134,7 @@ impl State {
 
 impl Distant {
     fn new(clip: &Path, missing: Missing) -> Distant {
-        let file = MappedSource::open(clip).expect("it was open before");
+        let file = FileSource::open(clip).expect("it was open before");
         Distant { file, missing, state: Mutex::default() }
     }
 
@@ -238,7 +238,7 @@ struct Clip {
 /// Fixtures and corpus, of which planning can be asked.
 fn clips() -> impl Iterator<Item = Clip> {
     testing::clips::clips().into_iter().filter_map(|path| {
-        let source: Arc<dyn Source> = Arc::new(MappedSource::open(&path).ok()?);
+        let source: Arc<dyn Source> = Arc::new(FileSource::open(&path).ok()?);
         let track = Track::open(&source, 0).ok()?;
         Some(Clip { path, track })
     })

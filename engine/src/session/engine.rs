@@ -14,16 +14,19 @@ use crate::device::{CostModel, Cpu, Device, DeviceChoice, Devices, Listener, Nvd
 use crate::error::Result;
 use crate::machine::Machine;
 use crate::picture_memory::{self, Budget, PicturesInWork};
+use crate::process::{Owned, Owner};
 use crate::session::prefetch::admission::FetchAdmission;
 use crate::session::shared::{EngineState, Resident};
 use crate::session::video::Video;
 use crate::source::opening::Opening;
-use crate::source::{MappedSource, Source};
+use crate::source::{FileSource, Source};
 
 /// Opens videos. Cheap to clone; the clones share everything.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    pub(crate) shared: Arc<EngineState>,
+    pub(crate) shared: Owned<EngineState>,
+    /// What it was built with.
+    settings: Arc<EngineBuilder>,
 }
 
 /// What an [`Engine`] may use, see [`Engine::builder`].
@@ -33,7 +36,7 @@ pub struct EngineBuilder {
     checkpoint_memory: Option<u64>,
     picture_memory: Option<u64>,
     spacing: u32,
-    pin: Option<bool>,
+    pin: bool,
     from_entry: bool,
     others: u64,
     device: Device,
@@ -94,10 +97,10 @@ impl EngineBuilder {
     }
 
     /// Whether each worker is bound to a core of its own, where there are as many threads as cores and no other engine has
-    /// workers bound to them. By default where the process has its processors to itself, see [`Machine::may_pin`].
+    /// workers bound to them. By default not: a program that has its processors to itself ([`Machine::may_pin`]) may ask for it.
     #[must_use]
     pub fn pin_threads(mut self, pin: bool) -> EngineBuilder {
-        self.pin = Some(pin);
+        self.pin = pin;
         self
     }
 
@@ -174,7 +177,7 @@ impl EngineBuilder {
 
     /// The engine.
     pub fn build(self) -> Engine {
-        ffi::return_large_blocks();
+        let (owner, settings) = (Owner::this(), Arc::new(self.clone()));
         let machine = Machine::read();
         let cores = machine.processors();
         let threads = self.threads.unwrap_or(cores).max(1);
@@ -194,7 +197,7 @@ impl EngineBuilder {
             idle_bytes: pictures.limit() / IDLE_PART,
         };
         let (costs, counters) = (Arc::new(CostModel::default()), Arc::new(Counters::default()));
-        let workers = WorkerPool::new(threads, self.pin.unwrap_or_else(|| machine.may_pin()));
+        let workers = WorkerPool::new(threads, self.pin);
         // Where there is no choice nothing is learned for it.
         let has_choice = self.device.gpu.is_some() && !is_forced;
         let cpu = Cpu::new(workers, budget > 0, has_choice.then(|| Arc::clone(&costs)));
@@ -202,28 +205,28 @@ impl EngineBuilder {
             .device
             .gpu
             .map(|gpu| Nvdec::new(gpu, is_forced, self.listener, Arc::clone(&costs), Arc::clone(&counters)));
-        Engine {
-            shared: Arc::new(EngineState {
-                pool: Pool::new(2 * threads + 2, inspection),
-                pictures,
-                devices: Devices::new(cpu, nvdec, costs),
-                store: Store::new(budget),
-                counters,
-                resident: Resident::default(),
-                admission: FetchAdmission::default(),
-                threads,
-                processors: cores,
-                sequential_threads: self.threads.unwrap_or(automatic).max(1),
-                spacing: self.spacing,
-                from_entry: self.from_entry,
-                on_damage: self.on_damage,
-                max_pixels: self.max_pixels,
-                open_timeout: self.open_timeout,
-                index_budget: IndexBudget::new(self.index_memory),
-                external_bytes: self.others,
-                given: machine.memory_bytes().unwrap_or(u64::MAX),
-            }),
-        }
+        let state = EngineState {
+            owner,
+            pool: Pool::new(2 * threads + 2, inspection),
+            pictures,
+            devices: Devices::new(cpu, nvdec, costs),
+            store: Store::new(budget),
+            counters,
+            resident: Resident::default(),
+            admission: FetchAdmission::default(),
+            threads,
+            processors: cores,
+            sequential_threads: self.threads.unwrap_or(automatic).max(1),
+            spacing: self.spacing,
+            from_entry: self.from_entry,
+            on_damage: self.on_damage,
+            max_pixels: self.max_pixels,
+            open_timeout: self.open_timeout,
+            index_budget: IndexBudget::new(self.index_memory),
+            external_bytes: self.others,
+            given: machine.memory_bytes().unwrap_or(u64::MAX),
+        };
+        Engine { shared: Owned::of(Arc::new(state), owner), settings }
     }
 }
 
@@ -251,7 +254,7 @@ impl Engine {
             checkpoint_memory: None,
             picture_memory: None,
             spacing: SPACING,
-            pin: None,
+            pin: false,
             from_entry: false,
             others: 0,
             device: Device::default(),
@@ -264,12 +267,21 @@ impl Engine {
         }
     }
 
+    /// An engine with the same settings and nothing else in common with this one. A child after `fork` makes it, and its videos
+    /// with [`Video::reopen_in`]: the threads of this one are not there, and whatever it is asked for is the error `Forked`.
+    /// A GPU's driver does not outlive `fork` either: in a child the new engine decodes on the processor.
+    #[must_use]
+    pub fn reopen(&self) -> Engine {
+        let settings = EngineBuilder::clone(&self.settings);
+        if self.shared.is_here() { settings.build() } else { settings.device(Device::default()).build() }
+    }
+
     /// Opens a local file's first video track.
     ///
     /// # Errors
     /// See [`Engine::open`].
     pub fn open_path(&self, path: impl AsRef<Path>) -> Result<Video> {
-        self.open(Arc::new(MappedSource::open(path)?), 0)
+        self.open(Arc::new(FileSource::open(path)?), 0)
     }
 
     /// Opens video track `track` (counted from 0) of a source: reads its index, decodes nothing.
@@ -283,7 +295,7 @@ impl Engine {
                 self.shared.pictures.probe(|memory| Track::open_within(source, track, Most { pixels, memory }, budget));
             opened.map_err(|error| error.of(source.name()))
         };
-        self.opening(|| Video::open(&self.shared, source, open))
+        self.opening(|| Video::open(self.shared.arc(), source, open))
     }
 
     /// Opens the video track that `index` is of, and reads nothing of the source but its ends, to know it again.
@@ -293,7 +305,7 @@ impl Engine {
     pub fn open_with_index(&self, source: Arc<dyn Source>, index: &Index) -> Result<Video> {
         let budget = &self.shared.index_budget;
         let restore = |source: &Arc<dyn Source>| budget.open_source(&**source, || index.restore(&**source));
-        self.opening(|| Video::open(&self.shared, source, restore))
+        self.opening(|| Video::open(self.shared.arc(), source, restore))
     }
 
     /// The same, after the index was compared with one that is made anew: what it says is then known to be so, and not
@@ -314,7 +326,7 @@ impl Engine {
     pub(crate) fn open_with_known_index(&self, source: Arc<dyn Source>, index: &Index) -> Result<Video> {
         let budget = &self.shared.index_budget;
         let restore = |source: &Arc<dyn Source>| budget.open_source(&**source, || index.restore_known(&**source));
-        self.opening(|| Video::open(&self.shared, source, restore))
+        self.opening(|| Video::open(self.shared.arc(), source, restore))
     }
 
     /// The longest that opening a video of a remote source may take, without the time in which bytes come.
@@ -328,6 +340,7 @@ impl Engine {
     /// # Errors
     /// Those of `open`; `OpenTimeout` where a remote source took too long.
     pub fn opening<T>(&self, open: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.shared.check()?;
         Opening::new(self.shared.open_timeout).run(open)
     }
 
@@ -338,13 +351,13 @@ impl Engine {
 
     /// Are workers bound to cores?
     pub fn is_pinned(&self) -> bool {
-        self.shared.devices.host_workers().is_pinned()
+        self.shared.is_here() && self.shared.devices.host_workers().is_pinned()
     }
 
     /// What should be known of the GPU: videos that it does not decode, and what its driver failed of. Each once; only ever
     /// grows, to a bound.
     pub fn device_notes(&self) -> Vec<String> {
-        self.shared.devices.nvdec().map(Nvdec::notes).unwrap_or_default()
+        self.shared.devices.nvdec().filter(|_| self.shared.is_here()).map(Nvdec::notes).unwrap_or_default()
     }
 
     /// The GPU, if there is one.
@@ -359,12 +372,12 @@ impl Engine {
 
     /// The checkpoints that are held now.
     pub fn checkpoints(&self) -> Held {
-        self.shared.store.held()
+        if self.shared.is_here() { self.shared.store.held() } else { Held::default() }
     }
 
     /// The pictures that decoders have in work now.
     pub fn pictures_in_work(&self) -> PicturesInWork {
-        self.shared.pictures.now()
+        if self.shared.is_here() { self.shared.pictures.now() } else { PicturesInWork::default() }
     }
 
     /// The budget of pictures in work in bytes.
@@ -375,5 +388,21 @@ impl Engine {
     /// The budget of checkpoints in bytes.
     pub fn checkpoint_memory(&self) -> u64 {
         self.shared.store.budget()
+    }
+}
+
+impl Video {
+    /// The same video, opened by another engine: in a child after `fork` by one that was made there ([`Engine::reopen`]). Its
+    /// index is taken over, not read again. A local file is opened again; of a file behind a network the first bytes are fetched.
+    ///
+    /// # Errors
+    /// `Changed` if the source has changed since it was opened, and those of opening it; `Forked` for an engine of a parent, and
+    /// for a source that cannot be [opened again](Source::reopen).
+    pub fn reopen_in(&self, engine: &Engine) -> Result<Video> {
+        engine.opening(|| {
+            let source = self.shared.source.reopen().map_err(|error| error.of(self.source().name()))?;
+            let index = Index::of_known(self.track(), &*source, self.shared.planner.told(self.track()))?;
+            engine.open_with_known_index(source, &index)
+        })
     }
 }

@@ -1,9 +1,9 @@
 //! Frames in the order of their requests, beside [`results`](super::results), where they come as they are decoded.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use crate::error::Result;
+use crate::process::Owned;
 use crate::session::frame::VideoFrame;
 use crate::session::results::Frames;
 use crate::session::schedule;
@@ -13,7 +13,7 @@ use crate::session::shared::VideoState;
 /// a batch has to wait for its turn.
 #[derive(Debug)]
 pub struct InOrder {
-    video: Arc<VideoState>,
+    video: Owned<VideoState>,
     indices: Vec<u32>,
     next: usize,
     until: usize,
@@ -25,7 +25,7 @@ pub struct InOrder {
 const BATCH: usize = 64;
 
 impl InOrder {
-    pub(crate) fn of(video: Arc<VideoState>, indices: Vec<u32>) -> InOrder {
+    pub(crate) fn of(video: Owned<VideoState>, indices: Vec<u32>) -> InOrder {
         InOrder { video, indices, next: 0, until: 0, frames: None, waiting: HashMap::new() }
     }
 
@@ -48,7 +48,7 @@ impl Iterator for InOrder {
         if self.next == self.until {
             self.until = (self.next + BATCH).min(self.indices.len());
             self.waiting.clear();
-            self.frames = Some(schedule::frames(&self.video, &self.indices[self.next..self.until]));
+            self.frames = Some(schedule::frames(self.video.arc(), &self.indices[self.next..self.until]));
         }
         self.next += 1;
         loop {
@@ -58,7 +58,7 @@ impl Iterator for InOrder {
             match self.frames.as_mut().and_then(Iterator::next) {
                 Some((other, result)) => _ = self.waiting.insert(other, result),
                 // Asked for twice, and an error the first time.
-                None => return Some(schedule::frame(&self.video, index)),
+                None => return Some(schedule::frame(self.video.arc(), index)),
             }
         }
     }

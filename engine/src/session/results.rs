@@ -16,6 +16,7 @@ use futures_core::Stream;
 use crate::decode::workers::{self, Account, Task};
 use crate::device::{DecodeDevice, Residency};
 use crate::error::{Error, ErrorKind, Result};
+use crate::process::Owned;
 use crate::session::frame::{DecodedFrame, VideoFrame};
 use crate::session::shared::EngineState;
 
@@ -306,7 +307,9 @@ impl<T> Drop for Ticket<T> {
 /// Frames that were asked for together, or what was made of them, as they come: each once, GOP by GOP, in decode order.
 /// Both an [`Iterator`] that waits and a [`Stream`] for any runtime; dropping it ends the work.
 pub struct Frames<T = Result<VideoFrame>> {
-    request: Arc<Request<T>>,
+    request: Owned<Request<T>>,
+    /// What a reader in a child after `fork` is refused: no worker is there to bring it.
+    refused: VecDeque<u32>,
 }
 
 impl<T> std::fmt::Debug for Frames<T> {
@@ -316,8 +319,15 @@ impl<T> std::fmt::Debug for Frames<T> {
 }
 
 impl<T> Frames<T> {
-    pub(crate) fn of(request: Arc<Request<T>>) -> Frames<T> {
-        Frames { request }
+    /// The results of a request. In a child of the engine's process `refused` are, and nothing else comes.
+    pub(crate) fn of(request: Arc<Request<T>>, refused: impl IntoIterator<Item = u32>) -> Frames<T> {
+        let owner = request.engine.owner;
+        Frames { request: Owned::of(request, owner), refused: refused.into_iter().collect() }
+    }
+
+    fn refuse(&mut self) -> Option<(u32, T)> {
+        let index = self.refused.pop_front()?;
+        Some((index, (self.request.make)(index, Err(Error::from(ErrorKind::Forked).at_frame(index)))))
     }
 
     /// Where the time has gone so far.
@@ -330,6 +340,9 @@ impl<T> Iterator for Frames<T> {
     type Item = (u32, T);
 
     fn next(&mut self) -> Option<Self::Item> {
+        if !self.request.is_here() {
+            return self.refuse();
+        }
         let mut queue = self.request.lock();
         let result = loop {
             match self.request.take(&mut queue) {
@@ -347,6 +360,9 @@ impl<T> Stream for Frames<T> {
     type Item = (u32, T);
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if !self.request.is_here() {
+            return Poll::Ready(self.get_mut().refuse());
+        }
         let mut queue = self.request.lock();
         match self.request.take(&mut queue) {
             Some(result) => {
@@ -364,6 +380,9 @@ impl<T> Stream for Frames<T> {
 
 impl<T> Drop for Frames<T> {
     fn drop(&mut self) {
+        if !self.request.is_here() {
+            return;
+        }
         let mut queue = self.request.lock();
         // Under the lock: a task that is about to wait for room must not miss it.
         self.request.cancelled.store(true, Relaxed);
@@ -415,9 +434,9 @@ mod tests {
     fn a_task_that_rests_when_the_reader_has_gone_keeps_nothing_alive() {
         let engine = Engine::new(Some(1)).shared;
         let make = Box::new(|_, result: crate::Result<_>| result.and_then(crate::DecodedFrame::into_host));
-        let request = Request::new(Arc::clone(&engine), make, Payer::default(), Residency::Host);
+        let request = Request::new(Arc::clone(engine.arc()), make, Payer::default(), Residency::Host);
         let alive = Arc::downgrade(&request);
-        drop(Frames::of(Arc::clone(&request)));
+        drop(Frames::of(Arc::clone(&request), []));
         Arc::clone(&request).rest(&engine.devices.host(), 1, Box::new(|_| ()));
         drop(request);
         assert!(alive.upgrade().is_none());

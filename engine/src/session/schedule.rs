@@ -34,9 +34,13 @@ pub(crate) fn request<T: Send + 'static>(
 ) -> Frames<T> {
     let payer = Payer { account, picture_ns: picture_ns(video) };
     let request = Request::new(Arc::clone(&video.engine), Box::new(make), payer, residency);
+    let indices: BTreeSet<u32> = indices.iter().copied().collect();
+    if !video.engine.owner.is_here() {
+        return Frames::of(request, indices);
+    }
     let reader: Arc<dyn Reader> = Arc::clone(&request) as Arc<dyn Reader>;
-    submit(video, &reader, &indices.iter().copied().collect());
-    Frames::of(request)
+    submit(video, &reader, &indices);
+    Frames::of(request, indices.into_iter().take(1))
 }
 
 /// The frames `indices` in the host's memory.
@@ -56,10 +60,13 @@ pub(crate) fn frame_async(video: &Arc<VideoState>, index: u32) -> FrameFuture {
     let payer = Payer { account: Charged::default(), picture_ns: picture_ns(video) };
     let make = Box::new(|_, frame: Result<DecodedFrame>| frame.and_then(DecodedFrame::into_host));
     let request = Request::new(Arc::clone(&video.engine), make, payer, Residency::Host);
+    if !video.engine.owner.is_here() {
+        return FrameFuture::of(Frames::of(request, [index]), index);
+    }
     let (video, reader) = (Arc::clone(video), Arc::clone(&request) as Arc<dyn Reader>);
     let (host, asked) = (video.engine.devices.host(), Arc::clone(&reader));
     reader.submit(&host, 1, Box::new(move |_| submit(&video, &asked, &BTreeSet::from([index]))));
-    FrameFuture::of(Frames::of(request), index)
+    FrameFuture::of(Frames::of(request, [index]), index)
 }
 
 /// What one picture is likely to cost, in nanoseconds of one thread.

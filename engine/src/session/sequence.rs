@@ -3,12 +3,11 @@
 //! At the first sign of damage everything is decoded again, by a decoder that gives damaged pictures out; what was shown by then
 //! was not touched by it. Where pictures need more memory than was reserved, it begins anew with more.
 
-use std::sync::Arc;
-
 use crate::decode::{DecodeRun, Lease};
 use crate::device::Decoded;
 use crate::error::{ErrorKind, Result};
 use crate::picture_memory::{Kind, Pause, Refused, Reservation};
+use crate::process::Owned;
 use crate::session::frame::{DecodedFrame, LeftOut, VideoFrame};
 use crate::session::shared::VideoState;
 use crate::session::validate::{self, Ruling, Validator};
@@ -19,7 +18,7 @@ use crate::session::validate::{self, Ruling, Validator};
 pub struct Sequence {
     /// Goes before the video: a decoder that goes back to its pool after that would never be forgotten there.
     pass: Option<Pass>,
-    video: Arc<VideoState>,
+    video: Owned<VideoState>,
     /// Frames that were shown.
     shown: Vec<bool>,
     /// Damaged pictures are shown, flagged. Found out as the first frame is pulled, which may take a look at all samples.
@@ -42,7 +41,7 @@ struct Pass {
 }
 
 impl Sequence {
-    pub(crate) fn of(video: Arc<VideoState>) -> Sequence {
+    pub(crate) fn of(video: Owned<VideoState>) -> Sequence {
         let bytes = video.picture_bytes_of_run(video.engine.sequential_threads);
         let shown = vec![false; video.track.frames.len()];
         Sequence { pass: None, video, shown, is_lenient: None, bytes, left_out: LeftOut::default(), is_over: false }
@@ -129,6 +128,7 @@ impl Sequence {
     }
 
     fn advance(&mut self) -> Result<Option<VideoFrame>> {
+        self.video.check().map_err(|error| error.of(self.video.source.name()))?;
         loop {
             match &mut self.pass {
                 Some(pass) => pass.pause = None,
@@ -156,10 +156,19 @@ impl Iterator for Sequence {
         }
         let next = self.advance().transpose();
         self.is_over = !matches!(next, Some(Ok(_)));
-        if self.is_over {
+        if self.is_over && self.video.is_here() {
             self.pass = None;
         }
         next
+    }
+}
+
+impl Drop for Sequence {
+    fn drop(&mut self) {
+        if !self.video.is_here() {
+            // Its decoder would wait for threads that are in another process.
+            std::mem::forget(self.pass.take());
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::decode::{Counters, Pool};
 use crate::device::{Devices, Kind};
 use crate::picture_memory::Budget;
 use crate::plan::{Known, Planner, References};
+use crate::process::Owner;
 use crate::session::prefetch::admission::FetchAdmission;
 use crate::session::prefetch::pattern::AccessPattern;
 use crate::source::{Counted, Source};
@@ -18,6 +19,8 @@ use crate::time::Timeline;
 
 #[derive(Debug)]
 pub(crate) struct EngineState {
+    /// The process whose threads decode.
+    pub(crate) owner: Owner,
     pub(crate) pool: Arc<Pool>,
     /// What pictures in work may take.
     pub(crate) pictures: Arc<Budget>,

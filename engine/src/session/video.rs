@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 
 use ffi::{PaddedBytes, Threads};
 
@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::picture_memory::Kind;
 use crate::pixels::ColourOptions;
 use crate::plan::{Depth, Planner, References};
+use crate::process::{Owned, WeakOwned};
 use crate::session::frame::{DecodedFrame, Described, DeviceFrame, LeftOut, VideoFrame};
 use crate::session::in_order::InOrder;
 use crate::session::prefetch::pattern::AccessPattern;
@@ -30,12 +31,12 @@ use crate::time::{Nanos, Timeline};
 /// An open video: one track, indexed. Can be shared between threads; cheap to clone, the clones share everything.
 #[derive(Debug, Clone)]
 pub struct Video {
-    pub(crate) shared: Arc<VideoState>,
+    pub(crate) shared: Owned<VideoState>,
 }
 
 /// A video that may be closed by now: what is kept by video need not keep it open.
 #[derive(Debug, Clone)]
-pub struct WeakVideo(Weak<VideoState>);
+pub struct WeakVideo(WeakOwned<VideoState>);
 
 impl WeakVideo {
     /// The video, if it is still open.
@@ -86,7 +87,12 @@ impl Video {
             pictures_of_run: Default::default(),
             ends_anywhere: OnceLock::new(),
         };
-        Ok(Video { shared: Arc::new(shared) })
+        Ok(Video { shared: Owned::of(Arc::new(shared), engine.owner) })
+    }
+
+    /// `Forked` in a child of the process that has opened the video.
+    fn check_process(&self) -> Result<()> {
+        self.shared.check().map_err(|error| error.of(self.source().name()))
     }
 
     /// The index.
@@ -100,6 +106,7 @@ impl Video {
     /// # Errors
     /// Those of the source.
     pub fn export_index(&self) -> Result<Index> {
+        self.check_process()?;
         let told = self.shared.planner.told(self.track());
         let learned = told.is_none().then(|| self.shared.planner.learn(self.track(), self.source()));
         Index::of(self.track(), self.source(), told.or(learned.as_ref()))
@@ -110,6 +117,7 @@ impl Video {
     /// # Errors
     /// Those of the source.
     pub fn export_index_without_references(&self) -> Result<Index> {
+        self.check_process()?;
         Index::of(self.track(), self.source(), None)
     }
 
@@ -126,7 +134,8 @@ impl Video {
         // A frame has its sample's number, and a time in the timeline.
         let frames = track.frames.len() * (size_of::<u32>() + size_of::<i64>()) + keys * size_of::<u32>();
         let sets = track.history.as_ref().map_or(0, History::bytes);
-        let all = samples + frames + sets + self.shared.references.bytes() + track.parameters.extradata().len();
+        let learned = if self.shared.is_here() { self.shared.references.bytes() } else { 0 };
+        let all = samples + frames + sets + learned + track.parameters.extradata().len();
         all as u64 + track.elsewhere.bytes()
     }
 
@@ -171,18 +180,19 @@ impl Video {
     /// # Panics
     /// For a number that is not one of the track's.
     pub fn sample_bytes(&self, sample: u32) -> Result<PaddedBytes> {
+        self.check_process()?;
         self.shared.track.read(self.source(), sample, self.shared.reader(false).zeros)
     }
 
     /// What a decoder does with so many threads for these samples (in decode order), where it is the only one at work.
     pub fn use_of_threads(&self, threads: usize, samples: &[u32]) -> Threads {
-        self.shared.use_of(threads, samples)
+        if self.shared.is_here() { self.shared.use_of(threads, samples) } else { Threads::One }
     }
 
     /// What an engine that has decoded nothing yet would decode for frames that are asked for together: runs of samples,
     /// with the samples among them whose pictures are the frames. Frames that do not exist need nothing.
     pub fn plan(&self, indices: &[u32]) -> Vec<(Vec<u32>, Vec<u32>)> {
-        schedule::cold_plan(&self.shared, indices)
+        if self.shared.is_here() { schedule::cold_plan(&self.shared, indices) } else { Vec::new() }
     }
 
     /// One frame, exact.
@@ -190,7 +200,7 @@ impl Video {
     /// # Errors
     /// `NoSuchFrame`, `NotShown`, `Damaged`, and those of the source.
     pub fn frame(&self, index: u32) -> Result<VideoFrame> {
-        schedule::frame(&self.shared, index)
+        schedule::frame(self.shared.arc(), index)
     }
 
     /// One frame, exact, without waiting for it: a future for any runtime. The work begins at once; dropping the future
@@ -199,7 +209,7 @@ impl Video {
     /// # Errors
     /// As [`Video::frame`], when polled.
     pub fn frame_async(&self, index: u32) -> FrameFuture {
-        schedule::frame_async(&self.shared, index)
+        schedule::frame_async(self.shared.arc(), index)
     }
 
     /// The frame on show at a time: see [`Timeline::frame_at`].
@@ -222,7 +232,7 @@ impl Video {
     /// # Ok::<(), bucket_streamer::Error>(())
     /// ```
     pub fn frames(&self, indices: &[u32]) -> Frames {
-        schedule::frames(&self.shared, indices)
+        schedule::frames(self.shared.arc(), indices)
     }
 
     /// What `make` makes of frames, as [`Video::frames`] brings them. It is called on the engine's own threads, by the one
@@ -253,7 +263,7 @@ impl Video {
         make: impl Fn(u32, Result<VideoFrame>) -> T + Send + Sync + 'static,
     ) -> Frames<T> {
         let make = move |index, frame: Result<DecodedFrame>| make(index, frame.and_then(DecodedFrame::into_host));
-        schedule::request(&self.shared, indices, account, Residency::Host, make)
+        schedule::request(self.shared.arc(), indices, account, Residency::Host, make)
     }
 
     /// How the container wants its pictures shown: the default for stills of this video. The container's sample aspect ratio
@@ -283,12 +293,15 @@ impl Video {
 
     /// The video as long as it is open elsewhere.
     pub fn downgrade(&self) -> WeakVideo {
-        WeakVideo(Arc::downgrade(&self.shared))
+        WeakVideo(self.shared.downgrade())
     }
 
     /// What a worker is likely to spend on these frames, in seconds: pictures from the nearest checkpoint or entry on. Reads
     /// nothing.
     pub fn cost_s(&self, indices: &[u32]) -> f64 {
+        if !self.shared.is_here() {
+            return 0.0;
+        }
         let pictures = schedule::pictures_to_decode(&self.shared, indices);
         pictures as f64 * schedule::picture_ns(&self.shared) as f64 / 1e9
     }
@@ -304,7 +317,7 @@ impl Video {
         // What the container cuts off is cut off on the host.
         let may_stay = may_be_made_there(options) && !self.track().parameters.is_cropped();
         let residency = if may_stay { Residency::Either } else { Residency::Host };
-        schedule::request(&self.shared, indices, Charged::default(), residency, make)
+        schedule::request(self.shared.arc(), indices, Charged::default(), residency, make)
     }
 
     /// Frames that stay in the memory of the engine's GPU, as [`Video::frames`] brings them: `picture.planes()` of each tells
@@ -312,12 +325,12 @@ impl Video {
     /// (another format, damage, no GPU) is the error `NotOnDevice`.
     pub fn frames_on_device(&self, indices: &[u32]) -> Frames<Result<DeviceFrame>> {
         let make = |_, frame: Result<DecodedFrame>| frame.and_then(DecodedFrame::into_device);
-        schedule::request(&self.shared, indices, Charged::default(), Residency::Device, make)
+        schedule::request(self.shared.arc(), indices, Charged::default(), Residency::Device, make)
     }
 
     /// Frames in the order in which they are asked for, duplicates too.
     pub fn frames_in_order(&self, indices: Vec<u32>) -> InOrder {
-        InOrder::of(Arc::clone(&self.shared), indices)
+        InOrder::of(self.shared.clone(), indices)
     }
 
     /// Numbers of the frames whose samples the container marks as sync samples, ascending.
@@ -363,7 +376,7 @@ impl Video {
     /// The same as an iterator that owns what it needs. Each step decodes in the caller's thread, with the threads of a
     /// sequential decode beside it; [`Sequence::into_left_out`] says what was left out. An error ends it.
     pub fn sequence(&self) -> Sequence {
-        Sequence::of(Arc::clone(&self.shared))
+        Sequence::of(self.shared.clone())
     }
 
     /// How stills of this video get their colour: what the pictures do not say of themselves is filled in.
@@ -376,6 +389,7 @@ impl Video {
     /// # Errors
     /// As [`Video::frame`]; what can be told without a picture is in [`Video::track`].
     pub fn describe(&self) -> Result<Described> {
+        self.check_process()?;
         let parameters = &self.shared.track.parameters;
         let mut described = Described {
             format: parameters.pixel_format(),

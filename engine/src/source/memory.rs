@@ -46,6 +46,10 @@ impl Source for MemorySource {
         Ok(())
     }
 
+    fn reopen(&self) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(MemorySource::new(&self.name, self.bytes.clone())))
+    }
+
     fn counters(&self) -> &Counters {
         &self.counters
     }

@@ -7,8 +7,8 @@
 #[cfg(test)]
 pub(crate) mod conformance;
 mod fault;
+mod file;
 mod input;
-mod mapped;
 mod memory;
 pub mod open_files;
 pub(crate) mod opening;
@@ -25,8 +25,8 @@ use ffi::{PADDING, PaddedBytes};
 
 pub use crate::error::Refusal;
 pub use fault::{Fault, FaultSource};
+pub use file::FileSource;
 pub(crate) use input::SourceInput;
-pub use mapped::MappedSource;
 pub use memory::MemorySource;
 pub use open_files::OpenFiles;
 pub use opening::Opening;
@@ -54,12 +54,12 @@ impl ByteRange {
 /// `s3://bucket/key`, `gs://bucket/key`, `az://container/blob`.
 ///
 /// # Errors
-/// `UnsupportedScheme` for other addresses, `Remote` where a server or a store refuses, and those of [`MappedSource::open`].
+/// `UnsupportedScheme` for other addresses, `Remote` where a server or a store refuses, and those of [`FileSource::open`].
 pub fn open(location: &str) -> Result<Arc<dyn Source>> {
     // A scheme is at least two letters: no drive or file name is mistaken for one.
     match location.split_once("://").filter(|(scheme, _)| scheme.len() > 1) {
-        None => Ok(Arc::new(MappedSource::open(location)?)),
-        Some(("file", path)) => Ok(Arc::new(MappedSource::open(path)?)),
+        None => Ok(Arc::new(FileSource::open(location)?)),
+        Some(("file", path)) => Ok(Arc::new(FileSource::open(path)?)),
         #[cfg(feature = "remote")]
         Some((scheme, _)) if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
             Ok(Arc::new(remote::HttpClient::shared()?.open(location)?))
@@ -72,7 +72,7 @@ pub fn open(location: &str) -> Result<Arc<dyn Source>> {
     }
 }
 
-/// How many files of [`MappedSource`]s are open in this process, and how many may be. Files are closed for others, the least
+/// How many files of [`FileSource`]s are open in this process, and how many may be. Files are closed for others, the least
 /// recently used first, before descriptors (`RLIMIT_NOFILE`) or mappings (`vm.max_map_count`) run out, and opened again when they
 /// are read. The budget is half of the descriptors that are left, 8 to 8192; beside a server all but those for its connections.
 pub fn open_files() -> OpenFiles {
@@ -228,6 +228,15 @@ pub trait Source: Send + Sync + Debug {
     /// # Errors
     /// `Changed` if not.
     fn check(&self) -> Result<()>;
+
+    /// The same bytes as a new source, for a child after `fork`, where this one's locks may be held for ever and its threads are
+    /// not. Touches no lock of this one's.
+    ///
+    /// # Errors
+    /// `Changed` if they are not the same any more, and those of opening; `Forked` where it cannot be done.
+    fn reopen(&self) -> Result<Arc<dyn Source>> {
+        Err(ErrorKind::Forked.into())
+    }
 
     /// What the source was asked for.
     fn counters(&self) -> &Counters;

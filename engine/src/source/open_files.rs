@@ -1,4 +1,4 @@
-//! How many files mapped sources may have open at one time, and which are closed for others.
+//! How many local files may be open at one time, and which are closed for others.
 //!
 //! A process has a limit of descriptors (`RLIMIT_NOFILE`) and one of mappings (`vm.max_map_count`), and each open file takes one of
 //! both. So a source does not keep its file for ever: it has a `Slot`, which is emptied when other files need the place, the
@@ -18,6 +18,8 @@ use bytes::Bytes;
 use ffi::MappedFile;
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit};
+
+use crate::process::PerProcess;
 
 /// The most files, whatever the limits: half of the slots in `ffi/shim/mapping.c`, since packets may hold maps longer.
 const MOST: usize = 8192;
@@ -41,9 +43,9 @@ static REOPENED: AtomicU64 = AtomicU64::new(0);
 /// Descriptors that are kept for connections.
 static RESERVED: AtomicUsize = AtomicUsize::new(0);
 /// The slots whose files may be closed.
-static SLOTS: Mutex<BTreeMap<u64, Weak<Slot>>> = Mutex::new(BTreeMap::new());
+static SLOTS: PerProcess<Mutex<BTreeMap<u64, Weak<Slot>>>> = PerProcess::new();
 
-/// Files of mapped sources, see [`super::open_files()`].
+/// Files of local sources, see [`super::open_files()`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OpenFiles {
     /// Files that are open now.
@@ -137,10 +139,11 @@ impl Drop for Permit {
     }
 }
 
-/// A file that is open and mapped.
+/// A file that is open.
 #[derive(Debug)]
 pub(super) struct OpenFile {
-    pub(super) bytes: Bytes,
+    /// All of it, mapped; `None` where it is to be read.
+    pub(super) bytes: Option<Bytes>,
     /// The same map that `bytes` refers to; `None` for an empty file, which cannot be mapped.
     map: Option<Arc<MappedFile>>,
     pub(super) file: File,
@@ -148,16 +151,21 @@ pub(super) struct OpenFile {
 }
 
 impl OpenFile {
-    /// Maps a file of `len` bytes.
-    pub(super) fn map(file: File, len: u64, broken: &Arc<AtomicBool>, permit: Permit) -> io::Result<OpenFile> {
-        if len == 0 {
-            return Ok(OpenFile { bytes: Bytes::new(), map: None, file, _permit: permit });
-        }
+    /// A file, mapped if a length is given: that of the file.
+    pub(super) fn new(
+        file: File,
+        mapped: Option<u64>,
+        broken: &Arc<AtomicBool>,
+        permit: Permit,
+    ) -> io::Result<OpenFile> {
+        let Some(len) = mapped.filter(|&len| len > 0) else {
+            return Ok(OpenFile { bytes: mapped.map(|_| Bytes::new()), map: None, file, _permit: permit });
+        };
         let map = Arc::new(with_room(|| MappedFile::map(&file))?);
         let bytes = Bytes::from_owner(View { map: Arc::clone(&map), broken: Arc::clone(broken) });
         // What was added since is not of the file that was looked at; what is missing is missed when the identity is compared.
         let bytes = bytes.slice(..bytes.len().min(usize::try_from(len).unwrap_or(usize::MAX)));
-        Ok(OpenFile { bytes, map: Some(map), file, _permit: permit })
+        Ok(OpenFile { bytes: Some(bytes), map: Some(map), file, _permit: permit })
     }
 
     fn is_broken(&self) -> bool {
@@ -193,7 +201,7 @@ pub(super) struct Slot {
     state: Mutex<State>,
     /// When it was used last, counted in files that were opened.
     used: AtomicU64,
-    /// A map was broken that is gone by now.
+    /// A map was broken that is gone by now, or a read has found the file to be cut.
     pub(super) broken: Arc<AtomicBool>,
 }
 
@@ -219,12 +227,17 @@ impl Slot {
 
     /// From now on its file may be closed. Called with its state locked, or not yet shared; never the other way round.
     fn enter(self: &Arc<Slot>) {
-        lock(&SLOTS).insert(self.number, Arc::downgrade(self));
+        slots().insert(self.number, Arc::downgrade(self));
     }
 
     /// The file if it is open, without counting as a use.
     pub(super) fn peek(&self) -> Option<Arc<OpenFile>> {
         lock(&self.state).open.clone()
+    }
+
+    /// The same without waiting, for a child after `fork`.
+    pub(super) fn try_peek(&self) -> Option<Arc<OpenFile>> {
+        self.state.try_lock().ok()?.open.clone()
     }
 
     /// The file; where it was closed, `open` opens it. Callers wait for each other only where they want the same file.
@@ -262,7 +275,7 @@ impl Slot {
             Err(TryLockError::WouldBlock) => return false,
         };
         let Some(file) = state.close() else { return false };
-        lock(&SLOTS).remove(&self.number);
+        slots().remove(&self.number);
         drop(state);
         // Unmapping takes its time: not under a lock.
         drop(file);
@@ -294,8 +307,12 @@ impl State {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        lock(&SLOTS).remove(&self.number);
+        slots().remove(&self.number);
     }
+}
+
+fn slots() -> MutexGuard<'static, BTreeMap<u64, Weak<Slot>>> {
+    lock(SLOTS.get_or_make(Mutex::default))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -305,7 +322,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Closes so many files, the least recently used first, and says how many it were.
 fn close(count: usize) -> usize {
     // The last owner of a slot takes it out of the list: none may go while that is locked.
-    let slots: Vec<Arc<Slot>> = lock(&SLOTS).values().filter_map(Weak::upgrade).collect();
+    let slots: Vec<Arc<Slot>> = slots().values().filter_map(Weak::upgrade).collect();
     let mut aged: Vec<(u64, Arc<Slot>)> = slots.into_iter().map(|slot| (slot.used.load(Relaxed), slot)).collect();
     let count = count.min(aged.len());
     if count == 0 {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bucket_streamer::bitstream::Codec;
 use bucket_streamer::container::Container;
 use bucket_streamer::plan::{Planner, References, Structure};
-use bucket_streamer::source::{MappedSource, MemorySource, Source};
+use bucket_streamer::source::{FileSource, MemorySource, Source};
 use bucket_streamer::still::raw;
 use bucket_streamer::{Engine, Index, Result, Video};
 use flate2::Compression;
@@ -23,7 +23,7 @@ use serde_json::Value;
 use testing::clips::{clips, fixture, name, open};
 
 fn source(clip: &Path) -> Arc<dyn Source> {
-    Arc::new(MappedSource::open(clip).expect("a clip"))
+    Arc::new(FileSource::open(clip).expect("a clip"))
 }
 
 fn index(bytes: impl Into<Vec<u8>>) -> Result<Index> {

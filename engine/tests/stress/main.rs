@@ -20,7 +20,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bucket_streamer::{Engine, Video};
+use bucket_streamer::{Engine, Video, process};
 use fastrand::Rng;
 
 use testing::clips::{clips, name, open};
@@ -81,6 +81,10 @@ fn round(number: u64, seed: u64, clips: &[&Clip], requests: usize, counts: &Coun
     let callers = *random.choice([Callers::One, Callers::FourOnOne, Callers::FourOnAll].iter()).expect("some");
     let engine = Engine::builder().threads(threads).checkpoint_memory(memory).checkpoint_spacing(spacing);
     let engine = engine.pin_threads(random.bool()).build();
+    // The first round reads files, all others map them.
+    if number > 0 {
+        process::map_files().expect("a signal handler");
+    }
     let names: Vec<&str> = clips.iter().map(|clip| &clip.name[..]).collect();
     let recipe = format!(
         "[seed={seed} first={number} rounds=1: {threads} threads, {} MiB, every {spacing}, {callers:?}, {names:?}]",

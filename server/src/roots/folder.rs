@@ -13,7 +13,7 @@ use nix::libc;
 use super::no_such;
 use super::walk::{Sought, walk};
 use bucket_streamer::error::{Error, ErrorKind, Result};
-use bucket_streamer::source::MappedSource;
+use bucket_streamer::source::FileSource;
 use bucket_streamer::source::open_files::with_room;
 
 /// What the system says where nothing has such a name, or nothing can: no regular file is told from no file.
@@ -50,7 +50,7 @@ impl Folder {
         self.dir().is_ok_and(|dir| dir.entries().is_ok())
     }
 
-    pub(super) fn open(&self, path: &str, video: &str) -> Result<MappedSource> {
+    pub(super) fn open(&self, path: &str, video: &str) -> Result<FileSource> {
         let read = |error| Error::from(ErrorKind::Read(error)).of(video);
         let gone = |error: io::Error| read(io::Error::new(error.kind(), format!("its root cannot be read ({error})")));
         let dir = self.dir().map_err(gone)?;
@@ -61,8 +61,7 @@ impl Folder {
         }
         // The same way each time that the file is opened: beneath the folder.
         let (root, name) = (self.path.clone(), path.to_owned());
-        let opened =
-            MappedSource::from_opener(video, self.path.join(path), move || open_file(&open_dir(&root)?, &name));
+        let opened = FileSource::from_opener(video, self.path.join(path), move || open_file(&open_dir(&root)?, &name));
         opened.map_err(|error| match error.kind() {
             ErrorKind::Read(error) if is_nowhere(error) => no_such(video),
             _ => error,

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bucket_streamer::still::{StillFormat, StillMaker, StillOptions};
-use bucket_streamer::{Engine, Video};
+use bucket_streamer::{Engine, Video, process};
 use bucket_streamer_server::roots::{RootSpec, Roots};
 use bucket_streamer_server::{Config, Server};
 use reqwest::{Client, Response, StatusCode};
@@ -69,6 +69,8 @@ impl House {
     }
 
     async fn start(engine: Engine, config: Config, roots: Roots) -> House {
+        // As in the command.
+        process::map_files().unwrap();
         let server = Server::bind(config, engine.clone(), Arc::new(roots), None).await.unwrap();
         let address = server.address();
         let (end, told) = oneshot::channel::<()>();

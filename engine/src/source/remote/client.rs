@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bytes::Bytes;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, ClientBuilder, Url};
+use reqwest::{Client, ClientBuilder, Url};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use super::address::without_secrets;
 use super::attempt::{self, Origin, Place};
@@ -22,7 +24,9 @@ use super::http::HttpSource;
 use super::options::HttpOptions;
 use super::public::PublicAddresses;
 use super::runtime::runtime;
+use super::tls;
 use crate::error::{Error, ErrorKind, Result};
+use crate::process::{Owned, PerProcess};
 use crate::source::{Counters, Refusal, opening};
 
 static SHARED: OnceLock<HttpClient> = OnceLock::new();
@@ -30,10 +34,24 @@ static SHARED: OnceLock<HttpClient> = OnceLock::new();
 /// Who asks servers: sources that come from the same one share its connections. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct HttpClient {
-    connections: Arc<Connections>,
     options: HttpOptions,
+    /// A child after `fork` has none of its parent's connections, nor the threads that they need: it makes its own.
+    state: Owned<PerProcess<State>>,
+}
+
+/// What the sources of a client share in a process.
+#[derive(Debug)]
+struct State {
+    connections: Arc<Connections>,
     cache: Arc<Cache>,
-    hosts: Arc<Mutex<HashMap<String, Arc<Host>>>>,
+    hosts: Mutex<HashMap<String, Arc<Host>>>,
+}
+
+impl State {
+    fn new(options: &HttpOptions) -> Result<State> {
+        let connections = Arc::new(Connections::new(options)?);
+        Ok(State { connections, cache: Arc::new(Cache::new(options.cache)), hosts: Mutex::default() })
+    }
 }
 
 impl HttpClient {
@@ -42,24 +60,27 @@ impl HttpClient {
     /// # Errors
     /// `Remote`, where TLS or a header cannot be had as the options want it.
     pub fn new(options: HttpOptions) -> Result<HttpClient> {
-        let connections = Arc::new(Connections::new(&options)?);
-        let cache = Arc::new(Cache::new(options.cache));
-        Ok(HttpClient { connections, options, cache, hosts: Arc::default() })
+        let state = Owned::new(PerProcess::of(State::new(&options)?));
+        Ok(HttpClient { options, state })
+    }
+
+    fn state(&self) -> Result<&State> {
+        self.state.get_or_try_make(|| State::new(&self.options))
     }
 
     /// Bytes that its sources keep in memory now.
     pub fn held_bytes(&self) -> u64 {
-        self.cache.held()
+        self.state().map_or(0, |state| state.cache.held())
     }
 
     /// What is known of the server of a place; a bucket counts as one.
-    fn host(&self, place: &Place) -> Arc<Host> {
+    fn host(&self, state: &State, place: &Place) -> Arc<Host> {
         let name = match place {
             Place::Named(url, _) => url.origin().ascii_serialization(),
             #[cfg(feature = "stores")]
             Place::Store(authority) => authority.bucket(),
         };
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hosts = state.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(hosts.entry(name).or_insert_with(|| Arc::new(Host::new(&self.options))))
     }
 
@@ -102,8 +123,9 @@ impl HttpClient {
     }
 
     fn open_url(&self, url: Url, name: &str) -> Result<HttpSource> {
-        let place = Place::Named(url, headers(&self.options)?);
-        self.open_place(place, name)
+        let place = Place::Named(url.clone(), headers(&self.options)?);
+        let (client, own) = (self.clone(), name.to_owned());
+        Ok(self.open_place(place, name)?.reopened_by(move || client.open_url(url.clone(), &own)))
     }
 
     /// Opens what an authority knows how to ask for.
@@ -113,20 +135,22 @@ impl HttpClient {
     }
 
     #[cfg(feature = "stores")]
-    pub(super) fn client(&self) -> &Client {
-        self.connections.secure().unwrap_or(&self.connections.plain)
+    pub(super) fn client(&self) -> Result<&Client> {
+        let connections = &self.state()?.connections;
+        Ok(connections.secure().unwrap_or(&connections.plain))
     }
 
-    fn origin(&self, place: Place) -> Origin {
-        let (connections, options) = (Arc::clone(&self.connections), self.options.clone());
-        let host = self.host(&place);
-        Origin { connections, place, host, options }
+    fn origin(&self, place: Place) -> Result<Origin> {
+        let state = self.state()?;
+        let (connections, options) = (Arc::clone(&state.connections), self.options.clone());
+        let host = self.host(state, &place);
+        Ok(Origin { connections, place, host, options })
     }
 
     /// What an authority's address says, if it is no more than `limit` bytes: not in ranges, and not kept.
     #[cfg(feature = "stores")]
     pub(super) fn document(&self, authority: Arc<dyn Authority>, limit: usize) -> Result<Bytes> {
-        let origin = self.origin(Place::Store(authority));
+        let origin = self.origin(Place::Store(authority))?;
         let (tell, told) = std::sync::mpsc::channel();
         runtime().map_err(refused)?.spawn(async move {
             let _ = tell.send(document::fetch(&origin, limit).await);
@@ -136,7 +160,7 @@ impl HttpClient {
     }
 
     fn open_place(&self, place: Place, name: &str) -> Result<HttpSource> {
-        let origin = self.origin(place);
+        let origin = self.origin(place)?;
         let counters = Arc::new(Counters::default());
         let runtime = runtime().map_err(refused)?;
         let (tell, told) = std::sync::mpsc::channel();
@@ -154,7 +178,7 @@ impl HttpClient {
             }
         };
         let (version, opened) = opened?;
-        Ok(HttpSource::new(name, origin, version, opened, counters, &self.cache))
+        Ok(HttpSource::new(name, origin, version, opened, counters, &self.state()?.cache))
     }
 }
 
@@ -167,15 +191,13 @@ pub(super) struct Connections {
     /// The same to servers that nobody has named, but another server: made when the first is met.
     plain_strange: OnceLock<Client>,
     secure_strange: OnceLock<Client>,
-    roots: Vec<Certificate>,
+    roots: Vec<CertificateDer<'static>>,
     options: HttpOptions,
 }
 
 impl Connections {
     fn new(options: &HttpOptions) -> Result<Connections> {
-        // A program that has chosen its cryptography before keeps it.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let plain = builder(options).tls_certs_only([]).build().map_err(unusable)?;
+        let plain = builder(options).tls_backend_preconfigured(tls::without_roots()).build().map_err(unusable)?;
         let (secure, plain_strange, secure_strange) = Default::default();
         Ok(Connections {
             plain,
@@ -197,13 +219,13 @@ impl Connections {
         // A proxy would look the name up itself, and find what it finds.
         let builder = || builder(&self.options).no_proxy().dns_resolver(PublicAddresses);
         match url.scheme() {
-            "https" => kept(&self.secure_strange, || builder().tls_certs_merge(self.roots.clone())),
-            _ => kept(&self.plain_strange, || builder().tls_certs_only([])),
+            "https" => kept(&self.secure_strange, || Ok(builder().tls_backend_preconfigured(tls::with(&self.roots)?))),
+            _ => kept(&self.plain_strange, || Ok(builder().tls_backend_preconfigured(tls::without_roots()))),
         }
     }
 
     fn secure(&self) -> std::result::Result<&Client, Refusal> {
-        kept(&self.secure, || builder(&self.options).tls_certs_merge(self.roots.clone()))
+        kept(&self.secure, || Ok(builder(&self.options).tls_backend_preconfigured(tls::with(&self.roots)?)))
     }
 
     /// May servers send us anywhere?
@@ -213,11 +235,14 @@ impl Connections {
 }
 
 /// A client that is made when it is first wanted.
-fn kept(place: &OnceLock<Client>, make: impl FnOnce() -> ClientBuilder) -> std::result::Result<&Client, Refusal> {
+fn kept(
+    place: &OnceLock<Client>,
+    make: impl FnOnce() -> std::result::Result<ClientBuilder, Refusal>,
+) -> std::result::Result<&Client, Refusal> {
     if let Some(client) = place.get() {
         return Ok(client);
     }
-    let made = make().build().map_err(|error| Refusal::Connection(error.without_url().to_string()))?;
+    let made = make()?.build().map_err(|error| Refusal::Connection(error.without_url().to_string()))?;
     Ok(place.get_or_init(|| made))
 }
 
@@ -236,7 +261,7 @@ fn unusable(error: reqwest::Error) -> Error {
 }
 
 /// Certificates that are trusted beside those that the machine trusts.
-fn roots(options: &HttpOptions) -> Result<Vec<Certificate>> {
+fn roots(options: &HttpOptions) -> Result<Vec<CertificateDer<'static>>> {
     let mut roots = options.ca_file.as_deref().map_or(Ok(Vec::new()), |file| {
         std::fs::read(file)
             .map_err(|error| {
@@ -250,9 +275,10 @@ fn roots(options: &HttpOptions) -> Result<Vec<Certificate>> {
     Ok(roots)
 }
 
-fn certificates(pem: &[u8], file: &str) -> Result<Vec<Certificate>> {
+fn certificates(pem: &[u8], file: &str) -> Result<Vec<CertificateDer<'static>>> {
     let useless = |why: String| refused(Refusal::Certificates { file: file.to_owned(), why });
-    let certificates = Certificate::from_pem_bundle(pem).map_err(|error| useless(error.to_string()))?;
+    let certificates: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let certificates = certificates.map_err(|error| useless(error.to_string()))?;
     if certificates.is_empty() { Err(useless("there is none in it".to_owned())) } else { Ok(certificates) }
 }
 

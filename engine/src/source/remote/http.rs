@@ -1,5 +1,6 @@
 //! A file behind HTTP, read through what is here of it.
 
+use std::fmt;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -21,6 +22,7 @@ use super::runtime::runtime;
 use super::spans::Spans;
 use super::version::Version;
 use crate::error::{Error, ErrorKind, Result};
+use crate::process::{Owned, Owner};
 use crate::source::{
     ByteRange, Counted, Counters, Refusal, RemoteSource, Source, SourceVersion, check_bounds, opening,
 };
@@ -40,10 +42,20 @@ const AFTER: Duration = Duration::from_millis(1);
 /// their answers.
 #[derive(Debug)]
 pub struct HttpSource {
-    shared: Arc<Shared>,
+    shared: Owned<Shared>,
+    again: Option<Again>,
     /// What is left for a demuxer, which reads in small steps, and for samples, which are read as they are.
     demuxer: Mutex<ReadAhead>,
     samples: Mutex<ReadAhead>,
+}
+
+/// How the same file is opened by another process.
+struct Again(Box<dyn Fn() -> Result<HttpSource> + Send + Sync>);
+
+impl fmt::Debug for Again {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Again")
+    }
 }
 
 /// What requests under way share with the source.
@@ -110,10 +122,21 @@ impl HttpSource {
         }
         let (block, most, gap) = (options.block, options.read_ahead, options.gap);
         HttpSource {
-            shared,
+            shared: Owned::of(shared, Owner::this()),
+            again: None,
             demuxer: Mutex::new(ReadAhead::new(block, block, most, gap, first)),
             samples: Mutex::new(ReadAhead::new(1, 2 * block, most, gap, 0)),
         }
+    }
+
+    /// Says how [`Source::reopen`] opens the file.
+    pub(super) fn reopened_by(mut self, again: impl Fn() -> Result<HttpSource> + Send + Sync + 'static) -> HttpSource {
+        self.again = Some(Again(Box::new(again)));
+        self
+    }
+
+    fn check_process(&self) -> Result<()> {
+        self.shared.check().map_err(|error| error.of(&self.shared.name))
     }
 
     /// Begins to fetch what is neither here nor on its way.
@@ -131,7 +154,7 @@ impl HttpSource {
         flights.sort_by_key(|(_, range)| range.end() <= first || first < range.start);
         for (place, (number, range)) in flights.into_iter().enumerate() {
             let delay = if place == 0 { Duration::ZERO } else { AFTER };
-            Shared::fly(&self.shared, number, range, None, delay);
+            Shared::fly(self.shared.arc(), number, range, None, delay);
         }
     }
 
@@ -289,6 +312,9 @@ impl Drop for Landing {
 
 impl Drop for HttpSource {
     fn drop(&mut self) {
+        if !self.shared.is_here() {
+            return;
+        }
         self.shared.is_closed.store(true, Relaxed);
         self.shared.closing.notify_waiters();
     }
@@ -304,6 +330,7 @@ impl Source for HttpSource {
     }
 
     fn read(&self, range: ByteRange) -> Result<Bytes> {
+        self.check_process()?;
         check_bounds(range, self.len())?;
         if let Some(whole) = &self.shared.whole {
             return Ok(whole.slice(range.start as usize..range.end() as usize));
@@ -313,6 +340,7 @@ impl Source for HttpSource {
     }
 
     fn read_padded(&self, range: ByteRange) -> Result<PaddedBytes> {
+        self.check_process()?;
         check_bounds(range, self.len())?;
         let end = range.end().saturating_add(PADDING as u64);
         let bytes = match &self.shared.whole {
@@ -324,6 +352,7 @@ impl Source for HttpSource {
     }
 
     fn read_zero_padded(&self, range: ByteRange) -> Result<PaddedBytes> {
+        self.check_process()?;
         check_bounds(range, self.len())?;
         let pieces = match &self.shared.whole {
             Some(whole) => vec![whole.slice(range.start as usize..range.end() as usize)],
@@ -335,6 +364,7 @@ impl Source for HttpSource {
     }
 
     fn check(&self) -> Result<()> {
+        self.check_process()?;
         let changed = || Error::from(ErrorKind::Changed).of(&self.shared.name);
         if self.shared.has_changed.load(Relaxed) { Err(changed()) } else { Ok(()) }
     }
@@ -352,6 +382,15 @@ impl Source for HttpSource {
         }))
     }
 
+    fn reopen(&self) -> Result<Arc<dyn Source>> {
+        let Some(Again(again)) = &self.again else { return Err(ErrorKind::Forked.into()) };
+        let source = again()?;
+        if !self.shared.version.is(&source.shared.version) {
+            return Err(Error::from(ErrorKind::Changed).of(&self.shared.name));
+        }
+        Ok(Arc::new(source))
+    }
+
     fn counters(&self) -> &Counters {
         &self.shared.counters
     }
@@ -363,10 +402,15 @@ impl Source for HttpSource {
 
 impl RemoteSource for HttpSource {
     fn will_need(&self, ranges: &mut dyn Iterator<Item = ByteRange>) {
-        self.start(self.affordable(ranges));
+        if self.shared.is_here() {
+            self.start(self.affordable(ranges));
+        }
     }
 
     fn when_here(&self, ranges: &mut dyn Iterator<Item = ByteRange>, then: Box<dyn FnOnce() + Send>) {
+        if !self.shared.is_here() {
+            return then();
+        }
         let wanted: Vec<ByteRange> = ranges.collect();
         // What is on its way is waited for even if nothing more is asked for now.
         self.start(self.affordable(&mut wanted.iter().copied()));
@@ -374,11 +418,13 @@ impl RemoteSource for HttpSource {
     }
 
     fn is_awaited(&self, range: ByteRange, patience: Duration) -> bool {
-        self.shared.whole.is_none() && self.shared.spans.is_awaited(range, Instant::now() + patience)
+        self.shared.is_here()
+            && self.shared.whole.is_none()
+            && self.shared.spans.is_awaited(range, Instant::now() + patience)
     }
 
     fn is_here(&self, range: ByteRange) -> bool {
-        self.shared.whole.is_some() || self.shared.spans.is_here(range)
+        !self.shared.is_here() || self.shared.whole.is_some() || self.shared.spans.is_here(range)
     }
 
     fn room(&self) -> u64 {
@@ -394,7 +440,10 @@ impl RemoteSource for HttpSource {
     }
 
     fn confirm(&self) {
-        let shared = Arc::clone(&self.shared);
+        if !self.shared.is_here() {
+            return;
+        }
+        let shared = Arc::clone(self.shared.arc());
         let last = self.shared.confirmed.last();
         let _turn = self.shared.confirming.lock().unwrap_or_else(PoisonError::into_inner);
         // Another caller has asked meanwhile.

@@ -6,7 +6,8 @@
 //! file that was opened, `redirect` follows where servers send us,
 //! `public` says where they may not, `host` knows how long a server takes and when to ask it again; an `authority` says how a store wants to be asked, `document` asks
 //! it for what is no range of bytes;
-//! `runtime` is where all this runs. Who asks waits in a thread of their own: nothing outside of this folder knows of tokio.
+//! `tls` says which servers are trusted; `runtime` is where all this runs. A caller waits in a thread of its own: nothing outside of
+//! this folder knows of tokio.
 //! Which bytes a frame needs is said by [`RemoteSource::will_need`](super::RemoteSource::will_need).
 
 mod address;
@@ -29,6 +30,7 @@ mod runtime;
 mod spans;
 #[cfg(feature = "stores")]
 mod stores;
+mod tls;
 mod version;
 
 pub use client::HttpClient;

@@ -87,7 +87,7 @@ impl StoreClient {
         token: Option<&str>,
     ) -> Result<StorePage> {
         let refuse = |refusal| Error::from(ErrorKind::Remote(refusal));
-        let authority = self.authority(place.question(beginning, after, token)).map_err(refuse)?;
+        let authority = self.authority(place.question(beginning, after, token))?;
         let answer = self.http.document(authority, LIMIT)?;
         let distrust = |what: &str| refuse(Refusal::Answer(what.to_owned()));
         let text = std::str::from_utf8(&answer).map_err(|_| distrust("a list that is no text"))?;

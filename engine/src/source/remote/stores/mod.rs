@@ -21,6 +21,8 @@ use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use reqwest::Client;
+
 pub use list::{StorePage, StorePrefix};
 pub use settings::Settings;
 
@@ -28,6 +30,7 @@ use super::authority::Authority;
 use super::{HttpClient, HttpSource};
 use crate::error::Refusal;
 use crate::error::{Error, ErrorKind, Result};
+use crate::process::{Owned, PerProcess};
 use address::{Address, Store};
 
 type Allowed<T> = std::result::Result<T, Refusal>;
@@ -36,10 +39,13 @@ type Allowed<T> = std::result::Result<T, Refusal>;
 #[derive(Debug, Clone)]
 pub struct StoreClient {
     http: HttpClient,
-    shared: Arc<Shared>,
+    settings: Settings,
+    /// Credentials are renewed over connections: a child after `fork` has its own.
+    shared: Owned<PerProcess<Shared>>,
 }
 
 struct Shared {
+    client: Client,
     settings: Settings,
     aws: Arc<aws::Aws>,
     google: Mutex<Option<Arc<google::Account>>>,
@@ -57,9 +63,15 @@ impl std::fmt::Debug for Shared {
 impl StoreClient {
     /// One that asks over the connections of `http`, with its time limits but without its headers.
     pub fn new(http: HttpClient, settings: Settings) -> StoreClient {
-        let aws = Arc::new(aws::Aws::new(settings.clone(), http.client().clone()));
-        let shared = Shared { settings, aws, google: Mutex::default(), azure: Mutex::default() };
-        StoreClient { http, shared: Arc::new(shared) }
+        StoreClient { http, settings, shared: Owned::new(PerProcess::new()) }
+    }
+
+    fn accounts(&self) -> Result<&Shared> {
+        self.shared.get_or_try_make(|| {
+            let (client, settings) = (self.http.client()?.clone(), self.settings.clone());
+            let aws = Arc::new(aws::Aws::new(settings.clone(), client.clone()));
+            Ok(Shared { client, settings, aws, google: Mutex::default(), azure: Mutex::default() })
+        })
     }
 
     /// The process's own, over [its connections](HttpClient::shared), with what the environment says.
@@ -93,36 +105,44 @@ impl StoreClient {
     }
 
     fn open_address(&self, address: Address, name: &str) -> Result<HttpSource> {
-        let authority = self.authority(address).map_err(|refusal| Error::from(ErrorKind::Remote(refusal)).of(name))?;
-        self.http.open_authorized(authority, name).map_err(|error| error.of(name))
+        let open = |address| self.http.open_authorized(self.authority(address)?, name);
+        let source = open(address.clone()).map_err(|error| error.of(name))?;
+        let (client, own) = (self.clone(), name.to_owned());
+        Ok(source.reopened_by(move || client.open_address(address.clone(), &own)))
     }
 
+    fn authority(&self, address: Address) -> Result<Arc<dyn Authority>> {
+        Ok(self.accounts()?.authority(address).map_err(ErrorKind::Remote)?)
+    }
+}
+
+impl Shared {
     fn authority(&self, address: Address) -> Allowed<Arc<dyn Authority>> {
         if address.store == Store::S3 {
-            self.shared.aws.check()?;
+            self.aws.check()?;
         }
         Ok(match address.store {
-            Store::S3 => Arc::new(s3::S3::new(Arc::clone(&self.shared.aws), address)),
+            Store::S3 => Arc::new(s3::S3::new(Arc::clone(&self.aws), address)),
             Store::Google => Arc::new(google::Google::new(self.google()?, &address)?),
             Store::Azure => Arc::new(azure::Azure::new(self.azure(&address)?, &address)?),
         })
     }
 
     fn google(&self) -> Allowed<Arc<google::Account>> {
-        let mut account = self.shared.google.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut account = self.google.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(account) = &*account {
             return Ok(Arc::clone(account));
         }
-        let made = Arc::new(google::Account::new(&self.shared.settings, self.http.client())?);
+        let made = Arc::new(google::Account::new(&self.settings, &self.client)?);
         Ok(Arc::clone(account.insert(made)))
     }
 
     fn azure(&self, address: &Address) -> Allowed<Arc<azure::Account>> {
-        let mut accounts = self.shared.azure.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut accounts = self.azure.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(account) = accounts.get(&address.account) {
             return Ok(Arc::clone(account));
         }
-        let account = azure::Account::new(address.account.as_deref(), &self.shared.settings, self.http.client())?;
+        let account = azure::Account::new(address.account.as_deref(), &self.settings, &self.client)?;
         Ok(Arc::clone(accounts.entry(address.account.clone()).or_insert(Arc::new(account))))
     }
 }

@@ -1,42 +1,52 @@
-//! Local files, mapped.
+//! Local files: mapped where the program has asked for the handler that this takes ([`process::map_files`]), else read.
+//!
+//! A mapped file is read without a copy, and a page that another process has cut off raises SIGBUS. Without a handler that would
+//! end the program, so there every range is read by the system (`pread`), into memory of its own: a cut file is then a short read.
 
 use std::fmt;
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use ffi::PaddedBytes;
+use ffi::{PADDING, PaddedBytes};
 use nix::libc;
 
 use super::open_files::{OpenFile, Permit, Slot, has_run_out, with_room};
 use super::{ByteRange, Counters, Source, SourceVersion, check_bounds, padded_view};
 use crate::error::{Error, ErrorKind, Result};
+use crate::process::{self, Owner};
 
-/// A mapped file. Views of it stay valid when the source is gone. If somebody truncates the file, reads past the cut
-/// give zeros instead of killing the process, and [`Source::check`] fails from then on.
+/// A local file. Bytes of it stay valid when the source is gone. Once the file is cut, [`Source::check`] fails. Reads past the cut
+/// give zeros where the file is mapped, and [`ErrorKind::Changed`] where it is not; the process goes on either way.
+///
+/// Files are mapped from [`process::map_files`] on. One that was opened before is read as it was.
 ///
 /// The file is closed when others need its descriptor or its mapping (see [`super::open_files()`]), and opened again when it is
 /// read. Another file that lies in its place by then, or none, is [`ErrorKind::Changed`]: a file that was deleted can be read as
 /// long as it stays open.
 #[derive(Debug)]
-pub struct MappedSource {
+pub struct FileSource {
     name: Arc<str>,
     slot: Arc<Slot>,
+    is_mapped: bool,
     way: Way,
     /// Where whoever opens it anew would find it, if that is to be looked at too.
     place: Option<PathBuf>,
     opened_as: Identity,
     counters: Counters,
+    owner: Owner,
 }
 
 /// How a file is opened again.
+#[derive(Clone)]
 enum Way {
     Path(PathBuf),
-    Opener(Box<dyn Fn() -> io::Result<File> + Send + Sync>),
+    Opener(Arc<dyn Fn() -> io::Result<File> + Send + Sync>),
     /// Not at all: it stays open.
     None,
 }
@@ -52,7 +62,7 @@ impl fmt::Debug for Way {
 }
 
 /// What tells one state of a file from another, and one file from another.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Identity {
     device: u64,
     inode: u64,
@@ -60,13 +70,16 @@ struct Identity {
     modified: Option<SystemTime>,
 }
 
-impl MappedSource {
-    /// Opens and maps a regular file.
+impl FileSource {
+    /// Opens a regular file.
     ///
     /// # Errors
     /// `Read` with what the system says; a directory, a socket or a pipe is no video file.
-    pub fn open(path: impl AsRef<Path>) -> Result<MappedSource> {
-        let path = path.as_ref();
+    pub fn open(path: impl AsRef<Path>) -> Result<FileSource> {
+        FileSource::open_with(path.as_ref(), process::maps_files())
+    }
+
+    fn open_with(path: &Path, is_mapped: bool) -> Result<FileSource> {
         let name: Arc<str> = path.to_string_lossy().into();
         let fail = |error: io::Error| Error::from(ErrorKind::Read(error)).of(&name);
         // A look before opening: opening a pipe would wait for its other end.
@@ -80,35 +93,41 @@ impl MappedSource {
         let file = with_room(|| open_regular(path)).map_err(fail)?;
         // The folder that a path begins at may be another one by the time that it is opened again.
         let way = std::path::absolute(path).map_or(Way::None, Way::Path);
-        MappedSource::map(&name, (file, permit), None, way)
+        FileSource::new(&name, (file, permit), None, way, is_mapped)
     }
 
-    /// Maps a file that somebody has opened for reading, called `name` in messages. `place` is where a file of that name
+    /// A file that is open for reading, called `name` in messages. `place` is where a file of that name
     /// is looked for: once another one lies there, or none, [`Source::check`] fails. Nothing is ever read from `place`: the file
-    /// stays open as long as the source, see [`MappedSource::from_opener`].
+    /// stays open as long as the source, see [`FileSource::from_opener`].
     ///
     /// # Errors
-    /// As [`MappedSource::open`].
-    pub fn from_file(name: &str, file: File, place: PathBuf) -> Result<MappedSource> {
-        MappedSource::map(name, (file, Permit::take()), Some(place), Way::None)
+    /// As [`FileSource::open`].
+    pub fn from_file(name: &str, file: File, place: PathBuf) -> Result<FileSource> {
+        FileSource::new(name, (file, Permit::take()), Some(place), Way::None, process::maps_files())
     }
 
-    /// Maps the file that `open` opens, as [`MappedSource::from_file`] does. It may be closed when others need its descriptor;
+    /// The file that `open` opens, as [`FileSource::from_file`] does. It may be closed when others need its descriptor;
     /// `open` then opens it again, and what it opens is taken only if it is the same file.
     ///
     /// # Errors
-    /// As [`MappedSource::open`]; `Read` with the error of `open`.
+    /// As [`FileSource::open`]; `Read` with the error of `open`.
     pub fn from_opener(
         name: &str,
         place: PathBuf,
         open: impl Fn() -> io::Result<File> + Send + Sync + 'static,
-    ) -> Result<MappedSource> {
+    ) -> Result<FileSource> {
         let permit = Permit::take();
         let file = with_room(&open).map_err(|error| Error::from(ErrorKind::Read(error)).of(name))?;
-        MappedSource::map(name, (file, permit), Some(place), Way::Opener(Box::new(open)))
+        FileSource::new(name, (file, permit), Some(place), Way::Opener(Arc::new(open)), process::maps_files())
     }
 
-    fn map(name: &str, (file, permit): (File, Permit), place: Option<PathBuf>, way: Way) -> Result<MappedSource> {
+    fn new(
+        name: &str,
+        (file, permit): (File, Permit),
+        place: Option<PathBuf>,
+        way: Way,
+        is_mapped: bool,
+    ) -> Result<FileSource> {
         let fail = |error: io::Error| Error::from(ErrorKind::Read(error)).of(name);
         let metadata = file.metadata().map_err(fail)?;
         if !metadata.is_file() {
@@ -116,20 +135,26 @@ impl MappedSource {
         }
         let opened_as = Identity::of(&metadata);
         let broken = Arc::default();
-        let file = OpenFile::map(file, opened_as.len, &broken, permit).map_err(fail)?;
-        if file.bytes.len() as u64 != opened_as.len {
+        let file = OpenFile::new(file, is_mapped.then_some(opened_as.len), &broken, permit).map_err(fail)?;
+        if file.bytes.as_ref().is_some_and(|bytes| bytes.len() as u64 != opened_as.len) {
             return Err(Error::from(ErrorKind::Changed).of(name));
         }
         let slot = Slot::new(file, broken, !matches!(way, Way::None));
-        Ok(MappedSource { name: name.into(), slot, way, place, opened_as, counters: Counters::default() })
+        let (counters, owner) = (Counters::default(), Owner::this());
+        Ok(FileSource { name: name.into(), slot, is_mapped, way, place, opened_as, counters, owner })
     }
 
     /// The file, opened again if it was closed.
     fn file(&self) -> Result<Arc<OpenFile>> {
-        self.slot.get(|permit| self.open_again(permit))
+        self.check_process()?;
+        self.slot.get(|permit| self.open_again(permit, &self.slot.broken))
     }
 
-    fn open_again(&self, permit: Permit) -> Result<OpenFile> {
+    fn check_process(&self) -> Result<()> {
+        self.owner.check().map_err(|error| error.of(&self.name))
+    }
+
+    fn open_again(&self, permit: Permit, broken: &Arc<AtomicBool>) -> Result<OpenFile> {
         let changed = || Error::from(ErrorKind::Changed).of(&self.name);
         let file = with_room(|| match &self.way {
             Way::Path(path) => {
@@ -138,7 +163,7 @@ impl MappedSource {
                 if is_same { open_regular(path) } else { Err(io::ErrorKind::NotFound.into()) }
             }
             Way::Opener(open) => open(),
-            Way::None => Err(io::ErrorKind::NotFound.into()),
+            Way::None => self.slot.try_peek().map_or(Err(io::ErrorKind::NotFound.into()), |open| open.file.try_clone()),
         });
         // Asked of its path: the slot is locked.
         let lies_there = || self.in_place().is_ok_and(|metadata| Identity::of(&metadata) == self.opened_as);
@@ -150,8 +175,38 @@ impl MappedSource {
         if Identity::of(&file.metadata().map_err(failed)?) != self.opened_as {
             return Err(changed());
         }
-        let file = OpenFile::map(file, self.opened_as.len, &self.slot.broken, permit).map_err(failed)?;
-        if file.bytes.len() as u64 == self.opened_as.len { Ok(file) } else { Err(changed()) }
+        let len = self.is_mapped.then_some(self.opened_as.len);
+        let file = OpenFile::new(file, len, broken, permit).map_err(failed)?;
+        let is_whole = file.bytes.as_ref().is_none_or(|bytes| bytes.len() as u64 == self.opened_as.len);
+        if is_whole { Ok(file) } else { Err(changed()) }
+    }
+
+    /// Is it mapped, or read?
+    pub fn is_mapped(&self) -> bool {
+        self.is_mapped
+    }
+
+    /// Reads a range that lies within the file as it was opened, and leaves room for `padding` zeros.
+    fn copy(&self, file: &File, range: ByteRange, padding: usize) -> Result<Bytes> {
+        let len = range.len as usize;
+        let mut bytes = vec![0; len + padding];
+        file.read_exact_at(&mut bytes[..len], range.start).map_err(|error| {
+            let is_cut = error.kind() == io::ErrorKind::UnexpectedEof;
+            if is_cut {
+                // The file may have grown back by the time of the next check.
+                self.slot.broken.store(true, Relaxed);
+            }
+            Error::from(if is_cut { ErrorKind::Changed } else { ErrorKind::Read(error) }).of(&self.name)
+        })?;
+        Ok(bytes.into())
+    }
+
+    fn copy_padded(&self, file: &File, range: ByteRange) -> Result<PaddedBytes> {
+        check_bounds(range, self.len())?;
+        self.counters.read(range.len);
+        self.counters.copy(range.len as usize);
+        let bytes = self.copy(file, range, PADDING)?;
+        Ok(PaddedBytes::view(bytes, range.len as usize).expect("read with its padding"))
     }
 
     /// Is the file, or what lies in its place, as it was when it was opened?
@@ -193,7 +248,7 @@ impl Identity {
     }
 }
 
-impl Source for MappedSource {
+impl Source for FileSource {
     fn name(&self) -> &str {
         &self.name
     }
@@ -206,14 +261,32 @@ impl Source for MappedSource {
         check_bounds(range, self.len())?;
         let file = self.file()?;
         self.counters.read(range.len);
-        Ok(file.bytes.slice(range.start as usize..range.end() as usize))
+        match &file.bytes {
+            Some(bytes) => Ok(bytes.slice(range.start as usize..range.end() as usize)),
+            None => self.copy(&file.file, range, 0),
+        }
     }
 
     fn read_padded(&self, range: ByteRange) -> Result<PaddedBytes> {
-        padded_view(&self.file()?.bytes, range, &self.counters)
+        let file = self.file()?;
+        match &file.bytes {
+            Some(bytes) => padded_view(bytes, range, &self.counters),
+            None => self.copy_padded(&file.file, range),
+        }
+    }
+
+    fn read_zero_padded(&self, range: ByteRange) -> Result<PaddedBytes> {
+        if !self.is_mapped {
+            // What follows the bytes there is zeros as it is.
+            return self.read_padded(range);
+        }
+        let bytes = self.read(range)?;
+        self.counters.copy(bytes.len());
+        Ok(PaddedBytes::copy_of(&[&bytes]))
     }
 
     fn check(&self) -> Result<()> {
+        self.check_process()?;
         if self.slot.is_broken() || !self.is_same() {
             Err(Error::from(ErrorKind::Changed).of(&self.name))
         } else {
@@ -231,6 +304,22 @@ impl Source for MappedSource {
         })
     }
 
+    fn reopen(&self) -> Result<Arc<dyn Source>> {
+        let broken = Arc::default();
+        let file = self.open_again(Permit::take(), &broken)?;
+        let (way, may_close) = (self.way.clone(), !matches!(self.way, Way::None));
+        Ok(Arc::new(FileSource {
+            name: Arc::clone(&self.name),
+            slot: Slot::new(file, broken, may_close),
+            is_mapped: self.is_mapped,
+            way,
+            place: self.place.clone(),
+            opened_as: self.opened_as,
+            counters: Counters::default(),
+            owner: Owner::this(),
+        }))
+    }
+
     fn counters(&self) -> &Counters {
         &self.counters
     }
@@ -239,8 +328,11 @@ impl Source for MappedSource {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::path::Path;
 
-    use super::MappedSource;
+    use super::FileSource;
+    use crate::error::ErrorKind;
+    use crate::process;
     use crate::source::{ByteRange, Source, conformance};
 
     fn temporary(name: &str, bytes: &[u8]) -> std::path::PathBuf {
@@ -249,41 +341,75 @@ mod tests {
         path
     }
 
+    fn open(path: &Path, is_mapped: bool) -> FileSource {
+        if is_mapped {
+            process::map_files().unwrap();
+        }
+        let source = FileSource::open_with(path, is_mapped).unwrap();
+        assert_eq!(source.is_mapped(), is_mapped);
+        source
+    }
+
     #[test]
     fn conforms() {
-        let path = temporary("mapped", &conformance::bytes());
-        conformance::local(&MappedSource::open(&path).unwrap());
+        let path = temporary("conforms", &conformance::bytes());
+        for is_mapped in [true, false] {
+            let source = open(&path, is_mapped);
+            conformance::local(&source);
+            let (before, inside) = (source.counters().now(), ByteRange { start: 10, len: 100 });
+            let data = source.read_padded(inside).unwrap();
+            assert_eq!(data.data(), &conformance::bytes()[10..110]);
+            assert_eq!(source.counters().now().copied - before.copied, if is_mapped { 0 } else { 100 });
+        }
         std::fs::remove_file(path).unwrap();
     }
 
     #[test]
     fn directories_and_missing_files_are_errors_and_an_empty_file_is_empty() {
-        assert!(MappedSource::open(std::env::temp_dir()).unwrap_err().to_string().contains("a directory"));
-        assert!(MappedSource::open("/nowhere/at all").unwrap_err().to_string().starts_with("/nowhere/at all: "));
+        assert!(FileSource::open(std::env::temp_dir()).unwrap_err().to_string().contains("a directory"));
+        assert!(FileSource::open("/nowhere/at all").unwrap_err().to_string().starts_with("/nowhere/at all: "));
         let path = temporary("empty", b"");
-        assert!(MappedSource::open(&path).unwrap().is_empty());
+        for is_mapped in [true, false] {
+            let source = open(&path, is_mapped);
+            assert!(source.is_empty() && source.read(ByteRange { start: 0, len: 0 }).unwrap().is_empty());
+            assert!(source.read(ByteRange { start: 0, len: 1 }).is_err());
+        }
         std::fs::remove_file(path).unwrap();
     }
 
     #[test]
     fn a_truncated_or_changed_file_fails_the_check_and_nothing_crashes() {
-        let path = temporary("cut", &vec![9; 50_000]);
-        let source = MappedSource::open(&path).unwrap();
-        source.check().unwrap();
-        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
-        file.set_len(100).unwrap();
-        let beyond = source.read(ByteRange { start: 40_000, len: 10 }).unwrap();
-        assert_eq!(beyond[..], [0; 10]);
-        assert!(source.check().is_err());
-        file.set_len(50_000).unwrap();
-        assert!(source.check().is_err(), "grown back is not the same file");
-        std::fs::remove_file(path).unwrap();
+        for is_mapped in [true, false] {
+            let path = temporary("cut", &vec![9; 50_000]);
+            let time = std::fs::metadata(&path).unwrap().modified().unwrap();
+            let source = open(&path, is_mapped);
+            source.check().unwrap();
+            let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+            file.set_len(100).unwrap();
+            let beyond = ByteRange { start: 40_000, len: 10 };
+            match is_mapped {
+                true => assert_eq!(source.read(beyond).unwrap()[..], [0; 10]),
+                false => {
+                    let reads = [source.read(beyond).map(drop), source.read_padded(beyond).map(drop)];
+                    for read in reads.into_iter().chain([source.read_zero_padded(beyond).map(drop)]) {
+                        assert!(matches!(read.unwrap_err().kind(), ErrorKind::Changed));
+                    }
+                }
+            }
+            assert_eq!(source.read(ByteRange { start: 0, len: 100 }).unwrap()[..], [9; 100], "what is left is there");
+            assert!(source.check().is_err());
+            // As if nothing had been.
+            file.set_len(50_000).unwrap();
+            file.set_modified(time).unwrap();
+            assert!(source.check().is_err(), "grown back is not the same file");
+            std::fs::remove_file(path).unwrap();
+        }
     }
 
     #[test]
     fn another_file_in_the_place_of_an_open_one_is_noticed() {
         let path = temporary("place", &[1; 5000]);
-        let open = || MappedSource::from_file("a.mp4", std::fs::File::open(&path).unwrap(), path.clone()).unwrap();
+        let open = || FileSource::from_file("a.mp4", std::fs::File::open(&path).unwrap(), path.clone()).unwrap();
         let source = open();
         source.check().unwrap();
         // Of the same length and time: only that it is another one tells.
@@ -307,7 +433,7 @@ mod tests {
             move || std::fs::File::open(&path)
         };
         let sources =
-            [MappedSource::open(&path).unwrap(), MappedSource::from_opener("a.mp4", path.clone(), opener).unwrap()];
+            [open(&path, true), open(&path, false), FileSource::from_opener("a.mp4", path.clone(), opener).unwrap()];
         for source in &sources {
             let view = source.read_padded(ByteRange { start: 1000, len: 100 }).unwrap();
             assert!(source.slot.close() && !source.slot.close() && source.slot.peek().is_none());
@@ -319,13 +445,17 @@ mod tests {
             source.check().unwrap();
         }
         // Deleted while open: still there. While closed: another file, or none.
-        let [first, second] = &sources;
-        first.read(ByteRange { start: 0, len: 1 }).unwrap();
-        std::fs::remove_file(&path).unwrap();
-        first.check().unwrap();
-        let other = temporary("closed", &conformance::bytes());
-        first.slot.close();
+        let [first, second, third] = &sources;
         for source in [first, second] {
+            source.read(ByteRange { start: 0, len: 1 }).unwrap();
+        }
+        std::fs::remove_file(&path).unwrap();
+        for source in [first, second] {
+            source.check().unwrap();
+        }
+        let other = temporary("closed", &conformance::bytes());
+        sources.iter().for_each(|source| _ = source.slot.close());
+        for source in [first, second, third] {
             let error = source.read(ByteRange { start: 0, len: 1 }).unwrap_err();
             assert!(error.to_string().ends_with("the file changed while it was being read"), "{error}");
             assert!(source.check().is_err());
@@ -340,7 +470,7 @@ mod tests {
         for is_held in [true, false] {
             let path = temporary("cut-closed", &bytes);
             let time = std::fs::metadata(&path).unwrap().modified().unwrap();
-            let source = MappedSource::open(&path).unwrap();
+            let source = open(&path, true);
             let view = source.read(ByteRange { start: 40_000, len: 10 }).unwrap();
             source.slot.close();
             let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
@@ -359,7 +489,8 @@ mod tests {
     #[test]
     fn threads_that_read_while_files_are_closed_read_the_same() {
         let paths: Vec<_> = (1..=4_u8).map(|byte| temporary(&format!("many-{byte}"), &[byte; 9000])).collect();
-        let sources: Vec<_> = paths.iter().map(|path| MappedSource::open(path).unwrap()).collect();
+        let is_mapped = [true, false].into_iter().cycle();
+        let sources: Vec<_> = paths.iter().zip(is_mapped).map(|(path, is_mapped)| open(path, is_mapped)).collect();
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {

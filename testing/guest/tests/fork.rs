@@ -1,0 +1,323 @@
+//! A child of a process in which the engine is at work: what was opened before the fork is refused there, never hangs, and can be
+//! opened anew.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll, Waker};
+
+use bucket_streamer::process::Owner;
+use bucket_streamer::source::remote::HttpClient;
+use bucket_streamer::source::{ByteRange, FileSource, MemorySource, Source};
+use bucket_streamer::still::{StillOptions, raw};
+use bucket_streamer::time::Nanos;
+use bucket_streamer::{
+    Catalog, Engine, Error, ErrorKind, FrameFuture, Frames, InOrder, Index, OpenOptions, Sequence, Video, VideoFrame,
+    WeakVideo, process,
+};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
+use testing::clips::{fixture, sequential};
+use testing::range_server::Server;
+
+/// What hangs is ended by a signal after so many seconds.
+const HANGS: u32 = 60;
+
+/// Runs `work` in a child of this process.
+fn in_child(what: &str, work: impl FnOnce()) {
+    // SAFETY: the child calls the engine, whose behaviour there is what is tested, and the allocator, which glibc keeps usable; and
+    // it ends without running anything of its parent's.
+    match unsafe { fork() }.expect("a child") {
+        ForkResult::Child => {
+            nix::unistd::alarm::set(HANGS);
+            let done = catch_unwind(AssertUnwindSafe(work));
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(i32::from(done.is_err())) }
+        }
+        ForkResult::Parent { child } => {
+            let status = waitpid(child, None).expect("its status");
+            assert!(matches!(status, WaitStatus::Exited(_, 0)), "{what}: {status:?}");
+        }
+    }
+}
+
+fn forked<T>(what: &str, result: Result<T, Error>) {
+    match result {
+        Ok(_) => panic!("{what}: not refused"),
+        Err(error) => {
+            assert!(matches!(error.kind(), ErrorKind::Forked), "{what}: {error}");
+            assert!(error.to_string().contains("Engine::reopen, Video::reopen_in"), "{what}: {error}");
+        }
+    }
+}
+
+fn md5(frame: &VideoFrame) -> String {
+    raw::hex(&raw::md5(&frame.picture))
+}
+
+fn poll<F: Future>(future: F) -> Poll<F::Output> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[test]
+fn a_child_is_another_process_and_so_is_a_child_of_it() {
+    let here = Owner::this();
+    assert!(here.is_here() && here == Owner::this() && here.check().is_ok());
+    in_child("the child", || {
+        assert!(!here.is_here());
+        forked("the check", here.check());
+        let child = Owner::this();
+        assert!(child != here && child.is_here());
+        in_child("its child", || assert!(!here.is_here() && !child.is_here() && Owner::this().is_here()));
+        assert!(child.is_here());
+    });
+    assert!(here.is_here());
+}
+
+/// Everything that a video is asked for.
+fn is_refused(video: &Video) {
+    forked("frame", video.frame(3));
+    forked("frame_at", video.frame_at(Nanos(0), true));
+    assert!(matches!(poll(video.frame_async(3)), Poll::Ready(Err(error)) if matches!(error.kind(), ErrorKind::Forked)));
+    let refused: Vec<u32> = video
+        .frames(&[9, 3, 3, 120])
+        .map(|(index, frame)| {
+            forked("frames", frame);
+            index
+        })
+        .collect();
+    assert_eq!(refused, [3, 9, 120], "each is told once");
+    assert_eq!(video.frames_with(&[1, 2], |_, frame| frame.is_err()).collect::<Vec<_>>(), [(1, true), (2, true)]);
+    assert!(video.keyframes().all(|(_, frame)| frame.is_err()));
+    let stills = video.stills_with(&[5], &StillOptions::default(), |_, frame| frame.is_err());
+    assert_eq!(stills.collect::<Vec<_>>(), [(5, true)]);
+    assert!(video.frames_on_device(&[5]).all(|(_, frame)| frame.is_err()));
+    let in_order: Vec<_> = video.frames_in_order(vec![7, 2, 7]).collect();
+    assert_eq!(in_order.len(), 3);
+    in_order.into_iter().for_each(|frame| forked("frames_in_order", frame));
+    forked("play", video.play(&mut |_| ControlFlow::Continue(())));
+    let mut sequence = video.sequence();
+    forked("sequence", sequence.next().expect("an error"));
+    assert!(sequence.next().is_none());
+    forked("describe", video.describe());
+    forked("export_index", video.export_index());
+    forked("export_index_without_references", video.export_index_without_references());
+    forked("sample_bytes", video.sample_bytes(0));
+    // Bytes in memory are in the child's memory too.
+    if video.source().name() != "memory" {
+        forked("read", video.source().read(ByteRange { start: 0, len: 10 }));
+        forked("check", video.source().check());
+    }
+    assert!(video.plan(&[3]).is_empty() && video.cost_s(&[3]) == 0.0 && video.index_bytes() > 0);
+    assert!(video.frame_count() > 0 && video.id() < u64::MAX && !video.downgrade().is_closed());
+}
+
+/// Ends the callers.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+const CLIPS: [&str; 5] = ["hevc_demo.mp4", "hevc.ts", "h264_bframes.mp4", "av1.mp4", "hevc.mkv"];
+
+/// What a process has opened before it forks.
+struct Parent {
+    engine: Engine,
+    /// `CLIPS`, then the first of them over a network, in memory, and from an open file.
+    videos: Vec<Video>,
+    /// MD5s of the frames of `CLIPS`.
+    expected: Vec<HashMap<u32, String>>,
+    catalog: Catalog,
+    index: Index,
+    path: String,
+    address: String,
+    _server: Server,
+}
+
+impl Parent {
+    fn open() -> Parent {
+        let server = Server::start();
+        let first = fixture(CLIPS[0]);
+        let bytes = std::fs::read(&first).expect("the clip");
+        let address = server.put("clip.mp4", bytes.clone(), "\"1\"");
+        let engine = Engine::builder().threads(3).checkpoint_memory(32 << 20).build();
+        let mut videos: Vec<Video> =
+            CLIPS.iter().map(|clip| engine.open_path(fixture(clip)).expect("a clip")).collect();
+        let remote = HttpClient::shared().expect("a client").open(&address).expect("a source");
+        let file = std::fs::File::open(&first).expect("the clip");
+        let file = FileSource::from_file("from a file", file, first.clone()).expect("the clip");
+        let sources: [Arc<dyn Source>; 3] =
+            [Arc::new(remote), Arc::new(MemorySource::new("memory", bytes)), Arc::new(file)];
+        videos.extend(sources.map(|source| engine.open(source, 0).expect("a clip")));
+        let path = first.to_string_lossy().into_owned();
+        let catalog = Catalog::new(&engine);
+        catalog.open(&path, 0).expect("a clip");
+        Parent {
+            expected: CLIPS.map(|clip| sequential(&fixture(clip)).expect("a clip").by_number()).into(),
+            index: videos[0].export_index().expect("an index"),
+            engine,
+            videos,
+            catalog,
+            path,
+            address,
+            _server: server,
+        }
+    }
+
+    /// Asks for frames until `is_over`, so that locks are held whenever a child is made.
+    fn call(&self, caller: usize, is_over: &AtomicBool) {
+        for round in caller + 1.. {
+            if is_over.load(Relaxed) {
+                return;
+            }
+            let video = &self.videos[round % self.videos.len()];
+            let frames: Vec<u32> = (0..12).map(|n| (round as u32 * 31 + n * 17) % video.frame_count() as u32).collect();
+            video.frames(&frames).take(round % 12 + 1).for_each(|(_, frame)| _ = frame.expect("a frame"));
+        }
+    }
+
+    /// In a child: the engine gives nothing.
+    fn is_refused(&self, video: &Video) {
+        let (engine, path) = (&self.engine, &self.path);
+        let source = || Arc::new(MemorySource::new("memory", vec![0; 10]));
+        forked("open_path", engine.open_path(fixture(CLIPS[0])));
+        forked("open", engine.open(source(), 0));
+        forked("open_with_index", engine.open_with_index(source(), &self.index));
+        forked("open_with_verified_index", engine.open_with_verified_index(source(), &self.index));
+        forked("OpenOptions", OpenOptions::new().open(engine, path));
+        forked("Catalog", self.catalog.open(path, 0));
+        assert!(self.catalog.get(path, 0).is_none() && self.catalog.count() == 0);
+        assert!(engine.checkpoints().checkpoints == 0 && !engine.is_pinned() && engine.device_notes().is_empty());
+        forked("reopen_in the same engine", video.reopen_in(engine));
+    }
+
+    /// In a child: some of the videos, opened anew, give what they gave.
+    fn opens_anew(&self, numbers: [usize; 2]) {
+        let engine = self.engine.reopen();
+        assert_eq!((engine.threads(), engine.checkpoint_memory()), (3, 32 << 20));
+        for number in numbers {
+            let (old, expected) = (&self.videos[number], self.expected.get(number).unwrap_or(&self.expected[0]));
+            let video = old.reopen_in(&engine).expect("the same video");
+            assert_eq!(video.frame_count(), old.frame_count());
+            let most = if old.source().is_remote() { 65_536 } else { 0 };
+            assert!(video.opened_with().bytes <= most, "{:?}: the index is not read again", video.opened_with());
+            let mut all: Vec<u32> = (0..video.frame_count() as u32).step_by(13).collect();
+            all.push(3);
+            for (index, frame) in video.frames(&all) {
+                let found = frame.ok().as_ref().map(md5);
+                assert_eq!(found.as_ref(), expected.get(&index), "{} {index}", old.source().name());
+            }
+            assert_eq!(video.frame(5).ok().as_ref().map(md5).as_ref(), expected.get(&5));
+            video.describe().expect("a picture");
+        }
+        let anew = OpenOptions::new().open(&engine, &self.address).expect("a source of this process");
+        anew.frame(7).expect("a frame");
+        Catalog::new(&engine).open(&self.path, 0).expect("a clip").frame(7).expect("a frame");
+    }
+
+    /// Forks while requests are under way, and looks at both processes.
+    fn fork(&self, round: usize) {
+        let (clip, again) = (round % self.videos.len(), (round + 1) % self.videos.len());
+        let video = &self.videos[clip];
+        let what = format!("round {round}, {}", video.source().name());
+        let mut begun = Some(Begun::of(video));
+        in_child(&what, || {
+            let begun = begun.take().expect("it is held");
+            is_refused(video);
+            begun.ends_refused();
+            self.is_refused(video);
+            drop((video.clone(), self.engine.clone()));
+            self.opens_anew([clip, again]);
+        });
+        // Here nothing has changed.
+        begun.expect("it is held").goes_on(&what);
+    }
+}
+
+/// Requests of which a part has come.
+struct Begun {
+    frame: VideoFrame,
+    frames: Frames<Result<VideoFrame, Error>>,
+    in_order: InOrder,
+    sequence: Sequence,
+    future: FrameFuture,
+    weak: WeakVideo,
+}
+
+impl Begun {
+    fn of(video: &Video) -> Begun {
+        let mut frames = video.frames(&[2, 40, 9, 20]);
+        let frame = frames.next().expect("a frame").1.expect("a frame");
+        let mut in_order = video.frames_in_order((0..30).collect());
+        in_order.next().expect("a frame").expect("a frame");
+        let mut sequence = video.sequence();
+        sequence.next().expect("a frame").expect("a frame");
+        Begun { frame, frames, in_order, sequence, future: video.frame_async(11), weak: video.downgrade() }
+    }
+
+    /// In a child; then all of it is dropped.
+    fn ends_refused(mut self) {
+        let sum = md5(&self.frame);
+        forked("frames", self.frames.next().expect("an error").1);
+        assert!(self.frames.next().is_none());
+        for frame in self.in_order.by_ref() {
+            // Those that had come before the fork are here.
+            if let Err(error) = frame {
+                assert!(matches!(error.kind(), ErrorKind::Forked), "{error}");
+            }
+        }
+        forked("sequence", self.sequence.next().expect("an error"));
+        assert!(matches!(poll(self.future), Poll::Ready(Err(error)) if matches!(error.kind(), ErrorKind::Forked)));
+        assert_eq!(md5(&self.frame), sum, "a frame that was there stays");
+        drop(self.weak.upgrade());
+    }
+
+    /// In the parent.
+    fn goes_on(mut self, what: &str) {
+        assert_eq!(self.frames.filter(|(_, frame)| frame.is_ok()).count(), 3, "{what}");
+        assert!(self.sequence.next().expect("a frame").is_ok() && self.in_order.all(|frame| frame.is_ok()), "{what}");
+    }
+}
+
+#[test]
+fn what_was_opened_before_a_fork_is_refused_and_can_be_opened_anew() {
+    let parent = Parent::open();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // After a panic too: callers that never end would hide it.
+        let over = Over(&is_over);
+        for caller in 0..3_usize {
+            let (parent, is_over) = (&parent, &is_over);
+            scope.spawn(move || parent.call(caller, is_over));
+        }
+        for round in 0..12 {
+            // Children of some of the forks find files mapped, those of others read.
+            if round == 6 {
+                process::map_files().expect("a signal handler");
+            }
+            parent.fork(round);
+        }
+        drop(over);
+    });
+}
+
+#[test]
+fn a_file_that_has_changed_is_not_opened_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("clip.mp4");
+    std::fs::copy(fixture("hevc_demo.mp4"), &path).expect("a copy");
+    let engine = Engine::builder().threads(1).build();
+    let video = engine.open_path(&path).expect("a clip");
+    std::fs::copy(fixture("h264_bframes.mp4"), &path).expect("another");
+    in_child("a changed file", || {
+        let error = video.reopen_in(&engine.reopen()).expect_err("another file");
+        assert!(matches!(error.kind(), ErrorKind::Changed), "{error}");
+    });
+}
