@@ -73,6 +73,7 @@ mod session;
 pub mod source;
 pub mod still;
 pub mod storyboard;
+mod sync;
 pub mod time;
 
 pub use catalog::Catalog;

@@ -4,21 +4,27 @@
 //! again when there is room: no worker ever waits for a reader. Dropping the reader cancels. What the tasks do is left to others:
 //! they see a [`Reader`].
 
+#[cfg(all(test, shuttle))]
+mod model;
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_core::Stream;
 
 use crate::decode::workers::{self, Account, Task};
 use crate::device::{DecodeDevice, Residency};
 use crate::error::{Error, ErrorKind, Result};
-use crate::process::Owned;
+use crate::picture_memory::Budget;
+use crate::process::{Owned, Owner};
 use crate::session::frame::{DecodedFrame, VideoFrame};
-use crate::session::shared::EngineState;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use crate::sync::{Condvar, Instant, Mutex, MutexGuard};
 
 /// Decoded frames that wait for their reader; past that their tasks rest.
 const WAITING_FRAMES: usize = 8;
@@ -47,7 +53,10 @@ pub(crate) type When<'a> = Box<dyn FnOnce(Box<dyn FnOnce() + Send>) + 'a>;
 
 /// What workers and reader share.
 pub(crate) struct Request<T> {
-    engine: Arc<EngineState>,
+    /// What bounds the pictures that are not read yet, too.
+    pictures: Arc<Budget>,
+    /// The engine's.
+    owner: Owner,
     make: Make<T>,
     queue: Mutex<Queue<T>>,
     change: Condvar,
@@ -165,7 +174,7 @@ pub(crate) trait Reader: Send + Sync {
 
 impl<T: Send + 'static> Reader for Request<T> {
     fn give(&self, index: u32, result: Result<DecodedFrame>, patience: Duration) -> bool {
-        let most = result.as_ref().map_or(WAITING_FRAMES, |frame| most_waiting(frame, self.engine.pictures.limit()));
+        let most = result.as_ref().map_or(WAITING_FRAMES, |frame| most_waiting(frame, self.pictures.limit()));
         let made = (self.make)(index, result);
         let mut queue = self.lock();
         queue.most = queue.most.min(most);
@@ -230,13 +239,18 @@ impl<T: Send + 'static> Reader for Request<T> {
 
 impl<T: Send + 'static> Request<T> {
     /// A request whose results `make` makes. Its frames should be where `residency` says.
-    pub(crate) fn new(engine: Arc<EngineState>, make: Make<T>, payer: Payer, residency: Residency) -> Arc<Request<T>> {
+    pub(crate) fn new(
+        (pictures, owner): (Arc<Budget>, Owner),
+        make: Make<T>,
+        payer: Payer,
+        residency: Residency,
+    ) -> Arc<Request<T>> {
         let queue =
             Queue { results: VecDeque::new(), most: WAITING_FRAMES, tasks: 0, resting: Vec::new(), waker: None };
         let (queue, change, room) = (Mutex::new(queue), Condvar::new(), Condvar::new());
         let clock = Clock { made: Instant::now(), begun: AtomicU64::new(0), fetched: AtomicU64::new(0) };
         let cancelled = AtomicBool::new(false);
-        Arc::new(Request { engine, make, queue, change, room, cancelled, clock, payer, residency })
+        Arc::new(Request { pictures, owner, make, queue, change, room, cancelled, clock, payer, residency })
     }
 
     /// However the task ends, run or dropped, the reader learns of it.
@@ -321,7 +335,7 @@ impl<T> std::fmt::Debug for Frames<T> {
 impl<T> Frames<T> {
     /// The results of a request. In a child of the engine's process `refused` are, and nothing else comes.
     pub(crate) fn of(request: Arc<Request<T>>, refused: impl IntoIterator<Item = u32>) -> Frames<T> {
-        let owner = request.engine.owner;
+        let owner = request.owner;
         Frames { request: Owned::of(request, owner), refused: refused.into_iter().collect() }
     }
 
@@ -384,13 +398,13 @@ impl<T> Drop for Frames<T> {
             return;
         }
         let mut queue = self.request.lock();
-        // Under the lock: a task that is about to wait for room must not miss it.
+        // With the lock, so that no task begins to wait for room after it has looked and before it is woken.
         self.request.cancelled.store(true, Relaxed);
         let resting = std::mem::take(&mut queue.resting);
         drop(queue);
         self.request.room.notify_all();
         drop(resting);
-        self.request.engine.pictures.forget_cancelled();
+        self.request.pictures.forget_cancelled();
     }
 }
 
@@ -419,26 +433,5 @@ impl std::future::Future for FrameFuture {
         let index = self.index;
         let next = Pin::new(&mut self.frames).poll_next(context);
         next.map(|next| next.map_or_else(|| Err(unanswered(index)), |(_, result)| result))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::{Frames, Payer, Reader, Request};
-    use crate::Engine;
-    use crate::device::Residency;
-
-    #[test]
-    fn a_task_that_rests_when_the_reader_has_gone_keeps_nothing_alive() {
-        let engine = Engine::new(Some(1)).shared;
-        let make = Box::new(|_, result: crate::Result<_>| result.and_then(crate::DecodedFrame::into_host));
-        let request = Request::new(Arc::clone(engine.arc()), make, Payer::default(), Residency::Host);
-        let alive = Arc::downgrade(&request);
-        drop(Frames::of(Arc::clone(&request), []));
-        Arc::clone(&request).rest(&engine.devices.host(), 1, Box::new(|_| ()));
-        drop(request);
-        assert!(alive.upgrade().is_none());
     }
 }

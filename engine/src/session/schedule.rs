@@ -33,7 +33,7 @@ pub(crate) fn request<T: Send + 'static>(
     make: impl Fn(u32, Result<DecodedFrame>) -> T + Send + Sync + 'static,
 ) -> Frames<T> {
     let payer = Payer { account, picture_ns: picture_ns(video) };
-    let request = Request::new(Arc::clone(&video.engine), Box::new(make), payer, residency);
+    let request = Request::new(video.engine.for_requests(), Box::new(make), payer, residency);
     let indices: BTreeSet<u32> = indices.iter().copied().collect();
     if !video.engine.owner.is_here() {
         return Frames::of(request, indices);
@@ -59,7 +59,7 @@ pub(crate) fn frame(video: &Arc<VideoState>, index: u32) -> Result<VideoFrame> {
 pub(crate) fn frame_async(video: &Arc<VideoState>, index: u32) -> FrameFuture {
     let payer = Payer { account: Charged::default(), picture_ns: picture_ns(video) };
     let make = Box::new(|_, frame: Result<DecodedFrame>| frame.and_then(DecodedFrame::into_host));
-    let request = Request::new(Arc::clone(&video.engine), make, payer, Residency::Host);
+    let request = Request::new(video.engine.for_requests(), make, payer, Residency::Host);
     if !video.engine.owner.is_here() {
         return FrameFuture::of(Frames::of(request, [index]), index);
     }

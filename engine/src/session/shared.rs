@@ -136,6 +136,11 @@ pub fn resident_bytes() -> Option<u64> {
 }
 
 impl EngineState {
+    /// What a request keeps of the engine: the budget that bounds its pictures, and the process.
+    pub(crate) fn for_requests(&self) -> (Arc<Budget>, Owner) {
+        (Arc::clone(&self.pictures), self.owner)
+    }
+
     /// Whether or not the books are right: where resident memory grows past what they allow, or past three quarters of what
     /// the process is given (a control group would end it at the limit), the allocator gives back what
     /// it keeps; if that is not enough, half of the checkpoints and all idle decoders go. `picture` is the size of one

@@ -1,8 +1,9 @@
 //! Accounts: which tasks share one share of the workers, and how much time has been spent on them.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::{Instant, Mutex};
 
 /// The share of all workers that a client may use continuously and still count as light.
 const LIGHT: f64 = 0.25;

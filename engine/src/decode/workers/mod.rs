@@ -16,14 +16,15 @@
 mod account;
 mod cores;
 mod fair_queue;
+#[cfg(all(test, shuttle))]
+mod model;
 mod running;
 #[cfg(test)]
 mod tests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use ffi::Affinity;
 
@@ -34,6 +35,8 @@ use self::cores::{bind_to, own_cores};
 use self::fair_queue::{FairQueue, Rank, Waiting};
 use self::running::{Running, current, set_current};
 use crate::machine::Pins;
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use crate::sync::{Condvar, Instant, Mutex, MutexGuard, thread};
 
 /// The most that a short task costs.
 const SHORT_NS: u64 = 100_000_000;
@@ -208,14 +211,14 @@ impl WorkerPool {
                 shared.work();
             };
             // Without workers no task ever runs: a refused thread is treated like a refused allocation.
-            std::thread::Builder::new().name(format!("decode-{worker}")).spawn(work).expect("a thread");
+            thread::Builder::new().name(format!("decode-{worker}")).spawn(work).expect("a thread");
         }
     }
 
     fn start_spare(&self) {
         let shared = Arc::clone(&self.shared);
         // If it cannot be started, tasks wait longer, and nothing else happens.
-        let _ = std::thread::Builder::new().name("decode-spare".to_owned()).spawn(move || shared.help_out());
+        let _ = thread::Builder::new().name("decode-spare".to_owned()).spawn(move || shared.help_out());
     }
 
     /// Takes the cores to bind workers to; none if that is not wanted, or if another pool has them.
@@ -243,7 +246,7 @@ impl Drop for WorkerPool {
         };
         self.shared.work.notify_all();
         self.shared.spare.notify_all();
-        // Without the lock: what a task holds may use the pool when it is dropped.
+        // Without the lock: workers need it to end, and what tasks hold is up to their callers.
         drop(tasks);
     }
 }

@@ -1,10 +1,11 @@
 //! The task that runs on the current thread: what it has cost so far, and where in virtual time it is.
 
 use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::account::nanos;
 use super::fair_queue::Rank;
+use crate::sync::{Instant, thread_local, thread_time};
 
 /// A task that runs.
 #[derive(Debug, Clone, Copy)]
@@ -23,13 +24,13 @@ impl Running {
     /// A task of this rank that begins now, on the current thread.
     pub(super) fn begin(rank: Rank, width: usize) -> Running {
         let Rank { start_ns, owner, is_light, .. } = rank;
-        Running { start_ns, since: Instant::now(), time: ffi::thread_time(), width: width as u32, owner, is_light }
+        Running { start_ns, since: Instant::now(), time: thread_time(), width: width as u32, owner, is_light }
     }
 
     /// What it has cost so far: the thread's processor time, or with several threads an estimate for all of them.
     fn took(&self) -> Duration {
         match self.width {
-            1 => ffi::thread_time().saturating_sub(self.time),
+            1 => thread_time().saturating_sub(self.time),
             width => self.since.elapsed() * width,
         }
     }
@@ -45,11 +46,11 @@ thread_local! {
 
 /// The task that runs on the current thread.
 pub(super) fn current() -> Option<Running> {
-    RUNNING.get()
+    RUNNING.with(Cell::get)
 }
 
 pub(super) fn set_current(running: Option<Running>) {
-    RUNNING.set(running);
+    RUNNING.with(|current| current.set(running));
 }
 
 /// What the task on the current thread has cost so far: time, on all threads that it uses.

@@ -1,9 +1,10 @@
 //! How many bytes all sources of a client may keep in memory, and which of them go when there are too many.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Weak};
 
 use super::spans::Spans;
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::{Mutex, MutexGuard};
 
 /// The budget of several sources.
 #[derive(Debug)]

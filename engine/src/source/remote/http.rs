@@ -418,9 +418,7 @@ impl RemoteSource for HttpSource {
     }
 
     fn is_awaited(&self, range: ByteRange, patience: Duration) -> bool {
-        self.shared.is_here()
-            && self.shared.whole.is_none()
-            && self.shared.spans.is_awaited(range, Instant::now() + patience)
+        self.shared.is_here() && self.shared.whole.is_none() && self.shared.spans.is_awaited(range, patience)
     }
 
     fn is_here(&self, range: ByteRange) -> bool {

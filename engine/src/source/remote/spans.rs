@@ -1,18 +1,24 @@
-//! Which bytes of a source are here, and which are on their way.
+//! The span table of a source: which bytes are here, and which are on their way.
 //!
-//! Bytes are kept as they came, in pieces, until `cache` says that there are too many. What is on its way is reserved by a
-//! *flight*, so that nobody else fetches it: who wants it waits, and has it as soon as it is here, however
-//! much of the flight is still to come. How bytes are fetched is none of this module's business.
+//! Bytes are kept as they came, in pieces, until `cache` evicts them. Bytes on their way are reserved by a *flight*, so that they
+//! are fetched once: further readers wait for them, and have each as soon as it is here, however much of the flight is still to
+//! come. How bytes are fetched is up to the caller.
+
+#[cfg(all(test, shuttle))]
+mod model;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::attempt::Problem;
 use super::cache::Cache;
 use crate::source::{ByteRange, opening};
+use crate::sync::{Condvar, Instant, Mutex, MutexGuard};
 
 /// Pieces smaller than this are copied.
 const SMALL: usize = 16 << 10;
@@ -34,10 +40,10 @@ struct Flight {
     failed: Arc<OnceLock<Problem>>,
 }
 
-/// What is to be done once bytes are here.
+/// What to do once bytes are here.
 type Then = Box<dyn FnOnce() + Send>;
 
-/// Somebody to be called when bytes are here, or will not come.
+/// A callback for when bytes are here, or will not come.
 struct Watcher {
     /// Flights, and up to where each is waited for.
     flights: Vec<(u64, u64)>,
@@ -51,11 +57,11 @@ impl std::fmt::Debug for Watcher {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct SpanState {
     /// By where they begin; none overlaps another, or a flight.
     pieces: BTreeMap<u64, Piece>,
     flights: Vec<Flight>,
-    /// What readers wait for: not to go before they have seen it.
+    /// What readers wait for, which is not evicted before they have read it.
     awaited: Vec<ByteRange>,
     watchers: Vec<Watcher>,
     numbers: u64,
@@ -64,7 +70,7 @@ struct State {
 /// The bytes of one source.
 #[derive(Debug)]
 pub(super) struct Spans {
-    state: Mutex<State>,
+    state: Mutex<SpanState>,
     change: Condvar,
     cache: Arc<Cache>,
 }
@@ -91,12 +97,12 @@ impl Spans {
         spans
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, SpanState> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Reserves what of `wanted` is neither here nor on its way, in as few ranges as gaps of `gap` bytes allow, none longer
-    /// than `longest`. Whoever calls brings these flights to an end.
+    /// than `longest`. The caller brings these flights to an end.
     pub(super) fn reserve(&self, mut wanted: Vec<ByteRange>, gap: u64, longest: u64) -> Vec<(u64, ByteRange)> {
         wanted.sort_unstable_by_key(|range| range.start);
         let mut state = self.lock();
@@ -165,8 +171,9 @@ impl Spans {
         }
     }
 
-    /// Is a part of `range` on its way? Waits until `deadline` for it to come.
-    pub(super) fn is_awaited(&self, range: ByteRange, deadline: Instant) -> bool {
+    /// Is a part of `range` on its way? Waits for so long for it to come.
+    pub(super) fn is_awaited(&self, range: ByteRange, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
         let mut state = self.lock();
         loop {
             let is_coming = |flight: &Flight| flight.left.start < range.end() && range.start < flight.left.end();
@@ -279,7 +286,7 @@ impl Spans {
     }
 }
 
-impl State {
+impl SpanState {
     /// What is here from `at` on, up to `end`.
     fn take(&mut self, at: u64, end: u64, now: u64) -> Option<Bytes> {
         let (&start, piece) = self.pieces.range_mut(..=at).next_back()?;
@@ -294,7 +301,7 @@ impl State {
         self.numbers
     }
 
-    /// Those to be called now that a flight has come up to `here`.
+    /// The callbacks that are due now that a flight has come up to `here`.
     fn due(&mut self, number: u64, here: u64) -> Vec<Then> {
         for watcher in &mut self.watchers {
             watcher.flights.retain(|&(flight, end)| flight != number || end > here);
@@ -344,75 +351,4 @@ fn cut(range: ByteRange, longest: u64) -> impl Iterator<Item = ByteRange> {
         let start = range.start + part * len;
         ByteRange { start, len: len.min(range.end() - start) }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use bytes::Bytes;
-
-    use std::sync::Arc;
-
-    use super::{Cache, Problem, Spans};
-    use crate::source::ByteRange;
-
-    fn range(start: u64, end: u64) -> ByteRange {
-        ByteRange { start, len: end - start }
-    }
-
-    fn reserved(spans: &Spans, wanted: &[(u64, u64)], gap: u64) -> Vec<(u64, u64)> {
-        let wanted = wanted.iter().map(|&(start, end)| range(start, end)).collect();
-        spans.reserve(wanted, gap, 1000).into_iter().map(|(_, range)| (range.start, range.end())).collect()
-    }
-
-    #[test]
-    fn nothing_is_reserved_twice_and_gaps_are_bridged_where_nothing_is() {
-        let spans = Spans::new(&Arc::new(Cache::new(10_000)));
-        assert_eq!(reserved(&spans, &[(100, 200), (0, 50), (230, 250)], 40), [(0, 50), (100, 250)]);
-        assert_eq!(reserved(&spans, &[(0, 300)], 40), [(50, 100), (250, 300)]);
-        assert_eq!(reserved(&spans, &[(0, 300), (120, 130)], 40), []);
-        assert_eq!(
-            reserved(&spans, &[(280, 310), (300, 310), (5000, 7500)], 40),
-            [(300, 310), (5000, 5834), (5834, 6668), (6668, 7500)]
-        );
-    }
-
-    #[test]
-    fn a_reader_has_its_bytes_before_the_flight_is_over() {
-        let spans = Spans::new(&Arc::new(Cache::new(10_000)));
-        let number = spans.reserve(vec![range(0, 100)], 0, 1000)[0].0;
-        spans.arrive(number, Bytes::from(vec![1; 60]));
-        let soon = Duration::from_millis(20);
-        let read = |range| spans.read(range, soon, &|| false, &mut |_| panic!("it is on its way"));
-        let pieces = read(range(10, 60)).ok().flatten().expect("here");
-        assert_eq!(pieces.concat(), [1; 50]);
-        assert!(matches!(read(range(10, 61)), Ok(None)), "it has not come");
-        spans.end(number, Some(Problem::Changed));
-        let mut asked = None;
-        let read = spans.read(range(50, 100), Duration::from_secs(9), &|| false, &mut |missing| {
-            asked = Some(missing);
-            Err(Problem::Changed)
-        });
-        assert!(read.is_err() && asked == Some(range(60, 100)), "what failed before is tried again");
-    }
-
-    #[test]
-    fn the_least_recently_read_goes_first() {
-        let cache = Arc::new(Cache::new(100));
-        let (spans, other) = (Spans::new(&cache), Spans::new(&cache));
-        for start in [0, 40] {
-            let number = spans.reserve(vec![range(start, start + 40)], 0, 1000)[0].0;
-            spans.arrive(number, Bytes::from(vec![0; 40]));
-            spans.end(number, None);
-        }
-        assert!(spans.view(range(0, 40), 40).is_some());
-        let number = other.reserve(vec![range(80, 120)], 0, 1000)[0].0;
-        other.arrive(number, Bytes::from(vec![0; 40]));
-        assert!(spans.view(range(40, 41), 41).is_none(), "it makes room for another source");
-        assert!(spans.view(range(0, 40), 40).is_some() && other.view(range(80, 120), 120).is_some());
-        assert_eq!(cache.held(), 80);
-        drop(spans);
-        assert_eq!(cache.held(), 40);
-    }
 }

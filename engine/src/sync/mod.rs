@@ -1,0 +1,22 @@
+//! Locks, atomics, threads and time for code whose schedules are model-checked (`scripts/model-check`).
+//!
+//! They are the standard library's. In unit tests that are compiled with `--cfg shuttle` they are Shuttle's, which runs all threads
+//! of a test on one and chooses which goes on at each lock, wait and atomic operation.
+
+#[cfg(all(test, shuttle))]
+pub(crate) mod model;
+
+#[cfg(not(all(test, shuttle)))]
+mod real {
+    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, atomic};
+    pub(crate) use std::thread;
+    pub(crate) use std::thread_local;
+    pub(crate) use std::time::Instant;
+
+    pub(crate) use ffi::thread_time;
+}
+
+#[cfg(all(test, shuttle))]
+pub(crate) use self::model::{Condvar, Instant, Mutex, MutexGuard, atomic, thread, thread_local, thread_time};
+#[cfg(not(all(test, shuttle)))]
+pub(crate) use self::real::{Condvar, Instant, Mutex, MutexGuard, atomic, thread, thread_local, thread_time};
