@@ -255,7 +255,7 @@ impl Run<'_> {
         let indices: Vec<u32> = window.iter().filter_map(|request| request.as_ref().ok().copied()).collect();
         let (makers, ours) = (Makers::new(self.blank()), Arc::clone(&shared));
         let make = move |_, frame| makers.make(frame, &ours);
-        let made = match self.arguments.gpu_jpeg && self.arguments.format == Format::Jpeg {
+        let made = match self.arguments.gpu_jpeg && self.arguments.format == Format::Still(StillFormat::Jpeg) {
             true => self.video.stills_with(&indices, &self.options(), make),
             false => self.video.frames_with(&indices, move |index, frame| make(index, frame.map(DecodedFrame::Host))),
         };

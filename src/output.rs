@@ -149,7 +149,7 @@ impl Maker {
                 bytes = raw::write(picture);
                 bytes = self.deliver(index, bytes, &mut line)?;
             }
-            Format::Jpeg | Format::Png | Format::Webp => {
+            Format::Still(_) => {
                 let mut buffer = std::mem::take(&mut self.buffer);
                 let stills = match &mut self.stills {
                     Some(stills) => stills,

@@ -88,7 +88,7 @@ pub(crate) struct SheetArguments {
 /// A format that a sheet can have.
 fn still_format(text: &str) -> std::result::Result<Format, String> {
     let format = Format::from_str(text, false).ok().filter(|format| format.still().is_some());
-    format.ok_or_else(|| "a sheet is jpeg, png or webp".to_owned())
+    format.ok_or_else(|| format!("a sheet is one of {}", StillFormat::ALL.map(StillFormat::name).join(", ")))
 }
 
 const SHEET_EXAMPLES: &str = "\

@@ -1,7 +1,7 @@
 //! What becomes of pictures that are known to be damaged.
 //!
 //! Which pictures those are is found out where they are decoded (`ffi/shim/inspect.c`) and where their samples are read
-//! (`fetch.rs`). Here is only what the caller wants of them.
+//! (`session/losses.rs`). Here is only what the caller wants of them.
 
 use std::fmt;
 use std::str::FromStr;

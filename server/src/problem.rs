@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 use super::admission::Full;
 use bucket_streamer::error::{Error, ErrorKind};
 use bucket_streamer::source::Refusal;
+use bucket_streamer::still::StillFormat;
 
 /// A problem document. `type` is a name within this API, as a relative address.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -178,7 +179,8 @@ impl Problem {
     }
 
     pub(super) fn not_acceptable() -> Problem {
-        Problem::new(Kind::NotAcceptable, "stills are image/jpeg, image/png or image/webp")
+        let types = StillFormat::ALL.map(StillFormat::media_type).join(", ");
+        Problem::new(Kind::NotAcceptable, format!("stills are one of {types}"))
     }
 
     pub(super) fn internal(detail: impl Into<String>) -> Problem {

@@ -76,12 +76,7 @@ impl Spec {
 
     /// What a worker is likely to spend on the stills of these frames, in seconds.
     pub(super) fn cost_s(&self, video: &Opened, frames: &[u32]) -> f64 {
-        let ns_per_pixel = match self.format {
-            StillFormat::Jpeg => 10,
-            StillFormat::Webp => 60,
-            StillFormat::Png => 100,
-        };
-        let encoding_ns = self.pixels(video).saturating_mul(ns_per_pixel);
+        let encoding_ns = self.pixels(video).saturating_mul(self.format.encoding_ns_per_pixel());
         video.video.cost_s(frames) + frames.len() as f64 * encoding_ns as f64 / 1e9
     }
 }

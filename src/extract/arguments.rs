@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use bucket_streamer::pixels::Part;
 use bucket_streamer::quantities::{MemorySize, frame_list};
+use bucket_streamer::still::StillFormat;
 use bucket_streamer::time;
 use bucket_streamer::{EngineBuilder, ErrorKind, OnDamage, Result};
 use clap::{ArgGroup, Args};
@@ -46,7 +47,7 @@ pub(crate) struct ExtractArguments {
     #[arg(short, long, value_name = "DIR", default_value = "frames")]
     pub(crate) output: String,
     /// What to make of a frame
-    #[arg(short, long, value_enum, default_value_t = Format::Jpeg)]
+    #[arg(short, long, value_enum, default_value_t = Format::Still(StillFormat::Jpeg))]
     pub(crate) format: Format,
     #[command(flatten)]
     pub(crate) quality: Quality,

@@ -2,28 +2,51 @@
 
 use bucket_streamer::pixels::Fit;
 use bucket_streamer::still::StillFormat;
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
 /// `--quality`.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Quality {
-    /// Quality of JPEG and WebP
+    /// Quality of stills, where the format has one: JPEG, WebP
     #[arg(short, long, default_value_t = 85, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub(crate) quality: u8,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// JPEG files, brought to JFIF's colour from the stream's
-    Jpeg,
-    /// The same picture as PNG files
-    Png,
-    /// The same picture as WebP files
-    Webp,
-    /// The planes as they are
+    Still(StillFormat),
     Raw,
-    /// MD5 sums of the planes, as `ffmpeg -f framemd5` prints them
     Framemd5,
+}
+
+/// Stills, then the rest.
+const FORMATS: [Format; StillFormat::ALL.len() + 2] = {
+    let mut all = [Format::Raw; StillFormat::ALL.len() + 2];
+    let mut at = 0;
+    while at < StillFormat::ALL.len() {
+        all[at] = Format::Still(StillFormat::ALL[at]);
+        at += 1;
+    }
+    all[at + 1] = Format::Framemd5;
+    all
+};
+
+impl ValueEnum for Format {
+    fn value_variants<'a>() -> &'a [Format] {
+        &FORMATS
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let (name, help) = match self {
+            Format::Still(format) => {
+                (format.name(), format!("{} files, brought to JFIF's colour from the stream's", format.title()))
+            }
+            Format::Raw => ("raw", "The planes as they are".to_owned()),
+            Format::Framemd5 => ("framemd5", "MD5 sums of the planes, as `ffmpeg -f framemd5` prints them".to_owned()),
+        };
+        Some(PossibleValue::new(name).help(help))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -40,9 +63,7 @@ impl Format {
     /// What kind of still it is, if it is one.
     pub(crate) fn still(self) -> Option<StillFormat> {
         match self {
-            Format::Jpeg => Some(StillFormat::Jpeg),
-            Format::Png => Some(StillFormat::Png),
-            Format::Webp => Some(StillFormat::Webp),
+            Format::Still(format) => Some(format),
             Format::Raw | Format::Framemd5 => None,
         }
     }

@@ -301,7 +301,7 @@ impl Gop {
     }
 }
 
-/// The parameter sets that hold when a walk begins at `first`: those that such a walk is given (`decode/walk.rs`). `None` if a
+/// The parameter sets that hold when a walk begins at `first`: those that such a walk is given (`decode/samples.rs`). `None` if a
 /// sample cannot be read: another time it may.
 pub(super) fn sets_before(place: Place<'_>, first: u32) -> Option<ParameterSets> {
     let Place { planner, track, source } = place;

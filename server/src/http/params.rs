@@ -7,6 +7,8 @@ use mime::Mime;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 
 use super::text;
 use crate::config::Config;
@@ -43,27 +45,30 @@ pub(super) enum FitParam {
 }
 
 /// What a still is a file of.
-#[derive(Debug, Clone, Copy, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum FormatParam {
-    /// JPEG.
-    #[serde(alias = "jpg")]
-    Jpeg,
-    /// PNG.
-    Png,
-    /// WebP.
-    Webp,
-}
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct FormatParam(StillFormat);
 
-impl From<FormatParam> for StillFormat {
-    fn from(format: FormatParam) -> StillFormat {
-        match format {
-            FormatParam::Jpeg => StillFormat::Jpeg,
-            FormatParam::Png => StillFormat::Png,
-            FormatParam::Webp => StillFormat::Webp,
-        }
+impl TryFrom<String> for FormatParam {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<FormatParam, String> {
+        let known = || StillFormat::ALL.map(StillFormat::name).join(", ");
+        StillFormat::of_name(&name)
+            .map(FormatParam)
+            .ok_or_else(|| format!("unknown format, expected one of {}", known()))
     }
 }
+
+impl utoipa::PartialSchema for FormatParam {
+    fn schema() -> RefOr<Schema> {
+        let names = StillFormat::ALL.map(StillFormat::name);
+        let of_names = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names));
+        of_names.description(Some("What a still is a file of.")).into()
+    }
+}
+
+impl utoipa::ToSchema for FormatParam {}
 
 /// What a request says of damaged pictures, or else the server, and the end of an ETag. An answer that no damage has touched
 /// has a tag of its own where damage is refused: one that was given for any picture is not taken for it.
@@ -80,16 +85,16 @@ pub(super) fn spec(
     headers: &HeaderMap,
 ) -> Result<Spec, Problem> {
     let format = match format {
-        Some(format) => format.into(),
+        Some(FormatParam(format)) => format,
         None => accepted(text(headers, &ACCEPT))?,
     };
     let quality = quality(config, quality_param)?;
-    // PNG has none: the same still, however it is asked for.
-    let quality = if format == StillFormat::Png { 0 } else { quality };
+    // Without one it is the same still, however it is asked for.
+    let quality = if format.has_quality() { quality } else { 0 };
     Ok(Spec { format, quality, shape })
 }
 
-/// The format that is liked best; of those that are liked the same, JPEG before PNG before WebP.
+/// The format that is liked best; of those that are liked the same, the first of `StillFormat::ALL`.
 fn accepted(header: Option<&str>) -> Result<StillFormat, Problem> {
     let Some(header) = header else { return Ok(StillFormat::Jpeg) };
     let ranges: Vec<(Mime, f32)> = header.split(',').filter_map(range).collect();
@@ -108,8 +113,8 @@ fn accepted(header: Option<&str>) -> Result<StillFormat, Problem> {
         let best = ranges.iter().filter_map(|(range, q)| Some((fit(range)?, *q)));
         best.max_by_key(|(close, _)| *close).map_or(0.0, |(_, q)| q)
     };
-    let formats = [StillFormat::Webp, StillFormat::Png, StillFormat::Jpeg];
-    let best = formats.into_iter().map(|format| (liked(format), format)).filter(|(q, _)| *q > 0.0);
+    // The last of the best is taken.
+    let best = StillFormat::ALL.into_iter().rev().map(|format| (liked(format), format)).filter(|(q, _)| *q > 0.0);
     let best = best.max_by(|(one, _), (other, _)| one.total_cmp(other));
     best.map(|(_, format)| format).ok_or_else(Problem::not_acceptable)
 }
