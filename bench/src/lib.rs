@@ -42,7 +42,7 @@ mod table;
 use std::any::Any;
 use std::io::Write;
 
-use bucket_streamer::Result;
+use bucket_streamer::{Engine, EngineBuilder, Machine, Result};
 use tempfile::TempPath;
 
 pub use args::BenchArguments;
@@ -53,6 +53,12 @@ use measure::Bench;
 use progress::Progress;
 use results::{is_failed, messages, tell};
 use setup::Setup;
+
+/// An engine as the command builds it: workers are bound to cores where the process has them to itself. For programs that
+/// measure, after [`process::dedicate`](bucket_streamer::process::dedicate).
+pub fn engine() -> EngineBuilder {
+    Engine::builder().pin_threads(Machine::read().may_pin())
+}
 
 /// What is measured where no video is named.
 const BUNDLED: &[u8] = include_bytes!("../../fixtures/hevc_demo.mp4");

@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use bucket_streamer::{Engine, Video, process};
+use bucket_streamer::{Video, process};
 use serde_json::json;
 
 type Failure = Box<dyn std::error::Error>;
@@ -40,8 +40,11 @@ fn main() -> Result<(), Failure> {
 }
 
 fn spaced(path: &str, frames: usize, mebibytes: u64, spacing: u32) -> Result<(), Failure> {
-    let engine =
-        Engine::builder().threads(THREADS).checkpoint_memory(mebibytes << 20).checkpoint_spacing(spacing).build();
+    let engine = bucket_streamer_bench::engine()
+        .threads(THREADS)
+        .checkpoint_memory(mebibytes << 20)
+        .checkpoint_spacing(spacing)
+        .build();
     let video = engine.open_path(path)?;
     for index in fastrand::Rng::with_seed(SEED).choose_multiple(0..video.frame_count() as u32, frames) {
         video.frame(index)?;
@@ -61,7 +64,7 @@ fn spaced(path: &str, frames: usize, mebibytes: u64, spacing: u32) -> Result<(),
 }
 
 fn many(requests: usize, mebibytes: u64, paths: &[&str]) -> Result<(), Failure> {
-    let engine = Engine::builder().threads(THREADS).checkpoint_memory(mebibytes << 20).build();
+    let engine = bucket_streamer_bench::engine().threads(THREADS).checkpoint_memory(mebibytes << 20).build();
     let videos = paths.iter().map(|path| engine.open_path(path)).collect::<Result<Vec<Video>, _>>()?;
     let mut random = fastrand::Rng::with_seed(SEED);
     let mut latencies = Vec::with_capacity(requests);
@@ -96,7 +99,7 @@ fn many(requests: usize, mebibytes: u64, paths: &[&str]) -> Result<(), Failure> 
 }
 
 fn union(path: &str, frames: &[u32]) -> Result<(), Failure> {
-    let video = Engine::new(Some(THREADS)).open_path(path)?;
+    let video = bucket_streamer_bench::engine().threads(THREADS).build().open_path(path)?;
     let needed = |frames: &[u32]| video.plan(frames).into_iter().flat_map(|(samples, _)| samples).collect::<Vec<_>>();
     let alone: Vec<u32> = frames.iter().flat_map(|&frame| needed(&[frame])).collect();
     println!(

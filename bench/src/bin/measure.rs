@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
 use bucket_streamer::source::{ByteRange, FileSource, Source};
-use bucket_streamer::{Engine, Video, process};
+use bucket_streamer::{Video, process};
 use ffi::{Decoder, Demuxer, Input, Packet, Received, Sent, Threads};
 
 type Failure = Box<dyn std::error::Error>;
@@ -24,14 +24,14 @@ fn main() -> Result<(), Failure> {
     let rounds: usize = arguments.next().map_or(Ok(7), |rounds| rounds.parse())?;
 
     let opened = Instant::now();
-    let video = Engine::new(None).open_path(&clip)?;
+    let video = bucket_streamer_bench::engine().build().open_path(&clip)?;
     let open_ms = opened.elapsed().as_secs_f64() * 1e3;
     let counted = video.opened_with();
     println!("{clip}: {} samples, opened in {open_ms:.2} ms", video.track().samples.len());
     println!("opening took {} reads of {} bytes in all", counted.requests, counted.bytes);
 
     for threads in [1, 2] {
-        let video = Engine::new(Some(threads)).open_path(&clip)?;
+        let video = bucket_streamer_bench::engine().threads(threads).build().open_path(&clip)?;
         let (mut engine, mut bare) = (Vec::new(), Vec::new());
         for _ in 0..rounds {
             engine.push(seconds(|| play(&video))?);

@@ -192,12 +192,12 @@ fn open_device(choice: DeviceChoice) -> Result<Device, Failure> {
 }
 
 fn engine_on(device: &Device) -> Engine {
-    Engine::builder().device(device.clone()).build()
+    bucket_streamer_bench::engine().device(device.clone()).build()
 }
 
 /// The same without checkpoints: the processor remembers nothing, as the GPU does.
 fn forgetful_engine_on(device: &Device) -> Engine {
-    Engine::builder().device(device.clone()).checkpoint_memory(0).build()
+    bucket_streamer_bench::engine().device(device.clone()).checkpoint_memory(0).build()
 }
 
 fn name(clip: &Path) -> String {
@@ -299,7 +299,7 @@ impl<'a> Bare<'a> {
 
 fn ceiling(arguments: &Ceiling) -> Result<(), Failure> {
     let gpu = Gpu::open(arguments.gpu).map_err(|error| NoGpu(error.to_string()))?;
-    let engine = Engine::new(Some(1));
+    let engine = bucket_streamer_bench::engine().threads(1).build();
     let videos = open_all(&engine, &arguments.clips)?;
     for &streams in &arguments.streams {
         let (pictures, took) = loops(&gpu, &videos, usize::from(streams), arguments.seconds)?;
@@ -481,7 +481,7 @@ type Sums = HashMap<u32, Option<[u8; 16]>>;
 
 /// The row of a clip, and how many frames differ.
 fn compare(device: &Device, clip: &Path, count: Option<usize>) -> Result<(String, usize), Failure> {
-    let (card, processor) = (engine_on(device), Engine::new(None));
+    let (card, processor) = (engine_on(device), bucket_streamer_bench::engine().build());
     let (there, here) = (card.open_path(clip)?, processor.open_path(clip)?);
     let all = here.frame_count();
     let requests: Vec<Vec<u32>> = match count {

@@ -296,7 +296,7 @@ fn distinct(asked: Vec<(String, (u64, u64))>, lengths: &HashMap<String, u64>) ->
 pub(crate) fn main() -> Result<ExitCode> {
     process::dedicate().expect("a signal handler");
     let plan = Plan::read();
-    let engine = || Engine::builder().checkpoint_memory(CHECKPOINTS).build();
+    let engine = || bucket_streamer_bench::engine().checkpoint_memory(CHECKPOINTS).build();
     let clips = plan.clips.iter().map(|path| Clip::decode(&engine(), path)).collect::<Result<Vec<_>>>()?;
     let authority = Authority::generate();
     let origin = Arc::new(Origin::start(&plan, &authority));

@@ -16,10 +16,11 @@ use std::time::Instant;
 use bucket_streamer::source::remote::{HttpClient, HttpOptions};
 use bucket_streamer::source::{self, Source};
 use bucket_streamer::still::raw;
-use bucket_streamer::{Engine, Index, Result, Video, VideoFrame};
+use bucket_streamer::{Engine, Index, Result, Video, VideoFrame, process};
 use serde_json::{Value, json};
 
 fn main() {
+    process::dedicate().expect("a signal handler");
     let mut peer = Peer::default();
     for line in std::io::stdin().lines().map_while(std::io::Result::ok) {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -65,7 +66,7 @@ impl Peer {
         };
         let source: Arc<dyn Source> =
             if url.contains("://") { Arc::new(client.open(url)?) } else { source::open(url)? };
-        let engine = Engine::new(None);
+        let engine = bucket_streamer_bench::engine().build();
         let video = match index {
             [] => engine.open(source, 0)?,
             [index, ..] => engine.open_with_index(source, &Index::read(&*source::open(index)?)?)?,

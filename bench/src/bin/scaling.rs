@@ -15,7 +15,7 @@ use bucket_streamer::pixels::scale::Scaler;
 use bucket_streamer::pixels::siting::Siting;
 use bucket_streamer::pixels::{Fit, Shape};
 use bucket_streamer::still::raw;
-use bucket_streamer::{Engine, Frame};
+use bucket_streamer::{Frame, process};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
@@ -25,10 +25,11 @@ const WIDTH: u32 = 640;
 const ROUNDS: u32 = 300;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    process::dedicate()?;
     let mut arguments = std::env::args().skip(1);
     let ffmpeg = arguments.next().ok_or("usage: scaling FFMPEG [CLIP]")?;
     let clip = arguments.next().unwrap_or_else(|| "fixtures/hevc_demo.mp4".to_owned());
-    let video = Engine::new(None).open_path(&clip)?;
+    let video = bucket_streamer_bench::engine().build().open_path(&clip)?;
     let frame = video.frame(video.frame_count() as u32 / 2)?;
     let picture = &frame.picture;
     if picture.format().name() != "yuv420p" {

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use bucket_streamer::{Engine, Result, process};
+use bucket_streamer::{Result, process};
 
 /// Resident memory in MiB.
 fn resident() -> u64 {
@@ -18,7 +18,7 @@ fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let mut number = || arguments.next().and_then(|text| text.parse::<u64>().ok()).expect("MINUTES MEBIBYTES CLIP...");
     let (minutes, budget) = (number(), number());
-    let engine = Engine::builder().checkpoint_memory(budget << 20).build();
+    let engine = bucket_streamer_bench::engine().checkpoint_memory(budget << 20).build();
     let videos = arguments.map(|clip| engine.open_path(clip)).collect::<Result<Vec<_>>>()?;
     let (began, mut told, mut random) = (Instant::now(), Duration::ZERO, fastrand::Rng::with_seed(1));
     let (mut requests, mut failed) = (0_u64, 0_u64);

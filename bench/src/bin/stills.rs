@@ -12,17 +12,18 @@ use std::time::Instant;
 
 use bucket_streamer::pixels::{ColourConverter, colour};
 use bucket_streamer::still::{StillMaker, StillOptions};
-use bucket_streamer::{Engine, Frame};
+use bucket_streamer::{Frame, process};
 use ffi::{JpegEncoder, JpegPlane, JpegSubsampling};
 
 const QUALITY: u8 = 85;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    process::dedicate()?;
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().ok_or("usage: stills VIDEO [FRAME] [ROUNDS]")?;
     let index = arguments.next().map_or(Ok(0), |text| text.parse())?;
     let rounds = arguments.next().map_or(Ok(25), |text| text.parse())?;
-    let video = Engine::new(Some(1)).open_path(&name)?;
+    let video = bucket_streamer_bench::engine().threads(1).build().open_path(&name)?;
     let picture = video.frame(index)?.picture;
     let colour = video.colour_options();
     let mut converter = ColourConverter::new();

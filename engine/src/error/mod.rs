@@ -279,6 +279,27 @@ impl Error {
     }
 }
 
+impl ErrorKind {
+    /// The same once more, for another frame that fails of it; `None` of those that hold what cannot be copied.
+    pub(crate) fn repeated(&self) -> Option<ErrorKind> {
+        Some(match self {
+            ErrorKind::Remote(refusal) => ErrorKind::Remote(refusal.clone()),
+            ErrorKind::Forked => ErrorKind::Forked,
+            ErrorKind::Changed => ErrorKind::Changed,
+            &ErrorKind::PastEnd { length, end } => ErrorKind::PastEnd { length, end },
+            &ErrorKind::Decoder(error) => ErrorKind::Decoder(error),
+            &ErrorKind::Damaged(error) => ErrorKind::Damaged(error),
+            ErrorKind::Corrupt => ErrorKind::Corrupt,
+            ErrorKind::Device(text) => ErrorKind::Device(text.clone()),
+            ErrorKind::NotOnDevice => ErrorKind::NotOnDevice,
+            &ErrorKind::TooManyPixels { width, height, limit } => ErrorKind::TooManyPixels { width, height, limit },
+            &ErrorKind::PictureMemory { needed, limit } => ErrorKind::PictureMemory { needed, limit },
+            ErrorKind::NeedsUnreadable(text) => ErrorKind::NeedsUnreadable(text.clone()),
+            _ => return None,
+        })
+    }
+}
+
 impl From<ErrorKind> for Error {
     fn from(kind: ErrorKind) -> Error {
         Error(Box::new(Inner { kind, source: None, frame: None, sample: None, offset: None }))

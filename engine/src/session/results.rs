@@ -9,7 +9,7 @@ mod model;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -322,8 +322,8 @@ impl<T> Drop for Ticket<T> {
 /// Both an [`Iterator`] that waits and a [`Stream`] for any runtime; dropping it ends the work.
 pub struct Frames<T = Result<VideoFrame>> {
     request: Owned<Request<T>>,
-    /// What a reader in a child after `fork` is refused: no worker is there to bring it.
-    refused: VecDeque<u32>,
+    /// What has not come yet: a reader in a child after `fork` is refused it, since no worker is there to bring it.
+    missing: BTreeSet<u32>,
 }
 
 impl<T> std::fmt::Debug for Frames<T> {
@@ -333,15 +333,22 @@ impl<T> std::fmt::Debug for Frames<T> {
 }
 
 impl<T> Frames<T> {
-    /// The results of a request. In a child of the engine's process `refused` are, and nothing else comes.
-    pub(crate) fn of(request: Arc<Request<T>>, refused: impl IntoIterator<Item = u32>) -> Frames<T> {
+    /// The results of a request for the frames `missing`.
+    pub(crate) fn of(request: Arc<Request<T>>, missing: BTreeSet<u32>) -> Frames<T> {
         let owner = request.owner;
-        Frames { request: Owned::of(request, owner), refused: refused.into_iter().collect() }
+        Frames { request: Owned::of(request, owner), missing }
     }
 
+    /// In a child after `fork`.
     fn refuse(&mut self) -> Option<(u32, T)> {
-        let index = self.refused.pop_front()?;
+        let index = self.missing.pop_first()?;
         Some((index, (self.request.make)(index, Err(Error::from(ErrorKind::Forked).at_frame(index)))))
+    }
+
+    fn came(&mut self, result: &Option<(u32, T)>) {
+        if let Some((index, _)) = result {
+            self.missing.remove(index);
+        }
     }
 
     /// Where the time has gone so far.
@@ -366,6 +373,7 @@ impl<T> Iterator for Frames<T> {
         };
         drop(queue);
         self.request.resume();
+        self.came(&result);
         result
     }
 }
@@ -382,6 +390,7 @@ impl<T> Stream for Frames<T> {
             Some(result) => {
                 drop(queue);
                 self.request.resume();
+                self.get_mut().came(&result);
                 Poll::Ready(result)
             }
             None => {
@@ -431,6 +440,9 @@ impl std::future::Future for FrameFuture {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let index = self.index;
+        if !self.frames.request.is_here() {
+            return Poll::Ready(Err(Error::from(ErrorKind::Forked).at_frame(index)));
+        }
         let next = Pin::new(&mut self.frames).poll_next(context);
         next.map(|next| next.map_or_else(|| Err(unanswered(index)), |(_, result)| result))
     }

@@ -40,7 +40,7 @@ pub(crate) fn request<T: Send + 'static>(
     }
     let reader: Arc<dyn Reader> = Arc::clone(&request) as Arc<dyn Reader>;
     submit(video, &reader, &indices);
-    Frames::of(request, indices.into_iter().take(1))
+    Frames::of(request, indices)
 }
 
 /// The frames `indices` in the host's memory.
@@ -61,12 +61,12 @@ pub(crate) fn frame_async(video: &Arc<VideoState>, index: u32) -> FrameFuture {
     let make = Box::new(|_, frame: Result<DecodedFrame>| frame.and_then(DecodedFrame::into_host));
     let request = Request::new(video.engine.for_requests(), make, payer, Residency::Host);
     if !video.engine.owner.is_here() {
-        return FrameFuture::of(Frames::of(request, [index]), index);
+        return FrameFuture::of(Frames::of(request, BTreeSet::new()), index);
     }
     let (video, reader) = (Arc::clone(video), Arc::clone(&request) as Arc<dyn Reader>);
     let (host, asked) = (video.engine.devices.host(), Arc::clone(&reader));
     reader.submit(&host, 1, Box::new(move |_| submit(&video, &asked, &BTreeSet::from([index]))));
-    FrameFuture::of(Frames::of(request, [index]), index)
+    FrameFuture::of(Frames::of(request, BTreeSet::new()), index)
 }
 
 /// What one picture is likely to cost, in nanoseconds of one thread.
@@ -380,9 +380,13 @@ fn go_on(attempt: Attempt, step: Step, targets: Vec<Target>, pending: Pending, b
 /// Answers all that is pending with what went wrong.
 fn fail(attempt: &Attempt, error: Error, pending: &Pending) {
     let message = error.message();
-    let mut error = Some(error);
-    for &index in pending.values() {
-        let own = error.take().unwrap_or_else(|| ErrorKind::NeedsUnreadable(message.clone()).into());
-        attempt.reader.give(index, Err(own.at_frame(index)), Duration::ZERO);
+    // Each frame has the kind; of a read that failed, whose error cannot be copied, the others have its text.
+    let repeat = |kind: &ErrorKind| kind.repeated().unwrap_or_else(|| ErrorKind::NeedsUnreadable(message.clone()));
+    let mut next = Some(error);
+    let mut pending = pending.values().peekable();
+    while let (Some(&index), Some(error)) = (pending.next(), next.take()) {
+        next = pending.peek().map(|_| repeat(error.kind()).into());
+        let own = error.of(attempt.video.source.name()).at_frame(index);
+        attempt.reader.give(index, Err(own), Duration::ZERO);
     }
 }

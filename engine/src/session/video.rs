@@ -340,10 +340,13 @@ impl Video {
 
     /// The same without a copy: they are counted once for a video.
     pub fn key_frames(&self) -> &[u32] {
-        self.shared.key_frames.get_or_init(|| {
-            let is_key = |&(_, &sample): &(u32, &u32)| self.shared.track.samples[sample as usize].key;
-            (0..).zip(&self.shared.track.frames).filter(is_key).map(|(index, _)| index).collect()
-        })
+        if let Some(known) = self.shared.key_frames.get() {
+            return known;
+        }
+        // Not inside of the cell: a child of a fork in between would wait for it for ever.
+        let is_key = |&(_, &sample): &(u32, &u32)| self.shared.track.samples[sample as usize].key;
+        let found = (0..).zip(&self.shared.track.frames).filter(is_key).map(|(index, _)| index).collect();
+        self.shared.key_frames.get_or_init(|| found)
     }
 
     /// The greatest number of frames from one sync sample to the next, or to the end.

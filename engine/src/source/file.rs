@@ -163,7 +163,9 @@ impl FileSource {
                 if is_same { open_regular(path) } else { Err(io::ErrorKind::NotFound.into()) }
             }
             Way::Opener(open) => open(),
-            Way::None => self.slot.try_peek().map_or(Err(io::ErrorKind::NotFound.into()), |open| open.file.try_clone()),
+            Way::None => {
+                self.slot.kept.as_ref().map_or(Err(io::ErrorKind::NotFound.into()), |open| open.file.try_clone())
+            }
         });
         // Asked of its path: the slot is locked.
         let lies_there = || self.in_place().is_ok_and(|metadata| Identity::of(&metadata) == self.opened_as);
@@ -189,7 +191,11 @@ impl FileSource {
     /// Reads a range that lies within the file as it was opened, and leaves room for `padding` zeros.
     fn copy(&self, file: &File, range: ByteRange, padding: usize) -> Result<Bytes> {
         let len = range.len as usize;
-        let mut bytes = vec![0; len + padding];
+        let mut bytes = Vec::new();
+        // Its length is what the container says: it may be more than there is.
+        let no_memory = |_| Error::from(ErrorKind::Read(io::ErrorKind::OutOfMemory.into())).of(&self.name);
+        bytes.try_reserve_exact(len + padding).map_err(no_memory)?;
+        bytes.resize(len + padding, 0);
         file.read_exact_at(&mut bytes[..len], range.start).map_err(|error| {
             let is_cut = error.kind() == io::ErrorKind::UnexpectedEof;
             if is_cut {

@@ -201,6 +201,8 @@ pub(super) struct Slot {
     state: Mutex<State>,
     /// When it was used last, counted in files that were opened.
     used: AtomicU64,
+    /// A file that is never closed, beside the lock that a child after `fork` cannot wait for.
+    pub(super) kept: Option<Arc<OpenFile>>,
     /// A map was broken that is gone by now, or a read has found the file to be cut.
     pub(super) broken: Arc<AtomicBool>,
 }
@@ -216,9 +218,11 @@ impl Slot {
     /// A slot with an open file. With `may_close` the file is closed when others need the place.
     pub(super) fn new(file: OpenFile, broken: Arc<AtomicBool>, may_close: bool) -> Arc<Slot> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let state = Mutex::new(State { open: Some(Arc::new(file)), earlier: Vec::new() });
+        let file = Arc::new(file);
+        let kept = (!may_close).then(|| Arc::clone(&file));
+        let state = Mutex::new(State { open: Some(file), earlier: Vec::new() });
         let used = AtomicU64::new(OPENED.load(Relaxed));
-        let slot = Arc::new(Slot { number: NEXT.fetch_add(1, Relaxed), state, used, broken });
+        let slot = Arc::new(Slot { number: NEXT.fetch_add(1, Relaxed), state, used, kept, broken });
         if may_close {
             slot.enter();
         }
@@ -233,11 +237,6 @@ impl Slot {
     /// The file if it is open, without counting as a use.
     pub(super) fn peek(&self) -> Option<Arc<OpenFile>> {
         lock(&self.state).open.clone()
-    }
-
-    /// The same without waiting, for a child after `fork`.
-    pub(super) fn try_peek(&self) -> Option<Arc<OpenFile>> {
-        self.state.try_lock().ok()?.open.clone()
     }
 
     /// The file; where it was closed, `open` opens it. Callers wait for each other only where they want the same file.

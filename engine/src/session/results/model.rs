@@ -100,7 +100,7 @@ fn a_reader_that_waits_gets_each_result_once() {
             let (device, request) = request(2);
             submit(&request, &device, EACH, patience);
             let alive = Arc::downgrade(&request);
-            let results: Vec<u32> = Frames::of(request, []).map(|(index, _)| index).collect();
+            let results: Vec<u32> = Frames::of(request, BTreeSet::new()).map(|(index, _)| index).collect();
             assert_complete(&results, EACH);
             drop(device);
             wait_until_gone(&alive);
@@ -114,7 +114,7 @@ fn a_reader_that_is_woken_gets_each_result_once() {
         check(TimedWaits::MayTimeOut, move || {
             let (device, request) = request(2);
             submit(&request, &device, EACH, patience);
-            let mut frames = Frames::of(request, []);
+            let mut frames = Frames::of(request, BTreeSet::new());
             let results = shuttle::future::block_on(async {
                 let mut results = Vec::new();
                 while let Some((index, _)) = poll_fn(|context| Pin::new(&mut frames).poll_next(context)).await {
@@ -135,7 +135,7 @@ fn tasks_end_and_nothing_remains_when_the_reader_goes() {
                 let (device, request) = request(2);
                 submit(&request, &device, EACH, patience);
                 let alive = Arc::downgrade(&request);
-                let mut frames = Frames::of(request, []);
+                let mut frames = Frames::of(request, BTreeSet::new());
                 assert_eq!(frames.by_ref().take(read).count(), read);
                 drop(frames);
                 wait_until_gone(&alive);
@@ -154,6 +154,6 @@ fn a_task_that_never_begins_does_not_keep_its_reader() {
         Arc::clone(&reader).submit_when(&device, 1, run(7), Box::new(never));
         Arc::clone(&reader).submit(&device, 1, run(8));
         drop(reader);
-        assert_eq!(Frames::of(request, []).map(|(index, _)| index).collect::<Vec<_>>(), [8]);
+        assert_eq!(Frames::of(request, BTreeSet::new()).map(|(index, _)| index).collect::<Vec<_>>(), [8]);
     });
 }
