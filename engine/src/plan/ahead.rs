@@ -2,7 +2,7 @@
 //! fetches them together; and what can be known of a sync sample without all of it.
 //!
 //! What is known already is not read. The rest is a guess, since the samples that would tell are those that are not here:
-//! a wrong one costs a request more, or bytes that are not used. Why it is guessed at all: `docs/decisions/planning-reads.md`.
+//! a wrong one costs a request more, or bytes that are not used. Why it is guessed at all: `docs/decisions/0047-planning-reads.md`.
 
 use super::droppable::after_picture;
 use super::{LONGEST_WAIT, Planner, References, promises_configuration};

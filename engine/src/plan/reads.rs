@@ -366,7 +366,7 @@ fn add(sums: &mut [u64; 3], cost: Cost) {
     }
 }
 
-/// Prints what `docs/decisions/planning-reads.md` says.
+/// Prints what `docs/decisions/0047-planning-reads.md` says.
 #[test]
 #[ignore = "a measurement: it prints a table and judges nothing"]
 #[allow(clippy::print_stdout, reason = "the table is what it is for")]

@@ -57,7 +57,7 @@ const IDLE_PART: u64 = 4;
 /// The longest that opening a video of a remote source may take, unless [`EngineBuilder::open_timeout`] says otherwise.
 pub const DEFAULT_OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Pictures from one checkpoint to the next: see ARCHITECTURE.md for what was measured.
+/// Pictures from one checkpoint to the next: docs/decisions/0018-checkpoint-budget.md has the measurements.
 const SPACING: u32 = 4;
 
 impl EngineBuilder {
