@@ -40,8 +40,8 @@ fn links_paths_and_anchors_are_read() {
     let document = Document::parse(PathBuf::from("docs/x.md"), text);
     let links: Vec<_> = document.links.iter().map(|(line, target)| (*line, target.as_str())).collect();
     assert_eq!(links, [(2, "a.md"), (2, "b.md#c")]);
-    let paths: Vec<_> = document.spans.iter().filter(|(_, span)| is_path(span)).collect();
-    let paths: Vec<_> = paths.into_iter().map(|(line, path)| (*line, path.as_str())).collect();
+    let paths = document.spans.iter().filter(|(_, span)| is_path(span));
+    let paths: Vec<_> = paths.map(|(line, path)| (*line, path.as_str())).collect();
     assert_eq!(paths, [(2, "d/e.rs"), (2, "f/"), (4, "g/h.c")]);
     let anchors: Vec<_> = document.anchors.iter().map(String::as_str).collect();
     assert_eq!(anchors, ["a-title-code--more", "twice", "twice-1"]);
