@@ -34,8 +34,8 @@ pub(crate) struct Validator {
     damage: Option<AvError>,
     /// The first sample that could not be read, with the reason, for messages.
     unreadable: Option<String>,
-    /// The last sample that is in the file and could not be read all the same. Where a file ends early, a sequential decode
-    /// goes on without what is missing, and what it shows is right; a disk or a server that fails tells nothing about it.
+    /// The last sample that is in the file and could not be read. Where a file ends early, a sequential decode goes on
+    /// without the rest, and what it shows is right. The failure of a disk or a server says nothing about the contents.
     lost: Option<u32>,
     /// Samples without a picture.
     losses: Losses,
