@@ -102,7 +102,7 @@ impl Drop for VideoState {
 }
 
 /// Resident memory beyond the checkpoint budget that does not trigger an eviction: decoders with their pictures, the
-/// allocator's own memory.
+/// allocator's own memory, small uses by the rest of the process.
 const SLACK: u64 = 512 << 20;
 /// Pictures of the video that decoders hold count as slack too, up to the picture budget.
 const SLACK_PICTURES: u64 = 48;
