@@ -181,7 +181,7 @@ impl EngineBuilder {
         self
     }
 
-    /// Builds the engine and starts its workers.
+    /// Builds the engine. Its workers start with the first task.
     pub fn build(self) -> Engine {
         let (owner, settings) = (Owner::this(), Arc::new(self.clone()));
         let machine = Machine::read();

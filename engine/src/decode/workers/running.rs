@@ -27,7 +27,7 @@ impl Running {
         Running { start_ns, since: Instant::now(), time: thread_time(), width: width as u32, owner, is_light }
     }
 
-    /// What it has cost so far: the thread's processor time, or with several threads an estimate for all of them.
+    /// Its cost so far: the thread's processor time, or with several threads an estimate for all of them.
     fn took(&self) -> Duration {
         match self.width {
             1 => thread_time().saturating_sub(self.time),
