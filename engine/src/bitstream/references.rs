@@ -1,4 +1,5 @@
 //! The samples that a sample needs: the references of an H.265 picture, and the part that AV1 and VP9 have in common.
+//!
 //! AV1 and VP9 keep decoded frames in eight slots, and every frame header says which slots the frame reads and writes.
 //! The trackers of `av1_refs` and `vp9_refs` turn slots into samples; [`needed`] computes the closure. Reading headers
 //! is left to them.

@@ -146,7 +146,7 @@ pub fn frames(sample: &[u8]) -> Option<Vec<&[u8]>> {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tracker {
     slots: [Option<u32>; 8],
-    /// The sample of the frame decoded last; `None` until the entry.
+    /// The sample of the last decoded frame; `None` until the entry.
     state: Option<u32>,
     /// The sample of the last intra-only frame since the entry.
     intra_only: Option<u32>,
