@@ -1,5 +1,5 @@
 //! Decodes samples to learn whether the decoder finds damage; the pictures are discarded. The conclusions are left to
-//! [`session::losses`](crate::session::losses) and [`session::decoders`](crate::session::decoders).
+//! `session::losses` and `session::decoders`.
 
 use ffi::{Found, Packet};
 

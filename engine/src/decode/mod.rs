@@ -2,7 +2,7 @@
 //!
 //! [`workers`] are the threads, [`pool`] keeps open decoders for reuse, [`checkpoints`] their states; [`samples`] makes
 //! packets, [`run`] sends them and receives pictures, each with its sample. The choice of runs is left to
-//! [`plan`](crate::plan), the decision on each picture to [`session`](crate::session).
+//! [`plan`](crate::plan), the decision on each picture to `session`.
 
 pub mod checkpoints;
 mod counters;

@@ -1,5 +1,5 @@
 //! The pool of idle decoders: opening a decoder costs more than decoding a small picture. The choice of a decoder's
-//! options is left to [`session::decoders`](crate::session::decoders).
+//! options is left to `session::decoders`.
 
 use std::sync::{Arc, Mutex};
 
