@@ -69,7 +69,7 @@ unsafe extern "C" fn read_packet(opaque: *mut c_void, into: *mut u8, size: c_int
     match state.input.read_at(state.position, into) {
         Ok(0) => AvError::END.0,
         Ok(count) if count > into.len() => {
-            state.failure = Some(io::Error::other("a source claims to have read more than was asked for"));
+            state.failure = Some(io::Error::other("a source reports more bytes than were requested"));
             AvError::IO.0
         }
         Ok(count) => {

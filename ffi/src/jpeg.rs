@@ -82,7 +82,7 @@ impl JpegEncoder {
         };
         let wanted = if subsampling == JpegSubsampling::Gray { 1 } else { 3 };
         if planes.len() != wanted {
-            return Err(format!("{} planes where {wanted} are needed", planes.len()));
+            return Err(format!("{} planes instead of {wanted}", planes.len()));
         }
         let mut pointers = [std::ptr::null(); 3];
         let mut strides = [0; 3];

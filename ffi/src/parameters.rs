@@ -218,15 +218,15 @@ fn check(values: &ParameterValues) -> Result<(), &'static str> {
     let bits = 0..=MOST_BITS;
     match () {
         () if !has_meaning(&values.color) => Err("an unknown colour description"),
-        () if values.width < 0 || values.height < 0 => Err("a picture size below zero"),
-        () if values.extradata.len() > MOST_EXTRADATA => Err("a decoder configuration out of all proportion"),
+        () if values.width < 0 || values.height < 0 => Err("a negative picture size"),
+        () if values.extradata.len() > MOST_EXTRADATA => Err("a decoder configuration that is too large"),
         () if !bits.contains(&values.bits_per_coded_sample) || !bits.contains(&values.bits_per_raw_sample) => {
-            Err("a number of bits that no sample has")
+            Err("an invalid number of bits per sample")
         }
-        () if values.frame_rate.0 < 0 || values.frame_rate.1 < 0 => Err("a frame rate below zero"),
+        () if values.frame_rate.0 < 0 || values.frame_rate.1 < 0 => Err("a negative frame rate"),
         () if values.field_order > MOST_FIELD_ORDER => Err("an unknown field order"),
         () if values.alpha_mode > MOST_ALPHA_MODE => Err("an unknown alpha mode"),
-        () if !(0..=MOST_DELAY).contains(&values.video_delay) => Err("a delay that no decoder has"),
+        () if !(0..=MOST_DELAY).contains(&values.video_delay) => Err("an invalid decoder delay"),
         () => Ok(()),
     }
 }

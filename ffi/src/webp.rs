@@ -66,7 +66,7 @@ fn check(planes: &[WebpPlane<'_>; 3], (width, height): (usize, usize)) -> Result
             return Err(format!("plane {index} is smaller than {columns}x{rows}"));
         }
     }
-    if planes[1].stride == planes[2].stride { Ok(()) } else { Err("chroma planes of two strides".to_owned()) }
+    if planes[1].stride == planes[2].stride { Ok(()) } else { Err("chroma strides differ".to_owned()) }
 }
 
 fn config(quality: u8) -> Result<sys::WebPConfig, String> {
@@ -77,7 +77,7 @@ fn config(quality: u8) -> Result<sys::WebPConfig, String> {
         sys::WebPConfigInitInternal(config.as_mut_ptr(), sys::WebPPreset::WEBP_PRESET_DEFAULT, quality, version)
     };
     if fits == 0 {
-        return Err("another libwebp than expected".to_owned());
+        return Err("libwebp has an unexpected ABI version".to_owned());
     }
     // SAFETY: filled.
     Ok(unsafe { config.assume_init() })
@@ -88,7 +88,7 @@ fn picture() -> Result<sys::WebPPicture, String> {
     // SAFETY: fills the structure, unless the version differs.
     let fits = unsafe { sys::WebPPictureInitInternal(picture.as_mut_ptr(), sys::WEBP_ENCODER_ABI_VERSION as c_int) };
     if fits == 0 {
-        return Err("another libwebp than expected".to_owned());
+        return Err("libwebp has an unexpected ABI version".to_owned());
     }
     // SAFETY: filled.
     Ok(unsafe { picture.assume_init() })

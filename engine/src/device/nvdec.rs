@@ -174,7 +174,7 @@ impl DecodeDevice for Nvdec {
         // Without an error of the driver the cause is the stream, as libavcodec or the GPU sees it. The processor
         // decodes it next.
         let of_stream = || {
-            let why = "a picture that is damaged, or refers to what is not there".to_owned();
+            let why = "a picture is damaged or lacks a reference".to_owned();
             GpuError { code: AvError::INVALID_DATA, why }
         };
         self.failed(source, is_refused, &error.or_else(GpuError::last).unwrap_or_else(of_stream));

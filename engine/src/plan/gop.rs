@@ -233,7 +233,7 @@ mod tests {
     const RASL: u8 = 9;
     const TRAIL: u8 = 1;
 
-    /// Deltas of what is used, and of what is only kept.
+    /// Deltas of the used pictures, and of those that are only kept.
     fn header(nal_unit_type: u8, poc_lsb: u32, used: &[i32], kept: &[i32]) -> SliceHeader {
         let entry = |used| move |&delta_poc: &i32| ShortTerm { delta_poc, used };
         SliceHeader {
@@ -268,7 +268,7 @@ mod tests {
                 header(TRAIL, 4, &[-4], &[]),
                 header(TRAIL, 2, &[-2, 2], &[]),
                 header(TRAIL, 8, &[-4], &[]),
-                // 0 was let go by the picture before.
+                // The picture before has released 0.
                 header(TRAIL, 9, &[-9], &[]),
             ],
         );
@@ -324,7 +324,7 @@ mod tests {
         joined.extend(3, &pictures, &learner, &tail, shift);
         let refs: Vec<&[u32]> = joined.pictures.iter().map(|picture| &picture.refs[..]).collect();
         assert_eq!(refs, [&[][..], &[2, 3], &[3]]);
-        // Behind a GOP that does not have it there is nothing.
+        // After a GOP without it nothing is known.
         let mut lost = Joined::default();
         lost.extend(3, &pictures, &learner, &Tail::default(), shift);
         assert_eq!(lost.pictures.len(), 1);

@@ -346,7 +346,7 @@ fn go_on(attempt: Attempt, step: Step, targets: Vec<Target>, pending: Pending, b
     let mut start = Start::new(&video, &reader, &attempt.device, None);
     start.overtaken = attempt.overtaken;
     match interrupt {
-        // More memory than the budget is not to be had, and no target of the attempt did without.
+        // The budget cannot grant more, and no target got its answer with less.
         Interrupt::NoRoom(Refused::ForGood { needed }) if pending.len() == before => {
             attempt.refuse_for_good(needed, pending);
             return;
