@@ -132,7 +132,7 @@ impl Decoder {
     ) -> Result<Decoder, AvError> {
         // SAFETY: any id is allowed; the result is null or lives as long as the process.
         let codec = unsafe { sys::bs_inspecting_codec(parameters.codec_id() as i32) };
-        // In the other codecs it rejects more intact streams than damaged ones.
+        // In the other codecs it rejects intact streams more often than it finds damage.
         let strict = !damage.lenient && parameters.codec_id() == sys::AVCodecID::AV_CODEC_ID_HEVC;
         let open = |strict| {
             let opening = Opening { threads, strict, damage: Some(*damage), on: None };

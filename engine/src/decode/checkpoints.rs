@@ -1,7 +1,7 @@
 //! Checkpoints of decoders, within a budget of bytes, shared by all threads of an engine.
 //!
-//! A decode run through a GOP leaves the decoder's state behind every few pictures; a later request for a frame of that
-//! GOP begins at the nearest one. Pictures are shared by reference count: one that ten checkpoints hold is counted
+//! A decode run through a GOP leaves a checkpoint every few pictures; a later request for a frame of that GOP begins at
+//! the nearest one. Pictures are shared by reference count: one that ten checkpoints hold is counted
 //! once. When the budget is used up, the checkpoints go first that save the least work for the bytes that only they
 //! hold. Which targets a checkpoint can serve is left to the planner.
 
@@ -139,7 +139,7 @@ impl Store {
     }
 
     /// Stores a checkpoint, and evicts others until all fit into the budget. An existing one at the same position
-    /// stays.
+    /// stays, unless samples were left out for it alone.
     pub fn keep(&self, video: u64, state: State, checkpoint: Checkpoint, is_end: bool) {
         let pictures: Box<[HeldPicture]> = checkpoint.pictures().into();
         let mut held: Vec<u32> = pictures.iter().filter_map(|picture| picture.tag).collect();

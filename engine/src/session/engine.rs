@@ -81,10 +81,10 @@ impl EngineBuilder {
     }
 
     /// Bytes for the pictures that all decoders of the engine have in work, with the decoders' own tables for them.
-    /// Frames that callers hold and checkpoints do not count. The default is an eighth of the machine's memory, at
-    /// least 256 MiB and at most 1 GiB, or 64 MiB for each thread where that is more; the minimum is 1 MiB. A decode
-    /// run waits until its pictures fit, and smaller runs overtake it. A run that needs more than the budget runs
-    /// alone; if its pictures are damaged, it is refused
+    /// Frames that callers hold and checkpoints do not count. The default is an eighth of the memory that the process
+    /// may use, at least 256 MiB (or a quarter of the memory, if that is less) and at most 1 GiB, or 64 MiB for each
+    /// thread where that is more; the minimum is 1 MiB. A decode run waits until its pictures fit, and smaller runs
+    /// overtake it. A run that needs more than the budget has it to itself; if its pictures are damaged, it is refused
     /// ([`ErrorKind::PictureMemory`](crate::ErrorKind::PictureMemory)).
     #[must_use]
     pub fn picture_memory(mut self, bytes: u64) -> EngineBuilder {
@@ -108,17 +108,17 @@ impl EngineBuilder {
         self
     }
 
-    /// Decodes every picture from the random access point to the frame, for every frame, as players do. It is the
-    /// baseline for benchmarks.
+    /// Decodes every picture from the random access point to the frame, for every frame, as players do: the
+    /// baseline for comparisons.
     #[must_use]
     pub fn from_entry(mut self) -> EngineBuilder {
         self.from_entry = true;
         self
     }
 
-    /// Bytes of external memory: what the rest of the process may hold beside this engine, such as caches; by default
-    /// 0. Where the resident memory of the process exceeds the checkpoint budget, this number and a fixed slack
-    /// together, the engine evicts checkpoints.
+    /// External memory in bytes: memory that the process may allocate outside of this engine, such as caches; by default
+    /// 0. The engine evicts checkpoints when the resident memory of the process has grown by more than this number, the
+    /// checkpoint budget and a slack for decoders together, or by more than three quarters of the process's memory.
     #[must_use]
     pub fn others(mut self, bytes: u64) -> EngineBuilder {
         self.others = bytes;

@@ -123,8 +123,8 @@ impl Video {
         Index::of(self.track(), self.source(), None)
     }
 
-    /// The index with the references of the index file that the video was opened with, for a source that the caller
-    /// identifies by its version. Reads nothing.
+    /// The index with the references of the index file that the video was opened with, if any, for a source that the
+    /// caller identifies by its version. Reads nothing.
     pub(crate) fn export_known_index(&self) -> Result<Index> {
         Index::of_known(self.track(), self.source(), self.shared.planner.told(self.track()))
     }
