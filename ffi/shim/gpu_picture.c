@@ -249,7 +249,7 @@ static void free_kept(void *opaque, uint8_t *data) {
     av_free(kept);
 }
 
-/* What is shown of it. */
+/* Describes the visible part of a kept picture. */
 static void describe(const AVFrame *from, const BsShape *shape, enum AVPixelFormat planar, const Mapped *mapped,
                      size_t pitch, BsKept *kept) {
     BsGpuPicture *picture = &kept->picture;

@@ -1,9 +1,9 @@
 //! Checkpoints of decoders, within a budget of bytes, shared by all threads of an engine.
 //!
 //! A decode run through a GOP leaves a checkpoint every few pictures; a later request for a frame of that GOP begins at
-//! the nearest one. Pictures are shared by reference count: one that ten checkpoints hold is counted
-//! once. When the budget is used up, the checkpoints go first that save the least work for the bytes that only they
-//! hold. Which targets a checkpoint can serve is left to the planner.
+//! the nearest one. Pictures are shared by reference count: one that ten checkpoints hold is counted once. When the
+//! budget is used up, the checkpoints go first that save the least work for the bytes that only they hold. Which targets
+//! a checkpoint can serve is left to the planner.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};

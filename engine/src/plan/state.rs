@@ -21,7 +21,7 @@ pub struct State {
 /// A checkpoint with the planner's knowledge of it.
 #[derive(Debug)]
 pub struct Kept {
-    /// What the decoder had been through.
+    /// The history of the decoder.
     pub state: State,
     /// The samples of the pictures that it holds, ascending.
     pub held: Box<[u32]>,

@@ -194,7 +194,7 @@ fn pictures_from_checkpoints(video: &VideoState, group: &[Target]) -> u64 {
     sum.max(1)
 }
 
-/// Does each group begin where the one before ends?
+/// True if each group begins where the one before ends.
 fn are_in_a_row(groups: &[Vec<Target>]) -> bool {
     groups.windows(2).all(|pair| match (pair[0].last(), pair[1].first()) {
         // The second field of a picture may lie between them.
