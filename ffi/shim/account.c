@@ -1,14 +1,14 @@
 /*
- * What pictures cost, and the decode run that is charged for them.
+ * The memory of pictures, and the decode run that is charged for it.
  *
  * An account belongs to one decode run. Every picture that libavcodec allocates for the run's decoders is charged to it
  * (buffers.c, dav1d.c), with the tables that the decoder keeps for the picture, and so are the tables that a decoder keeps for
- * each picture that it can have in work. A run that needs more than it was granted asks its lender (the engine's budget,
- * in Rust) for more; the lender never waits. A refusal fails the allocation and is final for the run: its owner takes the
- * decoder away, which gives back all pictures, and tries again with a larger grant.
+ * each picture that it can have in work. A run that needs more than it was granted requests it from its lender (the
+ * engine's budget, in Rust), which never waits. A refusal fails the allocation and is final for the run: its owner returns
+ * the decoder, which releases all pictures, and tries again with a larger grant.
  *
- * A picture leaves the account when the last decoder lets go of it, or a checkpoint takes it over. What a checkpoint and a
- * decoder share is charged to the run as one amount, until the next checkpoint replaces it.
+ * A picture leaves the account when the last decoder releases it, or a checkpoint takes it over. Pictures that a checkpoint
+ * and a decoder share are charged to the run as one amount, until the next checkpoint replaces it.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -19,7 +19,7 @@
 #include "account.h"
 #include "inspect.h"
 
-/* Pictures that a decoder refers to, and the one that it decodes. */
+/* Reference pictures of a decoder, and the one that it decodes. */
 #define MOST_PICTURES 17
 
 struct BsLedger {
@@ -31,11 +31,11 @@ struct BsAccount {
     _Atomic int refs;
     BsLedger *ledger;
     BsLender lender;
-    pthread_mutex_t lock; /* held while the lender is asked */
+    pthread_mutex_t lock; /* held during a call of the lender */
     int kind;
-    int64_t most; /* for pictures that may be made up out of damage */
+    int64_t most; /* for pictures that may result from damage */
     _Atomic int64_t used, peak, granted;
-    _Atomic int64_t wanted; /* in all, when it was refused; else 0 */
+    _Atomic int64_t wanted; /* the total that was refused; 0 without a refusal */
     _Atomic int is_final;   /* refused because of `most` */
 };
 
@@ -149,8 +149,8 @@ void bs_account_settle(BsAccount *account, int64_t bytes) {
     atomic_fetch_sub(&account->ledger->live, bytes);
 }
 
-/* Bytes of side tables for each picture, in 16ths of a byte a pixel, as the pinned libavcodec and dav1d allocate them:
- * motion vectors, above all. */
+/* Bytes of side tables for each picture, in 16ths of a byte a pixel, as the pinned libavcodec and dav1d allocate
+ * them: mainly motion vectors. */
 static int picture_tables(enum AVCodecID id) {
     switch (id) {
     case AV_CODEC_ID_HEVC: return 13;
@@ -159,7 +159,8 @@ static int picture_tables(enum AVCodecID id) {
     }
 }
 
-/* The same for each context that can have a picture in work. With frame threads VP9 and AV1 keep all coefficients of a picture. */
+/* The same for each context with a picture in work. With frame threads VP9 and AV1 keep all coefficients of a
+   picture. */
 static int context_tables(enum AVCodecID id, int has_many, int sample_bytes) {
     switch (id) {
     case AV_CODEC_ID_HEVC: return 20;
@@ -201,7 +202,7 @@ void bs_account_attach(AVCodecContext *decoder, BsAccount *account) {
     watch->shared = 0;
     watch->account = bs_account_ref(account);
     int64_t tables = atomic_load(&watch->tables);
-    /* The tables are there whether or not there is room for them: then the run ends with its first picture. */
+    /* The tables exist whether or not there is room for them: without room the run ends with its first picture. */
     if (account && !bs_account_charge(account, tables, watch->options.is_lenient)) {
         atomic_fetch_add(&account->used, tables);
         enter(account, tables);
@@ -209,7 +210,7 @@ void bs_account_attach(AVCodecContext *decoder, BsAccount *account) {
 }
 
 int64_t bs_decoder_table_bytes(const AVCodecContext *decoder) {
-    /* Pools of tables that bs_decoder_trim() does not empty keep one for each picture that was in work. */
+    /* Pools of tables that bs_decoder_trim() does not empty keep one table for each picture that was in work. */
     int pooled = decoder->codec_id == AV_CODEC_ID_H264 || decoder->codec_id == AV_CODEC_ID_VP9 ? MOST_PICTURES : 0;
     BsWatch *watch = bs_watch_of(decoder);
     if (!watch)

@@ -1,14 +1,14 @@
 /*
- * Memory for pictures. libavcodec's own pools keep every buffer that was ever used at the same time, one pool a decoder,
- * as long as one of them is in use anywhere: what an evicted checkpoint held would stay with the decoder that had
- * decoded it. Here all decoders share a short list of free blocks; what does not fit in is freed.
+ * Memory for pictures. libavcodec's own pools, one for each decoder, keep every buffer that was ever used at the same time,
+ * as long as one of them is in use: the memory of an evicted checkpoint would stay with the decoder that had decoded it.
+ * Here all decoders share a short list of free blocks; blocks beyond its limit are freed.
  *
- * A block holds the pixels of the picture that was in it last, and libavcodec leaves untouched what it could not decode.
- * So every block knows whose pixels it holds, and is cleared before it goes to another video; and a decoder whose damaged
- * pictures are let out gets cleared blocks only, so that holes look the same whatever was decoded before.
+ * A block keeps the pixels of its last picture, and libavcodec leaves the parts that it could not decode untouched. So every
+ * block records the video of its pixels, and is cleared before another video gets it. A decoder that outputs damaged
+ * pictures gets only cleared blocks, so that holes look the same whatever was decoded before.
  *
- * Decoders refer to a block through one AVBuffer, and what is handed to callers refers to it through another: so the block
- * knows when the last decoder lets go of it, and leaves the account of its decode run (account.c) although a caller keeps it.
+ * Decoders refer to a block through one AVBuffer, and frames of callers through another. So the block knows when the last
+ * decoder releases it, and leaves the account of its decode run (account.c) although a caller keeps it.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -28,19 +28,20 @@
 #include "inspect.h"
 #include "shim.h"
 
-/* Bytes that may lie free. */
+/* The most bytes of free blocks. */
 #define FREE_BYTES ((size_t)64 << 20)
-/* Read past the end of a plane by some of the assembly, as in libavcodec's own allocation. */
+/* Some of the assembly reads past the end of a plane, as in libavcodec's own allocation. */
 #define MARGIN (16 + 64 - 1)
-/* Free blocks of the right size that are looked at for one of the same video: of small pictures thousands lie free. */
+/* Free blocks of the right size that are checked for one of the same video: there may be thousands for small
+   pictures. */
 #define MOST_LOOKED_AT 32
 
-/* Lies behind the pixels, in the same allocation. */
+/* Placed after the pixels, in the same allocation. */
 typedef struct Block {
     struct Block *next;
     uint8_t *data;
     size_t size;       /* bytes for pixels */
-    uint64_t owner;    /* the video whose pixels they are; 0 if that is not known */
+    uint64_t owner;    /* the video of the pixels; 0 if unknown */
     _Atomic int marks; /* BsMarks */
     _Atomic int holds; /* AVBuffers that refer to it */
     _Atomic(BsAccount *) account; /* the run that is charged for it, */
@@ -55,10 +56,11 @@ typedef struct List {
     size_t free_bytes;
 } List;
 
-/* That of this process, or of one that it was forked from: its lock may be held there by a thread that is not here. */
+/* The list of this process or of a parent process; in a parent's a thread that does not exist here may hold the
+   lock. */
 static _Atomic(List *) current;
 
-/* The list of this process, locked; NULL if there is no memory for one. */
+/* The list of this process, locked; NULL without memory for one. */
 static List *lock_list(void) {
     List *list = atomic_load(&current);
     uint64_t process = bs_process();
@@ -79,7 +81,7 @@ static List *lock_list(void) {
     return list;
 }
 
-/* Takes a free block off the list: one of the same owner, else any of that size. */
+/* Removes a free block from the list: one of the same owner, else any of that size. */
 static Block *take_free(size_t size, uint64_t owner) {
     Block **found = NULL, *block = NULL;
     int count = 0;
@@ -132,7 +134,7 @@ static Block *take(size_t size, uint64_t owner, int is_cleared) {
     return block;
 }
 
-/* Blocks that have lain longest are at the end; they make room. */
+/* Cuts off the blocks that are free longest, at the end of the list, to make room. */
 static Block *cut(List *list, size_t wanted) {
     Block **at = &list->blocks;
     size_t kept = 0;
@@ -166,27 +168,28 @@ static void give_back(Block *block) {
     }
 }
 
-/* The run is no longer charged for it. */
+/* Ends the charge to the run. */
 static void settle(Block *block) {
     BsAccount *account = atomic_exchange(&block->account, NULL);
     bs_account_settle(account, block->charged);
     bs_account_unref(account);
 }
 
-/* The last caller has let go of it. */
+/* The last caller has released it. */
 static void release(void *opaque, uint8_t *data) {
     Block *block = opaque;
     if (atomic_fetch_sub(&block->holds, 1) == 1)
         give_back(block);
 }
 
-/* The last decoder has. */
+/* The last decoder has released it. */
 static void leave(void *opaque, uint8_t *data) {
     settle(opaque);
     release(opaque, data);
 }
 
-/* The block of a buffer; NULL for one that is not of this file, such as those of a decoder that was opened without a watch. */
+/* The block of a buffer; NULL for a buffer of another allocator, such as those of a decoder that was opened without
+   a watch. */
 static Block *block_of(const AVBufferRef *buf) {
     int is_ours = buf->buffer->free == leave || buf->buffer->free == release;
     return is_ours ? av_buffer_get_opaque(buf) : NULL;
@@ -215,7 +218,7 @@ int bs_let_out(AVFrame *f) {
     return 0;
 }
 
-/* A block, charged to an account; `bytes` of it are for it. */
+/* A block, of which `bytes` bytes are charged to an account. */
 static AVBufferRef *get_block(size_t size, uint64_t owner, int is_cleared, BsAccount *account, int64_t bytes) {
     Block *block = take(size, owner, is_cleared);
     AVBufferRef *buf = block ? av_buffer_create(block->data, size, leave, block, 0) : NULL;
@@ -249,7 +252,7 @@ int bs_marks(const AVFrame *f) {
     return block ? atomic_load(&block->marks) : 0;
 }
 
-/* Whose memory it is, and what it is charged to. */
+/* The owner of the memory, and the account that is charged. */
 typedef struct Order {
     uint64_t owner;
     int is_cleared;
@@ -257,13 +260,14 @@ typedef struct Order {
     int64_t tables; /* bytes that the decoder keeps beside the picture */
 } Order;
 
-/* Rows are `aligned` bytes apart or a multiple; `width` and `height` are those of the memory, not of what is shown. */
+/* Rows are a multiple of `aligned` bytes apart; `width` and `height` are those of the memory, not of the visible
+   picture. */
 static int get_planes(AVFrame *f, int width, int height, const int *aligned, const Order *order) {
     int strides[4], unaligned;
     ptrdiff_t linesizes[4];
     size_t sizes[4];
     do {
-        /* As libavcodec does: the width grows until all planes' rows are aligned. */
+        /* As in libavcodec: the width grows until all planes' rows are aligned. */
         int ret = av_image_fill_linesizes(strides, f->format, width);
         if (ret < 0)
             return ret;
@@ -300,7 +304,7 @@ static int get_planes(AVFrame *f, int width, int height, const int *aligned, con
     return 0;
 }
 
-/* Frame threads decode as many pictures at once. */
+/* With frame threads each thread decodes a picture. */
 static int contexts_of(const AVCodecContext *c) { return bs_has_frame_threads(c) ? FFMAX(c->thread_count, 1) : 1; }
 
 int bs_get_buffer(AVCodecContext *c, AVFrame *f, int flags) {
@@ -309,7 +313,7 @@ int bs_get_buffer(AVCodecContext *c, AVFrame *f, int flags) {
         return bs_gpu_get_buffer(c, f);
     if (c->codec_type != AVMEDIA_TYPE_VIDEO || c->hwaccel)
         return avcodec_default_get_buffer2(c, f, flags);
-    /* libavcodec compares what is left of the picture when it is cropped. */
+    /* libavcodec compares the cropped size. */
     if (bs_is_too_large(c, f->width, f->height))
         return AVERROR(EINVAL);
     int64_t pixels = (int64_t)f->width * f->height;

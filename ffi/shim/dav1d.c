@@ -1,7 +1,7 @@
 /*
- * Pictures of dav1d's in the memory of buffers.c. libavcodec's wrapper keeps a pool for each decoder, which only grows; here
- * its object is linked a second time (TAPPED in build.rs), with the call that opens dav1d led through a shim that puts other
- * callbacks in.
+ * Pictures of dav1d in the memory of buffers.c. libavcodec's wrapper keeps a pool for each decoder, which only grows; here
+ * its object is linked a second time (TAPPED in build.rs), with the call that opens dav1d led through a shim that sets other
+ * callbacks.
  */
 #include <errno.h>
 
@@ -27,7 +27,7 @@ static int get_picture(Dav1dPicture *p, void *cookie) {
     int64_t pixels = (int64_t)width * height;
     if (watch && !bs_charge_contexts(watch, c->codec_id, FFMAX(watch->contexts, 1), pixels, sample_bytes))
         return DAV1D_ERR(ENOMEM);
-    /* Once for the alignment, once for what is read past the end. */
+    /* Once for the alignment, once for reads past the end. */
     AVBufferRef *buf = bs_get_memory(watch, c->codec_id, size + 2 * chroma_size + 2 * DAV1D_PICTURE_ALIGNMENT, pixels);
     if (!buf)
         return DAV1D_ERR(ENOMEM);

@@ -3,8 +3,8 @@
  *
  * Frame threading copies a decoder's whole state from one context to the next, by reference counts:
  * FFCodec.update_thread_context(). A checkpoint is a context of the same codec that was never opened; the same function
- * brings the state into it and out of it again. What the function leaves to its caller in pthread_frame.c, or takes for
- * granted because its callers are opened contexts, is done here.
+ * copies the state into it and out of it again. The steps that the function leaves to its caller in pthread_frame.c, or
+ * omits because its callers are opened contexts, are done here.
  */
 #include <stdatomic.h>
 
@@ -16,7 +16,7 @@
 
 /*
  * The frame threads of a context, as pthread_frame.c of the pinned FFmpeg lays them out: the fields that are read here,
- * and those before and after them that give the size. threads_of() makes sure that it is so.
+ * and those before and after them that give the size. threads_of() verifies the layout.
  */
 typedef struct Thread {
     struct Threads *parent;
@@ -51,7 +51,7 @@ static const BsForkCodec *codec_of(const AVCodecContext *c) {
     }
 }
 
-/* The frame threads of an open context; NULL if they do not look as Thread says. */
+/* The frame threads of an open context; NULL if their layout differs from Thread. */
 static Thread *threads_of(const AVCodecContext *c) {
     Threads *all = c->internal ? c->internal->thread_ctx : NULL;
     if (!all || !all->threads)
@@ -66,22 +66,22 @@ static Thread *threads_of(const AVCodecContext *c) {
     return all->threads;
 }
 
-/* Can its state be looked at? */
+/* Nonzero if the state is accessible. */
 static int is_known(const AVCodecContext *c) {
     if (!c->codec || !codec_of(c) || !ffcodec(c->codec)->update_thread_context || !c->priv_data)
         return 0;
     return !bs_has_frame_threads(c) || threads_of(c);
 }
 
-/* On a GPU a picture is a surface of one session, of which there are few: nothing to keep. */
+/* On a GPU a picture is a surface of one session, and surfaces are few: checkpoints are not supported. */
 int bs_fork_is_supported(const AVCodecContext *c) { return is_known(c) && !bs_gpu_is_attached(c); }
 
 AVFrame *bs_fork_current(AVCodecContext *c) { return (AVFrame *)codec_of(c)->current(c); }
 
 int bs_fork_references(const AVCodecContext *c, const AVFrame **out) { return codec_of(c)->references(c, out); }
 
-/* Has the context decoded a picture of the tag's packet last, and nothing since? The second field of a picture is in
- * another packet than the first, which is the one that the picture has its tag from: then the packet counts. */
+/* Nonzero if the picture of the tag's packet was decoded last. The second field of a picture has a packet of its
+ * own, but the picture has the first packet's tag: in H.264 the packet decides. */
 static int is_behind(const BsForkCodec *codec, const AVCodecContext *c, uint32_t tag) {
     const AVPacket *packet = c->internal->last_pkt_props;
     if (c->codec_id == AV_CODEC_ID_H264)
@@ -89,7 +89,7 @@ static int is_behind(const BsForkCodec *codec, const AVCodecContext *c, uint32_t
     return bs_has_tag(codec->last(c), tag);
 }
 
-/* The context whose state is that just behind the tag's picture: the decoder's own, or one of its threads'. */
+/* The context with the state after the tag's picture: the decoder's own, or one of its threads'. */
 static AVCodecContext *context_behind(AVCodecContext *c, uint32_t tag) {
     const BsForkCodec *codec = codec_of(c);
     if (!bs_has_frame_threads(c))
@@ -97,14 +97,14 @@ static AVCodecContext *context_behind(AVCodecContext *c, uint32_t tag) {
     Thread *threads = threads_of(c), *latest = threads ? ((Threads *)c->internal->thread_ctx)->prev_thread : NULL;
     if (!latest)
         return NULL;
-    /* The latest first: a sample may be several packets, and its state is that behind the last of them. */
+    /* The latest first: a sample may be several packets, and its state is that after the last of them. */
     for (int i = 0, at = latest - threads; i < c->thread_count; i++, at = (at ? at : c->thread_count) - 1)
         if (atomic_load(&threads[at].state) == 0 && is_behind(codec, threads[at].avctx, tag))
             return threads[at].avctx;
     return NULL;
 }
 
-/* What update_context_from_thread() copies of the context itself, for software decoding of video. */
+/* The fields that update_context_from_thread() copies, for software decoding of video. */
 static void copy_fields(AVCodecContext *to, const AVCodecContext *from) {
     to->width = from->width;
     to->height = from->height;

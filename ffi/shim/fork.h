@@ -1,4 +1,4 @@
-/* What fork.c and its codecs share. */
+/* Declarations for fork.c and the codecs' fork_*.c. */
 #ifndef BUCKET_STREAMER_FORK_H
 #define BUCKET_STREAMER_FORK_H
 
@@ -20,27 +20,26 @@ struct BsCheckpoint {
     int droppable;           /* H.264: see bs_h264_save() */
 };
 
-/* What differs by codec. `context` is one whose priv_data are the codec's: a checkpoint's, a decoder's, or a frame
- * thread's. */
+/* The codec's part. `context` has the codec's priv_data: that of a checkpoint, a decoder, or a frame thread. */
 typedef struct BsForkCodec {
     int (*save)(BsCheckpoint *to, AVCodecContext *from);
-    /* After the state came in. */
+    /* Called after a restore. */
     void (*restored)(const BsCheckpoint *from, AVCodecContext *to);
     void (*clear)(AVCodecContext *context);
     /* Frees what save() allocated and clear() keeps. */
     void (*free)(AVCodecContext *context);
     int (*pictures)(const AVCodecContext *context, BsPicture *out, int capacity);
-    /* References a picture as the decoder would put it out. */
+    /* References a picture as the decoder would output it. */
     int (*take)(const AVCodecContext *context, uint32_t tag, AVFrame *out);
-    /* Is there a picture among those held that was not decoded without an error? May be NULL. */
+    /* Zero if a held picture was decoded with an error. May be NULL. */
     int (*is_clean)(const AVCodecContext *context);
-    /* Lets go of the memory for tables that lies free. May be NULL. */
+    /* Frees unused memory for tables. May be NULL. */
     void (*trim)(AVCodecContext *context);
     /* The picture that was decoded last. */
     const AVFrame *(*last)(const AVCodecContext *context);
-    /* The picture that is being decoded, or a field of it; NULL if it gets film grain, which only software puts on. */
+    /* The picture in decoding, or a field of it; NULL if it gets film grain, which only software applies. */
     const AVFrame *(*current)(const AVCodecContext *context);
-    /* The pictures that it may refer to, up to BS_MOST_REFERENCES; how many. */
+    /* Writes the pictures that it may refer to, up to BS_MOST_REFERENCES, and returns their number. */
     int (*references)(const AVCodecContext *context, const AVFrame **out);
 } BsForkCodec;
 
@@ -60,7 +59,7 @@ static inline int bs_update(AVCodecContext *to, const AVCodecContext *from) {
 AVFrame *bs_fork_current(AVCodecContext *c);
 int bs_fork_references(const AVCodecContext *c, const AVFrame **out);
 
-/* decode_error_flags of a picture that an H.264 context holds, as they are now. */
+/* The current decode_error_flags of a picture that an H.264 context holds. */
 int bs_h264_error_flags(const AVCodecContext *context, uint32_t tag);
 
 /* Fills in a picture's description; `more` are the bytes of its side tables. */

@@ -6,8 +6,8 @@
 
 #include "fork.h"
 
-/* Were all pictures that it holds decoded without an error? What libavcodec makes of damage depends on what it has seen
- * before: no checkpoint is taken there, and no picture handed out that may refer to it. */
+/* Nonzero if all pictures that it holds were decoded without an error. libavcodec's output for damage depends on the
+ * pictures before: so there no checkpoint is taken, and no picture returned that may refer to damage. */
 static int is_clean(const AVCodecContext *context) {
     const H264Context *h = context->priv_data;
     for (int i = 0; i < H264_MAX_PICTURE_COUNT; i++) {
@@ -31,9 +31,9 @@ int bs_h264_error_flags(const AVCodecContext *context, uint32_t tag) {
     return 0;
 }
 
-/* The checkpoint looks initialised, so that no tables are allocated for it. Behind a picture that was decoded
- * without frame threads the reference marking has been done; the update function would do it once more, unless the
- * picture passes for droppable. */
+/* The checkpoint looks initialised, so that no tables are allocated for it. After a picture that was decoded without
+ * frame threads, the reference marking is done; the update function would repeat it, unless the picture is declared
+ * droppable. */
 static int save(BsCheckpoint *to, AVCodecContext *from) {
     H264Context *h = to->context->priv_data, *h0 = from->priv_data;
     h->avctx = to->context;
@@ -98,7 +98,8 @@ static void restored(const BsCheckpoint *from, AVCodecContext *to) {
     h->next_output_pic = NULL;
 }
 
-/* Only the decoder's own output will do for half a picture, one that does not count as recovered, or one to be grained. */
+/* Only the decoder's own output serves for a single field, a picture that does not count as recovered, or one with
+   film grain. */
 static int is_whole(const H264Picture *p) {
     return p->recovered && p->field_poc[0] != INT_MAX && p->field_poc[1] != INT_MAX && !p->invalid_gap &&
            !p->gray && !p->needs_fg;
@@ -111,7 +112,7 @@ static int pictures(const AVCodecContext *context, BsPicture *out, int capacity)
         const H264Picture *p = &h->DPB[i];
         if (!p->f || !p->f->buf[0] || count == capacity)
             continue;
-        /* As alloc_picture() has it. */
+        /* As in alloc_picture(). */
         size_t blocks = (size_t)p->mb_stride * (p->mb_height + 1);
         size_t more = blocks * (1 + sizeof(uint32_t) + 2 * 4) + (size_t)p->mb_width * p->mb_height * 16 * 2 * 4;
         bs_fork_describe(&out[count++], p->f, more, is_whole(p) ? 0 : BS_PICTURE_NOT_WHOLE);
@@ -140,7 +141,7 @@ static const AVFrame *last(const AVCodecContext *context) {
 static const AVFrame *current(const AVCodecContext *context) {
     const H264Context *h = context->priv_data;
     int has_grain = h->sei.common.film_grain_characteristics && h->sei.common.film_grain_characteristics->present;
-    /* What a driver is told of H.264 has no word for monochrome. */
+    /* The driver's parameters for H.264 cannot express monochrome. */
     int is_gray = h->ps.sps && !h->ps.sps->chroma_format_idc;
     return has_grain || is_gray || !h->cur_pic_ptr ? NULL : h->cur_pic_ptr->f;
 }

@@ -7,8 +7,8 @@
 #include "fork.h"
 #include "inspect.h"
 
-/* The checkpoint holds the SPS beforehand, so that no tables are allocated for it. Pictures that nothing refers to
- * are let go; the others will not be put out again: whoever forks asks for pictures by their tag. */
+/* The checkpoint gets the SPS beforehand, so that no tables are allocated for it. Pictures without references to
+ * them are released; the others are not output again: the caller requests pictures by their tag. */
 static int save(BsCheckpoint *checkpoint, AVCodecContext *from) {
     AVCodecContext *to = checkpoint->context;
     HEVCContext *s = to->priv_data;
@@ -62,7 +62,7 @@ static void restored(const BsCheckpoint *from, AVCodecContext *to) {
     for (int i = 0; i < COUNT(s->layers); i++)
         s->layers[i].cur_frame = NULL;
     s->cur_frame = s->collocated_ref = NULL;
-    /* ff_dovi_ctx_replace() has copied whom it logs for: a decoder that may be closed by now. */
+    /* ff_dovi_ctx_replace() has copied the log context: a decoder that may be closed by now. */
     s->dovi_ctx.logctx = to;
 }
 
@@ -97,9 +97,10 @@ static int take(const AVCodecContext *context, uint32_t tag, AVFrame *out) {
     return AVERROR(EAGAIN);
 }
 
-/* libavcodec's pools of tables keep as many as were ever in use at the same time, checkpoints' included. A new pool has
- * none; what is in use of the old ones is freed when it comes back. The entries are those of pic_arrays_init(), but for
- * rpl_tab: those are pointers, where libavcodec takes room for 528 bytes each (4 MB for 1080p in blocks of 16). */
+/* libavcodec's pools of tables keep as many as were ever in use at the same time, those of checkpoints included. A
+ * new pool is empty; tables of the old ones are freed when they are released. The entries are those of
+ * pic_arrays_init(), except rpl_tab: its entries are pointers, where libavcodec allocates 528 bytes each (4 MB for
+ * 1080p in blocks of 16). */
 void bs_hevc_renew_pools(AVCodecContext *context) {
     HEVCContext *s = context->priv_data;
     for (int i = 0; i < COUNT(s->layers); i++) {

@@ -5,7 +5,7 @@
 
 #include "fork.h"
 
-/* The checkpoint needs something that looks like a header reader. */
+/* The update function needs a header reader in the checkpoint, though an empty one. */
 static int save(BsCheckpoint *checkpoint, AVCodecContext *from) {
     AVCodecContext *to = checkpoint->context;
     VP9Context *s = to->priv_data;
@@ -16,7 +16,7 @@ static int save(BsCheckpoint *checkpoint, AVCodecContext *from) {
             return AVERROR(ENOMEM);
     }
     int ret = bs_update(to, from);
-    /* The function takes references from where the picture being decoded will leave them. */
+    /* The update function takes references from the slots that the current picture will write. */
     for (int i = 0; i < 8; i++)
         ff_progress_frame_replace(&s->next_refs[i], &s->s.refs[i]);
     return ret;
@@ -67,13 +67,13 @@ static int pictures(const AVCodecContext *context, BsPicture *out, int capacity)
         if (!f || !f->buf[0] || count == capacity || !is_unseen(out, count, f))
             continue;
         size_t blocks = ((size_t)(f->width + 63) / 64) * ((f->height + 63) / 64);
-        /* What was shown and when is not known here: not for looking at. */
+        /* The checkpoint does not record which pictures were shown: so none can be returned. */
         bs_fork_describe(&out[count++], f, blocks * 64 * (1 + sizeof(VP9mvrefPair)), BS_PICTURE_NOT_WHOLE);
     }
     return count;
 }
 
-/* It puts each picture out at once. */
+/* The decoder outputs each picture at once. */
 static int take(const AVCodecContext *context, uint32_t tag, AVFrame *out) { return AVERROR(EAGAIN); }
 
 static const AVFrame *last(const AVCodecContext *context) {

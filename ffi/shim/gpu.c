@@ -1,9 +1,9 @@
 /*
- * NVIDIA's driver: loaded at run time, one context for a GPU, hardware decoders and memory that are kept for reuse.
- * What is sent to a decoder is gpu_decoder.c's business, what becomes of its pictures gpu_picture.c's.
+ * NVIDIA's driver: loaded at run time, with one context for each GPU; hardware decoders and memory are kept for reuse.
+ * Sending pictures to a decoder is left to gpu_decoder.c, taking them from it to gpu_picture.c.
  *
- * Calls into the driver are checked in one place (bs_gpu_fail): some failures cannot be got over, and after one of those
- * nothing is tried any more.
+ * The results of calls into the driver are checked in one place (bs_gpu_fail): some failures are final, and after one of
+ * them no further call is made.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,11 +15,11 @@
 #include "libavutil/mem.h"
 #include "libavutil/refstruct.h"
 
-/* What this thread's last failure was, until bs_gpu_forget(). */
+/* The last failure of this thread, until bs_gpu_forget(). */
 static _Thread_local char why[320];
 static _Thread_local int error;
 
-/* The loader's own macros; the last line it says is why nothing came of it. */
+/* The loader's own macros; its last line is the reason of a failure. */
 #define FFNV_LOG_FUNC(context, ...) snprintf(why, sizeof(why), __VA_ARGS__)
 #define FFNV_DEBUG_LOG_FUNC(context, ...)
 #include <ffnvcodec/dynlink_cuda.h>
@@ -33,11 +33,11 @@ static _Thread_local int error;
 #define IDLE_SESSIONS 32
 /* Free blocks of each kind. */
 #define FREE_BLOCKS 16
-/* How often and how long somebody waits for a picture that was sent: 5 s together. */
+/* Number and interval of the checks for a picture that was sent: 5 s together. */
 #define LOOKS 50000
 #define LOOK_US 100
 
-/* Results that dynlink_cuda.h has no name for (CUDA driver API, CUresult). */
+/* Results without a name in dynlink_cuda.h (CUDA driver API, CUresult). */
 enum {
     OUT_OF_MEMORY = 2,
     DEINITIALIZED = 4,
@@ -51,10 +51,10 @@ enum {
     NOT_SUPPORTED = 801,
 };
 
-/* Never unloaded: sessions and pictures may outlive whoever opened the GPU. */
+/* Never unloaded: sessions and pictures may outlive the code that opened the GPU. */
 static CudaFunctions *cuda;
 static CuvidFunctions *cuvid;
-/* Not among the loader's: memory of the host that the device writes to at full speed. NULL where they are missing. */
+/* Not among the loader's functions: host memory that the device writes to at full speed. NULL if missing. */
 static CUresult (*host_alloc)(void **memory, size_t size, unsigned flags);
 static CUresult (*host_free)(void *memory);
 static pthread_mutex_t load_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -153,7 +153,7 @@ static void free_block(BsGpu *gpu, BsBlock *block) {
 static void free_gpu(AVRefStructOpaque unused, void *object) {
     BsGpu *gpu = object;
     if (gpu->context) {
-        /* Whether or not it was lost: what the host holds has to go. */
+        /* Also for a lost GPU: the host's resources must be freed. */
         gpu->cu->cuCtxPushCurrent(gpu->context);
         for (BsSession *session = gpu->idle, *next; session; session = next) {
             next = session->next;
@@ -182,14 +182,13 @@ static int open_device(BsGpu *gpu) {
         return ret;
     cu->cuDeviceGetName(gpu->name, sizeof(gpu->name) - 1, gpu->device);
     cu->cuDriverGetVersion(&gpu->driver);
-    /* Threads that wait for the GPU leave their core to others; but whoever uses the context already is not interfered
-     * with. */
+    /* Threads that wait for the GPU yield their core; but a context that is active already keeps its flags. */
     unsigned flags = 0;
     int is_active = 1;
     cu->cuDevicePrimaryCtxGetState(gpu->device, &flags, &is_active);
     if (!is_active)
         cu->cuDevicePrimaryCtxSetFlags(gpu->device, CU_CTX_SCHED_BLOCKING_SYNC);
-    /* The primary one: pictures that stay on the device are of use to whatever else runs there. */
+    /* The primary context: other code on the device can use pictures that stay there. */
     ret = bs_gpu_fail(gpu, "cuDevicePrimaryCtxRetain", cu->cuDevicePrimaryCtxRetain(&gpu->context, gpu->device));
     if (ret < 0)
         gpu->context = NULL;
@@ -246,7 +245,7 @@ int bs_gpu_caps(BsGpu *gpu, int codec, int chroma, int depth, BsGpuCaps *out) {
     return ret;
 }
 
-/* Does the card decode this? A word if not. */
+/* 0 if the GPU decodes this, else an error with a reason. */
 static int check_shape(BsGpu *gpu, const BsShape *shape) {
     BsGpuCaps caps;
     int ret = bs_gpu_caps(gpu, shape->codec, shape->chroma, shape->depth, &caps);
@@ -263,8 +262,8 @@ static int check_shape(BsGpu *gpu, const BsShape *shape) {
     return 0;
 }
 
-/* 2 if an idle session can go on as it is, 1 if it has to be told of another size, 0 if it is of no use. Surfaces keep what
- * was in them, and a card conceals what it cannot decode: so a session stays with its video. */
+/* 2 if an idle session can be used unchanged, 1 if it must be reconfigured for another size, 0 if it is unsuitable.
+ * Surfaces keep their old contents, and a GPU conceals what it cannot decode: so a session stays with its video. */
 static int fitness(const BsSession *session, const BsShape *shape) {
     const BsShape *own = &session->shape;
     if (own->codec != shape->codec || own->chroma != shape->chroma || own->depth != shape->depth ||
@@ -272,7 +271,7 @@ static int fitness(const BsSession *session, const BsShape *shape) {
         return 0;
     if (own->width == shape->width && own->height == shape->height)
         return 2;
-    /* Not for a much smaller picture: its surfaces keep their size. */
+    /* Not for a much smaller picture: the surfaces keep their size. */
     return shape->width <= session->max_width && shape->height <= session->max_height &&
            (int64_t)shape->width * shape->height * 4 > (int64_t)session->max_width * session->max_height;
 }
@@ -311,14 +310,14 @@ static int settle(BsGpu *gpu, BsSession *session, unsigned index) {
         case cuvidDecodeStatus_Success: session->unsettled &= ~bit; return 0;
         case cuvidDecodeStatus_Error:
         case cuvidDecodeStatus_Error_Concealed: session->unsettled &= ~bit; return 1;
-        default: return bs_gpu_refuse(AVERROR(ENOSYS), "the driver does not tell whether a picture is damaged");
+        default: return bs_gpu_refuse(AVERROR(ENOSYS), "the driver does not report damaged pictures");
         }
     }
     atomic_store(&gpu->lost, CUDA_ERROR_LAUNCH_TIMEOUT);
-    return bs_gpu_refuse(AVERROR_EXTERNAL, "GPU %d does not come to an end with a picture", gpu->ordinal);
+    return bs_gpu_refuse(AVERROR_EXTERNAL, "GPU %d does not finish a picture", gpu->ordinal);
 }
 
-/* Makes an idle session ready for a stream, maybe of another size. */
+/* Prepares an idle session for a stream, perhaps of another size. */
 static int reconfigure(BsGpu *gpu, BsSession *session, const BsShape *shape) {
     CUVIDRECONFIGUREDECODERINFO info = { .ulWidth = shape->width,
                                          .ulHeight = shape->height,
@@ -326,7 +325,7 @@ static int reconfigure(BsGpu *gpu, BsSession *session, const BsShape *shape) {
                                          .ulTargetHeight = shape->height,
                                          .ulNumDecodeSurfaces = session->shape.surfaces,
                                          .display_area = { 0, 0, shape->width, shape->height } };
-    /* Its last stream may have left in the middle of something. */
+    /* Its last stream may have been stopped with pictures in decoding. */
     for (unsigned i = 0; i < 32; i++) {
         int ret = settle(gpu, session, i);
         if (ret < 0)
@@ -366,7 +365,7 @@ static int create(BsGpu *gpu, BsSession *session, const BsShape *shape) {
     return bs_gpu_fail(gpu, "cuvidCreateDecoder", gpu->cv->cuvidCreateDecoder(&session->decoder, &info));
 }
 
-/* Closes idle sessions, all but so many. The context is entered. */
+/* Closes idle sessions, all but `kept`. The context is entered. */
 static void close_idle(BsGpu *gpu, int kept) {
     pthread_mutex_lock(&gpu->lock);
     BsSession **at = &gpu->idle;
@@ -393,7 +392,7 @@ static int session_for(BsGpu *gpu, const BsShape *shape, BsSession **out) {
         destroy(gpu, session);
     int ret = AVERROR(ENOMEM);
     for (int attempt = 0; attempt < 2 && ret == AVERROR(ENOMEM); attempt++) {
-        /* The card's memory may be full of what nobody uses. */
+        /* Idle sessions may fill the GPU's memory. */
         if (attempt)
             close_idle(gpu, 0);
         session = av_mallocz(sizeof(*session));
@@ -445,7 +444,7 @@ int bs_gpu_borrow(BsGpu *gpu, const BsShape *shape, BsLoan **out) {
 int bs_gpu_settle(BsLoan *loan, unsigned index) {
     uint32_t bit = UINT32_C(1) << index;
     int ret = settle(loan->gpu, loan->session, index);
-    /* Who was broken off does not care any more. */
+    /* Damage of a decode run that was stopped does not matter. */
     if (ret > 0 && !(loan->session->stale & bit))
         atomic_store(&loan->damaged, 1);
     if (ret >= 0)

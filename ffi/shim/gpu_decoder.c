@@ -1,14 +1,14 @@
 /*
- * libavcodec's decoders on a GPU. Parsing, reference sets and the parameters of a picture stay libavcodec's: its NVDEC
- * hwaccels fill them in (nvdec_hevc.c and its like). What lies below them is ours, for what random access needs:
+ * libavcodec's decoders on a GPU. Parsing, reference sets and the parameters of a picture are left to libavcodec: its NVDEC
+ * hwaccels fill them in (nvdec_hevc.c and similar). The layer below them is ours, since random access needs this:
  *
  * - Sessions (hardware decoders) outlive the stream that they were made for. libavcodec makes a new one whenever a
  *   sequence begins.
- * - A picture that comes out of the decoder stays where it is until somebody asks for it (gpu_picture.c). libavcodec copies
- *   each one, also the many that only lead to the one that was asked for.
- * - The card conceals damage; here every picture of a walk is asked after, and damage is an error.
+ * - A picture that comes out of the decoder stays in its surface until the caller requests it (gpu_picture.c). libavcodec
+ *   copies each one, also the many that only serve as references for the requested one.
+ * - The GPU conceals damage; here the status of every picture of a decode run is checked, and damage is an error.
  *
- * So the codecs are copies of libavcodec's own that name another hwaccel: its own one with four functions replaced.
+ * So the codecs are copies of libavcodec's own with another hwaccel: libavcodec's with three functions replaced.
  */
 #include "libavcodec/av1dec.h"
 #include "libavcodec/codec_internal.h"
@@ -26,15 +26,15 @@
 #include "gpu.h"
 #include "inspect.h"
 
-/* Surfaces beside those that a stream's references take: pictures that wait for their turn, one that is copied out, and
- * some for the hardware to work ahead. */
+/* Surfaces beside those for a stream's references: pictures that wait for output, one that is copied out, and some
+ * for the hardware to work ahead. */
 #define MORE_SURFACES 6
 #define MOST_SURFACES 32
 
 extern const FFCodec ff_hevc_decoder, ff_h264_decoder, ff_vp9_decoder, ff_av1_decoder;
 extern const FFHWAccel ff_hevc_nvdec_hwaccel, ff_h264_nvdec_hwaccel, ff_vp9_nvdec_hwaccel, ff_av1_nvdec_hwaccel;
 
-/* The picture that is being decoded; NULL if it should not be decoded here. */
+/* The picture in decoding; NULL if it should not be decoded here. */
 static AVFrame *current(AVCodecContext *c) {
     if (c->codec_id == AV_CODEC_ID_AV1)
         return ((AV1DecContext *)c->priv_data)->cur_frame.f;
@@ -53,8 +53,9 @@ static int references(const AVCodecContext *c, const AVFrame **out) {
     return AV1_REFS_PER_FRAME;
 }
 
-/* Are all pictures that this one may refer to in the session? One that libavcodec made up for a missing one is not, nor are
- * those that another session has decoded, before the size changed: the card would take what its surface holds instead. */
+/* Nonzero if all pictures that this one may refer to are in the session. A picture that libavcodec made up for a
+ * missing one is not, nor is one of another session, from before a change of size: the GPU would use the contents of
+ * its surface instead. */
 static int has_references(const AVCodecContext *c, const BsLoan *loan) {
     const AVFrame *frames[BS_MOST_REFERENCES];
     int count = references(c, frames);
@@ -70,7 +71,7 @@ typedef struct Way {
     const FFCodec *codec;
     const FFHWAccel *hwaccel;
     cudaVideoCodec cuvid;
-    /* The driver tells of damage. */
+    /* The driver reports damage. */
     int is_told;
 } Way;
 
@@ -102,7 +103,7 @@ static int chroma_of(const AVPixFmtDescriptor *format) {
     return cudaVideoChromaFormat_444;
 }
 
-/* How many surfaces the stream's references take, as libavcodec's hwaccel has it. */
+/* The number of surfaces for the stream's references, as in libavcodec's hwaccel. */
 static int references_of(AVCodecContext *c, const Way *way) {
     AVHWFramesContext frames = { 0 };
     AVBufferRef reference = { .data = (uint8_t *)&frames };
@@ -116,10 +117,10 @@ static int shape_of(AVCodecContext *c, const Way *way, BsShape *shape) {
     if (references < 0)
         return references;
     if (bs_is_too_large(c, c->coded_width, c->coded_height))
-        return bs_gpu_refuse(AVERROR(ENOSYS), "pictures of more pixels than are allowed");
+        return bs_gpu_refuse(AVERROR(ENOSYS), "the pictures have more pixels than allowed");
     if (!format || (format->flags & (AV_PIX_FMT_FLAG_RGB | AV_PIX_FMT_FLAG_ALPHA)))
         return bs_gpu_refuse(AVERROR(ENOSYS), "RGB and alpha are not decoded on a GPU");
-    /* Pictures come out in whole pairs of rows and columns; others would be scaled to that. */
+    /* Pictures come out in whole pairs of rows and columns; others would be scaled. */
     if ((c->coded_width | c->coded_height) & 1)
         return bs_gpu_refuse(AVERROR(ENOSYS), "an odd width or height is not decoded on a GPU");
     *shape = (BsShape){ .codec = way->cuvid, .chroma = chroma_of(format), .depth = format->comp[0].depth };
@@ -156,7 +157,7 @@ static int init(AVCodecContext *c) {
     const Way *way = way_of(c->codec_id);
     BsLoan *loan = NULL;
     BsShape shape;
-    /* As nvdec_hevc.c has it; the other codecs do not look. */
+    /* As in nvdec_hevc.c; the other codecs do not check it. */
     nvdec->supports_444 = c->codec_id == AV_CODEC_ID_HEVC;
     if (c->codec_id == AV_CODEC_ID_HEVC && c->profile != AV_PROFILE_HEVC_MAIN && c->profile != AV_PROFILE_HEVC_MAIN_10 &&
         c->profile != AV_PROFILE_HEVC_MAIN_STILL_PICTURE && c->profile != AV_PROFILE_HEVC_REXT)
@@ -181,7 +182,7 @@ static int init(AVCodecContext *c) {
     return 0;
 }
 
-/* libavcodec's function refers to the picture's surface in its own way, and would copy it when it comes out. */
+/* libavcodec's function refers to the picture's surface in its own way, and would copy it on output. */
 static int start_frame(AVCodecContext *c, const AVBufferRef *buffer, const uint8_t *data, uint32_t size) {
     const Way *way = way_of(c->codec_id);
     AVFrame *frame = current(c);
@@ -204,7 +205,7 @@ static int start_frame(AVCodecContext *c, const AVBufferRef *buffer, const uint8
         surface->index_ref = av_refstruct_ref(where->idx_ref);
         surface->index = where->idx;
     }
-    /* What was in the surface before, or its first field, is asked after now, or never. */
+    /* The status of the surface's earlier picture, or of its first field, is checked now, or never. */
     if ((ret = bs_gpu_enter(loan->gpu)) < 0)
         return ret;
     ret = bs_gpu_settle(loan, surface->index);
@@ -244,7 +245,7 @@ static enum AVPixelFormat get_format(AVCodecContext *c, const enum AVPixelFormat
     for (; *choices != AV_PIX_FMT_NONE; choices++)
         if (*choices == AV_PIX_FMT_CUDA)
             return *choices;
-    /* Asked a second time without, init() has said why. */
+    /* On the second call without CUDA, init() has recorded the reason. */
     if (!bs_gpu_error())
         bs_gpu_refuse(AVERROR(ENOSYS), "this pixel format is not decoded on a GPU");
     return AV_PIX_FMT_NONE;

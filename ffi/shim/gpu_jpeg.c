@@ -1,13 +1,13 @@
 /*
- * JPEGs of decoded pictures that never leave the GPU: a kernel brings what NVDEC has left (NV12 or P016 of any matrix and
+ * JPEGs of decoded pictures that never leave the GPU: a kernel converts NVDEC's output (NV12 or P016 of any matrix and
  * range) to JFIF's planes, nvJPEG compresses them, and only the file is copied to the host.
  *
- * What the planes are to be is what engine/src/pixels/jfif.rs says; its arithmetic is repeated here, and the results differ by at
- * most 1. What that way does not know is left to the CPU, and to the caller to tell apart: HDR and wide gamut, YCgCo,
- * scaling, turning, fields, and every subsampling but 4:2:0.
+ * engine/src/pixels/jfif.rs defines the planes; its arithmetic is repeated here, and the results differ by at most 1. HDR
+ * and wide gamut, YCgCo, scaling, turning, fields, and every subsampling but 4:2:0 are left to the CPU; the caller tells
+ * them apart.
  *
- * nvJPEG is loaded when the first encoder is opened and stays: a library that has touched a GPU does not like to be
- * unloaded. The kernel is PTX, which the driver compiles for its GPU (and remembers).
+ * nvJPEG is loaded when the first encoder is opened and stays loaded: unloading a library that has used a GPU is not safe.
+ * The kernel is PTX, which the driver compiles for its GPU (and caches).
  */
 #include <dlfcn.h>
 #include <math.h>
@@ -36,11 +36,11 @@
 
 _Static_assert(sizeof(BsConvert) == BS_GPU_JPEG_PARAMETER_BYTES, "the PTX is of another source: run scripts/gpu-kernel");
 
-/* A CUresult that the headers do not name. */
+/* A CUresult without a name in the headers. */
 #define CUDA_ERROR_OUT_OF_MEMORY 2
 /* The longest side of a JPEG. */
 #define MAX_SIDE 65535
-/* Luma samples across and down in a unit of a 4:2:0 JPEG. An encoder may read up to its end. */
+/* Luma samples across and down in a unit of a 4:2:0 JPEG. An encoder may read to the end of a unit. */
 #define UNIT 16
 /* Rows begin at multiples of this, as in the driver's own allocations of pictures. */
 #define PITCH 256
@@ -96,7 +96,7 @@ av_printf_format(2, 3) static int failed(int code, const char *format, ...) {
     return code;
 }
 
-/* 0, or what an error of the driver is here. */
+/* 0, or the AVERROR for an error of the driver. */
 static int of_driver(const BsGpuJpeg *e, CUresult result, const char *call) {
     const char *text = NULL;
     if (result == CUDA_SUCCESS)
@@ -106,7 +106,7 @@ static int of_driver(const BsGpuJpeg *e, CUresult result, const char *call) {
     return failed(code, "%s: %s (CUDA error %d)", call, text ? text : "unknown error", (int)result);
 }
 
-/* 0, or what a status of nvJPEG is here. */
+/* 0, or the AVERROR for a status of nvJPEG. */
 static int of_nvjpeg(int status, const char *call) {
     static const char *const texts[] = {
         "success", "not initialized", "invalid parameter", "bad JPEG", "JPEG not supported", "out of memory",
@@ -119,7 +119,7 @@ static int of_nvjpeg(int status, const char *call) {
     return failed(code, "%s: %s (nvJPEG status %d)", call, text, status);
 }
 
-/* Of an opened library. `place` is a pointer to a pointer to a function. */
+/* Finds a function of an opened library. `place` points to a function pointer. */
 static int find(void *library, const char *name, void *place) {
     void *symbol = dlsym(library, name);
     if (!symbol)
@@ -159,7 +159,7 @@ static void *open_library(void) {
     return library;
 }
 
-/* The process' one nvJPEG. Where it was not found, the next call looks again: it may have been installed since. */
+/* The process's only nvJPEG. After a failure the next call tries again: it may have been installed since. */
 static int load(const Nvjpeg **out) {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     static Nvjpeg loaded;
@@ -195,7 +195,7 @@ static int load_kernel(BsGpuJpeg *e) {
     return of_driver(e, e->cu->cuModuleGetFunction(&e->convert, e->module, BS_CONVERT_NAME), "cuModuleGetFunction");
 }
 
-/* Huffman tables stay the usual ones, as in the JPEGs that are made on the CPU. */
+/* Huffman tables are the default ones, as in JPEGs that the CPU makes. */
 static int create_encoder(BsGpuJpeg *e) {
     const Nvjpeg *n = e->nvjpeg;
     int ret = of_nvjpeg(n->create(&e->handle), "nvjpegCreateSimple");
@@ -257,7 +257,7 @@ void bs_gpu_jpeg_close(BsGpuJpeg **encoder) {
     BsGpuJpeg *e = encoder ? *encoder : NULL;
     if (!e)
         return;
-    /* In a context that cannot be entered there is nothing left to be freed; nvJPEG has memory of the host as well. */
+    /* In a context that cannot be entered nothing is left to free on the device; nvJPEG has host memory as well. */
     const int is_inside = e->cu->cuCtxPushCurrent(e->context) == CUDA_SUCCESS;
     release(e);
     if (is_inside)
@@ -285,13 +285,13 @@ static int is_bt601(const BsGpuColour *colour) {
     return fabs(colour->kr - 0.299) < 1e-5 && fabs(colour->kb - 0.114) < 1e-5;
 }
 
-/* The factors of BsConvert for code values of the depth. */
+/* Sets the factors of BsConvert for code values of this depth. */
 static void set_colour(BsConvert *c, const BsGpuColour *colour, int depth) {
     const double unit = (double)(1 << (depth - 8)), full = 255.0 / ((1 << depth) - 1);
     const double luma_gain = colour->is_full_range ? full : 255.0 / 219.0 / unit;
     const double chroma_gain = colour->is_full_range ? full : 255.0 / 224.0 / unit;
     const double black = colour->is_full_range ? 0.0 : 16.0 * unit, middle = 128.0 * unit;
-    /* Exact: nothing of chroma is to reach luma where the matrix stays. */
+    /* Exact: if the matrix is unchanged, chroma must not affect luma. */
     double of_cb[3] = { 0.0, 1.0, 0.0 }, of_cr[3] = { 0.0, 0.0, 1.0 }, offset[3];
     c->is_corrected = !is_bt601(colour);
     if (c->is_corrected) {
@@ -309,8 +309,8 @@ static void set_colour(BsConvert *c, const BsGpuColour *colour, int depth) {
     c->cr_of_cb = (float)of_cb[2], c->cr_of_cr = (float)of_cr[2], c->cr_offset = (float)offset[2];
 }
 
-/* Siting as in siting.rs, in quarters: a luma sample that chroma lies on has 4 of it, its neighbour 2 of each side;
- * halfway, both have 3 of their own. */
+/* Siting as in siting.rs, in quarters: a luma sample at the place of a chroma sample gets 4 of it, its neighbour 2 of
+ * each side; with chroma halfway, both get 3 of their own. */
 static void set_siting(BsConvert *c, int location) {
     const int is_centred = location == AVCHROMA_LOC_CENTER || location == AVCHROMA_LOC_TOP ||
                            location == AVCHROMA_LOC_BOTTOM;
@@ -324,7 +324,7 @@ static void set_siting(BsConvert *c, int location) {
 
 static void set_source(BsConvert *c, const BsGpuPlanes *p) {
     const size_t bytes = p->bit_depth > 8 ? 2 : 1;
-    /* As many bytes to the left in both planes: chroma has half the columns, and two samples in each. */
+    /* The same byte offset in both planes: chroma has half the columns, and two samples in each. */
     c->luma = (const unsigned char *)(uintptr_t)p->luma + p->top * p->luma_pitch + p->left * bytes;
     c->chroma = (const unsigned char *)(uintptr_t)p->chroma + p->top / 2 * p->chroma_pitch + p->left * bytes;
     c->luma_pitch = p->luma_pitch;
@@ -345,7 +345,7 @@ static Layout lay_out(int width, int height) {
     return l;
 }
 
-/* All channels' places are JFIF's: Y, Cb, Cr. */
+/* The channels are JFIF's: Y, Cb, Cr. */
 static BsNvjpegImage image_at(CUdeviceptr planes, const Layout *l) {
     unsigned char *luma = (unsigned char *)(uintptr_t)planes;
     return (BsNvjpegImage){
@@ -354,7 +354,7 @@ static BsNvjpegImage image_at(CUdeviceptr planes, const Layout *l) {
     };
 }
 
-/* One size after another is rare; keeping the largest would hold on to memory that decoders lack. */
+/* Sizes rarely alternate; keeping the largest would hold memory that decoders lack. */
 static int make_room(BsGpuJpeg *e, size_t size) {
     if (e->planes && e->planes_size == size)
         return 0;
@@ -397,7 +397,7 @@ static int compress(BsGpuJpeg *e, const BsNvjpegImage *image, int width, int hei
     return of_nvjpeg(status, "nvjpegEncodeYUV");
 }
 
-/* Waits for the stream, after an error too: what it still does is with memory of the caller's. */
+/* Waits for the stream, also after an error: its pending work uses the caller's memory. */
 static int settle(const BsGpuJpeg *e, int ret, CUstream stream) {
     const CUresult result = e->cu->cuStreamSynchronize(stream);
     return ret < 0 ? ret : of_driver(e, result, "cuStreamSynchronize");
@@ -405,7 +405,7 @@ static int settle(const BsGpuJpeg *e, int ret, CUstream stream) {
 
 static int retrieve(const BsGpuJpeg *e, unsigned char *data, size_t *length, CUstream stream) {
     int ret = of_nvjpeg(e->nvjpeg->retrieve(e->handle, e->state, data, length, stream), "nvjpegEncodeRetrieveBitstream");
-    /* Length and bytes are asked for on the stream, and there when it has got so far. */
+    /* Length and bytes are queued on the stream, and are valid once it has reached them. */
     return settle(e, ret, stream);
 }
 
@@ -429,7 +429,7 @@ static int take_bytes(const BsGpuJpeg *e, CUstream stream, uint8_t **bytes, size
     return 0;
 }
 
-/* Within the context. */
+/* The context is entered. */
 static int encode(BsGpuJpeg *e, const BsGpuPlanes *p, const BsGpuColour *colour, int quality, CUstream stream,
                   uint8_t **bytes, size_t *size) {
     const Layout l = lay_out(p->width, p->height);
@@ -440,12 +440,12 @@ static int encode(BsGpuJpeg *e, const BsGpuPlanes *p, const BsGpuColour *colour,
     ret = convert(e, p, colour, &l, &image, stream);
     if (!ret)
         ret = compress(e, &image, p->width, p->height, quality, stream);
-    /* Here errors of the kernel come out, before nvJPEG would speak of them as its own. */
+    /* Reports errors of the kernel before nvJPEG would report them as its own. */
     ret = settle(e, ret, stream);
     return ret < 0 ? ret : take_bytes(e, stream, bytes, size);
 }
 
-/* A kernel that reads where nothing is takes the whole context with it. */
+/* A kernel that reads unmapped memory destroys the whole context. */
 static int check_planes(const BsGpuPlanes *p) {
     const size_t bytes = p->bit_depth > 8 ? 2 : 1;
     if (p->width < 1 || p->height < 1 || p->width > MAX_SIDE || p->height > MAX_SIDE)
@@ -453,12 +453,12 @@ static int check_planes(const BsGpuPlanes *p) {
     if (p->bit_depth < 8 || p->bit_depth > 16)
         return failed(AVERROR(EINVAL), "samples of %d bits", p->bit_depth);
     if (p->left < 0 || p->top < 0 || p->left % 2 || p->top % 2)
-        return failed(AVERROR(EINVAL), "chroma of a picture that is shown from %d, %d on", p->left, p->top);
+        return failed(AVERROR(EINVAL), "the crop offset %d, %d is negative or odd", p->left, p->top);
     if (p->luma_pitch < (p->left + (size_t)p->width) * bytes ||
         p->chroma_pitch < (p->left + FFALIGN((size_t)p->width, 2)) * bytes)
         return failed(AVERROR(EINVAL), "rows of a picture overlap");
     if ((p->luma | p->chroma | p->luma_pitch | p->chroma_pitch) % bytes)
-        return failed(AVERROR(EINVAL), "samples of two bytes begin at an odd one");
+        return failed(AVERROR(EINVAL), "samples of two bytes begin at an odd address");
     return 0;
 }
 
@@ -481,7 +481,8 @@ int bs_gpu_jpeg_encode(BsGpuJpeg *e, const BsGpuPlanes *p, const BsGpuColour *co
     return ret;
 }
 
-/* An encoder with a GPU of its own to hold on to, and a stream, so that threads do not wait for each other's pictures. */
+/* An encoder with a reference to its GPU and a stream of its own, so that threads do not wait for each other's
+   pictures. */
 struct BsGpuEncoder {
     BsGpu *gpu;
     BsGpuJpeg *jpeg;

@@ -1,19 +1,19 @@
 /*
- * What is used of nvJPEG's interface, in declarations of our own: the library is loaded where it is installed, and NVIDIA's
- * header need not be there to build. Functions and numbers are the same in versions 12 and 13. A handle of the driver's
- * stream is one of the runtime's too.
+ * The part of nvJPEG's interface that gpu_jpeg.c uses, in declarations of our own: the library is loaded where it is
+ * installed, and the build does not need NVIDIA's header. Functions and numbers are equal in versions 12 and 13. A handle
+ * of the driver's stream is also one of the runtime's.
  */
 #ifndef BUCKET_STREAMER_GPU_NVJPEG_H
 #define BUCKET_STREAMER_GPU_NVJPEG_H
 
 #include <stddef.h>
 
-/* Names a library to be loaded instead of those that are looked for. */
+/* Names a library to load instead of the default ones. */
 #define BS_NVJPEG_VARIABLE "BUCKET_STREAMER_NVJPEG"
 
-/* nvjpegStatus_t, as far as a difference is made. */
+/* nvjpegStatus_t, as far as statuses are distinguished. */
 enum { BS_NVJPEG_SUCCESS = 0, BS_NVJPEG_INVALID_PARAMETER = 2, BS_NVJPEG_ALLOCATOR_FAILURE = 5 };
-/* nvjpegChromaSubsampling_t; the others are not made here. */
+/* nvjpegChromaSubsampling_t; the others are not used here. */
 enum { BS_NVJPEG_CSS_420 = 2 };
 
 #define BS_NVJPEG_CHANNELS 4
@@ -41,7 +41,7 @@ typedef int BsNvjpegEncoderParamsSet(BsNvjpegParams params, int value, BsNvjpegS
 typedef int BsNvjpegEncodeYUV(BsNvjpegHandle handle, BsNvjpegState state, BsNvjpegParams params,
                               const BsNvjpegImage *source, int subsampling, int width, int height,
                               BsNvjpegStream stream);
-/* Without `data` only says how long the bytes are. */
+/* Without `data` it only returns the number of bytes. */
 typedef int BsNvjpegEncodeRetrieveBitstream(BsNvjpegHandle handle, BsNvjpegState state, unsigned char *data,
                                             size_t *length, BsNvjpegStream stream);
 

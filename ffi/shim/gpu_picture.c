@@ -1,6 +1,6 @@
 /*
- * Pictures out of a GPU's decoder: copied to planes of the host, as software would have decoded them, or into memory of the
- * device for whoever goes on there.
+ * Pictures of a GPU's decoder: copied to planes on the host, as a software decoder outputs them, or into device memory for
+ * further work there.
  */
 #include <ffnvcodec/dynlink_cuda.h>
 #include <ffnvcodec/dynlink_nvcuvid.h>
@@ -17,7 +17,7 @@
 
 #define PITCH 256
 
-/* Where a picture lies while it is mapped, and what is copied of each of its planes. */
+/* The location of a mapped picture, and the part of each plane to copy. */
 typedef struct Mapped {
     CUdeviceptr base;
     unsigned pitch;
@@ -44,15 +44,15 @@ static void lay_out(const BsShape *shape, Mapped *out) {
     }
 }
 
-/* Waits until the picture is decoded, and copies it to memory of the host (`host`) or the device, its planes one below the
- * other with `pitch` bytes a row. The context is entered. */
+/* Waits until the picture is decoded, and copies it to host memory (`host`) or device memory, its planes one after
+ * the other with `pitch` bytes a row. The context is entered. */
 static int copy_out(const BsSurface *surface, uint8_t *host, CUdeviceptr device, size_t pitch, Mapped *mapped) {
     BsLoan *loan = surface->loan;
     BsGpu *gpu = loan->gpu;
     BsSession *session = loan->session;
     CUVIDPROCPARAMS how = { .progressive_frame = 1, .output_stream = session->stream };
     size_t at = 0;
-    /* Mapping waits too, but without an end. */
+    /* Mapping waits too, but without a limit. */
     int ret = bs_gpu_settle(loan, surface->index);
     if (ret >= 0)
         ret = bs_gpu_fail(gpu, "cuvidMapVideoFrame",
@@ -78,20 +78,20 @@ static int copy_out(const BsSurface *surface, uint8_t *host, CUdeviceptr device,
     return ret < 0 ? ret : waited < 0 ? waited : unmapped;
 }
 
-/* Is there a whole picture of the session's size? */
+/* 0 if the picture is complete and of the session's size. */
 static int check(const AVFrame *from, const BsSurface *surface) {
     const BsShape *shape = &surface->loan->session->shape;
-    /* Of a picture that is one field, the other one's rows are an older picture's. */
+    /* In a picture with a single field, the other field's rows are those of an older picture. */
     if (surface->fields != 3)
         return bs_gpu_refuse(AVERROR_INVALIDDATA, "only one field of a picture was decoded");
-    /* AV1's pictures change their size without a new sequence. */
+    /* AV1 pictures may change their size without a new sequence. */
     int is_other = from->width != shape->width || from->height != shape->height;
     if (from->width > shape->width || from->height > shape->height || (shape->codec == cudaVideoCodec_AV1 && is_other))
-        return bs_gpu_refuse(AVERROR_INVALIDDATA, "a picture of another size than its stream");
+        return bs_gpu_refuse(AVERROR_INVALIDDATA, "the size of a picture differs from its stream's");
     return 0;
 }
 
-/* Everything that was sent by now is decoded by now, or soon: was it whole? */
+/* Waits for all pictures that were sent, and checks that none is damaged. */
 static int settle_all(const BsSurface *surface) {
     BsLoan *loan = surface->loan;
     int ret = 0;
@@ -99,10 +99,10 @@ static int settle_all(const BsSurface *surface) {
         ret = bs_gpu_settle(loan, i);
     if (ret < 0)
         return ret;
-    return atomic_load(&loan->damaged) ? bs_gpu_refuse(AVERROR_INVALIDDATA, "the card says that a picture is damaged") : 0;
+    return atomic_load(&loan->damaged) ? bs_gpu_refuse(AVERROR_INVALIDDATA, "the GPU reports a damaged picture") : 0;
 }
 
-/* Bytes that a picture takes with its planes one below the other. */
+/* Bytes of a picture with its planes one after the other. */
 static size_t bytes_of(const BsShape *shape, size_t *pitch) {
     size_t row = (size_t)shape->width * (shape->depth > 8 ? 2 : 1);
     *pitch = (row + PITCH - 1) / PITCH * PITCH;
@@ -249,7 +249,7 @@ static void free_kept(void *opaque, uint8_t *data) {
     av_free(kept);
 }
 
-/* What is shown of it. */
+/* Describes the visible part of a kept picture. */
 static void describe(const AVFrame *from, const BsShape *shape, enum AVPixelFormat planar, const Mapped *mapped,
                      size_t pitch, BsKept *kept) {
     BsGpuPicture *picture = &kept->picture;

@@ -1,15 +1,15 @@
 /*
- * Damage is looked for in every picture, right behind its decoding and in the thread that has decoded it.
+ * Checks every picture for damage, just after its decoding and in the thread that has decoded it.
  *
- * libavcodec conceals: slices that are missing, repeated or cut short raise no error in H.265, in H.264 whatever could not
- * be decoded is made up and may be flagged too late, in VP9 nothing is checked at all. So the codecs here are copies of
- * libavcodec's own whose decoding function is followed by one of ours (inspect_hevc.c and its like), which reads the
- * decoder's tables: was every block covered by the slice that it belongs to, did the data end where the blocks did, was
- * any reference damaged or made up, did libavcodec complain?
+ * libavcodec conceals damage: slices that are missing, repeated or cut short raise no error in H.265; in H.264 missing
+ * parts are made up and may be flagged too late; in VP9 nothing is checked at all. So the codecs here are copies of
+ * libavcodec's own with a function of ours after the decoding function (inspect_hevc.c and similar). It reads the decoder's
+ * tables: whether the right slice covered every block, the data ended with the blocks, a reference was damaged or made up,
+ * libavcodec logged an error.
  *
- * A strict decoder turns that into an error of the packet, and the engine goes another way. A lenient one
- * gives the picture out: it, and everything that refers to it, is marked in the memory that the picture is in. Lenient
- * decoders use one thread: what libavcodec makes of damage is then the same in every run.
+ * A strict decoder makes damage an error of the packet, and the engine falls back. A lenient one outputs the picture: it,
+ * and all pictures that refer to it, are marked in their memory. Lenient decoders use one thread: libavcodec's output for
+ * damage is then the same in every run.
  */
 #include <pthread.h>
 
@@ -42,7 +42,7 @@ const AVCodec *bs_inspecting_codec(int codec_id) {
     for (int i = 0; i < COUNT(codecs); i++)
         if (codecs[i].p.id == (enum AVCodecID)codec_id)
             return &codecs[i].p;
-    /* dav1d gives no picture out in which anything is missing. */
+    /* dav1d does not output incomplete pictures. */
     return codec_id == AV_CODEC_ID_AV1 ? &bs_tapped_dav1d_decoder.p : avcodec_find_decoder(codec_id);
 }
 
@@ -63,9 +63,9 @@ int bs_watch_attach(AVCodecContext *c, const BsWatchOptions *options) {
 void bs_decoder_free(AVCodecContext **c) {
     BsWatch *watch = *c ? (*c)->opaque : NULL;
     int is_gpu = watch && watch->gpu;
-    /* Ends its threads first: they look at the account. */
+    /* Ends its threads first: they access the account. */
     avcodec_free_context(c);
-    /* Settles what the decoder kept; its pictures settle for themselves. */
+    /* Settles the decoder's tables; its pictures settle by themselves. */
     if (watch && !is_gpu)
         bs_watch_settle(watch);
     av_free(watch);
@@ -108,13 +108,13 @@ void bs_clear_tables(AVCodecContext *c) {
         bs_hevc_clear_tables(c);
 }
 
-/* The last symbol said that a slice ends. */
+/* True if the last symbol signalled the end of a slice. */
 int bs_cabac_is_over(const CABACContext *cabac) { return cabac->low >= cabac->range << (CABAC_BITS + 1); }
 
 /*
  * An encoder's flush writes the stop bit as the last bit of the arithmetic code (ITU-T H.265 9.3.4.5, H.264 9.3.4.5), and a
- * decoder that comes upon the end has read up to it and no further. libavcodec reads ahead, two bytes at a time; the lowest
- * bit of `low` that is set says how far it has come. At the end of the data it takes in two bytes without moving on.
+ * decoder that reaches the end has read up to it and no further. libavcodec reads ahead, two bytes at a time; the lowest
+ * set bit of `low` gives its position. At the end of the data it reads two bytes without moving on.
  */
 int bs_cabac_ends_at(const CABACContext *cabac, const uint8_t *data, int64_t bits, int spare) {
     int64_t read = (cabac->bytestream - data) * 8 - (CABAC_BITS - ff_ctz(cabac->low));

@@ -1,4 +1,4 @@
-/* What inspect.c, its codecs and buffers.c share: see inspect.c. */
+/* Declarations for inspect.c, the codecs' inspect_*.c and buffers.c: see inspect.c. */
 #ifndef BUCKET_STREAMER_INSPECT_H
 #define BUCKET_STREAMER_INSPECT_H
 
@@ -9,78 +9,80 @@
 
 #include "shim.h"
 
-/* Hangs on AVCodecContext.opaque of a decoder and of its frame threads. */
+/* Stored in AVCodecContext.opaque of a decoder and of its frame threads. */
 typedef struct BsWatch {
     BsWatchOptions options;
     _Atomic int found; /* BsFound */
-    /* VP9: what one picture leaves to the next is damaged, until one sets it anew. Lenient decoders, on one thread, only. */
+    /* VP9: the state that a picture hands on is damaged, until one resets it. Only for lenient decoders, which have
+       one thread. */
     int is_adrift;
-    BsGpu *gpu; /* where the decoder decodes; then nothing is looked at here */
-    BsAccount *account;      /* of the decode run that uses the decoder; NULL if none is charged */
-    int64_t shared;          /* bytes that it shares with the last checkpoint */
-    _Atomic int64_t tables;  /* bytes that the decoder keeps for pictures in work, whether or not there are any */
+    BsGpu *gpu; /* the GPU that decodes, without checks here; else NULL */
+    BsAccount *account;      /* of the decode run; NULL without a charge */
+    int64_t shared;          /* bytes shared with the last checkpoint */
+    _Atomic int64_t tables;  /* bytes of tables for pictures in work */
     _Atomic int64_t pixels;  /* of its largest picture */
     int contexts;            /* AV1: pictures that can be in work */
 } BsWatch;
 
-/* NULL if the decoder has none: a GPU's. */
+/* NULL for a decoder without a watch: on a GPU. */
 BsWatch *bs_watch_of(const AVCodecContext *c);
 
-/* Marks (BsMarks) of the memory that a picture is in. Only for frames out of bs_get_buffer() or bs_get_planes(). */
+/* Marks (BsMarks) of a picture's memory. Only for frames from bs_get_buffer() or bs_get_planes(). */
 void bs_mark(const AVFrame *f, int marks);
 int bs_marks(const AVFrame *f);
 
-/* The run is no longer charged for the picture, which a checkpoint holds from now on. */
+/* Ends the charge to the run for a picture that a checkpoint holds from now on. */
 void bs_settle(const AVFrame *f);
-/* Settles what a decoder keeps beside its pictures. */
+/* Ends the charge for the tables of a decoder. */
 void bs_watch_settle(BsWatch *watch);
 
-/* What was seen in this thread while a packet was decoded. */
+/* Observations in this thread while a packet was decoded. */
 typedef struct BsSeen {
-    unsigned errors; /* that libavcodec has logged */
+    unsigned errors; /* logged by libavcodec */
     unsigned ends;   /* slices that came to their end */
     int has_failed;  /* a slice was rejected */
     int structure;   /* H.264: the field or frame of the last slice, */
     int is_full;     /* and whether all of it was decoded by then */
-    int is_astray;   /* the data of a slice or tile did not end where it did; in VP9, BsFound */
+    int is_astray;   /* data end early or late in a slice or tile; in VP9, BsFound */
 } BsSeen;
 extern _Thread_local BsSeen bs_seen;
 
-/* The picture that a decoder's last packet was decoded to. */
+/* The result for the picture of a decoder's last packet. */
 typedef struct BsVerdict {
     int found;      /* BsFound */
-    int is_tainted; /* nothing is wrong with it but that it refers to a damaged picture */
+    int is_tainted; /* its only defect is a reference to a damaged picture */
 } BsVerdict;
 
-/* Nonzero if pictures of that size are not allowed (AVCodecContext.max_pixels): the decoder then says that it was claimed. */
+/* Nonzero if pictures of that size are not allowed (AVCodecContext.max_pixels): the decoder then reports that size
+   as claimed. */
 int bs_is_too_large(AVCodecContext *c, int width, int height);
 
 struct CABACContext;
 /* Nonzero if the last symbol was the end of a slice. */
 int bs_cabac_is_over(const struct CABACContext *cabac);
-/* Nonzero if, besides, `bits` bits of `data` were read, the stop bit included, or up to `spare` less. */
+/* Nonzero if, in addition, `bits` bits of `data` were read, the stop bit included, or up to `spare` less. */
 int bs_cabac_ends_at(const struct CABACContext *cabac, const uint8_t *data, int64_t bits, int spare);
 
-/* Tables in which a picture's holes would show what was decoded before. */
+/* Clears tables that would show earlier pictures in the holes of a damaged one. */
 void bs_clear_tables(AVCodecContext *c);
 void bs_hevc_clear_tables(AVCodecContext *c);
-/* New pools for what belongs to one picture (fork_hevc.c): their entries are zero. */
+/* New pools for tables of single pictures (fork_hevc.c), with entries of zero. */
 void bs_hevc_renew_pools(AVCodecContext *c);
 
 struct HEVCContext;
-/* Nonzero if the data of the H.265 slice in `cabac` end where its last block does. */
+/* Nonzero if the data of the H.265 slice in `cabac` end with its last block. */
 int bs_hevc_ends_in_time(const struct HEVCContext *s, const struct CABACContext *cabac);
 
-/* By codec: libavcodec's own decoders, one call of which goes through a shim (TAPPED in build.rs), and what is looked at behind
- * them. */
+/* For each codec: libavcodec's own decoder, with one call led through a shim (TAPPED in build.rs), and the check
+ * that follows it. */
 extern const FFCodec bs_tapped_hevc_decoder, bs_tapped_h264_decoder, bs_tapped_vp9_decoder, bs_tapped_dav1d_decoder;
 int bs_inspect_hevc(AVCodecContext *c, AVFrame *frame);
 void bs_flush_hevc(AVCodecContext *c);
 int bs_inspect_h264(AVCodecContext *c, AVFrame *frame, int *got, AVPacket *packet);
 int bs_inspect_vp9(AVCodecContext *c, AVFrame *frame, int *got, AVPacket *packet);
 
-/* What becomes of a packet for which libavcodec returned `ret`. Strict decoders make damage an error; lenient ones go on
- * and mark `picture`, which may be NULL. */
+/* The result of a packet for which libavcodec returned `ret`. Strict decoders make damage an error; lenient ones go
+ * on and mark `picture`, which may be NULL. */
 int bs_judge(BsWatch *watch, const AVFrame *picture, BsVerdict verdict, int ret);
 
 #endif

@@ -13,7 +13,7 @@
 
 static int is_slice(const H2645NAL *nal) { return nal->type == H264_NAL_SLICE || nal->type == H264_NAL_IDR_SLICE; }
 
-/* Every macroblock of the frame, or of the field that was decoded last, was decoded as part of a slice? */
+/* Nonzero if every macroblock of the frame, or of the field that was decoded last, was decoded as part of a slice. */
 static int is_covered(const H264Context *h) {
     int is_field = h->picture_structure != PICT_FRAME, step = is_field ? 2 : 1;
     for (int y = h->picture_structure == PICT_BOTTOM_FIELD; y < h->mb_height; y += step)
@@ -23,8 +23,8 @@ static int is_covered(const H264Context *h) {
     return 1;
 }
 
-/* Slices come in the order of their macroblocks and each once (7.4.3, first_mb_in_slice), where the profile has no
- * arbitrary order and the stream no redundant slices. The second field of a frame begins anew. */
+/* Slices come in the order of their macroblocks, each once (7.4.3, first_mb_in_slice), unless the profile has
+ * arbitrary order or the stream redundant slices. The second field of a frame begins again. */
 static int is_in_order(const H264Context *h) {
     const SPS *sps = h->ps.sps;
     int is_arbitrary = sps->profile_idc == 66 && !(sps->constraint_set_flags & 2);
@@ -47,16 +47,17 @@ static int is_in_order(const H264Context *h) {
 
 static int slice_ends_in_time(const H264Context *h, const H264SliceContext *sl) {
     GetBitContext gb = sl->gb;
-    /* x264 writes bits into what is left of the last byte. */
+    /* x264 writes bits into the rest of the last byte. */
     if (h->ps.pps->cabac)
         return bs_cabac_ends_at(&sl->cabac, gb.buffer, gb.size_in_bits + 1, 7);
     return get_bits_left(&gb) == 0;
 }
 
-/* libavcodec calls this for every slice (TAPPED in build.rs). The data of each end behind its last macroblock (7.3.2.10). */
+/* libavcodec calls this for every slice (TAPPED in build.rs). The data of each must end after its last macroblock
+   (7.3.2.10). */
 int bs_h264_execute_decode_slices(H264Context *h) {
     int count = h->nb_slice_ctx_queued, ret = ff_h264_execute_decode_slices(h);
-    /* Behind the second field of a packet nothing is left of the first one's table. */
+    /* After the second field of a packet the first one's table is overwritten. */
     if (count && h->picture_structure != PICT_FRAME) {
         bs_seen.has_failed |= bs_seen.structure && bs_seen.structure != h->picture_structure && !bs_seen.is_full;
         bs_seen.structure = h->picture_structure;
@@ -69,7 +70,7 @@ int bs_h264_execute_decode_slices(H264Context *h) {
     return ret;
 }
 
-/* Parameter sets of pictures that are too large go before anything is allocated for those. */
+/* Removes parameter sets of pictures that are too large before anything is allocated for these. */
 static int refuse_large(AVCodecContext *c, H264ParamSets *ps) {
     int is_found = 0;
     for (int i = 0; i < COUNT(ps->sps_list); i++) {
@@ -103,7 +104,7 @@ static int is_damaged(const H264Picture *p) {
     return p->f->decode_error_flags || (p->decode_error_flags && atomic_load(p->decode_error_flags));
 }
 
-/* The pictures that libavcodec made up for frame numbers that are not there (8.2.5.2), by their place. */
+/* The pictures that libavcodec made up for missing frame numbers (8.2.5.2), as a bit for each place. */
 static uint64_t gaps(const H264Context *h) {
     uint64_t found = 0;
     for (int i = 0; i < H264_MAX_PICTURE_COUNT; i++)
@@ -111,8 +112,8 @@ static uint64_t gaps(const H264Context *h) {
     return found;
 }
 
-/* A reference that was damaged, or made up since there was something to be shown: before, streams that begin at a recovery
- * point refer to what does not exist. */
+/* Nonzero for a reference that was damaged, or made up after the first picture that can be shown: before that,
+ * streams that begin at a recovery point refer to pictures that do not exist. */
 static int is_suspect(const H264Picture *p) {
     return p && p->f && p->f->buf[0] && p->recovered && (p->invalid_gap || bs_marks(p->f));
 }
@@ -126,7 +127,8 @@ static int is_intra(const H264Context *h) {
     return 1;
 }
 
-/* What the last slice could refer to, and, since others may have had other lists, all that the decoder holds. */
+/* Checks the references of the last slice and, since other slices may have had other lists, all that the decoder
+   holds. */
 static int has_suspect_reference(const H264Context *h) {
     const H264SliceContext *sl = &h->slice_ctx[0];
     int is_found = 0;
@@ -140,7 +142,7 @@ static int has_suspect_reference(const H264Context *h) {
     return is_found && !is_intra(h);
 }
 
-/* A picture that others refer to did not come: what they find in its place is not known. */
+/* A reference picture is missing: the contents of its place are unknown. */
 static void suspect_all(H264Context *h) {
     for (int i = 0; i < h->short_ref_count; i++)
         if (h->short_ref[i] && h->short_ref[i] != h->cur_pic_ptr)
@@ -150,13 +152,13 @@ static void suspect_all(H264Context *h) {
             bs_mark(h->long_ref[i]->f, BS_MARK_SUSPECT);
 }
 
-/* The number of the last reference picture, where it can be told; else -1. */
+/* The frame number of the last reference picture, if known; else -1. */
 static int last_reference_number(const H264Context *h) {
     return h->short_ref_count && !h->long_ref_count && !h->first_field ? h->short_ref[0]->frame_num : -1;
 }
 
-/* Numbers of frames rise by one behind each reference picture (7.4.3, frame_num). libavcodec compares with the last picture of
- * any kind, and misses one that was lost behind a picture that nothing refers to. */
+/* Frame numbers rise by one after each reference picture (7.4.3, frame_num). libavcodec compares with the last
+ * picture of any kind, and misses a loss after a picture without references to it. */
 static int is_out_of_order(const H264Context *h, int last) {
     const SPS *sps = h->ps.sps;
     int number = h->cur_pic_ptr->frame_num, next = (last + 1) & ((1 << sps->log2_max_frame_num) - 1);
@@ -199,7 +201,7 @@ int bs_inspect_h264(AVCodecContext *c, AVFrame *frame, int *got, AVPacket *packe
         verdict.found |= BS_FOUND_DAMAGE;
     if (has_picture)
         verdict.is_tainted = has_suspect_reference(h);
-    /* A made-up reference is damage in a strict decoder too: it is not among those that were looked at. */
+    /* A made-up reference is damage in a strict decoder too: its slices did not show it. */
     if (verdict.is_tainted && !watch->options.is_lenient)
         verdict.found |= BS_FOUND_DAMAGE;
     const AVFrame *picture = has_picture ? h->cur_pic_ptr->f : NULL;

@@ -18,7 +18,7 @@
 #include "fork.h"
 #include "inspect.h"
 
-/* What a slice segment header says first (7.3.6.1). */
+/* The first fields of a slice segment header (7.3.6.1). */
 typedef struct Segment {
     int is_first, is_dependent;
     unsigned address; /* in raster scan */
@@ -30,8 +30,8 @@ static int is_slice(const H2645NAL *nal) {
     return nal->nuh_layer_id == 0 && (is_trailing || is_irap);
 }
 
-/* An access unit, by what begins or fills one, without a slice. Parameter sets alone are none: they come by themselves where the
- * rest of their sample is left out. */
+/* Nonzero for an access unit without a slice, by units that begin or fill one. Parameter sets alone are none: they
+ * are sent alone if the rest of their sample is left out. */
 static int lacks_slices(const HEVCContext *s) {
     int is_unit = 0;
     for (int i = 0; i < s->pkt.nb_nals; i++) {
@@ -57,7 +57,7 @@ static int read_segment(const H2645NAL *nal, const HEVCPPS *pps, Segment *out) {
     return get_bits_left(&gb) >= 0 && out->address < (unsigned)count;
 }
 
-/* Blocks up to `end` in decoding order, from `*at` on, belong to the slice at `slice`? */
+/* Nonzero if the blocks from `*at` up to `end` in decoding order belong to the slice at `slice`. */
 static int is_covered(const HEVCLayerContext *l, const HEVCPPS *pps, int *at, int end, int slice) {
     for (; *at < end; ++*at)
         if (l->tab_slice_address[pps->ctb_addr_ts_to_rs[*at]] != slice)
@@ -65,8 +65,8 @@ static int is_covered(const HEVCLayerContext *l, const HEVCPPS *pps, int *at, in
     return 1;
 }
 
-/* Slice segments come in the order of their blocks, the first one once, and each slice covers all blocks up to the next
- * (7.4.2.4.5). libavcodec notes for each block which slice it was decoded with last. */
+/* Slice segments come in the order of their blocks, the first one once, and each slice covers all blocks up to the
+ * next (7.4.2.4.5). libavcodec records for each block the slice that it was decoded with last. */
 static int is_whole(const HEVCContext *s, const HEVCLayerContext *l, const HEVCPPS *pps) {
     int at = 0, slice = -1, last = -1;
     for (int i = 0; i < s->pkt.nb_nals; i++) {
@@ -88,7 +88,7 @@ static int is_whole(const HEVCContext *s, const HEVCLayerContext *l, const HEVCP
     return last >= 0 && is_covered(l, pps, &at, pps->sps->ctb_width * pps->sps->ctb_height, slice);
 }
 
-/* Where the data of the slice that is being decoded end. */
+/* Nonzero if the data of the slice in decoding end here. */
 int bs_hevc_ends_in_time(const HEVCContext *s, const CABACContext *cabac) {
     for (int i = 0; i < s->pkt.nb_nals; i++) {
         const H2645NAL *nal = &s->pkt.nals[i];
@@ -98,9 +98,9 @@ int bs_hevc_ends_in_time(const HEVCContext *s, const CABACContext *cabac) {
     return 0;
 }
 
-/* libavcodec calls this behind every block (TAPPED in build.rs). */
+/* libavcodec calls this after every block (TAPPED in build.rs). */
 void bs_hevc_block_done(HEVCLocalContext *lc, const HEVCLayerContext *l, const HEVCPPS *pps, int x, int y, int size) {
-    /* Slices of another layer, alpha, are none of the picture's. */
+    /* Slices of another layer, such as alpha, do not belong to the picture. */
     if (l == &lc->parent->layers[0] && bs_cabac_is_over(&lc->cc)) {
         bs_seen.ends++;
         bs_seen.is_astray |= !bs_hevc_ends_in_time(lc->parent, &lc->cc);
@@ -108,8 +108,8 @@ void bs_hevc_block_done(HEVCLocalContext *lc, const HEVCLayerContext *l, const H
     ff_hevc_hls_filters(lc, l, pps, x, y, size);
 }
 
-/* The data of each slice segment end where its last block does, and all segments end (9.3.2.5). Rows that threads decode side
- * by side are looked at by wavefronts.c. */
+/* The data of each slice segment end with its last block, and all segments end (9.3.2.5). Rows that threads decode
+ * side by side are checked in wavefronts.c. */
 static int look_at_ends(const AVCodecContext *c, const HEVCContext *s, int checks_ends) {
     unsigned segments = 0;
     for (int i = 0; i < s->pkt.nb_nals; i++)
@@ -119,7 +119,7 @@ static int look_at_ends(const AVCodecContext *c, const HEVCContext *s, int check
     return checks_ends && bs_seen.is_astray ? BS_FOUND_END : 0;
 }
 
-/* SEI message picture hash (D.2.19): NULL if there is none; what follows the payload's size else. */
+/* SEI message picture hash (D.2.19): the bytes after the payload's size; NULL without one. */
 static const uint8_t *find_hash(const HEVCContext *s, int *size) {
     for (int i = 0; i < s->pkt.nb_nals; i++) {
         const H2645NAL *nal = &s->pkt.nals[i];
@@ -146,11 +146,11 @@ static const uint8_t *find_hash(const HEVCContext *s, int *size) {
     return NULL;
 }
 
-/* The plane's hash, of `type` 0 (MD5), 1 (CRC), 2 (checksum), as it stands in the message; its size. */
+/* Writes the plane's hash, of `type` 0 (MD5), 1 (CRC), 2 (checksum), as in the message; returns its size. */
 static int hash_plane(const AVFrame *f, int plane, int width, int height, int is_wide, int type, struct AVMD5 *md5,
                       uint8_t out[16]) {
     const AVCRC *table = av_crc_get_table(AV_CRC_16_CCITT);
-    /* The standard's sixteen zero bits behind the picture, taken in at the beginning. */
+    /* The standard's sixteen zero bits after the picture, applied at the beginning. */
     uint32_t crc = av_bswap16(0x1d0f), sum = 0;
     if (type == 0)
         av_md5_init(md5);
@@ -176,7 +176,7 @@ static int hash_plane(const AVFrame *f, int plane, int width, int height, int is
     return type == 0 ? 16 : type == 1 ? 2 : 4;
 }
 
-/* Zero if the stream says that the picture is another one. */
+/* Zero if the picture differs from the hash in the stream. */
 static int agrees_with_hash(const HEVCContext *s, const HEVCFrame *f) {
     int size = 0;
     const uint8_t *hash = find_hash(s, &size);
@@ -208,7 +208,7 @@ static int has_damaged_reference(const HEVCContext *s) {
     return 0;
 }
 
-/* A picture did not come: what others find in its place, under its number, is not known. */
+/* A picture is missing: later pictures find an unknown one in its place, under its number. */
 static void suspect_all(HEVCLayerContext *l) {
     for (int i = 0; i < COUNT(l->DPB); i++)
         if (l->DPB[i].f)
@@ -231,7 +231,7 @@ static int look(AVCodecContext *c, const BsWatch *watch, int ret) {
     return look_at_ends(c, s, watch->options.checks_ends);
 }
 
-/* Parameter sets of pictures that are too large go before anything is allocated for those. */
+/* Removes parameter sets of pictures that are too large before anything is allocated for these. */
 static int refuse_large(AVCodecContext *c, HEVCParamSets *ps) {
     int is_found = 0;
     for (int i = 0; i < COUNT(ps->sps_list); i++) {
@@ -260,7 +260,7 @@ int bs_hevc_decode_extradata(const uint8_t *data, int size, HEVCParamSets *ps, H
     return ret;
 }
 
-/* What pic_arrays_init() allocates, and hevc_frame_start() does not clear. */
+/* Tables that pic_arrays_init() allocates, and hevc_frame_start() does not clear. */
 void bs_hevc_clear_tables(AVCodecContext *c) {
     HEVCContext *s = c->priv_data;
     for (int i = 0; i < COUNT(s->layers); i++) {
@@ -287,7 +287,7 @@ void bs_hevc_clear_tables(AVCodecContext *c) {
                 memset(l->sao_pixel_buffer_v[j], 0, height * 2 * sps->ctb_width);
         }
     }
-    /* Tables of motion vectors come out of pools. */
+    /* Tables of motion vectors come from pools. */
     bs_hevc_renew_pools(c);
     memset(&s->cabac, 0, sizeof(s->cabac));
     for (unsigned i = 0; i < s->nb_local_ctx; i++) {
@@ -305,7 +305,7 @@ int bs_inspect_hevc(AVCodecContext *c, AVFrame *frame) {
     bs_seen = (BsSeen){ 0 };
     int is_waiting = av_container_fifo_can_read(s->output_fifo);
     int ret = bs_tapped_hevc_decoder.cb.receive_frame(c, frame);
-    /* What only waited to be put out was looked at before; without a packet nothing was decoded. */
+    /* A picture that waited for output was checked before; without a packet nothing was decoded. */
     if (!watch || is_waiting || !c->internal->in_pkt->data)
         return ret;
     BsVerdict verdict = { .found = look(c, watch, ret == AVERROR(EAGAIN) ? 0 : ret) };
@@ -323,8 +323,8 @@ int bs_inspect_hevc(AVCodecContext *c, AVFrame *frame) {
     return judged;
 }
 
-/* libavcodec's flush leaves pictures that wait to be put out, of frame threads those of each. They would come out among the
- * next ones, behind all that was found in them. */
+/* libavcodec's flush keeps pictures that wait for output, with frame threads those of each thread. They would come
+ * out among the next ones, after the findings about them are cleared. */
 void bs_flush_hevc(AVCodecContext *c) {
     HEVCContext *s = c->priv_data;
     av_container_fifo_drain(s->output_fifo, av_container_fifo_can_read(s->output_fifo));

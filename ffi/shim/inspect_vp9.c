@@ -5,7 +5,7 @@
 #include "fork.h"
 #include "inspect.h"
 
-/* More bytes than an encoder's flush leaves as zeros. Before a tile there are always as many: the headers. */
+/* More bytes than an encoder's flush leaves as zeros. There are always as many before a tile: the headers. */
 #define FLUSHED 8
 
 static int are_zeros(const uint8_t *at, const uint8_t *end) {
@@ -15,10 +15,10 @@ static int are_zeros(const uint8_t *at, const uint8_t *end) {
     return 1;
 }
 
-/* Where a tile's symbols end its data end too: the decoder has not run out of them, and what it has not read is zero (9.2.3),
- * which is BS_FOUND_DAMAGE else. Encoders flush the coder with the lower end of its interval, so that zeros remain of the
- * value too, BS_FOUND_END else. libavcodec reads two bytes at a time, the last time perhaps one too many: that one does not
- * count. */
+/* The data of a tile end with its symbols: the decoder has not run out of data, and the unread bytes are zero
+ * (9.2.3); otherwise BS_FOUND_DAMAGE. Encoders flush the coder with the lower end of its interval, so that zeros
+ * remain of the value too; otherwise BS_FOUND_END. libavcodec reads two bytes at a time, the last time perhaps one
+ * too many: that byte does not count. */
 static int look_at_end(const VPXRangeCoder *coder) {
     unsigned rest = coder->code_word;
     if (coder->buffer == coder->end + 1)
@@ -27,11 +27,11 @@ static int look_at_end(const VPXRangeCoder *coder) {
         return BS_FOUND_DAMAGE;
     if (coder->bits >= 0)
         return BS_FOUND_DAMAGE;
-    /* Data that were lost may have become zeros, and zeros go on for as long as symbols are read. */
+    /* Lost data may have become zeros, and zeros continue for as long as symbols are read. */
     return rest || are_zeros(coder->end - FLUSHED, coder->end) ? BS_FOUND_END : 0;
 }
 
-/* Of several rows of tiles the coders of the last one are still there. */
+/* With several rows of tiles the coders of the last row are still there. */
 static int look_at_ends(const AVCodecContext *c, const VP9Context *s) {
     int found = 0;
     for (unsigned i = 0; i < s->s.h.tiling.tile_cols && !(c->active_thread_type & FF_THREAD_SLICE); i++)
@@ -39,7 +39,7 @@ static int look_at_ends(const AVCodecContext *c, const VP9Context *s) {
     return found;
 }
 
-/* libavcodec calls this between the two passes of frame threads, of which the first one has read the data (TAPPED in
+/* libavcodec calls this between the two passes of frame threads, after the first one has read the data (TAPPED in
  * build.rs). */
 void bs_vp9_finish_setup(AVCodecContext *c) {
     const VP9Context *s = c->priv_data;
@@ -48,7 +48,7 @@ void bs_vp9_finish_setup(AVCodecContext *c) {
     ff_thread_finish_setup(c);
 }
 
-/* Marks of the pictures in the slots, a bit for each that has one. */
+/* Marks of the pictures in the slots: one bit for each marked picture. */
 static unsigned suspect_slots(const VP9Context *s) {
     unsigned found = 0;
     for (int i = 0; i < COUNT(s->s.refs); i++)
@@ -56,13 +56,13 @@ static unsigned suspect_slots(const VP9Context *s) {
     return found;
 }
 
-/* A picture did not come: the slots that it would have written hold earlier ones. */
+/* A picture is missing: the slots that it would have written hold earlier ones. */
 static void suspect_all(const VP9Context *s) {
     for (int i = 0; i < COUNT(s->s.refs); i++)
         bs_mark(s->s.refs[i].f, BS_MARK_SUSPECT);
 }
 
-/* Does the picture that was just decoded begin with probabilities of its own (7.2, reset_frame_context)? */
+/* Nonzero if the last picture began with probabilities of its own (7.2, reset_frame_context). */
 static int has_own_contexts(const VP9Context *s) {
     return s->s.h.keyframe || s->s.h.errorres || (s->s.h.intraonly && s->s.h.resetctx == 3);
 }
@@ -83,7 +83,7 @@ int bs_inspect_vp9(AVCodecContext *c, AVFrame *frame, int *got, AVPacket *packet
     if (!watch || !packet->size)
         return ret;
     const VP9Frame *current = &s->s.frames[CUR_FRAME];
-    /* Else it showed an earlier picture once more. */
+    /* Otherwise it showed an earlier picture again. */
     int is_decoded = ret >= 0 && current->tf.f && current->frame_header == s->frame_header;
     BsVerdict verdict = { 0 };
     if (is_decoded && has_own_contexts(s))
@@ -96,7 +96,7 @@ int bs_inspect_vp9(AVCodecContext *c, AVFrame *frame, int *got, AVPacket *packet
         verdict.found &= ~BS_FOUND_END;
     if (watch->options.is_lenient) {
         verdict.is_tainted = is_decoded ? watch->is_adrift || has_suspect_reference(s, suspects) : *got && bs_marks(frame);
-        /* What it leaves to the next picture, probabilities above all, comes from damage. */
+        /* The state that it hands on, mainly probabilities, results from damage. */
         watch->is_adrift |= verdict.found || (is_decoded && verdict.is_tainted);
         if (ret < 0)
             suspect_all(s);

@@ -9,13 +9,13 @@
 #include "inspect.h"
 #include "shim.h"
 
-/* Set while decoder threads may be logging. */
+/* Set while decoder threads may log. */
 static _Atomic(BsLogLine) log_line;
 static _Atomic int log_level;
 
 static void on_log(void *context, int level, const char *format, va_list arguments)
 {
-    /* A line may come in pieces; a thread's pieces follow each other. */
+    /* A line may come in pieces; the pieces of a thread follow each other. */
     static _Thread_local char line[1024];
     static _Thread_local size_t length;
     static _Thread_local int print_prefix = 1;

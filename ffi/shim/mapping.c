@@ -1,12 +1,12 @@
 /*
- * Maps that survive their file being truncated.
+ * Maps that survive the truncation of their file.
  *
- * Reading a mapped page that the file no longer has raises SIGBUS, which kills the process: one `truncate` by somebody
- * else would take a server down. The handler here puts a page of zeros where a guarded map has lost one and marks the
- * map as broken; the reader goes on, and whoever owns the map asks bs_guard_is_broken() before it lets out anything
- * that was made from the bytes. A SIGBUS from anywhere else goes to the handler that was there before.
+ * A read of a mapped page that the file no longer has raises SIGBUS, which kills the process: one `truncate` by another
+ * process would take a server down. The handler here puts a page of zeros where a guarded map has lost one and marks
+ * the map as broken. The reader goes on, and the map's owner calls bs_guard_is_broken() before it returns any result
+ * from the bytes. Any other SIGBUS goes to the handler that was installed before.
  *
- * Only calls that are async-signal-safe in practice: mmap is a bare system call; slots are atomics.
+ * All calls are async-signal-safe in practice: mmap is a bare system call; slots are atomics.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -31,9 +31,9 @@ typedef struct Slot {
 } Slot;
 
 static Slot slots[SLOTS];
-/* One past the highest slot ever used: the handler looks no further. */
+/* One past the highest slot ever used: the handler checks no further. */
 static _Atomic int slots_used;
-/* Where to look for a free slot first: the one that was given back last, or the one behind that taken last. */
+/* The first slot to try: the one that was freed last, or the one after that taken last. */
 static _Atomic int next_slot;
 static struct sigaction previous;
 static uintptr_t page_size;
@@ -46,7 +46,7 @@ static int repair(uintptr_t address)
         void *page = (void *)(address & ~(page_size - 1));
         if (atomic_load(&slot->state) != LIVE || address < atomic_load(&slot->start) || address >= atomic_load(&slot->end))
             continue;
-        /* Broken first: whoever reads the zeros must be able to see the mark. */
+        /* Broken first: a reader of the zeros must see the mark. */
         atomic_store(&slot->broken, 1);
         return mmap(page, page_size, PROT_READ, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == page;
     }
@@ -61,14 +61,14 @@ static void on_sigbus(int number, siginfo_t *info, void *context)
     if (repaired)
         return;
     if (info->si_code <= 0 && !(previous.sa_flags & SA_SIGINFO) && previous.sa_handler == SIG_IGN)
-        return; /* sent by somebody, and nobody wanted to know */
+        return; /* sent by a process, and ignored before */
     if (previous.sa_flags & SA_SIGINFO) {
         previous.sa_sigaction(number, info, context);
     } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
         previous.sa_handler(number);
     } else {
         /* With the default the process dies as it would have: at the faulting instruction, which runs again, or of a
-         * signal that somebody sent. */
+         * signal from a process. */
         signal(SIGBUS, SIG_DFL);
         if (info->si_code <= 0)
             raise(SIGBUS);
@@ -81,10 +81,10 @@ int bs_guard_install(void)
     memset(&action, 0, sizeof(action));
     page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
     action.sa_sigaction = on_sigbus;
-    /* On the alternate stack where the thread has one (Rust's threads do). */
+    /* On the alternate stack if the thread has one (Rust's threads do). */
     action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
     sigemptyset(&action.sa_mask);
-    /* What was there is known before the handler that looks at it can run. */
+    /* The previous handler is known before the new one, which calls it, can run. */
     return sigaction(SIGBUS, NULL, &previous) || sigaction(SIGBUS, &action, NULL) ? errno : 0;
 }
 
@@ -101,7 +101,7 @@ int bs_guard_add(void *start, size_t length)
         atomic_store(&next_slot, (i + 1) % SLOTS);
         atomic_store(&slot->broken, 0);
         atomic_store(&slot->start, (uintptr_t)start);
-        /* Up to the end of the last page: what is mapped, not what the file had. */
+        /* Up to the end of the last page: the mapped bytes, not the file's. */
         atomic_store(&slot->end, ((uintptr_t)start + length + page_size - 1) & ~(page_size - 1));
         while (used < i + 1 && !atomic_compare_exchange_weak(&slots_used, &used, i + 1))
             ;

@@ -1,14 +1,14 @@
 /*
  * Limits of memory and work for what libavformat does in one thread.
  *
- * A demuxer believes what a file says of itself: twenty kilobytes of tables can ask for gigabytes of index. So libavutil's
- * allocator is linked with its calls of the C library's led through here (ffi/build.rs). While a meter is installed in the
+ * A demuxer trusts the sizes in a file: twenty kilobytes of tables can request gigabytes of index. So libavutil's
+ * allocator is linked with its calls of the C library led through here (ffi/build.rs). While a meter is installed in the
  * thread, allocated bytes are counted, and past the limit an allocation fails as if there were no memory. The meter
  * remembers that, since not every caller in libavformat passes the failure on.
  *
- * Work is counted where a file can make libavformat go over the same entries again and again; all else is bounded by the
- * processor time of the thread, looked at every so many allocations and reads. Outside of a meter all this costs the look
- * at one thread-local pointer per allocation.
+ * Work is counted where a file can make libavformat visit the same entries again and again; other work is bounded by the
+ * processor time of the thread, checked every TICKS allocations and with each read. Without a meter this costs a read of
+ * one thread-local pointer per allocation.
  */
 #include <errno.h>
 #include <malloc.h>
@@ -23,20 +23,20 @@
 
 #include "shim.h"
 
-/* Allocations from one look at the clock to the next: it takes a third of a microsecond. */
+/* Allocations between checks of the clock: a check takes a third of a microsecond. */
 #define TICKS 256
-/* Steps that a comparison of two keys counts as. */
+/* Steps of a comparison of two keys. */
 #define COMPARISON 8
-/* Bytes that a list of Matroska's elements may have; and the largest element that is not searched for others, a cue. */
+/* The most bytes of a list of Matroska elements; and the largest element that is not searched for others, a cue. */
 #define LIST_BYTES (2 << 20)
 #define CUE_BYTES 32
-/* Programs that a transport stream may have: every one is compared with all others at every table. */
+/* The most programs of a transport stream: each is compared with all others at every table. */
 #define PROGRAMS 1024
-/* Bytes that a list of MP4's which is searched for each of its entries may have. */
+/* The most bytes of an MP4 list that is searched for each of its entries. */
 #define SEARCHED_BYTES (512 << 10)
 
-/* Not "initial-exec": in a program the linker makes it a load all the same, and a shared library with such a variable needs all of
- * its thread-local memory in the static block, which others may have used up by the time that it is loaded. */
+/* Not "initial-exec": in a program the linker makes it a load anyway, and a shared library with such a variable needs all
+ * of its thread-local memory in the static block, which other libraries may have used up by the time it is loaded. */
 static _Thread_local BsMeter *meter;
 
 void bs_meter_install(BsMeter *installed)
@@ -95,7 +95,8 @@ void bs_meter_cap(int64_t more)
         meter->cap = FFMIN(meter->cap, meter->used + more);
 }
 
-/* Room for `bytes` more? Never again once a limit is passed: a loop that goes over much for each entry must end. */
+/* Nonzero if there is room for `bytes` more; never after a limit is exceeded: a loop with much work for each entry
+   must end. */
 static int has_room(BsMeter *m, int64_t bytes)
 {
     if (m->in_decoder)
@@ -111,7 +112,7 @@ static int has_room(BsMeter *m, int64_t bytes)
     if (m->used + bytes <= m->limit)
         return 1;
     if (m->grow) {
-        /* What the callback allocates is not the file's. */
+        /* Allocations of the callback are not the file's. */
         meter = NULL;
         const int64_t limit = m->grow(m->opaque, m->used + bytes);
         meter = m;
@@ -184,9 +185,9 @@ void bs_free(void *block)
     free(block);
 }
 
-/* libavformat/demux.c decodes pictures to learn of streams. Decoders do not always survive an allocation that fails (a VP9
- * decoder without tiles is closed by way of them), and what a picture takes has a limit of its own: what they allocate is
- * counted, and looked at when they are done. */
+/* libavformat/demux.c decodes pictures to learn about streams. Decoders do not always survive an allocation that
+ * fails (closing a VP9 decoder without tiles goes through them), and pictures have a limit of their own: so their
+ * allocations are counted, and compared with the limit after the call. */
 
 static void enter_decoder(void)
 {
@@ -219,7 +220,7 @@ int bs_probe_receive(AVCodecContext *decoder, AVFrame *frame)
     return leave_decoder(avcodec_receive_frame(decoder, frame));
 }
 
-/* libavutil/dict.c: a key is compared with all that are there. */
+/* libavutil/dict.c compares a key with all existing ones. */
 
 int bs_dict_set_unmetered(AVDictionary **dictionary, const char *key, const char *value, int flags);
 
@@ -227,7 +228,7 @@ int av_dict_set(AVDictionary **dictionary, const char *key, const char *value, i
 {
     if (meter)
         bs_meter_work(COMPARISON * (uint64_t)av_dict_count(*dictionary));
-    /* Callers go on with the next entry, and some go over all that are there for each: then there are none. */
+    /* Callers go on with the next entry, and some visit all existing ones for each: so none are added. */
     if (meter && meter->exceeded && !meter->in_decoder) {
         if (flags & AV_DICT_DONT_STRDUP_KEY)
             av_free((void *)key);
@@ -238,15 +239,15 @@ int av_dict_set(AVDictionary **dictionary, const char *key, const char *value, i
     return bs_dict_set_unmetered(dictionary, key, value, flags);
 }
 
-/* libavformat/mov.c looks for where an edit begins: it goes on to walk over the entries in front of that. Once the limit is
- * passed nothing is found. */
+/* libavformat/mov.c searches for the beginning of an edit, and then walks over the entries before it. After the
+ * limit is exceeded nothing is found. */
 int bs_mov_search_timestamp(AVStream *stream, int64_t timestamp, int flags)
 {
     bs_meter_work(avformat_index_get_entries_count(stream));
     return bs_meter_exceeded() ? -1 : av_index_search_timestamp(stream, timestamp, flags);
 }
 
-/* libavformat/mov.c: items of a still picture are searched for every property. */
+/* libavformat/mov.c searches the items of a still picture for every property. */
 void *bs_mov_realloc_array(void *array, size_t count, size_t size)
 {
     if (meter && size && count > SEARCHED_BYTES / size) {
@@ -266,9 +267,9 @@ AVProgram *bs_new_program(AVFormatContext *s, int id)
     return av_new_program(s, id);
 }
 
-/* libavformat/matroskadec.c: a list of elements is made longer. Some are searched for each element of another: tags for
- * attachments and chapters, blocks for tracks. Cues are not, and a long video has many; their list grows by a cue at a
- * time. */
+/* libavformat/matroskadec.c makes a list of elements longer. Some lists are searched for each element of another:
+ * tags for attachments and chapters, blocks for tracks. Cues are not, and a long video has many; their list grows by
+ * one cue at a time. */
 void *bs_list_realloc(void *list, unsigned *allocated, size_t size)
 {
     BsMeter *m = meter;
@@ -284,15 +285,15 @@ void *bs_list_realloc(void *list, unsigned *allocated, size_t size)
     return av_fast_realloc(list, allocated, size);
 }
 
-/* The index that libavformat makes for seeking while it reads packets. Nothing seeks by it here, and entries that come in
- * descending order are each put in front of all others. */
+/* The index that libavformat builds for seeking while it reads packets. Nothing here seeks by it, and entries in
+ * descending order are each inserted before all others. */
 int bs_no_index_entry(AVStream *stream, int64_t position, int64_t timestamp, int size, int distance, int flags)
 {
     return 0;
 }
 
-/* libavcodec/h2645_parse.c: a table of NAL units is made longer. Each unit takes up to 4 kB beside it, in parsers and
- * decoders, until these are closed: no picture has as many units. To their callers such a sample is damaged. */
+/* libavcodec/h2645_parse.c makes a table of NAL units longer. Each unit takes up to 4 kB more, in parsers and
+ * decoders, until these are closed: no picture has as many units. To the callers such a sample is damaged. */
 void *bs_units_realloc(void *units, unsigned *allocated, size_t size)
 {
     return size > BS_UNIT_LIMIT * sizeof(H2645NAL) ? NULL : av_fast_realloc(units, allocated, size);

@@ -1,9 +1,9 @@
 /*
- * The MP4/MOV demuxer's finished index.
+ * The complete index of the MP4/MOV demuxer.
  *
  * libavformat builds it from the tables alone and applies edit lists to it; only pts, duration and sample description
- * are worked out later, sample by sample, when av_read_frame() reads the payload. This does that last step (what
- * mov_finalize_packet() does in mov.c of the vendored version) without reading any payload.
+ * are computed later, sample by sample, when av_read_frame() reads the payload. This file does that last step (as
+ * mov_finalize_packet() in mov.c of the vendored version) without reading any payload.
  */
 #include <libavformat/avformat.h>
 #include <libavformat/demux.h>
@@ -31,18 +31,18 @@ int bs_mov_sample_count(const AVFormatContext *s, unsigned stream)
     return st ? avformat_index_get_entries_count(st) : 0;
 }
 
-/* Where a walk over the index stands in the tables that belong to it. */
+/* The position of a walk over the index in the tables that belong to it. */
 struct BsMovWalk {
     const AVStream *st;
     int next;
     int64_t *runs;              /* see runs_of(); NULL with one sample description */
     unsigned tts_index;
     unsigned tts_sample;
-    const MOVIndexRange *range; /* which samples of the media the edit list kept; NULL without an edit list */
-    int64_t media_sample;       /* number of the sample in the media, before edits: what stsc counts */
+    const MOVIndexRange *range; /* the media samples that the edit list keeps; NULL without one */
+    int64_t media_sample;       /* number of the sample in the media, before edits, as in stsc */
 };
 
-/* The first sample of each run of chunks (stsc entry), in media samples; to be freed. */
+/* The first sample of each run of chunks (stsc entry), in media samples; the caller frees it. */
 static int64_t *runs_of(const MOVStreamContext *sc)
 {
     int64_t *runs = av_malloc_array(sc->stsc_count, sizeof(*runs));
@@ -55,8 +55,8 @@ static int64_t *runs_of(const MOVStreamContext *sc)
     return runs;
 }
 
-/* Sample description of a sample, by its number in the media. FFmpeg counts stsc in edited samples; that is the same
- * thing unless an edit leaves samples out before a change of description, and there FFmpeg changes too late. */
+/* Sample description of a sample, by its number in the media. FFmpeg counts stsc in edited samples; that is equal
+ * unless an edit omits samples before a change of description: there FFmpeg changes too late. */
 static uint32_t description_of(const MOVStreamContext *sc, const int64_t *runs, int64_t sample)
 {
     unsigned low = 0, high = sc->stsc_count;
@@ -160,7 +160,7 @@ void bs_mov_drop_others(AVFormatContext *s, unsigned stream)
     }
 }
 
-/* Steps that a walk over all samples may take: at each sample, every stream is looked at. */
+/* The most steps of a walk over all samples: it visits every stream at each sample. */
 #define WALK_STEPS (INT64_C(1) << 30)
 
 int bs_mov_begin_fragments(const AVFormatContext *s)

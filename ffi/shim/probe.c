@@ -1,5 +1,5 @@
 /*
- * Finding out what the streams of a file are, with pictures charged to an account. libavformat decodes some for that, with
+ * Determines the properties of a file's streams, with pictures charged to an account. libavformat decodes some for that, with
  * decoders that it opens itself; its object is linked a second time (TAPPED in build.rs), with that call led through here.
  */
 #include "libavcodec/avcodec.h"
@@ -10,10 +10,10 @@
 #include "inspect.h"
 
 int bs_tapped_find_stream_info(AVFormatContext *s, AVDictionary **options);
-/* Of meter.c: what a decoder allocates meanwhile is compared with the limit when it has returned. */
+/* Of meter.c: allocations of a decoder are compared with the limit after each call. */
 int bs_metered_open(AVCodecContext *decoder, const AVCodec *codec, AVDictionary **options);
 
-/* What pictures of the call of this thread may have. */
+/* The largest picture, in pixels, for this thread's call. */
 static _Thread_local int64_t probe_max_pixels;
 
 /* libavformat calls these (TAPPED in build.rs). */
@@ -24,7 +24,7 @@ const AVCodec *bs_probe_find_decoder(AVFormatContext *s, const AVStream *st, enu
 int bs_probe_open(AVCodecContext *c, const AVCodec *codec, AVDictionary **options) {
     if (bs_probe_account && c->codec_type == AVMEDIA_TYPE_VIDEO) {
         c->get_buffer2 = bs_get_buffer;
-        /* Also of streams that appear while the others are looked at. */
+        /* Also for streams that appear while others are probed. */
         c->max_pixels = probe_max_pixels;
     }
     return bs_metered_open(c, codec, options);

@@ -1,9 +1,10 @@
 /*
- * Which process this is, told from those that it was forked from: fork() copies memory, but not the threads that hold its locks.
+ * Distinguishes this process from those that it was forked from: fork() copies memory, but not the threads that hold its
+ * locks.
  *
- * A number lies on a page that the kernel clears in a child, so that looking costs a load, whatever has called fork or clone; and
- * a child never has the number of a parent, as it may have the process id of one that has ended. `last` is copied, so numbers only
- * grow from parent to child.
+ * A number lies on a page that the kernel clears in a child, so that a check costs one load, whatever has called fork or
+ * clone. A child never has the number of a parent, while it may have the process id of one that has ended. `last` is copied,
+ * so numbers only grow from parent to child.
  */
 #define _GNU_SOURCE
 #include <stdatomic.h>
@@ -17,7 +18,7 @@ typedef _Atomic uint64_t Mark;
 
 static _Atomic(Mark *) page;
 static Mark last;
-/* Stands for a page where none can be had. */
+/* Replaces the page if none can be mapped. */
 static Mark none;
 
 static Mark *make_page(void)

@@ -1,9 +1,9 @@
 /*
- * Damage in H.265 pictures whose rows several threads decode. Alone, libavcodec begins each row where the one above ended.
- * With threads it begins where the slice header says, whatever became of the row above, and it may leave rows out and say
- * nothing: damage then gives other pictures than in every other decoder, and nobody is told. So here each row is looked at
- * when it is done: it must have ended where the next one began, and only the last one with the slice. Then what was
- * decoded is what one thread decodes; all else is an error.
+ * Damage in H.265 pictures with rows that several threads decode. On one thread, libavcodec begins each row where the one
+ * above ended. With threads it begins where the slice header says, whatever happened in the row above, and may omit rows
+ * without an error: damage then gives other pictures than in every other decoder, unnoticed. So each row is checked when
+ * it is done: it must end where the next one begins, and only the last one with the slice. Then the picture is the one
+ * that a single thread decodes; every other case is an error.
  */
 #include <stdatomic.h>
 
@@ -23,7 +23,7 @@ typedef struct Rows {
     int count;
 } Rows;
 
-/* libavcodec's own, the same for all decoders with slice threads. */
+/* libavcodec's own function, the same for all decoders with slice threads. */
 static Execute *_Atomic own_execute;
 
 static int has_ended(const CABACContext *cc) { return cc->low >= cc->range << (CABAC_BITS + 1); }
@@ -37,7 +37,7 @@ static int checked_row(AVCodecContext *c, void *arg, int job, int thread) {
         return ret;
     if (atomic_load(&s->wpp_err))
         return AVERROR_INVALIDDATA;
-    /* The flag behind the row's last block said whether the slice ends there. */
+    /* The flag after the row's last block says whether the slice ends there. */
     if (has_ended(cc) != (job == rows->count - 1))
         return AVERROR_INVALIDDATA;
     const BsWatch *watch = bs_watch_of(c);
@@ -55,19 +55,19 @@ static int execute_rows(AVCodecContext *c, Row *row, void *arg, int *ret, int co
     int last = count - 1, error = 0;
     if (s->sh.slice_ctb_addr_rs % s->pps->sps->ctb_width)
         error = AVERROR_INVALIDDATA;
-    /* One thread reads on to the end of the slice, so that here too nobody stops at the end of a row that is too short. */
+    /* One thread reads to the end of the slice: so no row may stop at the end of its data if they are too short. */
     int end = s->sh.offset[last] + s->sh.size[last];
     while (end > s->sh.offset[last] && !s->data[end - 1])
         end--;
     for (int i = 0; i < count; i++)
         s->sh.size[i] = end - s->sh.offset[i];
-    /* Rows are not slices: what this thread sees while it decodes some does not count. */
+    /* Rows are not slices: observations of this thread while it decodes some do not count. */
     BsSeen seen = bs_seen;
     if (!error)
         atomic_load(&own_execute)(c, checked_row, &rows, ret, count);
     seen.errors = bs_seen.errors;
     bs_seen = seen;
-    /* libavcodec adds all of them up: two errors may make none. */
+    /* libavcodec adds up the results: two errors may cancel out. */
     for (int i = 0; i < count; i++) {
         error = error ? error : FFMIN(ret[i], 0);
         ret[i] = 0;

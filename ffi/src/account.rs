@@ -1,4 +1,5 @@
-//! What pictures cost, and the decode run that is charged for them: `ffi/shim/account.c`.
+//! The memory of pictures, and the decode run that is charged for it: `ffi/shim/account.c`. The budget itself is left
+//! to the engine, which implements [`Lender`].
 
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
@@ -10,12 +11,13 @@ use crate::sys;
 
 /// Lends memory for pictures to decode runs.
 pub trait Lender: Send + Sync + 'static {
-    /// A run of a `kind` has `granted` bytes and needs `used` in all. Returns what it has from now on: less than `used` is a
-    /// refusal. Called from a decoder's threads, under its locks: it must not wait for other runs.
+    /// Requests memory for a run of a `kind` that has `granted` bytes and needs `used` in all. Returns the bytes that
+    /// it has from now on: less than `used` is a refusal. Called from a decoder's threads, under its locks: it must not
+    /// wait for other runs.
     fn grow(&self, kind: i32, granted: u64, used: u64) -> u64;
 }
 
-/// What the pictures of all decoders of an engine take.
+/// The total picture memory of all decoders of an engine.
 #[derive(Debug)]
 pub struct Ledger {
     raw: NonNull<sys::BsLedger>,
@@ -36,13 +38,13 @@ impl Ledger {
         Ledger { raw: NonNull::new(unsafe { sys::bs_ledger_alloc() }).expect("out of memory") }
     }
 
-    /// Bytes that decoders hold now, tables included.
+    /// Bytes that decoders hold, tables included.
     pub fn live(&self) -> u64 {
         // SAFETY: valid from construction to drop.
         unsafe { sys::bs_ledger_live(self.raw.as_ptr()) }.max(0) as u64
     }
 
-    /// The most that they have ever held at the same time.
+    /// The largest number of bytes that they have held.
     pub fn peak(&self) -> u64 {
         // SAFETY: valid from construction to drop.
         unsafe { sys::bs_ledger_peak(self.raw.as_ptr()) }.max(0) as u64
@@ -62,22 +64,22 @@ impl Drop for Ledger {
     }
 }
 
-/// What the pictures of one decode run take.
+/// The picture memory of one decode run.
 #[derive(Debug)]
 pub struct Account {
     raw: NonNull<sys::BsAccount>,
 }
 
-// SAFETY: what changes in it is atomic or under its lock.
+// SAFETY: its changing fields are atomic or under its lock.
 unsafe impl Send for Account {}
-// SAFETY: what changes in it is atomic or under its lock.
+// SAFETY: its changing fields are atomic or under its lock.
 unsafe impl Sync for Account {}
 
 unsafe extern "C" fn grow<L: Lender>(lender: *mut c_void, kind: c_int, granted: i64, used: i64) -> i64 {
-    // SAFETY: what `Account::open` has put there, which the account keeps alive.
+    // SAFETY: the pointer from `Account::open`, which the account keeps alive.
     let lender = unsafe { &*lender.cast::<L>() };
     let bytes = |bytes: i64| u64::try_from(bytes).unwrap_or(0);
-    // A panic must not unwind into C. Nothing in a lender is left half done by one that matters to the caller.
+    // A panic must not unwind into C. A lender that panicked is not left in a state that matters to the caller.
     let call = std::panic::AssertUnwindSafe(|| lender.grow(kind, bytes(granted), bytes(used)));
     std::panic::catch_unwind(call).map_or(granted, |granted| i64::try_from(granted).unwrap_or(i64::MAX))
 }
@@ -88,8 +90,8 @@ unsafe extern "C" fn release<L: Lender>(lender: *mut c_void) {
 }
 
 impl Account {
-    /// An account with `granted` bytes, which asks the lender for more. Pictures that may be made up out of damage get no more
-    /// than `most`.
+    /// An account with `granted` bytes, which requests more from the lender. Pictures that may result from damage get
+    /// no more than `most` bytes.
     ///
     /// # Panics
     /// Without memory.
@@ -102,13 +104,14 @@ impl Account {
         Account { raw: NonNull::new(raw).expect("out of memory") }
     }
 
-    /// Bytes that the run may use now.
+    /// Bytes that the run may use.
     pub fn granted(&self) -> u64 {
         // SAFETY: valid from construction to drop.
         unsafe { sys::bs_account_granted(self.raw.as_ptr()) }.max(0) as u64
     }
 
-    /// Lets go of what is granted and not in use: what was granted before, and what is now. No decoder may be at work.
+    /// Gives up granted bytes that are not in use. Returns the granted bytes before and after. No decoder may be at
+    /// work.
     pub fn shrink(&self) -> (u64, u64) {
         let before = self.granted();
         // SAFETY: valid from construction to drop.
@@ -116,20 +119,20 @@ impl Account {
         (before, now.max(0) as u64)
     }
 
-    /// The most that it has used at the same time.
+    /// The largest number of bytes in use so far.
     pub fn peak(&self) -> u64 {
         // SAFETY: valid from construction to drop.
         unsafe { sys::bs_account_peak(self.raw.as_ptr()) }.max(0) as u64
     }
 
-    /// Bytes that were refused, with all that was in use then; `None` if none were.
+    /// The bytes in use with those that were refused; `None` without a refusal.
     pub fn refused(&self) -> Option<u64> {
         // SAFETY: valid from construction to drop.
         let wanted = unsafe { sys::bs_account_wanted(self.raw.as_ptr()) };
         u64::try_from(wanted).ok().filter(|&wanted| wanted > 0)
     }
 
-    /// No larger grant would have helped.
+    /// True if no larger grant would have helped.
     pub fn is_refused_for_good(&self) -> bool {
         // SAFETY: valid from construction to drop.
         unsafe { sys::bs_account_is_final(self.raw.as_ptr()) != 0 }
@@ -148,7 +151,7 @@ impl Drop for Account {
 }
 
 impl Decoder {
-    /// From now on the decoder's pictures are charged to the account; to none for `None`. Nothing may be in work: it was just
+    /// From now on charges the decoder's pictures to the account; to none for `None`. The decoder must be idle: just
     /// opened, or flushed.
     pub fn charge_to(&mut self, account: Option<&Account>) {
         let account = account.map_or(std::ptr::null_mut(), Account::as_raw);
@@ -156,7 +159,7 @@ impl Decoder {
         unsafe { sys::bs_account_attach(self.as_raw(), account) };
     }
 
-    /// A picture was refused memory by the account: what comes out of the decoder is worth nothing.
+    /// True if the account refused memory for a picture: the decoder's output is then unusable.
     pub fn lacks_room(&self) -> bool {
         // SAFETY: the context is valid.
         unsafe { sys::bs_decoder_lacks_room(self.as_raw()) != 0 }
@@ -168,9 +171,9 @@ impl Decoder {
         unsafe { sys::bs_decoder_table_bytes(self.as_raw()) }.max(0) as u64
     }
 
-    /// Takes a frame's memory over from the decoder: see `bs_let_out` in `ffi/shim/buffers.c`.
+    /// Transfers a frame's memory from the decoder to the caller: see `bs_let_out` in `ffi/shim/buffers.c`.
     pub(crate) fn let_out(frame: *mut sys::AVFrame) -> Result<(), AvError> {
-        // SAFETY: a frame out of one of our decoders on the processor, whose memory is of buffers.c.
+        // SAFETY: a frame of one of our decoders on the processor, with memory from buffers.c.
         AvError::check(unsafe { sys::bs_let_out(frame) }).map(|_| ())
     }
 }

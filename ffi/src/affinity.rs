@@ -1,11 +1,12 @@
-//! Which cores a thread may run on, and those that libavcodec's threads inherit from it.
+//! The cores that a thread may run on, and the cores that libavcodec's threads inherit from it. The choice of cores is
+//! left to the engine's worker pool.
 
 use std::cell::Cell;
 
 /// Processor time of the calling thread so far.
 pub fn thread_time() -> std::time::Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel writes one timespec, which is ours. Where there is no such clock it stays zero.
+    // SAFETY: the kernel writes one timespec, which is ours. Without such a clock it stays zero.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
     let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
     std::time::Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), nanos)
@@ -39,19 +40,19 @@ impl Affinity {
     }
 
     fn apply(&self) {
-        // SAFETY: a set of the size that is given. Where it fails (no such core any more) nothing changes.
+        // SAFETY: a set of the size that is given. If it fails (a core is gone) nothing changes.
         unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &self.mask) };
     }
 
-    /// From now on, decoders that the calling thread opens have threads that may run on these cores, whatever cores the
-    /// calling thread itself is bound to: libavcodec's threads inherit those of whoever opens them.
+    /// Lets the threads of decoders that the calling thread opens from now on run on these cores, whatever cores the
+    /// calling thread is bound to: libavcodec's threads inherit the affinity of the thread that opens the decoder.
     pub fn is_for_decoders(self) {
         FOR_DECODERS.set(Some(self));
     }
 }
 
 /// Runs `work` on any of the cores that decoders may use. A decoder's slice threads share each picture with the thread
-/// that sends it, which must not be bound to a core that one of them has been put on.
+/// that sends it, which must not be bound to a core where one of them runs.
 pub fn while_unbound<T>(work: impl FnOnce() -> T) -> T {
     let Some(wide) = FOR_DECODERS.get() else { return work() };
     let _back = Back(Affinity::of_this_thread());

@@ -1,5 +1,6 @@
-//! A decoder's reference state, kept outside of it: taken just behind a picture, put into another decoder of the same
-//! stream, as often as wanted. Pictures are shared by reference count, never copied.
+//! Checkpoints: the reference state of a decoder, saved just after a picture, and restored into decoders of the same
+//! stream any number of times. Pictures are shared by reference count, never copied. Storing checkpoints is left to the
+//! engine.
 
 use std::ptr::NonNull;
 
@@ -12,26 +13,26 @@ use crate::sys;
 /// A picture that a checkpoint holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldPicture {
-    /// The number that its packet carried; `None` for pictures that the decoder made up.
+    /// The tag of its packet; `None` for pictures that the decoder made up.
     pub tag: Option<u32>,
-    /// The same for the same picture in different checkpoints, as long as one of them lives.
+    /// Equal for the same picture in different checkpoints, as long as one of them exists.
     pub identity: u64,
-    /// Memory that it takes, with the decoder's tables for it.
+    /// Its bytes, with the decoder's tables for it.
     pub bytes: u64,
-    /// Can be handed out as it is: [`Checkpoint::picture`].
+    /// True if [`Checkpoint::picture`] can return it.
     pub is_whole: bool,
 }
 
-/// The state of a decoder just behind a picture.
+/// The state of a decoder just after a picture.
 #[derive(Debug)]
 pub struct Checkpoint {
     raw: NonNull<sys::BsCheckpoint>,
-    /// The codec whose state it can take.
+    /// The codec of the state.
     codec: u32,
     crop: Option<CropRectangle>,
 }
 
-// SAFETY: plain memory and reference counts that are atomic; nothing in it is tied to a thread.
+// SAFETY: plain memory and atomic reference counts; nothing in it is tied to a thread.
 unsafe impl Send for Checkpoint {}
 // SAFETY: shared access only reads and takes references: bs_checkpoint_restore(), _pictures() and _picture() take it const.
 unsafe impl Sync for Checkpoint {}
@@ -44,7 +45,7 @@ impl Checkpoint {
     pub fn pictures(&self) -> Vec<HeldPicture> {
         let empty = sys::BsPicture { identity: 0, bytes: 0, tag: -1, flags: 0, frame: std::ptr::null() };
         let mut raw = [empty; MOST_PICTURES];
-        // SAFETY: valid from construction to drop; as much room as is said.
+        // SAFETY: valid from construction to drop; the array has the given capacity.
         let count = unsafe { sys::bs_checkpoint_pictures(self.raw.as_ptr(), raw.as_mut_ptr(), MOST_PICTURES as i32) };
         let held = |picture: &sys::BsPicture| HeldPicture {
             tag: u32::try_from(picture.tag)
@@ -57,7 +58,8 @@ impl Checkpoint {
         raw[..count.max(0) as usize].iter().map(held).collect()
     }
 
-    /// The picture with a tag, cropped as [`Decoder::receive`] crops; `None` if it is not held or not fit to be shown.
+    /// The picture with a tag, cropped as [`Decoder::receive`] crops; `None` if the checkpoint does not hold it, or not
+    /// in a form that can be shown.
     pub fn picture(&self, tag: u32) -> Option<Frame> {
         let mut frame = Frame::empty().ok()?;
         // SAFETY: both are valid; the frame is empty.
@@ -66,7 +68,7 @@ impl Checkpoint {
         Some(frame)
     }
 
-    /// Lets go of all pictures: ready for [`Decoder::save`].
+    /// Releases all pictures: ready for [`Decoder::save`].
     pub fn clear(&mut self) {
         // SAFETY: valid, and borrowed mutably.
         unsafe { sys::bs_checkpoint_clear(self.raw.as_ptr()) };
@@ -88,9 +90,9 @@ impl Decoder {
         unsafe { sys::bs_fork_is_supported(self.as_raw()) != 0 }
     }
 
-    /// Keeps the state just behind the picture with a tag: the last one on a single thread, with frame threads one that
-    /// was waited for and whose thread has not got another packet since. `None` if it is not to be had. `spare` is used
-    /// again instead of a new one, if it is of the same codec.
+    /// Saves the state just after the picture with a tag. On a single thread that is the last picture; with frame
+    /// threads it is one that was waited for, if its thread has had no other packet since. `None` if the state is not
+    /// available. `spare` is reused if it has the same codec.
     pub fn save(&mut self, tag: u32, spare: Option<Checkpoint>) -> Option<Checkpoint> {
         if !self.can_fork() {
             return None;
@@ -118,10 +120,10 @@ impl Decoder {
         Some(checkpoint)
     }
 
-    /// Takes over the state of a checkpoint of the same stream. The decoder is flushed before.
+    /// Restores a checkpoint of the same stream. The decoder is flushed first.
     ///
     /// # Errors
-    /// [`AvError`]: no memory, or the decoder cannot be forked. It is flushed then.
+    /// [`AvError`]: no memory, or a decoder without support for checkpoints. It is flushed then.
     pub fn restore(&mut self, from: &Checkpoint) -> Result<(), AvError> {
         self.flush();
         if !self.can_fork() {
@@ -131,7 +133,7 @@ impl Decoder {
         // SAFETY: the decoder is ours alone and was flushed, so that its threads wait; the checkpoint is only read.
         match AvError::check(unsafe { sys::bs_checkpoint_restore(from.raw.as_ptr(), self.as_raw()) }) {
             Ok(_) => {
-                // SAFETY: both are valid; of the checkpoint only counts that are atomic change.
+                // SAFETY: both are valid; only atomic counts of the checkpoint change.
                 unsafe { sys::bs_checkpoint_share(from.raw.as_ptr(), self.as_raw()) };
                 Ok(())
             }
@@ -142,9 +144,8 @@ impl Decoder {
         }
     }
 
-    /// The picture with a tag, if it is the last one decoded (as for [`Decoder::save`]): without waiting for its turn in
-    /// output order, and without ending the walk. `None` if it is not fit to be shown, or this codec's decoder puts
-    /// pictures out at once.
+    /// The picture with a tag, if it was decoded last (as for [`Decoder::save`]), before its turn in output order and
+    /// without draining the decoder. `None` if it cannot be shown, or this codec's decoder outputs pictures at once.
     pub fn picture(&mut self, tag: u32) -> Option<Frame> {
         let mut frame = Frame::empty().ok()?;
         // SAFETY: both are valid; the frame is empty.
@@ -152,8 +153,8 @@ impl Decoder {
         self.finish(frame).ok()
     }
 
-    /// False if the picture with a tag, the last one decoded (as for [`Decoder::save`]), or one that is held with it, is
-    /// known to be damaged. H.264 only: with frame threads a picture may come out before libavcodec knows.
+    /// False if the picture with a tag, decoded last (as for [`Decoder::save`]), or a picture held with it, is known to
+    /// be damaged. H.264 only: with frame threads a picture may come out before libavcodec knows.
     pub fn is_clean(&mut self, tag: u32) -> bool {
         // SAFETY: the context is open.
         unsafe { sys::bs_decoder_is_clean(self.as_raw(), tag) != 0 }

@@ -1,4 +1,5 @@
-//! What a container or a stream says of its codec: parameters for a decoder, colour, Dolby Vision.
+//! The codec parameters of a container or stream: configuration for a decoder, colour, Dolby Vision. Plain values are
+//! left to `parameters`.
 
 use std::ptr::NonNull;
 
@@ -23,9 +24,9 @@ pub struct Color {
 }
 
 impl Color {
-    /// FFmpeg's names of primaries, transfer, matrix and range; `unknown` where nothing is said.
+    /// FFmpeg's names of primaries, transfer, matrix and range; `unknown` if unspecified.
     pub fn names(&self) -> [&'static str; 4] {
-        // SAFETY: any number may be asked; names are constants, or null.
+        // SAFETY: any number is allowed; names are constants, or null.
         let names = unsafe {
             [
                 sys::av_color_primaries_name(self.primaries),
@@ -38,23 +39,23 @@ impl Color {
         names.map(|name| name.unwrap_or("unknown"))
     }
 
-    /// FFmpeg's name of the place of chroma samples; `unspecified` where nothing is said.
+    /// FFmpeg's name of the location of chroma samples; `unspecified` if not given.
     pub fn chroma_location_name(&self) -> &'static str {
-        // SAFETY: any number may be asked; names are constants, or null.
+        // SAFETY: any number is allowed; names are constants, or null.
         unsafe { static_name(sys::av_chroma_location_name(self.chroma_location)) }.unwrap_or("unspecified")
     }
 }
 
-/// What a container says of Dolby Vision (its decoder configuration record).
+/// The container's Dolby Vision configuration record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DolbyVision {
     /// Profile: 5, 7, 8, ...
     pub profile: u8,
-    /// What else the base layer is: 0 nothing, 1 HDR10, 2 SDR, 4 HLG (`dv_bl_signal_compatibility_id`).
+    /// Compatibility of the base layer: 0 none, 1 HDR10, 2 SDR, 4 HLG (`dv_bl_signal_compatibility_id`).
     pub compatibility: u8,
 }
 
-/// What a decoder must be told before the first packet (`AVCodecParameters`).
+/// The parameters that a decoder needs before the first packet (`AVCodecParameters`).
 #[derive(Debug)]
 pub struct CodecParameters {
     raw: NonNull<sys::AVCodecParameters>,
@@ -66,7 +67,7 @@ unsafe impl Send for CodecParameters {}
 unsafe impl Sync for CodecParameters {}
 
 impl CodecParameters {
-    /// Parameters that say nothing yet.
+    /// Empty parameters.
     pub(crate) fn empty() -> Result<CodecParameters, AvError> {
         // SAFETY: allocates; null means no memory.
         let raw = NonNull::new(unsafe { sys::avcodec_parameters_alloc() }).ok_or(AvError::NO_MEMORY)?;
@@ -104,11 +105,11 @@ impl CodecParameters {
 
     /// FFmpeg's name of the codec: `hevc`, `h264`, `vp9`, `av1`.
     pub fn codec_name(&self) -> &'static str {
-        // SAFETY: any number may be asked; names are constants.
+        // SAFETY: any number is allowed; names are constants.
         unsafe { static_name(sys::avcodec_get_name(self.codec_id())) }.unwrap_or("unknown")
     }
 
-    /// What the container calls the codec: four characters of which the first is the lowest byte; 0 if it has no name for it.
+    /// The container's code for the codec: four characters, the first one in the lowest byte; 0 if it has none.
     pub fn tag(&self) -> u32 {
         self.peek().codec_tag
     }
@@ -123,17 +124,17 @@ impl CodecParameters {
         unsafe { std::slice::from_raw_parts(parameters.extradata, parameters.extradata_size as usize) }
     }
 
-    /// Width and height that the container gives, if any.
+    /// Width and height from the container in pixels; 0 if unknown.
     pub fn size(&self) -> (usize, usize) {
         (self.peek().width.max(0) as usize, self.peek().height.max(0) as usize)
     }
 
-    /// Pixel format, where the container or probing told.
+    /// Pixel format, if the container or probing provides it.
     pub fn pixel_format(&self) -> Option<PixelFormat> {
         (self.peek().format >= 0).then(|| PixelFormat(self.peek().format))
     }
 
-    /// Colour description of the container (or of the stream, where probing looked).
+    /// Colour description of the container, or of the stream if probing found it.
     pub fn color(&self) -> Color {
         let parameters = self.peek();
         Color {
@@ -145,12 +146,12 @@ impl CodecParameters {
         }
     }
 
-    /// True if the container cuts something off the pictures.
+    /// True if the container crops the pictures.
     pub fn is_cropped(&self) -> bool {
         self.crop().is_some()
     }
 
-    /// Whether pixels must be moved by what the container calls cropping.
+    /// The container's crop, if it is not empty.
     pub(crate) fn crop(&self) -> Option<CropRectangle> {
         let data = self.side_data(sys::AVPacketSideDataType::AV_PKT_DATA_FRAME_CROPPING)?;
         let word = |index: usize| Some(u32::from_le_bytes(data.get(index * 4..index * 4 + 4)?.try_into().ok()?));
@@ -158,7 +159,7 @@ impl CodecParameters {
         (crop.top | crop.bottom | crop.left | crop.right != 0).then_some(crop)
     }
 
-    /// Rotation of the display matrix in degrees, counter-clockwise as FFmpeg counts, and whether it mirrors.
+    /// Rotation of the display matrix in degrees, counter-clockwise as in FFmpeg, and whether it mirrors.
     pub fn rotation(&self) -> (f64, bool) {
         let Some(data) = self.side_data(sys::AVPacketSideDataType::AV_PKT_DATA_DISPLAYMATRIX) else {
             return (0.0, false);
@@ -168,7 +169,7 @@ impl CodecParameters {
         for (entry, bytes) in matrix.iter_mut().zip(words.chunks_exact(4)) {
             *entry = i32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         }
-        // SAFETY: nine entries, as asked for.
+        // SAFETY: nine entries, as required.
         let degrees = unsafe { sys::av_display_rotation_get(matrix.as_ptr()) };
         let [a, b, _, c, d, ..] = matrix.map(i64::from);
         (if degrees.is_finite() { degrees } else { 0.0 }, a * d - b * c < 0)

@@ -1,4 +1,4 @@
-//! Decoders.
+//! Decoders. Which packets to send is left to the engine.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,64 +17,65 @@ use crate::{log, static_name, sys};
 pub enum Threads {
     /// One thread, the caller's.
     One,
-    /// Several pictures at once: most throughput in a run, more delay, and more memory.
+    /// Several pictures at once: highest throughput in a run, but more delay and memory.
     Frame(usize),
-    /// Parts of one picture at once, where the stream has slices, tiles or wavefronts.
+    /// Parts of one picture at once, if the stream has slices, tiles or wavefronts.
     Slice(usize),
 }
 
-/// What [`Decoder::send`] did.
+/// The result of [`Decoder::send`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
     /// The decoder has the packet.
     Accepted,
-    /// Take pictures out first, then send the same packet again.
+    /// The caller must take pictures out first, then send the same packet again.
     Full,
 }
 
-/// What [`Decoder::receive`] found.
+/// The result of [`Decoder::receive`].
 #[derive(Debug)]
 pub enum Received {
     /// A picture.
     Picture(Frame),
-    /// Nothing until more is sent.
+    /// No picture until more is sent.
     NeedsMore,
-    /// Everything that was in the decoder has come out.
+    /// All pictures in the decoder have come out.
     End,
 }
 
-/// A flush lets go of a decoder's free tables when it has had so many packets since it last did: they are quick to have
-/// again, but not for nothing.
+/// A flush frees a decoder's unused tables after this many packets since it last did: allocating them again is quick,
+/// but not free.
 const TRIM_EVERY: u32 = 32;
 
-/// Tables of larger pictures are let go of each time.
+/// Tables of larger pictures are freed with every flush.
 const TRIM_FROM_BYTES: u64 = 8 << 20;
 
-/// What a decoder does about damage, and whose pictures it decodes.
+/// The damage settings of a decoder, and the video that it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DamageOptions {
-    /// A number that no other video of the process has, not 0: memory with pictures of one video is cleared before another
-    /// gets it.
+    /// A number that no other video of the process has, not 0: memory with pictures of one video is cleared before
+    /// another one gets it.
     pub owner: u64,
-    /// Damaged pictures come out, flagged as corrupt, and so does what refers to them; on one thread, the same pixels each
-    /// time. Else damage is an error.
+    /// Damaged pictures come out, flagged as corrupt, and so do pictures that refer to them; on one thread, with the
+    /// same pixels each time. Otherwise damage is an error.
     pub lenient: bool,
-    /// Pictures of H.265 are compared with the hashes in the stream, where it has some (SEI decoded picture hash).
+    /// Compare H.265 pictures with the hashes in the stream, if it has some (SEI decoded picture hash).
     pub check_hashes: bool,
-    /// Where the data of slices and tiles end counts as well. Not all encoders keep to the letter of the standard there.
+    /// Data that end early or late in a slice or tile count as damage as well. Not all encoders follow the standard
+    /// there.
     pub check_ends: bool,
-    /// Pixels that a picture may have, as coded.
+    /// The largest picture in pixels, as coded.
     pub max_pixels: u64,
 }
 
-/// What spoke against the pictures of a run.
+/// The signs of damage in the pictures of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
-    /// Nothing.
+    /// No damage.
     Nothing,
-    /// Only that data of a slice or tile did not end where its pictures' blocks did ([`DamageOptions::check_ends`]).
+    /// Only data of a slice or tile that do not end with its last block ([`DamageOptions::check_ends`]).
     End,
-    /// Something that no intact stream has.
+    /// A defect that no intact stream has.
     Damage,
 }
 
@@ -86,16 +87,16 @@ pub struct Decoder {
     is_uncropped: bool,
     /// Nothing was sent since it was opened or flushed.
     is_flushed: bool,
-    /// Packets since its tables were let go of.
+    /// Packets since its tables were last freed.
     untrimmed: u32,
-    /// Where its pictures are decoded; it must go after the context.
+    /// The GPU that decodes its pictures; it must be dropped after the context.
     pub(crate) on: Option<Gpu>,
 }
 
-// SAFETY: a codec context may be used from any thread, by one at a time: `&mut self` sees to that.
+// SAFETY: any thread may use a codec context, one at a time: `&mut self` guarantees that.
 unsafe impl Send for Decoder {}
 
-/// What is done to a context before it is opened.
+/// The settings of a context that are applied before it is opened.
 struct Opening {
     threads: Threads,
     /// `AV_EF_EXPLODE`.
@@ -105,22 +106,22 @@ struct Opening {
 }
 
 impl Decoder {
-    /// Opens libavcodec's decoder as it is, to measure and to compare with. It never gives out pictures that it knows to miss
-    /// references (`AV_CODEC_FLAG_OUTPUT_CORRUPT` stays unset: it is the last net against wrong pictures; but see
-    /// [`Decoder::show_broken`]). A `strict` one reports damage that it would else pass over in silence (`AV_EF_EXPLODE`),
-    /// instead of giving out the picture.
+    /// Opens libavcodec's unmodified decoder, for measurements and comparisons. It never outputs pictures that it knows
+    /// to lack references (`AV_CODEC_FLAG_OUTPUT_CORRUPT` stays unset: it is the last safeguard against wrong pictures;
+    /// but see [`Decoder::show_broken`]). A `strict` one reports damage that it would otherwise ignore
+    /// (`AV_EF_EXPLODE`), instead of outputting the picture.
     ///
     /// # Errors
     /// [`AvError`] of `avcodec_open2`; `AVERROR_DECODER_NOT_FOUND` has its own text.
     pub fn open(parameters: &CodecParameters, threads: Threads, strict: bool) -> Result<Decoder, AvError> {
-        // SAFETY: any id may be asked; what comes back is null or a constant.
+        // SAFETY: any id is allowed; the result is null or a constant.
         let codec = unsafe { sys::avcodec_find_decoder(parameters.codec_id()) };
         let opening = Opening { threads, strict, damage: None, on: None };
         // SAFETY: a codec, as found, or null.
         unsafe { Decoder::open_with(parameters, codec, opening) }
     }
 
-    /// Opens a decoder that looks at every picture that it has decoded: `ffi/shim/inspect.c`.
+    /// Opens a decoder that checks every decoded picture for damage: `ffi/shim/inspect.c`.
     ///
     /// # Errors
     /// As [`Decoder::open`].
@@ -129,27 +130,27 @@ impl Decoder {
         threads: Threads,
         damage: &DamageOptions,
     ) -> Result<Decoder, AvError> {
-        // SAFETY: any id may be asked; what comes back is null or lives as long as the process.
+        // SAFETY: any id is allowed; the result is null or lives as long as the process.
         let codec = unsafe { sys::bs_inspecting_codec(parameters.codec_id() as i32) };
-        // In the other codecs it makes more of intact streams undecodable than it finds in damaged ones.
+        // In the other codecs it rejects intact streams more often than it finds damage.
         let strict = !damage.lenient && parameters.codec_id() == sys::AVCodecID::AV_CODEC_ID_HEVC;
         let open = |strict| {
             let opening = Opening { threads, strict, damage: Some(*damage), on: None };
             // SAFETY: a codec, as found, or null.
             unsafe { Decoder::open_with(parameters, codec, opening) }
         };
-        // What is wrong with the configuration alone is no reason to refuse the video.
+        // A defect of the configuration alone is no reason to refuse the video.
         open(strict).or_else(|error| if strict { open(false) } else { Err(error) })
     }
 
-    /// Width and height, as coded, that the stream has claimed last.
+    /// The coded width and height that the stream claimed last.
     pub fn claimed_size(&self) -> (usize, usize) {
         // SAFETY: valid from construction to drop.
         let context = unsafe { self.raw.as_ref() };
         (context.coded_width.max(0) as usize, context.coded_height.max(0) as usize)
     }
 
-    /// One on a GPU: on one thread, since the picture is decoded elsewhere.
+    /// Opens a decoder on a GPU, with one thread, since the GPU does the decoding.
     ///
     /// # Safety
     /// `codec` is one of `bs_gpu_codec`'s.
@@ -159,9 +160,9 @@ impl Decoder {
         gpu: &Gpu,
         damage: &DamageOptions,
     ) -> Result<Decoder, AvError> {
-        // Strict: what software would conceal, or find out while it decodes, nobody else would notice.
+        // Strict: damage that a software decoder would conceal or detect in the pixels would go unnoticed.
         let opening = Opening { threads: Threads::One, strict: true, damage: Some(*damage), on: Some(gpu.clone()) };
-        // SAFETY: the caller's promise.
+        // SAFETY: as the caller guarantees.
         unsafe { Decoder::open_with(parameters, codec, opening) }
     }
 
@@ -195,7 +196,7 @@ impl Decoder {
         }
         let threads = opening.threads;
         let context = decoder.get();
-        // Cropping is done by `Frame::crop`, to the pixel; libavcodec's own stops at its alignment.
+        // Cropping is left to `Frame::crop`, which is exact; libavcodec's own crop is rounded to its alignment.
         context.apply_cropping = 0;
         (context.thread_count, context.thread_type) = match threads {
             Threads::One => (1, 0),
@@ -210,9 +211,9 @@ impl Decoder {
         Ok(decoder)
     }
 
-    /// Before the context is opened: says whose its pictures are, and what is looked at.
+    /// Sets the owner of the pictures and the checks, before the context is opened.
     fn watch(&mut self, damage: Option<DamageOptions>) -> Result<(), AvError> {
-        /// Owners of pictures of decoders that belong to no video.
+        /// The next owner number for decoders that belong to no video.
         static NEXT: AtomicU64 = AtomicU64::new(1 << 63);
         let own = || sys::BsWatchOptions {
             owner: NEXT.fetch_add(1, Ordering::Relaxed),
@@ -229,7 +230,7 @@ impl Decoder {
         if let Some(damage) = damage {
             let context = self.get();
             context.max_pixels = i64::try_from(damage.max_pixels).unwrap_or(i64::MAX);
-            // dav1d then looks at what follows the last symbol of a tile.
+            // Makes dav1d check the data after the last symbol of a tile.
             context.strict_std_compliance = (damage.check_ends && !damage.lenient).into();
         }
         // SAFETY: not open yet.
@@ -237,13 +238,13 @@ impl Decoder {
         Ok(())
     }
 
-    /// Forgets what was found so far.
+    /// Clears the signs of damage found so far.
     pub fn forget_found(&mut self) {
         // SAFETY: the context is open. Frame threads may still add to it.
         unsafe { sys::bs_watch_begin(self.raw.as_ptr()) };
     }
 
-    /// What spoke against pictures since the decoder was opened, or flushed, or [`Decoder::forget_found`].
+    /// The signs of damage since the decoder was opened or flushed, or since [`Decoder::forget_found`].
     pub fn found(&self) -> Found {
         // SAFETY: the context is valid.
         match unsafe { sys::bs_watch_found(self.raw.as_ptr()) } as u32 {
@@ -257,7 +258,7 @@ impl Decoder {
         self.raw.as_ptr()
     }
 
-    /// State comes in from elsewhere.
+    /// Marks the decoder as used: state comes in from a checkpoint.
     pub(crate) fn fill(&mut self) {
         self.is_flushed = false;
     }
@@ -266,9 +267,9 @@ impl Decoder {
         self.crop
     }
 
-    /// What is done to every picture before it is handed out.
+    /// Prepares a picture for the caller.
     pub(crate) fn finish(&self, mut frame: Frame) -> Result<Frame, AvError> {
-        // What is on a GPU is cropped when it is copied.
+        // A picture on a GPU is cropped when it is copied.
         if self.on.is_none() {
             Decoder::let_out(frame.get())?;
             if !self.is_uncropped {
@@ -283,10 +284,10 @@ impl Decoder {
         unsafe { self.raw.as_mut() }
     }
 
-    /// Sends a packet; it is referred to, not copied, as long as the decoder needs it.
+    /// Sends a packet. The decoder refers to its data without a copy as long as it needs them.
     ///
     /// # Errors
-    /// What libavcodec says of the packet. The decoder goes on with the next one.
+    /// libavcodec's error for the packet. The decoder goes on with the next one.
     pub fn send(&mut self, packet: &Packet) -> Result<Sent, AvError> {
         self.is_flushed = false;
         // SAFETY: context and packet are valid.
@@ -300,7 +301,7 @@ impl Decoder {
         }
     }
 
-    /// Says that nothing follows: [`Decoder::receive`] then gives all that is inside, and at last `End`.
+    /// Drains the decoder: [`Decoder::receive`] then returns all remaining pictures, and at last `End`.
     ///
     /// # Errors
     /// As [`Decoder::send`].
@@ -313,16 +314,16 @@ impl Decoder {
         }
     }
 
-    /// Takes the next picture out, in output order, cropped.
+    /// Receives the next picture, in output order, cropped.
     ///
     /// # Errors
-    /// What libavcodec says of a packet sent before. The decoder goes on.
+    /// libavcodec's error for a packet that was sent before. The decoder goes on.
     pub fn receive(&mut self) -> Result<Received, AvError> {
         self.receive_with(0)
     }
 
-    /// As [`Decoder::receive`], but frame threads that are still at work are waited for, instead of asking for more to
-    /// be sent: after `NeedsMore` everything sent so far is decoded.
+    /// As [`Decoder::receive`], but waits for frame threads at work instead of returning `NeedsMore` early: after
+    /// `NeedsMore` everything sent so far is decoded.
     ///
     /// # Errors
     /// As [`Decoder::receive`].
@@ -351,20 +352,20 @@ impl Decoder {
         }
     }
 
-    /// From now on gives out pictures as they are coded, with the margins that are not to be shown: what a picture hash
-    /// SEI message is made over.
+    /// From now on outputs pictures as coded, with the margins that are not to be shown: a picture hash SEI message
+    /// covers those, too.
     pub fn keep_margins(&mut self) {
         self.is_uncropped = true;
     }
 
-    /// From now on gives out H.265 pictures that it knows to miss references, flagged as corrupt: to see whether what is
-    /// missing matters. Nothing else may use this.
+    /// From now on outputs H.265 pictures that it knows to lack references, flagged as corrupt, to test whether the
+    /// missing ones matter. No other code may use this.
     pub fn show_broken(&mut self) {
         self.get().flags |= sys::AV_CODEC_FLAG_OUTPUT_CORRUPT as i32;
     }
 
-    /// Forgets everything: the next packet starts anew. Since libavcodec 61.19 the HEVC decoder's output queue can
-    /// survive a flush, so what still comes out afterwards is taken and dropped here.
+    /// Resets the decoder: the next packet starts from an empty state. Since libavcodec 61.19 the HEVC decoder's output
+    /// queue can survive a flush, so pictures that still come out afterwards are dropped here.
     pub fn flush(&mut self) {
         if std::mem::replace(&mut self.is_flushed, true) {
             return;
@@ -377,7 +378,7 @@ impl Decoder {
             // SAFETY: the context is open, and was attached to a GPU.
             unsafe { sys::bs_gpu_begin(self.raw.as_ptr()) };
         }
-        // An error says no more than that one picture was bad; without an end in sight there is nothing to save.
+        // An error only says that one picture was bad; without an end in sight the loop gives up.
         for _ in 0..1000 {
             if let Ok(Received::NeedsMore | Received::End) = self.receive() {
                 break;
@@ -385,12 +386,12 @@ impl Decoder {
         }
         if self.untrimmed >= TRIM_EVERY || self.table_bytes() >= TRIM_FROM_BYTES {
             self.untrimmed = 0;
-            // SAFETY: the context is open, and has nothing left to do.
+            // SAFETY: the context is open and idle.
             unsafe { sys::bs_decoder_trim(self.raw.as_ptr()) };
         }
     }
 
-    /// Name of the profile, once a picture was decoded or the configuration told.
+    /// Name of the profile, once a picture was decoded or if the configuration has it.
     pub fn profile_name(&self) -> Option<&'static str> {
         // SAFETY: valid from construction to drop; names are constants.
         unsafe {

@@ -1,4 +1,5 @@
-//! Containers, read by libavformat through an I/O context of ours.
+//! Containers, read by libavformat through an I/O context of ours. Making an index of the packets is left to the
+//! engine.
 
 use std::ffi::{CString, c_int, c_void};
 use std::io;
@@ -11,7 +12,7 @@ use crate::error::AvError;
 use crate::packet::Packet;
 use crate::{Rational, log, meter, rational, sys};
 
-/// Bytes that a demuxer reads from, at any place.
+/// The bytes that a demuxer reads, with random access.
 pub trait Input: Send {
     /// Length in bytes.
     fn len(&self) -> u64;
@@ -19,10 +20,10 @@ pub trait Input: Send {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// Fills `into` from `offset` as far as there are bytes, and returns how many.
+    /// Fills `into` from `offset` as far as there are bytes, and returns their number.
     ///
     /// # Errors
-    /// Of the source. It is kept, and the demuxer's caller gets it back.
+    /// The source's error. The demuxer keeps it, and returns it to its caller.
     fn read_at(&mut self, offset: u64, into: &mut [u8]) -> io::Result<usize>;
 }
 
@@ -36,7 +37,7 @@ struct IoState {
 }
 
 impl IoState {
-    /// The input's own error, where libavformat has taken it for the end of the file and reports success.
+    /// Returns the input's own error, which libavformat takes for the end of the file without reporting it.
     fn unfailed(&mut self) -> Result<(), io::Error> {
         self.failure.take().map_or(Ok(()), Err)
     }
@@ -45,7 +46,7 @@ impl IoState {
 unsafe extern "C" fn read_packet(opaque: *mut c_void, into: *mut u8, size: c_int) -> c_int {
     // SAFETY: `opaque` is the IoState of the demuxer that owns this context, which nothing else uses during the call.
     let state = unsafe { &mut *opaque.cast::<IoState>() };
-    // At the end nothing may be written: libavformat goes on using what its buffer holds.
+    // At the end nothing may be written: libavformat continues to use the contents of its buffer.
     let left = state.input.len().saturating_sub(state.position);
     let len = usize::try_from(left).unwrap_or(usize::MAX).min(size.max(0) as usize);
     if len == 0 {
@@ -55,20 +56,20 @@ unsafe extern "C" fn read_packet(opaque: *mut c_void, into: *mut u8, size: c_int
     if meter::read(len).is_some() {
         return AvError::IO.0;
     }
-    // SAFETY: libavformat asks for at most `size` bytes at `into`, which it owns, and `len` is no more. They were
-    // allocated, not set, so they are set before anything else sees them.
+    // SAFETY: libavformat requests at most `size` bytes at `into`, which it owns, and `len` is no more. They were
+    // allocated, not set, so they are set before any other code reads them.
     let into = unsafe {
         std::ptr::write_bytes(into, 0, len);
         std::slice::from_raw_parts_mut(into, len)
     };
-    // libavformat goes on after an error as if the file ended there. What it reads then would only fail, or wait, again.
+    // After an error libavformat continues as if the file ended there. Further reads would only fail, or wait, again.
     if state.failure.is_some() {
         return AvError::IO.0;
     }
     match state.input.read_at(state.position, into) {
         Ok(0) => AvError::END.0,
         Ok(count) if count > into.len() => {
-            state.failure = Some(io::Error::other("a source claims to have read more than was asked for"));
+            state.failure = Some(io::Error::other("a source reports more bytes than were requested"));
             AvError::IO.0
         }
         Ok(count) => {
@@ -104,7 +105,7 @@ unsafe extern "C" fn seek(opaque: *mut c_void, offset: i64, whence: c_int) -> i6
     }
 }
 
-/// What a container wants cut off each edge, in pixels.
+/// The container's crop at each edge, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CropRectangle {
     /// Rows at the top.
@@ -117,7 +118,7 @@ pub struct CropRectangle {
     pub right: u32,
 }
 
-/// What a stream carries.
+/// The kind of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StreamKind {
     /// Moving pictures.
@@ -128,9 +129,9 @@ pub enum StreamKind {
     Subtitle,
     /// Other data over time.
     Data,
-    /// A file within the file, a cover for instance.
+    /// A file within the file, such as a cover.
     Attachment,
-    /// libavformat does not know.
+    /// Unknown to libavformat.
     Unknown,
 }
 
@@ -162,14 +163,14 @@ impl StreamKind {
     }
 }
 
-/// What a container says of a stream.
+/// A stream, as the container describes it.
 #[derive(Debug)]
 pub struct StreamInfo {
     /// Place in the container, from 0.
     pub index: usize,
     /// The container's own number (track id, PID).
     pub id: i32,
-    /// What it carries; an attached picture is an attachment.
+    /// Its kind; an attached picture is an attachment.
     pub kind: StreamKind,
     /// Codec parameters.
     pub parameters: CodecParameters,
@@ -179,14 +180,14 @@ pub struct StreamInfo {
     pub sample_aspect_ratio: Rational,
 }
 
-/// A packet out of a container.
+/// A packet of a container.
 #[derive(Debug)]
 pub struct Demuxed {
     /// The data; they lie in libavformat's memory.
     pub packet: Packet,
-    /// Which stream it belongs to.
+    /// The index of its stream.
     pub stream: usize,
-    /// Where the packet, or what holds it, begins in the file.
+    /// The file offset of the packet or of the element that holds it.
     pub position: Option<u64>,
     /// Duration in ticks, 0 if unknown.
     pub duration: i64,
@@ -213,7 +214,7 @@ pub struct MovSample {
     pub key: bool,
     /// An edit list wants it decoded, not shown.
     pub discard: bool,
-    /// Which sample description (`stsd` entry) holds.
+    /// The index of its sample description (`stsd` entry).
     pub description: u32,
 }
 
@@ -228,16 +229,17 @@ pub struct Demuxer {
 unsafe impl Send for Demuxer {}
 
 impl Demuxer {
-    /// Finds out what the container is and reads its head. `formats` names the demuxers that may be used.
+    /// Detects the container and reads its header. `formats` names the allowed demuxers.
     ///
     /// # Errors
-    /// The input's own error where it failed, else what libavformat says.
+    /// The input's own error if it failed, otherwise libavformat's.
     pub fn open(input: Box<dyn Input>, formats: &str) -> Result<Demuxer, io::Error> {
         log::quiet();
         let state = Box::into_raw(Box::new(IoState { input, position: 0, failure: None }));
-        // From here on everything that must be freed is in `parts`, whatever fails.
+        // From here on `parts` owns everything that must be freed, whatever fails.
         let mut parts = Parts { context: ptr::null_mut(), io: ptr::null_mut(), state };
-        // SAFETY: allocates; what is attached stays valid until `Parts` frees it, after the context that uses it.
+        // SAFETY: allocates; the attached objects stay valid until `Parts` frees them, after the context that uses
+        // them.
         unsafe {
             let buffer = sys::av_malloc(BUFFER);
             if buffer.is_null() {
@@ -279,7 +281,7 @@ impl Demuxer {
     }
 
     fn fail(&mut self, error: AvError) -> io::Error {
-        // SAFETY: no call into libavformat is under way.
+        // SAFETY: no call into libavformat is in progress.
         take_failure(unsafe { self.state.as_mut() }, error)
     }
 
@@ -298,7 +300,7 @@ impl Demuxer {
         unsafe { std::slice::from_raw_parts(context.streams, context.nb_streams as usize) }
     }
 
-    /// The streams that are known by now.
+    /// The streams that are known so far.
     ///
     /// # Errors
     /// [`AvError::NO_MEMORY`].
@@ -307,22 +309,22 @@ impl Demuxer {
         self.raw_streams().iter().map(|stream| unsafe { stream_info(&**stream) }).collect()
     }
 
-    /// Reads on until libavformat knows enough of every stream (`avformat_find_stream_info`). What it read is given
-    /// again by [`Demuxer::read`]. For that it decodes pictures, of at most so many pixels, which are charged to `account`; where
-    /// that has refused some, what is known of the streams is worth nothing.
+    /// Reads until libavformat knows enough of every stream (`avformat_find_stream_info`). [`Demuxer::read`] returns
+    /// the same packets again. For this it decodes pictures of at most `max_pixels` pixels, which are charged to
+    /// `account`; if that has refused any, the stream properties are unusable.
     ///
     /// # Errors
     /// As [`Demuxer::open`].
     pub fn find_stream_info(&mut self, max_pixels: u64, account: &Account) -> Result<(), io::Error> {
         let limit = i64::try_from(max_pixels).unwrap_or(i64::MAX);
-        // SAFETY: the context is open; the account outlives the call, and what was decoded keeps its own references.
+        // SAFETY: the context is open; the account outlives the call, and decoded pictures keep their own references.
         let result = unsafe { sys::bs_find_stream_info(self.context.as_ptr(), limit, account.as_raw()) };
         AvError::check(result).map(|_| ()).map_err(|error| self.fail(error))?;
-        // SAFETY: no call into libavformat is under way.
+        // SAFETY: no call into libavformat is in progress.
         unsafe { self.state.as_mut() }.unfailed()
     }
 
-    /// Lets only stream `keep` through [`Demuxer::read`]; none for `None`.
+    /// Makes [`Demuxer::read`] return only packets of stream `keep`; none for `None`.
     pub fn keep_only(&mut self, keep: Option<usize>) {
         for (index, stream) in self.raw_streams().iter().enumerate() {
             let all =
@@ -341,7 +343,7 @@ impl Demuxer {
         // SAFETY: context and packet are valid.
         match AvError::check(unsafe { sys::av_read_frame(self.context.as_ptr(), packet.get()) }) {
             Ok(_) => {}
-            // SAFETY: no call into libavformat is under way.
+            // SAFETY: no call into libavformat is in progress.
             Err(AvError::END) => match unsafe { self.state.as_mut() }.failure.take() {
                 Some(failure) => return Err(failure),
                 None => return Ok(None),
@@ -360,43 +362,44 @@ impl Demuxer {
         }))
     }
 
-    /// True if the MP4/MOV demuxer is at work: its index is complete without reading any sample.
+    /// True for the MP4/MOV demuxer: its index is complete without reading any sample.
     pub fn is_mov(&self) -> bool {
         // SAFETY: valid context.
         unsafe { sys::bs_mov_is(self.context.as_ptr()) != 0 }
     }
 
-    /// Reads the heads of all fragments (`moof`), so that the index is complete; no sample is read.
+    /// Reads the headers of all fragments (`moof`), so that the index is complete. Reads no sample.
     ///
     /// # Errors
-    /// The input's own error. What libavformat cannot make sense of ends the index there, as it ends a sequential read.
+    /// The input's own error. Data that libavformat does not understand end the index there, as they end a sequential
+    /// read.
     pub fn mov_read_fragments(&mut self) -> Result<(), io::Error> {
         // SAFETY: valid context.
         if unsafe { sys::bs_mov_begin_fragments(self.context.as_ptr()) } == 0 {
             return Ok(());
         }
-        // With every stream discarded, av_read_frame() walks over all samples and fragments and reads none of them.
+        // With every stream discarded, av_read_frame() visits all samples and fragments and reads none of them.
         self.keep_only(None);
         let mut packet = Packet::empty().map_err(io::Error::other)?;
         // SAFETY: context and packet are valid.
         while unsafe { sys::av_read_frame(self.context.as_ptr(), packet.get()) } >= 0 {}
-        // SAFETY: no call into libavformat is under way.
+        // SAFETY: no call into libavformat is in progress.
         unsafe { self.state.as_mut() }.failure.take().map_or(Ok(()), Err)
     }
 
-    /// How many samples [`Demuxer::mov_samples`] gives.
+    /// Number of samples that [`Demuxer::mov_samples`] returns.
     pub fn mov_sample_count(&self, stream: usize) -> usize {
         // SAFETY: valid context; an unknown stream has no samples.
         unsafe { sys::bs_mov_sample_count(self.context.as_ptr(), stream as u32) }.max(0) as usize
     }
 
-    /// Lets go of the index of all tracks but one.
+    /// Frees the index of all tracks but one.
     pub fn mov_drop_others(&mut self, stream: usize) {
         // SAFETY: valid context, not in use.
         unsafe { sys::bs_mov_drop_others(self.context.as_ptr(), stream as u32) };
     }
 
-    /// The index of an MP4/MOV track, in decode order, edit lists applied as libavformat applies them.
+    /// The index of an MP4/MOV track, in decode order, with edit lists applied as libavformat applies them.
     pub fn mov_samples(&self, stream: usize) -> MovSamples<'_> {
         // SAFETY: valid context, which the walk does not outlive; null for an unknown stream.
         let walk = unsafe { sys::bs_mov_walk_open(self.context.as_ptr(), stream as u32) };
@@ -453,7 +456,7 @@ impl Iterator for MovSamples<'_> {
                 return None;
             }
             // SAFETY: the walk is open and its demuxer is borrowed; the vector has room for `BATCH`, and
-            // bs_mov_walk_next() returns how many it wrote.
+            // bs_mov_walk_next() returns the number that it wrote.
             unsafe {
                 let written = sys::bs_mov_walk_next(self.walk, self.batch.as_mut_ptr(), Self::BATCH as c_int);
                 self.batch.set_len((written.max(0) as usize).min(Self::BATCH));
@@ -509,7 +512,7 @@ fn take_failure(state: &mut IoState, error: AvError) -> io::Error {
     state.failure.take().unwrap_or_else(|| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-/// The pieces of a demuxer while it is being opened.
+/// The parts of a demuxer that is being opened.
 struct Parts {
     context: *mut sys::AVFormatContext,
     io: *mut sys::AVIOContext,
@@ -527,7 +530,7 @@ impl Parts {
             sys::av_dict_free(&mut options);
             result
         };
-        // SAFETY: no call into libavformat is under way.
+        // SAFETY: no call into libavformat is in progress.
         let state = unsafe { &mut *self.state };
         AvError::check(result).map(|_| ()).map_err(|error| take_failure(state, error))?;
         state.unfailed()

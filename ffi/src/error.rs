@@ -1,4 +1,4 @@
-//! FFmpeg's error numbers.
+//! FFmpeg's error codes. Their meaning for a video is left to the engine.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::fmt;
@@ -10,23 +10,23 @@ use crate::sys;
 pub struct AvError(pub c_int);
 
 impl AvError {
-    /// The data are not what the format asks for.
+    /// The data violate the format.
     pub const INVALID_DATA: AvError = AvError(sys::BsError::BS_AVERROR_INVALIDDATA);
     /// Out of memory.
     pub const NO_MEMORY: AvError = AvError(-libc::ENOMEM);
-    /// An argument makes no sense.
+    /// An invalid argument.
     pub const INVALID_ARGUMENT: AvError = AvError(-libc::EINVAL);
-    /// Reading failed.
+    /// A read failed.
     pub const IO: AvError = AvError(-libc::EIO);
-    /// Something that is not libavcodec's failed: a GPU's driver.
+    /// A failure outside of libavcodec: a GPU's driver.
     pub const EXTERNAL: AvError = AvError(sys::BsError::BS_AVERROR_EXTERNAL);
-    /// Nobody does this here.
+    /// The GPU or its driver does not support it.
     pub const NOT_SUPPORTED: AvError = AvError(-libc::ENOSYS);
-    /// libavcodec cannot do it yet.
+    /// libavcodec does not support it yet.
     pub const NOT_YET: AvError = AvError(sys::BsError::BS_AVERROR_PATCHWELCOME);
-    /// The end.
+    /// The end of the data.
     pub const END: AvError = AvError(sys::BsError::BS_AVERROR_EOF);
-    /// Nothing now: feed or take first.
+    /// No result now: the caller must send or receive first.
     pub const AGAIN: AvError = AvError(-libc::EAGAIN);
 
     /// `Ok` with the value if it is not negative.
@@ -38,7 +38,7 @@ impl AvError {
 impl fmt::Display for AvError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = [0 as c_char; 128];
-        // SAFETY: the buffer is as long as is said, and av_strerror always ends it with NUL, for unknown numbers too.
+        // SAFETY: the buffer has the given length, and av_strerror always ends it with NUL, for unknown numbers too.
         let message = unsafe {
             sys::av_strerror(self.0, text.as_mut_ptr(), text.len());
             CStr::from_ptr(text.as_ptr())

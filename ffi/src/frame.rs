@@ -1,4 +1,4 @@
-//! Decoded pictures: reference-counted planes that libavcodec wrote.
+//! Decoded pictures: reference-counted planes that libavcodec wrote. Converting them is left to the engine.
 
 use std::ptr::NonNull;
 
@@ -8,7 +8,7 @@ use crate::error::AvError;
 use crate::pixel::PixelFormat;
 use crate::{Rational, rational, sys, timestamp};
 
-/// An `AVFrame` with a picture in it. Cloning takes a reference, no copy.
+/// An `AVFrame` with a picture. A clone is a reference, not a copy.
 #[derive(Debug)]
 pub struct Frame {
     raw: NonNull<sys::AVFrame>,
@@ -16,7 +16,7 @@ pub struct Frame {
 
 // SAFETY: an AVFrame is plain memory with reference-counted, thread-safe buffers.
 unsafe impl Send for Frame {}
-// SAFETY: shared access only reads, and once libavcodec has handed a picture out it no longer writes to it.
+// SAFETY: shared access only reads, and libavcodec no longer writes to a picture that it has output.
 unsafe impl Sync for Frame {}
 
 impl Frame {
@@ -40,8 +40,8 @@ impl Frame {
         unsafe { self.raw.as_ref() }
     }
 
-    /// Cuts off what the bitstream, and then what the container, says is not to be shown. Exact in the stream's own
-    /// cropping; the container's is rounded to whole chroma samples, as FFmpeg's `crop` filter does.
+    /// Applies the crop of the stream, exactly, and then that of the container, rounded to whole chroma samples as in
+    /// FFmpeg's `crop` filter.
     pub(crate) fn crop(&mut self, container: Option<CropRectangle>) -> Result<(), AvError> {
         self.apply_crop()?;
         let Some(crop) = container else { return Ok(()) };
@@ -70,7 +70,7 @@ impl Frame {
         Ok(())
     }
 
-    /// The tag of the packet that this picture came from.
+    /// The tag of this picture's packet.
     pub fn tag(&self) -> Option<u32> {
         u32::try_from(self.peek().opaque.addr().checked_sub(1)?).ok()
     }
@@ -85,7 +85,7 @@ impl Frame {
         self.peek().height.max(0) as usize
     }
 
-    /// The pixel format, the stream's own.
+    /// The stream's own pixel format.
     pub fn format(&self) -> PixelFormat {
         PixelFormat(self.peek().format)
     }
@@ -95,24 +95,25 @@ impl Frame {
         timestamp(self.peek().pts)
     }
 
-    /// Says that damage may have touched the picture.
+    /// Flags the picture as possibly damaged.
     pub fn set_corrupt(&mut self) {
         self.get().flags |= sys::AV_FRAME_FLAG_CORRUPT as i32;
     }
 
-    /// True if the picture is, or may be, damaged: libavcodec, an inspecting decoder or [`Frame::set_corrupt`] says so.
+    /// True if the picture is, or may be, damaged, according to libavcodec, an inspecting decoder or
+    /// [`Frame::set_corrupt`].
     pub fn is_corrupt(&self) -> bool {
         let frame = self.peek();
         frame.flags & sys::AV_FRAME_FLAG_CORRUPT as i32 != 0 || frame.decode_error_flags != 0
     }
 
-    /// True if libavcodec marks the picture as interlaced. In H.264, MPEG-TS or not, that is a frame whose lines belong
-    /// to two fields in turn; in H.265 it is a picture that is one field by itself.
+    /// True if libavcodec marks the picture as interlaced. In H.264, MPEG-TS or not, the lines of such a frame belong
+    /// to two fields in turn; in H.265 the picture is a single field.
     pub fn is_interlaced(&self) -> bool {
         self.peek().flags & sys::AV_FRAME_FLAG_INTERLACED as i32 != 0
     }
 
-    /// True if, of an interlaced picture, the field of the even lines (counted from 0) is shown first.
+    /// True if the field of the even lines (counted from 0) of an interlaced picture is shown first.
     pub fn is_top_field_first(&self) -> bool {
         self.peek().flags & sys::AV_FRAME_FLAG_TOP_FIELD_FIRST as i32 != 0
     }
@@ -129,7 +130,7 @@ impl Frame {
         }
     }
 
-    /// Light of the brightest pixel of the whole stream (MaxCLL, CTA-861), in cd/m²; `None` where nothing is said.
+    /// Light of the brightest pixel of the whole stream (MaxCLL, CTA-861), in cd/m²; `None` if unknown.
     pub fn brightest_pixel(&self) -> Option<u32> {
         let kind = sys::AVFrameSideDataType::AV_FRAME_DATA_CONTENT_LIGHT_LEVEL;
         // SAFETY: FFmpeg puts this structure, aligned, under this kind.
@@ -137,7 +138,7 @@ impl Frame {
         (light.MaxCLL > 0).then_some(light.MaxCLL)
     }
 
-    /// The peak of the display that the stream was graded on (SMPTE ST 2086), in cd/m²; `None` where nothing is said.
+    /// The peak of the display that the stream was graded on (SMPTE ST 2086), in cd/m²; `None` if unknown.
     pub fn mastering_peak(&self) -> Option<u32> {
         let kind = sys::AVFrameSideDataType::AV_FRAME_DATA_MASTERING_DISPLAY_METADATA;
         // SAFETY: FFmpeg puts this structure, aligned, under this kind.
@@ -148,14 +149,14 @@ impl Frame {
     }
 
     /// # Safety
-    /// What FFmpeg keeps under `kind` begins with a `T`.
+    /// The data that FFmpeg stores under `kind` begin with a `T`.
     unsafe fn side_data<T>(&self, kind: u32) -> Option<&T> {
-        // SAFETY: the frame is valid; what comes back is null or lives as long as the frame.
+        // SAFETY: the frame is valid; the result is null or lives as long as the frame.
         let side = unsafe { sys::av_frame_get_side_data(self.raw.as_ptr(), kind).as_ref() }?;
         if side.data.is_null() || side.size < size_of::<T>() {
             return None;
         }
-        // SAFETY: large enough, and the caller's promise.
+        // SAFETY: large enough, and of this type as the caller guarantees.
         unsafe { side.data.cast::<T>().as_ref() }
     }
 
@@ -190,7 +191,7 @@ impl Frame {
     }
 }
 
-/// One plane of a picture, where libavcodec left it.
+/// One plane of a picture in libavcodec's memory.
 #[derive(Debug, Clone, Copy)]
 pub struct PlaneBytes<'a> {
     /// From the first byte of the first row to the last visible byte of the last row.

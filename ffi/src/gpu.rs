@@ -1,7 +1,7 @@
-//! GPUs of NVIDIA's: decoders that run on one, and pictures that are in its memory.
+//! NVIDIA GPUs: decoders that run on one, and pictures in its memory.
 //!
-//! The driver's libraries are loaded when a GPU is opened, and need not be there to build or to start. Which streams are
-//! decoded here, and what becomes of those that are not, is left to the main crate.
+//! The driver's libraries are loaded when a GPU is opened; neither building nor starting needs them. The choice of
+//! streams for a GPU, and their fallback, are left to the engine.
 
 use std::ffi::CStr;
 use std::fmt;
@@ -16,35 +16,35 @@ use crate::library::missing_library;
 use crate::pixel::PixelFormat;
 use crate::sys;
 
-/// What went wrong with a GPU, in the driver's words where it has any.
+/// A failure of a GPU, in the driver's words if it has any.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GpuError {
     /// libavcodec's code for it.
     pub code: AvError,
-    /// Why: what was called, and what it returned; or what is missing.
+    /// The reason: the call and its result, or the missing part.
     pub why: String,
 }
 
 impl GpuError {
-    /// What this thread's calls last failed of, or `code` if it was nothing of the GPU's.
+    /// The last failure of this thread's calls, or `code` if it was not the GPU's.
     fn of(code: AvError) -> GpuError {
         GpuError::last().unwrap_or_else(|| GpuError { code, why: code.to_string() })
     }
 
-    /// What this thread's calls last failed of, as far as it is the GPU's business, since [`GpuError::forget`].
+    /// The last failure of a GPU in this thread's calls since [`GpuError::forget`].
     pub fn last() -> Option<GpuError> {
         // SAFETY: a number, and a NUL-terminated string, of this thread, which only calls of this thread change.
         let (code, why) = unsafe { (sys::bs_gpu_error(), CStr::from_ptr(sys::bs_gpu_why())) };
         (code != 0).then(|| GpuError { code: AvError(code), why: why.to_string_lossy().into_owned() })
     }
 
-    /// Forgets what this thread's calls failed of.
+    /// Clears this thread's last failure.
     pub fn forget() {
         // SAFETY: only this thread's own memory.
         unsafe { sys::bs_gpu_forget() };
     }
 
-    /// True if the same would come of it again: the card, or libavcodec, does not do this.
+    /// True if another attempt would fail as well: the GPU, or libavcodec, does not support it.
     pub fn is_for_good(&self) -> bool {
         matches!(self.code, AvError::NOT_SUPPORTED | AvError::NOT_YET)
     }
@@ -61,8 +61,8 @@ impl std::error::Error for GpuError {}
 #[derive(Debug)]
 struct Handle(NonNull<sys::BsGpu>);
 
-// SAFETY: the GPU's lists are behind a lock, what else changes is atomic, and CUDA contexts are entered and left by each
-// thread that uses one.
+// SAFETY: the GPU's lists are behind a lock, other changing fields are atomic, and each thread that uses a CUDA context
+// enters and leaves it.
 unsafe impl Send for Handle {}
 // SAFETY: as above.
 unsafe impl Sync for Handle {}
@@ -75,30 +75,30 @@ impl Drop for Handle {
     }
 }
 
-/// An open GPU. Cheap to clone; the clones are one.
+/// An open GPU. Cheap to clone: all clones share one state.
 #[derive(Debug, Clone)]
 pub struct Gpu {
     handle: Arc<Handle>,
 }
 
-/// What a GPU is.
+/// Properties and counters of a GPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GpuInfo {
-    /// Its number, from 0, as the driver counts.
+    /// Its number, from 0, in the driver's order.
     pub ordinal: u32,
     /// Its name.
     pub name: String,
-    /// CUDA version that the driver speaks: major and minor.
+    /// CUDA version of the driver: major and minor.
     pub driver: (u32, u32),
-    /// NVDECs that decode H.265; 0 if the driver does not say.
+    /// Number of NVDECs that decode H.265; 0 if the driver does not report it.
     pub engines: usize,
     /// Hardware decoders that were opened so far.
     pub sessions_opened: u64,
-    /// Times that one of them went on with another stream.
+    /// Number of times that a hardware decoder was reused for another stream.
     pub sessions_reused: u64,
 }
 
-/// Where a picture is in a GPU's memory.
+/// The location of a picture in a GPU's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DevicePlanes {
     /// Addresses (`CUdeviceptr`) of the first visible sample of each plane. With two planes chroma is interleaved (NV12, P016).
@@ -117,7 +117,7 @@ pub struct DevicePlanes {
     pub bit_depth: u32,
     /// The GPU.
     pub ordinal: u32,
-    /// What software would have decoded to.
+    /// The format that a software decoder would output.
     pub format: PixelFormat,
     /// The `CUcontext` that the addresses are valid in: the GPU's primary one.
     pub context: u64,
@@ -127,7 +127,7 @@ impl Gpu {
     /// Opens a GPU, counted from 0.
     ///
     /// # Errors
-    /// No driver, no such GPU, or what the driver says.
+    /// No driver, no such GPU, or the driver's error.
     pub fn open(ordinal: u32) -> Result<Gpu, GpuError> {
         crate::log::quiet();
         GpuError::forget();
@@ -147,17 +147,17 @@ impl Gpu {
         self.handle.0.as_ptr()
     }
 
-    /// True once the driver has said something after which nothing works any more.
+    /// True after an error of the driver that makes all further calls fail.
     pub fn is_lost(&self) -> bool {
         // SAFETY: the GPU is open.
         unsafe { sys::bs_gpu_is_lost(self.as_raw()) != 0 }
     }
 
-    /// What it is, and how many decoders it has had.
+    /// Its properties, and the number of its decoders so far.
     pub fn info(&self) -> GpuInfo {
         let mut raw =
             sys::BsGpuInfo { name: [0; 96], ordinal: 0, driver: 0, engines: 0, sessions_opened: 0, sessions_reused: 0 };
-        // SAFETY: the GPU is open; the name comes NUL-terminated.
+        // SAFETY: the GPU is open; the name is NUL-terminated.
         let name = unsafe {
             sys::bs_gpu_info(self.as_raw(), &mut raw);
             CStr::from_ptr(raw.name.as_ptr())
@@ -176,9 +176,8 @@ impl Gpu {
 }
 
 impl Decoder {
-    /// Opens a decoder whose pictures are decoded on a GPU: they come out as places in its memory, for
-    /// [`Frame::download`] or [`Frame::keep_on_device`]. Whether the card decodes the
-    /// stream shows with the first packet.
+    /// Opens a decoder that decodes on a GPU: its pictures are locations in the GPU's memory, for [`Frame::download`]
+    /// or [`Frame::keep_on_device`]. Whether the GPU supports the stream shows with the first packet.
     ///
     /// # Errors
     /// No decoder for this codec runs on a GPU; and as [`Decoder::open`].
@@ -186,13 +185,13 @@ impl Decoder {
         if gpu.is_lost() {
             return Err(GpuError { code: AvError::EXTERNAL, why: "the GPU was lost".to_owned() });
         }
-        // SAFETY: any id may be asked; what comes back is null or a constant.
+        // SAFETY: any id is allowed; the result is null or a constant.
         let codec = unsafe { sys::bs_gpu_codec(parameters.codec_id() as i32) };
         if codec.is_null() {
             let why = format!("{} is not decoded on a GPU", parameters.codec_name());
             return Err(GpuError { code: AvError::INVALID_ARGUMENT, why });
         }
-        // SAFETY: as found.
+        // SAFETY: a codec, as found.
         let opened = unsafe { Decoder::open_on_gpu(parameters, codec, gpu, damage) };
         opened.map_err(|code| GpuError { code, why: code.to_string() })
     }
@@ -204,12 +203,12 @@ impl Decoder {
 }
 
 impl Frame {
-    /// Copies a picture that a decoder on a GPU gave out to the host: the planes that software would have decoded to, cropped
-    /// as stream and container (`parameters`) say. Waits until it is decoded.
+    /// Copies a picture of a GPU's decoder to the host: the planes that a software decoder would output, with the crop
+    /// of the stream and of the container (`parameters`). Waits until it is decoded.
     ///
     /// # Errors
-    /// `INVALID_DATA` if the card says that anything that its decoder got since the last flush is damaged; else what the
-    /// driver says.
+    /// `INVALID_DATA` if the GPU reports damage in any picture since the decoder's last flush; otherwise the driver's
+    /// error.
     pub fn download(&self, parameters: &CodecParameters) -> Result<Frame, GpuError> {
         let mut planes = Frame::empty().map_err(GpuError::of)?;
         // SAFETY: both are valid; the second one is empty.
@@ -218,8 +217,7 @@ impl Frame {
         Ok(planes)
     }
 
-    /// Copies a picture that a decoder on a GPU gave out to memory of the GPU that is its own, cropped as the stream says. Waits
-    /// until it is decoded.
+    /// Copies a picture of a GPU's decoder to GPU memory of its own, with the stream's crop. Waits until it is decoded.
     ///
     /// # Errors
     /// As [`Frame::download`].
@@ -232,7 +230,7 @@ impl Frame {
     }
 }
 
-/// A picture in a GPU's memory: it stays there as long as this, or a clone, lives.
+/// A picture in a GPU's memory. It stays there as long as this value or a clone exists.
 #[derive(Debug, Clone)]
 pub struct DevicePicture {
     kept: Frame,
@@ -240,12 +238,12 @@ pub struct DevicePicture {
 }
 
 impl DevicePicture {
-    /// Where it is.
+    /// The location of its planes.
     pub fn planes(&self) -> &DevicePlanes {
         &self.planes
     }
 
-    /// What is known of it besides its samples: colour, shape, interlacing, damage. It has no planes.
+    /// Its properties without samples: colour, shape, interlacing, damage. This frame has no planes.
     pub fn properties(&self) -> &Frame {
         &self.kept
     }
@@ -253,7 +251,7 @@ impl DevicePicture {
     /// Copies it to the host.
     ///
     /// # Errors
-    /// What the driver says.
+    /// The driver's error.
     pub fn download(&self) -> Result<Frame, GpuError> {
         let mut planes = Frame::empty().map_err(GpuError::of)?;
         // SAFETY: both are valid; the second one is empty.
@@ -262,7 +260,7 @@ impl DevicePicture {
     }
 }
 
-/// Where a picture is that a GPU keeps.
+/// The location of a picture that a GPU keeps.
 fn device_planes(kept: &Frame) -> Result<DevicePlanes, AvError> {
     let mut raw = sys::BsGpuPicture {
         planes: [0; 3],
@@ -276,7 +274,7 @@ fn device_planes(kept: &Frame) -> Result<DevicePlanes, AvError> {
         ordinal: 0,
         planar: -1,
     };
-    // SAFETY: the frame is valid; the call looks at what kind it is.
+    // SAFETY: the frame is valid; the call checks its kind.
     AvError::check(unsafe { sys::bs_gpu_kept(kept.as_raw(), &mut raw) })?;
     let size = |value: i32| value.max(0) as usize;
     Ok(DevicePlanes {
@@ -293,7 +291,7 @@ fn device_planes(kept: &Frame) -> Result<DevicePlanes, AvError> {
     })
 }
 
-/// What the samples of a picture mean, to [`GpuEncoder::encode`].
+/// The colour of a picture's samples, for [`GpuEncoder::encode`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GpuColour {
     /// Weights of R' and B' in Y' (H.273, table 4).
@@ -304,20 +302,20 @@ pub struct GpuColour {
     pub chroma_location: u32,
 }
 
-/// Makes JPEGs of pictures that are in a GPU's memory, there (nvJPEG, which is loaded with the first one).
+/// Makes JPEGs of pictures in a GPU's memory, on that GPU (nvJPEG, which is loaded with the first one).
 #[derive(Debug)]
 pub struct GpuEncoder {
     raw: NonNull<sys::BsGpuEncoder>,
 }
 
-// SAFETY: its state is used by one thread at a time (`&mut self`), and its context is entered and left by each call.
+// SAFETY: one thread at a time uses its state (`&mut self`), and each call enters and leaves its context.
 unsafe impl Send for GpuEncoder {}
 
 impl GpuEncoder {
-    /// An encoder on the GPU where a picture is.
+    /// An encoder on the GPU that holds `picture`.
     ///
     /// # Errors
-    /// No nvJPEG, or what the driver says.
+    /// No nvJPEG, or the driver's error.
     pub fn open(picture: &DevicePicture) -> Result<GpuEncoder, GpuError> {
         GpuError::forget();
         let mut raw = std::ptr::null_mut();
@@ -332,10 +330,10 @@ impl GpuEncoder {
         unsafe { sys::bs_gpu_encoder_fits(self.raw.as_ptr(), picture.kept.as_raw()) != 0 }
     }
 
-    /// A JPEG of a 4:2:0 picture, whole, in JFIF's colour, into `out`. Quality is 1 to 100.
+    /// Encodes a whole 4:2:0 picture as JPEG in JFIF's colour into `out`. Quality is 1 to 100.
     ///
     /// # Errors
-    /// What the driver or nvJPEG say.
+    /// The error of the driver or of nvJPEG.
     pub fn encode(
         &mut self,
         picture: &DevicePicture,
@@ -350,14 +348,14 @@ impl GpuEncoder {
             chroma_location: colour.chroma_location as i32,
         };
         let (mut bytes, mut size) = (std::ptr::null_mut(), 0);
-        // SAFETY: encoder and frame are valid; it writes where bytes are and how many, or fails.
+        // SAFETY: encoder and frame are valid; it writes the address and number of the bytes, or fails.
         let made = unsafe {
             let raw = self.raw.as_ptr();
             sys::bs_gpu_encode_jpeg(raw, picture.kept.as_raw(), &meant, i32::from(quality), &mut bytes, &mut size)
         };
         AvError::check(made).map_err(GpuError::of)?;
         out.clear();
-        // SAFETY: as many bytes as it says, which are ours to free, once.
+        // SAFETY: as many bytes as reported, which are ours to free, once.
         unsafe {
             out.extend_from_slice(std::slice::from_raw_parts(bytes, size));
             sys::av_free(bytes.cast());

@@ -1,4 +1,4 @@
-//! libjpeg-turbo, from planes to a JPEG file in memory.
+//! libjpeg-turbo: from planes to a JPEG file in memory. Converting pictures to JFIF's planes is left to the caller.
 
 use std::ffi::{CStr, c_int};
 use std::ptr::NonNull;
@@ -33,8 +33,8 @@ impl JpegSubsampling {
     }
 }
 
-/// One 8-bit plane. libjpeg-turbo reads planes whose sizes are whole chroma samples, so for odd sizes a luma plane
-/// must have one more column and row than the picture.
+/// One 8-bit plane. libjpeg-turbo reads planes with whole chroma samples, so for odd sizes a luma plane must have one
+/// more column and row than the picture.
 #[derive(Debug, Clone, Copy)]
 pub struct JpegPlane<'a> {
     /// The samples.
@@ -43,7 +43,7 @@ pub struct JpegPlane<'a> {
     pub stride: usize,
 }
 
-/// A compressor; keep it, it is reused from picture to picture.
+/// A compressor. It keeps its memory from picture to picture.
 #[derive(Debug)]
 pub struct JpegEncoder {
     handle: NonNull<std::ffi::c_void>,
@@ -63,11 +63,11 @@ impl JpegEncoder {
         NonNull::new(handle.cast()).map(|handle| JpegEncoder { handle }).ok_or_else(|| message(std::ptr::null_mut()))
     }
 
-    /// Compresses a picture of `width` x `height` into `out`, which is cleared first and keeps its memory. Planes are
-    /// JFIF's: BT.601 matrix, full range. `quality` from 1 to 100.
+    /// Compresses a picture of `width` x `height` pixels into `out`, which is cleared first and keeps its memory.
+    /// Planes are JFIF's: BT.601 matrix, full range. `quality` is 1 to 100.
     ///
     /// # Errors
-    /// libjpeg-turbo's message, or which plane is too small.
+    /// libjpeg-turbo's message, or a plane that is too small.
     pub fn encode(
         &mut self,
         planes: &[JpegPlane<'_>],
@@ -82,7 +82,7 @@ impl JpegEncoder {
         };
         let wanted = if subsampling == JpegSubsampling::Gray { 1 } else { 3 };
         if planes.len() != wanted {
-            return Err(format!("{} planes where {wanted} are needed", planes.len()));
+            return Err(format!("{} planes instead of {wanted}", planes.len()));
         }
         let mut pointers = [std::ptr::null(); 3];
         let mut strides = [0; 3];
@@ -105,7 +105,7 @@ impl JpegEncoder {
         self.set(tj::TJPARAM_TJPARAM_QUALITY, c_int::from(quality.clamp(1, 100)))?;
         self.set(tj::TJPARAM_TJPARAM_SUBSAMP, subsampling.raw())?;
         self.set(tj::TJPARAM_TJPARAM_NOREALLOC, 1)?;
-        // SAFETY: a pure function of its arguments; 0 means that they make no sense.
+        // SAFETY: a pure function of its arguments; 0 means that they are invalid.
         let worst = unsafe { tj::tj3JPEGBufSize(columns, rows, subsampling.raw()) } as usize;
         if worst == 0 {
             return Err(message(self.handle.as_ptr().cast()));

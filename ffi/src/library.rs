@@ -1,4 +1,4 @@
-//! Which libraries the machine has that are not linked: those of drivers.
+//! Checks for libraries that are not linked: those of drivers. Loading their functions is left to the shim.
 
 use std::ffi::CString;
 
@@ -7,7 +7,7 @@ pub fn missing_library<'a>(names: &[&'a str]) -> Option<&'a str> {
     let is_missing = |name: &&&str| {
         let Ok(name) = CString::new(**name) else { return true };
         // SAFETY: the name is a NUL-terminated string. Loading runs the library's constructors: the caller names
-        // libraries that are made for being loaded.
+        // libraries that are meant to be loaded.
         unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_LAZY | libc::RTLD_LOCAL) }.is_null()
     };
     names.iter().find(is_missing).copied()

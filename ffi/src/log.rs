@@ -1,18 +1,18 @@
-//! FFmpeg's log, handed on line by line. Silent until somebody asks.
+//! FFmpeg's log, line by line. Silent until a sink is set; writing the lines is left to the sink.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::sync::OnceLock;
 
 use crate::sys;
 
-/// How bad a line of FFmpeg's log is.
+/// The severity of a line in FFmpeg's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {
-    /// Something could not be done.
+    /// A failure.
     Error,
-    /// Something looks wrong.
+    /// A possible problem.
     Warning,
-    /// Everything else.
+    /// Any other message.
     Info,
 }
 
@@ -32,7 +32,7 @@ extern "C" fn on_line(level: c_int, line: *const c_char) {
     }
 }
 
-/// Sends FFmpeg's messages up to `level` to `sink`, for the whole process. Only the first sink counts.
+/// Sends FFmpeg's messages up to `level` to `sink`, for the whole process. Only the first sink is used.
 pub fn set_log(level: LogLevel, sink: impl Fn(LogLevel, &str) + Send + Sync + 'static) {
     if SINK.set(Box::new(sink)).is_err() {
         return;

@@ -1,5 +1,5 @@
-//! File maps that survive their file being truncated by another process (`shim/mapping.c` says how). They need a signal handler,
-//! which is the process's: it is installed on request.
+//! File maps that survive the truncation of their file by another process (`shim/mapping.c` explains how). They need a
+//! signal handler, which belongs to the process: it is installed on request.
 
 use std::fs::File;
 use std::io;
@@ -9,7 +9,7 @@ use memmap2::{Advice, Mmap};
 
 use crate::sys;
 
-/// A file mapped for reading. Reading past a truncation gives zeros and marks the map as broken, instead of killing
+/// A file mapped for reading. A read past a truncation returns zeros and marks the map as broken, instead of killing
 /// the process with SIGBUS.
 #[derive(Debug)]
 pub struct MappedFile {
@@ -21,17 +21,18 @@ impl MappedFile {
     /// Maps the whole file.
     ///
     /// # Errors
-    /// What the system says: not a regular file, no memory, no permission; `QuotaExceeded` for too many maps; `Unsupported`
-    /// before [`survive_truncation`].
+    /// The system's error: not a regular file, no memory, no permission; `QuotaExceeded` for too many maps;
+    /// `Unsupported` before [`survive_truncation`].
     pub fn map(file: &File) -> io::Result<MappedFile> {
         if !survives_truncation() {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        // SAFETY: memmap2 asks that the file is not changed while it is mapped, since that would change bytes behind a
-        // `&[u8]`. We cannot promise that of other processes. The bytes go to libavcodec, which takes arbitrary bytes;
-        // Rust code in this project reads them once, by value, into checked parsers. Truncation is met by the guard.
+        // SAFETY: memmap2 requires that the file is not changed while it is mapped, since that would change bytes
+        // behind a `&[u8]`. We cannot guarantee that of other processes. The bytes go to libavcodec, which takes
+        // arbitrary bytes; Rust code in this project reads them once, by value, into checked parsers. The guard handles
+        // truncation.
         let map = unsafe { Mmap::map(file)? };
-        // Samples are read here and there: read-ahead over a whole GOP is the reader's to ask for.
+        // Samples are read at random: read-ahead over a whole GOP is left to the reader.
         let _ = map.advise(Advice::Normal);
         // SAFETY: the range is the one just mapped, and stays mapped until `drop` has removed the guard.
         let slot = unsafe { sys::bs_guard_add(map.as_ptr().cast_mut().cast(), map.len()) };
@@ -41,8 +42,8 @@ impl MappedFile {
         Ok(MappedFile { map, slot })
     }
 
-    /// True once a page was missing when it was read: the file has shrunk, and bytes read since may be zeros that were
-    /// never in it. What was made from them must not be let out.
+    /// True once a page was missing in a read: the file has shrunk, and bytes read since may be zeros that were never
+    /// in it. Results from them must not be returned.
     pub fn is_broken(&self) -> bool {
         // SAFETY: the slot is ours until drop.
         unsafe { sys::bs_guard_is_broken(self.slot) != 0 }
@@ -57,19 +58,19 @@ impl AsRef<[u8]> for MappedFile {
 
 impl Drop for MappedFile {
     fn drop(&mut self) {
-        // SAFETY: the slot is ours, given back once; the map itself goes after this.
+        // SAFETY: the slot is ours, given back once; the map itself is dropped after this.
         unsafe { sys::bs_guard_remove(self.slot) };
     }
 }
 
-/// What installing the handler came to: 0, or an error of the system's.
+/// The result of installing the handler: 0, or the system's error.
 static INSTALLED: OnceLock<i32> = OnceLock::new();
 
-/// Installs a handler for SIGBUS, for the whole process and for good. It deals with faults in [`MappedFile`]s; every other fault
-/// goes to the handler that was there before, or ends the process as before.
+/// Installs a handler for SIGBUS, for the whole process and permanently. It handles faults in [`MappedFile`]s; every
+/// other fault goes to the handler that was installed before, or ends the process as before.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn survive_truncation() -> io::Result<()> {
     // SAFETY: called once; the handler is async-signal-safe, see mapping.c.
     match *INSTALLED.get_or_init(|| unsafe { sys::bs_guard_install() }) {
@@ -78,7 +79,7 @@ pub fn survive_truncation() -> io::Result<()> {
     }
 }
 
-/// Was the handler installed?
+/// True if the handler is installed.
 pub fn survives_truncation() -> bool {
     INSTALLED.get() == Some(&0)
 }

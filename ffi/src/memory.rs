@@ -1,12 +1,12 @@
-//! What the C library's allocator does with pictures.
+//! Settings of the C library's allocator for pictures. When to apply them is left to the engine.
 
-/// A picture's planes and tables are larger than this; what is smaller may stay in the allocator.
+/// Planes and tables of pictures are larger than this; smaller blocks may stay in the allocator.
 const LARGE_BYTES: i32 = 512 << 10;
 
-/// From now on the process gives the memory of large blocks back to the system as soon as they are freed. Left to itself,
-/// glibc raises its limit for that with each large block that is freed, up to 32 MiB: then pictures lie between small
-/// things in the heaps of many threads, and what evicted checkpoints held stays resident. Does nothing with another
-/// allocator.
+/// From now on the process returns the memory of large blocks to the system as soon as they are freed. By default glibc
+/// raises its threshold for that with each large block that is freed, up to 32 MiB: then pictures lie between small
+/// blocks in the heaps of many threads, and the memory of evicted checkpoints stays resident. It has no effect with
+/// another allocator.
 pub fn return_large_blocks() {
     #[cfg(target_env = "gnu")]
     // SAFETY: sets a number, which the allocator reads under its own lock.
@@ -17,9 +17,9 @@ pub fn return_large_blocks() {
     let _ = LARGE_BYTES;
 }
 
-/// Gives all pages back to the system on which nothing is any more. glibc keeps them, one heap for each few threads, and
-/// small pictures and tables leave gaps there that nothing fits into. Takes about a millisecond for each 10 MiB that it
-/// gives back. Does nothing with another allocator.
+/// Returns all unused pages to the system. glibc keeps them, one heap for each few threads, and small pictures and
+/// tables leave gaps there that nothing fits into. Takes about a millisecond for each 10 MiB that it returns. It has no
+/// effect with another allocator.
 pub fn return_free_pages() {
     #[cfg(target_env = "gnu")]
     // SAFETY: the allocator takes its own locks, and touches nothing that is in use.

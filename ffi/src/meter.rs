@@ -1,5 +1,5 @@
-//! Limits of memory and work for what FFmpeg does in one thread: a file that asks for too much is refused while libavformat
-//! reads its tables, not after. `shim/meter.c` counts.
+//! Limits of memory and work for FFmpeg's calls in one thread: a file that needs too much is refused while libavformat
+//! reads its tables, not afterwards. `shim/meter.c` counts. The limits themselves are left to the engine.
 
 use std::ffi::c_void;
 use std::marker::PhantomData;
@@ -7,21 +7,21 @@ use std::time::Duration;
 
 use crate::sys;
 
-/// NAL units that a sample may have: the parser and the decoders refuse one with more.
+/// The most NAL units of a sample: the parser and the decoders refuse a sample with more.
 pub const UNIT_LIMIT: usize = sys::BsLimits::BS_UNIT_LIMIT as usize;
 
-/// What [`run`] allows.
+/// The limits of [`run`].
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Bytes that may be allocated before more is asked for.
+    /// Bytes that may be allocated before more is requested.
     pub bytes: u64,
-    /// Steps of work that are counted: an entry of a table gone over once more.
+    /// Counted steps of work: one more visit to an entry of a table.
     pub steps: u64,
-    /// Processor time of the thread: for work that nothing counts.
+    /// Processor time of the thread: for work that is not counted.
     pub time: Duration,
 }
 
-/// Which limit was passed.
+/// The exceeded limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exceeded {
     /// Bytes.
@@ -30,20 +30,20 @@ pub enum Exceeded {
     Work,
     /// Processor time.
     Time,
-    /// Bytes that would be allowed, but others have them.
+    /// Bytes within the limit that other threads have in use.
     Busy,
 }
 
-/// What there is for a thread that needs more than [`Limits::bytes`].
+/// The answer to a thread that needs more than [`Limits::bytes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grant {
     /// The limit from now on.
     Limit(u64),
-    /// Others have all that there is.
+    /// Other threads use all bytes.
     Busy,
 }
 
-/// What asks for more: gets the bytes that are wanted in all.
+/// Requests more: called with the number of bytes that are needed in all.
 pub type Grow<'a> = &'a mut dyn FnMut(u64) -> Grant;
 
 unsafe extern "C" fn grow(opaque: *mut c_void, wanted: i64) -> i64 {
@@ -55,19 +55,19 @@ unsafe extern "C" fn grow(opaque: *mut c_void, wanted: i64) -> i64 {
     }
 }
 
-/// Takes the meter off, whatever happens.
+/// Removes the meter on drop, also after a panic.
 struct Installed<'a>(PhantomData<&'a mut sys::BsMeter>);
 
 impl Drop for Installed<'_> {
     fn drop(&mut self) {
-        // SAFETY: null is no meter.
+        // SAFETY: null removes the meter.
         unsafe { sys::bs_meter_install(std::ptr::null_mut()) };
     }
 }
 
-/// Runs `work` with limits for what FFmpeg allocates in this thread meanwhile, and for what is counted by [`charge`]. Past
-/// them allocations and reads fail; the result then says nothing, and the limit that was passed is returned beside it.
-/// Not to be nested.
+/// Runs `work` with limits for FFmpeg's allocations in this thread, and for what [`charge`] counts. Past them
+/// allocations and reads fail; the result is then meaningless, and the exceeded limit is returned beside it. Calls must
+/// not be nested.
 pub fn run<T>(limits: Limits, mut more: Grow<'_>, work: impl FnOnce() -> T) -> (T, Option<Exceeded>) {
     let mut meter = sys::BsMeter {
         used: 0,
@@ -87,7 +87,7 @@ pub fn run<T>(limits: Limits, mut more: Grow<'_>, work: impl FnOnce() -> T) -> (
         opaque: (&raw mut more).cast(),
     };
     let result = {
-        // SAFETY: the meter and the closure outlive the guard, which takes the meter off; only this thread sees them.
+        // SAFETY: the meter and the closure outlive the guard, which removes the meter; only this thread sees them.
         unsafe {
             sys::bs_meter_install(&mut meter);
             sys::bs_meter_look();
@@ -108,20 +108,20 @@ fn exceeded_of(number: i32) -> Option<Exceeded> {
     }
 }
 
-/// The limit of this thread that was passed; `None` without a meter.
+/// The exceeded limit of this thread; `None` without a meter.
 pub fn exceeded() -> Option<Exceeded> {
-    // SAFETY: reads what the thread has.
+    // SAFETY: reads this thread's meter.
     exceeded_of(unsafe { sys::bs_meter_exceeded() })
 }
 
-/// Counts memory that is not FFmpeg's. False if a limit is passed; true without a meter.
+/// Counts memory that FFmpeg does not allocate. False if a limit is exceeded; true without a meter.
 #[must_use]
 pub fn charge(bytes: usize) -> bool {
-    // SAFETY: changes what only this thread has.
+    // SAFETY: changes only this thread's meter.
     unsafe { sys::bs_meter_charge(i64::try_from(bytes).unwrap_or(i64::MAX / 4)) != 0 }
 }
 
-/// Counts work, and looks at the clock. False if a limit is passed; true without a meter.
+/// Counts work, and checks the clock. False if a limit is exceeded; true without a meter.
 #[must_use]
 pub fn work(steps: u64) -> bool {
     // SAFETY: as in `charge`.
@@ -132,11 +132,11 @@ pub fn work(steps: u64) -> bool {
     exceeded().is_none()
 }
 
-/// Steps that a read counts as, and bytes of it that count as one more.
+/// Steps of a read, and bytes of it that count as one more step.
 const READ_STEPS: u64 = 64;
 const BYTES_A_STEP: u64 = 16;
 
-/// Counts a read of so many bytes.
+/// Counts a read of this many bytes.
 pub(crate) fn read(bytes: usize) -> Option<Exceeded> {
     let _ = work(READ_STEPS + bytes as u64 / BYTES_A_STEP);
     exceeded()

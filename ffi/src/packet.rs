@@ -1,4 +1,5 @@
-//! Compressed data on the way into libavcodec: reference-counted views, no copies.
+//! Compressed data for libavcodec: reference-counted views without copies. Making packets of samples is left to the
+//! engine.
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
@@ -11,8 +12,8 @@ use crate::{NOPTS, sys, timestamp};
 /// Bytes that must be readable after the data of a packet (`AV_INPUT_BUFFER_PADDING_SIZE`).
 pub const PADDING: usize = sys::AV_INPUT_BUFFER_PADDING_SIZE as usize;
 
-/// Data followed by at least [`PADDING`] readable bytes. Those are zeros where the data were copied, and whatever
-/// comes next in the file where they are a view of a map.
+/// Data followed by at least [`PADDING`] readable bytes. In a copy these are zeros; in a view of a map they are the
+/// next bytes of the file.
 #[derive(Debug, Clone)]
 pub struct PaddedBytes {
     bytes: Bytes,
@@ -49,7 +50,7 @@ impl PaddedBytes {
         self.len == 0
     }
 
-    /// The data and what follows them.
+    /// The data and the bytes after them.
     pub(crate) fn with_padding(&self) -> &[u8] {
         &self.bytes
     }
@@ -72,7 +73,7 @@ impl Packet {
         Ok(Packet { raw })
     }
 
-    /// A packet whose data are `data`, by reference: no copy. `tag` comes back with the picture ([`crate::Frame::tag`]).
+    /// A packet with the data `data`, by reference: no copy. `tag` comes back with the picture ([`crate::Frame::tag`]).
     ///
     /// # Errors
     /// [`AvError::NO_MEMORY`]; [`AvError::INVALID_ARGUMENT`] for data of 2 GiB or more.
@@ -83,7 +84,7 @@ impl Packet {
         let start = owner.as_ptr().cast_mut();
         let owner = Box::into_raw(owner);
         // SAFETY: the buffer's memory belongs to the boxed Bytes, which lives until `release` is called, exactly once,
-        // by the last reference. It is marked read-only, so that nobody in libavcodec writes through the pointer.
+        // by the last reference. It is marked read-only, so that libavcodec does not write through the pointer.
         let buffer = unsafe {
             sys::av_buffer_create(
                 start,
@@ -108,19 +109,19 @@ impl Packet {
         Ok(packet)
     }
 
-    /// Marks the packet as the container does: a key frame, a picture that an edit list wants decoded but not shown.
+    /// Sets the container's flags: a key frame; a picture that an edit list wants decoded but not shown.
     pub fn set_flags(&mut self, key: bool, discard: bool) {
         let flag = |set: bool, flag: u32| if set { flag as i32 } else { 0 };
         self.get().flags = flag(key, sys::AV_PKT_FLAG_KEY) | flag(discard, sys::AV_PKT_FLAG_DISCARD);
     }
 
-    /// Tells the decoder that from this packet on another decoder configuration holds.
+    /// Sends a new decoder configuration to the decoder with this packet.
     ///
     /// # Errors
     /// [`AvError::NO_MEMORY`].
     pub fn set_new_extradata(&mut self, extradata: &[u8]) -> Result<(), AvError> {
         let kind = sys::AVPacketSideDataType::AV_PKT_DATA_NEW_EXTRADATA;
-        // SAFETY: the packet is valid; the returned memory has at least the length asked for.
+        // SAFETY: the packet is valid; the returned memory has at least the requested length.
         unsafe {
             let side = sys::av_packet_new_side_data(self.raw.as_ptr(), kind, extradata.len());
             if side.is_null() {

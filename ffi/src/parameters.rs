@@ -1,7 +1,7 @@
-//! Codec parameters as plain values: what can be written down, and made into [`CodecParameters`] again.
+//! Codec parameters as plain values that can be stored and turned into [`CodecParameters`] again.
 //!
-//! Names and code points instead of FFmpeg's numbers, which differ between its versions. How they are written is left
-//! to others.
+//! They have names and code points instead of FFmpeg's numbers, which differ between its versions. The file format is
+//! left to the engine.
 
 use std::ffi::CString;
 
@@ -9,18 +9,18 @@ use crate::codec_parameters::{CodecParameters, Color};
 use crate::pixel::PixelFormat;
 use crate::{Rational, rational, static_name, sys};
 
-/// What [`CodecParameters`] say, as far as decoders of video look at it. The bit rate is left out.
+/// The fields of [`CodecParameters`] that video decoders read. The bit rate is left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParameterValues {
     /// FFmpeg's name of the codec: `hevc`, `h264`, `vp9`, `av1`.
     pub codec: String,
-    /// The container's code for it (four characters, first one lowest), 0 if it has none.
+    /// The container's code for it (four characters, the first one lowest), 0 if it has none.
     pub codec_tag: u32,
     /// Decoder configuration record or parameter sets.
     pub extradata: Vec<u8>,
     /// FFmpeg's name of the pixel format, if known.
     pub pixel_format: Option<String>,
-    /// As the container says, 0 if unknown.
+    /// The container's value, 0 if unknown.
     pub bits_per_coded_sample: i32,
     /// Significant bits, 0 if unknown.
     pub bits_per_raw_sample: i32,
@@ -40,18 +40,18 @@ pub struct ParameterValues {
     pub field_order: u32,
     /// Colour description.
     pub color: Color,
-    /// Pictures that the decoder holds back to bring them into order.
+    /// Pictures that the decoder holds back to reorder them.
     pub video_delay: i32,
     /// `AVAlphaMode`: 0 unspecified, 1 premultiplied, 2 straight.
     pub alpha_mode: u32,
-    /// What the container says beside that.
+    /// Other data of the container.
     pub side_data: Vec<SideData>,
 }
 
 /// A table of numbers beside the parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SideData {
-    /// What it is: one of [`SideData::KINDS`].
+    /// Its kind: one of [`SideData::KINDS`].
     pub kind: &'static str,
     /// Its numbers, as many as the kind has, in FFmpeg's order.
     pub numbers: Vec<i32>,
@@ -60,12 +60,12 @@ pub struct SideData {
 struct Kind {
     name: &'static str,
     code: u32,
-    /// How many numbers, and bytes of each.
+    /// The number of its numbers, and the bytes of each.
     count: usize,
     width: usize,
 }
 
-/// Kinds that are the same in every build: words or bytes in a row. `AVMasteringDisplayMetadata` and
+/// Kinds with the same layout in every build: words or bytes in a row. `AVMasteringDisplayMetadata` and
 /// `AVContentLightMetadata` are rows of `int`, `AVDOVIDecoderConfigurationRecord` one of bytes.
 const KINDS: [Kind; 5] = {
     use sys::AVPacketSideDataType::{
@@ -82,22 +82,22 @@ const KINDS: [Kind; 5] = {
 };
 
 impl SideData {
-    /// The kinds that are kept.
+    /// The supported kinds.
     pub const KINDS: [&'static str; KINDS.len()] =
         [KINDS[0].name, KINDS[1].name, KINDS[2].name, KINDS[3].name, KINDS[4].name];
 }
 
-/// What libavcodec may be given: past it, some of its tables end.
+/// Limits for libavcodec's input: past them some of its tables end.
 const MOST_DELAY: i32 = 16;
 const MOST_EXTRADATA: usize = 1 << 28;
 const MOST_BITS: i32 = 64;
 const MOST_FIELD_ORDER: u32 = 5;
 const MOST_ALPHA_MODE: u32 = 2;
-/// H.273 has 2 for what is not specified.
+/// H.273 uses 2 for unspecified.
 const UNKNOWN_COLOR: Color = Color { primaries: 2, transfer: 2, matrix: 2, range: 0, chroma_location: 0 };
 
 impl CodecParameters {
-    /// What they say. Values without a meaning, which a broken file may have, are given as unknown.
+    /// The values of the parameters. Meaningless values, which a broken file may have, become unknown.
     pub fn values(&self) -> ParameterValues {
         let raw = self.peek();
         let known = |(numerator, denominator): Rational| numerator >= 0 && denominator >= 0;
@@ -132,10 +132,10 @@ impl CodecParameters {
         Some(SideData { kind: kind.name, numbers: data.chunks_exact(kind.width).map(number).collect() })
     }
 
-    /// Parameters that say this. Only values that libavcodec can be trusted with are taken.
+    /// The parameters with these values. Only values that are safe for libavcodec are accepted.
     ///
     /// # Errors
-    /// What is wrong with them, in words.
+    /// A description of the wrong value.
     pub fn from_values(values: &ParameterValues) -> Result<CodecParameters, &'static str> {
         check(values)?;
         let mut parameters = CodecParameters::empty().map_err(|_| NO_MEMORY)?;
@@ -170,8 +170,8 @@ impl CodecParameters {
         if extradata.is_empty() {
             return Ok(());
         }
-        // SAFETY: allocates zeros, with room for the padding behind; the parameters free it, and have none yet. Length
-        // and room were checked against MOST_EXTRADATA.
+        // SAFETY: allocates zeros, with room for the padding after them; the parameters free it, and have none yet.
+        // Length and room were checked against MOST_EXTRADATA.
         unsafe {
             let data = sys::av_mallocz(extradata.len() + crate::PADDING).cast::<u8>();
             if data.is_null() {
@@ -196,7 +196,7 @@ impl CodecParameters {
             _ => side.numbers.iter().map(|&number| number as u8).collect(),
         };
         let raw = self.get();
-        // SAFETY: the list is the parameters' own; what is returned has at least the length asked for, or is null.
+        // SAFETY: the list is the parameters' own; the result has at least the requested length, or is null.
         unsafe {
             let new = sys::av_packet_side_data_new(
                 &mut raw.coded_side_data,
@@ -218,21 +218,21 @@ fn check(values: &ParameterValues) -> Result<(), &'static str> {
     let bits = 0..=MOST_BITS;
     match () {
         () if !has_meaning(&values.color) => Err("an unknown colour description"),
-        () if values.width < 0 || values.height < 0 => Err("a picture size below zero"),
-        () if values.extradata.len() > MOST_EXTRADATA => Err("a decoder configuration out of all proportion"),
+        () if values.width < 0 || values.height < 0 => Err("a negative picture size"),
+        () if values.extradata.len() > MOST_EXTRADATA => Err("a decoder configuration that is too large"),
         () if !bits.contains(&values.bits_per_coded_sample) || !bits.contains(&values.bits_per_raw_sample) => {
-            Err("a number of bits that no sample has")
+            Err("an invalid number of bits per sample")
         }
-        () if values.frame_rate.0 < 0 || values.frame_rate.1 < 0 => Err("a frame rate below zero"),
+        () if values.frame_rate.0 < 0 || values.frame_rate.1 < 0 => Err("a negative frame rate"),
         () if values.field_order > MOST_FIELD_ORDER => Err("an unknown field order"),
         () if values.alpha_mode > MOST_ALPHA_MODE => Err("an unknown alpha mode"),
-        () if !(0..=MOST_DELAY).contains(&values.video_delay) => Err("a delay that no decoder has"),
+        () if !(0..=MOST_DELAY).contains(&values.video_delay) => Err("an invalid decoder delay"),
         () => Ok(()),
     }
 }
 
 fn has_meaning(color: &Color) -> bool {
-    // SAFETY: any number may be asked; null is the answer to those without a meaning.
+    // SAFETY: any number is allowed; null is the result for those without a meaning.
     unsafe {
         !sys::av_color_primaries_name(color.primaries).is_null()
             && !sys::av_color_transfer_name(color.transfer).is_null()
@@ -244,7 +244,7 @@ fn has_meaning(color: &Color) -> bool {
 
 fn descriptor(name: &str) -> Option<&'static sys::AVCodecDescriptor> {
     let name = CString::new(name).ok()?;
-    // SAFETY: a NUL-terminated string; what comes back is null or a constant.
+    // SAFETY: a NUL-terminated string; the result is null or a constant.
     unsafe { sys::avcodec_descriptor_get_by_name(name.as_ptr()).as_ref() }
 }
 
@@ -253,11 +253,11 @@ fn video_codec(name: &str) -> Option<u32> {
     (found.type_ == sys::AVMediaType::AVMEDIA_TYPE_VIDEO).then_some(found.id)
 }
 
-/// FFmpeg's own copy of a codec's name, of any kind of stream; `unknown` for one that it does not know.
+/// FFmpeg's own copy of a codec's name, for any kind of stream; `unknown` for an unknown codec.
 pub fn codec_name(name: &str) -> &'static str {
     // SAFETY: names of descriptors are constants.
     let known = descriptor(name).and_then(|found| unsafe { static_name(found.name) });
-    // What `avcodec_get_name` says where there is no codec, or no descriptor for it.
+    // The results of `avcodec_get_name` without a codec, or without a descriptor for it.
     known.unwrap_or(match name {
         "none" => "none",
         "unknown_codec" => "unknown_codec",
@@ -265,7 +265,7 @@ pub fn codec_name(name: &str) -> &'static str {
     })
 }
 
-/// A format whose pictures are in memory.
+/// A format with pictures in host memory.
 fn pixel_format(name: &str) -> Result<PixelFormat, &'static str> {
     const UNKNOWN: &str = "an unknown pixel format";
     let name = CString::new(name).map_err(|_| UNKNOWN)?;

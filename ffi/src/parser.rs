@@ -1,4 +1,5 @@
-//! Bitstream parsers: where access units end, and what their slice headers say of order and kind.
+//! Bitstream parsers: the ends of access units, with the order and structure from their slice headers. Their use is
+//! left to the engine's containers.
 
 use std::ptr::NonNull;
 
@@ -18,7 +19,7 @@ pub enum PictureStructure {
     BottomField,
 }
 
-/// What the parser says of one access unit.
+/// The parser's result for one access unit.
 #[derive(Debug, Clone, Copy)]
 pub struct AccessUnit {
     /// Picture order count (H.264, H.265).
@@ -27,7 +28,7 @@ pub struct AccessUnit {
     pub structure: PictureStructure,
 }
 
-/// An `AVCodecParserContext` with the codec context that it wants.
+/// An `AVCodecParserContext` with the codec context that it needs.
 #[derive(Debug)]
 pub struct Parser {
     raw: NonNull<sys::AVCodecParserContext>,
@@ -38,10 +39,11 @@ pub struct Parser {
 unsafe impl Send for Parser {}
 
 impl Parser {
-    /// A parser for the codec; `whole_units` if every call gets exactly one access unit. `None` without a parser.
+    /// A parser for the codec, with `whole_units` if every call gets exactly one access unit. `None` if the codec has
+    /// no parser.
     pub fn new(parameters: &CodecParameters, whole_units: bool) -> Option<Parser> {
         log::quiet();
-        // SAFETY: any id may be asked; null means none.
+        // SAFETY: any id is allowed; null means that there is no parser.
         let raw = NonNull::new(unsafe { sys::av_parser_init(parameters.codec_id()) })?;
         // SAFETY: allocates a context for no codec in particular.
         let Some(context) = NonNull::new(unsafe { sys::avcodec_alloc_context3(std::ptr::null()) }) else {
@@ -60,11 +62,11 @@ impl Parser {
         Some(parser)
     }
 
-    /// Reads on from `data` and returns how many bytes were used, and an access unit if one ended there. An access unit
-    /// may have begun in an earlier call. Empty data flush the last one out.
+    /// Parses `data` from `from` on, and returns the number of bytes used, with an access unit if one ended there. It
+    /// may have begun in an earlier call. Empty data flush the last one.
     ///
     /// # Errors
-    /// [`AvError`] for data of 2 GiB or more, or of the parser.
+    /// [`AvError`] for data of 2 GiB or more, or from the parser.
     pub fn parse(&mut self, data: &PaddedBytes, from: usize) -> Result<(usize, Option<AccessUnit>), AvError> {
         let all = data.with_padding();
         let size = i32::try_from(data.len().saturating_sub(from)).map_err(|_| AvError::INVALID_ARGUMENT)?;

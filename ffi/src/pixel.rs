@@ -1,4 +1,4 @@
-//! Pixel formats, as FFmpeg describes them.
+//! Pixel formats, as FFmpeg describes them. Conversions are left to the engine.
 
 use crate::{static_name, sys};
 
@@ -6,7 +6,7 @@ use crate::{static_name, sys};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PixelFormat(pub(crate) i32);
 
-/// How one plane of a format relates to the picture.
+/// The layout of one plane of a format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlaneLayout {
     /// The plane has `ceil(width / 2^shift)` columns.
@@ -19,13 +19,13 @@ pub struct PlaneLayout {
 
 impl PixelFormat {
     fn descriptor(self) -> Option<&'static sys::AVPixFmtDescriptor> {
-        // SAFETY: any number may be asked; what comes back is null or a constant.
+        // SAFETY: any number is allowed; the result is null or a constant.
         unsafe { sys::av_pix_fmt_desc_get(self.0).as_ref() }
     }
 
     /// FFmpeg's name, such as `yuv420p10le`.
     pub fn name(self) -> &'static str {
-        // SAFETY: any number may be asked; names are constants.
+        // SAFETY: any number is allowed; names are constants.
         unsafe { static_name(sys::av_get_pix_fmt_name(self.0)) }.unwrap_or("unknown")
     }
 
@@ -48,7 +48,7 @@ impl PixelFormat {
         self.descriptor().is_some_and(|descriptor| descriptor.flags & u64::from(flag) != 0)
     }
 
-    /// True for R'G'B' (in H.265: matrix coefficients 0), whose planes are not luma and chroma.
+    /// True for R'G'B' (in H.265: matrix coefficients 0): its planes are not luma and chroma.
     pub fn is_rgb(self) -> bool {
         self.has(sys::AV_PIX_FMT_FLAG_RGB)
     }
@@ -58,7 +58,7 @@ impl PixelFormat {
         self.components() == 1 || self.planes().len() == usize::from(self.components())
     }
 
-    /// The planes in order; empty for formats that live in no memory of ours (hardware).
+    /// The planes in order; empty for hardware formats, which have none in host memory.
     pub fn planes(self) -> Vec<PlaneLayout> {
         let Some(descriptor) = self.descriptor() else { return Vec::new() };
         if self.has(sys::AV_PIX_FMT_FLAG_HWACCEL) {
@@ -67,7 +67,7 @@ impl PixelFormat {
         let components = &descriptor.comp[..usize::from(descriptor.nb_components).min(4)];
         let planes = components.iter().map(|component| component.plane as usize + 1).max().unwrap_or(0);
         let plane = |plane: usize| {
-            // As av_image_get_linesize has it: the chroma shift holds for components 1 and 2.
+            // As in av_image_get_linesize: the chroma shift applies to components 1 and 2.
             let (index, widest) = components
                 .iter()
                 .enumerate()

@@ -1,9 +1,10 @@
-//! Signals that end a process, taken by one thread: what must happen before the end needs no signal handler then.
+//! Signals that end a process, received by one thread, so that work before the end needs no signal handler. That work
+//! is left to the caller.
 
-/// The signals that ask a process to end. One that was ignored when the process began (`nohup`) stays ignored.
+/// The signals that ask a process to end. A signal that was ignored when the process began (`nohup`) stays ignored.
 const TERMINATING: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
 
-/// Makes writing past the limit on file sizes (`RLIMIT_FSIZE`) an error, as on a full disk; by default it kills the
+/// Makes a write past the limit on file sizes (`RLIMIT_FSIZE`) an error, as on a full disk; by default it kills the
 /// process.
 pub fn survive_file_size_limit() {
     // SAFETY: ignoring a signal installs no handler.
@@ -17,15 +18,15 @@ pub struct Termination {
 }
 
 impl Termination {
-    /// Blocks them in the calling thread, and in all threads that it starts from now on. Programs that are started do not
-    /// inherit this (`std::process::Command` clears the mask).
+    /// Blocks them in the calling thread, and in all threads that it starts from now on. Child programs do not inherit
+    /// this (`std::process::Command` clears the mask).
     pub fn block() -> Termination {
         let signals: Vec<i32> = TERMINATING.into_iter().filter(|&signal| !is_ignored(signal)).collect();
         mask(libc::SIG_BLOCK, &signals);
         Termination { signals }
     }
 
-    /// Waits for one of them and returns its number.
+    /// Waits for one of the signals and returns its number.
     pub fn wait(&self) -> i32 {
         let (set, mut signal) = (set_of(&self.signals), 0);
         loop {
@@ -36,7 +37,7 @@ impl Termination {
         }
     }
 
-    /// Ends the process as the signal would have done.
+    /// Ends the process as the signal would have.
     pub fn end(signal: i32) -> ! {
         // SAFETY: the default action installs no handler.
         unsafe { libc::signal(signal, libc::SIG_DFL) };

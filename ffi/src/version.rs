@@ -1,10 +1,10 @@
-//! What is inside: names, versions and licences of the linked C libraries.
+//! Names, versions and licences of the linked C libraries.
 
 use std::ffi::CStr;
 
 use crate::sys;
 
-/// One C library that is linked in.
+/// A C library that is linked in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Component {
     /// Name.
@@ -37,14 +37,14 @@ pub fn components() -> Vec<Component> {
     pins.chain([jpeg, webp]).filter_map(component).collect()
 }
 
-/// How FFmpeg was configured, from the linked library itself.
+/// The configuration of FFmpeg, as the linked library reports it.
 pub fn ffmpeg_configuration() -> String {
     // SAFETY: a constant string of the library.
     unsafe { CStr::from_ptr(sys::avcodec_configuration()) }.to_string_lossy().into_owned()
 }
 
-/// Cores that this process may use, as libavcodec counts them when it chooses a number of threads by itself.
+/// Number of cores that this process may use, as libavcodec counts them for its default number of threads.
 pub fn cpu_count() -> usize {
-    // SAFETY: takes nothing and looks at the process's affinity only.
+    // SAFETY: takes no arguments and only reads the process's affinity.
     unsafe { sys::av_cpu_count() }.max(1) as usize
 }

@@ -1,6 +1,6 @@
-//! libwebp, from planes to a WebP file in memory.
+//! libwebp: from planes to a WebP file in memory.
 //!
-//! Lossy only: it stores planes as they come. What JFIF's planes need before they fit is the caller's business.
+//! Lossy only, and it stores planes unchanged. Converting JFIF's planes is left to the caller.
 
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
@@ -19,12 +19,12 @@ pub struct WebpPlane<'a> {
     pub stride: usize,
 }
 
-/// Compresses a picture of `width` x `height` into `out`, which is cleared first and keeps its memory. The planes are
-/// Y, Cb and Cr in 4:2:0 (chroma sides rounded up), BT.601 matrix and limited range, as WebP has them. `quality` from 1
-/// to 100, libwebp's.
+/// Compresses a picture of `width` x `height` pixels into `out`, which is cleared first and keeps its memory. The
+/// planes are Y, Cb and Cr in 4:2:0 (chroma sides rounded up), BT.601 matrix and limited range, as WebP requires.
+/// `quality` is libwebp's, 1 to 100.
 ///
 /// # Errors
-/// Which plane is too small, a size that WebP cannot have, or what libwebp calls its error.
+/// A plane that is too small, a size that WebP does not allow, or libwebp's error code.
 pub fn encode_webp(
     planes: &[WebpPlane<'_>; 3],
     (width, height): (usize, usize),
@@ -47,8 +47,8 @@ pub fn encode_webp(
     picture.writer = Some(append);
     picture.custom_ptr = (&raw mut *out).cast();
     // SAFETY: both structures were initialised for this version of libwebp. The planes were checked to be as large as
-    // the picture says; the encoder of a picture in YUV without alpha only reads them. `append` gets back the Vec, which
-    // nobody else touches meanwhile.
+    // the picture says; the encoder of a picture in YUV without alpha only reads them. `append` gets back the Vec,
+    // which nothing else touches meanwhile.
     let done = unsafe { sys::WebPEncode(&config, &mut picture) } != 0;
     let error = picture.error_code;
     // SAFETY: frees what libwebp has allocated for this picture, not the planes, which it does not own.
@@ -66,18 +66,18 @@ fn check(planes: &[WebpPlane<'_>; 3], (width, height): (usize, usize)) -> Result
             return Err(format!("plane {index} is smaller than {columns}x{rows}"));
         }
     }
-    if planes[1].stride == planes[2].stride { Ok(()) } else { Err("chroma planes of two strides".to_owned()) }
+    if planes[1].stride == planes[2].stride { Ok(()) } else { Err("chroma strides differ".to_owned()) }
 }
 
 fn config(quality: u8) -> Result<sys::WebPConfig, String> {
     let mut config = MaybeUninit::uninit();
     let (quality, version) = (f32::from(quality.clamp(1, 100)), sys::WEBP_ENCODER_ABI_VERSION as c_int);
-    // SAFETY: fills the structure, unless the version is not its own.
+    // SAFETY: fills the structure, unless the version differs.
     let fits = unsafe {
         sys::WebPConfigInitInternal(config.as_mut_ptr(), sys::WebPPreset::WEBP_PRESET_DEFAULT, quality, version)
     };
     if fits == 0 {
-        return Err("another libwebp than expected".to_owned());
+        return Err("libwebp has an unexpected ABI version".to_owned());
     }
     // SAFETY: filled.
     Ok(unsafe { config.assume_init() })
@@ -85,16 +85,16 @@ fn config(quality: u8) -> Result<sys::WebPConfig, String> {
 
 fn picture() -> Result<sys::WebPPicture, String> {
     let mut picture = MaybeUninit::uninit();
-    // SAFETY: fills the structure, unless the version is not its own.
+    // SAFETY: fills the structure, unless the version differs.
     let fits = unsafe { sys::WebPPictureInitInternal(picture.as_mut_ptr(), sys::WEBP_ENCODER_ABI_VERSION as c_int) };
     if fits == 0 {
-        return Err("another libwebp than expected".to_owned());
+        return Err("libwebp has an unexpected ABI version".to_owned());
     }
     // SAFETY: filled.
     Ok(unsafe { picture.assume_init() })
 }
 
-/// Takes compressed bytes as they come.
+/// Appends compressed bytes to the Vec.
 extern "C" fn append(data: *const u8, size: usize, picture: *const sys::WebPPicture) -> c_int {
     // SAFETY: libwebp gives `size` bytes, and the picture that `encode_webp` made, whose `custom_ptr` is its Vec.
     unsafe {

@@ -1,6 +1,6 @@
-//! AV1: open bitstream units (5.3), and telling a key frame by the first of them.
+//! AV1: open bitstream units (5.3), and key frames by the first unit.
 //!
-//! What headers say is left to `av1_headers`, what frames refer to, to `av1_refs`.
+//! Headers are left to `av1_headers`, references to `av1_refs`.
 
 use super::bits::BitReader;
 
@@ -8,11 +8,11 @@ use super::bits::BitReader;
 pub(super) const SEQUENCE_HEADER: u32 = 1;
 /// `obu_type`: a frame header alone.
 pub(super) const FRAME_HEADER: u32 = 3;
-/// `obu_type`: tiles of the frame whose header came before.
+/// `obu_type`: tiles of the frame with the preceding header.
 pub(super) const TILE_GROUP: u32 = 4;
 /// `obu_type`: a frame header and tiles.
 pub(super) const FRAME: u32 = 6;
-/// `obu_type`: a frame header once more.
+/// `obu_type`: a repeated frame header.
 pub(super) const REDUNDANT_FRAME_HEADER: u32 = 7;
 /// `obu_type`: tiles of large scale tile coding.
 pub(super) const TILE_LIST: u32 = 8;
@@ -24,11 +24,11 @@ pub(super) struct Obu<'a> {
     pub kind: u32,
     /// It names a temporal and a spatial layer (`obu_extension_flag`).
     pub is_layered: bool,
-    /// What follows header and size.
+    /// The bytes after header and size.
     pub payload: &'a [u8],
 }
 
-/// Takes the first unit off `data`; `None` if it does not fit.
+/// Takes the first unit from `data`; `None` if it does not fit.
 pub(super) fn next_obu<'a>(data: &mut &'a [u8]) -> Option<Obu<'a>> {
     let mut bits = BitReader::new(data);
     bits.skip(1)?;
@@ -41,12 +41,12 @@ pub(super) fn next_obu<'a>(data: &mut &'a [u8]) -> Option<Obu<'a>> {
     Some(Obu { kind, is_layered, payload })
 }
 
-/// Does the temporal unit begin with a shown key frame? `None` if its first frame header is not found.
+/// True if the temporal unit begins with a shown key frame; `None` if it has no frame header.
 pub fn is_key(mut sample: &[u8]) -> Option<bool> {
     loop {
         let obu = next_obu(&mut sample)?;
         // show_existing_frame, frame_type, show_frame (5.9.2). A reduced still picture header has none of them and is a
-        // key frame; its first bits are then something else, and an error here only costs a longer walk.
+        // key frame; its first bits mean something else, and an error here only costs a longer decode run.
         if matches!(obu.kind, FRAME_HEADER | FRAME) {
             let mut bits = BitReader::new(obu.payload);
             let repeats = bits.flag()?;

@@ -1,6 +1,6 @@
-//! AV1: sequence headers (5.5) and frame headers (5.9), as far as knowing what a frame refers to takes.
+//! AV1: sequence headers (5.5) and frame headers (5.9), as far as references need them.
 //!
-//! Which frame a slot holds is left to `av1_refs`, tiles to the decoder.
+//! The frames in slots are left to `av1_refs`, tiles to the decoder.
 
 use super::bits::BitReader;
 
@@ -13,26 +13,26 @@ pub const SWITCH_FRAME: u32 = 3;
 /// `PRIMARY_REF_NONE` (3).
 pub const PRIMARY_REF_NONE: u32 = 7;
 
-/// What frame headers must know of their sequence header (5.5.1).
+/// The fields of a sequence header (5.5.1) that frame headers need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SequenceHeader {
     is_reduced: bool,
-    /// Bits of `frame_presentation_time`, where frame headers have one.
+    /// Bits of `frame_presentation_time`, if frame headers have one.
     presentation_bits: Option<u32>,
-    /// Where there is a decoder model: bits of `buffer_removal_time`, and how many operating points have one in frames
+    /// With a decoder model: bits of `buffer_removal_time`, and the number of operating points that have one in frames
     /// of the first layer.
     removal_times: Option<(u32, usize)>,
-    /// Bits of `delta_frame_id` and of frame identifiers, where those are there.
+    /// Bits of `delta_frame_id` and of frame identifiers, if there are any.
     id_bits: Option<(u32, u32)>,
     /// `seq_force_screen_content_tools`, `seq_force_integer_mv`; 2: each frame chooses.
     screen_content: (u32, u32),
     /// `OrderHintBits`; 0 without order hints.
     pub order_hint_bits: u32,
-    /// An operating point has more than one layer (`operating_point_idc`): what is decoded depends on the choice.
+    /// An operating point has more than one layer (`operating_point_idc`): the output depends on the chosen one.
     pub is_layered: bool,
 }
 
-/// Of timing and decoder model (5.5.3, 5.5.4).
+/// Timing information and decoder model (5.5.3, 5.5.4).
 #[derive(Default)]
 struct Timing {
     is_equal_interval: bool,
@@ -41,7 +41,7 @@ struct Timing {
 }
 
 impl SequenceHeader {
-    /// `sequence_header_obu` (5.5.1), up to where frame headers stop asking.
+    /// Reads `sequence_header_obu` (5.5.1), up to the last field that frame headers need.
     pub fn parse(payload: &[u8]) -> Option<SequenceHeader> {
         let mut bits = BitReader::new(payload);
         // seq_profile, still_picture.
@@ -84,7 +84,7 @@ impl SequenceHeader {
     }
 }
 
-/// `timing_info` (5.5.3) and `decoder_model_info` (5.5.4), with the flags before each.
+/// `timing_info` (5.5.3) and `decoder_model_info` (5.5.4), with the flag before each.
 fn parse_timing(bits: &mut BitReader) -> Option<Timing> {
     let mut timing = Timing::default();
     if !bits.flag()? {
@@ -124,7 +124,7 @@ fn operating_point(bits: &mut BitReader, timing: &Timing, has_initial_delays: bo
     Some((idc, has_model))
 }
 
-/// From `enable_interintra_compound` to `order_hint_bits_minus_1`: what frames may choose of screen content coding, and
+/// Reads from `enable_interintra_compound` to `order_hint_bits_minus_1`: the choices of screen content coding, and
 /// `OrderHintBits`.
 fn tools(bits: &mut BitReader) -> Option<((u32, u32), u32)> {
     // enable_interintra_compound, enable_masked_compound, enable_warped_motion, enable_dual_filter.
@@ -141,7 +141,7 @@ fn tools(bits: &mut BitReader) -> Option<((u32, u32), u32)> {
     Some(((screen_content, integer_mv), order_hint_bits))
 }
 
-/// uvlc() (4.10.3), left out.
+/// Skips uvlc() (4.10.3).
 fn uvlc(bits: &mut BitReader) -> Option<()> {
     let mut zeros = 0;
     while !bits.flag()? {
@@ -177,7 +177,8 @@ pub enum FrameHeader {
         error_resilient: bool,
         /// `order_hint`.
         order_hint: u32,
-        /// `primary_ref_frame`: an index into the references, whose probabilities and segmentation it begins with.
+        /// `primary_ref_frame`: an index of the references; the frame begins with the probabilities and segmentation of
+        /// that one.
         primary_ref: u32,
         /// `refresh_frame_flags`: slots that it writes.
         refresh: u32,
@@ -187,7 +188,7 @@ pub enum FrameHeader {
 }
 
 impl FrameHeader {
-    /// `uncompressed_header` up to the references, of a frame without layers.
+    /// Reads `uncompressed_header` up to the references, of a frame without layers.
     pub fn parse(sequence: &SequenceHeader, payload: &[u8]) -> Option<FrameHeader> {
         let mut bits = BitReader::new(payload);
         if !sequence.is_reduced && bits.flag()? {
@@ -214,7 +215,7 @@ impl FrameHeader {
         let is_full = kind == SWITCH_FRAME || kind == KEY_FRAME && shown;
         let refresh = if is_full { 0xff } else { bits.bits(8)? };
         if error_resilient && (!is_intra || refresh != 0xff) {
-            // ref_order_hint of all slots: what they should hold, not a reference to them.
+            // ref_order_hint of all slots: the expected contents, not a reference to them.
             bits.skip(8 * sequence.order_hint_bits as usize)?;
         }
         let references = if is_intra { None } else { Some(references(sequence, &mut bits)?) };

@@ -1,12 +1,12 @@
-//! AV1: which samples a temporal unit needs.
+//! AV1: the samples that a temporal unit needs. The closure over them is left to `references`.
 //!
 //! # Why leaving out the rest is exact
 //!
-//! `references` says why a set is enough that has, for each of its samples, those that wrote what it reads. What
-//! remains is that a frame reads nothing but its slots. All that a frame carries over lies in them: picture, order
+//! `references` says why a set is enough that has, for each of its samples, those that wrote what it reads. It remains
+//! to show that a frame reads nothing but its slots. All state that a frame carries over lies in them: picture, order
 //! hint, probabilities, segmentation map and parameters, loop filter deltas, global motion, motion vectors with the
-//! order hints of *their* references, film grain (7.20, 7.21). dav1d 1.4.3 keeps it so: `c->refs[8]` and `c->cdf[8]`,
-//! written together when a frame is submitted. Outside of tiles, it reads
+//! order hints of *their* references, film grain (7.20, 7.21). dav1d 1.4.3 does so: it writes `c->refs[8]` and
+//! `c->cdf[8]` together when a frame is submitted. Outside of tiles, it reads
 //!
 //! - of the seven references: pictures, sizes, order hints (skip mode, motion field), frame identifiers; of the primary
 //!   one, which is among them, probabilities, segmentation, loop filter deltas and global motion. Film grain parameters
@@ -19,21 +19,21 @@
 //! - of the slot that `show_existing_frame` names: picture and film grain. If that is a key frame, all slots are
 //!   written (7.21), so what they hold afterwards counts as this sample's, which in turn needs the frame's own.
 //!
-//! Three things are kept outside of slots. The sequence header: a changed one clears all slots, so where it comes with
-//! anything but a shown key frame, nothing is known until the next entry; an unchanged one does nothing. A frame that is
-//! not complete at the end of its sample: only damaged streams have those, apart from headers and tiles in different
-//! samples, which are not understood. Metadata (light levels, mastering display): it goes along with pictures and
-//! changes no pixel; one brought by a sample that is left out is missing. An inter frame with an empty slot among its
-//! references is an error in dav1d, not a picture: should this file be wrong in that way, no wrong picture comes of it.
+//! Three things are kept outside of slots. The sequence header: a changed one clears all slots, so if it comes with
+//! anything but a shown key frame, later samples are unknown until the next entry; an unchanged one has no effect. A
+//! frame that is incomplete at the end of its sample: only damaged streams have those, apart from headers and tiles in
+//! different samples, which are not understood. Metadata (light levels, mastering display): it accompanies pictures and
+//! changes no pixel; metadata of an omitted sample is missing. An inter frame with an empty slot among its references
+//! is an error in dav1d, not a picture: if this file is wrong in that respect, no wrong picture results.
 //!
-//! FFmpeg does not hand the container's configuration to dav1d, and a flush drops the sequence header: an entry has one
-//! in its own sample. Layers (operating points with several, or extension headers) are not understood.
+//! FFmpeg does not give the container's configuration to dav1d, and a flush drops the sequence header: an entry must
+//! have one in its own sample. Layers (operating points with several, or extension headers) are not understood.
 
 use super::av1::{self, Obu};
 use super::av1_headers::{FrameHeader, KEY_FRAME, References, SequenceHeader};
 use super::references::{Unit, tidy};
 
-/// What is in a slot.
+/// The contents of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Slot {
     /// The sample that wrote it last.
@@ -42,24 +42,24 @@ struct Slot {
     order_hint: u32,
 }
 
-/// The sequence header that holds, and the samples whose frames the slots hold.
+/// The active sequence header, and the samples of the frames in the slots.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tracker {
     sequence: Option<SequenceHeader>,
-    /// What it was read from, to tell a change.
+    /// The bytes of the sequence header, to detect a change.
     sequence_bytes: Vec<u8>,
     /// A sample has brought it, not only the container.
     is_in_band: bool,
-    /// An entry was met, and since then all was understood. A frame of intra blocks is not enough to know again where
-    /// one stands: what was not understood may have been a sequence header.
+    /// All samples since an entry were understood. A frame of intra blocks does not restore this: the sample that was
+    /// not understood may have had a sequence header.
     is_on_track: bool,
     slots: [Option<Slot>; 8],
-    /// The order hint of the picture that was shown last.
+    /// The order hint of the last shown picture.
     shown_hint: Option<u32>,
     follows_loss: bool,
 }
 
-/// What was found in one temporal unit so far.
+/// The contents of one temporal unit so far.
 #[derive(Default)]
 struct Found {
     headers: Vec<FrameHeader>,
@@ -71,9 +71,9 @@ struct Found {
     shows: bool,
     /// The order hint of the picture that it shows.
     shown_hint: Option<u32>,
-    /// A shown key frame begins to count anew.
+    /// A shown key frame restarts the order hints.
     restarts: bool,
-    /// A frame header stands alone and its tiles are still to come.
+    /// A frame header precedes its tiles in a unit of its own.
     awaits_tiles: bool,
     has_tiles: bool,
 }
@@ -93,8 +93,8 @@ impl Tracker {
         tracker
     }
 
-    /// Takes the next temporal unit in decode order. `None`: not understood, so nothing may be left out for it, and
-    /// nothing is known of what follows until the next entry.
+    /// Reads the next temporal unit in decode order. `None` if it is not understood: then no sample may be left out for
+    /// it, and later samples are unknown until the next entry.
     pub fn take(&mut self, sample: u32, data: &[u8]) -> Option<Unit> {
         self.take_with_headers(sample, data).map(|(unit, _)| unit)
     }
@@ -119,8 +119,8 @@ impl Tracker {
         Some((Unit { refs: tidy(refs, sample), is_key, refreshes, shows }, headers))
     }
 
-    /// Pictures are shown in the order of their order hints, each once (7.20, 7.21): does the unit that was taken last skip
-    /// some? Then units between it and the one before are missing, and its slots may hold what they should not.
+    /// True if the last unit skips order hints. Pictures are shown in the order of their hints, each once (7.20, 7.21):
+    /// so units before it are missing, and its slots may have wrong contents.
     pub fn follows_loss(&self) -> bool {
         self.follows_loss
     }
@@ -159,7 +159,7 @@ impl Tracker {
                 found.has_tiles = true;
                 (!found.headers.is_empty()).then_some(())
             }
-            // Counts as the frame header if that was lost, which is damage.
+            // It replaces the frame header if that was lost, which is damage.
             av1::REDUNDANT_FRAME_HEADER => (!found.headers.is_empty()).then_some(()),
             av1::FRAME_HEADER | av1::FRAME | av1::TILE_GROUP | av1::TILE_LIST => None,
             _ => Some(()),
@@ -169,7 +169,7 @@ impl Tracker {
     fn sequence_header(&mut self, payload: &[u8], found: &mut Found) -> Option<()> {
         found.has_sequence_header = true;
         if !self.is_in_band || self.sequence_bytes != payload {
-            // Not even the operating points' parameters may differ: too strict, but simple.
+            // Not even the operating points' parameters may differ: stricter than necessary, but simple.
             found.has_changed = true;
             self.lose();
             self.sequence = SequenceHeader::parse(payload);
@@ -191,7 +191,7 @@ impl Tracker {
         };
         let is_key = kind == KEY_FRAME;
         if is_key && shown && found.headers.len() == 1 {
-            // Where no sample has brought a sequence header, the container's holds for all.
+            // If no sample has brought a sequence header, the container's applies to all.
             found.is_key = found.has_sequence_header || !self.is_in_band;
             self.is_on_track |= found.is_key;
         }

@@ -1,6 +1,6 @@
-//! Reading bits and Exp-Golomb codes (H.265 9.2, H.264 9.1) out of NAL units.
+//! Reads bits and Exp-Golomb codes (H.265 9.2, H.264 9.1) of NAL units. The syntax is left to the codecs' modules.
 
-/// Takes the emulation prevention bytes out of a NAL unit's payload (H.265 7.4.2): `00 00 03` becomes `00 00`.
+/// Removes the emulation prevention bytes from a NAL unit's payload (H.265 7.4.2): `00 00 03` becomes `00 00`.
 pub fn unescape(payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(payload.len());
     let mut zeros = 0;
@@ -23,7 +23,7 @@ pub struct BitReader<'a> {
 }
 
 impl<'a> BitReader<'a> {
-    /// From the first bit of `data`.
+    /// A reader at the first bit of `data`.
     pub fn new(data: &'a [u8]) -> BitReader<'a> {
         BitReader { data, position: 0 }
     }
@@ -41,7 +41,7 @@ impl<'a> BitReader<'a> {
         (0..count.min(32)).try_fold(0, |value, _| Some(value << 1 | u32::from(self.flag()?)))
     }
 
-    /// Leaves out `count` bits.
+    /// Skips `count` bits.
     pub fn skip(&mut self, count: usize) -> Option<()> {
         self.position = self.position.checked_add(count)?;
         (self.position <= self.data.len() * 8).then_some(())
@@ -59,19 +59,19 @@ impl<'a> BitReader<'a> {
         Some((1_u32 << zeros) - 1 + self.bits(zeros)?)
     }
 
-    /// An unsigned Exp-Golomb code that must not be above `most`.
+    /// An unsigned Exp-Golomb code of at most `most`; `None` for a larger one.
     pub fn ue_to(&mut self, most: u32) -> Option<u32> {
         self.ue().filter(|&code| code <= most)
     }
 
-    /// An index among `count` things: u(v) with Ceil(Log2(`count`)) bits, none for a single one.
+    /// An index of one of `count` items: u(v) with Ceil(Log2(`count`)) bits, none for a single item.
     pub fn index(&mut self, count: usize) -> Option<usize> {
         let bits = count.checked_sub(1)?.checked_ilog2().map_or(0, |log2| log2 + 1);
         self.bits(bits).map(|index| index as usize).filter(|&index| index < count)
     }
 }
 
-/// Writes what a [`BitReader`] reads, for tests.
+/// Writes the codes that a [`BitReader`] reads, for tests.
 #[cfg(test)]
 #[derive(Debug, Default)]
 pub(crate) struct BitWriter(Vec<bool>);
@@ -88,7 +88,7 @@ impl BitWriter {
         self.bits(length, 0).bits(length + 1, value + 1)
     }
 
-    /// A NAL unit with this header, with a stop bit at its end, emulation prevention put in.
+    /// A NAL unit with this header, a stop bit at its end, and emulation prevention.
     pub(crate) fn unit(&mut self, header: &[u8]) -> Vec<u8> {
         self.bits(1, 1);
         let byte = |bits: &[bool]| (0..8).fold(0, |byte, at| byte << 1 | u8::from(bits.get(at) == Some(&true)));

@@ -1,40 +1,42 @@
-//! Where decoding may begin.
+//! Random access points and their kinds.
 //!
-//! A container's sync flag is a claim. What begins there decides what is exact: after an IDR, everything; after a CRA,
-//! what is presented from it on; after an H.264 I picture that promises nothing, perhaps nothing.
+//! A container's sync flag is a claim. The kind of picture decides which pictures are exact: after an IDR all; after a
+//! CRA those presented from it on; after an H.264 I picture without a recovery point perhaps none. The choice of an
+//! entry is left to [`plan`](crate::plan).
 
 use super::nal::{Framing, Units};
 use super::{Codec, av1, h264, hevc, vp9};
 
-/// What a sample is good for as the first of a walk.
+/// The kind of a sample as the first of a decode run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
-    /// Nothing after it refers to anything before it.
+    /// Clean: no later picture refers to an earlier one.
     Clean,
-    /// What is presented before it may refer to what comes before; the rest does not.
+    /// Open: pictures presented before it may refer to earlier pictures; the rest does not.
     Open,
-    /// No promise: pictures after it may refer to pictures before it.
+    /// Unsafe: later pictures may refer to earlier ones.
     Unsafe,
 }
 
-/// More of a slice than is looked at.
+/// The first bytes of a slice that suffice for its facts.
 const SLICE: usize = 16;
 
-/// What a sync sample's bytes say.
+/// The facts that a sync sample's bytes show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntryFacts {
-    /// What it is good for.
+    /// The kind of random access point.
     pub entry: Entry,
-    /// It brings sequence and picture parameter sets of its own.
+    /// It brings sequence and picture parameter sets of its own, in H.265 also a video parameter set.
     pub has_parameter_sets: bool,
-    /// It brings some parameter set, of whatever kind.
+    /// It brings at least one parameter set, of any kind.
     pub brings_parameter_sets: bool,
-    /// It begins a coded video sequence and has what still waits for output dropped (H.265 `no_output_of_prior_pics_flag`).
+    /// It begins a coded video sequence and drops pictures that still wait for output (H.265
+    /// `no_output_of_prior_pics_flag`).
     pub drops_earlier: bool,
 }
 
 impl EntryFacts {
-    /// What is said of a sample that cannot be read: it promises nothing.
+    /// The facts of a sample that cannot be read: no random access point.
     pub const UNKNOWN: EntryFacts = EntryFacts {
         entry: Entry::Unsafe,
         has_parameter_sets: false,
@@ -42,12 +44,13 @@ impl EntryFacts {
         drops_earlier: false,
     };
 
-    /// Looks at a sample up to its first slice. `after_end_of_sequence`: an H.265 end of sequence NAL unit comes before.
+    /// Reads a sample up to its first slice. `after_end_of_sequence`: an H.265 end of sequence NAL unit precedes it.
     pub fn of(codec: Codec, framing: Framing, sample: &[u8], after_end_of_sequence: bool) -> EntryFacts {
         EntryFacts::of_units(codec, framing.units(sample), sample, after_end_of_sequence)
     }
 
-    /// The same of the beginning of a sample of H.265 or H.264; `None` if the first slice is not in it.
+    /// As [`EntryFacts::of`], for the first bytes of an H.265 or H.264 sample; `None` if the first slice is not in
+    /// them.
     pub fn of_head(codec: Codec, framing: Framing, head: &[u8], after_end_of_sequence: bool) -> Option<EntryFacts> {
         let is_slice = |unit: &[u8]| match codec {
             Codec::Hevc => hevc::kind(unit).is_slice(),
@@ -130,7 +133,7 @@ fn of_h264(units: Units<'_>) -> EntryFacts {
     EntryFacts::UNKNOWN
 }
 
-/// Is the sample a leading picture that its own IRAP is enough for (H.265 RADL)?
+/// True if the sample is a leading picture that only needs its own IRAP (H.265 RADL).
 pub fn is_decodable_leading(codec: Codec, framing: Framing, sample: &[u8]) -> bool {
     let slice = |unit: &&[u8]| hevc::kind(unit).is_slice();
     codec == Codec::Hevc

@@ -1,4 +1,5 @@
-//! H.264: NAL unit types (table 7-1), recovery point SEI (D.2.8), parameter set identifiers.
+//! H.264: NAL unit types (table 7-1), recovery point SEI (D.2.8), parameter set identifiers. References are left to
+//! `plan::droppable`.
 
 use super::bits::{BitReader, unescape};
 use super::hevc::{sei_has_other_than, sei_number};
@@ -13,30 +14,30 @@ pub fn ref_idc(unit: &[u8]) -> Option<u8> {
     unit.first().map(|byte| byte >> 5 & 3)
 }
 
-/// Does an SEI unit hold a message that is not known to be about its own picture only (table D.1)? Known are: buffering
-/// period, picture timing, pan-scan, filler, registered and unregistered user data. One that cannot be read is not.
+/// True if an SEI unit has a message that may concern later pictures (table D.1), or is malformed. These only concern
+/// their own picture: buffering period, picture timing, pan-scan, filler, registered and unregistered user data.
 pub fn has_lasting_message(unit: &[u8]) -> bool {
     unit.get(1..).is_none_or(|payload| sei_has_other_than(&unescape(payload), &[0, 1, 2, 3, 4, 5]))
 }
 
-/// Is the unit a slice that begins a primary coded picture's data?
+/// True for the NAL unit types of slices in a primary coded picture.
 pub fn is_slice(kind: u8) -> bool {
     matches!(kind, 1..=5)
 }
 
-/// What a recovery point promises.
+/// A recovery point SEI message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecoveryPoint {
     /// Frames until pictures are right.
     pub frame_count: u32,
-    /// They are then exactly right, not just about.
+    /// Pictures are then exact, not only approximately right.
     pub exact_match: bool,
-    /// References across the point were broken by an edit.
+    /// An edit has broken references across the point.
     pub broken_link: bool,
 }
 
 impl RecoveryPoint {
-    /// True if what is shown from this picture on is bit-exact when decoding begins here.
+    /// True if decoding that begins here is bit-exact for all pictures shown from this one on.
     pub fn is_exact_entry(self) -> bool {
         self.frame_count == 0 && self.exact_match && !self.broken_link
     }

@@ -1,15 +1,16 @@
-//! H.265: NAL unit types (table 7-1), parameter set identifiers, picture hash SEI (D.2.19).
+//! H.265: NAL unit types (table 7-1), parameter set identifiers, picture hash SEI (D.2.19). The contents of sets are
+//! left to `hevc_sets`, slice headers to `hevc_slice`.
 
 use super::bits::{BitReader, unescape};
 
-/// Kinds of NAL units of the base layer that matter here.
+/// The kinds of base layer NAL units that random access needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NalKind {
-    /// An IDR picture: nothing before it is referred to by anything after it.
+    /// An IDR picture: no later picture refers to an earlier one.
     Idr,
-    /// A CRA or BLA picture: its leading pictures may refer to what comes before.
+    /// A CRA or BLA picture: its leading pictures may refer to earlier pictures.
     Open,
-    /// A leading picture that can be decoded from its IRAP (RADL).
+    /// A leading picture that only needs its IRAP (RADL).
     Radl,
     /// Another coded slice.
     Slice,
@@ -17,7 +18,7 @@ pub enum NalKind {
     ParameterSet,
     /// An end of sequence or of bitstream: the next picture begins a coded video sequence.
     EndOfSequence,
-    /// Anything else, and all of other layers.
+    /// Any other unit, and all units of other layers.
     Other,
 }
 
@@ -47,21 +48,22 @@ pub fn kind(unit: &[u8]) -> NalKind {
     }
 }
 
-/// Does a sample end its coded video sequence: is there an end of sequence behind its slices?
+/// True if a sample ends its coded video sequence: an end of sequence follows its slices.
 pub fn ends_sequence(framing: super::Framing, sample: &[u8]) -> bool {
     let units = framing.units(sample).map(kind);
     units.fold(false, |ends, kind| kind == NalKind::EndOfSequence || (ends && !kind.is_slice()))
 }
 
-/// Is there an end of sequence before the first slice of a sample?
+/// True if an end of sequence precedes the first slice of a sample.
 pub fn begins_after_end(framing: super::Framing, sample: &[u8]) -> bool {
     framing.units(sample).map(kind).take_while(|kind| !kind.is_slice()).any(|kind| kind == NalKind::EndOfSequence)
 }
 
-/// Does the picture of this IRAP slice begin a coded video sequence and have the pictures dropped that still wait for
-/// output (C.5.2.2)? A CRA begins one only after an end of sequence, and then always drops, as libavcodec has it.
+/// True if the picture of this IRAP slice begins a coded video sequence and drops pictures that still wait for output
+/// (C.5.2.2). A CRA begins one only after an end of sequence, and then always drops them, as in libavcodec.
 pub fn drops_earlier(unit: &[u8], after_end_of_sequence: bool) -> bool {
-    // first_slice_segment_in_pic_flag, no_output_of_prior_pics_flag (7.3.6.1): too early in the unit to be escaped.
+    // first_slice_segment_in_pic_flag, no_output_of_prior_pics_flag (7.3.6.1): too early in the unit for emulation
+    // prevention.
     let flag = unit.get(2).is_some_and(|byte| byte & 0x40 != 0);
     match header(unit) {
         Some((21, _)) => after_end_of_sequence,
@@ -90,7 +92,7 @@ pub fn parameter_set_id(unit: &[u8]) -> Option<(u8, u32)> {
     Some((kind, id))
 }
 
-/// 7.3.3, with `profilePresentFlag` set.
+/// Skips 7.3.3, with `profilePresentFlag` set.
 pub(super) fn skip_profile_tier_level(bits: &mut BitReader<'_>, max_sub_layers_minus1: u32) -> Option<()> {
     bits.skip(88 + 8)?;
     let mut present = Vec::with_capacity(8);
@@ -106,7 +108,7 @@ pub(super) fn skip_profile_tier_level(bits: &mut BitReader<'_>, max_sub_layers_m
     Some(())
 }
 
-/// MD5 sums of the planes that a decoded picture hash SEI message gives, if the unit is one and it has MD5s.
+/// The MD5 sums of the planes in a decoded picture hash SEI message; `None` for other units and hashes.
 pub fn picture_hash_md5(unit: &[u8]) -> Option<Vec<[u8; 16]>> {
     let (kind, layer) = header(unit)?;
     if !matches!(kind, 39 | 40) || layer != 0 {
@@ -126,25 +128,25 @@ pub fn picture_hash_md5(unit: &[u8]) -> Option<Vec<[u8; 16]>> {
     None
 }
 
-/// Does a unit without a slice say something that holds beyond its own picture? A sample whose slices are left out must
-/// still give these to the decoder: parameter sets, ends of sequences, and SEI messages that libavcodec keeps.
+/// True if a unit without a slice affects later pictures. A decoder must get these units of a sample even if its slices
+/// are left out: parameter sets, ends of sequences, and SEI messages that libavcodec keeps.
 pub fn outlives_its_picture(unit: &[u8]) -> bool {
     match header(unit) {
         Some((32..=34 | 36 | 37, _)) => true,
         Some((39, _)) => unit.get(2..).is_none_or(|payload| sei_has_other_than(&unescape(payload), &OWN_MESSAGES)),
         // Slices, delimiters, filler, suffix SEI (hashes of this picture).
         Some((0..=31 | 35 | 38 | 40, _)) => false,
-        // Dolby Vision's types 62 and 63 go with a picture; libavcodec takes them as that picture's side data.
+        // Dolby Vision's types 62 and 63 belong to a picture; libavcodec takes them as that picture's side data.
         Some((62 | 63, _)) => false,
         _ => true,
     }
 }
 
-/// SEI messages that are known to be about their own picture (table D.1): buffering period, picture timing, registered
-/// and unregistered user data, recovery point, decoding unit information.
+/// SEI messages that only concern their own picture (table D.1): buffering period, picture timing, registered and
+/// unregistered user data, recovery point, decoding unit information.
 const OWN_MESSAGES: [usize; 6] = [0, 1, 4, 5, 6, 130];
 
-/// Are there messages of other types than `known` in an SEI payload, or something that cannot be read?
+/// True if an SEI payload has messages of other types than `known`, or is malformed.
 pub(super) fn sei_has_other_than(mut payload: &[u8], known: &[usize]) -> bool {
     while payload.len() > 2 {
         let Some((kind, after)) = sei_number(payload) else { return true };

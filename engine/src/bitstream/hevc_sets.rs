@@ -1,6 +1,6 @@
-//! H.265: sequence and picture parameter sets, as far as reading slice headers takes, and which of them hold.
+//! H.265: sequence and picture parameter sets, as far as slice headers need them, and the sets that are active.
 //!
-//! What a slice header is made of is `hevc_slice`'s business; which samples brought a set is `parameter_sets`'.
+//! Slice headers are left to `hevc_slice`, the samples that bring sets to `parameter_sets`.
 
 use std::sync::Arc;
 
@@ -17,17 +17,17 @@ const MOST_LONG_TERM: u32 = 32;
 /// An entry of a short-term reference picture set (7.4.8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShortTerm {
-    /// Picture order count, less that of the current picture. Never 0.
+    /// Picture order count, relative to the current picture. Never 0.
     pub delta_poc: i32,
-    /// The current picture may refer to it; else it is only kept for later ones.
+    /// The current picture may refer to it; otherwise it is only kept for later pictures.
     pub used: bool,
 }
 
-/// A short-term reference picture set (7.3.7): what comes before in output order, nearest first, then what comes after,
+/// A short-term reference picture set (7.3.7): the pictures before in output order, nearest first, then those after,
 /// nearest first.
 pub type ShortTermSet = Vec<ShortTerm>;
 
-/// What slice headers need of a sequence parameter set (7.3.2.2).
+/// The fields of a sequence parameter set (7.3.2.2) that slice headers need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sps {
     /// `sps_seq_parameter_set_id`.
@@ -47,8 +47,8 @@ pub struct Sps {
     pub temporal_mvp: bool,
 }
 
-/// What slice headers need of a picture parameter set (7.3.2.3). Nothing here depends on the sequence parameter set,
-/// which may come later or again.
+/// The fields of a picture parameter set (7.3.2.3) that slice headers need. None of them depends on the sequence
+/// parameter set, which may come later or be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pps {
     /// `pps_pic_parameter_set_id`.
@@ -61,8 +61,8 @@ pub struct Pps {
     pub output_flag_present: bool,
     /// `num_extra_slice_header_bits`.
     pub extra_slice_header_bits: u32,
-    /// `entropy_coding_sync_enabled_flag` without tiles: rows of blocks can be decoded side by side. False where the set
-    /// cannot be read so far.
+    /// `entropy_coding_sync_enabled_flag` without tiles: rows of blocks can be decoded side by side. False if the set
+    /// is malformed before it.
     pub has_wavefronts: bool,
 }
 
@@ -110,7 +110,7 @@ fn skip_sub_layer_ordering(bits: &mut BitReader<'_>, max_sub_layers_minus1: u32)
     (0..3 * sub_layers).try_for_each(|_| bits.ue().map(|_| ()))
 }
 
-/// Sizes of coding and transform blocks; gives CtbLog2SizeY.
+/// Reads the sizes of coding and transform blocks and returns CtbLog2SizeY.
 fn read_block_sizes(bits: &mut BitReader<'_>) -> Option<u32> {
     let log2_min_coding_block = bits.ue_to(3)? + 3;
     let log2_ctb = log2_min_coding_block + bits.ue_to(3)?;
@@ -119,7 +119,7 @@ fn read_block_sizes(bits: &mut BitReader<'_>) -> Option<u32> {
     Some(log2_ctb)
 }
 
-/// Scaling lists, asymmetric partitions, sample adaptive offset, PCM.
+/// Skips scaling lists, asymmetric partitions, sample adaptive offset, PCM.
 fn skip_tools(bits: &mut BitReader<'_>) -> Option<()> {
     if bits.flag()? && bits.flag()? {
         skip_scaling_lists(bits)?;
@@ -134,7 +134,7 @@ fn skip_tools(bits: &mut BitReader<'_>) -> Option<()> {
     Some(())
 }
 
-/// 7.3.4. Signed codes are as long as unsigned ones.
+/// Skips 7.3.4. Signed codes are as long as unsigned ones.
 fn skip_scaling_lists(bits: &mut BitReader<'_>) -> Option<()> {
     for size in 0..4 {
         for _ in 0..if size == 3 { 2 } else { 6 } {
@@ -161,8 +161,8 @@ fn read_long_term(bits: &mut BitReader<'_>, log2_max_poc_lsb: u32) -> Option<Vec
     (0..count).map(|_| Some((bits.bits(log2_max_poc_lsb)?, bits.flag()?))).collect()
 }
 
-/// `st_ref_pic_set(earlier.len())` (7.3.7). `None` for sets that no conforming stream has, too: too many pictures, the
-/// current picture itself, a picture twice.
+/// Reads `st_ref_pic_set(earlier.len())` (7.3.7). `None` also for sets that no conforming stream has: too many
+/// pictures, the current picture itself, a picture twice.
 pub(super) fn read_short_term_set(
     bits: &mut BitReader<'_>,
     earlier: &[ShortTermSet],
@@ -173,7 +173,7 @@ pub(super) fn read_short_term_set(
     (set.len() <= MOST_PICTURES).then_some(set)
 }
 
-/// A set that is that of another picture, seen from this one (7-61, 7-62).
+/// A set that is predicted from an earlier one (7-61, 7-62).
 fn predicted_set(bits: &mut BitReader<'_>, earlier: &[ShortTermSet], is_in_slice: bool) -> Option<ShortTermSet> {
     let back = if is_in_slice { bits.ue()?.checked_add(1)? } else { 1 };
     let base = earlier.get(earlier.len().checked_sub(back as usize)?)?;
@@ -181,7 +181,7 @@ fn predicted_set(bits: &mut BitReader<'_>, earlier: &[ShortTermSet], is_in_slice
     let distance = bits.ue_to((1 << 15) - 1)? as i32 + 1;
     let shift = if is_negative { -distance } else { distance };
     let mut set = Vec::with_capacity(base.len() + 1);
-    // The last flags are about the other picture itself.
+    // The last flags concern the earlier set's picture itself.
     for base_delta in base.iter().map(|entry| entry.delta_poc).chain([0]) {
         let used = bits.flag()?;
         if used || bits.flag()? {
@@ -222,10 +222,10 @@ impl Pps {
     }
 }
 
-/// From `sign_data_hiding_enabled_flag` on.
+/// Reads from `sign_data_hiding_enabled_flag` on.
 fn read_wavefronts(bits: &mut BitReader<'_>) -> Option<bool> {
     bits.skip(2)?;
-    // Default counts of references, and the initial quantiser, whose signed code is as long as an unsigned one.
+    // Default counts of references, and the initial quantiser; its signed code is as long as an unsigned one.
     (0..3).try_for_each(|_| bits.ue().map(|_| ()))?;
     bits.skip(2)?;
     if bits.flag()? {
@@ -237,7 +237,7 @@ fn read_wavefronts(bits: &mut BitReader<'_>) -> Option<bool> {
     Some(bits.flag()? && !has_tiles)
 }
 
-/// The parameter sets that hold at a place in a stream. Clones share the sets.
+/// The active parameter sets at a place in a stream. Clones share the sets.
 #[derive(Debug, Clone, Default)]
 pub struct ParameterSets {
     sps: [Option<Arc<Sps>>; 16],
@@ -253,7 +253,7 @@ impl ParameterSets {
         sets
     }
 
-    /// Takes in the sets of a decoder configuration, as [`ParameterSets::from_configuration`] reads them.
+    /// Adds the sets of a decoder configuration, as [`ParameterSets::from_configuration`] reads them.
     pub fn absorb_configuration(&mut self, extradata: &[u8]) {
         match Framing::of(super::Codec::Hevc, extradata) {
             Framing::AnnexB => Framing::AnnexB.units(extradata).for_each(|unit| _ = self.absorb(unit)),
@@ -261,7 +261,7 @@ impl ParameterSets {
         }
     }
 
-    /// The arrays of NAL units behind the 22 fixed bytes of an `hvcC` record.
+    /// Adds the arrays of NAL units after the 22 fixed bytes of an `hvcC` record.
     fn absorb_arrays(&mut self, record: &[u8]) -> Option<()> {
         let (&arrays, mut rest) = record.get(22..)?.split_first()?;
         for _ in 0..arrays {
@@ -277,8 +277,8 @@ impl ParameterSets {
         Some(())
     }
 
-    /// Takes in a unit if it is a parameter set of the base layer; a later one replaces an earlier. True if it is one.
-    /// One that cannot be read takes the place of the one that it was to replace, if its identifier can be read.
+    /// Adds a unit if it is a parameter set of the base layer; it replaces an earlier one. True if it is a parameter
+    /// set. A malformed set with a readable identifier removes the one that it would replace.
     pub fn absorb(&mut self, unit: &[u8]) -> bool {
         if hevc::kind(unit) != hevc::NalKind::ParameterSet {
             return false;
@@ -305,12 +305,12 @@ impl ParameterSets {
         }
     }
 
-    /// True without any picture parameter set.
+    /// True if there is no picture parameter set.
     pub fn is_empty(&self) -> bool {
         self.pps.is_empty()
     }
 
-    /// Rows of coding tree blocks that can be decoded side by side, the fewest of all sets; 0 without wavefronts.
+    /// Rows of coding tree blocks that can be decoded side by side, the minimum over all sets; 0 without wavefronts.
     pub fn rows_side_by_side(&self) -> u32 {
         let rows =
             |pps: &Pps| self.get(pps.id).filter(|(pps, _)| pps.has_wavefronts).map_or(0, |(_, sps)| sps.size_in_ctbs.1);

@@ -1,36 +1,37 @@
 //! H.265: the first slice segment header of a picture (7.3.6.1), up to its reference picture set, and picture order
 //! counts (8.3.1).
 //!
-//! Which pictures the set means is left to `plan::references`: here is only what is written.
+//! Which pictures the set refers to is left to `plan::references`.
 
 use super::bits::{BitReader, unescape};
 use super::hevc;
 use super::hevc_sets::{ParameterSets, Pps, ShortTermSet, Sps, read_short_term_set};
 
-/// Bytes that hold nearly every header up to its reference picture set, and bytes that hold all of them.
+/// Prefixes in bytes: nearly every header up to its reference picture set fits into the first, every one into the
+/// second.
 const PREFIXES: [usize; 2] = [64, 1024];
-/// Most long-term pictures that a header may name: more than any picture buffer has.
+/// The most long-term pictures that a header may name: more than any picture buffer has.
 const MOST_LONG_TERM: u32 = 32;
 
-/// What a slice's NAL unit type says of its picture (table 7-1).
+/// The kind of a picture by its slices' NAL unit type (table 7-1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Instantaneous decoding refresh: nothing before it matters any more.
+    /// Instantaneous decoding refresh: earlier pictures do not matter from here on.
     Idr,
-    /// Clean random access: what is output after it needs nothing before it.
+    /// Clean random access: pictures that are output after it need no earlier one.
     Cra,
-    /// Broken link access: as a CRA, and what its skipped leading pictures refer to is not there.
+    /// Broken link access: as a CRA, but the references of its leading pictures, which are skipped, are missing.
     Bla,
-    /// A leading picture that can be decoded from its IRAP.
+    /// A leading picture that only needs its IRAP.
     Radl,
-    /// A leading picture that may refer to what comes before its IRAP, and is skipped where decoding begins there.
+    /// A leading picture that may refer to pictures before its IRAP; it is skipped if decoding begins there.
     Rasl,
     /// Any other picture.
     Trailing,
 }
 
 impl Kind {
-    /// Of a `nal_unit_type`; `None` for what is no slice or reserved.
+    /// The kind of a `nal_unit_type`; `None` for other units than slices and for reserved types.
     pub fn of(nal_unit_type: u8) -> Option<Kind> {
         Some(match nal_unit_type {
             0..=5 => Kind::Trailing,
@@ -54,7 +55,8 @@ impl Kind {
 pub struct LongTerm {
     /// PocLsbLt: the low bits of its picture order count.
     pub poc_lsb: u32,
-    /// DeltaPocMsbCycleLt, accumulated (7-52), where `delta_poc_msb_present_flag` is set; else the low bits are all there is.
+    /// DeltaPocMsbCycleLt, accumulated (7-52), if `delta_poc_msb_present_flag` is set; otherwise only the low bits are
+    /// known.
     pub msb_cycle: Option<u32>,
     /// UsedByCurrPicLt: the current picture may refer to it.
     pub used: bool,
@@ -65,13 +67,13 @@ pub struct LongTerm {
 pub struct SliceHeader {
     /// `nal_unit_type`.
     pub nal_unit_type: u8,
-    /// What it says.
+    /// The kind of its NAL unit type.
     pub kind: Kind,
     /// TemporalId.
     pub temporal_id: u8,
     /// `no_output_of_prior_pics_flag`; false for other pictures than IRAP.
     pub no_output_of_prior_pics: bool,
-    /// `pic_output_flag`; true where it is not written.
+    /// `pic_output_flag`; true if absent.
     pub pic_output: bool,
     /// `slice_pic_order_cnt_lsb`; 0 for IDR.
     pub poc_lsb: u32,
@@ -85,13 +87,13 @@ pub struct SliceHeader {
 
 /// `first_slice_segment_in_pic_flag` of a slice: `None` if the unit ends before it.
 pub fn is_first_in_picture(unit: &[u8]) -> Option<bool> {
-    // The first bit behind the header: too early in the unit to be escaped.
+    // The first bit after the header: too early in the unit for emulation prevention.
     unit.get(2).map(|byte| byte & 0x80 != 0)
 }
 
 impl SliceHeader {
-    /// Reads the NAL unit of a picture's first slice segment in the base layer. `None` for any other unit, without its
-    /// parameter sets, and for what cannot be.
+    /// Reads the NAL unit of a picture's first slice segment in the base layer. `None` for any other unit, for one
+    /// without its parameter sets, and for a malformed one.
     pub fn parse(unit: &[u8], sets: &ParameterSets) -> Option<SliceHeader> {
         PREFIXES.iter().find_map(|&prefix| {
             let payload = unescape(unit.get(2..unit.len().min(prefix))?);
@@ -99,7 +101,7 @@ impl SliceHeader {
         })
     }
 
-    /// Does the picture become prevTid0Pic for those after it (8.3.1)?
+    /// True if the picture becomes prevTid0Pic for later pictures (8.3.1).
     pub fn is_tid0(&self) -> bool {
         let is_sub_layer_non_reference = self.nal_unit_type < 16 && self.nal_unit_type.is_multiple_of(2);
         self.temporal_id == 0 && !matches!(self.kind, Kind::Radl | Kind::Rasl) && !is_sub_layer_non_reference
@@ -138,7 +140,7 @@ fn read_header(unit: &[u8], bits: &mut BitReader<'_>, sets: &ParameterSets) -> O
     Some(header)
 }
 
-/// `slice_type` and what surrounds it; gives `pic_output_flag`.
+/// Reads `slice_type` and the fields around it; returns `pic_output_flag`.
 fn read_to_output_flag(bits: &mut BitReader<'_>, pps: &Pps) -> Option<bool> {
     bits.skip(pps.extra_slice_header_bits as usize)?;
     bits.ue_to(2)?;
@@ -163,7 +165,7 @@ fn read_long_term(bits: &mut BitReader<'_>, sps: &Sps) -> Option<Vec<LongTerm>> 
             (bits.bits(sps.log2_max_poc_lsb)?, bits.flag()?)
         };
         let has_msb = bits.flag()?;
-        // (7-52): counted on from the entry before, but those of the slice begin anew.
+        // (7-52): accumulated from the entry before; the slice's own entries begin again.
         let before = if index == from_sps { 0 } else { msb_cycle };
         msb_cycle = before.checked_add(if has_msb { bits.ue()? } else { 0 })?;
         entries.push(LongTerm { poc_lsb, msb_cycle: has_msb.then_some(msb_cycle), used });
@@ -179,8 +181,8 @@ pub struct PocState {
 }
 
 impl PocState {
-    /// PicOrderCntVal of the next picture: for IDR and BLA, and with `begins` (an IRAP with NoRaslOutputFlag, where
-    /// decoding begins), the low bits alone. `None` where it leaves 32 bits.
+    /// PicOrderCntVal of the next picture. For IDR and BLA, and with `begins` (an IRAP with NoRaslOutputFlag, where
+    /// decoding begins), it is the low bits alone. `None` if it exceeds 32 bits.
     pub fn next(&mut self, header: &SliceHeader, begins: bool) -> Option<i32> {
         let begins = begins || matches!(header.kind, Kind::Idr | Kind::Bla);
         let poc = if begins {
@@ -194,7 +196,7 @@ impl PocState {
         Some(poc)
     }
 
-    /// After a picture with this count that is prevTid0Pic.
+    /// The state after a picture with this count that is prevTid0Pic.
     pub fn after(poc: i32) -> PocState {
         PocState { previous: poc }
     }

@@ -1,7 +1,7 @@
-//! What a coded sample says of itself: NAL units, picture types, random access points, parameter sets, picture hashes.
+//! Parsers of coded samples: NAL units, picture types, random access points, parameter sets, picture hashes.
 //!
-//! Only as much as exact random access needs. Containers and decoding are left to others; nothing here trusts a length
-//! that it has not checked, and nothing panics.
+//! They read only as much as exact random access needs. Containers and decoding are left to others. Every length is
+//! checked before it is used, and no input causes a panic.
 
 pub mod av1;
 pub mod av1_headers;
@@ -21,7 +21,7 @@ pub mod vp9_refs;
 pub use entry::{Entry, EntryFacts};
 pub use nal::Framing;
 
-/// The codecs that can be decoded.
+/// The supported codecs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Codec {
     /// ITU-T H.265.
@@ -45,7 +45,7 @@ impl Codec {
         }
     }
 
-    /// From FFmpeg's name.
+    /// The codec with FFmpeg's name; `None` for other codecs.
     pub fn from_name(name: &str) -> Option<Codec> {
         Some(match name {
             "hevc" => Codec::Hevc,

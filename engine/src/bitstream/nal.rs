@@ -1,20 +1,21 @@
-//! Where NAL units begin and end inside a sample.
+//! The boundaries of NAL units inside a sample. Their contents are left to the codecs' modules.
 
-/// How NAL units are told apart.
+/// The separation of NAL units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     /// Start codes `00 00 01` (H.264 and H.265, Annex B).
     AnnexB,
-    /// A big-endian length of so many bytes (1 to 4; 3 is not allowed, but readable) before each (ISO/IEC 14496-15).
+    /// A big-endian length of this many bytes (1 to 4; 3 is not allowed, but readable) before each unit (ISO/IEC
+    /// 14496-15).
     Length(u8),
 }
 
 impl Framing {
-    /// From the decoder configuration: `avcC` and `hvcC` records say how long lengths are; anything else is Annex B.
+    /// From the decoder configuration: `avcC` and `hvcC` records have the size of lengths; anything else is Annex B.
     pub fn of(codec: super::Codec, extradata: &[u8]) -> Framing {
         let length_size = match codec {
             super::Codec::H264 if extradata.first() == Some(&1) => extradata.get(4),
-            // As libavcodec tells them apart: hvcC begins with a version, or with 0 and something that is no start code.
+            // As in libavcodec: hvcC begins with a version, or with 0 and no start code.
             super::Codec::Hevc
                 if extradata.len() > 3 && (extradata[0] != 0 || extradata[1] != 0 || extradata[2] > 1) =>
             {
@@ -25,7 +26,7 @@ impl Framing {
         length_size.map_or(Framing::AnnexB, |byte| Framing::Length((byte & 3) + 1))
     }
 
-    /// The NAL units of a sample, without start codes or lengths. Stops at the first that does not fit.
+    /// The NAL units of a sample, without start codes or lengths. Stops at the first one that does not fit.
     pub fn units(self, sample: &[u8]) -> Units<'_> {
         let rest = match self {
             Framing::AnnexB => after_start_code(sample).unwrap_or(&[]),
@@ -34,12 +35,12 @@ impl Framing {
         Units { framing: self, rest, is_head: false }
     }
 
-    /// The same for the beginning of a sample: the last unit is handed out as far as it is there.
+    /// As [`Framing::units`], for the first bytes of a sample: the last unit is cut off where they end.
     pub fn units_of_head(self, head: &[u8]) -> Units<'_> {
         Units { is_head: true, ..self.units(head) }
     }
 
-    /// A unit with what has to stand before it.
+    /// A unit with its start code or length.
     pub fn frame(self, unit: &[u8]) -> Vec<u8> {
         let mut framed = match self {
             Framing::AnnexB => vec![0, 0, 0, 1],
@@ -59,7 +60,7 @@ pub struct Units<'a> {
 }
 
 impl<'a> Units<'a> {
-    /// What has not been handed out: at the end, bytes that are no unit (a length that does not fit).
+    /// The bytes that were not returned: at the end, those that are no unit (a length that does not fit).
     pub fn remainder(&self) -> &'a [u8] {
         self.rest
     }
@@ -92,9 +93,9 @@ impl<'a> Iterator for Units<'a> {
     }
 }
 
-/// Where the next `00 00 01` begins.
+/// The offset of the next `00 00 01`.
 fn start_code(data: &[u8]) -> Option<usize> {
-    // Looks at every third byte: a start code cannot hide between two bytes above 1.
+    // Checks every third byte: a start code cannot lie between two bytes above 1.
     let mut at = 2;
     while at < data.len() {
         match data[at] {

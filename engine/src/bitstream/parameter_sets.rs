@@ -1,7 +1,8 @@
-//! Which parameter sets hold where, for streams that carry them in samples.
+//! The active parameter sets at each sample, for streams that carry them in samples.
 //!
-//! A sequential decode meets every set in order. A walk that begins in the middle must be given what held there, and
-//! not what a later sample says: a decoder keeps its sets over a flush.
+//! A sequential decode receives every set in order. A decode run that begins in the middle must be given the sets that
+//! are active there, and not those of a later sample: a decoder keeps its sets over a flush. Sending them is left to
+//! `decode`.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,7 +18,7 @@ pub fn identify(codec: Codec, unit: &[u8]) -> Option<(u8, u32)> {
     }
 }
 
-/// The sets met in a stream, with the sample that brought each; repetitions are not kept.
+/// The parameter sets of a stream, with the sample that brought each; repetitions are not kept.
 #[derive(Debug, Default)]
 pub struct History {
     /// In the order of samples.
@@ -30,8 +31,8 @@ pub struct History {
 pub const LIMIT: usize = 16 << 20;
 
 impl History {
-    /// Takes note of the sets in a sample; samples come in decode order. False once there are more than [`LIMIT`] bytes
-    /// of them: the history is then no longer whole.
+    /// Records the sets in a sample; samples come in decode order. False if all sets together exceed [`LIMIT`] bytes:
+    /// the history is then incomplete.
     pub fn note(&mut self, sample_index: u32, codec: Codec, framing: Framing, sample: &[u8]) -> bool {
         if !matches!(codec, Codec::Hevc | Codec::H264) {
             return true;
@@ -44,7 +45,7 @@ impl History {
         true
     }
 
-    /// The same for a single NAL unit; what is no parameter set is passed over.
+    /// As [`History::note`], for a single NAL unit; other units than parameter sets are ignored.
     pub fn note_unit(&mut self, sample_index: u32, codec: Codec, unit: &[u8]) -> bool {
         let Some(id) = identify(codec, unit) else { return true };
         let known = self.latest.get(&id).is_some_and(|&at| self.changes[at].2 == unit);
@@ -59,17 +60,17 @@ impl History {
         true
     }
 
-    /// Bytes that the sets take.
+    /// Bytes of the recorded sets.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Every set that was new when it came, with the sample that brought it, in the order of samples.
+    /// Every set that differs from the one it replaces, with the sample that brought it, in the order of samples.
     pub fn changes(&self) -> impl Iterator<Item = (u32, &[u8])> {
         self.changes.iter().map(|(sample, _, unit)| (*sample, &unit[..]))
     }
 
-    /// The sets that hold when `sample_index` begins: of all that earlier samples brought, the latest of each identifier.
+    /// The active sets when `sample_index` begins: of all sets from earlier samples, the latest of each identifier.
     pub fn before(&self, sample_index: u32) -> BTreeMap<(u8, u32), &[u8]> {
         let earlier = self.changes.iter().take_while(|(at, _, _)| *at < sample_index);
         earlier.map(|(_, id, unit)| (*id, &unit[..])).collect()

@@ -1,45 +1,46 @@
-//! Which samples a sample needs: what is told of a picture in H.265, and what AV1 and VP9 have in common.
+//! The samples that a sample needs: the references of an H.265 picture, and the part that AV1 and VP9 have in common.
 //!
-//! AV1 and VP9 keep decoded frames in eight slots, and every frame header says which slots it reads and which it writes. The
-//! trackers of `av1_refs` and `vp9_refs` turn slots into samples; [`needed`] closes over what they say.
+//! AV1 and VP9 keep decoded frames in eight slots, and every frame header says which slots the frame reads and writes.
+//! The trackers of `av1_refs` and `vp9_refs` turn slots into samples; [`needed`] computes the closure. Reading headers
+//! is left to them.
 //!
 //! Why that is exact: let a set of samples hold, with each sample, all samples that wrote last what it reads. Take the
-//! first slot (or other state) that a sample of the set reads. Its last writer is in the set, and nothing that was left
-//! out comes between the two and writes it too, or that would be the last writer. So the sample reads what it reads in
-//! a sequential decode, hence writes what it writes there; and so on to the target. What the samples left out would
-//! have written is read by nobody. The trackers' task is to name everything that is read.
+//! first slot (or other state) that a sample of the set reads. Its last writer is in the set, and no omitted sample
+//! between the two writes it, or that would be the last writer. So the sample reads what it reads in a sequential
+//! decode, hence writes what it writes there; and so on to the target. No sample of the set reads what an omitted
+//! sample would have written. The trackers must name every state that a sample reads.
 
 use super::hevc_slice::Kind;
 
-/// One sample's place in the reference graph of H.265.
+/// An H.265 picture in the reference graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
-    /// Samples that decoding this picture may refer to, ascending: the used entries of its reference picture set.
+    /// Samples that this picture may refer to, ascending: the used entries of its reference picture set.
     pub refs: Box<[u32]>,
-    /// Picture order count, in the GOP's own origin: the high bits of its first picture's are 0.
+    /// Picture order count, relative to the GOP's own origin: the high bits of its first picture's count are 0.
     pub poc: i32,
-    /// The sample of its associated IRAP picture; itself for an IRAP.
+    /// The sample of its associated IRAP picture; its own for an IRAP.
     pub irap: u32,
-    /// What its NAL unit type says.
+    /// The kind of its NAL unit type.
     pub kind: Kind,
-    /// `log2_max_pic_order_cnt_lsb_minus4` + 4: how many low bits of the count its header has.
+    /// `log2_max_pic_order_cnt_lsb_minus4` + 4: the number of low bits of the count in its header.
     pub log2_max_poc_lsb: u8,
-    /// It becomes prevTid0Pic for the picture order counts of those after it (8.3.1).
+    /// It becomes prevTid0Pic for the picture order counts of later pictures (8.3.1).
     pub is_tid0: bool,
     /// `pic_output_flag`.
     pub is_output: bool,
-    /// The sample carries something that must reach the decoder even if its slices are left out: parameter sets, SEI
-    /// messages that last ([`super::hevc::outlives_its_picture`]).
+    /// The sample has NAL units that must reach the decoder even if its slices are left out: parameter sets, persistent
+    /// SEI messages ([`super::hevc::outlives_its_picture`]).
     pub has_sets: bool,
 }
 
-/// What a sample reads and does.
+/// The references and effects of one AV1 or VP9 sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
-    /// Samples whose state its frames read, ascending, each once; not itself. The entry is not among them by itself:
-    /// [`needed`] adds it.
+    /// Samples of the state that its frames read, ascending, without duplicates and without itself. The entry is not
+    /// added here: [`needed`] adds it.
     pub refs: Vec<u32>,
-    /// It begins with a key frame that sets everything anew: nothing before it matters to it or to anything after it.
+    /// It begins with a key frame that resets all state: no earlier sample affects it or later samples.
     pub is_key: bool,
     /// Its frames write slots: later samples may refer to it.
     pub refreshes: bool,
@@ -47,9 +48,9 @@ pub struct Unit {
     pub shows: bool,
 }
 
-/// The samples that must be decoded for `target`, ascending, itself the last; `units[0]` is that of sample `first`.
-/// Where one is not understood (`None`) that is everything from the entry on. The nearest entry before the target is
-/// always among them: it brings what holds for the whole sequence. `None` if there is no entry.
+/// The samples that must be decoded for `target`, ascending, itself the last; `units[0]` is that of sample `first`. If
+/// a unit is not understood (`None`), that is all samples from the entry on. The nearest entry before the target is
+/// always included: it brings the state of the whole sequence. `None` if there is no entry.
 pub fn needed(first: u32, units: &[Option<Unit>], target: u32) -> Option<Vec<u32>> {
     let last = usize::try_from(target.checked_sub(first)?).ok()?;
     let until = units.get(..=last)?;
@@ -57,7 +58,7 @@ pub fn needed(first: u32, units: &[Option<Unit>], target: u32) -> Option<Vec<u32
     let entry = until.iter().rposition(is_entry)?;
     let mut wanted = vec![false; last + 1 - entry];
     (wanted[0], wanted[last - entry]) = (true, true);
-    // References go backwards only, so one pass from the target to the entry meets each before its own.
+    // References only go backwards, so one pass from the target to the entry visits each sample before its references.
     for at in (entry..=last).rev().filter(|&at| at > entry) {
         if !wanted[at - entry] {
             continue;
@@ -75,7 +76,7 @@ pub fn needed(first: u32, units: &[Option<Unit>], target: u32) -> Option<Vec<u32
     Some((base..).zip(wanted).filter_map(|(sample, wanted)| wanted.then_some(sample)).collect())
 }
 
-/// Sorted, each once, without the sample itself.
+/// Sorted, without duplicates and without the sample itself.
 pub(super) fn tidy(mut refs: Vec<u32>, sample: u32) -> Vec<u32> {
     refs.sort_unstable();
     refs.dedup();

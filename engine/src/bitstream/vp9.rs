@@ -1,17 +1,17 @@
-//! VP9: the first bits of a frame header (7.2) and superframes (Annex B).
+//! VP9: the first bits of a frame header (7.2) and superframes (Annex B). References are left to `vp9_refs`.
 
 use super::bits::BitReader;
 
-/// What the first bits of a sample say.
+/// The first bits of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameFacts {
-    /// A key frame: everything is set anew.
+    /// A key frame: it resets all state.
     pub key: bool,
     /// The sample shows a picture.
     pub shown: bool,
 }
 
-/// Reads the first frame of a sample; of a superframe, whose last frame is the one that is shown, only `key` is read.
+/// Reads the first frame of a sample. A superframe shows its last frame, so of its first frame only `key` is read.
 pub fn facts(sample: &[u8]) -> Option<FrameFacts> {
     let superframe = is_superframe(sample);
     let mut bits = BitReader::new(sample);

@@ -1,33 +1,33 @@
-//! VP9: which samples a sample needs.
+//! VP9: the samples that a sample needs. The closure over them is left to `references`.
 //!
 //! # Why leaving out the rest is exact
 //!
 //! `references` says why a set is enough that has, for each of its samples, those that wrote what it reads. In VP9 a
-//! frame reads more than the slots of its three references: four sets of probabilities, which frames adapt backwards and
-//! leave to the next one; the motion vectors of the frame before, and whether that was shown; its segmentation map;
-//! loop filter deltas and segmentation features that stay until they are changed. All of these are here one state that
-//! every decoded frame writes, so an ordinary frame needs the one decoded before it, and with that everything since the
-//! last frame that reads none of it. A finer account would gain little: the frame before gives motion vectors, or says
-//! by being hidden that there are none.
+//! frame reads more than the slots of its three references: four sets of probabilities, which frames adapt backwards
+//! and leave to the next one; the motion vectors of the frame before, and whether that was shown; its segmentation map;
+//! loop filter deltas and segmentation features that stay until they are changed. The tracker models all of these as
+//! one state that every decoded frame writes. So an ordinary frame needs the frame decoded before it, and with that all
+//! frames since the last one that reads none of it. A finer model would gain little: the frame before provides the
+//! motion vectors, or, if it is hidden, the fact that there are none.
 //!
 //! A frame reads none of it if it is a key frame, has `error_resilient_mode`, or is an intra-only frame with
-//! `reset_frame_context` 3: all probabilities are reset (7.2, `setup_past_independence` and `reset_frame_context`), the
-//! deltas and features are, and neither motion vectors nor the map are read. `libavcodec/vp9.c` of FFmpeg 9.0.2 follows:
-//! it resets `prob_ctx`, `lf_delta` and `segmentation.feat`, takes a blank frame for that of the motion vectors
-//! (`REF_FRAME_MVPAIR`), and drops the segmentation map since the blank frame's size is another. So the state that such
-//! a frame leaves behind is its own work alone.
+//! `reset_frame_context` 3. Then all probabilities are reset (7.2, `setup_past_independence` and
+//! `reset_frame_context`), the deltas and features too, and neither motion vectors nor the map are read.
+//! `libavcodec/vp9.c` of FFmpeg 9.0.2 does the same: it resets `prob_ctx`, `lf_delta` and `segmentation.feat`, uses a
+//! blank frame for the motion vectors (`REF_FRAME_MVPAIR`), and drops the segmentation map since the blank frame's size
+//! differs. So the state after such a frame depends on that frame alone.
 //!
-//! One thing more lasts: pixel format and colour description are those of the last key or intra-only frame. So whatever
-//! comes after an intra-only frame needs the last of these, even if only for its tags. A frame that shows an existing
+//! Pixel format and colour description persist as well: they are those of the last key or intra-only frame. So each
+//! sample after an intra-only frame needs the last of these, even if only for its tags. A frame that shows an existing
 //! one reads its slot and writes nothing: libavcodec returns before it touches the state.
 //!
-//! So there is something to gain in error resilient streams only; in all others everything since the key frame is
-//! needed, and this says so.
+//! So samples can be left out in error resilient streams only; in all others all samples since the key frame are
+//! needed, and the tracker says so.
 
 use super::bits::BitReader;
 use super::references::{Unit, tidy};
 
-/// A frame header (6.2), as far as references go.
+/// The fields of a frame header (6.2) that references need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameHeader {
     /// `show_existing_frame`: the frame in this slot is shown.
@@ -52,7 +52,7 @@ pub enum FrameHeader {
 }
 
 impl FrameHeader {
-    /// `uncompressed_header` up to the references.
+    /// Reads `uncompressed_header` up to the references.
     pub fn parse(frame: &[u8]) -> Option<FrameHeader> {
         let mut bits = BitReader::new(frame);
         if bits.bits(2)? != 2 {
@@ -142,24 +142,24 @@ pub fn frames(sample: &[u8]) -> Option<Vec<&[u8]>> {
     Some(frames)
 }
 
-/// The samples that the slots and the rest of a decoder's state come from.
+/// The samples that the slots and the other state of a decoder come from.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tracker {
     slots: [Option<u32>; 8],
-    /// The sample of the frame decoded last; `None` until the entry.
+    /// The sample of the last decoded frame; `None` until the entry.
     state: Option<u32>,
-    /// That of the last intra-only frame since the entry.
+    /// The sample of the last intra-only frame since the entry.
     intra_only: Option<u32>,
 }
 
 impl Tracker {
-    /// Knows nothing yet.
+    /// A tracker without any state.
     pub fn new() -> Tracker {
         Tracker::default()
     }
 
-    /// Takes the next sample in decode order. `None`: not understood, so nothing may be left out for it, and nothing is
-    /// known of what follows until the next entry.
+    /// Reads the next sample in decode order. `None` if it is not understood: then no sample may be left out for it,
+    /// and later samples are unknown until the next entry.
     pub fn take(&mut self, sample: u32, data: &[u8]) -> Option<Unit> {
         let mut unit = Unit { refs: Vec::new(), is_key: false, refreshes: false, shows: false };
         let read = frames(data).and_then(|frames| {

@@ -1,9 +1,9 @@
-//! Checkpoints of decoders, under a budget of bytes, shared by all threads of an engine.
+//! Checkpoints of decoders, within a budget of bytes, shared by all threads of an engine.
 //!
-//! A decoder that walks through a GOP leaves its state behind every few pictures; who wants a frame of that GOP later
-//! begins at the nearest one. Pictures are shared by reference count: one that ten checkpoints hold is counted once.
-//! When the budget is used up, those go first that save the least for the bytes that only they hold. What a checkpoint
-//! is good for is the planner's business.
+//! A decode run through a GOP leaves a checkpoint every few pictures; a later request for a frame of that GOP begins at
+//! the nearest one. Pictures are shared by reference count: one that ten checkpoints hold is counted once. When the
+//! budget is used up, the checkpoints go first that save the least work for the bytes that only they hold. Which targets
+//! a checkpoint can serve is left to the planner.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,7 +12,7 @@ use ffi::{Checkpoint, Frame, HeldPicture};
 
 use crate::plan::{Kept, State};
 
-/// A picture counts for the checkpoints that hold it.
+/// A picture, counted for all checkpoints that hold it.
 #[derive(Debug)]
 struct Shared {
     holders: u32,
@@ -22,16 +22,16 @@ struct Shared {
 #[derive(Debug)]
 struct Slot {
     kept: Arc<Kept>,
-    /// Reading of the clock when it was last of use.
+    /// The clock at its last use.
     used: u64,
-    /// Left behind where a walk happened to end: the next walk from there may take its place.
+    /// It marks the end of a run, not a regular position: the next run from there may replace it.
     is_end: bool,
 }
 
 #[derive(Debug, Default)]
 struct OfVideo {
     slots: BTreeMap<u32, Slot>,
-    /// Sample to the positions of the checkpoints that can show its picture.
+    /// For each sample, the positions of the checkpoints that can show its picture.
     shown_by: HashMap<u32, Vec<u32>>,
 }
 
@@ -45,14 +45,14 @@ struct Inner {
     spares: Vec<Checkpoint>,
 }
 
-/// Numbers for reports.
+/// The contents of a store, for reports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Held {
-    /// Checkpoints.
+    /// Number of checkpoints.
     pub checkpoints: usize,
-    /// Pictures that they hold between them.
+    /// Distinct pictures that they hold.
     pub pictures: usize,
-    /// Bytes that all this takes.
+    /// Bytes of pictures and states.
     pub bytes: u64,
 }
 
@@ -63,15 +63,15 @@ pub struct Store {
     budget: u64,
 }
 
-/// Memory of a checkpoint besides its pictures: a codec context with its private part, never opened.
+/// Bytes of a checkpoint besides its pictures: a codec context with its private part, never opened.
 const OWN_BYTES: u64 = 96 << 10;
-/// Uses after which a checkpoint that nobody used counts half.
+/// After this many uses of other checkpoints, an unused one counts half.
 const HALF_LIFE: u64 = 256;
-/// Emptied checkpoints that are kept for the next ones.
+/// Empty checkpoints that are kept for reuse.
 const SPARES: usize = 8;
 
 impl Store {
-    /// A store for up to `budget` bytes; none are kept with 0.
+    /// A store for up to `budget` bytes; it stores nothing with 0.
     pub fn new(budget: u64) -> Store {
         Store { inner: Mutex::default(), budget }
     }
@@ -81,12 +81,12 @@ impl Store {
         self.budget
     }
 
-    /// True if anything can be kept at all.
+    /// True if the store can hold anything at all.
     pub fn is_open(&self) -> bool {
         self.budget > 0
     }
 
-    /// The checkpoints of a video whose last sample is in `range`, ascending.
+    /// The checkpoints of a video with positions in `range`, ascending.
     pub fn within(&self, video: u64, range: std::ops::RangeInclusive<u32>) -> Vec<Arc<Kept>> {
         let inner = self.lock();
         let Some(of_video) = inner.videos.get(&video).filter(|_| range.start() <= range.end()) else {
@@ -110,8 +110,8 @@ impl Store {
         kept.checkpoint().picture(sample)
     }
 
-    /// Takes note that a checkpoint was of use. One that stands where a walk ended by chance makes room for the end of
-    /// this walk, which `goes_on` past it.
+    /// Records the use of a checkpoint. If it marks the end of an earlier run and the new run `goes_on` past it, it is
+    /// removed: the new run leaves one at its own end.
     pub fn used(&self, video: u64, position: u32, goes_on: bool) {
         let mut inner = self.lock();
         inner.clock += 1;
@@ -126,19 +126,20 @@ impl Store {
         }
     }
 
-    /// True if a checkpoint stands there that is as good as one in this state.
+    /// True if there is a checkpoint at this position that is at least as useful.
     pub fn has(&self, video: u64, state: &State) -> bool {
         let inner = self.lock();
         let there = inner.videos.get(&video).and_then(|of_video| of_video.slots.get(&state.position));
         there.is_some_and(|slot| state.is_pruned || !slot.kept.state.is_pruned)
     }
 
-    /// An emptied checkpoint to be used again.
+    /// An empty checkpoint for reuse.
     pub fn take_spare(&self) -> Option<Checkpoint> {
         self.lock().spares.pop()
     }
 
-    /// Keeps a checkpoint, and lets others go until all fit into the budget. One stands there already: then that stays.
+    /// Stores a checkpoint, and evicts others until all fit into the budget. An existing one at the same position
+    /// stays, unless samples were left out for it alone.
     pub fn keep(&self, video: u64, state: State, checkpoint: Checkpoint, is_end: bool) {
         let pictures: Box<[HeldPicture]> = checkpoint.pictures().into();
         let mut held: Vec<u32> = pictures.iter().filter_map(|picture| picture.tag).collect();
@@ -149,7 +150,7 @@ impl Store {
         let mut inner = self.lock();
         let there = inner.videos.get(&video).and_then(|of_video| of_video.slots.get(&state.position));
         match there.map(|slot| slot.kept.state.is_pruned) {
-            // One that nothing was left out of is good for more.
+            // A checkpoint without omitted samples serves more targets.
             Some(true) if !state.is_pruned => gone.extend(inner.remove(video, state.position)),
             Some(_) => {
                 inner.spare(Some(kept.into_checkpoint()));
@@ -163,13 +164,13 @@ impl Store {
             gone.extend(inner.remove(video, position));
         }
         drop(inner);
-        // Letting go of pictures takes its time: not under the lock.
+        // Releasing pictures takes time: not under the lock.
         gone.iter_mut().for_each(Checkpoint::clear);
         let mut inner = self.lock();
         gone.into_iter().for_each(|checkpoint| inner.spare(Some(checkpoint)));
     }
 
-    /// Lets go of checkpoints until the rest takes no more than `bytes`.
+    /// Evicts checkpoints until the rest takes no more than `bytes`.
     pub fn shrink(&self, bytes: u64) {
         let mut gone = Vec::new();
         let mut inner = self.lock();
@@ -180,7 +181,7 @@ impl Store {
         inner.spares.clear();
     }
 
-    /// Lets go of everything of a video that is no longer open.
+    /// Removes all checkpoints of a closed video.
     pub fn forget(&self, video: u64) {
         let mut inner = self.lock();
         let positions: Vec<u32> =
@@ -191,7 +192,7 @@ impl Store {
         drop(gone);
     }
 
-    /// What is held now.
+    /// The contents of the store.
     pub fn held(&self) -> Held {
         let inner = self.lock();
         Held { checkpoints: inner.count, pictures: inner.pictures.len(), bytes: inner.bytes }
@@ -243,7 +244,7 @@ impl Inner {
         }
         self.bytes -= OWN_BYTES;
         self.count -= 1;
-        // Someone may be restoring it just now; then it goes when they are done.
+        // A run may be restoring it: then it is freed after that.
         Arc::try_unwrap(slot.kept).ok().map(Kept::into_checkpoint)
     }
 
@@ -256,8 +257,8 @@ impl Inner {
         }
     }
 
-    /// The checkpoint that is missed least. Without it, targets up to the next one begin at the one before: the product
-    /// of both distances is the work that it saves over all of them.
+    /// The checkpoint that saves the least. Without it, targets up to the next checkpoint begin at the one before: the
+    /// product of both distances is the work that it saves over all of them.
     fn least(&self) -> Option<(u64, u32)> {
         let mut least: Option<(f64, u64, u32)> = None;
         for (&video, of_video) in &self.videos {
@@ -279,14 +280,14 @@ impl Inner {
         least.map(|(_, video, position)| (video, position))
     }
 
-    /// Bytes that letting go of it would free.
+    /// The bytes that an eviction frees.
     fn own_bytes(&self, kept: &Kept) -> u64 {
         let alone = |picture: &&HeldPicture| self.pictures.get(&picture.identity).is_some_and(|it| it.holders == 1);
         OWN_BYTES + kept.pictures().iter().filter(alone).map(|picture| picture.bytes).sum::<u64>()
     }
 }
 
-/// Samples whose pictures a checkpoint can show.
+/// The samples of the whole pictures that a checkpoint holds.
 fn shown(kept: &Kept) -> impl Iterator<Item = u32> + '_ {
     kept.pictures().iter().filter(|picture| picture.is_whole).filter_map(|picture| picture.tag)
 }

@@ -1,8 +1,8 @@
-//! What an engine has decoded.
+//! Counts the work of an engine.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// What an engine has done so far. Only ever grows.
+/// The work of an engine so far. The counts never decrease.
 #[derive(Debug, Default)]
 pub struct Counters {
     decoded: AtomicU64,
@@ -14,11 +14,11 @@ pub struct Counters {
 /// A reading of [`Counters`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Work {
-    /// Samples that were decoded, slices and all.
+    /// Samples that were decoded with their slices.
     pub decoded_pictures: u64,
     /// Decode runs that began at a checkpoint.
     pub forks: u64,
-    /// Checkpoints that were taken.
+    /// Checkpoints that were saved.
     pub checkpoints: u64,
     /// Frames that a GPU has decoded.
     pub device_frames: u64,
@@ -37,7 +37,7 @@ impl Counters {
         self.checkpoints.fetch_add(1, Relaxed);
     }
 
-    /// A GPU has decoded a frame that was asked for.
+    /// A GPU has decoded a requested frame.
     pub(crate) fn device_frame(&self) {
         self.device_frames.fetch_add(1, Relaxed);
     }

@@ -1,4 +1,5 @@
-//! Samples that are decoded for what the decoder says of them, not for their pictures.
+//! Decodes samples to learn whether the decoder finds damage; the pictures are discarded. The conclusions are left to
+//! `session::losses` and `session::decoders`.
 
 use ffi::{Found, Packet};
 
@@ -8,7 +9,7 @@ use super::samples::SampleReader;
 use crate::error::Result;
 
 impl SampleReader<'_> {
-    /// Sends one more sample to a decoder with one thread. False if it cannot be read, or the decoder rejects it.
+    /// Sends one more sample to a decoder with one thread. False if it cannot be read or the decoder rejects it.
     pub fn accepts(&self, lease: &mut Lease, index: u32) -> bool {
         let packet = self.sample(index).and_then(|data| self.packet(index, &data));
         packet.is_ok_and(|packet| {
@@ -17,7 +18,7 @@ impl SampleReader<'_> {
         })
     }
 
-    /// Sends a packet and takes out what is ready. False if there was any damage.
+    /// Sends a packet and receives the pictures that are ready. False if there was damage.
     fn exchange(&self, lease: &mut Lease, packet: Packet, index: u32) -> bool {
         let mut run = DecodeRun::single(packet, index);
         let mut is_accepted = true;
@@ -27,7 +28,7 @@ impl SampleReader<'_> {
         is_accepted
     }
 
-    /// Decodes samples `entry..=last` on one thread and says of each what was found in its picture. The pictures go.
+    /// Decodes samples `entry..=last` on one thread, and gives `sink` the findings in each picture.
     ///
     /// # Errors
     /// Only for lack of memory.

@@ -1,8 +1,8 @@
 //! Decoders, and the decode runs that they make over samples.
 //!
-//! [`workers`] are the threads, [`pool`] keeps open decoders for reuse, [`checkpoints`] their states; [`samples`] makes packets,
-//! [`run`] sends them and receives pictures, each with the sample that it belongs to. Which runs are made, and which pictures
-//! may be shown, is left to others.
+//! [`workers`] are the threads, [`pool`] keeps open decoders for reuse, [`checkpoints`] their states; [`samples`] makes
+//! packets, [`run`] sends them and receives pictures, each with its sample. The choice of runs is left to
+//! [`plan`](crate::plan), the decision on each picture to `session`.
 
 pub mod checkpoints;
 mod counters;

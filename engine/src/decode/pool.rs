@@ -1,4 +1,5 @@
-//! Open decoders, kept for the next request: opening one costs more than a small picture.
+//! The pool of idle decoders: opening a decoder costs more than decoding a small picture. The choice of a decoder's
+//! options is left to `session::decoders`.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,29 +9,30 @@ use crate::container::Track;
 use crate::error::{ErrorKind, Result};
 use crate::picture_memory::Reservation;
 
-/// What a decoder can be reused for: the same track, the same use of threads.
+/// Decoders with equal keys can replace each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
-    /// A number that no other open video of the process has.
+    /// The number of the open video, unique in the process.
     pub video: u64,
-    /// Threads.
+    /// Number and use of threads.
     pub threads: Threads,
-    /// Damaged pictures come out, flagged; on one thread. Such a decoder is not kept. Else damage is an error.
+    /// Output damaged pictures, flagged; with one thread. Such a decoder is not reused. Otherwise damage is an error.
     pub lenient: bool,
-    /// Where data of slices and tiles end counts as well.
+    /// Data that end early or late in a slice or tile count as damage.
     pub check_ends: bool,
 }
 
-/// A decoder that nothing uses.
+/// An idle decoder.
 #[derive(Debug)]
 struct Idle {
     key: Key,
     decoder: Decoder,
-    /// What it keeps for pictures.
+    /// Bytes of its tables, which grow with pictures.
     bytes: u64,
 }
 
-/// Idle decoders, at most `limit` of them with `idle_bytes` of memory; past that the one that has been idle longest is closed.
+/// Idle decoders, at most `limit` of them with `idle_bytes` of memory; beyond that the pool closes the one that is idle
+/// longest.
 #[derive(Debug)]
 pub struct Pool {
     idle: Mutex<Vec<Idle>>,
@@ -39,14 +41,14 @@ pub struct Pool {
     inspection: Inspection,
 }
 
-/// What decoders of a pool look at.
+/// Checks and limits of a pool's decoders.
 #[derive(Debug, Clone, Copy)]
 pub struct Inspection {
-    /// Pictures are compared with hashes in the stream.
+    /// Compare pictures with their hashes in the stream.
     pub check_hashes: bool,
-    /// Pixels that a picture may have.
+    /// The largest picture in pixels.
     pub max_pixels: u64,
-    /// Bytes that idle decoders may keep.
+    /// The limit on the memory of idle decoders in bytes.
     pub idle_bytes: u64,
 }
 
@@ -56,7 +58,7 @@ impl Pool {
         Arc::new(Pool { idle: Mutex::default(), limit, idle_bytes: inspection.idle_bytes, inspection })
     }
 
-    /// Bytes that idle decoders keep, as far as they grow with pictures.
+    /// Memory of idle decoders in bytes, as far as it grows with pictures.
     pub fn idle_bytes(&self) -> u64 {
         self.lock().iter().map(|idle| idle.bytes).sum()
     }
@@ -78,7 +80,7 @@ impl Pool {
         Ok(Lease { pool: Some(Arc::clone(self)), key, decoder: Some(decoder), is_fresh })
     }
 
-    /// A new decoder, that nothing has been through.
+    /// A new decoder, which no sample has affected yet.
     ///
     /// # Errors
     /// `Decoder` if none can be opened.
@@ -97,7 +99,7 @@ impl Pool {
         self.lock().retain(|idle| idle.key.video != video);
     }
 
-    /// What a decoder for `key` looks at.
+    /// The checks of a decoder for `key`.
     pub fn damage_options(&self, key: Key) -> DamageOptions {
         DamageOptions {
             owner: key.video + 1,
@@ -118,10 +120,10 @@ impl Pool {
     }
 }
 
-/// A decoder in use. It goes back to its pool, flushed, when dropped.
+/// A decoder in use. On drop it is flushed and returned to its pool.
 #[derive(Debug)]
 pub struct Lease {
-    /// Where it goes back to, if it is kept.
+    /// The pool that it returns to, if it is reused.
     pool: Option<Arc<Pool>>,
     key: Key,
     decoder: Option<Decoder>,
@@ -129,17 +131,17 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// A new decoder that is closed when it is not in use any more.
+    /// A decoder that is closed on drop.
     pub fn of_unkept(decoder: Decoder, key: Key) -> Lease {
         Lease { pool: None, key, decoder: Some(decoder), is_fresh: true }
     }
 
-    /// True if the decoder has decoded nothing yet: it holds no parameter sets but those of its configuration.
+    /// True if the decoder has decoded nothing yet: its only parameter sets are those of its configuration.
     pub fn is_fresh(&self) -> bool {
         self.is_fresh
     }
 
-    /// Samples that may be in work when the next one is sent: with frame threads all but one thread's.
+    /// Samples that may still be decoding when the next one is sent: with frame threads, one fewer than threads.
     pub fn lag(&self) -> usize {
         match (self.key.threads, &self.decoder) {
             (Threads::Frame(threads), Some(decoder)) if decoder.can_fork() => threads - 1,
@@ -147,7 +149,7 @@ impl Lease {
         }
     }
 
-    /// The decoder, its pictures charged to a reservation until it goes back to the pool.
+    /// The decoder, with its pictures charged to a reservation until it returns to the pool.
     #[must_use]
     pub fn charged_to(mut self, memory: &Reservation) -> Lease {
         self.decoder().charge_to(Some(memory.account()));
@@ -163,18 +165,18 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let (Some(mut decoder), Some(pool)) = (self.decoder.take(), &self.pool) else { return };
-        // What a lenient decoder makes of damage depends on what it has been through.
+        // The output of a lenient decoder for damage depends on the samples that it has seen.
         if self.key.lenient {
             return;
         }
-        // Of one that was refused memory in the middle of a picture nothing is known.
+        // The state of a decoder that was refused memory within a picture is unknown.
         if decoder.lacks_room() {
             return;
         }
         decoder.flush();
         decoder.charge_to(None);
         let bytes = decoder.table_bytes();
-        // It would only make all others go before it goes itself.
+        // It would evict all other decoders and then itself.
         if bytes > pool.idle_bytes {
             return;
         }

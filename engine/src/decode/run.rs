@@ -1,9 +1,10 @@
-//! A decode run: samples through one decoder, in decode order, and the events that come of it, one at a time.
+//! A decode run: samples through one decoder, in decode order, and the resulting events, one at a time.
 //!
-//! There is one loop of sending and receiving, written as a state machine that the caller pulls: [`DecodeRun::next`] does as
-//! much as the next event takes. Fallback decodes and playback run over all samples of a range ([`DecodeRun::over`]); planned
-//! decodes over those that their targets need ([`DecodeRun::planned`]), leave checkpoints, and end at the first sign of damage.
-//! How samples become packets is left to [`samples`](super::samples), which events may be shown to the caller.
+//! There is one loop of sending and receiving, written as a state machine that the caller pulls: [`DecodeRun::next`]
+//! works until the next event. Fallback decodes and playback run over all samples of a range ([`DecodeRun::over`]).
+//! Planned decodes run over the samples that their targets need ([`DecodeRun::planned`]), leave checkpoints, and end at
+//! the first sign of damage. Making packets is left to [`samples`](super::samples), the decision on each picture to the
+//! caller.
 
 use std::collections::VecDeque;
 
@@ -16,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::plan::State;
 use crate::plan::route::{Base, Leg};
 
-/// What a decode run comes upon.
+/// A result of a decode run.
 #[derive(Debug)]
 pub enum Event {
     /// The picture of a sample.
@@ -34,7 +35,7 @@ impl Event {
     }
 }
 
-/// What the run does next.
+/// The next step of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// A planned run restores its checkpoint.
@@ -43,17 +44,17 @@ enum Phase {
     Read,
     /// The packet goes to the decoder.
     Send,
-    /// Pictures that are ready come out; then the packet again, if the decoder was full.
+    /// Pictures that are ready come out; then the packet is sent again, if the decoder was full.
     Receive,
-    /// The sample was sent: the oldest that waits is decoded by now.
+    /// The sample was sent: the oldest waiting sample is decoded by now.
     Sent,
-    /// Frame threads that are at work are waited for.
+    /// Waits for frame threads that are at work.
     Settle,
-    /// Samples that waited are looked at.
+    /// The waiting samples are checked.
     Check,
-    /// No more samples: the decoder should give out what it holds back.
+    /// No more samples: the decoder is drained.
     End,
-    /// It does.
+    /// The last pictures come out.
     Drain,
     Over,
 }
@@ -61,11 +62,11 @@ enum Phase {
 /// The samples of a run.
 #[derive(Debug)]
 enum Samples<'a> {
-    /// `next..=last`, all of them.
+    /// All samples `next..=last`.
     Range { next: u32, last: u32 },
-    /// Those of a plan from `next` on, counted in `leg.samples`; `set` counts in `leg.sets`.
+    /// The samples of a plan: `next` is the place in `leg.samples`, `set` that in `leg.sets`.
     Planned { leg: &'a Leg, next: usize, set: usize },
-    /// A packet that was made before.
+    /// A packet that the caller made.
     Single,
 }
 
@@ -74,30 +75,30 @@ enum Samples<'a> {
 struct Checkpointing {
     /// Pictures since the last checkpoint.
     since: u32,
-    /// What the decoder has been through, up to the last sample that was looked at.
+    /// The decoder's state after the last sample that was checked.
     state: State,
-    /// One should be left as soon as the caller has the picture.
+    /// A checkpoint is due as soon as the caller has the picture.
     is_due: bool,
 }
 
 /// A decode run; see the module.
 pub struct DecodeRun<'a> {
     samples: Samples<'a>,
-    /// The sample at which the decoder begins anew, if it does.
+    /// The sample at which the decoder begins without references, if it does.
     entry: Option<u32>,
     checkpoints: Option<Checkpointing>,
     phase: Phase,
     packet: Option<Packet>,
     /// The sample that was sent last.
     sample: u32,
-    /// The packet is parameter sets alone.
+    /// The packet holds parameter sets only.
     is_set: bool,
     is_full: bool,
-    /// Samples that were sent and may not be decoded yet: with frame threads, as many as there are threads but one.
+    /// Samples that were sent and may not be decoded yet: with frame threads, one fewer than threads.
     waiting: VecDeque<u32>,
     /// The decoder configuration in use.
     description: Option<u16>,
-    /// What was found and is not given out yet.
+    /// An event that the caller does not have yet.
     found: Option<Event>,
     is_damaged: bool,
     is_stopping: bool,
@@ -113,14 +114,15 @@ impl std::fmt::Debug for DecodeRun<'_> {
 impl<'a> DecodeRun<'a> {
     /// A run over samples `entry..=last`, which goes on after damage for as long as the caller pulls.
     ///
-    /// It also ends where the decoder's reservation is used up, without an event: nothing that comes after a picture without
-    /// memory is to be believed.
+    /// It also ends, without an event, where the decoder's reservation is used up: after a picture without memory no
+    /// result is reliable.
     pub fn over(entry: u32, last: u32) -> DecodeRun<'a> {
         DecodeRun::new(Samples::Range { next: entry, last }, Some(entry), entry)
     }
 
-    /// A run over the samples of a plan. Targets come out as soon as they are decoded; any other picture may come, too. It leaves
-    /// checkpoints where `keeper`, also that of the reader, says, and ends with the first event that is not a sound picture.
+    /// A run over the samples of a plan. Targets come out as soon as they are decoded; other pictures may come too.
+    /// `keeper`, which is also the reader's, decides where it leaves checkpoints. It ends with the first event that is
+    /// not a sound picture.
     pub fn planned(leg: &'a Leg, keeper: &Keeper<'_>) -> DecodeRun<'a> {
         let mut state = leg.state();
         state.is_pruned |= keeper.needs.begin(leg);
@@ -132,7 +134,7 @@ impl<'a> DecodeRun<'a> {
         }
     }
 
-    /// A run of one packet, without its end: what the decoder holds back stays there.
+    /// A run of one packet without draining: pictures that the decoder holds back stay there.
     pub(super) fn single(packet: Packet, sample: u32) -> DecodeRun<'a> {
         let packet = Some(packet);
         DecodeRun { packet, phase: Phase::Send, ..DecodeRun::new(Samples::Single, None, sample) }
@@ -156,13 +158,13 @@ impl<'a> DecodeRun<'a> {
         }
     }
 
-    /// No more is wanted. A planned run may still have events: the pictures of what was sent. It then leaves its decoder's
-    /// state as a checkpoint, so that another run can go on from there.
+    /// Stops reading samples. A planned run may still have events: the pictures of the samples that were sent. It then
+    /// leaves its decoder's state as a checkpoint, from which another run can continue.
     pub fn stop(&mut self) {
         let is_before_end = !matches!(self.phase, Phase::End | Phase::Drain | Phase::Over);
         let is_sent = matches!(self.phase, Phase::Receive | Phase::Sent) && !self.is_full && !self.is_set;
         if is_sent {
-            // Its picture may have come as it was sent: the decoder's state is the one behind it.
+            // Its picture may have come as it was sent: the decoder's state is that after it.
             self.waiting.push_back(self.sample);
         }
         self.is_stopping = true;
@@ -170,15 +172,15 @@ impl<'a> DecodeRun<'a> {
         self.phase = if self.checkpoints.is_some() && is_before_end { Phase::Settle } else { Phase::Over };
     }
 
-    /// The next event; `None` at the end of the run. The reader and the lease are the same for all calls; the lease flushes the
-    /// decoder of a run that was not pulled to its end.
+    /// The next event; `None` at the end of the run. The reader and the lease are the same for all calls; the lease
+    /// flushes the decoder of a run that was not pulled to its end.
     ///
     /// # Errors
-    /// Only for lack of memory; everything else is an [`Event`].
+    /// Only for lack of memory; every other error is an [`Event`].
     pub fn next(&mut self, reader: &SampleReader<'_>, lease: &mut Lease) -> Result<Option<Event>> {
         loop {
             if self.checkpoints.is_some() && self.is_damaged {
-                // Frame threads that are still at work may have decoded what refers to damage.
+                // Frame threads at work may have decoded pictures that refer to damage.
                 self.phase = Phase::Over;
                 return Ok(None);
             }
@@ -218,7 +220,7 @@ impl<'a> DecodeRun<'a> {
         Ok(())
     }
 
-    /// The sample that comes next, and whether only its parameter sets are sent.
+    /// The next sample, and whether only its parameter sets are sent.
     fn upcoming(&self) -> Option<(u32, bool)> {
         match self.samples {
             Samples::Range { next, last } => (next <= last).then_some((next, false)),
@@ -287,14 +289,14 @@ impl<'a> DecodeRun<'a> {
         };
         let sent = decoder.send(packet);
         self.phase = if decoder.lacks_room() { Phase::Over } else { Phase::Receive };
-        // The damage first: the picture that it is in may be among those that are ready.
+        // The damage comes first: the damaged picture may be among those that are ready.
         if let (Err(error), Phase::Receive) = (sent, self.phase) {
             self.found = Some(Event::Damage(self.sample, error));
         }
         self.is_full = sent == Ok(Sent::Full);
     }
 
-    /// Takes one picture out, or goes on where there is none.
+    /// Receives one picture, or takes the next step if there is none.
     fn receive(
         &mut self,
         reader: &SampleReader<'_>,
@@ -308,7 +310,7 @@ impl<'a> DecodeRun<'a> {
         }
         match taken {
             Ok(Received::Picture(frame)) => {
-                // A picture without a number was made up by the decoder to fill a gap; it belongs to no sample.
+                // The decoder made a picture without a number to fill a gap: it belongs to no sample.
                 if let Some(sample) = reader.sample_of(&frame) {
                     self.found = Some(Event::Picture(sample, frame));
                 }
@@ -355,14 +357,14 @@ impl<'a> DecodeRun<'a> {
     }
 
     fn end(&mut self, decoder: &mut Decoder) {
-        // What is still missing the decoder holds back, or shows only at its turn.
+        // The decoder still holds back the remaining pictures.
         self.phase = Phase::Drain;
         if let Err(error) = decoder.send_end() {
             self.found = Some(Event::Damage(self.sample, error));
         }
     }
 
-    /// Looks at the oldest sample that waits, which is decoded by now. Damage is known here before the pictures that refer to it
+    /// Checks the oldest waiting sample, which is decoded by now. So damage is found before pictures that refer to it
     /// come out.
     fn look_at_oldest(&mut self, reader: &SampleReader<'_>, decoder: &mut Decoder) {
         let Some(sample) = self.waiting.pop_front() else { return };
@@ -403,7 +405,7 @@ impl<'a> DecodeRun<'a> {
 
     fn keep(&mut self, reader: &SampleReader<'_>, decoder: &mut Decoder, is_end: bool) {
         let (Some(checkpoints), Some(keeper)) = (&mut self.checkpoints, reader.keeper) else { return };
-        // The decoder complained: its state is worth nothing.
+        // After an error of the decoder its state is useless.
         if !self.is_damaged && !decoder.lacks_room() {
             keeper.keep(decoder, checkpoints.state, is_end, reader.counters);
             checkpoints.since = 0;

@@ -1,5 +1,5 @@
-//! The samples of a track as packets for a decoder: with the parameter sets that hold where a run begins, and with the decoder
-//! configuration where it changes.
+//! The samples of a track as packets for a decoder, with the parameter sets that are active where a run begins, and the
+//! decoder configuration where it changes. Sending packets is left to [`run`](super::run).
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::error::{ErrorKind, Result};
 use crate::plan::Planner;
 use crate::source::Source;
 
-/// What a decode run works with: the samples of a track, read and made into packets, and what is asked and counted on the way.
+/// The input of a decode run: reads the samples of a track and makes packets of them.
 pub struct SampleReader<'a> {
     /// The track.
     pub track: &'a Track,
@@ -22,13 +22,13 @@ pub struct SampleReader<'a> {
     pub source: &'a dyn Source,
     /// Its entries.
     pub planner: &'a Planner,
-    /// Put zeros behind every packet, by copying: what a sequential decode of a damaged file sees there.
+    /// Copies every packet and pads it with zeros, which is what a sequential decode of a damaged file reads there.
     pub zeros: bool,
-    /// Counts what is decoded.
+    /// The counters of decoded pictures.
     pub counters: &'a Counters,
-    /// Asked before each sample is read: false ends the run there.
+    /// Called before each sample is read: false ends the run there.
     pub may_read: Option<&'a dyn Fn(u32) -> bool>,
-    /// Where a planned run leaves checkpoints.
+    /// Leaves the checkpoints of a planned run.
     pub keeper: Option<&'a Keeper<'a>>,
 }
 
@@ -45,7 +45,8 @@ impl SampleReader<'_> {
         self.track.read(self.source, index, self.zeros)
     }
 
-    /// What outlives its picture of a sample whose slices are left out: parameter sets, SEI messages that last.
+    /// The NAL units of a sample that affect later pictures, for a sample whose slices are left out: parameter sets,
+    /// persistent SEI messages.
     pub(super) fn lasting_units(&self, index: u32) -> Result<PaddedBytes> {
         let framing = self.track.framing;
         let data = self.track.read(self.source, index, false)?;
@@ -59,14 +60,14 @@ impl SampleReader<'_> {
 
     pub(super) fn packet(&self, index: u32, data: &PaddedBytes) -> Result<Packet> {
         let sample = &self.track.samples[index as usize];
-        // Times are the container's business: to the decoder, time is the sample's number, which comes back where the
-        // tag does not (`sample_of`).
+        // The decoder does not need the container's times. The packet's time is the sample's number, which comes back
+        // where the tag does not (`sample_of`).
         let mut packet = Packet::new(data, index, Some(i64::from(index))).map_err(ErrorKind::Decoder)?;
         packet.set_flags(sample.key, sample.discard);
         Ok(packet)
     }
 
-    /// The bytes of a sample where a run begins, after the parameter sets that hold there, unless it brings them all.
+    /// The bytes of the first sample of a run, after the active parameter sets, unless the sample brings them all.
     pub(super) fn entry(&self, index: u32) -> Result<PaddedBytes> {
         let data = self.sample(index)?;
         let sets = self.parameter_sets(index, data.data())?;
@@ -90,7 +91,7 @@ impl SampleReader<'_> {
             if held.keys().all(|id| own.contains(id)) {
                 return Vec::new();
             }
-            // By type: VPS, SPS, PPS, each before those that refer to it.
+            // In the order of types: VPS, SPS, PPS, each before the sets that refer to it.
             held.values().map(|unit| framing.frame(unit)).collect()
         };
         if let Some(history) = &track.history {
@@ -101,7 +102,7 @@ impl SampleReader<'_> {
         }
         let earlier = self.planner.sync_samples_since_parameter_sets(track, self.source, entry);
         let read = |sync| match track.read(self.source, sync, false) {
-            // What is not in the file has no parameter sets.
+            // A sample past the end of the file has no parameter sets.
             Err(error) if matches!(error.kind(), ErrorKind::PastEnd { .. }) => None,
             read => Some(read),
         };
@@ -110,8 +111,8 @@ impl SampleReader<'_> {
         Ok(framed(units.filter_map(|unit| Some((identify(track.codec, unit)?, unit))).collect()))
     }
 
-    /// The decoder configuration to send along with a sample: where the description changes, and at the beginning of a
-    /// run with a decoder that may have met other parameter sets.
+    /// The decoder configuration to send with a sample: where the description changes, and at the beginning of a run on
+    /// a decoder that may have other parameter sets.
     pub(super) fn extradata(&self, index: u32, is_reentry: bool, current: &mut Option<u16>) -> Option<&[u8]> {
         let track = self.track;
         if !track.descriptions.is_empty() {
@@ -125,8 +126,8 @@ impl SampleReader<'_> {
         (is_reentry && can_change && !extradata.is_empty()).then_some(extradata)
     }
 
-    /// The sample that a picture counts for: a second field's is that of the first. In VP9, a frame that shows an
-    /// existing one comes out with the tag of the one that it shows, but with its own time.
+    /// The sample of a picture; that of a second field is the first field's. In VP9, a frame that shows an existing one
+    /// has the existing frame's tag, but its own time.
     pub(super) fn sample_of(&self, frame: &Frame) -> Option<u32> {
         let tag = match self.track.codec {
             Codec::Vp9 => frame.pts().and_then(|pts| u32::try_from(pts).ok())?,

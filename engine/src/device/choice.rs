@@ -1,6 +1,6 @@
-//! Where pictures are decoded: on the processor, or by the hardware decoders (NVDEC) of a GPU of NVIDIA's.
+//! The user's choice of a device: the processor, or the hardware decoders (NVDEC) of an NVIDIA GPU.
 //!
-//! Which of them a group of frames goes to is decided by `Devices`; what runs there is left to `ffi`.
+//! The choice for a group of frames is left to `Devices`, the driver to `ffi`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,15 +9,15 @@ use ffi::{Gpu, GpuInfo};
 
 use crate::error::{ErrorKind, Result};
 
-/// Where pictures should be decoded.
+/// The device that should decode.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// On the processor.
     #[default]
     Cpu,
-    /// Wherever it takes less time, by what was measured so far; on the processor where there is no GPU.
+    /// The device that is faster according to the cost model; the processor if there is no GPU.
     Auto,
-    /// On this GPU, counted from 0, whatever it decodes; the rest on the processor.
+    /// This GPU, counted from 0, for all streams that it can decode; the processor for the rest.
     Nvdec(u32),
 }
 
@@ -48,7 +48,7 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
-/// A choice, and the GPU that came of it.
+/// A choice, and the GPU that was opened for it.
 #[derive(Debug, Clone, Default)]
 pub struct Device {
     pub(crate) choice: DeviceChoice,
@@ -57,11 +57,11 @@ pub struct Device {
 }
 
 impl Device {
-    /// Opens the GPU that was chosen: loads the driver, and takes the GPU's primary context, which costs some hundred
-    /// megabytes of its memory.
+    /// Opens the chosen GPU: loads the driver and retains the GPU's primary context, which takes some hundred megabytes
+    /// of its memory.
     ///
     /// # Errors
-    /// `Device` if a GPU was asked for and cannot be had; with `Auto` that is no error, see [`Device::why_not`].
+    /// `Device` if a chosen GPU cannot be opened; with `Auto` that is no error, see [`Device::why_not`].
     pub fn open(choice: DeviceChoice) -> Result<Device> {
         let ordinal = match choice {
             DeviceChoice::Cpu => return Ok(Device::default()),
@@ -77,7 +77,7 @@ impl Device {
         }
     }
 
-    /// What was chosen.
+    /// The choice.
     pub fn choice(&self) -> DeviceChoice {
         self.choice
     }
@@ -87,7 +87,7 @@ impl Device {
         self.gpu.as_ref().map(Gpu::info)
     }
 
-    /// Why there is no GPU, where one was looked for.
+    /// The reason why there is no GPU, if one was tried.
     pub fn why_not(&self) -> Option<&str> {
         self.why_not.as_deref()
     }

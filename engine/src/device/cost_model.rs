@@ -1,8 +1,10 @@
-//! What decoding costs on each device, as measured, and which device is the cheaper one for a group of frames.
+//! The cost model: measures decode runs on each device, and chooses the cheaper device for a group of frames.
 //!
-//! A decode run of n pictures takes a + b·n seconds: on the processor a is next to nothing, and b what a picture takes; on a GPU a
-//! is what it takes to get the first one through and the last one back. Both are learned from the runs that are made, for each
-//! codec and size; what was measured long ago counts little. A device that has never been tried is tried, and one that was not
+//! A decode run of n pictures takes a + b·n seconds. On the processor a is close to zero, and b is the time of a
+//! picture; on a GPU a is the time for the first picture to get through and the last one to come back. Both are learned
+//! from actual runs, for each codec and size; old measurements count little. A device without measurements is tried,
+//! and a device that was not chosen for long is tried again, since the load may have changed. Making the runs is left
+//! to the devices.
 //! chosen for long is tried again: the other may be busy by now.
 
 use std::collections::HashMap;
@@ -10,7 +12,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use crate::bitstream::Codec;
 
-/// Where a group of frames is decoded.
+/// The place where a group of frames is decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Place {
     /// By a worker, on its core.
@@ -19,7 +21,7 @@ pub(crate) enum Place {
     Device,
 }
 
-/// What costs are alike for.
+/// Decode runs of one kind have similar costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Kind {
     /// Codec.
@@ -28,23 +30,23 @@ pub(crate) struct Kind {
     pub(crate) size: (usize, usize),
 }
 
-/// What a group would be at a place.
+/// The work and the load at one place, for one group.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Offer {
     /// Pictures to decode.
     pub(crate) pictures: u64,
-    /// Tasks for each worker there that are at work or wait.
+    /// Running and waiting tasks for each worker.
     pub(crate) load: f64,
 }
 
-/// Runs that are made at a place before its costs count.
+/// Runs at a place before its costs count.
 const TRIALS: u64 = 3;
-/// So many choices for one place are followed by one for the other.
+/// After this many choices of one place in a row the other one is tried.
 const RETRY: u64 = 64;
-/// What each new run leaves of the weight of those before.
+/// The weight of earlier runs decays by this factor with each new run.
 const MEMORY: f64 = 0.95;
 
-/// Runs at one place: sums for a line of least squares.
+/// Runs at one place: the sums for a least-squares line.
 #[derive(Debug, Default, Clone, Copy)]
 struct Line {
     runs: u64,
@@ -66,11 +68,11 @@ impl Line {
         self.products = keep(self.products, pictures * seconds);
     }
 
-    /// Seconds for a run of so many pictures.
+    /// The estimated seconds of a run of this many pictures.
     fn at(&self, pictures: f64) -> f64 {
         let spread = self.weight * self.squares - self.pictures * self.pictures;
         let mean = self.seconds / self.pictures.max(1.0);
-        // Runs of one length tell nothing of the parts.
+        // From runs of one length the two parts cannot be told apart.
         if spread <= 1e-6 * self.pictures * self.pictures {
             return mean * pictures;
         }
@@ -83,11 +85,11 @@ impl Line {
 struct Costs {
     processor: Line,
     device: Line,
-    /// Groups that went to the place of the last choice, one after the other.
+    /// The place of the last choice, and the number of groups in a row that went there.
     row: Option<(Place, u64)>,
 }
 
-/// What was measured, and what is chosen for it.
+/// The measurements of all kinds, and the choices.
 #[derive(Debug, Default)]
 pub(crate) struct CostModel {
     costs: Mutex<HashMap<Kind, Costs>>,
@@ -98,7 +100,7 @@ impl CostModel {
         self.costs.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// A run of so many pictures took so long.
+    /// Records the duration of a run.
     pub(crate) fn learn(&self, kind: Kind, place: Place, pictures: u64, seconds: f64) {
         let mut costs = self.lock();
         let costs = costs.entry(kind).or_default();
@@ -106,7 +108,7 @@ impl CostModel {
         line.learn(pictures as f64, seconds);
     }
 
-    /// Where a group should go.
+    /// Chooses the place for a group.
     pub(crate) fn choose(&self, kind: Kind, processor: Offer, device: Offer) -> Place {
         let mut all = self.lock();
         let costs = all.entry(kind).or_default();

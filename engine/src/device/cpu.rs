@@ -1,4 +1,5 @@
-//! Decode runs on the processor, by the engine's workers and the decoders of its pool.
+//! Decode runs on the processor, by the engine's workers and the decoders of its pool. What a run decodes is left to
+//! the session.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -14,7 +15,8 @@ use crate::decode::Lease;
 use crate::decode::workers::WorkerPool;
 use crate::error::Result;
 
-/// How long a task waits for its reader to make room where there are no checkpoints: a task that ends would have to begin anew.
+/// The time that a task waits for its reader to make room, if there are no checkpoints: a task that ended would have to
+/// begin anew.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// The processor.
@@ -23,7 +25,7 @@ pub(crate) struct Cpu {
     workers: WorkerPool,
     /// The engine has a budget for checkpoints.
     has_checkpoints: bool,
-    /// What is learned of costs, where there is a choice.
+    /// Records costs, if there is a choice of devices.
     costs: Option<Arc<CostModel>>,
 }
 
@@ -40,7 +42,7 @@ impl DecodeDevice for Cpu {
     }
 
     fn traits(&self, track: &Track) -> Traits {
-        // dav1d's decoders have no state that could be kept.
+        // dav1d's decoders have no state that can be saved.
         let leaves_checkpoints = self.has_checkpoints && track.codec != Codec::Av1;
         let patience = if leaves_checkpoints { Duration::ZERO } else { PATIENCE };
         Traits { leaves_checkpoints, may_wait: false, is_host: true, patience }

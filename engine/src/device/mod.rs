@@ -1,8 +1,9 @@
-//! Where decode runs are made: the seam between the engine and what decodes for it.
+//! Devices: the interface between the engine and its decoders.
 //!
-//! A [`DecodeDevice`] ([`seam`]) opens decoders, takes pictures from them, says what its workers may do and what its failures mean;
-//! the processor ([`cpu`]) and NVDEC ([`nvdec`]) are two of them. [`Devices`] chooses one for a group of frames by the costs that
-//! [`cost_model`] has learned. Which device a user wants is in [`choice`].
+//! A [`DecodeDevice`] ([`seam`]) opens decoders, takes pictures from them, and defines what its workers may do and what
+//! its failures mean; the processor ([`cpu`]) and NVDEC ([`nvdec`]) are two of them. [`Devices`] chooses one for a
+//! group of frames by the costs that [`cost_model`] has learned. The user's choice is in [`choice`]. What is decoded is
+//! left to [`session`](crate::session).
 
 mod choice;
 mod cost_model;
@@ -33,7 +34,7 @@ impl Devices {
         Devices { cpu: Arc::new(cpu), nvdec: nvdec.map(Arc::new), costs }
     }
 
-    /// The processor, which decodes whatever can be decoded.
+    /// The processor, which decodes every supported stream.
     pub(crate) fn host(&self) -> Arc<dyn DecodeDevice> {
         Arc::clone(&self.cpu) as Arc<dyn DecodeDevice>
     }
@@ -43,13 +44,13 @@ impl Devices {
         self.cpu.workers()
     }
 
-    /// The GPU, if one was asked for and is there.
+    /// The GPU, if one was chosen and opened.
     pub(crate) fn nvdec(&self) -> Option<&Nvdec> {
         self.nvdec.as_deref()
     }
 
-    /// Where a group of frames should be decoded. On a GPU that takes `pictures` pictures, on the processor as many as
-    /// `from_checkpoints` says. `is_host_only` where a GPU is not to be chosen by cost.
+    /// The device for a group of frames. A GPU decodes `pictures` pictures for it, the processor `from_checkpoints()`.
+    /// With `is_host_only` a GPU is only chosen if the frames must be in its memory.
     pub(crate) fn choose(
         &self,
         kind: Kind,
@@ -69,7 +70,8 @@ impl Devices {
         if nvdec.is_forced() {
             return on_device();
         }
-        // Of these codecs the driver does not tell whether a picture is damaged: they go there only by order.
+        // For these codecs the driver does not report damaged pictures: they go to a GPU only if the user has chosen
+        // it.
         if matches!(kind.codec, Codec::Vp9 | Codec::Av1) {
             return self.host();
         }

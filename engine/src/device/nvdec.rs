@@ -1,7 +1,8 @@
 //! Decode runs on a GPU's hardware decoders (NVDEC).
 //!
-//! What goes there is planned as everything else, from random access points on, since there are no checkpoints. It is the first
-//! try only: whatever does not come of it as it should, the processor decodes, and decides what a damaged frame is.
+//! Runs are planned as for the processor, but begin at random access points, since there are no checkpoints. A GPU is
+//! only the first try: what it does not decode as expected is left to the processor, which also decides about damaged
+//! frames.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -16,23 +17,23 @@ use crate::decode::workers::WorkerPool;
 use crate::decode::{Counters, Lease};
 use crate::error::{ErrorKind, Result};
 
-/// Workers for each NVDEC: one whose picture is decoded, one that sends or fetches.
+/// Workers for each NVDEC: one with a picture in decoding, one that sends or fetches.
 const WORKERS_PER_ENGINE: usize = 2;
-/// Workers where the driver does not say how many NVDECs there are.
+/// Workers if the driver does not report the number of NVDECs.
 const WORKERS: usize = 4;
-/// At most so many: each has a decoder with its surfaces.
+/// The largest number of workers: each has a decoder with its surfaces.
 const MOST_WORKERS: usize = 32;
-/// Notes that are kept.
+/// The largest number of notes.
 const MOST_NOTES: usize = 64;
 
 type Hear = dyn Fn(&str) + Send + Sync;
 
-/// What is called with each note as soon as there is one, if anything is.
+/// Receives each note as soon as it is made, if there is a receiver.
 #[derive(Clone, Default)]
 pub(crate) struct Listener(Option<Arc<Hear>>);
 
 impl Listener {
-    /// Calls this.
+    /// Calls `hear` with each note.
     pub(crate) fn new(hear: impl Fn(&str) + Send + Sync + 'static) -> Listener {
         Listener(Some(Arc::new(hear)))
     }
@@ -50,29 +51,29 @@ impl std::fmt::Debug for Listener {
     }
 }
 
-/// How long the card is left alone when its memory is full.
+/// The pause after the GPU's memory is full.
 const REST: Duration = Duration::from_secs(5);
-/// How long a task waits for its reader to make room: a worker that waits takes no processor time.
+/// The time that a task waits for its reader to make room: a waiting worker takes no processor time.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The GPU of an engine.
 #[derive(Debug)]
 pub(crate) struct Nvdec {
     gpu: Gpu,
-    /// They wait for the card, and are bound to no core.
+    /// They wait for the GPU, and are not bound to cores.
     workers: WorkerPool,
-    /// All that it decodes goes there.
+    /// The GPU decodes all streams that it can.
     is_forced: bool,
     costs: Arc<CostModel>,
     counters: Arc<Counters>,
     notes: Mutex<Vec<String>>,
     listener: Listener,
-    /// Until then nothing goes there.
+    /// The GPU is not used before this time.
     rests_until: Mutex<Option<Instant>>,
 }
 
 impl Nvdec {
-    /// With `is_forced`, whatever the card decodes goes there.
+    /// With `is_forced`, the GPU decodes all streams that it can.
     pub(crate) fn new(
         gpu: Gpu,
         is_forced: bool,
@@ -94,12 +95,12 @@ impl Nvdec {
         }
     }
 
-    /// Whether all that the card decodes goes there.
+    /// True if the GPU decodes all streams that it can.
     pub(crate) fn is_forced(&self) -> bool {
         self.is_forced
     }
 
-    /// Whether runs should be made there at all now.
+    /// True unless the GPU is lost or paused.
     pub(crate) fn is_ready(&self) -> bool {
         let until = *self.rests_until.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         !self.gpu.is_lost() && until.is_none_or(|until| Instant::now() >= until)
@@ -110,12 +111,12 @@ impl Nvdec {
         self.gpu.info()
     }
 
-    /// What was noted so far.
+    /// The notes so far.
     pub(crate) fn notes(&self) -> Vec<String> {
         self.notes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    /// Leaves the card alone for a while where its memory is full, and its videos where it does not decode them. Says so once.
+    /// Pauses the GPU if its memory is full, and excludes a video that it cannot decode. Notes either once.
     fn failed(&self, source: &str, is_refused: &AtomicBool, error: &GpuError) {
         if error.is_for_good() {
             is_refused.store(true, Relaxed);
@@ -130,7 +131,7 @@ impl Nvdec {
             }
             notes.push(note.clone());
         }
-        // Without the lock: what is called may ask for the notes.
+        // Without the lock: the receiver may call [`Nvdec::notes`].
         self.listener.hear(&note);
     }
 }
@@ -170,9 +171,10 @@ impl DecodeDevice for Nvdec {
     }
 
     fn abandoned(&self, source: &str, is_refused: &AtomicBool, error: Option<GpuError>) {
-        // Something about the stream, as libavcodec or the card sees it, if the driver says nothing: the processor will see.
+        // Without an error of the driver the cause is the stream, as libavcodec or the GPU sees it. The processor
+        // decodes it next.
         let of_stream = || {
-            let why = "a picture that is damaged, or refers to what is not there".to_owned();
+            let why = "a picture is damaged or lacks a reference".to_owned();
             GpuError { code: AvError::INVALID_DATA, why }
         };
         self.failed(source, is_refused, &error.or_else(GpuError::last).unwrap_or_else(of_stream));

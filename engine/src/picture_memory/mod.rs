@@ -35,21 +35,22 @@ use crate::source::opening;
 /// Bounds of the default budget.
 const LEAST_BY_DEFAULT: u64 = 256 << 20;
 const MOST_BY_DEFAULT: u64 = 1 << 30;
-/// What the upper bound has for each thread where there are many.
+/// The upper bound for each thread, where there are many.
 const BYTES_A_THREAD: u64 = 64 << 20;
 
 /// The least budget.
 const LEAST: u64 = 1 << 20;
-/// How much more is granted than was requested, in parts of that: each request takes the budget's lock.
+/// The part of a request that is granted in addition: each request takes the budget's lock.
 const SPARE_PART: u64 = 4;
 
-/// The default budget of an engine with so many threads: an eighth of the memory that the process is given, within bounds.
+/// The default budget of an engine with this many threads: an eighth of the memory that the process may use, within
+/// bounds.
 pub(crate) fn default_bytes(machine: &Machine, threads: usize) -> u64 {
     let most = (threads as u64).saturating_mul(BYTES_A_THREAD).max(MOST_BY_DEFAULT);
     machine.memory_share(8, most).max(machine.memory_share(4, LEAST_BY_DEFAULT))
 }
 
-/// What a reservation is for.
+/// The purpose of a reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A decode run.
@@ -58,12 +59,12 @@ pub enum Kind {
     Probe = 1,
 }
 
-/// Numbers for reports.
+/// The use of a budget, for reports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PicturesInWork {
     /// Bytes that decoders hold, with the tables that they keep for pictures.
     pub bytes: u64,
-    /// The most that they have held at the same time.
+    /// The largest number of bytes so far.
     pub peak_bytes: u64,
     /// Decode runs that wait for memory.
     pub waiting: usize,
@@ -75,7 +76,7 @@ pub struct Budget {
     shares: Shares,
     ledger: Ledger,
     usage: Mutex<Usage>,
-    /// Callers in the queues, for a look without the lock.
+    /// Callers in the queues, to check without the lock.
     waiting: AtomicUsize,
 }
 
@@ -99,18 +100,18 @@ impl Budget {
         self.limit
     }
 
-    /// The most that a run may have while others have some.
+    /// The largest reservation of a run while others have some.
     pub fn largest_run(&self) -> u64 {
         self.shares.large
     }
 
-    /// What decoders hold now.
+    /// The bytes that decoders hold now.
     pub fn now(&self) -> PicturesInWork {
         let (bytes, peak_bytes) = (self.ledger.live(), self.ledger.peak());
         PicturesInWork { bytes, peak_bytes, waiting: self.waiting.load(Relaxed) }
     }
 
-    /// A reservation of `bytes`, if there is room and no caller that waits is overtaken too often.
+    /// A reservation of `bytes`, if there is room and no waiting caller is overtaken too often.
     pub fn try_reserve(self: &Arc<Self>, kind: Kind, bytes: u64) -> Option<Reservation> {
         let mut usage = self.lock();
         let share = self.shares.share_of(kind, bytes);
@@ -129,12 +130,12 @@ impl Budget {
         }
         let (give, given) = mpsc::sync_channel(1);
         self.when_room(kind, bytes, || false, move |reservation| _ = give.send(reservation));
-        // It is only taken out of the queue to be called.
+        // The entry only leaves the queue to be called.
         given.recv().unwrap_or_else(|_| self.begin(&mut self.lock(), kind, bytes))
     }
 
-    /// Calls `then` with a reservation of `bytes` as soon as there is room, perhaps at once. It should do no more than pass
-    /// it on. Once `is_cancelled` returns true, `then` may be dropped instead.
+    /// Calls `then` with a reservation of `bytes` as soon as there is room, perhaps at once. `then` should only pass it
+    /// on. Once `is_cancelled` returns true, `then` may be dropped instead.
     pub fn when_room(
         self: &Arc<Self>,
         kind: Kind,
@@ -151,7 +152,7 @@ impl Budget {
         self.admit();
     }
 
-    /// The same for a probe, until its opening takes too long or is cancelled.
+    /// As `reserve`, for a probe, until its opening takes too long or is cancelled.
     ///
     /// # Errors
     /// `OpenTimeout`, `OpenCancelled`.
@@ -175,7 +176,7 @@ impl Budget {
         }
     }
 
-    /// Whether a caller waits for room.
+    /// True if a caller waits for room.
     pub fn is_waited_for(&self) -> bool {
         self.waiting.load(Relaxed) > 0
     }
@@ -193,7 +194,8 @@ impl Budget {
         self.admit();
     }
 
-    /// Opens something with what `open` decodes for it charged to the budget: again with more where that was not enough.
+    /// Runs `open`, with the pictures that it decodes charged to the budget; again with a larger reservation if that
+    /// was too small.
     ///
     /// # Errors
     /// Those of `open`, and `PictureMemory`.
@@ -210,7 +212,7 @@ impl Budget {
         }
     }
 
-    /// The error of a run that needs more than it can have.
+    /// The error of a run that needs more than the largest reservation.
     pub fn too_much(&self, needed: u64) -> Error {
         ErrorKind::PictureMemory { needed, limit: self.shares.large }.into()
     }
@@ -222,7 +224,7 @@ impl Budget {
         Reservation::of(self, kind, Account::open(&self.ledger, self, kind as i32, granted, self.shares.large))
     }
 
-    /// Calls the callers for which there is room now.
+    /// Calls the waiting callers that have room now.
     fn admit(self: &Arc<Self>) {
         loop {
             let mut usage = self.lock();
@@ -256,7 +258,7 @@ impl Lender for Budget {
         usage.remove(kind, granted);
         let before = self.shares.share_of(kind, granted);
         let more = used.saturating_add(used / SPARE_PART).min(self.shares.large);
-        // Runs that grow do not overtake those that wait, either: they end, and wait as well.
+        // A growing run does not overtake waiting runs either: it ends, and waits as well.
         let may_have = |&bytes: &u64| {
             let share = self.shares.share_of(kind, bytes);
             let goes_ahead = share == Share::Large && before != Share::Large && usage.is_large_awaited();

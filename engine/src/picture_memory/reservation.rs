@@ -1,4 +1,4 @@
-//! Memory for the pictures of one decode run.
+//! The memory for the pictures of one decode run. The budget that grants it is the parent module's.
 
 use std::sync::Arc;
 
@@ -7,22 +7,22 @@ use ffi::Account;
 use super::shares::ALONE;
 use super::{Budget, Kind};
 
-/// Why a run was refused memory.
+/// The reason why a run was refused memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// Other runs hold it: reserve `needed` bytes and try again.
+    /// Other runs hold it: the caller reserves `needed` bytes and tries again.
     ForNow {
         /// Bytes to reserve.
         needed: u64,
     },
-    /// It is more than the budget, and its purpose does not justify exceeding that.
+    /// The run needs more than the budget, and its purpose does not justify that.
     ForGood {
-        /// Bytes that would have been used.
+        /// Bytes that the run needs.
         needed: u64,
     },
 }
 
-/// Memory for the pictures of one decode run, given back when dropped.
+/// Memory for the pictures of one decode run, given back on drop.
 pub struct Reservation {
     budget: Arc<Budget>,
     kind: Kind,
@@ -41,28 +41,29 @@ impl Reservation {
         Reservation { budget: Arc::clone(budget), kind, account }
     }
 
-    /// What decoders charge their pictures to.
+    /// The account that decoders charge their pictures to.
     pub fn account(&self) -> &Account {
         &self.account
     }
 
-    /// Whether it may use as much as it needs, on one thread.
+    /// True if it may use as much as it needs, on one thread.
     pub fn is_alone(&self) -> bool {
         self.account.granted() == ALONE
     }
 
-    /// Whether a picture was refused, and what to do about it.
+    /// The refusal of a picture, if there was one.
     pub fn refusal(&self) -> Option<Refused> {
         let needed = self.account.refused()?;
         if self.account.is_refused_for_good() {
             return Some(Refused::ForGood { needed });
         }
-        // Twice as much where that is not too much: otherwise the next picture would be refused.
+        // Twice as much if that is within bounds: otherwise the next picture would be refused.
         let twice = self.account.granted().saturating_mul(2).min(self.budget.largest_run());
         Some(Refused::ForNow { needed: needed.max(twice) })
     }
 
-    /// Gives back what is not in use: no decoder is at work, and other runs need not wait for what else the caller does.
+    /// Gives back unused bytes while no decoder is at work, so that other runs need not wait for the caller's other
+    /// work.
     pub fn give_back(&self) {
         let mut usage = self.budget.lock();
         let (before, after) = self.account.shrink();
@@ -72,8 +73,8 @@ impl Reservation {
         self.budget.admit_if_any_waits();
     }
 
-    /// Other runs need not count on this one to go on by itself, until the pause is dropped: the caller's code runs, which may
-    /// wait for other runs of the engine.
+    /// Marks the run as paused until the result is dropped: the caller's code runs, which may wait for other runs of
+    /// the engine. So other runs do not rely on the progress of this one.
     pub fn pause(&self) -> Pause {
         self.budget.lock().paused += 1;
         self.budget.admit_if_any_waits();
@@ -81,7 +82,7 @@ impl Reservation {
     }
 }
 
-/// A run that is paused.
+/// A paused run.
 #[derive(Debug)]
 pub struct Pause(Arc<Budget>);
 

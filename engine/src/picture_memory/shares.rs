@@ -1,4 +1,5 @@
-//! The shares of the budget: which of them a reservation counts against, and whether it has room there.
+//! The shares of the budget: the share that a reservation counts against, and whether it has room there. Calling the
+//! waiting callers is left to the parent module.
 
 use std::collections::VecDeque;
 
@@ -6,7 +7,7 @@ use super::{Kind, Reservation};
 
 /// The granted bytes of a run that may use as many as it needs.
 pub(super) const ALONE: u64 = i64::MAX as u64;
-/// Small runs that may overtake a large one that waits.
+/// Small runs that may overtake a waiting large one.
 pub(super) const OVERTAKING: u32 = 32;
 
 /// The bytes of each share.
@@ -15,13 +16,13 @@ pub(super) struct Shares {
     pub(super) probe: u64,
     pub(super) small: u64,
     pub(super) large: u64,
-    /// A run of more bytes is large.
+    /// A run with more bytes is large.
     small_run: u64,
-    /// A probe of more bytes counts as a large run.
+    /// A probe with more bytes counts as a large run.
     small_probe: u64,
 }
 
-/// Where the bytes of a reservation are counted.
+/// The share that a reservation is counted in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Share {
     Probe,
@@ -47,7 +48,7 @@ impl Shares {
         }
     }
 
-    /// What a reservation counts: all of the large share for one that may exceed it.
+    /// The bytes that a reservation counts: the whole large share if it may exceed it.
     fn counted(&self, share: Share, bytes: u64) -> u64 {
         if share == Share::Large { bytes.min(self.large) } else { bytes }
     }
@@ -61,15 +62,15 @@ pub(super) struct Waiting {
     pub(super) then: Box<dyn FnOnce(Reservation) + Send>,
 }
 
-/// What is reserved, and what waits.
+/// The reserved bytes, and the waiting callers.
 pub(super) struct Usage {
     shares: Shares,
     probes: u64,
     small: u64,
     large: u64,
-    /// Reservations.
+    /// Number of reservations.
     pub(super) holders: usize,
-    /// Those of `holders` whose caller runs code that may wait for other runs.
+    /// The subset of `holders` with a caller that runs code that may wait for other runs.
     pub(super) paused: usize,
     probe_queue: VecDeque<Waiting>,
     small_queue: VecDeque<Waiting>,
@@ -124,7 +125,7 @@ impl Usage {
         self.holders += 1;
     }
 
-    /// All reservations are of callers that may wait for runs in the queues.
+    /// True if all reservations belong to callers that may wait for runs in the queues.
     pub(super) fn is_stalled(&self) -> bool {
         self.holders == self.paused
     }
@@ -143,14 +144,14 @@ impl Usage {
         }
     }
 
-    /// Whether a reservation that holds nothing yet fits, and overtakes no large run too often.
+    /// True if a new reservation fits, and does not overtake a large run too often.
     pub(super) fn has_room(&self, share: Share, bytes: u64) -> bool {
         let is_own = share != Share::Small || self.small + bytes <= self.shares.small;
         let is_held_back = !is_own && self.is_large_awaited() && self.overtaken >= OVERTAKING;
         !is_held_back && self.fits(share, bytes)
     }
 
-    /// Takes the next caller for which there is room out of its queue.
+    /// Removes the next caller with room from its queue.
     pub(super) fn next(&mut self) -> Option<Waiting> {
         for share in Share::ALL {
             let Some((kind, bytes)) = self.queue(share).front().map(|first| (first.kind, first.bytes)) else {
@@ -163,7 +164,7 @@ impl Usage {
         None
     }
 
-    /// Takes the callers that were cancelled out of the queues.
+    /// Removes the cancelled callers from the queues.
     pub(super) fn take_cancelled(&mut self) -> Vec<Waiting> {
         let mut cancelled = Vec::new();
         for share in Share::ALL {

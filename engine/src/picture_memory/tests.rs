@@ -19,7 +19,7 @@ fn mib(count: u64) -> u64 {
 
 type Given = Arc<Mutex<Vec<(&'static str, Reservation)>>>;
 
-/// Waits for room in the queue; what is admitted goes to `given`, with its name.
+/// Waits for room in the queue; a reservation goes to `given`, with its name.
 fn wait(budget: &Arc<Budget>, bytes: u64, name: &'static str, given: &Given) {
     let given = Arc::clone(given);
     budget.when_room(Kind::Run, bytes, || false, move |memory| given.lock().unwrap().push((name, memory)));
@@ -39,7 +39,7 @@ fn probes_that_wait_hold_up_no_run_and_go_on_when_others_have_probed() {
     assert!(budget.is_waited_for() && names(&given).is_empty());
     let run = budget.try_reserve(Kind::Run, mib(5));
     assert!(run.is_some(), "runs have shares of their own");
-    // It goes on reading, and decodes nothing any more.
+    // It goes on reading, and decodes nothing more.
     probes[0].give_back();
     assert_eq!(names(&given), ["third"]);
     assert_eq!(probes[0].account().granted(), 0);
@@ -86,7 +86,7 @@ fn a_large_run_is_not_overtaken_for_ever() {
     let mut small: Vec<_> = (0..4).map(|_| budget.try_reserve(Kind::Run, mib(7)).expect("room")).collect();
     let given = Given::default();
     wait(&budget, mib(40), "large", &given);
-    // Small runs that come and go hold more than their share all the time.
+    // Small runs that begin and end hold more than their share all the time.
     for round in 0..OVERTAKING {
         small.push(budget.try_reserve(Kind::Run, mib(7)).expect("still ahead"));
         small.remove(0);
@@ -106,7 +106,7 @@ fn a_large_run_is_not_overtaken_for_ever() {
 fn a_run_that_grows_is_refused_with_the_bytes_to_reserve() {
     let budget = budget();
     let held = budget.try_reserve(Kind::Run, mib(36)).expect("room");
-    // Within what is free; then not.
+    // Within the free bytes; then beyond them.
     assert!(budget.grow(0, 0, mib(6)) >= mib(6));
     assert_eq!(budget.grow(0, mib(7) + (1 << 19), mib(60)), mib(7) + (1 << 19));
     drop(held);
@@ -131,7 +131,7 @@ fn cancelled_callers_make_room_for_those_behind_them() {
     assert_eq!(budget.now().waiting, 1);
     drop(first);
     assert_eq!(names(&given), ["next"]);
-    // A caller that was cancelled without a call of `forget_cancelled` is passed over as well.
+    // A caller that was cancelled without a call of `forget_cancelled` is skipped as well.
     let (cancelled, own) = (Arc::clone(&is_gone), Arc::clone(&given));
     budget.when_room(
         Kind::Run,

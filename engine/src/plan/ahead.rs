@@ -1,8 +1,9 @@
-//! Planning over a network: which bytes will be read before a walk can be planned, told to a source in advance, so that it
-//! fetches them together; and what can be known of a sync sample without all of it.
+//! Planning over a network: predicts the bytes that planning will read, so that a source fetches them together, and
+//! learns the facts of a sync sample from a part of it.
 //!
-//! What is known already is not read. The rest is a guess, since the samples that would tell are those that are not here:
-//! a wrong one costs a request more, or bytes that are not used. Why it is guessed at all: `docs/decisions/0047-planning-reads.md`.
+//! Known facts are not read again. The rest is a guess, since the samples that would settle it are not here: a wrong
+//! guess costs one more request, or unused bytes. Why it guesses: `docs/decisions/0047-planning-reads.md`. Fetching is
+//! left to the source.
 
 use super::droppable::after_picture;
 use super::{LONGEST_WAIT, Planner, References, promises_configuration};
@@ -10,13 +11,15 @@ use crate::bitstream::{Codec, Entry, EntryFacts, Framing};
 use crate::container::Track;
 use crate::source::{ByteRange, Source};
 
-/// The beginning of a sync sample: parameter sets, messages, and the first slice's first bytes, in nearly every stream.
+/// The first bytes of a sync sample: in nearly every stream they hold the parameter sets, the messages, and the
+/// beginning of the first slice.
 const HEAD: u64 = 4 << 10;
-/// The end of a sample: an end of sequence and an end of bitstream with their lengths, and nothing else may follow them.
+/// The last bytes of a sample: they hold an end of sequence and an end of bitstream with their lengths, which only each
+/// other may follow.
 const TAIL: u64 = 12;
 
 impl Planner {
-    /// Bytes that planning a walk to `target` looks at for the first time, as far as that can be told.
+    /// The ranges that planning a run to `target` reads for the first time, as far as they can be predicted.
     pub(crate) fn unread(&self, track: &Track, references: &References, target: u32) -> Vec<ByteRange> {
         let first = self.likely_entry(track, target);
         let mut ranges = self.unread_for_entry(track, first);
@@ -27,13 +30,13 @@ impl Planner {
         ranges
     }
 
-    /// What is looked at to know where parameter sets lie, whatever the target.
+    /// The ranges that are read to find parameter sets, for any target.
     pub(crate) fn unread_promise(&self, track: &Track) -> Vec<ByteRange> {
         let first = self.sync.first().filter(|_| promises_configuration(track) && self.told(track).is_none());
         first.map_or(Vec::new(), |&first| self.unread_for_entry(track, first))
     }
 
-    /// Bytes that finding out about a sync sample looks at.
+    /// The ranges that are read to learn the facts of a sync sample.
     pub(crate) fn unread_for_entry(&self, track: &Track, sync: u32) -> Vec<ByteRange> {
         if self.known_facts(track, sync).is_some() {
             return Vec::new();
@@ -47,7 +50,8 @@ impl Planner {
         before.into_iter().chain(itself).collect()
     }
 
-    /// The sync sample from which `target` is exact, unless one that nobody has looked into promises less than most do.
+    /// The expected entry of `target`: an unread sync sample counts as an open random access point, as most are at
+    /// least.
     pub(crate) fn likely_entry(&self, track: &Track, target: u32) -> u32 {
         let before = &self.sync[..self.sync.partition_point(|&sync| sync <= target)];
         let is_entry = |sync: &&u32| match self.known_facts(track, **sync).map(|facts| facts.entry) {
@@ -63,35 +67,36 @@ impl Planner {
         self.sync[..self.sync.partition_point(|&sync| sync <= sample)].last().copied()
     }
 
-    /// The sync sample behind `target` that [`Planner::last_for`] looks at; the first that is an entry ends it, and most are.
+    /// The first sync sample after `target` that [`Planner::last_for`] reads. It stops at the first random access
+    /// point, and most sync samples are one.
     fn behind(&self, track: &Track, target: u32) -> Option<u32> {
         let after = self.sync.partition_point(|&sync| sync <= target);
         self.sync.get(after).copied().filter(|sync| track.codec == Codec::Hevc && sync - target <= LONGEST_WAIT)
     }
 }
 
-/// Are samples in one piece, and NAL units of told lengths in them?
+/// True for samples in one piece with NAL units behind lengths.
 fn is_plain(track: &Track, sample: u32) -> bool {
     matches!(track.codec, Codec::Hevc | Codec::H264)
         && matches!(track.framing, Framing::Length(_))
         && track.is_plain(sample)
 }
 
-/// The beginning of a sample, where it will do.
+/// The first bytes of a sample, if they are enough for its facts.
 pub(super) fn head(track: &Track, sample: u32) -> Option<ByteRange> {
     let range = track.samples.get(sample as usize).filter(|_| is_plain(track, sample))?.range();
     Some(ByteRange { len: range.len.min(HEAD), ..range })
 }
 
-/// The end of a sample.
+/// The last bytes of a sample.
 fn tail(track: &Track, sample: u32) -> Option<ByteRange> {
     let range = track.samples.get(sample as usize).filter(|_| is_plain(track, sample))?.range();
     let len = range.len.min(TAIL);
     Some(ByteRange { start: range.end() - len, len })
 }
 
-/// What is known of a sync sample by its beginning, and the end of the one before: where that is enough, and whole samples
-/// are far away.
+/// The facts of a sync sample of a remote source, from its first bytes and the last of the sample before, if these are
+/// enough.
 pub(super) fn facts(track: &Track, source: &dyn Source, sync: u32) -> Option<EntryFacts> {
     if source.is_remote() { facts_by_ends(track, source, sync) } else { None }
 }
@@ -105,8 +110,8 @@ fn facts_by_ends(track: &Track, source: &dyn Source, sync: u32) -> Option<EntryF
     EntryFacts::of_head(track.codec, track.framing, head.data(), after_end)
 }
 
-/// Is there what may be an end of sequence (H.265 7.3.1.2, type 36) or of the bitstream (37) at the end of a sample? Slice
-/// data may look so: then all of it has to be looked at.
+/// True if the end of a sample may hold an end of sequence (H.265 7.3.1.2, type 36) or of bitstream (37). Slice data
+/// may contain the same bytes: then the whole sample has to be read.
 fn may_end_sequence(tail: &[u8]) -> bool {
     tail.windows(2).any(|bytes| bytes[0] == 36 << 1 || bytes[0] == 37 << 1)
 }

@@ -1,7 +1,8 @@
-//! H.264: which samples nothing refers to.
+//! H.264: the samples that no other sample refers to.
 //!
-//! References in H.264 are told by frame numbers and marking commands, which break where a reference picture is missing.
-//! A picture with `nal_ref_idc` 0 (7.4.1) leaves no trace: that, and no more, is known here.
+//! References in H.264 depend on frame numbers and marking commands, which fail if a reference picture is missing. A
+//! picture with `nal_ref_idc` 0 (7.4.1) affects no other picture: only this is known here. The choice of samples is
+//! left to [`route`](super::route).
 
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -16,7 +17,7 @@ const UNSEEN: u8 = 0;
 const DROPPABLE: u8 = 1;
 const NEEDED: u8 = 2;
 
-/// Which samples of a run may be left out when they are no targets themselves.
+/// The samples of a run that may be left out if they are no targets.
 #[derive(Debug, Clone)]
 pub struct Droppable {
     seen: Arc<[AtomicU8]>,
@@ -25,19 +26,19 @@ pub struct Droppable {
 }
 
 impl Droppable {
-    /// True if nothing needs the sample but whoever wants to see it. Two fields of one picture go together. False outside
-    /// of the run.
+    /// True if no other sample refers to this one. Both fields of a picture have the same answer. False outside of the
+    /// run.
     pub fn is_droppable(&self, sample: u32) -> bool {
         (self.first..=self.last).contains(&sample) && self.seen[sample as usize].load(Relaxed) == DROPPABLE
     }
 }
 
-/// What is known of a track's samples, filled as it is asked for.
+/// The known samples of a track, filled on request.
 #[derive(Debug, Default)]
 pub(super) struct Seen(OnceLock<Arc<[AtomicU8]>>);
 
 impl Seen {
-    /// Looks at samples `first..=last`; `last` must be one of the track.
+    /// Classifies samples `first..=last`; `last` must be in the track.
     pub(super) fn run(
         &self,
         planner: &Planner,
@@ -54,7 +55,7 @@ impl Seen {
             let after = after_picture(track, at);
             if seen[at as usize].load(Relaxed) == UNSEEN {
                 let verdict = match (at..after).map(|sample| is_droppable(track, source, sample)).min() {
-                    // What cannot be read is needed, and may be read another time.
+                    // A sample that cannot be read is needed; another attempt may succeed.
                     Some(None) | None => UNSEEN,
                     Some(Some(false)) => NEEDED,
                     Some(Some(true)) => DROPPABLE,
@@ -68,14 +69,14 @@ impl Seen {
 }
 
 impl Seen {
-    /// Was everything from `first` to `last` looked at?
+    /// True if all samples from `first` to `last` are classified.
     pub(super) fn knows(&self, first: u32, last: u32) -> bool {
         let run = self.0.get().and_then(|seen| seen.get(first as usize..=last as usize));
         run.is_some_and(|run| run.iter().all(|place| place.load(Relaxed) != UNSEEN))
     }
 }
 
-/// What is known before anything is looked at: all, if an index file tells it.
+/// The initial knowledge: of all samples with an index file, else of none.
 fn seen_before(planner: &Planner, track: &Track) -> Arc<[AtomicU8]> {
     let Some(Table::Droppable(list)) = planner.told(track).map(|told| &told.table) else {
         return track.samples.iter().map(|_| AtomicU8::new(UNSEEN)).collect();
@@ -91,7 +92,7 @@ pub(super) fn after_picture(track: &Track, sample: u32) -> u32 {
     sample + 1 + u32::from(!is_silent(sample) && is_silent(sample + 1))
 }
 
-/// `None` for a sample that cannot be read.
+/// True if no other sample refers to this one; `None` for a sample that cannot be read.
 fn is_droppable(track: &Track, source: &dyn Source, sample: u32) -> Option<bool> {
     if track.samples[sample as usize].key {
         return Some(false);
@@ -102,7 +103,7 @@ fn is_droppable(track: &Track, source: &dyn Source, sample: u32) -> Option<bool>
     }
 }
 
-/// Is the sample a picture with `nal_ref_idc` 0 and nothing else that lasts?
+/// True if the sample is a picture with `nal_ref_idc` 0 without persistent messages or parameter sets.
 pub(super) fn leaves_no_trace(framing: Framing, sample: &[u8]) -> bool {
     let (mut units, mut slices) = (framing.units(sample), 0);
     for unit in units.by_ref().filter(|unit| !unit.is_empty()) {

@@ -1,7 +1,7 @@
-//! The pictures of one GOP, put into their reference graph one by one, in decode order, from their slice headers.
+//! The reference graph of one GOP, built picture by picture in decode order from slice headers.
 //!
-//! What the decoder's picture buffer holds is followed by the reference picture sets (H.265 8.3.2): a picture that a
-//! sequential decode would miss has no place here. Reading samples is left to `references`.
+//! It follows the contents of the decoded picture buffer by the reference picture sets (H.265 8.3.2): a picture that a
+//! sequential decode would lack is not in the graph. Reading samples is left to `references`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,20 +9,20 @@ use std::sync::Arc;
 use crate::bitstream::hevc_slice::{Kind, PocState, SliceHeader};
 pub use crate::bitstream::references::Picture;
 
-/// What a GOP hands on to the next one, when that begins with a CRA.
+/// The state that a GOP hands on to the next one, if that begins with a CRA.
 #[derive(Debug, Default)]
 pub(super) struct Tail {
-    /// prevTid0Pic, in the GOP's own origin.
+    /// prevTid0Pic, relative to the GOP's own origin.
     pub(super) poc: PocState,
     /// The samples of its last coded video sequence, by picture order count.
     by_poc: HashMap<i32, u32>,
-    /// Picture order counts of what the picture buffer holds for reference.
+    /// Picture order counts of the reference pictures in the buffer.
     held: Vec<i32>,
-    /// Samples of RASL pictures.
+    /// The samples of RASL pictures.
     rasl: Vec<u32>,
 }
 
-/// A RASL picture's references to the GOP before, by picture order count in the own GOP's origin.
+/// The references of a RASL picture to the GOP before, as picture order counts relative to its own GOP's origin.
 pub(super) type Outer = (u32, Vec<i32>);
 
 /// The state between two pictures of a GOP.
@@ -33,7 +33,7 @@ pub(super) struct Learner {
     now: Tail,
     /// In the order of samples.
     pub(super) outer: Vec<Outer>,
-    /// Some long-term reference was written with low bits only.
+    /// A long-term reference has only the low bits of its picture order count.
     has_vague: bool,
 }
 
@@ -41,14 +41,14 @@ pub(super) struct Learner {
 type Entry = (i32, bool);
 
 impl Learner {
-    /// Takes in the next picture of the GOP. `None` where its references are not known for sure; it and what comes after
-    /// it have no place then, and the learner must not be asked again.
+    /// Adds the next picture of the GOP. `None` if its references are not certain: it and all later pictures are
+    /// unknown then, and the learner must not be called again.
     pub(super) fn learn(&mut self, sample: u32, header: &SliceHeader, has_sets: bool) -> Option<Picture> {
         self.begin(sample, header)?;
         let poc = self.now.poc.next(header, self.is_first(sample))?;
         let entries = self.entries(header, poc)?;
         let refs = if header.kind.is_irap() { Vec::new() } else { self.resolve(sample, header.kind, &entries)? };
-        // One count for two pictures: which of them is meant is anybody's guess.
+        // Two pictures with one count: it is ambiguous which of them a reference means.
         let is_taken = self.now.held.contains(&poc) || self.now.by_poc.insert(poc, sample).is_some();
         if is_taken {
             return None;
@@ -74,7 +74,7 @@ impl Learner {
         self.first.is_some_and(|(first, _)| first == sample)
     }
 
-    /// A GOP begins with an IRAP; an IDR within begins a coded video sequence.
+    /// A GOP begins with an IRAP; an IDR inside of it begins a coded video sequence.
     fn begin(&mut self, sample: u32, header: &SliceHeader) -> Option<()> {
         if !header.kind.is_irap() {
             return self.first.map(|_| ());
@@ -88,7 +88,8 @@ impl Learner {
                 self.now.by_poc.clear();
                 self.now.held.clear();
             }
-            // What its leading pictures would refer to, and what of the old sequence stays, is not followed.
+            // The references of its leading pictures, and the pictures of the old sequence that remain, are not
+            // modelled.
             (Some(_), Kind::Bla) => return None,
             (Some(_), _) => {}
         }
@@ -96,7 +97,7 @@ impl Learner {
         Some(())
     }
 
-    /// The picture's reference picture set, by picture order count (8-5).
+    /// The picture's reference picture set, as picture order counts (8-5).
     fn entries(&mut self, header: &SliceHeader, poc: i32) -> Option<Vec<Entry>> {
         let short = header.short_term.iter();
         let mut entries: Vec<Entry> =
@@ -117,8 +118,8 @@ impl Learner {
         Some(entries)
     }
 
-    /// A picture by the low bits of its count. They must be those of one picture only, even among those that the buffer
-    /// no longer holds: where pictures are left out it may hold them longer.
+    /// A picture by the low bits of its count. They must be unique even among pictures that the buffer no longer holds:
+    /// if pictures are left out, it may hold them longer.
     fn by_low_bits(&self, low: u32, bits: u32, used: bool) -> Option<Option<Entry>> {
         let mask = (1_i32 << bits) - 1;
         let mut same = self.now.by_poc.keys().filter(|&&poc| (poc & mask) as u32 == low);
@@ -129,7 +130,7 @@ impl Learner {
         }
     }
 
-    /// The samples that the used entries mean. What is in the GOP before is noted in `outer`.
+    /// The samples of the used entries. References to the GOP before are added to `outer`.
     fn resolve(&mut self, sample: u32, kind: Kind, entries: &[Entry]) -> Option<Vec<u32>> {
         let begins_here = self.is_first(self.irap);
         let (mut refs, mut outer) = (Vec::new(), Vec::new());
@@ -138,7 +139,7 @@ impl Learner {
                 return None;
             }
             match self.now.by_poc.get(&poc) {
-                // A walk that begins at the IRAP has no RASL pictures: nothing else may need them.
+                // A run that begins at the IRAP has no RASL pictures: no other picture may need them.
                 Some(reference) if kind != Kind::Rasl && self.now.rasl.contains(reference) => return None,
                 Some(&reference) => refs.push(reference),
                 None if kind == Kind::Rasl && begins_here => outer.push(poc),
@@ -153,7 +154,7 @@ impl Learner {
         Some(refs)
     }
 
-    /// What is in the buffer stays if it is in the set. What the set of a GOP's first picture names is taken to be there.
+    /// A picture in the buffer stays if it is in the set. The set of a GOP's first picture is taken to be present.
     fn hold(&mut self, sample: u32, entries: &[Entry]) {
         let is_first = self.is_first(sample);
         let held = std::mem::take(&mut self.now.held);
@@ -161,23 +162,23 @@ impl Learner {
         self.now.held = kept.collect();
     }
 
-    /// The state behind the GOP's last picture, for the next GOP.
+    /// The state after the GOP's last picture, for the next GOP.
     pub(super) fn finish(&mut self) -> Tail {
         std::mem::take(&mut self.now)
     }
 }
 
-/// A GOP that begins with a CRA, seen behind the one before it: its RASL pictures with all references.
+/// A GOP that begins with a CRA, decoded after the one before it: its RASL pictures have all references.
 #[derive(Debug, Default)]
 pub(super) struct Joined {
     pub(super) pictures: Arc<Vec<Picture>>,
-    /// From here on nothing is known for sure.
+    /// The pictures from here on are unknown.
     is_broken: bool,
 }
 
 impl Joined {
-    /// Takes in those of `pictures` that are new. `shift` is what picture order counts are higher by in the origin of the
-    /// GOP before, `first` the first sample.
+    /// Adds the new ones of `pictures`. `shift` is the amount by which picture order counts are higher relative to the
+    /// origin of the GOP before, `first` the first sample.
     pub(super) fn extend(&mut self, first: u32, pictures: &[Picture], learner: &Learner, tail: &Tail, shift: i32) {
         let known = self.pictures.len();
         if self.is_broken || known >= pictures.len() {
@@ -197,7 +198,7 @@ impl Joined {
 }
 
 fn join(sample: u32, picture: &Picture, learner: &Learner, tail: &Tail, shift: i32) -> Option<Picture> {
-    // After an IDR within the GOP nothing before it matters; counts may be the same again.
+    // After an IDR inside of the GOP earlier pictures do not matter, and counts may repeat.
     let is_same_sequence = picture.irap == learner.first?.0;
     let there = |poc: i32| poc.checked_add(shift);
     if is_same_sequence && (learner.has_vague || tail.by_poc.contains_key(&there(picture.poc)?)) {
@@ -232,7 +233,7 @@ mod tests {
     const RASL: u8 = 9;
     const TRAIL: u8 = 1;
 
-    /// Deltas of what is used, and of what is only kept.
+    /// Deltas of the used pictures, and of those that are only kept.
     fn header(nal_unit_type: u8, poc_lsb: u32, used: &[i32], kept: &[i32]) -> SliceHeader {
         let entry = |used| move |&delta_poc: &i32| ShortTerm { delta_poc, used };
         SliceHeader {
@@ -267,7 +268,7 @@ mod tests {
                 header(TRAIL, 4, &[-4], &[]),
                 header(TRAIL, 2, &[-2, 2], &[]),
                 header(TRAIL, 8, &[-4], &[]),
-                // 0 was let go by the picture before.
+                // The picture before has released 0.
                 header(TRAIL, 9, &[-9], &[]),
             ],
         );
@@ -323,7 +324,7 @@ mod tests {
         joined.extend(3, &pictures, &learner, &tail, shift);
         let refs: Vec<&[u32]> = joined.pictures.iter().map(|picture| &picture.refs[..]).collect();
         assert_eq!(refs, [&[][..], &[2, 3], &[3]]);
-        // Behind a GOP that does not have it there is nothing.
+        // After a GOP without it nothing is known.
         let mut lost = Joined::default();
         lost.extend(3, &pictures, &learner, &Tail::default(), shift);
         assert_eq!(lost.pictures.len(), 1);

@@ -1,9 +1,10 @@
-//! What is known of a track's samples, as the planning of legs asks for it.
+//! The knowledge of a track's samples, as the planning of decode runs asks for it.
 //!
-//! In H.265 the reference graph says what a picture needs, and any state of a decoder that holds it will do, whichever
-//! pictures were decoded before: nothing else is carried from picture to picture but what the graph and picture order
-//! counts tell. In AV1 and VP9 a walk from an entry takes what the target needs of the samples since. In H.264 samples come
-//! in order, without those that nothing refers to; and where a stream is not understood, all of them.
+//! In H.265 the reference graph has the references of each picture. A decoder in any state that holds them can decode
+//! it, whichever pictures it decoded before: it carries over nothing but what the graph and picture order counts
+//! describe. In AV1 and VP9 a run from an entry takes the samples that the target needs. In H.264 a run takes all
+//! samples in order, except those without references to them; and in streams that are not understood, all samples.
+//! Learning the references is left to [`References`].
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -15,18 +16,18 @@ use crate::bitstream::hevc_slice::Kind;
 use crate::container::Track;
 use crate::source::Source;
 
-/// A track, and what was learned of it.
+/// A track and its known references, for one plan.
 pub struct Known<'a> {
     track: &'a Track,
     source: &'a dyn Source,
     planner: &'a Planner,
     references: &'a References,
-    /// The run that was asked for last: mostly the next question is about it.
+    /// The last run that was asked for: mostly the next question is about it too.
     run: RefCell<Option<(u32, u32, Structure)>>,
 }
 
 impl<'a> Known<'a> {
-    /// For one plan; `planner` and `references` are the track's.
+    /// `planner` and `references` must be those of `track`.
     pub fn new(
         track: &'a Track,
         source: &'a dyn Source,
@@ -49,7 +50,7 @@ impl<'a> Known<'a> {
         }
     }
 
-    /// Are samples missing that a target may need, by what those say that are there?
+    /// True if the samples up to a target indicate that others are missing, which it may need.
     pub fn follows_loss(&self, target: Target) -> bool {
         match self.structure(target.entry, target.sample) {
             Structure::Slots(slots) => slots.follows_loss(target.sample),
@@ -68,8 +69,8 @@ impl<'a> Known<'a> {
         }
     }
 
-    /// Does a sequential decode show the picture of a target, for all that is known? A checkpoint may hold one that it
-    /// does not show.
+    /// True if a sequential decode shows the target's picture, as far as is known. A checkpoint may hold a picture that
+    /// it does not show.
     pub fn is_shown(&self, target: Target) -> bool {
         match self.structure(target.entry, target.sample) {
             Structure::Graph(pictures) => {
@@ -79,7 +80,7 @@ impl<'a> Known<'a> {
         }
     }
 
-    /// Any order, only what the target refers to.
+    /// Samples in any order, only the target's references.
     fn by_graph(
         &self,
         pictures: &Pictures,
@@ -105,7 +106,7 @@ impl<'a> Known<'a> {
             let picture = pictures.get(sample)?;
             open.extend(&picture.refs);
             match from {
-                // What belongs to an IRAP before that which the decoder has met last it might skip.
+                // The decoder might skip a picture of an earlier IRAP than its last one.
                 Some(kept) if picture.irap < kept.state.irap => return None,
                 Some(kept) if picture.irap == kept.state.irap => {}
                 // A RASL picture is decoded only if its IRAP was not the beginning.
@@ -121,7 +122,7 @@ impl<'a> Known<'a> {
             if pictures.misplaced_after(kept.state.tid0, &all).is_some() || (goes_back && self.has_sets(pictures)) {
                 return None;
             }
-            // A picture that is decoded has all others let go that it does not know of: those behind it.
+            // A decoded picture releases all pictures that its reference picture set lacks: those behind it.
             let is_held_later = |of: &u32| all.first() < Some(of) && all.binary_search(of).is_err();
             if goes_back
                 && all.iter().any(|&sample| pictures.get(sample).is_none_or(|it| it.refs.iter().any(is_held_later)))
@@ -132,12 +133,12 @@ impl<'a> Known<'a> {
         Some(needed)
     }
 
-    /// Are there parameter sets behind the first sample? Then the order of samples counts.
+    /// True if there are parameter sets after the first sample: then the order of samples matters.
     fn has_sets(&self, pictures: &Pictures) -> bool {
         (pictures.first() + 1..=pictures.last()).any(|sample| pictures.get(sample).is_none_or(|it| it.has_sets))
     }
 
-    /// In order, without what `can_be_left_out`.
+    /// Samples in order, without those that can be left out.
     fn in_order(
         &self,
         can_be_left_out: impl Fn(u32) -> bool,
@@ -172,10 +173,10 @@ impl Needs for Known<'_> {
                 let needed: Vec<u32> = needed.into_iter().filter(|sample| !planned.contains(sample)).collect();
                 (needed.len() <= limit && needed.first() >= Some(&target.entry)).then_some(needed)
             }
-            // Which samples a checkpoint's decoder has been through is told by its position only.
+            // A checkpoint's state has the position only, not the list of samples that it decoded.
             Structure::Slots(_) if from.is_some_and(|kept| kept.state.is_pruned) => None,
             Structure::Slots(_) => self.in_order(|_| false, target, from, planned, limit),
-            // Whatever it needs may be what another leg left out, or this one.
+            // The references may be among the samples that this run or an earlier one left out.
             Structure::Unknown
                 if self.is_hevc()
                     && (from.is_some_and(|kept| kept.state.is_pruned) || (from.is_some() && !planned.is_empty())) =>
@@ -188,7 +189,7 @@ impl Needs for Known<'_> {
 
     fn complete(&self, leg: &Leg, planned: BTreeSet<u32>) -> Option<Vec<u32>> {
         if let Base::Checkpoint(kept) = &leg.base {
-            // What `sets_between` will look at.
+            // The samples that `sets_between` reads.
             let (first, last) = (*planned.first()?, *planned.last()?);
             let entry = self.planner.entry_before(self.track, self.source, first.min(kept.state.position));
             let _ = self.structure(entry, last.max(kept.state.position));
@@ -215,7 +216,7 @@ impl Needs for Known<'_> {
                 state.irap = if picture.irap == sample { sample } else { state.irap };
                 state.tid0 = if picture.is_tid0 { sample } else { state.tid0 };
             }
-            // From now on it is good for going on in order only.
+            // From now on the state only serves runs in order.
             None => (state.irap, state.tid0) = (u32::MAX, u32::MAX),
         }
     }

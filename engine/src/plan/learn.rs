@@ -1,6 +1,7 @@
-//! A track's whole reference structure, learned from all of its samples at once, for an index file.
+//! The reference structure of a whole track, learned from all of its samples at once, for an index file.
 //!
-//! The same as is learned piece by piece when it is asked for. What cannot be read or is in doubt stays unknown.
+//! It equals what `references`, `slots` and `droppable` learn on request. Samples that cannot be read or are in doubt
+//! stay unknown. The format of the file is left to `container`.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::container::{self, Graph, Table, Track, Units};
 use crate::source::Source;
 
 impl Planner {
-    /// Reads all samples.
+    /// Learns the references of all samples. Reads all of them.
     pub(crate) fn learn(&self, track: &Track, source: &dyn Source) -> container::References {
         let entries = self.sync.iter().map(|&sync| self.facts(track, source, sync)).collect();
         let table = match track.codec {
@@ -41,7 +42,7 @@ fn graph(planner: &Planner, track: &Track, source: &dyn Source) -> Graph {
         }
         let tail = before.take().filter(|(next, _)| *next == first);
         let mut gop = Gop::with(first, sets);
-        // What cannot be read ends what is known.
+        // A sample that cannot be read ends the known part.
         let _ = gop.learn_to(place, track.samples.len() as u32 - 1);
         let joined = tail.and_then(|(_, tail)| gop.segment(Some(&tail)));
         let joined = joined.map(|segment| segment.pictures).unwrap_or_default();
@@ -55,21 +56,21 @@ fn graph(planner: &Planner, track: &Track, source: &dyn Source) -> Graph {
     graph.finish()
 }
 
-/// The parameter sets that walks are given, from one sync sample to the next: what [`sets_before`] finds, which for each
-/// GOP looks at all sync samples before it.
+/// The active parameter sets, carried from one sync sample to the next. It equals [`sets_before`], which for each GOP
+/// reads all sync samples before it.
 #[derive(Default)]
 struct Carried {
     description: u16,
-    /// Since a sync sample that brings all kinds, or the first that brings any.
+    /// The sets since a sync sample that brings all kinds, or since the first that brings any.
     sets: Option<ParameterSets>,
 }
 
 impl Carried {
-    /// Those that hold when a walk begins at `sync`; then takes in what it brings.
+    /// The sets that are active if decoding begins at `sync`; then adds those that the sample brings.
     fn pass(&mut self, place: Place<'_>, sync: u32, facts: EntryFacts) -> ParameterSets {
         let Place { track, source, .. } = place;
         if track.history.is_some() {
-            // What cannot be read now is not known.
+            // Sets that cannot be read now are unknown.
             return sets_before(place, sync).unwrap_or_default();
         }
         let description = track.samples[sync as usize].description;
@@ -97,7 +98,7 @@ fn droppable(planner: &Planner, track: &Track, source: &dyn Source) -> Vec<u32> 
     }
 }
 
-/// A run goes on over an entry if a tracker that begins there knows the same from then on.
+/// A run continues past an entry if a tracker that begins there has the same state.
 fn units(track: &Track, source: &dyn Source) -> Units {
     let (mut units, mut tracker): (Units, Option<Tracker>) = (Units::default(), None);
     for (sample, at) in (0..).zip(&track.samples) {
@@ -117,7 +118,7 @@ fn units(track: &Track, source: &dyn Source) -> Units {
             (None, Some(unit)) => unit,
             (None, None) => continue,
         };
-        // What the table cannot hold is not known, and neither is what follows.
+        // If the table cannot hold a unit, this unit and those after it are unknown.
         if units.push(unit.as_ref()).is_err() && units.push(None).is_err() {
             tracker = None;
         }
@@ -125,7 +126,7 @@ fn units(track: &Track, source: &dyn Source) -> Units {
     units
 }
 
-/// A tracker that begins at a sample, if that is an entry.
+/// A tracker that begins at a sample, if the sample is an entry.
 fn begin(track: &Track, sample: u32, data: &[u8]) -> Option<(Tracker, Unit)> {
     let mut tracker = Tracker::of(track);
     let unit = tracker.take(sample, data).filter(|unit| unit.is_key)?;

@@ -1,8 +1,8 @@
-//! Which samples to decode for the frames that are asked for.
+//! Planning: chooses the samples to decode for the requested frames.
 //!
-//! A walk begins at a sample where decoding may begin and goes on to the last target; targets of one walk share it. The
-//! entry is the nearest one from which the target is exact ([`Entry`]), and a [`Depth`] further back when that turned
-//! out not to hold. Threads, decoders and I/O scheduling are left to others.
+//! A decode run begins at a random access point and ends at its last target; targets can share a run. The entry is the
+//! nearest random access point from which the target is exact ([`Entry`]), or one further back ([`Depth`]) if that
+//! turned out to be wrong. Threads, decoders and the scheduling of reads are left to others.
 
 mod ahead;
 mod droppable;
@@ -36,50 +36,52 @@ pub use references::{References, Structure};
 pub use slots::Slots;
 pub use state::{Kept, State};
 
-/// How far back a walk begins.
+/// How far back a decode run begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Depth {
-    /// At the nearest entry that promises the target.
+    /// At the nearest random access point from which the target is exact according to its sample.
     Nearest,
-    /// One such entry earlier, unless the nearest needs nothing before it.
+    /// One such random access point earlier, unless the nearest is clean.
     Earlier,
-    /// Where nothing before matters even to damaged pictures: what a sequential decode has there, this has. In H.264
-    /// that is the first sample, since libavcodec fills holes in a picture with what it has seen before.
+    /// Where no earlier sample affects even damaged pictures, so that the result equals that of a sequential decode. In
+    /// H.264 that is the first sample, since libavcodec fills holes in a picture from earlier pictures.
     Sequential,
 }
 
-/// One walk: samples `entry..=last`, in decode order.
+/// A decode run over all samples `entry..=last`, in decode order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// First sample to decode.
     pub entry: u32,
     /// Last sample to decode.
     pub last: u32,
-    /// The samples whose pictures are wanted, ascending.
+    /// The samples with the wanted pictures, ascending.
     pub targets: Vec<u32>,
-    /// Nothing before `entry` matters: an earlier entry would not give anything else.
+    /// An earlier entry would give the same pictures.
     pub is_self_contained: bool,
 }
 
-/// Pictures that can be decoded while one waits for output: a decoded picture buffer has 16 places (H.265 A.4.2).
+/// The most pictures that are decoded while another one waits for output: a decoded picture buffer has 16 places (H.265
+/// A.4.2).
 const LONGEST_WAIT: u32 = 16;
 
-/// Sync samples that are looked at together, where parameter sets are looked for.
+/// Sync samples that are read together in the search for parameter sets.
 const LOOKS: usize = 64;
 
-/// Knows a track's entries; looks into sync samples as it needs them, and remembers.
+/// Finds the random access points of a track. It reads sync samples as needed and remembers their [`EntryFacts`].
 #[derive(Debug)]
 pub struct Planner {
     sync: Vec<u32>,
-    /// Per sample, its frame number; `u32::MAX` for one that is not shown.
+    /// The frame number of each sample; `u32::MAX` for one that is not shown.
     frame_of: Vec<u32>,
     facts: Mutex<HashMap<u32, EntryFacts>>,
-    /// What an index file said of entries turned out to be wrong: it counts for nothing any more.
+    /// An entry in the index file was wrong: the file's references are distrusted from then on.
     is_deceived: AtomicBool,
 }
 
 impl Planner {
-    /// For a track's samples.
+    /// A planner for a track with its table of sync samples and frame numbers. Reads nothing. Its other methods must be
+    /// called with the same track.
     pub fn new(track: &Track) -> Planner {
         let sync = (0_u32..).zip(&track.samples).filter(|(_, sample)| sample.key).map(|(index, _)| index).collect();
         let mut frame_of = vec![u32::MAX; track.samples.len()];
@@ -87,7 +89,8 @@ impl Planner {
         Planner { sync, frame_of, facts: Mutex::default(), is_deceived: AtomicBool::new(false) }
     }
 
-    /// Walks for `targets` (samples, ascending, no duplicates). Walks that touch each other are one.
+    /// The decode runs for `targets` (sample numbers, ascending, no duplicates), ascending. Adjacent and overlapping
+    /// runs are merged.
     pub fn plan(&self, track: &Track, source: &dyn Source, targets: &[u32], depth: Depth) -> Vec<Job> {
         debug_assert!(targets.is_sorted());
         let mut jobs: Vec<Job> = Vec::new();
@@ -95,7 +98,7 @@ impl Planner {
             let (entry, is_self_contained) = self.entry_for(track, source, target, depth);
             let last = self.last_for(track, source, target);
             match jobs.last_mut() {
-                // Going on is never more work than beginning again, and keeps the decoder's threads busy.
+                // To go on is never more work than to begin again, and keeps the decoder's threads busy.
                 Some(job) if entry <= job.last + 1 && job.entry <= entry => {
                     job.last = job.last.max(last);
                     job.targets.push(target);
@@ -106,12 +109,13 @@ impl Planner {
         jobs
     }
 
-    /// Where a walk to `target` begins, and whether nothing before that matters.
+    /// The entry of a run to `target`, and whether an earlier one would give the same picture.
     pub(crate) fn entry_for(&self, track: &Track, source: &dyn Source, target: u32, depth: Depth) -> (u32, bool) {
         let before = &self.sync[..self.sync.partition_point(|&sync| sync <= target)];
         let mut passed = 0;
         for (looks, &sync) in before.iter().rev().enumerate() {
-            // The nearest is expected to do. Before it stretches are asked for that double: each is one wait.
+            // In most cases the nearest will do. The sync samples before it are fetched in stretches that double, each
+            // with one wait.
             if looks > 0 && (looks % LOOKS == 0 || looks < LOOKS && looks.is_power_of_two()) {
                 let stretch = before.iter().rev().skip(looks).take(looks.min(LOOKS));
                 source.will_need(&mut stretch.flat_map(|&sync| self.unread_for_entry(track, sync)));
@@ -130,15 +134,15 @@ impl Planner {
         (0, true)
     }
 
-    /// The nearest sync sample at or before `sample` that may be an entry; the first sample if there is none.
+    /// The last sync sample up to `sample` with a random access point picture; the first sample if there is none.
     pub(crate) fn entry_before(&self, track: &Track, source: &dyn Source, sample: u32) -> u32 {
         let before = &self.sync[..self.sync.partition_point(|&sync| sync <= sample)];
         let is_entry = |sync: &&u32| self.facts(track, source, **sync).entry != Entry::Unsafe;
         before.iter().rev().find(is_entry).copied().unwrap_or(0)
     }
 
-    /// The last sample of a walk to `target`: itself, unless a key frame soon after it has pictures dropped that still
-    /// wait for output. Whether the target is one of them only decoding that key frame tells.
+    /// The last sample of a run to `target`: the target itself, unless a key frame soon after it drops pictures that
+    /// still wait for output. Only decoding that key frame shows whether the target is one of them.
     pub(crate) fn last_for(&self, track: &Track, source: &dyn Source, target: u32) -> u32 {
         // The second field of the target's picture may be a sample of its own.
         let is_silent = |sample: u32| track.samples.get(sample as usize).is_some_and(|sample| sample.silent);
@@ -151,7 +155,7 @@ impl Planner {
         let after = &self.sync[self.sync.partition_point(|&sync| sync <= target)..];
         for &sync in after.iter().take_while(|&&sync| sync - target <= LONGEST_WAIT) {
             match self.look(track, source, sync) {
-                // What cannot be read may drop anything: the walk to it finds out.
+                // A sample that cannot be read may drop pictures: the run to it returns the error.
                 None | Some(EntryFacts { drops_earlier: true, .. }) => return sync,
                 Some(EntryFacts { entry: Entry::Clean, .. }) => break,
                 _ => {}
@@ -165,7 +169,8 @@ impl Planner {
         self.frame_of.get(sample as usize).copied().filter(|&frame| frame != u32::MAX)
     }
 
-    /// A picture that is presented before an open entry may need what comes before the entry, unless it says not.
+    /// A picture that is presented before an open entry may need pictures before the entry, unless it is a RADL
+    /// picture.
     fn is_exact_from(&self, track: &Track, source: &dyn Source, sync: u32, target: u32) -> bool {
         let is_presented_later = self.is_presented_later(track, sync, target);
         let kind = self.told(track).and_then(|told| told.kind(target));
@@ -179,18 +184,18 @@ impl Planner {
 
     fn is_presented_later(&self, track: &Track, sync: u32, target: u32) -> bool {
         match self.frame_of[sync as usize] {
-            // A sync sample that is not shown has only its time.
+            // A sync sample that is not shown has no frame number, only a time.
             u32::MAX => track.samples[target as usize].pts >= track.samples[sync as usize].pts,
             of_sync => self.frame_of[target as usize] >= of_sync,
         }
     }
 
-    /// What the bytes of a sync sample say; one that cannot be read promises nothing.
+    /// The facts of a sync sample; one that cannot be read counts as no random access point.
     pub(crate) fn facts(&self, track: &Track, source: &dyn Source, sync: u32) -> EntryFacts {
         self.look(track, source, sync).unwrap_or(EntryFacts::UNKNOWN)
     }
 
-    /// The same; `None` for one that cannot be read: another time it may.
+    /// As `facts`; `None` for a sample that cannot be read, which may succeed later.
     pub(crate) fn look(&self, track: &Track, source: &dyn Source, sync: u32) -> Option<EntryFacts> {
         if let Some(facts) = self.known_facts(track, sync) {
             return Some(facts);
@@ -201,7 +206,7 @@ impl Planner {
                 let after_end = sync > 0 && ends_sequence(track, source, sync - 1)?;
                 match track.read(source, sync, false) {
                     Ok(data) => EntryFacts::of(track.codec, track.framing, data.data(), after_end),
-                    // What is not in the file promises nothing.
+                    // A sample past the end of the file is no random access point.
                     Err(error) if matches!(error.kind(), ErrorKind::PastEnd { .. }) => EntryFacts::UNKNOWN,
                     Err(_) => return None,
                 }
@@ -211,24 +216,24 @@ impl Planner {
         Some(facts)
     }
 
-    /// What is known of a sync sample without looking into it.
+    /// The known facts of a sync sample. Reads nothing.
     fn known_facts(&self, track: &Track, sync: u32) -> Option<EntryFacts> {
         let told = || self.told(track)?.entries.get(self.sync.binary_search(&sync).ok()?).copied();
         told().or_else(|| self.facts.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&sync).copied())
     }
 
-    /// What an index file says of the track's references, as long as it may be believed.
+    /// The references from the index file, unless it is distrusted.
     pub(crate) fn told<'a>(&self, track: &'a Track) -> Option<&'a container::References> {
         track.references.as_ref().filter(|_| !self.is_deceived())
     }
 
-    /// Was something that an index file says found to be wrong?
+    /// True if the index file is distrusted.
     pub(crate) fn is_deceived(&self) -> bool {
         self.is_deceived.load(Relaxed)
     }
 
-    /// Does a sample at which a walk begins keep what an index file promises of it? Where it does not, nothing that the
-    /// file says of references counts from now on.
+    /// Checks the first sample of a run against the claim of the index file. If they differ, the file's references are
+    /// distrusted from now on.
     pub(crate) fn keeps_promise(&self, track: &Track, entry: u32, sample: &[u8]) -> bool {
         if self.told(track).is_none() || !track.samples.get(entry as usize).is_some_and(|sample| sample.key) {
             return true;
@@ -244,15 +249,16 @@ impl Planner {
         is_kept
     }
 
-    /// Samples from the sync sample `first` up to the next one.
+    /// Number of samples from the sync sample `first` up to the next one.
     fn gop_length(&self, track: &Track, first: u32) -> usize {
         let after = self.sync.get(self.sync.partition_point(|&sync| sync <= first));
         after.map_or(track.samples.len(), |&after| after as usize) - first as usize
     }
 
-    /// Are parameter sets nowhere but in the decoder configuration? To be sure of that takes a look at every sync sample. Of a
-    /// distant file it is believed where the sample entry promises it (ISO/IEC 14496-15: `hvc1`, `avc1`), the first sample
-    /// does not break the promise, and no other is known to. An index file with references has looked.
+    /// True if all parameter sets are taken to be in the decoder configuration. To verify that takes a read of every
+    /// sync sample. For a remote file it is assumed if the sample entry says so (ISO/IEC 14496-15: `hvc1`, `avc1`), the
+    /// first sample does not contradict it, and no other sample is known to. An index file with references has checked
+    /// all samples.
     fn believes_configuration(&self, track: &Track, source: &dyn Source, run: &[u32]) -> bool {
         let brings = |sync: &u32| self.known_facts(track, *sync).is_some_and(|facts| facts.brings_parameter_sets);
         let keeps_promise = |first: u32| self.look(track, source, first).is_some_and(|it| !it.brings_parameter_sets);
@@ -263,8 +269,8 @@ impl Planner {
             && run.first().is_some_and(|&first| keeps_promise(first))
     }
 
-    /// The sync samples before `entry` that bring parameter sets, ascending: from the nearest that brings all kinds on, or from
-    /// the first. Under another sample description sets are others'.
+    /// The sync samples before `entry` that bring parameter sets, ascending: from the nearest that brings all kinds on,
+    /// or from the first. Samples of another sample description do not count.
     pub(crate) fn sync_samples_since_parameter_sets(&self, track: &Track, source: &dyn Source, entry: u32) -> Vec<u32> {
         let description = |sample: u32| track.samples[sample as usize].description;
         let before = &self.sync[..self.sync.partition_point(|&sync| sync < entry)];
@@ -279,7 +285,7 @@ impl Planner {
             for &sync in some.iter().rev() {
                 match self.look(track, source, sync) {
                     Some(EntryFacts { brings_parameter_sets: false, .. }) => continue,
-                    // Whoever reads what cannot be read finds out why.
+                    // A sample that cannot be read is included: the run that reads it returns the error.
                     Some(EntryFacts { has_parameter_sets: false, .. }) | None => found.push(sync),
                     Some(_) => {
                         found.push(sync);
@@ -294,7 +300,8 @@ impl Planner {
     }
 }
 
-/// Does an H.265 sample end its coded video sequence? `None` if it cannot be read; what is not in the file ends nothing.
+/// True if an H.265 sample ends its coded video sequence; `None` if it cannot be read. A sample past the end of the
+/// file ends nothing.
 fn ends_sequence(track: &Track, source: &dyn Source, sample: u32) -> Option<bool> {
     if track.codec != Codec::Hevc {
         return Some(false);
@@ -305,7 +312,7 @@ fn ends_sequence(track: &Track, source: &dyn Source, sample: u32) -> Option<bool
     }
 }
 
-/// Does the sample entry promise that all parameter sets are in the decoder configuration, and are there some?
+/// True if the sample entry says that all parameter sets are in the decoder configuration, and there are some.
 fn promises_configuration(track: &Track) -> bool {
     let extradata = track.parameters.extradata();
     let has_sets = match track.codec {

@@ -1,18 +1,18 @@
-//! A run of pictures with their references, and which of them a decoder must be given for some of them.
+//! A run of H.265 pictures with their references, and the pictures that a decoder must be given for some of them.
 //!
-//! Where they come from is left to `references`.
+//! Learning the references is left to `references`.
 
 use std::sync::Arc;
 
 use super::gop::Picture;
 use crate::bitstream::hevc_slice::{Kind, PocState};
 
-/// The pictures of samples `first..=last`. Cheap to clone; what it shows does not change.
+/// The pictures of samples `first..=last`. Cheap to clone; its contents do not change.
 #[derive(Debug, Clone)]
 pub struct Pictures {
     pub(super) first: u32,
     pub(super) last: u32,
-    /// By first sample, without gaps.
+    /// In the order of their first samples, without gaps.
     pub(super) segments: Vec<Segment>,
 }
 
@@ -21,7 +21,8 @@ pub struct Pictures {
 pub(super) struct Segment {
     pub(super) first: u32,
     pub(super) pictures: Arc<Vec<Picture>>,
-    /// What picture order counts are higher by in the origin of the GOP before; `None` where a coded video sequence begins.
+    /// The amount by which picture order counts are higher relative to the origin of the GOP before; `None` where a
+    /// coded video sequence begins.
     pub(super) shift: Option<i32>,
 }
 
@@ -38,7 +39,7 @@ impl Pictures {
 
     /// The picture of a sample; `None` outside of the run.
     ///
-    /// Of RASL pictures that [are skipped](Pictures::is_skipped) only the references within their GOP are there.
+    /// A RASL picture that [is skipped](Pictures::is_skipped) has only the references within its GOP.
     pub fn get(&self, sample: u32) -> Option<&Picture> {
         if !(self.first..=self.last).contains(&sample) {
             return None;
@@ -52,7 +53,8 @@ impl Pictures {
         self.segments.get(at.checked_sub(1)?)
     }
 
-    /// Does a decoder that begins at the first sample skip this one: is it a RASL picture of that sample, or of a BLA?
+    /// True if a decoder that begins at the first sample skips this one: it is a RASL picture of that sample, or of a
+    /// BLA.
     pub fn is_skipped(&self, sample: u32) -> bool {
         let is_rasl = |picture: &&Picture| picture.kind == Kind::Rasl;
         let has_lost =
@@ -60,20 +62,20 @@ impl Pictures {
         self.get(sample).filter(is_rasl).is_some_and(|picture| has_lost(picture.irap))
     }
 
-    /// The picture order count of a CRA that begins a GOP within the run, in the origin of the GOP before. `None` for
-    /// every other sample.
+    /// The picture order count of a CRA that begins a GOP within the run, relative to the origin of the GOP before.
+    /// `None` for all other samples.
     pub fn poc_in_gop_before(&self, sample: u32) -> Option<i32> {
         let segment = self.segment(sample).filter(|segment| segment.first == sample)?;
         self.get(sample)?.poc.checked_add(segment.shift?)
     }
 
-    /// The targets and all pictures that they refer to, themselves or through others: samples, ascending. Targets outside
-    /// of the run are left out.
+    /// The targets and all pictures that they refer to directly or indirectly: samples, ascending. Targets outside of
+    /// the run are left out.
     pub fn closure(&self, targets: &[u32]) -> Vec<u32> {
         let mut is_needed = vec![false; (self.last - self.first) as usize + 1];
         let place = |sample: u32| sample.checked_sub(self.first).map_or(usize::MAX, |place| place as usize);
         targets.iter().for_each(|&target| _ = is_needed.get_mut(place(target)).map(|needed| *needed = true));
-        // References come before what refers to them: one pass from the end meets everything.
+        // References precede the pictures that refer to them: one pass from the end finds all.
         for sample in (self.first..=self.last).rev().filter(|_| !targets.is_empty()) {
             if let Some(picture) = self.get(sample).filter(|_| is_needed[place(sample)]) {
                 picture.refs.iter().for_each(|&of| _ = is_needed.get_mut(place(of)).map(|needed| *needed = true));
@@ -82,10 +84,10 @@ impl Pictures {
         (self.first..=self.last).filter(|&sample| is_needed[place(sample)]).collect()
     }
 
-    /// If a decoder is given these pictures only (samples, ascending, the run's first among them): the first that it would
-    /// take for another one. That is one behind the beginning of a coded video sequence that is not given, one whose IRAP
-    /// is not given (a RASL picture might be skipped), or one whose picture order count would come out differently, since
-    /// too many of those before it are left out.
+    /// The first picture that a decoder would misidentify if it got only these (samples, ascending, the run's first
+    /// among them). That is a picture after a beginning of a coded video sequence that is left out; one without its
+    /// IRAP (a RASL picture might be skipped); or one with a wrong derived picture order count, since too many pictures
+    /// before it are left out.
     pub fn misplaced(&self, kept: &[u32]) -> Option<u32> {
         let is_kept = |sample: u32| kept.binary_search(&sample).is_ok();
         let mut beginnings = self.beginnings(*kept.last()?).peekable();
@@ -114,8 +116,9 @@ impl Pictures {
         None
     }
 
-    /// If a decoder in whose state prevTid0Pic is the picture of sample `tid0` is given these pictures (samples, ascending,
-    /// all within the run and its coded video sequence): the first whose picture order count it would derive differently.
+    /// The first picture with a wrong derived picture order count, for a decoder in whose state prevTid0Pic is the
+    /// picture of sample `tid0` and that gets only these pictures (samples, ascending, all within the run and its coded
+    /// video sequence).
     pub fn misplaced_after(&self, tid0: u32, given: &[u32]) -> Option<u32> {
         let Some(mut state) = self.poc(tid0).map(PocState::after) else { return given.first().copied() };
         for &sample in given {
@@ -130,8 +133,8 @@ impl Pictures {
         None
     }
 
-    /// Picture order count in the origin of the run's first sample; `None` behind the beginning of another coded video
-    /// sequence.
+    /// Picture order count relative to the origin of the run's first sample; `None` after the beginning of another
+    /// coded video sequence.
     fn poc(&self, sample: u32) -> Option<i32> {
         let mut origin = 0_i32;
         for segment in self.segments.iter().skip(1).take_while(|segment| segment.first <= sample) {
@@ -140,14 +143,14 @@ impl Pictures {
         self.get(sample)?.poc.checked_add(origin)
     }
 
-    /// Where coded video sequences begin, up to sample `last`.
+    /// The beginnings of coded video sequences, up to sample `last`.
     fn beginnings(&self, last: u32) -> impl Iterator<Item = u32> {
         (self.first..=last.min(self.last)).filter(|&sample| self.get(sample).is_some_and(begins_sequence))
     }
 
-    /// What a decoder must be given for the targets (samples, ascending): their closure, the first sample, the IRAP of
-    /// each picture, every IDR and BLA on the way, and bridges where picture order counts would go wrong without
-    /// ([`Pictures::misplaced`]). Ascending. `None` if that does not help: then nothing may be left out.
+    /// The samples that a decoder must be given for the targets (samples, ascending): their closure, the first sample,
+    /// the IRAP of each picture, every IDR and BLA on the way, and bridges that keep picture order counts right
+    /// ([`Pictures::misplaced`]). Ascending. `None` if bridges do not help: then no sample may be left out.
     pub fn to_decode(&self, targets: &[u32]) -> Option<Vec<u32>> {
         let mut wanted: Vec<u32> = [&[self.first], targets].concat();
         wanted.extend(self.beginnings(*targets.last()?));
@@ -163,8 +166,8 @@ impl Pictures {
         }
     }
 
-    /// A picture that is to be kept too, so that `misplaced` is found: the last before it that is itself found, to have
-    /// few of them.
+    /// A picture that is to be kept too, so that the count of `misplaced` is derived correctly: the last one before it
+    /// with a correct count of its own, so that few are needed.
     fn bridge(&self, kept: &[u32], misplaced: u32) -> Option<u32> {
         let is_tid0 = |sample: &u32| self.get(*sample).is_some_and(|picture| picture.is_tid0);
         let left_out = (self.first..misplaced).rev().filter(|sample| kept.binary_search(sample).is_err());

@@ -1,5 +1,5 @@
-//! What planning reads on cold state, held against what `ahead` says that it will read, and against a planner that would say
-//! what it is missing and be asked again.
+//! Tests of the ranges that planning reads on cold state: compares them with the predictions of `ahead`, and with a
+//! planner that reports missing ranges and is called again.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,14 +16,14 @@ use crate::container::Track;
 use crate::error::{ErrorKind, Result};
 use crate::source::{ByteRange, Counted, Counters, FileSource, RemoteSource, Source};
 
-/// What `HttpOptions` bridges by default, in bytes.
+/// The default gap that `HttpOptions` bridges, in bytes.
 const GAP: u64 = 64 << 10;
-/// Waits for one cold frame, where many sync samples before the nearest had to be looked into.
+/// The most waits for one cold frame, where many sync samples before the nearest are read.
 const MOST_ROUNDS: usize = 6;
 /// Frames of each clip.
 const FRAMES: usize = 24;
 
-/// Byte ranges that neither overlap nor touch, by where they begin.
+/// Byte ranges that neither overlap nor touch, by their starts.
 #[derive(Debug, Clone, Default)]
 struct Ranges(BTreeMap<u64, u64>);
 
@@ -70,26 +70,26 @@ impl Ranges {
     }
 }
 
-/// What it took to bring bytes.
+/// The cost of fetching bytes.
 #[derive(Debug, Clone, Copy, Default)]
 struct Cost {
-    /// Times that the caller had to wait: what is asked for together comes together.
+    /// Waits of the caller: ranges that are requested together arrive together.
     rounds: usize,
-    /// Ranges that are no neighbours.
+    /// Ranges that are not adjacent.
     requests: usize,
     bytes: u64,
 }
 
-/// What becomes of a read whose bytes are not here.
+/// The result of a read of missing bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Missing {
-    /// It waits for them, and for all that was hinted at.
+    /// It waits for them, and for all hinted ranges.
     Comes,
     /// It is an error, and the source remembers the first.
     IsNoted,
 }
 
-/// A file that is far away, as a planner sees it: nothing is here at first.
+/// A remote file as a planner sees it, without any bytes at first.
 #[derive(Debug)]
 struct Distant {
     file: FileSource,
@@ -100,20 +100,20 @@ struct Distant {
 #[derive(Debug, Default)]
 struct State {
     here: Ranges,
-    /// Hinted at, and not here yet.
+    /// Hinted ranges that are not here yet.
     coming: Ranges,
-    /// What was read.
+    /// The ranges that were read.
     read: Ranges,
-    /// Reads of what was neither here nor hinted at.
+    /// Reads of bytes that were neither here nor hinted.
     unforeseen: Vec<ByteRange>,
-    /// `IsNoted`: what was missing first, with the hints before it.
+    /// `IsNoted`: the first missing range, with the hints before it.
     wanted: Vec<ByteRange>,
     is_noted: bool,
     cost: Cost,
 }
 
 impl State {
-    /// One round: all of it is asked for together.
+    /// One round: requests all ranges together.
     fn bring(&mut self, ranges: impl IntoIterator<Item = ByteRange>) {
         let wanted = Ranges::of(ranges.into_iter().flat_map(|range| self.here.missing(range)));
         let mut merged: Vec<(u64, u64)> = Vec::new();
@@ -229,13 +229,13 @@ impl RemoteSource for Distant {
     fn confirm(&self) {}
 }
 
-/// A clip, opened beside the network.
+/// A clip, opened as a local file.
 struct Clip {
     path: std::path::PathBuf,
     track: Track,
 }
 
-/// Fixtures and corpus, of which planning can be asked.
+/// Fixtures and corpus clips with a supported track.
 fn clips() -> impl Iterator<Item = Clip> {
     testing::clips::clips().into_iter().filter_map(|path| {
         let source: Arc<dyn Source> = Arc::new(FileSource::open(&path).ok()?);
@@ -244,14 +244,14 @@ fn clips() -> impl Iterator<Item = Clip> {
     })
 }
 
-/// A planner that has seen nothing.
+/// A planner that has read nothing.
 struct Cold<'a> {
     track: &'a Track,
     planner: Planner,
     references: References,
 }
 
-/// What is decoded for a frame: samples, and those that are sent for their parameter sets.
+/// The samples to decode for a frame, and those that are sent for their parameter sets.
 type Decoded = Vec<u32>;
 
 impl<'a> Cold<'a> {
@@ -259,7 +259,7 @@ impl<'a> Cold<'a> {
         Cold { track, planner: Planner::new(track), references: References::new() }
     }
 
-    /// Plans as a request for one frame does where there are no checkpoints: the target with its entry, and what is decoded.
+    /// Plans as a request for one frame does without checkpoints. Returns the target's entry and the samples to decode.
     fn plan(&self, source: &dyn Source, sample: u32) -> (u32, Decoded) {
         let entry = self.planner.entry_for(self.track, source, sample, Depth::Nearest).0;
         let known = Known::new(self.track, source, &self.planner, &self.references);
@@ -278,11 +278,11 @@ impl<'a> Cold<'a> {
     }
 }
 
-/// Samples of frames from all over a clip.
+/// Samples of frames that are spread over a clip.
 fn targets(track: &Track) -> Vec<u32> {
     let count = track.frames.len();
     let step = count.div_ceil(FRAMES).max(1);
-    // Off the beat of most GOPs.
+    // Not in step with most GOPs.
     (0..count)
         .step_by(step)
         .enumerate()
@@ -290,7 +290,7 @@ fn targets(track: &Track) -> Vec<u32> {
         .collect()
 }
 
-/// What a cold frame takes when everything is asked for in advance, as it is done.
+/// The cost of a cold frame if everything is requested in advance, as the engine does.
 fn in_advance(clip: &Clip, sample: u32) -> (Cost, (u32, Decoded), State) {
     let (cold, source) = (Cold::new(&clip.track), Distant::new(&clip.path, Missing::Comes));
     source.state().bring(cold.predicted(sample));
@@ -300,15 +300,15 @@ fn in_advance(clip: &Clip, sample: u32) -> (Cost, (u32, Decoded), State) {
     (state.cost, planned, state)
 }
 
-/// What it takes when the planner says what is missing first and is asked again. It is given everything that certainly follows
-/// from that: the whole look at a sync sample, and all samples up to the target once the entry is known.
+/// The cost if the planner reports the missing range first and is called again. It gets all bytes that certainly follow
+/// from that range: the whole read of a sync sample, and all samples up to the target once the entry is known.
 fn by_asking_again(clip: &Clip, sample: u32) -> (Cost, (u32, Decoded)) {
     let (cold, source) = (Cold::new(&clip.track), Distant::new(&clip.path, Missing::IsNoted));
     loop {
         let entry = cold.planner.entry_for(cold.track, &source, sample, Depth::Nearest).0;
         let has_entry = !source.state().is_noted;
         let (first, at_entry) = take_wanted(&source);
-        // Known beside the entry, and needs nothing of it.
+        // Independent of the entry.
         cold.planner.last_for(cold.track, &source, sample);
         let (behind, at_last) = take_wanted(&source);
         if at_entry || at_last {
@@ -332,7 +332,7 @@ fn by_asking_again(clip: &Clip, sample: u32) -> (Cost, (u32, Decoded)) {
     }
 }
 
-/// What is missing, and whether anything is.
+/// The missing ranges, and whether there are any.
 fn take_wanted(source: &Distant) -> (Vec<ByteRange>, bool) {
     let mut state = source.state();
     let is_noted = std::mem::take(&mut state.is_noted);
@@ -340,7 +340,7 @@ fn take_wanted(source: &Distant) -> (Vec<ByteRange>, bool) {
     (wanted.into_iter().filter(|_| is_noted).collect(), is_noted)
 }
 
-/// The whole look at a sync sample, if a range begins one.
+/// All ranges of the read of a sync sample, if `range` is its first.
 fn completed(cold: &Cold<'_>, range: ByteRange) -> Vec<ByteRange> {
     let begins = |&&sync: &&u32| head(cold.track, sync).or_else(|| cold.track.extent(sync)) == Some(range);
     let look = cold.planner.sync.iter().find(begins).map(|&sync| cold.planner.unread_for_entry(cold.track, sync));
@@ -351,9 +351,9 @@ fn completed(cold: &Cold<'_>, range: ByteRange) -> Vec<ByteRange> {
 struct Row {
     clips: usize,
     frames: usize,
-    /// Frames whose entry is not the likely one.
+    /// Frames with another entry than the likely one.
     strayed: usize,
-    /// Reads that were not foreseen.
+    /// Reads that were not predicted.
     unforeseen: usize,
     advance: [u64; 3],
     again: [u64; 3],
@@ -366,7 +366,7 @@ fn add(sums: &mut [u64; 3], cost: Cost) {
     }
 }
 
-/// Prints what `docs/decisions/0047-planning-reads.md` says.
+/// Prints the table of `docs/decisions/0047-planning-reads.md`.
 #[test]
 #[ignore = "a measurement: it prints a table and judges nothing"]
 #[allow(clippy::print_stdout, reason = "the table is what it is for")]
@@ -406,7 +406,7 @@ fn measure_rounds() {
     }
 }
 
-/// Reads that were not foreseen are round trips of their own, bytes that are foreseen and not used are fetched for nothing.
+/// Reads that were not predicted cost a round trip each; predicted bytes without use are fetched in vain.
 #[test]
 fn what_planning_reads_is_foreseen_and_little_else() {
     let (mut frames, mut strayed) = (BTreeMap::<&str, usize>::new(), 0);
@@ -418,7 +418,7 @@ fn what_planning_reads_is_foreseen_and_little_else() {
             let (cost, (entry, decoded), state) = in_advance(&clip, sample);
             let place = || format!("{}: sample {sample} from {entry}", clip.path.display());
             assert!(cost.rounds <= MOST_ROUNDS, "{}: {} waits", place(), cost.rounds);
-            // All of the sample before a sync sample is read where its end looks like an end of sequence.
+            // The whole sample before a sync sample is read if its end looks like an end of sequence.
             let before = |range: &ByteRange| {
                 let mut befores = cold.planner.sync.iter().filter_map(|sync| sync.checked_sub(1));
                 clip.track.codec == Codec::Hevc && befores.any(|before| clip.track.extent(before) == Some(*range))

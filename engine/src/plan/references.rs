@@ -1,8 +1,8 @@
-//! Which samples the picture of a sample is made of: a track's reference structure, learned as it is asked for.
+//! The reference structure of a track, learned as it is requested: the samples that each picture refers to.
 //!
-//! Learned GOP by GOP, each from its first sample on and only as far as needed; kept, so that asking again costs next to
-//! nothing. Where anything is in doubt there is no answer, and nothing may be left out. What to make of the structure is
-//! left to whoever plans walks.
+//! It is learned GOP by GOP, each from its first sample on and only as far as needed, and kept, so that repeated
+//! requests cost next to nothing. Where a reference is in doubt there is no answer, and no sample may be left out. The
+//! choice of samples is left to [`route`](super::route).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,33 +19,33 @@ use crate::container::{Graph, Table, ToldGop, Track};
 use crate::error::ErrorKind;
 use crate::source::Source;
 
-/// Pictures that are remembered, about: a few dozen megabytes. Past that, learning begins anew.
+/// Approximate number of pictures that are remembered: a few dozen megabytes. Beyond it learning begins anew.
 const LIMIT: usize = 1 << 18;
 
-/// What is known about which samples a run's pictures need.
+/// The knowledge of the references within a run.
 #[derive(Debug, Clone)]
 pub enum Structure {
-    /// Every picture's references.
+    /// The references of every picture.
     Graph(Pictures),
-    /// Only which samples nothing refers to.
+    /// Only the samples without any reference to them.
     Droppable(Droppable),
-    /// What each sample needs when decoding begins at the run's first.
+    /// The references of each sample, if decoding begins at the run's first.
     Slots(Slots),
-    /// Nothing for sure: no sample may be left out.
+    /// Nothing is certain: no sample may be left out.
     Unknown,
 }
 
-/// A track's reference structure, as far as it was asked for. Shared by threads.
+/// The reference structure of a track, as far as it was requested. Threads share it.
 #[derive(Debug)]
 pub struct References {
     gops: Mutex<Gops>,
-    /// Those that an index file tells of.
+    /// The GOPs from an index file.
     told: Mutex<Told>,
     seen: Seen,
     slots: Learned,
 }
 
-/// GOPs of an index file by their first sample, and whether they are seen behind the one before.
+/// GOPs of an index file, by their first sample and whether the run began before them.
 #[derive(Debug, Default)]
 struct Told {
     segments: HashMap<(u32, bool), Segment>,
@@ -56,7 +56,7 @@ struct Told {
 #[derive(Debug, Default)]
 struct Gops {
     by_first: HashMap<u32, Arc<Mutex<Gop>>>,
-    /// Samples that the known GOPs had room for when they were made.
+    /// Number of samples in the known GOPs, counted when they were added.
     pictures: usize,
 }
 
@@ -71,13 +71,13 @@ impl Default for References {
 }
 
 impl References {
-    /// Nothing learned yet.
+    /// A structure without any knowledge.
     pub fn new() -> References {
         References { gops: Mutex::default(), told: Mutex::default(), seen: Seen::default(), slots: Learned::default() }
     }
 
-    /// The structure of samples `first..=last`, where `first` is a sync sample at which decoding begins. `planner` is the
-    /// same track's.
+    /// The structure of samples `first..=last`, where `first` is a sync sample at which decoding begins. `planner` must
+    /// be the same track's. Reads the samples that are not known yet.
     pub fn structure(&self, planner: &Planner, track: &Track, source: &dyn Source, first: u32, last: u32) -> Structure {
         if first > last || last as usize >= track.samples.len() {
             return Structure::Unknown;
@@ -93,14 +93,14 @@ impl References {
         }
     }
 
-    /// Bytes that all this takes, about.
+    /// Approximate memory in bytes.
     pub(crate) fn bytes(&self) -> usize {
         // A picture, its references, and what planning remembers of it.
         const PICTURE: usize = 128;
         PICTURE * (lock(&self.gops).pictures + lock(&self.told).pictures)
     }
 
-    /// Is everything known of samples `first..=last` that can be, without reading any?
+    /// True if the structure of samples `first..=last` is known as far as it can be. Reads nothing.
     pub(crate) fn is_known(&self, planner: &Planner, track: &Track, first: u32, last: u32) -> bool {
         planner.told(track).is_some()
             || match track.codec {
@@ -114,7 +114,7 @@ impl References {
         let mut at = first;
         loop {
             let Some(gop) = lock(&self.gops).by_first.get(&at).cloned() else { return false };
-            // Somebody is learning it: what is read for that is on its way.
+            // Another task is learning the GOP: its bytes are being fetched already.
             let Ok(gop) = gop.try_lock() else { return false };
             if gop.is_broken || last.saturating_sub(at) < gop.pictures.len() as u32 {
                 return true;
@@ -126,8 +126,8 @@ impl References {
         }
     }
 
-    /// H.265: the pictures of samples `first..=last`, where `first` is a sync sample with an IRAP picture. `None` where
-    /// the structure is not known for sure up to `last`.
+    /// H.265: the pictures of samples `first..=last`, where `first` is a sync sample with an IRAP picture. `None` if
+    /// the structure is not certain up to `last`.
     pub fn pictures(
         &self,
         planner: &Planner,
@@ -161,7 +161,7 @@ impl References {
         }
     }
 
-    /// As [`References::pictures`], from an index file. It tells of whole tracks: what it does not know nobody knows.
+    /// As [`References::pictures`], from an index file, which describes the whole track: what it leaves out is unknown.
     fn told(&self, graph: &Graph, first: u32, last: u32) -> Option<Pictures> {
         let mut segments: Vec<Segment> = Vec::with_capacity(2);
         let mut at = first;
@@ -172,7 +172,7 @@ impl References {
             if last - at < known {
                 return Some(Pictures { first, last, segments });
             }
-            // Of a GOP of which nothing is known there is no next.
+            // Without any known picture the next GOP is unknown too.
             at = at.checked_add(known).filter(|_| known > 0)?;
         }
     }
@@ -208,7 +208,7 @@ impl References {
     }
 }
 
-/// Where to learn from.
+/// The track and the source of its samples.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) planner: &'a Planner,
@@ -216,17 +216,17 @@ pub(super) struct Place<'a> {
     pub(super) source: &'a dyn Source,
 }
 
-/// What is known of a GOP: from a sync sample that is an IRAP to the next one.
+/// The known part of a GOP: from a sync sample with an IRAP to the next one.
 #[derive(Debug)]
 pub(super) struct Gop {
     first: u32,
-    /// The parameter sets that hold behind what was learned.
+    /// The parameter sets that are active after the last known picture.
     sets: ParameterSets,
     learner: Learner,
     pub(super) pictures: Arc<Vec<Picture>>,
-    /// The next GOP's first sample, and what is handed on to it.
+    /// The next GOP's first sample, and the state that it begins with.
     pub(super) next: Option<(u32, Arc<Tail>)>,
-    /// Nothing is known of the sample behind `pictures`, and of those after it.
+    /// The sample after `pictures` is not understood, so the rest of the GOP is unknown.
     is_broken: bool,
     joined: Joined,
 }
@@ -240,7 +240,7 @@ impl Gop {
         if is_entry { Some(Gop::with(first, sets_before(place, first)?)) } else { None }
     }
 
-    /// With the parameter sets that hold when a walk begins at `first`.
+    /// A GOP with the parameter sets that are active if decoding begins at `first`.
     pub(super) fn with(first: u32, sets: ParameterSets) -> Gop {
         Gop {
             first,
@@ -253,7 +253,7 @@ impl Gop {
         }
     }
 
-    /// Learns up to sample `last` or the end of the GOP. `None` if a sample cannot be read: another time it may.
+    /// Learns up to sample `last` or the end of the GOP. `None` if a sample cannot be read, which may succeed later.
     pub(super) fn learn_to(&mut self, place: Place<'_>, last: u32) -> Option<()> {
         let Place { planner, track, source } = place;
         let next = self.first + self.pictures.len() as u32;
@@ -288,7 +288,7 @@ impl Gop {
         self.learner.learn(sample, &header, has_sets)
     }
 
-    /// What is known, as seen behind the GOP whose tail `before` is, or from a walk that begins here.
+    /// The known pictures, as decoded after the GOP with the tail `before`, or by a run that begins here.
     pub(super) fn segment(&mut self, before: Option<&Tail>) -> Option<Segment> {
         let alone = |shift| Segment { first: self.first, pictures: Arc::clone(&self.pictures), shift };
         let (Some(tail), Some(cra)) = (before, self.pictures.first().filter(|first| first.kind == Kind::Cra)) else {
@@ -301,8 +301,8 @@ impl Gop {
     }
 }
 
-/// The parameter sets that hold when a walk begins at `first`: those that such a walk is given (`decode/samples.rs`). `None` if a
-/// sample cannot be read: another time it may.
+/// The parameter sets that are active if decoding begins at `first`: those that `decode/samples.rs` sends. `None` if a
+/// sample cannot be read, which may succeed later.
 pub(super) fn sets_before(place: Place<'_>, first: u32) -> Option<ParameterSets> {
     let Place { planner, track, source } = place;
     let mut sets = configured(track, first);
@@ -312,7 +312,7 @@ pub(super) fn sets_before(place: Place<'_>, first: u32) -> Option<ParameterSets>
         for sync in planner.sync_samples_since_parameter_sets(track, source, first) {
             let data = match track.read(source, sync, false) {
                 Ok(data) => data,
-                // What is not in the file brings nothing to anyone.
+                // A sample past the end of the file brings no parameter sets.
                 Err(error) if matches!(error.kind(), ErrorKind::PastEnd { .. }) => continue,
                 Err(_) => return None,
             };
@@ -329,8 +329,8 @@ pub(super) fn configured(track: &Track, sample: u32) -> ParameterSets {
     ParameterSets::from_configuration(configuration.unwrap_or(track.parameters.extradata()))
 }
 
-/// The first slice header of the one picture in a sample, and whether the sample carries something that outlives it.
-/// Takes in its parameter sets. `None` for anything that a plain sample does not have.
+/// The first slice header of the only picture in a sample, and whether the sample has NAL units that affect later
+/// pictures. Updates `sets` with its parameter sets. `None` if the sample has an unusual structure.
 pub(super) fn read_sample(framing: Framing, data: &[u8], sets: &mut ParameterSets) -> Option<(SliceHeader, bool)> {
     let (mut units, mut found, mut has_sets) = (framing.units(data), None, false);
     for unit in units.by_ref().filter(|unit| !unit.is_empty()) {
@@ -338,7 +338,7 @@ pub(super) fn read_sample(framing: Framing, data: &[u8], sets: &mut ParameterSet
         match kind {
             0..=31 => match (layer, is_first_in_picture(unit)?, &found) {
                 (0, true, None) => found = Some(SliceHeader::parse(unit, sets)?),
-                // Another slice of the picture that has begun.
+                // Another slice of the same picture.
                 (0, false, Some(header)) if header.nal_unit_type == kind => {}
                 _ => return None,
             },

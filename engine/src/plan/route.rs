@@ -1,40 +1,40 @@
-//! The cheapest way to a set of pictures: which samples to decode, and from which state of a decoder on.
+//! Plans the cheapest decode runs for a set of pictures: the samples to decode, and the decoder state to begin with.
 //!
-//! A [`Leg`] is one run of a decoder: from an entry or a checkpoint over the samples that its targets need, in decode
-//! order. What is needed depends on what the codec lets us know ([`Needs`]). The costs are counted in pictures. Who holds
-//! the checkpoints, and threads, are left to others.
+//! A [`Leg`] is one decode run: from a random access point or a checkpoint over the samples that its targets need, in
+//! decode order. What a target needs depends on how much the codec reveals ([`Needs`]). Costs are counted in pictures.
+//! Storing checkpoints and choosing threads are left to others.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Kept, State};
 
-/// Where a leg begins.
+/// The beginning of a decode run.
 #[derive(Debug, Clone)]
 pub enum Base {
-    /// At its first sample, which is an entry, with a decoder that knows nothing.
+    /// At its first sample, a random access point, with a decoder without references.
     Entry,
-    /// With this state.
+    /// With this saved state.
     Checkpoint(Arc<Kept>),
 }
 
-/// One run of a decoder.
+/// One planned decode run.
 #[derive(Debug, Clone)]
 pub struct Leg {
-    /// What it begins with.
+    /// The initial state of the decoder.
     pub base: Base,
-    /// Where the state began: the leg's first sample, or that of the checkpoint.
+    /// The first sample of the state's history: that of the run, or that of the checkpoint's run.
     pub entry: u32,
     /// The samples to decode, ascending.
     pub samples: Vec<u32>,
-    /// Samples that are sent without their slices, for the parameter sets in them; ascending, none of them in `samples`.
+    /// Samples that are sent without their slices, for their parameter sets; ascending, none of them in `samples`.
     pub sets: Vec<u32>,
-    /// Those of `samples` whose pictures are wanted, ascending.
+    /// The subset of `samples` with the wanted pictures, ascending.
     pub targets: Vec<u32>,
 }
 
 impl Leg {
-    /// What the decoder has been through where it begins.
+    /// The history of the decoder at the beginning of the run.
     pub fn state(&self) -> State {
         match &self.base {
             Base::Entry => {
@@ -45,62 +45,63 @@ impl Leg {
         }
     }
 
-    /// Are most of its pictures wanted?
+    /// True if at least half of its pictures are wanted.
     pub fn is_dense(&self) -> bool {
         2 * self.targets.len() >= self.samples.len()
     }
 }
 
-/// What forking a checkpoint costs, in pictures: 15 to 200 µs where a picture takes 1 to 20 ms.
+/// The cost of restoring a checkpoint, in pictures: 15 to 200 µs where a picture takes 1 to 20 ms.
 const FORK_COST: f64 = 0.1;
 
-/// What is known of the samples between an entry and a target.
+/// The knowledge of the samples between an entry and a target.
 pub trait Needs {
-    /// Samples to decode for `target` with a decoder in the state of `from` (`None`: one that begins at an entry, the
-    /// target's if nothing is planned), besides those in `planned`, which are decoded in the same leg. `None` if it cannot
-    /// be done from there, or not with at most `limit` samples.
+    /// The samples to decode for `target` with a decoder in the state `from`, besides those in `planned`, which the
+    /// same run decodes. With `None` the run begins at an entry: that of the target, if nothing is planned. Returns
+    /// `None` if that is impossible, or takes more than `limit` samples.
     fn needed(&self, target: Target, from: Option<&Kept>, planned: &BTreeSet<u32>, limit: usize) -> Option<Vec<u32>>;
 
-    /// A leg as it should be: samples that are needed for another reason than being referred to are added. `None` if
-    /// nothing may be left out between its entry and its last target.
+    /// The final samples of a run: adds samples that are needed for other reasons than references. `None` if no sample
+    /// between its entry and its last target may be left out.
     fn complete(&self, leg: &Leg, planned: BTreeSet<u32>) -> Option<Vec<u32>>;
 
-    /// A leg begins. True if it leaves samples out.
+    /// Prepares for a run. True if it leaves samples out.
     fn begin(&self, _leg: &Leg) -> bool {
         false
     }
 
-    /// Is a decoder's state of use whose walk has left samples out?
+    /// True if a decoder's state can be reused after a run that left samples out.
     fn can_go_on_pruned(&self) -> bool {
         true
     }
 
-    /// Takes note that a decoder in `state` has decoded `sample`.
+    /// Updates `state` for a decoder that has decoded `sample`.
     fn note(&self, _state: &mut State, _sample: u32) {}
 
-    /// May a later picture refer to this one? A checkpoint behind one that nothing refers to holds it for nothing.
+    /// True if a later picture may refer to this one. A checkpoint after an unreferenced picture holds that in vain.
     fn is_referred_to(&self, _sample: u32) -> bool {
         true
     }
 
-    /// Samples from `first` to the last of `samples`, other than those, that carry parameter sets.
+    /// The samples from `first` to the last of `samples` that carry parameter sets and are not in `samples`.
     fn sets_between(&self, first: u32, samples: &[u32]) -> Vec<u32>;
 }
 
-/// A wanted picture, and the entry from which it is exact.
+/// A wanted picture, and the random access point from which it is exact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target {
     /// Its sample.
     pub sample: u32,
-    /// The nearest entry that promises it.
+    /// The nearest random access point from which it is exact.
     pub entry: u32,
 }
 
-/// Plans legs for `targets` (ascending, no duplicates) with the checkpoints that `near` knows around a target.
+/// Plans decode runs for `targets` (ascending, no duplicates), with the checkpoints that `near` returns around a
+/// target.
 ///
-/// Each target either joins the leg before it or begins one of its own, whichever costs less; so that no picture is
-/// decoded that is not in the union of the closures, and none twice that a leg could share. Targets that no leg reaches
-/// are left out.
+/// Each target either joins the run before it or begins a new one, whichever costs less. So no picture is decoded
+/// outside of the union of the targets' references, and none twice that a run could share. Targets that no run can
+/// reach are left out.
 pub fn plan(targets: &[Target], needs: &dyn Needs, near: &dyn Fn(Target) -> Vec<Arc<Kept>>) -> Vec<Leg> {
     let mut legs: Vec<(Leg, BTreeSet<u32>)> = Vec::new();
     for &target in targets {
@@ -109,7 +110,7 @@ pub fn plan(targets: &[Target], needs: &dyn Needs, near: &dyn Fn(Target) -> Vec<
                 Base::Entry => None,
                 Base::Checkpoint(kept) => Some(&**kept),
             };
-            // A later entry than the target's may not promise it.
+            // A target may not be exact from an entry after its own.
             let promises = leg.entry <= target.entry;
             promises.then(|| needs.needed(target, from, planned, usize::MAX - 1)).flatten()
         });
@@ -146,7 +147,7 @@ pub fn plan(targets: &[Target], needs: &dyn Needs, near: &dyn Fn(Target) -> Vec<
     legs.into_iter().filter_map(finish).collect()
 }
 
-/// The cheapest beginning for a target alone, with its cost and samples: a checkpoint, or its entry.
+/// The cheapest beginning for a single target, with its cost and samples: a checkpoint, or its entry.
 fn fresh(
     target: Target,
     needs: &dyn Needs,

@@ -1,6 +1,7 @@
-//! AV1 and VP9: which samples each sample of a GOP needs, learned in decode order as far as it is asked for.
+//! AV1 and VP9: the samples that each sample of a GOP needs, learned in decode order as far as requested.
 //!
-//! What a sample says is read by `bitstream::av1_refs` and `vp9_refs`, and why leaving out the rest is exact is said there.
+//! Reading the headers is left to `bitstream::av1_refs` and `vp9_refs`, which also say why leaving out other samples is
+//! exact.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -11,10 +12,10 @@ use crate::bitstream::{Codec, av1_refs, vp9_refs};
 use crate::container::{Table, Track};
 use crate::source::Source;
 
-/// Samples that are remembered, about.
+/// Approximate number of samples that are remembered.
 const LIMIT: usize = 1 << 18;
 
-/// What the samples from an entry on need.
+/// The references of the samples from an entry on.
 #[derive(Debug, Clone)]
 pub struct Slots {
     first: u32,
@@ -23,13 +24,13 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// Are samples missing between the entry and `target`, by what the samples say that are there?
+    /// True if the samples between the entry and `target` indicate that others are missing.
     pub fn follows_loss(&self, target: u32) -> bool {
         self.first_loss.is_some_and(|first| first <= target)
     }
 
-    /// The samples that must be decoded for `target`, ascending, itself the last. `None` if it shows nothing, or if that
-    /// is not known.
+    /// The samples that must be decoded for `target`, ascending, itself the last. `None` if it shows nothing or its
+    /// references are unknown.
     pub fn needed(&self, target: u32) -> Option<Vec<u32>> {
         let place = usize::try_from(target.checked_sub(self.first)?).ok()?;
         self.units.get(place)?.as_ref().filter(|unit| unit.shows)?;
@@ -46,19 +47,19 @@ pub(super) enum Tracker {
 #[derive(Debug)]
 struct Run {
     tracker: Tracker,
-    /// Samples that the tracker has taken: not those that an index file tells of.
+    /// Samples that the tracker has read: units from an index file do not count.
     taken: u32,
     units: Arc<Vec<Option<Unit>>>,
-    /// The first sample before which others are missing.
+    /// The first sample that indicates missing samples before it.
     first_loss: Option<u32>,
 }
 
-/// What is known of a track's samples, by the entry from which it was learned.
+/// The known samples of a track, by the entry from which they were learned.
 #[derive(Debug, Default)]
 pub(super) struct Learned(Mutex<HashMap<u32, Run>>);
 
 impl Learned {
-    /// Samples from the entry `first` to at least `last`. `None` if a sample cannot be read.
+    /// The samples from the entry `first` to at least `last`. `None` if a sample cannot be read.
     pub(super) fn run(
         &self,
         planner: &Planner,
@@ -97,7 +98,7 @@ impl Learned {
 }
 
 impl Learned {
-    /// Is everything known from the entry `first` to `last`?
+    /// True if all samples from the entry `first` to `last` are known.
     pub(super) fn knows(&self, first: u32, last: u32) -> bool {
         let Ok(runs) = self.0.try_lock() else { return false };
         runs.get(&first).is_some_and(|run| u64::from(last - first) < run.units.len() as u64)
@@ -105,7 +106,7 @@ impl Learned {
 }
 
 impl Run {
-    /// Takes the samples up to this one and gives what it says. `None` if one cannot be read.
+    /// Reads the samples up to this one and returns its unit. `None` if one cannot be read.
     fn learn_to(&mut self, track: &Track, source: &dyn Source, first: u32, sample: u32) -> Option<Option<Unit>> {
         let mut last = None;
         while first + self.taken <= sample {
@@ -136,7 +137,7 @@ impl Tracker {
         }
     }
 
-    /// See [`av1_refs::Tracker::follows_loss`]. VP9 has nothing to tell it by.
+    /// See [`av1_refs::Tracker::follows_loss`]. VP9 has no order hints that indicate losses.
     pub(super) fn follows_loss(&self) -> bool {
         match self {
             Tracker::Av1(tracker) => tracker.follows_loss(),

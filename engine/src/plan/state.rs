@@ -1,36 +1,37 @@
-//! What the planner has to know of a decoder's state that was kept: how far it had come, and which pictures it holds. Keeping
-//! such states, within a budget of memory, is the decoders' business ([`decode::checkpoints`](crate::decode::checkpoints)).
+//! The planner's view of a saved decoder state: its position, and the pictures that it holds. Storing such states
+//! within a memory budget is left to [`decode::checkpoints`](crate::decode::checkpoints).
 
 use ffi::{Checkpoint, HeldPicture};
 
-/// What the decoder had been through.
+/// The history of a decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct State {
-    /// First sample of its walk.
+    /// First sample of its decode run.
     pub entry: u32,
-    /// Sample that was decoded last.
+    /// The last sample that was decoded.
     pub position: u32,
-    /// H.265: the IRAP that was decoded last.
+    /// H.265: the last IRAP that was decoded.
     pub irap: u32,
-    /// Samples were left out on the way.
+    /// Samples of the run were left out.
     pub is_pruned: bool,
-    /// H.265: the picture from which the next one's POC is derived (8.3.1, prevTid0Pic).
+    /// H.265: the sample of prevTid0Pic, from which the next picture order count is derived (8.3.1).
     pub tid0: u32,
 }
 
-/// A checkpoint, and what is known of it.
+/// A checkpoint with the planner's knowledge of it.
 #[derive(Debug)]
 pub struct Kept {
-    /// What the decoder had been through.
+    /// The history of the decoder.
     pub state: State,
-    /// The samples whose pictures it holds, ascending.
+    /// The samples of the pictures that it holds, ascending.
     pub held: Box<[u32]>,
     checkpoint: Checkpoint,
     pictures: Box<[HeldPicture]>,
 }
 
 impl Kept {
-    /// A decoder that has been through `state` and holds the pictures of the samples `held` (ascending), `pictures` among them.
+    /// A checkpoint of a decoder with the history `state`. It holds the pictures of the samples `held` (ascending),
+    /// `pictures` among them.
     pub fn new(state: State, held: Box<[u32]>, checkpoint: Checkpoint, pictures: Box<[HeldPicture]>) -> Kept {
         Kept { state, held, checkpoint, pictures }
     }
@@ -40,12 +41,12 @@ impl Kept {
         &self.pictures
     }
 
-    /// The decoder's state, to be reused: what was known of it is gone.
+    /// The decoder's state, for reuse of its memory.
     pub fn into_checkpoint(self) -> Checkpoint {
         self.checkpoint
     }
 
-    /// The decoder's state, to be restored.
+    /// The decoder's state, to restore it.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }

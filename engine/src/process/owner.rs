@@ -1,15 +1,15 @@
-//! Which process something was made in, for what must not be used after `fork`.
+//! The process that an object was made in, for objects that must not be used after `fork`.
 //!
-//! A child has a copy of its parent's memory and one of its threads. Workers are not there, and a lock that another thread held
-//! stays locked. So what has workers or locks knows its owner, refuses in any other process before it touches them, and is never
-//! dropped there: a child leaves it in memory.
+//! A child has a copy of its parent's memory and one of its threads. Workers do not exist there, and a lock that
+//! another thread held stays locked. So an object with workers or locks records its owner, and in any other process
+//! returns an error before it touches them. There it is never dropped: a child leaves it in memory.
 
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock, Weak};
 
 use crate::error::{ErrorKind, Result};
 
-/// The process that something was made in.
+/// The process that an object was made in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner(u64);
 
@@ -19,30 +19,30 @@ impl Owner {
         Owner(ffi::process_number())
     }
 
-    /// Is it this process? Costs a load from memory.
+    /// True in the owner's process. Costs one load from memory.
     pub fn is_here(self) -> bool {
         self == Owner::this()
     }
 
-    /// Nothing in the process that it is.
+    /// Checks that this is the owner's process.
     ///
     /// # Errors
-    /// `Forked` in a child of it.
+    /// `Forked` in a child of the owner's process.
     pub fn check(self) -> Result<()> {
         if self.is_here() { Ok(()) } else { Err(ErrorKind::Forked.into()) }
     }
 }
 
-/// An [`Arc`] that is let go of in the process of its owner and nowhere else.
+/// An [`Arc`] that is only dropped in its owner's process.
 #[derive(Debug)]
 pub(crate) struct Owned<T> {
-    /// Always there, until it is dropped.
+    /// Present until drop.
     value: Option<Arc<T>>,
     owner: Owner,
 }
 
 impl<T> Owned<T> {
-    /// Owned by this process.
+    /// An object owned by this process.
     #[cfg(feature = "remote")]
     pub(crate) fn new(value: T) -> Owned<T> {
         Owned::of(Arc::new(value), Owner::this())
@@ -92,7 +92,7 @@ impl<T> Drop for Owned<T> {
     }
 }
 
-/// What [`Owned::downgrade`] makes.
+/// The result of [`Owned::downgrade`].
 #[derive(Debug)]
 pub(crate) struct WeakOwned<T> {
     value: Weak<T>,
@@ -115,11 +115,11 @@ impl<T> Clone for WeakOwned<T> {
     }
 }
 
-/// A value that each process makes for itself when it first wants it. Those of its parents stay where they are, untouched.
+/// A value that each process makes when it first needs it. The values of its parents stay in memory, untouched.
 #[derive(Debug)]
 pub(crate) struct PerProcess<T> {
     made: OnceLock<(Owner, T)>,
-    /// That of a child.
+    /// The value of a child process.
     next: OnceLock<Box<PerProcess<T>>>,
 }
 
@@ -128,13 +128,13 @@ impl<T> PerProcess<T> {
         PerProcess { made: OnceLock::new(), next: OnceLock::new() }
     }
 
-    /// One that this process has made.
+    /// A value that this process has made.
     #[cfg(feature = "remote")]
     pub(crate) fn of(value: T) -> PerProcess<T> {
         PerProcess { made: OnceLock::from((Owner::this(), value)), next: OnceLock::new() }
     }
 
-    /// The value of this process. Where several threads make it at the same time, one value stays.
+    /// The value of this process. If several threads make it at the same time, one value stays.
     pub(crate) fn get_or_try_make<E>(
         &self,
         make: impl FnOnce() -> std::result::Result<T, E>,
@@ -150,7 +150,7 @@ impl<T> PerProcess<T> {
         Ok(&place.made.get_or_init(|| (Owner::this(), value)).1)
     }
 
-    /// The same where nothing can fail.
+    /// As `get_or_try_make`, for a value that cannot fail.
     pub(crate) fn get_or_make(&self, make: impl FnOnce() -> T) -> &T {
         match self.get_or_try_make(|| Ok::<T, std::convert::Infallible>(make())) {
             Ok(value) => value,

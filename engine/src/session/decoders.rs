@@ -1,5 +1,5 @@
-//! Decoders for an open video: how many threads each has, what its pictures may take, and whether ends of slices and tiles tell
-//! anything of damage.
+//! Decoders for an open video: their threads, the memory of their pictures, and whether the ends of slices and tiles
+//! indicate damage in this video. Decoders themselves are left to [`decode::pool`](crate::decode::pool).
 
 use ffi::{Found, PlaneLayout, Threads};
 
@@ -14,16 +14,18 @@ use crate::picture_memory::Reservation;
 use crate::plan::route::Leg;
 use crate::session::shared::{VideoState, WIDTHS};
 
-/// Pictures that a decode run is expected to have in work at the same time, and bytes for one of small pictures.
+/// Pictures that a decode run is expected to have in work at the same time, and the least bytes for a run.
 const PICTURES_OF_RUN: u64 = 4;
 const LEAST_PICTURES: u64 = 2 << 20;
 
-/// Rows of blocks side by side for each thread, at least, so that threads seldom wait for the row above theirs.
+/// Rows of blocks that can be decoded side by side, for each thread, at least: fewer, and threads often wait for the
+/// row above theirs.
 const ROWS_A_THREAD: usize = 4;
 
 impl VideoState {
     pub(crate) fn reader(&self, zeros: bool) -> SampleReader<'_> {
-        // VP9 does not notice damage: its range decoder reads on past the end of the data. So there is no second try.
+        // VP9 does not notice damage: its range decoder reads past the end of the data. So there is no second try with
+        // zeros.
         let zeros = zeros || self.track.codec == Codec::Vp9;
         let counters = &self.engine.counters;
         SampleReader {
@@ -37,13 +39,14 @@ impl VideoState {
         }
     }
 
-    /// A decoder with `threads` threads; in H.265, one that reports damage: libavcodec keeps slices to itself that it
-    /// could not decode.
+    /// A decoder with `threads` frame threads. In H.265 it reports damage: libavcodec itself does not report slices
+    /// that it cannot decode.
     pub(crate) fn lease(&self, threads: usize, memory: Option<&Reservation>) -> Result<Lease> {
         self.lease_with(frame_threads(threads), memory)
     }
 
-    /// What a decoder of a planned run is. A run of which most pictures are wanted is as good as a sequential decode.
+    /// The kind of decoder for a planned decode run. A run of which most pictures are wanted is treated as a sequential
+    /// decode.
     pub(crate) fn key_for(&self, threads: usize, leg: &Leg) -> Key {
         let is_run = leg.is_dense() && leg.samples.len() > threads;
         self.key(if is_run { self.use_of_run(threads) } else { self.use_of(threads, &leg.samples) })
@@ -53,7 +56,7 @@ impl VideoState {
         self.charged(self.engine.pool.lease(self.key(threads), &self.track), memory)
     }
 
-    /// A lease whose pictures are charged to the run's reservation.
+    /// Charges the decoder's pictures to the run's reservation.
     fn charged(&self, lease: Result<Lease>, memory: Option<&Reservation>) -> Result<Lease> {
         let lease = lease.map_err(|error| error.of(self.source.name()))?;
         Ok(match memory {
@@ -62,7 +65,7 @@ impl VideoState {
         })
     }
 
-    /// About what the pictures of a decode run take, in bytes: a few of them, or as many as earlier runs took.
+    /// Estimated bytes of a decode run's pictures: a few pictures, or as many bytes as earlier runs took.
     pub(crate) fn picture_bytes_of_run(&self, threads: usize) -> u64 {
         let (width, height) = self.track.parameters.size();
         let planes = self.track.parameters.pixel_format().map_or(1, |format| {
@@ -71,27 +74,27 @@ impl VideoState {
         });
         let picture = (width * height * (planes + 1)) as u64;
         let least = LEAST_PICTURES + PICTURES_OF_RUN * picture;
-        // A run that was alone is no reason for the next one to be.
+        // A run that exceeded the budget and ran alone does not force the next one to.
         let before = self.pictures_of_run[place_of(threads)].load(Relaxed);
         least.max(before).min(self.engine.pictures.largest_run())
     }
 
-    /// Takes note of what a run's pictures took.
+    /// Records the peak of a run's picture memory.
     pub(crate) fn note_pictures(&self, threads: usize, memory: &Reservation) {
         let place = &self.pictures_of_run[place_of(threads)];
         let before = place.load(Relaxed);
-        // One that took much more than all others is forgotten in time.
+        // The peak of a single exceptional run decays.
         place.store(memory.account().peak().max(before - before / 8), Relaxed);
     }
 
-    /// A decoder for all samples in a row. For a last resort one that nothing has been through, and with one thread: what
-    /// libavcodec makes of damage depends on what it has seen, and differs from run to run with several.
+    /// A decoder for all samples in a row. For the last resort it is a fresh one with one thread: what libavcodec shows
+    /// of damage depends on the samples that it has seen, and with several threads differs from run to run.
     pub(crate) fn sequential_lease(&self, is_last_resort: bool, memory: Option<&Reservation>) -> Result<Lease> {
         if !is_last_resort {
             let threads = if memory.is_some_and(Reservation::is_alone) { 1 } else { self.engine.sequential_threads };
             return self.lease_with(self.use_of_run(threads), memory);
         }
-        // What the frame comes to must not depend on what was asked for before.
+        // The result for the frame must not depend on earlier requests.
         self.look_at_ends(memory);
         self.charged(self.engine.pool.lease_fresh(Key { lenient: true, ..self.key(Threads::One) }, &self.track), memory)
     }
@@ -101,16 +104,16 @@ impl VideoState {
         Key { video: self.id, threads, lenient: false, check_ends }
     }
 
-    /// Learns, the first time that an end is all that spoke against pictures (`found`), whether that says anything: there are
-    /// encoders whose slices or tiles never end as the standards want it. The first samples of the clip tell, whatever was
-    /// asked for, so that every request comes to the same.
+    /// Learns, the first time that the end of a slice or tile is the only sign of damage (`found`), whether it is one:
+    /// some encoders never end their slices or tiles as the standards require. The first samples of the clip decide, so
+    /// that all requests get the same results.
     pub(crate) fn learn_of_ends(&self, found: Found, memory: Option<&Reservation>) {
         if found == Found::End {
             self.look_at_ends(memory);
         }
     }
 
-    /// Where there was no memory for it, nothing was learned.
+    /// Learns nothing if there was no memory for the pictures.
     fn look_at_ends(&self, memory: Option<&Reservation>) {
         if self.ends_anywhere.get().is_none() {
             let is_anywhere = !self.ends_are_kept(memory);
@@ -120,7 +123,8 @@ impl VideoState {
         }
     }
 
-    /// Do more than a few of the first pictures end as they should? In AV1, does any of the first key frames?
+    /// True unless almost none of the first pictures ends as it should; in AV1, unless none of the first key frames
+    /// does.
     fn ends_are_kept(&self, memory: Option<&Reservation>) -> bool {
         const SAMPLES: u32 = 16;
         const KEY_FRAMES: usize = 4;
@@ -137,7 +141,7 @@ impl VideoState {
                 }
                 astray += u32::from(accepts(false, key));
             }
-            // One alone may be damaged.
+            // A single one may be damaged.
             return astray < 2;
         }
         let key = Key { lenient: true, check_ends: true, ..self.key(Threads::One) };
@@ -149,7 +153,7 @@ impl VideoState {
             Found::End => astray += 1,
             Found::Damage => {}
         });
-        // A few may be damaged, and be all that there is.
+        // If there are only a few, they may be damaged.
         astray < 4 || kept * 8 >= astray
     }
 
@@ -158,10 +162,10 @@ impl VideoState {
         self.charged(self.engine.pool.lease_fresh(key, &self.track), memory)
     }
 
-    /// What a decoder does with so many threads for these samples. Pictures that refer to each other in a chain gain
-    /// little from frame threads, and that is what leaving out all others makes of them; a few pictures gain nothing. So
-    /// there wavefronts are used, where the stream has them. Who decodes from the entry as players do has frame threads,
-    /// as players have.
+    /// How a decoder uses `threads` threads for these samples. Frame threads gain little where each picture refers to
+    /// the one before, as the wanted pictures of a pruned run do, and nothing for a few pictures: there wavefronts are
+    /// used if the stream has them. A decode from the entry
+    /// ([`EngineBuilder::from_entry`](crate::EngineBuilder::from_entry)) uses frame threads, as players do.
     pub(crate) fn use_of(&self, threads: usize, samples: &[u32]) -> Threads {
         let span = samples.first().zip(samples.last()).map_or(0, |(first, last)| (last - first) as usize + 1);
         let is_chain = samples.len() < span || span <= threads;
@@ -171,8 +175,8 @@ impl VideoState {
         frame_threads(threads)
     }
 
-    /// The same for all samples in a row: there wavefronts were up to an eighth faster on two cores, and at worst as
-    /// fast. More threads than processors they cannot use.
+    /// The same for all samples in a row: wavefronts were measured to be up to an eighth faster on two cores, and never
+    /// slower. They cannot use more threads than processors.
     fn use_of_run(&self, threads: usize) -> Threads {
         let useful = threads.min(self.engine.processors);
         if useful > 1 && !self.engine.from_entry && self.rows_side_by_side() >= ROWS_A_THREAD * useful {
@@ -187,7 +191,7 @@ impl VideoState {
                 return 0;
             }
             let mut sets = ParameterSets::from_configuration(self.track.parameters.extradata());
-            // Sets that lie in the samples alone come with the first one.
+            // Parameter sets that are not in the configuration come with the first sample.
             if sets.is_empty()
                 && let Ok(first) = self.track.read(&*self.source, 0, false)
             {
@@ -199,7 +203,7 @@ impl VideoState {
     }
 }
 
-/// Where the pictures of runs on so many threads are kept.
+/// The place in `pictures_of_run` for runs with this number of threads.
 fn place_of(threads: usize) -> usize {
     (threads.max(1).ilog2() as usize).min(WIDTHS - 1)
 }

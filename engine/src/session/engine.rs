@@ -1,4 +1,5 @@
-//! What all videos of a process share: decoders, worker threads, checkpoints.
+//! The engine and its builder: the settings and the state that all videos of an engine share. The work itself is left
+//! to [`schedule`](super::schedule) and the modules below it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,15 +22,15 @@ use crate::session::video::Video;
 use crate::source::opening::Opening;
 use crate::source::{FileSource, Source};
 
-/// Opens videos. Cheap to clone; the clones share everything.
+/// Opens videos. Cheap to clone: all clones share one state.
 #[derive(Debug, Clone)]
 pub struct Engine {
     pub(crate) shared: Owned<EngineState>,
-    /// What it was built with.
+    /// The settings that it was built with, for [`Engine::reopen`].
     settings: Arc<EngineBuilder>,
 }
 
-/// What an [`Engine`] may use, see [`Engine::builder`].
+/// Settings and limits of an [`Engine`], see [`Engine::builder`].
 #[derive(Debug, Clone)]
 pub struct EngineBuilder {
     threads: Option<usize>,
@@ -48,140 +49,145 @@ pub struct EngineBuilder {
     listener: Listener,
 }
 
-/// Bounds of the memory for checkpoints where none is named.
+/// Bounds of the default memory for checkpoints, in bytes.
 const LEAST_FOR_CHECKPOINTS: u64 = 128 << 20;
 const MOST_FOR_CHECKPOINTS: u64 = 4 << 30;
-/// What idle decoders may keep, as a part of the budget of pictures: a quarter.
+/// Idle decoders may keep this fraction (a quarter) of the picture budget.
 const IDLE_PART: u64 = 4;
 
-/// The longest that opening a video of a remote source may take, unless [`EngineBuilder::open_timeout`] says otherwise.
+/// The default limit on the time to open a video of a remote source, see [`EngineBuilder::open_timeout`].
 pub const DEFAULT_OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Pictures from one checkpoint to the next: docs/decisions/0018-checkpoint-budget.md has the measurements.
+/// Decoded pictures between checkpoints. `docs/decisions/0018-checkpoint-budget.md` has the measurements.
 const SPACING: u32 = 4;
 
 impl EngineBuilder {
-    /// Never more threads at work than this; by default one for each processor that the process is given, see
-    /// [`Machine::processors`]. A sequential decode ([`Video::play`]) takes as many
-    /// as libavcodec does by itself unless a number is given; where it uses wavefronts, never more than there are processors.
+    /// The largest number of worker threads, at least 1; by default one for each processor that the process may use
+    /// ([`Machine::processors`]). A sequential decode ([`Video::play`]) uses this many threads, or libavcodec's own
+    /// default if no number is set; with wavefronts it uses at most one thread for each processor.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> EngineBuilder {
         self.threads = Some(threads.max(1));
         self
     }
 
-    /// Bytes for checkpoints, pictures and all. By default a 16th of the memory that the process is given
-    /// ([`Machine::memory_bytes`]), at least 128 MiB (or a quarter of the memory, if that is less) and at most 4 GiB. With 0 there are none, and every frame is decoded from its entry on.
+    /// Bytes for checkpoints, their pictures included. The default is a 16th of the memory that the process may use
+    /// ([`Machine::memory_bytes`]), at least 128 MiB (or a quarter of the memory, if that is less) and at most 4 GiB.
+    /// With 0 there are no checkpoints, and every frame is decoded from its random access point.
     #[must_use]
     pub fn checkpoint_memory(mut self, bytes: u64) -> EngineBuilder {
         self.checkpoint_memory = Some(bytes);
         self
     }
 
-    /// Bytes for the pictures that all decoders of the engine have in work, with the decoders' own tables for them: not for
-    /// frames that were handed out, nor for checkpoints. By default an eighth of the machine's memory, at least 256 MiB and at
-    /// most 1 GiB, or 64 MiB for each thread where that is more; 1 MiB is the least. Decode runs for which there is no room
-    /// wait, and small ones go ahead. One that needs more than the budget has it to itself; where its pictures are damaged, it
-    /// is refused ([`ErrorKind::PictureMemory`](crate::ErrorKind::PictureMemory)).
+    /// Bytes for the pictures that all decoders of the engine have in work, with the decoders' own tables for them.
+    /// Frames that callers hold and checkpoints do not count. The default is an eighth of the memory that the process
+    /// may use, at least 256 MiB (or a quarter of the memory, if that is less) and at most 1 GiB, or 64 MiB for each
+    /// thread where that is more; the minimum is 1 MiB. A decode run waits until its pictures fit, and smaller runs
+    /// overtake it. A run that needs more than the budget has it to itself; if its pictures are damaged, it is refused
+    /// ([`ErrorKind::PictureMemory`](crate::ErrorKind::PictureMemory)).
     #[must_use]
     pub fn picture_memory(mut self, bytes: u64) -> EngineBuilder {
         self.picture_memory = Some(bytes);
         self
     }
 
-    /// Decoded pictures from one checkpoint to the next, at least 1; by default 4.
+    /// Decoded pictures between checkpoints, at least 1; by default 4.
     #[must_use]
     pub fn checkpoint_spacing(mut self, pictures: u32) -> EngineBuilder {
         self.spacing = pictures.max(1);
         self
     }
 
-    /// Whether each worker is bound to a core of its own, where there are as many threads as cores and no other engine has
-    /// workers bound to them. By default not: a program that has its processors to itself ([`Machine::may_pin`]) may ask for it.
+    /// Whether to bind each worker to a core of its own. It takes effect if there are as many threads as cores and no
+    /// other engine has bound workers. By default off; a program that owns its processors ([`Machine::may_pin`]) may
+    /// turn it on.
     #[must_use]
     pub fn pin_threads(mut self, pin: bool) -> EngineBuilder {
         self.pin = pin;
         self
     }
 
-    /// Decode every picture from the entry to the frame, for every frame, as players do: what all else is measured
-    /// against.
+    /// Decodes every picture from the random access point to the frame, for every frame, as players do: the
+    /// baseline for comparisons.
     #[must_use]
     pub fn from_entry(mut self) -> EngineBuilder {
         self.from_entry = true;
         self
     }
 
-    /// Bytes that others in the process may hold, caches above all; by default none. Where the process takes more memory
-    /// than that and the checkpoints' budget explain, checkpoints are let go of.
+    /// External memory in bytes: memory that the process may allocate outside of this engine, such as caches; by default
+    /// 0. The engine evicts checkpoints when the resident memory of the process has grown by more than this number, the
+    /// checkpoint budget and a slack for decoders together, or by more than three quarters of the process's memory.
     #[must_use]
     pub fn others(mut self, bytes: u64) -> EngineBuilder {
         self.others = bytes;
         self
     }
 
-    /// Where pictures are decoded; by default on the processor.
+    /// The device that decodes; by default the processor.
     #[must_use]
     pub fn device(mut self, device: Device) -> EngineBuilder {
         self.device = device;
         self
     }
 
-    /// What requests get for pictures that are known to be damaged; by default they are flagged.
+    /// What a request returns for a picture that is known to be damaged; by default the picture, flagged.
     #[must_use]
     pub fn on_damage(mut self, on_damage: OnDamage) -> EngineBuilder {
         self.on_damage = on_damage;
         self
     }
 
-    /// Whether every picture of H.265 that is decoded is compared with its hash in the stream, where there is one (SEI decoded
-    /// picture hash, ITU-T H.265 D.3.19); by default not. A picture that does not match counts as damaged.
+    /// Whether to compare every decoded H.265 picture with its hash in the stream, where there is one (SEI decoded
+    /// picture hash, ITU-T H.265 D.3.19); by default off. A picture that does not match counts as damaged.
     #[must_use]
     pub fn check_hashes(mut self, check: bool) -> EngineBuilder {
         self.check_hashes = check;
         self
     }
 
-    /// Pixels (width times height, as coded) that a picture may have; by default [`DEFAULT_MAX_PIXELS`]. A stream that
-    /// claims more is refused before memory is allocated for its pictures.
+    /// The largest picture in pixels (coded width times height), at least 1; by default [`DEFAULT_MAX_PIXELS`]. A
+    /// stream that claims more is refused before memory is allocated for its pictures.
     #[must_use]
     pub fn max_pixels(mut self, pixels: u64) -> EngineBuilder {
         self.max_pixels = pixels.max(1);
         self
     }
 
-    /// The longest that opening a video may take whose bytes come over a network; by default [`DEFAULT_OPEN_TIMEOUT`]. Time in
-    /// which at least 1 MiB a second comes does not count: a container without tables is read as a whole. `None` for no limit.
+    /// The limit on the time to open a video of a remote source; by default [`DEFAULT_OPEN_TIMEOUT`]. Time in which at
+    /// least 1 MiB arrives a second does not count, since a container without tables is read as a whole. `None` for no
+    /// limit.
     #[must_use]
     pub fn open_timeout(mut self, timeout: Option<Duration>) -> EngineBuilder {
         self.open_timeout = timeout;
         self
     }
 
-    /// Bytes that the index of one video may take while it is made, libavformat's tables for all tracks of the file
-    /// included; by default [`DEFAULT_INDEX_MEMORY`]. A file that asks for more is refused before memory is allocated for
-    /// it. At most three openings take more than 16 MiB at one time; others wait for them.
+    /// Bytes that the index of one video may take while it is built, libavformat's tables for all tracks of the file
+    /// included; by default [`DEFAULT_INDEX_MEMORY`]. A file that needs more is refused before memory is allocated for
+    /// it. At most three openings use more than 16 MiB at the same time; others wait.
     #[must_use]
     pub fn index_memory(mut self, bytes: u64) -> EngineBuilder {
         self.index_memory = bytes;
         self
     }
 
-    /// Calls this with what should be known of the GPU, once for each thing, as soon as it is known. [`Engine::device_notes`] has
-    /// the same for those that ask.
+    /// Calls `hear` with each note about the GPU once, as soon as it is known. [`Engine::device_notes`] returns the
+    /// same notes.
     #[must_use]
     pub fn on_device_note(mut self, hear: impl Fn(&str) + Send + Sync + 'static) -> EngineBuilder {
         self.listener = Listener::new(hear);
         self
     }
 
-    /// The engine.
+    /// Builds the engine. Its workers start with the first task.
     pub fn build(self) -> Engine {
         let (owner, settings) = (Owner::this(), Arc::new(self.clone()));
         let machine = Machine::read();
         let cores = machine.processors();
         let threads = self.threads.unwrap_or(cores).max(1);
-        // As many as libavcodec takes by itself: one thread more than there are processors. Damage is decoded by one.
+        // libavcodec's own default: one thread more than processors. Damaged streams are decoded with one thread.
         let automatic = if cores > 1 { (cores + 1).min(16) } else { 1 };
         let budget = if self.from_entry {
             0
@@ -198,7 +204,7 @@ impl EngineBuilder {
         };
         let (costs, counters) = (Arc::new(CostModel::default()), Arc::new(Counters::default()));
         let workers = WorkerPool::new(threads, self.pin);
-        // Where there is no choice nothing is learned for it.
+        // Without a choice of devices the cost model learns nothing.
         let has_choice = self.device.gpu.is_some() && !is_forced;
         let cpu = Cpu::new(workers, budget > 0, has_choice.then(|| Arc::clone(&costs)));
         let nvdec = self
@@ -230,19 +236,19 @@ impl EngineBuilder {
     }
 }
 
-/// A 16th of the memory that the process is given, within sensible bounds.
+/// A 16th of the memory that the process may use, between the bounds above.
 fn default_checkpoint_memory(machine: &Machine) -> u64 {
     machine.memory_share(16, MOST_FOR_CHECKPOINTS).max(machine.memory_share(4, LEAST_FOR_CHECKPOINTS))
 }
 
 impl Engine {
-    /// An engine with `threads` threads, or one per core, and everything else by default.
+    /// An engine with `threads` threads (by default one for each processor) and default settings.
     pub fn new(threads: Option<usize>) -> Engine {
         let builder = Engine::builder();
         threads.map_or(builder.clone(), |threads| builder.threads(threads)).build()
     }
 
-    /// Says what an engine may use.
+    /// A builder with default settings.
     ///
     /// ```
     /// let engine = bucket_streamer::Engine::builder().threads(2).checkpoint_memory(256 << 20).build();
@@ -267,9 +273,10 @@ impl Engine {
         }
     }
 
-    /// An engine with the same settings and nothing else in common with this one. A child after `fork` makes it, and its videos
-    /// with [`Video::reopen_in`]: the threads of this one are not there, and whatever it is asked for is the error `Forked`.
-    /// A GPU's driver does not outlive `fork` either: in a child the new engine decodes on the processor.
+    /// A new engine with the same settings that shares nothing with this one. A child process after `fork` needs it,
+    /// and reopens its videos with [`Video::reopen_in`]: the threads of the old engine do not exist there, and every
+    /// request to it fails with `Forked`. A GPU's driver does not survive `fork` either: in a child the new engine
+    /// decodes on the processor.
     #[must_use]
     pub fn reopen(&self) -> Engine {
         let settings = EngineBuilder::clone(&self.settings);
@@ -284,10 +291,10 @@ impl Engine {
         self.open(Arc::new(FileSource::open(path)?), 0)
     }
 
-    /// Opens video track `track` (counted from 0) of a source: reads its index, decodes nothing.
+    /// Opens video track `track` (counted from 0) of a source: reads its index and decodes nothing.
     ///
     /// # Errors
-    /// What makes a video unreadable, see [`crate::ErrorKind`].
+    /// The errors of the container, the track and the source, see [`crate::ErrorKind`].
     pub fn open(&self, source: Arc<dyn Source>, track: usize) -> Result<Video> {
         let (pixels, budget) = (self.shared.max_pixels, &self.shared.index_budget);
         let open = |source: &Arc<dyn Source>| {
@@ -298,21 +305,22 @@ impl Engine {
         self.opening(|| Video::open(self.shared.arc(), source, open))
     }
 
-    /// Opens the video track that `index` is of, and reads nothing of the source but its ends, to know it again.
+    /// Opens the video track that `index` describes. Reads only the two ends of the source, to check that the index
+    /// belongs to it.
     ///
     /// # Errors
-    /// `BadIndex` if the index is of another file, or says what cannot be; and those of the source.
+    /// `BadIndex` if the index belongs to another file or is inconsistent; and those of the source.
     pub fn open_with_index(&self, source: Arc<dyn Source>, index: &Index) -> Result<Video> {
         let budget = &self.shared.index_budget;
         let restore = |source: &Arc<dyn Source>| budget.open_source(&**source, || index.restore(&**source));
         self.opening(|| Video::open(self.shared.arc(), source, restore))
     }
 
-    /// The same, after the index was compared with one that is made anew: what it says is then known to be so, and not
-    /// only possible. Reads all samples if the index says what pictures refer to.
+    /// As [`Engine::open_with_index`], after a comparison with an index that is built anew: the contents are then known
+    /// to be correct, and not only consistent. Reads all samples if the index has references.
     ///
     /// # Errors
-    /// `BadIndex` too if it says anything else, with the names of those fields; and those of [`Engine::open`].
+    /// `BadIndex` also if the two differ, with the names of the fields; and those of [`Engine::open`].
     pub fn open_with_verified_index(&self, source: Arc<dyn Source>, index: &Index) -> Result<Video> {
         let video = self.open_with_index(Arc::clone(&source), index)?;
         let anew = self.open(source, index.track())?;
@@ -322,20 +330,20 @@ impl Engine {
         Ok(video)
     }
 
-    /// The same for an index that is known to be of this source.
+    /// As [`Engine::open_with_index`], for an index that is known to belong to this source.
     pub(crate) fn open_with_known_index(&self, source: Arc<dyn Source>, index: &Index) -> Result<Video> {
         let budget = &self.shared.index_budget;
         let restore = |source: &Arc<dyn Source>| budget.open_source(&**source, || index.restore_known(&**source));
         self.opening(|| Video::open(self.shared.arc(), source, restore))
     }
 
-    /// The longest that opening a video of a remote source may take, without the time in which bytes come.
+    /// The limit on the time to open a video of a remote source, without the time in which bytes arrive.
     pub fn open_timeout(&self) -> Option<Duration> {
         self.shared.open_timeout
     }
 
-    /// Runs `open`, which opens sources and videos, under one [open timeout](EngineBuilder::open_timeout): that of the engine
-    /// begins when `open` does.
+    /// Runs `open`, which opens sources and videos, under one [open timeout](EngineBuilder::open_timeout) that starts
+    /// now.
     ///
     /// # Errors
     /// Those of `open`; `OpenTimeout` where a remote source took too long.
@@ -344,60 +352,61 @@ impl Engine {
         Opening::new(self.shared.open_timeout).run(open)
     }
 
-    /// Threads that were asked for, or the number of processors that the process is given.
+    /// The number of threads from the settings, or the number of processors that the process may use.
     pub fn threads(&self) -> usize {
         self.shared.threads
     }
 
-    /// Are workers bound to cores?
+    /// True if workers are bound to cores.
     pub fn is_pinned(&self) -> bool {
         self.shared.is_here() && self.shared.devices.host_workers().is_pinned()
     }
 
-    /// What should be known of the GPU: videos that it does not decode, and what its driver failed of. Each once; only ever
-    /// grows, to a bound.
+    /// Notes about the GPU: videos that it cannot decode, and failures of its driver. Each note appears once. The list
+    /// never shrinks, and its length is bounded.
     pub fn device_notes(&self) -> Vec<String> {
         self.shared.devices.nvdec().filter(|_| self.shared.is_here()).map(Nvdec::notes).unwrap_or_default()
     }
 
-    /// The GPU, if there is one.
+    /// The GPU, if the engine has one.
     pub fn gpu(&self) -> Option<ffi::GpuInfo> {
         self.shared.devices.nvdec().map(Nvdec::info)
     }
 
-    /// What was done so far.
+    /// Counters of the work done so far.
     pub fn work(&self) -> Work {
         self.shared.counters.now()
     }
 
-    /// The checkpoints that are held now.
+    /// The checkpoints in memory.
     pub fn checkpoints(&self) -> Held {
         if self.shared.is_here() { self.shared.store.held() } else { Held::default() }
     }
 
-    /// The pictures that decoders have in work now.
+    /// The pictures that decoders have in work.
     pub fn pictures_in_work(&self) -> PicturesInWork {
         if self.shared.is_here() { self.shared.pictures.now() } else { PicturesInWork::default() }
     }
 
-    /// The budget of pictures in work in bytes.
+    /// The picture budget in bytes.
     pub fn picture_memory(&self) -> u64 {
         self.shared.pictures.limit()
     }
 
-    /// The budget of checkpoints in bytes.
+    /// The checkpoint budget in bytes.
     pub fn checkpoint_memory(&self) -> u64 {
         self.shared.store.budget()
     }
 }
 
 impl Video {
-    /// The same video, opened by another engine: in a child after `fork` by one that was made there ([`Engine::reopen`]). Its
-    /// index is taken over, not read again. A local file is opened again; of a file behind a network the first bytes are fetched.
+    /// The same video, opened by another engine; in a child after `fork` that engine is made there
+    /// ([`Engine::reopen`]). The index is taken over and not read again. A local file is opened again; of a remote file
+    /// the first bytes are fetched.
     ///
     /// # Errors
-    /// `Changed` if the source has changed since it was opened, and those of opening it; `Forked` for an engine of a parent, and
-    /// for a source that cannot be [opened again](Source::reopen).
+    /// `Changed` if the source has changed since it was opened, and those of opening it; `Forked` for an engine of a
+    /// parent process, and for a source that cannot be [opened again](Source::reopen).
     pub fn reopen_in(&self, engine: &Engine) -> Result<Video> {
         engine.opening(|| {
             let source = self.shared.source.reopen().map_err(|error| error.of(self.source().name()))?;

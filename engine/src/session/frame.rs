@@ -1,4 +1,5 @@
-//! Frames as callers get them, and what is said of a video's frames.
+//! Frames and their properties as callers get them. Converting and encoding pictures is left to
+//! [`still`](crate::still).
 
 use ffi::{AvError, Color, DevicePicture, Frame, PixelFormat, PlaneBytes, Rational};
 
@@ -7,7 +8,7 @@ use crate::damage::OnDamage;
 use crate::device::Decoded;
 use crate::error::{Error, ErrorKind, Result};
 
-/// A frame: which one, and its picture.
+/// A decoded frame in the host's memory.
 #[derive(Debug, Clone)]
 pub struct VideoFrame {
     /// Number in presentation order, from 0.
@@ -20,7 +21,7 @@ pub struct VideoFrame {
     pub duration: i64,
     /// The container's sync flag.
     pub key: bool,
-    /// The planes, the stream's own pixel format. libavcodec may say of it that it is damaged.
+    /// The planes in the stream's own pixel format. The picture is flagged where libavcodec reports damage.
     pub picture: Frame,
 }
 
@@ -45,19 +46,19 @@ impl VideoFrame {
         self.picture.color()
     }
 
-    /// The planes, where the decoder left them: rows of samples with the distance between rows. No copy is made; they
-    /// live as long as the frame, whatever becomes of video and engine.
+    /// The planes as the decoder left them: rows of samples with the distance between rows. No copy is made; the data
+    /// live as long as the frame, even if video and engine are closed.
     pub fn planes(&self) -> impl Iterator<Item = PlaneBytes<'_>> {
         (0..self.picture.planes()).filter_map(|index| self.picture.plane(index))
     }
 
-    /// True if damage is known to have touched the picture, or one that it refers to: only frames that cannot be had
-    /// otherwise are let out so.
+    /// True if damage is known to have affected the picture or one of its references. Only frames for which a
+    /// sequential decode has no undamaged picture are returned so.
     pub fn is_corrupt(&self) -> bool {
         self.picture.is_corrupt()
     }
 
-    /// The frame, or the error if `on_damage` refuses it.
+    /// Returns the frame, or an error if `on_damage` refuses a damaged one.
     ///
     /// # Errors
     /// `Corrupt`, with the frame's number.
@@ -82,11 +83,11 @@ pub struct DeviceFrame {
     pub duration: i64,
     /// The container's sync flag.
     pub key: bool,
-    /// Where the picture is: cropped by what the stream says, not by what the container says.
+    /// The picture in GPU memory, with the stream's crop but not the container's.
     pub picture: DevicePicture,
 }
 
-/// A frame, by where its picture is.
+/// A frame in the host's or a GPU's memory.
 #[derive(Debug, Clone)]
 pub enum DecodedFrame {
     /// In the host's memory.
@@ -108,10 +109,10 @@ impl DecodedFrame {
         }
     }
 
-    /// The frame in the host's memory, copied there if need be.
+    /// The frame in the host's memory, copied from the GPU if necessary.
     ///
     /// # Errors
-    /// `Device` with what the driver says.
+    /// `Device` with the driver's message.
     pub fn into_host(self) -> Result<VideoFrame> {
         match self {
             DecodedFrame::Host(frame) => Ok(frame),
@@ -125,7 +126,7 @@ impl DecodedFrame {
     /// The frame in a GPU's memory.
     ///
     /// # Errors
-    /// `NotOnDevice` if it is not there.
+    /// `NotOnDevice` if it is in the host's memory.
     pub fn into_device(self) -> Result<DeviceFrame> {
         match self {
             DecodedFrame::Device(frame) => Ok(frame),
@@ -133,7 +134,7 @@ impl DecodedFrame {
         }
     }
 
-    /// Bytes of its planes in the host's memory.
+    /// Bytes of its planes in the host's memory; 0 for a frame in a GPU's memory.
     pub(crate) fn host_bytes(&self) -> usize {
         match self {
             DecodedFrame::Host(frame) => frame.planes().map(|plane| plane.data.len()).sum(),
@@ -142,7 +143,7 @@ impl DecodedFrame {
     }
 }
 
-/// What decoding the first frame tells of a stream.
+/// Properties of a stream that its first decodable frame has.
 #[derive(Debug, Clone)]
 pub struct Described {
     /// Pixel format.
@@ -153,25 +154,25 @@ pub struct Described {
     pub color: Color,
     /// Sample aspect ratio, `(0, 1)` if unknown.
     pub sample_aspect_ratio: Rational,
-    /// Profile, as FFmpeg calls it.
+    /// Profile in FFmpeg's words.
     pub profile: Option<&'static str>,
 }
 
-/// What a sequential decode left out.
+/// What a sequential decode left out, and why.
 #[derive(Debug, Default)]
 pub struct LeftOut {
-    /// Frames that came to nothing, ascending.
+    /// Frames without a picture, ascending.
     pub frames: Vec<u32>,
-    /// What the decoder said, if it said anything: then they are damaged, else not meant to be shown from here.
+    /// The decoder's first error. Without one, the frames are not meant to be shown from this beginning.
     pub damage: Option<AvError>,
-    /// What could not be read.
+    /// Samples that could not be read.
     pub unreadable: Vec<Error>,
-    /// Frames that are damaged, where the engine refuses such frames.
+    /// Damaged frames that the engine's settings refuse.
     pub refused: Vec<Error>,
 }
 
 impl LeftOut {
-    /// True if something was wrong with the file, rather than pictures not meant to be shown.
+    /// True if the file is damaged or unreadable, rather than frames left out by intent.
     pub fn is_damaged(&self) -> bool {
         self.damage.is_some() || !self.unreadable.is_empty() || !self.refused.is_empty()
     }

@@ -1,4 +1,4 @@
-//! Frames in the order of their requests, beside [`results`](super::results), where they come as they are decoded.
+//! Frames in the order of their indices, unlike [`results`](super::results), which returns them as they are decoded.
 
 use std::collections::HashMap;
 
@@ -9,8 +9,8 @@ use crate::session::results::Frames;
 use crate::session::schedule;
 use crate::session::shared::VideoState;
 
-/// Frames in the order in which they were asked for, duplicates too. They are asked for in batches, so that no more than
-/// a batch has to wait for its turn.
+/// Frames in the order in which they were requested, duplicates included. It requests them in batches, so that at most
+/// one batch is held in memory.
 #[derive(Debug)]
 pub struct InOrder {
     video: Owned<VideoState>,
@@ -29,7 +29,7 @@ impl InOrder {
         InOrder { video, indices, next: 0, until: 0, frames: None, waiting: HashMap::new() }
     }
 
-    /// The result for a frame. One that is asked for again in the batch stays, and an error is made anew by asking.
+    /// The result for a frame. A frame that the batch has again stays; an error is made again by a new request.
     fn hand_out(&mut self, index: u32, result: Result<VideoFrame>) -> Result<VideoFrame> {
         if let Ok(frame) = &result
             && self.indices[self.next..self.until].contains(&index)
@@ -57,7 +57,7 @@ impl Iterator for InOrder {
             }
             match self.frames.as_mut().and_then(Iterator::next) {
                 Some((other, result)) => _ = self.waiting.insert(other, result),
-                // Asked for twice, and an error the first time.
+                // A duplicate of a frame that was an error.
                 None => return Some(schedule::frame(self.video.arc(), index)),
             }
         }

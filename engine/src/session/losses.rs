@@ -1,7 +1,8 @@
-//! Which pictures of a run may show that samples are damaged or missing, where the decoder does not say so.
+//! Losses: pictures of a run that may show damaged or missing samples without the decoder reporting it.
 //!
-//! The decoders of H.265, H.264 and VP9 mark what refers to damaged pictures themselves (`ffi/shim/inspect.c`). But of samples
-//! that could not be read they do not know, and dav1d, which decodes AV1, reports errors alone.
+//! The decoders of H.265, H.264 and VP9 mark pictures that refer to damaged ones (`ffi/shim/inspect.c`). But they do
+//! not know of samples that could not be read, and dav1d, which decodes AV1, reports errors only. Whether such a
+//! picture is shown is left to [`validate`](super::validate).
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -17,20 +18,21 @@ use crate::plan::Depth;
 use crate::session::shared::VideoState;
 use crate::source::Source;
 
-/// Samples of a GOP that a decoder may reject before what follows counts as damaged without a look.
+/// Rejected samples of a GOP after which the rest of the GOP counts as damaged without a check.
 const REJECTIONS: usize = 8;
 
 /// The samples since a key frame.
 #[derive(Default)]
 struct Gop {
-    /// Which slots are right is not known any more.
+    /// The contents of the slots are not known any more.
     is_adrift: bool,
     accepted: Vec<u32>,
     rejections: usize,
 }
 
 impl Gop {
-    /// A decoder that has rejected a sample is of no use any more: it begins anew, with what it had accepted.
+    /// Gives a sample to the decoder. After a rejection the decoder is unusable: it is flushed and gets the accepted
+    /// samples again.
     fn accepts(&mut self, run: &SampleReader<'_>, lease: &mut Lease, sample: u32) -> bool {
         if run.accepts(lease, sample) {
             self.accepted.push(sample);
@@ -46,27 +48,28 @@ impl Gop {
     }
 }
 
-/// What is known of the losses in a run.
+/// The known losses of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Losses {
-    /// Samples that were not sent: what may need them may show it.
+    /// Samples that were not sent: a picture that may refer to one may show the loss.
     unread: RefCell<Vec<u32>>,
-    /// Samples whose pictures damage has touched, directly or through a reference.
+    /// Samples with damaged pictures or references.
     tainted: BTreeSet<u32>,
 }
 
 impl Losses {
-    /// The sample was not sent.
+    /// Records a sample that was not sent.
     pub(crate) fn add(&self, sample: u32) {
         self.unread.borrow_mut().push(sample);
     }
 
-    /// Could the picture of `sample` show damage?
+    /// True if the picture of `sample` may show damage.
     pub(crate) fn may_show_in(&self, sample: u32, video: &VideoState) -> bool {
         self.tainted.contains(&sample) || self.unread.borrow().iter().any(|&lost| video.may_need(sample, lost))
     }
 
-    /// Follows the references of AV1 samples `entry..=last`, and sends those that no damage has touched to a strict decoder.
+    /// Follows the references of AV1 samples `entry..=last`, and sends those without damaged references to a strict
+    /// decoder.
     pub(crate) fn of_av1(run: &SampleReader<'_>, lease: &mut Lease, entry: u32, last: u32) -> Losses {
         let mut tracker = Tracker::new(run.track.parameters.extradata());
         let mut gop = Gop::default();
@@ -91,7 +94,7 @@ impl Losses {
         Losses { tainted, ..Losses::default() }
     }
 
-    /// Do AV1 samples `entry..=last` say that there were others between them?
+    /// True if AV1 samples `entry..=last` indicate that others between them are missing.
     pub(crate) fn has_gaps(track: &Track, source: &dyn Source, entry: u32, last: u32) -> bool {
         let mut tracker = Tracker::new(track.parameters.extradata());
         (entry..=last).any(|sample| {
@@ -102,8 +105,8 @@ impl Losses {
 }
 
 impl VideoState {
-    /// What is damaged among samples `entry..=last` and a lenient decoder does not mark: dav1d looks at the ends of tiles only
-    /// where it may reject the frame for them, and at order hints not at all.
+    /// The damage among samples `entry..=last` that a lenient decoder does not mark: dav1d checks the ends of tiles
+    /// only where it may reject the frame, and order hints not at all.
     pub(crate) fn losses(&self, entry: u32, last: u32, memory: Option<&Reservation>) -> Losses {
         if self.track.codec != Codec::Av1 {
             return Losses::default();
@@ -114,16 +117,16 @@ impl VideoState {
         }
     }
 
-    /// Do samples say that others are missing, in a codec whose decoder does not notice?
+    /// True if samples indicate that others are missing, in a codec whose decoder does not notice.
     pub(crate) fn may_lack_samples(&self) -> bool {
         let last = self.track.samples.len() as u32 - 1;
-        // Behind a network that would fetch all of them before the first is shown.
+        // Over a network the check would fetch all samples before the first frame is shown.
         self.track.codec == Codec::Av1
             && !self.source.is_remote()
             && Losses::has_gaps(&self.track, &*self.source, 0, last)
     }
 
-    /// Could `sample` show anything of `lost`, which was sent before it or should have been?
+    /// True if the picture of `sample` may refer to `lost`, which precedes it in decode order.
     pub(crate) fn may_need(&self, sample: u32, lost: u32) -> bool {
         let (track, source, planner) = (&self.track, &*self.source, &self.planner);
         // Its second field may be a sample of its own.

@@ -1,11 +1,12 @@
-//! From a request to its pictures.
+//! Sessions: turns a request for frames into decoded pictures.
 //!
-//! From the top: [`engine`] and [`video`], the public face; [`sequence`], playback, and [`in_order`]; [`schedule`], which makes
-//! groups of targets and tasks of groups; [`attempt`], which answers a group; [`validate`], the one place that decides whether a
-//! picture may be shown, with [`losses`]; [`prefetch`], what is done about bytes that are far away; [`results`], the queue to the
-//! reader; [`decoders`], decoders for a video; [`frame`], what callers get; and [`shared`], the state that all of it shares. Each
-//! imports from those after it alone. Which samples a picture is made of is a matter of [`plan`](crate::plan), decoders and
-//! workers of [`decode`](crate::decode), where runs are made of [`device`](crate::device).
+//! The modules in order, each of which imports only from those after it: [`engine`] and [`video`], the public
+//! interface; [`sequence`] (playback) and [`in_order`]; [`schedule`], which groups targets and makes tasks of the
+//! groups; [`attempt`], which answers one group; [`validate`], the one place that decides whether a picture may be
+//! shown, with [`losses`]; [`prefetch`], which fetches bytes of remote sources; [`results`], the queue to the reader;
+//! [`decoders`], decoders for a video; [`frame`], the frames that callers get; [`shared`], the state that all modules
+//! share. The choice of samples is left to [`plan`](crate::plan), decoders and workers to [`decode`](crate::decode),
+//! the choice of a device to [`device`](crate::device).
 
 pub(crate) mod attempt;
 pub(crate) mod decoders;

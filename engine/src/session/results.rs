@@ -1,8 +1,8 @@
 //! The queue of results between the tasks of a request and its reader.
 //!
-//! A request is a set of tasks of the worker pool. Results wait in a short queue; a task that finds it full ends and is submitted
-//! again when there is room: no worker ever waits for a reader. Dropping the reader cancels. What the tasks do is left to others:
-//! they see a [`Reader`].
+//! A request is a set of tasks of the worker pool. Results wait in a short queue; a task that finds it full ends and is
+//! submitted again when there is room, so no worker waits for a reader. Dropping the reader cancels the request. The
+//! work of the tasks is left to [`attempt`](super::attempt), which sees a [`Reader`].
 
 #[cfg(all(test, shuttle))]
 mod model;
@@ -26,41 +26,41 @@ use crate::session::frame::{DecodedFrame, VideoFrame};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use crate::sync::{Condvar, Instant, Mutex, MutexGuard};
 
-/// Decoded frames that wait for their reader; past that their tasks rest.
+/// Decoded frames that wait for their reader; beyond that the tasks pause.
 const WAITING_FRAMES: usize = 8;
-/// What they may take, if there are several.
+/// The bytes of these frames, if there is more than one.
 const WAITING_BYTES: u64 = 128 << 20;
 
 struct Queue<T> {
     results: VecDeque<(u32, T)>,
-    /// How many may wait: [`WAITING_FRAMES`], or fewer large ones.
+    /// The largest number of waiting results: [`WAITING_FRAMES`], or fewer large ones.
     most: usize,
-    /// Tasks that are in the workers' queue or at work.
+    /// Tasks that are queued or running.
     tasks: usize,
-    /// Tasks that rest until there is room.
+    /// Tasks that pause until there is room.
     resting: Vec<(Arc<dyn DecodeDevice>, Task)>,
     waker: Option<Waker>,
 }
 
-/// What is made of each frame, by the worker that has decoded it.
+/// Makes the result of a frame, on the worker that has decoded it.
 type Make<T> = Box<dyn Fn(u32, Result<DecodedFrame>) -> T + Send + Sync>;
 
-/// What a task does, with so many threads.
+/// The work of a task, with a decoder of this many threads.
 pub(crate) type Run = Box<dyn FnOnce(usize) + Send>;
 
-/// Calls what it is given when a task may begin.
+/// Calls its argument when a task may begin.
 pub(crate) type When<'a> = Box<dyn FnOnce(Box<dyn FnOnce() + Send>) + 'a>;
 
-/// What workers and reader share.
+/// The state that workers and reader share.
 pub(crate) struct Request<T> {
-    /// What bounds the pictures that are not read yet, too.
+    /// The picture budget: it bounds the pictures that wait for the reader, too.
     pictures: Arc<Budget>,
-    /// The engine's.
+    /// The engine's process.
     owner: Owner,
     make: Make<T>,
     queue: Mutex<Queue<T>>,
     change: Condvar,
-    /// A result was taken, or the reader has gone.
+    /// A result was taken, or the reader was dropped.
     room: Condvar,
     cancelled: AtomicBool,
     clock: Clock,
@@ -68,20 +68,20 @@ pub(crate) struct Request<T> {
     residency: Residency,
 }
 
-/// What the tasks of a request are charged to.
+/// The account that the tasks of a request are charged to, and their price.
 #[derive(Debug, Default)]
 pub(crate) struct Payer {
     pub(crate) account: Charged,
-    /// What one picture is likely to cost, in nanoseconds.
+    /// The estimated cost of one picture, in nanoseconds.
     pub(crate) picture_ns: u64,
 }
 
-/// Whose account it is.
+/// The owner of the account.
 #[derive(Debug)]
 pub(crate) enum Charged {
-    /// The request's own.
+    /// The request has its own account.
     Own(Account),
-    /// That of a client, which other requests share.
+    /// A client's account, which its requests share.
     Client(Arc<Account>),
 }
 
@@ -100,23 +100,23 @@ impl Payer {
     }
 }
 
-/// Where the time goes.
+/// Measures the phases of a request.
 struct Clock {
     made: Instant,
-    /// Nanoseconds from then to when the first task began, 0 as long as none has.
+    /// Nanoseconds from then until the first task began; 0 before that.
     begun: AtomicU64,
     /// Nanoseconds that tasks have waited for bytes.
     fetched: AtomicU64,
 }
 
-/// Where the time of a request has gone so far.
+/// The time that a request has taken so far, by phase.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Spent {
-    /// Until a worker took it up, but for what was waited for bytes by then.
+    /// Until a worker began the first task, without the time in which that waited for bytes.
     pub queue: Duration,
-    /// Waiting for bytes: of a request for several GOPs, the sum of what each has waited.
+    /// Waiting for bytes; of a request for several GOPs, the sum over its tasks.
     pub fetch: Duration,
-    /// Since it was made.
+    /// Since the request was made.
     pub total: Duration,
 }
 
@@ -137,7 +137,7 @@ impl Clock {
     }
 }
 
-/// How many frames of this size may wait.
+/// The number of frames of this size that may wait.
 fn most_waiting(frame: &DecodedFrame, budget: u64) -> usize {
     let most = WAITING_BYTES.min(budget / 8) / (frame.host_bytes() as u64).max(1);
     usize::try_from(most).unwrap_or(WAITING_FRAMES).clamp(1, WAITING_FRAMES)
@@ -147,28 +147,28 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What tasks see of the request that they belong to.
+/// The request, as its tasks see it.
 pub(crate) trait Reader: Send + Sync {
-    /// Gives a result to the reader. False if it should be the last one for now; before that, the reader gets `patience`
-    /// to make room.
+    /// Gives a result to the reader. False if the task should pause now; before that it waits up to `patience` for the
+    /// reader to make room.
     fn give(&self, index: u32, result: Result<DecodedFrame>, patience: Duration) -> bool;
 
-    /// True if nothing waits for results any more.
+    /// True if the reader was dropped.
     fn is_cancelled(&self) -> bool;
 
-    /// A task has waited so long for bytes.
+    /// Records time that a task spent waiting for bytes.
     fn fetched(&self, time: Duration);
 
-    /// Where its frames should be.
+    /// The memory in which the frames are wanted.
     fn residency(&self) -> Residency;
 
-    /// Submits a task of about so many pictures that was not there before.
+    /// Submits a new task of about `pictures` pictures.
     fn submit(self: Arc<Self>, device: &Arc<dyn DecodeDevice>, pictures: u64, run: Run);
 
-    /// Submits a task when `when` calls what it is given.
+    /// As `submit`, once `when` calls its argument.
     fn submit_when(self: Arc<Self>, device: &Arc<dyn DecodeDevice>, pictures: u64, run: Run, when: When<'_>);
 
-    /// Puts a task off until there is room for its results.
+    /// Pauses a task until there is room for its results.
     fn rest(self: Arc<Self>, device: &Arc<dyn DecodeDevice>, pictures: u64, run: Run);
 }
 
@@ -214,7 +214,7 @@ impl<T: Send + 'static> Reader for Request<T> {
         let task = self.task(pictures, run);
         let (request, device, since) = (Arc::downgrade(&self), Arc::clone(device), Instant::now());
         when(Box::new(move || {
-            // The task holds it.
+            // The task holds the request: without it the task has been dropped.
             let Some(request) = request.upgrade() else { return };
             request.fetched(since.elapsed());
             device.workers().submit(task, request.payer.account());
@@ -226,7 +226,7 @@ impl<T: Send + 'static> Reader for Request<T> {
         let mut queue = self.lock();
         queue.tasks += 1;
         if self.is_cancelled() {
-            // What rests is taken out by the reader alone, and the task holds the request: it goes, after the lock.
+            // The reader alone takes paused tasks out, and each holds the request: this one is dropped, after the lock.
             drop(queue);
         } else if queue.results.len() < queue.most {
             drop(queue);
@@ -238,7 +238,7 @@ impl<T: Send + 'static> Reader for Request<T> {
 }
 
 impl<T: Send + 'static> Request<T> {
-    /// A request whose results `make` makes. Its frames should be where `residency` says.
+    /// A request whose results `make` makes, of frames in the memory that `residency` names.
     pub(crate) fn new(
         (pictures, owner): (Arc<Budget>, Owner),
         make: Make<T>,
@@ -253,7 +253,7 @@ impl<T: Send + 'static> Request<T> {
         Arc::new(Request { pictures, owner, make, queue, change, room, cancelled, clock, payer, residency })
     }
 
-    /// However the task ends, run or dropped, the reader learns of it.
+    /// A task with a ticket, which counts it as finished however it ends, run or dropped.
     fn task(self: &Arc<Request<T>>, pictures: u64, run: Run) -> Task {
         let cost_ns = pictures.saturating_mul(self.payer.picture_ns);
         let ticket = Ticket { request: Arc::clone(self), cost_ns, has_begun: false };
@@ -274,7 +274,7 @@ impl<T> Request<T> {
         self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// A result if there is one; `None` in it at the end.
+    /// The next result; `Some(None)` at the end, `None` if the reader has to wait.
     fn take(&self, queue: &mut Queue<T>) -> Option<Option<(u32, T)>> {
         let result = queue.results.pop_front();
         if result.is_none() && queue.tasks > 0 {
@@ -283,7 +283,7 @@ impl<T> Request<T> {
         Some(result)
     }
 
-    /// Wakes up what rests, if there is room.
+    /// Submits the paused tasks, if the queue is at most half full.
     fn resume(&self) {
         self.room.notify_all();
         let mut queue = self.lock();
@@ -296,10 +296,10 @@ impl<T> Request<T> {
     }
 }
 
-/// A task that is not finished.
+/// Counts a task as unfinished until it is dropped.
 struct Ticket<T> {
     request: Arc<Request<T>>,
-    /// What it is expected to cost.
+    /// The expected cost of the task.
     cost_ns: u64,
     has_begun: bool,
 }
@@ -318,11 +318,11 @@ impl<T> Drop for Ticket<T> {
     }
 }
 
-/// Frames that were asked for together, or what was made of them, as they come: each once, GOP by GOP, in decode order.
-/// Both an [`Iterator`] that waits and a [`Stream`] for any runtime; dropping it ends the work.
+/// The results of one request as they are decoded: each frame once, GOP by GOP, in decode order. It is a blocking
+/// [`Iterator`] and a [`Stream`] for any runtime; dropping it cancels the work.
 pub struct Frames<T = Result<VideoFrame>> {
     request: Owned<Request<T>>,
-    /// What has not come yet: a reader in a child after `fork` is refused it, since no worker is there to bring it.
+    /// The frames that have not come yet: in a child after `fork` each is an error, since no worker exists there.
     missing: BTreeSet<u32>,
 }
 
@@ -339,7 +339,7 @@ impl<T> Frames<T> {
         Frames { request: Owned::of(request, owner), missing }
     }
 
-    /// In a child after `fork`.
+    /// The error of the next missing frame in a child after `fork`.
     fn refuse(&mut self) -> Option<(u32, T)> {
         let index = self.missing.pop_first()?;
         Some((index, (self.request.make)(index, Err(Error::from(ErrorKind::Forked).at_frame(index)))))
@@ -351,7 +351,7 @@ impl<T> Frames<T> {
         }
     }
 
-    /// Where the time has gone so far.
+    /// The time that the request has taken so far.
     pub fn spent(&self) -> Spent {
         self.request.clock.spent()
     }
@@ -407,7 +407,7 @@ impl<T> Drop for Frames<T> {
             return;
         }
         let mut queue = self.request.lock();
-        // With the lock, so that no task begins to wait for room after it has looked and before it is woken.
+        // With the lock: a task that has checked the flag before is waiting for room by the time it is woken.
         self.request.cancelled.store(true, Relaxed);
         let resting = std::mem::take(&mut queue.resting);
         drop(queue);
@@ -417,7 +417,7 @@ impl<T> Drop for Frames<T> {
     }
 }
 
-/// One frame that is on its way: a future for any runtime.
+/// One frame that is being decoded: a future for any runtime.
 #[derive(Debug)]
 pub struct FrameFuture {
     frames: Frames,
@@ -430,7 +430,7 @@ impl FrameFuture {
     }
 }
 
-/// What is said of a frame that got no answer; it takes a bug.
+/// The error of a frame without an answer; only a bug leads to it.
 pub fn unanswered(index: u32) -> Error {
     Error::from(ErrorKind::NotShown).at_frame(index)
 }

@@ -1,7 +1,7 @@
-//! From the frames of a request to tasks: targets into groups, groups into tasks, and what becomes of a task that is interrupted.
+//! Schedules a request: groups targets, makes tasks of the groups, and resubmits tasks that are interrupted.
 //!
-//! Targets are grouped so that what can share a picture is in one group; a group is one task on one device. Groups whose bytes are
-//! far away begin when there is room for their bytes. How a group is answered is left to [`attempt`](super::attempt).
+//! Targets that can share a picture are in one group; a group is one task on one device. Groups of a remote source
+//! begin when fetch admission has room for their bytes. How a group is answered is left to [`attempt`](super::attempt).
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -19,12 +19,12 @@ use crate::session::prefetch::in_flight::{missing_bytes, will_plan};
 use crate::session::results::{Charged, FrameFuture, Frames, Payer, Reader, Request, unanswered};
 use crate::session::shared::VideoState;
 
-/// What decoding takes, about: nanoseconds of one thread for each pixel.
+/// The estimated decode time of one thread, in nanoseconds for each pixel.
 const NS_PER_PIXEL: u64 = 4;
-/// Into how many parts what there is room for is cut, so that ranges of neighbours are fetched together.
+/// The room for bytes is divided into this many bundles, so that neighbouring ranges are fetched together.
 const BUNDLES: u64 = 8;
 
-/// The frames `indices`, made by `make`, charged to an account.
+/// Requests the frames `indices`, made by `make`, charged to an account.
 pub(crate) fn request<T: Send + 'static>(
     video: &Arc<VideoState>,
     indices: &[u32],
@@ -43,19 +43,19 @@ pub(crate) fn request<T: Send + 'static>(
     Frames::of(request, indices)
 }
 
-/// The frames `indices` in the host's memory.
+/// Requests the frames `indices` in the host's memory.
 pub(crate) fn frames(video: &Arc<VideoState>, indices: &[u32]) -> Frames {
     let make = |_, frame: Result<DecodedFrame>| frame.and_then(DecodedFrame::into_host);
     request(video, indices, Charged::default(), Residency::Host, make)
 }
 
-/// One frame in the host's memory.
+/// Decodes one frame in the host's memory.
 pub(crate) fn frame(video: &Arc<VideoState>, index: u32) -> Result<VideoFrame> {
     let first = frames(video, &[index]).next();
     first.map_or_else(|| Err(unanswered(index).of(video.source.name())), |(_, result)| result)
 }
 
-/// One frame in the host's memory, without a read in the caller's thread: its task is planned by a worker.
+/// As [`frame`], without a read in the caller's thread: a worker plans the task.
 pub(crate) fn frame_async(video: &Arc<VideoState>, index: u32) -> FrameFuture {
     let payer = Payer { account: Charged::default(), picture_ns: picture_ns(video) };
     let make = Box::new(|_, frame: Result<DecodedFrame>| frame.and_then(DecodedFrame::into_host));
@@ -69,7 +69,7 @@ pub(crate) fn frame_async(video: &Arc<VideoState>, index: u32) -> FrameFuture {
     FrameFuture::of(Frames::of(request, BTreeSet::new()), index)
 }
 
-/// What one picture is likely to cost, in nanoseconds of one thread.
+/// The estimated cost of one picture, in nanoseconds of one thread.
 pub(crate) fn picture_ns(video: &VideoState) -> u64 {
     let (width, height) = video.track.parameters.size();
     (width as u64).saturating_mul(height as u64).saturating_mul(NS_PER_PIXEL)
@@ -97,7 +97,7 @@ fn submit(video: &Arc<VideoState>, reader: &Arc<dyn Reader>, indices: &BTreeSet<
 
 fn submit_groups(video: &Arc<VideoState>, reader: &Arc<dyn Reader>, samples: &BTreeSet<u32>, admitted: &Held) {
     let mut groups = grouped(video, samples);
-    // The longest first: else it is what all wait for at the end. But frames in a row are shown in a row.
+    // The longest first, so that it does not run alone at the end. But groups in a row are also shown in a row.
     if !are_in_a_row(&groups) {
         groups.sort_by_key(|group| std::cmp::Reverse(pictures(group)));
     }
@@ -109,8 +109,8 @@ fn submit_groups(video: &Arc<VideoState>, reader: &Arc<dyn Reader>, samples: &BT
     }
 }
 
-/// Submits tasks for `samples` of a source that is far away, each for when there is something to do: what is likely to belong
-/// together, as far as that can be told without reading, and when there is room for its bytes.
+/// Submits tasks for `samples` of a remote source. Samples are grouped by their likely entries, without reading. A
+/// group's task begins when admission has room for its bytes and the bytes that planning looks at have arrived.
 fn submit_when_admitted(video: &Arc<VideoState>, reader: &Arc<dyn Reader>, samples: &BTreeSet<u32>) {
     let (track, planner, room) = (&video.track, &video.planner, video.source.room());
     let host = video.engine.devices.host();
@@ -129,7 +129,7 @@ fn submit_when_admitted(video: &Arc<VideoState>, reader: &Arc<dyn Reader>, sampl
         video.engine.admission.admit(bytes, room, move |begun| {
             let _ = admitted.set(begun);
             if asked.is_cancelled() {
-                // Nothing is fetched that is not waited for.
+                // A cancelled request fetches nothing.
                 return waiting.into_iter().for_each(|(_, then): (u32, Box<dyn FnOnce() + Send>)| then());
             }
             let targets = bundle.iter().flatten().map(|target| target.sample);
@@ -145,12 +145,13 @@ fn submit_when_admitted(video: &Arc<VideoState>, reader: &Arc<dyn Reader>, sampl
             let entry = planner.likely_entry(track, sample);
             video.pattern.note(track, (sample, frame), entry, |sample| planner.sync_before(sample))
         });
-        // After what is needed: requests are made in this order.
+        // After the bytes that the request needs: the source sends its requests in this order.
         video.source.will_need(&mut ahead.into_iter());
     }
 }
 
-/// Groups that are asked for together, as many as need no more than `most` bytes; and how many they need.
+/// Groups that are fetched together, each bundle with at most `most` bytes (or one group); with the bytes of each
+/// bundle.
 fn bundled(groups: Vec<Vec<Target>>, most: u64, bytes: impl Fn(&[Target]) -> u64) -> Vec<(Vec<Vec<Target>>, u64)> {
     let mut bundles: Vec<(Vec<Vec<Target>>, u64)> = Vec::new();
     for group in groups {
@@ -166,20 +167,20 @@ fn bundled(groups: Vec<Vec<Target>>, most: u64, bytes: impl Fn(&[Target]) -> u64
     bundles
 }
 
-/// Bytes from the entry of a group to its last target that are not here: at most so many are fetched.
+/// Bytes from a group's entry to its last target that are not here: an upper bound of what is fetched.
 fn missing(video: &VideoState, group: &[Target]) -> u64 {
     let (Some(first), Some(last)) = (group.first(), group.last()) else { return 0 };
     missing_bytes(&video.track, &*video.source, first.entry..=last.sample)
 }
 
-/// Where a group should be decoded.
+/// The device for a group.
 fn device_for(video: &VideoState, residency: Residency, group: &[Target]) -> Arc<dyn DecodeDevice> {
     let is_host_only = video.is_refused.load(std::sync::atomic::Ordering::Relaxed) || video.engine.from_entry;
     let from_checkpoints = || pictures_from_checkpoints(video, group);
     video.engine.devices.choose(video.kind(), residency, is_host_only, pictures(group), from_checkpoints)
 }
 
-/// About how many pictures a group takes with the checkpoints that there are.
+/// Estimated pictures of a group with the checkpoints in memory.
 fn pictures_from_checkpoints(video: &VideoState, group: &[Target]) -> u64 {
     let mut decoded_to = None;
     let mut sum = 0;
@@ -193,7 +194,7 @@ fn pictures_from_checkpoints(video: &VideoState, group: &[Target]) -> u64 {
     sum.max(1)
 }
 
-/// Does each group begin where the one before ends?
+/// True if each group begins where the one before ends.
 fn are_in_a_row(groups: &[Vec<Target>]) -> bool {
     groups.windows(2).all(|pair| match (pair[0].last(), pair[1].first()) {
         // The second field of a picture may lie between them.
@@ -212,7 +213,7 @@ fn grouped_by(samples: &BTreeSet<u32>, entry_for: impl Fn(u32) -> u32) -> Vec<Ve
     for &sample in samples {
         let entry = entry_for(sample);
         match groups.last_mut() {
-            // A leg over the one before passes the entry of this one: they share pictures.
+            // A decode run over the group passes the entry of this target: they share pictures.
             Some(group) if group.last().is_some_and(|last| entry <= last.sample) && group[0].entry <= entry => {
                 group.push(Target { sample, entry });
             }
@@ -222,7 +223,7 @@ fn grouped_by(samples: &BTreeSet<u32>, entry_for: impl Fn(u32) -> u32) -> Vec<Ve
     groups
 }
 
-/// Runs of samples that an engine without checkpoints decodes, with the targets among them.
+/// Decode runs of an engine without checkpoints: the samples, and the targets among them.
 pub(crate) fn cold_plan(video: &VideoState, indices: &[u32]) -> Vec<(Vec<u32>, Vec<u32>)> {
     let sample = |&index: &u32| video.track.frames.get(index as usize).copied();
     let targets = |group: Vec<Target>| {
@@ -232,7 +233,7 @@ pub(crate) fn cold_plan(video: &VideoState, indices: &[u32]) -> Vec<(Vec<u32>, V
     grouped(video, &indices.iter().filter_map(sample).collect()).into_iter().flat_map(targets).collect()
 }
 
-/// Pictures that these frames take, about: from the nearest entry or checkpoint on, each once. Reads nothing.
+/// Estimated pictures for these frames: from the nearest entry or checkpoint on, each once. Reads nothing.
 pub(crate) fn pictures_to_decode(video: &VideoState, indices: &[u32]) -> u64 {
     let mut samples: Vec<u32> =
         indices.iter().filter_map(|&index| video.track.frames.get(index as usize).copied()).collect();
@@ -248,19 +249,19 @@ pub(crate) fn pictures_to_decode(video: &VideoState, indices: &[u32]) -> u64 {
     pictures.sum()
 }
 
-/// About how many pictures a group takes.
+/// Estimated pictures of a group without checkpoints.
 fn pictures(group: &[Target]) -> u64 {
     let (Some(first), Some(last)) = (group.first(), group.last()) else { return 0 };
     u64::from(last.sample.saturating_sub(first.entry)) + 1
 }
 
-/// What an attempt at a group begins with.
+/// The initial state of an attempt at a group.
 struct Start {
     video: Arc<VideoState>,
     reader: Arc<dyn Reader>,
     device: Arc<dyn DecodeDevice>,
     admitted: Held,
-    /// How often it was overtaken.
+    /// Number of times that it was interrupted for another account.
     overtaken: u32,
     memory: Option<Reservation>,
 }
@@ -271,7 +272,7 @@ impl Start {
         Start { video, reader, device, admitted, overtaken: 0, memory: None }
     }
 
-    /// Answers all targets with decoders of `width` threads, or puts off those for which there is no room.
+    /// Answers all targets with decoders of `width` threads, or waits for picture memory.
     fn answer(mut self, targets: Vec<Target>, width: usize) {
         let (video, device) = (Arc::clone(&self.video), Arc::clone(&self.device));
         if device.traits(&video.track).is_host && self.memory.is_none() {
@@ -281,20 +282,20 @@ impl Start {
                 return self.wait_for_room(targets, bytes);
             }
         }
-        // Not collected: that would allocate a list of them first.
+        // Inserted one by one: `collect` would allocate a list of them first.
         let mut pending = Pending::new();
         for target in &targets {
             if let Some(index) = video.planner.frame_of(target.sample) {
                 pending.insert(target.sample, index);
             }
         }
-        // Each thread has pictures, and tables, of its own.
+        // Each thread has its own pictures and tables.
         let width = if self.memory.as_ref().is_some_and(Reservation::is_alone) { 1 } else { width };
         let before = pending.len();
         let Start { video, reader, device, admitted, overtaken, memory } = self;
         let mut attempt = Attempt { video, reader, device, width, admitted, overtaken, memory };
         let step = attempt.run(&targets, &mut pending);
-        // What waits for this run's memory need not wait for what becomes of its targets.
+        // Runs that wait for this run's memory need not wait for the targets to be resubmitted.
         if let Some(memory) = attempt.memory.take() {
             attempt.video.note_pictures(width, &memory);
         }
@@ -303,7 +304,7 @@ impl Start {
         go_on(attempt, step, targets, pending, before);
     }
 
-    /// Puts everything off until so many bytes can be reserved. The worker goes on with other tasks.
+    /// Resubmits the task once `bytes` can be reserved. The worker goes on with other tasks.
     fn wait_for_room(self, targets: Vec<Target>, bytes: u64) {
         let (video, reader, waits) = (Arc::clone(&self.video), Arc::clone(&self.reader), Arc::clone(&self.reader));
         let (device, length) = (Arc::clone(&self.device), pictures(&targets));
@@ -325,7 +326,8 @@ impl Start {
     }
 }
 
-/// What becomes of the targets of an attempt that are still pending; `before` were at its beginning.
+/// Resubmits the pending targets of an attempt, or answers them with an error. `before` is the number of targets that
+/// were pending at its beginning.
 fn go_on(attempt: Attempt, step: Step, targets: Vec<Target>, pending: Pending, before: usize) {
     let Err(interrupt) = step else {
         debug_assert!(pending.is_empty() || attempt.reader.is_cancelled(), "every frame gets one answer");
@@ -338,13 +340,13 @@ fn go_on(attempt: Attempt, step: Step, targets: Vec<Target>, pending: Pending, b
         return;
     }
     let rest: Vec<Target> = targets.into_iter().filter(|target| pending.contains_key(&target.sample)).collect();
-    // The length of what is left, from the first target on.
+    // In samples, from the first remaining target to the last.
     let length = rest.first().zip(rest.last()).map_or(0, |(first, last)| u64::from(last.sample - first.sample) + 1);
     let (reader, video) = (Arc::clone(&attempt.reader), Arc::clone(&attempt.video));
     let mut start = Start::new(&video, &reader, &attempt.device, None);
     start.overtaken = attempt.overtaken;
     match interrupt {
-        // More would not have helped, and those that did not need it have their answers.
+        // The budget cannot grant more, and no target got its answer with less.
         Interrupt::NoRoom(Refused::ForGood { needed }) if pending.len() == before => {
             attempt.refuse_for_good(needed, pending);
             return;
@@ -368,7 +370,7 @@ fn go_on(attempt: Attempt, step: Step, targets: Vec<Target>, pending: Pending, b
             start.overtaken += 1;
         }
         Interrupt::Moved => start.device = video.engine.devices.host(),
-        // What waits for a reader keeps no other group from its bytes.
+        // A task that waits for its reader does not hold back the bytes of other groups.
         Interrupt::Stopped | Interrupt::NoRoom(_) | Interrupt::Failed(_) => {}
     }
     if !rest.is_empty() {
@@ -377,10 +379,10 @@ fn go_on(attempt: Attempt, step: Step, targets: Vec<Target>, pending: Pending, b
     }
 }
 
-/// Answers all that is pending with what went wrong.
+/// Answers all pending targets with an error.
 fn fail(attempt: &Attempt, error: Error, pending: &Pending) {
     let message = error.message();
-    // Each frame has the kind; of a read that failed, whose error cannot be copied, the others have its text.
+    // All get the error's kind. A read error cannot be copied: the frames after the first get its text.
     let repeat = |kind: &ErrorKind| kind.repeated().unwrap_or_else(|| ErrorKind::NeedsUnreadable(message.clone()));
     let mut next = Some(error);
     let mut pending = pending.values().peekable();

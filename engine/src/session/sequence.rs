@@ -1,7 +1,8 @@
 //! Playback: all frames as a sequential decode shows them, pulled by the caller.
 //!
-//! At the first sign of damage everything is decoded again, by a decoder that gives damaged pictures out; what was shown by then
-//! was not touched by it. Where pictures need more memory than was reserved, it begins anew with more.
+//! At the first sign of damage all samples are decoded again by a decoder that outputs damaged pictures; the damage
+//! does not affect the frames that were shown before. A pass that needs more memory than it reserved begins again with
+//! more. The decision on each picture is left to [`validate`](super::validate).
 
 use crate::decode::{DecodeRun, Lease};
 use crate::device::Decoded;
@@ -12,30 +13,31 @@ use crate::session::frame::{DecodedFrame, LeftOut, VideoFrame};
 use crate::session::shared::VideoState;
 use crate::session::validate::{self, Ruling, Validator};
 
-/// The frames of a video, in the order in which a sequential decode shows them. It owns what it needs: the video stays open as long
-/// as it lives.
+/// The frames of a video in the order of a sequential decode. It owns its state: the video stays open as long as it
+/// exists.
 #[derive(Debug)]
 pub struct Sequence {
-    /// Goes before the video: a decoder that goes back to its pool after that would never be forgotten there.
+    /// Dropped before the video: a decoder that returns to the pool after the video is closed would stay there for
+    /// ever.
     pass: Option<Pass>,
     video: Owned<VideoState>,
-    /// Frames that were shown.
+    /// For each frame, whether it was shown.
     shown: Vec<bool>,
-    /// Damaged pictures are shown, flagged. Found out as the first frame is pulled, which may take a look at all samples.
+    /// Damaged pictures are shown, flagged. Set when the first frame is pulled, which may read all samples.
     is_lenient: Option<bool>,
-    /// What the pictures of a run are expected to take.
+    /// The expected bytes of a pass's pictures.
     bytes: u64,
     left_out: LeftOut,
     is_over: bool,
 }
 
-/// One run over all samples. The decoder goes before what its pictures are charged to.
+/// One run over all samples. The decoder is dropped before the reservation that its pictures are charged to.
 #[derive(Debug)]
 struct Pass {
     run: DecodeRun<'static>,
     lease: Lease,
     validator: Validator,
-    /// While the caller has a frame.
+    /// Held while the caller has a frame.
     pause: Option<Pause>,
     memory: Reservation,
 }
@@ -47,7 +49,7 @@ impl Sequence {
         Sequence { pass: None, video, shown, is_lenient: None, bytes, left_out: LeftOut::default(), is_over: false }
     }
 
-    /// What was left out so far: all frames that were not shown, if it was not pulled to its end.
+    /// The frames that were left out so far; without a pull to the end, these are all frames that were not shown.
     pub fn into_left_out(mut self) -> LeftOut {
         self.left_out.frames = (0..).zip(&self.shown).filter(|(_, shown)| !**shown).map(|(index, _)| index).collect();
         std::mem::take(&mut self.left_out)
@@ -66,7 +68,7 @@ impl Sequence {
         Ok(())
     }
 
-    /// The next frame of the pass, if there is one.
+    /// The next frame of the pass; `None` at its end.
     fn pull(&mut self) -> Result<Option<VideoFrame>> {
         let Some(pass) = &mut self.pass else { return Ok(None) };
         let (video, is_lenient) = (&*self.video, self.is_lenient == Some(true));
@@ -101,7 +103,7 @@ impl Sequence {
         Ok(None)
     }
 
-    /// A pass has ended: whether there has to be another.
+    /// Ends a pass. True if another one is necessary.
     fn end_pass(&mut self) -> Result<bool> {
         let Some(mut pass) = self.pass.take() else { return Ok(false) };
         let (video, engine) = (&*self.video, &self.video.engine);
@@ -166,7 +168,7 @@ impl Iterator for Sequence {
 impl Drop for Sequence {
     fn drop(&mut self) {
         if !self.video.is_here() {
-            // Its decoder would wait for threads that are in another process.
+            // Its decoder would wait for threads of another process.
             std::mem::forget(self.pass.take());
         }
     }

@@ -1,4 +1,5 @@
-//! The state that all parts of a session share: what an engine has, and what an open video has. At the bottom of this folder.
+//! The state that all parts of a session share: that of an engine, and that of an open video. Its use is left to the
+//! modules above.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -19,17 +20,17 @@ use crate::time::Timeline;
 
 #[derive(Debug)]
 pub(crate) struct EngineState {
-    /// The process whose threads decode.
+    /// The process that the worker threads belong to.
     pub(crate) owner: Owner,
     pub(crate) pool: Arc<Pool>,
-    /// What pictures in work may take.
+    /// The budget of pictures in work.
     pub(crate) pictures: Arc<Budget>,
-    /// What decodes.
+    /// The processor and the GPU.
     pub(crate) devices: Devices,
     pub(crate) store: Store,
     pub(crate) counters: Arc<Counters>,
     pub(crate) resident: Resident,
-    /// Which groups may have bytes fetched.
+    /// The queue of groups that need remote bytes.
     pub(crate) admission: FetchAdmission,
     pub(crate) threads: usize,
     /// Threads that can run at the same time.
@@ -38,23 +39,23 @@ pub(crate) struct EngineState {
     pub(crate) sequential_threads: usize,
     /// Pictures from one checkpoint to the next.
     pub(crate) spacing: u32,
-    /// Decode everything from the entry on, every time.
+    /// Decode every frame from the random access point, without checkpoints.
     pub(crate) from_entry: bool,
-    /// What requests get for damaged pictures.
+    /// What requests return for damaged pictures.
     pub(crate) on_damage: OnDamage,
-    /// Pixels that a picture may have.
+    /// The largest picture in pixels.
     pub(crate) max_pixels: u64,
-    /// The longest that opening a video of a remote source may take.
+    /// The limit on the time to open a video of a remote source.
     pub(crate) open_timeout: Option<Duration>,
-    /// What opening videos may cost.
+    /// The budget of indexes that are being built.
     pub(crate) index_budget: IndexBudget,
-    /// What other parts of the process may hold, in bytes.
+    /// External memory: what the rest of the process may hold, in bytes.
     pub(crate) external_bytes: u64,
-    /// The memory that the process is given, in bytes.
+    /// The memory that the process may use, in bytes.
     pub(crate) given: u64,
 }
 
-/// What a video's tasks share with it.
+/// The state that an open video shares with its tasks.
 #[derive(Debug)]
 pub(crate) struct VideoState {
     pub(crate) engine: Arc<EngineState>,
@@ -70,24 +71,24 @@ pub(crate) struct VideoState {
     pub(crate) rows_side_by_side: OnceLock<u32>,
     /// See `Video::key_frames`.
     pub(crate) key_frames: OnceLock<Box<[u32]>>,
-    /// The GPU does not decode it.
+    /// The GPU cannot decode it.
     pub(crate) is_refused: AtomicBool,
-    /// The most that pictures of one of its decode runs have taken, in bytes.
+    /// The peak of the picture memory of its decode runs, in bytes, by their threads (`decoders.rs`).
     pub(crate) pictures_of_run: [AtomicU64; WIDTHS],
-    /// Where data of its slices and tiles end says nothing of damage: see `learn_of_ends`.
+    /// The ends of its slices and tiles do not indicate damage, see `learn_of_ends`.
     pub(crate) ends_anywhere: OnceLock<bool>,
 }
 
-/// Numbers of threads that are told apart by what their runs took: powers of two.
+/// Classes of thread numbers (powers of two) with separate peaks of picture memory.
 pub(crate) const WIDTHS: usize = 8;
 
 impl VideoState {
-    /// What is known of the samples, for planning.
+    /// The knowledge of the samples, for planning.
     pub(crate) fn needs(&self) -> Known<'_> {
         Known::new(&self.track, &*self.source, &self.planner, &self.references)
     }
 
-    /// What costs of its decode runs are alike for.
+    /// The class of decode runs with similar costs, for the cost model.
     pub(crate) fn kind(&self) -> Kind {
         Kind { codec: self.track.codec, size: self.track.parameters.size() }
     }
@@ -100,15 +101,15 @@ impl Drop for VideoState {
     }
 }
 
-/// What checkpoints may take beyond their budget before resident memory counts as too high: decoders with their pictures,
-/// the allocator's own, what others in the process do.
+/// Resident memory beyond the checkpoint budget that does not trigger an eviction: decoders with their pictures, the
+/// allocator's own memory, small uses by the rest of the process.
 const SLACK: u64 = 512 << 20;
-/// As many of a video's pictures count as slack too, up to the budget of pictures: those that decoders hold.
+/// Pictures of the video that decoders hold count as slack too, up to the picture budget.
 const SLACK_PICTURES: u64 = 48;
-/// Requests from one look at resident memory to the next.
+/// Requests from one check of resident memory to the next.
 const LOOKS: u32 = 32;
 
-/// Resident memory, now and when it was looked at first.
+/// The growth of resident memory.
 #[derive(Debug, Default)]
 pub(crate) struct Resident {
     looks: AtomicU32,
@@ -116,35 +117,35 @@ pub(crate) struct Resident {
 }
 
 impl Resident {
-    /// Is it time for a look?
+    /// True once for every [`LOOKS`] calls.
     fn is_due(&self) -> bool {
         self.looks.fetch_add(1, Relaxed).is_multiple_of(LOOKS)
     }
 
-    /// Bytes that the process has more than at the first look.
+    /// The growth of resident memory since the first check, in bytes.
     fn grown(&self) -> Option<u64> {
         let now = resident_bytes()?;
         Some(now.saturating_sub(*self.first.get_or_init(|| now)))
     }
 }
 
-/// Resident memory of the process, where the system tells.
+/// Resident memory of the process in bytes; `None` if the system does not report it.
 pub fn resident_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/statm").ok()?;
-    // Pages of what Linux calls a page on x86-64, and on most of aarch64.
+    // In pages: 4 KiB on Linux for x86-64, and on most aarch64 systems.
     text.split(' ').nth(1)?.parse::<u64>().ok()?.checked_mul(4096)
 }
 
 impl EngineState {
-    /// What a request keeps of the engine: the budget that bounds its pictures, and the process.
+    /// The parts of the engine that a request holds: the picture budget, and the process.
     pub(crate) fn for_requests(&self) -> (Arc<Budget>, Owner) {
         (Arc::clone(&self.pictures), self.owner)
     }
 
-    /// Whether or not the books are right: where resident memory grows past what they allow, or past three quarters of what
-    /// the process is given (a control group would end it at the limit), the allocator gives back what
-    /// it keeps; if that is not enough, half of the checkpoints and all idle decoders go. `picture` is the size of one
-    /// picture.
+    /// A safeguard in case the accounting is wrong. If resident memory grows beyond the budgets and the slack, or beyond three
+    /// quarters of the memory that the process may use (a control group kills it at the limit), the allocator returns free
+    /// pages; if that is not enough, the checkpoints shrink to half of their budget and idle decoders are closed. `picture`
+    /// is the size of one picture in bytes.
     pub(crate) fn relieve(&self, picture: u64) {
         let slack = SLACK + (SLACK_PICTURES * picture).min(self.pictures.limit());
         let limit =

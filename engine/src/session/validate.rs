@@ -1,9 +1,9 @@
 //! The one place that decides whether a picture may be shown.
 //!
-//! Every decode run, planned or over all samples, on the processor or on a device, for single frames, batches or playback, hands
-//! its events to a [`Validator`]. A *strict* one lets out pictures that nothing speaks against, and gives the run up at the first
-//! sign of damage. A *lenient* one is for the last resort, a sequential decode: it lets out what such a decode shows, flagged where
-//! it may show damage.
+//! Every decode run gives its events to a [`Validator`]: planned or over all samples, on the processor or on a device,
+//! for single frames, batches or playback. A *strict* validator shows pictures without any sign of damage, and abandons
+//! the run at the first sign. A *lenient* one is for the last resort, a sequential decode: it shows what such a decode
+//! shows, flagged where it may show damage.
 
 use ffi::{AvError, Frame};
 
@@ -14,47 +14,47 @@ use crate::session::frame::DecodedFrame;
 use crate::session::losses::Losses;
 use crate::session::shared::VideoState;
 
-/// What becomes of an event.
+/// The decision on an event.
 #[derive(Debug)]
 pub(crate) enum Ruling {
     /// The picture of this sample may be shown.
     Show(u32, Frame),
-    /// This sample could not be read: that is the answer for it.
+    /// This sample could not be read: the error is its answer.
     Unreadable(u32, Error),
-    /// Nothing can be said of any sample.
+    /// The event answers no sample.
     Nothing,
-    /// Nothing that this run gives out is to be believed any more.
+    /// No further picture of this run is trusted.
     Abandon,
 }
 
-/// What spoke against the pictures of a run so far.
+/// The signs of damage in a run so far.
 #[derive(Debug, Default)]
 pub(crate) struct Validator {
     is_lenient: bool,
     damage: Option<AvError>,
-    /// The first sample that could not be read, for messages.
+    /// The first sample that could not be read, with the reason, for messages.
     unreadable: Option<String>,
-    /// The last sample that is in the file and could not be read all the same. Where a file ends early, a sequential decode
-    /// goes on without what is missing, and what it shows is right; a disk or a server that fails tells nothing about it.
+    /// The last sample that is in the file and could not be read. Where a file ends early, a sequential decode goes on
+    /// without the rest, and what it shows is right. The failure of a disk or a server says nothing about the contents.
     lost: Option<u32>,
-    /// Samples that came to nothing.
+    /// Samples without a picture.
     losses: Losses,
-    /// A size that is not allowed.
+    /// A size that exceeds the limit.
     too_large: Option<(usize, usize)>,
 }
 
 impl Validator {
-    /// One that gives a run up at the first sign of damage.
+    /// Abandons a run at the first sign of damage.
     pub(crate) fn strict() -> Validator {
         Validator::default()
     }
 
-    /// One for the last resort, with what is known of samples that are missing.
+    /// For the last resort, with the losses that are known.
     pub(crate) fn lenient(losses: Losses) -> Validator {
         Validator { is_lenient: true, losses, ..Validator::default() }
     }
 
-    /// Decides on an event.
+    /// Decides whether the event's picture may be shown.
     pub(crate) fn rule(&mut self, video: &VideoState, event: Event) -> Ruling {
         match event {
             Event::Damage(_, error) => self.damaged(error),
@@ -87,24 +87,24 @@ impl Validator {
         if self.is_lenient { Ruling::Nothing } else { Ruling::Abandon }
     }
 
-    /// Was there anything wrong with the samples of the run?
+    /// True if a sample of the run was damaged or could not be read.
     pub(crate) fn has_fault(&self) -> bool {
         self.damage.is_some() || self.unreadable.is_some()
     }
 
-    /// What the decoder complained of first.
+    /// The decoder's first error.
     pub(crate) fn damage(&self) -> Option<AvError> {
         self.damage
     }
 
-    /// Takes note of the size that the stream claims at the end of a run.
+    /// Records the size that the stream claims, at the end of a run, if it exceeds the limit and something was wrong.
     pub(crate) fn claims(&mut self, (width, height): (usize, usize), limit: u64) {
         if self.has_fault() && width as u64 * height as u64 > limit {
             self.too_large = Some((width, height));
         }
     }
 
-    /// Why the run has no picture of frame `index`, which is that of `sample`.
+    /// The reason why the run has no picture of frame `index`, which is the picture of `sample`.
     pub(crate) fn missing(&self, video: &VideoState, index: u32, sample: u32) -> Error {
         let limit = video.engine.max_pixels;
         let kind = match (&self.unreadable, self.damage, self.too_large) {
@@ -116,12 +116,13 @@ impl Validator {
         let (track, source) = (&video.track, &video.source);
         let offset = track.samples[sample as usize].offset;
         let error = Error::from(kind).at_frame(index).at_sample(sample, Some(offset)).of(source.name());
-        // A source that changed explains a missing picture better than anything else.
+        // A changed source explains a missing picture better than any other reason.
         source.check().err().map_or(error, |changed| changed.at_frame(index))
     }
 }
 
-/// Lets a picture out that a [`Validator`] has shown: if the source is still what was opened, and damage is not refused.
+/// Makes a frame of a picture that a [`Validator`] has shown, if the source is unchanged and the frame is not damaged
+/// or damage is not refused.
 ///
 /// # Errors
 /// `Changed` and `Corrupt`, with the frame's number.
@@ -132,7 +133,7 @@ pub(crate) fn let_out(video: &VideoState, index: u32, sample: u32, picture: Deco
             let frame = frame.unless_refused(video.engine.on_damage);
             frame.map(DecodedFrame::Host).map_err(|error| error.of(video.source.name()))
         }
-        // A strict validator has seen it: it is not damaged.
+        // The validator was strict: the picture is not damaged.
         frame @ DecodedFrame::Device(_) => Ok(frame),
     }
 }

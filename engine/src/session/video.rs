@@ -1,4 +1,5 @@
-//! An open video: ask it for frames.
+//! The public interface of an open video: frames, stills, playback, index. How frames are decoded is left to
+//! [`schedule`](super::schedule).
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,13 +29,13 @@ use crate::source::{Counted, Source};
 use crate::still::{StillOptions, Turn, may_be_made_there};
 use crate::time::{Nanos, Timeline};
 
-/// An open video: one track, indexed. Can be shared between threads; cheap to clone, the clones share everything.
+/// An open video: one indexed track. Threads can share it. Cheap to clone: all clones share one state.
 #[derive(Debug, Clone)]
 pub struct Video {
     pub(crate) shared: Owned<VideoState>,
 }
 
-/// A video that may be closed by now: what is kept by video need not keep it open.
+/// A weak reference to a video, for caches that must not keep it open.
 #[derive(Debug, Clone)]
 pub struct WeakVideo(WeakOwned<VideoState>);
 
@@ -90,18 +91,19 @@ impl Video {
         Ok(Video { shared: Owned::of(Arc::new(shared), engine.owner) })
     }
 
-    /// `Forked` in a child of the process that has opened the video.
+    /// `Forked` in a child of the process that opened the video.
     fn check_process(&self) -> Result<()> {
         self.shared.check().map_err(|error| error.of(self.source().name()))
     }
 
-    /// The index.
+    /// The track with its index.
     pub fn track(&self) -> &Track {
         &self.shared.track
     }
 
-    /// The index as something that can be kept, with what every sample is made of: see [`Engine::open_with_index`](crate::Engine::open_with_index). Reads
-    /// all samples, unless the video was opened with such an index.
+    /// The index in a form that can be stored, with the references of every sample, for
+    /// [`Engine::open_with_index`](crate::Engine::open_with_index). Reads all samples, unless the video was opened with
+    /// such an index.
     ///
     /// # Errors
     /// Those of the source.
@@ -112,7 +114,7 @@ impl Video {
         Index::of(self.track(), self.source(), told.or(learned.as_ref()))
     }
 
-    /// The index without what samples are made of: made at once, and smaller. Reads the ends of the source.
+    /// The index without references: smaller, and built at once. Reads only the ends of the source.
     ///
     /// # Errors
     /// Those of the source.
@@ -121,12 +123,13 @@ impl Video {
         Index::of(self.track(), self.source(), None)
     }
 
-    /// The index with what an index file told, for whoever knows the source by its version. Reads nothing.
+    /// The index with the references of the index file that the video was opened with, if any, for a source that the
+    /// caller identifies by its version. Reads nothing.
     pub(crate) fn export_known_index(&self) -> Result<Index> {
         Index::of_known(self.track(), self.source(), self.shared.planner.told(self.track()))
     }
 
-    /// Bytes that the index takes, with what was learned of references, about.
+    /// Approximate memory of the index in bytes, with the references learned so far.
     pub fn index_bytes(&self) -> u64 {
         let track = self.track();
         let samples = track.samples.len() * (size_of::<Sample>() + 2 * size_of::<u32>());
@@ -139,7 +142,7 @@ impl Video {
         all as u64 + track.elsewhere.bytes()
     }
 
-    /// The bytes.
+    /// The source of the file's bytes.
     pub fn source(&self) -> &dyn Source {
         &*self.shared.source
     }
@@ -149,12 +152,12 @@ impl Video {
         self.shared.track.frames.len()
     }
 
-    /// When frames are shown.
+    /// The presentation times of the frames.
     pub fn timeline(&self) -> &Timeline {
         &self.shared.timeline
     }
 
-    /// The number of the frame on show at a time: see [`Timeline::frame_at`].
+    /// The number of the frame on display at a time: see [`Timeline::frame_at`].
     ///
     /// # Errors
     /// `PastEndOfVideo`.
@@ -162,40 +165,42 @@ impl Video {
         self.shared.timeline.frame_at(time, clamp).map_err(|error| error.of(self.source().name()))
     }
 
-    /// What opening took.
+    /// Requests and bytes that opening the video took.
     pub fn opened_with(&self) -> Counted {
         self.shared.opened_with
     }
 
-    /// The sample of a frame; `None` past the last.
+    /// The sample of a frame; `None` past the last frame.
     pub fn sample_of(&self, frame: u32) -> Option<&Sample> {
         Some(&self.shared.track.samples[*self.shared.track.frames.get(frame as usize)? as usize])
     }
 
-    /// The bytes of a sample (counted in decode order) as a decoder gets them first.
+    /// The bytes of a sample (counted in decode order) as the first attempt gives them to a decoder.
     ///
     /// # Errors
-    /// Of the source, with the sample's place.
+    /// Those of the source, with the sample's number and offset.
     ///
     /// # Panics
-    /// For a number that is not one of the track's.
+    /// For a number past the track's last sample.
     pub fn sample_bytes(&self, sample: u32) -> Result<PaddedBytes> {
         self.check_process()?;
         self.shared.track.read(self.source(), sample, self.shared.reader(false).zeros)
     }
 
-    /// What a decoder does with so many threads for these samples (in decode order), where it is the only one at work.
+    /// How a decoder uses `threads` threads for these samples (in decode order) if no other decoder is at work.
     pub fn use_of_threads(&self, threads: usize, samples: &[u32]) -> Threads {
         if self.shared.is_here() { self.shared.use_of(threads, samples) } else { Threads::One }
     }
 
-    /// What an engine that has decoded nothing yet would decode for frames that are asked for together: runs of samples,
-    /// with the samples among them whose pictures are the frames. Frames that do not exist need nothing.
+    /// The decode runs with which an engine without checkpoints answers one request for `indices`. Each element is one
+    /// run: the samples to decode and, among them, the samples whose pictures are the requested frames; both ascending,
+    /// in decode order. Frames that do not exist are left out. Reads samples where the references are not known yet;
+    /// empty in a child after `fork`.
     pub fn plan(&self, indices: &[u32]) -> Vec<(Vec<u32>, Vec<u32>)> {
         if self.shared.is_here() { schedule::cold_plan(&self.shared, indices) } else { Vec::new() }
     }
 
-    /// One frame, exact.
+    /// Decodes one frame exactly.
     ///
     /// # Errors
     /// `NoSuchFrame`, `NotShown`, `Damaged`, and those of the source.
@@ -203,8 +208,8 @@ impl Video {
         schedule::frame(self.shared.arc(), index)
     }
 
-    /// One frame, exact, without waiting for it: a future for any runtime. The work begins at once; dropping the future
-    /// ends it.
+    /// As [`Video::frame`], without blocking: a future for any runtime. The work begins at once; dropping the future
+    /// cancels it.
     ///
     /// # Errors
     /// As [`Video::frame`], when polled.
@@ -212,7 +217,7 @@ impl Video {
         schedule::frame_async(self.shared.arc(), index)
     }
 
-    /// The frame on show at a time: see [`Timeline::frame_at`].
+    /// The frame on display at a time: see [`Timeline::frame_at`].
     ///
     /// # Errors
     /// `PastEndOfVideo`, and as [`Video::frame`].
@@ -220,9 +225,9 @@ impl Video {
         self.frame(self.index_at(time, clamp)?)
     }
 
-    /// Frames in any order, duplicates allowed, as a batch: every distinct one once, as it comes (in decode order, GOP by
-    /// GOP). No picture is decoded that none of them needs, and none twice. The result is an iterator that waits, and a
-    /// [`futures_core::Stream`]; dropping it ends the work.
+    /// A batch of frames in any order, duplicates allowed. Each distinct frame is returned once, as soon as it is
+    /// decoded (in decode order, GOP by GOP). No picture is decoded that none of the frames needs, and none twice. The
+    /// result is a blocking iterator and a [`futures_core::Stream`]; dropping it cancels the work.
     ///
     /// ```no_run
     /// # let video = bucket_streamer::Engine::new(None).open_path("cam.mp4")?;
@@ -235,9 +240,9 @@ impl Video {
         schedule::frames(self.shared.arc(), indices)
     }
 
-    /// What `make` makes of frames, as [`Video::frames`] brings them. It is called on the engine's own threads, by the one
-    /// that has decoded the frame: where the frames are spread over many GOPs, all cores share that work too, and no
-    /// picture changes cores. While it runs its thread decodes nothing.
+    /// As [`Video::frames`], with the results of `make`. The worker that has decoded a frame calls `make`: where frames
+    /// are spread over many GOPs all cores share this work too, and no picture moves between cores. Meanwhile that
+    /// worker decodes nothing.
     pub fn frames_with<T: Send + 'static>(
         &self,
         indices: &[u32],
@@ -246,7 +251,7 @@ impl Video {
         self.frames_charged(Charged::default(), indices, make)
     }
 
-    /// As [`Video::frames_with`], charged to a client that has other requests.
+    /// As [`Video::frames_with`], charged to the account of a client, which the client's other requests share.
     pub fn frames_for<T: Send + 'static>(
         &self,
         account: &Arc<Account>,
@@ -266,9 +271,9 @@ impl Video {
         schedule::request(self.shared.arc(), indices, account, Residency::Host, make)
     }
 
-    /// How the container wants its pictures shown: the default for stills of this video. The container's sample aspect ratio
-    /// counts before the stream's, as in FFmpeg: it may have been corrected there. A picture that H.265 calls interlaced is one
-    /// field by itself; there is nothing in it to take apart.
+    /// How the container wants its pictures displayed: the default for stills of this video. The container's sample
+    /// aspect ratio takes precedence over the stream's, as in FFmpeg, since it may correct it. A picture that H.265
+    /// calls interlaced is a single field, so there is nothing to deinterlace.
     pub fn still_options(&self) -> StillOptions {
         let track = self.track();
         let (degrees, mirrored) = track.parameters.rotation();
@@ -281,23 +286,23 @@ impl Video {
         }
     }
 
-    /// The frame that shows a sample; `None` if the sample is not shown.
+    /// The frame of a sample; `None` if the sample is not shown.
     pub fn frame_of_sample(&self, sample: u32) -> Option<u32> {
         self.shared.planner.frame_of(sample)
     }
 
-    /// A number that no other open video of this process has, nor has had.
+    /// An identifier that no other video of this process has or had.
     pub fn id(&self) -> u64 {
         self.shared.id
     }
 
-    /// The video as long as it is open elsewhere.
+    /// A weak reference to the video.
     pub fn downgrade(&self) -> WeakVideo {
         WeakVideo(self.shared.downgrade())
     }
 
-    /// What a worker is likely to spend on these frames, in seconds: pictures from the nearest checkpoint or entry on. Reads
-    /// nothing.
+    /// The estimated work of one worker for these frames, in seconds: the pictures from the nearest checkpoint or
+    /// random access point on. Reads nothing.
     pub fn cost_s(&self, indices: &[u32]) -> f64 {
         if !self.shared.is_here() {
             return 0.0;
@@ -306,29 +311,30 @@ impl Video {
         pictures as f64 * schedule::picture_ns(&self.shared) as f64 / 1e9
     }
 
-    /// As [`Video::frames_with`], where `make` makes nothing but stills with these options by a
-    /// [`StillMaker`](crate::still::StillMaker): a frame that a GPU has decoded stays there if its JPEG can be made there.
+    /// As [`Video::frames_with`], where `make` only makes stills with these options by a
+    /// [`StillMaker`](crate::still::StillMaker): a frame that a GPU has decoded stays there if its JPEG can be made
+    /// there.
     pub fn stills_with<T: Send + 'static>(
         &self,
         indices: &[u32],
         options: &StillOptions,
         make: impl Fn(u32, Result<DecodedFrame>) -> T + Send + Sync + 'static,
     ) -> Frames<T> {
-        // What the container cuts off is cut off on the host.
+        // The host applies the container's crop.
         let may_stay = may_be_made_there(options) && !self.track().parameters.is_cropped();
         let residency = if may_stay { Residency::Either } else { Residency::Host };
         schedule::request(self.shared.arc(), indices, Charged::default(), residency, make)
     }
 
-    /// Frames that stay in the memory of the engine's GPU, as [`Video::frames`] brings them: `picture.planes()` of each tells
-    /// where. They are not cropped by what the container says, only by what the stream does. What cannot be decoded there
-    /// (another format, damage, no GPU) is the error `NotOnDevice`.
+    /// As [`Video::frames`], with pictures that stay in the memory of the engine's GPU, where `picture.planes()` of
+    /// each points. The stream's crop applies, the container's does not. A frame that the GPU cannot decode (another
+    /// format, damage, no GPU) is the error `NotOnDevice`.
     pub fn frames_on_device(&self, indices: &[u32]) -> Frames<Result<DeviceFrame>> {
         let make = |_, frame: Result<DecodedFrame>| frame.and_then(DecodedFrame::into_device);
         schedule::request(self.shared.arc(), indices, Charged::default(), Residency::Device, make)
     }
 
-    /// Frames in the order in which they are asked for, duplicates too.
+    /// Frames in the order of `indices`, duplicates included.
     pub fn frames_in_order(&self, indices: Vec<u32>) -> InOrder {
         InOrder::of(self.shared.clone(), indices)
     }
@@ -338,33 +344,34 @@ impl Video {
         self.key_frames().to_vec()
     }
 
-    /// The same without a copy: they are counted once for a video.
+    /// As [`Video::key_indices`] without a copy: they are collected once for a video.
     pub fn key_frames(&self) -> &[u32] {
         if let Some(known) = self.shared.key_frames.get() {
             return known;
         }
-        // Not inside of the cell: a child of a fork in between would wait for it for ever.
+        // Not inside of the cell: a child of a `fork` in between would wait for it for ever.
         let is_key = |&(_, &sample): &(u32, &u32)| self.shared.track.samples[sample as usize].key;
         let found = (0..).zip(&self.shared.track.frames).filter(is_key).map(|(index, _)| index).collect();
         self.shared.key_frames.get_or_init(|| found)
     }
 
-    /// The greatest number of frames from one sync sample to the next, or to the end.
+    /// The largest number of frames from one sync sample to the next, or to the end.
     pub fn longest_gop(&self) -> usize {
         let keys = self.key_frames();
         let ends = keys.iter().skip(1).copied().chain([self.frame_count() as u32]);
         keys.iter().zip(ends).map(|(key, end)| end.saturating_sub(*key) as usize).max().unwrap_or(0)
     }
 
-    /// The frames of all sync samples, as they come.
+    /// The frames of all sync samples, as [`Video::frames`] returns them.
     pub fn keyframes(&self) -> Frames {
         self.frames(self.key_frames())
     }
 
-    /// All frames as a sequential decode shows them, in its order. What it does not show is left out and reported.
+    /// Gives `sink` all frames in the order of a sequential decode, until it breaks. Frames that such a decode does not
+    /// show are left out and reported.
     ///
     /// # Errors
-    /// What stops everything: no decoder, no memory, a source that changed.
+    /// Errors that end the decode: no decoder, no memory, a source that changed.
     pub fn play(&self, sink: &mut dyn FnMut(VideoFrame) -> ControlFlow<()>) -> Result<LeftOut> {
         let mut sequence = self.sequence();
         for frame in sequence.by_ref() {
@@ -376,21 +383,22 @@ impl Video {
         Ok(sequence.into_left_out())
     }
 
-    /// The same as an iterator that owns what it needs. Each step decodes in the caller's thread, with the threads of a
-    /// sequential decode beside it; [`Sequence::into_left_out`] says what was left out. An error ends it.
+    /// As [`Video::play`], as an iterator that owns its state. Each step decodes in the caller's thread, beside the
+    /// threads of a sequential decode; [`Sequence::into_left_out`] reports the frames that were left out. An error ends
+    /// it.
     pub fn sequence(&self) -> Sequence {
         Sequence::of(self.shared.clone())
     }
 
-    /// How stills of this video get their colour: what the pictures do not say of themselves is filled in.
+    /// The colour options for stills of this video: they fill in what the pictures do not signal.
     pub fn colour_options(&self) -> ColourOptions {
         ColourOptions { dolby_vision: self.shared.track.parameters.dolby_vision(), ..ColourOptions::default() }
     }
 
-    /// Decodes the first frame to learn what only pictures tell.
+    /// Decodes the first frame that can be decoded (of the first 32) to learn properties that only a picture has.
     ///
     /// # Errors
-    /// As [`Video::frame`]; what can be told without a picture is in [`Video::track`].
+    /// `Forked`. Without a decodable frame the properties come from [`Video::track`].
     pub fn describe(&self) -> Result<Described> {
         self.check_process()?;
         let parameters = &self.shared.track.parameters;
@@ -416,8 +424,8 @@ impl Video {
 }
 
 impl VideoState {
-    /// The profile, as a decoder knows it that has decoded a picture: one of our own, since a worker may still be busy with
-    /// that which `shown` came from.
+    /// The profile as a decoder reports it after a picture. It takes a decoder of its own, since a worker may still use
+    /// the one that decoded `shown`.
     fn profile(&self, shown: u32) -> Option<&'static str> {
         let memory = self.engine.pictures.reserve(Kind::Run, self.picture_bytes_of_run(1));
         let mut lease = self.lease(1, Some(&memory)).ok()?;

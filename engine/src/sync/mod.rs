@@ -1,7 +1,8 @@
-//! Locks, atomics, threads and time for code whose schedules are model-checked (`scripts/model-check`).
+//! Locks, atomics, threads and time for code with model-checked schedules (`scripts/model-check`).
 //!
-//! They are the standard library's. In unit tests that are compiled with `--cfg shuttle` they are Shuttle's, which runs all threads
-//! of a test on one and chooses which goes on at each lock, wait and atomic operation.
+//! They are the standard library's. In unit tests that are compiled with `--cfg shuttle` they are Shuttle's, which runs
+//! all threads of a test on one thread and chooses the next one at each lock, wait and atomic operation. The tests
+//! themselves are left to the modules of the checked code.
 
 #[cfg(all(test, shuttle))]
 pub(crate) mod model;

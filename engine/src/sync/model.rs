@@ -1,7 +1,7 @@
-//! Shuttle's locks, with what it leaves out: waits that time out, spurious wakeups, and a clock.
+//! Shuttle's locks, with what it lacks: waits that time out, spurious wakeups, and a clock.
 //!
-//! Time stands still unless a timed wait times out, which moves the clock to the end of that wait: so a deadline can pass, and
-//! every run of a schedule is the same.
+//! Time stands still unless a timed wait times out, which moves the clock to the end of that wait. So a deadline can
+//! pass, and every run of a schedule is the same.
 
 use std::cell::Cell;
 use std::ops::{Add, Deref, DerefMut};
@@ -14,12 +14,12 @@ use shuttle::{Config, Runner};
 
 pub(crate) use shuttle::{sync::atomic, thread, thread_local};
 
-/// What timed waits do.
+/// The behaviour of timed waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TimedWaits {
-    /// Each either times out or is as long as if it had no limit, so that a missing notification is a deadlock.
+    /// Each either times out or waits as without a limit, so that a missing notification is a deadlock.
     MayTimeOut,
-    /// All time out, for code that relies on looking again.
+    /// All time out, for code that relies on checking again.
     TimeOut,
 }
 
@@ -28,13 +28,14 @@ std::thread_local! {
     static CLOCK: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
-/// How many schedules of each kind a test tries, unless the environment says otherwise.
+/// The number of schedules of each kind that a test tries, unless the environment sets it.
 const SCHEDULES: usize = 3000;
 /// Preemptions at the places that matter, in the schedules that are not purely random.
 const DEPTHS: [usize; 2] = [2, 3];
 
-/// Runs `body` under many schedules: random ones, and those of probabilistic concurrency testing, which find what takes few
-/// preemptions at the right places. Fails where an assertion does, where all threads are blocked, and where a run does not end.
+/// Runs `body` under many schedules: random ones, and those of probabilistic concurrency testing, which find bugs that
+/// take few preemptions at the right places. Fails if an assertion fails, if all threads are blocked, or if a run does
+/// not end.
 pub(crate) fn check(timed_waits: TimedWaits, body: impl Fn() + Send + Sync + 'static) {
     let schedules = std::env::var("MODEL_SCHEDULES").ok().and_then(|count| count.parse().ok()).unwrap_or(SCHEDULES);
     let body = std::sync::Arc::new(move || {
@@ -89,7 +90,7 @@ impl Add<Duration> for Instant {
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
 
-/// Knows its mutex, so that a wait can give the lock up and take it again.
+/// Knows its mutex, so that a wait can release the lock and take it again.
 #[derive(Debug)]
 pub(crate) struct MutexGuard<'a, T> {
     guard: shuttle::sync::MutexGuard<'a, T>,
@@ -190,7 +191,7 @@ impl Condvar {
     }
 }
 
-/// Gives the lock up and takes it again.
+/// Releases the lock and takes it again.
 fn let_others_run<T>(guard: MutexGuard<'_, T>) -> MutexGuard<'_, T> {
     let mutex = guard.mutex;
     drop(guard);

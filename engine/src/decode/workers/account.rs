@@ -1,4 +1,5 @@
-//! Accounts: which tasks share one share of the workers, and how much time has been spent on them.
+//! Accounts: the tasks of an account have one share of the workers together, and its time is measured here. The order
+//! of tasks is left to `fair_queue`.
 
 use std::time::Duration;
 
@@ -10,10 +11,10 @@ const LIGHT: f64 = 0.25;
 /// The half-life of a client's recent use, in seconds.
 const HALF_LIFE_S: f64 = 4.0;
 
-/// What tasks are charged to: a request, or a client with all of its requests.
+/// The payer of tasks: a request, or a client with all of its requests.
 #[derive(Debug, Default)]
 pub struct Account {
-    /// Where in virtual time its last task ends, in nanoseconds.
+    /// The end of its last task in virtual time, in nanoseconds.
     end_ns: AtomicU64,
     /// Time that workers have spent on its tasks.
     worked_ns: AtomicU64,
@@ -57,19 +58,19 @@ impl Account {
         self.is_client
     }
 
-    /// Where in virtual time its last task ends.
+    /// The end of its last task in virtual time.
     pub(super) fn end_ns(&self) -> u64 {
         self.end_ns.load(Relaxed)
     }
 
-    /// A task of this expected cost starts at `start_ns` or where the last one ends, whichever is later.
+    /// A task of this expected cost starts at `start_ns` or at the end of the last one, whichever is later.
     pub(super) fn extend(&self, start_ns: u64, cost_ns: u64) {
         // `settle` may run concurrently.
         let extend = |end_ns: u64| Some(end_ns.max(start_ns).saturating_add(cost_ns));
         let _ = self.end_ns.fetch_update(Relaxed, Relaxed, extend);
     }
 
-    /// Whether this is a client whose recent use of `threads` workers is small.
+    /// True for a client with little recent use of `threads` workers.
     pub(super) fn is_light(&self, threads: usize) -> bool {
         if !self.is_client {
             return false;
@@ -83,7 +84,7 @@ impl Account {
         recent.used_s <= LIGHT * threads as f64 * HALF_LIFE_S / std::f64::consts::LN_2
     }
 
-    /// Tells accounts apart.
+    /// Identifies the account.
     pub(super) fn owner(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }

@@ -1,4 +1,4 @@
-//! The cores that threads run on.
+//! The cores that threads run on. Which worker is bound to which core is left to the pool.
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;

@@ -1,4 +1,4 @@
-//! Start-time fair queueing: the order of the tasks that wait. See the parent module for the policy.
+//! Start-time fair queueing: the order of the waiting tasks. See the parent module for the policy.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -18,11 +18,11 @@ pub(super) struct Rank {
     pub(super) start_ns: u64,
     pub(super) owner: usize,
     pub(super) is_client: bool,
-    /// A short task of a client that has used little recently.
+    /// A short task of a client with little recent use.
     pub(super) is_light: bool,
 }
 
-/// A task that waits.
+/// A waiting task.
 #[derive(Debug)]
 pub(super) struct Waiting {
     rank: Reverse<Rank>,
@@ -55,7 +55,7 @@ impl Ord for Waiting {
     }
 }
 
-/// The tasks that wait.
+/// The waiting tasks.
 #[derive(Debug, Default)]
 pub(super) struct FairQueue {
     light: BinaryHeap<Waiting>,
@@ -94,7 +94,7 @@ impl FairQueue {
         self.light.is_empty() && self.others.is_empty()
     }
 
-    /// The expected pictures of all tasks that wait.
+    /// The expected pictures of all waiting tasks.
     pub(super) fn pictures(&self) -> u64 {
         self.light.iter().chain(&self.others).map(|waiting| waiting.task.pictures).sum()
     }

@@ -38,20 +38,20 @@ use crate::machine::Pins;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use crate::sync::{Condvar, Instant, Mutex, MutexGuard, thread};
 
-/// The most that a short task costs.
+/// The highest cost of a short task.
 const SHORT_NS: u64 = 100_000_000;
-/// The spare thread begins a task once all tasks that run have done so for this long.
+/// The spare thread begins a task once all running tasks have run for this long.
 const STUCK: Duration = Duration::from_millis(250);
-/// How often the spare thread checks that.
+/// The interval at which the spare thread checks that.
 const STUCK_CHECK: Duration = Duration::from_millis(50);
 
-/// A piece of work.
+/// A piece of work for one worker.
 pub struct Task {
     /// Expected cost in pictures.
     pub pictures: u64,
     /// Expected cost in nanoseconds of one worker.
     pub cost_ns: u64,
-    /// Where in virtual time it was interrupted, if it was.
+    /// The position in virtual time at which it was interrupted, if it was.
     pub goes_on: Option<u64>,
     /// Does the work, with as many threads as the argument says.
     pub run: Box<dyn FnOnce(usize) + Send>,
@@ -63,14 +63,14 @@ impl std::fmt::Debug for Task {
     }
 }
 
-/// A task that runs, for the spare thread to see.
+/// A running task, for the spare thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct AtWork {
     owner: usize,
     since: Instant,
 }
 
-/// What the pool's lock protects.
+/// The state that the pool's lock protects.
 #[derive(Debug, Default)]
 struct PoolState {
     queue: FairQueue,
@@ -86,7 +86,7 @@ struct PoolState {
     closed: bool,
 }
 
-/// What the pool and its threads share.
+/// The state that the pool and its threads share.
 #[derive(Debug)]
 struct PoolShared {
     state: Mutex<PoolState>,
@@ -100,13 +100,13 @@ struct PoolShared {
     pins: Mutex<Option<Pins>>,
     /// Every task gets one thread.
     is_narrow: bool,
-    /// The next task, for tasks that run to see without the lock: where in virtual time it would end, and whose it is.
+    /// The next task, which running tasks read without the lock: its end in virtual time, and its account.
     next_end_ns: AtomicU64,
     next_owner: AtomicUsize,
     next_is_light: AtomicBool,
 }
 
-/// The workers of an engine. Dropping it ends them, and drops the tasks that wait.
+/// The workers of an engine. Dropping the pool ends them, and drops the waiting tasks.
 #[derive(Debug)]
 pub struct WorkerPool {
     shared: Arc<PoolShared>,
@@ -142,7 +142,7 @@ impl WorkerPool {
         WorkerPool { shared: Arc::new(shared) }
     }
 
-    /// Whether workers are bound to cores; before they are started, whether they would be now.
+    /// True if workers are bound to cores; before they are started, if they would be now.
     pub fn is_pinned(&self) -> bool {
         let is_started = self.shared.lock().started;
         self.shared.pins().is_some() || (!is_started && self.shared.pin && Pins::take(own_cores()).is_some())
@@ -180,13 +180,13 @@ impl WorkerPool {
         (state.queue.len() + self.shared.threads - state.free) as f64 / self.shared.threads as f64
     }
 
-    /// Whether tasks wait that no worker has begun.
+    /// True if tasks wait for a worker.
     pub fn is_waited_for(&self) -> bool {
         !self.shared.lock().queue.is_empty()
     }
 
-    /// Whether the task on this thread has run for `slice` at least, and for longer than a task of another account would have to
-    /// wait.
+    /// True if the task on this thread has run for at least `slice`, and for longer than a task of another account
+    /// would have to wait.
     pub fn is_overtaken(&self, slice: Duration) -> bool {
         let next_ns = self.shared.next_end_ns.load(Relaxed);
         let Some(running) = current().filter(|_| next_ns < u64::MAX) else { return false };
@@ -217,11 +217,11 @@ impl WorkerPool {
 
     fn start_spare(&self) {
         let shared = Arc::clone(&self.shared);
-        // If it cannot be started, tasks wait longer, and nothing else happens.
+        // If it cannot be started, tasks only wait longer.
         let _ = thread::Builder::new().name("decode-spare".to_owned()).spawn(move || shared.help_out());
     }
 
-    /// Takes the cores to bind workers to; none if that is not wanted, or if another pool has them.
+    /// Takes the cores to bind workers to; none if `pin` is off or another pool has them.
     fn take_cores(&self) -> Vec<usize> {
         if !self.shared.pin {
             return Vec::new();
@@ -246,7 +246,7 @@ impl Drop for WorkerPool {
         };
         self.shared.work.notify_all();
         self.shared.spare.notify_all();
-        // Without the lock: workers need it to end, and what tasks hold is up to their callers.
+        // Without the lock: workers need it to end, and the destructors of tasks are their callers' code.
         drop(tasks);
     }
 }
@@ -260,7 +260,7 @@ impl PoolShared {
         self.pins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A worker.
+    /// The loop of a worker.
     fn work(&self) {
         let mut state = self.lock();
         loop {
@@ -284,7 +284,7 @@ impl PoolShared {
         }
     }
 
-    /// The spare thread: begins the next task where tasks of other clients occupy all workers for long.
+    /// The loop of the spare thread: it begins the next task if tasks of other clients occupy all workers for long.
     fn help_out(&self) {
         let mut state = self.lock();
         while !state.closed {
@@ -338,8 +338,8 @@ impl PoolShared {
         self.next_is_light.store(next.is_some_and(|rank| rank.is_light), Relaxed);
     }
 
-    /// How many threads a task gets: one, unless on one it would take longer than all other tasks on all of them. A power of two,
-    /// so that few kinds of decoders are open.
+    /// The number of threads for a task: one, unless one thread would need longer for it than all threads for all other
+    /// tasks. A power of two, so that few kinds of decoders are open.
     fn width(&self, task: &Task, state: &PoolState) -> usize {
         if self.is_narrow {
             return 1;

@@ -7,14 +7,14 @@ use super::{Account, Task, WorkerPool};
 use crate::sync::model::{TimedWaits, check};
 use crate::sync::{Condvar, Mutex, thread};
 
-/// What became of a task.
+/// The outcome of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Run,
     Dropped,
 }
 
-/// What became of the tasks of a test, in order.
+/// The outcomes of a test's tasks, in order.
 #[derive(Debug, Default)]
 struct Outcomes {
     list: Mutex<Vec<(usize, Outcome)>>,
@@ -26,7 +26,7 @@ impl Outcomes {
         self.list.lock().unwrap()
     }
 
-    /// Waits until so many tasks have an outcome. Where one never has, all threads are blocked, and the check fails.
+    /// Waits until this many tasks have an outcome. If one never has, all threads are blocked, and the check fails.
     fn wait_for(&self, count: usize) -> Vec<(usize, Outcome)> {
         let mut list = self.lock();
         while list.len() < count {
@@ -36,7 +36,7 @@ impl Outcomes {
     }
 }
 
-/// Part of a task: notes what becomes of it.
+/// Part of a task: records its outcome.
 struct Token {
     number: usize,
     has_run: bool,
@@ -51,11 +51,11 @@ impl Drop for Token {
     }
 }
 
-/// A task of so many pictures that does `work`.
+/// A task of this many pictures that does `work`.
 fn task(number: usize, pictures: u64, outcomes: &Arc<Outcomes>, work: impl FnOnce() + Send + 'static) -> Task {
     let mut token = Token { number, has_run: false, outcomes: Arc::clone(outcomes) };
     let run = move |_width| {
-        // All of the token, not the field alone.
+        // Captures the whole token, not only the field.
         let token = &mut token;
         token.has_run = true;
         work();

@@ -1,4 +1,4 @@
-//! The task that runs on the current thread: what it has cost so far, and where in virtual time it is.
+//! The task that runs on the current thread: its cost so far, and its position in virtual time.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::account::nanos;
 use super::fair_queue::Rank;
 use crate::sync::{Instant, thread_local, thread_time};
 
-/// A task that runs.
+/// A running task.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Running {
     pub(super) start_ns: u64,
@@ -21,13 +21,13 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// A task of this rank that begins now, on the current thread.
+    /// A task of this rank that begins now on the current thread.
     pub(super) fn begin(rank: Rank, width: usize) -> Running {
         let Rank { start_ns, owner, is_light, .. } = rank;
         Running { start_ns, since: Instant::now(), time: thread_time(), width: width as u32, owner, is_light }
     }
 
-    /// What it has cost so far: the thread's processor time, or with several threads an estimate for all of them.
+    /// Its cost so far: the thread's processor time, or with several threads an estimate for all of them.
     fn took(&self) -> Duration {
         match self.width {
             1 => thread_time().saturating_sub(self.time),
@@ -53,12 +53,12 @@ pub(super) fn set_current(running: Option<Running>) {
     RUNNING.with(|current| current.set(running));
 }
 
-/// What the task on the current thread has cost so far: time, on all threads that it uses.
+/// The cost of the current thread's task so far: time, on all threads that it uses.
 pub fn took() -> Duration {
     current().map_or(Duration::ZERO, |running| running.took())
 }
 
-/// Where in virtual time the task on the current thread is.
+/// The position of the current thread's task in virtual time, in nanoseconds.
 pub fn position() -> u64 {
     current().map_or(0, |running| running.now_ns())
 }

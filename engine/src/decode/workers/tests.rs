@@ -24,15 +24,15 @@ fn a_lone_task_gets_all_threads_and_many_get_one_each() {
     assert_eq!(widths[..2], [1, 1], "{widths:?}");
 }
 
-/// A task of so many nanoseconds.
+/// A task of this many nanoseconds.
 fn plain(cost_ns: u64, run: impl FnOnce(usize) + Send + 'static) -> Task {
     Task { pictures: 1, cost_ns, goes_on: None, run: Box::new(run) }
 }
 
-/// A pool of one worker, which is busy with a task of the first account until that is let go.
+/// A pool of one worker, which a task of the first account occupies until it is released.
 fn busy(account: &Account) -> (WorkerPool, mpsc::Sender<()>) {
     let pool = WorkerPool::new(1, false);
-    // None that helps out where that takes long.
+    // Without a spare thread that helps out.
     pool.shared.lock().has_spare = true;
     let (hold, held) = mpsc::channel::<()>();
     let (begun, is_begun) = mpsc::channel();
@@ -74,7 +74,7 @@ fn two_pools_never_bind_workers_to_the_same_cores() {
     }
     // A task of one picture has one thread, so a worker that is bound runs it on one core.
     let cores = [results.recv().unwrap(), results.recv().unwrap()];
-    // Where another process of the same machine has them, neither does.
+    // If another process of the same machine has bound the cores, neither does.
     assert!(both.iter().filter(|pool| pool.is_pinned()).count() < 2);
     let bound = cores.iter().filter(|cores| **cores < ffi::cpu_count()).count();
     assert!(bound < 2, "{cores:?}");
@@ -93,7 +93,7 @@ fn short_tasks_overtake_long_ones_and_what_was_spent_counts() {
         let send = send.clone();
         plain(cost_ns, move |_| send.send(name).unwrap())
     };
-    // Its tasks took far longer than they were expected to.
+    // Its tasks took far longer than expected.
     pool.submit(task("expected to be short", 10), &all[1]);
     all[1].settle(10, Duration::from_secs(1));
     pool.submit(task("of the same account", 10), &all[1]);
@@ -135,7 +135,7 @@ fn short_tasks_of_light_clients_come_before_those_of_ever_new_ones() {
         let send = send.clone();
         plain(cost_ns, move |_| send.send(name).unwrap())
     };
-    // It has used more than its share by now, though little.
+    // By now it has used more than its share, though little.
     modest.settle(0, Duration::from_millis(900));
     greedy.settle(0, Duration::from_secs(60));
     for newcomer in &newcomers {

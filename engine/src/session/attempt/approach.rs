@@ -1,9 +1,9 @@
-//! Decoding towards a target while its bytes come, where a look at all of them tells the way.
+//! Decoding towards a target while its bytes arrive, before a plan for it is possible.
 //!
-//! Which pictures a target is made of only the samples tell, and the last to come is its own. But the pictures that come
-//! later in presentation than all before them, *anchors*, are what others refer to, in every GOP that encoders make: so
-//! they are decoded as they come, each with what it needs, and leave a checkpoint. At worst a few pictures are decoded for
-//! nothing; which frame comes out is decided as always.
+//! The references of a target are known only after all samples up to it are here, and the target itself arrives last.
+//! But pictures that are later in presentation than all before them, *anchors*, are reference pictures in every GOP
+//! that encoders make. So they are decoded as they arrive, each with its references, and leave a checkpoint. At worst a
+//! few pictures are decoded in vain; the choice of the frame is left to the planned decode and the fallback.
 
 use std::collections::BTreeMap;
 
@@ -11,17 +11,18 @@ use crate::plan::route::{Target, plan};
 use crate::session::attempt::task::{Attempt, Interrupt, Step, checkpoints_near};
 use crate::session::prefetch::in_flight::will_plan;
 
-/// Samples from one anchor to the next that is decoded to before its time: each time, the decoder's threads run dry.
+/// The least number of samples from one anchor that is decoded early to the next: after each the decoder's threads run
+/// dry.
 const STRIDE: u32 = 8;
 
 impl Attempt {
-    /// Decodes towards the first target while its bytes come. What comes of it are checkpoints.
+    /// Decodes towards the first target while its bytes arrive, and leaves checkpoints.
     pub(super) fn approach(&self, targets: &[Target]) -> Step {
         let video = &*self.video;
         if !video.source.is_remote() {
             return Ok(());
         }
-        // Again: of many targets the first ones may have been all that the source had room for.
+        // Repeated: the source may have had room only for the first of many targets.
         let planning = (&video.planner, &video.references);
         will_plan((&video.track, &*video.source), planning, targets.iter().map(|target| target.sample));
         if self.traits().may_wait {
@@ -63,7 +64,7 @@ impl Attempt {
         }
     }
 
-    /// The last anchor in front of `here`, if it is far enough from the one that was decoded to.
+    /// The last anchor before `here`, if it is at least [`STRIDE`] samples after `done`.
     fn anchor(&self, done: u32, here: u32) -> Option<u32> {
         let frame_of = |sample: u32| self.video.planner.frame_of(sample);
         let mut highest = frame_of(done)?;
@@ -76,13 +77,13 @@ impl Attempt {
         anchor.filter(|anchor| anchor - done >= STRIDE)
     }
 
-    /// Decodes up to an anchor. False if nothing is left of that.
+    /// Decodes up to an anchor. False if that leaves no checkpoint.
     fn decode_up_to(&self, anchor: Target, done: u32) -> Step<bool> {
         let video = &*self.video;
         let needs = video.needs();
         let keeper = self.keeper(&needs);
         for leg in plan(&[anchor], &needs, &|target| checkpoints_near(video, target)) {
-            // An interrupt here is met again by what comes next.
+            // The next step meets the same interrupt.
             if let Err(Interrupt::Failed(error)) = self.run_planned(&leg, &keeper, &mut BTreeMap::new()) {
                 return Err(error.into());
             }

@@ -1,6 +1,7 @@
-//! Fallback decode: from a random access point on over all samples, further back each time, and at last from the first sample on.
+//! Fallback decode: over all samples from a random access point on, further back each time, at last from the first
+//! sample on.
 //!
-//! What is let out is the picture that a sequential decode shows, or an error.
+//! It answers with the picture that a sequential decode shows, or with an error.
 
 use std::cell::Cell;
 
@@ -15,7 +16,7 @@ use crate::session::losses::Losses;
 use crate::session::validate::{self, Ruling, Validator};
 
 impl Attempt {
-    /// Answers all that is pending.
+    /// Answers all pending targets.
     pub(super) fn fallback(&self, pending: &mut Pending) -> Step {
         for depth in [Depth::Nearest, Depth::Earlier, Depth::Sequential] {
             let left: Vec<u32> = pending.keys().copied().collect();
@@ -29,7 +30,8 @@ impl Attempt {
         Ok(())
     }
 
-    /// Do samples say that others are missing, in a codec whose decoder does not notice? Then only the last resort will do.
+    /// True if AV1 samples indicate that others between them are missing, which dav1d does not notice: only the last
+    /// resort is right.
     fn lacks_samples(&self, job: &Job) -> bool {
         let (track, source) = (&self.video.track, &*self.video.source);
         if track.codec != Codec::Av1 {
@@ -39,7 +41,7 @@ impl Attempt {
         Losses::has_gaps(track, source, job.entry, job.last)
     }
 
-    /// The runs over all samples. Where they begin is not taken from an index file without a look.
+    /// The runs over all samples. An entry from an index file is checked against its sample first.
     fn jobs(&self, left: &[u32], depth: Depth) -> Vec<Job> {
         let (track, source, planner) = (&self.video.track, &*self.video.source, &self.video.planner);
         let jobs = planner.plan(track, source, left, depth);
@@ -52,12 +54,12 @@ impl Attempt {
         if jobs.iter().all(is_as_indexed) { jobs } else { planner.plan(track, source, left, depth) }
     }
 
-    /// Makes one run. Targets that it settles leave `pending`: a picture that nothing speaks against, and at the last resort
-    /// whatever a sequential decode would give.
+    /// Makes one run. Targets that it answers leave `pending`: pictures without a sign of damage, and at the last
+    /// resort every result of a sequential decode.
     fn run_job(&self, job: &Job, depth: Depth, pending: &mut Pending) -> Step {
         let video = &*self.video;
-        // The first try reads in place. A second one is made only when something is wrong, and then with zeros behind
-        // each sample, as a sequential reader has them: a damaged sample may make the decoder look there.
+        // The first try reads samples in place. A second one follows only damage, with zeros behind each sample as in a
+        // sequential reader: a damaged sample may make the decoder read there.
         let zeros = depth > Depth::Nearest;
         let conceals = video.track.codec == Codec::H264;
         let is_last_resort = depth == Depth::Sequential || (zeros && job.is_self_contained && !conceals);
@@ -70,7 +72,7 @@ impl Attempt {
         } else {
             (video.lease(self.width, memory)?, Validator::strict())
         };
-        // Pictures that another job waits for may pass by here too, from an entry that does not promise them.
+        // A run may pass targets of another job, whose entry is further back: it does not answer those.
         let own = |sample: &u32| Some((*sample, pending.remove(sample)?));
         let mut own: Pending = job.targets.iter().filter_map(own).collect();
         let step = self.run_over(job, zeros, &mut validator, &mut lease, &mut own);
@@ -116,7 +118,7 @@ impl Attempt {
         validator: &mut Validator,
         own: &mut Pending,
     ) -> Result<Step> {
-        // What is still in the decoder when all targets have answers is not wanted.
+        // Once all targets have answers, the remaining pictures in the decoder are not wanted.
         while !own.is_empty()
             && let Some(event) = run.next(reader, lease)?
         {
@@ -140,11 +142,11 @@ impl Attempt {
         Ok(Ok(()))
     }
 
-    /// Answers targets of which a run that is to be believed had no picture.
+    /// Answers targets without a picture, after a run that is trusted.
     fn settle(&self, validator: &Validator, own: &mut Pending) -> Step {
         let mut step = Ok(());
         for (sample, index) in std::mem::take(own) {
-            // Also where the reader has no room: the work is done.
+            // Also where the reader has no room: the decoding is done.
             step = step.and(self.give(index, Err(validator.missing(&self.video, index, sample))));
         }
         step

@@ -1,8 +1,8 @@
-//! One attempt at a group of targets: from samples to answers for all of its frames.
+//! One attempt at a group of targets: decodes the samples and answers the frames.
 //!
-//! First [`planned`] decode, while bytes come with an [`approach`] to them; then, for what is left, the [`fallback`] over all
-//! samples. [`task`] is what they share. Which targets make a group, and what becomes of an interrupted one, is left to
-//! [`schedule`](super::schedule).
+//! First comes the [`planned`] decode, with an [`approach`] while bytes arrive; then, for what is left, the
+//! [`fallback`] over all samples. [`task`] has the state that they share. Grouping targets and resubmitting an
+//! interrupted group are left to [`schedule`](super::schedule).
 
 mod approach;
 mod fallback;
@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind};
 use crate::plan::route::Target;
 
 impl Attempt {
-    /// Answers all that is pending, or says why not.
+    /// Answers all pending targets, or returns the reason for the interrupt.
     pub(crate) fn run(&self, targets: &[Target], pending: &mut Pending) -> Step {
         let is_host = self.traits().is_host;
         let must_stay = self.reader.residency() == Residency::Device;
@@ -35,7 +35,7 @@ impl Attempt {
         if is_host { self.fallback(pending) } else { Err(Interrupt::Moved) }
     }
 
-    /// What is left was wanted in a GPU's memory, and is not to be had there.
+    /// Answers the pending targets, which were wanted in a GPU's memory and cannot be decoded there.
     fn refuse(&self, pending: &mut Pending) {
         let source = self.video.source.name();
         for (_, index) in std::mem::take(pending) {

@@ -1,6 +1,6 @@
-//! Planned decode: checkpoints, and only the samples that the targets need.
+//! Planned decode: from checkpoints, over only the samples that the targets need.
 //!
-//! Whatever does not come out of it as it should, and everything where something is damaged, is left to the fallback.
+//! Unexpected results and all damage are left to the fallback.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -16,22 +16,22 @@ use crate::plan::route::{Leg, Target, plan};
 use crate::session::attempt::task::{Attempt, Interrupt, Pending, Step, checkpoints_near};
 use crate::session::validate::{Ruling, Validator};
 
-/// A planned run at work.
+/// The progress of a planned run.
 #[derive(Default)]
 struct Progress {
     /// Targets without an answer.
     left: usize,
     interrupt: Option<Interrupt>,
-    /// The run is not to be believed any more.
+    /// No further picture of the run is trusted.
     is_abandoned: bool,
-    /// What the device said of that.
+    /// The device's error, if it caused that.
     error: Option<GpuError>,
-    /// Time in which the reader was waited for.
+    /// Time spent waiting for the reader.
     waited: Duration,
 }
 
 impl Attempt {
-    /// Answers what checkpoints and planned runs can answer.
+    /// Answers the targets that checkpoints and planned runs can answer.
     pub(super) fn planned(&self, targets: &[Target], pending: &mut Pending) -> Step {
         let video = &*self.video;
         let (track, source) = (&video.track, &*video.source);
@@ -55,7 +55,7 @@ impl Attempt {
         Ok(())
     }
 
-    /// Answers targets whose pictures checkpoints hold. Returns those that are to be decoded.
+    /// Answers targets from pictures that checkpoints hold. Returns the targets that are left to decode.
     fn held_by_checkpoints(&self, targets: &[Target], needs: &Known<'_>, pending: &mut Pending) -> Step<Vec<Target>> {
         let video = &*self.video;
         let mut left = Vec::with_capacity(targets.len());
@@ -63,7 +63,8 @@ impl Attempt {
             if !pending.contains_key(&target.sample) {
                 continue;
             }
-            // What a key frame soon after may have dropped only a run to that key frame tells.
+            // Only a run to a key frame soon after the target shows whether that key frame has the target's picture
+            // dropped.
             let last = video.planner.last_for(&video.track, &*video.source, target.sample);
             if video.track.codec == Codec::Hevc && last != target.sample {
                 continue;
@@ -87,7 +88,7 @@ impl Attempt {
         Keeper { store: &engine.store, video: self.video.id, spacing: engine.spacing, needs }
     }
 
-    /// Makes one planned run. Anything unexpected ends it, and leaves what is left pending.
+    /// Makes one planned run. Any unexpected event ends it, and its other targets stay pending.
     pub(super) fn run_planned(&self, leg: &Leg, keeper: &Keeper<'_>, pending: &mut Pending) -> Step {
         let (video, since) = (&*self.video, Instant::now());
         let width = self.width.min(leg.samples.len().next_power_of_two());
@@ -126,7 +127,7 @@ impl Attempt {
         self.unless_refused()
     }
 
-    /// Pulls a planned run to its end: to the last target, to the first sign of damage, or until it is interrupted.
+    /// Pulls a planned run to its last target, to the first sign of damage, or to an interrupt.
     fn pull(
         &self,
         progress: &mut Progress,
@@ -153,7 +154,7 @@ impl Attempt {
             if progress.interrupt.is_none() && progress.left > 0 && self.is_overtaken() {
                 progress.interrupt = Some(Interrupt::Overtaken);
             }
-            // What is still in the decoder is no target.
+            // The remaining pictures in the decoder are no targets.
             if progress.left == 0 || progress.interrupt.is_some() || progress.is_abandoned {
                 run.stop();
             }
@@ -175,7 +176,7 @@ impl Attempt {
         }
     }
 
-    /// Interrupts if a run was broken off for a sample that is in flight.
+    /// Interrupts if a run was stopped for a sample that is in flight.
     pub(super) fn unless_put_off(&self, awaited: &Cell<Option<u32>>) -> Step {
         if self.reader.is_cancelled() {
             return Err(Interrupt::Stopped);

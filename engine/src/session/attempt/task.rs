@@ -1,4 +1,5 @@
-//! The state of a group of targets at work, and why its work may be interrupted.
+//! The state of an attempt at a group, and the reasons for an interrupt. Decoding is left to the modules beside this
+//! one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,46 +17,46 @@ use crate::session::results::Reader;
 use crate::session::shared::VideoState;
 use crate::session::validate;
 
-/// Samples behind a target whose checkpoints are looked at too: in H.265 one that stands behind it may hold all that it
-/// refers to.
+/// Checkpoints up to this many samples behind a target are considered too: in H.265 such a checkpoint may hold all
+/// reference pictures of the target.
 const BEHIND: u32 = 16;
-/// Checkpoints on each side of a target that are looked at.
+/// Checkpoints on each side of a target that are considered.
 const CANDIDATES: usize = 4;
-/// What a task has of its worker before another account's turn can come.
+/// The time that a task has its worker before a task of another account can interrupt it.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// A group of targets at work on a device.
+/// The work on a group of targets on one device.
 pub(crate) struct Attempt {
     pub(crate) video: Arc<VideoState>,
     pub(crate) reader: Arc<dyn Reader>,
     pub(crate) device: Arc<dyn DecodeDevice>,
     /// Threads of its decoders.
     pub(crate) width: usize,
-    /// Leave to have its bytes fetched.
+    /// The admission to fetch its bytes.
     pub(crate) admitted: Held,
-    /// How often it was overtaken.
+    /// Number of times that it was interrupted for another account.
     pub(crate) overtaken: u32,
-    /// What its pictures are charged to, if they are in the host's memory.
+    /// The reservation that its pictures are charged to, if they are in the host's memory.
     pub(crate) memory: Option<Reservation>,
 }
 
-/// The frames that are still to be answered, by their samples.
+/// The unanswered frames, by their samples.
 pub(crate) type Pending = BTreeMap<u32, u32>;
 
-/// Why work on a group ends before all of its frames have answers.
+/// The reason why work on a group stops before all of its frames have answers.
 #[derive(Debug)]
 pub(crate) enum Interrupt {
-    /// No more is wanted for now: the request is cancelled, or the reader has no room.
+    /// No more results are wanted for now: the request is cancelled, or the reader has no room.
     Stopped,
-    /// It is another account's turn.
+    /// Fair scheduling: a task of another account goes first.
     Overtaken,
-    /// The device does not do what is left: the host should.
+    /// The device cannot decode the rest: the host does.
     Moved,
-    /// The bytes of these samples are in flight, and there is other work that can be done now.
+    /// The bytes of these samples are in flight, and the worker has other work.
     InFlight(Vec<u32>),
-    /// It needs more memory for pictures than it has reserved.
+    /// The pictures need more memory than is reserved.
     NoRoom(Refused),
-    /// No decoder, no memory: that is the answer for all of them.
+    /// An error for all pending targets: no decoder, no memory.
     Failed(Error),
 }
 
@@ -65,7 +66,7 @@ impl From<Error> for Interrupt {
     }
 }
 
-/// Whether work on a group goes on.
+/// `Err` if work on a group is interrupted.
 pub(crate) type Step<T = ()> = std::result::Result<T, Interrupt>;
 
 impl Attempt {
@@ -73,26 +74,26 @@ impl Attempt {
         self.device.traits(&self.video.track)
     }
 
-    /// Whether it is another account's turn; only where what was decoded is not lost. Each time after a slice twice as long: every
-    /// group ends, even where there is no room for checkpoints.
+    /// True if a task of another account should go first; only on a device whose decoded pictures survive in
+    /// checkpoints. Each further slice is twice as long, so that every group ends even without room for checkpoints.
     pub(crate) fn is_overtaken(&self) -> bool {
         let slice = SLICE * (1 << self.overtaken.min(16));
         self.traits().leaves_checkpoints && self.device.workers().is_overtaken(slice)
     }
 
-    /// The samples that are in flight for it.
+    /// The samples in flight, with this attempt as the waiter.
     pub(crate) fn in_flight(&self) -> InFlight<'_> {
         let (track, source) = (&self.video.track, &*self.video.source);
         InFlight { track, source, may_wait: self.traits().may_wait, waiter: self }
     }
 
-    /// Interrupts if some of these samples are in flight and there is other work.
+    /// Interrupts if some of these samples are in flight and the worker has other work.
     pub(crate) fn unless_in_flight(&self, samples: impl Iterator<Item = u32>) -> Step {
         let awaited = self.in_flight().worth_putting_off(samples);
         if awaited.is_empty() { Ok(()) } else { Err(Interrupt::InFlight(awaited)) }
     }
 
-    /// Interrupts if there was no memory for some picture.
+    /// Interrupts if memory for a picture was refused.
     pub(crate) fn unless_refused(&self) -> Step {
         match self.memory.as_ref().and_then(Reservation::refusal) {
             Some(refused) => Err(Interrupt::NoRoom(refused)),
@@ -100,19 +101,19 @@ impl Attempt {
         }
     }
 
-    /// Gives a picture to the reader, if its frame has no answer yet. Interrupts when no more is wanted for now.
+    /// Gives a picture to the reader, if its frame has no answer yet. Interrupts if no more results are wanted for now.
     pub(crate) fn let_out(&self, sample: u32, picture: Decoded, pending: &mut Pending) -> Step {
         let Some(index) = pending.remove(&sample) else { return Ok(()) };
         self.give(index, validate::let_out(&self.video, index, sample, picture))
     }
 
-    /// Gives an answer to the reader. Interrupts when no more is wanted for now.
+    /// Gives an answer to the reader. Interrupts if no more results are wanted for now.
     pub(crate) fn give(&self, index: u32, result: Result<DecodedFrame>) -> Step {
         let goes_on = self.reader.give(index, result, self.traits().patience);
         if goes_on { Ok(()) } else { Err(Interrupt::Stopped) }
     }
 
-    /// Answers targets that need more memory than they can have.
+    /// Answers targets that need more picture memory than the budget.
     pub(crate) fn refuse_for_good(&self, needed: u64, targets: Pending) {
         let (video, name) = (&self.video, self.video.source.name());
         for (sample, index) in targets {
@@ -139,7 +140,7 @@ impl Waiter for Attempt {
     }
 }
 
-/// The checkpoints around a target.
+/// The checkpoints around a target, at most [`CANDIDATES`] on each side.
 pub(crate) fn checkpoints_near(video: &VideoState, target: Target) -> Vec<Arc<Kept>> {
     let near = video.engine.store.within(video.id, target.entry..=target.sample.saturating_add(BEHIND));
     let before = near.partition_point(|kept| kept.state.position <= target.sample);

@@ -1,17 +1,17 @@
-//! Fetch admission: groups whose bytes are far away begin one after the other, so that what is in flight, and what has come and
-//! is not decoded yet, fit into the memory for it. Otherwise what came first would be evicted for what comes last, and be fetched
-//! again.
+//! Fetch admission: groups of remote sources begin one after the other, so that the bytes that are in flight or not
+//! decoded yet fit into the source's memory. Otherwise the first bytes would be evicted for the last, and be fetched
+//! again. Which bytes a group needs is left to [`schedule`](crate::session::schedule).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// The admission of an engine. Clones share it.
+/// The admission queue of an engine. Clones share it.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct FetchAdmission(Arc<Mutex<Queue>>);
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Bytes of those that are admitted.
+    /// Bytes of the admitted groups.
     taken: u64,
     waiting: VecDeque<Waiting>,
 }
@@ -28,14 +28,14 @@ impl std::fmt::Debug for Waiting {
     }
 }
 
-/// Leave to have bytes fetched; it ends when this is dropped.
+/// The admission of a bundle of groups, which ends on drop.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     admission: FetchAdmission,
     bytes: u64,
 }
 
-/// Where the leave of a bundle of groups is kept as long as one of them is at work; none where bytes are never far away.
+/// Keeps the admission of a bundle as long as one of its groups is at work; `None` for local sources.
 pub(crate) type Held = Option<Arc<OnceLock<Admitted>>>;
 
 impl FetchAdmission {
@@ -43,8 +43,8 @@ impl FetchAdmission {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Calls `start` when `bytes` are admitted: in order, when all that are admitted need no more than `room` together, or when
-    /// none is.
+    /// Calls `start` once `bytes` are admitted. Admission is in order: the admitted bytes stay within `room`, or
+    /// nothing else is admitted.
     pub(crate) fn admit(&self, bytes: u64, room: u64, start: impl FnOnce(Admitted) + Send + 'static) {
         self.lock().waiting.push_back(Waiting { bytes, room, start: Box::new(start) });
         self.go_on();

@@ -1,6 +1,7 @@
-//! Samples whose bytes are in flight: which they are, and whether a task waits for them.
+//! Samples in flight: waiting for them, or putting their task off.
 //!
-//! A worker waits for bytes as long as there is no other work; else its task is put off until they have come.
+//! A worker waits for bytes as long as it has no other work; otherwise its task is put off until they arrive.
+//! Resubmitting it is left to [`schedule`](crate::session::schedule).
 
 use std::cell::Cell;
 use std::ops::RangeInclusive;
@@ -10,30 +11,31 @@ use crate::container::Track;
 use crate::plan::{Planner, References};
 use crate::source::Source;
 
-/// How often a worker that waits for bytes looks whether there is other work.
+/// The interval at which a waiting worker checks for other work.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// The task that may wait.
+/// A task that may wait for bytes.
 pub(crate) trait Waiter {
-    /// Nothing waits for its results any more.
+    /// True if the request is cancelled.
     fn is_cancelled(&self) -> bool;
-    /// Is there other work: for its worker, or for the memory that it holds?
+    /// True if its worker, or its picture memory, is needed for another task.
     fn has_other_work(&self) -> bool;
-    /// It has waited so long for bytes.
+    /// Records time spent waiting for bytes.
     fn waited(&self, time: Duration);
 }
 
-/// The samples of a track, as far as they are in flight for a task.
+/// The samples of a track for one task.
 pub(crate) struct InFlight<'a> {
     pub(crate) track: &'a Track,
     pub(crate) source: &'a dyn Source,
-    /// The worker may wait whatever there is to do.
+    /// The worker waits even if there is other work.
     pub(crate) may_wait: bool,
     pub(crate) waiter: &'a dyn Waiter,
 }
 
 impl InFlight<'_> {
-    /// May a run read a sample now? Waits for it as long as there is no other work; `awaited` is set where there is.
+    /// True if a run may read a sample now. Waits for it as long as there is no other work; if there is, sets
+    /// `awaited`.
     pub(crate) fn may_read(&self, sample: u32, awaited: &Cell<Option<u32>>) -> bool {
         if !self.source.is_remote() || self.may_wait || self.track.is_here(self.source, sample) {
             return true;
@@ -56,7 +58,7 @@ impl InFlight<'_> {
         may_read
     }
 
-    /// Those of `samples` that are in flight, where there is other work to do meanwhile; else none.
+    /// The samples that are in flight, if there is other work meanwhile; else none.
     pub(crate) fn worth_putting_off(&self, samples: impl Iterator<Item = u32>) -> Vec<u32> {
         if !self.source.is_remote() || !self.waiter.has_other_work() {
             return Vec::new();
@@ -64,7 +66,7 @@ impl InFlight<'_> {
         samples.filter(|&sample| self.track.is_awaited(self.source, sample, Duration::ZERO)).collect()
     }
 
-    /// Waits a little for a sample. False if it will not come, or has gone again: reading it tells why.
+    /// Waits a little for a sample. False if it failed or was evicted: a read returns the error.
     pub(crate) fn is_coming(&self, sample: u32) -> bool {
         let since = Instant::now();
         let is_awaited = self.track.is_awaited(self.source, sample, LOOK);
@@ -80,13 +82,13 @@ impl InFlight<'_> {
     }
 }
 
-/// Bytes of samples that are not here: at most so many are fetched for them.
+/// Bytes of the samples that are not here: an upper bound of what is fetched.
 pub(crate) fn missing_bytes(track: &Track, source: &dyn Source, samples: RangeInclusive<u32>) -> u64 {
     let ranges = samples.filter_map(|sample| track.extent(sample));
     ranges.filter(|range| !source.is_here(*range)).map(|range| range.len).sum()
 }
 
-/// Tells the source what will be looked at before the way to `targets` is known.
+/// Hints the bytes that planning will read for `targets` to the source.
 pub(crate) fn will_plan(
     (track, source): (&Track, &dyn Source),
     (planner, references): (&Planner, &References),

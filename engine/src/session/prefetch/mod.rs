@@ -1,5 +1,5 @@
-//! Bytes that are far away: which groups fetch now ([`admission`]), what is fetched ahead of an access pattern ([`pattern`]), and
-//! what a task does about samples that are in flight ([`in_flight`]). What is decoded meanwhile is left to others.
+//! Bytes of remote sources: which groups fetch now ([`admission`]), prefetching along an access pattern ([`pattern`]),
+//! and tasks that need samples in flight ([`in_flight`]). Fetching itself is left to the sources.
 
 pub(crate) mod admission;
 pub(crate) mod in_flight;

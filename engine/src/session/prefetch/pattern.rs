@@ -1,22 +1,22 @@
-//! The access pattern of single frames: step by step forwards or backwards, or here and there.
+//! The prefetcher: recognizes the access pattern of single frames (steps forwards or backwards, or jumps).
 //!
-//! A caller that steps finds a few bytes missing at each step, and waits a round trip for them. So what lies ahead is fetched
-//! before it is asked for: more and more of it while the steps go on, nothing for a caller that jumps.
+//! A client that steps misses a few bytes at each step and waits a round trip for them. So bytes ahead are fetched
+//! before they are requested: more with each step, none for a client that jumps. Fetching is left to the caller.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::container::Track;
 use crate::source::ByteRange;
 
-/// The longest step, in samples: a second or two of scrubbing.
+/// The longest step in samples: a second or two of scrubbing.
 const STEP: u32 = 48;
-/// Steps back within this are none: samples are decoded in another order than shown.
+/// Samples are decoded in another order than shown: their distance may be this much longer than a step.
 const REORDER: u32 = 16;
-/// What is fetched ahead at first, and at most, in bytes.
+/// The first and the largest window of bytes to fetch ahead.
 const FIRST: u64 = 64 << 10;
 const MOST: u64 = 4 << 20;
 
-/// The single requests of a video so far.
+/// The single-frame requests of a video so far.
 #[derive(Debug, Default)]
 pub(crate) struct AccessPattern {
     state: Mutex<Steps>,
@@ -24,18 +24,18 @@ pub(crate) struct AccessPattern {
 
 #[derive(Debug, Default)]
 struct Steps {
-    /// Sample and frame that were asked for last.
+    /// Sample and frame of the last request.
     last: Option<(u32, u32)>,
-    /// Steps in a row: forwards above zero, backwards below.
+    /// Steps in a row: positive forwards, negative backwards.
     run: i32,
-    /// Up to here, or down to here, all is fetched or asked for.
+    /// Forwards: the end of the bytes that were fetched ahead. Backwards: their start.
     ahead: u64,
     window: u64,
 }
 
 impl AccessPattern {
-    /// Takes note of a request for the frame `frame` of `sample`, which needs nothing before the sample `entry`; what is
-    /// worth fetching ahead of the next one. `sync` gives the sync sample before another.
+    /// Records a request for the frame `frame` of `sample`, whose entry is `entry`, and returns the range to fetch
+    /// ahead. `sync` returns the last sync sample up to a sample.
     pub(crate) fn note(
         &self,
         track: &Track,
@@ -58,7 +58,7 @@ impl AccessPattern {
                 None
             }
             1.. => state.forwards(track, sample),
-            // A GOP is much: one step back is none yet.
+            // A whole GOP is fetched backwards: one step back does not justify it.
             -1 => None,
             _ => state.backwards(track, sample, entry, sync),
         }
@@ -66,7 +66,7 @@ impl AccessPattern {
 }
 
 impl Steps {
-    /// More of what follows, once half of what was fetched is used up.
+    /// The next window, once half of the last one is used.
     fn forwards(&mut self, track: &Track, sample: u32) -> Option<ByteRange> {
         let end = track.extent(sample)?.end();
         let window = self.window.clamp(FIRST, MOST);
@@ -79,7 +79,7 @@ impl Steps {
         (start < self.ahead).then(|| ByteRange { start, len: self.ahead - start })
     }
 
-    /// The GOP before this one, since a step into it needs all of it.
+    /// The GOP before this one: a step into it needs all of it.
     fn backwards(
         &mut self,
         track: &Track,

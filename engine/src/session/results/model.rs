@@ -1,5 +1,5 @@
-//! Model check of the results queue: under every schedule that is tried each result arrives once, the reader never sleeps while
-//! there is one or forever, and once the reader is gone its tasks end and nothing keeps the request.
+//! Model check of the results queue. Under every schedule that is tried each result arrives once, the reader does not
+//! sleep while there is a result or for ever, and once the reader is dropped its tasks end and the request is freed.
 
 use std::future::poll_fn;
 use std::sync::Weak;
@@ -12,7 +12,7 @@ use crate::device::{Decoded, Kind, Opening, Traits};
 use crate::sync::model::{TimedWaits, check};
 use crate::sync::thread;
 
-/// Workers, and nothing that decodes.
+/// A device with workers and without a decoder.
 #[derive(Debug)]
 struct Workers(WorkerPool);
 
@@ -40,7 +40,7 @@ impl DecodeDevice for Workers {
 
 type Device = Arc<dyn DecodeDevice>;
 
-/// What has room for few results, so that few tasks fill it.
+/// A short queue, so that few tasks fill it.
 const ROOM: usize = 2;
 
 /// A device, and a request whose results are the indices of frames.
@@ -51,7 +51,7 @@ fn request(workers: usize) -> (Device, Arc<Request<u32>>) {
     (Arc::new(Workers(WorkerPool::new(workers, false))), request)
 }
 
-/// A task that gives results for `indices`, as an attempt does: where the queue is full it rests, and goes on later.
+/// A task that gives results for `indices` as an attempt does: it pauses where the queue is full.
 fn give_all(reader: Arc<dyn Reader>, device: Device, mut indices: VecDeque<u32>, patience: Duration) -> Run {
     Box::new(move |_| {
         while let Some(index) = indices.pop_front() {
@@ -67,7 +67,7 @@ fn give_all(reader: Arc<dyn Reader>, device: Device, mut indices: VecDeque<u32>,
     })
 }
 
-/// Submits tasks that give `each` results, of which the second begins when a thread of its own says so.
+/// Submits two tasks that give `each` results; a thread of its own begins the second.
 fn submit(request: &Arc<Request<u32>>, device: &Device, each: u32, patience: Duration) {
     let reader: Arc<dyn Reader> = Arc::clone(request) as Arc<dyn Reader>;
     let run = |first: u32| give_all(Arc::clone(&reader), Arc::clone(device), (first..first + each).collect(), patience);
@@ -76,13 +76,13 @@ fn submit(request: &Arc<Request<u32>>, device: &Device, each: u32, patience: Dur
     Arc::clone(&reader).submit_when(device, 1, run(each), Box::new(later));
 }
 
-/// All of them once, those of each task in their order.
+/// Each result came once, those of each task in order.
 fn assert_complete(results: &[u32], each: u32) {
     let (first, second): (Vec<u32>, Vec<u32>) = results.iter().partition(|index| **index < each);
     assert_eq!((first, second), ((0..each).collect(), (each..2 * each).collect()), "{results:?}");
 }
 
-/// Waits until nothing holds the request. Where something always does, the run does not end, and the check fails.
+/// Waits until the request is freed. If it is never freed, the run does not end, and the check fails.
 fn wait_until_gone(request: &Weak<Request<u32>>) {
     while request.strong_count() > 0 {
         thread::yield_now();
@@ -90,7 +90,7 @@ fn wait_until_gone(request: &Weak<Request<u32>>) {
 }
 
 const EACH: u32 = 4;
-/// As on the processor, and as on a GPU.
+/// The patience of the processor and of a GPU.
 const PATIENCES: [Duration; 2] = [Duration::ZERO, Duration::from_millis(100)];
 
 #[test]
