@@ -33,8 +33,8 @@ pub(crate) struct ServeArguments {
     /// Address and port to listen on [default: 127.0.0.1:3000]
     #[arg(long, value_name = "ADDRESS:PORT", env = "BUCKET_STREAMER_LISTEN_ADDR")]
     pub(super) listen_addr: Option<SocketAddr>,
-    /// Serve the videos of a place under a name: cams=/data/cams, film=s3://bucket/prefix, web=https://host/path/;
-    /// repeatable
+    /// Serve the videos of a place under a name: cams=/data/cams, film=s3://bucket/prefix, web=https://host/path/; may
+    /// be repeated
     /// [env: BUCKET_STREAMER_ROOT, with commas between them]
     #[arg(long, value_name = "NAME=PLACE")]
     pub(super) root: Vec<String>,
