@@ -65,7 +65,7 @@ pub(super) async fn health(Extract(shared): Extract<Arc<Shared>>) -> Response {
 ))]
 pub(super) async fn ready(Extract(shared): Extract<Arc<Shared>>) -> Response {
     let is_ending = shared.is_leaving.load(Relaxed) || shared.is_draining();
-    let draining = is_ending.then(|| "the server is ending".to_owned());
+    let draining = is_ending.then(|| "the server is shutting down".to_owned());
     let is_full = |load: super::super::admission::Load| load.waiting > 0 && load.waiting >= load.room;
     let full = shared.stills.admissions().iter().any(|(_, admission)| is_full(admission.load()));
     let full = full.then(|| "the request queue is full".to_owned());
