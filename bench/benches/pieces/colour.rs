@@ -1,7 +1,7 @@
 //! A decoded picture to JPEG's colour (BT.601, full range, 8 bits), in its own size. Throughput counts pixels.
 //!
 //! - `convert`: by a matrix where the picture is SDR in BT.709's primaries, by a table where it is HDR or wide gamut;
-//! for the second picture of a stream and later ones, for which the table and the buffers exist.
+//!   for the second picture of a stream and later ones, for which the table and the buffers exist.
 //! - `first`: the first picture of an HDR stream, including making the table and allocating memory.
 //! - `rgb`: the result of `convert` to R'G'B', for PNG.
 

@@ -5,7 +5,7 @@
 //!
 //! - `save`: a new checkpoint. Dropping it is not timed.
 //! - `save_again`: the same into a used checkpoint, which drops its old content: the usual case once the budget of
-//! checkpoints is used up.
+//!   checkpoints is used up.
 //! - `restore`: a checkpoint into a decoder in the same state, which first drops its own pictures.
 //! - `restore_and_next`: the same, plus decoding the next sample, to compare a fork with a picture.
 //!

@@ -1,7 +1,7 @@
 //! Opening a video: the time until the first frame can be requested. The files are in the page cache.
 //!
 //! - `open`: an MP4 of 100,000 samples from its tables; to compare, the demo clip (250 samples), and clips without
-//! tables, which are read from end to end (Matroska, MPEG-TS).
+//!   tables, which are read from end to end (Matroska, MPEG-TS).
 //! - `open_with_index`: the large one with an index in memory, which has the references of its samples.
 //! - `read`: this index from the bytes of its file, which are in memory.
 //! - `write`: the reverse of `read`.

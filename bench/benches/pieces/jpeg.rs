@@ -2,7 +2,7 @@
 //!
 //! - `still`: a decoded picture to the bytes of a file, in its own size: conversion and compression.
 //! - `compression`: libjpeg-turbo alone, on converted planes: the floor to compare with. The aim for BT.709 in 8 bits
-//! is that `still` takes less than 1.25 times as long.
+//!   is that `still` takes less than 1.25 times as long.
 //! - `still_640`: a still 640 pixels wide: conversion, scaling, and compression of fewer pixels.
 //!
 //! Decoding and writing files are not included.

@@ -1,14 +1,14 @@
 //! Parsing each picture before decoding. Throughput counts pictures; a round covers a whole clip.
 //!
 //! - `headers`: this project's own parsers for the first slice or frame header of each sample, with the samples in
-//! memory. H.265: the slice header up to its reference picture set, with the parameter sets known. VP9 and AV1: frame
-//! headers, and the slots that they read and write. H.264: kinds of NAL units and recovery points; nothing more of it
-//! is parsed.
+//!   memory. H.265: the slice header up to its reference picture set, with the parameter sets known. VP9 and AV1: frame
+//!   headers, and the slots that they read and write. H.264: kinds of NAL units and recovery points; nothing more of it
+//!   is parsed.
 //! - `structure`: the samples that each sample needs, learned from the first to the last sample as at the first
-//! request. In addition to the headers this includes views of the mapped file, picture order counts, and the tables of
-//! the result; the file itself is in memory.
+//!   request. In addition to the headers this includes views of the mapped file, picture order counts, and the tables
+//!   of the result; the file itself is in memory.
 //! - `parser`: the same samples through libavcodec's parser, which orders the pictures of streams without times (H.265
-//! and H.264), to compare with our own.
+//!   and H.264), to compare with our own.
 
 use std::hint::black_box;
 

@@ -4,7 +4,7 @@
 //! - `one`: a random frame, for an engine without checkpoints; a different one each time.
 //! - `batch`: 60 random frames in one request, likewise.
 //! - `near`: a random frame, a different one each time, after 60 others were decoded and have left their checkpoints:
-//! planning compares decode runs from up to eight of them. The search for the nearest is included. AV1 has none.
+//!   planning compares decode runs from up to eight of them. The search for the nearest is included. AV1 has none.
 
 use std::cell::LazyCell;
 use std::collections::BTreeSet;

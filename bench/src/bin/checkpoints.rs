@@ -1,11 +1,11 @@
 //! The cost of checkpoints: memory by spacing, and many videos under one budget. `bench/run` calls it.
 //!
 //! - `checkpoints spacings VIDEO FRAMES MEBIBYTES SPACING...` requests random frames, with a new engine for each
-//! spacing, and prints a line of JSON for each: the memory held then, and the bytes per checkpoint.
+//!   spacing, and prints a line of JSON for each: the memory held then, and the bytes per checkpoint.
 //! - `checkpoints many REQUESTS MEBIBYTES VIDEO...` opens all videos with one engine, requests random frames of random
-//! videos, and prints a line of JSON: the memory held, the peak of resident memory, and latencies.
+//!   videos, and prints a line of JSON: the memory held, the peak of resident memory, and latencies.
 //! - `checkpoints union VIDEO FRAME...` prints the number of pictures that single requests for these frames need, each
-//! counted once, and the number that a batch of them would send.
+//!   counted once, and the number that a batch of them would send.
 #![allow(clippy::print_stdout, reason = "a program that prints its results")]
 
 use std::collections::BTreeSet;
