@@ -13,7 +13,7 @@ use crate::options::RemoteArguments;
 use crate::serve::{ServeArguments, SignArguments};
 use crate::sheet::SheetArguments;
 
-/// Any frame of a video, exact, now.
+/// Exact random access to the frames of a video
 #[derive(Debug, Parser)]
 #[command(name = "bucket-streamer", version, max_term_width = 100, after_help = EXAMPLES)]
 pub(crate) struct Arguments {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 /// The result of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Every request succeeded.
+    /// Everything succeeded.
     Done,
     /// Some frames failed.
     SomeFailed,

@@ -124,7 +124,7 @@ impl Server {
             end.await;
             leaving.is_leaving.store(true, Relaxed);
             if !delay.is_zero() {
-                tracing::info!("ending soon: not ready any more");
+                tracing::info!("shutting down soon: not ready any more");
                 tokio::time::sleep(delay).await;
             }
         });
@@ -145,7 +145,7 @@ impl Server {
             }
         }
         drop(listener);
-        tracing::info!("ending: no more connections are taken, what is in flight is finished");
+        tracing::info!("shutting down: no new connections, requests in flight are finished");
         shared.draining.send_replace(true);
         let Connections { limit, .. } = connections;
         let all = u32::try_from(sockets.connections).unwrap_or(u32::MAX);

@@ -224,7 +224,7 @@ impl Videos {
                 drop(own.lock().unwrap_or_else(PoisonError::into_inner).take());
                 opened
             });
-            opened.await.map_err(|_| Problem::internal("opening it failed"))?.map_err(|error| Problem::of(&error))
+            opened.await.map_err(|_| Problem::internal("opening failed"))?.map_err(|error| Problem::of(&error))
         }
     }
 }

@@ -177,7 +177,7 @@ async fn answer(
         fits(&shared.config, &opened, spec.shape)?;
         let asked = (query, &target, spec, until);
         match still(shared, client, &opened, asked, headers).await {
-            // The file has changed: one more attempt with its new contents.
+            // The video has changed: one more attempt with its new contents.
             Err(problem) if problem.kind == Kind::Changed && !is_again => is_again = true,
             answer => return answer,
         }

@@ -61,7 +61,7 @@ export async function get(url, { signal } = {}) {
   if (response.status === 401) {
     // The user may have given another token in the meantime.
     if (token.get() !== used || (await wantToken())) return get(url, { signal });
-    throw new Problem("The server wants a token", { status: 401, kind: "unauthorized" });
+    throw new Problem("The server requires a token", { status: 401, kind: "unauthorized" });
   }
   throw await problemOf(response);
 }

@@ -132,7 +132,7 @@ link.addEventListener("state", () => {
     connecting: () => "connecting",
     open: () => "connected",
     asleep: () => "resting",
-    locked: () => "the server wants a token",
+    locked: () => "the server requires a token",
     lost: () => {
       const left = Math.max(0, Math.ceil((until - performance.now()) / 1000));
       return `${why ?? "the server cannot be reached"}; trying again${left > 0 ? ` in ${left} s` : ""}`;
@@ -143,7 +143,7 @@ link.addEventListener("state", () => {
   if (is === "lost") telling = setInterval(tell, 1000);
   element("connection").dataset.is = is;
   element("connect-now").hidden = is !== "lost" && is !== "locked";
-  element("connect-now").textContent = is === "locked" ? "Give it" : "Now";
+  element("connect-now").textContent = is === "locked" ? "Enter token" : "Now";
 });
 element("connect-now").addEventListener("click", () => (link.state.is === "locked" ? link.unlock() : link.connectNow()));
 

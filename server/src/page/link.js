@@ -188,7 +188,7 @@ export class Link extends EventTarget {
 
   /** Tries again after the user has been asked for a token. */
   async unlock() {
-    this.#become({ is: "lost", why: "the server wants a token", until: performance.now() });
+    this.#become({ is: "lost", why: "the server requires a token", until: performance.now() });
     await this.#probe();
   }
 

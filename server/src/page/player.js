@@ -478,7 +478,7 @@ export class Player extends EventTarget {
     const words = {
       404: "There is no such video",
       422: "This video cannot be read",
-      401: "The server wants a token",
+      401: "The server requires a token",
       502: WORDS.fetch_failed(),
       503: "The server is overloaded",
       504: "The video took too long to open",

@@ -21,18 +21,18 @@ const LONGEST: Duration = Duration::from_secs(30);
 pub(crate) async fn client(load: Arc<Load>, number: usize, mut random: Rng) {
     while load.goes_on() {
         let (how, what) = match number % 8 {
-            0 => ("went in the middle of an answer", timeout(LONGEST, gone(&load, &mut random)).await),
-            1 => ("went in the middle of a session", timeout(LONGEST, gone_ws(&load, &mut random)).await),
+            0 => ("left in the middle of a response", timeout(LONGEST, gone(&load, &mut random)).await),
+            1 => ("left in the middle of a session", timeout(LONGEST, gone_ws(&load, &mut random)).await),
             2 => ("read 1 KB/s", timeout(LONGEST, slow(&load, &mut random)).await),
             3 => ("sent bytes at random", timeout(LONGEST, bytes(&load, &mut random)).await),
             4 => ("sent broken HTTP", timeout(LONGEST, broken_http(&load, &mut random)).await),
-            5 => ("sent what is no message", timeout(LONGEST, broken_ws(&load, &mut random)).await),
+            5 => ("sent an invalid message", timeout(LONGEST, broken_ws(&load, &mut random)).await),
             6 => ("asked for a million frames", timeout(LONGEST, million(&load, &mut random)).await),
             _ => ("said nothing", timeout(LONGEST, silent(&load)).await),
         };
         load.counts.abused(how);
         if what.is_ok_and(|done| done.is_none()) {
-            load.counts.abused("was sent away");
+            load.counts.abused("was disconnected");
         }
         sleep(Duration::from_millis(random.u64(10..200))).await;
     }
