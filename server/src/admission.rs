@@ -5,7 +5,7 @@
 //! permit goes to the waiting request with the least sum of its client's charge and its own estimated cost, so that
 //! cheap requests overtake costly ones; waiting earns credit. Cheap requests of clients with a small charge come before
 //! all others, however many clients there are, except at every fifth turn, so that the others do not starve. While
-//! others wait, no client gets more than half of the permits; no client ever gets all of them; a third is reserved for
+//! others wait, no client gets more than half of the permits; of four or more, no client ever gets all; a third is for
 //! cheap requests of light clients, which therefore begin at once. When the waiting room is full, the client with the
 //! greatest burden loses its costliest request.
 

@@ -232,7 +232,7 @@ impl Metrics {
         self.stages.get_or_create(&Stage { stage: "encode" }).observe(time.as_secs_f64());
     }
 
-    /// Counts a refusal: `queue`, `connections`, `draining`, `replies`, `http2`, `resets`.
+    /// Counts a refusal: `queue`, `connections`, `replies`, `http2`, `resets`.
     pub(super) fn rejected(&self, why: &'static str) {
         self.rejected.get_or_create(&Outcome { outcome: why }).inc();
     }
