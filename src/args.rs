@@ -1,4 +1,4 @@
-//! What can be typed: the commands. What each of them takes is in its own file.
+//! The commands of the command line. The arguments of each command are in that command's file.
 
 use clap::{Parser, Subcommand};
 
@@ -13,14 +13,14 @@ use crate::options::RemoteArguments;
 use crate::serve::{ServeArguments, SignArguments};
 use crate::sheet::SheetArguments;
 
-/// Any frame of a video, exact, now.
+/// Exact random access to the frames of a video
 #[derive(Debug, Parser)]
 #[command(name = "bucket-streamer", version, max_term_width = 100, after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// Show FFmpeg's warnings; twice, everything it says
+    /// Show FFmpeg's warnings; given twice, its informational messages too
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub(crate) verbose: u8,
-    /// Keep indexes in this folder, and open videos with those that are there
+    /// Keep index files in this folder, and open videos with the ones already there
     #[arg(long, value_name = "DIR", global = true, env = "BUCKET_STREAMER_INDEX_CACHE")]
     pub(crate) index_cache: Option<std::path::PathBuf>,
     #[cfg(feature = "remote")]
@@ -45,27 +45,27 @@ Exit codes: 0 done, 1 done but some frames failed, 2 wrong usage, 3 the video ca
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// What the video is
+    /// Show a video's properties
     Info(InfoArguments),
-    /// Stills of frames
+    /// Extract frames as stills, planes or MD5 sums
     Extract(ExtractArguments),
-    /// How fast frames come, and how fast they could
+    /// Measure frame latency and throughput against baselines
     #[cfg(feature = "bench")]
     Bench(BenchCommand),
-    /// A contact sheet: one picture of many small ones, with their times for players
+    /// Make a contact sheet, and a WebVTT file with the times of its tiles
     Sheet(SheetArguments),
-    /// Write an index file, with which the video opens at once
+    /// Write an index file, with which the video opens fast
     Index(IndexArguments),
-    /// Frames over HTTP and WebSocket, and a page to look at; also --serve
+    /// Serve frames over HTTP and WebSocket, with a web page; also --serve
     #[cfg(feature = "server")]
     Serve(Box<ServeArguments>),
-    /// An address of the server that is good without a token for a while
+    /// Sign an address of the server, so that it needs no token for a limited time
     #[cfg(feature = "server")]
     Sign(SignArguments),
 }
 
 impl Command {
-    /// Does it end by itself when a signal asks it to?
+    /// Whether the command handles terminating signals itself.
     pub(crate) fn waits_for_signals(&self) -> bool {
         #[cfg(feature = "server")]
         return matches!(self, Command::Serve(_));

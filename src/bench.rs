@@ -1,5 +1,5 @@
-//! `bench`: what is measured is the harness's business; here is what it is given of the command line, the terminal and the
-//! files.
+//! `bench`: connects the harness (package `bucket-streamer-bench`) to the command line, the terminal and the files. The
+//! harness decides what is measured.
 
 use std::any::Any;
 use std::io::{self, Write};
@@ -25,7 +25,7 @@ pub(crate) struct BenchCommand {
     limits: Limits,
 }
 
-/// This program.
+/// The command as the harness's host.
 #[derive(Debug)]
 struct Program;
 

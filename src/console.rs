@@ -1,12 +1,12 @@
-//! What the user is told: results go to standard output, messages to standard error, and the exit code says what came of it.
+//! Messages and exit codes: results go to standard output, messages to standard error.
 
 use std::io::Write;
 use std::process::ExitCode;
 
-/// What a run comes to.
+/// The result of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Everything asked for was done.
+    /// Everything succeeded.
     Done,
     /// Some frames failed.
     SomeFailed,
@@ -27,7 +27,7 @@ impl From<Outcome> for ExitCode {
     }
 }
 
-/// One line on standard error. That it cannot be written is no reason to fail.
+/// Writes one line to standard error. A write error does not fail the run.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }

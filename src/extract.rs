@@ -1,8 +1,8 @@
 //! `extract`: frames to stills, planes or MD5 sums.
 //!
-//! Frames that are spread over many GOPs are made into output by the threads that decode them. Else one thread takes what
-//! is decoded, and others make output of it. A last one puts it in the order that was asked for. Queues between them are
-//! short: the slowest thread sets the pace.
+//! When the requested frames spread over many GOPs, the threads that decode them also make the output. Otherwise one
+//! thread receives decoded frames, and workers make output of them. The last thread puts results into the requested
+//! order. The queues between threads are short, so that the slowest thread sets the pace.
 
 use std::collections::HashSet;
 use std::io::{self, IsTerminal};
@@ -34,15 +34,15 @@ pub(crate) use emit::ranges;
 use arguments::{builder, destination, wanted};
 use emit::{Emitter, Made, Order, Tally, is_write_error, reason};
 
-/// Bytes of decoded pictures that may wait to be written to standard output in their order.
+/// Most bytes of pictures that wait for their turn on standard output.
 const REORDER_BYTES: usize = 64 << 20;
-/// GOPs for each thread from which on a thread need not leave any work of its own to others.
+/// From this many GOPs a thread on, the thread that decodes a frame also encodes it.
 const GOPS_A_THREAD: usize = 2;
 
 pub(crate) fn run(arguments: &ExtractArguments) -> Outcome {
     let to_stdout = arguments.output == "-";
     if arguments.json && to_stdout && arguments.format != Format::Framemd5 {
-        say("bucket-streamer: --json and --output - both want standard output");
+        say("bucket-streamer: --json and --output - both write to standard output: use one of them");
         return Outcome::Usage;
     }
     let wanted = match wanted(arguments) {
@@ -83,13 +83,13 @@ struct Run<'a> {
     started: Instant,
 }
 
-/// A frame on its way to a worker; `key` says where in the order it belongs.
+/// A decoded frame for a worker: its place in the output order, the frame, and its share of the byte limit.
 type Decoded<'a> = (u32, VideoFrame, Held<'a>);
 
-/// What all the threads of a run share.
+/// State that the threads of a run share.
 #[derive(Default)]
 struct Shared {
-    /// Something failed for good: stop decoding.
+    /// Output cannot continue: decoding stops.
     stop: AtomicBool,
     hdr: AtomicBool,
 }
@@ -108,15 +108,15 @@ impl Shared {
             self.hdr.store(true, Ordering::Relaxed);
         }
         if is_write_error(&record) {
-            // A full disk does not get better by going on.
+            // A full disk stays full: later frames would fail, too.
             self.stop.store(true, Ordering::Relaxed);
         }
         record
     }
 }
 
-/// Makers for threads that are not ours: each takes one for a frame, and puts it back. The first never leaves: the others
-/// are made after it.
+/// Makers for the engine's threads: a thread takes one for a frame and puts it back. The first one stays, because
+/// others are made from it.
 struct Makers {
     idle: Mutex<Vec<Maker>>,
 }
@@ -147,7 +147,7 @@ impl Run<'_> {
         let requests = wanted.requests(self.video, self.arguments.clamp);
         if let Some((index, place)) = self.overwritten(&requests) {
             let place = place.display();
-            say(&format!("bucket-streamer: {place} is what is read: frame {index} would take its place"));
+            say(&format!("bucket-streamer: {place} is an input: frame {index} would overwrite it (see --output)"));
             return Outcome::Usage;
         }
         let bar = self.progress_bar(requests.len());
@@ -172,7 +172,7 @@ impl Run<'_> {
         self.finish(&tally)
     }
 
-    /// The first output that would take the place of an input.
+    /// The first frame whose output would overwrite an input, and the path.
     fn overwritten(&self, requests: &[Request]) -> Option<(u32, PathBuf)> {
         let indices: Vec<u32> = requests.iter().flatten().copied().collect();
         let inputs = [Some(self.arguments.location.video.as_str()), self.arguments.which.index.as_deref()];
@@ -219,7 +219,8 @@ impl Run<'_> {
         }
     }
 
-    /// How many requests are in work at once. Only bytes for standard output have to wait for their turn in memory.
+    /// Requests of one batch. Only bytes for standard output wait for their turn in memory, so only they limit the
+    /// batch.
     fn window(&self, requests: usize) -> usize {
         let held = *self.destination == Destination::StandardOutput && self.arguments.format != Format::Framemd5;
         let (width, height) = self.video.track().parameters.size();
@@ -241,7 +242,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Are there enough GOPs among the frames to keep all threads decoding?
+    /// Whether the frames lie in enough GOPs to keep all threads decoding.
     fn is_spread(&self, window: &[Request]) -> bool {
         let keys = self.video.key_indices();
         let gops: HashSet<usize> =
@@ -249,7 +250,7 @@ impl Run<'_> {
         self.threads > 1 && gops.len() >= GOPS_A_THREAD * self.threads
     }
 
-    /// The thread that has decoded a frame makes its output too; this one only puts results in order.
+    /// The thread that decoded a frame also makes its output; the calling thread only puts results in order.
     fn made_where_decoded(&self, window: &[Request], tally: &mut Tally) {
         let shared = Arc::new(Shared::default());
         let indices: Vec<u32> = window.iter().filter_map(|request| request.as_ref().ok().copied()).collect();
@@ -271,7 +272,7 @@ impl Run<'_> {
     /// Runs `decode` in this thread with workers and a collector beside it.
     fn piped<T>(&self, order: Order<'_>, tally: &mut Tally, decode: impl FnOnce(&Feed<'_>) -> Result<T>) -> Result<T> {
         let shared = Shared::default();
-        // Beside the decoders' own pictures.
+        // In addition to the pictures that decoders hold.
         let in_flight = InFlight::new(self.picture_memory / 4);
         let (frames, decoded) = mpsc::sync_channel::<Decoded<'_>>(self.threads);
         let (made, results) = mpsc::channel::<Made>();
@@ -283,9 +284,9 @@ impl Run<'_> {
                 scope.spawn(move || self.work(&decoded, &made, shared));
             }
             let collector = scope.spawn(move || self.emitter(tally, shared).collect(results, order));
-            // Only workers hold the queue's end: when the last one has gone, sending to it fails.
+            // Only workers hold the receiver: after the last worker ends, sending fails.
             drop(decoded);
-            // The feed goes when decoding ends: then the workers end, and after them the collector.
+            // Dropping the feed ends the workers, and then the collector.
             let feed = Feed { frames, made, shared, in_flight: &in_flight };
             let result = decode(&feed);
             drop(feed);
@@ -363,7 +364,7 @@ impl Run<'_> {
     }
 }
 
-/// The decoding thread's way to the workers.
+/// The decoding thread's connection to the workers.
 struct Feed<'a> {
     frames: SyncSender<Decoded<'a>>,
     made: Sender<Made>,

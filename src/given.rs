@@ -1,5 +1,5 @@
-//! What the process is given and what it makes of it, in one line for operators; and what it takes, since it has no other guest
-//! than the engine: as many open files as it may have, and the settings of `bucket_streamer::process`.
+//! Sets the process up for the engine, its only guest: as many open files as allowed, and the settings of
+//! `bucket_streamer::process`. Describes the resources of the process and their use in one line for operators.
 
 use std::sync::OnceLock;
 
@@ -10,10 +10,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::console::say;
 
-/// Was the soft limit of open files raised?
+/// Whether the soft limit of open files was raised.
 static IS_RAISED: OnceLock<bool> = OnceLock::new();
 
-/// Sets the process up for the engine. Called first of all.
+/// Sets the process up for the engine. `main` calls this first.
 pub(crate) fn take_process() {
     raise_open_files();
     if let Err(error) = process::dedicate() {
@@ -21,8 +21,8 @@ pub(crate) fn take_process() {
     }
 }
 
-/// Raises the soft limit of open files to the hard one. The usual soft limit (1,024) is meant for programs that use `select`;
-/// programs that this one starts inherit the limit.
+/// Raises the soft limit of open files to the hard one. The usual soft limit (1,024) is meant for programs that use
+/// `select`; child processes inherit the limit.
 fn raise_open_files() {
     let raise = || {
         let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return false };
@@ -31,8 +31,8 @@ fn raise_open_files() {
     IS_RAISED.get_or_init(raise);
 }
 
-/// `2 of 64 processors (quota of 2.0 in /sys/fs/cgroup/a), 4.0 GiB of memory: 2 workers, not pinned; checkpoints 256 MiB;
-/// 16,384 open files (soft limit raised)`
+/// The resources of the process, and their use: `2 of 64 processors (quota of 2.0 in /sys/fs/cgroup/a), 4.0 GiB of
+/// memory: 2 workers, not pinned; checkpoints 256 MiB; 16,384 open files (soft limit raised)`
 #[cfg(any(feature = "bench", feature = "server"))]
 pub(crate) fn line(machine: &Machine, engine: &Engine) -> String {
     let workers = engine.threads();
@@ -44,8 +44,8 @@ pub(crate) fn line(machine: &Machine, engine: &Engine) -> String {
     format!("{machine}: {workers} worker{plural}, {pinned}; checkpoints {checkpoints} MiB; {files} open files{raised}")
 }
 
-/// What a server makes of its open files: `4,096 connections, 8,192 videos`, and how many connections were asked for where there
-/// is no room for them.
+/// How a server divides its open files: `4,096 connections, 8,192 videos`, and the configured number of connections
+/// where there is no room for it.
 #[cfg(feature = "server")]
 pub(crate) fn shares(connections: usize, wanted: usize) -> String {
     let less = if connections < wanted { format!(" (of {} asked for)", grouped(wanted)) } else { String::new() };

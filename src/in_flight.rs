@@ -1,24 +1,24 @@
-//! Decoded pictures on their way from the decoder to the threads that make output of them: a limit of bytes.
+//! Limits the bytes of decoded pictures between the decoder and the threads that make output of them.
 
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 use bucket_streamer::VideoFrame;
 
-/// The pictures that are on their way.
+/// The pictures in flight.
 pub(crate) struct InFlight {
     bytes: Mutex<usize>,
     room: Condvar,
     most: usize,
 }
 
-/// A picture on its way, until dropped.
+/// A picture in flight, until dropped.
 pub(crate) struct Held<'a> {
     of: &'a InFlight,
     bytes: usize,
 }
 
 impl InFlight {
-    /// Up to `most` bytes, or one picture.
+    /// Up to `most` bytes, or one picture of any size.
     pub(crate) fn new(most: u64) -> InFlight {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         InFlight { bytes: Mutex::new(0), room: Condvar::new(), most }

@@ -1,4 +1,4 @@
-//! `index`: what opening the video finds out, as a file.
+//! `index`: writes the index of a video to a file. The library defines the format.
 
 use std::io::ErrorKind::BrokenPipe;
 use std::io::Write;
@@ -17,12 +17,13 @@ use crate::output::{is_same_file, write_whole};
 pub(crate) struct IndexArguments {
     #[command(flatten)]
     pub(crate) location: Location,
-    /// Where to write the index file; `-` for standard output
+    /// File to write the index to; `-` for standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: String,
     #[command(flatten)]
     pub(crate) track: TrackOption,
-    /// Leave out what each picture is made of: the file is made at once and is smaller, but every GOP is looked into anew
+    /// Leave out the references between pictures: the file is made faster and is smaller, but each GOP is parsed when
+    /// used
     #[arg(long)]
     pub(crate) no_references: bool,
     #[command(flatten)]
@@ -34,12 +35,13 @@ Examples:
   bucket-streamer index cam.ts -o cam.index
   bucket-streamer extract cam.ts --index cam.index --frames 120
 
-The index is of this file as it is: it may be moved, but not changed. It is JSON, compressed with gzip.";
+The index is valid as long as the video does not change; the video may be moved. The file is JSON,
+compressed with gzip.";
 
 pub(crate) fn run(arguments: &IndexArguments) -> Outcome {
     let output = Path::new(&arguments.output);
     if is_same_file(&arguments.location.video, output) {
-        say("bucket-streamer: --output is the video itself: the index would take its place");
+        say("bucket-streamer: --output is the video itself: the index would overwrite it (choose another file)");
         return Outcome::Usage;
     }
     let engine = builder(Some(1), None, arguments.limits).build();
@@ -50,7 +52,7 @@ pub(crate) fn run(arguments: &IndexArguments) -> Outcome {
     let index = if arguments.no_references { video.export_index_without_references() } else { video.export_index() };
     let bytes = match index {
         Ok(index) => {
-            // It knows more than what opening has put there.
+            // This index has more than the one that opening stored.
             index_cache().into_iter().for_each(|cache| cache.keep(&video, &index));
             index.to_bytes()
         }
@@ -62,7 +64,7 @@ pub(crate) fn run(arguments: &IndexArguments) -> Outcome {
     match write(&arguments.output, &bytes) {
         Ok(()) => Outcome::Done,
         Err(error) => {
-            // The reader has gone: nothing to say to it.
+            // A closed pipe is no error to report: the reader wants no more.
             let is_gone = matches!(error.kind(), ErrorKind::Write { error, .. } if error.kind() == BrokenPipe);
             if !is_gone {
                 say(&format!("bucket-streamer: {error}"));

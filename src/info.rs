@@ -1,4 +1,4 @@
-//! `info`: what the video is.
+//! `info`: shows a video's properties. The library collects them.
 
 use std::io::Write;
 
@@ -14,7 +14,7 @@ use crate::options::{Limits, Location, Which};
 pub(crate) struct InfoArguments {
     #[command(flatten)]
     pub(crate) location: Location,
-    /// One JSON object instead of a table
+    /// Print one JSON object instead of a table
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &InfoArguments) -> Outcome {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Ok(()) => Outcome::Done,
         Err(error) => {
-            // The reader has gone: nothing to say to it.
+            // A closed pipe is no error to report: the reader wants no more.
             if error.kind() != std::io::ErrorKind::BrokenPipe {
                 say(&format!("bucket-streamer: standard output: {error}"));
             }

@@ -1,9 +1,10 @@
 //! The `bucket-streamer` command: arguments, output, exit codes. Results go to standard output, messages to standard error.
 //!
-//! `args` has the commands; each has a file with what it takes and does. `options` has what several of them take, `opening`
-//! makes engines and opens videos with these options, `wanted` finds the frames that are asked for, `output` makes files of
-//! them, which `unfinished` removes if the process is ended before they are whole. `console` writes messages, and has the exit
-//! codes. What `bench` and `serve` do is in the packages `bucket-streamer-bench` and `bucket-streamer-server`.
+//! `args` defines the commands; each command has a file with its arguments and its code. `options` has the options that
+//! several commands share, `opening` makes engines and opens videos with them, `wanted` selects frames, `output` writes
+//! files, and `unfinished` removes incomplete files when the process is terminated. `console` writes messages, and has
+//! the exit codes. The packages `bucket-streamer-bench` and `bucket-streamer-server` do the work of `bench` and
+//! `serve`.
 
 #![forbid(unsafe_code)]
 
@@ -37,7 +38,7 @@ use clap::{CommandFactory, FromArgMatches};
 use args::{Arguments, Command};
 use console::{Outcome, say};
 
-// Benchmarks tell how often it was asked.
+// Benchmarks report the number of allocations.
 #[cfg(all(feature = "bench", not(feature = "mimalloc")))]
 #[global_allocator]
 static ALLOCATOR: CountingAllocator<System> = CountingAllocator(System);
@@ -93,14 +94,14 @@ fn main() -> ExitCode {
     .into()
 }
 
-/// A variable that is set to nothing says nothing: files for containers have them so.
+/// Treats an empty environment variable as unset: container files set variables to nothing.
 fn without_empty_variables(command: clap::Command) -> clap::Command {
     let is_empty = |arg: &clap::Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
     let command = command.mut_args(|arg| if is_empty(&arg) { arg.env(None::<&str>) } else { arg });
     command.mut_subcommands(|sub| sub.mut_args(|arg| if is_empty(&arg) { arg.env(None::<&str>) } else { arg }))
 }
 
-/// What was typed, where `--serve` is another name of `serve`.
+/// The arguments of the process, with `--serve` replaced by `serve`.
 fn typed() -> Vec<std::ffi::OsString> {
     let mut typed: Vec<_> = std::env::args_os().collect();
     if let Some(at) = typed.iter().position(|one| one == "--serve") {
@@ -110,7 +111,8 @@ fn typed() -> Vec<std::ffi::OsString> {
     typed
 }
 
-/// Help and version are results, and typing no command asks for help; anything else is wrong usage, told in one line.
+/// Prints help and version as results, and the help where no command is given. Any other error is wrong usage, in one
+/// line.
 fn refuse(error: &clap::Error) -> Outcome {
     let is_result = !error.use_stderr();
     if is_result || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
@@ -121,6 +123,6 @@ fn refuse(error: &clap::Error) -> Outcome {
     let told =
         text.split("\n\n").filter(|part| !part.starts_with("Usage:") && !part.starts_with("For more information"));
     let told: Vec<String> = told.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    say(&format!("bucket-streamer: {} (--help tells more)", told.join("; ").trim_start_matches("error: ")));
+    say(&format!("bucket-streamer: {} (see --help)", told.join("; ").trim_start_matches("error: ")));
     Outcome::Usage
 }

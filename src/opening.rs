@@ -1,4 +1,4 @@
-//! Engines and videos, as the command line says that they are to be made and opened; what fails is said here.
+//! Makes engines and opens videos as the options say, and reports failures.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -11,14 +11,14 @@ use bucket_streamer::{Device, Engine, EngineBuilder, IndexCache, Machine, OpenOp
 use crate::console::{Outcome, say};
 use crate::options::{DeviceName, Limits, TrackOption, Which};
 
-/// Where indexes are kept, if they are to be.
+/// The index cache, if one is configured.
 static INDEXES: OnceLock<IndexCache> = OnceLock::new();
 
-/// The longest that opening a video of a remote source may take, if it was chosen; 0 for no limit.
+/// The longest duration of opening a remote video, if configured; 0 for no limit.
 #[cfg(feature = "remote")]
 static OPEN_TIMEOUT: OnceLock<Duration> = OnceLock::new();
 
-/// From now on indexes are kept in this folder; or says why they cannot be.
+/// Keeps indexes in this folder from now on. Reports a failure.
 pub(crate) fn keep_indexes(folder: PathBuf) -> Result<(), Outcome> {
     match IndexCache::open(folder) {
         Ok(cache) => _ = INDEXES.set(cache),
@@ -30,26 +30,26 @@ pub(crate) fn keep_indexes(folder: PathBuf) -> Result<(), Outcome> {
     Ok(())
 }
 
-/// Where indexes are kept, if they are to be.
+/// The index cache, if one is configured.
 pub(crate) fn index_cache() -> Option<&'static IndexCache> {
     INDEXES.get()
 }
 
-/// From now on opening takes no longer.
+/// Limits the duration of opening from now on.
 #[cfg(feature = "remote")]
 pub(crate) fn limit_opening(timeout: Duration) {
     let _ = OPEN_TIMEOUT.set(timeout);
 }
 
 impl TrackOption {
-    /// As the video is to be opened.
+    /// The options for opening the video.
     pub(crate) fn opening(self) -> OpenOptions {
         OpenOptions::new().track(self.track).index_cache(index_cache().cloned())
     }
 }
 
 impl Which {
-    /// As the video is to be opened.
+    /// The options for opening the video.
     pub(crate) fn opening(&self) -> OpenOptions {
         match &self.index {
             Some(file) => self.track.opening().index_file(file, self.verify),
@@ -58,12 +58,12 @@ impl Which {
     }
 }
 
-/// The engine with this device, or says why there is none.
+/// The engine with this device. Reports a failure.
 pub(crate) fn engine(builder: EngineBuilder, device: DeviceName) -> Result<Engine, Outcome> {
     Ok(builder.device(open_device(device)?).build())
 }
 
-/// The device that was asked for, or says why it is not to be had.
+/// The chosen device. Reports why it is not available.
 pub(crate) fn open_device(DeviceName(choice): DeviceName) -> Result<Device, Outcome> {
     let device = Device::open(choice).map_err(|error| {
         say(&format!("bucket-streamer: --device {choice}: {error}"));
@@ -75,14 +75,14 @@ pub(crate) fn open_device(DeviceName(choice): DeviceName) -> Result<Device, Outc
     Ok(device)
 }
 
-/// Says what should be known of the GPU.
+/// Reports the engine's notes on its GPU.
 pub(crate) fn tell_of_device(engine: &Engine) {
     engine.device_notes().iter().for_each(|note| say(&format!("bucket-streamer: {note}")));
 }
 
-/// What the command line says of the engine.
+/// An engine builder with the settings of the command line.
 pub(crate) fn builder(threads: Option<u16>, memory: Option<MemorySize>, limits: Limits) -> EngineBuilder {
-    // The processors are this program's, if they are given to it alone.
+    // Threads are pinned only if the processors belong to this process alone.
     let mut builder = limits.apply(Engine::builder()).pin_threads(Machine::read().may_pin());
     #[cfg(feature = "remote")]
     if let Some(&timeout) = OPEN_TIMEOUT.get() {
@@ -97,7 +97,7 @@ pub(crate) fn builder(threads: Option<u16>, memory: Option<MemorySize>, limits: 
     builder
 }
 
-/// Opens the video, or says why not.
+/// Opens the video. Reports a failure.
 pub(crate) fn open(engine: &Engine, location: &str, options: OpenOptions) -> Result<Video, Outcome> {
     options.open(engine, location).map_err(|error| {
         say(&format!("bucket-streamer: {error}"));

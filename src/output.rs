@@ -1,4 +1,4 @@
-//! Turns one frame into what was asked for: a file, bytes, or an MD5.
+//! Turns one frame into the requested output: a file, bytes, or an MD5 sum. `extract` orders the outputs.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::options::Format;
 use crate::unfinished::Unfinished;
 
-/// Where stills go.
+/// The destination of outputs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Destination {
     /// Files in a folder.
@@ -21,14 +21,14 @@ pub(crate) enum Destination {
     StandardOutput,
 }
 
-/// What came of one frame.
+/// The output of one frame.
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) line: Line,
     pub(crate) duration: i64,
     /// Length of the planes in bytes.
     pub(crate) raw_size: usize,
-    /// Stills that go to standard output.
+    /// The output, if it goes to standard output.
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -61,7 +61,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// What is known of a frame without decoding it.
+    /// The properties of a frame that need no decoding.
     pub(crate) fn of(video: &Video, index: u32) -> Line {
         let sample = video.sample_of(index);
         Line {
@@ -74,7 +74,7 @@ impl Line {
     }
 }
 
-/// What output is made of.
+/// The picture that output is made from.
 #[derive(Clone, Copy)]
 enum Picture<'a> {
     Host(&'a Frame),
@@ -90,7 +90,7 @@ impl Picture<'_> {
     }
 }
 
-/// One worker's means of making output.
+/// A worker's state for making output.
 pub(crate) struct Maker {
     video: Video,
     format: Format,
@@ -105,19 +105,18 @@ impl Maker {
         Maker { video, format, options, destination, stills: None, buffer: Vec::new() }
     }
 
-    /// One for the same work.
+    /// Another maker for the same work.
     pub(crate) fn another(&self) -> Maker {
         Maker::new(self.video.clone(), self.format, self.options, self.destination.clone())
     }
 
-    /// Makes what was asked for of a frame. That a still cannot be made is a matter of the frame, that a file cannot be
-    /// written is not.
+    /// Makes the requested output of a frame. A failed still concerns this frame only; a failed write concerns the run.
     pub(crate) fn make(&mut self, frame: &VideoFrame) -> Result<Record> {
         let VideoFrame { index, duration, picture, .. } = frame;
         self.named(*index, |maker| maker.record(*index, *duration, Picture::Host(picture)))
     }
 
-    /// The same for a frame in a GPU's memory, if stills are made.
+    /// The same for a frame in GPU memory. It makes stills only.
     pub(crate) fn make_on_device(&mut self, frame: &DeviceFrame) -> Result<Record> {
         let DeviceFrame { index, duration, picture, .. } = frame;
         self.named(*index, |maker| maker.record(*index, *duration, Picture::Device(picture)))
@@ -171,7 +170,7 @@ impl Maker {
         Ok(Record { line, duration, raw_size: raw::len(picture), bytes })
     }
 
-    /// Writes a still into the folder, or lets it through to standard output.
+    /// Writes output into the folder, or returns it for standard output.
     fn deliver(&self, index: u32, bytes: Vec<u8>, line: &mut Line) -> Result<Vec<u8>> {
         if let Destination::Folder(folder) = &self.destination {
             let path = place(folder, index, self.format.extension());
@@ -182,8 +181,8 @@ impl Maker {
     }
 }
 
-/// Writes a file that is there whole or not at all: beside its place first, then renamed. What is there and no file (a
-/// pipe, a device) is written to, and stays.
+/// Writes a file completely or not at all: under a temporary name beside its place, then renamed. An existing pipe or
+/// device is written to directly, and stays.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || {
         if is_special(path) {
@@ -196,7 +195,7 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(|error| write_error(path, error))
 }
 
-/// Finds out whether [`write_whole`] could write there, and leaves everything as it is.
+/// Checks whether [`write_whole`] could write there, without changing anything.
 #[cfg(feature = "bench")]
 pub(crate) fn check_writable(path: &Path) -> Result<()> {
     let check = || {
@@ -216,24 +215,24 @@ fn is_special(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir())
 }
 
-/// Is the file that is read (a path or an address) the one that is there at `output`, under whatever name?
+/// Whether the input (a path or an address) is the file at `output`, under whatever name.
 pub(crate) fn is_same_file(input: &str, output: &Path) -> bool {
     let identity = |path: &Path| fs::metadata(path).ok().map(|there| (there.dev(), there.ino()));
     let input = identity(Path::new(input.strip_prefix("file://").unwrap_or(input)));
     input.is_some() && input == identity(output)
 }
 
-/// Where the output of a frame lies in a folder.
+/// The path of a frame's output in a folder.
 fn place(folder: &Path, index: u32, extension: &str) -> PathBuf {
     folder.join(format!("frame-{index:06}.{extension}"))
 }
 
 impl Destination {
-    /// The first of these frames whose output would take the place of one of the inputs, and that place.
+    /// The first of these frames whose output would overwrite an input, and the path.
     pub(crate) fn overwritten(&self, frames: &[u32], format: Format, inputs: &[&str]) -> Option<(u32, PathBuf)> {
         let Destination::Folder(folder) = self else { return None };
         let extension = format.extension();
-        // What is there already is few or none; frames may be many.
+        // The folder is listed because it has few files or none; frames may be many.
         let named = fs::read_dir(folder).ok()?.flatten().filter_map(|entry| {
             let index = entry.file_name().to_str()?.strip_prefix("frame-")?.split('.').next()?.parse().ok()?;
             let place = place(folder, index, extension);

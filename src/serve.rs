@@ -1,6 +1,6 @@
-//! `serve`: runs a server as flags, the environment and a file say; `sign`: addresses for it.
+//! `serve`: runs a server with settings from flags, the environment and a file; `sign`: signs addresses for it.
 //!
-//! A flag counts before the environment, and that before the file.
+//! A flag takes precedence over the environment, and the environment over the file.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(crate) use sign::{SignArguments, sign};
 
 use arguments::from_file;
 
-/// What indexes of open videos may take: the default of a `Catalog`.
+/// Memory for the indexes of open videos: the default of a `Catalog`.
 const INDEX_MEMORY: u64 = 512 << 20;
 
 pub(crate) fn run(arguments: ServeArguments, remote: &RemoteArguments) -> Outcome {
@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: ServeArguments, remote: &RemoteArguments) -> Outcom
         Ok(roots) => Arc::new(roots),
         Err(why) => return refuse(why),
     };
-    // What is kept here grows beside the engine, and is no reason for it to let go of anything.
+    // External memory: it grows outside the engine, which must not free anything because of it.
     let usual = HttpOptions::default().cache;
     let fetched = remote.fetch_memory.map_or(usual, |MemorySize(bytes)| bytes);
     let machine = Machine::read();
@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: ServeArguments, remote: &RemoteArguments) -> Outcom
         Ok(device) => device,
         Err(outcome) => return outcome,
     };
-    // What damaged frames come to is decided for each request: the engine gives all of them out.
+    // Each request decides about damaged frames, so the engine outputs all of them.
     let limits = Limits {
         max_pixels: arguments.max_pixels.unwrap_or_default(),
         picture_memory: arguments.picture_memory,
@@ -62,14 +62,14 @@ pub(crate) fn run(arguments: ServeArguments, remote: &RemoteArguments) -> Outcom
     };
     let check_hashes = arguments.check_hashes.unwrap_or_default();
     let builder = builder(arguments.threads, arguments.checkpoint_memory, limits).check_hashes(check_hashes);
-    // A client that waits no longer has no use for the video.
+    // After its deadline a request has no use for the video.
     let open_timeout = remote.open_timeout.unwrap_or(config.deadline);
     let builder = builder.open_timeout(Some(open_timeout).filter(|timeout| !timeout.is_zero()));
     let engine = builder.others(others).device(device).on_device_note(|note| tracing::warn!(note)).build();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = match runtime.worker_threads(machine.processors()).thread_name("serve").enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return refuse(format!("no threads to serve with: {error}")),
+        Err(error) => return refuse(format!("cannot start the server's threads: {error}")),
     };
     let outcome = runtime.block_on(async {
         let (is_secure, wanted) = (config.tls.is_some(), config.connections);
@@ -90,22 +90,22 @@ pub(crate) fn run(arguments: ServeArguments, remote: &RemoteArguments) -> Outcom
         };
         if server.run(end).await { Outcome::Done } else { Outcome::SomeFailed }
     });
-    // What is still decoded and no longer wanted is not waited for.
+    // Decoding that no request needs any more is not waited for.
     runtime.shutdown_background();
     outcome
 }
 
-/// Where it listens: for people, and for programs that asked for any port.
+/// Announces the address: to people, and to programs that asked for any free port.
 fn announce(address: SocketAddr, is_secure: bool) {
     use std::io::Write;
     let scheme = if is_secure { "https" } else { "http" };
-    // A caller that does not read this knows the address.
+    // A write error is ignored: a caller that does not read this knows the address.
     let _ = writeln!(std::io::stdout().lock(), "listening on {scheme}://{address}");
     let _ = std::io::stdout().lock().flush();
     tracing::info!(%address, "listening");
 }
 
-/// SIGTERM, as orchestrators end programs, or SIGINT, as people do.
+/// Waits for SIGTERM (from orchestrators) or SIGINT (from a terminal).
 async fn told_to_end() {
     let mut signals = [SignalKind::terminate(), SignalKind::interrupt()].map(|kind| signal(kind).ok());
     let [terminate, interrupt] = &mut signals;

@@ -1,5 +1,5 @@
-//! `sheet`: a contact sheet of a video, and a WebVTT file that says which part of it stands for which time.
-//! What becomes of frames is [`Storyboard`]'s business.
+//! `sheet`: a contact sheet of a video, and a WebVTT file that maps its tiles to times. [`Storyboard`] makes the
+//! pictures.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::opening::{self, open};
 use crate::options::{Decoding, DeviceOption, Format, Location, Quality, Which};
 use crate::output::{Line, is_same_file, write_whole};
 
-/// What `--json` prints.
+/// The object that `--json` prints.
 #[derive(Serialize)]
 struct Sheet {
     file: String,
@@ -33,12 +33,12 @@ struct Sheet {
     tiles: Vec<Cue>,
 }
 
-/// One tile.
+/// One tile of the object.
 #[derive(Serialize)]
 struct Cue {
     #[serde(flatten)]
     line: Line,
-    /// When what it stands for begins and ends, in seconds.
+    /// Begin and end of the tile's part of the video, in seconds.
     start_s: f64,
     end_s: f64,
     /// Left and upper edge of its cell in the sheet, in pixels.
@@ -51,44 +51,44 @@ struct Cue {
 pub(crate) struct SheetArguments {
     #[command(flatten)]
     pub(crate) location: Location,
-    /// Where to write the sheet; the WebVTT file goes beside it. `-` writes the sheet alone to standard output
+    /// File to write the sheet to; the WebVTT file goes beside it. `-` writes the sheet alone to standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: String,
-    /// Tiles a row
+    /// Tiles per row
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) columns: u32,
-    /// Tiles, evenly spread over the video; at most one a frame
+    /// Tiles, evenly spread over the video; at most one per frame
     #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) count: u32,
     /// Width of a tile in pixels
     #[arg(long, default_value_t = 320, value_parser = clap::value_parser!(u32).range(1..=16383))]
     pub(crate) width: u32,
-    /// jpeg, png or webp [default: as the name of the file says, else jpeg]
+    /// jpeg, png or webp [default: from the extension of the file's name, else jpeg]
     #[arg(short, long, value_name = "FORMAT", value_parser = still_format)]
     pub(crate) format: Option<Format>,
     #[command(flatten)]
     pub(crate) quality: Quality,
-    /// One JSON object on standard output
+    /// Print one JSON object to standard output
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) which: Which,
-    /// What to do with frames that are known to be damaged: show them and say so, or leave their tiles black
+    /// Handling of frames that are known to be damaged: show and report them, or leave their tiles black
     #[arg(long, value_name = "flag|error", default_value_t)]
     pub(crate) on_damage: OnDamage,
     #[command(flatten)]
     pub(crate) decoding: Decoding,
-    /// Threads for decoding [default: as libavcodec chooses]
+    /// Threads for decoding [default: libavcodec's choice]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) threads: Option<u16>,
     #[command(flatten)]
     pub(crate) device: DeviceOption,
 }
 
-/// A format that a sheet can have.
+/// Parses the format of a sheet.
 fn still_format(text: &str) -> std::result::Result<Format, String> {
     let format = Format::from_str(text, false).ok().filter(|format| format.still().is_some());
-    format.ok_or_else(|| format!("a sheet is one of {}", StillFormat::ALL.map(StillFormat::name).join(", ")))
+    format.ok_or_else(|| format!("sheets are {}", StillFormat::ALL.map(StillFormat::name).join(", ")))
 }
 
 const SHEET_EXAMPLES: &str = "\
@@ -96,13 +96,13 @@ Examples:
   bucket-streamer sheet cam.mp4 -o sheet.jpg
   bucket-streamer sheet cam.mp4 -o storyboard.webp --columns 10 --count 100 --width 160
 
-A tile shows the frame in the middle of its part of the video. The .vtt file has a cue a tile: the
-time that it stands for, and sheet.jpg#xywh=X,Y,WIDTH,HEIGHT.";
+A tile shows the frame in the middle of its part of the video. The .vtt file has one cue per tile:
+the time range of that part, and sheet.jpg#xywh=X,Y,WIDTH,HEIGHT.";
 
 pub(crate) fn run(arguments: &SheetArguments) -> Outcome {
     let to_stdout = arguments.output == "-";
     if arguments.json && to_stdout {
-        say("bucket-streamer: --json and --output - both want standard output");
+        say("bucket-streamer: --json and --output - both write to standard output: use one of them");
         return Outcome::Usage;
     }
     let output = Path::new(&arguments.output);
@@ -110,9 +110,7 @@ pub(crate) fn run(arguments: &SheetArguments) -> Outcome {
     let inputs = [Some(arguments.location.video.as_str()), arguments.which.index.as_deref()];
     let is_input = |written: &Path| inputs.iter().flatten().any(|input| is_same_file(input, written));
     if !to_stdout && (is_input(output) || is_input(&vtt) || output == vtt) {
-        say(
-            "bucket-streamer: neither --output nor the .vtt file beside it may be the video, its index, or the other one",
-        );
+        say("bucket-streamer: --output or its .vtt file would overwrite an input or each other: change --output");
         return Outcome::Usage;
     }
     let builder = opening::builder(arguments.threads, None, arguments.decoding.limits)
@@ -159,7 +157,7 @@ fn made(arguments: &SheetArguments, video: &Video, to_stdout: bool) -> Result<Ou
     Ok(outcome)
 }
 
-/// Says which tiles show damage.
+/// Reports the tiles that show damage.
 fn tell_of_damage(video: &Video, storyboard: &Storyboard) {
     let corrupt = storyboard.corrupt();
     if !corrupt.is_empty() {
@@ -169,7 +167,7 @@ fn tell_of_damage(video: &Video, storyboard: &Storyboard) {
     }
 }
 
-/// What the name of the file says, where the command line says nothing.
+/// The format from the command line, or else from the file's name.
 fn format_of(arguments: &SheetArguments) -> StillFormat {
     let extension = Path::new(&arguments.output).extension().and_then(|extension| extension.to_str());
     let named = extension.and_then(StillFormat::of_extension);

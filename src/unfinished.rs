@@ -1,7 +1,7 @@
 //! Files that are being written: a signal that ends the process leaves none of them behind.
 //!
-//! Files are made beside their place, and renamed. Until then they are listed here. A thread waits for SIGINT, SIGTERM
-//! and SIGHUP, removes what is listed, and ends the process by the same signal, whatever the other threads wait for.
+//! Files are written under a temporary name, listed here, and renamed. A thread waits for SIGINT, SIGTERM and SIGHUP,
+//! removes the listed files, and ends the process by the same signal, whatever the other threads wait for.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -17,19 +17,19 @@ fn listed() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     LISTED.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// From now on, terminating signals remove what is unfinished first. Called before there are other threads: they must not
-/// take the signals.
+/// From now on, terminating signals first remove unfinished files. `main` calls this before other threads start: these
+/// must not receive the signals.
 pub(crate) fn remove_at_termination() {
     let termination = Termination::block();
     let wait = move || {
         let signal = termination.wait();
-        // Held to the end: no thread begins a new file.
+        // The lock is held to the end: no thread begins a new file.
         let files = listed();
         remove_all(&files);
         Termination::end(signal);
     };
     if let Err(error) = std::thread::Builder::new().name("termination".to_owned()).spawn(wait) {
-        crate::console::say(&format!("bucket-streamer: no thread for signals: {error}"));
+        crate::console::say(&format!("bucket-streamer: cannot start the thread for signals: {error}"));
     }
 }
 
@@ -39,7 +39,7 @@ fn remove_all(files: &BTreeSet<PathBuf>) {
     }
 }
 
-/// A file in the making. Dropped, it is removed.
+/// A file being written. Dropping removes it.
 #[derive(Debug)]
 pub(crate) struct Unfinished {
     path: PathBuf,
@@ -54,8 +54,8 @@ impl Unfinished {
         name.push(format!(".{}.part", std::process::id()));
         let path = place.with_file_name(name);
         let mut files = listed();
-        // A name that is taken is that of a process of this number that was killed. Whatever it is (a link, too), it is
-        // not written to.
+        // A taken name belongs to a killed process with the same process id. Whatever it is (a link, too), it is
+        // removed and not written to.
         let file = File::create_new(&path).or_else(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => fs::remove_file(&path).and_then(|()| File::create_new(&path)),
             _ => Err(error),
@@ -64,14 +64,14 @@ impl Unfinished {
         Ok((Unfinished { path, is_finished: false }, file))
     }
 
-    /// A file that is there, and is to go.
+    /// An existing file that is to be removed.
     #[cfg(feature = "bench")]
     pub(crate) fn there(path: &Path) -> Unfinished {
         listed().insert(path.to_owned());
         Unfinished { path: path.to_owned(), is_finished: false }
     }
 
-    /// Puts it in its place.
+    /// Renames the file to its place.
     pub(crate) fn finish(mut self, place: &Path) -> io::Result<()> {
         fs::rename(&self.path, place)?;
         self.is_finished = true;
@@ -81,7 +81,7 @@ impl Unfinished {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // While the process ends this waits, and a failure that the end has caused is not told.
+        // During termination this waits for the lock, so failures that termination causes are not reported.
         let mut files = listed();
         files.remove(&self.path);
         if !self.is_finished {
@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(names(), 1);
 
         let (in_work, _) = Unfinished::beside(&place("in_work")).unwrap();
-        // Of this test alone: others run beside it.
+        // Only this test's files: other tests run beside it.
         let ours = listed().iter().filter(|path| path.starts_with(folder.path())).cloned().collect();
         remove_all(&ours);
         assert_eq!(names(), 1, "what the signal thread does");

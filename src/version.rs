@@ -1,4 +1,4 @@
-//! `--version`: what is inside, how it was configured, under which licences.
+//! The text of `--version`: the linked parts, their configuration and their licences.
 
 /// The long version text.
 pub(crate) fn long() -> String {
@@ -25,7 +25,7 @@ pub(crate) fn long() -> String {
     text
 }
 
-/// Splits at blanks that are not within quotes.
+/// Splits at blanks outside quotes.
 fn arguments(line: &str) -> Vec<String> {
     let (mut arguments, mut is_quoted) = (vec![String::new()], false);
     for c in line.chars() {

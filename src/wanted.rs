@@ -1,4 +1,4 @@
-//! Which frames were asked for, in the order in which they were.
+//! The requested frames, in the order of the request.
 
 use bucket_streamer::quantities::MOST_FRAMES;
 use bucket_streamer::time::Nanos;
@@ -15,7 +15,7 @@ pub(crate) enum Wanted {
     All,
 }
 
-/// A frame that was asked for, or why there is none.
+/// A requested frame, or the error in its place.
 pub(crate) type Request = Result<u32, Error>;
 
 impl Wanted {

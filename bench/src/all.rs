@@ -1,4 +1,5 @@
-//! `bench all`: every scenario with every engine over a folder of videos, and on one of them what speed depends on.
+//! `bench all`: every scenario with every engine over a folder of videos, and curves over budgets, threads and callers
+//! on one.
 
 use std::path::Path;
 use std::{env, fs};
@@ -16,26 +17,26 @@ use super::setup::{Load, Setup};
 use super::table;
 use crate::host::{Host, Outcome};
 
-/// Names the folder where none is typed.
+/// Environment variable that names the folder, if the command line does not.
 pub(super) const VARIABLE: &str = "BUCKET_STREAMER_CORPUS";
 
-/// Who is measured, and how much of each video, where nothing else is said.
+/// The default engines, rounds and frames of each video.
 const ENGINES: [EngineName; 5] =
     [EngineName::Cpu, EngineName::FromKey, EngineName::FfmpegCli, EngineName::FfmpegPass, EngineName::Nvdec];
 const ROUNDS: u16 = 3;
 const FEW: u32 = 12;
-/// Of those scenarios that take all frames: the first of them are enough for a number.
+/// Frames of scenarios that decode all frames: the first of them are enough for a number.
 const MANY: u32 = 240;
 
 const SCENARIOS: [Scenario; 5] =
     [Scenario::Random, Scenario::Batch, Scenario::Sequential, Scenario::Keyframes, Scenario::Scrub];
 
-/// The budgets of checkpoints, and how many ask at the same time, that the curves run over.
+/// The budgets of checkpoints and the numbers of concurrent callers of the curves.
 const BUDGETS: [u64; 6] = [0, 32 << 20, 64 << 20, 128 << 20, 256 << 20, 512 << 20];
 const CALLERS: [usize; 5] = [1, 2, 4, 8, 16];
-/// Curves show how things grow, for which larger pictures than these take long.
+/// Most pixels of the curves' video: curves show growth, for which larger pictures take too long.
 const CURVE_PIXELS: usize = 1920 * 1088;
-/// Longer ones are not harder: what a frame needs does not grow on.
+/// A longer GOP is no harder: the cost of a frame grows no more.
 const LONG_GOP: usize = 250;
 
 /// A video that can be read.
@@ -50,7 +51,7 @@ struct Found {
 pub(crate) fn run(arguments: &BenchArguments, setup: &Setup) -> Outcome {
     let Some(place) = arguments.video.clone().or_else(|| env::var(VARIABLE).ok().filter(|name| !name.is_empty()))
     else {
-        setup.given.host.say(&format!("bench all wants a folder of videos, or {VARIABLE} to name one"));
+        setup.given.host.say(&format!("bench all needs a folder of videos: name one, or set {VARIABLE}"));
         return Outcome::Usage;
     };
     let setup = Setup {
@@ -61,7 +62,7 @@ pub(crate) fn run(arguments: &BenchArguments, setup: &Setup) -> Outcome {
     let host = setup.given.host;
     let found = match videos(&place, &setup) {
         Ok(found) if !found.is_empty() => found,
-        Ok(_) => return unreadable(host, &format!("{place}: there is no video that can be read")),
+        Ok(_) => return unreadable(host, &format!("{place}: none of the files is a readable video")),
         Err(error) => return unreadable(host, &format!("{place}: {error}")),
     };
     setup.say_what_is_given();
@@ -79,7 +80,7 @@ fn unreadable(host: &dyn Host, why: &str) -> Outcome {
     Outcome::Unreadable
 }
 
-/// The videos directly in a folder, by name; or the one that is named.
+/// The videos directly in a folder, by name; or the one video that `place` names.
 fn videos(place: &str, setup: &Setup) -> std::io::Result<Vec<Found>> {
     let mut files = vec![Path::new(place).to_owned()];
     if fs::metadata(place)?.is_dir() {
@@ -102,8 +103,8 @@ fn videos(place: &str, setup: &Setup) -> std::io::Result<Vec<Found>> {
     Ok(found)
 }
 
-/// Whom a scenario is for: where one process makes everything anyway there is no second way to use it, and where all
-/// frames are decoded no other place to begin.
+/// The engines that a scenario applies to: where one process decodes everything anyway, `ffmpeg-pass` adds nothing, and
+/// where all frames are decoded, `from-key` adds nothing.
 fn engines(scenario: Scenario, of: &[EngineName]) -> Vec<EngineName> {
     let is_for = |name: &EngineName| match name {
         EngineName::FfmpegPass => matches!(scenario, Scenario::Random | Scenario::Scrub),
@@ -113,7 +114,7 @@ fn engines(scenario: Scenario, of: &[EngineName]) -> Vec<EngineName> {
     of.iter().copied().filter(is_for).collect()
 }
 
-/// Rounds of everything, as far as one can tell before.
+/// The estimated number of rounds.
 fn rounds(setup: &Setup, videos: usize) -> usize {
     let each: usize = SCENARIOS.iter().map(|&scenario| engines(scenario, &setup.engines).len()).sum();
     let curves: usize = curves(setup).iter().map(|curve| curve.engines.len()).sum();
@@ -165,7 +166,7 @@ impl All<'_> {
         is_whole
     }
 
-    /// A video that fails leaves the others their turn.
+    /// Measures a video. An error does not stop the other videos.
     fn attempt(
         &self,
         video: &Found,
@@ -179,8 +180,8 @@ impl All<'_> {
         done.is_ok()
     }
 
-    /// Every frame of the video, which all scenarios are compared with. Of a long one each for itself knows which frames
-    /// it needs.
+    /// Every frame of the video, for the comparison of all scenarios. For a long video, each scenario decodes the
+    /// frames that it needs.
     fn reference(&self, video: &Found) -> Result<Option<Reference>> {
         if !self.setup.check || video.frames > FAR as usize {
             return Ok(None);
@@ -219,7 +220,7 @@ impl All<'_> {
         Ok(())
     }
 
-    /// What there is so far: measuring takes long, and may be broken off.
+    /// Writes the results so far: measuring takes long, and may be interrupted.
     fn keep(&self, entries: &[Entry]) {
         if let Some(file) = self.arguments.json.as_deref().filter(|file| *file != "-") {
             let _ = self.setup.given.host.write(Path::new(file), json(entries).as_bytes());

@@ -1,15 +1,15 @@
-//! How often the allocator is asked: a count of work that does not depend on how busy the machine is.
+//! Counts allocations: a measure of work that does not depend on the load of the machine.
 
 #![allow(unsafe_code, reason = "an allocator is an unsafe trait")]
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Blocks that a [`CountingAllocator`] was asked for.
+/// Blocks requested from a [`CountingAllocator`].
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
-/// Another allocator, counting the blocks that code in Rust asks it for, grown ones again. What C code allocates
-/// (libavcodec's tables, pictures) goes past it. It costs one addition a block.
+/// Wraps another allocator, and counts the blocks that Rust code requests, grown ones again. Allocations of C code
+/// (libavcodec's tables, pictures) bypass it. The cost is one addition per block.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CountingAllocator<A>(pub A);
 
@@ -39,8 +39,8 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for CountingAllocator<A> {
     }
 }
 
-/// Blocks that code in Rust has asked for since the process began. `None` where [`CountingAllocator`] is not the
-/// program's allocator.
+/// Blocks that Rust code has requested since the process began. `None` where [`CountingAllocator`] is not the program's
+/// allocator.
 pub fn count() -> Option<u64> {
     Some(ALLOCATIONS.load(Relaxed)).filter(|count| *count > 0)
 }

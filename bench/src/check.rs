@@ -1,8 +1,8 @@
-//! Are the frames the right ones? A benchmark of wrong frames is none.
+//! Checks whether frames are the right ones: a benchmark of wrong frames is worthless.
 //!
-//! What is right is what a sequential decode from the first sample on shows at that place; where the video is so long
-//! that this would take minutes, what a decode from the key frame gives. The MD5s are over planes, whatever the
-//! benchmark makes of them.
+//! The right frame is what a sequential decode from the first sample on shows at that place; far into a long video,
+//! where that would take minutes, it is what a decode from the key frame gives. The MD5s are over planes, whatever
+//! output the benchmark measures.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
@@ -12,23 +12,23 @@ use bucket_streamer::{EngineBuilder, OpenOptions, Result, Video};
 
 use super::stats::Answer;
 
-/// Frames from this one on are not waited for.
+/// Frames from this one on are compared with a decode from the key frame.
 pub(crate) const FAR: u32 = 20_000;
 
-/// What is right.
+/// The right frames.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Reference {
-    /// The MD5 of each frame that is asked for; none of those that are damaged, or not shown at all.
+    /// The MD5 of each requested frame; without frames that are damaged, or not shown at all.
     sums: HashMap<u32, String>,
-    /// Which frames a sequential decode shows, ascending, as far as it went.
+    /// The frames that the sequential decode showed, ascending.
     shown: Vec<u32>,
-    /// It went to the end: there are no others.
+    /// The decode reached the end: there are no other frames.
     is_whole: bool,
 }
 
 impl Reference {
-    /// How many frames a sequential decode shows before this one; `None` if it does not show it. Where it did not get
-    /// to all are taken to be shown.
+    /// The number of frames that a sequential decode shows before this one; `None` if it does not show it. Frames
+    /// behind its end are assumed to be shown.
     pub(crate) fn place(&self, index: u32) -> Option<usize> {
         match self.shown.last() {
             Some(&last) if index > last && !self.is_whole => Some(self.shown.len() + (index - last - 1) as usize),
@@ -37,25 +37,25 @@ impl Reference {
         }
     }
 
-    /// The frame that a sequential decode shows after so many others, if it shows so many.
+    /// The frame that a sequential decode shows after this many others, if it shows as many.
     pub(crate) fn at(&self, place: usize) -> Option<u32> {
         let beyond = || self.shown.last().map_or(0, |last| last + 1) + (place - self.shown.len()) as u32;
         self.shown.get(place).copied().or_else(|| (!self.is_whole).then(beyond))
     }
 
-    /// Is this another frame than the one asked for? `None` where nobody knows.
+    /// Whether this is another frame than the requested one; `None` where that is unknown.
     pub(crate) fn is_wrong(&self, answer: &Answer) -> Option<bool> {
         Some(self.sums.get(&answer.index)? != answer.md5.as_ref()?)
     }
 }
 
-/// Where the video is, as it is opened.
+/// The location of the video, and the options for opening it.
 pub(crate) type Place<'a> = (&'a str, OpenOptions);
 
-/// Decodes what is asked for.
+/// Decodes the right frames.
 ///
 /// # Errors
-/// What makes the video unreadable.
+/// The error that makes the video unreadable.
 pub(crate) fn reference(builder: EngineBuilder, place: &Place<'_>, frames: &[u32]) -> Result<Reference> {
     let (location, opening) = place;
     let engine = builder.checkpoint_memory(0).from_entry().build();
@@ -67,7 +67,7 @@ pub(crate) fn reference(builder: EngineBuilder, place: &Place<'_>, frames: &[u32
     Ok(reference)
 }
 
-/// Plays until all of them were shown, and as many as they are.
+/// Plays until all wanted frames, or as many other ones, were shown.
 fn played(video: &Video, wanted: &BTreeSet<u32>) -> Result<Reference> {
     let last = wanted.last().copied().unwrap_or(0);
     let mut reference = Reference { is_whole: true, ..Reference::default() };
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn places_are_counted_among_the_frames_that_are_shown() {
-        // Its first three frames refer to what was cut off.
+        // The clip's first three frames refer to pictures that were cut off.
         let known = reference(Engine::builder().threads(1), &(CUT, OpenOptions::new()), &(0..10).collect::<Vec<_>>())
             .expect("a reference");
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Who can be measured, and why somebody cannot.
+//! The engines that can be measured, and why one is not available.
 
 use bucket_streamer::{Device, DeviceChoice, Error, ErrorKind};
 
@@ -6,7 +6,7 @@ use super::args::EngineName;
 use super::peer::{Peer, Way};
 use super::setup::Load;
 
-/// Who makes rounds.
+/// An engine that makes rounds, or the reason why it is absent.
 pub(crate) enum Contender {
     Ours(EngineName),
     Peer(Peer, Way),
@@ -38,7 +38,7 @@ impl Contender {
     }
 }
 
-/// Why frames cannot come from the graphics card, in the driver's words.
+/// The reason why the GPU is not available, in the driver's words.
 fn why_not(error: &Error) -> String {
     match error.kind() {
         ErrorKind::Device(why) => why.clone(),

@@ -1,4 +1,4 @@
-//! What is told of results to programs: the objects of the JSON array. `docs/benchmarks.md` says what the fields mean.
+//! The JSON records of `bench`. `docs/benchmarks.md` defines their fields.
 
 #[cfg(feature = "client")]
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::machine::{self, Machine};
 use super::stats::{self, Answer, Latency, Round, milliseconds};
 
-/// What an engine did; one object of the JSON array.
+/// The result of an engine; one object of the JSON array.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Entry {
@@ -27,22 +27,22 @@ impl Entry {
     }
 }
 
-/// Rounds that lie further apart than this say more of the machine than of the engine.
+/// A greater spread of the rounds says more about the machine than about the engine.
 const NOISE: f64 = 0.25;
 
-/// The numbers of one engine. `None`: it cannot tell.
+/// The numbers of one engine; `None` where it does not report one.
 #[derive(Debug, Serialize)]
 pub(crate) struct Measured {
     pub(crate) version: u32,
     pub(crate) scenario: String,
     pub(crate) engine: String,
-    /// What `-version` says, for programs that are not this one.
+    /// The first line of `-version`, for other programs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) engine_version: Option<String>,
     pub(crate) video: String,
     pub(crate) output: String,
     pub(crate) threads: usize,
-    /// Frames that came.
+    /// Number of frames that arrived.
     pub(crate) frames: usize,
     pub(crate) seconds: f64,
     pub(crate) fps: f64,
@@ -55,41 +55,41 @@ pub(crate) struct Measured {
     pub(crate) peak_rss_bytes: Option<u64>,
     pub(crate) decoded_pictures: Option<u64>,
     pub(crate) fetched_bytes: Option<u64>,
-    /// Of those that were fetched: bytes that were copied on their way to the decoder.
+    /// Fetched bytes that were copied on their way to the decoder.
     pub(crate) copied_bytes: Option<u64>,
-    /// Blocks of memory that code in Rust asked for.
+    /// Blocks of memory that Rust code requested.
     pub(crate) allocations: Option<u64>,
     pub(crate) errors: usize,
-    /// Frames that came and are not those that a sequential decode shows there.
+    /// Frames that differ from those of a sequential decode.
     pub(crate) wrong: Option<usize>,
-    /// Frames that were compared with it.
+    /// Frames that were compared.
     pub(crate) checked: Option<usize>,
-    /// Of a bare loop, for each frame that was asked for.
+    /// Time of a bare loop, per requested frame.
     pub(crate) floor_ms: Option<f64>,
-    /// In their order.
+    /// The rounds in their order.
     pub(crate) rounds: Vec<RoundTold>,
-    /// From the shortest round to the longest, in parts of the one that is told.
+    /// The difference of the longest and the shortest round, divided by the reported one.
     pub(crate) spread: Option<f64>,
     pub(crate) setup: SetupTold,
     pub(crate) clip: Clip,
     pub(crate) machine: Machine,
-    /// The command line, as a shell takes it.
+    /// The command line, quoted for a shell.
     pub(crate) command: String,
-    /// Of a server that was asked: what it answered, and how.
+    /// The responses of a server.
     #[cfg(feature = "client")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) served: Option<Served>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) each: Option<Vec<Each>>,
-    /// Why frames did not come, in any round.
+    /// Errors of frames, in any round.
     #[serde(skip)]
     pub(crate) messages: Vec<String>,
-    /// Of each frame that came.
+    /// The latency of each frame that arrived.
     #[serde(skip)]
     pub(crate) latencies: Vec<Duration>,
 }
 
-/// What is reported of a server's answers besides times.
+/// The report on a server's responses, besides times.
 #[cfg(feature = "client")]
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Served {
@@ -102,11 +102,11 @@ pub(crate) struct Served {
     pub(crate) pipeline: Option<usize>,
     pub(crate) connections: u64,
     pub(crate) received_bytes: u64,
-    /// How often each status came, or each kind of answer.
+    /// The number of responses by status, or by kind.
     pub(crate) answers: BTreeMap<String, u64>,
-    /// What broke the protocol without being an answer to a request.
+    /// Faults of the protocol outside of requests.
     pub(crate) strays: BTreeMap<String, u64>,
-    /// The medians of what the server says of its time.
+    /// The medians of the server's own timing.
     pub(crate) server_timing_ms: BTreeMap<String, f64>,
 }
 
@@ -133,7 +133,7 @@ impl std::fmt::Display for Served {
 pub(crate) struct RoundTold {
     pub(crate) seconds: f64,
     pub(crate) fps: f64,
-    /// For each frame that was asked for, as the times below.
+    /// Per requested frame, like the times below.
     pub(crate) cpu_ms: Option<f64>,
     pub(crate) p50_ms: Option<f64>,
     pub(crate) floor_ms: Option<f64>,
@@ -142,13 +142,13 @@ pub(crate) struct RoundTold {
 }
 
 impl Measured {
-    /// Frames that were asked for.
+    /// Number of requested frames.
     pub(crate) fn requested(&self) -> usize {
         self.frames + self.errors
     }
 
-    /// How many times as long as the bare loop it took: the median of the rounds' own ratios. `None` where requests
-    /// overlap, or wait until they are due: the bare loop does neither.
+    /// The time relative to the bare loop: the median of the rounds' ratios. `None` where requests overlap, or wait
+    /// until they are due: the bare loop does neither.
     pub(crate) fn ratio(&self) -> Option<f64> {
         if self.setup.callers > 1 || self.setup.rate_per_s.is_some() {
             return None;
@@ -162,18 +162,15 @@ impl Measured {
         ratios.get(ratios.len().saturating_sub(1) / 2).copied()
     }
 
-    /// This program's own engine, in one manner or another?
+    /// Whether this is one of this program's own engines.
     pub(crate) fn is_ours(&self) -> bool {
         self.engine_version.is_none()
     }
 
-    /// A warning, if the rounds lie too far apart to be believed.
+    /// A warning, if the rounds differ too much.
     pub(crate) fn noise(&self) -> Option<String> {
         let spread = self.spread.filter(|spread| *spread > NOISE && self.rounds.len() > 2)?;
-        Some(format!(
-            "its rounds lie {:.0}% apart: the machine is busy with something else, and single times mean little",
-            spread * 1e2
-        ))
+        Some(format!("its rounds lie {:.0}% apart: the machine is busy, and single times are unreliable", spread * 1e2))
     }
 }
 
@@ -191,7 +188,7 @@ impl RoundTold {
     }
 }
 
-/// What a measurement of `bench all` is for: a scenario over clips, or a point of a curve.
+/// The purpose of a measurement of `bench all`: a scenario over clips, or a point of a curve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Part {
@@ -202,7 +199,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    /// As it is called in records, in the names of plots and in the report.
+    /// Its name in records, in the names of plots and in the report.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Part::Clips => "clips",
@@ -213,10 +210,10 @@ impl Part {
     }
 }
 
-/// What may differ from one measurement to the next. `None`: as the engine chooses.
+/// The parameters of a measurement; `None` for the engine's default.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct SetupTold {
-    /// What an entry is for in the report of `all`: `clips`, or what its curve runs over: `threads`, `callers`,
+    /// The purpose of an entry in the report of `all`: `clips`, or the parameter of its curve: `threads`, `callers`,
     /// `checkpoint-memory`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) part: Option<Part>,
@@ -227,7 +224,7 @@ pub(crate) struct SetupTold {
     pub(crate) checkpoint_spacing: Option<u32>,
 }
 
-/// What the video is.
+/// The properties of the video.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Clip {
     pub(crate) container: String,
@@ -237,7 +234,7 @@ pub(crate) struct Clip {
     pub(crate) pixel_format: Option<String>,
     pub(crate) frames: usize,
     pub(crate) keyframes: usize,
-    /// The greatest number of frames from one key frame to the next; servers do not tell.
+    /// The greatest number of frames between key frames; servers do not report it.
     pub(crate) longest_gop: Option<usize>,
 }
 
@@ -249,7 +246,7 @@ pub(crate) struct Each {
     latency_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     md5: Option<String>,
-    /// Another frame than the one asked for.
+    /// Whether this is another frame than the requested one.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     wrong: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -263,7 +260,7 @@ impl Each {
     }
 }
 
-/// What all engines of a run have in common.
+/// The data that all engines of a run share.
 pub(crate) struct Heading {
     pub(crate) scenario: String,
     pub(crate) video: String,
@@ -274,7 +271,7 @@ pub(crate) struct Heading {
 }
 
 impl Heading {
-    /// The numbers of the round at `told` among all of them. What was compared comes to it later.
+    /// The numbers of the round at `told`. Comparisons are added later.
     pub(crate) fn measured(
         &self,
         engine: String,

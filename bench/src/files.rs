@@ -1,14 +1,14 @@
-//! The files that reports go to: none is an input, and all can be written.
+//! Checks the files of reports: none may be an input, and all must be writable.
 
 use std::path::{Path, PathBuf};
 
 use super::args::BenchArguments;
 use crate::host::{Given, Outcome};
 
-/// Looks before anything is measured, which may take an hour.
+/// Checks before measuring, which may take an hour.
 ///
 /// # Errors
-/// The outcome; why is said.
+/// The outcome; the reason is printed.
 pub(super) fn check(arguments: &BenchArguments, given: &Given) -> Result<(), Outcome> {
     let host = given.host;
     let refuse = |outcome, why: &str| {
@@ -17,16 +17,13 @@ pub(super) fn check(arguments: &BenchArguments, given: &Given) -> Result<(), Out
     };
     let inputs = inputs(arguments, given);
     let mut outputs: Vec<PathBuf> = files(arguments).map(PathBuf::from).collect();
-    // What a plot is called is known later: none of those that are there may be an input.
+    // The names of plots are not known yet, so no existing plot may be an input.
     let plots = arguments.plots.as_deref().and_then(|folder| std::fs::read_dir(folder).ok());
     outputs.extend(plots.into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| is_plot(path)));
     for output in &outputs {
         if let Some(input) = inputs.iter().find(|input| host.is_same_file(input, output)) {
             let output = output.display();
-            return refuse(
-                Outcome::Usage,
-                &format!("{output} is {input}, which is read: the report would take its place"),
-            );
+            return refuse(Outcome::Usage, &format!("{output} is the input {input}: the report would overwrite it"));
         }
     }
     for file in files(arguments) {
@@ -45,7 +42,7 @@ fn is_plot(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "svg")
 }
 
-/// Everything that is read, and of a folder what is in it.
+/// All inputs; of a folder, the files in it.
 fn inputs(arguments: &BenchArguments, given: &Given) -> Vec<String> {
     let corpus = std::env::var(super::all::VARIABLE).ok();
     let list = arguments.indices.as_deref().and_then(|list| list.strip_prefix('@')).map(str::to_owned);

@@ -1,7 +1,8 @@
-//! What cannot be saved: the time that a bare libavcodec loop takes for the packets of each request.
+//! The floor: the time that a bare libavcodec loop needs for the packets of each request.
 //!
-//! A decoder, opened before the clock, with as many threads as the engine's, used in the same way; packets that refer to the source's bytes;
-//! no planning, no pool, no second tries. Where such a loop does not give the pictures that are wanted there is no floor.
+//! The loop has a decoder that is opened before the clock starts, with the engine's number and use of threads, and
+//! packets that refer to the source's bytes; it has no planning, no pool, no retries. Where the loop does not give all
+//! wanted pictures, there is no floor.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -24,8 +25,8 @@ pub(crate) struct Plan {
     pub(crate) targets: BTreeSet<u32>,
 }
 
-/// What an engine that has decoded nothing yet sends for each request: what the frames need, or with `from_key` all from
-/// the entry of the walk on. Frames that do not exist need nothing.
+/// The samples that a cold engine sends for each request: those that the frames need, or with `from_key` all from the
+/// random access point on. Frames that do not exist need none.
 pub(crate) fn plans(video: &Video, requests: &Requests, from_key: bool) -> Vec<Plan> {
     let (track, planner) = (video.track(), Planner::new(video.track()));
     let walks = |frames: &[u32]| -> Vec<Plan> {
@@ -55,7 +56,7 @@ pub(crate) fn plans(video: &Video, requests: &Requests, from_key: bool) -> Vec<P
     }
 }
 
-/// The time that a bare loop takes for all plans; `None` where it does not give all pictures that are wanted.
+/// The time of a bare loop for all plans; `None` where it does not give all wanted pictures.
 pub(crate) fn floor(engine: &Engine, video: &Video, plans: &[Plan], make: &mut Make) -> Option<Floor> {
     let mut decoders: Vec<(Threads, Decoder)> = Vec::new();
     let uses: Vec<Threads> = plans.iter().map(|plan| video.use_of_threads(engine.threads(), &plan.samples)).collect();
@@ -65,7 +66,7 @@ pub(crate) fn floor(engine: &Engine, video: &Video, plans: &[Plan], make: &mut M
         }
     }
     if video.source().is_remote() {
-        // Waiting for the network is no part of decoding: what can be kept is here before the clock starts.
+        // Waiting for the network is not part of decoding: whatever can be cached is fetched before the clock starts.
         for &sample in plans.iter().flat_map(|plan| &plan.samples) {
             let _ = video.sample_bytes(sample);
         }
@@ -84,7 +85,7 @@ pub(crate) fn floor(engine: &Engine, video: &Video, plans: &[Plan], make: &mut M
     Some(Floor { took, cpu: machine::own_cpu().zip(cpu).map(|(after, before)| after.saturating_sub(before)) })
 }
 
-/// Sends the packets of one plan and takes pictures until all that are wanted have come.
+/// Sends the packets of one plan, and takes pictures until all wanted ones are there.
 fn one(video: &Video, decoder: &mut Decoder, plan: &Plan, make: &mut Make) -> Result<bool> {
     let failed = |error| bucket_streamer::Error::from(bucket_streamer::ErrorKind::Damaged(error));
     let mut left = plan.targets.len();
@@ -119,8 +120,8 @@ fn take(video: &Video, decoder: &mut Decoder, plan: &Plan, make: &mut Make, left
     Ok(())
 }
 
-/// Packets carry their sample's number as time, which comes back with the picture: of a picture in two fields, that of
-/// either.
+/// Packets carry their sample's number as their time, which returns with the picture: for a picture of two fields, that
+/// of either field.
 fn is_wanted(video: &Video, picture: &Frame, plan: &Plan) -> bool {
     let Some(sample) = picture.pts().and_then(|pts| u32::try_from(pts).ok()) else { return false };
     let is_second_field = video.track().samples.get(sample as usize).is_some_and(|sample| sample.silent);

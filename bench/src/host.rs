@@ -1,5 +1,5 @@
-//! What a measurement is given by the program that it runs in: the terminal, the files, and what was said of engines, videos
-//! and servers. A benchmark has no options and no messages of its own for these.
+//! The interface to the program that runs a measurement: the terminal, the files, and the options of engines, videos
+//! and servers. A benchmark has none of these itself.
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -8,62 +8,62 @@ use std::path::{Path, PathBuf};
 
 use bucket_streamer::{Engine, EngineBuilder, OpenOptions, Result};
 
-/// What the program does for a measurement.
+/// The services of the program.
 pub trait Host: Debug + Sync {
-    /// A message for the user, without the program's name before it.
+    /// Prints a message for the user, which does not begin with the program's name.
     fn say(&self, message: &str);
 
-    /// A result, on standard output.
+    /// Prints a result to standard output.
     ///
     /// # Errors
-    /// Those of writing.
+    /// Errors of writing.
     fn print(&self, text: &[u8]) -> io::Result<()>;
 
-    /// Writes a file whole or not at all.
+    /// Writes a file completely or not at all.
     ///
     /// # Errors
     /// `Write`.
     fn write(&self, file: &Path, bytes: &[u8]) -> Result<()>;
 
-    /// Finds out whether [`Host::write`] could write there, and leaves everything as it is.
+    /// Checks whether [`Host::write`] could write there, without changing anything.
     ///
     /// # Errors
     /// `Write`.
     fn check_writable(&self, file: &Path) -> Result<()>;
 
-    /// Is the file that is read (a path or an address) the one that is there at `output`, under whatever name?
+    /// Whether the input (a path or an address) is the file at `output`, under whatever name.
     fn is_same_file(&self, input: &str, output: &Path) -> bool;
 
-    /// The file is removed when the process is terminated while what this gives is kept.
+    /// Removes the file when the process is terminated while the returned value exists.
     fn remove_at_termination(&self, file: &Path) -> Box<dyn Any>;
 
-    /// What the process is given and what this engine makes of it, in a line.
+    /// The resources of the process, and this engine's use of them, in one line.
     fn resources(&self, engine: &Engine) -> String;
 }
 
-/// What holds for all of a benchmark's engines, videos and requests.
+/// The options for all engines, videos and requests of a benchmark.
 #[derive(Debug, Clone)]
 pub struct Given {
     /// The program.
     pub host: &'static dyn Host,
-    /// Engines, but for what a measurement varies.
+    /// The engine's options, except those that a measurement varies.
     pub engine: EngineBuilder,
-    /// How videos are opened.
+    /// The options for opening videos.
     pub opening: OpenOptions,
-    /// Headers that servers are sent, by name.
+    /// Headers for servers, by name.
     pub headers: Vec<(String, String)>,
-    /// Certificates (PEM) that are trusted beside the system's.
+    /// Certificates (PEM) to trust beside the system's.
     pub ca_file: Option<PathBuf>,
 }
 
-/// What a benchmark comes to.
+/// The result of a benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// All was measured, and every frame of ours was right.
+    /// Everything was measured, and every frame of this program's engines was right.
     Done,
     /// Some frames failed or were wrong, or a report could not be written.
     SomeFailed,
-    /// What was asked for makes no sense.
+    /// The arguments are wrong.
     Usage,
     /// The video or the server cannot be read.
     Unreadable,

@@ -1,6 +1,7 @@
-//! What is told to people who want pictures: one file, with all plots in it, that fetches nothing.
+//! The HTML report: one self-contained file with all plots.
 //!
-//! `plots` makes the pictures, `tables` writes the numbers; here is what comes before them, and in which order.
+//! `plots` makes the plots and `tables` the tables; this file has the page, the facts and notices before them, and
+//! their order.
 
 mod tables;
 
@@ -50,7 +51,7 @@ fn title(all: &[&Measured]) -> String {
     }
 }
 
-/// A part of the report that can be gone to.
+/// A part of the report with an anchor.
 struct Section {
     id: String,
     title: String,
@@ -98,7 +99,7 @@ fn figure(plot: &Plot) -> Markup {
     }
 }
 
-/// What was typed, and where it ran.
+/// The command line, the programs and the machine.
 fn facts(all: &[&Measured]) -> Markup {
     let Some(first) = all.first() else { return html! { p { "Nothing was measured." } } };
     let machine = serde_json::to_value(&first.machine).expect("plain data");
@@ -113,13 +114,13 @@ fn facts(all: &[&Measured]) -> Markup {
     let rows = [
         ("Command", html! { code { (first.command) } }),
         ("Version", html! { (told("version")) ", with FFmpeg " (told("ffmpeg")) }),
-        ("Beside", html! { (peer.as_deref().unwrap_or("no other program")) }),
+        ("Compared with", html! { (peer.as_deref().unwrap_or("no other program")) }),
         ("Processor", html! { (told("cpu")) ", " (told("cores")) " cores, " (memory) " of memory" }),
         ("System", html! { (told("os")) ", kernel " (told("kernel")) ", load " (told("load")) }),
         (
             "Measured",
             html! {
-                "frames as " (first.output) ", threads " (first.threads) ", rounds " (rounds) ": told is the one of median \
+                "frames as " (first.output) ", threads " (first.threads) ", rounds " (rounds) ": shown is that of median \
                  duration"
                 @if let Some(rate) = first.setup.rate_per_s { ", " (rate) " requests a second" }
                 @if first.setup.part.is_none() && first.setup.callers > 1 { ", " (first.setup.callers) " callers" }
@@ -130,12 +131,12 @@ fn facts(all: &[&Measured]) -> Markup {
     html! { dl { @for (name, text) in rows { dt { (name) } dd { (text) } } } }
 }
 
-/// What everybody has to know before the numbers.
+/// Notices before the numbers: faults, engines that are absent, noise.
 fn notices(entries: &[Entry], all: &[&Measured]) -> Markup {
     let mut absent: Vec<String> = Vec::new();
     for entry in entries {
         if let Entry::Unavailable { engine, unavailable } = entry {
-            let text = format!("{engine} is not there: {unavailable}");
+            let text = format!("{engine} is not available: {unavailable}");
             if !absent.contains(&text) {
                 absent.push(text);
             }
@@ -151,13 +152,13 @@ fn notices(entries: &[Entry], all: &[&Measured]) -> Markup {
             } @else if let Some(checked) = all.iter().map(|one| one.checked).sum::<Option<usize>>() {
                 @if !all.is_empty() {
                     li class="good" { "Compared with a sequential decode: " (checked) " frames of "
-                         (all.iter().map(|one| one.requested()).sum::<usize>()) " that were asked for." }
+                         (all.iter().map(|one| one.requested()).sum::<usize>()) " that were requested." }
                 }
             }
             @for text in &absent { li { (text) } }
             @if noisy.len() > 3 {
                 li { (noisy.len()) " of " (all.len()) " measurements have rounds that lie more than 25 % apart: they are \
-                     marked with ~, and single times among them mean little." }
+                     marked with ~, and their single times are unreliable." }
             } @else {
                 @for (one, warning) in &noisy {
                     li { (one.engine) ", " (one.scenario) ", " (pick::name(&one.video, 60)) ": " (warning) }
@@ -167,7 +168,7 @@ fn notices(entries: &[Entry], all: &[&Measured]) -> Markup {
     }
 }
 
-/// How many frames of an engine were wrong or missing, and where.
+/// The number of wrong or missing frames of an engine.
 fn faults(all: &[&Measured], engine: &str) -> Markup {
     let those: Vec<_> = all.iter().filter(|one| one.engine == engine).collect();
     let faulty = those.iter().filter(|one| pick::fault(one).is_some());
@@ -179,7 +180,7 @@ fn faults(all: &[&Measured], engine: &str) -> Markup {
         @if videos > 0 {
             li class="loud" {
                 "✗ " b { (engine) } ": " (wrong) " wrong and " (missing) " missing of " (asked) " frames, in "
-                (videos) @if videos == 1 { " video" } @else { " videos" } ". Where that is so, its speed means nothing."
+                (videos) @if videos == 1 { " video" } @else { " videos" } ". In these, its speed is meaningless."
             }
         }
     }
@@ -198,7 +199,7 @@ mod tests {
         one.command = format!("bucket-streamer bench random '{}'", one.video);
         let page = page(&[entry(one), absent()]);
         assert!(!page.contains("<script") && page.contains("&lt;script&gt;"));
-        assert!(page.contains("nvdec is not there: not &lt;built&gt;"));
+        assert!(page.contains("nvdec is not available: not &lt;built&gt;"));
     }
 
     #[test]
@@ -236,7 +237,7 @@ mod tests {
     fn there_is_a_page_whatever_there_is_to_tell() {
         let none: [Entry; 0] = [];
         assert!(page(&none).contains("Nothing was measured"));
-        assert!(page(&[absent()]).contains("nvdec is not there"));
+        assert!(page(&[absent()]).contains("nvdec is not available"));
         assert!(page(&report(52)).len() < 2_000_000);
     }
 }

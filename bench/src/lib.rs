@@ -1,15 +1,15 @@
-//! The harness behind `bench`: how fast frames come, beside other engines and beside what is possible at all.
+//! The harness behind `bench`: measures frame latency and throughput against other engines and against a floor.
 //!
-//! `scenario` says which frames are asked for, `setup` how, `load` by how many callers; `measure` lets the `contender`s take
-//! turns: `ours` and `peer` make their rounds, `make` what becomes of a frame, `check` says whether it is the right one,
-//! `floor` times the bare loop. `stats`, `machine` and `entry` turn rounds into records; `results` prints and writes them, in the
-//! form that `table`, `html` and `plots` give them, to the `files` that were asked for. `all` measures a folder of videos, `client`
-//! asks a server for frames instead of an engine. A new scenario is a variant in `args` with its frames and manner in
-//! `scenario`; a new engine one in `contender` with its rounds in a file of its own.
+//! `scenario` says which frames are requested, `setup` how, `load` by how many callers; `measure` alternates the rounds
+//! of the `contender`s: `ours` and `peer` make them, `make` processes frames, `check` says whether they are right,
+//! `floor` times the bare loop. `stats`, `machine` and `entry` turn rounds into records; `results` prints and writes
+//! them, with `table`, `html` and `plots`, to the `files` of the arguments. `all` measures a folder of videos, `client`
+//! requests frames from a server instead of an engine. A new scenario is a variant in `args` with its frames and manner
+//! in `scenario`; a new engine is a variant in `contender` with its rounds in a file of its own.
 //!
-//! The program that calls [`run`] is a [`Host`]: the terminal, the files and the options of engines and servers are its own.
-//! [`allocations`] is for its allocator. The programs in `src/bin` (feature `harness`) measure and load one thing each, and are not
-//! part of `bench`.
+//! The program that calls [`run`] is a [`Host`]: it owns the terminal, the files and the options of engines and
+//! servers. [`allocations`] is for its allocator. The programs in `src/bin` (feature `harness`) measure and load one
+//! thing each, and are not part of `bench`.
 
 #![deny(unsafe_code)]
 
@@ -54,16 +54,16 @@ use progress::Progress;
 use results::{is_failed, messages, tell};
 use setup::Setup;
 
-/// An engine as the command builds it: workers are bound to cores where the process has them to itself. For programs that
-/// measure, after [`process::dedicate`](bucket_streamer::process::dedicate).
+/// An engine as the command builds it: workers are pinned to cores if the process has these to itself. For programs
+/// that measure, after [`process::dedicate`](bucket_streamer::process::dedicate).
 pub fn engine() -> EngineBuilder {
     Engine::builder().pin_threads(Machine::read().may_pin())
 }
 
-/// What is measured where no video is named.
+/// The clip that is measured if no video is named.
 const BUNDLED: &[u8] = include_bytes!("../../fixtures/hevc_demo.mp4");
 
-/// Measures what the arguments say, and tells it.
+/// Measures as the arguments say, and reports the results.
 pub fn run(arguments: &BenchArguments, given: &Given) -> Outcome {
     let host = given.host;
     let listed = match scenario::listed(arguments, given) {
@@ -111,7 +111,7 @@ pub fn run(arguments: &BenchArguments, given: &Given) -> Outcome {
     }
 }
 
-/// A file of the clip that the program carries: other programs are to read it too.
+/// Writes the bundled clip to a temporary file, so that other programs can read it too.
 fn bundled_clip(host: &dyn Host) -> std::io::Result<Option<(TempPath, Box<dyn Any>)>> {
     let mut file = tempfile::Builder::new().prefix("bucket-streamer-").suffix(".mp4").tempfile()?;
     let removed = host.remove_at_termination(file.path());

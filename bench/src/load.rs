@@ -1,5 +1,5 @@
-//! Requests one by one: from one caller or several at a time, as fast as they are answered or as often as they are due.
-//! What a request is is left to others.
+//! Makes requests one by one: with one or more callers, as fast as responses arrive or at a rate. The caller defines a
+//! request.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 use super::setup::Load;
 use super::stats::Answer;
 
-/// What came of a request: an MD5, if that was wanted; or why nothing.
+/// The result of a request: an MD5, if that was wanted; or an error.
 pub(crate) type Made = Result<Option<String>, String>;
 
-/// Makes a request for each frame and brings the answers into their order.
+/// Makes a request for each frame, and returns the answers in the frames' order.
 ///
 /// Each caller has a state of its own, made before the clock starts. Callers take the next frame from one list. With a
 /// rate, request `n` is due `n / rate` seconds after the start, and its latency counts from then, whether or not a
-/// caller was free: so a stall is charged to all that it kept waiting, not to one (coordinated omission).
+/// caller was free: so a stall is charged to all requests that it delayed, not to one (coordinated omission).
 ///
 /// # Errors
-/// Those of `state`.
+/// Errors of `state`.
 pub(crate) fn drive<S: Send, E>(
     frames: &[u32],
     load: Load,
@@ -43,7 +43,7 @@ pub(crate) fn drive<S: Send, E>(
     let mut states = states.into_iter();
     let last = states.next();
     thread::scope(|scope| {
-        // A lone caller is this thread: as a user's program would be.
+        // A single caller uses this thread, as a user's program would.
         states.for_each(|state| drop(scope.spawn(|| call(state))));
         last.map(&call)
     });
@@ -52,14 +52,14 @@ pub(crate) fn drive<S: Send, E>(
     Ok(answers.into_iter().map(|(_, answer)| answer).collect())
 }
 
-/// Sleeps until so many seconds after the start, if that is still to come, and tells when that was or is.
+/// Sleeps until this many seconds after the start, and returns that time.
 fn wait_for(started: Instant, seconds: f64) -> Instant {
     let due = started + Duration::from_secs_f64(seconds);
     thread::sleep(due.saturating_duration_since(Instant::now()));
     due
 }
 
-/// The answer to a request that took so long.
+/// The answer to a request with this duration.
 pub(crate) fn answer(index: u32, latency: Duration, made: Made) -> Answer {
     match made {
         Ok(md5) => Answer { index, latency: Some(latency), error: None, md5 },
@@ -105,7 +105,7 @@ mod tests {
         let latency = |answers: &[Answer], place: usize| answers[place].latency.expect("a latency");
         let due = driven(3, load(Some(100.0)), request);
         assert!((0..3).all(|place| latency(&due, place) >= stall - Duration::from_millis(10) * place as u32));
-        // Nothing was due without a rate: the first one alone is late.
+        // Without a rate nothing was due: only the first one is late.
         let free = driven(3, load(None), request);
         assert!(latency(&free, 0) >= stall && latency(&free, 1) < latency(&free, 0));
     }

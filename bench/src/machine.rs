@@ -1,4 +1,4 @@
-//! What measurements were made on, and what they took of it: processor time and memory.
+//! The machine of a measurement, and the processor time and memory that the measurement used.
 
 use std::fmt::{self, Display, Formatter};
 use std::fs;
@@ -9,7 +9,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use serde::Serialize;
 
-/// The machine and the program, as far as the system tells.
+/// The machine and the program, as far as the system reports them.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Machine {
     cpu: Option<String>,
@@ -17,11 +17,11 @@ pub(crate) struct Machine {
     memory_bytes: Option<u64>,
     os: Option<String>,
     kernel: Option<String>,
-    /// Of this program.
+    /// The version of this program.
     version: &'static str,
-    /// The FFmpeg that is linked into it.
+    /// The version of the linked FFmpeg.
     ffmpeg: String,
-    /// Processes that wanted to run, on average over the last minute.
+    /// Average number of runnable processes over the last minute.
     load: Option<f64>,
 }
 
@@ -57,10 +57,10 @@ impl Display for Machine {
     }
 }
 
-/// What was typed, as a shell takes it; of addresses without what may be secret.
+/// The command line, quoted for a shell; without the secrets of addresses.
 pub(crate) fn command_line() -> String {
     let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
-    // Where the program lies is of no use to others.
+    // The program's path is of no use to readers.
     words.next();
     let mut is_header = false;
     let words = words.map(|word| {
@@ -74,7 +74,7 @@ pub(crate) fn command_line() -> String {
     std::iter::once("bucket-streamer".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }
 
-/// A header without its value, which may be a secret.
+/// The name of a header, without its value, which may be a secret.
 fn name_of(header: &str) -> String {
     header.split_once(':').map_or_else(|| "...".to_owned(), |(name, _)| format!("{name}: ..."))
 }
@@ -98,12 +98,12 @@ fn kibibytes(file: &str, name: &str) -> Option<u64> {
     value(file, name, ':')?.strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// Processor time of this process so far, in and for it.
+/// The processor time of this process so far, in user and kernel mode.
 pub(crate) fn own_cpu() -> Option<Duration> {
     cpu(UsageWho::RUSAGE_SELF)
 }
 
-/// Processor time of the programs that this process has started and that have ended.
+/// The processor time of child processes that have ended.
 pub(crate) fn cpu_of_children() -> Option<Duration> {
     cpu(UsageWho::RUSAGE_CHILDREN)
 }
@@ -114,14 +114,14 @@ fn cpu(who: UsageWho) -> Option<Duration> {
     Some(duration(usage.user_time()) + duration(usage.system_time()))
 }
 
-/// The most memory that a process has had resident: since it began, or since [`forget_peak`]. `self` is this one.
+/// The peak of a process's resident memory: since it began, or since [`forget_peak`]. `self` is this process.
 ///
-/// Of children `getrusage` would tell too, but it counts what the parent had when it started them.
+/// `getrusage` reports it for children, too, but includes the parent's memory at their start.
 pub(crate) fn peak_rss(process: &str) -> Option<u64> {
     kibibytes(&format!("/proc/{process}/status"), "VmHWM")
 }
 
-/// Starts counting anew, so that one engine is not charged with another's memory. Where the system does not allow it,
+/// Resets the peak, so that one engine is not charged with another one's memory. Where the system does not allow it,
 /// the peak stays that of the whole process.
 pub(crate) fn forget_peak() {
     let _ = fs::write("/proc/self/clear_refs", "5");

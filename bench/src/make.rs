@@ -1,14 +1,14 @@
-//! What becomes of a decoded frame: nothing, a still in memory, or its MD5.
+//! The processing of a decoded frame: none, a still in memory, or its MD5.
 
 use bucket_streamer::still::{StillMaker, StillOptions, raw};
 use bucket_streamer::{Frame, Result};
 
 use super::args::Output;
 
-/// The quality that `extract` has by default.
+/// The default quality of `extract`.
 const QUALITY: u8 = 85;
 
-/// What is made of frames.
+/// The kind of processing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum What {
     Planes,
@@ -25,7 +25,7 @@ impl From<Output> for What {
     }
 }
 
-/// One thread's means of making it.
+/// One thread's state for processing.
 pub(crate) enum Make {
     Planes,
     Jpeg(Box<StillMaker>, Vec<u8>),
@@ -43,10 +43,10 @@ impl Make {
         })
     }
 
-    /// The MD5, if that is what is made.
+    /// Processes a picture. Returns the MD5, if that is the kind.
     ///
     /// # Errors
-    /// Pictures that cannot become a still.
+    /// The picture cannot be made into a still.
     pub(crate) fn make(&mut self, picture: &Frame) -> Result<Option<String>> {
         match self {
             Make::Planes => Ok(None),

@@ -1,4 +1,4 @@
-//! One scenario, one video, all engines: rounds that take turns, and what they come to.
+//! Measures one scenario on one video with all engines, in alternating rounds.
 
 use std::cell::RefCell;
 
@@ -17,25 +17,25 @@ use super::scenario::{self, Requests};
 use super::setup::{Load, Setup};
 use super::stats::{self, Answer, Round};
 
-/// Everything that measuring needs, ready before the clock starts.
+/// The state of a measurement, ready before the clock starts.
 pub(crate) struct Bench<'a> {
     scenario: Scenario,
     setup: &'a Setup,
     location: &'a str,
-    /// Tells which frames there are, and decodes for the floor; measured are others.
+    /// Lists the frames and decodes for the floor; the measured engines are others.
     engine: Engine,
     video: Video,
     requests: Requests,
-    /// What a cold engine decodes for each request; and from the key frame on.
+    /// The samples that a cold engine decodes for each request: with planning, and from the key frame on.
     plans: [Vec<Plan>; 2],
     progress: &'a Progress,
 }
 
 impl<'a> Bench<'a> {
-    /// Opens the video and chooses frames.
+    /// Opens the video and selects frames.
     ///
     /// # Errors
-    /// What makes the video unreadable.
+    /// The error that makes the video unreadable.
     pub(crate) fn open(
         scenario: Scenario,
         setup: &'a Setup,
@@ -57,20 +57,20 @@ impl<'a> Bench<'a> {
         (self.location, self.setup.given.opening.clone().verified())
     }
 
-    /// What the frames are compared with.
+    /// The right frames.
     ///
     /// # Errors
-    /// What makes the video unreadable.
+    /// The error that makes the video unreadable.
     pub(crate) fn reference(&self) -> Result<Reference> {
         self.progress.tell(format!("{}: sequential decode, to compare with", self.location));
         check::reference(self.setup.builder(), &self.place(), &self.requests.frames)
     }
 
-    /// Makes all rounds. Engines take turns, each time the other way round, so that whatever else the machine does meets
-    /// all of them.
+    /// Makes all rounds. Engines alternate, in reversed order every other time, so that other load of the machine
+    /// affects all of them.
     ///
     /// # Errors
-    /// What makes the video unreadable, and no memory.
+    /// The error that makes the video unreadable; or no memory.
     pub(crate) fn measure(&self, reference: Option<&Reference>) -> Result<Vec<Entry>> {
         let unknown = Reference::default();
         let shown = reference.unwrap_or(&unknown);
@@ -93,11 +93,11 @@ impl<'a> Bench<'a> {
         Ok(turns.into_iter().map(|turn| self.entry(turn, reference)).collect())
     }
 
-    /// A round, and the floor beneath it; `None` of who is not there.
+    /// A round, and its floor; `None` for an engine that is absent.
     fn round(&self, turn: &Turns, what: What, reference: &Reference) -> Result<Option<Round>> {
         let stage = if what == What::Md5 { "sums" } else { "timed" };
         self.progress.tell(format!("{}: {}, {}, {stage}", self.location, typed(self.scenario), typed(turn.name)));
-        // Sums are not timed: no reason to wait until they are due.
+        // The round of sums is not timed, so it ignores the rate.
         let (setup, load) = (self.setup, if what == What::Md5 { Load::default() } else { self.setup.load });
         let round = match &turn.contender {
             Contender::Absent(_) => None,
@@ -108,7 +108,7 @@ impl<'a> Bench<'a> {
             Contender::Ours(name) => {
                 let engine = setup.engine(*name)?;
                 let round = ours::round(&engine, &self.place(), &self.requests, load, what)?;
-                // What the CPU has decoded instead is not what was to be measured.
+                // Frames that the CPU decoded instead would be measured as the GPU's.
                 if let Some(note) = not_on_device(&engine, *name, &round) {
                     return Ok(self.absent(turn, note));
                 }
@@ -124,7 +124,7 @@ impl<'a> Bench<'a> {
         Ok(round)
     }
 
-    /// Takes note that an engine does not do what it is asked for.
+    /// Notes why an engine does not do its work.
     fn absent(&self, turn: &Turns, why: String) -> Option<Round> {
         self.progress.step();
         turn.why_not.replace(Some(why));
@@ -168,18 +168,18 @@ impl<'a> Bench<'a> {
         let mut sums = sums.iter();
         let each = |answer: &Answer| {
             let pts = self.video.sample_of(answer.index).map(|sample| sample.pts);
-            // Both rounds asked for the same.
+            // Both rounds have the same requests.
             let sum = sums.next().filter(|sum| sum.index == answer.index);
             Each::of(answer, pts, sum.and_then(|sum| sum.md5.clone()), sum.and_then(&wrong) == Some(true))
         };
         answers.iter().map(each).collect()
     }
 
-    /// What all engines have in common.
+    /// The data that all engines share.
     pub(crate) fn heading(&self) -> Heading {
         Heading {
             scenario: typed(self.scenario),
-            // As its source calls itself: without what an address may keep secret.
+            // The source's own name has no secrets of an address.
             video: self.setup.name.unwrap_or(self.video.source().name()).to_owned(),
             output: typed(self.setup.output),
             threads: self.engine.threads(),
@@ -209,7 +209,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Why a round of the GPU's engine was none.
+/// The reason why a round of the GPU's engine is void.
 fn not_on_device(engine: &Engine, name: EngineName, round: &Round) -> Option<String> {
     if name != EngineName::Nvdec {
         return None;
@@ -219,13 +219,13 @@ fn not_on_device(engine: &Engine, name: EngineName, round: &Round) -> Option<Str
     engine.device_notes().into_iter().next().or_else(|| (there.device_frames < frames).then(few))
 }
 
-/// Rounds of one engine.
+/// The rounds of one engine.
 struct Turns {
     name: EngineName,
     contender: Contender,
     sums: Vec<Answer>,
     rounds: Vec<Round>,
-    /// It is there, but does not do what it is asked for.
+    /// The engine is available, but does not do its work.
     why_not: RefCell<Option<String>>,
 }
 

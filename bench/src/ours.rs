@@ -1,4 +1,4 @@
-//! Rounds of our own engine.
+//! Rounds of this program's own engine.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -17,22 +17,22 @@ use super::scenario::{Manner, Requests};
 use super::setup::Load;
 use super::stats::{Answer, Round};
 
-/// A frame, or why there is none.
+/// A frame, or the error in its place.
 type Came = Result<VideoFrame, String>;
-/// A frame on its way to whoever makes something of it.
+/// A decoded frame for the thread that processes it.
 type Decoded = (u32, Came);
 
-/// What came, when.
+/// A processed frame, and the time of its arrival.
 struct Arrival {
     index: u32,
     at: Instant,
     made: Made,
 }
 
-/// One round: a cold engine, the video opened before the clock.
+/// Makes one round: with a cold engine, and the video opened before the clock starts.
 ///
 /// # Errors
-/// What makes the video unreadable. A frame that cannot be had is an answer.
+/// The error that makes the video unreadable. A failed frame is an answer.
 pub(crate) fn round(
     engine: &Engine,
     (location, opening): &Place<'_>,
@@ -43,11 +43,11 @@ pub(crate) fn round(
     let before = Instant::now();
     let video = opening.open(engine, location)?;
     let open = Some(before.elapsed());
-    // Pictures that are not asked for one by one are made into stills by as many threads as decode.
+    // Unless frames are requested one by one, as many threads as decode make the stills.
     let makers = if what == What::Jpeg && requests.manner != Manner::OneByOne { engine.threads() } else { 0 };
 
     for &index in &requests.before {
-        // What it comes to is nobody's concern here.
+        // The results of warming up do not matter.
         let _ = video.frame(index);
     }
     machine::forget_peak();
@@ -57,7 +57,7 @@ pub(crate) fn round(
     let answers = match requests.manner {
         Manner::OneByOne => one_by_one(&video, &requests.frames, load, what)?,
         _ => {
-            // A GPU plays as it does everything else: GOP by GOP, on all of its decoders.
+            // A GPU has no sequential decode of its own: it decodes GOP by GOP, on all of its decoders.
             let plays = requests.manner == Manner::Play && engine.gpu().is_none();
             let arrivals = piped(what, makers, |deliver| ask(&video, requests, plays, deliver))?;
             answers(requests, arrivals, started)
@@ -89,7 +89,7 @@ fn one_by_one(video: &Video, frames: &[u32], load: Load, what: What) -> Result<V
     )
 }
 
-/// Asks for everything at once.
+/// Requests all frames at once.
 fn ask(video: &Video, requests: &Requests, plays: bool, deliver: &mut dyn FnMut(u32, Came)) -> Result<(), Error> {
     if !plays {
         for (index, frame) in video.frames(&requests.frames) {
@@ -103,7 +103,7 @@ fn ask(video: &Video, requests: &Requests, plays: bool, deliver: &mut dyn FnMut(
         left -= 1;
         if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
-    // Who breaks off has not asked for the rest.
+    // Frames after a break are not missing.
     if left > 0 && left_out.is_damaged() {
         let damage = left_out.damage.unwrap_or(ffi::AvError::INVALID_DATA);
         let why = |index| format!("{}: frame {index}: damaged: {damage}", video.source().name());
@@ -112,7 +112,7 @@ fn ask(video: &Video, requests: &Requests, plays: bool, deliver: &mut dyn FnMut(
     Ok(())
 }
 
-/// Runs `decode` with so many threads beside it that make something of what comes; with none, this one makes it.
+/// Runs `decode` with `makers` threads beside it that process the frames; without any, this thread processes them.
 fn piped(
     what: What,
     makers: usize,
@@ -132,7 +132,7 @@ fn piped(
             let (decoded, arrived) = (Arc::clone(&decoded), arrived.clone());
             scope.spawn(move || work(make, &decoded, &arrived));
         }
-        // The workers' own references are the only ones: when they are gone, so is the receiver.
+        // Only the workers have references: after the last worker ends, the receiver is dropped.
         drop((decoded, arrived));
         decode(&mut |index, frame| frames.send((index, frame)).expect("workers end after the sender"))?;
         drop(frames);
@@ -155,7 +155,7 @@ fn arrival(make: &mut Make, index: u32, frame: Came) -> Arrival {
     Arrival { index, at: Instant::now(), made }
 }
 
-/// Brings what came into the order of the requests. Who asks for a frame twice gets it twice.
+/// Brings the frames into the order of the requests. A frame that was requested twice is there twice.
 fn answers(requests: &Requests, mut arrivals: Vec<Arrival>, started: Instant) -> Vec<Answer> {
     arrivals.sort_by_key(|arrival| arrival.at);
     let (mut before, mut by_frame, mut order) = (started, HashMap::new(), Vec::new());
@@ -166,7 +166,7 @@ fn answers(requests: &Requests, mut arrivals: Vec<Arrival>, started: Instant) ->
         before = at;
     }
     order.sort_unstable();
-    // What a sequential decode does not show nobody asked for.
+    // Frames that a sequential decode does not show were not requested.
     let asked = if requests.manner == Manner::Play { &order } else { &requests.frames };
     asked.iter().filter_map(|index| by_frame.get(index).cloned()).collect()
 }

@@ -1,7 +1,7 @@
-//! Rounds of FFmpeg's command line: what people use where they have no library for single frames.
+//! Rounds of FFmpeg's command line, the usual tool where there is no library for single frames.
 //!
-//! One process for each request that is made by itself, one for all where all are asked for together. A process tells
-//! how many frames it made, not when each of them came.
+//! One process makes each request that is separate, or all requests that are made together. A process reports how many
+//! frames it made, not when each of them arrived.
 
 use std::convert::Infallible;
 use std::io::{self, BufRead, BufReader, Read};
@@ -22,9 +22,9 @@ use super::scenario::{Manner, Requests};
 use super::setup::Load;
 use super::stats::{Answer, Round};
 
-/// Names the program where it is not to be looked for.
+/// Environment variable with the program's path.
 const VARIABLE: &str = "BUCKET_STREAMER_FFMPEG";
-/// A look takes a hundredth of this.
+/// Interval of memory samples; a sample takes a hundredth of it.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(3);
 
 /// An `ffmpeg` program that can be started.
@@ -36,7 +36,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// The program that the environment names; else the one beside this program; else that of the `PATH`.
+    /// The program that the environment names, else the one beside this program, else that of the `PATH`.
     ///
     /// # Errors
     /// Why there is none, for the user.
@@ -47,27 +47,27 @@ impl Peer {
         let program = named.or_else(beside).unwrap_or_else(|| "ffmpeg".into());
         let failed = |why: String| match is_named {
             true => format!("{VARIABLE} names {}: {why}", program.display()),
-            false => format!("{}: {why} ({VARIABLE} can name another)", program.display()),
+            false => format!("{}: {why} (set {VARIABLE} to another one)", program.display()),
         };
         let output = Command::new(&program).arg("-version").stdin(Stdio::null()).output();
         let output = output.map_err(|error| failed(error.to_string()))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let version = text.lines().next().filter(|line| output.status.success() && line.starts_with("ffmpeg"));
-        let version = version.ok_or_else(|| failed("-version does not say that it is ffmpeg".into()))?.to_owned();
+        let version = version.ok_or_else(|| failed("its -version is not that of ffmpeg".into()))?.to_owned();
         Ok(Peer { program, version })
     }
 }
 
-/// How the program is used.
+/// The use of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
     /// A process for each request.
     AsAsked,
-    /// One process for all of them, which decodes the video from its beginning and picks.
+    /// One process for all requests, which decodes the video from its beginning and selects frames.
     OnePass,
 }
 
-/// What the peer is to decode.
+/// The work of the peer.
 pub(crate) struct Task<'a> {
     pub(crate) peer: &'a Peer,
     pub(crate) way: Way,
@@ -76,28 +76,28 @@ pub(crate) struct Task<'a> {
     pub(crate) threads: Option<usize>,
     pub(crate) load: Load,
     pub(crate) what: What,
-    /// Tells which frames are shown, where that is known.
+    /// The frames that a sequential decode shows, where that is known.
     pub(crate) reference: &'a Reference,
 }
 
-/// What came of one process.
+/// The result of one process.
 #[derive(Default)]
 struct Ran {
     frames: usize,
     md5s: Vec<String>,
-    /// The last line that it said, if it failed.
+    /// The last line of its messages, if it failed.
     error: Option<String>,
     peak_rss: Option<u64>,
 }
 
 impl Task<'_> {
-    /// One round. The program opens the video each time: nothing is left out of the clock.
+    /// Makes one round. The program opens the video each time, within the clock.
     pub(crate) fn round(&self, requests: &Requests) -> Round {
         let cpu = machine::cpu_of_children();
         let started = Instant::now();
         let (answers, peak_rss) = match (requests.manner, self.way) {
             (Manner::OneByOne, Way::AsAsked) => self.each(&requests.frames),
-            // Picked out of one pass they are there together.
+            // The frames of one pass are there together, at its end.
             (Manner::OneByOne, Way::OnePass) => self.together(Manner::Together, &requests.frames, started),
             (manner, _) => self.together(manner, &requests.frames, started),
         };
@@ -110,7 +110,7 @@ impl Task<'_> {
         }
     }
 
-    /// Each frame by a process of its own.
+    /// Each frame with a process of its own.
     fn each(&self, frames: &[u32]) -> (Vec<Answer>, Option<u64>) {
         let peak_rss = Mutex::new(None);
         let answers = load::drive(
@@ -143,33 +143,34 @@ impl Task<'_> {
     fn seek(&self, index: u32, pts: i64) -> (Vec<String>, Vec<String>) {
         let track = self.video.track();
         let microseconds = |ticks: i64| {
-            // Rounded down: rounded up the program would miss the frame.
+            // Rounded down: with a time that is rounded up the program would miss the frame.
             let (numerator, denominator) = (i128::from(track.time_base.0), i128::from(track.time_base.1));
             format!("{}us", (i128::from(ticks) * numerator * 1_000_000).div_euclid(denominator))
         };
         match track.container {
-            // Nothing to seek by: it decodes from the beginning.
+            // Raw streams have no times to seek by: the program decodes from the beginning.
             Container::AnnexB => (
                 Vec::new(),
                 vec!["-vf".into(), format!("select='eq(n,{})'", self.reference.place(index).unwrap_or(usize::MAX))],
             ),
-            // It takes the stream's own time for one that counts from the start.
+            // The program counts times from the start of the stream.
             Container::MpegTs => {
                 (vec!["-ss".into(), microseconds(pts - self.video.timeline().start_pts())], Vec::new())
             }
-            // The stream's own time. By default it would count from the earliest of all streams, audio's too.
+            // The stream's own time. By default times would count from the earliest of all streams, including audio.
             _ => (vec!["-seek_timestamp".into(), "1".into(), "-ss".into(), microseconds(pts)], Vec::new()),
         }
     }
 
-    /// Everything by one process. What is asked for together is there when it ends; of a run only the whole is known.
+    /// All frames with one process. Frames that are requested together are there when it ends; for a run only the total
+    /// is known.
     fn together(&self, manner: Manner, frames: &[u32], started: Instant) -> (Vec<Answer>, Option<u64>) {
         let first = |count: usize| ["-frames:v".to_owned(), count.to_string()];
         let (asked, mut places): (Vec<u32>, Vec<usize>) = match manner {
-            // What is not shown nobody asked for.
+            // Frames that are not shown were not requested.
             Manner::Play => (0..frames.len()).filter_map(|place| Some((self.reference.at(place)?, place))).unzip(),
             Manner::Run => frames.iter().copied().zip(0..).unzip(),
-            // What is not shown has a place that nothing comes at.
+            // Frames that are not shown get a place without a frame.
             _ => frames.iter().map(|&index| (index, self.reference.place(index).unwrap_or(usize::MAX))).unzip(),
         };
         let of = places.clone();
@@ -186,7 +187,7 @@ impl Task<'_> {
         };
         let latency = (manner == Manner::Together).then(|| started.elapsed());
         let answer = |(&index, place): (&u32, &usize)| {
-            // Frames come in order; which of them are missing it does not tell.
+            // Frames come in order; the program does not report which ones are missing.
             let place = places.binary_search(place).unwrap_or(usize::MAX);
             if place >= ran.frames {
                 return failed(index, ran.error.as_deref().unwrap_or("no frame came"));
@@ -198,12 +199,12 @@ impl Task<'_> {
 
     fn run(&self, before_input: &[&str], after_input: &[&str]) -> Ran {
         let mut command = Command::new(&self.peer.program);
-        // Progress tells how many frames were made.
+        // Progress reports the number of frames.
         command.args(["-nostdin", "-v", "error", "-nostats", "-progress", "pipe:2", "-noautorotate"]);
         if let Some(threads) = self.threads.map(|threads| threads.to_string()) {
             command.args(["-filter_threads", &threads, "-threads", &threads]);
         }
-        // A filter graph that is made anew where the size changes would count frames from there.
+        // By default the filter graph is rebuilt when the size changes, and its frame count begins anew.
         command.args(["-reinit_filter", "0"]);
         let track = format!("0:v:{}", self.video.track().track);
         command.args(before_input).args(["-i", self.location, "-map", &track]);
@@ -225,7 +226,7 @@ fn failure(index: u32, why: &str) -> String {
     format!("frame {index}: {why}")
 }
 
-/// Runs a process to its end; its stills are read and dropped.
+/// Runs a process to its end; reads and drops its stills.
 fn finish(mut command: Command, what: What) -> io::Result<Ran> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (stdout, pid) = (child.stdout.take(), child.id());
@@ -248,7 +249,7 @@ fn finish(mut command: Command, what: What) -> io::Result<Ran> {
     Ok(ran)
 }
 
-/// Reads what a process prints, and keeps the MD5s.
+/// Reads the output of a process, and keeps the MD5s.
 fn drain(stdout: Option<impl Read>, what: What) -> io::Result<Vec<String>> {
     let Some(mut stdout) = stdout else { return Ok(Vec::new()) };
     if what != What::Md5 {
@@ -260,8 +261,8 @@ fn drain(stdout: Option<impl Read>, what: What) -> io::Result<Vec<String>> {
     Ok(lines.filter_map(|line| Some(line.rsplit(',').next()?.trim().to_owned())).collect())
 }
 
-/// The most memory that a process has had resident. What `getrusage` tells of children begins with what their parent
-/// had, so the process is asked, again and again: when it has ended it is too late.
+/// The peak of a process's resident memory. For children, `getrusage` begins with the parent's memory, so the process
+/// is sampled until it ends: afterwards it is too late.
 fn watch(pid: u32, end: &Receiver<()>) -> Option<u64> {
     let mut peak = None;
     while end.recv_timeout(BETWEEN_LOOKS) == Err(RecvTimeoutError::Timeout) {

@@ -1,16 +1,17 @@
-//! What is being done, for people at a terminal.
+//! The progress bar on a terminal.
 
 use crate::host::Host;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A line that tells how far measuring is. It stands still while the clock runs: drawing takes time too. Where standard error is no terminal there is none.
+/// A progress bar. It stands still while the clock runs, because drawing takes time. Without a terminal on standard
+/// error there is none.
 pub(crate) struct Progress {
     bar: ProgressBar,
     host: &'static dyn Host,
 }
 
 impl Progress {
-    /// For so many rounds, of all engines together.
+    /// For this many rounds, of all engines together.
     pub(crate) fn new(rounds: usize, host: &'static dyn Host) -> Progress {
         let bar = ProgressBar::with_draw_target(Some(rounds as u64), ProgressDrawTarget::stderr_with_hz(5));
         let style = ProgressStyle::with_template("{spinner} [{elapsed}] {bar:30} {pos}/{len} {msg}");
@@ -18,17 +19,17 @@ impl Progress {
         Progress { bar, host }
     }
 
-    /// What comes next.
+    /// Shows the next step.
     pub(crate) fn tell(&self, what: String) {
         self.bar.set_message(what);
     }
 
-    /// A round is made.
+    /// Counts a finished round.
     pub(crate) fn step(&self) {
         self.bar.inc(1);
     }
 
-    /// Prints a line without disturbing the other one.
+    /// Prints a line without disturbing the bar.
     pub(crate) fn say(&self, line: &str) {
         self.bar.suspend(|| self.host.say(line));
     }

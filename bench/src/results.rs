@@ -1,4 +1,4 @@
-//! What becomes of results: messages, a table or JSON on standard output, and the files that were asked for.
+//! Delivers results: messages, a table or JSON on standard output, and files.
 
 use std::path::Path;
 
@@ -7,7 +7,8 @@ use super::entry::{Entry, Measured};
 use super::host::Host;
 use super::{html, plots};
 
-/// Failed: a frame of ours did not come, or was another one. What others do is a result, where ours are beside them.
+/// Whether a frame of this program's engines is missing or wrong. Faults of other engines are results, if both are
+/// measured.
 pub(crate) fn is_failed(entries: &[Entry]) -> bool {
     let measured = || entries.iter().filter_map(Entry::measured);
     let has_ours = measured().any(Measured::is_ours);
@@ -16,7 +17,7 @@ pub(crate) fn is_failed(entries: &[Entry]) -> bool {
         || (!has_ours && measured().any(|one| !one.messages.is_empty()))
 }
 
-/// What goes to standard error: a line for each frame that did not come, and a warning where times mean little.
+/// Prints messages: a line for each frame that is missing, and a warning where times are unreliable.
 pub(crate) fn messages(host: &dyn Host, entries: &[Entry]) {
     for measured in entries.iter().filter_map(Entry::measured) {
         for message in measured.messages.iter().map(String::as_str).chain(measured.noise().as_deref()) {
@@ -29,7 +30,7 @@ pub(crate) fn json(entries: &[Entry]) -> String {
     serde_json::to_string(entries).expect("plain data") + "\n"
 }
 
-/// Prints the table or the JSON, and writes the files that were asked for. False: something could not be written.
+/// Prints the table or the JSON, and writes the files of the arguments. False if writing failed.
 pub(crate) fn tell(host: &dyn Host, arguments: &BenchArguments, entries: &[Entry], table: impl Fn() -> String) -> bool {
     let printed = if arguments.json.as_deref() == Some("-") { json(entries) } else { table() };
     let mut is_told = true;
@@ -46,14 +47,14 @@ pub(crate) fn tell(host: &dyn Host, arguments: &BenchArguments, entries: &[Entry
         write(file, html::page(entries));
     }
     if let Some(folder) = arguments.plots.as_deref() {
-        // Where it cannot be made, the files in it say why.
+        // If the folder cannot be made, the errors of its files say why.
         let _ = std::fs::create_dir_all(folder);
         for plot in plots::of(entries) {
             write(&format!("{folder}/{}.svg", plot.name), plot.svg);
         }
     }
     if let Err(error) = host.print(printed.as_bytes()) {
-        // The reader has closed its end: there is nothing to report.
+        // A closed pipe is no error to report: the reader wants no more.
         if error.kind() != std::io::ErrorKind::BrokenPipe {
             host.say(&format!("standard output: {error}"));
         }

@@ -1,4 +1,4 @@
-//! Which frames a scenario asks for, in which order and manner. Who answers is left to others.
+//! The frames of a scenario, in which order and manner. `ours`, `peer` and `client` make the requests.
 
 use std::collections::BTreeSet;
 
@@ -9,33 +9,33 @@ use super::host::Given;
 use super::setup::Setup;
 use bucket_streamer::quantities::frame_list;
 
-/// Frames, or steps, where nothing else is said.
+/// Default number of frames or steps.
 pub(super) const COUNT: u32 = 60;
-/// A different seed for nobody who does not ask for one.
+/// Default seed.
 pub(super) const SEED: u64 = 1;
-/// Small steps to and fro, and jumps: more often on than back, so that a long run sees the whole video.
+/// Small steps to and fro, and jumps: more forward than back, so that a long run covers the whole video.
 const STEPS: [i64; 12] = [1, 1, 1, 1, -1, -1, 10, 1, 1, -1, -10, 10];
 
-/// How frames are asked for.
+/// The manner of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Manner {
-    /// A request for each, the next when the last one is answered.
+    /// A request for each frame, after the response to the one before.
     OneByOne,
-    /// All in one request. Latency counts from its start.
+    /// All frames in one request. Latency counts from its start.
     Together,
-    /// All in one request. Latency counts from the frame before.
+    /// All frames in one request. Latency counts from the frame before.
     Run,
-    /// From the first frame on, as a sequential decode shows them. Latency counts from the frame before.
+    /// All frames from the first one on, from a sequential decode. Latency counts from the frame before.
     Play,
 }
 
-/// What is asked for.
+/// The requests of a round.
 #[derive(Debug)]
 pub(crate) struct Requests {
     pub(crate) manner: Manner,
     /// Frame numbers, whether or not there are such frames.
     pub(crate) frames: Vec<u32>,
-    /// Frames that are asked for before the clock starts.
+    /// Frames that are requested before the clock starts.
     pub(crate) before: Vec<u32>,
 }
 
@@ -51,7 +51,7 @@ impl Scenario {
         }
     }
 
-    /// Is a server asked, rather than an engine?
+    /// Whether the scenario requests frames from a server instead of an engine.
     pub(super) fn is_of_server(self) -> bool {
         #[cfg(feature = "client")]
         return matches!(self, Scenario::Http | Scenario::Ws);
@@ -59,7 +59,7 @@ impl Scenario {
         false
     }
 
-    /// Does the video alone say which frames?
+    /// Whether the video alone determines the frames.
     fn is_given(self) -> bool {
         matches!(self, Scenario::Keyframes | Scenario::Sequential | Scenario::All)
     }
@@ -68,22 +68,22 @@ impl Scenario {
 /// The list of `--indices`, if there is one.
 ///
 /// # Errors
-/// What is wrong with it or with how the requests are to be made, for the user.
+/// What is wrong with the list, or with options of requests, for the user.
 pub(crate) fn listed(arguments: &BenchArguments, given: &Given) -> Result<Option<Vec<u32>>, String> {
     let scenario = arguments.scenario;
     let is_by_itself = matches!(scenario, Scenario::Random | Scenario::Scrub) || scenario.is_of_server();
     if !is_by_itself && (arguments.callers > 1 || arguments.rate.is_some()) {
-        return Err("--callers and --rate are for random, scrub, http and ws".into());
+        return Err("--callers and --rate apply to random, scrub, http and ws only".into());
     }
     if arguments.warm > 0 && !is_by_itself && arguments.scenario != Scenario::Batch {
-        return Err("--warm is for random, batch and scrub".into());
+        return Err("--warm applies to random, batch and scrub only".into());
     }
     if arguments.scenario == Scenario::All && given.opening.index_location().is_some() {
-        return Err("--index is of one video, all measures many".into());
+        return Err("--index belongs to one video, but all measures many: leave it out".into());
     }
     let Some(list) = &arguments.indices else { return Ok(None) };
     if arguments.scenario.is_given() {
-        return Err("--indices is for random, batch, scrub, http and ws".into());
+        return Err("--indices applies to random, batch, scrub, http and ws only".into());
     }
     let Some(file) = list.strip_prefix('@') else { return frame_list(list).map(Some) };
     let text = std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
@@ -92,11 +92,11 @@ pub(crate) fn listed(arguments: &BenchArguments, given: &Given) -> Result<Option
     frame_list(&numbers.join(",")).map(Some).map_err(|why| format!("{file}: {why}"))
 }
 
-/// What a scenario asks of a video.
+/// The requests of a scenario for a video.
 pub(crate) fn requests(scenario: Scenario, setup: &Setup, listed: Option<Vec<u32>>, video: &Video) -> Requests {
     let frames = video.frame_count() as u32;
     let count = setup.count.unwrap_or(COUNT) as usize;
-    // Of those that the video names, the first ones, if a number is given at all.
+    // With a count, the first ones of the frames that the video determines.
     let first = setup.count.map_or(usize::MAX, |count| count as usize);
     let seed = setup.seed.unwrap_or(SEED);
     let chosen = listed.unwrap_or_else(|| match scenario {
@@ -107,7 +107,7 @@ pub(crate) fn requests(scenario: Scenario, setup: &Setup, listed: Option<Vec<u32
         #[cfg(feature = "client")]
         Scenario::Http | Scenario::Ws => Vec::new(),
     });
-    // The same order goes on: other frames, as many as there are.
+    // The same random order continues: other frames, as many as there are.
     let warm = chosen.len() + setup.warm as usize;
     let mut before = if setup.warm > 0 { shuffled(frames, warm, seed).split_off(chosen.len()) } else { Vec::new() };
     let asked: BTreeSet<u32> = chosen.iter().copied().collect();
@@ -115,7 +115,7 @@ pub(crate) fn requests(scenario: Scenario, setup: &Setup, listed: Option<Vec<u32
     Requests { manner: scenario.manner(), frames: chosen, before }
 }
 
-/// SplitMix64: simple enough to be written down in a help text, so that others can ask for the same frames.
+/// SplitMix64: simple enough to describe in a help text, so that others can request the same frames.
 struct Numbers(u64);
 
 impl Numbers {
@@ -129,7 +129,7 @@ impl Numbers {
     }
 }
 
-/// `count` of the numbers below `frames`, each once before any comes twice.
+/// `count` of the numbers below `frames`, each once before any is repeated.
 pub(super) fn shuffled(frames: u32, count: usize, seed: u64) -> Vec<u32> {
     let (mut numbers, mut chosen) = (Numbers(seed), Vec::with_capacity(count));
     while chosen.len() < count && frames > 0 {

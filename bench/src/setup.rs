@@ -1,4 +1,4 @@
-//! How measurements are made: everything that can be typed but the video and the scenario. `all` varies it.
+//! The setup of measurements: all arguments except the video and the scenario. `all` varies it.
 
 use bucket_streamer::{Device, DeviceChoice, Engine, EngineBuilder, Result};
 
@@ -6,7 +6,7 @@ use super::args::{BenchArguments, EngineName, Output};
 use super::entry::{Part, SetupTold};
 use crate::host::Given;
 
-/// What is typed once and may be changed from one measurement to the next.
+/// The arguments that may change from one measurement to the next.
 #[derive(Debug, Clone)]
 pub(crate) struct Setup {
     pub(crate) engines: Vec<EngineName>,
@@ -14,12 +14,12 @@ pub(crate) struct Setup {
     pub(crate) threads: Option<usize>,
     pub(crate) given: Given,
     pub(crate) rounds: u16,
-    /// Compare every frame with a sequential decode?
+    /// Whether to compare every frame with a sequential decode.
     pub(crate) check: bool,
     pub(crate) floor: bool,
-    /// Tell each request?
+    /// Whether to report each request.
     pub(crate) each: bool,
-    /// ... with the MD5 of its planes?
+    /// Whether to report the MD5 of its planes, too.
     pub(crate) md5: bool,
     pub(crate) count: Option<u32>,
     pub(crate) seed: Option<u64>,
@@ -27,29 +27,29 @@ pub(crate) struct Setup {
     pub(crate) load: Load,
     pub(crate) checkpoint_memory: Option<u64>,
     pub(crate) checkpoint_spacing: Option<u32>,
-    /// What the video is called, where that is not its place.
+    /// The name of the video, if that is not its location.
     pub(crate) name: Option<&'static str>,
-    /// What the measurement is for in a report of many.
+    /// The purpose of the measurement in a report of many.
     pub(crate) part: Option<Part>,
 }
 
-/// How many ask at the same time, and how often.
+/// The number of concurrent callers, and the rate of requests.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Load {
     pub(crate) callers: usize,
-    /// Requests fall due so many times a second, answered or not.
+    /// Requests per second that fall due, answered or not.
     pub(crate) rate_per_s: Option<f64>,
 }
 
 impl Default for Load {
-    /// One after the other.
+    /// One caller, without a rate.
     fn default() -> Load {
         Load { callers: 1, rate_per_s: None }
     }
 }
 
 impl Setup {
-    /// One line on standard error: what is measured depends on it.
+    /// Prints one line on standard error: the resources that results depend on.
     pub(crate) fn say_what_is_given(&self) {
         if let Ok(engine) = self.engine(EngineName::Cpu) {
             self.given.host.say(&self.given.host.resources(&engine));
@@ -78,12 +78,12 @@ impl Setup {
         }
     }
 
-    /// Is there a round for MD5s?
+    /// Whether there is a round for MD5s.
     pub(crate) fn sums(&self) -> bool {
         self.check || self.md5
     }
 
-    /// Threads and limits of every engine.
+    /// A builder with the threads and limits of every engine.
     pub(crate) fn builder(&self) -> EngineBuilder {
         let builder = self.given.engine.clone();
         match self.threads {
@@ -95,7 +95,7 @@ impl Setup {
     /// An engine that has decoded nothing yet.
     ///
     /// # Errors
-    /// `Device`, for a GPU that is gone.
+    /// `Device`, for a GPU that is not available any more.
     pub(crate) fn engine(&self, kind: EngineName) -> Result<Engine> {
         let mut builder = self.builder();
         if let Some(bytes) = self.checkpoint_memory {

@@ -1,27 +1,27 @@
-//! What came of a round, and its numbers.
+//! The results of a round, and their statistics.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// What came of one request.
+/// The result of one request.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub(crate) index: u32,
-    /// `None` where nobody could tell, and where there was no frame.
+    /// `None` where it is unknown, and where there was no frame.
     pub(crate) latency: Option<Duration>,
-    /// Why there is no frame.
+    /// The reason why there is no frame.
     pub(crate) error: Option<String>,
-    /// In rounds that are made for it.
+    /// In rounds of MD5 sums only.
     pub(crate) md5: Option<String>,
 }
 
-/// One run of a scenario from a cold engine. What an engine cannot tell is `None`.
+/// One run of a scenario with a cold engine; `None` where an engine does not report a value.
 #[derive(Debug, Default)]
 pub(crate) struct Round {
     pub(crate) took: Duration,
-    /// What opening took, before the clock.
+    /// Duration of opening, before the clock starts.
     pub(crate) open: Option<Duration>,
     /// In the order of the requests.
     pub(crate) answers: Vec<Answer>,
@@ -31,11 +31,11 @@ pub(crate) struct Round {
     pub(crate) fetched_bytes: Option<u64>,
     pub(crate) copied_bytes: Option<u64>,
     pub(crate) allocations: Option<u64>,
-    /// What a bare loop took.
+    /// The time of a bare loop.
     pub(crate) floor: Option<Floor>,
 }
 
-/// What a bare loop took for all requests of a round.
+/// The time of a bare loop for all requests of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Floor {
     pub(crate) took: Duration,
@@ -47,12 +47,12 @@ impl Round {
         self.answers.iter().filter(|answer| answer.error.is_some()).count()
     }
 
-    /// Frames that came.
+    /// The number of frames that arrived.
     pub(crate) fn frames(&self) -> usize {
         self.answers.len() - self.errors()
     }
 
-    /// Of the frames that came, as far as anybody could tell.
+    /// The known latencies of frames.
     pub(crate) fn latencies(&self) -> Vec<Duration> {
         self.answers.iter().filter_map(|answer| answer.latency).collect()
     }
@@ -62,27 +62,27 @@ impl Round {
     }
 }
 
-/// Of several rounds the place of the one of median duration: the shorter of the two in the middle.
+/// The place of the round of median duration: the shorter of two in the middle.
 pub(crate) fn median(rounds: &[Round]) -> Option<usize> {
     let mut places: Vec<usize> = (0..rounds.len()).collect();
     places.sort_by_key(|&place| rounds[place].took);
     places.get(rounds.len().checked_sub(1)? / 2).copied()
 }
 
-/// The median of all floors, in milliseconds for each frame that was asked for.
+/// The median of all floors, in milliseconds per requested frame.
 pub(crate) fn median_floor(rounds: &[Round]) -> Option<f64> {
     let mut floors: Vec<f64> = rounds.iter().filter_map(|round| each(round, round.floor?.took)).collect();
     floors.sort_unstable_by(f64::total_cmp);
     floors.get(floors.len().saturating_sub(1) / 2).copied()
 }
 
-/// A time of a whole round, in milliseconds for each frame that was asked for.
+/// A time of a whole round, in milliseconds per requested frame.
 pub(crate) fn each(round: &Round, time: Duration) -> Option<f64> {
-    // To the nanosecond: frames of small pictures take some microseconds.
+    // In nanoseconds: small pictures take only some microseconds each.
     (!round.answers.is_empty()).then(|| (time.as_secs_f64() * 1e9 / round.answers.len() as f64).round() / 1e6)
 }
 
-/// From the shortest round to the longest, in parts of the one in the middle. `None` for a single one.
+/// The difference of the longest and the shortest round, divided by the median one. `None` for a single round.
 pub(crate) fn spread(rounds: &[Round]) -> Option<f64> {
     let middle = rounds[median(rounds).filter(|_| rounds.len() > 1)?].took.as_secs_f64();
     let times = || rounds.iter().map(|round| round.took.as_secs_f64());
@@ -90,7 +90,7 @@ pub(crate) fn spread(rounds: &[Round]) -> Option<f64> {
     (middle > 0.0).then(|| (((greatest - least) / middle) * 1e3).round() / 1e3)
 }
 
-/// Latencies in milliseconds; `None` where nobody could tell, or there are none.
+/// Latencies in milliseconds; `None` where they are unknown, or there are none.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(crate) struct Latency {
     pub(crate) min: Option<f64>,
@@ -102,7 +102,7 @@ pub(crate) struct Latency {
     pub(crate) mean: Option<f64>,
 }
 
-/// Longer than any request: ten hours, in microseconds.
+/// Upper bound of a request's duration: ten hours, in microseconds.
 const LONGEST: u64 = 36_000_000_000;
 
 impl Latency {
@@ -110,7 +110,7 @@ impl Latency {
         Latency::over(&round.latencies(), round.frames(), round.took)
     }
 
-    /// Of so many frames that took so long together, and of each as far as it is known.
+    /// For this many frames with this total duration, and the known latencies.
     pub(crate) fn over(times: &[Duration], frames: usize, took: Duration) -> Latency {
         let (Some(min), Some(max)) = (times.iter().min(), times.iter().max()) else {
             // One process made all frames: only the mean is known.
@@ -118,7 +118,7 @@ impl Latency {
             return Latency { mean: mean.map(to_microseconds), ..Latency::default() };
         };
         let histogram = histogram(times);
-        // The histogram's upper bounds may lie above what was measured.
+        // The histogram's upper bounds may exceed the measured values.
         let at = |quantile| Some((histogram.value_at_quantile(quantile) as f64 / 1e3).min(milliseconds(*max)));
         Latency {
             min: Some(milliseconds(*min)),
@@ -132,7 +132,7 @@ impl Latency {
     }
 }
 
-/// The percentiles 0 to 100 in milliseconds; none where nobody could tell when frames came.
+/// The percentiles 0 to 100 in milliseconds; none where latencies are unknown.
 pub(crate) fn latency_curve(round: &Round) -> Vec<f64> {
     let times = round.latencies();
     if times.is_empty() {

@@ -1,4 +1,4 @@
-//! What is told to people: a line for each engine, and the block that scripts look for.
+//! The text output: a line for each engine, and the summary block that scripts parse.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,10 +12,10 @@ const COLUMNS: [&str; 14] = [
     "engine", "frames", "errors", "wrong", "fps", "spread", "p50", "p95", "p99", "open", "floor", "ratio", "cpu s",
     "MB",
 ];
-const TEXT: &str = "\nTimes are in milliseconds for each request; spread is from the shortest round to the longest; ratio is the time taken\nfor a frame in floors.\n";
+const TEXT: &str = "\nTimes are in milliseconds for each request; spread is from the shortest round to the longest; ratio is the time of a\nframe in floors.\n";
 
 impl Heading {
-    /// A line for each engine, and the summary of the first one that is there.
+    /// A line for each engine, and the summary of the first one that is available.
     pub(crate) fn table(&self, entries: &[Entry]) -> String {
         let mut text = format!("{}: {}, {}, threads {}\n\n", self.scenario, self.video, self.output, self.threads);
         text += &row(COLUMNS);
@@ -32,7 +32,7 @@ impl Heading {
     }
 }
 
-/// What servers answered, where some were asked.
+/// The responses of servers, if there are any.
 #[cfg(feature = "client")]
 fn served(entries: &[Entry]) -> String {
     entries.iter().filter_map(|entry| entry.measured()?.served.as_ref()).map(ToString::to_string).collect()
@@ -43,23 +43,23 @@ fn served(_: &[Entry]) -> String {
     String::new()
 }
 
-/// On what all this was measured.
+/// The machine of the measurements.
 fn machine(entries: &[Entry]) -> String {
     entries.iter().find_map(Entry::measured).map(|measured| format!("{}.\n", measured.machine)).unwrap_or_default()
 }
 
 impl Entry {
-    /// The line of who is not there.
+    /// The line of an engine that is not available.
     fn absent(&self) -> Option<String> {
         match self {
-            Entry::Unavailable { engine, unavailable } => Some(format!("{engine:<12} not there: {unavailable}\n")),
+            Entry::Unavailable { engine, unavailable } => Some(format!("{engine:<12} not available: {unavailable}\n")),
             Entry::Measured(_) => None,
         }
     }
 }
 
 impl Heading {
-    /// How it stands with what was compared.
+    /// The result of the comparison.
     fn verdict(&self, entries: &[Entry]) -> String {
         let measured = || entries.iter().filter_map(Entry::measured);
         let compared = |measured: &Measured| {
@@ -101,7 +101,7 @@ impl Measured {
     }
 }
 
-/// The block that scripts look for: what one engine did, in one scenario or in many.
+/// The block that scripts parse: the result of one engine, in one scenario or in many.
 fn summary<'a>(of: impl Iterator<Item = &'a Measured> + Clone) -> String {
     let sum = |number: fn(&Measured) -> usize| of.clone().map(number).sum::<usize>();
     let seconds = of.clone().fold(0.0, |sum, measured| sum + measured.seconds);
@@ -127,8 +127,8 @@ fn summary<'a>(of: impl Iterator<Item = &'a Measured> + Clone) -> String {
     format!("\n=== Benchmark Results ===\n{lines}")
 }
 
-/// A line for each video, scenario and engine, a line for each point of a curve, and the summary of all that the first
-/// engine did.
+/// A line for each video, scenario and engine, a line for each point of a curve, and the summary of all results of the
+/// first engine.
 pub(crate) fn of_all(entries: &[Entry]) -> String {
     let measured = || entries.iter().filter_map(Entry::measured);
     let width = measured().map(|measured| name(measured).chars().count()).max().unwrap_or(0).max(12);
@@ -150,7 +150,7 @@ pub(crate) fn of_all(entries: &[Entry]) -> String {
     text + &summary(measured().filter(move |measured| Some(&measured.engine) == first.as_ref()))
 }
 
-/// What a line of many is of.
+/// The name of a line: the file, and the scenario or the point of the curve.
 fn name(measured: &Measured) -> String {
     let file =
         Path::new(&measured.video).file_name().map_or(measured.video.as_str().into(), |name| name.to_string_lossy());

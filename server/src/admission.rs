@@ -1,11 +1,13 @@
-//! Fair admission: how many requests use a resource, how many wait, and whose turn it is.
+//! Admission with fair scheduling: the number of requests that use a resource, the number that wait, and the next one
+//! to run.
 //!
-//! Each client (a token or an address) has an account: what its requests have cost, forgotten over time. A free permit goes to
-//! the waiting request with the least sum of its client's charge and its own estimated cost, so that cheap requests overtake
-//! costly ones; waiting earns credit. Cheap requests of clients that are charged little come before all others, however many
-//! clients there are, but for every fifth turn, so that these are not starved. While others wait no client gets more than half of the
-//! permits, and never all of them, and a third of them are for the cheap requests of light clients only: these begin at once. When the waiting room is full, the client
-//! with the greatest burden loses its costliest request.
+//! Each client (a token or an address) has an account of the cost of its requests, which decays over time. A free
+//! permit goes to the waiting request with the least sum of its client's charge and its own estimated cost, so that
+//! cheap requests overtake costly ones; waiting earns credit. Cheap requests of clients with a small charge come before
+//! all others, however many clients there are, except at every fifth turn, so that the others do not starve. While
+//! others wait, no client gets more than half of the permits; of four or more, no client ever gets all; a third is for
+//! cheap requests of light clients, which therefore begin at once. When the waiting room is full, the client with the
+//! greatest burden loses its costliest request.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -16,33 +18,34 @@ use tokio::sync::oneshot;
 
 use bucket_streamer::Account as Worked;
 
-/// Nothing that takes longer to bring anything is well.
+/// A permit that brings no progress for longer than this counts as fruitless.
 const LONG: Duration = Duration::from_secs(10);
-/// In so long half of a charge is forgotten, in seconds.
+/// Half-life of a charge, in seconds.
 const HALF_LIFE_S: f64 = 4.0;
-/// What a second of waiting is worth in seconds of cost, and for cheap requests of light clients.
+/// Value of a second of waiting in seconds of cost; the second one is for cheap requests of light clients.
 const CREDIT: f64 = 0.1;
 const SMALL_CREDIT: f64 = 0.01;
-/// How much of a light client's charge counts: what its requests cost themselves counts more.
+/// Weight of a light client's charge: the cost of its requests counts more.
 const LIGHT_CHARGE: f64 = 0.05;
-/// What every request costs at least, in seconds.
+/// Least cost of a request, in seconds.
 const LEAST_COST_S: f64 = 0.001;
-/// Charges below this are none.
+/// Charges below this count as none.
 const NO_CHARGE_S: f64 = 0.001;
-/// Accounts from which on those without a charge are closed.
+/// Number of accounts above which those without a charge are closed.
 const ACCOUNTS: usize = 256;
-/// Of this many permits one is never the same client's.
+/// One of this many permits is kept from a client that is alone.
 const RESERVE: usize = 4;
-/// Of this many permits one is for cheap requests of light clients only.
+/// One of this many permits is reserved for cheap requests of light clients.
 const LIGHT_RESERVE: usize = 3;
-/// What a cheap request costs at most, in seconds.
+/// Greatest cost of a cheap request, in seconds.
 const CHEAP_S: f64 = 0.1;
-/// The share of all workers that a client may use on and on and is charged little for.
+/// The share of all workers that a light client may use continuously.
 const LIGHT: f64 = 0.25;
-/// So many cheap requests in a row are followed by another one.
+/// Number of cheap requests in a row after which another request is next.
 const ROW: usize = 4;
 
-/// The client of a request: a token's name or an address, one connection of it, and what workers did for it.
+/// The client of a request: a token's name or an address, one of its connections, and the time that workers spent on
+/// it.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     pub(super) who: Arc<str>,
@@ -50,7 +53,7 @@ pub(super) struct Client {
     pub(super) worked: Arc<Worked>,
 }
 
-/// What workers did for each client. Clients that have gone are forgotten.
+/// The time that workers spent on each client. Clients without references are forgotten.
 #[derive(Debug, Default)]
 pub(super) struct Clients(Mutex<HashMap<Arc<str>, Arc<Worked>>>);
 
@@ -70,14 +73,14 @@ impl Clients {
     }
 }
 
-/// There is no room.
+/// The waiting room is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Full {
-    /// When to try again, in seconds.
+    /// Seconds after which the client may try again.
     pub(super) retry_after_s: u64,
 }
 
-/// How many are at work and how many wait.
+/// Numbers of requests that run and that wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Load {
     pub(super) running: usize,
@@ -85,27 +88,27 @@ pub(super) struct Load {
     pub(super) room: usize,
 }
 
-/// What a client is charged for.
+/// The measure of a client's charge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Charged {
-    /// The time of workers, of which there are so many.
+    /// The time of workers, and their number.
     Work { workers: usize },
-    /// The time that it has permits.
+    /// The time for which the client holds permits.
     Possession,
 }
 
-/// Seconds since the admission was made.
+/// Returns the seconds since the admission was made.
 type Clock = Box<dyn Fn() -> f64 + Send + Sync>;
 
 pub(super) struct Admission {
     state: Mutex<State>,
     limit: usize,
-    /// Permits that one client may have, and where others wait.
+    /// Most permits of one client: alone, and while others wait.
     alone: usize,
     contended: usize,
-    /// Permits that other requests than cheap ones of light clients may have.
+    /// Most permits of requests other than cheap ones of light clients.
     costly: usize,
-    /// What a client is charged at most that is charged little.
+    /// Greatest charge of a light client.
     light_s: f64,
     room: usize,
     charged: Charged,
@@ -121,34 +124,34 @@ impl std::fmt::Debug for Admission {
 #[derive(Debug, Default)]
 struct State {
     running: usize,
-    /// Those of them that are costly.
+    /// The costly ones among the running requests.
     costly: usize,
-    /// Cheap requests of light clients that came in a row while others waited.
+    /// Cheap requests of light clients that ran in a row while others waited.
     row: usize,
     waiting: usize,
     next: u64,
-    /// Those with permits, requests that wait, or a charge.
+    /// Clients with permits, waiting requests, or a charge.
     accounts: HashMap<Arc<str>, Account>,
-    /// How long one takes, smoothed, in seconds.
+    /// Smoothed duration of a permit, in seconds.
     takes_s: f64,
-    /// How many have gone in a row after a long time with nothing.
+    /// Fruitless permits in a row.
     fruitless: usize,
 }
 
-/// One client.
+/// The account of one client.
 #[derive(Debug)]
 struct Account {
     worked: Arc<Worked>,
-    /// What of that is in the charge.
+    /// The part of the worked time that is in the charge.
     seen_s: f64,
     charge_s: f64,
-    /// When the charge was worked out, in seconds.
+    /// Time of the last settlement, in seconds.
     at_s: f64,
     running: usize,
     waiting: usize,
-    /// When it got a permit last, as a number: among equals the one that has waited longest is next.
+    /// Number of the client's last permit: among equals the one that has waited longest is next.
     turn: u64,
-    /// Connections in turn, each with those that wait, in order.
+    /// Connections in round-robin order, each with its queue of waiting requests.
     turns: VecDeque<(u64, VecDeque<Waiter>)>,
 }
 
@@ -161,7 +164,7 @@ struct Waiter {
 }
 
 impl Waiter {
-    /// What it costs, less what it has earned by waiting.
+    /// The cost, less the credit for waiting.
     fn price_s(&self, now_s: f64) -> f64 {
         self.cost_s - CREDIT * (now_s - self.since_s)
     }
@@ -181,7 +184,7 @@ impl Account {
         }
     }
 
-    /// Brings the charge up to date.
+    /// Updates the charge.
     fn settle(&mut self, now_s: f64, charged: Charged) {
         let passed_s = (now_s - self.at_s).max(0.0);
         self.charge_s *= 0.5_f64.powf(passed_s / HALF_LIFE_S);
@@ -199,8 +202,8 @@ impl Account {
         self.turns.iter().flat_map(|(_, queue)| queue)
     }
 
-    /// The connection whose first request is to be the next one of this client, of those that cost `most_s` at most: the
-    /// cheapest, or that whose turn it is.
+    /// The price and the place of the connection whose first request is next for this client, among requests that cost
+    /// at most `most_s`: the cheapest one, or the first in turn.
     fn best(&self, now_s: f64, most_s: f64) -> Option<(f64, usize)> {
         let price = |queue: &VecDeque<Waiter>| {
             queue.front().filter(|waiter| waiter.cost_s <= most_s).map(|waiter| waiter.price_s(now_s))
@@ -209,7 +212,7 @@ impl Account {
         prices.min_by(|(a, _), (b, _)| a.total_cmp(b))
     }
 
-    /// What it takes from others: its charge, and all that waits.
+    /// The client's load on others: its charge, and the cost of its waiting requests.
     fn burden_s(&self) -> f64 {
         self.charge_s + self.waiters().map(|waiter| waiter.cost_s + LEAST_COST_S).sum::<f64>()
     }
@@ -221,7 +224,7 @@ impl Account {
 
 type Tell = oneshot::Sender<Result<Permit, Full>>;
 
-/// Leave to use the resource, until it goes.
+/// Permission to use the resource, until dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
     admission: Arc<Admission>,
@@ -233,7 +236,7 @@ pub(super) struct Permit {
 }
 
 impl Permit {
-    /// Something has come of it.
+    /// Marks the permit as fruitful: a result has arrived.
     pub(super) fn progresses(&self) {
         self.is_fruitful.store(true, Relaxed);
         self.admission.lock().fruitless = 0;
@@ -263,7 +266,7 @@ impl Drop for Permit {
     }
 }
 
-/// The place of a request that waits; given up when it goes.
+/// The place of a waiting request. Dropping gives it up.
 struct Place<'a> {
     admission: &'a Arc<Admission>,
     client: &'a Client,
@@ -274,13 +277,13 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut state = self.admission.lock();
         state.remove(self.client, self.number);
-        // The turn may have come just before: then it is another's.
+        // If the permit came just before, the next request gets it.
         self.admission.let_in(&mut state);
     }
 }
 
 impl Admission {
-    /// `limit` may be at work at one time, and up to `room` may wait.
+    /// Admits up to `limit` requests at one time; up to `room` more may wait.
     pub(super) fn new(limit: usize, room: usize, charged: Charged) -> Arc<Admission> {
         let began = Instant::now();
         Admission::with_clock(limit, room, charged, Box::new(move || began.elapsed().as_secs_f64()))
@@ -290,7 +293,7 @@ impl Admission {
         let limit = limit.max(1);
         let (alone, contended) = match charged {
             Charged::Work { .. } => (limit - limit / RESERVE, limit.div_ceil(2)),
-            // What is possessed only waits: a client that has half of it wants no more.
+            // Openings mostly wait: half of the permits is enough for one client.
             Charged::Possession => (limit.div_ceil(2), limit.div_ceil(2)),
         };
         let costly = match charged {
@@ -298,7 +301,7 @@ impl Admission {
             Charged::Possession => limit,
         };
         let light_s = match charged {
-            // What steady use comes to, some of which is forgotten all the time.
+            // The charge in equilibrium of steady use and decay.
             Charged::Work { workers } => LIGHT * workers as f64 * HALF_LIFE_S / std::f64::consts::LN_2,
             Charged::Possession => f64::INFINITY,
         };
@@ -315,24 +318,24 @@ impl Admission {
         Load { running: state.running, waiting: state.waiting, room: self.room }
     }
 
-    /// Does nothing come of what is at work? So many have gone in a row after a long time with nothing, as many as may be
-    /// at work, or none.
+    /// The number of fruitless permits in a row, if it reaches the limit of running requests: then the resource seems
+    /// stuck.
     pub(super) fn fruitless(&self) -> Option<usize> {
         Some(self.lock().fruitless).filter(|fruitless| *fruitless >= self.limit)
     }
 
-    /// What is said to a client whose turn does not come.
+    /// The refusal for a request that waits in vain.
     pub(super) fn full(&self) -> Full {
         self.lock().full(self.limit)
     }
 
-    /// Do others wait?
+    /// Whether requests wait.
     pub(super) fn is_contended(&self) -> bool {
         self.lock().waiting > 0
     }
 
-    /// Do requests wait before which a client's own of that cost should step back: another client's, or its own that are far
-    /// cheaper?
+    /// Whether a request of this client and cost should yield: to a waiting request of another client, or to a far
+    /// cheaper one of its own.
     pub(super) fn is_pressed(&self, client: &Client, cost_s: f64) -> bool {
         let state = self.lock();
         let is_cheaper = |waiter: &Waiter| waiter.cost_s < cost_s / 2.0;
@@ -340,10 +343,10 @@ impl Admission {
         waiting.any(|(who, account)| *who != client.who || account.waiters().any(is_cheaper))
     }
 
-    /// Waits for a turn, for a request that is likely to cost so many seconds.
+    /// Waits for a permit, for a request with this estimated cost in seconds.
     ///
     /// # Errors
-    /// `Full` where there is no room to wait, or where others need it more.
+    /// `Full` where the waiting room has no place, or where the place is needed for a client with a smaller burden.
     pub(super) async fn enter(self: &Arc<Admission>, client: &Client, cost_s: f64) -> Result<Permit, Full> {
         let (place, told) = {
             let mut state = self.lock();
@@ -363,7 +366,7 @@ impl Admission {
             self.let_in(&mut state);
             (Place { admission: self, client, number }, told)
         };
-        // The other end goes only with an answer, or with its place.
+        // The sender goes only after an answer, or when the waiting request is removed.
         let told = told.await.unwrap_or(Err(Full { retry_after_s: 1 }));
         drop(place);
         told
@@ -395,7 +398,8 @@ impl Admission {
                 return;
             };
             let permit = self.begin(state, &who, is_costly);
-            // A request that has gone since takes no turn; and the lock is held here.
+            // A request that has gone since takes no turn. Its permit must not run `drop`, because the lock is held
+            // here.
             if let Err(Ok(mut permit)) = waiter.tell.send(Ok(permit)) {
                 permit.is_void = true;
                 state.running -= 1;
@@ -413,7 +417,7 @@ impl State {
         self.accounts.entry(Arc::clone(&client.who)).or_insert_with(|| Account::new(&client.worked, now_s))
     }
 
-    /// Closes the accounts of clients that are owed nothing, if there are many.
+    /// Closes idle accounts without a charge, if there are many accounts.
     fn close_accounts(&mut self, now_s: f64, charged: Charged) {
         if self.accounts.len() > ACCOUNTS {
             self.accounts.retain(|_, account| {
@@ -437,8 +441,8 @@ impl State {
         number
     }
 
-    /// The request whose turn it is, its client, and whether it is another than a cheap one of a light client; only those if it
-    /// `is_full` of others. Clients that are charged no more than `light_s` are light.
+    /// The next request, its client, and whether it is costly (not a cheap request of a light client). With `is_full`
+    /// no costly request is chosen. Clients with a charge up to `light_s` are light.
     fn next(
         &mut self,
         now_s: f64,
@@ -493,8 +497,8 @@ impl State {
         self.waiting -= before - account.waiting;
     }
 
-    /// Refuses the costliest request of the client with the greatest burden, the last one of equals, if that is more than
-    /// what `client` would have.
+    /// Refuses the costliest request of the client with the greatest burden (the last one of equals), if that burden
+    /// exceeds what `client` would have.
     fn make_room(&mut self, client: &Client, cost_s: f64, limit: usize) -> bool {
         let own_s = self.accounts.get(&client.who).map_or(0.0, Account::burden_s) + cost_s + LEAST_COST_S;
         let waiting = self.accounts.iter().filter(|(_, account)| account.waiting > 0);

@@ -1,7 +1,7 @@
-//! Who may ask: tokens in a header, and addresses that somebody with a key has signed.
+//! Authentication of requests: tokens in a header, and addresses signed with a key. `scope` decides what each reaches.
 //!
-//! A signature is HMAC-SHA256 over the path and the query as they are sent, without `signature` itself; `expires` is a part of
-//! the query, in seconds since 1970. So a signed address is good for exactly what it says, and not for longer.
+//! A signature is HMAC-SHA256 over the path and the query as they are sent, without `signature` itself; `expires` is a
+//! part of the query, in seconds since 1970. So a signed address is valid for exactly that address, and not for longer.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,36 +15,36 @@ use super::problem::Problem;
 use super::roots::Roots;
 use super::scope::{Credential, Reach};
 
-/// The part of a query that says until when, in seconds since 1970.
+/// Query parameter with the time until which the address is valid, in seconds since 1970.
 const EXPIRES: &str = "expires";
-/// The part of a query that is the signature.
+/// Query parameter with the signature.
 const SIGNATURE: &str = "signature";
-/// What comes before a token among the subprotocols of a WebSocket: pages cannot set headers there.
+/// Prefix of a token among the subprotocols of a WebSocket: pages cannot set headers there.
 const SUBPROTOCOL: &str = "bearer.";
 
-/// Who may ask.
+/// Checks credentials.
 pub(super) struct Guard {
-    /// Checksums, so that all are of one length.
+    /// Checksums of the tokens, so that all have one length.
     tokens: Vec<[u8; 32]>,
     keys: Vec<String>,
-    /// What each of them reaches; and what logs call the tokens.
+    /// The reach of each token and key, and the tokens' names in logs.
     token_reaches: Vec<Reach>,
     key_reaches: Vec<Reach>,
     names: Vec<String>,
 }
 
-/// Who asks.
+/// The identity behind a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Visitor {
-    /// Anybody may.
+    /// The server has no tokens and no keys.
     Anybody,
-    /// The holder of this token, counted from 0.
+    /// The holder of the token with this number, counted from 0.
     Token(usize),
-    /// One with an address that was signed with this key, counted from 0.
+    /// The user of an address that was signed with the key of this number, counted from 0.
     Signed(usize),
 }
 
-/// What a request shows of who asks.
+/// The credentials in a request.
 pub(super) struct Shown<'a> {
     pub(super) path: &'a str,
     pub(super) query: Option<&'a str>,
@@ -54,14 +54,14 @@ pub(super) struct Shown<'a> {
 }
 
 impl Guard {
-    /// An error says which of them is limited to something that is not there, or is given twice.
+    /// An error names the credential that is limited to something that does not exist, or that is given twice.
     pub(super) fn new(tokens: &[Credential], keys: &[Credential], roots: &Roots) -> Result<Guard, String> {
         for list in [tokens, keys] {
             let is_twice = |(place, one): (usize, &Credential)| {
                 list[..place].iter().any(|other| other.secret == one.secret && other.scope != one.scope)
             };
             if list.iter().enumerate().any(is_twice) {
-                return Err("a token or key is given twice, with different limits".to_owned());
+                return Err("a token or key is given twice with different limits: remove one".to_owned());
             }
         }
         let reaches =
@@ -76,7 +76,7 @@ impl Guard {
         })
     }
 
-    /// Which videos a visitor reaches.
+    /// The videos that a visitor reaches.
     pub(super) fn reach(&self, visitor: &Visitor) -> &Reach {
         match visitor {
             Visitor::Anybody => &Reach::All,
@@ -85,22 +85,22 @@ impl Guard {
         }
     }
 
-    /// What logs call a token.
+    /// The name of a token in logs.
     pub(super) fn name(&self, token: usize) -> &str {
         &self.names[token]
     }
 
-    /// Is any of them good for a part of the videos only?
+    /// Whether any token or key reaches only a part of the videos.
     pub(super) fn is_limited(&self) -> bool {
         self.token_reaches.iter().chain(&self.key_reaches).any(|reach| !reach.is_all())
     }
 
-    /// The key that a visitor's address was signed with.
+    /// The key that signed a visitor's address.
     pub(super) fn key(&self, visitor: &Visitor) -> Option<&str> {
         if let Visitor::Signed(place) = visitor { Some(&self.keys[*place]) } else { None }
     }
 
-    /// Lets a request in, or says why not.
+    /// Authenticates a request.
     pub(super) fn admit(&self, shown: &Shown<'_>) -> Result<Visitor, Problem> {
         if self.tokens.is_empty() && self.keys.is_empty() {
             return Ok(Visitor::Anybody);
@@ -118,7 +118,7 @@ impl Guard {
         }
     }
 
-    /// All are compared, so that the time tells nothing.
+    /// Compares all tokens, so that the duration reveals nothing.
     fn token(&self, token: &str) -> Option<usize> {
         let given = checksum(token);
         let mut found = None;
@@ -130,23 +130,23 @@ impl Guard {
         found
     }
 
-    /// Which key has signed it.
+    /// The key that made the signature.
     fn check(&self, path: &str, query: &str, now_s: u64) -> Result<usize, Problem> {
         let value = |name: &str| {
             let mut values = query.split('&').filter_map(|part| part.split_once('=')).filter(|(key, _)| *key == name);
-            // Twice would be one for us and another for somebody else.
+            // With two values, this server and another one (a proxy) might use different ones.
             values.next().filter(|_| values.next().is_none()).map(|(_, value)| value)
         };
         let given = value(SIGNATURE).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
-        let given = given.ok_or_else(|| Problem::forbidden("the signature is none"))?;
+        let given = given.ok_or_else(|| Problem::forbidden("the signature is malformed"))?;
         let expires = value(EXPIRES).and_then(|text| text.parse::<u64>().ok());
-        let expires = expires.ok_or_else(|| Problem::forbidden("the address does not say until when it is good"))?;
+        let expires = expires.ok_or_else(|| Problem::forbidden("the address has no expiry time: sign it again"))?;
         let signed = without_signature(query);
         let is_ours = |key: &String| signer(key, path, &signed).verify_slice(&given).is_ok();
         let key = self.keys.iter().position(is_ours);
-        let key = key.ok_or_else(|| Problem::forbidden("the signature is not of this address"))?;
+        let key = key.ok_or_else(|| Problem::forbidden("the signature does not match this address"))?;
         if now_s > expires {
-            return Err(Problem::forbidden("the address was good until some time ago: ask for another one"));
+            return Err(Problem::forbidden("the address has expired: sign it again"));
         }
         Ok(key)
     }
@@ -160,7 +160,8 @@ fn checksum(token: &str) -> [u8; 32] {
     Sha256::digest(token).into()
 }
 
-/// The token among the subprotocols that a page offers: `bearer.` and its Base64 (URL-safe, without padding).
+/// The token among the subprotocols that a page offers: `bearer.` and the Base64 (URL-safe, without padding) of the
+/// token.
 fn subprotocol_token(offered: &str) -> Option<String> {
     let token = offered.split(',').find_map(|one| one.trim().strip_prefix(SUBPROTOCOL))?;
     String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()
@@ -180,8 +181,8 @@ fn signer(key: &str, path: &str, query: &str) -> Hmac<Sha256> {
     signer
 }
 
-/// The address `path?query` (percent-encoded as it will be sent), signed with `key`, good until `expires_s` seconds since
-/// 1970.
+/// Signs the address `path?query` (percent-encoded as it will be sent) with `key`. It is valid until `expires_s`
+/// seconds since 1970.
 pub fn sign(key: &str, address: &str, expires_s: u64) -> String {
     let (path, query) = address.split_once('?').unwrap_or((address, ""));
     let stays = |part: &&str| !part.is_empty() && ![EXPIRES, SIGNATURE].contains(&part.split('=').next().unwrap_or(""));

@@ -1,4 +1,4 @@
-//! What may be chosen about a server. Where it is chosen (flags, environment, file) is the command line's business.
+//! The configuration of a server. The command line reads it from flags, the environment and a file.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,73 +7,73 @@ use std::time::Duration;
 use super::scope::Credential;
 use bucket_streamer::OnDamage;
 
-/// What may be chosen; the default is meant for a service inside a team's network.
+/// The configuration of a server; the default is meant for a service inside a team's network.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where to listen; port 0 for any that is free.
+    /// Address to listen on; port 0 selects any free one.
     pub listen: SocketAddr,
-    /// Quality of JPEG and WebP unless a request says otherwise, 1 to 100.
+    /// Quality of JPEG and WebP unless a request sets it, 1 to 100.
     pub jpeg_quality: u8,
-    /// What requests get for damaged pictures unless they say otherwise. The engine has to give such pictures out
-    /// ([`OnDamage::Flag`], its default): it serves requests of both kinds.
+    /// The handling of damaged pictures unless a request sets it. The engine has to output such pictures
+    /// ([`OnDamage::Flag`], its default), because it serves requests of both kinds.
     pub on_damage: OnDamage,
-    /// Bytes for stills that are made.
+    /// Bytes for the cache of stills.
     pub still_memory: u64,
-    /// Bytes that may be made and not sent yet: bodies of answers, and pictures for WebSockets. One client may hold as much
-    /// as is still free: alone half of it.
+    /// Bytes of responses that are not sent yet: bodies, and pictures for WebSockets. One client may hold as much as is
+    /// still free: alone half of it.
     pub reply_memory: u64,
-    /// Requests that may use the engine at one time; of videos behind a network, four times as many. By default twice as
-    /// many as it has threads, and two.
+    /// Requests that may use the engine at one time; for videos behind a network, four times as many. By default twice
+    /// the number of its threads, plus two.
     pub running: Option<usize>,
-    /// Requests that may wait for that; past it they are refused.
+    /// Requests that may wait for the engine; more are refused.
     pub waiting: usize,
-    /// The longest that a request may take.
+    /// Longest duration of a request.
     pub deadline: Duration,
-    /// Connections at one time; past it they are refused. See [`Server::connections`](super::Server::connections) for how many
-    /// there are descriptors for.
+    /// Most connections at one time; more are refused. [`Server::connections`](super::Server::connections) says how
+    /// many the process has descriptors for.
     pub connections: usize,
-    /// Connections of one address at one time, unless a proxy stands before all of them; 0 for as many as there may be.
+    /// Most connections of one address at one time, unless `trust_forwarded` is set; 0 for no limit per address.
     pub connections_per_client: usize,
-    /// The longest side of a still in pixels that may be asked for.
+    /// Longest side of a requested still in pixels.
     pub longest_side: u32,
-    /// Frames that one message may ask for, and that a WebSocket may have outstanding.
+    /// Most frames that one message may request, and that a WebSocket may have outstanding.
     pub frames: usize,
-    /// Tiles of a storyboard.
+    /// Most tiles of a storyboard.
     pub tiles: u32,
-    /// Bytes of one WebSocket message.
+    /// Most bytes of one WebSocket message.
     pub message: usize,
-    /// Bytes of a request's head.
+    /// Most bytes of a request's head.
     pub head: usize,
-    /// For the first request's head to come, and for the handshake of TLS.
+    /// Time for the first request's head to arrive, and for the handshake of TLS.
     pub head_timeout: Duration,
-    /// For the next request's head: longer than proxies keep connections that are idle.
+    /// Time for the next request's head to arrive: longer than proxies keep idle connections.
     pub keep_alive: Duration,
-    /// After so long without a message a WebSocket is closed.
+    /// A WebSocket without a message for this time is closed.
     pub idle_timeout: Duration,
-    /// How often a WebSocket is asked whether it is still there; one that does not answer twice is closed.
+    /// Interval of pings; a WebSocket whose client stops answering them is closed.
     pub ping: Duration,
-    /// A reader who takes less than 64 KiB in so long while there is more is given up: a connection of HTTP/1.1, a stream of
-    /// HTTP/2.
+    /// A client that reads less than 64 KiB in this time while more is ready is given up: a connection of HTTP/1.1, a
+    /// stream of HTTP/2.
     pub slow_timeout: Duration,
-    /// How long requests are still taken when the server is told to end, while `/ready` says so already.
+    /// Time for which requests are still accepted after the server is asked to end, while `/ready` already answers 503.
     pub drain_delay: Duration,
-    /// For requests in flight to be finished when the server is told to end.
+    /// Time for requests in flight to finish after the server is asked to end.
     pub drain_timeout: Duration,
-    /// Tokens of which one must come with each request; with none, and no keys, anybody may ask.
+    /// Tokens, one of which must come with each request. Without tokens and keys, requests need none.
     pub tokens: Vec<Credential>,
-    /// Keys with which addresses may be signed. A signature reaches what its key does.
+    /// Keys that may sign addresses. A signed address reaches what its key reaches.
     pub url_keys: Vec<Credential>,
-    /// Origins whose pages may read answers; `*` for all.
+    /// Origins whose pages may read responses; `*` for all.
     pub cors_origins: Vec<String>,
-    /// Believe `X-Forwarded-For` of whoever connects: only behind a proxy that sets it.
+    /// Trust `X-Forwarded-For` of the connected peer: only behind a proxy that sets it.
     pub trust_forwarded: bool,
-    /// Certificates and key, in PEM.
+    /// Certificates and key, in PEM. Without them the server speaks plain HTTP.
     pub tls: Option<Tls>,
-    /// Speak HTTP/2 without TLS, too, with clients that begin with it.
+    /// Also accept HTTP/2 without TLS, from clients that begin with it.
     pub http2_cleartext: bool,
 }
 
-/// Where certificates and key are.
+/// The files of certificates and key.
 #[derive(Debug, Clone)]
 pub struct Tls {
     /// The chain, the server's own certificate first.

@@ -1,4 +1,4 @@
-//! What a request knows of its connection: where it comes from, and the place that it takes among all connections.
+//! The connection of a request: its peer, and its place among all connections.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OwnedSemaphorePermit;
 
-/// A connection: where it comes from, and its number.
+/// The peer of a connection, and the connection's number.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer {
     pub(super) address: SocketAddr,
     pub(super) number: u64,
 }
 
-/// A connection's place; a WebSocket keeps it when HTTP has done.
+/// A connection's place in the limits; a WebSocket keeps it after HTTP has ended.
 #[derive(Debug, Clone)]
 pub(super) struct Held {
     _permit: Arc<OwnedSemaphorePermit>,
@@ -26,11 +26,11 @@ impl Held {
     }
 }
 
-/// How many connections each address has.
+/// The number of connections of each address.
 #[derive(Debug, Default)]
 pub(super) struct Addresses(Mutex<HashMap<IpAddr, usize>>);
 
-/// One of them.
+/// One connection of an address.
 #[derive(Debug)]
 pub(super) struct Place {
     addresses: Arc<Addresses>,
@@ -42,7 +42,7 @@ impl Addresses {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for one more, if the address has fewer than `most`.
+    /// Counts one more connection, if the address has fewer than `most`.
     pub(super) fn take(self: &Arc<Addresses>, address: IpAddr, most: usize) -> Option<Arc<Place>> {
         let mut counts = self.lock();
         let count = counts.entry(address).or_default();

@@ -1,7 +1,7 @@
-//! Work that several wait for is done once: who asks for what somebody else is waiting for waits for that.
+//! Single-flight: concurrent requests for one key share one future.
 //!
-//! The work goes on as long as anybody waits, whoever began it, and ends when nobody does. Nothing is kept of what came of
-//! it; that is for caches.
+//! The work goes on as long as one caller waits, even if the caller that began it has gone, and ends when the last one
+//! goes. Results are not kept: that is for caches.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -13,24 +13,24 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use tokio::sync::Notify;
 
-/// Work by what it is for.
+/// Work in progress, by key.
 #[derive(Debug)]
 pub(super) struct Flights<K, V: Clone> {
     under_way: Arc<Mutex<HashMap<K, Flight<V>>>>,
     next: AtomicU64,
-    /// Callers that wait for a turn of their own: how many, and how they learn that another one has begun.
+    /// Callers that wait for a turn of their own: their number, and the notification that another caller has begun.
     turns: Mutex<HashMap<K, (usize, Arc<Notify>)>>,
 }
 
-/// What comes of waiting for a turn.
+/// The result of waiting for a turn.
 pub(super) enum Turn<P, V: Clone> {
-    /// It has come: the caller is to begin.
+    /// The caller has its turn and begins the work.
     Own(P),
-    /// Another one has begun before: its work is the caller's, too.
+    /// Another caller began before: the caller shares its work.
     Joined(Shared<Work<V>>),
 }
 
-/// Work that is under way.
+/// Shared work in progress.
 pub(super) type Work<V> = BoxFuture<'static, V>;
 
 #[derive(Debug)]
@@ -49,7 +49,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// However the work ends, it is not joined any more.
+/// Removes the work from the map, however it ends.
 struct Landing<K: Eq + Hash, V: Clone> {
     under_way: Arc<Mutex<HashMap<K, Flight<V>>>>,
     key: K,
@@ -70,12 +70,12 @@ where
     K: Eq + Hash + Clone + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// The work for `key`: what is under way, with `true`, or else what `begin` makes.
+    /// The work for `key`: the work in progress, with `true`, or what `begin` makes.
     pub(super) fn join<F>(&self, key: &K, begin: impl FnOnce() -> F) -> (Shared<Work<V>>, bool)
     where
         F: Future<Output = V> + Send + 'static,
     {
-        // To begin is only to say what is to be done: that may be under the lock.
+        // `begin` only creates the future, so it may run under the lock.
         let mut under_way = lock(&self.under_way);
         if let Some(work) = under_way.get(key).and_then(|flight| flight.work.upgrade()) {
             return (work, true);
@@ -88,7 +88,7 @@ where
             begun.await
         };
         let work = work.boxed().shared();
-        // Unless it is over, there is a way back to it.
+        // Work that is not over can be joined.
         if let Some(weak) = work.downgrade() {
             under_way.insert(key.clone(), Flight { number, work: weak });
         }
@@ -99,8 +99,8 @@ where
         (work, false)
     }
 
-    /// Waits for `enter`, the turn to begin the work for `key`, or joins what another caller has begun before. Each caller
-    /// waits for a turn of its own: one whose turn is far off keeps back no other.
+    /// Waits for `enter`, the turn to begin the work for `key`, or joins work that another caller has begun. Each
+    /// caller waits for a turn of its own, so that a caller whose turn is far off delays no other.
     pub(super) async fn turn<P>(&self, key: &K, enter: impl Future<Output = P>) -> Turn<P, V> {
         let waiting = Waiting::new(self, key);
         let mut enter = pin!(enter);
@@ -119,7 +119,7 @@ where
     }
 }
 
-/// A caller among those that wait for their turn to begin the work for a key.
+/// A caller that waits for its turn to begin the work for a key.
 struct Waiting<'a, K: Eq + Hash, V: Clone> {
     flights: &'a Flights<K, V>,
     key: &'a K,
@@ -193,13 +193,13 @@ mod tests {
         tokio::task::yield_now().await;
         let (second, joined) = flights.join(&1, work());
         assert!(joined);
-        // The one that began it leaves: the work goes on.
+        // The caller that began it leaves: the work goes on.
         first.abort();
         let _ = first.await;
         go.notify_one();
         assert_eq!((second.await, begun.load(Relaxed)), (7, 1));
         assert!(flights.under_way.lock().unwrap().is_empty(), "nothing is kept");
-        // Nobody waits any more: it ends, and the next one begins anew.
+        // The last caller leaves: the work ends, and the next caller begins anew.
         let (third, _) = flights.join(&1, work());
         drop(third);
         assert!(flights.under_way.lock().unwrap().is_empty());

@@ -1,14 +1,15 @@
 //! The server: frames over HTTP and WebSocket, for many clients at once.
 //!
-//! [`roots`] says which videos there are and opens them; `videos` keeps them open, with what was found out about them (`sample_order`).
-//! A request passes `auth`, which knows the `scope` of its token or signature, and is read by `http` or `ws`, within `limits`.
-//! `target` finds out which frame is meant, and `stills` gets its still: out of memory, from a request for the same that is being
-//! answered (`flights`), or from the engine, when `admission` says that it is the request's turn. `sheets` does the same for
-//! storyboards. What is made and not sent has a budget (`replies`). `shared` is what all requests have in common.
+//! [`roots`] maps names to videos and opens them; `videos` keeps them open, with what opening found out
+//! (`sample_order`). A request passes `auth`, which knows the `scope` of its token or signature, and is parsed by
+//! `http` or `ws`, within `limits`. `target` finds the requested frame, and `stills` gets its still: from the cache,
+//! from a request for the same still in progress (`flights`), or from the engine, when `admission` gives a permit.
+//! `sheets` does the same for storyboards. `replies` limits the memory of responses that are not sent yet. `shared` is
+//! the server state that all requests share.
 //!
-//! `listen` has the connections, `connection` what a request knows of its own, `preface` finds out what is spoken on them,
-//! `patient` and `streams` limit how slowly they are read and written. `metrics` is what an operator sees, `problem` what goes
-//! wrong, `config` what may be chosen. How frames come to be is the engine's business, and arguments are the command's.
+//! `listen` accepts connections, `connection` is a request's view of its own, `preface` detects HTTP/2 without TLS,
+//! `patient` and `streams` limit how slowly clients may read and write. `metrics` is the operator's view, `problem` has
+//! the errors, `config` the configuration. The engine makes frames, and the command parses arguments.
 
 #![forbid(unsafe_code)]
 

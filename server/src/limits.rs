@@ -1,11 +1,11 @@
-//! What a request may ask of a still: its sides and its quality, within what the configuration allows.
+//! Limits of a requested still: its sides and its quality, within the configuration.
 
 use super::config::Config;
 use super::problem::Problem;
 use super::videos::Opened;
 use bucket_streamer::pixels::{Fit, Shape};
 
-/// A shape within the limits.
+/// Checks the sides.
 pub(super) fn shape(config: &Config, width: Option<u32>, height: Option<u32>, fit: Fit) -> Result<Shape, Problem> {
     let longest = config.longest_side;
     for (name, side) in [("width", width), ("height", height)] {
@@ -16,11 +16,11 @@ pub(super) fn shape(config: &Config, width: Option<u32>, height: Option<u32>, fi
     Ok(Shape { width, height, fit })
 }
 
-/// Where one side is given, the other one follows from the video: it has the same limit.
+/// Checks the side that follows from the other one and from the video: it has the same limit.
 pub(super) fn fits(config: &Config, video: &Opened, shape: Shape) -> Result<(), Problem> {
     let (width, height) = video.video.track().parameters.size();
     let (width, height) = (width.max(1) as u64, height.max(1) as u64);
-    // Whichever way it is turned.
+    // The rotation is not known here: this holds for both orientations.
     let (long, short) = (width.max(height), width.min(height));
     let given = match (shape.width, shape.height) {
         (Some(own), None) | (None, Some(own)) => u64::from(own),
@@ -28,12 +28,12 @@ pub(super) fn fits(config: &Config, video: &Opened, shape: Shape) -> Result<(), 
     };
     let longest = u64::from(config.longest_side);
     if given * long / short > longest && given > short {
-        return Err(Problem::bad_parameter(format!("the other side would be longer than {longest}")));
+        return Err(Problem::bad_parameter(format!("the other side would have more than {longest} pixels")));
     }
     Ok(())
 }
 
-/// A quality from 1 to 100.
+/// Checks the quality: 1 to 100.
 pub(super) fn quality(config: &Config, quality: Option<u32>) -> Result<u8, Problem> {
     let quality = quality.unwrap_or(config.jpeg_quality.into());
     let fits = u8::try_from(quality).ok().filter(|quality| (1..=100).contains(quality));

@@ -1,6 +1,7 @@
-//! Connections: taken as they come up to a limit, with or without TLS, and brought to an end in good order.
+//! Connections: accepted up to a limit, with or without TLS, and shut down gracefully. `http` answers their requests.
 //!
-//! With TLS the client and the server agree on HTTP/1.1 or HTTP/2 (ALPN). Without, HTTP/2 is refused unless it is asked for.
+//! With TLS the client and the server agree on HTTP/1.1 or HTTP/2 (ALPN). Without TLS, HTTP/2 is refused unless the
+//! configuration allows it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -39,26 +40,26 @@ use super::streams::Streams;
 use bucket_streamer::source::open_files::{Reserved, close_half, has_run_out};
 use bucket_streamer::{Engine, IndexCache};
 
-/// Streams of one HTTP/2 connection.
+/// Most streams of one HTTP/2 connection.
 const STREAMS: u32 = 32;
-/// Bytes of bodies of requests that one stream, or one connection, of HTTP/2 may send ahead: no route takes any.
+/// Bytes of request bodies that one stream, or one connection, of HTTP/2 may send ahead: no route reads a body.
 const BODY_AHEAD: u32 = 16 << 10;
 const BODIES_AHEAD: u32 = 64 << 10;
-/// Bytes that one stream of HTTP/2 may have in the connection's hands.
+/// Bytes that one stream of HTTP/2 may have in the connection's send buffer.
 const SEND_AHEAD: usize = 64 << 10;
-/// Streams that were reset, by the client before they were looked at, or here for what is wrong with them.
+/// Most streams that were reset: by the client before the server looked at them, or by the server for errors.
 const RESET_EARLY: usize = 20;
 const RESET_WRONG: usize = 100;
-/// What a new connection waits for when the system has no descriptors left.
+/// Pause before the next accept after an error, as when the system has no descriptors left.
 const BREATH: Duration = Duration::from_millis(50);
-/// Refusals that are sent at one time; past that connections are only closed.
+/// Refusals that are sent at one time; further connections are only closed.
 const REFUSALS: usize = 512;
-/// Descriptors for each root behind a network: as many connections as its server gets.
+/// Descriptors for each root behind a network: the most connections to its server.
 const PER_ROOT: usize = 16;
-/// For a refusal to be sent, and for a client to go.
+/// Time for a refusal to be sent, and for the client to go.
 const REFUSAL: Duration = Duration::from_secs(2);
 
-/// A server that is bound, and ready to run.
+/// A server that is bound and ready to run.
 pub struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
@@ -74,11 +75,11 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Binds the address and makes everything ready; nothing is answered before [`Server::run`]. Needs a Tokio runtime.
+    /// Binds the address and prepares everything; requests are answered from [`Server::run`] on. Needs a Tokio runtime.
     ///
     /// # Errors
-    /// What the system says of the address; certificates that cannot be used; tokens and keys that are limited to what is not
-    /// there.
+    /// The system's error for the address; certificates that cannot be used; tokens and keys that are limited to
+    /// something that does not exist.
     pub async fn bind(
         config: Config,
         engine: Engine,
@@ -93,20 +94,20 @@ impl Server {
         Ok(Server { shared: Arc::new(shared), listener, address, tls, sockets })
     }
 
-    /// Connections at one time: as many as the configuration allows, but no more than half of the descriptors that the process
-    /// may have (`RLIMIT_NOFILE`) when the server is bound. The others are for videos, which are closed, the least recently used
-    /// first, when there are more.
+    /// Most connections at one time: as many as the configuration allows, but no more than half of the descriptors that
+    /// the process may have (`RLIMIT_NOFILE`) when the server is bound. The others are for videos, of which the least
+    /// recently used ones are closed when there are more.
     pub fn connections(&self) -> usize {
         self.sockets.connections
     }
 
-    /// Where it listens.
+    /// The address that the server listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Answers until `end` is ready; then takes no more, finishes what is in flight, and returns. False if that took longer
-    /// than it may, and something was left.
+    /// Serves until `end` is ready; then accepts no more connections, finishes requests in flight, and returns. False
+    /// if some were not finished within the drain timeout.
     pub async fn run(self, end: impl Future<Output = ()>) -> bool {
         let Server { shared, listener, tls, sockets, .. } = self;
         let connections = Connections {
@@ -123,7 +124,7 @@ impl Server {
             end.await;
             leaving.is_leaving.store(true, Relaxed);
             if !delay.is_zero() {
-                tracing::info!("ending soon: not ready any more");
+                tracing::info!("shutting down soon: not ready any more");
                 tokio::time::sleep(delay).await;
             }
         });
@@ -133,7 +134,7 @@ impl Server {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, address)) => connections.take(stream, address),
                     Err(error) => {
-                        // One that has gone again, or no descriptors: both pass.
+                        // The client has gone again, or there are no descriptors: both pass.
                         tracing::warn!(%error, "no connection");
                         if has_run_out(&error) {
                             let _ = tokio::task::spawn_blocking(close_half).await;
@@ -144,7 +145,7 @@ impl Server {
             }
         }
         drop(listener);
-        tracing::info!("ending: no more connections are taken, what is in flight is finished");
+        tracing::info!("shutting down: no new connections, requests in flight are finished");
         shared.draining.send_replace(true);
         let Connections { limit, .. } = connections;
         let all = u32::try_from(sockets.connections).unwrap_or(u32::MAX);
@@ -160,16 +161,17 @@ impl Server {
     }
 }
 
-/// How many connections there may be, and the descriptors for them.
+/// The limits of connections, and the descriptors reserved for them.
 struct Sockets {
     connections: usize,
-    /// Connections that are told that there is no room.
+    /// Connections that get a refusal at one time.
     refusals: usize,
     _reserved: Reserved,
 }
 
 impl Sockets {
-    /// As many as the configuration allows, but no more than half of the descriptors: the others are for videos.
+    /// As many connections as the configuration allows, but no more than half of the descriptors: the others are for
+    /// videos.
     fn of(config: &Config, far_roots: usize) -> Sockets {
         let wanted = config.connections.clamp(1, Semaphore::MAX_PERMITS);
         let far = PER_ROOT * far_roots;
@@ -213,7 +215,7 @@ fn acceptor(tls: &Tls) -> io::Result<TlsAcceptor> {
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| failed(&tls.certificates, error.to_string()))?;
     let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| failed(&tls.key, error.to_string()))?;
-    // A program that has installed a provider of cryptography has chosen it; any other keeps its choice.
+    // A program that has installed a provider of cryptography keeps its choice; for any other one, ring is used.
     let provider = CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(ring::default_provider()));
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -232,7 +234,7 @@ struct Connections {
     shared: Arc<Shared>,
 }
 
-/// Counts a connection as long as it lives.
+/// Counts a connection until dropped.
 struct Counted(Arc<Shared>);
 
 impl Drop for Counted {
@@ -245,7 +247,7 @@ impl Connections {
     fn take(&self, stream: TcpStream, address: SocketAddr) {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let config = &self.shared.config;
-        // Behind a proxy all come from one address.
+        // Behind a proxy all connections come from one address.
         let most = Some(config.connections_per_client).filter(|most| *most > 0 && !config.trust_forwarded);
         let place = most.map(|most| self.addresses.take(address.ip(), most));
         let permit = Arc::clone(&self.limit).try_acquire_owned().ok().filter(|_| !matches!(place, Some(None)));
@@ -272,7 +274,7 @@ impl Connections {
             let config = &shared.config;
             let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
             let idle = Arc::new(AtomicU64::new(millis(config.head_timeout)));
-            // Whoever is asked for a frame is silent for as long as that takes.
+            // A client that waits for a frame is silent for as long as that takes.
             let patience = (Arc::clone(&idle), millis(config.keep_alive + 5 * config.deadline));
             let stream = Patient::new(stream, idle, config.slow_timeout);
             let held = Held::new(permit, place);
@@ -300,7 +302,8 @@ impl Connections {
     }
 }
 
-/// What comes of the beginning of a connection, if that is in time and the server does not end.
+/// The result of a connection's beginning (the preface or TLS handshake), if that is in time and the server does not
+/// end.
 async fn begun<T>(
     beginning: impl Future<Output = io::Result<T>>,
     limit: Duration,
@@ -312,26 +315,26 @@ async fn begun<T>(
     }
 }
 
-/// There is no room for a connection: it is told so, and closed.
+/// Sends a refusal to a connection for which there is no room, and closes it.
 async fn refuse(mut stream: TcpStream) {
     let body = Problem::too_many_connections().json();
     let head = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\n";
     let text = format!("{head}Connection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     if stream.write_all(text.as_bytes()).await.is_ok() {
         let _ = stream.shutdown().await;
-        // What was asked is read away: else the system would reset the connection, and the answer with it.
+        // The request is read and dropped: else the system would reset the connection, and the response with it.
         let mut sink = [0; 4096];
         while let Ok(1..) = tokio::io::AsyncReadExt::read(&mut stream, &mut sink).await {}
     }
 }
 
-/// What a connection needs to be served.
+/// The state for serving one connection.
 struct Served {
     shared: Arc<Shared>,
     router: Router,
     peer: Peer,
     held: Held,
-    /// What becomes of the patience with it once it has asked for something.
+    /// The idle limit of the connection, and its value from the first request on.
     patience: (Arc<AtomicU64>, u64),
 }
 
@@ -353,9 +356,9 @@ impl Served {
             let keep_alive = config.keep_alive.max(config.head_timeout);
             tokio::select! {
                 done = drive(connection, draining, streams.idle(keep_alive)) => done,
-                // It was told to end, and does not.
+                // The connection was told to end, and does not.
                 () = streams.idle(keep_alive + REFUSAL) => Ok(()),
-                // Closed at once: of most of what it asked for nothing was wanted.
+                // Closed at once: the client has reset most of its requests.
                 () = streams.abused() => {
                     shared.metrics.rejected("resets");
                     Ok(())
@@ -366,13 +369,13 @@ impl Served {
             drive(connection, draining, std::future::pending()).await
         };
         if let Err(error) = done {
-            // Mostly a client that has gone.
+            // Usually the client has gone.
             tracing::debug!(peer = %peer.address, %error, "connection");
         }
     }
 }
 
-/// Serves a connection until it is over. It takes no more requests when the server ends or `enough` is ready.
+/// Serves a connection until it is over. It accepts no more requests when the server ends or `enough` is ready.
 async fn drive<C: Ending>(
     connection: C,
     mut draining: watch::Receiver<bool>,
@@ -395,7 +398,7 @@ async fn drive<C: Ending>(
     connection.await
 }
 
-/// A connection that can be told to finish what it has begun.
+/// A connection that can finish its requests in flight and then end.
 trait Ending: Future<Output = hyper::Result<()>> {
     fn end(self: Pin<&mut Self>);
 }

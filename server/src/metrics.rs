@@ -1,6 +1,6 @@
-//! What an operator can see: counts, times and sizes, for Prometheus.
+//! Metrics for Prometheus: counts, durations and sizes. `http::status` serves them.
 //!
-//! Counters and histograms are counted as things happen; gauges are read from their owners when somebody asks.
+//! Counters and histograms change as events happen; gauges are read from their owners at each scrape.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use prometheus_client::registry::{Registry, Unit};
 
 use bucket_streamer::source::OpenFiles;
 
-/// Of the text that [`Metrics::text`] gives.
+/// Media type of the text of [`Metrics::text`].
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Upper ends of buckets in seconds: from a kept still to a deadline.
+/// Upper bounds of buckets in seconds: from a cached still to a deadline.
 const SECONDS: [f64; 15] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -51,10 +51,10 @@ impl MetricConstructor<Histogram> for Buckets {
     }
 }
 
-/// Where the time of one still has gone.
+/// The stages of one still's time.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Timing {
-    /// Waiting for a turn, and for a worker.
+    /// Waiting for a permit, and for a worker.
     pub(super) queue: Duration,
     /// Waiting for bytes.
     pub(super) fetch: Duration,
@@ -62,10 +62,10 @@ pub(super) struct Timing {
     pub(super) encode: Duration,
 }
 
-/// What others know at the moment when somebody asks.
+/// Values that other modules own, at the time of a scrape.
 #[derive(Debug, Default)]
 pub(super) struct Now {
-    /// By queue: at work, waiting.
+    /// By queue: running, waiting.
     pub(super) admissions: Vec<(&'static str, usize, usize)>,
     pub(super) still_bytes: u64,
     pub(super) stills: usize,
@@ -89,7 +89,7 @@ pub(super) struct Now {
     pub(super) files: OpenFiles,
 }
 
-/// All that is counted.
+/// All metrics.
 #[derive(Debug)]
 pub(super) struct Metrics {
     registry: Registry,
@@ -122,7 +122,7 @@ struct Gauges {
     websockets: Gauge,
     reply_bytes: Gauge,
     files_open: Gauge,
-    /// These only grow; their owners count them.
+    /// Counters whose owners count; they only grow.
     fetched_bytes: Counter<u64, AtomicU64>,
     decoded_pictures: Counter<u64, AtomicU64>,
     forks: Counter<u64, AtomicU64>,
@@ -150,23 +150,19 @@ impl Metrics {
 
     fn register(&mut self) {
         let registry = &mut self.registry;
-        registry.register("http_requests", "Answers, by route and status", self.requests.clone());
-        let help = "From a request's head to its answer's, by route and status";
+        registry.register("http_requests", "Responses, by route and status", self.requests.clone());
+        let help = "Time from a request's head to its response's, by route and status";
         registry.register_with_unit("http_request_duration", help, Unit::Seconds, self.latency.clone());
-        let help = "Where the time of a still goes: queue, fetch, decode, encode";
+        let help = "Time of a still by stage: queue, fetch, decode, encode";
         registry.register_with_unit("still_stage_duration", help, Unit::Seconds, self.stages.clone());
         registry.register(
             "still_cache",
-            "Stills found in memory (hit) or not, or made already (joined)",
+            "Stills found in the cache (hit), not found (miss), or shared with a request in progress (joined)",
             self.cache.clone(),
         );
-        registry.register("rejected", "Requests that there was no room for, by why", self.rejected.clone());
-        registry.register(
-            "websocket_frames",
-            "Answers over WebSockets, by what became of the frame",
-            self.frames.clone(),
-        );
-        registry.register_with_unit("still_sent", "Stills handed to connections", Unit::Bytes, self.sent.clone());
+        registry.register("rejected", "Refused requests, by reason", self.rejected.clone());
+        registry.register("websocket_frames", "Responses over WebSockets, by outcome", self.frames.clone());
+        registry.register_with_unit("still_sent", "Stills passed to connections", Unit::Bytes, self.sent.clone());
         let gauges = &self.gauges;
         registry.register("engine_running", "Requests that use the engine", gauges.running.clone());
         registry.register("engine_waiting", "Requests that wait for the engine", gauges.waiting.clone());
@@ -174,9 +170,9 @@ impl Metrics {
         registry.register("still_cache_entries", "Stills in memory", gauges.stills.clone());
         registry.register("videos_open", "Videos that are open", gauges.videos.clone());
         registry.register_with_unit("index_held", "Indexes of open videos", Unit::Bytes, gauges.index_bytes.clone());
-        let help = "Bytes of videos that came over a network, in memory";
+        let help = "Bytes of videos fetched over a network and kept in memory";
         registry.register_with_unit("fetch_held", help, Unit::Bytes, gauges.fetched_held_bytes.clone());
-        let help = "Bytes of videos that came over a network";
+        let help = "Bytes of videos fetched over a network";
         registry.register_with_unit("fetch_received", help, Unit::Bytes, gauges.fetched_bytes.clone());
         registry.register_with_unit(
             "checkpoint_held",
@@ -184,45 +180,45 @@ impl Metrics {
             Unit::Bytes,
             gauges.checkpoint_bytes.clone(),
         );
-        let help = "Pictures that decoders have in work, with the decoders' tables for them";
+        let help = "Pictures in decoders, with the decoders' tables for them";
         registry.register_with_unit("picture_held", help, Unit::Bytes, gauges.picture_bytes.clone());
-        let help = "The budget of pictures in work";
+        let help = "The budget of pictures in decoders";
         registry.register_with_unit("picture_budget", help, Unit::Bytes, gauges.picture_budget_bytes.clone());
-        let help = "Decode runs that wait for the budget of pictures";
+        let help = "Decode runs that wait for this budget";
         registry.register("picture_waiting", help, gauges.picture_waiting.clone());
         registry.register("checkpoint_entries", "Checkpoints of decoders", gauges.checkpoints.clone());
         registry.register("checkpoints_taken", "Checkpoints that were taken", gauges.taken.clone());
-        registry.register("decoder_forks", "Walks that began at a checkpoint", gauges.forks.clone());
+        registry.register("decoder_forks", "Decode runs that began at a checkpoint", gauges.forks.clone());
         registry.register("device_frames", "Frames that a GPU has decoded", gauges.device_frames.clone());
         registry.register("pictures_decoded", "Samples that were decoded", gauges.decoded_pictures.clone());
         registry.register_with_unit("process_resident", "Resident memory", Unit::Bytes, gauges.resident_bytes.clone());
         registry.register("connections_open", "Connections, WebSockets too", gauges.connections.clone());
         registry.register("websockets_open", "WebSockets", gauges.websockets.clone());
-        let help = "Answers that are made and not sent yet";
+        let help = "Responses that are not sent yet";
         registry.register_with_unit("reply_held", help, Unit::Bytes, gauges.reply_bytes.clone());
         registry.register("files_open", "Local files that are open", gauges.files_open.clone());
-        let help = "Local files that were closed for others and opened again";
+        let help = "Local files that were closed to free descriptors and opened again";
         registry.register("files_reopened", help, gauges.files_reopened.clone());
     }
 
-    /// A request was answered.
+    /// Counts a response.
     pub(super) fn request(&self, route: &'static str, status: u16, took: Duration) {
         let labels = Route { route, status };
         self.requests.get_or_create(&labels).inc();
         self.latency.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
-    /// A still was looked for in memory.
+    /// Counts a lookup in the cache of stills.
     pub(super) fn cache(&self, is_hit: bool) {
         self.cache.get_or_create(&Outcome { outcome: if is_hit { "hit" } else { "miss" } }).inc();
     }
 
-    /// A still was being made already.
+    /// Counts a still that a request in progress was already making.
     pub(super) fn joined(&self) {
         self.cache.get_or_create(&Outcome { outcome: "joined" }).inc();
     }
 
-    /// A still was made.
+    /// Records the stages of a new still.
     pub(super) fn made(&self, timing: &Timing) {
         let stages = [("queue", timing.queue), ("fetch", timing.fetch), ("decode", timing.decode)];
         for (stage, time) in stages {
@@ -231,27 +227,27 @@ impl Metrics {
         self.encoded(timing.encode);
     }
 
-    /// A still was made of a picture.
+    /// Records the encoding of a still.
     pub(super) fn encoded(&self, time: Duration) {
         self.stages.get_or_create(&Stage { stage: "encode" }).observe(time.as_secs_f64());
     }
 
-    /// A client was refused: `queue`, `connections`, `draining`, `replies`, `http2`, `resets`.
+    /// Counts a refusal: `queue`, `connections`, `replies`, `http2`, `resets`.
     pub(super) fn rejected(&self, why: &'static str) {
         self.rejected.get_or_create(&Outcome { outcome: why }).inc();
     }
 
-    /// A frame was answered over a WebSocket: `sent`, or the word of its error.
+    /// Counts a response to a frame over a WebSocket: `sent`, or the word of its error.
     pub(super) fn frame(&self, outcome: &'static str) {
         self.frames.get_or_create(&Outcome { outcome }).inc();
     }
 
-    /// Bytes of a still were handed to a connection.
+    /// Counts bytes of a still that were passed to a connection.
     pub(super) fn sent(&self, bytes: usize) {
         self.sent.inc_by(bytes as u64);
     }
 
-    /// All of it as text.
+    /// The text of all metrics.
     pub(super) fn text(&self, now: &Now) -> String {
         let gauges = &self.gauges;
         for (queue, running, waiting) in &now.admissions {

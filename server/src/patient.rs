@@ -1,5 +1,5 @@
-//! Connections that somebody must be at the other end of: one over which nothing goes for a long time, or whose reader takes
-//! next to nothing while there is more, ends.
+//! Connection timeouts: a stream ends if no byte goes over it for a long time, or if its reader takes next to nothing
+//! while more is ready.
 
 use std::io;
 use std::pin::Pin;
@@ -11,18 +11,18 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// What a reader must take in time.
+/// Bytes that a reader must take within the time for slow readers.
 pub(super) const LEAST: usize = 64 << 10;
 
-/// A stream whose other end is not waited for longer than that.
+/// A stream with timeouts.
 pub(super) struct Patient<S> {
     stream: S,
-    /// Without a byte in either direction: milliseconds, and others may change it.
+    /// Longest time without a byte in either direction, in milliseconds; other tasks may change it.
     idle: Arc<AtomicU64>,
     idle_over: Pin<Box<Sleep>>,
-    /// The patience that `idle_over` was set with.
+    /// The limit that `idle_over` was set with.
     begun_with: Duration,
-    /// For a reader to take [`LEAST`] bytes while more are ready.
+    /// Time for a reader to take [`LEAST`] bytes while more are ready.
     slow: Duration,
     slow_over: Option<Pin<Box<Sleep>>>,
     taken: usize,
@@ -36,7 +36,7 @@ impl<S> Patient<S> {
     }
 
     fn moves(&mut self) {
-        // Set late: a timer for every byte would cost more than the bytes.
+        // Set late: resetting the timer for every byte would cost more than the bytes.
         let idle = Duration::from_millis(self.idle.load(Relaxed));
         let until = Instant::now() + idle;
         if until.saturating_duration_since(self.idle_over.deadline()) > idle / 8 {
@@ -45,7 +45,7 @@ impl<S> Patient<S> {
         }
     }
 
-    /// Bytes were taken.
+    /// Notes that the reader took bytes.
     fn took(&mut self, bytes: usize) {
         self.moves();
         self.taken += bytes;
@@ -59,12 +59,12 @@ impl<S> Patient<S> {
         let slow = self.slow;
         let over = self.slow_over.get_or_insert_with(|| Box::pin(sleep(slow)));
         ready!(over.as_mut().poll(context));
-        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the reader is too slow"))
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the client reads too slowly"))
     }
 
     fn too_quiet(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         ready!(self.idle_over.as_mut().poll(context));
-        // There may be more patience by now.
+        // The limit may have grown since.
         let (idle, before) = (Duration::from_millis(self.idle.load(Relaxed)), self.idle_over.deadline());
         if idle > self.begun_with {
             let more = idle - self.begun_with;
@@ -72,7 +72,7 @@ impl<S> Patient<S> {
             self.idle_over.as_mut().reset(before + more);
             ready!(self.idle_over.as_mut().poll(context));
         }
-        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "nobody seems to be there"))
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the connection is idle"))
     }
 
     fn written(&mut self, written: Poll<io::Result<usize>>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -130,7 +130,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         match Pin::new(&mut self.stream).poll_flush(context) {
             Poll::Pending => self.too_slow(context).map(Err),
             flushed => {
-                // All is with the system: nobody waits for the reader.
+                // The system has everything: nothing waits for the reader.
                 self.taken = 0;
                 self.slow_over = None;
                 flushed

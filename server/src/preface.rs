@@ -1,5 +1,5 @@
-//! The first bytes of a connection without TLS: they say whether the client speaks HTTP/2, which is refused there unless it is
-//! asked for.
+//! The first bytes of a connection without TLS: they tell whether the client speaks HTTP/2, which is refused there
+//! unless the configuration allows it.
 
 use std::io;
 use std::pin::Pin;
@@ -8,14 +8,14 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-/// What a client of HTTP/2 says first (RFC 9113, section 3.4).
+/// The first bytes of a client of HTTP/2 (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// An empty SETTINGS frame; and GOAWAY after no stream, with HTTP_1_1_REQUIRED and the reason as text.
 const REFUSAL: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
     \0\0\x28\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0dHTTP/2 is spoken over TLS only  ";
 
-/// A stream with the bytes that were read from it before.
+/// A stream that first gives the bytes that were already read from it.
 pub(super) struct Rewound<S> {
     first: Bytes,
     stream: S,
@@ -38,10 +38,11 @@ pub(super) async fn read<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<(Rew
     }
 }
 
-/// Tells a client of HTTP/2 that there is none here, and lets it go.
+/// Refuses a client of HTTP/2, and closes the connection.
 pub(super) async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     if stream.write_all(REFUSAL).await.is_ok() && stream.shutdown().await.is_ok() {
-        // What was sent is read away: else the system would reset the connection, and the refusal with it.
+        // The rest of the input is read and dropped: else the system would reset the connection, and the refusal with
+        // it.
         let mut sink = [0; 4096];
         while let Ok(1..) = stream.read(&mut sink).await {}
     }

@@ -1,4 +1,4 @@
-//! What goes wrong, as HTTP says it: problem documents (RFC 9457), and the words of the WebSocket protocol.
+//! Errors of the API: problem documents (RFC 9457) for HTTP, and the words of the WebSocket protocol.
 
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -14,31 +14,31 @@ use bucket_streamer::still::StillFormat;
 /// A problem document. `type` is a name within this API, as a relative address.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub(super) struct Problem {
-    /// What kind of problem.
+    /// The kind of problem.
     #[serde(rename = "type")]
     #[schema(value_type = String)]
     pub(super) kind: Kind,
-    /// The same in a few words.
+    /// The kind in a few words.
     pub(super) title: &'static str,
-    /// The status of the answer.
+    /// The status of the response.
     pub(super) status: u16,
     /// What happened, in one line.
     pub(super) detail: String,
-    /// The frame that it happened at.
+    /// The frame at which it happened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) frame: Option<u64>,
     /// The sample, in decode order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) sample: Option<u32>,
-    /// The byte in the video at which that sample begins.
+    /// The byte offset of that sample in the video.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) offset: Option<u64>,
-    /// When to try again, in seconds; in the header of that name, too.
+    /// Seconds after which the client may try again; the same as in the Retry-After header.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) retry_after_s: Option<u64>,
 }
 
-/// What kind of problem. The names are a part of the API; `docs/serving.md` lists them.
+/// The kind of a problem. The names are a part of the API; `docs/serving.md` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     BadParameter,
@@ -60,25 +60,25 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// The name in documents, the same in a few words, and the status of the answer.
+    /// The name in documents, the title, and the status of the response.
     fn parts(self) -> (&'static str, &'static str, u16) {
         match self {
             Kind::BadParameter => ("bad-parameter", "A parameter is wrong", 400),
-            Kind::Unauthorized => ("unauthorized", "Who asks is not known", 401),
-            Kind::Forbidden => ("forbidden", "The signature is not good", 403),
-            Kind::OutOfReach => ("forbidden", "This is out of reach", 403),
-            Kind::NotFound => ("not-found", "There is no such thing", 404),
-            Kind::BadMethod => ("method-not-allowed", "Only GET and HEAD", 405),
+            Kind::Unauthorized => ("unauthorized", "The request has no valid credentials", 401),
+            Kind::Forbidden => ("forbidden", "The signature is not valid", 403),
+            Kind::OutOfReach => ("forbidden", "The credentials do not allow this", 403),
+            Kind::NotFound => ("not-found", "No such video, frame, time or address", 404),
+            Kind::BadMethod => ("method-not-allowed", "The method is not GET or HEAD", 405),
             Kind::NotAcceptable => ("not-acceptable", "None of the accepted formats can be made", 406),
             Kind::Undecodable => ("undecodable", "The frame cannot be decoded", 422),
             Kind::UnreadableVideo => ("unreadable-video", "The video cannot be read", 422),
-            Kind::TooManyHeaders => ("too-many-headers", "There are too many headers", 431),
-            Kind::Internal => ("internal", "Something is broken here", 500),
+            Kind::TooManyHeaders => ("too-many-headers", "The request has too many headers", 431),
+            Kind::Internal => ("internal", "The server has an internal error", 500),
             Kind::FetchFailed => ("fetch-failed", "The video's bytes cannot be fetched", 502),
-            Kind::Overloaded => ("overloaded", "There is too much to do", 503),
-            Kind::Ending => ("ending", "The server is ending", 503),
+            Kind::Overloaded => ("overloaded", "The server is overloaded", 503),
+            Kind::Ending => ("ending", "The server is shutting down", 503),
             Kind::Changed => ("changed", "The video changes while it is read", 503),
-            Kind::Deadline => ("deadline", "It took too long", 504),
+            Kind::Deadline => ("deadline", "The request took too long", 504),
         }
     }
 
@@ -111,7 +111,7 @@ impl Serialize for Kind {
     }
 }
 
-/// Why a frame that was asked for over a WebSocket has no picture.
+/// The reason why a frame requested over a WebSocket has no picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Word {
     DecodeFailed,
@@ -158,16 +158,16 @@ impl Problem {
     }
 
     pub(super) fn unauthorized() -> Problem {
-        Problem::new(Kind::Unauthorized, "give a token (Authorization: Bearer ...) or a signed address")
+        Problem::new(Kind::Unauthorized, "send a token (Authorization: Bearer ...) or use a signed address")
     }
 
     pub(super) fn forbidden(detail: impl Into<String>) -> Problem {
         Problem::new(Kind::Forbidden, detail)
     }
 
-    /// The same whether there is something or not.
+    /// The same whether the video exists or not.
     pub(super) fn out_of_reach() -> Problem {
-        Problem::new(Kind::OutOfReach, "the token or signature is good for other videos")
+        Problem::new(Kind::OutOfReach, "the token or signature is limited to other videos")
     }
 
     pub(super) fn not_found(detail: impl Into<String>) -> Problem {
@@ -189,7 +189,7 @@ impl Problem {
 
     pub(super) fn draining() -> Problem {
         let retry_after_s = Some(1);
-        Problem { retry_after_s, ..Problem::new(Kind::Ending, "this server is ending") }
+        Problem { retry_after_s, ..Problem::new(Kind::Ending, "this server is shutting down") }
     }
 
     pub(super) fn too_many_connections() -> Problem {
@@ -197,29 +197,29 @@ impl Problem {
         Problem { retry_after_s, ..Problem::new(Kind::Overloaded, "there are too many connections") }
     }
 
-    /// The client has not taken what was made for it before.
+    /// The client has not read earlier responses.
     pub(super) fn unread() -> Problem {
         let retry_after_s = Some(1);
-        let detail = "too much waits to be read: read the answers to other requests first";
+        let detail = "too many bytes wait to be read: read the responses to other requests first";
         Problem { retry_after_s, ..Problem::new(Kind::Overloaded, detail) }
     }
 
     pub(super) fn too_many_headers() -> Problem {
-        Problem::new(Kind::TooManyHeaders, "a request has up to 64 headers")
+        Problem::new(Kind::TooManyHeaders, "a request may have at most 64 headers")
     }
 
     pub(super) fn deadline() -> Problem {
         let retry_after_s = Some(5);
-        Problem { retry_after_s, ..Problem::new(Kind::Deadline, "the frame was not there in time") }
+        Problem { retry_after_s, ..Problem::new(Kind::Deadline, "the frame was not ready in time: try again later") }
     }
 
     pub(super) fn not_opened_in_time() -> Problem {
         let retry_after_s = Some(5);
-        Problem { retry_after_s, ..Problem::new(Kind::Deadline, "the video was not opened in time") }
+        Problem { retry_after_s, ..Problem::new(Kind::Deadline, "the video was not opened in time: try again later") }
     }
 
-    /// What became of the engine's error. Its source is left out: who asks knows how they called the video, and need not
-    /// know where it lies.
+    /// The problem of an engine's error, without its source: the client knows the video's name, and need not know its
+    /// location.
     pub(super) fn of(error: &Error) -> Problem {
         let (kind, retry_after_s) = kind_of(error);
         let (frame, sample, offset) = (error.frame(), error.sample(), error.offset());
@@ -250,7 +250,7 @@ fn kind_of(error: &Error) -> (Kind, Option<u64>) {
         NoSuchVideo | NoSuchFrame { .. } | PastEndOfVideo { .. } => (Kind::NotFound, None),
         NotShown | Damaged(_) | Corrupt | NeedsUnreadable(_) | PastEnd { .. } => (Kind::Undecodable, None),
         Still(_) => (Kind::Undecodable, None),
-        // One frame of a video whose others may be smaller.
+        // One frame is too large; other frames of the video may be smaller.
         TooManyPixels { .. } | PictureMemory { .. } if error.frame().is_some() => (Kind::Undecodable, None),
         Changed => (Kind::Changed, Some(1)),
         OpenTimeout { .. } | OpenCancelled => (Kind::Deadline, Some(5)),
@@ -272,7 +272,7 @@ fn of_refusal(refusal: &Refusal) -> (Kind, Option<u64>) {
 impl From<Full> for Problem {
     fn from(full: Full) -> Problem {
         let retry_after_s = Some(full.retry_after_s);
-        Problem { retry_after_s, ..Problem::new(Kind::Overloaded, "too many requests wait already") }
+        Problem { retry_after_s, ..Problem::new(Kind::Overloaded, "too many requests are waiting: try again later") }
     }
 }
 

@@ -1,8 +1,9 @@
-//! One budget of memory for all that is made and not sent yet: bodies of HTTP/1.1 and HTTP/2, and pictures for WebSockets.
+//! A memory budget for responses that are not sent yet: bodies of HTTP/1.1 and HTTP/2, and pictures for WebSockets.
 //!
-//! A client may hold as much as is still free, and no more: alone that is half of the budget. The last eighth is for clients that
-//! hold nothing. So readers that stand still leave room for every other client's next answer. A reply that finds no
-//! room waits, in a budget of its own, until some is sent; past that it is refused.
+//! A client may hold as much as is still free, and no more: alone that is half of the budget. The last eighth is for
+//! clients that hold nothing. So clients that do not read leave room for every other client's next response. A response
+//! that finds no room waits, in a budget of its own, until others are sent; if that budget is full, the response is
+//! refused.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,12 +12,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// The share of the budget that replies which wait for room may take on top of it.
+/// The waiting responses may take one part in this many of the budget, in addition to it.
 const WAITING_SHARE: u64 = 4;
-/// The share of a budget that is for clients that hold nothing of it.
+/// One part in this many of a budget is reserved for clients that hold nothing of it.
 const RESERVED_SHARE: u64 = 8;
 
-/// Memory for replies; see the module.
+/// Memory for responses; see the module.
 #[derive(Debug)]
 pub(super) struct Replies {
     sending: Arc<Budget>,
@@ -37,7 +38,7 @@ struct State {
     clients: HashMap<Arc<str>, u64>,
 }
 
-/// A part of the budget, given back when it goes.
+/// A part of the budget, returned when dropped.
 #[derive(Debug)]
 pub(super) struct Held {
     budget: Arc<Budget>,
@@ -45,7 +46,7 @@ pub(super) struct Held {
     bytes: u64,
 }
 
-/// There is no room, and as many wait as may.
+/// The budget is full, and so is the budget of waiting responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NoRoom;
 
@@ -55,17 +56,17 @@ impl Replies {
         Replies { sending: Budget::new(total), waiting: Budget::new(total / WAITING_SHARE) }
     }
 
-    /// Room for a reply that is not made yet, if there is some now.
+    /// Takes room for a response that is not made yet, if there is some now.
     pub(super) fn try_take(&self, who: &Arc<str>, bytes: u64) -> Option<Held> {
         self.sending.try_take(who, bytes)
     }
 
-    /// The same; waits until there is some.
+    /// Takes room for a response that is not made yet; waits for it.
     pub(super) async fn take(&self, who: &Arc<str>, bytes: u64) -> Held {
         loop {
             let released = self.sending.released.notified();
             let mut released = std::pin::pin!(released);
-            // Before the look, so that what is given back in between is not missed.
+            // Enabled before the attempt, so that a release in between is not missed.
             released.as_mut().enable();
             if let Some(held) = self.try_take(who, bytes) {
                 return held;
@@ -74,10 +75,10 @@ impl Replies {
         }
     }
 
-    /// Room for a reply that is in memory already. Waits for up to `patience`.
+    /// Takes room for a response that is already in memory. Waits for up to `patience`.
     ///
     /// # Errors
-    /// `NoRoom` where it may not wait, or has waited in vain: the reply is to be dropped.
+    /// `NoRoom` where it may not wait, or where it has waited in vain: the response is to be dropped.
     pub(super) async fn hold(&self, who: &Arc<str>, bytes: u64, patience: Duration) -> Result<Held, NoRoom> {
         if let Some(held) = self.try_take(who, bytes) {
             return Ok(held);
@@ -86,7 +87,7 @@ impl Replies {
         timeout(patience, self.take(who, bytes)).await.map_err(|_| NoRoom)
     }
 
-    /// Bytes that are made and not sent, those that wait for room among them.
+    /// Bytes that are not sent, including those that wait for room.
     pub(super) fn held(&self) -> u64 {
         self.sending.lock().held + self.waiting.lock().held
     }
@@ -102,7 +103,7 @@ impl Budget {
     }
 
     fn try_take(self: &Arc<Budget>, who: &Arc<str>, bytes: u64) -> Option<Held> {
-        // One that is larger than a client's share has all of that.
+        // A response larger than a client's share takes all of the share.
         let bytes = bytes.min(self.total / 2);
         let mut state = self.lock();
         let own = state.clients.get(who).copied().unwrap_or(0);
@@ -117,7 +118,7 @@ impl Budget {
 }
 
 impl Held {
-    /// Gives a part back.
+    /// Returns a part.
     pub(super) fn release(&mut self, bytes: u64) {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;

@@ -1,12 +1,12 @@
-//! Which videos there are: the roots that the operator has named, and what lies below them.
+//! Roots: places with videos, named by the operator, and the mapping of names to videos.
 //!
-//! A video is called `root/path`, and only that is ever told: not the folder, the bucket or the server behind a root. With a
-//! root that has no name, a path whose first segment is the name of no other root lies in that. Nothing outside of the roots
-//! can be reached, whatever a name says: `name` says which names can be, `folder` opens files beneath a folder as the system
-//! resolves them, `web` and `store` make addresses in which a name has no meaning but its own. `spec` is what an operator
-//! writes, `list` puts the videos of all roots into one order, `bundled` is what is served where there is nothing else.
+//! A video is called `root/path`, and clients learn only that: not the folder, the bucket or the server behind a root.
+//! If there is an unnamed root, it has the paths whose first segment is the name of no other root. No name reaches
+//! anything outside of the roots: `name` decides which names are valid, `folder` opens files beneath a folder as the
+//! system resolves them, `web` and `store` build addresses in which a name has no other meaning. `spec` parses the
+//! operator's roots, `list` lists the videos of all roots in one order, `bundled` has clips for servers without videos.
 //!
-//! All of this blocks: it is for threads that may.
+//! All functions block: they are for threads that may block.
 
 mod bundled;
 mod folder;
@@ -34,37 +34,37 @@ use bucket_streamer::source::remote::StoreClient;
 use folder::Folder;
 use web::Web;
 
-/// Roots, and who asks for what lies in them. Shared by threads.
+/// The roots, and the clients that fetch from them. Threads share it.
 #[derive(Debug)]
 pub struct Roots {
-    /// By their names, each once.
+    /// Sorted by their names, which are unique.
     roots: Vec<Root>,
     clients: Clients,
     good_for: Duration,
 }
 
-/// What lies behind a network is as it was for so long, before it is asked for again.
+/// The default of [`Roots::good_for`].
 const GOOD_FOR: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 struct Root {
-    /// Empty for the one without.
+    /// Empty for the unnamed root.
     name: String,
     place: Place,
 }
 
-/// Where a root's videos are.
+/// The place of a root's videos.
 #[derive(Debug)]
 enum Place {
     Folder(Folder),
     Web(Web),
     #[cfg(feature = "stores")]
     Store(store::Below),
-    /// In the program.
+    /// Clips in the program.
     Bundled,
 }
 
-/// Who asks servers and stores: the process's own where nobody else was named.
+/// The clients for servers and stores; the process's own where none is set.
 #[derive(Debug, Default)]
 struct Clients {
     http: Option<HttpClient>,
@@ -73,30 +73,30 @@ struct Clients {
 }
 
 impl Roots {
-    /// Roots as they were named. Folders must exist; servers and stores are not asked.
+    /// Checks the roots. Folders must exist; servers and stores get no requests yet.
     ///
     /// # Errors
-    /// One line that says which root cannot be, and why: two of the same name, a folder that is none, an address that is none
-    /// or that this build cannot read from.
+    /// One line that names the root and the reason: two roots of the same name, a folder that does not exist, an
+    /// address that is not valid or that this build cannot read from.
     pub fn new(specs: Vec<RootSpec>) -> std::result::Result<Roots, String> {
         let mut roots = specs.into_iter().map(Root::new).collect::<std::result::Result<Vec<Root>, String>>()?;
         roots.sort_by(|a, b| a.name.cmp(&b.name));
         if let Some(pair) = roots.windows(2).find(|pair| pair[0].name == pair[1].name) {
             return Err(match &pair[0].name[..] {
-                "" => "only one root may be without a name".to_owned(),
+                "" => "only one root may be unnamed".to_owned(),
                 name => format!("there are two roots {name}: each needs a name of its own"),
             });
         }
         Ok(Roots { roots, clients: Clients::default(), good_for: GOOD_FOR })
     }
 
-    /// A few small clips that are part of the program, in a root without a name.
+    /// A few small clips that are part of the program, in an unnamed root.
     pub fn bundled() -> Roots {
         let root = Root { name: String::new(), place: Place::Bundled };
         Roots { roots: vec![root], clients: Clients::default(), good_for: GOOD_FOR }
     }
 
-    /// Servers are asked by `client`. A server that serves others should have one without
+    /// Sets the client for web servers. A server with clients of its own should use one without
     /// [`private_redirects`](bucket_streamer::source::remote::HttpOptions::private_redirects).
     #[must_use]
     pub fn with_http(mut self, client: HttpClient) -> Roots {
@@ -104,7 +104,7 @@ impl Roots {
         self
     }
 
-    /// Stores are asked by `client`.
+    /// Sets the client for stores.
     #[cfg(feature = "stores")]
     #[must_use]
     pub fn with_stores(mut self, client: StoreClient) -> Roots {
@@ -112,30 +112,31 @@ impl Roots {
         self
     }
 
-    /// For so long a video behind a network is taken to be what it was, before whoever has it is asked again; by default ten
-    /// seconds. Files are looked at each time.
+    /// Sets the time for which a video behind a network is assumed to be unchanged, before its server is asked again;
+    /// by default ten seconds. Files are checked each time.
     #[must_use]
     pub fn good_for(mut self, time: Duration) -> Roots {
         self.good_for = time;
         self
     }
 
-    /// Has nobody said for too long that a source is still what was opened?
+    /// Whether the last confirmation that a source is unchanged is too old.
     pub(super) fn is_due(&self, source: &dyn Source) -> bool {
         source.confirmed().is_some_and(|last| last.elapsed() >= self.good_for)
     }
 
-    /// Is there a folder at `path` with at least one video somewhere beneath it?
+    /// Whether `path` is a folder with at least one video somewhere beneath it.
     pub fn has_videos(path: impl AsRef<Path>) -> bool {
         Folder::new(path.as_ref()).is_ok_and(|folder| folder.has_videos())
     }
 
-    /// Opens a video by its name, percent-decoded once, and never again here. It is read as it lies there now: a folder that
-    /// was mounted anew is seen, and the source of a file in it notices when its name stands for another file.
+    /// Opens a video by its name, which is percent-decoded once, before. The video is opened where it lies now: a
+    /// folder that was mounted anew is seen, and the source of a file in it notices when its name leads to another
+    /// file.
     ///
     /// # Errors
-    /// `NoSuchVideo` if nothing has that name, nothing can, or what has it is no regular file or lies outside of the root;
-    /// `Remote` where a server or a store refuses, `Read` where the system does. None of them names what is behind a root.
+    /// `NoSuchVideo` if no video has that name, none can, or if it is no regular file or lies outside of the root;
+    /// `Remote` where a server or a store refuses, `Read` where the system does. No error names what is behind a root.
     pub fn open(&self, video: &str) -> Result<Arc<dyn Source>> {
         let found = Some(video).filter(|video| name::is_name(video)).and_then(|video| self.find(video));
         let Some((root, path)) = found else { return Err(no_such(name::shown(video))) };
@@ -148,32 +149,32 @@ impl Roots {
         }
     }
 
-    /// Which folders cannot be read now, by the names of their roots.
+    /// The names of roots whose folders cannot be read now.
     pub fn missing(&self) -> Vec<&str> {
         let is_gone = |root: &&Root| matches!(&root.place, Place::Folder(folder) if !folder.is_there());
         self.roots.iter().filter(is_gone).map(|root| &root.name[..]).collect()
     }
 
-    /// How many roots lie behind a network.
+    /// The number of roots behind a network.
     pub(super) fn far(&self) -> usize {
         self.roots.iter().filter(|root| root.is_far()).count()
     }
 
-    /// Bytes that came over networks and are in memory.
+    /// Bytes that were fetched over networks and are in memory.
     pub fn held_bytes(&self) -> u64 {
-        // Where nothing lies behind a network, nobody has to be made ready to ask.
+        // Without a root behind a network, no client need be created.
         if self.far() == 0 {
             return 0;
         }
         self.clients.http().map_or(0, |client| client.held_bytes())
     }
 
-    /// Is there a root of that name?
+    /// Whether there is a root of that name.
     pub(super) fn has_root(&self, name: &str) -> bool {
         self.named(name).is_some()
     }
 
-    /// Where the video, folder or root of a name lies; `None` for what is no name, or lies in no root.
+    /// The place of a video, folder or root; `None` for an invalid name, or for one in no root.
     pub(super) fn within(&self, name: &str) -> Option<Within> {
         if !name::is_name(name) {
             return None;
@@ -185,19 +186,19 @@ impl Roots {
         self.find(name).map(|(root, path)| Within { root: root.name.clone(), path: path.to_owned() })
     }
 
-    /// The number of a video's root among all roots; one past the last for a name without a root.
+    /// The number of a video's root among all roots; one past the last for a name in no root.
     pub(super) fn root_number(&self, video: &str) -> usize {
         let root = self.find(video).map(|(root, _)| root);
         let place = root.and_then(|root| self.roots.iter().position(|other| std::ptr::eq(other, root)));
         place.unwrap_or(self.roots.len())
     }
 
-    /// Does root number `root` lie behind a network?
+    /// Whether root number `root` lies behind a network.
     pub(super) fn is_remote(&self, root: usize) -> bool {
         self.roots.get(root).is_some_and(|root| !matches!(root.place, Place::Folder(_) | Place::Bundled))
     }
 
-    /// How many roots there are.
+    /// The number of roots.
     pub(super) fn count(&self) -> usize {
         self.roots.len()
     }
@@ -206,7 +207,7 @@ impl Roots {
         self.roots.binary_search_by(|root| root.name[..].cmp(name)).ok().map(|place| &self.roots[place])
     }
 
-    /// The root of a video, and its path in that.
+    /// The root of a video, and its path in the root.
     fn find<'a>(&self, video: &'a str) -> Option<(&Root, &'a str)> {
         let (first, rest) = video.split_once('/').unwrap_or((video, ""));
         match self.named(first) {
@@ -229,7 +230,7 @@ impl Root {
         !matches!(self.place, Place::Folder(_) | Place::Bundled)
     }
 
-    /// What a video of this root is called.
+    /// The name of a video of this root, as clients see it.
     fn public(&self, path: &str) -> String {
         if self.name.is_empty() { path.to_owned() } else { format!("{}/{path}", self.name) }
     }

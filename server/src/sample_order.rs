@@ -1,18 +1,18 @@
-//! Samples by where they begin in the file: for requests that name bytes.
+//! Samples by their byte offset in the file, for requests that name bytes.
 
 use bucket_streamer::container::Sample;
 
-/// Samples by where they begin in the file.
+/// Samples by their byte offset.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SampleOrder {
-    /// As in decode order, each after the one before.
+    /// The same as decode order: offsets increase strictly.
     Ascending,
-    /// In this order; those that begin at the same byte in decode order.
+    /// Samples in the order of offsets; those with the same offset in decode order.
     Sorted(Box<[u32]>),
 }
 
 impl SampleOrder {
-    /// Looks at all samples.
+    /// Sorts all samples.
     pub(crate) fn of(samples: &[Sample]) -> SampleOrder {
         if samples.is_sorted_by(|a, b| a.offset < b.offset) {
             return SampleOrder::Ascending;
@@ -22,8 +22,8 @@ impl SampleOrder {
         SampleOrder::Sorted(order)
     }
 
-    /// The samples of a video that begin at bytes `first..end`, by where they begin. In a transport stream several may
-    /// begin in one packet. Nothing is searched from end to end.
+    /// The samples that begin at bytes `first..end`, by their offsets. In a transport stream several may begin in one
+    /// packet. The search is binary.
     pub(crate) fn samples_within<'a>(
         &'a self,
         samples: &'a [Sample],
@@ -46,7 +46,7 @@ impl SampleOrder {
         }
     }
 
-    /// How many samples begin before a byte.
+    /// The number of samples that begin before a byte.
     fn before(&self, samples: &[Sample], byte: u64) -> usize {
         match self {
             SampleOrder::Ascending => samples.partition_point(|sample| sample.offset < byte),

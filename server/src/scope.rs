@@ -1,30 +1,30 @@
-//! What a token or a key is good for: all videos, or those of some roots and below some prefixes.
+//! The scope of a token or a key: all videos, or those of some roots and below some prefixes.
 //!
-//! A route that opens a video has to have its name [permitted](Reach::permit) first: nothing else is taken where videos are
-//! opened. So whether a name is within reach is decided before anything is looked at, and the refusal says nothing about
-//! what there is.
+//! A route that opens a video has to have its name [permitted](Reach::permit) first: functions that open videos take
+//! nothing else. So the decision about a name comes before any lookup, and a refusal reveals nothing about existing
+//! videos.
 
 use super::problem::Problem;
 use super::roots::{Roots, Within};
 
-/// A token or a key, and what it is good for.
+/// A token or a key, and its scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
     /// The token or key itself.
     pub secret: String,
-    /// What logs call it.
+    /// Its name in logs.
     pub name: Option<String>,
-    /// Which videos it reaches.
+    /// The videos that it reaches.
     pub scope: Scope,
 }
 
-/// Which videos a credential reaches: those of `roots`, and those below `prefixes`.
+/// The videos that a credential reaches: those of `roots`, and those below `prefixes`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// Names of roots, all of whose videos are reached; the one without a name is the empty string.
+    /// Names of roots, all of whose videos are reached; the empty string is the unnamed root.
     pub roots: Vec<String>,
-    /// Folders, as videos' names begin: `films/customer-a`. A slash behind it makes no difference: what it reaches lies in a
-    /// folder of that name, or is a video that is called that.
+    /// Folders, as prefixes of videos' names: `films/customer-a`. A slash at the end makes no difference: the prefix
+    /// reaches the content of a folder with that name, or a video with that name.
     pub prefixes: Vec<String>,
 }
 
@@ -35,21 +35,21 @@ impl Scope {
     }
 }
 
-/// One that reaches all videos.
+/// A credential that reaches all videos.
 impl From<String> for Credential {
     fn from(secret: String) -> Credential {
         Credential { secret, name: None, scope: Scope::default() }
     }
 }
 
-/// One that reaches all videos.
+/// A credential that reaches all videos.
 impl From<&str> for Credential {
     fn from(secret: &str) -> Credential {
         secret.to_owned().into()
     }
 }
 
-/// A scope, as the roots understand it.
+/// A scope, resolved with the roots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reach {
     All,
@@ -57,7 +57,7 @@ pub(super) enum Reach {
     Within(Vec<Within>),
 }
 
-/// The name of a video that the visitor may have. Says nothing of whether there is one.
+/// The name of a video that the visitor may open, whether it exists or not.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Permitted<'a>(&'a str);
 
@@ -68,10 +68,10 @@ impl<'a> Permitted<'a> {
 }
 
 impl Reach {
-    /// What a scope reaches of these roots.
+    /// The reach of a scope in these roots.
     ///
     /// # Errors
-    /// One line that says which root or prefix cannot be.
+    /// One line that names the root or prefix which does not exist.
     pub(super) fn new(scope: &Scope, roots: &Roots) -> Result<Reach, String> {
         if scope.is_all() {
             return Ok(Reach::All);
@@ -79,16 +79,16 @@ impl Reach {
         let mut within = Vec::new();
         for root in &scope.roots {
             if !roots.has_root(root) {
-                return Err(format!("a token or key is limited to the root {root:?}, and there is none"));
+                return Err(format!("a token or key is limited to the root {root:?}, which does not exist"));
             }
             within.push(Within { root: root.clone(), path: String::new() });
         }
         for prefix in &scope.prefixes {
-            let none = || format!("a token or key is limited to {prefix:?}, which no video's name can begin with");
+            let none = || format!("a token or key is limited to {prefix:?}, which no video's name begins with");
             within.push(roots.within(prefix.strip_suffix('/').unwrap_or(prefix)).ok_or_else(none)?);
         }
         within.sort();
-        // What lies within another comes behind it, though not always next to it.
+        // A part within another one comes after it, though not always next to it.
         let mut reach: Vec<Within> = Vec::new();
         for one in within {
             if !reach.iter().any(|wider| wider.has(&one.root, &one.path)) {
@@ -98,10 +98,10 @@ impl Reach {
         Ok(Reach::Within(reach))
     }
 
-    /// The name, if it is within reach.
+    /// Permits the name, if it is within reach.
     ///
     /// # Errors
-    /// The same refusal for everything else, whether it exists, could exist, or is no name at all.
+    /// The same refusal for all other names, whether the video exists, could exist, or the name is invalid.
     pub(super) fn permit<'a>(&self, roots: &Roots, video: &'a str) -> Result<Permitted<'a>, Problem> {
         let Reach::Within(reach) = self else { return Ok(Permitted(video)) };
         let place = roots.within(video).filter(|place| !place.path.is_empty());
@@ -109,7 +109,7 @@ impl Reach {
         if is_reached { Ok(Permitted(video)) } else { Err(Problem::out_of_reach()) }
     }
 
-    /// Is it everything?
+    /// Whether all videos are within reach.
     pub(super) fn is_all(&self) -> bool {
         *self == Reach::All
     }
@@ -186,7 +186,7 @@ mod tests {
         for wrong in ["", "/", "films//a", "films/a//"] {
             assert!(Reach::new(&scope(&[], &[wrong]), &roots).is_err(), "{wrong:?}");
         }
-        // A root's name is a prefix, too; and what lies within another is nothing more.
+        // A root's name is a prefix, too; and a part within another one adds nothing.
         let Reach::Within(reach) = Reach::new(&scope(&[], &["films/b", "films/b/c", "films/"]), &roots).unwrap() else {
             panic!("not everything")
         };

@@ -1,4 +1,4 @@
-//! What all requests share.
+//! The server state that all requests share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -21,16 +21,16 @@ use super::stills::Stills;
 use super::videos::Videos;
 use bucket_streamer::{Engine, IndexCache};
 
-/// Listings at one time.
+/// Most listings at one time.
 const LISTINGS: usize = 4;
-/// Descriptions of videos that are kept.
+/// Descriptions of videos in the cache.
 const INFOS: usize = 4096;
-/// What storyboards may take of the memory for stills.
+/// Storyboards get one part in this many of the memory for stills.
 const SHEETS_SHARE: u64 = 8;
-/// The least memory for replies, in bytes: with less there would be none for a single still.
+/// The least memory for responses, in bytes: with less, not even one still would fit.
 const LEAST_REPLIES: u64 = 1 << 20;
 
-/// See the module.
+/// The server state; see the module.
 pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) engine: Engine,
@@ -44,9 +44,9 @@ pub(super) struct Shared {
     pub(super) guard: Guard,
     pub(super) clients: Clients,
     pub(super) listing: Arc<Semaphore>,
-    /// Memory for what is made and not sent yet.
+    /// Memory for responses that are not sent yet.
     pub(super) replies: Replies,
-    /// The server is about to end, and takes requests for a little while yet.
+    /// The server is about to end, but still accepts requests.
     pub(super) is_leaving: AtomicBool,
     pub(super) draining: watch::Sender<bool>,
     pub(super) connections: AtomicUsize,
@@ -54,7 +54,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// An error says which token or key is limited to something that is not there.
+    /// An error names the token or key that is limited to something that does not exist.
     pub(super) fn new(
         config: Config,
         engine: Engine,
@@ -92,12 +92,12 @@ impl Shared {
         })
     }
 
-    /// The name of a video, if the visitor may have it: without that nothing opens one.
+    /// The name of a video, if the visitor may open it. Functions that open videos require it.
     pub(super) fn permit<'a>(&self, visitor: &Visitor, video: &'a str) -> Result<Permitted<'a>, Problem> {
         self.guard.reach(visitor).permit(&self.roots, video)
     }
 
-    /// Is an answer only for the client that asked for it, and not for caches that serve others?
+    /// Whether a response is for its client only, and not for shared caches.
     pub(super) fn is_private(&self) -> bool {
         !self.config.tokens.is_empty() || !self.config.url_keys.is_empty()
     }
@@ -106,9 +106,10 @@ impl Shared {
         *self.draining.borrow()
     }
 
-    /// Why the decoders seem to be stuck, if they do. Only what lies here counts: servers far away have their own troubles.
+    /// The reason why the decoders seem to be stuck, if they do. Only local videos count: remote servers have faults of
+    /// their own.
     pub(super) fn stuck(&self) -> Option<String> {
         let fruitless = self.stills.fruitless()?;
-        Some(format!("{fruitless} requests in a row were given up after a long time in which nothing came of them"))
+        Some(format!("{fruitless} requests in a row ended without any result after a long time"))
     }
 }

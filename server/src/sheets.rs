@@ -1,4 +1,4 @@
-//! Storyboards for requests: kept ones, and those that are being made.
+//! Storyboards for requests: from the cache, from a request in progress, or made by the engine in slices.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -16,14 +16,14 @@ use bucket_streamer::pixels::Shape;
 use bucket_streamer::still::{Grid, StillFormat, StillOptions};
 use bucket_streamer::storyboard::{Going, Making, Shown};
 
-/// How long the making of a sheet has its permit, at least, where others wait.
+/// Least time for which making a sheet keeps its permit while other requests wait.
 const SLICE: Duration = Duration::from_millis(100);
-/// Before a sheet that has lost its place in the waiting room asks again.
+/// Pause before a sheet that has lost its place in the waiting room asks for a permit again.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Storyboards that are expected in the cache.
+/// Expected number of storyboards in the cache.
 const EXPECTED: usize = 256;
 
-/// What a storyboard is to be.
+/// The form of a storyboard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct SheetSpec {
     pub(super) count: u32,
@@ -34,7 +34,7 @@ pub(super) struct SheetSpec {
 }
 
 impl SheetSpec {
-    /// A part of an ETag.
+    /// The part of an ETag for this form.
     pub(super) fn tag(&self) -> String {
         let shown = if self.shown == Shown::Key { 'k' } else { 'm' };
         let (count, columns, width) = (self.count, self.columns, self.shape.width.unwrap_or(0));
@@ -42,14 +42,14 @@ impl SheetSpec {
     }
 }
 
-/// A storyboard that is made.
+/// A finished storyboard.
 #[derive(Debug)]
 pub(super) struct Sheet {
     pub(super) image: Bytes,
     pub(super) grid: Grid,
-    /// From when to when each tile stands, in seconds.
+    /// Begin and end of each tile's part, in seconds.
     pub(super) times: Vec<(f64, f64)>,
-    /// The first frame in it that is known to be damaged, if any is.
+    /// The first damaged frame in it, if there is one.
     pub(super) corrupt: Option<u32>,
 }
 
@@ -68,14 +68,14 @@ impl Weighter<Key, Arc<Sheet>> for Bytewise {
     }
 }
 
-/// Makes storyboards, and keeps them under a budget of bytes.
+/// Makes storyboards, and caches them within a budget of bytes.
 #[derive(Debug)]
 pub(super) struct Sheets {
     cache: Arc<Cache<Key, Arc<Sheet>, Bytewise>>,
     flights: Flights<Key, Result<Arc<Sheet>, Problem>>,
 }
 
-/// Nobody waits any more.
+/// Tells the making thread that the last caller has gone.
 struct Abandon(Arc<AtomicBool>);
 
 impl Drop for Abandon {
@@ -86,7 +86,7 @@ impl Drop for Abandon {
 
 impl Sheets {
     pub(super) fn new(budget: u64) -> Sheets {
-        // In one part: a sheet that is larger than a part would never be kept.
+        // One shard: a sheet larger than its shard would never be kept.
         let options =
             OptionsBuilder::new().weight_capacity(budget).estimated_items_capacity(EXPECTED).shards(1).build();
         let cache = match options {
@@ -122,7 +122,7 @@ impl Sheets {
                 }
             });
             match tokio::time::timeout_at(until.into(), work).await.unwrap_or_else(|_| Err(Problem::deadline())) {
-                // There was no room for another client: this one has its own turn.
+                // The other client had no room: this client tries with its own permit.
                 Err(problem) if is_joined && problem.kind == Kind::Overloaded => {}
                 made => return made,
             }
@@ -130,14 +130,15 @@ impl Sheets {
     }
 }
 
-/// Makes a sheet, some tiles at a time: where others wait the engine is given back between tiles, and asked for again.
+/// Makes a sheet, some tiles at a time: while other requests wait, the permit is returned between tiles and requested
+/// again.
 async fn make(stills: &Stills, video: &Opened, spec: SheetSpec, client: &Client) -> Result<Sheet, Problem> {
     let abandoned = Arc::new(AtomicBool::new(false));
     let _abandon = Abandon(Arc::clone(&abandoned));
     let options = StillOptions { shape: spec.shape, ..video.video.still_options() };
     let (own, how) = (video.video.clone(), (spec.count, spec.columns, spec.shown));
     let broken = |_| Problem::internal("the storyboard failed");
-    // Which key frames there are takes a look at all samples: not on a thread that serves.
+    // Finding the key frames reads all samples: not on a serving thread.
     let begun = tokio::task::spawn_blocking(move || Making::new(&own, &options, how));
     let mut making = begun.await.map_err(broken)??;
     let mut is_first = true;
@@ -145,7 +146,7 @@ async fn make(stills: &Stills, video: &Opened, spec: SheetSpec, client: &Client)
         let (cost_s, account) = (video.video.cost_s(making.next(stills.threads())), Arc::clone(&client.worked));
         let permit = match stills.enter(video, client, cost_s).await {
             Ok(permit) => permit,
-            // What was made is not given up for that.
+            // The tiles that are made are not lost because of that.
             Err(problem) if problem.kind == Kind::Overloaded && !is_first => {
                 tokio::time::sleep(PAUSE).await;
                 continue;
@@ -180,7 +181,7 @@ async fn make(stills: &Stills, video: &Opened, spec: SheetSpec, client: &Client)
     }
 }
 
-/// What has come of a turn.
+/// The result of a slice.
 enum Made {
     Part(Box<Making>),
     Sheet(Sheet),

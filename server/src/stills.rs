@@ -1,5 +1,5 @@
-//! Stills for requests: kept ones, those that somebody else waits for already, and those that the engine has to make, when
-//! it is the request's turn.
+//! Stills for requests: from the cache, from a request for the same still in progress (single-flight), or made by the
+//! engine under a permit.
 
 use std::collections::HashSet;
 use std::future::poll_fn;
@@ -25,23 +25,23 @@ use bucket_streamer::error::{Error, ErrorKind, Result};
 use bucket_streamer::pixels::{Fit, Shape};
 use bucket_streamer::still::{StillFormat, StillMaker, StillOptions};
 
-/// GOPs for each thread from which on whoever decodes a frame makes its still, too.
+/// From this many GOPs a thread on, the thread that decodes a frame also encodes its still.
 const GOPS_A_THREAD: usize = 2;
-/// Makers that are kept at most.
+/// Most idle makers that are kept.
 const MAKERS: usize = 32;
-/// Bytes or pixels of a still whose maker is not kept: 4K is.
+/// Bytes or pixels of a still above which its maker is not kept: a 4K still is below.
 const LARGE: usize = 10 << 20;
-/// What a still takes besides its bytes.
+/// Bytes of a cached still besides its data.
 const OVERHEAD: u64 = 256;
-/// Stills that are expected in the cache.
+/// Expected number of stills in the cache.
 const EXPECTED: usize = 4096;
-/// Bytes of a part of the cache, at least: what does not fit into a part is not kept.
+/// Least bytes of a shard of the cache: a still larger than its shard is not kept.
 const PART: u64 = 64 << 20;
 
-/// The version of what is made of a picture: another one where the same request gives other bytes than before.
+/// The version of stills in ETags: it changes when the same request gives other bytes than before.
 const STILLS: &str = "1";
 
-/// What a still is to be.
+/// The form of a still.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Spec {
     pub(super) format: StillFormat,
@@ -50,7 +50,7 @@ pub(super) struct Spec {
 }
 
 impl Spec {
-    /// A part of an ETag: what tells stills of one frame apart.
+    /// The part of an ETag that distinguishes stills of one frame.
     pub(super) fn tag(&self) -> String {
         let side = |side: Option<u32>| side.map_or("-".to_owned(), |side| side.to_string());
         let fit = match self.shape.fit {
@@ -62,7 +62,7 @@ impl Spec {
         format!("{STILLS}-{}x{}{fit}{quality}{format}", side(self.shape.width), side(self.shape.height))
     }
 
-    /// Pixels that a still of a video has, about.
+    /// The approximate number of pixels of a video's still.
     pub(super) fn pixels(&self, video: &Opened) -> u64 {
         let (width, height) = video.video.track().parameters.size();
         let (width, height) = (width.max(16) as u64, height.max(16) as u64);
@@ -74,7 +74,7 @@ impl Spec {
         }
     }
 
-    /// What a worker is likely to spend on the stills of these frames, in seconds.
+    /// The estimated time of a worker for the stills of these frames, in seconds.
     pub(super) fn cost_s(&self, video: &Opened, frames: &[u32]) -> f64 {
         let encoding_ns = self.pixels(video).saturating_mul(self.format.encoding_ns_per_pixel());
         video.video.cost_s(frames) + frames.len() as f64 * encoding_ns as f64 / 1e9
@@ -88,7 +88,7 @@ struct Key {
     spec: Spec,
 }
 
-/// A still, and which frame it shows.
+/// A still, and the frame that it shows.
 #[derive(Debug)]
 pub(super) struct Still {
     pub(super) bytes: Bytes,
@@ -101,7 +101,8 @@ pub(super) struct Still {
 }
 
 impl Still {
-    /// The problem of a request that refuses damaged pictures, if this is one. What is kept serves requests of both kinds.
+    /// The problem of a request that refuses damaged pictures, if this is one. Cached stills serve requests of both
+    /// kinds.
     pub(super) fn refusal(&self, on_damage: OnDamage, video: &Opened) -> Option<Problem> {
         let is_refused = self.corrupt && on_damage == OnDamage::Error;
         is_refused.then(|| refused(self.frame, video))
@@ -117,11 +118,11 @@ pub(super) fn refused(frame: u32, video: &Opened) -> Problem {
     Problem::of(&sample.into_iter().fold(error, |error, sample| error.at_sample(sample, offset)))
 }
 
-/// How a still was come by.
+/// The origin of a still.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
     Kept,
-    /// Somebody else waits for it.
+    /// From a request in progress.
     Joined,
     Made,
 }
@@ -136,7 +137,7 @@ impl Found {
     }
 }
 
-/// A still, where its time has gone, and how it was come by.
+/// A still, the stages of its time, and its origin.
 pub(super) type Answer = std::result::Result<(Arc<Still>, Timing, Found), Problem>;
 
 type Made = std::result::Result<(Arc<Still>, Timing), Problem>;
@@ -150,7 +151,7 @@ impl Weighter<Key, Arc<Still>> for Bytewise {
     }
 }
 
-/// Makes stills, and keeps them under a budget of bytes.
+/// Makes stills, and caches them within a budget of bytes.
 #[derive(Clone)]
 pub(super) struct Stills {
     shared: Arc<Shared>,
@@ -167,15 +168,15 @@ struct Shared {
     deadline: Duration,
 }
 
-/// Makers that are not in use: their buffers are large, and worth keeping.
+/// Idle makers: their buffers are large and worth keeping.
 #[derive(Clone, Default)]
 pub(super) struct Makers(Arc<Mutex<Vec<Tools>>>);
 
-/// A maker, and where it puts its bytes.
+/// A maker, and its output buffer.
 type Tools = (StillMaker, Vec<u8>);
 
 impl Makers {
-    /// The still of a frame, and how long that took.
+    /// Makes the still of a frame. Returns the duration, too.
     fn make(&self, frame: &VideoFrame, options: &StillOptions, time_s: f64) -> Result<(Still, Duration)> {
         let since = Instant::now();
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
@@ -192,7 +193,7 @@ impl Makers {
             corrupt: frame.is_corrupt(),
             size,
         });
-        // One that has made something huge holds as much, for nothing.
+        // A maker of a huge still would keep as much memory for nothing.
         if buffer.len() <= LARGE && made.as_ref().is_ok_and(|still| still.size.0 * still.size.1 <= LARGE) {
             let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if kept.len() < MAKERS {
@@ -203,11 +204,12 @@ impl Makers {
     }
 }
 
-/// What is made of frames that come.
+/// Makes stills of arriving frames.
 type Making = Arc<dyn Fn(&VideoFrame) -> Result<(Still, Duration)> + Send + Sync>;
 
 impl Stills {
-    /// `budget` bytes of stills are kept; up to `running` requests use the engine at one time, and `waiting` wait.
+    /// Caches `budget` bytes of stills. Up to `running` requests use the engine at one time, and `waiting` more may
+    /// wait.
     pub(super) fn new(
         budget: u64,
         (running, waiting): (usize, usize),
@@ -237,39 +239,39 @@ impl Stills {
         Stills { shared: Arc::new(shared) }
     }
 
-    /// Whose turn it is to use the engine for a video.
+    /// The admission for a video.
     pub(super) fn admission(&self, video: &Opened) -> &Arc<Admission> {
         if video.video.source().is_remote() { &self.shared.far } else { &self.shared.near }
     }
 
-    /// Threads of the engine.
+    /// The number of the engine's threads.
     pub(super) fn threads(&self) -> usize {
         self.shared.threads
     }
 
-    /// Turns of videos on disks, and of those behind a network.
+    /// The admissions for local videos, and for those behind a network.
     pub(super) fn admissions(&self) -> [(&'static str, &Arc<Admission>); 2] {
         [("local", &self.shared.near), ("remote", &self.shared.far)]
     }
 
-    /// How many requests in a row have brought nothing, if those are as many as may be at work.
+    /// The number of fruitless requests in a row, if it reaches the limit of running requests.
     pub(super) fn fruitless(&self) -> Option<usize> {
         self.shared.near.fruitless()
     }
 
-    /// Bytes of the stills that are kept, and how many there are.
+    /// Bytes and number of the cached stills.
     pub(super) fn held(&self) -> (u64, usize) {
         self.shared.cache.as_ref().map_or((0, 0), |cache| (cache.weight(), cache.len()))
     }
 
-    /// Is one kept?
+    /// Whether the still is in the cache.
     pub(super) fn has(&self, video: &Opened, frame: u32, spec: Spec) -> bool {
         let key = Key { video: video.tag, frame, spec };
         self.shared.cache.as_ref().is_some_and(|cache| cache.peek(&key).is_some())
     }
 
-    /// Waits for a turn to use the engine, for a request that is likely to take so many seconds of a worker, and not until it
-    /// would be of no use any more.
+    /// Waits for a permit to use the engine, for a request with this estimated cost in seconds of a worker. Gives up
+    /// when a later permit would be too late.
     pub(super) async fn enter(
         &self,
         video: &Opened,
@@ -279,7 +281,7 @@ impl Stills {
         self.shared.enter(self.admission(video), client, cost_s).await
     }
 
-    /// One that is kept.
+    /// The still from the cache.
     pub(super) fn kept(&self, video: &Opened, frame: u32, spec: Spec) -> Option<Arc<Still>> {
         let still = self.shared.cache.as_ref()?.get(&Key { video: video.tag, frame, spec })?;
         self.shared.metrics.cache(true);
@@ -306,7 +308,7 @@ impl Stills {
                 Turn::Joined(work) => (work, true),
                 Turn::Own(permit) => {
                     let (permit, waited) = (permit?, since.elapsed());
-                    // It may have been made since.
+                    // Another request may have made it since.
                     if let Some(still) = self.kept(video, frame, spec) {
                         return Ok((still, Timing { queue: waited, ..Timing::default() }, Found::Kept));
                     }
@@ -328,7 +330,8 @@ impl Stills {
         tokio::time::timeout(patience, work).await.unwrap_or_else(|_| Err(Problem::deadline()))
     }
 
-    /// Frames that exist, as they come, each once. They hold the engine until they go: see [`Batch::next`].
+    /// Stills of frames that exist, in the order in which they arrive, each once. The batch holds the engine until
+    /// dropped: see [`Batch::next`].
     pub(super) async fn batch(
         &self,
         video: &Opened,
@@ -346,7 +349,7 @@ impl Stills {
                 let make = move |_, frame: Result<VideoFrame>| making(&frame?);
                 return video.video.frames_for(&account, &frames, make).boxed();
             }
-            // Whoever decodes goes on decoding.
+            // Encoding runs on other threads: the decoding thread goes on decoding.
             let own = Arc::clone(&account);
             let encode = move |(index, frame): (u32, Result<VideoFrame>)| {
                 let (making, account) = (Arc::clone(&making), Arc::clone(&account));
@@ -364,14 +367,14 @@ impl Stills {
             let frames = video.video.frames_for(&own, &frames, |_, frame| frame);
             StreamExt::map(frames, encode).buffer_unordered(threads).boxed()
         };
-        // The permit goes with the work, wherever that is when nobody waits for it any more.
+        // The permit moves with the work, also when the caller has gone.
         let begun = tokio::task::spawn_blocking(move || (begin(), permit)).await;
         let (stream, permit) = begun.map_err(|_| Problem::internal("no thread"))?;
         Ok(Batch { stream, shared, tag, spec, permit })
     }
 }
 
-/// Frames on their way, as stills.
+/// A batch of frames that arrive as stills.
 pub(super) struct Batch {
     stream: BoxStream<'static, (u32, Result<(Still, Duration)>)>,
     shared: Arc<Shared>,
@@ -381,7 +384,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// The next one to come, in whatever order; `None` at the end.
+    /// The next still to arrive, in any order; `None` at the end.
     pub(super) async fn next(&mut self) -> Option<(u32, std::result::Result<Arc<Still>, Problem>)> {
         let (frame, made) = self.stream.next().await?;
         self.permit.progresses();
@@ -394,7 +397,7 @@ impl Batch {
 }
 
 impl Shared {
-    /// Waits for a turn. Who is still waiting when most of the time is over would only be answered too late.
+    /// Waits for a permit, for most of the deadline: with a later permit the response would be too late.
     async fn enter(
         &self,
         admission: &Arc<Admission>,
@@ -425,7 +428,7 @@ impl Shared {
         Arc::new(move |frame| makers.make(frame, &options, video.timeline().seconds(frame.pts)))
     }
 
-    /// Makes a still under a permit, for which the request has waited so long.
+    /// Makes a still under a permit, for which the request has waited for `waited`.
     async fn make(
         &self,
         video: &Opened,
@@ -434,7 +437,7 @@ impl Shared {
         (permit, waited): (Permit, Duration),
     ) -> Made {
         let (making, own, account) = (self.making(video, key.spec), video.video.clone(), Arc::clone(account));
-        // Planning may read: not on a thread that serves.
+        // Planning may read: not on a serving thread.
         let begun = tokio::task::spawn_blocking(move || {
             (own.frames_for(&account, &[key.frame], move |_, frame: Result<VideoFrame>| making(&frame?)), permit)
         });
@@ -452,7 +455,7 @@ impl Shared {
     }
 }
 
-/// Are there enough GOPs among the frames to keep all threads decoding?
+/// Whether the frames lie in enough GOPs to keep all threads decoding.
 fn is_spread(video: &Opened, frames: &[u32], threads: usize) -> bool {
     let keys = video.video.key_frames();
     let gops: HashSet<usize> = frames.iter().map(|index| keys.partition_point(|key| key <= index)).collect();

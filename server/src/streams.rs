@@ -1,8 +1,8 @@
-//! HTTP/2's streams, held to what is demanded of a connection of HTTP/1.1.
+//! Limits for HTTP/2 streams, as strict as those for a connection of HTTP/1.1.
 //!
-//! A body goes out in small parts, of which few are on their way at one time, so that what is not sent is still here. A stream
-//! whose reader takes next to nothing while there is more is reset, whatever else the connection does. A connection on
-//! which many streams are reset by the client, or none is open for a long time, ends.
+//! A body goes out in small parts, few of which are in flight at one time, so that the unsent rest stays here. A stream
+//! whose reader takes next to nothing while more is ready is reset, whatever else the connection does. A connection
+//! ends if its client resets many of its streams, or if none is open for a long time.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -21,30 +21,30 @@ use tokio::time::sleep;
 use super::patient::LEAST;
 use super::replies::Held;
 
-/// Looks at how many streams have bodies, in the time in which a reader has to take something.
+/// Checks of the number of bodies in the time for slow readers.
 const LOOKS: u32 = 16;
 /// Bytes of one part of a body: a frame of HTTP/2.
 const PART: usize = 16 << 10;
-/// Bytes of parts that are on their way at one time.
+/// Most bytes of parts in flight.
 const AHEAD: usize = 64 << 10;
-/// Streams that a client may reset before that counts.
+/// Streams that a client may reset freely.
 const RESETS: u64 = 200;
-/// Past it, resets for each stream that is answered.
+/// Resets per answered stream that a client may add.
 const RESETS_EACH: u64 = 2;
 
 tokio::task_local! {
-    /// The stream that a task serves, if it serves one.
+    /// The stream that a task serves, if any.
     static STREAM: Arc<Stream>;
 }
 
-/// The streams of one connection: makes a task of each.
+/// The streams of one connection. As hyper's executor it runs each stream in a task.
 #[derive(Debug, Clone)]
 pub(super) struct Streams(Arc<Connection>);
 
 #[derive(Debug)]
 struct Connection {
     slow: Duration,
-    /// Streams that are open, and those that have a body to send.
+    /// Open streams, and those among them with a body to send.
     open: AtomicUsize,
     bodies: AtomicUsize,
     answered: AtomicU64,
@@ -66,14 +66,14 @@ struct Sending {
     has_body: bool,
     /// Nothing is left to send.
     is_answered: bool,
-    /// Bytes that the connection has taken from here, and those of them that it has not sent.
+    /// Bytes that the connection has taken, and those among them that it has not sent.
     taken: u64,
     unsent: usize,
     waker: Option<Waker>,
 }
 
 impl Streams {
-    /// Of a connection whose readers take 64 KiB in `slow` or are given up.
+    /// For a connection whose readers take 64 KiB in the time `slow` or are given up.
     pub(super) fn new(slow: Duration) -> Streams {
         Streams(Arc::new(Connection {
             slow,
@@ -86,7 +86,7 @@ impl Streams {
         }))
     }
 
-    /// Waits until no stream has been open for so long.
+    /// Waits until no stream has been open for this time.
     pub(super) async fn idle(&self, limit: Duration) {
         let tick = (limit / 8).max(Duration::from_millis(20));
         loop {
@@ -109,10 +109,10 @@ impl<F: Future + Send + 'static> Executor<F> for Streams {
         let stream = Arc::new(Stream::open(&self.0));
         tokio::spawn(async move {
             let served = STREAM.scope(Arc::clone(&stream), future);
-            // Dropped, a stream is reset, and what was not sent of it goes.
+            // Dropping the future resets the stream, and drops its unsent bytes.
             tokio::select! {
                 _ = served => {}
-                () = stream.stalled() => tracing::debug!("a stream's reader is too slow"),
+                () = stream.stalled() => tracing::debug!("the client reads a stream too slowly"),
             }
         });
     }
@@ -128,19 +128,19 @@ impl Stream {
         self.sending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes that have left.
+    /// Bytes that were sent.
     fn sent(&self) -> u64 {
         let sending = self.lock();
         sending.taken - sending.unsent as u64
     }
 
-    /// Waits until there is a body and its reader takes less of it than it has to. The streams of a connection share what one of
-    /// HTTP/1.1 has to take: none of them is to wait for the others.
+    /// Waits until there is a body and its reader takes too little of it. The streams of a connection share the minimum
+    /// of a connection of HTTP/1.1, so that none has to wait for the others.
     async fn stalled(&self) {
         self.begun.notified().await;
         loop {
             let (before, mut streams) = (self.sent(), 1);
-            // Those that have ended meanwhile have had their share, too.
+            // Streams that have ended meanwhile had their share, too.
             for _ in 0..LOOKS {
                 streams = streams.max(self.connection.bodies.load(Relaxed));
                 sleep(self.connection.slow / LOOKS).await;
@@ -175,7 +175,7 @@ impl Drop for Stream {
     }
 }
 
-/// The body of an answer to a request over HTTP/2; `held` is its part of the memory for replies.
+/// The body of a response over HTTP/2; `held` is its share of the memory for replies.
 pub(super) fn body(bytes: Bytes, held: Option<Held>) -> Body {
     let Ok(stream) = STREAM.try_with(Arc::clone) else { return Body::from(bytes) };
     stream.lock().has_body = true;
@@ -184,7 +184,7 @@ pub(super) fn body(bytes: Bytes, held: Option<Held>) -> Body {
     Body::new(Paced { rest: bytes, stream, _held: held })
 }
 
-/// The answer to the request that this task serves has no body.
+/// Notes that the response of this task's stream has no body.
 pub(super) fn no_body() {
     let _ = STREAM.try_with(|stream| stream.lock().is_answered = true);
 }
@@ -268,7 +268,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Runs a stream whose reader takes `parts` of a body, with `pause` before each, and holds none. True if it comes to its end.
+    /// Runs a stream whose reader takes a body of `len` bytes, with `pause` after each part, and keeps none. True at
+    /// its end.
     async fn read(streams: &Streams, len: usize, pause: Duration) -> bool {
         let (tell, told) = oneshot::channel();
         streams.execute(async move {
@@ -288,7 +289,7 @@ mod tests {
         let streams = Streams::new(30 * SECOND);
         assert!(read(&streams, 40 * PART, 2 * SECOND).await);
         assert!(!read(&streams, 40 * PART, 20 * SECOND).await);
-        // Those that share a connection share what it has to take.
+        // Streams of one connection share its minimum.
         let both = tokio::join!(read(&streams, 40 * PART, 10 * SECOND), read(&streams, 40 * PART, 10 * SECOND));
         assert_eq!(both, (true, true));
         assert_eq!((streams.0.open.load(Relaxed), streams.0.bodies.load(Relaxed)), (0, 0));

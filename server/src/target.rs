@@ -1,4 +1,4 @@
-//! Which frame is meant: by number, by time, by bytes of the file.
+//! Finds the requested frame: by number, by time, or by bytes of the file.
 
 use super::problem::Problem;
 use super::sample_order::SampleOrder;
@@ -7,14 +7,14 @@ use bucket_streamer::bitstream::Codec;
 use bucket_streamer::container::Sample;
 use bucket_streamer::time::Nanos;
 
-/// What is asked for.
+/// A requested frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
-    /// A number in presentation order.
+    /// The number in presentation order.
     Frame(u64),
-    /// A time from the first frame on.
+    /// The time since the first frame.
     Time(Nanos),
-    /// Bytes of the file: where the sync sample begins, where the range ends, and where the sample begins.
+    /// Bytes of the file: the begin of the sync sample, the end of the range, and the begin of the sample.
     Bytes { irap: u64, end: Option<u64>, offset: Option<u64> },
     /// The sample that begins at this byte.
     Offset(u64),
@@ -38,12 +38,12 @@ pub(super) fn frame_of(video: &Video, order: &SampleOrder, target: &Target) -> R
     }
 }
 
-/// Samples by their places in the file, and the frames that they are.
+/// Samples by their offsets in the file, and their frames.
 struct Places<'a> {
     samples: &'a [Sample],
     order: &'a SampleOrder,
     codec: Codec,
-    /// The frame that shows a sample, if one does.
+    /// The frame that shows a sample, if any.
     frame_of: &'a dyn Fn(u32) -> Option<u32>,
 }
 
@@ -54,29 +54,29 @@ impl Places<'_> {
             return Err(Problem::bad_parameter(format!("no sync sample begins at byte {irap} (irap)")));
         }
         if end.is_some_and(|end| end <= irap) {
-            return Err(Problem::bad_parameter("end is the byte behind the frame's sample, and irap comes before it"));
+            return Err(Problem::bad_parameter("end must be after irap: it is the byte after the frame's sample"));
         }
         match (offset, end) {
             (Some(offset), _) if offset < irap || end.is_some_and(|end| offset >= end) => {
-                Err(Problem::bad_parameter("offset lies outside of irap and end"))
+                Err(Problem::bad_parameter("offset must lie between irap and end"))
             }
             (Some(offset), _) => self.at("offset", offset, |_| true),
             (None, Some(end)) => {
                 let last = self.order.last_within(self.samples, irap, end);
                 self.at("end", last.map_or(irap, |last| self.samples[last as usize].offset), |_| true)
             }
-            // Where nothing says how far, it is the one that is named.
+            // Without an end, the sync sample itself is meant.
             (None, None) => self.at("irap", irap, is_key),
         }
     }
 
-    /// The frame of the sample that begins at a byte, of those that are meant.
+    /// The frame of the one sample that begins at a byte, among the samples that `is_meant` accepts.
     fn at(&self, name: &str, byte: u64, is_meant: impl Fn(u32) -> bool) -> Result<u32, Problem> {
         let found: Vec<u32> = self.beginning_at(byte).filter(|&sample| is_meant(sample)).collect();
         let Some(&first) = found.first() else {
             return Err(Problem::bad_parameter(format!("no sample begins at byte {byte} ({name})")));
         };
-        // A second field that is a sample of its own shows the frame of the first.
+        // A second field that is a sample of its own belongs to the frame of the first.
         let is_field = |sample: &u32| self.codec == Codec::H264 && self.samples[*sample as usize].silent;
         let frame_of_field = |sample: &u32| is_field(sample).then(|| (self.frame_of)(sample.checked_sub(1)?)).flatten();
         let frames: Vec<u32> = found.iter().filter_map(|&sample| (self.frame_of)(sample)).collect();
@@ -84,7 +84,7 @@ impl Places<'_> {
         match frames[..] {
             [frame] => Ok(frame),
             [] => Err(Problem::not_found(format!("sample {first} is not a frame that is shown"))),
-            // In a transport stream, a packet may hold several small samples: nothing tells which one is meant.
+            // In a transport stream one packet may contain several small samples: the byte alone does not select one.
             [..] => Err(Problem::bad_parameter(format!("{} frames begin at byte {byte} ({name})", frames.len()))),
         }
     }
@@ -95,7 +95,7 @@ impl Places<'_> {
     }
 }
 
-/// The last frame at or before `frame` that is a sync sample's; the first such one where none is.
+/// The last key frame at or before `frame`; the first key frame where there is none.
 pub(super) fn key_before(video: &Video, frame: u32) -> u32 {
     let keys = video.key_frames();
     let before = keys.partition_point(|key| *key <= frame);
@@ -122,7 +122,7 @@ mod tests {
         Engine::new(Some(1)).open_path(clip).unwrap()
     }
 
-    /// Frames that offsets lead to; `None` for those that do not lead to one alone.
+    /// The frames of all offsets; `None` for offsets that do not lead to one frame.
     fn by_offsets(video: &Video) -> HashMap<u64, Option<u32>> {
         let offsets = video.track().samples.iter().map(|sample| sample.offset);
         offsets.map(|offset| (offset, frame_of(video, &Target::Offset(offset)).ok())).collect()
@@ -172,7 +172,7 @@ mod tests {
         let places = Places { samples: &samples, order: &order, codec: video.track().codec, frame_of: &frame_of };
         assert!(places.at("offset", offset, |_| true).is_err());
         assert_eq!(places.at("offset", own, |_| true).unwrap(), 2);
-        // The sync sample among them can be named all the same.
+        // The sync sample among them can still be named.
         assert!(samples[first].key && places.by_bytes(offset, None, None).unwrap() == 0);
     }
 }

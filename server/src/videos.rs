@@ -1,9 +1,9 @@
-//! Open videos for requests: found by their names, opened off the threads that serve.
+//! Open videos for requests: found by name, and opened on threads that may block. `roots` finds their sources.
 //!
-//! Each root has permits of its own for opening: a server that does not answer keeps no video of another root from being
-//! opened. Within a root no client has more than half of them. A permit is given back when nothing waits for its video any
-//! more, and opening it is cancelled then, but for a few that may go on: a container that is read as a whole may take longer
-//! than a request may, and the next request finds it open.
+//! Each root has permits of its own for opening, so that a server that does not answer blocks no other root. Within a
+//! root no client has more than half of them. When no request waits for a video any more, its permit is returned and
+//! its opening is cancelled, except for a few that may continue: reading a whole container may take longer than a
+//! request may, and the next request then finds the video open.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -24,18 +24,18 @@ use bucket_streamer::IndexCache;
 use bucket_streamer::source::{Opening, SourceVersion};
 use bucket_streamer::{Video, WeakVideo};
 
-/// Videos of a root that are opened at one time: more wait. Of a remote root fewer than half of the requests that its server is
-/// asked at one time are then one client's.
+/// Most videos of a root that are opened at one time: more wait. Of a remote root, one client's openings then use fewer
+/// than half of the requests that its server gets at one time.
 const OPENING: usize = 32;
 const OPENING_REMOTE: usize = 12;
-/// The same of all roots, about.
+/// Approximately the same for all roots together.
 const OPENING_IN_ALL: usize = 256;
-/// Videos of a root that are opened at one time though nothing waits for them any more.
+/// Most openings of a root that continue although no request waits for them.
 const ADRIFT: usize = 2;
-/// Videos of a root that are asked for at one time, whether they are still what was opened: more wait.
+/// Most videos of a root that are checked for changes at one time: more wait.
 const CONFIRMING: usize = 64;
 
-/// What opening videos of a root takes.
+/// The permits for opening videos of a root.
 #[derive(Debug)]
 struct Gate {
     opening: Arc<Admission>,
@@ -53,14 +53,14 @@ impl Gate {
     }
 }
 
-/// What an opening holds as long as it goes on.
+/// The permit that an opening holds while it runs.
 #[derive(Debug)]
 enum Held {
     Permit { _permit: Permit },
     Adrift { _permit: OwnedSemaphorePermit },
 }
 
-/// An opening that requests wait for. When it goes, nothing does.
+/// An opening that requests wait for. It is dropped when the last one goes.
 struct Awaited {
     opening: Opening,
     held: Arc<Mutex<Option<Held>>>,
@@ -70,14 +70,14 @@ struct Awaited {
 impl Drop for Awaited {
     fn drop(&mut self) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        // It may be over.
+        // The opening may be over.
         let Some(permit) = held.take() else { return };
         let permit = match Arc::clone(&self.adrift).try_acquire_owned() {
             Ok(adrift) => {
                 *held = Some(Held::Adrift { _permit: adrift });
                 Some(permit)
             }
-            // Its thread gives it back when it sees that: until then it may be computing.
+            // The opening's thread returns the permit when it notices: until then it may be computing.
             Err(_) => {
                 self.opening.cancel();
                 *held = Some(permit);
@@ -88,7 +88,7 @@ impl Drop for Awaited {
     }
 }
 
-/// A video and what tells this version of it from all others.
+/// A video, and the tag of this version of it.
 #[derive(Debug, Clone)]
 pub(super) struct Opened {
     pub(super) name: Arc<str>,
@@ -98,18 +98,18 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Where its samples lie.
+    /// The samples by their offsets.
     pub(super) fn order(&self) -> &SampleOrder {
         &self.order
     }
 
-    /// The tag as addresses and headers have it, without quotes.
+    /// The tag as in addresses and headers, without quotes.
     pub(super) fn etag(&self) -> String {
         format!("{:032x}", self.tag)
     }
 }
 
-/// The videos of the roots.
+/// The open videos of the roots.
 #[derive(Debug)]
 pub(super) struct Videos {
     pub(super) catalog: Arc<Catalog>,
@@ -117,7 +117,7 @@ pub(super) struct Videos {
     confirmations: Flights<Arc<str>, Result<(), Problem>>,
     roots: Arc<Roots>,
     seen: Arc<Seen>,
-    /// One for each root, and one for names without a root.
+    /// One for each root, and one for names in no root.
     gates: Vec<Gate>,
     timeout: Option<Duration>,
 }
@@ -138,7 +138,7 @@ impl Videos {
         Videos { catalog, flights, confirmations, roots: Arc::clone(roots), seen: Arc::default(), gates, timeout }
     }
 
-    /// Openings at one time and those that wait, of all roots together.
+    /// Openings that run and that wait, of all roots together.
     pub(super) fn load(&self) -> Load {
         let none = Load { running: 0, waiting: 0, room: 0 };
         self.gates.iter().map(|gate| gate.opening.load()).fold(none, |all, load| Load {
@@ -148,7 +148,8 @@ impl Videos {
         })
     }
 
-    /// The video of a name that the visitor may have. Concurrent requests for one that is being opened share the result, and its error too.
+    /// The video of a permitted name. Concurrent requests for a video that is being opened share the result, errors
+    /// included.
     pub(super) async fn open(
         &self,
         name: Permitted<'_>,
@@ -185,9 +186,9 @@ impl Videos {
         &self.gates[self.roots.root_number(name)]
     }
 
-    /// Asks whether an open video is still what was opened. Of all of its bytes and stills in memory none would tell that it
-    /// was replaced. One that has changed is opened anew; a server that cannot be reached now is no reason not to give what is
-    /// here.
+    /// Asks the source whether an open video is unchanged: cached bytes and stills alone would not reveal that it was
+    /// replaced. A changed video is opened anew. A server that cannot be reached now is no error: the cached data stay
+    /// in use.
     async fn confirm(&self, name: &Arc<str>, video: &Video) -> Result<(), Problem> {
         let (work, _) = self.confirmations.join(name, || {
             let (confirming, video) = (Arc::clone(&self.gate(name).confirming), video.clone());
@@ -203,7 +204,7 @@ impl Videos {
         work.await
     }
 
-    /// Opens a video, under a permit for that.
+    /// Opens a video under a permit.
     fn opened(
         &self,
         name: &Arc<str>,
@@ -223,12 +224,12 @@ impl Videos {
                 drop(own.lock().unwrap_or_else(PoisonError::into_inner).take());
                 opened
             });
-            opened.await.map_err(|_| Problem::internal("opening it failed"))?.map_err(|error| Problem::of(&error))
+            opened.await.map_err(|_| Problem::internal("opening failed"))?.map_err(|error| Problem::of(&error))
         }
     }
 }
 
-/// What was found out about an open video: all that takes a look at all of its samples.
+/// Results about an open video that need all of its samples.
 #[derive(Debug, Clone)]
 struct Found {
     tag: u128,
@@ -241,31 +242,31 @@ impl Found {
     }
 }
 
-/// An open video that was looked at, or is being.
+/// An open video with its results, or their computation in progress.
 #[derive(Debug)]
 struct Look {
     video: WeakVideo,
     found: Arc<OnceLock<Found>>,
 }
 
-/// What was found out about open videos. What is known of a video goes soon after it: there are never many more closed videos
-/// here than open ones.
+/// Results about open videos. A closed video's results are removed soon: there are never many more of them here than
+/// open videos.
 #[derive(Debug, Default)]
 struct Seen(Mutex<Looks>);
 
-/// Looks at videos, by their numbers.
+/// Results by the videos' numbers.
 #[derive(Debug, Default)]
 struct Looks {
     by_id: HashMap<u64, Look>,
-    /// As many as there may be before those of closed videos are thrown out.
+    /// The number of entries at which those of closed videos are removed.
     most: usize,
 }
 
-/// So many looks are kept whether their videos are open or not.
+/// Entries that are kept whether their videos are open or not.
 const FEW: usize = 8;
 
 impl Looks {
-    /// Takes out those of closed videos, if there are about as many of them as of open ones.
+    /// Takes out the entries of closed videos, if there are about as many of them as of open ones.
     fn closed(&mut self) -> HashMap<u64, Look> {
         if self.by_id.len() < self.most.max(FEW) {
             return HashMap::new();
@@ -279,12 +280,12 @@ impl Looks {
 }
 
 impl Seen {
-    /// What is known of a video by now.
+    /// The results about a video, if they are known.
     fn of(&self, video: &Video) -> Option<Found> {
         self.lock().by_id.get(&video.id())?.found.get().cloned()
     }
 
-    /// Looks at all samples of a video, unless that was done: not for threads that serve.
+    /// Reads all samples of a video, unless that was done: not for serving threads.
     fn look_at(&self, name: &str, video: &Video) -> Found {
         let (cell, closed) = {
             let mut looks = self.lock();
@@ -292,7 +293,7 @@ impl Seen {
             let new = || Look { video: video.downgrade(), found: Arc::default() };
             (Arc::clone(&looks.by_id.entry(video.id()).or_insert_with(new).found), closed)
         };
-        // Not while requests wait for the lock.
+        // Dropped after the lock is released, because requests wait for it.
         drop(closed);
         let look = || {
             video.key_frames();
@@ -306,8 +307,8 @@ impl Seen {
     }
 }
 
-/// A checksum of what the video is called and of what tells its versions apart: what the source says of itself, or else
-/// what it knows to the second, and where all samples lie, how long they are and when they are shown.
+/// A checksum of the video's name and of its version: the exact version from the source, or else its approximate one
+/// (to the second) with the offsets, sizes and times of all samples.
 fn tag_of(name: &str, video: &Video) -> u128 {
     let source = video.source();
     let mut hash = Sha256::new();

@@ -282,7 +282,7 @@ fn roots_that_cannot_be_are_refused_in_one_line() {
         new(&[&format!("a={place}"), &format!("a={place}")]),
         "there are two roots a: each needs a name of its own"
     );
-    assert_eq!(new(&[&place, &place]), "only one root may be without a name");
+    assert_eq!(new(&[&place, &place]), "only one root may be unnamed");
     assert_eq!(new(&["a=/no/where"]), "the root a cannot be used: the folder /no/where does not exist");
     assert!(new(&[&format!("a={}", file.display())]).ends_with("is not a folder"));
     assert!(new(&["a=ftp://host/"]).contains("this build reads no ftp:// addresses"));

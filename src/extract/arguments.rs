@@ -1,4 +1,4 @@
-//! The arguments of `extract`, and what they ask for: frames, an engine, a place for what is made of them.
+//! The arguments of `extract`, and the frames, the engine and the destination that they select.
 
 use std::path::PathBuf;
 
@@ -25,13 +25,13 @@ pub(crate) struct ExtractArguments {
     /// Frames by number, counted from 0; ranges are inclusive
     #[arg(long, value_name = "0,10,20-30")]
     pub(crate) frames: Option<String>,
-    /// Frames on show at these times; time 0 is the first frame
+    /// Frames shown at these times; time 0 is the first frame
     #[arg(long, value_name = "1.5,0:02.25")]
     pub(crate) times: Option<String>,
-    /// A frame every so often, from time 0 on
+    /// One frame per interval of this length, from time 0 on
     #[arg(long, value_name = "1s")]
     pub(crate) every: Option<String>,
-    /// So many frames, evenly spread
+    /// This many frames, evenly spread
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub(crate) count: Option<u32>,
     /// Every sync sample
@@ -40,54 +40,53 @@ pub(crate) struct ExtractArguments {
     /// Every frame, as a sequential decode gives them
     #[arg(long)]
     pub(crate) all: bool,
-    /// With --times: the last frame for times past the end, instead of an error
+    /// With --times: take the last frame for times past the end instead of failing
     #[arg(long, requires = "times")]
     pub(crate) clamp: bool,
     /// Folder for the stills; `-` writes their bytes to standard output
     #[arg(short, long, value_name = "DIR", default_value = "frames")]
     pub(crate) output: String,
-    /// What to make of a frame
+    /// Output format of a frame
     #[arg(short, long, value_enum, default_value_t = Format::Still(StillFormat::Jpeg))]
     pub(crate) format: Format,
     #[command(flatten)]
     pub(crate) quality: Quality,
-    /// Only a part of the picture as it is shown: turned, with square pixels, before scaling
+    /// Crop to this part of the picture as it is shown: after rotation, with square pixels, before scaling
     #[arg(long, value_name = "WxH+X+Y")]
     pub(crate) crop: Option<Part>,
-    /// Width of the still in pixels, when turned
+    /// Width of the still in pixels, after rotation
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65535))]
     pub(crate) width: Option<u32>,
-    /// Height of the still in pixels, when turned
+    /// Height of the still in pixels, after rotation
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65535))]
     pub(crate) height: Option<u32>,
-    /// With both --width and --height: how the picture is fitted in
+    /// With both --width and --height: how to fit the picture into them
     #[arg(long, value_enum, default_value_t = FitArgument::Contain)]
     pub(crate) fit: FitArgument,
-    /// HDR and wide gamut stay as they are, instead of being brought to SDR and BT.709
+    /// Keep HDR and wide gamut instead of converting to SDR and BT.709
     #[arg(long)]
     pub(crate) no_tonemap: bool,
-    /// One JSON line per frame on standard output
+    /// Print one JSON line per frame to standard output
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) which: Which,
-    /// What to do with frames that are known to be damaged: give them out flagged, or fail
+    /// Handling of frames that are known to be damaged: output them flagged, or fail
     #[arg(long, value_name = "flag|error", default_value_t)]
     pub(crate) on_damage: OnDamage,
     #[command(flatten)]
     pub(crate) decoding: Decoding,
-    /// Threads for decoding, and as many for encoding [default: as libavcodec chooses, and one for each processor that the
-    /// process is given]
+    /// Threads for decoding, and as many for encoding [default: libavcodec's choice, and one per processor that is
+    /// available to the process]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) threads: Option<u16>,
-    /// Memory for checkpoints of decoders: 512M, 2G; 0 for none [default: a 16th of the memory that the process
-    /// is given]
+    /// Memory for decoder checkpoints: 512M, 2G; 0 for none [default: 1/16 of the memory available to the process]
     #[arg(long, value_name = "SIZE")]
     pub(crate) checkpoint_memory: Option<MemorySize>,
     #[command(flatten)]
     pub(crate) device: DeviceOption,
-    /// JPEGs of what a GPU decodes are made there too (nvJPEG), if the whole picture is wanted in its own size: not the same
-    /// bytes as on the CPU
+    /// Make JPEGs of pictures that a GPU decodes on that GPU too (nvJPEG), if the whole picture is wanted in its own
+    /// size; the bytes differ from those made on the CPU
     #[arg(long)]
     pub(crate) gpu_jpeg: bool,
 }
@@ -101,13 +100,13 @@ Examples:
   bucket-streamer extract cam.mp4 --frames 120 --format png --crop 640x480+100+50
   bucket-streamer extract cam.mp4 --all --format framemd5
 
-Stills are shown as players show them: turned as the container says, with square pixels, and of an
-interlaced picture one instant. raw and framemd5 are untouched by all this.
+Stills match what players show: rotated as the container says, with square pixels, and one instant
+of an interlaced picture. raw and framemd5 apply none of this.
 
-framemd5 goes to standard output, one line a frame: stream, dts, pts, duration, size, md5 of the
+framemd5 goes to standard output, one line per frame: stream, dts, pts, duration, size, md5 of the
 cropped planes in the stream's own pixel format. raw is those planes.";
 
-/// The frames that the command line asks for.
+/// The frames that the command line selects.
 pub(super) fn wanted(arguments: &ExtractArguments) -> std::result::Result<Wanted, String> {
     if let Some(list) = &arguments.frames {
         return frame_list(list).map(Wanted::Frames);
@@ -118,7 +117,7 @@ pub(super) fn wanted(arguments: &ExtractArguments) -> std::result::Result<Wanted
     }
     if let Some(step) = &arguments.every {
         let step = time::parse(step)?;
-        return if step.0 > 0 { Ok(Wanted::Every(step)) } else { Err("--every wants a time above 0".into()) };
+        return if step.0 > 0 { Ok(Wanted::Every(step)) } else { Err("--every needs a time above 0".into()) };
     }
     Ok(match arguments.count {
         Some(count) => Wanted::Count(count),
@@ -127,7 +126,7 @@ pub(super) fn wanted(arguments: &ExtractArguments) -> std::result::Result<Wanted
     })
 }
 
-/// With `--all` frames are refused in `Run::play`, so that the message can name them.
+/// With `--all`, `Run::play` refuses damaged frames, so that the message can name them.
 pub(super) fn builder(arguments: &ExtractArguments) -> EngineBuilder {
     let on_damage = if arguments.all { OnDamage::Flag } else { arguments.on_damage };
     opening::builder(arguments.threads, arguments.checkpoint_memory, arguments.decoding.limits)

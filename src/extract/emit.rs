@@ -1,4 +1,4 @@
-//! Results on their way out: in which order, as files, bytes or lines, and what is counted of them.
+//! Emits results: their order, their form (files, bytes or JSON lines), and the counts of them.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -13,26 +13,26 @@ use crate::options::Format;
 use crate::output::{Destination, Line, Record};
 use crate::wanted::Request;
 
-/// What a worker made of a frame: where in the order it belongs, the frame, and the result.
+/// A worker's result: its place in the output order, the frame, and the record or error.
 pub(super) type Made = (u32, u32, Result<Record>);
 
 pub(super) fn is_write_error(record: &Result<Record>) -> bool {
     matches!(record.as_ref().map_err(Error::kind), Err(ErrorKind::Write { .. }))
 }
 
-/// In which order results are let out.
+/// The order in which results are emitted.
 pub(super) enum Order<'a> {
-    /// As the list of requests has them.
+    /// The order of the requests.
     Asked(&'a [Request]),
-    /// As the decoder gives them.
+    /// The order of the decoder.
     AsTheyCome,
 }
 
-/// What has come of a run so far.
+/// Counts and state of a run so far.
 pub(super) struct Tally {
     pub(super) done: usize,
     pub(super) failed: usize,
-    /// Output cannot go on.
+    /// Output cannot continue.
     pub(super) broken: bool,
     pub(super) told_hdr: bool,
     pub(super) bar: ProgressBar,
@@ -44,20 +44,20 @@ impl Default for Tally {
     }
 }
 
-/// Lets results out.
+/// Emits results.
 pub(super) struct Emitter<'a> {
     pub(super) arguments: &'a ExtractArguments,
     pub(super) video: &'a Video,
     pub(super) destination: &'a Destination,
     pub(super) tally: &'a mut Tally,
-    /// Set when output cannot go on.
+    /// Set when output cannot continue.
     pub(super) stop: &'a AtomicBool,
 }
 
 impl Emitter<'_> {
-    /// Lets results out in this order until there are none, or until output cannot go on.
+    /// Emits results in this order until there are no more, or until output cannot continue.
     pub(super) fn collect(&mut self, results: impl IntoIterator<Item = Made>, order: Order<'_>) {
-        // What cannot be written does not wait for its turn, which may not come any more.
+        // A write error does not wait for its turn, which may never come.
         let mut is_over = false;
         let results =
             results.into_iter().take_while(|(_, _, record)| !std::mem::replace(&mut is_over, is_write_error(record)));
@@ -93,22 +93,22 @@ impl Emitter<'_> {
             waiting.insert(index, record);
             self.emit_ready(&mut requests, &mut waiting, &mut uses);
             if self.tally.broken {
-                // The reader has gone: returning ends the work.
+                // Returning drops the receiver, which ends the work.
                 return;
             }
         }
         if !self.tally.broken {
-            // Only a bug leaves a frame without an answer; it must not take those behind it along.
+            // Only a bug leaves a frame without a result; the frames behind it must still be emitted.
             let name = self.video.source().name();
             for index in requests.clone().flatten() {
-                let none = || ErrorKind::Still(format!("{name}: frame {index}: there was no answer")).into();
+                let none = || ErrorKind::Still(format!("{name}: frame {index}: no result: this is a bug")).into();
                 waiting.entry(*index).or_insert_with(|| Err(none()));
             }
         }
         self.emit_ready(&mut requests, &mut waiting, &mut uses);
     }
 
-    /// Lets out all requests from the front whose results are there.
+    /// Emits requests from the front as long as their results are there.
     fn emit_ready<'r>(
         &mut self,
         requests: &mut std::iter::Peekable<impl Iterator<Item = &'r Request>>,
@@ -161,7 +161,7 @@ impl Emitter<'_> {
             let known = index.map_or_else(Line::default, |index| Line::of(self.video, index));
             self.write(json(&Line { error: Some(error.message()), ..known }).as_bytes());
         }
-        // When output cannot go on, the first file that shows it says enough.
+        // After output breaks, the first error is enough.
         if !self.tally.broken {
             let line = format!("bucket-streamer: {error}");
             self.tally.bar.suspend(|| say(&line));
@@ -177,7 +177,7 @@ impl Emitter<'_> {
         }
         let mut stdout = io::stdout().lock();
         if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-            // The reader has gone: nothing to say to it.
+            // A closed pipe is no error: the reader wants no more.
             if error.kind() != io::ErrorKind::BrokenPipe {
                 say(&format!("bucket-streamer: standard output: {error}"));
             }
@@ -191,10 +191,10 @@ impl Emitter<'_> {
     }
 }
 
-/// Why a sequential decode left frames out.
+/// The reason why a sequential decode left frames out.
 pub(super) fn reason(left_out: &LeftOut) -> String {
     match (left_out.unreadable.first(), left_out.damage) {
-        (Some(error), _) => format!("which could not be read or need what could not ({})", error.message()),
+        (Some(error), _) => format!("which could not be read or depend on bytes that could not ({})", error.message()),
         (None, Some(error)) => format!("which could not be decoded ({error})"),
         (None, None) => "which a sequential decode does not show".to_owned(),
     }
@@ -204,7 +204,7 @@ fn json(line: &Line) -> String {
     serde_json::to_string(line).expect("plain data") + "\n"
 }
 
-/// `0-2, 7`: frame numbers as ranges, the first few.
+/// Frame numbers as ranges, at most eight: `0-2, 7`.
 pub(crate) fn ranges(frames: &[u32]) -> String {
     let mut ranges: Vec<(u32, u32)> = Vec::new();
     for &frame in frames {

@@ -1,36 +1,36 @@
-//! What decoding may cost, and how far pictures are believed.
+//! Limits of decoding, and the check of decoded pictures.
 
 use bucket_streamer::EngineBuilder;
 use bucket_streamer::quantities::{MemorySize, PixelCount};
 use clap::Args;
 
-/// What is decoded for `extract` and `sheet`.
+/// Options of `extract` and `sheet` for decoding.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Decoding {
-    /// Compare every decoded picture of H.265 with its hash in the stream, where it has one; one that does not match counts as
-    /// damaged
+    /// Compare each decoded H.265 picture with its hash in the stream, if there is one; a mismatch counts as damage
     #[arg(long)]
     pub(crate) check_hashes: bool,
     #[command(flatten)]
     pub(crate) limits: Limits,
 }
 
-/// What a video may cost.
+/// Limits on the cost of a video.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Limits {
     /// Refuse videos whose pictures have more pixels: 8388608, 8192x4352
     #[arg(long, value_name = "N|WxH", default_value_t)]
     pub(crate) max_pixels: PixelCount,
-    /// Memory for the pictures that all decoders have in work: 512M, 2G [default: an eighth of what the process is given, 256M to 1G]
+    /// Memory for the pictures in all decoders: 512M, 2G [default: 1/8 of the memory available to the process, 256M to
+    /// 1G]
     #[arg(long, value_name = "SIZE")]
     pub(crate) picture_memory: Option<MemorySize>,
-    /// Refuse videos whose index takes more memory while it is made
+    /// Refuse videos whose index needs more memory while it is built
     #[arg(long, value_name = "SIZE", default_value = "384M")]
     pub(crate) index_memory: MemorySize,
 }
 
 impl Limits {
-    /// What they say to an engine.
+    /// Sets the limits of an engine.
     pub(crate) fn apply(self, builder: EngineBuilder) -> EngineBuilder {
         let builder = builder.max_pixels(self.max_pixels.0).index_memory(self.index_memory.0);
         match self.picture_memory {

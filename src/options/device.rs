@@ -1,4 +1,4 @@
-//! Where pictures are decoded.
+//! The device that decodes pictures.
 
 use bucket_streamer::DeviceChoice;
 use clap::Args;
@@ -6,12 +6,12 @@ use clap::Args;
 /// `--device`.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct DeviceOption {
-    /// Where pictures are decoded: the processor, a GPU of NVIDIA's, or whichever takes less time
+    /// Device for decoding: the CPU, an NVIDIA GPU, or the one that takes less time
     #[arg(long, value_name = "auto|cpu|nvdec[:N]", default_value = "cpu")]
     pub(crate) device: DeviceName,
 }
 
-/// Where pictures are decoded, as it is typed.
+/// The device, as it is typed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct DeviceName(pub(crate) DeviceChoice);
 

@@ -1,6 +1,6 @@
-//! Options that several commands have: each is said here once, with its help, its name in the environment and its default.
-//! Those of one command are in its file. Those of `serve` are there too: each may also come from the environment or a file, and has
-//! no default before all three were read.
+//! Options that several commands share, each defined once with its help, its environment variable and its default.
+//! Options of one command are in that command's file. `serve` defines its own: each may also come from the environment
+//! or a file, and has no default until all three are read.
 
 mod decoding;
 mod device;

@@ -1,4 +1,4 @@
-//! What the command line and the environment say of how servers are asked.
+//! Options for requests to remote servers, from the command line and the environment.
 
 #[cfg(feature = "bench")]
 use std::path::PathBuf;
@@ -13,46 +13,46 @@ use clap::Args;
 
 use crate::console::{Outcome, say};
 
-/// How servers are asked.
+/// Options for requests to remote servers.
 #[derive(Debug, Args)]
 pub(crate) struct RemoteArguments {
     /// Send this header to the http(s) server of an address; may be repeated
     #[arg(long, value_name = "NAME: VALUE", global = true)]
     pub(crate) header: Vec<String>,
-    /// Trust the certificates in this file, too (PEM)
+    /// Also trust the certificates in this file (PEM)
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) ca_file: Option<std::path::PathBuf>,
-    /// Memory for what was fetched over a network, for all videos together: 512M, 2G [default: 256M]
+    /// Memory for bytes fetched over a network, for all videos together: 512M, 2G [default: 256M]
     #[arg(long, value_name = "SIZE", global = true, env = "BUCKET_STREAMER_FETCH_MEMORY")]
     pub(crate) fetch_memory: Option<MemorySize>,
-    /// Give up opening a video over a network after so long; time in which at least 1 MiB a second comes does not count; 0 for
-    /// no limit [default: 60s; of `serve`: its --deadline]
+    /// Give up opening a remote video after this time; time in which at least 1 MiB a second arrives does not count; 0
+    /// for no limit [default: 60s; for `serve`: its --deadline]
     #[arg(long, value_name = "TIME", global = true, env = "BUCKET_STREAMER_OPEN_TIMEOUT", value_parser = timeout)]
     pub(crate) open_timeout: Option<Duration>,
 }
 
-/// A length of time, 0 for none.
+/// Parses a duration; 0 for no limit.
 fn timeout(text: &str) -> Result<Duration, String> {
     let nanos = u64::try_from(time::parse(text)?.0).ok().filter(|nanos| *nanos <= 86_400_000_000_000);
-    nanos.map(Duration::from_nanos).ok_or_else(|| format!("{text} is not 0 to 24h"))
+    nanos.map(Duration::from_nanos).ok_or_else(|| format!("{text} is not in 0 to 24h"))
 }
 
-/// Headers and certificates that were chosen.
+/// The configured headers and certificates.
 #[cfg(feature = "bench")]
 static CHOSEN: OnceLock<(Headers, Option<PathBuf>)> = OnceLock::new();
 
-/// What is sent to servers, by name, and the certificates (PEM) that are trusted beside the system's, for those parts of the
-/// command line that ask servers themselves.
+/// The headers for servers, by name, and the file of certificates (PEM) to trust beside the system's, for parts of the
+/// command that send requests themselves.
 #[cfg(feature = "bench")]
 pub(crate) fn chosen() -> (Headers, Option<PathBuf>) {
     CHOSEN.get().cloned().unwrap_or_default()
 }
 
-/// Sent as a bearer token: not every secret should be seen in a list of processes.
+/// Sent as a bearer token. A variable keeps the secret out of process lists.
 const TOKEN: &str = "BUCKET_STREAMER_BEARER_TOKEN";
 
 impl RemoteArguments {
-    /// Makes it so for all addresses that are opened from now on.
+    /// Applies the options to all addresses that are opened from now on.
     pub(crate) fn configure(&self) -> Result<(), Outcome> {
         let refuse = |why: &str| {
             say(&format!("bucket-streamer: {why}"));
@@ -70,7 +70,7 @@ impl RemoteArguments {
     }
 }
 
-/// What was chosen, as a client takes it.
+/// The options of an HTTP client.
 pub(crate) fn http_options(arguments: &RemoteArguments) -> Result<HttpOptions, &'static str> {
     let headers = headers(&arguments.header, std::env::var(TOKEN).ok())?;
     let (ca_file, usual) = (arguments.ca_file.clone(), HttpOptions::default());
@@ -80,10 +80,10 @@ pub(crate) fn http_options(arguments: &RemoteArguments) -> Result<HttpOptions, &
 
 pub(crate) type Headers = Vec<(String, String)>;
 
-/// Headers by name. What is wrong with one is told without it: it may be a secret.
+/// Parses headers. An error omits the header's text: it may be a secret.
 fn headers(typed: &[String], token: Option<String>) -> Result<Headers, &'static str> {
     let header = |typed: &String| -> Result<_, &'static str> {
-        let (name, value) = typed.split_once(':').ok_or("--header wants 'Name: value' (--help tells more)")?;
+        let (name, value) = typed.split_once(':').ok_or("--header needs 'Name: value' (see --help)")?;
         Ok((name.trim().to_owned(), value.trim().to_owned()))
     };
     let mut headers = typed.iter().map(header).collect::<Result<Headers, _>>()?;

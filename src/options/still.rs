@@ -1,4 +1,4 @@
-//! What stills are like.
+//! Options of stills: format, quality and fit.
 
 use bucket_streamer::pixels::Fit;
 use bucket_streamer::still::StillFormat;
@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 /// `--quality`.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Quality {
-    /// Quality of stills, where the format has one: JPEG, WebP
+    /// Quality of stills in JPEG and WebP
     #[arg(short, long, default_value_t = 85, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub(crate) quality: u8,
 }
@@ -20,7 +20,7 @@ pub(crate) enum Format {
     Framemd5,
 }
 
-/// Stills, then the rest.
+/// The still formats, then the others.
 const FORMATS: [Format; StillFormat::ALL.len() + 2] = {
     let mut all = [Format::Raw; StillFormat::ALL.len() + 2];
     let mut at = 0;
@@ -40,9 +40,9 @@ impl ValueEnum for Format {
     fn to_possible_value(&self) -> Option<PossibleValue> {
         let (name, help) = match self {
             Format::Still(format) => {
-                (format.name(), format!("{} files, brought to JFIF's colour from the stream's", format.title()))
+                (format.name(), format!("{} files, with colours converted to JFIF's", format.title()))
             }
-            Format::Raw => ("raw", "The planes as they are".to_owned()),
+            Format::Raw => ("raw", "The decoded planes, unconverted".to_owned()),
             Format::Framemd5 => ("framemd5", "MD5 sums of the planes, as `ffmpeg -f framemd5` prints them".to_owned()),
         };
         Some(PossibleValue::new(name).help(help))
@@ -51,16 +51,16 @@ impl ValueEnum for Format {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FitArgument {
-    /// As large as fits inside, whole
+    /// Scale to fit inside, without cropping
     Contain,
-    /// Fill it, cut off what stands out
+    /// Scale to fill, and crop the rest
     Cover,
-    /// Fill it, stretched
+    /// Stretch to fill
     Fill,
 }
 
 impl Format {
-    /// What kind of still it is, if it is one.
+    /// The format of the still, if it is one.
     pub(crate) fn still(self) -> Option<StillFormat> {
         match self {
             Format::Still(format) => Some(format),
@@ -68,7 +68,7 @@ impl Format {
         }
     }
 
-    /// What the names of files end with.
+    /// The extension of file names.
     pub(crate) fn extension(self) -> &'static str {
         self.still().map_or("yuv", StillFormat::extension)
     }

@@ -1,33 +1,33 @@
-//! Which video is meant.
+//! Options that select a video, its track and its index file.
 
 use clap::Args;
 
-/// Where the video is.
+/// The location of the video.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Location {
-    /// The video: a path, or an address: http(s), s3, gs, az
+    /// Path or address (http(s), s3, gs, az) of the video
     pub(crate) video: String,
 }
 
 /// `--track`.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct TrackOption {
-    /// Which video track, counted from 0
+    /// Video track, counted from 0
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) track: usize,
 }
 
-/// Which track of a video, and how it is found.
+/// The track of a video, and its index file.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Which {
     #[command(flatten)]
     pub(crate) track: TrackOption,
-    /// Open the video with this index file, which `index` has written. It is believed where it cannot be checked: use only
-    /// files that come from where the video comes from, or --verify
+    /// Open the video with this index file, made by `index`. Claims that cannot be checked are trusted: use only files
+    /// from the video's own source, or add --verify
     #[arg(long, value_name = "FILE", conflicts_with = "track")]
     pub(crate) index: Option<String>,
-    /// Make the index anew and refuse the file of --index if it says anything else: reads the whole video if the file says
-    /// what pictures refer to
+    /// Build the index again and refuse the file of --index if they differ: reads the whole video if the file has the
+    /// references between pictures
     #[arg(long, requires = "index")]
     pub(crate) verify: bool,
 }

@@ -1,4 +1,4 @@
-//! What may be chosen about a server: flags, the environment, and a file. All three have the same names.
+//! The settings of a server: flags, environment variables and a file, all with the same names.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::options::DeviceName;
 
-/// Where the unnamed root is.
+/// The storage of the unnamed root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Backend {
@@ -21,160 +21,160 @@ pub(crate) enum Backend {
     S3,
 }
 
-/// What may be typed, set, or written into the file: everything is optional, so that the next one can say it.
+/// The settings of one source. Every field is optional, so that the next source can supply it.
 #[derive(Debug, Default, Args, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ServeArguments {
-    /// Read settings from this TOML file: the same names, with _ for -
+    /// Read settings from this TOML file: the names of flags, with _ for -
     #[arg(long, value_name = "FILE", env = "BUCKET_STREAMER_CONFIG")]
     #[serde(skip)]
     pub(super) config: Option<PathBuf>,
-    /// Where to listen [default: 127.0.0.1:3000]
+    /// Address and port to listen on [default: 127.0.0.1:3000]
     #[arg(long, value_name = "ADDRESS:PORT", env = "BUCKET_STREAMER_LISTEN_ADDR")]
     pub(super) listen_addr: Option<SocketAddr>,
-    /// A place with videos and its name: cams=/data/cams, film=s3://bucket/prefix, web=https://host/path/; may be repeated
+    /// Serve the videos of a place under a name: cams=/data/cams, film=s3://bucket/prefix, web=https://host/path/; may
+    /// be repeated
     /// [env: BUCKET_STREAMER_ROOT, with commas between them]
     #[arg(long, value_name = "NAME=PLACE")]
     pub(super) root: Vec<String>,
-    /// Where the root without a name is
+    /// Storage of the unnamed root
     #[arg(long, value_enum, env = "BUCKET_STREAMER_STORAGE_BACKEND")]
     pub(super) storage_backend: Option<Backend>,
-    /// The folder of the root without a name [default: ./data, and bundled clips where that is empty]
+    /// Folder of the unnamed root [default: ./data, or bundled clips if that has no videos]
     #[arg(long, value_name = "DIR", env = "BUCKET_STREAMER_LOCAL_PATH")]
     pub(super) local_path: Option<PathBuf>,
-    /// The bucket of the root without a name, perhaps with a prefix: bucket/videos
+    /// Bucket of the unnamed root, optionally with a prefix: bucket/videos
     #[arg(long, value_name = "BUCKET", env = "BUCKET_STREAMER_S3_BUCKET")]
     pub(super) s3_bucket: Option<String>,
-    /// The region of buckets [default: as Amazon's tools are told]
+    /// Region of buckets [default: as Amazon's tools are configured]
     #[arg(long, value_name = "REGION", env = "BUCKET_STREAMER_S3_REGION")]
     pub(super) s3_region: Option<String>,
-    /// Quality of stills unless a request says otherwise, 1 to 100 [default: 80]
+    /// Quality of stills unless a request sets it, 1 to 100 [default: 80]
     #[arg(long, value_name = "N", env = "BUCKET_STREAMER_JPEG_QUALITY", value_parser = clap::value_parser!(u8).range(1..=100))]
     pub(super) jpeg_quality: Option<u8>,
-    /// Threads for decoding [default: one for each processor that the process is given]
+    /// Threads for decoding [default: one per processor available to the process]
     #[arg(long, value_name = "N", env = "BUCKET_STREAMER_THREADS", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(super) threads: Option<u16>,
-    /// Memory for checkpoints of decoders: 512M, 2G; 0 for none [default: a 16th of the memory that the process is given]
+    /// Memory for decoder checkpoints: 512M, 2G; 0 for none [default: 1/16 of the memory available to the process]
     #[arg(long, value_name = "SIZE", env = "BUCKET_STREAMER_CHECKPOINT_MEMORY")]
     pub(super) checkpoint_memory: Option<MemorySize>,
-    /// Where pictures are decoded: the processor, a GPU of NVIDIA's, or whichever takes less time [default: cpu]
+    /// Device for decoding: the CPU, an NVIDIA GPU, or the one that takes less time [default: cpu]
     #[arg(long, value_name = "auto|cpu|nvdec[:N]", env = "BUCKET_STREAMER_DEVICE")]
     pub(super) device: Option<DeviceName>,
-    /// What to do with frames that are known to be damaged, unless a request says otherwise: give them out flagged, or fail
+    /// Handling of frames that are known to be damaged, unless a request sets it: output them flagged, or fail
     /// [default: flag]
     #[arg(long, value_name = "flag|error", env = "BUCKET_STREAMER_ON_DAMAGE")]
     pub(super) on_damage: Option<OnDamage>,
-    /// Compare every decoded picture of H.265 with its hash in the stream, where it has one; one that does not match counts as
-    /// damaged
+    /// Compare each decoded H.265 picture with its hash in the stream, if there is one; a mismatch counts as damage
     #[arg(long, env = "BUCKET_STREAMER_CHECK_HASHES", num_args = 0..=1, default_missing_value = "true")]
     pub(super) check_hashes: Option<bool>,
     /// Refuse videos whose pictures have more pixels: 8388608, 8192x4352 [default: 8192x4352]
     #[arg(long, value_name = "N|WxH", env = "BUCKET_STREAMER_MAX_PIXELS")]
     pub(super) max_pixels: Option<PixelCount>,
-    /// Memory for the pictures that all decoders have in work: 512M, 2G [default: an eighth of what the process is
-    /// given, 256M to 1G]
+    /// Memory for the pictures in all decoders: 512M, 2G [default: 1/8 of the memory available to the process, 256M to
+    /// 1G]
     #[arg(long, value_name = "SIZE", env = "BUCKET_STREAMER_PICTURE_MEMORY")]
     pub(super) picture_memory: Option<MemorySize>,
-    /// Refuse videos whose index takes more memory while it is made; three at most take more than 16M at one time
-    /// [default: 384M]
+    /// Refuse videos whose index needs more memory while it is built; at most three builds of more than 16M run at one
+    /// time [default: 384M]
     #[arg(long, value_name = "SIZE", env = "BUCKET_STREAMER_INDEX_MEMORY")]
     pub(super) index_memory: Option<MemorySize>,
-    /// Memory for stills and storyboards that are made [default: 256M, or less where there is little memory]
+    /// Memory for the cache of stills and storyboards [default: 256M, or less where there is little memory]
     #[arg(long, value_name = "SIZE", env = "BUCKET_STREAMER_STILL_MEMORY")]
     pub(super) still_memory: Option<MemorySize>,
-    /// Memory for answers and pictures that are made and not sent yet; one client may hold half of it [default: 256M, or less
+    /// Memory for responses and pictures that are not sent yet; one client may hold half of it [default: 256M, or less
     /// where there is little memory]
     #[arg(long, value_name = "SIZE", env = "BUCKET_STREAMER_REPLY_MEMORY")]
     pub(super) reply_memory: Option<MemorySize>,
-    /// Requests that may use the engine at one time [default: twice the threads, and two]
+    /// Requests that may use the engine at one time [default: twice the threads, plus two]
     #[arg(long, value_name = "N", env = "BUCKET_STREAMER_RUNNING", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) running: Option<u16>,
-    /// Requests that may wait for that; past it the answer is 503 [default: 256]
+    /// Requests that may wait for the engine; the server refuses more with 503 [default: 256]
     #[arg(long, value_name = "N", env = "BUCKET_STREAMER_QUEUE")]
     pub(super) queue: Option<u32>,
-    /// The longest that a request may take [default: 30s]
+    /// Longest duration of a request [default: 30s]
     #[arg(long, value_name = "TIME", env = "BUCKET_STREAMER_DEADLINE")]
     pub(super) deadline: Option<Period>,
-    /// Connections at one time [default: 4096]
+    /// Most connections at one time [default: 4096]
     #[arg(long, value_name = "N", env = "BUCKET_STREAMER_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) max_connections: Option<u32>,
-    /// Connections of one address at one time; 0 for as many as there may be [default: 1024]
+    /// Most connections of one address at one time; 0 for no limit per address [default: 1024]
     #[arg(long, value_name = "N", env = "BUCKET_STREAMER_MAX_CONNECTIONS_PER_CLIENT")]
     pub(super) max_connections_per_client: Option<u32>,
-    /// The longest side of a still that may be asked for, in pixels [default: 8192]
+    /// Longest side of a still that a request may ask for, in pixels [default: 8192]
     #[arg(long, value_name = "PIXELS", env = "BUCKET_STREAMER_MAX_SIDE", value_parser = clap::value_parser!(u32).range(1..=65535))]
     pub(super) max_side: Option<u32>,
-    /// Frames that a WebSocket may wait for at one time [default: 4096]
+    /// Most frames that a WebSocket may wait for at one time [default: 4096]
     #[arg(long, value_name = "N", env = "BUCKET_STREAMER_MAX_FRAMES", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) max_frames: Option<u32>,
-    /// Tiles that a storyboard may have [default: 400]
+    /// Most tiles of a storyboard [default: 400]
     #[arg(long, value_name = "N", env = "BUCKET_STREAMER_MAX_TILES", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(super) max_tiles: Option<u32>,
-    /// Bytes of one message of a WebSocket [default: 256K]
+    /// Most bytes of one WebSocket message [default: 256K]
     #[arg(long, value_name = "SIZE", env = "BUCKET_STREAMER_MAX_MESSAGE")]
     pub(super) max_message: Option<MemorySize>,
-    /// Bytes of a request's head, at least 8K [default: 32K]
+    /// Most bytes of a request's head, at least 8K [default: 32K]
     #[arg(long, value_name = "SIZE", env = "BUCKET_STREAMER_MAX_HEAD")]
     pub(super) max_head: Option<MemorySize>,
-    /// For the head of a connection's first request to come [default: 15s]
+    /// Time for the head of a connection's first request to arrive [default: 15s]
     #[arg(long, value_name = "TIME", env = "BUCKET_STREAMER_HEAD_TIMEOUT")]
     pub(super) head_timeout: Option<Period>,
-    /// How long a connection may be idle between requests [default: 75s]
+    /// Longest idle time of a connection between requests [default: 75s]
     #[arg(long, value_name = "TIME", env = "BUCKET_STREAMER_KEEP_ALIVE")]
     pub(super) keep_alive: Option<Period>,
-    /// How often a WebSocket is asked whether somebody is there [default: 20s]
+    /// Interval of the pings that check whether a WebSocket's client is alive [default: 20s]
     #[arg(long, value_name = "TIME", env = "BUCKET_STREAMER_PING")]
     pub(super) ping: Option<Period>,
-    /// A reader who takes less than 64 KiB in this time is given up [default: 30s]
+    /// Give up a client that reads less than 64 KiB in this time [default: 30s]
     #[arg(long, value_name = "TIME", env = "BUCKET_STREAMER_SLOW_TIMEOUT")]
     pub(super) slow_timeout: Option<Period>,
-    /// After so long without a request a WebSocket is closed [default: 10m]
+    /// Close a WebSocket after this time without a request [default: 10m]
     #[arg(long, value_name = "TIME", env = "BUCKET_STREAMER_IDLE_TIMEOUT")]
     pub(super) idle_timeout: Option<Period>,
-    /// How long requests are still taken after SIGTERM, while /ready says 503 already [default: none]
+    /// Time for which requests are still accepted after SIGTERM, while /ready already answers 503 [default: none]
     #[arg(long, value_name = "TIME", env = "BUCKET_STREAMER_DRAIN_DELAY")]
     pub(super) drain_delay: Option<Period>,
-    /// For requests in flight to be finished on SIGTERM [default: 30s]
+    /// Time for requests in flight to finish on SIGTERM [default: 30s]
     #[arg(long, value_name = "TIME", env = "BUCKET_STREAMER_DRAIN_TIMEOUT")]
     pub(super) drain_timeout: Option<Period>,
-    /// Only who sends one of these tokens may ask (Authorization: Bearer ...); may be repeated. Better in the environment or
-    /// in the file: lists of processes show flags [env: BUCKET_STREAMER_TOKENS, with commas between them]
+    /// Require one of these tokens with each request (Authorization: Bearer ...); may be repeated. Prefer the
+    /// environment or the file: process lists show flags [env: BUCKET_STREAMER_TOKENS, with commas between them]
     #[arg(long, value_name = "TOKEN")]
     pub(super) token: Vec<String>,
-    /// Tokens of the file that may be limited to roots and prefixes.
+    /// Tokens of the file, optionally limited to roots and prefixes.
     #[arg(skip)]
     pub(super) tokens: Vec<Granted>,
-    /// Addresses signed with one of these keys are good without a token (see `sign`); may be repeated
+    /// Accept addresses signed with one of these keys without a token (see `sign`); may be repeated
     /// [env: BUCKET_STREAMER_URL_KEYS, with commas between them]
     #[arg(long, value_name = "KEY")]
     pub(super) url_key: Vec<String>,
-    /// The same of keys.
+    /// Keys of the file, likewise.
     #[arg(skip)]
     pub(super) url_keys: Vec<Granted>,
-    /// Pages of this origin may read answers: https://example.com, or * for all; may be repeated
+    /// Let pages of this origin read responses: https://example.com, or * for all; may be repeated
     /// [env: BUCKET_STREAMER_CORS_ORIGINS, with commas between them]
     #[arg(long, value_name = "ORIGIN")]
     pub(super) cors_origin: Vec<String>,
-    /// Believe X-Forwarded-For: only behind a proxy that sets it
+    /// Trust X-Forwarded-For: only behind a proxy that sets it
     #[arg(long, env = "BUCKET_STREAMER_TRUST_FORWARDED")]
     pub(super) trust_forwarded: bool,
-    /// Follow redirects of web roots to private addresses, too
+    /// Also follow redirects of web roots to private addresses
     #[arg(long, env = "BUCKET_STREAMER_ALLOW_PRIVATE_REDIRECTS")]
     pub(super) allow_private_redirects: bool,
-    /// Certificates for TLS, in PEM, the server's own first
+    /// Certificate chain for TLS, in PEM, the server's own certificate first
     #[arg(long, value_name = "FILE", env = "BUCKET_STREAMER_TLS_CERT")]
     pub(super) tls_cert: Option<PathBuf>,
-    /// The private key for TLS, in PEM
+    /// Private key for TLS, in PEM
     #[arg(long, value_name = "FILE", env = "BUCKET_STREAMER_TLS_KEY")]
     pub(super) tls_key: Option<PathBuf>,
-    /// Speak HTTP/2 without TLS, too, with clients that begin with it
+    /// Also accept HTTP/2 without TLS, from clients that begin with it
     #[arg(long, env = "BUCKET_STREAMER_HTTP2_CLEARTEXT")]
     pub(super) http2_cleartext: bool,
-    /// How messages look on standard error [default: text]
+    /// Format of messages on standard error [default: text]
     #[arg(long, value_enum, env = "BUCKET_STREAMER_LOG_FORMAT")]
     pub(super) log_format: Option<LogFormat>,
-    /// Which messages: error, warn, info, debug (every request), or a filter as RUST_LOG has it [default: info]
+    /// Messages to show: error, warn, info, debug (every request), or a filter in RUST_LOG's syntax [default: info]
     #[arg(long, value_name = "LEVEL", env = "BUCKET_STREAMER_LOG")]
     pub(super) log: Option<String>,
 }
@@ -186,9 +186,9 @@ Examples:
   curl 'http://127.0.0.1:3000/frame/cams/a.mp4?frame=120' > frame.jpg
 
 Every flag can be set in the environment (BUCKET_STREAMER_LISTEN_ADDR=...) and in the file of --config
-(listen_addr = \"...\"). docs/serving.md has the routes, the WebSocket's messages, and how it is run.";
+(listen_addr = \"...\"). docs/serving.md has the routes, the WebSocket's messages, and notes on operation.";
 
-/// A token or a key of the file, and what it is good for: `[[tokens]]` and `[[url_keys]]`.
+/// A token or a key of the file with its limits: `[[tokens]]` and `[[url_keys]]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Granted {
@@ -202,13 +202,13 @@ pub(crate) struct Granted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogFormat {
-    /// Lines for people
+    /// Lines of text
     Text,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
-/// A length of time, as people write it.
+/// A duration, as users write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Period(pub(super) Duration);
 
@@ -218,7 +218,7 @@ impl std::str::FromStr for Period {
     fn from_str(text: &str) -> Result<Period, String> {
         let nanos = time::parse(text)?.0;
         let nanos = u64::try_from(nanos).ok().filter(|nanos| (1_000_000..=86_400_000_000_000).contains(nanos));
-        nanos.map(|nanos| Period(Duration::from_nanos(nanos))).ok_or_else(|| format!("{text} is not 1ms to 24h"))
+        nanos.map(|nanos| Period(Duration::from_nanos(nanos))).ok_or_else(|| format!("{text} is not in 1ms to 24h"))
     }
 }
 
@@ -229,7 +229,7 @@ impl<'de> Deserialize<'de> for Period {
 }
 
 impl ServeArguments {
-    /// The settings of the file where neither flags nor the environment have any.
+    /// Takes a setting from the file where flags and the environment have none.
     pub(super) fn or(self, file: ServeArguments) -> ServeArguments {
         let first = |own: Vec<String>, other: Vec<String>| if own.is_empty() { other } else { own };
         let (storage_backend, local_path, s3_bucket) = self.place_or(&file);
@@ -284,7 +284,7 @@ impl ServeArguments {
         }
     }
 
-    /// A place that is typed replaces the one in the file, whatever kind that is of.
+    /// A place from a flag or the environment replaces the file's place, whatever its kind.
     fn place_or(&self, file: &ServeArguments) -> (Option<Backend>, Option<PathBuf>, Option<String>) {
         let has_place = self.storage_backend.is_some() || self.local_path.is_some() || self.s3_bucket.is_some();
         let place = if has_place { self } else { file };
@@ -292,14 +292,14 @@ impl ServeArguments {
     }
 }
 
-/// What the environment lists, with commas between. A variable that is empty says nothing.
+/// The comma-separated list in an environment variable. An empty variable is an empty list.
 pub(super) fn listed(name: &str) -> Vec<String> {
     let text = std::env::var(name).unwrap_or_default();
     text.split(',').map(str::trim).filter(|one| !one.is_empty()).map(str::to_owned).collect()
 }
 
 impl ServeArguments {
-    /// What the environment lists where no flag does.
+    /// Takes lists from the environment where there are no flags.
     pub(super) fn with_lists(mut self) -> ServeArguments {
         let lists = [
             (&mut self.root, "BUCKET_STREAMER_ROOT"),

@@ -1,4 +1,4 @@
-//! What the arguments of `serve` come to: the server's configuration, its roots, and where its messages go.
+//! Turns the arguments of `serve` into the server's configuration, its roots and its logging.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -15,18 +15,18 @@ use super::arguments::{Backend, Granted, LogFormat, Period, ServeArguments};
 use crate::console::say;
 use crate::options::{RemoteArguments, http_options};
 
-/// Where videos are looked for unless a place is named.
+/// The default folder of videos.
 const DATA: &str = "./data";
 
 impl ServeArguments {
     pub(super) fn config(&self) -> Result<Config, String> {
         let (usual, machine) = (Config::default(), Machine::read());
-        // All that is kept together leaves room for decoders.
+        // The caches together leave room for decoders.
         let cache = |usual: u64| machine.memory_share(16, usual);
         let tls = match (&self.tls_cert, &self.tls_key) {
             (Some(certificates), Some(key)) => Some(Tls { certificates: certificates.clone(), key: key.clone() }),
             (None, None) => None,
-            _ => return Err("--tls-cert and --tls-key are given together".to_owned()),
+            _ => return Err("--tls-cert and --tls-key need each other: give both or neither".to_owned()),
         };
         let tokens = credentials(&self.token, &self.tokens)?;
         let url_keys = credentials(&self.url_key, &self.url_keys)?;
@@ -65,17 +65,17 @@ impl ServeArguments {
         })
     }
 
-    /// The place of the root without a name, if one is given.
+    /// The place of the unnamed root, if one is given.
     pub(super) fn unnamed(&self) -> Result<Option<RootSpec>, String> {
         let backend = self.storage_backend.or(self.s3_bucket.as_ref().map(|_| Backend::S3));
         match (backend, &self.local_path, &self.s3_bucket) {
-            (Some(Backend::S3), _, None) => Err("--storage-backend s3 wants --s3-bucket".to_owned()),
+            (Some(Backend::S3), _, None) => Err("--storage-backend s3 needs --s3-bucket".to_owned()),
             (Some(Backend::S3), None, Some(bucket)) => {
                 let bucket = bucket.trim_start_matches("s3://");
                 Ok(Some(RootSpec::unnamed(&format!("s3://{bucket}"))))
             }
-            (_, Some(_), Some(_)) => Err("--local-path and --s3-bucket are two roots without a name".to_owned()),
-            (Some(Backend::Local), _, Some(_)) => Err("--s3-bucket is for --storage-backend s3".to_owned()),
+            (_, Some(_), Some(_)) => Err("--local-path and --s3-bucket both set the unnamed root: give one".to_owned()),
+            (Some(Backend::Local), _, Some(_)) => Err("--s3-bucket needs --storage-backend s3".to_owned()),
             (_, Some(path), None) => Ok(Some(RootSpec::unnamed(&path.to_string_lossy()))),
             (Some(Backend::Local), None, None) => Ok(Some(RootSpec::unnamed(DATA))),
             (None, None, None) => Ok(None),
@@ -83,7 +83,7 @@ impl ServeArguments {
         }
     }
 
-    /// The roots, and the clients that fetch what lies in them.
+    /// The roots, and the clients that fetch from them.
     pub(super) fn roots(&self, remote: &RemoteArguments) -> Result<Roots, String> {
         let options = http_options(remote).map_err(str::to_owned)?;
         let options = HttpOptions { private_redirects: self.allow_private_redirects, ..options };
@@ -116,7 +116,7 @@ impl ServeArguments {
 
     pub(super) fn log(&self) -> Result<(), String> {
         let level = self.log.as_deref().unwrap_or("info");
-        // A plain level is ours; libraries say more than anybody wants.
+        // A plain level is for this program; of libraries only warnings are shown.
         let filter =
             if level.contains(['=', ',']) { level.to_owned() } else { format!("warn,bucket_streamer={level}") };
         let filter = tracing_subscriber::EnvFilter::try_new(&filter).map_err(|error| format!("--log: {error}"))?;
@@ -129,20 +129,20 @@ impl ServeArguments {
     }
 }
 
-/// Those that reach everything, and those that may be limited.
+/// The credentials without limits, then those of the file.
 fn credentials(plain: &[String], granted: &[Granted]) -> Result<Vec<Credential>, String> {
     let mut all: Vec<Credential> = plain.iter().map(|secret| secret.as_str().into()).collect();
     for one in granted {
         let scope =
             Scope { roots: one.roots.clone().unwrap_or_default(), prefixes: one.prefixes.clone().unwrap_or_default() };
-        // An empty list is a slip, and must not be good for everything.
+        // An empty list is a mistake, and must not grant everything.
         if scope.is_all() && (one.roots.is_some() || one.prefixes.is_some()) {
-            return Err("a token or key whose roots and prefixes are empty reaches nothing".to_owned());
+            return Err("a token or key has empty lists of roots and prefixes: fill or remove them".to_owned());
         }
         all.push(Credential { secret: one.token.clone(), name: one.name.clone(), scope });
     }
     if all.iter().any(|one| one.secret.len() < 8) {
-        return Err("a token or a key of fewer than 8 characters is none".to_owned());
+        return Err("a token or key has fewer than 8 characters: use a longer one".to_owned());
     }
     Ok(all)
 }

@@ -1,22 +1,22 @@
-//! `sign`: addresses that are good without a token.
+//! `sign`: signs addresses of a server, which are then valid without a token.
 
 use clap::Args;
 
 use super::arguments::{Period, listed};
 use crate::console::{Outcome, say};
 
-/// An address that is good without a token for a while.
+/// The arguments of `sign`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  BUCKET_STREAMER_URL_KEYS=secret-key bucket-streamer sign 'https://frames.example.com/frame/cams/a.mp4?frame=120' --expires 1h"
 )]
 pub(crate) struct SignArguments {
-    /// The address, or its path and query, as it will be asked for
+    /// The address, or its path and query, as clients will request it
     address: String,
-    /// For how long it is good
+    /// Time for which the address is valid
     #[arg(long, value_name = "TIME", default_value = "1h")]
     expires: Period,
-    /// The key; one of the server's [env: BUCKET_STREAMER_URL_KEYS, the first one]
+    /// Signing key, one of the server's [env: BUCKET_STREAMER_URL_KEYS, the first one]
     #[arg(long, value_name = "KEY")]
     url_key: Option<String>,
 }
@@ -25,10 +25,10 @@ pub(crate) fn sign(arguments: &SignArguments) -> Outcome {
     use std::io::Write;
     let listed = listed("BUCKET_STREAMER_URL_KEYS");
     let Some(key) = arguments.url_key.as_ref().or(listed.first()) else {
-        say("bucket-streamer: sign wants a key: --url-key, or BUCKET_STREAMER_URL_KEYS");
+        say("bucket-streamer: sign needs a key: give --url-key or set BUCKET_STREAMER_URL_KEYS");
         return Outcome::Usage;
     };
-    // A server sees no more of an address than what comes behind its name.
+    // A server sees only the part of an address behind the host name.
     let address = &arguments.address;
     let begin = address.find("://").map_or(0, |scheme| scheme + 3);
     let path = if begin == 0 { 0 } else { address[begin..].find('/').map_or(address.len(), |slash| begin + slash) };

@@ -345,7 +345,7 @@ async def gives_a_token(test):
         # Who has none is told so, and can give one later.
         await page.key("Escape")
         await page.until("!document.getElementById('token').open && document.getElementById('connection').dataset.is === 'locked'")
-        await page.until("document.getElementById('notice').innerText.includes('wants a token')")
+        await page.until("document.getElementById('notice').innerText.includes('requires a token')")
         await page.click("#connect-now")
         await page.until("document.getElementById('token').open", "a token is asked for again")
         await page.type("wrong")

@@ -1,4 +1,4 @@
-//! The clips that are measured with: fixtures, and those of a corpus that are known by name.
+//! The clips of the benches: fixtures, and known clips of a corpus.
 #![allow(clippy::print_stderr, reason = "says what is left out")]
 
 use std::path::{Path, PathBuf};
@@ -6,18 +6,18 @@ use std::sync::OnceLock;
 
 use bucket_streamer::{Engine, Frame, Video};
 
-/// The frames are the same in every run.
+/// The same seed in every run, so that the frames are the same.
 const SEED: u64 = 1;
 
 /// A file to measure with.
 pub(crate) struct Clip {
-    /// What benches are called after.
+    /// The name in the benches' names.
     pub name: String,
     path: PathBuf,
 }
 
 impl Clip {
-    /// A file of the repository's own.
+    /// A file of the repository.
     pub(crate) fn fixture(name: &str) -> Clip {
         Clip::at(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name))
     }
@@ -27,18 +27,18 @@ impl Clip {
         Clip { name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(), path: path.into() }
     }
 
-    /// Opened by an engine of its own, that has decoded nothing yet.
+    /// Opens the clip with an engine of its own, which has decoded nothing yet.
     pub(crate) fn open(&self) -> Video {
         Engine::new(Some(1)).open_path(&self.path).expect("a clip that can be opened")
     }
 
-    /// Where it is.
+    /// The path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// These fixtures, and these clips of `$BUCKET_STREAMER_CORPUS` as far as they are there.
+/// These fixtures, and those of these clips of `$BUCKET_STREAMER_CORPUS` that exist.
 pub(crate) fn clips(fixtures: &[&str], corpus: &[&str]) -> Vec<Clip> {
     let mut clips: Vec<Clip> = fixtures.iter().map(|name| Clip::fixture(name)).collect();
     let Some(folder) = folder() else { return clips };
@@ -46,7 +46,7 @@ pub(crate) fn clips(fixtures: &[&str], corpus: &[&str]) -> Vec<Clip> {
         if path.is_file() {
             clips.push(Clip::at(&path));
         } else {
-            eprintln!("{} is not there: left out", path.display());
+            eprintln!("{} does not exist: left out", path.display());
         }
     }
     clips
@@ -64,7 +64,7 @@ fn folder() -> Option<&'static Path> {
     FOLDER.get_or_init(find).as_deref()
 }
 
-/// Different frames of a video, in the order in which they are asked for; `lot` chooses between sets of them.
+/// Distinct frames of a video in random order; `lot` selects the set.
 pub(crate) fn random_frames(video: &Video, count: usize, lot: u64) -> Vec<u32> {
     let mut random = fastrand::Rng::with_seed(SEED + lot);
     let mut frames = random.choose_multiple(0..video.frame_count() as u32, count);

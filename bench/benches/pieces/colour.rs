@@ -1,9 +1,9 @@
 //! A decoded picture to JPEG's colour (BT.601, full range, 8 bits), in its own size. Throughput counts pixels.
 //!
-//! - `convert`: by a matrix where the picture is SDR in BT.709's primaries, by a table where it is HDR or wide gamut; the
-//!   second picture of a stream and all that follow, which find the table and the buffers there.
-//! - `first`: the first picture of an HDR stream, with making the table and getting memory.
-//! - `rgb`: what `convert` made to R'G'B', for PNG.
+//! - `convert`: by a matrix where the picture is SDR in BT.709's primaries, by a table where it is HDR or wide gamut;
+//!   for the second picture of a stream and later ones, for which the table and the buffers exist.
+//! - `first`: the first picture of an HDR stream, including making the table and allocating memory.
+//! - `rgb`: the result of `convert` to R'G'B', for PNG.
 
 use std::cell::LazyCell;
 use std::hint::black_box;
@@ -18,7 +18,7 @@ use super::clips::{clips, picture, pixels};
 /// All of `colour`.
 pub(crate) fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("colour");
-    // Milliseconds each: as many in every measurement, else the last would take long. The same in `scale` and `jpeg`.
+    // A round takes milliseconds: flat sampling keeps the last measurement short. The same in `scale` and `jpeg`.
     group.sampling_mode(SamplingMode::Flat);
     let corpus =
         ["hevc_bbb_1080p_fmp4_30s.mp4", "hevc_phone_hdr10_multislice_vfr.mp4", "hevc_4k60_10bit_dv81_hdr10.mp4"];
@@ -27,7 +27,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         let options = video.colour_options();
         let picture = LazyCell::new(|| picture(&video));
         group.throughput(Throughput::Elements(pixels(&video)));
-        // Not all containers tell: the first picture does.
+        // Not all containers have this; the first picture does.
         let is_hdr = is_hdr_picture(&video.frame(0).expect("a frame that can be decoded").picture);
         let convert = |converter: &mut ColourConverter, planes: &mut JfifPlanes| {
             converter.to_jfif(black_box(&picture), &options, planes).expect("a picture whose colour is known");

@@ -1,15 +1,15 @@
-//! Checkpoints: keeping a decoder's state, and putting it into a decoder. H.265, H.264 and VP9; AV1 cannot be forked.
+//! Checkpoints: saving a decoder's state, and restoring it. H.265, H.264 and VP9; AV1 cannot be forked.
 //!
-//! The state is that of a decoder on one thread, some pictures behind its entry, with as many references as the stream
-//! has there.
+//! The state is that of a decoder on one thread, some pictures after its random access point, with as many references
+//! as the stream has there.
 //!
-//! - `save`: a new checkpoint. Letting go of it is not timed.
-//! - `save_again`: the same in one that is used again, which lets go of what it held: what is usual once the budget of
+//! - `save`: a new checkpoint. Dropping it is not timed.
+//! - `save_again`: the same into a used checkpoint, which drops its old content: the usual case once the budget of
 //!   checkpoints is used up.
-//! - `restore`: a checkpoint into a decoder that was in the same state; it lets go of its own pictures first.
-//! - `restore_and_next`: that, and decoding the next sample: beside it one sees what a fork is to a picture.
+//! - `restore`: a checkpoint into a decoder in the same state, which first drops its own pictures.
+//! - `restore_and_next`: the same, plus decoding the next sample, to compare a fork with a picture.
 //!
-//! Left out: the books that the engine keeps of its checkpoints.
+//! Not included: the engine's bookkeeping of checkpoints.
 
 use std::cell::{LazyCell, RefCell};
 use std::hint::black_box;
@@ -22,7 +22,7 @@ use ffi::{Checkpoint, Decoder, Packet, Received, Sent, Threads};
 
 use super::clips::clips;
 
-/// The sample whose state is kept; where a video has not as many, that in its middle.
+/// The sample after which the state is saved; in a shorter video, the sample in its middle.
 const POSITION: u32 = 40;
 
 /// All of `fork`.
@@ -56,7 +56,7 @@ fn one(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, video: &Video) {
         LazyCell::force(&decoder);
         bencher.iter(|| spare = Some(save(black_box(spare.take()))));
     });
-    // From here on the decoder is in the state that it was saved in.
+    // From here on the decoder is in the state of the checkpoint.
     let checkpoint = LazyCell::new(|| save(None));
     let restore = || decoder.borrow_mut().restore(&checkpoint).expect("a state that can be restored");
     group.bench_function(BenchmarkId::new("restore", name), |bencher| {
@@ -90,7 +90,7 @@ fn packet(video: &Video, sample: u32) -> Packet {
     packet
 }
 
-/// Decodes a sample, and takes out what the decoder has to show by then.
+/// Decodes a sample, and takes the pictures that the decoder then outputs.
 fn decode(decoder: &mut Decoder, packet: &Packet) -> usize {
     assert_eq!(decoder.send(packet).expect("a sample without damage"), Sent::Accepted);
     let mut pictures = 0;

@@ -1,14 +1,14 @@
-//! Opening a video: what it takes until the first frame can be asked for. The files are in the page cache.
+//! Opening a video: the time until the first frame can be requested. The files are in the page cache.
 //!
-//! - `open`: of an MP4 of 100,000 samples from its tables; beside it the demo clip (250 samples), and clips that have no
-//!   tables and are read from end to end (Matroska, MPEG-TS).
-//! - `open_with_index`: the large one with an index that was read already, which says what its samples refer to.
-//! - `read`: that index from the bytes of its file, which are in memory.
-//! - `write`: the same the other way.
-//! - `open_with_index_bare`, `read_bare`: an index without references.
+//! - `open`: an MP4 of 100,000 samples from its tables; to compare, the demo clip (250 samples), and clips without
+//!   tables, which are read from end to end (Matroska, MPEG-TS).
+//! - `open_with_index`: the large one with an index in memory, which has the references of its samples.
+//! - `read`: this index from the bytes of its file, which are in memory.
+//! - `write`: the reverse of `read`.
+//! - `open_with_index_bare`, `read_bare`: the same with an index without references.
 //!
-//! Throughput counts samples. One engine opens all; closing is not timed. The large file is the demo clip 400 times over; the `ffmpeg` of the
-//! same build makes it once, into the folder that Cargo has for such things.
+//! Throughput counts samples. One engine opens all videos; closing is not timed. The large file is the demo clip 400
+//! times over; the `ffmpeg` of the same build makes it once, in Cargo's folder for such files.
 
 use std::cell::LazyCell;
 use std::path::{Path, PathBuf};
@@ -79,7 +79,7 @@ fn with_index<M, E>(
     });
 }
 
-/// A file of [`SAMPLES`] samples, made of copies of this clip unless it is there.
+/// A file of [`SAMPLES`] samples, made from copies of this clip unless it exists.
 fn made_of(clip: &Path) -> PathBuf {
     let count = Clip::at(clip).open().track().samples.len();
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -87,7 +87,7 @@ fn made_of(clip: &Path) -> PathBuf {
     let length = std::fs::metadata(clip).expect("a file").len();
     let path = folder.join(format!("samples_{SAMPLES}_of_{length}.mp4"));
     if !path.exists() {
-        // It appears under its name when it is whole.
+        // The file gets its name when it is complete.
         let unfinished = folder.join(format!("unfinished_{}.mp4", std::process::id()));
         let ffmpeg = vendor::ensure(&mut |_| {}).expect("the vendored build").program("ffmpeg");
         let mut command = Command::new(ffmpeg);

@@ -1,11 +1,11 @@
-//! Stills as JPEG, of quality 85. Throughput counts the picture's pixels.
+//! JPEG stills of quality 85. Throughput counts the picture's pixels.
 //!
 //! - `still`: a decoded picture to the bytes of a file, in its own size: conversion and compression.
-//! - `compression`: libjpeg-turbo alone, on planes that are converted already: the floor beside it. For BT.709 in 8 bits
-//!   the aim is that `still` takes less than 1.25 times as long.
-//! - `still_640`: a still 640 pixels wide: conversion, scaling, and compression of less.
+//! - `compression`: libjpeg-turbo alone, on converted planes: the floor to compare with. The aim for BT.709 in 8 bits
+//!   is that `still` takes less than 1.25 times as long.
+//! - `still_640`: a still 640 pixels wide: conversion, scaling, and compression of fewer pixels.
 //!
-//! Decoding is left out, and so is writing files.
+//! Decoding and writing files are not included.
 
 use std::cell::LazyCell;
 use std::hint::black_box;

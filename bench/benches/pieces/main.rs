@@ -1,8 +1,9 @@
-//! What the pieces of the engine take, each for itself: `docs/pieces.md` says how to run this, and what was measured.
+//! Benches of the engine's parts, one by one: `docs/pieces.md` says how to run them, and has results.
 //!
-//! Everything runs on one thread. What a bench needs (pictures, checkpoints, the large file) is made before it is timed, and
-//! only if it is asked for: Criterion calls what is given to `bench_function` once for every measurement, and not at all
-//! for what its filter leaves out. So those things are in a `LazyCell` outside of it, and so is what keeps buffers.
+//! All benches run on one thread. The inputs of a bench (pictures, checkpoints, the large file) are made before it is
+//! timed, and only if its filter selects it: Criterion calls the closure of `bench_function` once for every
+//! measurement, and not at all for a bench that its filter excludes. So these inputs are in a `LazyCell` outside of it,
+//! and so are reused buffers.
 
 mod clips;
 mod colour;
@@ -19,7 +20,8 @@ use criterion::Criterion;
 
 fn main() {
     bucket_streamer::process::dedicate().expect("a signal handler");
-    // Short measurements: there are many, and a whole run is to take minutes. Options of the command line count more.
+    // Short measurements: there are many, and a whole run should take minutes. Options of the command line override
+    // these.
     let mut criterion = Criterion::default()
         .warm_up_time(Duration::from_millis(250))
         .measurement_time(Duration::from_millis(1200))

@@ -1,14 +1,14 @@
-//! What is read of each picture before anything is decoded. Throughput counts pictures; a round goes over a whole clip.
+//! Parsing each picture before decoding. Throughput counts pictures; a round covers a whole clip.
 //!
-//! - `headers`: what this project's own readers take for the first slice or frame header of each sample, with the samples
-//!   in memory. H.265: the slice header up to its reference picture set, with the parameter sets known. VP9 and AV1: frame
-//!   headers, and the slots that they read and write. H.264: kinds of NAL units and recovery points; nothing more is read
-//!   of it.
-//! - `structure`: which samples each sample needs, learned from the first to the last sample as when it is asked for the
-//!   first time. Besides the headers there are views of the mapped file, picture order counts, and the tables that it is
-//!   kept in; the file itself is in memory.
-//! - `parser`: the same samples through libavcodec's parser, which orders the pictures of streams without times (H.265 and
-//!   H.264), beside our own.
+//! - `headers`: this project's own parsers for the first slice or frame header of each sample, with the samples in
+//!   memory. H.265: the slice header up to its reference picture set, with the parameter sets known. VP9 and AV1: frame
+//!   headers, and the slots that they read and write. H.264: kinds of NAL units and recovery points; nothing more of it
+//!   is parsed.
+//! - `structure`: the samples that each sample needs, learned from the first to the last sample as at the first
+//!   request. In addition to the headers this includes views of the mapped file, picture order counts, and the tables
+//!   of the result; the file itself is in memory.
+//! - `parser`: the same samples through libavcodec's parser, which orders the pictures of streams without times (H.265
+//!   and H.264), to compare with our own.
 
 use std::hint::black_box;
 
@@ -57,7 +57,7 @@ fn headers(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, track: &Track, 
     if track.codec == Codec::Hevc {
         units().for_each(|unit| _ = sets.absorb(unit));
     }
-    // How many were understood, which must be all of them: else this would measure giving up.
+    // The number of parsed samples must be that of all samples: else this would measure giving up.
     let understood = || match track.codec {
         Codec::Hevc => {
             let first_slice = |sample: &PaddedBytes| {
@@ -66,7 +66,7 @@ fn headers(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, track: &Track, 
             };
             samples.iter().filter_map(first_slice).count()
         }
-        // What promises nothing and what is no picture read the same: nothing to count here.
+        // A sample without any claims and a sample that is no picture parse alike, so the result is not counted.
         Codec::H264 => {
             let facts = |sample: &PaddedBytes| EntryFacts::of(track.codec, track.framing, sample.data(), false);
             samples.iter().for_each(|sample| _ = black_box(facts(sample)));

@@ -1,10 +1,10 @@
-//! Which samples to decode for frames that are asked for, when it is known already what pictures refer to (`parse` has
-//! what learning that takes). Nothing is decoded.
+//! Planning: the samples to decode for requested frames, when the references of all pictures are known (`parse`
+//! measures how they are learned). Nothing is decoded.
 //!
-//! - `one`: a random frame, for an engine without checkpoints; another one each time.
-//! - `batch`: 60 random frames in one request, the same.
-//! - `near`: a random frame, another one each time, where 60 others were decoded before and have left their checkpoints:
-//!   what is planned has to be compared from up to eight of them. Looking for the nearest is part of it. AV1 has none.
+//! - `one`: a random frame, for an engine without checkpoints; a different one each time.
+//! - `batch`: 60 random frames in one request, likewise.
+//! - `near`: a random frame, a different one each time, after 60 others were decoded and have left their checkpoints:
+//!   planning compares decode runs from up to eight of them. The search for the nearest is included. AV1 has none.
 
 use std::cell::LazyCell;
 use std::collections::BTreeSet;
@@ -25,7 +25,7 @@ use ffi::Threads;
 use super::clips::{clips, random_frames};
 
 const FRAMES: usize = 60;
-/// Pictures from one checkpoint to the next, samples behind a target, and checkpoints on each side of it: the engine's.
+/// The engine's values: pictures between checkpoints, samples behind a target, and candidate checkpoints on each side.
 const SPACING: u32 = 4;
 const BEHIND: u32 = 16;
 const CANDIDATES: usize = 4;
@@ -67,7 +67,7 @@ fn near(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, video: &Video) {
     });
 }
 
-/// A video of which some frames were decoded.
+/// A video some of whose frames were decoded.
 struct Walked<'a> {
     video: &'a Video,
     planner: Planner,
@@ -91,7 +91,7 @@ impl<'a> Walked<'a> {
             walked.walk(&leg, &pool, &counters);
         }
         assert!(walked.store.held().checkpoints > 0, "checkpoints were left");
-        // What the other frames refer to is learned now, not while time is taken.
+        // The references of the other frames are learned now, not while the clock runs.
         (0..video.frame_count() as u32).for_each(|frame| _ = walked.plan(frame));
         walked
     }
@@ -100,7 +100,7 @@ impl<'a> Walked<'a> {
         Known::new(self.video.track(), self.video.source(), &self.planner, &self.references)
     }
 
-    /// As the engine does it for a frame, but for asking whether a checkpoint holds its very picture.
+    /// Plans a frame as the engine does, except for the check whether a checkpoint holds the picture itself.
     fn plan(&self, frame: u32) -> Vec<Leg> {
         let track = self.video.track();
         let sample = track.frames[frame as usize];

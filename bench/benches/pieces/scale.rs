@@ -1,7 +1,7 @@
-//! A picture in JPEG's colour to another size: 4:2:0, each plane for itself. Throughput counts the pixels that go in.
+//! Scaling a picture in JPEG's colour: 4:2:0, plane by plane. Throughput counts the input pixels.
 //!
-//! What the pixels are does not matter to the time it takes, so all begin with a frame of the demo clip, made as large
-//! as is wanted. Making it is not timed; nor are conversion and compression, see `colour` and `jpeg`.
+//! The content of the pixels does not affect the time, so all inputs are a frame of the demo clip, scaled to the wanted
+//! size. Making them is not timed; nor are conversion and compression, see `colour` and `jpeg`.
 
 use std::cell::LazyCell;
 use std::hint::black_box;
@@ -13,7 +13,7 @@ use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 
 use super::clips::{Clip, picture};
 
-/// Widths before and after; heights follow, 16 to 9.
+/// Widths before and after scaling; heights follow, 16 to 9.
 const WIDTHS: [(u32, u32); 4] = [(1920, 640), (1920, 160), (3840, 640), (640, 1920)];
 
 /// All of `scale`.

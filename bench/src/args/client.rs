@@ -1,4 +1,4 @@
-//! What can be typed for `bench http` and `bench ws` alone.
+//! The arguments of `bench http` and `bench ws` alone.
 
 use clap::{Args, ValueEnum};
 
@@ -8,10 +8,10 @@ use super::{BenchArguments, Output, Scenario};
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Clients of a server (http, ws)")]
 pub(crate) struct ClientArguments {
-    /// The video, as the server calls it [default: what the address says, else the first that it has]
+    /// The video's name on the server [default: the address's, else the server's first video]
     #[arg(long, value_name = "NAME")]
     pub(crate) video_path: Option<String>,
-    /// Which frames are asked for, in which order [default: random]
+    /// Frames to request, and their order [default: random]
     #[arg(long, value_enum)]
     pub(crate) manner: Option<Manner>,
     /// Width of the stills in pixels
@@ -23,80 +23,80 @@ pub(crate) struct ClientArguments {
     /// Quality of the stills [default: the server's, with --check 85]
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub(crate) quality: Option<u8>,
-    /// For so many seconds, over and over, instead of each frame once
+    /// Repeat the requests for this many seconds, instead of each frame once
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub(crate) duration: Option<f64>,
-    /// An answer that has not come after so many seconds is missing [default: 30]
+    /// Count a response as missing after this many seconds [default: 30]
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub(crate) timeout: Option<f64>,
-    /// Compares every still with what this program makes of this copy of the video: a path or an address
+    /// Compare every still with this program's own from this copy of the video: a path or an address
     #[arg(long, value_name = "VIDEO")]
     pub(crate) check: Option<String>,
-    /// What becomes of frames that still wait when another one is asked for (ws) [default: fifo]
+    /// Handling of frames that still wait when another one is requested (ws) [default: fifo]
     #[arg(long, value_enum)]
     pub(crate) order: Option<Order>,
     /// Frames that a connection waits for at the same time (ws) [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) pipeline: Option<u16>,
-    /// How a frame is named: by its number, or by its sample's place in the file (ws) [default: frame]
+    /// Name frames by number, or by the byte offset of their samples (ws) [default: frame]
     #[arg(long, value_enum)]
     pub(crate) by: Option<By>,
-    /// With --by offset: a copy of the video that says where samples are [default: that of --check]
+    /// With --by offset: a copy of the video, to find the offsets [default: that of --check]
     #[arg(long, value_name = "VIDEO")]
     pub(crate) copy: Option<String>,
 }
 
-/// Which frames, in which order.
+/// The requested frames, and their order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Manner {
     /// As in the scenario random
     #[default]
     Random,
-    /// From the first one on
+    /// From the first frame on
     Sequential,
     /// As in the scenario scrub
     Scrub,
 }
 
-/// What becomes of frames that still wait when another one is asked for.
+/// The handling of frames that still wait when another one is requested.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Order {
-    /// They come first
+    /// Answer them first
     #[default]
     Fifo,
-    /// They are given up, and the server says so
+    /// Drop them; the server reports that
     Latest,
 }
 
-/// How a frame is named.
+/// The name of a frame in a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum By {
     /// By its number
     #[default]
     Frame,
-    /// By the place of its sample in the file
+    /// By the byte offset of its sample
     Offset,
 }
 
-/// The quality of `extract`: servers have defaults of their own, which nobody else knows.
+/// The quality of `extract`: clients do not know a server's default.
 const QUALITY: u8 = 85;
 
 impl ClientArguments {
-    /// What is asked for, if anything is.
+    /// The quality to request, if any.
     pub(crate) fn quality(&self) -> Option<u8> {
         self.quality.or_else(|| self.check.is_some().then_some(QUALITY))
     }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
-    let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
-    if (0.001..=1e6).contains(&seconds) { Ok(seconds) } else { Err("between 0.001 and 1000000 seconds".into()) }
+    let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
+    if (0.001..=1e6).contains(&seconds) { Ok(seconds) } else { Err("must be between 0.001 and 1000000 seconds".into()) }
 }
 
-/// What does not go together, for the user.
+/// Checks that the options fit together.
 ///
 /// # Errors
-/// Options that would say nothing where they stand.
+/// Options without effect for this scenario.
 pub(crate) fn fitting(arguments: &BenchArguments) -> Result<(), String> {
     let client = &arguments.client;
     let refused = |options: &[(bool, &'static str)], why: &str| {
@@ -120,7 +120,7 @@ pub(crate) fn fitting(arguments: &BenchArguments) -> Result<(), String> {
             (client.timeout.is_some(), "--timeout"),
             (client.check.is_some(), "--check"),
         ];
-        return refused(&[&both[..], &only_ws[..]].concat(), "is for http and ws");
+        return refused(&[&both[..], &only_ws[..]].concat(), "applies to http and ws only");
     }
     let of_engines = [
         (!arguments.engine.is_empty(), "--engine"),
@@ -129,19 +129,19 @@ pub(crate) fn fitting(arguments: &BenchArguments) -> Result<(), String> {
         (arguments.checkpoint_memory.is_some(), "--checkpoint-memory"),
         (arguments.checkpoint_spacing.is_some(), "--checkpoint-spacing"),
     ];
-    refused(&of_engines, "is for engines, not for http and ws")?;
+    refused(&of_engines, "applies to engines, not to http and ws")?;
     if arguments.scenario == Scenario::Http {
-        refused(&only_ws, "is for ws")?;
+        refused(&only_ws, "applies to ws only")?;
     }
     if arguments.indices.is_some() && client.manner.is_some() {
-        return Err("--indices says which frames, --manner cannot".into());
+        return Err("--indices and --manner both select frames: use one of them".into());
     }
     let is_by_offset = client.by == Some(By::Offset);
     if is_by_offset && client.copy.is_none() && client.check.is_none() {
-        return Err("--by offset wants --copy, which says where samples are".into());
+        return Err("--by offset needs --copy, to find the offsets of samples".into());
     }
     if !is_by_offset && client.copy.is_some() {
-        return Err("--copy is for --by offset".into());
+        return Err("--copy needs --by offset".into());
     }
     Ok(())
 }

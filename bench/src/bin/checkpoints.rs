@@ -1,11 +1,11 @@
-//! What checkpoints take: memory by spacing, and many videos under one budget. `bench/run` calls it.
+//! The cost of checkpoints: memory by spacing, and many videos under one budget. `bench/run` calls it.
 //!
-//! - `checkpoints spacings VIDEO FRAMES MEBIBYTES SPACING...` asks for random frames, with a new engine for each spacing,
-//!   and prints a line of JSON for each: what is held then, and how many bytes that is for a checkpoint.
-//! - `checkpoints many REQUESTS MEBIBYTES VIDEO...` opens all videos with one engine, asks for random frames of random
-//!   videos, and prints a line of JSON: what is held, the most memory that was resident, and latencies.
-//! - `checkpoints union VIDEO FRAME...` prints how many pictures single requests for these frames need, each counted once,
-//!   and how many a batch of them would send.
+//! - `checkpoints spacings VIDEO FRAMES MEBIBYTES SPACING...` requests random frames, with a new engine for each
+//!   spacing, and prints a line of JSON for each: the memory held then, and the bytes per checkpoint.
+//! - `checkpoints many REQUESTS MEBIBYTES VIDEO...` opens all videos with one engine, requests random frames of random
+//!   videos, and prints a line of JSON: the memory held, the peak of resident memory, and latencies.
+//! - `checkpoints union VIDEO FRAME...` prints the number of pictures that single requests for these frames need, each
+//!   counted once, and the number that a batch of them would send.
 #![allow(clippy::print_stdout, reason = "a program that prints its results")]
 
 use std::collections::BTreeSet;
@@ -114,7 +114,7 @@ fn union(path: &str, frames: &[u32]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The most memory that this process has had resident, as far as the system tells.
+/// The peak of this process's resident memory, if the system reports it.
 fn peak_rss() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

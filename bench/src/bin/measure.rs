@@ -1,4 +1,4 @@
-//! What the engine adds to libavcodec: interleaved rounds, medians and ratios.
+//! The engine's overhead over libavcodec: interleaved rounds, medians and ratios.
 //!
 //! `cargo run --release -p bucket-streamer-bench --features harness --bin measure -- CLIP [ROUNDS]` decodes the clip from end to end with the engine and with a
 //! bare loop over the same packets (same decoder, same threads), and reads all of its samples in three ways: as views of
@@ -86,7 +86,7 @@ fn play(video: &Video) -> Result<usize, Failure> {
     Ok(frames)
 }
 
-/// The least that decoding these samples can take: one decoder, packets that are views of the map, nothing else.
+/// The least work of decoding these samples: one decoder, packets that are views of the map, nothing else.
 fn bare_loop(video: &Video, threads: usize) -> Result<usize, Failure> {
     let track = video.track();
     let threads = if threads == 1 { Threads::One } else { Threads::Frame(threads) };
@@ -119,7 +119,7 @@ fn read_views(video: &Video) -> Result<usize, Failure> {
     Ok(sum)
 }
 
-/// Reads a byte of every cache line, as a decoder at least would.
+/// Reads a byte of every cache line: a decoder reads at least as much.
 fn touch(data: &[u8]) -> usize {
     data.iter().step_by(64).fold(1, |sum: usize, &byte| sum.wrapping_add(usize::from(byte))).max(1)
 }

@@ -1,8 +1,8 @@
-//! What the hardware decoders of a GPU (NVDEC) can do, and what the engine makes of them. `bench/nvdec/run` measures with it.
+//! The limits of a GPU's hardware decoders (NVDEC), and the engine's use of them. `bench/nvdec/run` measures with it.
 //!
 //! `cargo run --release -p bucket-streamer-bench --features harness --bin nvdec -- card|ceiling|random|sequential|exact|latency [CLIP]...`; `--help` says more.
-//! Lines are words of the form `name=value`, but for `exact`, which prints rows of a Markdown table. Where there is no
-//! GPU it says so and exits with 2; where a frame is wrong, with 1.
+//! Lines are words of the form `name=value`, except for `exact`, which prints rows of a Markdown table. Without a GPU
+//! it says so and exits with 2; after a wrong frame, with 1.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints its results")]
 
 use std::collections::HashMap;
@@ -28,17 +28,17 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// The GPU and its driver
+    /// Show the GPU and its driver
     Card,
-    /// Bare loops over all samples of the clips, a decoder each; no picture is downloaded but the last of each pass
+    /// Run bare loops over all samples of the clips, a decoder each; only the last picture of each pass is downloaded
     Ceiling(Ceiling),
-    /// Random frames of all clips, one request each
+    /// Request random frames of all clips, one at a time
     Random(Random),
-    /// All frames of a clip in one request, several clips at a time
+    /// Request all frames of a clip at once, for several clips at a time
     Sequential(Sequential),
-    /// Frames decoded on the GPU, compared with those of the processor
+    /// Compare frames decoded on the GPU with those of the CPU
     Exact(Exact),
-    /// One random frame at a time, by a new engine and by one at work
+    /// Measure single random frames, with a new engine and with a warm one
     Latency(Latency),
 }
 
@@ -47,13 +47,13 @@ struct Ceiling {
     /// Clips; loops take them in turn
     #[arg(required = true)]
     clips: Vec<PathBuf>,
-    /// How many loops at the same time
+    /// Number of concurrent loops
     #[arg(long, value_delimiter = ',', default_value = "1,2,4,8", value_parser = clap::value_parser!(u16).range(1..=64))]
     streams: Vec<u16>,
-    /// How long each number of loops runs
+    /// Duration for each number of loops
     #[arg(long, default_value_t = 3.0, value_parser = seconds)]
     seconds: f64,
-    /// The GPU, counted from 0
+    /// GPU, counted from 0
     #[arg(long, default_value_t = 0)]
     gpu: u32,
 }
@@ -63,25 +63,25 @@ struct Random {
     /// Clips; frames are drawn from all of them
     #[arg(required = true)]
     clips: Vec<PathBuf>,
-    /// How many frames
+    /// Number of frames
     #[arg(long, default_value_t = 200)]
     count: usize,
-    /// Where they are decoded: nvdec, nvdec:N, cpu, auto
+    /// Device for decoding: nvdec, nvdec:N, cpu, auto
     #[arg(long, default_value = "nvdec")]
     device: DeviceChoice,
-    /// So many ask at the same time
+    /// Number of concurrent callers
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     callers: u16,
-    /// Frames before the clock starts [default: two for each caller, and one for each clip]
+    /// Frames before the clock starts [default: two per caller, and one per clip]
     #[arg(long)]
     warm: Option<usize>,
-    /// Leaves the pictures in the GPU's memory
+    /// Leave the pictures in the GPU's memory
     #[arg(long)]
     stay: bool,
-    /// Decodes every frame from its entry on, on the processor too
+    /// Decode every frame from its random access point on, on the CPU too
     #[arg(long)]
     no_checkpoints: bool,
-    /// Chooses the frames
+    /// Seed that selects the frames
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
@@ -91,16 +91,16 @@ struct Sequential {
     /// Clips; streams take them in turn
     #[arg(required = true)]
     clips: Vec<PathBuf>,
-    /// How many streams at the same time
+    /// Number of concurrent streams
     #[arg(long, value_delimiter = ',', default_value = "1,2,4,8", value_parser = clap::value_parser!(u16).range(1..=64))]
     streams: Vec<u16>,
-    /// How long each number of streams runs
+    /// Duration for each number of streams
     #[arg(long, default_value_t = 3.0, value_parser = seconds)]
     seconds: f64,
-    /// Where they are decoded: nvdec, nvdec:N, cpu, auto
+    /// Device for decoding: nvdec, nvdec:N, cpu, auto
     #[arg(long, default_value = "nvdec")]
     device: DeviceChoice,
-    /// Leaves the pictures in the GPU's memory
+    /// Leave the pictures in the GPU's memory
     #[arg(long)]
     stay: bool,
 }
@@ -119,17 +119,17 @@ struct Exact {
 struct Latency {
     /// A clip
     clip: PathBuf,
-    /// How many frames
+    /// Number of frames
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
     count: u16,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
-    let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
-    if (0.01..=600.0).contains(&seconds) { Ok(seconds) } else { Err("between 0.01 and 600 seconds".to_owned()) }
+    let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
+    if (0.01..=600.0).contains(&seconds) { Ok(seconds) } else { Err("must be between 0.01 and 600 seconds".to_owned()) }
 }
 
-/// There is nothing to measure.
+/// Without a GPU there is nothing to measure.
 #[derive(Debug)]
 struct NoGpu(String);
 
@@ -167,7 +167,7 @@ fn run(what: &What) -> Result<bool, Failure> {
     .or_else(|failure| if failure.is::<Wrong>() { Ok(false) } else { Err(failure) })
 }
 
-/// Frames were wrong; the rows say which.
+/// Frames were wrong; the rows name them.
 #[derive(Debug)]
 struct Wrong;
 
@@ -179,7 +179,7 @@ impl fmt::Display for Wrong {
 
 impl Error for Wrong {}
 
-/// Opens what was chosen. No GPU is a failure here, also where the engine would go on without.
+/// Opens the device. A missing GPU is a failure here, even where the engine would fall back to the CPU.
 fn open_device(choice: DeviceChoice) -> Result<Device, Failure> {
     let device = Device::open(choice).map_err(|error| match error.kind() {
         ErrorKind::Device(why) => NoGpu(why.clone()),
@@ -195,7 +195,7 @@ fn engine_on(device: &Device) -> Engine {
     bucket_streamer_bench::engine().device(device.clone()).build()
 }
 
-/// The same without checkpoints: the processor remembers nothing, as the GPU does.
+/// The same without checkpoints: then the CPU decodes every frame anew, as the GPU does.
 fn forgetful_engine_on(device: &Device) -> Engine {
     bucket_streamer_bench::engine().device(device.clone()).checkpoint_memory(0).build()
 }
@@ -212,22 +212,22 @@ fn card() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What libavcodec says, or the GPU's driver behind it.
+/// The error of libavcodec, or of the GPU's driver behind it.
 fn told(error: AvError) -> Failure {
     GpuError::last().map_or_else(|| error.into(), Into::into)
 }
 
-/// A decoder on the GPU with its packets: the least that decoding them takes.
+/// A decoder on the GPU with its packets: the least work of decoding them.
 struct Bare<'a> {
     decoder: Decoder,
     packets: Vec<Packet>,
     video: &'a Video,
     pictures: u64,
-    /// The last picture that came out, where it was decoded.
+    /// The last picture, in GPU memory.
     last: Option<Frame>,
 }
 
-/// How long a loop runs before it is timed: until then there is no hardware decoder yet.
+/// Duration of a loop before it is timed: the hardware decoder is created only then.
 const WARM: Duration = Duration::from_millis(200);
 
 impl<'a> Bare<'a> {
@@ -236,7 +236,7 @@ impl<'a> Bare<'a> {
         let track = video.track();
         let mut packets = Vec::new();
         for (index, sample) in (0..).zip(&track.samples) {
-            // A copy, so that no page of the file is waited for while the clock runs.
+            // A copy, so that no page fault occurs while the clock runs.
             let bytes = PaddedBytes::copy_of(&[video.sample_bytes(index)?.data()]);
             let mut packet = Packet::new(&bytes, index, Some(i64::from(index)))?;
             packet.set_flags(sample.key, false);
@@ -280,7 +280,7 @@ impl<'a> Bare<'a> {
         }
         self.decoder.send_end().map_err(told)?;
         self.take()?;
-        // One decoder decodes in order: the last picture is there when all are.
+        // One decoder decodes in order: when the last picture is there, all are.
         if let Some(last) = self.last.take() {
             last.download(&self.video.track().parameters)?;
         }
@@ -288,7 +288,7 @@ impl<'a> Bare<'a> {
         Ok(())
     }
 
-    /// Pass after pass; how many pictures came.
+    /// Runs passes until then; returns the number of pictures.
     fn passes(&mut self, until: Instant) -> Result<u64, Failure> {
         while Instant::now() < until {
             self.pass(until)?;
@@ -309,7 +309,7 @@ fn ceiling(arguments: &Ceiling) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Pictures of so many loops at once, and seconds until the last of them was through.
+/// Pictures of this many concurrent loops, and the seconds until the last loop ended.
 fn loops(gpu: &Gpu, videos: &[Video], streams: usize, seconds: f64) -> Result<(u64, f64), Failure> {
     let taken = videos.iter().cycle().take(streams);
     let bares: Vec<Bare<'_>> = taken.map(|video| Bare::open(gpu, video)).collect::<Result<_, _>>()?;
@@ -319,7 +319,7 @@ fn loops(gpu: &Gpu, videos: &[Video], streams: usize, seconds: f64) -> Result<(u
     Ok((pictures.iter().sum(), started.elapsed().as_secs_f64()))
 }
 
-/// Runs something for each item, each in a thread of its own.
+/// Runs a function for each item, each in a thread of its own.
 fn at_once<I: Send, T: Send>(
     items: impl IntoIterator<Item = I>,
     run: impl Fn(I) -> Result<T, Failure> + Sync,
@@ -344,7 +344,7 @@ fn one(video: &Video, frame: u32, stays: bool) -> Result<DecodedFrame, Failure> 
     Ok(DecodedFrame::Device(frame?))
 }
 
-/// All frames of all videos in random order, and again in another where more are asked for.
+/// `count` frames of all videos in random order; after all frames the order begins anew.
 fn shuffled(videos: &[Video], count: usize, seed: u64) -> Vec<(usize, u32)> {
     let mut random = fastrand::Rng::with_seed(seed);
     let frames = |(video, of): (usize, &Video)| (0..of.frame_count() as u32).map(move |frame| (video, frame));
@@ -359,7 +359,7 @@ fn shuffled(videos: &[Video], count: usize, seed: u64) -> Vec<(usize, u32)> {
     list
 }
 
-/// Callers who take the next frame of a list each; how long each frame took, in milliseconds.
+/// Callers that take the next frame of a list each; returns the milliseconds of each frame.
 fn ask(videos: &[Video], list: &[(usize, u32)], callers: u16, stays: bool) -> Result<Vec<f64>, Failure> {
     let next = AtomicUsize::new(0);
     let caller = |_| {
@@ -372,14 +372,14 @@ fn ask(videos: &[Video], list: &[(usize, u32)], callers: u16, stays: bool) -> Re
     Ok(at_once(0..callers, caller)?.concat())
 }
 
-/// Milliseconds.
+/// The duration in milliseconds.
 fn timed(run: impl FnOnce() -> Result<DecodedFrame, Failure>) -> Result<f64, Failure> {
     let started = Instant::now();
     run()?;
     Ok(started.elapsed().as_secs_f64() * 1e3)
 }
 
-/// The value that so many parts of a hundred are not above.
+/// The value that this percentage of values does not exceed.
 fn percentile(values: &[f64], percent: usize) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -412,9 +412,9 @@ fn say_notes(engine: &Engine) {
 fn sequential(arguments: &Sequential) -> Result<(), Failure> {
     let device = open_device(arguments.device)?;
     for &streams in &arguments.streams {
-        // Else who plays a short clip over and over on the processor decodes nothing after a while.
+        // With checkpoints, a short clip that plays over and over on the CPU would need no decoding after a while.
         let engine = forgetful_engine_on(&device);
-        // A video of its own for each: what is learned of one helps nobody else.
+        // Each stream opens a video of its own, so that no stream profits from what another one has learned.
         let clips: Vec<PathBuf> = arguments.clips.iter().cycle().take(streams.into()).cloned().collect();
         let videos = open_all(&engine, &clips)?;
         at_once(&videos, |video| one(video, 0, arguments.stay))?;
@@ -430,7 +430,7 @@ fn sequential(arguments: &Sequential) -> Result<(), Failure> {
     Ok(())
 }
 
-/// All frames over and over, each time in one request, until time is up. How many came.
+/// Plays all frames over and over, each time in one request, until then; returns the number of frames.
 fn all_frames(video: &Video, until: Instant, stays: bool) -> Result<u64, Failure> {
     let all: Vec<u32> = (0..video.frame_count() as u32).collect();
     let mut count = 0;
@@ -440,7 +440,7 @@ fn all_frames(video: &Video, until: Instant, stays: bool) -> Result<u64, Failure
             false => Box::new(video.frames(&all).map(|(_, frame)| frame.map(drop))),
         };
         for frame in frames {
-            // What comes later does not count, and what is not asked for any more is not decoded.
+            // Later frames do not count, and dropping the iterator cancels their decoding.
             if Instant::now() >= until {
                 return Ok(count);
             }
@@ -476,10 +476,10 @@ fn cell(text: &str) -> String {
     text.replace(['|', '\n'], "/")
 }
 
-/// The MD5 of a frame's planes; `None` where it is not to be had.
+/// The MD5 of a frame's planes; `None` where the frame failed.
 type Sums = HashMap<u32, Option<[u8; 16]>>;
 
-/// The row of a clip, and how many frames differ.
+/// The row of a clip, and the number of frames that differ.
 fn compare(device: &Device, clip: &Path, count: Option<usize>) -> Result<(String, usize), Failure> {
     let (card, processor) = (engine_on(device), bucket_streamer_bench::engine().build());
     let (there, here) = (card.open_path(clip)?, processor.open_path(clip)?);
@@ -505,7 +505,7 @@ fn compare(device: &Device, clip: &Path, count: Option<usize>) -> Result<(String
     Ok((row, differ))
 }
 
-/// What the engine has to say, and the first frames that are wrong.
+/// The engine's notes, and the first wrong frames.
 fn notes_of(card: &Engine, video: &Video, wrong: &[u32]) -> String {
     let source = format!("{}: ", video.source().name());
     let mut notes: Vec<String> = card.device_notes().iter().map(|note| note.replace(&source, "")).collect();
@@ -516,13 +516,13 @@ fn notes_of(card: &Engine, video: &Video, wrong: &[u32]) -> String {
     cell(&notes.join("; "))
 }
 
-/// What comes of requests, one after the other. Sums are made by those who decode: there are many of them.
+/// The sums of requests, one after the other. The decoding threads compute them: there are many.
 fn sums(video: &Video, requests: &[Vec<u32>]) -> Sums {
     let sum = |_, frame: bucket_streamer::Result<VideoFrame>| frame.ok().map(|frame| raw::md5(&frame.picture));
     requests.iter().flat_map(|frames| video.frames_with(frames, sum)).collect()
 }
 
-/// Where a frame is decoded, and whether it stays there.
+/// The device that decodes a frame, and whether the frame stays there.
 const PLACES: [(&str, DeviceChoice, bool); 3] = [
     ("cpu", DeviceChoice::Cpu, false),
     ("nvdec", DeviceChoice::Nvdec(0), false),
@@ -530,13 +530,13 @@ const PLACES: [(&str, DeviceChoice, bool); 3] = [
 ];
 
 fn latency(arguments: &Latency) -> Result<(), Failure> {
-    // As long as it is open, others share its context, and opening them takes next to nothing.
+    // While this device is open, others share its context, so that opening them takes almost no time.
     let kept = open_device(DeviceChoice::Nvdec(0))?;
     for (place, choice, stays) in PLACES {
         let is_on_card = choice != DeviceChoice::Cpu;
         let device = if is_on_card { kept.clone() } else { Device::default() };
         if is_on_card {
-            // Its hardware decoders are its own: the first frame has to wait for one.
+            // The engine has hardware decoders of its own: the first frame waits for one.
             report(place, State::First, arguments, stays, || Ok(engine_on(&open_device(choice)?)))?;
         }
         report(place, State::Cold, arguments, stays, || Ok(engine_on(&device)))?;
@@ -546,7 +546,7 @@ fn latency(arguments: &Latency) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What is open already when a frame is asked for.
+/// What is already open when a frame is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Nothing, not even the card.
@@ -567,7 +567,8 @@ impl State {
     }
 }
 
-/// Times random frames, each by an engine that `engine` gives; made, and the clip opened, before the clock starts.
+/// Times random frames, each with an engine that `engine` returns; the engine and the clip are opened before the clock
+/// starts.
 fn report(
     place: &str,
     state: State,

@@ -1,15 +1,16 @@
-//! A folder over HTTP/1.1, as far away and over as narrow a line as one likes: what `bench/remote` measures against.
+//! A folder over HTTP/1.1, with a chosen round-trip time and bandwidth: the server of `bench/remote`.
 //!
 //!     cargo run --release -p bucket-streamer-bench --features harness --bin range_server -- FOLDER [--port N] [--rtt-ms MS] [--rate-mbit N]
 //!     cargo run --release -p bucket-streamer-bench --features harness --bin range_server -- --self-test
 //!
-//! A round trip passes before the first request of a connection is looked at (it takes one to make a connection), and one
-//! more before the head of each answer goes out. Bodies share one token bucket, in small slices and next to no burst. It
-//! knows GET and HEAD, one range a request, ETag and If-Match, and keeps connections. TCP's slow start is not imitated.
+//! A round trip passes before the first request of a connection is looked at (making a connection takes one), and one
+//! more before the head of each response goes out. Bodies share one token bucket, in small slices and with almost no
+//! burst. The server supports GET and HEAD, one range per request, ETag and If-Match, and keep-alive. It does not
+//! imitate TCP's slow start.
 //!
-//! `/_counts` tells what was asked for and given since `/_reset`, `/_log` each request with its times. Bytes count when
-//! they are given to the socket, whose buffer is small: what a client never read counts if it was on its way. These three
-//! wait for nothing and are counted nowhere. Once it listens, it prints its address.
+//! `/_counts` reports requests and bytes since `/_reset`, `/_log` each request with its times. Bytes count when they
+//! are passed to the socket, whose buffer is small: bytes that a client never read count if they were in flight. These
+//! three routes have no delay and are not counted. Once the server listens, it prints its address.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints its results")]
 
 use std::collections::HashMap;
@@ -25,11 +26,11 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-/// What is taken from the bucket at once.
+/// Bytes that are taken from the bucket at once.
 const SLICE: usize = 8 << 10;
-/// What the bucket holds, in time: who wakes up late loses nothing.
+/// Depth of the bucket, in time: a thread that wakes up late loses no bandwidth.
 const DEPTH: Duration = Duration::from_millis(2);
-/// What may lie between the server and the line.
+/// Bytes that may lie between the server and the line.
 const SEND_BUFFER: usize = 64 << 10;
 
 fn main() -> Result<()> {
@@ -44,7 +45,7 @@ fn main() -> Result<()> {
     let (port, rtt, rate) = (number("--port", 0.0), number("--rtt-ms", 0.0), number("--rate-mbit", 0.0));
     let folder = arguments.first().filter(|folder| Path::new(folder).is_dir());
     let (Some(folder), Some(port), Some(rtt), Some(rate)) = (folder, port, rtt, rate) else {
-        eprintln!("range_server FOLDER [--port N] [--rtt-ms MS] [--rate-mbit N]: no such folder, or no number");
+        eprintln!("usage: range_server FOLDER [--port N] [--rtt-ms MS] [--rate-mbit N]; FOLDER must exist");
         std::process::exit(2);
     };
     let (listener, server) = server(folder, port as u16, rtt, rate)?;
@@ -67,17 +68,17 @@ fn accept(listener: &TcpListener, server: &Arc<Server>) {
     for stream in listener.incoming().flatten() {
         let server = Arc::clone(server);
         std::thread::spawn(move || {
-            // An error is the end of a connection, nothing more.
+            // An error ends the connection only.
             let _ = server.connection(&stream, Instant::now());
         });
     }
 }
 
-/// What all bodies go through.
+/// The bandwidth that all bodies share.
 struct Line {
-    /// Seconds that a byte takes; none without a limit.
+    /// Seconds per byte; zero without a limit.
     seconds_a_byte: f64,
-    /// Until when it is taken.
+    /// The time until which the line is busy.
     taken: Mutex<Instant>,
 }
 
@@ -106,20 +107,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A request and what it got; times are since the last reset.
+/// A request and its response; times are since the last reset.
 #[derive(Debug, Clone, Serialize)]
 struct Asked {
     number: u64,
-    /// It came before the last reset, and gives bytes still: those count, it does not.
+    /// The request came before the last reset and still sends bytes: those count, the request does not.
     is_older: bool,
     connection: u64,
     method: String,
     path: String,
     range: Option<String>,
     status: u16,
-    /// Of the body, as the head says.
+    /// Length of the body, as in the head.
     promised: u64,
-    /// Of the body, given to the socket.
+    /// Bytes of the body passed to the socket.
     bytes: u64,
     came_ms: f64,
     head_ms: f64,
@@ -130,7 +131,7 @@ struct Asked {
 struct Sum {
     requests: u64,
     bytes: u64,
-    /// On which something was asked for.
+    /// Connections with at least one request.
     connections: u64,
 }
 
@@ -189,7 +190,7 @@ struct Server {
     counts: Mutex<Counts>,
 }
 
-/// A request, read.
+/// A parsed request.
 struct Request {
     method: String,
     path: String,
@@ -202,7 +203,7 @@ impl Request {
     }
 }
 
-/// What is to be sent.
+/// A response to send.
 struct Answer {
     status: &'static str,
     headers: String,
@@ -237,7 +238,7 @@ impl Server {
         Ok(())
     }
 
-    /// A connection is there, a round trip after somebody wanted it; its number.
+    /// Makes a connection: a round trip after it was accepted; returns its number.
     fn made(&self, accepted: Instant) -> u64 {
         sleep((accepted + self.rtt).saturating_duration_since(Instant::now()));
         let mut counts = lock(&self.counts);
@@ -341,7 +342,7 @@ impl Server {
     }
 }
 
-/// The part of a file that a Range header wants. One that makes no sense counts as none.
+/// The part of a file that a Range header requests. An invalid header is ignored.
 fn part(range: Option<&String>, file: File, len: u64, etag: &str) -> Answer {
     let headers = format!("Content-Type: application/octet-stream\r\nETag: {etag}\r\n");
     let whole = |file| Answer { status: "200 OK", headers: headers.clone(), file: Some(file), start: 0, len };
@@ -379,7 +380,7 @@ fn read_request(reader: &mut impl BufRead) -> Result<Option<Request>> {
     Ok(Some(Request { method, path, headers }))
 }
 
-/// Is the line as far and as narrow as it says? Fails where not, by more than 5%.
+/// Checks that the delay and the bandwidth are within 5% of the chosen values.
 fn self_test() -> Result<()> {
     let folder = std::env::temp_dir().join(format!("range_server-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;

@@ -1,10 +1,10 @@
-//! Frames out of a server at which a share of everything goes wrong: resets, stalls, truncations, 503s, slow first bytes.
+//! Frames from a server that fails a share of its requests: resets, stalls, truncations, 503s, slow first bytes.
 //!
 //!     cargo run --release -p bucket-streamer-bench --features harness --bin remote_faults -- --requests 10000 --seed 1
 //!
-//! A fifth as many requests come first, to warm up; what the process holds afterwards is compared with what it holds at the
-//! end. Ends with a failure if any answer was neither the sequential decode's frame nor an error that says what the server
-//! did, if one was late, if more requests were made a second time than allowed, or if something leaks.
+//! A fifth as many requests come first, to warm up; the resources of the process afterwards are compared with those at
+//! the end. It fails if any result was neither the sequential decode's frame nor an error that names the server's
+//! fault, if a result was late, if more requests were repeated than allowed, or if something leaks.
 #![allow(clippy::print_stdout, reason = "a program that prints its results")]
 
 use testing::faults::{Faults, Plan, Report};
@@ -19,7 +19,7 @@ fn main() -> std::process::ExitCode {
             "--seed" => plan.seed = value,
             "--callers" => plan.callers = value.max(1),
             "--percent" => plan.percent = value.min(20) as u32,
-            _ => panic!("--requests, --seed, --callers and --percent, not {name}"),
+            _ => panic!("unknown option {name}: use --requests, --seed, --callers or --percent"),
         }
     }
     let faults = Faults::new().expect("the fixtures");
@@ -31,7 +31,7 @@ fn main() -> std::process::ExitCode {
     let after = faults.settled();
     println!("after {} more: {after:?}", plan.requests);
     tell(&report, &plan);
-    // The deadline is one read's; a frame takes several, but those that follow a failure give up at once.
+    // The deadline applies to one read; a frame takes several, but those after a failure give up at once.
     let is_late = report.slowest.max(report.slowest_opening) > 3 * plan.options.deadline;
     let leaks = after.threads > before.threads + 2 * plan.options.connections
         || after.descriptors > before.descriptors + 4 * plan.options.connections

@@ -1,13 +1,13 @@
-//! Many callers, many videos, one server: frames per second, how long each takes, and what it takes of connections, bytes
-//! and memory. Every frame is compared with the sequential decode.
+//! Many callers, many videos, one server: frames per second, latencies, and the cost in connections, bytes and memory.
+//! Every frame is compared with the sequential decode.
 //!
 //!     cargo run --release -p bucket-streamer-bench --features harness --bin remote_load -- --seconds 20 [--callers 64] [--videos 50]
 //!         [--over http|https|h2|memory] [--late MS] [--cache MIB] [--seed N] [CLIP...]
 //!
-//! The videos are the clips, or a few fixtures, each under several addresses; callers share a catalog of them. With `--late`
-//! every answer comes so late; over `memory` there is no server at all: what the same load takes where nothing is far away.
-//! Ends with a failure if a frame was wrong, if a video was opened twice, or if more connections were opened, more requests
-//! made a second time, or more memory held, than the options allow.
+//! The videos are the clips, or a few fixtures, each under several addresses; callers share a catalog of them. `--late`
+//! delays every response; over `memory` there is no server: the same load without a network. It fails if a frame was
+//! wrong, if a video was opened twice, or if it opened more connections, repeated more requests, or held more memory
+//! than the options allow.
 #![allow(clippy::print_stdout, reason = "a program that prints its results")]
 
 use std::collections::HashMap;
@@ -30,7 +30,7 @@ use testing::tls::{Authority, TlsServer};
 const FIXTURES: [&str; 6] =
     ["hevc_demo.mp4", "hevc_closed_gop.mp4", "hevc_open_gop.mp4", "h264_bframes.mp4", "hevc_fragmented.mp4", "av1.mp4"];
 
-/// Memory for checkpoints, and what decoders and results at work may hold besides.
+/// Memory for checkpoints, and for decoders and results in progress.
 const CHECKPOINTS: u64 = 128 << 20;
 const AT_WORK: u64 = 512 << 20;
 
@@ -79,14 +79,14 @@ impl Plan {
     }
 }
 
-/// Requests that are under way at one time need one each. Of two requests for the same bytes the slower one is dropped
-/// before its answer is over, and its connection with it: another one takes its place. And where all cores decode, a
-/// few are made because one whose answer is over is not idle yet.
+/// Each concurrent request needs one. Of two requests for the same bytes the slower one is dropped before its response
+/// is over, and its connection with it: another one replaces it. And where all cores decode, a few more are made
+/// because a connection is not idle immediately after its response.
 fn most_connections(options: &HttpOptions, hedged: u64) -> u64 {
     options.connections as u64 * 5 / 4 + hedged
 }
 
-/// A share of all requests; all go to one server.
+/// A share of all requests, which all go to one server.
 fn most_hedged(options: &HttpOptions, requests: u64) -> u64 {
     (options.hedged_share * requests as f64).ceil() as u64
 }
@@ -98,7 +98,7 @@ fn most_memory(options: &HttpOptions) -> u64 {
 enum Origin {
     Plain(Server),
     Tls(Box<TlsServer>),
-    /// Bytes by their names.
+    /// Contents by name.
     Memory(Mutex<HashMap<String, Bytes>>),
 }
 
@@ -118,7 +118,7 @@ impl Origin {
                 server.behave(move |_| if late.is_zero() { Answer::Good } else { Answer::Late(late) });
                 Origin::Plain(server)
             }
-            other => panic!("over http, https, h2 or memory, not {other}"),
+            other => panic!("--over is http, https, h2 or memory, not {other}"),
         }
     }
 
@@ -153,7 +153,7 @@ impl Origin {
         }
     }
 
-    /// Connections with TLS, or what there is of it without.
+    /// TLS handshakes; without TLS, connections.
     fn handshakes(&self) -> u64 {
         match self {
             Origin::Plain(server) => server.connections(),
@@ -170,7 +170,7 @@ impl Origin {
         }
     }
 
-    /// Which ranges were asked for since the last call.
+    /// The ranges requested since the last call.
     fn asked(&self) -> Vec<(String, (u64, u64))> {
         match self {
             Origin::Plain(server) => {
@@ -184,7 +184,7 @@ impl Origin {
     }
 }
 
-/// A clip and its frames.
+/// A clip and the sums of its frames.
 struct Clip {
     bytes: Bytes,
     frame_count: u32,
@@ -222,7 +222,7 @@ struct Load<'a> {
     client: HttpClient,
     engine: Engine,
     catalog: Catalog,
-    /// All that was opened.
+    /// All sources that were opened.
     sources: Arc<Sources>,
     videos: Vec<Remote<'a>>,
     counts: Counts,
@@ -255,7 +255,7 @@ impl Load<'_> {
         video.frame(frame).ok().map(|frame| raw::md5(&frame.picture))
     }
 
-    /// What all sources counted, and how many there are.
+    /// The sum of all sources' counters, and the number of sources.
     fn fetched(&self) -> (Counted, usize) {
         let sources = self.sources.lock().expect("no panic");
         let sum = sources.iter().fold(Counted::default(), |sum, source| {
@@ -344,7 +344,7 @@ fn run(
         for caller in 0..plan.callers {
             scope.spawn(move || load.call(plan.seed ^ (caller << 32)));
         }
-        // Until all callers have come to an end, or nearly.
+        // Until the end of the run, or nearly.
         while Instant::now() < load.until {
             std::thread::sleep(Duration::from_millis(250));
             most_resident = most_resident.max(resident());

@@ -1,4 +1,5 @@
-//! This engine as `bench/remote` asks all engines: one command a line on standard input, one JSON object a line in answer.
+//! This engine behind the interface of `bench/remote`: one command per line on standard input, one JSON object per line
+//! back.
 //!
 //!     open URL [INDEX]    a path will do, too; a new engine, a new client without connections
 //!     reopen URL [INDEX]  a new engine, the client's connections are kept
@@ -6,7 +7,7 @@
 //!     frames N,N,N        many in one request
 //!     keys                the frames that are key frames, in one request
 //!
-//! The clock runs while a command is carried out; MD5 sums are made behind it.
+//! The clock runs during a command; MD5 sums are computed afterwards.
 #![allow(clippy::print_stdout, reason = "a program that prints its results")]
 
 use std::io::Write;

@@ -1,8 +1,9 @@
-//! Time and quality of scaling, beside swscale's bicubic filter.
+//! Time and quality of scaling, compared with swscale's bicubic filter.
 //!
-//! `cargo run --release -p bucket-streamer-bench --features harness --bin scaling -- FFMPEG [CLIP]` takes a frame of a clip (8-bit 4:2:0), scales its planes to
-//! 640 columns here and with `ffmpeg -vf scale=flags=bicubic`, and compares both with Lanczos3 in floating point. Times are of
-//! the processor; ffmpeg's is what a run of many pictures takes more with the filter than without.
+//! `cargo run --release -p bucket-streamer-bench --features harness --bin scaling -- FFMPEG [CLIP]` takes a frame of a
+//! clip (8-bit 4:2:0), scales its planes to 640 columns here and with `ffmpeg -vf scale=flags=bicubic`, and compares
+//! both with Lanczos3 in floating point. Times are processor times; ffmpeg's is the additional time of a run of many
+//! pictures with the filter.
 #![allow(clippy::print_stdout, reason = "this is a program")]
 
 use std::error::Error;
@@ -21,7 +22,7 @@ use nix::sys::time::TimeValLike;
 
 /// Columns of the still.
 const WIDTH: u32 = 640;
-/// Pictures that are timed.
+/// Number of timed pictures.
 const ROUNDS: u32 = 300;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -57,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Seconds of the processor.
+/// Processor time in seconds.
 fn cpu(whose: UsageWho) -> nix::Result<f64> {
     let usage = getrusage(whose)?;
     Ok((usage.user_time() + usage.system_time()).num_microseconds() as f64 / 1e6)
@@ -66,7 +67,7 @@ fn cpu(whose: UsageWho) -> nix::Result<f64> {
 /// Samples of planes, row after row.
 type Planes = Vec<Vec<u8>>;
 
-/// The planes as they are.
+/// The planes without conversion.
 fn planes(picture: &Frame) -> Result<JfifPlanes, Box<dyn Error>> {
     let views: Vec<PlaneView<'_>> = (0..picture.planes())
         .filter_map(|plane| picture.plane(plane))
@@ -130,7 +131,7 @@ fn by_ffmpeg(
     Ok((planes, time / f64::from(ROUNDS)))
 }
 
-/// `from` at the size of `to`, by Lanczos3 in floating point, stretched when shrinking.
+/// `from` at the size of `to`, by Lanczos3 in floating point, with a stretched kernel for shrinking.
 fn lanczos(from: &Plane, to: &Plane) -> Vec<f64> {
     let across = weights(from.width, to.width);
     let down = weights(from.height, to.height);
@@ -143,7 +144,7 @@ fn lanczos(from: &Plane, to: &Plane) -> Vec<f64> {
     down.iter().flat_map(|taps| (0..to.width).map(|x| sample(x, taps).clamp(0.0, 255.0)).collect::<Vec<_>>()).collect()
 }
 
-/// Which samples count how much for each of the output.
+/// The input samples of each output sample, with their weights.
 fn weights(from: usize, to: usize) -> Vec<Vec<(usize, f64)>> {
     let step = from as f64 / to as f64;
     let stretch = step.max(1.0);

@@ -1,4 +1,4 @@
-//! Random requests for as long as one likes, over all clips that are named, by one engine; every so often what is resident.
+//! Random requests for a chosen time, over all given clips, with one engine; prints the resident memory at intervals.
 //!
 //!     cargo run --release -p bucket-streamer-bench --features harness --bin soak -- MINUTES MEBIBYTES CLIP...
 #![allow(clippy::print_stdout, reason = "a program that prints its results")]
@@ -30,7 +30,7 @@ fn main() -> Result<()> {
                 let wanted: Vec<u32> = (0..random.u32(1..12)).map(|_| random.u32(..frames)).collect();
                 failed += video.frames(&wanted).filter(|(_, frame)| frame.is_err()).count() as u64;
             }
-            // Somebody who does not wait for the end.
+            // A caller that drops the request before its end.
             1 => drop(video.frames(&[random.u32(..frames), random.u32(..frames), random.u32(..frames)]).next()),
             _ => failed += u64::from(video.frame(random.u32(..frames)).is_err()),
         }

@@ -1,9 +1,10 @@
-//! What true colours cost a still: the way to JFIF, libjpeg-turbo's compression, and both, for one picture.
+//! The cost of correct colours in a still: the conversion to JFIF, libjpeg-turbo's compression, and both, for one
+//! picture.
 //!
 //!     cargo run --release -p bucket-streamer-bench --features harness --bin stills -- VIDEO [FRAME] [ROUNDS]
 //!
-//! Medians, and the least times, which others on the machine disturb less. What both take, as a part of what compression
-//! takes alone, is to stay below 1.25 for 1080p in BT.709 and 8 bits.
+//! Prints medians, and the least times, which other processes disturb less. The time of both, divided by that of
+//! compression alone, should stay below 1.25 for 1080p in BT.709 and 8 bits.
 
 #![allow(clippy::print_stdout, reason = "an example that measures")]
 
@@ -67,14 +68,14 @@ fn subsampling(picture: &Frame) -> JpegSubsampling {
 
 type Work<'a> = &'a mut dyn FnMut() -> Result<(), Box<dyn Error>>;
 
-/// Milliseconds.
+/// The duration in milliseconds.
 fn timed(work: Work<'_>) -> Result<f64, Box<dyn Error>> {
     let begin = Instant::now();
     work()?;
     Ok(begin.elapsed().as_secs_f64() * 1e3)
 }
 
-/// Of each piece of work the median and the least of many rounds, one after the other in each round.
+/// The median and the least time of each piece of work over many rounds; a round runs all of them in turn.
 fn measured<const N: usize>(rounds: usize, mut works: [Work<'_>; N]) -> Result<[[f64; 2]; N], Box<dyn Error>> {
     let mut times = [const { Vec::new() }; N];
     for _ in 0..rounds.max(1) {

@@ -1,42 +1,42 @@
-//! Addresses: what a user types, and where routes are. Whether anybody answers there is left to others.
+//! Parses the address of a server, and builds the addresses of its routes. `server` connects.
 
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
 
-/// A server, and perhaps a video of it.
+/// A server, and optionally one of its videos.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Address {
-    /// Ends with a slash; routes are below it.
+    /// Base of the routes; it ends with a slash.
     base: Url,
-    /// As the server calls it.
+    /// The server's name of the video.
     pub(super) video: Option<String>,
 }
 
 const WANTED: &str = "http://HOST:PORT, or http://HOST:PORT/frame/VIDEO, or ws://HOST:PORT/ws";
 
 impl Address {
-    /// `http://host:port`, `http://host:port/frame/cams/a.mp4`, `ws://host:port/ws`; also with TLS, and below a path that
-    /// a proxy may want.
+    /// Parses `http://host:port`, `http://host:port/frame/cams/a.mp4`, `ws://host:port/ws`; also with TLS, and below a
+    /// path that a proxy may add.
     ///
     /// # Errors
-    /// What is wrong with it, for the user.
+    /// What is wrong with the address, for the user.
     pub(super) fn parse(text: &str) -> Result<Address, String> {
-        let senseless = |why: &str| format!("{}: {why}; wanted is {WANTED}", bucket_streamer::source::shown(text));
+        let senseless = |why: &str| format!("{}: {why}; expected {WANTED}", bucket_streamer::source::shown(text));
         let url = Url::parse(text).map_err(|error| senseless(&error.to_string()))?;
         let scheme = match url.scheme() {
             "http" | "ws" => "http",
             "https" | "wss" => "https",
-            _ => return Err(senseless("no address of a server")),
+            _ => return Err(senseless("not the address of a server")),
         };
         let path = url.path().trim_end_matches('/');
         let (prefix, video) = match path.split_once("/frame/") {
             Some((prefix, video)) => (prefix, Some(video)),
             None if path.ends_with("/ws") => (path.trim_end_matches("/ws"), None),
             None if path.is_empty() => (path, None),
-            None => return Err(senseless("that path is no route to frames")),
+            None => return Err(senseless("the path is not a route to frames")),
         };
         let video = video.map(|video| percent_decode_str(video).decode_utf8().map(String::from));
-        let video = video.transpose().map_err(|_| senseless("the name of the video is no text"))?;
+        let video = video.transpose().map_err(|_| senseless("the video's name is not UTF-8"))?;
         let rest = url.as_str().split_once(':').map_or("", |(_, rest)| rest);
         let mut base = Url::parse(&format!("{scheme}:{rest}")).map_err(|error| senseless(&error.to_string()))?;
         base.set_path(&format!("{prefix}/"));
@@ -45,12 +45,12 @@ impl Address {
         Ok(Address { base, video })
     }
 
-    /// Is it reached with TLS?
+    /// Whether the server is reached with TLS.
     pub(super) fn is_secure(&self) -> bool {
         self.base.scheme() == "https"
     }
 
-    /// `GET /videos`, or of one of them.
+    /// `GET /videos`, or `GET /videos/{video}`.
     pub(super) fn videos(&self, video: Option<&str>) -> Url {
         self.route("videos", video.unwrap_or_default())
     }
@@ -66,7 +66,7 @@ impl Address {
         format!("ws{}", self.route("ws", "").as_str().trim_start_matches("http"))
     }
 
-    /// Without what it may keep secret.
+    /// The base address without secrets.
     pub(super) fn shown(&self) -> String {
         bucket_streamer::source::shown(self.base.as_str()).trim_end_matches('/').to_owned()
     }
@@ -75,7 +75,7 @@ impl Address {
         let mut url = self.base.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().push(name);
-            // A name is a path: its slashes are the route's own.
+            // A name is a path: its slashes stay.
             path.extend(video.split('/').filter(|part| !part.is_empty()));
         }
         url

@@ -1,4 +1,4 @@
-//! What stills ought to be: those that this program itself makes of a copy of the video, played from its first sample on.
+//! The expected stills: those that this program makes of a copy of the video, played from its first sample on.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
@@ -14,7 +14,7 @@ use crate::host::Given;
 /// The MD5 of a still.
 pub(super) type Sum = [u8; 16];
 
-/// The MD5 of each still that is known, by frame.
+/// The MD5 of each expected still, by frame.
 pub(super) type Sums = HashMap<u32, Sum>;
 
 /// The MD5 of a still.
@@ -22,17 +22,17 @@ pub(super) fn sum(still: &[u8]) -> Sum {
     Md5::digest(still).into()
 }
 
-/// Where a frame's sample is, and where decoding may begin for it.
+/// The byte offsets of a frame's sample, and of a sync sample at which decoding may begin.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Spot {
     pub(super) offset: u64,
     pub(super) irap_offset: u64,
 }
 
-/// Stills of these frames. Those that a sequential decode leaves out, or that are damaged, are not among them.
+/// The stills of these frames, without those that a sequential decode leaves out or that are damaged.
 ///
 /// # Errors
-/// What makes the copy unreadable.
+/// The error that makes the copy unreadable.
 pub(super) fn sums(copy: &str, arguments: &BenchArguments, given: &Given, frames: &[u32]) -> Result<Sums> {
     let engine = given.engine.clone().checkpoint_memory(0).build();
     let video = given.opening.open(&engine, copy)?;
@@ -51,7 +51,7 @@ pub(super) fn sums(copy: &str, arguments: &BenchArguments, given: &Given, frames
             }
             sums.insert(frame.index, sum(&bytes));
         }
-        // A frame that is shown late may still be to come, but only among those of its GOP.
+        // A frame may be shown late, but not later than its GOP.
         if sums.len() == wanted.len() || frame.index > last + 1000 {
             ControlFlow::Break(())
         } else {
@@ -61,10 +61,11 @@ pub(super) fn sums(copy: &str, arguments: &BenchArguments, given: &Given, frames
     failed.map(|()| sums)
 }
 
-/// Where the samples of all frames are. None of those that an edit list shows more than once: each would be several frames.
+/// The offsets of all frames' samples; none for a sample that an edit list shows more than once, because it would be
+/// several frames.
 ///
 /// # Errors
-/// What makes the copy unreadable.
+/// The error that makes the copy unreadable.
 pub(super) fn spots(copy: &str, given: &Given) -> Result<Vec<Option<Spot>>> {
     let engine = given.engine.clone().threads(1).build();
     let video = given.opening.open(&engine, copy)?;

@@ -1,4 +1,4 @@
-//! Callers over HTTP: each has a connection that it keeps, and asks for one frame after the other.
+//! Callers over HTTP: each keeps a connection, and requests one frame after the other.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,17 +11,17 @@ use super::server::{Server, cause, refused};
 use super::tally::{Still, Tally};
 use super::tickets::{Ticket, Tickets};
 
-/// What all callers have in common.
+/// State that all callers share.
 pub(super) struct Asking {
     pub(super) server: Arc<Server>,
     pub(super) tickets: Tickets,
-    /// The route of the frames, with what is the same for all of them.
+    /// The route of frames, with the parameters that all requests share.
     pub(super) route: Url,
     pub(super) known: Option<Arc<Sums>>,
 }
 
 impl Asking {
-    /// Asks until there is nothing left to ask for.
+    /// Makes requests until there are no tickets left.
     pub(super) async fn call(self: Arc<Asking>, client: Client) -> Tally {
         let mut tally = Tally { connections: 1, ..Tally::default() };
         while let Some(ticket) = self.tickets.take() {
@@ -58,7 +58,7 @@ impl Asking {
         };
         let response = client.get(url).send().await.map_err(|error| failed(error, tally))?;
         let (status, headers) = (response.status(), response.headers().clone());
-        // A body that breaks off is none.
+        // A truncated body counts as no response.
         let body = response.bytes().await.map_err(|error| failed(error, tally))?;
         let latency = since.elapsed();
         tally.count(status.as_str());
@@ -69,12 +69,12 @@ impl Asking {
             return Err(refusal(status, &headers, &body));
         }
         let index = number(&headers, "x-frame-index");
-        let Some(index) = index else { return Err("an answer without X-Frame-Index".to_owned()) };
+        let Some(index) = index else { return Err("a response without X-Frame-Index".to_owned()) };
         if !body.starts_with(&[0xff, 0xd8]) || !body.ends_with(&[0xff, 0xd9]) {
-            return Err("an answer that is no whole JPEG".to_owned());
+            return Err("a response that is not a complete JPEG".to_owned());
         }
         let pts = text(&headers, "x-frame-pts").and_then(|pts| pts.parse().ok());
-        // A number that no frame has is another frame, too.
+        // A number out of range is another frame, too.
         let index = Some(u32::try_from(index).unwrap_or(u32::MAX));
         let still = Still { frame: ticket.frame, index, pts, latency, bytes: &body };
         tally.still(ticket.place, &still, self.known.as_deref());
@@ -82,14 +82,14 @@ impl Asking {
     }
 }
 
-/// Why there is no still, by kind. Who is full has to say when it is worth while to ask again.
+/// The reason for a response without a still. A 503 must have a Retry-After.
 fn refusal(status: reqwest::StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
     let why = refused(status, body);
     if status != reqwest::StatusCode::SERVICE_UNAVAILABLE {
         return why;
     }
     match number(headers, RETRY_AFTER.as_str()) {
-        Some(seconds) => format!("{why}; to be asked again after {:?}", Duration::from_secs(seconds)),
+        Some(seconds) => format!("{why}; can be asked again after {:?}", Duration::from_secs(seconds)),
         None => format!("{why}, without Retry-After"),
     }
 }

@@ -1,9 +1,9 @@
-//! `bench http` and `bench ws`: how fast frames come from a server, and whether they are the right ones.
+//! `bench http` and `bench ws`: measures the frames of a server, and checks that they are the right ones.
 //!
-//! `address` is where it is, `server` how it is reached and what it says of its videos, `tickets` which frame is asked for
-//! when. `http` and `ws` are the callers; `session` keeps the books of a WebSocket connection. `expected` says what stills
-//! ought to be, `tally` what came. What is told, and how, is left to the rest of `bench`: a server's numbers are of the
-//! same shape as an engine's.
+//! `address` parses the server's address, `server` connects and asks for videos, `tickets` says which frame is
+//! requested when. `http` and `ws` are the callers; `session` does the bookkeeping of a WebSocket connection.
+//! `expected` has the expected stills, `tally` the results. The rest of `bench` reports them: a server's numbers have
+//! the same shape as an engine's.
 
 mod address;
 mod expected;
@@ -33,17 +33,17 @@ use super::setup::Setup;
 use super::stats::{self, Round};
 use crate::host::{Given, Outcome};
 
-/// Seconds until an answer is missing, where nothing else is said.
+/// Default of `--timeout`, in seconds.
 const TIMEOUT: f64 = 30.0;
 
-/// Asks a server for frames, and tells what came.
+/// Requests frames from a server, and reports the results.
 pub(super) fn run(arguments: &BenchArguments, given: &Given, listed: Option<Vec<u32>>) -> Outcome {
     let refuse = |outcome: Outcome, why: &str| {
         given.host.say(why);
         outcome
     };
     let Some(location) = &arguments.video else {
-        return refuse(Outcome::Usage, "bench http and bench ws want the address of a server");
+        return refuse(Outcome::Usage, "bench http and bench ws need the address of a server");
     };
     let timeout = Duration::from_secs_f64(arguments.client.timeout.unwrap_or(TIMEOUT));
     let address = address::Address::parse(location);
@@ -57,7 +57,7 @@ pub(super) fn run(arguments: &BenchArguments, given: &Given, listed: Option<Vec<
     }
     let runtime = match builder.thread_name("client").enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return refuse(Outcome::Unreadable, &format!("no threads for the network: {error}")),
+        Err(error) => return refuse(Outcome::Unreadable, &format!("cannot start the network's threads: {error}")),
     };
     let client = match Client::open(arguments, given, &server, &runtime, listed) {
         Ok(client) => client,
@@ -80,13 +80,13 @@ struct Client<'a> {
     frames: Arc<[u32]>,
     spots: Option<Arc<[Option<Spot>]>>,
     known: Option<Arc<Sums>>,
-    /// What it took until the server had told what the video is.
+    /// Time until the server had described the video.
     open: Duration,
 }
 
 impl<'a> Client<'a> {
     /// # Errors
-    /// Why there is nothing to ask for, for the user.
+    /// Why nothing can be measured, for the user.
     fn open(
         arguments: &'a BenchArguments,
         given: &Given,
@@ -105,7 +105,7 @@ impl<'a> Client<'a> {
             };
             let info = server.info(&client, &video).await.map_err(|why| of(format!("{video}: {why}")))?;
             if arguments.scenario == Scenario::Ws {
-                // Who does not speak WebSocket at all is to be told so at once, not frame by frame.
+                // A server without WebSocket is an error now, not an error of each frame.
                 ws::connect(server, &video).await.map_err(|why| of(format!("/ws: {why}")))?;
             }
             Ok::<_, String>((video, info))
@@ -113,7 +113,7 @@ impl<'a> Client<'a> {
         let open = opening.elapsed();
         let frames = frames(arguments, listed, info.frames);
         if frames.is_empty() {
-            return Err(format!("{}: {video}: the server says that it has no frames", server.address.shown()));
+            return Err(format!("{}: {video}: the server reports a video without frames", server.address.shown()));
         }
         let client = &arguments.client;
         let known = client.check.as_deref().map(|copy| expected::sums(copy, arguments, given, &frames)).transpose();
@@ -172,7 +172,7 @@ impl<'a> Client<'a> {
         }))
     }
 
-    /// All requests once, by callers with connections of their own.
+    /// Makes all requests once, by callers with connections of their own.
     async fn round(&self) -> (Round, Tally) {
         let lasting = self.arguments.client.duration.map(Duration::from_secs_f64);
         let callers = self.setup.load.callers;
@@ -203,7 +203,7 @@ impl<'a> Client<'a> {
         (Round { took, open: Some(self.open), answers, ..Round::default() }, tally)
     }
 
-    /// The frames' route, with what is the same for all of them.
+    /// The route of frames, with the parameters that all requests share.
     fn route(&self) -> reqwest::Url {
         let mut route = self.server.address.frame(&self.video);
         let client = &self.arguments.client;
@@ -238,19 +238,19 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Lets all callers do their work, on all threads, and puts together what they saw.
+/// Runs all callers, on all threads, and joins their tallies.
 async fn all(callers: impl Iterator<Item = impl Future<Output = Tally> + Send + 'static>) -> Tally {
     let callers: Vec<_> = callers.map(tokio::spawn).collect();
-    // Who panics has seen nothing; it takes a bug.
+    // A caller that panics, which takes a bug, has no tally.
     join_all(callers).await.into_iter().filter_map(std::result::Result::ok).fold(Tally::default(), Tally::and)
 }
 
-/// Which frames are asked for, in their order.
+/// The frames to request, in order.
 fn frames(arguments: &BenchArguments, listed: Option<Vec<u32>>, frames: u32) -> Vec<u32> {
     if let Some(listed) = listed {
         return listed;
     }
-    // Who asks for a time asks for the whole video, unless a number is given.
+    // With a duration, the default is the whole video.
     let usual = if arguments.client.duration.is_some() { frames } else { COUNT };
     let (count, seed) = (arguments.count.unwrap_or(usual) as usize, arguments.seed.unwrap_or(SEED));
     match arguments.client.manner.unwrap_or_default() {

@@ -1,4 +1,4 @@
-//! The server that is asked: how it is connected to, and what it says of its videos. Frames are left to others.
+//! The server: connections, and its list and descriptions of videos. `http` and `ws` request frames.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -19,15 +19,15 @@ use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 use super::address::Address;
 use crate::host::Given;
 
-/// For a connection to be made, TLS and all.
+/// Timeout for a connection, including TLS.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Larger stills than this are none.
+/// Most bytes of a message.
 const LARGEST: usize = 256 << 20;
 
 /// A connection that speaks WebSocket.
 pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// What a server says of a video: of what `info --json` tells, what is told on.
+/// A server's description of a video: some fields of `info --json`.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Info {
     pub(super) frames: u32,
@@ -44,7 +44,7 @@ pub(super) struct Info {
     pub(super) keyframes: usize,
 }
 
-/// How a server is reached.
+/// The address of a server, and the options for connecting.
 pub(super) struct Server {
     pub(super) address: Address,
     pub(super) timeout: Duration,
@@ -54,14 +54,14 @@ pub(super) struct Server {
 
 impl Server {
     /// # Errors
-    /// Headers and certificates that are none, for the user.
+    /// Invalid headers and certificates, for the user.
     pub(super) fn new(address: Address, given: &Given, timeout: Duration) -> Result<Server, String> {
-        // Whoever has chosen the cryptography before keeps it.
+        // A provider of cryptography that was installed before stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut headers = HeaderMap::new();
         for (name, value) in &given.headers {
-            // Without the value: it may be a secret.
-            let senseless = || format!("{name:?} and its value make no header");
+            // The error omits the value: it may be a secret.
+            let senseless = || format!("{name:?} and its value are not a valid header");
             let name = HeaderName::try_from(name).map_err(|_| senseless())?;
             let mut value = HeaderValue::try_from(value).map_err(|_| senseless())?;
             value.set_sensitive(true);
@@ -71,12 +71,12 @@ impl Server {
         Ok(Server { address, timeout, headers, tls })
     }
 
-    /// A client with a connection of its own, which it keeps.
+    /// A client with one keep-alive connection of its own.
     ///
     /// # Errors
-    /// Where the system has no means for one.
+    /// The system's error.
     pub(super) fn client(&self) -> Result<Client, String> {
-        // No proxy: the server is what is measured, and WebSocket would not go through it either.
+        // No proxy: the server is measured, and WebSocket would not use the proxy either.
         let builder = Client::builder()
             .user_agent(concat!("bucket-streamer/", env!("CARGO_PKG_VERSION")))
             .default_headers(self.headers.clone())
@@ -89,7 +89,7 @@ impl Server {
             .no_proxy();
         let builder = match &self.tls {
             Some(tls) => builder.tls_backend_preconfigured(ClientConfig::clone(tls)),
-            // To read all certificates that the machine trusts takes time, and none is wanted.
+            // Loading the system's certificates takes time, and none are needed.
             None => builder.tls_certs_only([]),
         };
         builder.build().map_err(|error| cause(&error))
@@ -98,7 +98,7 @@ impl Server {
     /// A connection to `/ws`.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why the connection failed.
     pub(super) async fn socket(&self) -> Result<Socket, String> {
         let address = self.address.ws();
         let mut request = address.as_str().into_client_request().map_err(|error| cause(&error))?;
@@ -113,23 +113,23 @@ impl Server {
         }
     }
 
-    /// The first video that the server has.
+    /// The first video of the server's list.
     ///
     /// # Errors
-    /// Why it is not known, for the user.
+    /// Why it is unknown, for the user.
     pub(super) async fn first_video(&self, client: &Client) -> Result<String, String> {
         let listed: Value = self.get(client, None).await?;
-        // A list, or a page with one in it; of names, or of objects that have one.
+        // A list, or a page with a list; of names, or of objects with names.
         let list = listed.as_array().or_else(|| listed["videos"].as_array()).or_else(|| listed["items"].as_array());
         let first = list.and_then(|list| list.first()).ok_or("the server has no videos")?;
         let name = ["video", "path", "name", "id"].iter().find_map(|field| first[*field].as_str()).or(first.as_str());
-        name.map(str::to_owned).ok_or_else(|| "the server's list of videos has no names; --video-path names one".into())
+        name.map(str::to_owned).ok_or_else(|| "the server's list of videos has no names: give --video-path".into())
     }
 
-    /// What the server says of a video.
+    /// The server's description of a video.
     ///
     /// # Errors
-    /// Why it is not known, for the user.
+    /// Why it is unknown, for the user.
     pub(super) async fn info(&self, client: &Client, video: &str) -> Result<Info, String> {
         self.get(client, Some(video)).await
     }
@@ -140,7 +140,7 @@ impl Server {
         let body = response.bytes().await.map_err(|error| cause(&error))?;
         match status {
             StatusCode::OK => {
-                serde_json::from_slice(&body).map_err(|error| format!("what it says is senseless: {error}"))
+                serde_json::from_slice(&body).map_err(|error| format!("the server's response is invalid: {error}"))
             }
             StatusCode::NOT_FOUND if video.is_some() => Err("the server has no such video".to_owned()),
             _ => Err(refused(status, &body)),
@@ -148,18 +148,18 @@ impl Server {
     }
 }
 
-/// A status that is none of success, with what a problem document says of it.
+/// Describes a response that is no success, with the title of its problem document.
 pub(super) fn refused(status: StatusCode, body: &[u8]) -> String {
     let problem: Option<Value> = serde_json::from_slice(body).ok();
     let said = |field: &str| problem.as_ref()?[field].as_str().map(str::to_owned);
-    // One line: whatever else a body holds is not for a terminal.
+    // Only the first line: the rest of a body is not for a terminal.
     match said("title") {
         Some(title) => format!("{}: {}", status.as_u16(), title.lines().next().unwrap_or_default()),
         None => format!("{}", status.as_u16()),
     }
 }
 
-/// What lies at the bottom of an error: those above say no more than that something failed.
+/// The innermost error: outer ones only say that something failed.
 pub(super) fn cause(error: &dyn Error) -> String {
     let mut deepest = error;
     while let Some(source) = deepest.source() {
@@ -168,7 +168,7 @@ pub(super) fn cause(error: &dyn Error) -> String {
     deepest.to_string()
 }
 
-/// Trusts what the system trusts, and the file that was named.
+/// Trusts the system's certificates, and those of `--ca-file`.
 fn tls(given: &Given) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -184,7 +184,7 @@ fn tls(given: &Given) -> Result<ClientConfig, String> {
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.map_err(|error| error.to_string())?;
     let mut config = config.with_root_certificates(roots).with_no_client_auth();
-    // WebSocket needs HTTP/1.1, and a caller's own connection is none if all share one.
+    // WebSocket needs HTTP/1.1; and with HTTP/2 all callers could share one connection.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }

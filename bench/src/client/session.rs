@@ -1,5 +1,5 @@
-//! The books of a WebSocket session: what was asked for, what came, and whether every request got exactly one answer.
-//! Knows the protocol's messages, not how they travel.
+//! The bookkeeping of a WebSocket session: requests, responses, and whether every request got exactly one response.
+//! `ws` transports the messages.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use super::tally::{Still, Tally};
 use super::tickets::Ticket;
 use crate::args::Order;
 
-/// What a client says.
+/// A message of the client.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type")]
 pub(super) enum Ask<'a> {
@@ -43,7 +43,7 @@ pub(super) struct Wish {
     pub(super) index: u64,
 }
 
-/// What a server says.
+/// A message of the server.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type")]
 pub(super) enum Told {
@@ -53,7 +53,7 @@ pub(super) enum Told {
     Error { message: Option<String> },
 }
 
-/// What is said of the still that follows.
+/// The message before a still.
 #[derive(Debug, Deserialize)]
 pub(super) struct Header {
     index: u64,
@@ -63,7 +63,7 @@ pub(super) struct Header {
     pts: Option<i64>,
 }
 
-/// A request that waits for its answer.
+/// A request that waits for its response.
 #[derive(Debug)]
 struct Waiting {
     tag: u64,
@@ -71,20 +71,20 @@ struct Waiting {
     since: Instant,
     sent: Instant,
     offset: Option<u64>,
-    /// Younger ones were answered before.
+    /// Later requests were answered before.
     is_overtaken: bool,
 }
 
-/// What is known of a session.
+/// The state of a session.
 pub(super) struct Session<'a> {
     order: Order,
     timeout: Duration,
     known: Option<&'a Sums>,
     next: u64,
     waiting: VecDeque<Waiting>,
-    /// By their tags: where their answers are in the tally.
+    /// Places of responses in the tally, by their tags.
     answered: HashMap<u64, usize>,
-    /// What the next message belongs to.
+    /// The message before the next still.
     header: Option<Header>,
     pub(super) tally: Tally,
 }
@@ -95,17 +95,17 @@ impl<'a> Session<'a> {
         Session { order, timeout, known, next: 0, waiting, answered, header: None, tally: Tally::default() }
     }
 
-    /// Frames that are waited for.
+    /// The number of frames that wait.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// When the oldest of them is missing.
+    /// The time at which the oldest of them counts as missing.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.waiting.front().map(|waiting| waiting.sent + self.timeout)
     }
 
-    /// A frame is asked for now; by its sample's place, if there is one.
+    /// Registers a request for a frame; by its sample's offset, if that is given.
     pub(super) fn ask(&mut self, ticket: Ticket, spot: Option<Spot>) -> Wish {
         let (tag, sent) = (self.next, Instant::now());
         self.next += 1;
@@ -115,7 +115,7 @@ impl<'a> Session<'a> {
         Wish { frame: spot.is_none().then_some(ticket.frame), offset, index: tag }
     }
 
-    /// A message of text came.
+    /// Takes a text message.
     pub(super) fn text(&mut self, text: &str) {
         if self.header.take().is_some() {
             self.tally.stray("a Frame without its still");
@@ -132,24 +132,24 @@ impl<'a> Session<'a> {
                 self.tally.count("Error");
                 self.tally.stray(format!("an Error: {}", message.unwrap_or_default()));
             }
-            Ok(Told::VideoSet { .. }) => self.tally.stray("a VideoSet that nobody asked for"),
-            Err(_) => self.tally.stray("a message that the protocol does not know"),
+            Ok(Told::VideoSet { .. }) => self.tally.stray("a VideoSet without a SetVideo"),
+            Err(_) => self.tally.stray("a message outside of the protocol"),
         }
     }
 
-    /// A binary message came.
+    /// Takes a binary message.
     pub(super) fn binary(&mut self, bytes: &[u8]) {
         let now = Instant::now();
         let Some(header) = self.header.take() else { return self.tally.stray("a still without its Frame") };
         self.tally.count("Frame");
         let Some(waiting) = self.answer(header.index) else { return self.tally.bytes += bytes.len() as u64 };
         if header.size != bytes.len() as u64 {
-            return self.put(&waiting, "a still of another size than its Frame says".to_owned());
+            return self.put(&waiting, "a still with another size than its Frame says".to_owned());
         }
         if waiting.is_overtaken {
-            return self.put(&waiting, "answered out of order, after frames that were asked for later".to_owned());
+            return self.put(&waiting, "answered out of order, after frames that were requested later".to_owned());
         }
-        // Another sample than the one asked for is another frame, whatever number it is given.
+        // A still of another sample than the requested one is another frame, whatever its number.
         let is_there = waiting.offset.is_none() || waiting.offset == header.offset;
         let index = Some(if is_there { header.frame } else { u32::MAX });
         let latency = now.saturating_duration_since(waiting.since);
@@ -158,7 +158,7 @@ impl<'a> Session<'a> {
         self.tally.still(waiting.ticket.place, &still, self.known);
     }
 
-    /// Gives up those that are waited for too long.
+    /// Gives up requests that have waited too long.
     pub(super) fn expire(&mut self) {
         let (now, timeout) = (Instant::now(), self.timeout);
         while self.waiting.front().is_some_and(|waiting| waiting.sent + timeout <= now)
@@ -169,7 +169,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The connection has gone: nothing more comes to those that wait, nor from those before.
+    /// The connection has gone: requests that wait, and the frame that is announced, are lost.
     pub(super) fn lost(&mut self, why: &str) {
         self.header = None;
         while let Some(waiting) = self.waiting.pop_front() {
@@ -178,7 +178,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Who waits for the answer with this tag; nobody does if it is the second one, or one to nothing.
+    /// The request with this tag, if it waits; none for a second response, or a response to no request.
     fn answer(&mut self, tag: u64) -> Option<Waiting> {
         let Some(place) = self.waiting.iter().position(|waiting| waiting.tag == tag) else {
             self.unexpected(tag);
@@ -194,8 +194,8 @@ impl<'a> Session<'a> {
         let Some(&at) = self.answered.get(&tag) else { return self.tally.stray("an answer to no request") };
         let answer = &mut self.tally.came[at].answer;
         match &mut answer.error {
-            // It is counted as missing: what comes too late does not undo that.
-            Some(_) => self.tally.stray("an answer to a request that had one, or came too late"),
+            // The request counts as missing: a late response does not change that.
+            Some(_) => self.tally.stray("a second or late answer to a request"),
             error => *error = Some("answered more than once".to_owned()),
         }
     }
@@ -286,6 +286,6 @@ mod tests {
         session.text("no JSON");
         session.text(r#"{"type":"Error","message":"what?"}"#);
         assert_eq!(session.tally.strays.values().sum::<u64>(), 4, "{:?}", session.tally.strays);
-        assert_eq!(errors(&session), [Some("a still of another size than its Frame says")]);
+        assert_eq!(errors(&session), [Some("a still with another size than its Frame says")]);
     }
 }

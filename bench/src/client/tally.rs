@@ -1,4 +1,4 @@
-//! What came of all requests: counted by each caller for itself, then put together, then told.
+//! The results of all requests: counted by each caller, joined, and reported.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,44 +8,44 @@ use crate::args::{By, Manner, Order};
 use crate::entry::Served;
 use crate::stats::Answer;
 
-/// What a frame that was given up for a newer one is called.
+/// The error of a frame that was dropped for a newer one.
 pub(super) const SUPERSEDED: &str = "superseded";
 
-/// A still as it came.
+/// A still that arrived.
 pub(super) struct Still<'a> {
     pub(super) frame: u32,
-    /// Which frame the server says that it is.
+    /// The frame's number according to the server.
     pub(super) index: Option<u32>,
     pub(super) pts: Option<i64>,
     pub(super) latency: Duration,
     pub(super) bytes: &'a [u8],
 }
 
-/// What came of one request.
+/// The result of one request.
 #[derive(Debug, Clone)]
 pub(super) struct Came {
     /// Place in the order of all requests.
     pub(super) place: usize,
     pub(super) answer: Answer,
     pub(super) pts: Option<i64>,
-    /// `None`: nobody knows.
+    /// `None` if unknown.
     pub(super) wrong: Option<bool>,
 }
 
-/// What a caller saw.
+/// The results of a caller.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) came: Vec<Came>,
-    /// How often each kind of answer came: statuses, or the errors of the protocol.
+    /// The number of responses of each kind: statuses, or errors of the protocol.
     pub(super) kinds: BTreeMap<String, u64>,
     pub(super) bytes: u64,
-    /// What the server says of its time, in milliseconds, by its parts.
+    /// The server's own timing in milliseconds, by stage.
     pub(super) timing: BTreeMap<String, Vec<f64>>,
-    /// What is wrong, but with no request that was made: how often, by kind.
+    /// Faults outside of requests: the number of each kind.
     pub(super) strays: BTreeMap<String, u64>,
     /// Connections that were made, as far as the client knows.
     pub(super) connections: u64,
-    /// When the last answer had come.
+    /// The time of the last response.
     pub(super) ended: Option<Instant>,
 }
 
@@ -58,7 +58,7 @@ impl Tally {
         *self.strays.entry(kind.into()).or_default() += 1;
     }
 
-    /// A still came. It is wrong if the server itself says so, or if it is another one than what is known.
+    /// Adds a still. It is wrong if the server says that it is another frame, or if it differs from the expected one.
     pub(super) fn still(&mut self, place: usize, still: &Still<'_>, known: Option<&Sums>) {
         self.bytes += still.bytes.len() as u64;
         let md5: Sum = sum(still.bytes);
@@ -74,13 +74,13 @@ impl Tally {
         self.came.push(Came { place, answer, pts: still.pts, wrong });
     }
 
-    /// No still came.
+    /// Adds a request without a still.
     pub(super) fn error(&mut self, place: usize, frame: u32, why: String) {
         let answer = Answer { index: frame, latency: None, error: Some(why), md5: None };
         self.came.push(Came { place, answer, pts: None, wrong: None });
     }
 
-    /// The parts of a `Server-Timing` header: `queue;dur=0.1, decode;dur=8.2`.
+    /// Adds the stages of a `Server-Timing` header: `queue;dur=0.1, decode;dur=8.2`.
     pub(super) fn server_timing(&mut self, header: &str) {
         for part in header.split(',') {
             let mut fields = part.split(';').map(str::trim);
@@ -92,7 +92,7 @@ impl Tally {
         }
     }
 
-    /// With what another caller saw.
+    /// Joins the results of another caller.
     pub(super) fn and(mut self, other: Tally) -> Tally {
         self.came.extend(other.came);
         other.kinds.into_iter().for_each(|(kind, count)| *self.kinds.entry(kind).or_default() += count);
@@ -104,13 +104,13 @@ impl Tally {
         self
     }
 
-    /// What failed, a line for each kind.
+    /// The failures, a line for each kind.
     pub(super) fn messages(&self, order: Order) -> Vec<String> {
         let mut by_kind: BTreeMap<&str, (usize, u32)> = BTreeMap::new();
         for came in &self.came {
             let is_wrong = came.wrong == Some(true);
             let error = came.answer.error.as_deref().or(is_wrong.then_some("another picture than the one asked for"));
-            // Who asks for the latest alone wants the others to be given up.
+            // With `latest`, superseded frames are as intended.
             for error in error.iter().filter(|error| order != Order::Latest || **error != SUPERSEDED) {
                 by_kind.entry(error).or_insert((0, came.answer.index)).0 += 1;
             }
@@ -124,7 +124,7 @@ impl Tally {
         failed.chain(strays).collect()
     }
 
-    /// What is reported of it.
+    /// The part of the results that is reported beside times.
     pub(super) fn served(&self, manner: Option<Manner>, ws: Option<(Order, By, usize)>) -> Served {
         let median = |(name, times): (&String, &Vec<f64>)| {
             let mut times = times.clone();

@@ -1,37 +1,37 @@
-//! Which frame is asked for next, and when: one list for all callers. Asking is left to them.
+//! The order and the times of requests: one list for all callers, which make the requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// A frame to be asked for.
+/// A frame to request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ticket {
     /// Place in the order of all requests.
     pub(super) place: usize,
     pub(super) frame: u32,
-    /// Latency counts from then, if a rate says when.
+    /// The due time, if there is a rate; latency counts from it.
     pub(super) due: Option<Instant>,
 }
 
-/// All that is to be asked for.
+/// All frames to request.
 pub(super) struct Tickets {
     frames: Arc<[u32]>,
     next: AtomicUsize,
     pub(super) started: Instant,
     rate_per_s: Option<f64>,
-    /// Over and over until then, rather than once.
+    /// The list repeats until then; without it, each frame comes once.
     until: Option<Instant>,
 }
 
 impl Tickets {
-    /// From now on. With a rate, request `n` is due `n / rate` seconds after the start, whether or not a caller is free.
+    /// Starts now. With a rate, request `n` is due `n / rate` seconds after the start, whether or not a caller is free.
     pub(super) fn new(frames: &Arc<[u32]>, rate_per_s: Option<f64>, lasting: Option<Duration>) -> Tickets {
         let (started, frames) = (Instant::now(), Arc::clone(frames));
         Tickets { frames, next: AtomicUsize::new(0), started, rate_per_s, until: lasting.map(|time| started + time) }
     }
 
-    /// The next one, if there is one.
+    /// The next ticket, if there is one.
     pub(super) fn take(&self) -> Option<Ticket> {
         if self.until.is_some_and(|until| Instant::now() >= until) {
             return None;

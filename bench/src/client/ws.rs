@@ -1,4 +1,5 @@
-//! Callers over WebSocket: each has a connection, and keeps so many frames asked for. What the answers mean is `session`'s.
+//! Callers over WebSocket: each has a connection, and keeps several requests outstanding. `session` interprets the
+//! responses.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,16 +14,16 @@ use super::tally::Tally;
 use super::tickets::{Ticket, Tickets};
 use crate::args::{By, ClientArguments, Order};
 
-/// For a server to say goodbye, and what it still had to say.
+/// Time for a server to send its last messages and to close.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// What all callers have in common.
+/// State that all callers share.
 pub(super) struct Asking {
     pub(super) server: Arc<Server>,
     pub(super) tickets: Tickets,
     pub(super) video: String,
     pub(super) arguments: ClientArguments,
-    /// Where samples are, if frames are named by that.
+    /// The offsets of samples, if requests name frames by them.
     pub(super) spots: Option<Arc<[Option<Spot>]>>,
     pub(super) known: Option<Arc<Sums>>,
 }
@@ -30,7 +31,7 @@ pub(super) struct Asking {
 /// A connection, with the video set.
 ///
 /// # Errors
-/// Why there is none, for the user.
+/// Why it failed, for the user.
 pub(super) async fn connect(server: &Server, video: &str) -> Result<Socket, String> {
     let mut socket = server.socket().await?;
     send(&mut socket, &Ask::SetVideo { path: video }).await?;
@@ -60,7 +61,7 @@ async fn send(socket: &mut Socket, ask: &Ask<'_>) -> Result<(), String> {
     socket.send(Message::text(text)).await.map_err(|error| cause(&error))
 }
 
-/// How a connection came to its end.
+/// Describes the end of a connection.
 fn ended(last: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>) -> String {
     match last {
         Some(Ok(Message::Close(Some(frame)))) => format!(
@@ -70,13 +71,13 @@ fn ended(last: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>) -
         )
         .replace(" )", ")"),
         Some(Ok(Message::Close(None))) | None => "the server closed the connection".to_owned(),
-        Some(Ok(_)) => "a message that the protocol does not know".to_owned(),
+        Some(Ok(_)) => "a message outside of the protocol".to_owned(),
         Some(Err(error)) => format!("the connection broke: {}", cause(&error)),
     }
 }
 
 impl Asking {
-    /// Asks until there is nothing left to ask for. A connection that goes is made anew, if there is more to ask.
+    /// Makes requests until there are no tickets left. A lost connection is made anew if there are more tickets.
     pub(super) async fn call(self: Arc<Asking>, first: Result<Socket, String>) -> Tally {
         let order = self.arguments.order.unwrap_or_default();
         let mut session = Session::new(order, self.server.timeout, self.known.as_deref());
@@ -112,8 +113,8 @@ impl Asking {
         session.tally
     }
 
-    /// Asks and listens until nothing is left to ask for and nothing is waited for, or the connection goes: then what was
-    /// not asked for yet is held.
+    /// Sends and receives until there are no tickets and no outstanding requests, or until the connection is lost: then
+    /// `held` is the ticket that was not sent.
     async fn converse(
         &self,
         socket: &mut Socket,
@@ -163,7 +164,7 @@ impl Asking {
     }
 }
 
-/// Closes a connection, and hears what was still on its way: an answer too many, say.
+/// Closes a connection, and receives what was still in flight: duplicate responses, for example.
 async fn goodbye(mut socket: Socket, session: &mut Session<'_>) {
     let listen = async {
         if socket.close(None).await.is_err() {
@@ -177,6 +178,6 @@ async fn goodbye(mut socket: Socket, session: &mut Session<'_>) {
             }
         }
     };
-    // Who does not close is cut off.
+    // A server that does not close in time is cut off.
     let _ = tokio::time::timeout(GOODBYE, listen).await;
 }

@@ -1,4 +1,4 @@
-//! The numbers of the report: nothing in the plots that is not here, and more.
+//! The tables of the report: all numbers of the plots, and more.
 
 use maud::{Markup, html};
 
@@ -6,12 +6,12 @@ use crate::entry::Measured;
 use crate::entry::Part;
 use crate::plots::{self, number, pick};
 
-/// Tables longer than this are folded.
+/// Longer tables are folded.
 const LONG: usize = 24;
 /// The engine that the others are compared with.
 const SUBJECT: &str = plots::SUBJECT;
 
-/// Each scenario in one line, for several videos: how many times as fast as others, in the middle.
+/// One line per scenario and engine, for several videos: medians over the videos.
 pub(crate) fn overview(all: &[&Measured]) -> Option<Markup> {
     if pick::videos(&pick::part(all, Part::Clips)).len() < 2 {
         return None;
@@ -50,7 +50,7 @@ fn of_scenario(all: &[&Measured], scenario: &str) -> Markup {
     }
 }
 
-/// A column: its title, what is below it, and what is in it.
+/// A column: its title, its subtitle, and its values.
 type Column = (&'static str, &'static str, fn(&Measured) -> Option<f64>);
 
 const COLUMNS: [Column; 15] = [
@@ -75,7 +75,7 @@ const COLUMNS: [Column; 15] = [
 pub(crate) fn numbers(all: &[&Measured]) -> Option<Markup> {
     let first = all.first()?;
     let (videos, part) = (pick::videos(all), first.setup.part.filter(|part| *part != Part::Clips));
-    // A column of which nobody knows anything is none.
+    // A column without any value is left out.
     let columns: Vec<&Column> = COLUMNS.iter().filter(|column| all.iter().any(|one| column.2(one).is_some())).collect();
     let is_faulty = all.iter().any(|one| pick::fault(one).is_some());
     let table = html! {
@@ -132,7 +132,7 @@ fn speed(one: &Measured) -> Markup {
     }
 }
 
-/// Where a point lies on its curve.
+/// The place of a point on its curve.
 fn step(part: Part, one: &Measured) -> String {
     match part {
         Part::Threads => one.threads.to_string(),
@@ -144,7 +144,7 @@ fn step(part: Part, one: &Measured) -> String {
     }
 }
 
-/// What the videos are.
+/// The properties of the videos.
 pub(crate) fn clips(all: &[&Measured]) -> Option<Markup> {
     let videos = pick::videos(all);
     let of = |video: &str| all.iter().find(|one| one.video == video).map(|one| &one.clip);
@@ -167,7 +167,7 @@ pub(crate) fn clips(all: &[&Measured]) -> Option<Markup> {
     (!videos.is_empty()).then_some(table)
 }
 
-/// The colour that an engine has in the plots.
+/// The colour of an engine in the plots.
 fn sign(engine: &str) -> Markup {
     html! { i class="sign" style={ "background:" (plots::colour(engine)) } {} }
 }
@@ -180,7 +180,7 @@ fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-/// Memory of a machine.
+/// The memory of a machine.
 pub(crate) fn gibibytes(bytes: f64) -> String {
     format!("{} GiB", number(bytes / f64::from(1 << 30)))
 }

@@ -1,15 +1,15 @@
-//! Axes: what lies where, and which values are written at them.
+//! Axes: the mapping of values to places, and the labels.
 //!
-//! The drawing library's own logarithmic axes write powers of ten only; what is measured here often lies within one.
+//! The drawing library's own logarithmic axes label powers of ten only; the measured values often lie within one.
 
 use std::ops::Range;
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 
-/// More values than these are not written at an axis that is divided by itself.
+/// Most labels of an axis that selects its own.
 const MOST_TICKS: usize = 9;
 
-/// An axis with its title, and what is written where.
+/// An axis with its title and its labels.
 #[derive(Debug, Clone)]
 pub(crate) struct Axis {
     pub(crate) title: String,
@@ -17,16 +17,16 @@ pub(crate) struct Axis {
     is_log: bool,
     from: f64,
     to: f64,
-    /// Where zero and less are drawn: a logarithm knows no place for them.
+    /// The place of zero and negative values, which have no logarithm.
     zero: f64,
 }
 
 impl Axis {
-    /// Logarithmic, wide enough for all values, divided at 1, 2, 5 times the powers of ten; where
-    /// that is next to nothing, more finely.
+    /// Logarithmic, wide enough for all values, with labels at 1, 2, 5 times the powers of ten; at more values if that
+    /// gives almost none.
     pub(crate) fn log(title: &str, values: impl IntoIterator<Item = f64>) -> Axis {
         let (least, greatest) = bounds(values.into_iter().filter(|value| *value > 0.0)).unwrap_or((1.0, 10.0));
-        // A single value, or values that lie close together, still get a scale to be read at.
+        // A single value, or values close together, still need a readable scale.
         let room = (5.0 / (greatest / least)).max(1.0).sqrt() * (greatest / least).max(5.0).powf(0.04);
         let (from, to) = (least / room, greatest * room);
         let mut ticks = divided(from, to, &[1.0, 2.0, 5.0]);
@@ -39,7 +39,7 @@ impl Axis {
         Axis { title: title.to_owned(), ticks, is_log: true, from, to, zero: from }
     }
 
-    /// Logarithmic, with nothing written but the values that were measured. Zero is one of them, where there is one.
+    /// Logarithmic, with labels at the measured values only, zero included.
     pub(crate) fn steps(title: &str, values: impl IntoIterator<Item = f64>, name: impl Fn(f64) -> String) -> Axis {
         let mut values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
         values.sort_unstable_by(f64::total_cmp);
@@ -51,7 +51,7 @@ impl Axis {
         Axis { title: title.to_owned(), ticks, is_log: true, from: zero / room, to: greatest * room, zero }
     }
 
-    /// From zero to the greatest value.
+    /// Linear, from zero to the greatest value.
     pub(crate) fn from_zero(title: &str, values: impl IntoIterator<Item = f64>) -> Axis {
         let greatest = bounds(values).map_or(1.0, |bounds| bounds.1).max(f64::MIN_POSITIVE);
         let to = greatest * 1.08;
@@ -61,25 +61,25 @@ impl Axis {
         Axis { title: title.to_owned(), ticks, is_log: false, from: 0.0, to, zero: 0.0 }
     }
 
-    /// These values and no others, evenly divided.
+    /// Linear, with these labels only.
     pub(crate) fn fixed(title: &str, range: Range<f64>, ticks: &[f64]) -> Axis {
         let ticks = ticks.iter().map(|&tick| (tick, number(tick))).collect();
         Axis { title: title.to_owned(), ticks, is_log: false, from: range.start, to: range.end, zero: range.start }
     }
 
-    /// Rows with names, from the top to the bottom: 0, 1, 2, ...
+    /// Named rows from top to bottom: 0, 1, 2, ...
     pub(crate) fn rows(names: Vec<String>) -> Axis {
         let to = names.len().max(1) as f64 - 0.5;
         let ticks = names.into_iter().enumerate().map(|(row, name)| (row as f64, name)).collect();
         Axis { title: String::new(), ticks, is_log: false, from: to, to: -0.5, zero: -0.5 }
     }
 
-    /// The same, without a title.
+    /// The same without a title.
     pub(crate) fn untitled(self) -> Axis {
         Axis { title: String::new(), ..self }
     }
 
-    /// With no more values written at it than so many, evenly left out.
+    /// The same with at most this many labels, evenly selected.
     pub(crate) fn sparse(mut self, most: usize) -> Axis {
         let every = self.ticks.len().div_ceil(most.max(1)).max(1);
         self.ticks = self.ticks.into_iter().step_by(every).collect();
@@ -91,17 +91,17 @@ impl Axis {
         (self.from, self.to)
     }
 
-    /// The length of the longest text at it.
+    /// The length of the longest label.
     pub(crate) fn longest(&self) -> usize {
         self.ticks.iter().map(|(_, name)| name.chars().count()).max().unwrap_or(0)
     }
 
-    /// What is written at a tick.
+    /// The label of a tick.
     pub(crate) fn name(&self, tick: f64) -> String {
         self.ticks.iter().find(|(value, _)| *value == tick).map_or_else(String::new, |(_, name)| name.clone())
     }
 
-    /// How far along it a value lies: from 0 to 1.
+    /// The relative place of a value: from 0 to 1.
     fn part(&self, value: f64) -> f64 {
         let part = match self.is_log {
             true if value > 0.0 => (value / self.from).ln() / (self.to / self.from).ln(),
@@ -135,7 +135,7 @@ impl ValueFormatter<f64> for Axis {
     }
 }
 
-/// The least and the greatest of the values that are some.
+/// The least and the greatest of the finite values.
 pub(crate) fn bounds(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
     let values = values.into_iter().filter(|value| value.is_finite());
     values.fold(None, |bounds, value| match bounds {
@@ -144,14 +144,14 @@ pub(crate) fn bounds(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)
     })
 }
 
-/// The multiples of powers of ten that lie within.
+/// The multiples of powers of ten within the range.
 fn divided(from: f64, to: f64, multiples: &[f64]) -> Vec<f64> {
     let powers = from.log10().floor() as i32..=to.log10().ceil() as i32;
     let all = powers.flat_map(|power| multiples.iter().map(move |multiple| multiple * 10f64.powi(power)));
     all.filter(|tick| (from..=to).contains(tick)).collect()
 }
 
-/// A number with as many digits as people want of it.
+/// A number with about three significant digits.
 pub(crate) fn number(value: f64) -> String {
     let digits = match value.abs() {
         value if value == 0.0 || value >= 99.5 => 0,

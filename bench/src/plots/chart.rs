@@ -1,4 +1,4 @@
-//! One chart: axes, marks, lines, whiskers and what is written beside them. What they mean is the business of others.
+//! Draws one chart: axes, marks, lines, whiskers and texts. The other files of `plots` define their meaning.
 
 use plotters::coord::Shift;
 use plotters::element::{Drawable, PointCollection};
@@ -9,19 +9,19 @@ use plotters_backend::{BackendCoord, DrawingErrorKind};
 use super::axis::Axis;
 use super::look::{self, GRID, INK, LOUD, Look, PAPER, SMALL, Shape, TEXT, TITLE};
 
-/// Where something is drawn.
+/// An area to draw in.
 pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-/// What comes of it.
+/// The result of drawing.
 pub(crate) type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
 type Context<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>;
 
-/// Something of one colour and shape, and its name.
+/// Points of one colour and shape, with a name.
 #[derive(Debug, Clone)]
 pub(crate) struct Series {
     pub(crate) name: String,
     pub(crate) look: Look,
     pub(crate) points: Vec<Point>,
-    /// Does a line lead from one point to the next?
+    /// Whether lines join the points.
     pub(crate) is_joined: bool,
 }
 
@@ -30,41 +30,41 @@ pub(crate) struct Series {
 pub(crate) struct Point {
     pub(crate) at: (f64, f64),
     pub(crate) mark: Mark,
-    /// From where to where it may as well lie, along the chart's whiskers.
+    /// The range of the value, along the chart's whiskers.
     pub(crate) whisker: Option<(f64, f64)>,
-    /// What is written beside it.
+    /// The text beside the point.
     pub(crate) note: String,
 }
 
-/// What is seen at a point.
+/// The mark at a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mark {
-    /// Only the line, if there is one.
+    /// No mark, only the line.
     Nothing,
     Sound,
-    /// Its frames are not the right ones: what it took for them says nothing.
+    /// Frames are wrong: the speed is meaningless.
     Wrong,
 }
 
-/// Along which axis whiskers lie.
+/// The direction of whiskers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Along {
     X,
     Y,
 }
 
-/// Where the names of series are written.
+/// The place of the names of series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Names {
     /// Under the title.
     Above,
     /// Beside the last points.
     AtEnds,
-    /// Whoever draws several charts does it once.
+    /// Not in this chart: the caller draws them once for several charts.
     Elsewhere,
 }
 
-/// A line to compare with: at a value of an axis, with a name.
+/// A reference line at a value of an axis, with a name.
 #[derive(Debug, Clone)]
 pub(crate) struct Guide {
     pub(crate) on: Along,
@@ -72,11 +72,11 @@ pub(crate) struct Guide {
     pub(crate) name: String,
 }
 
-/// All that is drawn.
+/// The content of a chart.
 #[derive(Debug, Clone)]
 pub(crate) struct Chart {
     pub(crate) title: String,
-    /// What must not be overlooked, under the title; empty: room for it, as others in the row have it.
+    /// An important notice under the title; empty to leave room for it, as other charts of the row do.
     pub(crate) fault: Option<String>,
     pub(crate) x: Axis,
     pub(crate) y: Axis,
@@ -84,9 +84,9 @@ pub(crate) struct Chart {
     pub(crate) guides: Vec<Guide>,
     pub(crate) whiskers: Along,
     pub(crate) names: Names,
-    /// To the right of the axes, for what is written there.
+    /// Room to the right of the axes, for texts.
     pub(crate) room: i32,
-    /// One of many: smaller text.
+    /// One of many charts: with smaller text.
     pub(crate) is_small: bool,
 }
 
@@ -121,7 +121,7 @@ impl Chart {
             .build_cartesian_2d(self.x.clone(), self.y.clone())?;
         self.mesh(&mut chart)?;
         self.guides(&mut chart)?;
-        // Lines first: no line crosses a mark.
+        // Lines first, so that no line crosses a mark.
         for series in &self.series {
             line_of(&mut chart, series)?;
         }
@@ -182,7 +182,7 @@ impl Chart {
         Ok(())
     }
 
-    /// Writes what belongs to a point: to its right behind the whisker; above it where a line goes on to the right.
+    /// Writes the text of a point: to its right behind the whisker, or above it where a line continues to the right.
     fn note(&self, chart: &mut Context<'_, '_>, point: &Point) -> Drawn {
         let (x, y) = point.at;
         let (at, offset, side) = match self.whiskers {
@@ -195,7 +195,7 @@ impl Chart {
         chart.draw_series([EmptyElement::at((at, y)) + text]).map(|_| ())
     }
 
-    /// Each name beside the last point, no two of them over each other.
+    /// Writes each name beside its last point, without overlaps.
     fn names_at_ends(&self, chart: &mut Context<'_, '_>) -> Drawn {
         let last = |series: &'_ Series| Some((series.points.last()?.at, series.name.clone()));
         let mut names: Vec<_> = self.series.iter().filter_map(last).collect();
@@ -220,7 +220,7 @@ fn line_of(chart: &mut Context<'_, '_>, series: &Series) -> Drawn {
     Ok(())
 }
 
-/// What is seen at a place: a filled shape; where it is wrong a hollow circle, crossed out.
+/// A mark: a filled shape, or if frames are wrong a hollow circle with a cross.
 struct Sign<At> {
     at: At,
     look: Look,
@@ -263,13 +263,13 @@ impl<At, DB: DrawingBackend> Drawable<DB> for Sign<At> {
     }
 }
 
-/// Writes what several charts have in common.
+/// Writes the title and the legend of several charts.
 pub(crate) fn heading(area: &Area<'_>, title: &str, series: &[Series]) -> Drawn {
     area.draw_text(title, &look::bold(TITLE, INK), (4, 16))?;
     legend(area, series, 28).map(|_| ())
 }
 
-/// Writes the names of series from a height on, in as many lines as they need; how high it becomes.
+/// Writes the names of series from a height on, in as many lines as needed; returns the height.
 pub(crate) fn legend(
     area: &Area<'_>,
     series: &[Series],
@@ -294,7 +294,7 @@ pub(crate) fn legend(
     Ok(if told.is_empty() { 4 } else { y - from + 14 })
 }
 
-/// Draws into a text, on paper of a size.
+/// Draws an SVG of this size.
 pub(crate) fn svg((width, height): (i32, i32), draw: impl FnOnce(&Area<'_>) -> Drawn) -> String {
     let mut svg = String::new();
     let area = SVGBackend::with_string(&mut svg, (width as u32, height as u32)).into_drawing_area();

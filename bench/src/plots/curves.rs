@@ -1,4 +1,4 @@
-//! What speed depends on besides the video: memory for checkpoints, threads, and how many ask at the same time.
+//! Curves: speed by memory for checkpoints, by threads, and by concurrent callers.
 
 use super::axis::{Axis, number};
 use super::chart::{self, Along, Chart, Mark, Names, Point, Series};
@@ -6,7 +6,7 @@ use super::{Plot, look, pick};
 use crate::entry::Measured;
 use crate::entry::Part;
 
-/// What a curve runs over.
+/// The parameter of a curve.
 struct Over {
     /// As in [`SetupTold::part`](crate::entry::SetupTold::part).
     part: Part,
@@ -16,13 +16,13 @@ struct Over {
     name: fn(f64) -> String,
 }
 
-/// What is plotted over it.
+/// The plotted value.
 struct Value {
     name: &'static str,
     title: &'static str,
     axis: &'static str,
     y: fn(&Measured) -> Option<f64>,
-    /// Of all rounds.
+    /// The range over all rounds.
     range: fn(&Measured) -> Option<(f64, f64)>,
     caption: &'static str,
 }
@@ -44,7 +44,7 @@ const OVER: [Over; 3] = [
     },
     Over {
         part: Part::Callers,
-        title: "how many ask at the same time",
+        title: "the number of concurrent callers",
         axis: "callers (logarithmic)",
         x: |one| Some(one.setup.callers as f64),
         name: number,
@@ -69,7 +69,7 @@ const P95: Value = Value {
     caption: "",
 };
 
-/// The plots of all curves that were measured.
+/// The plots of all measured curves.
 pub(crate) fn all(all: &[&Measured]) -> Vec<Plot> {
     let plots = OVER.iter().flat_map(|over| {
         let those = pick::part(all, over.part);
@@ -110,7 +110,7 @@ fn plot(over: &Over, value: &Value, those: &[&Measured]) -> Option<Plot> {
     })
 }
 
-/// From zero, unless the least would then be lost at the bottom.
+/// From zero, unless the least value would then disappear at the bottom.
 fn axis(value: &Value, values: &[f64]) -> Axis {
     let (least, greatest) = super::axis::bounds(values.iter().copied()).unwrap_or((0.0, 1.0));
     match least > 0.0 && greatest > 12.0 * least {
@@ -119,7 +119,7 @@ fn axis(value: &Value, values: &[f64]) -> Axis {
     }
 }
 
-/// Its value, and those of the rounds that lie furthest away.
+/// The value, and the extremes of its rounds.
 fn ends(value: &Value, one: &Measured) -> Vec<f64> {
     let range = (value.range)(one).map(|(least, greatest)| [least, greatest]);
     (value.y)(one).into_iter().chain(range.into_iter().flatten()).collect()
@@ -136,7 +136,7 @@ fn series(over: &Over, value: &Value, those: &[&Measured], engine: &str) -> Seri
     Series { name: engine.to_owned(), look: look::engine(engine), points, is_joined: true }
 }
 
-/// An amount of memory as people say it.
+/// An amount of memory in binary units.
 pub(crate) fn bytes(bytes: f64) -> String {
     let unit = [(1u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")].into_iter();
     let unit = unit.map(|(size, unit)| (size as f64, unit)).find(|(size, _)| bytes >= *size);

@@ -1,4 +1,4 @@
-//! Speed against the length of GOPs: what checkpoints and seeking are worth where key frames are far apart.
+//! Speed by the length of GOPs: the benefit of checkpoints and seeking where key frames are far apart.
 
 use super::axis::Axis;
 use super::chart::{self, Along, Chart, Guide, Mark, Names, Point, Series};
@@ -6,12 +6,12 @@ use super::speed::SUBJECT;
 use super::{Plot, look, pick};
 use crate::entry::Measured;
 
-/// Compared with.
+/// The engines to compare with.
 const OTHERS: [&str; 2] = ["from-key", "ffmpeg-cli"];
-/// Single frames are what GOPs stand in the way of.
+/// The scenario of single frames, which long GOPs slow down.
 const SCENARIO: &str = "random";
 
-/// A plot for each engine to compare with, where there are several videos.
+/// A plot for each engine to compare with, if there are several videos.
 pub(crate) fn all(all: &[&Measured]) -> Vec<Plot> {
     let those = pick::scenario(all, SCENARIO);
     if pick::videos(&those).len() < 2 {
@@ -53,7 +53,7 @@ fn against(those: &[&Measured], other: &str) -> Option<Plot> {
             .map(|dot| Point::new((dot.gop, dot.ratio), if dot.is_sound { Mark::Sound } else { Mark::Wrong }))
             .collect(),
     });
-    let title = format!("{SUBJECT} beside {other}, against the length of GOPs");
+    let title = format!("{SUBJECT} compared with {other}, by the length of GOPs");
     let chart = Chart {
         title: title.clone(),
         fault: None,

@@ -1,4 +1,4 @@
-//! How latencies are distributed: of each engine the part of requests that were answered within a time.
+//! The distribution of latencies: the share of each engine's requests that were answered within a time.
 
 use super::axis::Axis;
 use super::chart::{self, Along, Chart, Drawn, Guide, Mark, Names, Point, Series};
@@ -6,26 +6,26 @@ use super::speed::SUBJECT;
 use super::{Plot, look, pick};
 use crate::entry::Measured;
 
-/// Percentiles at which curves have a mark.
+/// Percentiles with a mark on the curve.
 const MARKED: [usize; 2] = [50, 95];
-/// Where there are many videos, only this scenario is plotted: in the others a latency says less than a speed.
+/// With many videos, only this scenario is plotted: in the others a latency says less than a speed.
 const SCENARIO: &str = "random";
-/// Small charts in a row, and their size.
+/// Small charts per row, and their size.
 const COLUMNS: usize = 4;
 const CELL: (i32, i32) = (240, 180);
-/// Values that have room at the axis of a small chart.
+/// Most labels at the axis of a small chart.
 const TICKS: usize = 4;
-/// Shorter times are drawn at the edge: whatever is there already comes at once, and how soon matters to nobody.
+/// Shorter times are drawn at the edge: differences between frames that are immediately there do not matter.
 const SHORTEST_MS: f64 = 0.01;
 
-/// The distribution of a scenario; of several videos a small chart each.
+/// The distribution of a scenario; for several videos a small chart each.
 pub(crate) fn of(all: &[&Measured], scenario: &str) -> Option<Plot> {
     let those = pick::scenario(all, scenario);
     let told: Vec<_> = those.iter().copied().filter(|one| !curve(one).is_empty()).collect();
     let videos = pick::videos(&told);
     let title = format!("Latency, {scenario}");
-    let caption = "Upwards: the percentage of requests that were answered within the time; marks at 50 and 95 %. \
-                   Who does not tell when frames came is not here.";
+    let caption = "Upwards: the percentage of requests answered within the time; marks at 50 and 95 %. \
+                   Engines that do not report when frames arrive are left out.";
     let svg = match videos[..] {
         [] => return None,
         [video] => {
@@ -45,7 +45,7 @@ pub(crate) fn of(all: &[&Measured], scenario: &str) -> Option<Plot> {
     Some(Plot { name: format!("latency-{scenario}"), title, caption: caption.to_owned(), svg })
 }
 
-/// The times of the percentiles that can be drawn.
+/// The finite times of the percentiles.
 fn curve(one: &Measured) -> Vec<(usize, f64)> {
     one.latency_curve_ms.iter().copied().enumerate().filter(|(_, time)| time.is_finite()).collect()
 }
@@ -55,7 +55,7 @@ fn axis(those: &[&Measured]) -> Axis {
     Axis::log("milliseconds (logarithmic)", times.chain(those.iter().filter_map(|one| one.floor_ms)))
 }
 
-/// What a bare loop takes for the frames of our engine.
+/// The time of a bare loop for the frames of this program's engine.
 fn floor(those: &[&Measured]) -> Option<Guide> {
     let value = those.iter().find(|one| one.engine == SUBJECT)?.floor_ms.filter(|floor| *floor > 0.0)?;
     Some(Guide { on: Along::X, value, name: "bare loop, mean".to_owned() })
@@ -75,7 +75,7 @@ fn small(those: &[&Measured], video: &str, x: Axis) -> Chart {
         let look = look::engine(&one.engine);
         Series { name: one.engine.clone(), look, points: points.collect(), is_joined: true }
     });
-    // Whoever has no latency to tell may have a fault to tell.
+    // An engine without latencies may still have faults.
     let faults = of_video.filter_map(|one| Some(format!("{} {}", one.engine, pick::fault(one)?)));
     let faults: Vec<String> = faults.collect();
     let title = if x.title.is_empty() { "" } else { "percent of requests" };
@@ -100,7 +100,7 @@ fn grid(those: &[&Measured], videos: &[&str], title: &str) -> String {
     let x = axis(those).untitled().sparse(TICKS);
     let mut charts: Vec<Chart> = videos.iter().map(|video| small(those, video, x.clone())).collect();
     if charts.iter().any(|chart| chart.fault.is_some()) {
-        // Axes in a row lie side by side.
+        // Room for the notice in all charts, so that the axes of a row align.
         charts
             .iter_mut()
             .for_each(|chart| chart.fault = Some(look::shortened(chart.fault.as_deref().unwrap_or(""), 36)));

@@ -1,8 +1,7 @@
-//! How plots look: colours, marks, sizes of text. An engine looks the same in every plot.
+//! The look of plots: colours, marks, sizes of text. An engine looks the same in every plot.
 //!
-//! The colours can be told apart by people who see fewer of them (Okabe and Ito's, and some of Tol's for codecs); shapes
-//! say the same once more. Paper, ink and grid are of three colours that nothing else has: the page's style exchanges
-//! them where people want it dark.
+//! The colours are distinguishable with colour blindness (Okabe and Ito's, and some of Tol's for codecs); shapes repeat
+//! the distinction. Paper, ink and grid have three colours of their own, which the page's style replaces in dark mode.
 
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, FontStyle, IntoFont, RGBColor, TextStyle};
@@ -10,15 +9,15 @@ use plotters::style::{Color, FontStyle, IntoFont, RGBColor, TextStyle};
 pub(crate) const PAPER: RGBColor = RGBColor(0xff, 0xff, 0xff);
 pub(crate) const INK: RGBColor = RGBColor(0x1b, 0x1f, 0x24);
 pub(crate) const GRID: RGBColor = RGBColor(0xdd, 0xe1, 0xe6);
-/// Of what must not be overlooked.
+/// The colour of warnings.
 pub(crate) const LOUD: RGBColor = RGBColor(0xc6, 0x10, 0x10);
 
-/// Sizes of text. The library makes them smaller by 1.24.
+/// Sizes of text. The library divides them by 1.24.
 pub(crate) const TITLE: f64 = 19.0;
 pub(crate) const TEXT: f64 = 16.0;
 pub(crate) const SMALL: f64 = 14.5;
 
-/// What a point looks like.
+/// The shape of a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
     Circle,
@@ -29,7 +28,7 @@ pub(crate) enum Shape {
 }
 
 impl Shape {
-    /// Its corners around the middle; none of a circle.
+    /// Its corners around the centre; none for a circle.
     pub(crate) fn corners(self, size: i32) -> Vec<(i32, i32)> {
         let (size, more) = (size, size + 1);
         match self {
@@ -42,7 +41,7 @@ impl Shape {
     }
 }
 
-/// Colour and shape of what belongs together.
+/// The colour and shape of a series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Look {
     pub(crate) colour: RGBColor,
@@ -53,7 +52,7 @@ const fn look(rgb: u32, shape: Shape) -> Look {
     Look { colour: RGBColor((rgb >> 16) as u8, (rgb >> 8) as u8, rgb as u8), shape }
 }
 
-/// Of an engine. Ours are blue, the command line's are orange.
+/// The look of an engine. This program's own are blue, the command line's are orange.
 pub(crate) fn engine(name: &str) -> Look {
     match name {
         "cpu" => look(0x0072b2, Shape::Circle),
@@ -65,7 +64,7 @@ pub(crate) fn engine(name: &str) -> Look {
     }
 }
 
-/// Of a codec.
+/// The look of a codec.
 pub(crate) fn codec(name: &str) -> Look {
     match name {
         "hevc" => look(0xaa3377, Shape::Circle),
@@ -76,7 +75,7 @@ pub(crate) fn codec(name: &str) -> Look {
     }
 }
 
-/// Text of a size, written to the right of its place, the middle of its height there.
+/// Text to the right of its place, vertically centred.
 pub(crate) fn text(size: f64, colour: RGBColor) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&colour.to_rgba()).pos(Pos::new(HPos::Left, VPos::Center))
 }
@@ -87,12 +86,12 @@ pub(crate) fn bold(size: f64, colour: RGBColor) -> TextStyle<'static> {
     font.color(&colour.to_rgba()).pos(Pos::new(HPos::Left, VPos::Center))
 }
 
-/// About how wide a text becomes, in pixels: which font it will be, nobody knows.
+/// The approximate width of a text, in pixels: the viewer selects the font.
 pub(crate) fn width(text: &str, size: f64) -> i32 {
     (text.chars().count() as f64 * size / 1.24 * 0.56).ceil() as i32
 }
 
-/// A text of so many characters at most: its beginning and its end.
+/// A text of at most this many characters: its beginning and its end.
 pub(crate) fn shortened(text: &str, most: usize) -> String {
     let characters: Vec<char> = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if characters.len() <= most {

@@ -1,7 +1,7 @@
 //! Plots of results, as SVG.
 //!
-//! `pick` says which entries belong together; `speed`, `latency`, `gop` and `curves` make charts of them; `chart` draws
-//! one, on the axes of `axis`, in the colours of `look`. Nothing here measures or computes anything but what is plotted.
+//! `pick` selects entries that belong together; `speed`, `latency`, `gop` and `curves` make charts of them; `chart`
+//! draws one, on the axes of `axis`, in the colours of `look`. `entry` has the numbers.
 
 mod axis;
 mod chart;
@@ -20,25 +20,25 @@ pub(crate) use speed::SUBJECT;
 
 use super::entry::Entry;
 
-/// A picture, and what it says.
+/// A plot and its texts.
 #[derive(Debug)]
 pub(crate) struct Plot {
-    /// What its file is called, without the ending.
+    /// The name of its file, without the extension.
     pub(crate) name: String,
-    /// What is plotted; it is in the picture too.
+    /// The title, which is also in the picture.
     pub(crate) title: String,
-    /// How to read it.
+    /// Instructions for reading it.
     pub(crate) caption: String,
     pub(crate) svg: String,
 }
 
-/// The colour of an engine, as style sheets write it.
+/// The colour of an engine, in CSS.
 pub(crate) fn colour(engine: &str) -> String {
     let plotters::style::RGBColor(red, green, blue) = look::engine(engine).colour;
     format!("#{red:02x}{green:02x}{blue:02x}")
 }
 
-/// All plots that these entries allow, those first that say most.
+/// All plots that these entries allow, the most important ones first.
 pub(crate) fn of(entries: &[Entry]) -> Vec<Plot> {
     let all = pick::measured(entries);
     let mut plots: Vec<Plot> = speed::overview(&all).into_iter().collect();
@@ -110,7 +110,7 @@ mod tests {
         assert!(plots.iter().all(|plot| plot.svg.ends_with("</svg>\n") && !plot.svg.contains("NaN")));
     }
 
-    /// Nothing is drawn outside of the paper, and pictures stay small.
+    /// Plots stay within the paper, and files stay small.
     #[test]
     fn plots_of_many_videos_fit() {
         for plot in of(&report(52)) {

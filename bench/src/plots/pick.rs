@@ -1,25 +1,25 @@
-//! Which entries belong together, and what of them is told in few words.
+//! Selects entries that belong together, and summarises them.
 
 use super::look;
 use crate::entry::Part;
 use crate::entry::{Entry, Measured};
 
-/// Those with numbers.
+/// The entries with numbers.
 pub(crate) fn measured(entries: &[Entry]) -> Vec<&Measured> {
     entries.iter().filter_map(Entry::measured).collect()
 }
 
-/// Those of a part of the report. An entry without one is no point of a curve.
+/// The entries of a part of the report. An entry without a part is over clips, not a point of a curve.
 pub(crate) fn part<'a>(all: &[&'a Measured], part: Part) -> Vec<&'a Measured> {
     all.iter().copied().filter(|one| one.setup.part.unwrap_or(Part::Clips) == part).collect()
 }
 
-/// Those of a scenario over clips.
+/// The entries of a scenario over clips.
 pub(crate) fn scenario<'a>(all: &[&'a Measured], scenario: &str) -> Vec<&'a Measured> {
     part(all, Part::Clips).into_iter().filter(|one| one.scenario == scenario).collect()
 }
 
-/// The scenarios that were measured over clips, in their order.
+/// The scenarios over clips, in order of their first appearance.
 pub(crate) fn scenarios<'a>(all: &[&'a Measured]) -> Vec<&'a str> {
     distinct(part(all, Part::Clips).into_iter().map(|one| one.scenario.as_str()))
 }
@@ -44,18 +44,18 @@ fn distinct<'a>(values: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     seen
 }
 
-/// What an engine did with a video.
+/// The entry of an engine and a video.
 pub(crate) fn of<'a>(all: &[&'a Measured], video: &str, engine: &str) -> Option<&'a Measured> {
     all.iter().copied().find(|one| one.video == video && one.engine == engine)
 }
 
-/// The name of a video without its folders, of so many characters at most.
+/// The name of a video without its folders, of at most this many characters.
 pub(crate) fn name(video: &str, most: usize) -> String {
     let file = video.trim_end_matches('/').rsplit('/').next().unwrap_or(video);
     look::shortened(file, most)
 }
 
-/// What speaks against an engine's numbers: frames that are others than those asked for, and frames that did not come.
+/// The faults of an engine's result: wrong frames and missing frames.
 pub(crate) fn fault(one: &Measured) -> Option<String> {
     let wrong = one.wrong.filter(|wrong| *wrong > 0);
     let wrong = wrong.map(|wrong| format!("{wrong} of {} wrong", one.checked.unwrap_or(one.frames)));
@@ -64,23 +64,23 @@ pub(crate) fn fault(one: &Measured) -> Option<String> {
     (!faults.is_empty()).then(|| format!("✗ {}", faults.join(", ")))
 }
 
-/// Were its frames the right ones, as far as anybody knows, and did they all come?
+/// Whether all frames arrived, and none is known to be wrong.
 pub(crate) fn is_sound(one: &Measured) -> bool {
     fault(one).is_none() && one.fps > 0.0
 }
 
-/// Frames per second of the slowest and the fastest round, if there was more than one.
+/// Frames per second of the slowest and the fastest round, if there are several.
 pub(crate) fn fps_range(one: &Measured) -> Option<(f64, f64)> {
     super::axis::bounds(one.rounds.iter().map(|round| round.fps)).filter(|_| one.rounds.len() > 1)
 }
 
-/// The value in the middle; of two, the lower one.
+/// The median; of two middle values the lower one.
 pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len().checked_sub(1)? / 2).copied()
 }
 
-/// How many times as fast as another an engine was, for each video of a scenario where all frames of both were right.
+/// The speed of an engine relative to another one, for each video of a scenario where all frames of both are right.
 pub(crate) fn ratios(all: &[&Measured], scenario_name: &str, engine: &str, other: &str) -> Vec<f64> {
     let those = scenario(all, scenario_name);
     let ratio = |video: &&str| {

@@ -1,15 +1,15 @@
-//! Results that nobody measured, for tests: what `bench` gives for one video, and what `bench all` gives.
+//! Made-up results for tests: those of `bench` for one video, and those of `bench all`.
 
 use crate::entry::Part;
 use crate::entry::{Clip, Entry, Measured, RoundTold, SetupTold};
 use crate::machine::Machine;
 use crate::stats::Latency;
 
-/// The engines of a report, and what their speeds have to do with each other.
+/// The engines of a report, and their relative speeds.
 const ENGINES: [(&str, f64); 4] = [("cpu", 400.0), ("from-key", 120.0), ("ffmpeg-cli", 9.0), ("ffmpeg-pass", 30.0)];
 pub(crate) const SCENARIOS: [&str; 5] = ["random", "batch", "sequential", "keyframes", "scrub"];
 
-/// What an engine did with `cam.mp4`: so many frames a second.
+/// The result of an engine for `cam.mp4`, at this many frames a second.
 pub(crate) fn measured(scenario: &str, engine: &str, fps: f64) -> Measured {
     let milliseconds = 1e3 / fps;
     let round = |factor: f64| RoundTold {
@@ -111,7 +111,7 @@ pub(crate) fn single(scenario: &str) -> Vec<Entry> {
     ENGINES.into_iter().map(one).chain([absent()]).collect()
 }
 
-/// A folder of so many videos, and the curves.
+/// A folder of this many videos, and the curves.
 pub(crate) fn report(videos: usize) -> Vec<Entry> {
     let mut entries = Vec::new();
     for video in 0..videos {

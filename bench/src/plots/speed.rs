@@ -1,4 +1,4 @@
-//! Frames per second by engine, and how many times as fast as others that is.
+//! Frames per second by engine, and the speed relative to other engines.
 
 use super::axis::{Axis, bounds, number};
 use super::chart::{self, Along, Chart, Guide, Mark, Names, Point, Series};
@@ -7,12 +7,12 @@ use super::{Plot, pick};
 use crate::entry::Measured;
 use crate::entry::Part;
 
-/// Of this engine is told how much faster than others it is.
+/// The engine that is compared with the others.
 pub(crate) const SUBJECT: &str = "cpu";
-/// The letters of a clip's name that fit beside its row.
+/// Most characters of a clip's name beside its row.
 const NAME: usize = 38;
 
-/// Frames per second of a scenario: a row for each engine, or for each video where there are several.
+/// Frames per second of a scenario: a row for each engine, or for each video if there are several.
 pub(crate) fn by_engine(all: &[&Measured], scenario: &str) -> Option<Plot> {
     let those = pick::scenario(all, scenario);
     let (videos, engines) = (pick::videos(&those), pick::engines(&those));
@@ -68,7 +68,7 @@ pub(crate) fn by_engine(all: &[&Measured], scenario: &str) -> Option<Plot> {
         name: format!("fps-{scenario}"),
         title,
         caption: "The round of median duration; whiskers reach from the slowest to the fastest round. Crossed out: \
-                  frames are wrong or missing, and the speed means nothing."
+                  frames are wrong or missing, and the speed is meaningless."
             .to_owned(),
         svg: chart::svg((960, height), |area| chart.draw(area)),
     })
@@ -79,14 +79,14 @@ fn point(one: &Measured, row: f64, note: String) -> Point {
     Point { at: (one.fps, row), mark, whisker: pick::fps_range(one), note }
 }
 
-/// What is written beside the only point of a row.
+/// The text beside the only point of a row.
 fn beside(one: &Measured) -> String {
     let ratio = one.ratio().map_or_else(String::new, |ratio| format!("  ({ratio:.2} × floor)"));
     let fault = pick::fault(one).map_or_else(String::new, |fault| format!("  {fault}"));
     format!("{}{ratio}{fault}", number(one.fps))
 }
 
-/// Writes at the right margin whose frames are wrong; how much room that takes.
+/// Writes the faults of each row at the right margin; returns the width.
 fn margin(series: &mut Vec<Series>, those: &[&Measured], videos: &[&str], right: f64) -> i32 {
     let told = |video: &&str| {
         let faults = those.iter().filter(|one| one.video == *video);
@@ -97,20 +97,20 @@ fn margin(series: &mut Vec<Series>, those: &[&Measured], videos: &[&str], right:
     let room = notes.iter().map(|note| look::width(note, SMALL) + 16).max().unwrap_or(0).max(14);
     let points = notes.into_iter().enumerate();
     let points = points.map(|(row, note)| Point { note, ..Point::new((right, row as f64), Mark::Nothing) });
-    // No name: it is no engine.
+    // No name: the series is not an engine.
     let look = look::engine("");
     series.push(Series { name: String::new(), look, is_joined: false, points: points.collect() });
     room
 }
 
-/// What the names of engines begin with that ours is compared with.
+/// Prefix of the names of engines that are compared with.
 const AS: &str = "as ";
 
 fn beside_of(engine: &str) -> Series {
     Series { name: format!("{AS}{engine}"), look: look::engine(engine), points: Vec::new(), is_joined: false }
 }
 
-/// How many times as fast as others our engine is in each scenario, where there are several videos.
+/// The relative speed of this program's engine in each scenario, if there are several videos.
 pub(crate) fn overview(all: &[&Measured]) -> Option<Plot> {
     let scenarios = pick::scenarios(all);
     let clips = pick::part(all, Part::Clips);
@@ -128,7 +128,7 @@ pub(crate) fn overview(all: &[&Measured]) -> Option<Plot> {
             let whisker = bounds(ratios.iter().copied()).filter(|_| ratios.len() > 1);
             let note = format!("{} ×, {} videos", number(median), ratios.len());
             one.points.push(Point { whisker, note, ..Point::new((median, rows.len() as f64), Mark::Sound) });
-            // Named once, for all of its rows.
+            // The scenario is written once, at its first row.
             rows.push(if rows.len() == first { scenario.to_owned() } else { String::new() });
         }
     }
@@ -136,7 +136,7 @@ pub(crate) fn overview(all: &[&Measured]) -> Option<Plot> {
         let (least, greatest) = point.whisker.unwrap_or((point.at.0, point.at.0));
         [least, greatest]
     });
-    let title = format!("How many times as fast as others {SUBJECT} is");
+    let title = format!("Speed of {SUBJECT} relative to other engines");
     let height = rows.len() as i32 * 22 + 120;
     let chart = Chart {
         title: title.clone(),
@@ -153,8 +153,8 @@ pub(crate) fn overview(all: &[&Measured]) -> Option<Plot> {
     Some(Plot {
         name: "speedup".to_owned(),
         title,
-        caption: "The median over all videos of which all frames of both engines are right; whiskers reach from the \
-                  video where the ratio is least to the one where it is greatest."
+        caption: "The median over all videos for which all frames of both engines are right; whiskers reach from the \
+                  video with the least ratio to the one with the greatest."
             .to_owned(),
         svg: chart::svg((960, height), |area| chart.draw(area)),
     })

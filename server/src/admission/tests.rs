@@ -11,7 +11,7 @@ struct Desk {
     admission: Arc<Admission>,
     clients: Clients,
     ms: Arc<AtomicU64>,
-    /// The requests that were let in, in order, and their permits.
+    /// The requests that were admitted or refused, in order, with their permits.
     came: Arc<Mutex<Vec<Came>>>,
 }
 
@@ -30,7 +30,7 @@ impl Desk {
         self.clients.client(who, connection)
     }
 
-    /// Asks for a permit; what comes of it is among those that came.
+    /// Requests a permit; the result is added to `came`.
     async fn ask(&self, name: &str, client: Client, cost_s: f64) {
         let (admission, came, name) = (Arc::clone(&self.admission), Arc::clone(&self.came), name.to_owned());
         tokio::spawn(async move {
@@ -51,7 +51,7 @@ impl Desk {
         self.came.lock().unwrap().iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// Permits come back one after the other, in the order in which they were given, until nothing waits.
+    /// Returns permits one after the other, in the order in which they were given, until no request waits.
     async fn drain(&self) -> Vec<String> {
         let mut place = 0;
         while let Some(permit) = { self.came.lock().unwrap().get_mut(place).map(|(_, permit)| permit.take()) } {
@@ -83,7 +83,7 @@ async fn the_client_that_was_charged_least_is_next() {
         desk.ask(&format!("greedy{place}"), greedy.clone(), 0.1).await;
         desk.ask(&format!("modest{place}"), modest.clone(), 0.1).await;
     }
-    // Workers were busy for both, for one of them far longer.
+    // Workers spent time on both clients, far more on one of them.
     greedy.worked.worked(Duration::from_secs(5));
     modest.worked.worked(Duration::from_millis(100));
     assert_eq!(desk.drain().await, ["first", "modest0", "modest1", "modest2", "greedy0", "greedy1", "greedy2"]);
@@ -102,7 +102,7 @@ async fn a_charge_is_forgotten() {
     desk.ms.store(120_000, Relaxed);
     desk.ask("once", once, 0.0).await;
     desk.ask("newcomer", newcomer, 0.0).await;
-    // Both cost nothing, and what the first one had is long ago but for its turn.
+    // Both cost nothing, and the first client's charge has decayed; only its turn counts.
     let charge_s = desk.admission.lock().accounts["once"].charge_s;
     assert!(charge_s < 1e-6, "{charge_s}");
     drop(desk.drain().await);
@@ -115,10 +115,10 @@ async fn cheap_requests_overtake_costly_ones_and_do_not_starve_them() {
     for place in 0..3 {
         desk.ask(&format!("costly{place}"), desk.client(&format!("costly{place}"), place), 2.0).await;
     }
-    // The same client's, too.
+    // Also of a client with a costly request.
     desk.ask("cheap of costly0", desk.client("costly0", 9), 0.01).await;
     desk.ask("cheap", desk.client("cheap", 5), 0.02).await;
-    // Every fifth turn is another's.
+    // Every fifth turn goes to another request.
     desk.ms.store(1000, Relaxed);
     for place in 0..4 {
         desk.ask(&format!("late{place}"), desk.client("late", 6), 0.02).await;
@@ -142,7 +142,7 @@ async fn no_client_has_more_than_half_while_others_wait_and_never_all() {
         desk.ask(&format!("third{place}"), desk.client(&format!("third{place}"), 3), 0.1).await;
     }
     assert_eq!(desk.admission.load().running, 8);
-    // Two permits come back: the client that has more than half gets none of them.
+    // Two permits return: the client with more than half of them gets none.
     for place in 0..2 {
         drop(desk.came.lock().unwrap()[place].1.take());
         desk.settle().await;
@@ -162,7 +162,7 @@ async fn costly_requests_of_many_clients_leave_room_for_cheap_ones() {
         desk.ask(&format!("cheap{place}"), desk.client("cheap", 100), 0.01).await;
     }
     assert_eq!(desk.names()[4..], ["cheap0", "cheap1"]);
-    // A costly one makes room for the cheap one before all others.
+    // A returned costly permit goes to the cheap request before all others.
     drop(desk.came.lock().unwrap()[0].1.take());
     desk.settle().await;
     assert_eq!(desk.names()[6..], ["cheap2"]);
@@ -177,7 +177,7 @@ async fn a_client_that_uses_little_comes_before_ever_new_ones_that_ask_for_more(
     for place in 0..100 {
         desk.ask("new", desk.client(&format!("new{place}"), place + 2), 0.09).await;
     }
-    // They have waited for long, and it has been served all the time.
+    // The new clients have waited long, while the modest one was served all the time.
     desk.admission.lock().account(&modest, 0.0);
     desk.ms.store(1000, Relaxed);
     modest.worked.worked(Duration::from_secs(1));
@@ -234,7 +234,7 @@ async fn a_request_that_goes_while_waiting_or_just_then_holds_nothing() {
         let mut waiting = Box::pin(admission.enter(&own, 0.0));
         assert!(futures_util::poll!(&mut waiting).is_pending());
         drop(held);
-        // Its turn has come, and it does not know it yet.
+        // The permit has been sent, but not received.
         drop(waiting);
         assert_eq!((admission.load().running, admission.load().waiting), (0, 0));
         let held = admission.enter(&own, 0.0).await.unwrap();

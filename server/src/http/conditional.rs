@@ -1,10 +1,10 @@
-//! What need not be sent again (RFC 9110, section 13), and how long an answer may be kept (RFC 9111).
+//! Conditional requests (RFC 9110, section 13), and the caching of responses (RFC 9111).
 
 use axum::http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
-/// What an answer is called, and whether its address says which version of the video it is of.
+/// The ETag of a response, and whether its address names the video's version.
 pub(super) struct Version {
     etag: HeaderValue,
     is_named: bool,
@@ -12,29 +12,29 @@ pub(super) struct Version {
 }
 
 impl Version {
-    /// Of an answer made from the video with the tag `video`, where the address names the version `named`.
+    /// For a response made from the video with the tag `video`, to an address that names the version `named`.
     pub(super) fn new(etag: &str, video: &str, named: Option<&str>, is_private: bool) -> Version {
-        // As it was in a header, perhaps with its quotes.
+        // Clients may copy the value of a header, with its quotes.
         let plain = |text: &str| text.trim_start_matches("W/").trim_matches('"').to_owned();
         let etag = HeaderValue::from_str(&format!("\"{etag}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"\""));
         Version { etag, is_named: named.is_some_and(|named| plain(named) == video), is_private }
     }
 
-    /// Does whoever asks have it already?
+    /// Whether the client has this version already.
     pub(super) fn is_known(&self, headers: &HeaderMap) -> bool {
         let own = self.etag.to_str().unwrap_or_default();
         let listed = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
         listed.flat_map(|list| list.split(',')).any(|one| one.trim().trim_start_matches("W/") == own)
     }
 
-    /// The answer to that.
+    /// The response for a client that has it.
     pub(super) fn not_modified(&self) -> Response {
         let mut response = StatusCode::NOT_MODIFIED.into_response();
         self.mark(response.headers_mut());
         response
     }
 
-    /// Says so in an answer: one that is named by its version never changes, any other one is to be asked for again.
+    /// Sets the headers: a response whose address names its version never changes, any other one must be revalidated.
     pub(super) fn mark(&self, headers: &mut HeaderMap) {
         headers.insert(ETAG, self.etag.clone());
         let control = match (self.is_named, self.is_private) {

@@ -24,49 +24,49 @@ use crate::videos::Opened;
 use bucket_streamer::OnDamage;
 use bucket_streamer::pixels::Fit;
 
-/// Which frame, and as what.
+/// The frame, and the form of its still.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FrameQuery {
-    /// The video, where the path does not name it.
+    /// The video, if the path does not name it.
     video: Option<String>,
     /// Number of the frame in presentation order, from 0.
     frame: Option<u64>,
-    /// Or the time at which it is on show: `12.5`, `0:12.5`, `5m2s`.
+    /// Or the time at which the frame is shown: `12.5`, `0:12.5`, `5m2s`.
     time: Option<String>,
-    /// Or the byte at which the sync sample begins that decoding is to begin at.
+    /// Or the byte offset of the sync sample at which decoding begins.
     irap: Option<u64>,
-    /// With `irap`: the byte behind the frame's sample.
+    /// With `irap`: the byte offset of the end of the frame's sample.
     end: Option<u64>,
-    /// With `irap`: the byte at which the frame's sample begins, if it is not the last one that begins before `end`.
+    /// With `irap`: the byte offset of the frame's sample, if it is not the last one that begins before `end`.
     offset: Option<u64>,
-    /// `exact` (default), or `keyframe`: the key frame at or before it.
+    /// `exact` (default), or `keyframe`: the key frame at or before the frame.
     #[serde(default)]
     mode: Mode,
     /// Width of the still in pixels.
     width: Option<u32>,
     /// Height of the still in pixels.
     height: Option<u32>,
-    /// With both: `contain` (default), `cover` or `fill`.
+    /// With both `width` and `height`: `contain` (default), `cover` or `fill`.
     #[param(inline)]
     fit: Option<FitParam>,
-    /// `jpeg`, `png` or `webp`; by default what `Accept` likes best.
+    /// `jpeg`, `png` or `webp`; by default the format that `Accept` prefers.
     #[param(inline)]
     format: Option<FormatParam>,
     /// Quality of JPEG and WebP, 1 to 100.
     quality: Option<u32>,
-    /// What to do with a frame that is known to be damaged: `flag` gives it out with `X-Frame-Corrupt: true`, `error` answers
-    /// 422; by default as the server is set (`--on-damage`).
+    /// Handling of a frame that is known to be damaged: `flag` returns it with `X-Frame-Corrupt: true`, `error` returns
+    /// 422; by default the server's setting (`--on-damage`).
     #[serde(rename = "on-damage")]
     #[param(inline)]
     on_damage: Option<OnDamage>,
-    /// The video's ETag: an answer to an address with it never changes.
+    /// The video's ETag: the response to an address with it never changes.
     v: Option<String>,
-    /// With `signature`: until when the address is good, in seconds since 1970.
+    /// With `signature`: the time until which the address is valid, in seconds since 1970.
     #[serde(rename = "expires")]
     _expires: Option<String>,
-    /// See `bucket-streamer sign`.
+    /// Signature of the address; `bucket-streamer sign` makes it.
     #[serde(rename = "signature")]
     _signature: Option<String>,
 }
@@ -88,26 +88,26 @@ impl FrameQuery {
                 Target::Time(bucket_streamer::time::parse(time).map_err(Problem::bad_parameter)?)
             }
             (None, None, Some(irap)) => Target::Bytes { irap, end: self.end, offset: self.offset },
-            _ => return Err(Problem::bad_parameter("give one of frame, time, and irap (with end or offset)")),
+            _ => return Err(Problem::bad_parameter("give exactly one of frame, time, and irap (with end or offset)")),
         };
         Ok(target)
     }
 }
 
-/// A still by its video's name in the path.
+/// A still of a video that the path names.
 #[utoipa::path(
     get,
     path = "/frame/{video}",
     operation_id = "frame",
-    params(("video" = String, Path, description = "Name of the video: `root/path`"), FrameQuery),
+    params(("video" = String, Path, description = "The video's name: `root/path`"), FrameQuery),
     responses(
         (status = 200, description = "The still", content_type = "image/jpeg"),
-        (status = 304, description = "It is known already"),
-        (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token or signature does not reach it, whether it exists or not", body = Problem, content_type = "application/problem+json"),
+        (status = 304, description = "The client has this version already"),
+        (status = 400, description = "A parameter is wrong; `detail` says which", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token or signature does not reach this video, whether it exists or not", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such video or frame", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The frame cannot be decoded, or is damaged and `on-damage` is `error`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Too much to do; Retry-After says when to try again", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The server is overloaded; Retry-After says when to try again", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn by_path(
@@ -121,12 +121,12 @@ pub(super) async fn by_path(
     let video = shared.permit(&visitor, &video)?;
     let query: FrameQuery = query(&uri)?;
     if query.video.is_some() {
-        return Err(Problem::bad_parameter("the video is named twice"));
+        return Err(Problem::bad_parameter("the video is named in the path and in the query: name it once"));
     }
     answer(&shared, &client, video, &query, &headers).await
 }
 
-/// A still by its video's name in the query: the expert's route, with byte offsets of an index of one's own.
+/// A still of a video that the query names: the expert's route, for clients with their own index of byte offsets.
 #[utoipa::path(
     get,
     path = "/frame",
@@ -134,9 +134,9 @@ pub(super) async fn by_path(
     params(FrameQuery),
     responses(
         (status = 200, description = "The still", content_type = "image/jpeg"),
-        (status = 304, description = "It is known already"),
-        (status = 400, description = "A parameter is wrong, or `irap` is no sync sample", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token or signature does not reach it, whether it exists or not", body = Problem, content_type = "application/problem+json"),
+        (status = 304, description = "The client has this version already"),
+        (status = 400, description = "A parameter is wrong, or no sync sample begins at `irap`", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token or signature does not reach this video, whether it exists or not", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The frame cannot be decoded, or is damaged and `on-damage` is `error`", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -148,7 +148,7 @@ pub(super) async fn by_query(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let query: FrameQuery = query(&uri)?;
-    let video = query.video.as_deref().ok_or_else(|| Problem::bad_parameter("video is missing"))?;
+    let video = query.video.as_deref().ok_or_else(|| Problem::bad_parameter("the parameter video is missing"))?;
     let video = shared.permit(&visitor, video)?;
     answer(&shared, &client, video, &query, &headers).await
 }
@@ -160,7 +160,7 @@ async fn answer(
     query: &FrameQuery,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    // What is wrong with the address is told before anything is done.
+    // The address is checked before any work.
     let target = query.target()?;
     let fit = match query.fit {
         None | Some(FitParam::Contain) => Fit::Contain,
@@ -169,7 +169,7 @@ async fn answer(
     };
     let shape = shape(&shared.config, query.width, query.height, fit)?;
     let spec = spec(&shared.config, query.format, (query.quality, shape), headers)?;
-    // All of it together takes no longer.
+    // The deadline covers both attempts.
     let until = Instant::now() + shared.config.deadline;
     let mut is_again = false;
     loop {
@@ -177,7 +177,7 @@ async fn answer(
         fits(&shared.config, &opened, spec.shape)?;
         let asked = (query, &target, spec, until);
         match still(shared, client, &opened, asked, headers).await {
-            // Somebody has written to it: what it is now is found out once more.
+            // The video has changed: one more attempt with its new contents.
             Err(problem) if problem.kind == Kind::Changed && !is_again => is_again = true,
             answer => return answer,
         }

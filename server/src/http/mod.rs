@@ -1,4 +1,4 @@
-//! The routes, and what all of them share: who asks, what a request is called, how it is counted.
+//! The routes, and what they share: authentication, request ids, logging and metrics.
 
 mod conditional;
 mod frame;
@@ -33,13 +33,13 @@ use super::{streams, ws};
 
 pub use status::openapi;
 
-/// What a request is called, in logs here and at whoever asked.
+/// The id of a request, in logs here and at the client.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Who asked first, as proxies say.
+/// The original client, as proxies report it.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// The longest name of a request that is taken over.
+/// The longest request id that is accepted from a client.
 const LONGEST_ID: usize = 128;
-/// Headers of one request.
+/// Most headers of one request.
 pub(super) const HEADERS: usize = 64;
 /// Headers that pages of other origins may read.
 const EXPOSED: [&str; 13] = [
@@ -77,7 +77,7 @@ pub(super) fn router(shared: &Arc<Shared>) -> Router {
         .route("/openapi.json", get(status::document));
     let mut all = guarded
         .merge(open)
-        .fallback(|| async { Problem::not_found("there is nothing at this address (/openapi.json has what there is)") })
+        .fallback(|| async { Problem::not_found("there is nothing at this address (/openapi.json lists the routes)") })
         .method_not_allowed_fallback(|| async { Problem::bad_method() });
     if !shared.config.cors_origins.is_empty() {
         all = all.layer(cors(&shared.config.cors_origins));
@@ -98,7 +98,7 @@ fn cors(origins: &[String]) -> CorsLayer {
     layer.allow_origin(AllowOrigin::list(origins))
 }
 
-/// Lets in whoever may ask, and notes who it is.
+/// Authenticates a request, and adds its client and visitor.
 async fn admit(Extract(shared): Extract<Arc<Shared>>, mut request: Request, next: Next) -> Response {
     let headers = request.headers();
     let shown = Shown {
@@ -112,7 +112,7 @@ async fn admit(Extract(shared): Extract<Arc<Shared>>, mut request: Request, next
         Err(problem) => return problem.into_response(),
     };
     let Some(peer) = request.extensions().get::<Peer>().copied() else {
-        return Problem::internal("a connection without a number").into_response();
+        return Problem::internal("the connection has no number").into_response();
     };
     let who = match visitor {
         Visitor::Token(number) => format!("token {}", shared.guard.name(number)),
@@ -129,13 +129,15 @@ async fn admit(Extract(shared): Extract<Arc<Shared>>, mut request: Request, next
     response
 }
 
-/// Who the proxy next to us has seen: the last address of the last header, since those before may be anybody's words.
+/// The client that the nearest proxy has seen: the last address of the last header. Clients can forge the ones before
+/// it.
 fn forwarded(headers: &HeaderMap) -> Option<IpAddr> {
     let last = headers.get_all(FORWARDED_FOR).iter().next_back()?.to_str().ok()?;
     last.rsplit(',').next()?.trim().parse().ok()
 }
 
-/// Those who count as one: an address, and with IPv6 all of its network, since one machine has as many there as it likes.
+/// The key of a client by address; for IPv6 the /64 network, since one machine can use as many addresses of it as it
+/// likes.
 fn neighbourhood(address: IpAddr) -> String {
     match address.to_canonical() {
         IpAddr::V4(address) => address.to_string(),
@@ -147,17 +149,17 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// Gives every request a name, counts it, and says what came of it.
+/// Gives every request an id, counts it, and logs its result.
 async fn account(Extract(shared): Extract<Arc<Shared>>, request: Request, next: Next) -> Response {
     let since = Instant::now();
     let route = route(request.uri().path());
     let id = request_id(request.headers());
-    // Not the query: it may be signed.
+    // The query is not logged: it may be signed.
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let (is_head, is_second) = (method == Method::HEAD, request.version() == Version::HTTP_2);
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default(), %method, path);
     let peer = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
-    // HTTP/1.1's limit is its parser's.
+    // The parser limits the headers of HTTP/1.1.
     let mut response = match request.headers().len() > HEADERS {
         true => Problem::too_many_headers().into_response(),
         false => next.run(request).instrument(span.clone()).await,
@@ -186,7 +188,7 @@ async fn account(Extract(shared): Extract<Arc<Shared>>, request: Request, next: 
     response
 }
 
-/// The name that whoever asks has given the request, if it is fit to be logged; else one of our own.
+/// The request id that the client sent, if it is fit for logs; else a new one.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let is_fit = |value: &&HeaderValue| {
         let bytes = value.as_bytes();
@@ -203,7 +205,7 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     HeaderValue::from_str(&format!("{number:016x}")).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
-/// What a route is called in metrics: a few names, whatever is asked for.
+/// The name of a route in metrics: one of a few, whatever the path.
 fn route(path: &str) -> &'static str {
     match path.split('/').nth(1).unwrap_or_default() {
         "" | "page" => "page",

@@ -1,4 +1,4 @@
-//! The page at `/`: it comes with the program, and asks nobody but this server for anything.
+//! The page at `/`: its files are part of the program, and it sends requests to this server only.
 
 use axum::extract::Path;
 use axum::http::HeaderValue;
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::reply;
 use crate::problem::Problem;
 
-/// What the page may do: what comes from here, and pictures that it was sent.
+/// The page may load files from this server, and pictures that it was sent.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
     connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
 
@@ -17,7 +17,7 @@ const INDEX: &str = include_str!("../page/index.html");
 
 const JS: &str = "text/javascript; charset=utf-8";
 
-/// The files that it refers to: name, media type, content.
+/// The page's files: name, media type, content.
 const FILES: [(&str, &str, &str); 11] = [
     ("api.js", JS, include_str!("../page/api.js")),
     ("app.js", JS, include_str!("../page/app.js")),

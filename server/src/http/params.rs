@@ -1,4 +1,4 @@
-//! What addresses ask for: read strictly, so that a slip of the keyboard is an error and not another picture.
+//! Parameters of requests, parsed strictly, so that a typing error is an error and not another picture.
 
 use axum::extract::Query;
 use axum::http::header::ACCEPT;
@@ -19,32 +19,32 @@ use bucket_streamer::OnDamage;
 use bucket_streamer::pixels::Shape;
 use bucket_streamer::still::StillFormat;
 
-/// The query of an address.
+/// Parses the query of an address.
 pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
     let parsed = Query::<T>::try_from_uri(uri);
     parsed.map(|Query(query)| query).map_err(|rejection| Problem::bad_parameter(rejection.body_text()))
 }
 
-/// What comes after `prefix` in a path, decoded once: the name of a video.
+/// The name of a video: the part of the path after `prefix`, percent-decoded once.
 pub(super) fn name(uri: &Uri, prefix: &str) -> Result<String, Problem> {
     let rest = uri.path().strip_prefix(prefix).unwrap_or_default();
     let decoded = percent_decode_str(rest).decode_utf8();
-    decoded.map(|name| name.into_owned()).map_err(|_| Problem::bad_parameter("the name of the video is not UTF-8"))
+    decoded.map(|name| name.into_owned()).map_err(|_| Problem::bad_parameter("the video's name is not UTF-8"))
 }
 
-/// How a picture is fitted into width and height.
+/// The way to fit a picture into width and height.
 #[derive(Debug, Clone, Copy, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum FitParam {
-    /// As large as fits inside, whole.
+    /// Scale to fit inside, without cropping.
     Contain,
-    /// Fill it, cut off what stands out.
+    /// Scale to fill, and crop the rest.
     Cover,
-    /// Fill it, stretched.
+    /// Stretch to fill.
     Fill,
 }
 
-/// What a still is a file of.
+/// The file format of a still.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct FormatParam(StillFormat);
@@ -64,20 +64,21 @@ impl utoipa::PartialSchema for FormatParam {
     fn schema() -> RefOr<Schema> {
         let names = StillFormat::ALL.map(StillFormat::name);
         let of_names = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names));
-        of_names.description(Some("What a still is a file of.")).into()
+        of_names.description(Some("The file format of a still.")).into()
     }
 }
 
 impl utoipa::ToSchema for FormatParam {}
 
-/// What a request says of damaged pictures, or else the server, and the end of an ETag. An answer that no damage has touched
-/// has a tag of its own where damage is refused: one that was given for any picture is not taken for it.
+/// The handling of damaged pictures, from the request or else the server, and the suffix of an ETag. Where damage is
+/// refused, ETags differ from those of responses that may be damaged, so that a cached damaged picture is not taken for
+/// a sound one.
 pub(super) fn damage(config: &Config, on_damage: Option<OnDamage>) -> (OnDamage, &'static str) {
     let on_damage = on_damage.unwrap_or(config.on_damage);
     (on_damage, if on_damage == OnDamage::Error { "-sound" } else { "" })
 }
 
-/// What a still is to be: what the address says, and where it says nothing of the format, what is accepted.
+/// The form of a still: from the address, and if that has no format, from `Accept`.
 pub(super) fn spec(
     config: &Config,
     format: Option<FormatParam>,
@@ -89,12 +90,12 @@ pub(super) fn spec(
         None => accepted(text(headers, &ACCEPT))?,
     };
     let quality = quality(config, quality_param)?;
-    // Without one it is the same still, however it is asked for.
+    // Formats without a quality have one still, whatever the request says.
     let quality = if format.has_quality() { quality } else { 0 };
     Ok(Spec { format, quality, shape })
 }
 
-/// The format that is liked best; of those that are liked the same, the first of `StillFormat::ALL`.
+/// The preferred format; of equals the first of `StillFormat::ALL`.
 fn accepted(header: Option<&str>) -> Result<StillFormat, Problem> {
     let Some(header) = header else { return Ok(StillFormat::Jpeg) };
     let ranges: Vec<(Mime, f32)> = header.split(',').filter_map(range).collect();
@@ -109,17 +110,17 @@ fn accepted(header: Option<&str>) -> Result<StillFormat, Problem> {
             (own, other) if own == kind && other == subtype => Some(2),
             _ => None,
         };
-        // The closest range counts.
+        // The most specific range counts.
         let best = ranges.iter().filter_map(|(range, q)| Some((fit(range)?, *q)));
         best.max_by_key(|(close, _)| *close).map_or(0.0, |(_, q)| q)
     };
-    // The last of the best is taken.
+    // `max_by` takes the last of equals, hence `rev`.
     let best = StillFormat::ALL.into_iter().rev().map(|format| (liked(format), format)).filter(|(q, _)| *q > 0.0);
     let best = best.max_by(|(one, _), (other, _)| one.total_cmp(other));
     best.map(|(_, format)| format).ok_or_else(Problem::not_acceptable)
 }
 
-/// A media range and how much it is liked.
+/// A media range and its weight.
 fn range(text: &str) -> Option<(Mime, f32)> {
     let range: Mime = text.trim().parse().ok()?;
     let q = range.get_param("q").map_or(Some(1.0), |q| q.as_str().parse().ok());

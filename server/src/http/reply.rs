@@ -1,4 +1,4 @@
-//! Answers with bodies.
+//! Responses with bodies, and the headers that describe a still. `replies` has the budget of their memory.
 
 use std::sync::Arc;
 
@@ -15,21 +15,21 @@ use crate::shared::Shared;
 use crate::stills::{Found, Still};
 use crate::streams;
 
-/// An answer of these bytes.
+/// A response with these bytes.
 pub(super) fn bytes(media_type: &'static str, bytes: Bytes) -> Response {
     let length = bytes.len();
     let mut response = Response::new(Body::from(bytes));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    // For HEAD, too.
+    // HEAD responses need it, too.
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     response
 }
 
-/// Bodies below that have no part in the memory for replies: what is said of them elsewhere takes as much.
+/// Smaller bodies do not count in the memory for replies: their bookkeeping takes as much.
 const SMALL: u64 = 1 << 10;
 
-/// Bytes and their part of the memory for replies, until they are sent.
+/// Bytes and their share of the memory for replies, until they are sent.
 struct Charged {
     bytes: Bytes,
     _held: Held,
@@ -41,17 +41,17 @@ impl AsRef<[u8]> for Charged {
     }
 }
 
-/// The answer to `who`, with its body in the memory for replies until it is sent or dropped; a refusal where there is no room
-/// for it. All answers go through here, and those over HTTP/2 in parts that have to be taken.
+/// The response to client `who`, with its body counted in the memory for replies until it is sent or dropped; a refusal
+/// where there is no room for it. All responses go through here; those over HTTP/2 go in parts, at the reader's pace.
 pub(super) async fn charge(shared: &Shared, who: &Arc<str>, is_second: bool, response: Response) -> Response {
     if response.body().is_end_stream() {
         streams::no_body();
         return response;
     }
     let (head, body) = response.into_parts();
-    // All bodies are in memory: that is no copy.
+    // All bodies are in memory, so this does not copy.
     let Ok(bytes) = axum::body::to_bytes(body, usize::MAX).await else {
-        return Problem::internal("an answer broke off").into_response();
+        return Problem::internal("a response broke off").into_response();
     };
     let mut held = None;
     if bytes.len() as u64 >= SMALL {
@@ -60,7 +60,7 @@ pub(super) async fn charge(shared: &Shared, who: &Arc<str>, is_second: bool, res
             drop(bytes);
             shared.metrics.rejected("replies");
             let (mut head, body) = Problem::unread().into_response().into_parts();
-            // It was counted for what it is.
+            // The original response was counted.
             head.extensions.clear();
             let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
             return Response::from_parts(head, if is_second { streams::body(bytes, None) } else { Body::from(bytes) });
@@ -80,7 +80,7 @@ fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
     }
 }
 
-/// Says which frame an answer shows.
+/// Sets the headers that describe the frame.
 pub(super) fn describe(headers: &mut HeaderMap, still: &Still) {
     put(headers, "x-frame-index", &still.frame.to_string());
     put(headers, "x-frame-pts", &still.pts.to_string());
@@ -93,12 +93,12 @@ pub(super) fn describe(headers: &mut HeaderMap, still: &Still) {
     }
 }
 
-/// Says that a picture is damaged.
+/// Sets the header of a damaged picture.
 pub(super) fn corrupt(headers: &mut HeaderMap) {
     put(headers, "x-frame-corrupt", "true");
 }
 
-/// Says where the time went (<https://www.w3.org/TR/server-timing/>), in milliseconds.
+/// Sets the timing header (<https://www.w3.org/TR/server-timing/>), in milliseconds.
 pub(super) fn timing(headers: &mut HeaderMap, timing: &Timing, found: Found) {
     let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
     let (queue, fetch) = (ms(timing.queue), ms(timing.fetch));

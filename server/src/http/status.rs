@@ -1,4 +1,5 @@
-//! How the server is: for orchestrators, for operators, and for those who write clients.
+//! The state of the server: for orchestrators (health, readiness), operators (metrics) and authors of clients
+//! (OpenAPI).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -17,7 +18,7 @@ use crate::metrics::{CONTENT_TYPE, Now};
 use crate::problem::Problem;
 use crate::shared::Shared;
 
-/// Part by part, whether it is well.
+/// The result of a health check, part by part.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Report {
     ok: bool,
@@ -49,33 +50,33 @@ fn report(checks: Vec<Check>) -> Response {
     response
 }
 
-/// Is this process worth keeping? Not, when decoders that have work have brought nothing for a long time.
+/// Whether the process should be kept: it should not if its decoders have had work for a long time without any result.
 #[utoipa::path(get, path = "/health", operation_id = "health", responses(
-    (status = 200, description = "It is", body = Report), (status = 503, description = "It should be started anew", body = Report),
+    (status = 200, description = "The process is healthy", body = Report), (status = 503, description = "The process should be restarted", body = Report),
 ))]
 pub(super) async fn health(Extract(shared): Extract<Arc<Shared>>) -> Response {
     report(vec![Check::of("decoders", shared.stuck())])
 }
 
-/// Should requests be sent here? Not, when it is about to end, when its folders are not there, or when nobody may wait any
-/// more.
+/// Whether the server should get requests: it should not if it is about to end, if folders of its roots are missing, or
+/// if its request queue is full.
 #[utoipa::path(get, path = "/ready", operation_id = "ready", responses(
-    (status = 200, description = "They should", body = Report), (status = 503, description = "Not now", body = Report),
+    (status = 200, description = "The server is ready", body = Report), (status = 503, description = "The server should get no requests now", body = Report),
 ))]
 pub(super) async fn ready(Extract(shared): Extract<Arc<Shared>>) -> Response {
     let is_ending = shared.is_leaving.load(Relaxed) || shared.is_draining();
-    let draining = is_ending.then(|| "the server is ending".to_owned());
+    let draining = is_ending.then(|| "the server is shutting down".to_owned());
     let is_full = |load: super::super::admission::Load| load.waiting > 0 && load.waiting >= load.room;
     let full = shared.stills.admissions().iter().any(|(_, admission)| is_full(admission.load()));
-    let full = full.then(|| "as many requests wait as may".to_owned());
+    let full = full.then(|| "the request queue is full".to_owned());
     let roots = Arc::clone(&shared.roots);
-    // This is open to all: names of roots are not for those who may not know each of them.
+    // The route is open to all clients, but not every client may know the names of all roots.
     let is_told = !shared.guard.is_limited();
     let missing = tokio::task::spawn_blocking(move || {
         let missing = roots.missing();
         match is_told || missing.is_empty() {
             true => missing.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", "),
-            false => format!("{} in number", missing.len()),
+            false => format!("{} roots", missing.len()),
         }
     })
     .await
@@ -89,16 +90,16 @@ pub(super) async fn ready(Extract(shared): Extract<Arc<Shared>>) -> Response {
     ])
 }
 
-/// Counts, times and sizes, for Prometheus.
+/// Metrics for Prometheus.
 #[utoipa::path(get, path = "/metrics", operation_id = "metrics", responses(
     (status = 200, description = "OpenMetrics", content_type = "application/openmetrics-text"),
-    (status = 403, description = "The token or signature is good for a part of the videos only", body = Problem, content_type = "application/problem+json"),
+    (status = 403, description = "The token or signature reaches only a part of the videos", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn metrics(
     Extract(shared): Extract<Arc<Shared>>,
     Extension(visitor): Extension<Visitor>,
 ) -> Result<Response, Problem> {
-    // They are of what all others do, too.
+    // Metrics include the requests of all clients.
     if !shared.guard.reach(&visitor).is_all() {
         return Err(Problem::out_of_reach());
     }
@@ -145,12 +146,12 @@ fn now(shared: &Shared) -> Now {
     }
 }
 
-/// What there is, for machines.
+/// The OpenAPI document.
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "bucket-streamer",
-        description = "Any frame of any video in a bucket, exact, now. `/ws` is a WebSocket: docs/serving.md has its messages.",
+        description = "Exact random access to the frames of videos. `/ws` is a WebSocket: docs/serving.md describes its messages.",
     ),
     paths(
         videos::list,
@@ -167,7 +168,7 @@ fn now(shared: &Shared) -> Now {
 )]
 struct Document;
 
-/// The OpenAPI document, as `/openapi.json` has it.
+/// The OpenAPI document that `/openapi.json` serves.
 pub fn openapi() -> String {
     Document::openapi().to_json().unwrap_or_default()
 }

@@ -1,4 +1,5 @@
-//! `/storyboard`: what a video shows over its whole length, as a sheet of small pictures and the WebVTT file for it.
+//! `/storyboard`: a sheet of small pictures over the whole length of a video, and the WebVTT file for it. `sheets`
+//! makes them.
 
 use std::sync::Arc;
 
@@ -22,37 +23,37 @@ use bucket_streamer::pixels::Fit;
 use bucket_streamer::still::sheet::relative_address;
 use bucket_streamer::storyboard::Shown;
 
-/// Tiles, how many in a row, and how wide in pixels, if nobody says otherwise.
+/// Defaults: tiles, tiles per row, and width of a tile in pixels.
 const TILES: u32 = 100;
 const COLUMNS: u32 = 10;
 const WIDTH: u32 = 160;
 
-/// What the sheet is to be.
+/// The form of the sheet.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SheetQuery {
-    /// Tiles, evenly spread; 100 by default, and at most one a frame.
+    /// Tiles, evenly spread; 100 by default, and at most one per frame.
     count: Option<u32>,
-    /// Tiles in a row; 10 by default.
+    /// Tiles per row; 10 by default.
     columns: Option<u32>,
     /// Width of a tile in pixels; 160 by default.
     width: Option<u32>,
     /// Quality of the sheet, 1 to 100.
     quality: Option<u32>,
-    /// `keyframe` (default): each tile shows the key frame that is nearest to the middle of its part; `exact`: the frame in
-    /// the middle, which takes longer.
+    /// `keyframe` (default): each tile shows the key frame nearest to the middle of its part; `exact`: the frame in the
+    /// middle, which takes longer.
     mode: Option<Mode>,
-    /// What to do if a picture of the sheet is known to be damaged: `flag` answers with `X-Frame-Corrupt: true`, `error` with
-    /// 422; by default as the server is set (`--on-damage`).
+    /// Handling of pictures that are known to be damaged: `flag` returns the sheet with `X-Frame-Corrupt: true`,
+    /// `error` returns 422; by default the server's setting (`--on-damage`).
     #[serde(rename = "on-damage")]
     #[param(inline)]
     on_damage: Option<OnDamage>,
-    /// The video's ETag: an answer to an address with it never changes.
+    /// The video's ETag: the response to an address with it never changes.
     v: Option<String>,
-    /// With `signature`: until when the address is good, in seconds since 1970.
+    /// With `signature`: the time until which the address is valid, in seconds since 1970.
     expires: Option<String>,
-    /// See `bucket-streamer sign`.
+    /// Signature of the address; `bucket-streamer sign` makes it.
     #[serde(rename = "signature")]
     _signature: Option<String>,
 }
@@ -88,15 +89,15 @@ impl SheetQuery {
     get,
     path = "/storyboard/{video}",
     operation_id = "storyboard",
-    params(("video" = String, Path, description = "Name of the video, with `.jpg` or `.vtt` behind it"), SheetQuery),
+    params(("video" = String, Path, description = "The video's name, followed by `.jpg` or `.vtt`"), SheetQuery),
     responses(
         (status = 200, description = "The sheet, or the cues", content_type = "image/jpeg"),
-        (status = 304, description = "It is known already"),
-        (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token or signature does not reach it, whether it exists or not", body = Problem, content_type = "application/problem+json"),
+        (status = 304, description = "The client has this version already"),
+        (status = 400, description = "A parameter is wrong; `detail` says which", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token or signature does not reach this video, whether it exists or not", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such video", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "No picture can be decoded, or one is damaged and `on-damage` is `error`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Too much to do", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The server is overloaded", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn get(
@@ -111,7 +112,7 @@ pub(super) async fn get(
     let (video, is_sheet) = match name.rsplit_once('.') {
         Some((video, "jpg" | "jpeg")) => (video, true),
         Some((video, "vtt")) => (video, false),
-        _ => return Err(Problem::not_found("a storyboard is the name of a video with .jpg or .vtt behind it")),
+        _ => return Err(Problem::not_found("the name of a storyboard is a video's name followed by .jpg or .vtt")),
     };
     let spec = query.spec(&shared)?;
     let permitted = shared.permit(&visitor, video)?;
@@ -141,12 +142,12 @@ pub(super) async fn get(
     Ok(response)
 }
 
-/// Where the sheet of these cues is, as seen from them; signed, if they were asked for by a signature.
+/// The address of the sheet relative to the cues; signed, if the request was.
 fn sheet_address(shared: &Shared, visitor: &Visitor, video: &str, (uri, query): (&Uri, &SheetQuery)) -> String {
     let file = format!("{}.jpg", relative_address(video.rsplit('/').next().unwrap_or_default()));
     let Some(asked) = uri.query() else { return file };
     let expires = query.expires.as_deref().and_then(|expires| expires.parse().ok());
-    // With the key of the address that was asked for: the sheet's reaches as far and no farther.
+    // The key of the request's own address signs it, so that the sheet reaches no further.
     match (shared.guard.key(visitor), expires) {
         (Some(key), Some(expires)) => {
             let segments: Vec<String> = video.split('/').map(relative_address).collect();

@@ -1,4 +1,4 @@
-//! `/videos`: which there are, and what each is.
+//! `/videos`: the list of videos, and the properties of each.
 
 use std::sync::Arc;
 
@@ -21,25 +21,25 @@ use crate::shared::Shared;
 use crate::videos::Opened;
 use bucket_streamer::Info;
 
-/// Videos of one page, if nobody says how many, and at most.
+/// Videos of one page: the default, and the most.
 const PAGE: usize = 100;
 const LONGEST_PAGE: usize = 1000;
 
-/// Which videos.
+/// The page of the list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
-    /// Those behind this name: `next` of the page before.
+    /// Videos after this name: `next` of the page before.
     after: Option<String>,
-    /// So many, 1 to 1000; 100 by default.
+    /// Number of videos, 1 to 1000; 100 by default.
     limit: Option<usize>,
-    /// Only those whose names begin so.
+    /// Only videos whose names begin with this.
     prefix: Option<String>,
-    /// With `signature`: until when the address is good, in seconds since 1970.
+    /// With `signature`: the time until which the address is valid, in seconds since 1970.
     #[serde(rename = "expires")]
     _expires: Option<String>,
-    /// See `bucket-streamer sign`.
+    /// Signature of the address; `bucket-streamer sign` makes it.
     #[serde(rename = "signature")]
     _signature: Option<String>,
 }
@@ -48,15 +48,15 @@ pub(super) struct ListQuery {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct VideoList {
     videos: Vec<VideoEntry>,
-    /// What to give as `after` for the next page; null at the end.
+    /// The value of `after` for the next page; null at the end.
     next: Option<String>,
-    /// Roots that cannot be listed, or could not be now.
+    /// Roots that cannot be listed, or not now.
     unlisted: Vec<Unlisted>,
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct VideoEntry {
-    /// Its name, as all routes take it.
+    /// The video's name, as all routes take it.
     video: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     size_bytes: Option<u64>,
@@ -68,19 +68,19 @@ struct Unlisted {
     why: String,
 }
 
-/// What a video is, and what tells this version of it from others.
+/// The properties of a video, and the tag of this version of it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct VideoInfo {
     #[serde(flatten)]
     info: Info,
-    /// For `v` of other routes.
+    /// The value of `v` in other routes.
     etag: String,
 }
 
-/// The videos of the roots, paged: those that the token or signature reaches.
+/// The videos of the roots that the token or signature reaches, in pages.
 #[utoipa::path(get, path = "/videos", operation_id = "videos", params(ListQuery), responses(
     (status = 200, description = "A page of videos", body = VideoList),
-    (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "A parameter is wrong; `detail` says which", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn list(
     Extract(shared): Extract<Arc<Shared>>,
@@ -92,7 +92,7 @@ pub(super) async fn list(
     if !(1..=LONGEST_PAGE).contains(&limit) {
         return Err(Problem::bad_parameter(format!("limit is 1 to {LONGEST_PAGE}")));
     }
-    // Walking folders and asking stores takes its time: a few at one time.
+    // Listing reads folders and sends requests to stores, which takes time: only a few run at one time.
     let permit = Arc::clone(&shared.listing).acquire_owned();
     let permit = tokio::time::timeout(shared.config.deadline, permit).await;
     let permit = permit.map_err(|_| Problem::deadline())?.map_err(|_| Problem::draining())?;
@@ -132,29 +132,29 @@ pub(super) async fn list(
     Ok(response)
 }
 
-/// What may come with it.
+/// The parameters of the description.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct InfoQuery {
-    /// The video's ETag: an answer to an address with it never changes.
+    /// The video's ETag: the response to an address with it never changes.
     v: Option<String>,
-    /// With `signature`: until when the address is good, in seconds since 1970.
+    /// With `signature`: the time until which the address is valid, in seconds since 1970.
     #[serde(rename = "expires")]
     _expires: Option<String>,
-    /// See `bucket-streamer sign`.
+    /// Signature of the address; `bucket-streamer sign` makes it.
     #[serde(rename = "signature")]
     _signature: Option<String>,
 }
 
-/// What a video is.
+/// The properties of a video.
 #[utoipa::path(get, path = "/videos/{video}", operation_id = "video",
-    params(("video" = String, Path, description = "Name of the video: `root/path`"), InfoQuery),
+    params(("video" = String, Path, description = "The video's name: `root/path`"), InfoQuery),
     responses(
-        (status = 200, description = "What it is", body = VideoInfo),
-        (status = 403, description = "The token or signature does not reach it, whether it exists or not", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The properties", body = VideoInfo),
+        (status = 403, description = "The token or signature does not reach this video, whether it exists or not", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such video", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "It cannot be read", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The video cannot be read", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn info(
@@ -198,7 +198,7 @@ async fn described(shared: &Arc<Shared>, client: &Client, opened: &Opened, etag:
             permit.progresses();
             info
         });
-        info.await.map_err(|_| Problem::internal("describing it failed"))?.map_err(|error| Problem::of(&error))
+        info.await.map_err(|_| Problem::internal("reading its properties failed"))?.map_err(|error| Problem::of(&error))
     };
     let info = tokio::time::timeout(shared.config.deadline, work).await.unwrap_or_else(|_| Err(Problem::deadline()))?;
     let info = VideoInfo { info: Info { video: opened.name.to_string(), ..info }, etag };

@@ -1,8 +1,8 @@
-// What the page asks the server over HTTP: addresses, the token, and problems told in words.
+// HTTP requests of the page: addresses, the token, and errors as text. `link.js` has the WebSocket.
 
 const TOKEN = "bucket-streamer token";
 
-/** Something went wrong, in words that can be shown. */
+/** An error with a text for the user. */
 export class Problem extends Error {
   constructor(words, { status = 0, kind = "", retryAfter = 0 } = {}) {
     super(words);
@@ -12,7 +12,7 @@ export class Problem extends Error {
   }
 }
 
-/** The server's token, as long as this tab lives: not in localStorage, where it would outlast its use. */
+/** The server's token, for the lifetime of this tab: not in localStorage, where it would outlast its use. */
 export const token = {
   get: () => sessionStorage.getItem(TOKEN) ?? "",
   set: (value) => sessionStorage.setItem(TOKEN, value),
@@ -21,18 +21,18 @@ export const token = {
 let asking = null;
 let ask = async () => false;
 
-/** Who asks for a token when the server wants one; answers whether there is one now. */
+/** Sets the function that asks the user for a token; it resolves to whether there is one now. */
 export function onTokenWanted(asker) {
   ask = asker;
 }
 
-/** Asks for a token, once for everybody who needs it at this time. */
+/** Asks the user for a token, once for all requests that need it at this time. */
 function wantToken() {
   asking ??= ask(token.get() !== "").finally(() => (asking = null));
   return asking;
 }
 
-/** An address of the server. The page may lie below some path of a proxy, so all are relative to it. */
+/** An address of the server, relative to the page: the page may lie below a path of a proxy. */
 export function address(path, query = {}) {
   const url = new URL(path, document.baseURI);
   for (const [name, value] of Object.entries(query)) {
@@ -42,12 +42,12 @@ export function address(path, query = {}) {
   return url;
 }
 
-/** A video's name as a part of an address: its slashes stay. */
+/** A video's name as a part of an address; its slashes stay. */
 export const inPath = (video) => video.split("/").map(encodeURIComponent).join("/");
 
 const headers = () => (token.get() ? { Authorization: `Bearer ${token.get()}` } : {});
 
-/** GET; throws a Problem unless the answer is a good one. Asks for a token where one is wanted. */
+/** GET; throws a Problem unless the response is a success. Asks the user for a token if the server requires one. */
 export async function get(url, { signal } = {}) {
   const used = token.get();
   let response;
@@ -59,9 +59,9 @@ export async function get(url, { signal } = {}) {
   }
   if (response.ok) return response;
   if (response.status === 401) {
-    // Somebody may have given another one in the meantime.
+    // The user may have given another token in the meantime.
     if (token.get() !== used || (await wantToken())) return get(url, { signal });
-    throw new Problem("The server wants a token", { status: 401, kind: "unauthorized" });
+    throw new Problem("The server requires a token", { status: 401, kind: "unauthorized" });
   }
   throw await problemOf(response);
 }
@@ -72,7 +72,7 @@ async function problemOf(response) {
   try {
     told = await response.json();
   } catch {
-    // Not one of the server's own answers: a proxy's, perhaps.
+    // The response does not come from this server; perhaps from a proxy.
   }
   const words = told.detail ?? told.title ?? `The server answered ${response.status} ${response.statusText}`.trim();
   return new Problem(words, { status: response.status, kind: told.type, retryAfter });
@@ -81,13 +81,13 @@ async function problemOf(response) {
 export const listVideos = async (query, options) => (await get(address("videos", query), options)).json();
 export const videoInfo = async (video, options) => (await get(address(`videos/${inPath(video)}`), options)).json();
 
-/** The address of a still. With the version it may be kept by caches for good. */
+/** The address of a still. With the version in it, caches may keep the still forever. */
 export const stillAddress = (video, query) => address(`frame/${inPath(video)}`, query);
 
-/** The server says that damage has touched what it sends. */
+/** Whether the server marks its response as damaged. */
 export const isDamaged = (response) => response.headers.get("X-Frame-Corrupt") === "true";
 
-/** The storyboard's cues: where each tile is in its sheet, and when it is on show; and whether a picture in it is damaged. */
+/** The storyboard: its cues (place in the sheet and time of each tile), its sheet, and whether a picture is damaged. */
 export async function storyboard(video, query, options) {
   const url = address(`storyboard/${inPath(video)}.vtt`, query);
   const text = await (await get(url, options)).text();

@@ -1,4 +1,4 @@
-// The page: puts its parts together, and what is done with keys and pointers into them.
+// The page: creates its parts, and translates keys and pointers into their calls.
 
 import { onTokenWanted, token } from "./api.js";
 import { Details } from "./details.js";
@@ -8,10 +8,10 @@ import { Player } from "./player.js";
 import { Timeline } from "./timeline.js";
 
 const element = (id) => document.getElementById(id);
-/** Pixels that a pointer goes over the picture for one frame. */
+/** Pixels of pointer movement over the picture for one frame. */
 const PIXELS_A_FRAME = 8;
 
-/** Where the picture is. The canvas has the picture's own pixels; the style sheet fits it into its place. */
+/** The canvas of the picture. It has the picture's own pixels; the style sheet fits it into its place. */
 const screen = {
   draw(bitmap) {
     const canvas = element("picture");
@@ -20,7 +20,7 @@ const screen = {
     }
     canvas.getContext("2d").drawImage(bitmap, 0, 0);
   },
-  /** How many pixels of the screen a picture of this shape is wide. */
+  /** The width in screen pixels of a picture with this aspect ratio. */
   width(aspect) {
     const { clientWidth, clientHeight } = element("stage");
     return Math.max(1, Math.min(clientWidth, clientHeight * aspect) * devicePixelRatio);
@@ -33,7 +33,7 @@ new Timeline(player);
 new Details(player);
 const library = new Library((video) => choose(video));
 
-// The address: a view can be kept, sent, and gone back to
+// The address of a view, for bookmarks, links and the history
 
 function fromAddress() {
   const parts = new URLSearchParams(location.hash.slice(1));
@@ -44,7 +44,7 @@ function fromAddress() {
 const hashOf = (video, frame) => `#video=${encodeURIComponent(video).replaceAll("%2F", "/")}&frame=${frame}`;
 
 let noting = 0;
-/** Not at each frame: browsers refuse pages that change their address all the time. */
+/** Delayed: browsers refuse pages that change their address at every frame. */
 function noteAddress() {
   clearTimeout(noting);
   noting = setTimeout(() => {
@@ -73,13 +73,13 @@ addEventListener("hashchange", show);
 player.addEventListener("want", noteAddress);
 player.addEventListener("play", noteAddress);
 
-// The picture and what is said over it
+// The picture, and the notice over it
 
 player.addEventListener("info", () => {
   const canvas = element("picture");
   document.body.classList.toggle("has-video", player.info !== null);
   const [width, height] = player.size;
-  // A new one: what the old one showed is not to be taken for it.
+  // A new video: the old picture must not be taken for its own.
   delete canvas.dataset.frame;
   delete canvas.dataset.tier;
   if (!player.shown) [canvas.width, canvas.height] = [Math.round(width), Math.round(height)];
@@ -104,7 +104,7 @@ player.addEventListener("trouble", () => {
   countDown(element("notice-wait"), trouble.until);
 });
 
-/** Says how long it is until the next attempt. */
+/** Shows the time until the next attempt. */
 function countDown(target, until) {
   clearInterval(counting);
   const tell = () => {
@@ -132,7 +132,7 @@ link.addEventListener("state", () => {
     connecting: () => "connecting",
     open: () => "connected",
     asleep: () => "resting",
-    locked: () => "the server wants a token",
+    locked: () => "the server requires a token",
     lost: () => {
       const left = Math.max(0, Math.ceil((until - performance.now()) / 1000));
       return `${why ?? "the server cannot be reached"}; trying again${left > 0 ? ` in ${left} s` : ""}`;
@@ -143,7 +143,7 @@ link.addEventListener("state", () => {
   if (is === "lost") telling = setInterval(tell, 1000);
   element("connection").dataset.is = is;
   element("connect-now").hidden = is !== "lost" && is !== "locked";
-  element("connect-now").textContent = is === "locked" ? "Give it" : "Now";
+  element("connect-now").textContent = is === "locked" ? "Enter token" : "Now";
 });
 element("connect-now").addEventListener("click", () => (link.state.is === "locked" ? link.unlock() : link.connectNow()));
 
@@ -213,7 +213,7 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || !player.info || element("token").open) return;
   const { target, key } = event;
   if (target.closest("input, select, textarea, #library")) return;
-  // Buttons and links have a use for the space bar themselves, and the page for going up and down.
+  // Buttons and links use the space bar themselves, and the page uses up and down for scrolling.
   const isSlider = target === element("timeline");
   if (key === " " && target.closest("button, a")) return;
   if ((key === "ArrowUp" || key === "ArrowDown") && !isSlider) return;
@@ -225,7 +225,7 @@ document.addEventListener("keydown", (event) => {
   MOVES[move]({ isRepeat: event.repeat });
 });
 
-/** A button that is held down goes on, as a key does. */
+/** A button that is held down repeats, as a key does. */
 function holdable(button, move) {
   let timer = 0;
   const stop = () => clearTimeout(timer);
@@ -249,7 +249,7 @@ for (const button of document.querySelectorAll("[data-move]")) {
 }
 element("play").addEventListener("click", MOVES.play);
 
-// Dragging the picture goes frame by frame: on a telephone, a finger is wider than many frames of the timeline.
+// Dragging the picture moves frame by frame: on a phone, a finger is wider than many frames of the timeline.
 {
   const stage = element("stage");
   let from = null;
@@ -265,7 +265,7 @@ element("play").addEventListener("click", MOVES.play);
     player.move(moved);
   };
   stage.addEventListener("pointermove", (event) => {
-    // Who is faster than pictures come is followed in larger steps, and each of them shown.
+    // If the pointer is faster than pictures arrive, the steps get larger, and each of them is shown.
     if (from?.id === event.pointerId && player.isThere) follow(event);
   });
   stage.addEventListener("pointerup", (event) => {
@@ -274,12 +274,12 @@ element("play").addEventListener("click", MOVES.play);
   for (const type of ["pointerup", "pointercancel"]) stage.addEventListener(type, () => (from = null));
 }
 
-// The list, which on narrow screens lies over the page
+// The list of videos, which lies over the page on narrow screens
 
 function showLibrary(isShown) {
   document.body.classList.toggle("shows-library", isShown);
   element("open-library").setAttribute("aria-expanded", String(isShown));
-  // Not with a finger: the keyboard would come up over the list.
+  // Not with touch: the keyboard would cover the list.
   if (isShown && matchMedia("(pointer: fine)").matches) element("find").focus({ preventScroll: true });
 }
 element("open-library").addEventListener("click", () => showLibrary(!document.body.classList.contains("shows-library")));
@@ -290,7 +290,7 @@ document.addEventListener("keydown", ({ key }) => {
   }
 });
 
-// First the list: it asks for the token, if one is wanted, which a WebSocket could not.
+// The list loads first: it asks for the token if the server requires one, which a WebSocket cannot do.
 show();
 library.load().then((problem) => {
   if (problem?.status === 401) link.lock();

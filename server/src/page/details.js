@@ -1,15 +1,15 @@
-// What is said beside the picture: which frame it is, how long it took, what the video is, where the still lies.
+// The texts beside the picture: the frame, its latency, the video's properties, and the still's address.
 
 import { get, isDamaged, stillAddress, token } from "./api.js";
 import { bytes, clock, count, milliseconds, parseClock } from "./words.js";
 
 const element = (id) => document.getElementById(id);
-/** Latencies in the little chart. */
+/** Latencies in the small chart. */
 const BARS = 48;
 const FOUND = {
   hit: "from the server's memory",
   miss: "decoded for this request",
-  joined: "decoded for somebody else at the same time",
+  joined: "decoded for another client at the same time",
   page: "from this page's memory",
 };
 
@@ -38,7 +38,7 @@ export class Details {
     this.#info();
   }
 
-  /** The number that is on show: of the picture while it is dragged, else of the frame that is wanted. */
+  /** Shows the frame's number: of the picture while the user drags, else of the requested frame. */
   #want() {
     const { wanted, shown, isScrubbing, isThere } = this.#player;
     const input = element("frame");
@@ -77,7 +77,7 @@ export class Details {
     element("latency-what").textContent = isPlaying ? "Frames a second" : "Request to picture";
     if (isPlaying) {
       element("latency").value = String(this.#player.rate);
-      element("found").textContent = `of ${rate(this.#player.fps)} that the clip has`;
+      element("found").textContent = `of ${rate(this.#player.fps)} in the video`;
     } else if (took !== null) {
       element("latency").value = milliseconds(took);
       element("found").textContent = FOUND[found] ?? found ?? "";
@@ -92,7 +92,7 @@ export class Details {
   #spark() {
     const [width, height] = [192, 40];
     const all = this.#latencies.map(({ took }) => took);
-    // Logarithmic: a picture from memory and one from a far bucket are four orders apart.
+    // Logarithmic: a picture from memory and one from a distant bucket are four orders of magnitude apart.
     const [low, high] = [0.5, Math.max(200, ...all)];
     const tall = (ms) => Math.max(2, (Math.log(Math.max(ms, low) / low) / Math.log(high / low)) * height);
     const wide = width / BARS;
@@ -142,12 +142,12 @@ export class Details {
     return `${stem}_${String(wanted).padStart(6, "0")}.${format === "jpeg" ? "jpg" : format}`;
   }
 
-  /** Links carry no token: where there is one, the still is fetched, and what came is opened. */
+  /** Links carry no token: with one, the page fetches the still and opens the result. */
   async #fetched(event, isDownload) {
     if (!token.get()) return;
     event.preventDefault();
     const name = element("download").download;
-    // Before anything is waited for: browsers open windows only at a click.
+    // Before any await: browsers open windows only in response to a click.
     const opened = isDownload ? null : open("about:blank");
     try {
       const response = await get(new URL(event.currentTarget?.href ?? element("still").href));
@@ -167,7 +167,7 @@ export class Details {
       await navigator.clipboard.writeText(text);
       this.#tell(done);
     } catch {
-      // Not allowed, or not over plain HTTP: then by hand.
+      // The clipboard is not allowed, as over plain HTTP: the user copies by hand.
       prompt("Copy this:", text);
     }
   }

@@ -1,4 +1,4 @@
-// The list of videos: in pages, searched as one types.
+// The list of videos: loaded in pages, filtered while the user types.
 
 import { listVideos } from "./api.js";
 import { bytes, count } from "./words.js";
@@ -13,7 +13,7 @@ export class Library {
   #unlisted = document.getElementById("unlisted");
   #choose;
   #current = null;
-  /** Name to size; those that were listed, and those found by their beginning. */
+  /** Names to sizes: of listed videos, and of those found by prefix. */
   #known = new Map();
   #next = null;
   #loading = null;
@@ -38,7 +38,7 @@ export class Library {
     this.#list.addEventListener("keydown", (event) => this.#arrows(event));
   }
 
-  /** Lists from the beginning. Answers what was wrong, if anything was. */
+  /** Loads the list from the beginning. Returns the problem, or null. */
   async load() {
     this.#known.clear();
     this.#next = null;
@@ -49,7 +49,7 @@ export class Library {
     return this.#known.size === 0;
   }
 
-  /** Marks the video that is open. */
+  /** Marks the open video. */
   mark(video) {
     this.#current = video;
     for (const link of this.#list.querySelectorAll("a")) {
@@ -83,7 +83,7 @@ export class Library {
     for (const { video, size_bytes } of page.videos) this.#known.set(video, size_bytes);
   }
 
-  /** What is typed may be the beginning of names that are further down than has been listed. */
+  /** Asks the server for names that begin with the typed text: the list may not have reached them yet. */
   async #search() {
     const prefix = this.#find.value.trim();
     this.#loading?.abort();
@@ -93,7 +93,7 @@ export class Library {
       this.#take(await listVideos({ limit: PAGE, prefix }, { signal: this.#loading.signal }));
       this.#draw();
     } catch {
-      // What has been listed is searched all the same.
+      // The search still covers the videos that are listed.
     }
   }
 
@@ -101,7 +101,7 @@ export class Library {
     const told = unlisted.map(({ root, why }) => {
       const item = document.createElement("li");
       const name = document.createElement("b");
-      name.textContent = root || "the root without a name";
+      name.textContent = root || "the unnamed root";
       item.append(name, ` is not listed: ${why}. Its videos can be opened by name.`);
       return item;
     });
@@ -122,7 +122,7 @@ export class Library {
       }
       items.push(this.#item(name, name.slice(cut)));
     }
-    // A name that is not listed can be opened all the same: not all stores can be listed.
+    // A name that is not listed can still be opened: not all stores can be listed.
     const typed = this.#find.value.trim();
     if (names.length === 0 && typed) items.push(this.#item(typed, `Open “${typed}”`));
     this.#list.replaceChildren(...items);

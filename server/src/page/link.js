@@ -1,14 +1,14 @@
-// The WebSocket: one connection that comes back by itself, and an answer for every frame that is asked for.
+// The WebSocket: one connection that reconnects by itself, and one response for every requested frame.
 
 import { Problem, address, get, token } from "./api.js";
 
-/** Waits between attempts to connect, in milliseconds; the last one is for all further ones. */
+/** Waits between attempts to connect, in milliseconds; the last one repeats. */
 const PAUSES = [300, 1000, 2000, 4000, 8000, 15000];
-/** The server answers within its deadline. What is older than this has been lost on the way. */
+/** The server answers within its deadline. An older request has been lost on the way. */
 const LOST_MS = 45_000;
-/** So long must a connection stand before it counts as good: one that breaks at once is not tried again at once. */
+/** Least lifetime of a connection that counts as good: after a shorter one, the next attempt waits longer. */
 const GOOD_MS = 3000;
-/** What a WebSocket is closed with that nobody uses. */
+/** Close code of a WebSocket that was idle. */
 const IDLE = 1008;
 
 const base64url = (text) =>
@@ -18,11 +18,10 @@ const base64url = (text) =>
     .replaceAll("=", "");
 
 /**
- * Events: `state` (see `state`), `video` (detail: what the server said of the video that was set).
+ * Events: `state` (see `state`), `video` (detail: the server's response to the video that was set).
  *
- * Every frame that is asked for is answered once, through the function given with it: with
- * `{ok: true, head, blob, sent}` or `{ok: false, error, message}`, where `error` is one of the protocol's words, or
- * `disconnected`.
+ * Every requested frame gets one response, through the function given with it: `{ok: true, head, blob, sent}` or
+ * `{ok: false, error, message}`, where `error` is one of the protocol's words, or `disconnected`.
  */
 export class Link extends EventTarget {
   /** `{is: "connecting" | "open" | "lost" | "asleep" | "locked", why, until}`. */
@@ -43,7 +42,7 @@ export class Link extends EventTarget {
     setInterval(() => this.#lookForLost(), 5000);
   }
 
-  /** Frames are of this video from now on, on this connection and on those after it. */
+  /** Sets the video of the frames that follow, for this connection and later ones. */
   setVideo(video) {
     this.#video = video;
     if (video !== null && this.isOpen) this.#send({ type: "SetVideo", path: video });
@@ -53,11 +52,11 @@ export class Link extends EventTarget {
     return this.#socket?.readyState === WebSocket.OPEN && this.state.is === "open";
   }
 
-  /** Asks for frames, in one message. `frames` are `{frame}` or `{time}`; answers go to `answer(place, told)`. */
+  /** Requests frames in one message. `frames` are `{frame}` or `{time}`; responses go to `answer(place, told)`. */
   request(frames, options, answer) {
     if (!this.isOpen) {
       queueMicrotask(() => frames.forEach((_, place) => answer(place, { ok: false, error: "disconnected" })));
-      // It may have been closed because nothing was asked for.
+      // The server may have closed the connection because it was idle.
       this.connectNow();
       return;
     }
@@ -70,12 +69,12 @@ export class Link extends EventTarget {
     this.#send({ type: "RequestFrames", frames: wishes, ...options });
   }
 
-  /** What was asked for is not wanted any more. It is answered all the same. */
+  /** Cancels all requests. Each still gets its response. */
   cancel() {
     if (this.isOpen && this.#waiting.size > 0) this.#send({ type: "Cancel" });
   }
 
-  /** Connects without waiting for the next attempt's turn. */
+  /** Connects now instead of at the next attempt's time. */
   connectNow() {
     const isDown = this.state.is === "lost" || this.state.is === "asleep" || (this.state.is === "locked" && token.get());
     if (!isDown) return;
@@ -83,7 +82,7 @@ export class Link extends EventTarget {
     this.connect();
   }
 
-  /** Connects, or tries to. */
+  /** Tries to connect. */
   connect() {
     this.#become({ is: "connecting", again: this.#attempts > 0 });
     const url = address("ws");
@@ -106,7 +105,7 @@ export class Link extends EventTarget {
       this.#socket = null;
       if (opened && performance.now() - opened > GOOD_MS) this.#attempts = 0;
       if (code === IDLE && this.#waiting.size === 0) {
-        // The server sends away who asks for nothing. The next frame that is wanted wakes us.
+        // The server closes idle connections. The next request reconnects.
         this.#become({ is: "asleep" });
         return;
       }
@@ -159,7 +158,7 @@ export class Link extends EventTarget {
     this.#attempts++;
     this.#become({ is: "lost", why, until: performance.now() + pause });
     for (const one of waiting) one.answer({ ok: false, error: "disconnected" });
-    // A page hears nothing of why a WebSocket was refused; an ordinary request does.
+    // A page does not learn why a WebSocket was refused; an ordinary request does.
     const isRefused = why === null;
     this.#timer = setTimeout(() => (isRefused ? this.#probe() : this.connect()), pause);
   }
@@ -182,18 +181,18 @@ export class Link extends EventTarget {
     if (this.state.is === "lost") this.connect();
   }
 
-  /** The server lets nobody in without a token, and there is none. */
+  /** The server requires a token, and there is none. */
   lock() {
     this.#become({ is: "locked" });
   }
 
-  /** A new attempt to be let in. */
+  /** Tries again after the user has been asked for a token. */
   async unlock() {
-    this.#become({ is: "lost", why: "the server wants a token", until: performance.now() });
+    this.#become({ is: "lost", why: "the server requires a token", until: performance.now() });
     await this.#probe();
   }
 
-  /** A connection that is dead without knowing it (a telephone between two networks) is given up. */
+  /** Gives up a connection that is dead without notice (a phone that changes networks). */
   #lookForLost() {
     const now = performance.now();
     const isLost = [...this.#waiting.values()].some(({ sent }) => now - sent > LOST_MS);
@@ -202,7 +201,7 @@ export class Link extends EventTarget {
     this.#socket = null;
     socket.onmessage = null;
     socket.close();
-    this.#lose("no answers came any more");
+    this.#lose("the server stopped answering");
   }
 }
 

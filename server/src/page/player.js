@@ -1,30 +1,30 @@
-// Which frame is on show, and what is asked for so that the next one is there when it is wanted.
+// The shown frame, and the requests that fetch the next ones ahead. `link.js` sends them, `store.js` keeps pictures.
 
 import { Problem, videoInfo } from "./api.js";
 import { Store } from "./store.js";
 
-/** How a frame is asked for that is going to be looked at. */
+/** Request options of a frame that the user looks at. */
 const FULL = { quality: 92 };
-/** And one that is gone in a moment. */
+/** Quality of a frame that is shown only for a moment. */
 const DRAFT_QUALITY = 75;
-/** After so long without a move the picture is fetched in full. */
+/** Time without a move after which the picture is fetched in full. */
 const SETTLE_MS = 140;
-/** Frames fetched ahead of single steps, ahead of larger ones, and around a picture that is looked at. */
+/** Frames fetched ahead of single steps, ahead of larger ones, and around a picture at rest. */
 const AHEAD = { step: 24, leap: 6, around: 8 };
-/** Waits before a frame is asked for again that failed for the moment. */
+/** Waits before a frame is requested again after a temporary failure. */
 const AGAIN_MS = [1000, 2000, 4000, 8000];
 
 const WORDS = {
   decode_failed: (frame) => `Frame ${frame} cannot be decoded`,
   not_found: (frame) => `There is no frame ${frame}`,
-  overloaded: () => "The server is full",
-  deadline: (frame) => `Frame ${frame} was not there in time`,
+  overloaded: () => "The server is overloaded",
+  deadline: (frame) => `Frame ${frame} took too long`,
   fetch_failed: () => "The video's bytes cannot be fetched",
 };
 
 /**
- * Events: `want` (another frame is to be shown), `picture` (detail: what has been drawn), `trouble` (see `trouble`),
- * `marks` (another frame is known to be damaged), `play`, `info`.
+ * Events: `want` (another frame is wanted), `picture` (detail: the drawn picture), `trouble` (see `trouble`), `marks`
+ * (another frame is known to be damaged), `play`, `info`.
  */
 export class Player extends EventTarget {
   video = null;
@@ -34,7 +34,7 @@ export class Player extends EventTarget {
   wanted = 0;
   /** The picture that is shown: `{frame, tier, bitmap, head}`. */
   shown = null;
-  /** What is wrong, in words: `{words, detail, again, until}`; null if nothing is. */
+  /** The current problem, as text: `{words, detail, again, until}`; null without one. */
   trouble = null;
   isPlaying = false;
   isScrubbing = false;
@@ -43,7 +43,7 @@ export class Player extends EventTarget {
 
   #link;
   #screen;
-  /** Answers to what was asked for before another video was opened are nobody's. */
+  /** Responses to requests from before another video was opened are dropped. */
   #generation = 0;
   #inflight = new Map();
   #step = 0;
@@ -57,7 +57,7 @@ export class Player extends EventTarget {
   #clock = null;
   #ticks = [];
 
-  /** `screen` is `{draw(bitmap), size(aspect)}`. */
+  /** `screen` is `{draw(bitmap), width(aspect)}`. */
   constructor(link, screen) {
     super();
     this.#link = link;
@@ -74,12 +74,12 @@ export class Player extends EventTarget {
     return this.info?.average_frame_rate || 25;
   }
 
-  /** Whether the picture is the one that is wanted. */
+  /** Whether the shown picture is the wanted one. */
   get isThere() {
     return this.shown?.frame === this.wanted || this.store.failed.has(this.wanted);
   }
 
-  /** Width and height as pictures come. */
+  /** Width and height of pictures as they arrive. */
   get size() {
     const { width = 16, height = 9, rotation = 0, sample_aspect_ratio: shape } = this.info ?? {};
     const [across, down] = /^\d+:[1-9]\d*$/.test(shape ?? "") ? shape.split(":").map(Number) : [1, 1];
@@ -87,7 +87,7 @@ export class Player extends EventTarget {
     return rotation % 180 === 0 ? size : size.reverse();
   }
 
-  /** Shows a video from a frame or a time on. */
+  /** Opens a video at a frame or a time. */
   async open(video, { frame = 0, time = null } = {}) {
     this.close();
     this.video = video;
@@ -111,7 +111,7 @@ export class Player extends EventTarget {
     this.#present();
   }
 
-  /** Shows nothing. */
+  /** Closes the video. */
   close() {
     this.pause();
     this.#abort.abort();
@@ -128,8 +128,8 @@ export class Player extends EventTarget {
   }
 
   /**
-   * Goes to a frame. `step` says that this is one of several moves: what comes next in that direction is fetched ahead,
-   * and the picture in full only when it comes to rest.
+   * Goes to a frame. `step` says that this is one of several moves: then frames in that direction are fetched ahead,
+   * and the full picture only after the last move.
    */
   goTo(frame, { step = 0 } = {}) {
     if (!this.info) return;
@@ -139,7 +139,7 @@ export class Player extends EventTarget {
     this.#present();
   }
 
-  /** Goes to the frame that is on show at this time. */
+  /** Goes to the frame that is shown at this time. */
   goToTime(seconds) {
     if (!this.info) return;
     this.#stop();
@@ -147,7 +147,7 @@ export class Player extends EventTarget {
     this.#present();
   }
 
-  /** One move of some frames. A key that is held down waits for each picture, so that none is left out. */
+  /** Moves by some frames. A key that is held down waits for each picture, so that none is skipped. */
   move(step, { isRepeat = false } = {}) {
     if (!this.info || (isRepeat && !this.isThere)) return;
     const frame = this.#clamp(this.wanted + step);
@@ -155,7 +155,7 @@ export class Player extends EventTarget {
     this.goTo(frame, { step });
   }
 
-  /** The pointer is at this frame, and may be at another one in a moment. */
+  /** The pointer is at this frame, and may move on at once. */
   scrub(frame) {
     if (!this.info) return;
     this.#stop();
@@ -168,7 +168,7 @@ export class Player extends EventTarget {
     else this.#scrubOn();
   }
 
-  /** The pointer was let go. */
+  /** The pointer was released. */
   scrubEnd() {
     if (!this.isScrubbing) return;
     this.isScrubbing = false;
@@ -199,7 +199,7 @@ export class Player extends EventTarget {
     this.goTo(this.wanted);
   }
 
-  /** Tries again what failed. */
+  /** Tries again after a failure. */
   again() {
     clearTimeout(this.#retrying);
     if (!this.info && this.video !== null) {
@@ -216,7 +216,7 @@ export class Player extends EventTarget {
     this.#present();
   }
 
-  // What is shown
+  // The shown picture
 
   #want(frame, step) {
     this.wanted = frame;
@@ -225,7 +225,7 @@ export class Player extends EventTarget {
     this.#emit("want");
   }
 
-  /** Shows the frame that is wanted, or sees to it that it comes. */
+  /** Shows the wanted frame, or requests it. */
   #present() {
     if (!this.info || this.#isBroken) return;
     clearTimeout(this.#settling);
@@ -244,7 +244,7 @@ export class Player extends EventTarget {
     } else if (failure) {
       this.#tell(frame, failure.error, failure.message);
     } else if (!this.#isInFlight(frame)) {
-      // It comes first, before what is fetched ahead; and what is fetched for somewhere else does not hold it up.
+      // The wanted frame comes before frames fetched ahead, and frames fetched for another position must not delay it.
       const useful = new Set(this.#window());
       if ([...this.#inflight.keys()].some((key) => !useful.has(parseInt(key, 10)))) this.#forget();
       this.#ask([frame], { order: "latest", isFull: this.#step === 0 });
@@ -258,7 +258,7 @@ export class Player extends EventTarget {
     if (isNew) this.#screen.draw(picture.bitmap);
     this.#attempts = 0;
     this.#say(null);
-    // From the wish to the picture; a better picture of the same frame is no new one.
+    // The latency is from the wish to the picture; a better picture of the same frame does not count.
     const wish = this.#wish?.frame === picture.frame ? this.#wish : null;
     if (wish) this.#wish = null;
     const took = wish && performance.now() - wish.at;
@@ -266,7 +266,7 @@ export class Player extends EventTarget {
     if (isNew || wish) this.#emit("picture", { picture, took, found, isPlaying: this.isPlaying });
   }
 
-  /** The picture has come to rest: now in full, and then what is around it. */
+  /** The picture has come to rest: fetches it in full, and then the frames around it. */
   #settle() {
     this.#step = 0;
     if (this.shown?.frame === this.wanted && this.shown.tier === "draft" && !this.#inflight.has(`${this.wanted} full`)) {
@@ -274,9 +274,9 @@ export class Player extends EventTarget {
     }
   }
 
-  // What is asked for
+  // Requests
 
-  /** The frames that are likely to be wanted next, the likeliest first. */
+  /** The frames that are likely to be wanted next, the most likely first. */
   #window() {
     const step = this.#step;
     const room = this.store.room(this.#draftBytes());
@@ -290,10 +290,10 @@ export class Player extends EventTarget {
     return row(this.wanted, step, Math.min(room, Math.abs(step) === 1 ? AHEAD.step : AHEAD.leap));
   }
 
-  /** Fetches ahead, in the direction in which it goes, in portions: what frames share is then decoded once. */
+  /** Fetches ahead in the direction of movement, in batches: the server decodes shared frames once. */
   #ahead() {
     const isResting = this.#step === 0 && !this.isPlaying;
-    // What is looked at comes before what might be.
+    // The shown frame comes before frames that might be shown.
     if (isResting && (this.shown?.frame !== this.wanted || this.shown.tier === "draft") && !this.store.failed.has(this.wanted)) return;
     const frames = this.#window();
     const missing = frames.filter((frame) => !this.store.has(frame) && !this.#isInFlight(frame));
@@ -302,7 +302,7 @@ export class Player extends EventTarget {
     if (isUrgent || missing.length * 2 >= frames.length) this.#ask(missing, { order: "fifo" });
   }
 
-  /** One frame at a time: a newer request would take the place of one whose picture is nearly there. */
+  /** Requests one frame at a time: a newer request would supersede one whose picture is nearly there. */
   #scrubOn() {
     if (this.#inflight.size > 0 || this.store.has(this.wanted)) return;
     this.#wish = { frame: this.wanted, at: performance.now() };
@@ -320,7 +320,7 @@ export class Player extends EventTarget {
 
   #draft() {
     const [width, height] = this.size;
-    // In steps, so that windows of nearly the same size find the same stills in the server's memory.
+    // In steps, so that windows of nearly the same size share stills in the server's cache.
     const needed = Math.ceil(this.#screen.width(width / height) / 160) * 160;
     return needed < width * 0.8 ? { width: needed, quality: DRAFT_QUALITY } : null;
   }
@@ -345,7 +345,7 @@ export class Player extends EventTarget {
       const frame = frames[place];
       let bitmap = null;
       if (told.ok) {
-        // A picture that the browser cannot read is as good as none.
+        // A picture that the browser cannot read counts as a failure.
         bitmap = await createImageBitmap(told.blob).catch(() => null);
       }
       if (generation !== this.#generation) {
@@ -368,7 +368,7 @@ export class Player extends EventTarget {
 
   #arrived(frame) {
     if (this.isScrubbing) {
-      // Whichever comes: something of where the pointer is now.
+      // Shows any picture that arrives: it is near the pointer.
       this.#show(this.store.get(frame));
       this.#scrubOn();
     } else if (this.isPlaying) {
@@ -382,7 +382,7 @@ export class Player extends EventTarget {
     if (this.#isBroken || !isCurrent) return;
     const isWanted = frame === this.wanted && !this.isPlaying;
     if (["cancelled", "superseded", "disconnected"].includes(error)) {
-      // Asked for again, if it is still wanted; on a new connection, if there is none.
+      // Requested again if the frame is still wanted; without a connection, when there is a new one.
       if (error === "disconnected") return;
       if (this.isScrubbing) this.#scrubOn();
       else if (frame === this.wanted) this.#present();
@@ -401,7 +401,7 @@ export class Player extends EventTarget {
     }
   }
 
-  /** Nothing that was asked for is waited for any more. What comes of it all the same is kept. */
+  /** Drops all requests in flight. Pictures that still arrive are kept. */
   #forget() {
     if (this.#inflight.size === 0) return;
     this.#inflight.clear();
@@ -417,11 +417,11 @@ export class Player extends EventTarget {
     this.#emit("play");
   }
 
-  /** At each of the screen's pictures: shows the next frame if its time has come. Frames have their own times. */
+  /** At each refresh of the screen: shows the next frame if its time has come. Frames have their own times. */
   #tick(now) {
     if (!this.isPlaying) return;
     requestAnimationFrame((next) => this.#tick(next));
-    // Screens are not faster than this; of faster clips some frames are left out.
+    // No screen is assumed to be faster than this; of faster videos some frames are skipped.
     const most = Math.ceil(this.fps / 60);
     let picture = null;
     for (let i = 0; i < most && this.isThere; i++) {
@@ -437,7 +437,7 @@ export class Player extends EventTarget {
       const time = ready ? ready.head.time_s : this.#clock.time + (next - this.#clock.frame) / this.fps;
       const due = this.#clock.at + (time - this.#clock.time) * 1000;
       if (now < due - 3) break;
-      // Who comes late slows down: no frame is left out for that.
+      // Late playback slows down instead of skipping frames.
       if (now - due > 120) this.#clock = { at: now, time, frame: next };
       this.#want(next, 1);
       this.#ticks.push(now);
@@ -458,7 +458,7 @@ export class Player extends EventTarget {
     else if (this.#link.isOpen && !this.#isInFlight(this.wanted) && this.#attempts === 0) this.#present();
   }
 
-  // What goes wrong
+  // Problems
 
   #say(trouble) {
     if (trouble === null && this.trouble === null) return;
@@ -478,10 +478,10 @@ export class Player extends EventTarget {
     const words = {
       404: "There is no such video",
       422: "This video cannot be read",
-      401: "The server wants a token",
+      401: "The server requires a token",
       502: WORDS.fetch_failed(),
-      503: "The server is full",
-      504: "The video was not there in time",
+      503: "The server is overloaded",
+      504: "The video took too long to open",
     };
     const pause = problem.retryAfter * 1000 || AGAIN_MS[Math.min(this.#attempts++, AGAIN_MS.length - 1)];
     this.#say({
@@ -505,7 +505,7 @@ export class Player extends EventTarget {
     this.#say({ words: "This video cannot be read", detail: error ?? "", again: true, until: null });
   }
 
-  /** The connection is there (again). The video may be another one by now. */
+  /** The connection is open (again). The video may have changed meanwhile. */
   async #reconnected() {
     if (this.video === null) return;
     this.#inflight.clear();

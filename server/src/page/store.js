@@ -1,25 +1,25 @@
-// Pictures that have come and are kept, decoded, and what is known of those that cannot be made.
+// Decoded pictures that are kept, and the frames that cannot be made.
 
-/** Bytes of decoded pictures, by what the machine seems to have. */
+/** Bytes of decoded pictures, by the memory that the browser reports. */
 const budget = ((navigator.deviceMemory ?? 4) >= 4 ? 320 : 128) << 20;
 
-/** Words of the protocol after which asking again makes sense. */
+/** Error words of the protocol that are temporary. */
 const PASSING = new Set(["overloaded", "deadline", "fetch_failed"]);
 
 /**
- * Pictures of one video. Each may be there twice: as a draft of about the size at which it is shown, and full. They are
- * ImageBitmaps: drawing one takes no decoding, so that going backward costs what going forward does.
+ * Pictures of one video. Each may be there twice: as a draft at about the size at which it is shown, and in full. They
+ * are ImageBitmaps: drawing one needs no decoding, so that going backward costs as much as going forward.
  */
 export class Store {
-  /** Frames that failed for good: number to `{error, message}`. */
+  /** Frames that failed permanently: number to `{error, message}`. */
   failed = new Map();
-  /** Frames that came, but were made from damaged data. */
+  /** Frames that were made from damaged data. */
   corrupt = new Set();
 
   #pictures = new Map();
   #bytes = 0;
 
-  /** The best picture of a frame. Looking at it keeps it. */
+  /** The best picture of a frame. The lookup makes it the most recently used. */
   get(frame) {
     const key = this.#pictures.has(`${frame} full`) ? `${frame} full` : `${frame} draft`;
     const picture = this.#pictures.get(key);
@@ -30,7 +30,7 @@ export class Store {
     return picture;
   }
 
-  /** Whether it need not be asked for. */
+  /** Whether the frame need not be requested. */
   has(frame, { full = false } = {}) {
     return this.failed.has(frame) || this.#pictures.has(`${frame} full`) || (!full && this.#pictures.has(`${frame} draft`));
   }
@@ -44,21 +44,21 @@ export class Store {
     this.#bytes += picture.bytes;
     this.failed.delete(picture.frame);
     if (picture.head.corrupt) this.corrupt.add(picture.frame);
-    // The one that was used longest ago goes; never the one that has just come.
+    // The least recently used pictures go; never the one that has just arrived.
     for (const oldest of this.#pictures.keys()) {
       if (this.#bytes <= budget || oldest === key) break;
       this.#drop(oldest);
     }
   }
 
-  /** Notes that a frame failed; whether that is for good. */
+  /** Notes that a frame failed. Returns whether that is permanent. */
   fail(frame, error, message) {
     if (PASSING.has(error)) return false;
     this.failed.set(frame, { error, message });
     return true;
   }
 
-  /** How many frames of this many bytes may be fetched ahead without pushing each other out. */
+  /** How many frames of this many bytes may be fetched ahead without evicting each other. */
   room(bytes) {
     return Math.max(4, Math.floor(budget / 2 / Math.max(1, bytes)));
   }
@@ -67,7 +67,7 @@ export class Store {
     return { pictures: this.#pictures.size, bytes: this.#bytes };
   }
 
-  /** Numbers of the frames that are here. */
+  /** Numbers of the frames that are kept. */
   frames() {
     return [...this.#pictures.values()].map(({ frame }) => frame);
   }

@@ -5,7 +5,7 @@ import { clock } from "./words.js";
 
 const TILES = 100;
 const TILE_WIDTH = 192;
-/** Pixels that a sheet of exact frames may take to decode; past it the sheet of key frames will do. */
+/** Most pixels to decode for a sheet of exact frames; above, the sheet of key frames is enough. */
 const EXACT_PIXELS = 1.2e9;
 
 export class Timeline {
@@ -27,7 +27,7 @@ export class Timeline {
     player.addEventListener("marks", () => this.#mark());
     player.addEventListener("picture", () => {
       this.#mark();
-      // Only now: it is not to delay the first picture.
+      // Only now, so that the storyboard does not delay the first picture.
       if (!this.#loading && player.info) this.#load();
     });
     new ResizeObserver(() => {
@@ -45,7 +45,7 @@ export class Timeline {
   }
 
   #down(event) {
-    // A second finger wants to zoom, not to drag.
+    // A second finger zooms, it does not drag.
     if (this.#pointer !== null) {
       this.#end();
       return;
@@ -72,7 +72,7 @@ export class Timeline {
 
   #up(event) {
     if (this.#pointer !== event.pointerId) return;
-    // Where it was let go counts, also if no move to there was told.
+    // The position of the release counts, even without a move event there.
     if (event.type === "pointerup") this.#move(event);
     this.#end();
     if (event.pointerType !== "mouse") this.#hidePeek();
@@ -83,7 +83,7 @@ export class Timeline {
     this.#player.scrubEnd();
   }
 
-  /** Each frame has a cell of its own. */
+  /** The frame at the pointer. Each frame has a cell of its own. */
   #frameAt({ clientX }) {
     const { left, width } = this.#box.getBoundingClientRect();
     const { last } = this.#player;
@@ -121,7 +121,7 @@ export class Timeline {
     this.#loading = loading;
     const query = { count: Math.min(TILES, info.frames), columns: 10, width: TILE_WIDTH, v: info.etag };
     const isCheap = info.keyframes < query.count && info.frames * info.width * info.height < EXACT_PIXELS;
-    // Key frames are there at once. Where there are few of them, the frames themselves say more.
+    // A sheet of key frames is there at once. Where there are few of them, exact frames show more.
     for (const mode of isCheap ? [undefined, "exact"] : [undefined]) {
       try {
         const board = await storyboard(video, { ...query, mode }, { signal: loading.signal });
@@ -136,7 +136,7 @@ export class Timeline {
         this.#drawFilm();
         this.#place();
       } catch (problem) {
-        // The timeline works without pictures; when a picture comes later, it is tried again.
+        // The timeline works without pictures; the next picture tries again.
         if (this.#loading === loading && (problem.status >= 500 || problem.kind === "unreachable")) {
           setTimeout(() => this.#loading === loading && (this.#loading = null), 5000);
         }
@@ -145,7 +145,7 @@ export class Timeline {
     }
   }
 
-  /** The tile in whose part of the video a frame is. Parts begin at the nearest whole frame. */
+  /** The tile whose part of the video contains a frame. Parts begin at the nearest whole frame. */
   #cueOf(frame) {
     if (!this.#board) return null;
     const { cues, frames } = this.#board;
@@ -156,7 +156,7 @@ export class Timeline {
     return { ...cues[at], first: begins(at), end: at + 1 < count ? begins(at + 1) : frames };
   }
 
-  /** When a frame is on show, as the cues have it: exact at their borders, also where the rate varies. */
+  /** The time of a frame from the cues: exact at their borders, also for variable frame rates. */
   #timeOf(frame) {
     const cue = this.#cueOf(frame);
     return cue && cue.from + ((cue.to - cue.from) * (frame - cue.first)) / Math.max(1, cue.end - cue.first);
@@ -173,7 +173,7 @@ export class Timeline {
     const aspect = cues[0].width / cues[0].height;
     const count = Math.max(1, Math.round(width / (height * aspect)));
     const slot = width / count;
-    // Tiles fill their slots: what stands out above and below, or left and right, is cut off.
+    // Tiles fill their slots: the rest above and below, or left and right, is cropped.
     const cut = Math.min(1, slot / height / aspect);
     for (let i = 0; i < count; i++) {
       const { x, y, width: w, height: h } = this.#cueOf(Math.floor(((i + 0.5) / count) * frames));
@@ -183,7 +183,7 @@ export class Timeline {
     this.#film.dataset.drawn = count;
   }
 
-  // What is known of frames: which are here, which are damaged, which cannot be made
+  // Marks of frames: available, damaged, failed
 
   #mark() {
     if (this.#isDue) return;
@@ -239,7 +239,7 @@ export class Timeline {
   }
 }
 
-/** A canvas with as many pixels as it has on the screen. */
+/** A canvas with as many pixels as it covers on the screen. */
 function canvasOf(canvas) {
   const width = Math.max(1, Math.round(canvas.clientWidth * devicePixelRatio));
   const height = Math.max(1, Math.round(canvas.clientHeight * devicePixelRatio));

@@ -1,4 +1,4 @@
-// Numbers as people read them.
+// Numbers in a readable form.
 
 /** hh:mm:ss.mmm */
 export function clock(seconds) {
@@ -7,7 +7,7 @@ export function clock(seconds) {
   return `${part(ms / 3_600_000, 2)}:${part((ms / 60_000) % 60, 2)}:${part((ms / 1000) % 60, 2)}.${part(ms % 1000, 3)}`;
 }
 
-/** A time as it is typed: `12.5`, `0:12.5`, `1:02:03`. */
+/** Parses a time as it is typed: `12.5`, `0:12.5`, `1:02:03`. */
 export function parseClock(text) {
   if (!/^(\d+:){0,2}\d+(\.\d*)?$/.test(text)) return null;
   return text.split(":").reduce((sum, part) => sum * 60 + Number(part), 0);

@@ -1,10 +1,10 @@
-//! Clips in the program itself: something to look at where nothing else is served.
+//! Clips in the program itself, for a server that has no other videos.
 
 use bytes::Bytes;
 
 use bucket_streamer::source::MemorySource;
 
-/// By their names.
+/// The clips: names and contents.
 pub(super) static CLIPS: [(&str, &[u8]); 3] = [
     ("av1.mp4", include_bytes!("../../../fixtures/av1.mp4")),
     ("h264_bframes.mp4", include_bytes!("../../../fixtures/h264_bframes.mp4")),

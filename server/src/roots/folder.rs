@@ -1,6 +1,6 @@
-//! A root in the file system. Names are resolved by the system itself, beneath the folder (`openat2`): between a look at a
-//! path and its use nobody can put a link to elsewhere into it. Links that stay beneath the folder are followed, if they are
-//! relative.
+//! A root in the file system. The system itself resolves names, beneath the folder (`openat2`): between the check of a
+//! path and its use, no other process can add a link that leads out of the folder. Relative links that stay beneath the
+//! folder are followed.
 
 use std::fs::File;
 use std::io;
@@ -16,7 +16,7 @@ use bucket_streamer::error::{Error, ErrorKind, Result};
 use bucket_streamer::source::FileSource;
 use bucket_streamer::source::open_files::with_room;
 
-/// What the system says where nothing has such a name, or nothing can: no regular file is told from no file.
+/// Errors of the system where no file has such a name, or none can. Other kinds of files are treated as absent.
 const NOWHERE: [i32; 7] =
     [libc::ENOENT, libc::ENOTDIR, libc::ELOOP, libc::ENAMETOOLONG, libc::EINVAL, libc::ENXIO, libc::EXDEV];
 
@@ -36,16 +36,16 @@ impl Folder {
             }
             Err(error) => return Err(format!("the folder {shown} cannot be read ({error})")),
         }
-        let path = absolute(path).map_err(|error| format!("{shown} is nowhere ({error})"))?;
+        let path = absolute(path).map_err(|error| format!("the path {shown} cannot be resolved ({error})"))?;
         Ok(Folder { path })
     }
 
-    /// Opened each time: another file system may have been mounted there.
+    /// Opened anew each time: another file system may have been mounted there.
     fn dir(&self) -> io::Result<Dir> {
         with_room(|| open_dir(&self.path))
     }
 
-    /// Can it be read?
+    /// Whether the folder can be read.
     pub(super) fn is_there(&self) -> bool {
         self.dir().is_ok_and(|dir| dir.entries().is_ok())
     }
@@ -55,11 +55,11 @@ impl Folder {
         let gone = |error: io::Error| read(io::Error::new(error.kind(), format!("its root cannot be read ({error})")));
         let dir = self.dir().map_err(gone)?;
         let absent = |error| if is_nowhere(&error) { no_such(video) } else { read(error) };
-        // To open some devices already does something.
+        // Opening some devices has effects.
         if !dir.metadata(path).map_err(absent)?.is_file() {
             return Err(no_such(video));
         }
-        // The same way each time that the file is opened: beneath the folder.
+        // Later openings resolve the name the same way: beneath the folder.
         let (root, name) = (self.path.clone(), path.to_owned());
         let opened = FileSource::from_opener(video, self.path.join(path), move || open_file(&open_dir(&root)?, &name));
         opened.map_err(|error| match error.kind() {
@@ -86,14 +86,15 @@ fn open_dir(path: &Path) -> io::Result<Dir> {
     Dir::open_ambient_dir(path, ambient_authority())
 }
 
-/// Opens a regular file. What was one a moment ago may be a pipe by now, where opening waits for the other end.
+/// Opens a regular file without blocking: it may have been replaced by a pipe, where opening waits for the other end.
 fn open_file(dir: &Dir, path: &str) -> io::Result<File> {
     let how = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).clone();
     let file = dir.open_with(path, &how)?.into_std();
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
-/// Does an error mean that nothing has such a name? That a path leads out of the folder is no error of the system's.
+/// Whether an error means that no file has such a name. A path that leads out of the folder gives an error without a
+/// code.
 fn is_nowhere(error: &io::Error) -> bool {
     match error.raw_os_error() {
         Some(code) => NOWHERE.contains(&code),

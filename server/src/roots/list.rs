@@ -1,58 +1,58 @@
-//! The videos of all roots in one order, a page at a time: by the root's name, then by the bytes of the path. The last name
-//! of a page says where the next one begins, so that what comes and goes meanwhile moves nothing else.
+//! Lists the videos of all roots in one order, in pages: by the root's name, then by the bytes of the path. The last
+//! name of a page is the begin of the next one, so that videos which come and go in between move no others.
 
 use super::walk::Sought;
 use super::{Clients, Place, Root, Roots, bundled, name};
 
-/// The most that one page has.
+/// The most videos of one page.
 const LONGEST: usize = 10_000;
 
 /// A page of videos.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// Those that there are, in their order.
+    /// The videos, in order.
     pub videos: Vec<Listed>,
-    /// What to give as `after` for the next page, if there may be one. Mostly the last video's name; a page may have fewer
-    /// videos than were asked for, or none, and yet not be the last.
+    /// The value of `after` for the next page, if there may be one: usually the last video's name. A page may have
+    /// fewer videos than the limit, or none, and yet not be the last.
     pub next: Option<String>,
-    /// Roots that belong here, and whose videos are not listed, by their names; and why.
+    /// Names of roots whose videos belong here and cannot be listed, with the reasons.
     pub unlisted: Vec<(String, String)>,
 }
 
-/// A video in a list.
+/// A video in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// What opens it.
+    /// The name that opens it.
     pub name: String,
-    /// Its length, where that is known.
+    /// Its length, if known.
     pub size_bytes: Option<u64>,
 }
 
-/// What one root has of a page: paths in their order, with lengths.
+/// The part of a page from one root: paths in order, with lengths.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) videos: Vec<(String, Option<u64>)>,
-    /// It was not looked any further than that, though there is more.
+    /// The search ended at this path, though there are more.
     pub(super) looked_until: Option<String>,
 }
 
-/// A part of a root: what lies in a folder, or a video. The order is that of listings.
+/// A part of a root: the content of a folder, or a video. The order is that of listings.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Within {
-    /// Its root's name.
+    /// The name of the root.
     pub(crate) root: String,
-    /// Its path in that, without a slash at the end; empty for all of it.
+    /// The path in the root, without a slash at the end; empty for the whole root.
     pub(crate) path: String,
 }
 
 impl Within {
-    /// Is that path of that root a part of it, or all of it?
+    /// Whether that path of that root belongs to this part.
     pub(crate) fn has(&self, root: &str, path: &str) -> bool {
         let rest = path.strip_prefix(&self.path[..]);
         self.root == root && (self.path.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
     }
 
-    /// The paths that it has, as they are listed: the one video that is called that, and what begins like a folder of that name.
+    /// The ranges of its paths in listings: the one video of that path, and the paths beneath a folder of that path.
     fn ranges(&self) -> Vec<Range<'_>> {
         let root = &self.root[..];
         let range = |prefix: String, is_one| Range { root, prefix, is_one };
@@ -64,23 +64,23 @@ impl Within {
     }
 }
 
-/// Paths of one root that follow each other in its order.
+/// Consecutive paths of one root.
 struct Range<'a> {
     root: &'a str,
     prefix: String,
-    /// Only the path that is the prefix.
+    /// Only the path that equals the prefix.
     is_one: bool,
 }
 
 impl Roots {
-    /// At most `limit` videos (at least 1, at most 10 000) whose names come after `after` and begin with `prefix`. A root that
-    /// cannot be listed fails nothing: it is among the unlisted.
+    /// At most `limit` videos (1 to 10 000) whose names come after `after` and begin with `prefix`. A root that cannot
+    /// be listed does not fail the listing: it is among the unlisted.
     pub fn list(&self, after: Option<&str>, limit: usize, prefix: Option<&str>) -> Listing {
         let all = self.roots.iter().map(|root| Range { root: &root.name, prefix: String::new(), is_one: false });
         self.list_ranges(&all.collect::<Vec<_>>(), after, limit, prefix)
     }
 
-    /// The same of those that lie within these parts, as if there were no others. None of the parts lies within another.
+    /// The same for videos within these parts only. No part lies within another.
     pub(crate) fn list_within(
         &self,
         within: &[Within],
@@ -106,7 +106,7 @@ impl Roots {
             };
             let prefix = root.prefix_within(prefix.unwrap_or_default());
             let Some(prefix) = prefix.and_then(|prefix| range.narrowed(prefix)) else { continue };
-            // One more than fits tells whether there is a next page.
+            // One more than fits shows whether there is a next page.
             let room = if range.is_one { 1 } else { limit + 1 - listing.videos.len() };
             let shadows = |first: &str| root.name.is_empty() && self.named(first).is_some();
             let sought = Sought { after, prefix, limit: room, is_any: false, leave_out: &shadows };
@@ -135,8 +135,8 @@ impl Roots {
         listing
     }
 
-    /// Where in the order something lies that was a page's end: the name of a root, and a path. No video begins with a slash:
-    /// what does is in the root without a name, whatever other roots there are.
+    /// The place in the order of a page's end: the name of a root, and a path. A name that begins with a slash is no
+    /// video's: it is a place in the unnamed root, whatever the other roots.
     fn place_of<'a>(&self, after: &'a str) -> (&'a str, &'a str) {
         let (first, rest) = after.split_once('/').unwrap_or((after, ""));
         match self.named(first).is_some() || self.named("").is_none() {
@@ -147,7 +147,7 @@ impl Roots {
 }
 
 impl Range<'_> {
-    /// The longer one of its prefix and another, if one of them begins with the other: what both have.
+    /// The longer one of its prefix and another, if one begins with the other: the paths that both have.
     fn narrowed<'a>(&'a self, prefix: &'a str) -> Option<&'a str> {
         match (self.prefix.starts_with(prefix), prefix.starts_with(&self.prefix[..])) {
             (true, _) => Some(&self.prefix),
@@ -158,7 +158,7 @@ impl Range<'_> {
 }
 
 impl Root {
-    /// How paths of this root begin if names are to begin like that; `None` if none of them can.
+    /// The prefix of paths in this root for names with the given prefix; `None` if no name can have it.
     fn prefix_within<'a>(&self, prefix: &'a str) -> Option<&'a str> {
         if self.name.is_empty() {
             return Some(prefix);
@@ -171,7 +171,7 @@ impl Root {
         let _ = clients;
         match &self.place {
             Place::Folder(folder) => Ok(Found { videos: folder.list(sought)?, looked_until: None }),
-            Place::Web(_) => Err("web servers do not say what they have".to_owned()),
+            Place::Web(_) => Err("web servers cannot be listed".to_owned()),
             #[cfg(feature = "stores")]
             Place::Store(store) => store.list(&clients.stores().map_err(|error| error.message())?, sought),
             Place::Bundled => {

@@ -1,27 +1,28 @@
-//! Which names videos can have. One rule for all roots: what one of them could misunderstand is a name in none.
+//! Valid names of videos. One rule for all roots: a name that one kind of root could misread is invalid in all.
 
-/// The longest name, in bytes: as long as a path may be.
+/// Most bytes of a name: those of a path.
 const LONGEST: usize = 4096;
 
-/// By what videos are told from other files, where only names are looked at.
+/// Extensions of videos, where only names are looked at.
 const EXTENSIONS: [&str; 31] = [
     "264", "265", "3g2", "3gp", "asf", "av1", "avc", "avi", "f4v", "flv", "h264", "h265", "hevc", "ivf", "m2t", "m2ts",
     "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "mxf", "obu", "ogv", "ts", "vob", "webm", "wmv", "y4m",
 ];
 
-/// Can a video be called that? Segments between single slashes, none of them with a meaning of its own; no backslashes, which
-/// some servers take for slashes, and nothing that cannot be seen.
+/// Whether a video can have that name: segments between single slashes, none of them special; no backslashes, which
+/// some servers treat as slashes, and no control characters.
 pub(super) fn is_name(video: &str) -> bool {
     video.len() <= LONGEST && video.split('/').all(is_segment)
 }
 
-/// Can a file or folder in a root be called that?
+/// Whether a file or folder in a root can have that name.
 pub(super) fn is_segment(name: &str) -> bool {
     !matches!(name, "" | "." | "..")
         && !name.contains(|letter: char| matches!(letter, '/' | '\\') || letter.is_control())
 }
 
-/// Is that a video that may be listed? Files that begin with a dot are hidden, and so is all in such folders.
+/// Whether that is a video that may be listed. Files that begin with a dot are hidden, and so are the files in such
+/// folders.
 pub(super) fn is_video(path: &str) -> bool {
     let last = path.rsplit('/').next().unwrap_or_default();
     is_name(path) && has_extension(last) && !path.split('/').any(is_hidden)
@@ -36,7 +37,7 @@ pub(super) fn has_extension(file: &str) -> bool {
     extension.is_some_and(|extension| EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known)))
 }
 
-/// What may be repeated of something that is no name: messages are one line.
+/// The part of an invalid name that a message may repeat: messages are one line.
 pub(super) fn shown(video: &str) -> &str {
     let end = video.find(char::is_control).unwrap_or(video.len()).min(100);
     &video[..video.floor_char_boundary(end)]

@@ -1,34 +1,34 @@
-//! What an operator writes to name a root.
+//! Parses the operator's roots.
 
-/// A root as it was named; whether there is such a place is found out by [`Roots::new`](super::Roots::new).
+/// A root as the operator writes it; [`Roots::new`](super::Roots::new) checks that its place exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RootSpec {
-    /// Empty for none.
+    /// Empty for the unnamed root.
     pub(super) name: String,
     pub(super) place: String,
 }
 
 impl RootSpec {
-    /// Takes `cams=/data/cams` apart: a name, and a folder or the address of a server's folder or of a part of a bucket.
+    /// Parses `cams=/data/cams`: a name, and a folder, or the address of a server's folder or of a part of a bucket.
     ///
     /// # Errors
-    /// One line that says what was expected.
+    /// One line with the expected form.
     pub fn parse(text: &str) -> Result<RootSpec, String> {
         let expected = "a root is named like cams=/data/cams or film=s3://bucket/prefix";
         let Some((name, place)) = text.split_once('=') else {
-            return Err(format!("{expected}: there is no = in {text:?}"));
+            return Err(format!("{expected}: {text:?} has no ="));
         };
         let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
         if matches!(name, "" | "." | "..") || !is_plain {
-            return Err(format!("{expected}: names are letters, digits and -_. (not {name:?})"));
+            return Err(format!("{expected}: names have letters, digits and -_. only (not {name:?})"));
         }
         if place.is_empty() {
-            return Err(format!("{expected}: there is nothing behind {name}="));
+            return Err(format!("{expected}: the place after {name}= is missing"));
         }
         Ok(RootSpec { name: name.to_owned(), place: place.to_owned() })
     }
 
-    /// The root whose videos have no root in their names.
+    /// The unnamed root: names of its videos have no root.
     pub fn unnamed(place: &str) -> RootSpec {
         RootSpec { name: String::new(), place: place.to_owned() }
     }

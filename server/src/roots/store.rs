@@ -1,4 +1,4 @@
-//! A root in an object store: all objects whose keys begin alike.
+//! A root in an object store: all objects whose keys have a prefix.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use super::walk::Sought;
 use bucket_streamer::error::{Error, Result};
 use bucket_streamer::source::remote::{HttpSource, StoreClient, StorePrefix};
 
-/// So many requests are made for one page of a list, and for so long.
+/// Most requests for one page of a list, and most time.
 const REQUESTS: usize = 50;
 const TIME: Duration = Duration::from_secs(10);
 
@@ -24,7 +24,7 @@ impl Below {
         client.open_below(&self.0, path, video)
     }
 
-    /// Videos among the objects. What is none may be so much that a page ends before it is full.
+    /// Videos among the objects. A page ends before it is full if there are too many other objects.
     pub(super) fn list(&self, client: &StoreClient, sought: Sought<'_>) -> std::result::Result<Found, String> {
         let begun = Instant::now();
         let (mut found, mut token, mut last) = (Found::default(), None, None);
@@ -49,7 +49,7 @@ impl Below {
         found.looked_until = last;
         match found.looked_until {
             Some(_) => Ok(found),
-            None => Err("it has too many other objects to be listed any further".to_owned()),
+            None => Err("it has too many objects that are not videos".to_owned()),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Videos beneath a folder, some at a time in the order of their paths' bytes. A walk keeps only as many names as were asked
-//! for, however many there are, and looks into no folder that cannot have any of them.
+//! Finds videos beneath a folder, a page at a time, in the order of their paths' bytes. The search keeps only as many
+//! names as the page has, and skips folders that cannot contain any of them.
 
 use std::collections::BinaryHeap;
 
@@ -8,31 +8,31 @@ use cap_std::fs::{Dir, MetadataExt};
 use super::name::{has_extension, is_hidden, is_name, is_segment};
 use bucket_streamer::source::open_files::with_room;
 
-/// So deep folders are looked into.
+/// Most nested folders.
 const DEEPEST: usize = 32;
 
-/// So many links to folders are followed, one below the other: with two at each of many crossings there is no end to ways.
+/// Most links to folders on one path: with two links in each of many folders, the number of paths would explode.
 const LINKS: usize = 4;
 
-/// So many files and folders are looked at.
+/// Most files and folders of one search.
 const MOST: usize = 4_000_000;
 
-/// Which videos are wanted.
+/// The wanted videos.
 #[derive(Clone, Copy)]
 pub(super) struct Sought<'a> {
-    /// Only what comes after that.
+    /// Only paths after this one.
     pub(super) after: Option<&'a str>,
-    /// Only what begins like that.
+    /// Only paths with this prefix.
     pub(super) prefix: &'a str,
-    /// So many, the first ones.
+    /// Most paths: the first ones.
     pub(super) limit: usize,
-    /// Any of them will do instead of the first ones.
+    /// Whether any path will do instead of the first ones.
     pub(super) is_any: bool,
-    /// What must not be the first segment.
+    /// First segments to skip.
     pub(super) leave_out: &'a dyn Fn(&str) -> bool,
 }
 
-/// Paths of the videos that are sought. What cannot be read is as if it were not there.
+/// The paths of the wanted videos. Whatever cannot be read is skipped.
 pub(super) fn walk(root: &Dir, sought: Sought<'_>) -> Result<Vec<String>, String> {
     let mut walk = Walk { root, sought, found: BinaryHeap::new(), above: Vec::new(), looked: 0 };
     walk.folder(root, "", 0)?;
@@ -42,15 +42,15 @@ pub(super) fn walk(root: &Dir, sought: Sought<'_>) -> Result<Vec<String>, String
 struct Walk<'a> {
     root: &'a Dir,
     sought: Sought<'a>,
-    /// The first ones so far, the last of them on top.
+    /// The first paths so far, the last of them on top.
     found: BinaryHeap<String>,
-    /// The folders that the walk is in: device and inode. A link back to one of them would have no end.
+    /// The folders on the current path: device and inode. A link back to one of them would never end.
     above: Vec<(u64, u64)>,
     looked: usize,
 }
 
 impl Walk<'_> {
-    /// Looks into a folder. `path` is empty or ends with a slash, and goes through so many links.
+    /// Searches a folder. `path` is empty or ends with a slash; `links` is the number of links on it.
     fn folder(&mut self, dir: &Dir, path: &str, links: usize) -> Result<(), String> {
         let unread = |error| format!("its folder cannot be read ({error})");
         let identity = dir.dir_metadata().map(|it| (it.dev(), it.ino())).map_err(unread)?;
@@ -65,7 +65,7 @@ impl Walk<'_> {
             }
             self.looked += 1;
             if self.looked > MOST {
-                return Err(format!("it has more than {MOST} files: too many to be listed"));
+                return Err(format!("it has more than {MOST} files and folders, too many to list"));
             }
             let name = entry.file_name();
             let Some(name) = name.to_str().filter(|name| is_segment(name) && !is_hidden(name)) else { continue };
@@ -83,7 +83,7 @@ impl Walk<'_> {
     fn entry(&mut self, path: &str, name: &str, kind: Kind, links: usize) -> Result<(), String> {
         let links = links + usize::from(matches!(kind, Kind::Link));
         let kind = match kind {
-            // Links are followed from the root on, as whoever opens them does.
+            // Links are resolved from the root on, as in opening.
             Kind::Link => self.root.metadata(path).map_or(Kind::Other, |metadata| Kind::of(metadata.file_type())),
             known => known,
         };
@@ -97,7 +97,7 @@ impl Walk<'_> {
             Kind::Folder => {
                 let path = format!("{path}/");
                 if links <= LINKS && self.may_hold(&path) {
-                    // One that cannot be read has nothing to be listed.
+                    // A folder that cannot be read has no videos to list.
                     if let Ok(dir) = with_room(|| self.root.open_dir(&path)) {
                         let depth = self.above.len();
                         let looked = self.folder(&dir, &path, links);
@@ -120,7 +120,7 @@ impl Walk<'_> {
         is_later && path.starts_with(self.sought.prefix) && !self.is_full_before(path) && is_name(path)
     }
 
-    /// May a folder have anything that is sought? Its path ends with a slash: all in it comes where that would come.
+    /// Whether a folder may contain wanted paths. Its path ends with a slash, and its content sorts in its place.
     fn may_hold(&self, path: &str) -> bool {
         let is_later = self.sought.after.is_none_or(|after| after < path || after.starts_with(path));
         let is_within = path.starts_with(self.sought.prefix) || self.sought.prefix.starts_with(path);

@@ -1,4 +1,4 @@
-//! A root on a web server: addresses below one that the operator has named. They cannot be listed.
+//! A root on a web server: addresses below the operator's. They cannot be listed.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
@@ -7,11 +7,11 @@ use super::no_such;
 use bucket_streamer::error::Result;
 use bucket_streamer::source::remote::{HttpClient, HttpSource};
 
-/// All but what means nothing in any part of an address (RFC 3986 2.3).
+/// All characters except those without a meaning in any part of an address (RFC 3986, section 2.3).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 pub(super) struct Web {
-    /// Ends with a slash.
+    /// The base address; it ends with a slash.
     base: Url,
 }
 
@@ -24,9 +24,9 @@ impl std::fmt::Debug for Web {
 
 impl Web {
     pub(super) fn new(address: &str) -> std::result::Result<Web, String> {
-        let mut base = Url::parse(address).map_err(|error| format!("its address is none ({error})"))?;
+        let mut base = Url::parse(address).map_err(|error| format!("its address is not valid ({error})"))?;
         if base.query().is_some() || base.fragment().is_some() {
-            return Err("its address must end with a folder: nothing can be added behind a ? or a #".to_owned());
+            return Err("its address must not have a ? or a #: paths are added to it".to_owned());
         }
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
@@ -34,12 +34,12 @@ impl Web {
         Ok(Web { base })
     }
 
-    /// The address of a path below the root. Each segment is what it is called and nothing else.
+    /// The address of a path below the root. Each segment is escaped, so that it has no other meaning.
     pub(super) fn address(&self, path: &str) -> Option<String> {
         let escaped: Vec<String> =
             path.split('/').map(|segment| utf8_percent_encode(segment, ESCAPED).to_string()).collect();
         let address = format!("{}{}", self.base, escaped.join("/"));
-        // What an address means is for its parser to say.
+        // The parser of addresses has the last word: dots, for example, could lead out of the root.
         let is_below = Url::parse(&address).is_ok_and(|url| url.as_str().starts_with(self.base.as_str()));
         is_below.then_some(address)
     }

@@ -1,4 +1,4 @@
-//! What a client still waits for, in the order in which it is answered. Every wish leaves with one answer.
+//! The request queue of a WebSocket: what a client waits for, in the order of responses. Every item gets one response.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,10 +9,10 @@ use super::protocol::{Order, Wish, Word};
 use bucket_streamer::OnDamage;
 use bucket_streamer::pixels::Shape;
 
-/// Wishes from which on no more jobs are joined.
+/// Number of items above which no more jobs are joined.
 const JOINED: usize = 1024;
 
-/// Frames that were asked for in one message.
+/// The frames of one message.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) wishes: VecDeque<Wish>,
@@ -28,21 +28,21 @@ enum Step {
     Job(Job),
 }
 
-/// What is to be done next.
+/// The next step for the session.
 #[derive(Debug)]
 pub(super) enum Work {
-    /// A wish that is not to be fulfilled.
+    /// An item that gets no picture.
     Refuse(Wish, Word),
     SetVideo(String),
-    /// Wishes of one job.
+    /// A batch: items of one job.
     Portion(Portion),
-    /// The client's message made no sense.
+    /// A message of the client was invalid.
     Complain(String),
-    /// Nothing is left, and nothing will come.
+    /// The queue is empty, and closed.
     End,
 }
 
-/// Wishes that are being answered.
+/// Items that are being answered.
 #[derive(Debug)]
 pub(super) struct Portion {
     pub(super) job: Job,
@@ -50,15 +50,15 @@ pub(super) struct Portion {
     latest: u64,
 }
 
-/// See the module.
+/// The request queue; see the module.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     state: Mutex<State>,
-    /// There is something to do.
+    /// There is work.
     work: Notify,
-    /// Something was answered, or taken up.
+    /// An item was answered, or work was taken.
     answered: Notify,
-    /// What is being answered may not be wanted any more.
+    /// The items in progress may be cancelled or superseded.
     turned: Notify,
 }
 
@@ -74,7 +74,7 @@ struct State {
 }
 
 impl State {
-    /// Wishes of queued jobs that `is_meant` are not to be fulfilled.
+    /// Refuses the items of queued jobs for which `is_meant` holds.
     fn refuse(&mut self, word: Word, is_meant: impl Fn(&Job) -> bool) {
         let State { steps, refused, .. } = self;
         for step in steps.iter_mut() {
@@ -87,7 +87,7 @@ impl State {
         steps.retain(|step| !matches!(step, Step::Job(job) if job.wishes.is_empty()));
     }
 
-    /// What is on the agenda, answers and all.
+    /// The size of the queue, with items in progress and complaints.
     fn load(&self) -> usize {
         self.outstanding + self.steps.len() + self.complaints.len()
     }
@@ -96,8 +96,8 @@ impl State {
         matches!(step, Step::Job(job) if job.order == Order::Latest)
     }
 
-    /// Adds what follows to a job, if it is of the same kind: many clients ask for one frame in a message, and what frames
-    /// share is decoded once only in one batch.
+    /// Appends the next jobs to a job, if they are of the same kind: many clients send one frame in a message, and
+    /// frames share decoding only within one batch.
     fn join(&mut self, job: &mut Job) {
         while job.wishes.len() < JOINED
             && let Some(Step::Job(next)) = self.steps.front_mut()
@@ -133,7 +133,7 @@ impl Agenda {
         self.change(|state| state.complaints.push_back(message));
     }
 
-    /// Frames are asked for. Those of [`Order::Latest`] come first, but not before the video that they are of.
+    /// Adds frames. Those of [`Order::Latest`] come first, but not before the video that they belong to.
     pub(super) fn ask(&self, job: Job) {
         self.change(|state| {
             state.outstanding += job.wishes.len();
@@ -150,7 +150,7 @@ impl Agenda {
         self.turned.notify_waiters();
     }
 
-    /// Nothing that was asked for is wanted any more.
+    /// Cancels all items.
     pub(super) fn cancel(&self) {
         self.change(|state| {
             state.cancels += 1;
@@ -159,12 +159,12 @@ impl Agenda {
         self.turned.notify_waiters();
     }
 
-    /// Nothing more will be asked for.
+    /// No more requests will come.
     pub(super) fn close(&self) {
         self.change(|state| state.is_closed = true);
     }
 
-    /// What is to be done next; waits for it.
+    /// The next work; waits for it.
     pub(super) async fn next(&self) -> Work {
         loop {
             if let Some(work) = self.now() {
@@ -194,7 +194,7 @@ impl Agenda {
         }
     }
 
-    /// Why the rest of a portion is not wanted any more, if it is not.
+    /// The reason why the rest of a batch is not wanted any more, if there is one.
     pub(super) fn stale(&self, portion: &Portion) -> Option<Word> {
         let state = self.lock();
         if state.cancels > portion.cancels {
@@ -203,7 +203,7 @@ impl Agenda {
         (portion.job.order == Order::Latest && state.latest > portion.latest).then_some(Word::Superseded)
     }
 
-    /// Waits until a portion is cancelled.
+    /// Waits until a batch is cancelled.
     pub(super) async fn cancelled(&self, portion: &Portion) {
         loop {
             let turned = self.turned.notified();
@@ -214,12 +214,12 @@ impl Agenda {
         }
     }
 
-    /// Is there something that comes before the rest of a portion?
+    /// Whether other work comes before the rest of a batch.
     pub(super) fn is_urgent(&self, portion: &Portion) -> bool {
         portion.job.order == Order::Fifo && self.lock().steps.front().is_some_and(State::is_latest)
     }
 
-    /// The rest of a portion is to be answered later, unless it is not wanted any more.
+    /// Returns the rest of a batch to the queue, unless it is not wanted any more.
     pub(super) fn put_back(&self, portion: Portion) {
         let stale = self.stale(&portion);
         self.change(|state| match stale {
@@ -233,20 +233,20 @@ impl Agenda {
         });
     }
 
-    /// A wish was answered.
+    /// Notes that an item was answered.
     pub(super) fn answered(&self) {
         self.lock().outstanding -= 1;
         self.answered.notify_one();
     }
 
-    /// Waits until there is less than `most` on the agenda: wishes without answers, and all else.
+    /// Waits until the queue has fewer than `most` entries: unanswered items, and all others.
     pub(super) async fn has_room(&self, most: usize) {
         while self.lock().load() >= most.max(1) {
             self.answered.notified().await;
         }
     }
 
-    /// Wishes without answers.
+    /// The number of unanswered items.
     pub(super) fn outstanding(&self) -> usize {
         self.lock().outstanding
     }
@@ -265,7 +265,7 @@ mod tests {
         Job { wishes: frames.map(wish).collect(), order, shape, quality: 80, on_damage: OnDamage::Flag }
     }
 
-    /// Everything that is to be done, told in short.
+    /// All work in the queue, in short form.
     fn told(agenda: &Agenda) -> String {
         let mut told = Vec::new();
         while let Some(work) = agenda.now() {
@@ -348,7 +348,7 @@ mod tests {
     async fn there_is_room_when_answers_have_gone_out() {
         let agenda = Agenda::default();
         agenda.ask(job(Order::Fifo, 0..2));
-        // Two wishes and their job.
+        // Two items and their job.
         let mut room = Box::pin(agenda.has_room(3));
         assert!(futures_util::poll!(&mut room).is_pending());
         agenda.answered();

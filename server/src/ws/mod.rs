@@ -1,7 +1,7 @@
 //! `/ws`: many frames over one connection.
 //!
-//! `protocol` has the messages, `agenda` what is still to be answered and in which order; `session` reads the one into the
-//! other and works it off, `portion` answers some frames of one request, `outlet` sends.
+//! `protocol` has the messages, `agenda` is the request queue; `session` reads messages into the queue and processes
+//! it, `portion` answers a batch of items, `outlet` is the writer.
 
 mod agenda;
 mod outlet;
@@ -27,13 +27,13 @@ use super::problem::Problem;
 use super::shared::Shared;
 use session::Session;
 
-/// The subprotocol that pages name beside their token.
+/// The subprotocol that pages offer beside their token.
 const SUBPROTOCOL: &str = "bucket-streamer";
 
-/// Bytes that wait for more before they are written.
+/// Bytes that the socket collects before it writes them.
 const WRITE_BUFFER: usize = 4 << 10;
 
-/// Counts a WebSocket as long as it lives, and keeps its place among connections.
+/// Counts a WebSocket until dropped, and keeps its connection's place.
 struct Counted {
     shared: Arc<Shared>,
     _held: Held,
@@ -45,10 +45,10 @@ impl Drop for Counted {
     }
 }
 
-/// A WebSocket for scrubbing and streams of frames; docs/serving.md has its messages.
+/// A WebSocket for scrubbing and streams of frames; docs/serving.md describes its messages.
 #[utoipa::path(get, path = "/ws", operation_id = "ws", responses(
-    (status = 101, description = "From here on messages are WebSocket's"),
-    (status = 400, description = "It is no WebSocket's request", body = Problem, content_type = "application/problem+json"),
+    (status = 101, description = "The connection is a WebSocket now"),
+    (status = 400, description = "The request is not a WebSocket upgrade", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn open(
     Extract(shared): Extract<Arc<Shared>>,
@@ -63,10 +63,10 @@ pub(super) async fn open(
     }
     let upgrade = upgrade.map_err(|rejection| Problem::bad_parameter(rejection.body_text()))?;
     if !is_ours(&headers, &shared.config.cors_origins) {
-        return Err(Problem::forbidden("pages of this origin may not use it (--cors-origin)"));
+        return Err(Problem::forbidden("pages of this origin are not allowed (see --cors-origin)"));
     }
     let limit = shared.config.message;
-    // The message before a picture goes with it; a picture waits for nothing.
+    // The message before a picture is written with it; a picture is not buffered.
     let upgrade = upgrade.max_message_size(limit).max_frame_size(limit).write_buffer_size(WRITE_BUFFER);
     let upgrade = upgrade.protocols([SUBPROTOCOL]);
     let span = tracing::Span::current();
@@ -79,8 +79,8 @@ pub(super) async fn open(
     Ok(upgrade.on_upgrade(move |socket| serve(socket).instrument(span)))
 }
 
-/// Does a request come from our own page, from one that is allowed, or from no page at all? Browsers let every page open
-/// WebSockets to everywhere, and say which page it is.
+/// Whether a request comes from the server's own page, from an allowed origin, or from no page. Browsers let every page
+/// open WebSockets to any server, and send the page's origin.
 fn is_ours(headers: &HeaderMap, allowed: &[String]) -> bool {
     let Some(origin) = headers.get(ORIGIN) else { return true };
     let Ok(origin) = origin.to_str() else { return false };

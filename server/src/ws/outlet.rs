@@ -1,4 +1,4 @@
-//! The sending side of a WebSocket: messages, and pings while there is nothing to send.
+//! The writer of a WebSocket: messages, and pings while there is nothing to send.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -8,11 +8,11 @@ use futures_util::stream::SplitSink;
 use futures_util::{FutureExt, SinkExt};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-/// The other end is not there any more.
+/// The client has gone.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Gone;
 
-/// Messages that have gone out: while there are more and more, somebody takes them.
+/// The number of sent pictures: as long as it grows, the client is reading.
 #[derive(Debug, Default)]
 pub(super) struct Sent(AtomicU64);
 
@@ -22,7 +22,7 @@ impl Sent {
     }
 }
 
-/// Sends.
+/// The writer.
 pub(super) struct Outlet<'a> {
     sink: SplitSink<WebSocket, Message>,
     ping: Interval,
@@ -33,7 +33,7 @@ impl<'a> Outlet<'a> {
     pub(super) fn new(sink: SplitSink<WebSocket, Message>, every: std::time::Duration, sent: &'a Sent) -> Outlet<'a> {
         let mut ping = interval(every.max(std::time::Duration::from_millis(10)));
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // The first tick comes at once.
+        // The first tick would come at once.
         ping.reset();
         Outlet { sink, ping, sent }
     }
@@ -42,9 +42,9 @@ impl<'a> Outlet<'a> {
         self.sink.send(Message::Text(text.into())).await.map_err(|_| Gone)
     }
 
-    /// A picture with the message before it.
+    /// Sends a picture with the message before it.
     pub(super) async fn picture(&mut self, text: String, bytes: Bytes) -> Result<(), Gone> {
-        // Where there is always something to send nobody waits: whoever only listens is asked here.
+        // With a picture always ready, `while_waiting` sends no pings. A client that only listens must still get them.
         if self.ping.tick().now_or_never().is_some() {
             self.sink.feed(Message::Ping(Bytes::new())).await.map_err(|_| Gone)?;
         }
@@ -54,7 +54,7 @@ impl<'a> Outlet<'a> {
         Ok(())
     }
 
-    /// Waits for `work`, and shows the other end meanwhile that somebody is here.
+    /// Waits for `work`, and sends pings meanwhile.
     pub(super) async fn while_waiting<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Gone> {
         let mut work = std::pin::pin!(work);
         loop {
@@ -68,7 +68,7 @@ impl<'a> Outlet<'a> {
         }
     }
 
-    /// Says good-bye, and why.
+    /// Sends a close message with the reason.
     pub(super) async fn close(&mut self, code: u16, reason: &'static str) {
         let _ = self.sink.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await;
     }

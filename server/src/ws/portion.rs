@@ -1,8 +1,9 @@
-//! Some frames of one request: found out, fetched as a batch, and answered in order.
+//! Answers a batch of items of one request: finds their frames, fetches them together, and sends them in order.
 //!
-//! A batch is what makes a stream of frames fast: what frames share is decoded once. But it holds the engine, so it is
-//! short where others wait, and given up where its reader does not keep pace while they do. What has come and is not sent
-//! has a budget of memory over all connections, which is taken before the engine, and given back frame by frame.
+//! Batches make streams of frames fast, because frames share decoding within one. But a batch holds the engine: it is
+//! short while other requests wait, and it is given up if its reader is slow meanwhile. The memory for pictures that
+//! are not sent has a budget over all connections; a batch takes its part before the engine, and returns it frame by
+//! frame.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -22,28 +23,28 @@ use crate::videos::Opened;
 use bucket_streamer::OnDamage;
 use bucket_streamer::still::StillFormat;
 
-/// Frames of a portion, where nobody else waits and where somebody does.
+/// Items of a batch: without and with other requests waiting.
 const LONG: usize = 64;
 const SHORT: usize = 8;
-/// Up to so many where they follow each other, ending with a GOP where one ends.
+/// Most items where frames are consecutive; such a batch ends with a GOP if possible.
 const LONGEST: usize = 320;
-/// What a batch may cost, in seconds of each worker: a longer one is asked for in parts.
+/// Greatest cost of a batch, in seconds of each worker: a costlier one is split.
 const BATCH_S: f64 = 2.0;
-/// How long a batch keeps the engine from others, if it is not short.
+/// Time for which a long batch keeps the engine from other requests.
 const SLICE: Duration = Duration::from_millis(500);
-/// How long a reader may keep the engine from others.
+/// Time for which a slow reader may keep the engine from other requests.
 const GRACE: Duration = Duration::from_millis(100);
-/// Pictures that are taken from the batch while others are sent.
+/// Most pictures that are taken from the batch while one is sent.
 const AHEAD: usize = 16;
 
-/// What becomes of a wish.
+/// The plan for an item.
 enum Plan {
     Frame(u32),
     Fails(Word, Option<String>),
 }
 
 impl Session {
-    /// Answers the beginning of a portion; the rest goes back.
+    /// Answers the beginning of a portion, and returns the rest to the queue.
     pub(super) async fn answer(
         &self,
         outlet: &mut Outlet<'_>,
@@ -80,7 +81,7 @@ impl Session {
         Ok(again.map(|again| *video = Some(again)))
     }
 
-    /// Memory for a picture that is to be sent; `None` if there is none in time.
+    /// Memory for a picture to send; `None` if there is none in time.
     async fn hold(&self, outlet: &mut Outlet<'_>, bytes: usize) -> Result<Option<Held>, Gone> {
         let patience = self.shared.config.deadline;
         let held = self.shared.replies.hold(&self.client.who, bytes as u64, patience);
@@ -100,7 +101,7 @@ impl Session {
         Ok(())
     }
 
-    /// What becomes of the first wishes: of as many as are answered together.
+    /// Plans for the first items: as many as are answered together.
     fn plans(&self, opened: &Opened, wishes: &VecDeque<Wish>) -> VecDeque<Plan> {
         let plan = |wish: &Wish| match &wish.target {
             Err(word) => Plan::Fails(*word, None),
@@ -116,7 +117,7 @@ impl Session {
         let frames: Vec<u32> = plans.iter().filter_map(frame).collect();
         let is_run = frames.len() == LONG && frames.windows(2).all(|pair| pair[1] == pair[0] + 1);
         if is_run {
-            // As long as frames follow each other; and to the end of a GOP, since one that is broken off is begun again.
+            // Extends the batch over consecutive frames, up to the end of a GOP: decoding a split GOP begins anew.
             let mut next = frames[LONG - 1] + 1;
             for plan in wishes.iter().skip(LONG).take(LONGEST - LONG).map(plan) {
                 if frame(&plan) != Some(next) {
@@ -136,21 +137,21 @@ impl Session {
     }
 }
 
-/// What has come of a frame.
+/// The result of a frame.
 type Outcome = Result<(Arc<Still>, Found), Problem>;
 
-/// Frames on their way.
+/// A batch in progress.
 struct Fetched {
-    /// Goes as soon as nothing more comes of it, and gives the engine back.
+    /// Dropped as soon as no more frames come, which returns the engine's permit.
     batch: Option<Batch>,
     left: usize,
-    /// Memory for what has come or will, and how much of it is one frame's.
+    /// Memory for frames that have arrived or will, and the share of one frame.
     memory: Held,
     one: u64,
 }
 
 impl Fetched {
-    /// The next one to come; for ever nothing where none will.
+    /// The next frame to arrive; pending forever where none will.
     async fn next(&mut self) -> Option<(u32, Result<Arc<Still>, Problem>)> {
         let Some(batch) = &mut self.batch else { return std::future::pending().await };
         let next = batch.next().await;
@@ -161,7 +162,7 @@ impl Fetched {
         next
     }
 
-    /// No more is wanted: the engine is given back, and the memory for what will not come.
+    /// Gives up the rest: returns the engine's permit, and the memory for frames that will not come.
     fn give_up(&mut self) {
         if self.batch.take().is_some() {
             self.memory.release(self.left as u64 * self.one);
@@ -170,20 +171,20 @@ impl Fetched {
     }
 }
 
-/// A portion at work.
+/// A portion in progress.
 struct Run<'a> {
     session: &'a Session,
     opened: &'a Opened,
     spec: Spec,
     on_damage: OnDamage,
     plans: VecDeque<Plan>,
-    /// What has come, and is not sent.
+    /// Frames that have arrived and are not sent.
     ready: HashMap<u32, Outcome>,
     fetched: Option<Fetched>,
 }
 
 impl Run<'_> {
-    /// Answers wishes from the front of the portion, as many as it can.
+    /// Answers items from the front of the portion, as many as possible.
     async fn answer(&mut self, outlet: &mut Outlet<'_>, portion: &mut Portion) -> Result<(), Gone> {
         if let Err(problem) = self.begin(outlet, portion).await? {
             return self.fail_missing(outlet, portion, &problem).await;
@@ -191,7 +192,7 @@ impl Run<'_> {
         let (mut sent, is_batch, since) = (0, self.fetched.is_some(), Instant::now());
         while let Some(plan) = self.plans.front() {
             let stale = self.session.agenda.stale(portion);
-            // What has come is shown, though there is something newer: else who scrubs fast would see nothing at all.
+            // The first picture is sent even if it is superseded: else a fast scrub would show no picture at all.
             let is_shown = matches!(plan, Plan::Frame(frame) if sent == 0 && self.ready.contains_key(frame));
             if let Some(word) = stale.filter(|word| *word != Word::Superseded || !is_shown) {
                 self.fetched = None;
@@ -200,7 +201,7 @@ impl Run<'_> {
             let outcome = match plan {
                 Plan::Fails(word, message) => Err((*word, message.clone())),
                 Plan::Frame(frame) => match self.wait(outlet, *frame).await? {
-                    // Later, as a part of another batch.
+                    // Answered later, in another batch.
                     None => return Ok(()),
                     Some(Ok(ready)) => Ok(ready),
                     Some(Err(problem)) if problem.kind == Kind::Deadline => {
@@ -232,7 +233,7 @@ impl Run<'_> {
         self.session.shared.stills.admission(self.opened).is_contended()
     }
 
-    /// Frames that are neither here nor kept, each once, in the order of the wishes.
+    /// Frames that are neither here nor cached, each once, in the order of the items.
     fn missing(&self) -> Vec<u32> {
         let mut seen = HashSet::new();
         let is_missing = |frame: &u32| !self.session.shared.stills.has(self.opened, *frame, self.spec);
@@ -240,14 +241,14 @@ impl Run<'_> {
         self.plans.iter().filter_map(frame).filter(|frame| seen.insert(*frame)).filter(is_missing).collect()
     }
 
-    /// Begins to fetch what is not kept.
+    /// Begins to fetch the frames that are not cached.
     async fn begin(&mut self, outlet: &mut Outlet<'_>, portion: &Portion) -> Result<Result<(), Problem>, Gone> {
         let (session, deadline) = (self.session, self.session.shared.config.deadline);
         let missing = self.missing();
         match missing[..] {
             [] => {}
             [frame] => {
-                // Somebody else may wait for it, too.
+                // A single frame shares the work of other requests for it.
                 let got = session.shared.stills.get(self.opened, frame, self.spec, &session.client, deadline);
                 let got = async {
                     tokio::select! {
@@ -270,7 +271,7 @@ impl Run<'_> {
         Ok(Ok(()))
     }
 
-    /// There is no batch: what is known or wrong has its own answer all the same.
+    /// Answers all items without a batch: frames that are here get their pictures, invalid items their own errors.
     async fn fail_missing(
         &mut self,
         outlet: &mut Outlet<'_>,
@@ -290,7 +291,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What has come of a frame, or was kept; a damaged picture is a problem where it is to be one.
+    /// The result of a frame that has arrived or is cached; a damaged picture is a problem if the request refuses it.
     fn here(&self, frame: u32) -> Option<Outcome> {
         let kept = || self.session.shared.stills.kept(self.opened, frame, self.spec);
         let outcome = self.ready.get(&frame).cloned().or_else(|| Some(Ok((kept()?, Found::Kept))))?;
@@ -300,7 +301,7 @@ impl Run<'_> {
         }))
     }
 
-    /// What comes of a frame; `None` if nothing will, in this portion.
+    /// The result of a frame; `None` if it does not come in this portion.
     async fn wait(&mut self, outlet: &mut Outlet<'_>, frame: u32) -> Result<Option<Outcome>, Gone> {
         let deadline = self.session.shared.config.deadline;
         loop {
@@ -312,7 +313,7 @@ impl Run<'_> {
             };
             match outlet.while_waiting(timeout(deadline, fetched.next())).await? {
                 Ok(Some((frame, made))) => self.take(frame, made),
-                Ok(None) => return Ok(Some(Err(Problem::internal("there was no answer")))),
+                Ok(None) => return Ok(Some(Err(Problem::internal("no result")))),
                 Err(_) => return Ok(Some(Err(Problem::deadline()))),
             }
         }
@@ -322,8 +323,8 @@ impl Run<'_> {
         self.ready.insert(frame, made.map(|still| (still, Found::Made)));
     }
 
-    /// Sends a picture, and takes the next ones meanwhile. A reader who does not keep pace loses the batch when others wait
-    /// for the engine.
+    /// Sends a picture, and takes the next ones meanwhile. A slow reader loses the batch when other requests wait for
+    /// the engine.
     async fn send(
         &mut self,
         outlet: &mut Outlet<'_>,
@@ -333,7 +334,7 @@ impl Run<'_> {
     ) -> Result<(), Gone> {
         let sample = self.opened.video.sample_of(still.frame).map(|sample| sample.offset);
         let text = frame(wish, sample, still, found);
-        // A batch has memory for one more than itself, which is what is sent.
+        // The memory of a batch includes one more picture, the one being sent.
         let _memory = match self.fetched.is_some() {
             true => None,
             false => match self.session.hold(outlet, still.bytes.len()).await? {
@@ -373,7 +374,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Only what is asked for again stays in memory.
+    /// Drops a picture that no later item needs.
     fn let_go(&mut self, frame: u32) {
         let is_wanted = |plan: &Plan| matches!(plan, Plan::Frame(other) if *other == frame);
         if !self.plans.iter().any(is_wanted)
@@ -400,9 +401,9 @@ async fn batch(session: &Session, opened: &Opened, spec: Spec, mut frames: Vec<u
         frames.truncate(frames.len() / 2);
     }
     let (who, one) = (&session.client.who, bytes_of_one(opened, spec));
-    // Before the engine: a session that waits for memory keeps no other from decoding.
+    // Memory comes before the engine: a session that waits for memory blocks no other from decoding.
     let memory = loop {
-        // And for one that is kept, and sent in between.
+        // Plus one cached picture that is sent in between.
         let all = one * (frames.len() as u64 + 1);
         let memory = (all <= shared.config.reply_memory / 2).then(|| shared.replies.try_take(who, all)).flatten();
         match memory {
@@ -416,7 +417,7 @@ async fn batch(session: &Session, opened: &Opened, spec: Spec, mut frames: Vec<u
     Ok(Fetched { batch: Some(batch), left: frames.len(), memory, one })
 }
 
-/// What a still takes, about.
+/// The approximate size of a still.
 fn bytes_of_one(opened: &Opened, spec: Spec) -> u64 {
     (spec.pixels(opened) / 4).max(8 << 10)
 }

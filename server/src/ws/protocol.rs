@@ -1,4 +1,4 @@
-//! The messages of `/ws`, as docs/serving.md has them.
+//! The messages of `/ws`; docs/serving.md describes them.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,19 +10,19 @@ use crate::target::Target;
 use bucket_streamer::OnDamage;
 use bucket_streamer::time::{self, Nanos};
 
-/// What a client says.
+/// A message of the client.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type")]
 pub(super) enum Incoming {
-    /// Frames are of this video from now on.
+    /// Sets the video of the frames that follow.
     SetVideo { path: String },
-    /// These frames are wanted.
+    /// Requests frames.
     RequestFrames {
-        /// One entry a frame; each is read for itself, so that a bad one is that frame's error.
+        /// One entry per frame, each parsed on its own, so that an invalid one is that frame's error.
         frames: Vec<Value>,
         #[serde(default)]
         order: Order,
-        /// These are read for themselves, too: frames whose size makes no sense have an answer.
+        /// These are parsed on their own, too: frames with an invalid size still get a response.
         #[serde(default)]
         width: Value,
         #[serde(default)]
@@ -32,34 +32,34 @@ pub(super) enum Incoming {
         #[serde(default)]
         on_damage: Value,
     },
-    /// Nothing that was asked for is wanted any more.
+    /// Cancels all requested frames.
     Cancel,
 }
 
-/// In which order frames are answered.
+/// The order in which frames are answered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Order {
-    /// In that of asking.
+    /// The order of the requests.
     #[default]
     Fifo,
-    /// The newest request first; what older ones of this kind still wait for is not wanted any more.
+    /// The newest request first; older ones of this kind are superseded.
     Latest,
 }
 
-/// One frame that somebody wants, and how they call it.
+/// An item: one requested frame, and the client's name for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wish {
-    /// The client's own number for it.
+    /// The client's number for the item.
     pub(super) index: i64,
-    /// The offset that was asked for.
+    /// The requested offset.
     pub(super) offset: Option<u64>,
-    /// Which frame, or why there is none.
+    /// The frame, or the reason why there is none.
     pub(super) target: Result<Target, Word>,
 }
 
 impl Wish {
-    /// Reads an entry, the one at `place` of its list.
+    /// Parses an entry, the one at `place` of its list.
     pub(super) fn read(entry: &Value, place: usize) -> Wish {
         let index = entry.get("index").and_then(Value::as_i64).unwrap_or(place as i64);
         let offset = entry.get("offset").and_then(Value::as_u64);
@@ -73,21 +73,21 @@ impl Wish {
     }
 }
 
-/// A number that may be left out.
+/// An optional number.
 pub(super) fn number(name: &str, value: &Value) -> Result<Option<u32>, String> {
     if value.is_null() {
         return Ok(None);
     }
     let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
-    number.map(Some).ok_or_else(|| format!("{name} is a whole number"))
+    number.map(Some).ok_or_else(|| format!("{name} must be a whole number"))
 }
 
-/// What is to become of damaged pictures, if the message says so.
+/// The handling of damaged pictures, if the message has one.
 pub(super) fn on_damage(value: &Value) -> Result<Option<OnDamage>, String> {
     match value {
         Value::Null => Ok(None),
         Value::String(text) => text.parse().map(Some).map_err(|why| format!("on_damage: {why}")),
-        _ => Err("on_damage is \"error\" or \"flag\"".to_owned()),
+        _ => Err("on_damage must be \"error\" or \"flag\"".to_owned()),
     }
 }
 
@@ -102,7 +102,7 @@ fn nanos(time: &Value) -> Option<Nanos> {
     }
 }
 
-/// What the server says.
+/// A message of the server.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type")]
 pub(super) enum Outgoing<'a> {
@@ -112,10 +112,10 @@ pub(super) enum Outgoing<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<String>,
     },
-    /// The next message is the picture.
+    /// Announces a picture, which is the next message.
     Frame {
         index: i64,
-        /// Where its sample begins in the file.
+        /// Byte offset of the frame's sample.
         #[serde(skip_serializing_if = "Option::is_none")]
         offset: Option<u64>,
         /// Bytes of the picture.
@@ -124,7 +124,7 @@ pub(super) enum Outgoing<'a> {
         pts: i64,
         time_s: f64,
         key: bool,
-        /// Whether it was in memory.
+        /// The origin of the picture: `hit`, `miss` or `joined`.
         cache: &'static str,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         corrupt: bool,
@@ -160,7 +160,7 @@ pub(super) fn failed(wish: &Wish, error: Word, message: Option<String>) -> Strin
     Outgoing::FrameError { index: wish.index, offset: wish.offset, error, message }.text()
 }
 
-/// The word for a problem with the frame that was wished for.
+/// The word for a problem with the frame of an item.
 pub(super) fn word(wish: &Wish, problem: &Problem) -> Word {
     match problem.kind {
         Kind::BadParameter if wish.offset.is_some() => Word::BadOffset,

@@ -1,4 +1,4 @@
-//! One client's WebSocket: what it says becomes the agenda, and the agenda is worked off.
+//! The session of one client's WebSocket: reads messages into the request queue, and processes the queue.
 
 use std::collections::VecDeque;
 use std::error::Error as _;
@@ -21,20 +21,20 @@ use crate::shared::Shared;
 use crate::videos::Opened;
 use bucket_streamer::pixels::{Fit, Shape};
 
-/// Messages that made no sense before a client is sent away.
+/// Invalid messages after which the session ends.
 const COMPLAINTS: u32 = 100;
-/// Pings that may go without any answer.
+/// Ping intervals without any message after which the client counts as gone.
 const PINGS: u32 = 3;
-/// The longest name of a video, in bytes.
+/// Most bytes of a video's name.
 const LONGEST_PATH: usize = 4096;
-/// Bytes of what is told of a message that makes no sense: it may repeat the message.
+/// Most characters of an error about an invalid message: it may repeat the message.
 const LONGEST_COMPLAINT: usize = 200;
-/// How many times the frames that one message may ask for are still answered one by one.
+/// Frames of one message beyond the limit still get one error each, up to this multiple of the limit.
 const SURPLUS: usize = 4;
-/// For the other end to take what was sent last.
+/// Time for the client to take the last messages.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// See the module.
+/// A session; see the module.
 pub(super) struct Session {
     pub(super) shared: Arc<Shared>,
     pub(super) client: Client,
@@ -43,20 +43,20 @@ pub(super) struct Session {
     sent: Sent,
 }
 
-/// What is wrong with a message.
+/// An error in a message.
 enum Complaint {
     Of(String),
-    /// More frames than anybody answers one by one.
+    /// Too many frames for one error each.
     TooMany,
 }
 
-/// Why nothing more is read.
+/// The reason why reading ends.
 enum Over {
-    /// The client has gone, or said good-bye.
+    /// The client has gone, or has closed the connection.
     Gone,
     /// The server ends.
     Draining,
-    /// The client is sent away.
+    /// The server closes the connection.
     Refused(u16, &'static str),
 }
 
@@ -72,11 +72,11 @@ impl Session {
             let mut work = std::pin::pin!(self.work(&mut outlet));
             tokio::select! {
                 over = self.read(&mut stream) => match over {
-                    // What was asked for before is still answered.
+                    // Earlier requests are still answered.
                     Over::Draining => {
                         self.agenda.close();
                         let _ = work.await;
-                        Over::Refused(close_code::AWAY, "the server is ending")
+                        Over::Refused(close_code::AWAY, "the server is shutting down")
                     }
                     over => over,
                 },
@@ -86,13 +86,13 @@ impl Session {
         if let Over::Refused(code, reason) = over {
             outlet.close(code, reason).await;
         }
-        // What is still read is not heard. But a connection that is closed with something unread is reset, and what was sent
-        // last is lost; and who says good-bye first gets an answer.
+        // Further input is read and dropped: closing a socket with unread input resets the connection, and the last
+        // messages are lost. The client's close message also gets its reply here.
         let _ = timeout(FAREWELL, async { while let Some(Ok(_)) = stream.next().await {} }).await;
         tracing::debug!(left = self.agenda.outstanding(), "WebSocket closed");
     }
 
-    /// Reads until there is no more to read.
+    /// Reads messages until the session ends.
     async fn read(&self, stream: &mut SplitStream<WebSocket>) -> Over {
         let config = &self.shared.config;
         let mut draining = self.shared.draining.subscribe();
@@ -103,12 +103,12 @@ impl Session {
                 _ = draining.wait_for(|draining| *draining) => return Over::Draining,
             };
             let message = match next {
-                // Whose pongs wait behind pictures that are taken is there.
+                // The client still takes pictures: its pongs may be stuck behind them.
                 Err(_) if self.sent.count() > sent => {
                     sent = self.sent.count();
                     continue;
                 }
-                Err(_) => return Over::Refused(close_code::POLICY, "nobody answers"),
+                Err(_) => return Over::Refused(close_code::POLICY, "the client does not answer pings"),
                 Ok(None | Some(Ok(Message::Close(_)))) => return Over::Gone,
                 Ok(Some(Err(error))) => return refused(&error),
                 Ok(Some(Ok(message))) => message,
@@ -118,9 +118,9 @@ impl Session {
                     told = self.hear(text.as_str()) => told,
                     _ = draining.wait_for(|draining| *draining) => return Over::Draining,
                 },
-                Message::Binary(_) => Err(Complaint::Of("messages are JSON text".to_owned())),
+                Message::Binary(_) => Err(Complaint::Of("messages must be JSON text".to_owned())),
                 _ if spoken.elapsed() > config.idle_timeout && self.agenda.outstanding() == 0 => {
-                    return Over::Refused(close_code::POLICY, "nothing was asked for in a long time");
+                    return Over::Refused(close_code::POLICY, "the connection was idle for too long");
                 }
                 _ => continue,
             };
@@ -131,7 +131,7 @@ impl Session {
                 Err(Complaint::Of(message)) => {
                     complaints += 1;
                     if complaints > COMPLAINTS {
-                        return Over::Refused(close_code::POLICY, "too many messages that make no sense");
+                        return Over::Refused(close_code::POLICY, "too many invalid messages");
                     }
                     self.agenda.complain(message.chars().take(LONGEST_COMPLAINT).collect());
                 }
@@ -139,13 +139,13 @@ impl Session {
         }
     }
 
-    /// Puts what the client says on the agenda; if that is full, when there is room.
+    /// Adds a message to the queue; waits until the queue has room.
     async fn hear(&self, text: &str) -> Result<(), Complaint> {
         let config = &self.shared.config;
         let heard = serde_json::from_str(text);
-        match heard.map_err(|error| Complaint::Of(format!("this makes no sense: {error}")))? {
+        match heard.map_err(|error| Complaint::Of(format!("invalid message: {error}")))? {
             Incoming::SetVideo { path } if path.len() > LONGEST_PATH => {
-                return Err(Complaint::Of("no video has a name as long as that".to_owned()));
+                return Err(Complaint::Of("the video's name is too long".to_owned()));
             }
             Incoming::SetVideo { path } => {
                 self.agenda.has_room(config.frames).await;
@@ -178,7 +178,7 @@ impl Session {
         Ok(())
     }
 
-    /// Works the agenda off.
+    /// Processes the queue.
     async fn work(&self, outlet: &mut Outlet<'_>) -> Result<(), Gone> {
         let mut video: Option<Opened> = None;
         loop {
@@ -192,7 +192,7 @@ impl Session {
         }
     }
 
-    /// The video of a name, if this session may have it.
+    /// Opens a video by name, if this session may have it.
     pub(super) async fn open(&self, name: &str) -> Result<Opened, Problem> {
         let permitted = self.shared.permit(&self.visitor, name)?;
         self.shared.videos.open(permitted, &self.client, self.shared.config.deadline).await
@@ -205,7 +205,7 @@ impl Session {
                 None
             }
             Err(problem) => {
-                // Frames that are asked for now are not the old one's.
+                // Frames that are requested from now on must not come from the old video.
                 *video = None;
                 Some(problem.detail)
             }
@@ -213,7 +213,7 @@ impl Session {
         outlet.text(Outgoing::VideoSet { path, ok: error.is_none(), error }.text()).await
     }
 
-    /// The answer to a wish that is not fulfilled.
+    /// Sends the error of an item.
     pub(super) async fn fail(
         &self,
         outlet: &mut Outlet<'_>,
@@ -231,7 +231,7 @@ impl Session {
     }
 }
 
-/// How a session ends whose next message could not be read.
+/// How a session ends after a read error.
 fn refused(error: &axum::Error) -> Over {
     match error.source().and_then(|source| source.downcast_ref()) {
         Some(tungstenite::Error::Capacity(_)) => Over::Refused(close_code::SIZE, "the message is too long"),

@@ -1,4 +1,4 @@
-//! Clients that nobody wants: what they get does not matter, only that nobody else is hurt by them.
+//! Abusive clients: their own results do not matter, but they must not harm other clients.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,25 +14,25 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::load::Load;
 use crate::ws;
 
-/// Nobody does the same for longer.
+/// Longest duration of one abuse.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Does the same over and over, as its number says.
+/// Repeats one kind of abuse, selected by its number.
 pub(crate) async fn client(load: Arc<Load>, number: usize, mut random: Rng) {
     while load.goes_on() {
         let (how, what) = match number % 8 {
-            0 => ("went in the middle of an answer", timeout(LONGEST, gone(&load, &mut random)).await),
-            1 => ("went in the middle of a session", timeout(LONGEST, gone_ws(&load, &mut random)).await),
+            0 => ("left in the middle of a response", timeout(LONGEST, gone(&load, &mut random)).await),
+            1 => ("left in the middle of a session", timeout(LONGEST, gone_ws(&load, &mut random)).await),
             2 => ("read 1 KB/s", timeout(LONGEST, slow(&load, &mut random)).await),
             3 => ("sent bytes at random", timeout(LONGEST, bytes(&load, &mut random)).await),
             4 => ("sent broken HTTP", timeout(LONGEST, broken_http(&load, &mut random)).await),
-            5 => ("sent what is no message", timeout(LONGEST, broken_ws(&load, &mut random)).await),
+            5 => ("sent an invalid message", timeout(LONGEST, broken_ws(&load, &mut random)).await),
             6 => ("asked for a million frames", timeout(LONGEST, million(&load, &mut random)).await),
             _ => ("said nothing", timeout(LONGEST, silent(&load)).await),
         };
         load.counts.abused(how);
         if what.is_ok_and(|done| done.is_none()) {
-            load.counts.abused("was sent away");
+            load.counts.abused("was disconnected");
         }
         sleep(Duration::from_millis(random.u64(10..200))).await;
     }
@@ -46,7 +46,7 @@ async fn open(load: &Load) -> Option<TcpStream> {
 fn request(load: &Load, random: &mut Rng) -> String {
     let (video, (frame, _)) = load.any(random);
     let token = load.plan.token.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-    // Blanks alone: names of test clips are plain otherwise.
+    // Only blanks are escaped: names of test clips have no other special characters.
     let video = video.replace(' ', "%20");
     format!("GET /frame/{video}?frame={frame} HTTP/1.1\r\nHost: {}\r\n{token}\r\n", load.plan.authority())
 }
@@ -54,7 +54,7 @@ fn request(load: &Load, random: &mut Rng) -> String {
 async fn gone(load: &Load, random: &mut Rng) -> Option<()> {
     let mut stream = open(load).await?;
     stream.write_all(request(load, random).as_bytes()).await.ok()?;
-    // Before it comes, or while it does.
+    // Before the response begins, or in the middle of it.
     sleep(Duration::from_millis(random.u64(0..50))).await;
     let _ = timeout(Duration::from_millis(random.u64(0..100)), stream.read(&mut [0; 100])).await;
     Some(())
@@ -74,7 +74,7 @@ async fn gone_ws(load: &Load, random: &mut Rng) -> Option<()> {
 
 async fn slow(load: &Load, random: &mut Rng) -> Option<()> {
     let socket = tokio::net::TcpSocket::new_v4().ok()?;
-    // Else the system reads for it.
+    // A larger buffer would let the system read for the client.
     socket.set_recv_buffer_size(2048).ok()?;
     let address = tokio::net::lookup_host(load.plan.authority()).await.ok()?.find(|address| address.is_ipv4())?;
     let mut stream = socket.connect(address).await.ok()?;
@@ -131,7 +131,7 @@ async fn broken_ws(load: &Load, random: &mut Rng) -> Option<()> {
         ),
     };
     socket.send(message).await.ok()?;
-    // Said something, or closed: both are well.
+    // An error message or a close: both are correct.
     matches!(socket.next().await?.ok()?, Message::Text(_)).then_some(())
 }
 
@@ -140,7 +140,7 @@ async fn million(load: &Load, random: &mut Rng) -> Option<()> {
     let (video, _) = load.any(random);
     ws::say(&mut socket, &json!({"type": "SetVideo", "path": video})).await.ok()?;
     socket.next().await?.ok()?;
-    // In one message, or in many that each are small.
+    // In one message, or in many small ones.
     let (messages, each) = if random.bool() { (1, 1_000_000) } else { (1000, 1000) };
     let frames = vec![r#"{"frame":1}"#; each].join(",");
     for _ in 0..messages {

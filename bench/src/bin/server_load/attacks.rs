@@ -1,4 +1,4 @@
-//! What a server is attacked with while a well-behaved client asks it: each attack goes on until it is dropped.
+//! Attacks on a server that a well-behaved client uses at the same time. Each attack continues until it is dropped.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::raw;
 
-/// Where most attacks come from.
+/// The source address of most attacks.
 const OWN: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
-/// One of them.
+/// One attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Attack {
     None,
@@ -74,7 +74,7 @@ impl Attack {
         }
     }
 
-    /// Begins.
+    /// Starts the attack's clients.
     pub(crate) fn start(self, target: &Target) -> JoinSet<()> {
         let mut clients = JoinSet::new();
         for number in 0..self.clients() {
@@ -126,11 +126,11 @@ impl Attack {
     }
 }
 
-/// What is attacked.
+/// The target of an attack.
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) server: SocketAddr,
-    /// A 4K video, as the server calls it, and its frames.
+    /// The server's name of a 4K video, and its number of frames.
     pub(crate) large: String,
     pub(crate) frames: u32,
     pub(crate) next: Arc<AtomicU32>,
@@ -166,7 +166,7 @@ async fn slow_reader(server: SocketAddr, clip: &str, frame: u32) -> Option<()> {
     }
 }
 
-/// A connection with 32 streams of HTTP/2 (RFC 9113) by prior knowledge, of which none is read past its window.
+/// A connection with 32 streams of HTTP/2 (RFC 9113) by prior knowledge; none is read past its window.
 async fn unread_streams(server: SocketAddr, clip: &str, frame: u32) -> Option<()> {
     let mut stream = raw::connect(server, OWN).await.ok()?;
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
@@ -174,7 +174,7 @@ async fn unread_streams(server: SocketAddr, clip: &str, frame: u32) -> Option<()
         let path = format!("/frame/{clip}?frame={}&format=png", (frame + place) % 128);
         let mut block = Vec::new();
         for (name, value) in [(":method", "GET"), (":scheme", "http"), (":path", &path), (":authority", "x")] {
-            // A literal without indexing and without Huffman's code (RFC 7541 6.2.2); all are short.
+            // A literal without indexing and without Huffman coding (RFC 7541, section 6.2.2); all are short.
             block.extend([0, name.len() as u8]);
             block.extend(name.as_bytes());
             block.push(value.len() as u8);
@@ -187,7 +187,7 @@ async fn unread_streams(server: SocketAddr, clip: &str, frame: u32) -> Option<()
         bytes.extend(block);
     }
     stream.write_all(&bytes).await.ok()?;
-    // What comes is the windows' content, and is not acknowledged.
+    // The windows' content arrives, and is not acknowledged.
     loop {
         if stream.read(&mut [0; 65536]).await.ok()? == 0 {
             return None;

@@ -1,4 +1,4 @@
-//! What came: counted by all clients together.
+//! The results of all clients together.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -9,35 +9,35 @@ use hdrhistogram::Histogram;
 
 use crate::expected::{Sum, Video, sum};
 
-/// What was asked for shortly before the server was told to end may not have reached it.
+/// Requests from shortly before the server was asked to end may not have reached it.
 const GREY: Duration = Duration::from_millis(250);
 
-/// Wrong frames that are told by name.
+/// Most wrong frames that are listed.
 const TOLD: usize = 40;
 
-/// Longer than any request: an hour, in microseconds.
+/// Upper bound of a request's duration: an hour, in microseconds.
 const LONGEST: u64 = 3_600_000_000;
 
-/// What came.
+/// The counts of results.
 #[derive(Default)]
 pub(crate) struct Counts {
     right: AtomicU64,
     wrong: AtomicU64,
-    /// Which ones: the frame and what it ought to be.
+    /// The wrong frames: the requested frame and its expected sum.
     wrongs: Mutex<BTreeMap<(u32, Sum), u64>>,
-    /// Asked for and never answered.
+    /// Requests without a response.
     lost: AtomicU64,
-    /// The server is full, and says so as it should.
+    /// Correct refusals of a full server.
     pub(crate) full: AtomicU64,
-    /// Refused because the server was told to end.
+    /// Refusals because the server was asked to end.
     refused: AtomicU64,
     bytes: AtomicU64,
-    /// Whatever else should not be, by kind.
+    /// Other faults, by kind.
     other: Mutex<BTreeMap<String, u64>>,
-    /// What clients that nobody wants have done, and what came of it.
+    /// The actions of abusive clients, and their results.
     pub(crate) abuse: Mutex<BTreeMap<&'static str, u64>>,
     latencies: Mutex<Option<Histogram<u64>>>,
-    /// When the server was told to end.
+    /// The time when the server was asked to end.
     pub(crate) told_to_end: Mutex<Option<Instant>>,
 }
 
@@ -46,7 +46,7 @@ fn one(counter: &AtomicU64) {
 }
 
 impl Counts {
-    /// A still came for a frame.
+    /// Counts a still that arrived for a frame.
     pub(crate) fn still(&self, told: Option<u32>, (frame, known): (u32, Sum), bytes: &[u8], took: Duration) {
         let is_right = told == Some(frame) && sum(bytes) == known;
         one(if is_right { &self.right } else { &self.wrong });
@@ -60,7 +60,7 @@ impl Counts {
         histogram.saturating_record(took.as_micros() as u64);
     }
 
-    /// No answer came to what was asked for then.
+    /// Counts a request of that time that got no response.
     pub(crate) fn lost(&self, sent: Instant, why: &str) {
         if self.is_ending(sent + GREY) {
             return one(&self.refused);
@@ -69,27 +69,27 @@ impl Counts {
         self.other(format!("lost: {why}"));
     }
 
-    /// An answer that should not be.
+    /// Counts a response that should not occur.
     pub(crate) fn other(&self, kind: impl Into<String>) {
         *self.other.lock().expect("no panic").entry(kind.into()).or_default() += 1;
     }
 
-    /// A client that nobody wants has done it again.
+    /// Counts an action of an abusive client.
     pub(crate) fn abused(&self, how: &'static str) {
         *self.abuse.lock().expect("no panic").entry(how).or_default() += 1;
     }
 
-    /// Was the server told to end before then?
+    /// Whether the server was asked to end before then.
     pub(crate) fn is_ending(&self, then: Instant) -> bool {
         self.told_to_end.lock().expect("no panic").is_some_and(|told| told <= then)
     }
 
-    /// Full or ending: a refusal that is right.
+    /// Counts a correct refusal: the server is full, or ends.
     pub(crate) fn refused(&self, sent: Instant) {
         one(if self.is_ending(sent) { &self.refused } else { &self.full });
     }
 
-    /// Prints everything. True: all is as it should be.
+    /// Prints all counts. True if there were no faults.
     pub(crate) fn tell(&self, took: Duration, videos: &[Video]) -> bool {
         let now = |counter: &AtomicU64| counter.load(Relaxed);
         let (right, wrong, lost) = (now(&self.right), now(&self.wrong), now(&self.lost));

@@ -1,4 +1,4 @@
-//! The videos, and what every still of them ought to be: made before the clock starts.
+//! The videos, and the expected still of every frame: computed before the clock starts.
 
 use std::collections::HashMap;
 use std::fs;
@@ -22,7 +22,7 @@ pub(crate) fn sum(still: &[u8]) -> Sum {
     Md5::digest(still).into()
 }
 
-/// A video, as the server calls it, and the frames that a sequential decode shows.
+/// A video under the server's name, and the frames that a sequential decode shows.
 pub(crate) struct Video {
     pub(crate) name: String,
     pub(crate) frames: Arc<Vec<(u32, Sum)>>,
@@ -80,7 +80,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
 }
 
 fn stills(plan: &Plan, file: &Path) -> Result<Vec<(u32, Sum)>> {
-    // With as many threads as the server's: what a decoder makes of damaged H.264 depends on that.
+    // The same number of threads as the server's: the result for damaged H.264 depends on it.
     let engine = Engine::builder().checkpoint_memory(0).build();
     let video = engine.open_path(file)?;
     let usual = video.still_options();
@@ -88,7 +88,7 @@ fn stills(plan: &Plan, file: &Path) -> Result<Vec<(u32, Sum)>> {
     let options = StillOptions { shape, quality: plan.quality, ..usual };
     let (mut maker, mut bytes, mut frames) = (StillMaker::new()?, Vec::new(), Vec::new());
     video.play(&mut |frame| {
-        // What is damaged may be shown otherwise when it is asked for alone.
+        // A damaged frame may look different when it is requested alone.
         if !frame.is_corrupt() && maker.encode(&frame.picture, &options, &mut bytes).is_ok() {
             frames.push((frame.index, sum(&bytes)));
         }

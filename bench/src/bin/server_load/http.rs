@@ -1,4 +1,4 @@
-//! Clients over HTTP, each with a connection that it keeps.
+//! Clients over HTTP, each with a keep-alive connection.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use reqwest::{Client, StatusCode};
 use crate::expected::Sum;
 use crate::load::Load;
 
-/// Longer than this no client waits, whatever the server says.
+/// Longest wait of a client, whatever the server says.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Asks for random frames until the time is up.
+/// Requests random frames until the time is up.
 pub(crate) async fn client(load: Arc<Load>, mut random: Rng) {
     let builder = Client::builder().timeout(load.plan.timeout).pool_max_idle_per_host(1).http1_only().no_proxy();
     let client = builder.tls_certs_only([]).build().expect("a client");
@@ -22,7 +22,7 @@ pub(crate) async fn client(load: Arc<Load>, mut random: Rng) {
         let mut url = load.plan.url.clone();
         url.path_segments_mut().expect("http").pop_if_empty().push("frame").extend(video.split('/'));
         url.set_query(Some(&format!("frame={}{}", frame.0, load.plan.query())));
-        // Full once is no reason to give up, if one is to ask again.
+        // With `--retry`, a 503 is followed by another attempt.
         while let Some(wait) = one(&load, &client, url.clone(), frame).await
             && load.plan.retry
             && load.goes_on()
@@ -33,7 +33,7 @@ pub(crate) async fn client(load: Arc<Load>, mut random: Rng) {
     }
 }
 
-/// One request; when to ask again, if the server is full.
+/// Makes one request; returns the wait before another attempt, if the server is full.
 async fn one(load: &Load, client: &Client, url: reqwest::Url, frame: (u32, Sum)) -> Option<Duration> {
     let sent = Instant::now();
     let mut request = client.get(url);
@@ -45,7 +45,7 @@ async fn one(load: &Load, client: &Client, url: reqwest::Url, frame: (u32, Sum))
         Ok(response) => response,
         Err(error) => {
             counts.lost(sent, if error.is_timeout() { "no answer in time" } else { "the connection broke" });
-            // Who is refused at once would ask very often.
+            // Without a wait, a client that is refused at once would flood the server.
             return Some(Duration::from_millis(100));
         }
     };

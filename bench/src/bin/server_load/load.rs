@@ -1,4 +1,4 @@
-//! The run: clients of all kinds until the time is up, and what the server takes meanwhile.
+//! The run: all kinds of clients until the time is up, while `watch` records the server's resources.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::plan::Plan;
 use crate::watch::Watch;
 use crate::{abuse, expected, http, ws};
 
-/// For a server that was told to end: to finish what it was asked for.
+/// Time for a server that was asked to end to finish its requests.
 const TO_END: Duration = Duration::from_secs(60);
 
-/// What all clients have in common.
+/// State that all clients share.
 pub(crate) struct Load {
     pub(crate) plan: Plan,
     pub(crate) videos: Vec<Video>,
@@ -29,25 +29,25 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Is there more to ask for?
+    /// Whether clients go on.
     pub(crate) fn goes_on(&self) -> bool {
         let now = Instant::now();
         now < self.until && !self.counts.is_ending(now)
     }
 
-    /// A random frame of a random video, and its name.
+    /// A random frame of a random video, and the video's name.
     pub(crate) fn any(&self, random: &mut Rng) -> (&str, (u32, Sum)) {
         let video = &self.videos[random.usize(..self.videos.len())];
         (&video.name, video.frames[random.usize(..video.frames.len())])
     }
 }
 
-/// Does it all. True: all was as it should be.
+/// Runs the load. True if there were no faults.
 ///
 /// # Errors
-/// What makes it senseless to begin.
+/// Why the run cannot begin.
 pub(crate) fn run(plan: Plan) -> Result<bool, String> {
-    // Whoever makes a client has to have chosen, even where nothing is secret.
+    // The clients need a provider of cryptography, even without TLS.
     let _ = rustls::crypto::ring::default_provider().install_default();
     // A connection is a file, and there may be many.
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
@@ -87,7 +87,7 @@ async fn all(load: &Arc<Load>) -> Result<bool, String> {
         *load.counts.told_to_end.lock().expect("no panic") = Some(Instant::now());
         is_well = Command::new("kill").args(["-TERM", &pid.to_string()]).status().is_ok_and(|status| status.success());
         println!("SIGTERM after {:.1} s", began.elapsed().as_secs_f64());
-        // Whoever comes from now on, or nearly, is to be sent away.
+        // From now on, or nearly, the server must refuse new requests.
         sleep(Duration::from_millis(500)).await;
         let answer = newcomer(&plan.authority()).await;
         let is_refused = answer.as_deref().is_none_or(|line| line.contains(" 503 "));
@@ -127,12 +127,12 @@ async fn newcomer(authority: &str) -> Option<String> {
 }
 
 fn is_there(pid: Option<u32>) -> bool {
-    // One that has ended and that its parent has not asked about is none.
+    // A zombie, which has ended but was not waited for, does not count.
     let status = pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok());
     status.is_some_and(|status| !status.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z'))
 }
 
-/// Waits for the server's end.
+/// Waits until the server has ended.
 async fn has_ended(pid: Option<u32>) -> bool {
     let began = Instant::now();
     while is_there(pid) && began.elapsed() < TO_END {

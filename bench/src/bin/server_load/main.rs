@@ -1,22 +1,22 @@
-//! Loads a server with many clients over HTTP and WebSocket, for as long as one likes, and checks every still that comes
-//! against what the library itself makes of the same videos, played from their first sample on.
+//! Loads a server with many clients over HTTP and WebSocket, for a chosen time, and compares every still with that of
+//! the library itself for the same videos, played from their first sample on.
 //!
 //!     cargo run --release -p bucket-streamer-bench --features harness --bin server_load -- --url http://127.0.0.1:8080 --root NAME=FOLDER
 //!         [--clients 1000] [--videos 50] [--minutes 5 | --seconds S] [--ws 0.5] [--width W] [--quality Q] [--frames N]
 //!         [--batch N] [--pid PID] [--abuse N] [--term-after S] [--retry] [--timeout S] [--seed N] [--pause MS]
 //!
-//! FOLDER is one of the server's roots, which it calls NAME. `--ws` is the share of clients that speak WebSocket. `--pid`
-//! is the server's: its resident memory and open files are told then. `--abuse` adds clients that nobody wants, see
-//! `abuse.rs`. `--term-after` sends SIGTERM: what was asked for before has to come whole, what is asked for later is to be
-//! refused. `--retry` asks again after a 503, when the server says. A token is read from BUCKET_STREAMER_BEARER_TOKEN.
+//! FOLDER is one of the server's roots, which it calls NAME. `--ws` is the share of clients that use WebSocket. `--pid`
+//! is the server's process: then its resident memory and open files are reported. `--abuse` adds abusive clients, see
+//! `abuse.rs`. `--term-after` sends SIGTERM: earlier requests must be answered completely, later ones must be refused.
+//! `--retry` tries again after a 503, when the server says. A token is read from BUCKET_STREAMER_BEARER_TOKEN.
 //!
 //!     cargo run --release -p bucket-streamer-bench --features harness --bin server_load -- --table --server target/release/bucket-streamer --clips FOLDER
 //!         [--seconds 12] [--only NAME] [--clip FILE] [--large FILE] [--with 'MORE ARGUMENTS OF THE SERVER']
 //!
-//! prints the table of a well-behaved client under attacks, see `table.rs`: it starts a server for each.
+//! prints the table of a well-behaved client under attacks, see `table.rs`: it starts a server for each attack.
 //!
-//! Without `--table` it starts nothing itself. Ends with a failure if a still was wrong, an answer did not come, or came twice or out of order,
-//! or a refusal was another one than that the server is full.
+//! Without `--table` it starts no server. It fails if a still was wrong, if a response was missing, duplicate or out of
+//! order, or if the server refused a request for another reason than that it was full.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints its results")]
 
 mod abuse;

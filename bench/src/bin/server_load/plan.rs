@@ -1,11 +1,11 @@
-//! What was typed.
+//! The arguments.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::Url;
 
-/// What is to be done.
+/// The arguments of a run.
 pub(crate) struct Plan {
     pub(crate) url: Url,
     pub(crate) root: String,
@@ -13,13 +13,13 @@ pub(crate) struct Plan {
     pub(crate) clients: usize,
     pub(crate) videos: usize,
     pub(crate) lasting: Duration,
-    /// The share of clients that speak WebSocket.
+    /// The share of clients that use WebSocket.
     pub(crate) ws: f64,
     pub(crate) width: Option<u32>,
     pub(crate) quality: u8,
-    /// Only the first so many frames of a video.
+    /// Only this many first frames of a video.
     pub(crate) frames: usize,
-    /// Frames of one request over WebSocket, at most.
+    /// Most frames of one request over WebSocket.
     pub(crate) batch: usize,
     pub(crate) pid: Option<u32>,
     pub(crate) abuse: usize,
@@ -27,14 +27,14 @@ pub(crate) struct Plan {
     pub(crate) retry: bool,
     pub(crate) timeout: Duration,
     pub(crate) seed: u64,
-    /// Between an answer and the next request.
+    /// Pause between a response and the next request.
     pub(crate) pause: Duration,
     pub(crate) token: Option<String>,
 }
 
 impl Plan {
     /// # Errors
-    /// What is wrong with it.
+    /// An argument that is missing or wrong.
     pub(crate) fn read() -> Result<Plan, String> {
         let (mut url, mut root) = (None, None);
         let mut plan = Plan {
@@ -64,11 +64,11 @@ impl Plan {
                 plan.retry = true;
                 continue;
             }
-            let value = arguments.next().ok_or_else(|| format!("{name} wants a value"))?;
-            let number = || value.parse::<f64>().map_err(|_| format!("{name} wants a number, not {value:?}"));
+            let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
+            let number = || value.parse::<f64>().map_err(|_| format!("{name} needs a number, not {value:?}"));
             match &name[..] {
                 "--url" => url = Some(Url::parse(&value).map_err(|error| format!("{value}: {error}"))?),
-                "--root" => root = Some(pair(value.split_once('=').ok_or("--root wants NAME=FOLDER")?)),
+                "--root" => root = Some(pair(value.split_once('=').ok_or("--root needs NAME=FOLDER")?)),
                 "--clients" => plan.clients = number()? as usize,
                 "--videos" => plan.videos = number()? as usize,
                 "--minutes" => plan.lasting = seconds(number()? * 60.0)?,
@@ -84,16 +84,16 @@ impl Plan {
                 "--timeout" => plan.timeout = seconds(number()?)?,
                 "--seed" => plan.seed = number()? as u64,
                 "--pause" => plan.pause = seconds(number()? / 1e3)?,
-                _ => return Err(format!("what is {name}?")),
+                _ => return Err(format!("unknown option {name}")),
             }
         }
-        plan.url = url.ok_or("--url names the server")?;
-        (plan.root, plan.folder) = root.ok_or("--root NAME=FOLDER names a root of the server and where it is")?;
+        plan.url = url.ok_or("--url is missing: the address of the server")?;
+        (plan.root, plan.folder) = root.ok_or("--root NAME=FOLDER is missing: a root of the server")?;
         if plan.url.scheme() != "http" {
-            return Err("only http://, in the clear".to_owned());
+            return Err("--url must be http://, without TLS".to_owned());
         }
         if plan.term_after.is_some() && plan.pid.is_none() {
-            return Err("--term-after wants --pid".to_owned());
+            return Err("--term-after needs --pid".to_owned());
         }
         Ok(plan)
     }

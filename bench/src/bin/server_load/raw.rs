@@ -1,4 +1,4 @@
-//! Requests over sockets of a chosen address of this machine: each is another client to the server.
+//! Requests over sockets with a chosen local address: to the server, each address is another client.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -6,14 +6,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// A connection that comes from `own`.
+/// A connection from the address `own`.
 pub(crate) async fn connect(server: SocketAddr, own: Ipv4Addr) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((own, 0).into())?;
     socket.connect(server).await
 }
 
-/// The same with a receive buffer of a few KiB: else the system reads for a client that does not.
+/// The same with a receive buffer of a few KiB, so that the system does not read for the client.
 pub(crate) async fn connect_slowly(server: SocketAddr, own: Ipv4Addr) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(2048)?;
@@ -21,7 +21,7 @@ pub(crate) async fn connect_slowly(server: SocketAddr, own: Ipv4Addr) -> io::Res
     socket.connect(server).await
 }
 
-/// An answer.
+/// A response.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) head: String,
@@ -36,7 +36,7 @@ impl Answer {
     }
 }
 
-/// Asks for `path` over a connection of its own, and reads the whole answer.
+/// Requests `path` over a connection of its own, and reads the whole response.
 pub(crate) async fn get(server: SocketAddr, own: Ipv4Addr, path: &str) -> io::Result<Answer> {
     let mut stream = connect(server, own).await?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");

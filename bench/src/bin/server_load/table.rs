@@ -1,8 +1,9 @@
-//! The well-behaved client's table: what it gets of a server that others attack.
+//! The table of a well-behaved client: its results from a server that other clients attack.
 //!
-//! For each attack a server is started, attacked, and asked for five stills a second by a client of another address
-//! (127.0.0.2): every other one of a video that was never opened before. Every answer is compared with a sequential decode. An answer that does not come within 30 seconds, or is none
-//! with a still, is lost; one that takes more than two seconds is late.
+//! For each attack a server is started, attacked, and used by a client with another address (127.0.0.2), which requests
+//! five stills a second, every other one from a video that was never opened before. Every still is compared with a
+//! sequential decode. A response that does not arrive within 30 seconds, or has no still, is lost; one that takes more
+//! than two seconds is late.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -22,30 +23,30 @@ use crate::attacks::{Attack, Target};
 use crate::expected::{Sum, sum};
 use crate::raw;
 
-/// Where the well-behaved client is.
+/// The address of the well-behaved client.
 const OWN: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-/// From one of its requests to the next.
+/// The interval of its requests.
 const PERIOD: Duration = Duration::from_millis(200);
-/// It waits for an answer so long.
+/// Its timeout for a response.
 const LOST: Duration = Duration::from_secs(30);
-/// Longer than this is late.
+/// A response that takes longer is late.
 const LATE: Duration = Duration::from_secs(2);
-/// An attack goes on for so long before the client asks.
+/// Duration of an attack before the client's first request.
 const BEFORE: Duration = Duration::from_millis(1500);
-/// Its stills.
+/// Width and quality of its stills.
 const WIDTH: u32 = 640;
 const QUALITY: u8 = 80;
 
-/// What was typed.
+/// The arguments.
 struct Plan {
     program: PathBuf,
     clips: PathBuf,
-    /// What the client asks for, and what the attacks ask for.
+    /// The clips of the client and of the attacks.
     clip: String,
     large: String,
     seconds: u32,
     only: Option<String>,
-    /// More arguments for the server.
+    /// Additional arguments for the server.
     server: Vec<String>,
 }
 
@@ -61,31 +62,31 @@ impl Plan {
             server: Vec::new(),
         };
         while let Some(name) = arguments.next() {
-            let value = arguments.next().ok_or_else(|| format!("{name} wants a value"))?;
+            let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
             match &name[..] {
                 "--server" => plan.program = value.into(),
                 "--clips" => plan.clips = value.into(),
                 "--clip" => plan.clip = value,
                 "--large" => plan.large = value,
                 "--seconds" => {
-                    plan.seconds = value.parse().map_err(|_| format!("{value:?} is no number of seconds"))?
+                    plan.seconds = value.parse().map_err(|_| format!("{value:?} is not a number of seconds"))?
                 }
                 "--only" => plan.only = Some(value),
                 "--with" => plan.server.extend(value.split(' ').map(str::to_owned)),
-                _ => return Err(format!("what is {name}?")),
+                _ => return Err(format!("unknown option {name}")),
             }
         }
         if plan.program.as_os_str().is_empty() || plan.clips.as_os_str().is_empty() {
-            return Err("--server names the program, --clips the folder with the clips".to_owned());
+            return Err("give --server (the program) and --clips (the folder of clips)".to_owned());
         }
         Ok(plan)
     }
 }
 
-/// Prints the table. True: nothing was wrong.
+/// Prints the table. True if no still was wrong.
 ///
 /// # Errors
-/// What makes it senseless to begin.
+/// Why the run cannot begin.
 pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<bool, String> {
     let plan = Plan::read(arguments)?;
     if let Ok((_, most)) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE) {
@@ -112,7 +113,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<bool, Strin
             next: Arc::new(AtomicU32::new(0)),
         };
         let row = runtime.block_on(async {
-            // What is open and warm is so before the attack.
+            // The client's clip is open and warm before the attack.
             let _ = timeout(LOST, raw::get(target.server, OWN, &path(&plan, 0, 0))).await;
             let clients = attack.start(&target);
             sleep(BEFORE).await;
@@ -126,7 +127,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<bool, Strin
     Ok(is_well)
 }
 
-/// What came of the client's requests.
+/// The results of the client's requests.
 #[derive(Default)]
 struct Row {
     lost: usize,
@@ -156,7 +157,7 @@ fn path(plan: &Plan, number: u32, frame: u32) -> String {
     }
 }
 
-/// Asks five times a second, whether or not answers come.
+/// Makes five requests a second, whether or not responses arrive.
 async fn behave(plan: &Plan, server: SocketAddr, expected: &[Sum]) -> Row {
     let mut ticks = interval(PERIOD);
     let mut asked = Vec::new();
@@ -186,7 +187,7 @@ async fn behave(plan: &Plan, server: SocketAddr, expected: &[Sum]) -> Row {
     row
 }
 
-/// The stills of a clip, as a sequential decode shows it.
+/// The stills of a clip from a sequential decode.
 fn expected(clip: &Path) -> bucket_streamer::error::Result<Vec<Sum>> {
     let video = Engine::new(None).open_path(clip)?;
     let shape = Shape { width: Some(WIDTH), height: None, fit: Fit::Contain };
@@ -213,13 +214,13 @@ fn write_fresh(plan: &Plan, folder: &Path) -> std::io::Result<()> {
     copies.try_for_each(|copy| std::fs::copy(plan.clips.join(&plan.clip), copy).map(drop))
 }
 
-/// Files that take long, or much.
+/// Files that take much time or memory.
 fn write_hostile(plan: &Plan, folder: &Path) -> std::io::Result<()> {
     let large = std::fs::read(plan.clips.join(&plan.large))?;
     let vp9 = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/vp9.ivf");
     let vp9 = std::fs::read(vp9)?;
     for number in 0..8 {
-        // Damage at many places: decoded again and again, in the end from the first sample on.
+        // Damage at many places: decoding restarts again and again, in the end from the first sample.
         let mut slow = large.clone();
         for place in 1..40 {
             let at = slow.len() * (2 * place + 1) / 90 + number;
@@ -231,13 +232,14 @@ fn write_hostile(plan: &Plan, folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// VP9 in IVF whose key frames claim to be `width` pixels wide and half as high: within the limits, and nothing like it.
+/// VP9 in IVF whose key frames claim to be `width` pixels wide and half as high: within the limits, but much larger
+/// than the data.
 fn bomb(mut file: Vec<u8>, width: usize) -> Vec<u8> {
     let mut at = 32;
     while let Some(head) = file.get(at..at + 12) {
         let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
         let frame = at + 12;
-        // Profile 0, shown, a key frame: then the sync code, 4 bits of colour, and the size (VP9 specification 6.2).
+        // Profile 0, shown, a key frame: then the sync code, 4 bits of colour, and the size (VP9 specification, 6.2).
         if file.get(frame + 1..frame + 4) == Some(&[0x49, 0x83, 0x42]) {
             let size = ((width - 1) as u64) << 16 | (width / 2 - 1) as u64;
             for bit in 0..32 {
@@ -251,7 +253,7 @@ fn bomb(mut file: Vec<u8>, width: usize) -> Vec<u8> {
     file
 }
 
-/// A web server that begins every answer, and goes on with one byte a second.
+/// A web server that begins every response, and continues with one byte a second.
 fn stalled() -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
@@ -272,7 +274,7 @@ fn stalled() -> std::io::Result<SocketAddr> {
     Ok(address)
 }
 
-/// A server of its own process.
+/// A server in its own process.
 struct Server {
     child: Child,
     address: SocketAddr,
@@ -303,7 +305,7 @@ impl Server {
         }
     }
 
-    /// The most memory that it ever had.
+    /// The peak of its resident memory.
     fn most_resident_mib(&mut self) -> String {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -1,22 +1,22 @@
-//! What the server takes of the machine: resident memory and open files, once a second.
+//! The server's resources: resident memory and open files, once a second.
 
 use std::fs;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// At a time, in seconds: resident memory in MiB, and open files.
+/// A sample: time in seconds, resident memory in MiB, and open files.
 type Sample = (f64, f64, usize);
 
-/// Looks at a process until it is asked what it saw.
+/// Samples a process until the samples are printed.
 pub(crate) struct Watch(Arc<Mutex<Vec<Sample>>>);
 
 impl Watch {
-    /// Looks at a process from now on; at none, if none is named.
+    /// Samples a process from now on; none without a pid.
     pub(crate) fn start(pid: Option<u32>) -> Watch {
         let samples = Arc::new(Mutex::new(Vec::new()));
         if let Some(pid) = pid {
             let (began, samples) = (Instant::now(), Arc::downgrade(&samples));
-            // A thread of its own: it is to be on time however busy the clients are.
+            // A thread of its own samples on time, however busy the clients are.
             std::thread::spawn(move || {
                 while let (Some(samples), Some((resident, files))) = (samples.upgrade(), sample(pid)) {
                     samples.lock().expect("no panic").push((began.elapsed().as_secs_f64(), resident, files));
@@ -28,7 +28,7 @@ impl Watch {
         Watch(samples)
     }
 
-    /// Prints what it saw.
+    /// Prints a summary of the samples.
     pub(crate) fn tell(self) {
         let samples = self.0.lock().expect("no panic");
         let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return };
@@ -39,7 +39,7 @@ impl Watch {
             "resident: {:.0} MiB at the start, {:.0} in the middle, {:.0} at the end, {most:.0} at most",
             first.1, middle.1, last.1
         );
-        // What a process takes at first is warming up: only what comes after it shows where it is going.
+        // At first a process warms up: only the second half shows a trend.
         let late = &samples[samples.len() / 2..];
         println!("its trend in the second half: {:+.2} MiB a minute", slope(late) * 60.0);
         println!(
@@ -49,7 +49,7 @@ impl Watch {
     }
 }
 
-/// By least squares, a second.
+/// Slope per second, by least squares.
 fn slope(samples: &[Sample]) -> f64 {
     let count = samples.len() as f64;
     let mean = |of: fn(&Sample) -> f64| samples.iter().map(of).sum::<f64>() / count;

@@ -1,5 +1,5 @@
-//! Clients over WebSocket: each sets a video, asks for some batches of frames, and sets another one. Every frame has to get
-//! one answer, in the order of the requests.
+//! Clients over WebSocket: each sets a video, requests some batches of frames, and sets another video. Every frame must
+//! get one response, in the order of the requests.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,9 +19,9 @@ use crate::load::Load;
 
 pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// Batches from one video to the next.
+/// Batches of one video.
 const BATCHES: usize = 8;
-/// Who is refused waits for so long.
+/// Wait of a client that was refused.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// A connection to `/ws`.
@@ -33,7 +33,7 @@ pub(crate) async fn connect(load: &Load) -> Result<Socket, Error> {
     tokio_tungstenite::connect_async_with_config(request, None, true).await.map(|(socket, _)| socket)
 }
 
-/// Asks for random frames until the time is up.
+/// Requests random frames until the time is up.
 pub(crate) async fn client(load: Arc<Load>, mut random: Rng) {
     while load.goes_on() {
         let asked = Instant::now();
@@ -55,10 +55,11 @@ pub(crate) async fn client(load: Arc<Load>, mut random: Rng) {
     }
 }
 
-/// What broke a session, and is counted already.
+/// A session has ended with an error, which is counted already.
 struct Broken;
 
-/// Some batches of one video. No tag is used twice: else a second answer might be taken for that to another request.
+/// Requests some batches of one video. No tag is used twice: else a second response could pass for that to another
+/// request.
 async fn video(load: &Load, socket: &mut Socket, random: &mut Rng, tag: &mut u64) -> Result<(), Broken> {
     let video = random.usize(..load.videos.len());
     let name = &load.videos[video].name;
@@ -108,7 +109,7 @@ async fn batch(
     while let Some(frame) = wanted.front().copied() {
         let told = text(load, socket).await.map_err(|why| lost(wanted.len(), &why))?;
         if told["index"].as_u64() != Some(*tag) {
-            // Whatever follows cannot be told apart any more.
+            // Later responses can no longer be matched to requests.
             load.counts.other(format!("{} out of order", told["type"]));
             return Err(Broken);
         }
@@ -148,7 +149,7 @@ async fn text(load: &Load, socket: &mut Socket) -> Result<Value, String> {
     }
 }
 
-/// The next message that is one of the protocol.
+/// The next text or binary message.
 async fn next(load: &Load, socket: &mut Socket) -> Result<Message, String> {
     loop {
         match timeout(load.plan.timeout, socket.next()).await {
