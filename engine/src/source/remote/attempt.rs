@@ -257,7 +257,7 @@ fn conditions(wanted: ByteRange, version: Option<&Version>) -> Tried<HeaderMap> 
     let mut headers = HeaderMap::from_iter([(header::RANGE, range)]);
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     if let Some(condition) = version.and_then(Version::condition) {
-        let Ok((name, value)) = condition else { return distrust("its ETag or date makes no header") };
+        let Ok((name, value)) = condition else { return distrust("its ETag or date is not valid in a header") };
         headers.insert(name, value);
     }
     Ok(headers)
@@ -311,7 +311,7 @@ async fn send(
     let limit = origin.options.first_byte_timeout;
     match timeout(limit, redirect::send(&origin.connections, request, redirects)).await {
         Ok(Ok(response)) => Ok(response),
-        Ok(Err(Lost::Astray)) => distrust("it redirects on and on, or nowhere"),
+        Ok(Err(Lost::Astray)) => distrust("it redirects too often, or without a valid address"),
         Ok(Err(Lost::Unsent(refusal))) => refused(refusal),
         Ok(Err(Lost::Failed(error))) => Err(unanswered(origin, error)),
         Err(_) => Err(Failure::Passing(Refusal::Timeout { what: "an answer", limit }, None)),
@@ -328,7 +328,7 @@ fn unanswered(origin: &Origin, error: reqwest::Error) -> Failure {
         return Failure::Final(Problem::Refused(PRIVATE));
     }
     if let Some(why) = certificate(&error) {
-        let why = format!("the server's certificate is not accepted ({why}): does this machine trust who signed it?");
+        let why = format!("the server's certificate is not accepted ({why}): does this machine trust its authority?");
         return Failure::Final(Problem::Refused(Refusal::Connection(why)));
     }
     match error.is_connect() && error.is_timeout() {

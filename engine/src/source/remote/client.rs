@@ -286,7 +286,7 @@ fn certificates(pem: &[u8], file: &str) -> Result<Vec<CertificateDer<'static>>> 
 fn headers(options: &HttpOptions) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     for (name, value) in &options.headers {
-        let senseless = || refused(Refusal::Address(format!("{name:?} and its value make no header")));
+        let senseless = || refused(Refusal::Address(format!("{name:?} and its value are no valid header")));
         let name = HeaderName::try_from(name).map_err(|_| senseless())?;
         let mut value = HeaderValue::try_from(value).map_err(|_| senseless())?;
         value.set_sensitive(true);

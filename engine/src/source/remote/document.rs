@@ -30,7 +30,7 @@ pub(super) async fn fetch(origin: &Origin, limit: usize) -> Result<Bytes, Proble
 }
 
 async fn ask(origin: &Origin, limit: usize) -> Tried<Bytes> {
-    let Place::Store(authority) = &origin.place else { return distrust("nobody says how it is asked") };
+    let Place::Store(authority) = &origin.place else { return distrust("the address is not that of a store") };
     let _permit = origin.host.permit().await;
     let mut response = admitted(origin, &**authority, &Counters::default(), &HeaderMap::new()).await?;
     if response.status() != StatusCode::OK {

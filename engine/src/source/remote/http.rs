@@ -266,7 +266,7 @@ impl Landing {
                     () = &mut closing => return,
                 };
                 let Ok(permit) = permit else {
-                    return self.end(Some(Problem::Refused(Refusal::Timeout { what: "the turn to be asked", limit })));
+                    return self.end(Some(Problem::Refused(Refusal::Timeout { what: "a free connection", limit })));
                 };
                 (None, permit)
             }

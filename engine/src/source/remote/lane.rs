@@ -76,7 +76,7 @@ impl<'a> Lane<'a> {
         };
         let len = bytes.len() as u64;
         if len > self.of_answer {
-            return distrust("it is longer than it says");
+            return distrust("it is longer than its Content-Range");
         }
         if !self.is_counted {
             counters.fetched(len);

@@ -54,7 +54,7 @@ impl Address {
     pub(super) fn parse_prefix(address: &str) -> Result<Address, Refusal> {
         let refuse = |why: &str| Err(Refusal::Address(why.to_owned()));
         let parts = address.split_once("://").and_then(|(scheme, rest)| Some((Store::of(scheme)?, rest)));
-        let Some((store, rest)) = parts else { return refuse("no object store has such ones") };
+        let Some((store, rest)) = parts else { return refuse("it is not that of an object store") };
         let (place, key) = rest.split_once('/').unwrap_or((rest, ""));
         let (bucket, account) = match (store, place.split_once('@')) {
             (Store::Azure, Some((container, host))) => (container, host.split('.').next().map(str::to_owned)),
@@ -89,7 +89,7 @@ impl Address {
             url = format!("{url}{}{name}={}", if place == 0 { '?' } else { '&' }, escape(value, false));
         }
         let no_address = |why: &dyn std::fmt::Display| {
-            Refusal::Configuration(format!("the endpoint that is configured is none: {why}"))
+            Refusal::Configuration(format!("the configured endpoint is not valid: {why}"))
         };
         let url = Url::parse(&url).map_err(|error| no_address(&error))?;
         match url.scheme() {

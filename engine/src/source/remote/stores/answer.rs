@@ -82,24 +82,24 @@ fn advice(status: u16, code: &str, is_anonymous: bool) -> &'static str {
         "NoSuchKey" | "BlobNotFound" => "is the name of the object right?",
         "NoSuchBucket" | "ContainerNotFound" => "are the bucket's name and the endpoint right?",
         "SignatureDoesNotMatch" => "the secret does not belong to the key's id",
-        "InvalidAccessKeyId" => "it does not know this key's id: is it one of another endpoint?",
+        "InvalidAccessKeyId" => "the key's id is unknown: does it belong to another endpoint?",
         "ExpiredToken" | "TokenRefreshRequired" => "the credentials have expired: get new ones",
         "InvalidToken" => "the session token is not valid: does it belong to these credentials?",
         "RequestTimeTooSkewed" => "the clock of this machine is wrong",
         "AuthorizationHeaderMalformed" => ELSEWHERE,
         "InvalidObjectState" | "BlobArchived" => "it is archived: restore it first",
         "AuthenticationFailed" => "key or SAS token are wrong or have expired, or the clock of this machine is wrong",
-        "AuthorizationPermissionMismatch" => "whoever asks needs the role Storage Blob Data Reader",
+        "AuthorizationPermissionMismatch" => "these credentials need the role Storage Blob Data Reader",
         _ => match status {
             300..=399 => ELSEWHERE,
-            404 if is_anonymous => "is the address right, and is it public? it was asked without credentials",
+            404 if is_anonymous => "is the address right, and is it public? the request had no credentials",
             401 | 403 | 409 if is_anonymous => {
-                "it was asked without credentials and is not public: docs/remote.md tells where they are looked for"
+                "the request had no credentials and the object is not public: docs/remote.md says how to give them"
             }
-            401 => "it does not believe the credentials",
+            401 => "the credentials are not accepted",
             403 => "these credentials do not allow it to be read",
             404 => "is the address right?",
-            _ => "docs/remote.md tells what is expected of a store",
+            _ => "docs/remote.md says what is expected of a store",
         },
     }
 }
