@@ -59,7 +59,7 @@ impl<'a> Choices<'a> {
         list[self.below(list.len())]
     }
 
-    /// One time in two.
+    /// True one time in two.
     pub fn flag(&mut self) -> bool {
         self.byte() & 1 == 1
     }

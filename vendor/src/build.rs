@@ -48,7 +48,6 @@ pub fn ensure(say: &mut dyn FnMut(&str)) -> Result<Prefix, Error> {
 ///
 /// # Errors
 /// As [`ensure`].
-/// As [`ensure`].
 pub fn ensure_with_http(say: &mut dyn FnMut(&str)) -> Result<Prefix, Error> {
     ensure_as(&recipe::ffmpeg_configure_with_http(), say)
 }
