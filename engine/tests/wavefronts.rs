@@ -60,7 +60,7 @@ fn chains_are_decoded_in_wavefronts_where_there_are_enough_rows() {
     // Three rows of blocks, however wide.
     let video = engine(2, true).open_path(fixture("hevc_closed_gop.mp4")).expect("a clip");
     assert_eq!(video.use_of_threads(2, &pruned(&video)), Threads::Frame(2));
-    // No stream with wavefronts.
+    // H.264 has no wavefronts.
     let video = engine(2, true).open_path(fixture("h264_bframes.mp4")).expect("a clip");
     assert_eq!(video.use_of_threads(2, &[0, 4, 5]), Threads::Frame(2));
 }

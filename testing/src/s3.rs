@@ -31,7 +31,7 @@ type Stored = (Bytes, String);
 /// By bucket and key.
 type Objects = Arc<Mutex<HashMap<(String, String), Stored>>>;
 
-/// An accepted request: the key's id and region of its signature.
+/// An accepted request: the object's key, the region of its signature, its range and condition.
 #[derive(Debug, Clone)]
 pub struct Asked {
     pub key: String,

@@ -15,7 +15,7 @@ import urllib.request
 import websockets
 
 
-# Seconds until something that ought to come about is given up.
+# Seconds until an expected state counts as missing.
 PATIENCE = float(os.environ.get("BROWSER_TEST_PATIENCE", 60))
 
 
@@ -64,7 +64,7 @@ class Browser:
         self.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(10)
-        # Its helpers are in its session, and may still write into the profile.
+        # Its helper processes are in its session, and may still write into the profile.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()

@@ -24,7 +24,7 @@ CUT_OFF = "fixtures/h264_truncated.mp4"  # picture 120 is not in the file
 NO_VIDEO = "fixtures/audio_only.mp4"
 TOKEN = "a token / with+signs"
 
-# Reads the picture's own number, from its top left corner (fixtures/README.md), and compares it with the still.
+# Reads the picture's own number from its top left corner (fixtures/README.md), and compares it with the still.
 LOOK = """
 window.look = async (video, frame, authorization) => {
   const canvas = document.getElementById("picture");
@@ -47,7 +47,7 @@ window.look = async (video, frame, authorization) => {
   for (let bit = 0; bit < 10; bit++) if (luma(bit * 16 + 8, 8) > 127) number += 1 << bit;
   return {number, difference: difference / own.length, width, height, still: [bitmap.width, bitmap.height]};
 };
-// Every picture that is drawn, in order.
+// Every drawn picture, in order.
 window.drawn = [];
 new MutationObserver(() => {
   const frame = document.getElementById("picture").dataset.frame;
@@ -342,7 +342,7 @@ async def gives_a_token(test):
         await page.js(LOOK)
         await page.until("document.getElementById('token').open", "a token is asked for")
         await test.shot(page, "token")
-        # Who has none is told so, and can give one later.
+        # A user without a token gets a message, and can enter one later.
         await page.key("Escape")
         await page.until("!document.getElementById('token').open && document.getElementById('connection').dataset.is === 'locked'")
         await page.until("document.getElementById('notice').innerText.includes('wants a token')")
@@ -379,7 +379,7 @@ async def works_on_a_telephone(test):
     await tap(await page.middle("[data-video='fixtures/hevc_closed_gop.mp4']"))
     await page.touch("touchEnd")
     await test.shows(page, 0)
-    # Before anything is dragged: a tap just after a quick drag only stops what that has set in motion.
+    # Before any drag: a tap just after a quick drag only stops its movement.
     await tap(await page.middle("[data-move='1']"))
     await page.touch("touchEnd")
     await test.shows(page, 1)
@@ -438,11 +438,11 @@ async def main():
     if options.screenshots:
         Path(options.screenshots).mkdir(parents=True, exist_ok=True)
     failures = 0
-    # Told to end, it takes its browser and its servers with it.
+    # On SIGTERM it ends its browser and its servers too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     server = Server(options.program)
     try:
-        # A page that comes from nowhere may not open WebSockets to this machine.
+        # A page from a file may not open WebSockets to this machine.
         lax = ["--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets"] if options.page else []
         browser = Browser(options.chromium, *lax)
         try:

@@ -31,7 +31,7 @@
 #include <string.h>
 #include <time.h>
 
-/* Symbols that a loader wants to find and that nobody is expected to call. */
+/* Symbols that a loader looks up, but that no caller should call. */
 #define STUB(name) CUresult name(void); CUresult name(void) { return CUDA_ERROR_NOT_SUPPORTED; }
 STUB(cuMemAllocManaged) STUB(cuMemcpy) STUB(cuMemcpyAsync) STUB(cuDevicePrimaryCtxReset)
 STUB(cuStreamAddCallback) STUB(cuLinkCreate) STUB(cuLinkAddData)
