@@ -94,7 +94,7 @@ mod no_video {
         fs::copy(fixture("hevc_gray.mp4"), &path).expect("a copy");
         fs::set_permissions(&path, Permissions::from_mode(0o000)).expect("to set the mode");
         if File::open(&path).is_ok() {
-            eprintln!("whoever runs this may read everything: not tested");
+            eprintln!("this user may read everything: not tested");
             return;
         }
         check_refused(text(&path), "ermission denied");

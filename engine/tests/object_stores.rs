@@ -127,10 +127,10 @@ fn whoever_is_not_believed_gets_nothing_and_is_told_why() {
     assert!(reason == Some(is("AccessDenied", 403)) && told.contains("without credentials"), "{told}");
     let (told, _) = refusal(with("AWS_SECRET_ACCESS_KEY", ""));
     assert!(told.contains("AWS_SECRET_ACCESS_KEY is not set"), "{told}");
-    assert!(store.asked().is_empty(), "nobody was let through");
+    assert!(store.asked().is_empty(), "no request was accepted");
     let (told, _) = refusal(with("AWS_SECRET_ACCESS_KEY", ""));
     assert!(told.contains("AWS_SECRET_ACCESS_KEY is not set"), "{told}");
-    assert!(store.asked().is_empty(), "nobody was let through");
+    assert!(store.asked().is_empty(), "no request was accepted");
     let client = client(settings(&store.endpoint()));
     assert_eq!(why(client.open("s3://clips/nothing.mp4")), is("NoSuchKey", 404));
     assert_eq!(why(client.open("s3://elsewhere/clip.mp4")), is("NoSuchBucket", 404));

@@ -50,7 +50,7 @@ fn a_server_that_does_not_take_connections_is_an_error_in_time() {
     let deaf = Deaf::start();
     let client = HttpClient::new(options()).expect("a client");
     let begun = Instant::now();
-    let error = client.open(&format!("http://{}/clip.mp4", deaf.address)).expect_err("nobody is there");
+    let error = client.open(&format!("http://{}/clip.mp4", deaf.address)).expect_err("no server answers");
     let refusal = Refusal::Timeout { what: "a connection", limit: options().connect_timeout };
     assert!(matches!(error.kind(), ErrorKind::Remote(told) if *told == refusal), "{error}");
     assert!(begun.elapsed() < 2 * options().deadline, "{:?}", begun.elapsed());

@@ -58,7 +58,7 @@ impl Store {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async move {
                 let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-                tell.send(listener.local_addr().expect("an address")).expect("somebody waits");
+                tell.send(listener.local_addr().expect("an address")).expect("the starter waits");
                 while let Ok((stream, _)) = listener.accept().await {
                     let service = service.clone();
                     tokio::spawn(async move {

@@ -107,5 +107,5 @@ async fn clients_that_go_leave_nothing_behind() {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("somebody still holds the engine");
+    panic!("the engine is still in use");
 }

@@ -46,7 +46,7 @@ impl Line {
                     return Said::Frame(message, bytes);
                 }
                 Some(Ok(Message::Close(frame))) => return Said::Closed(frame.map(|frame| frame.code.into())),
-                Some(Ok(Message::Binary(_))) => panic!("a picture that nobody announced"),
+                Some(Ok(Message::Binary(_))) => panic!("a picture without its message"),
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return Said::Closed(None),
             }

@@ -92,9 +92,9 @@ fn advice(status: u16, code: &str, is_anonymous: bool) -> &'static str {
         "AuthorizationPermissionMismatch" => "these credentials need the role Storage Blob Data Reader",
         _ => match status {
             300..=399 => ELSEWHERE,
-            404 if is_anonymous => "is the address right, and is it public? the request had no credentials",
+            404 if is_anonymous => "is the address right, and is it public? the store was asked without credentials",
             401 | 403 | 409 if is_anonymous => {
-                "the request had no credentials and the object is not public: docs/remote.md says how to give them"
+                "the store was asked without credentials and this is not public: docs/remote.md says how to give them"
             }
             401 => "the credentials are not accepted",
             403 => "these credentials do not allow it to be read",
