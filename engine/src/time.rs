@@ -91,8 +91,8 @@ impl Timeline {
         Ok(begun.saturating_sub(1) as u32)
     }
 
-    /// True if frames are not evenly spaced: the least and the greatest distance differ by more than a tick, as
-    /// rounding would.
+    /// True if frames are not evenly spaced: the least and the greatest distance differ by more than a tick,
+    /// which rounding would explain.
     pub fn is_variable(&self) -> bool {
         let distances = || self.pts.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
         match (distances().min(), distances().max()) {

@@ -78,7 +78,7 @@ impl Machine {
         self.memory_limit.as_ref().map(|limit| limit.bytes).or(self.memory_bytes)
     }
 
-    /// One in `part` of the memory in bytes, at most `most`; `most` if the memory is not known.
+    /// The memory in bytes divided by `part`, at most `most`; `most` if the memory is not known.
     pub fn memory_share(&self, part: u64, most: u64) -> u64 {
         self.memory_bytes().map_or(most, |bytes| (bytes / part.max(1)).min(most))
     }

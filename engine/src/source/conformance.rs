@@ -81,7 +81,7 @@ fn gives_what_it_has(source: &dyn Source) {
 }
 
 /// Hints return at once, their bytes arrive and are then read without a request, and `then` is called exactly once,
-/// whatever the ranges are.
+/// for any ranges.
 fn hints_bring_bytes(source: &dyn Source, remote: &dyn RemoteSource) {
     assert!(remote.room() > 0);
     let len = (remote.room() / 8).min(40);

@@ -17,7 +17,7 @@ pub enum Fault {
     Unreadable(ByteRange),
     /// The source has changed from the read with this number on, counted from 0.
     ChangedAfter(u64),
-    /// The source ends here, whatever its length is.
+    /// The source ends at this offset, although it reports another length.
     CutAt(u64),
 }
 

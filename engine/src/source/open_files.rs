@@ -27,7 +27,7 @@ const MOST: usize = 8192;
 const LEAST: usize = 8;
 /// Descriptors for the rest of the process, at most a quarter of the limit.
 const OTHERS: usize = 128;
-/// Files may take one in so many mappings.
+/// Files may take one in this many mappings.
 const SHARE_OF_MAPPINGS: usize = 4;
 /// Files closed together when there is no room, so that the list is searched once for several openings.
 const AT_ONCE: usize = 16;

@@ -28,8 +28,8 @@ const BLOCK: usize = 8;
 const TILE: usize = 64;
 
 impl Turn {
-    /// The rotation of a display matrix: upside down if `mirrored`, then turned by `degrees` counter-clockwise, rounded
-    /// to quarter turns.
+    /// The rotation of a display matrix: mirrored top to bottom if `mirrored`, then turned by `degrees`
+    /// counter-clockwise, rounded to quarter turns.
     pub fn from_rotation(degrees: f64, mirrored: bool) -> Turn {
         let quarters = (-degrees / 90.0).round().rem_euclid(4.0);
         // A quarter turn clockwise: the lowest row becomes the first column.

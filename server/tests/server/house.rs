@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use testing::clips::fixture;
 
-/// A test server that runs until it is dropped or told to stop.
+/// A test server that runs until it is dropped or stopped.
 pub(crate) struct House {
     pub address: SocketAddr,
     pub engine: Engine,

@@ -165,7 +165,7 @@ pub fn resized(clip: &Clip, size: (u64, u64)) -> Option<Damaged> {
     (bytes != clip.bytes).then(|| attack.finish(Kind::SizeRewritten, size.0 as usize, bytes, origins, None))
 }
 
-/// A copy with damage of this kind in every so many-th access unit, where possible; `None` if in none.
+/// A copy with damage of this kind in every `every`-th access unit, where possible; `None` if in none.
 pub fn often(clip: &Clip, kind: Kind, every: usize, seed: u64) -> Option<Damaged> {
     const TRIES: usize = 8;
     let mut attack = Attack { clip, random: Rng::with_seed(seed) };

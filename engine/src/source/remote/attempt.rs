@@ -1,7 +1,7 @@
 //! Requests: their headers, the checks of their answers, and which failures are worth another attempt.
 //!
 //! A request for a range demands the version that was opened (`If-Match`), so that parts of two versions never mix. The
-//! options limit each step, and all of them together. To bring a whole range home is left to `lane`.
+//! options limit each step, and all of them together. Fetching a range completely is left to `lane`.
 
 use std::sync::Arc;
 use std::time::Duration;

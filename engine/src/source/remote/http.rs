@@ -241,7 +241,7 @@ impl Shared {
     }
 }
 
-/// Ends a flight, whatever happens to its task.
+/// Ends a flight on drop, so that it ends even if its task is cancelled or panics.
 struct Landing {
     shared: Arc<Shared>,
     number: u64,

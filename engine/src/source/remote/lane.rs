@@ -1,4 +1,4 @@
-//! Brings one range home: attempts until all of it has arrived, hedged by a second request when the first one is slow.
+//! Fetches one range: attempts until all of it has arrived, hedged by a second request when the first one is slow.
 //!
 //! The bytes of a broken attempt are kept: the next one requests the rest. Of two requests under way, the first to
 //! bring the next bytes is continued, and the other one dropped. Where the bytes go is left to the caller.

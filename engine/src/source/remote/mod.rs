@@ -1,8 +1,8 @@
 //! Sources behind a network: parts of a file, fetched on demand, kept in memory, and shared by all readers.
 //!
 //! [`HttpSource`] is the interface. `spans` records which bytes are in memory and which are on their way, so that none
-//! is fetched twice; `cache` bounds the bytes of all sources; `read_ahead` predicts sequential reads. `lane` brings a
-//! range home with the requests of `attempt`, which decides on repetition; `version` tells whether an answer is of the
+//! is fetched twice; `cache` bounds the bytes of all sources; `read_ahead` predicts sequential reads. `lane` fetches
+//! a range with the requests of `attempt`, which decides on repetition; `version` tells whether an answer is of the
 //! opened file; `host` limits and hedges the requests to a server. `redirect` follows redirects, and `public` keeps
 //! them out of private networks. An `authority` signs requests for a store, and `document` fetches what is no range.
 //! `tls` chooses the trusted certificates, and `runtime` runs all this. A caller waits in its own thread: nothing
