@@ -17,8 +17,8 @@ use crate::source::{self, Source};
 /// The default budget in bytes; less on machines with little memory.
 const BUDGET: u64 = 512 << 20;
 
-/// The indexes are measured again after one in this many videos was opened, and one in this many parts of the budget is
-/// freed at a time.
+/// All indexes are measured again when an eighth of the videos was opened since, and an eighth of the budget is freed at
+/// one time.
 const WEIGHED: usize = 8;
 
 /// Makes a source of an address.

@@ -43,7 +43,7 @@ impl RgbConverter {
         }
     }
 
-    /// Fills a buffer with the chroma of a luma row, less its middle, with [`FRACTION`] bits.
+    /// Fills `cr`, for either chroma plane, with the chroma of a luma row, less its middle, with [`FRACTION`] bits.
     fn chroma(&mut self, planes: &JfifPlanes, plane: usize, y: usize) {
         let plane = &planes.planes[plane];
         let [(near, part), (next, rest)] = planes.siting.rows_for(y, planes.log2_chroma_h, plane.height);
