@@ -1,4 +1,4 @@
-//! Addresses: what the command makes of them, and which servers get headers and credentials.
+//! Addresses as the command reads them, and the servers that get headers and credentials.
 #![cfg(feature = "remote")]
 
 mod common;
@@ -21,7 +21,7 @@ fn clip() -> Vec<u8> {
     std::fs::read(fixture("hevc_demo.mp4")).expect("the fixture")
 }
 
-/// Sends all who ask one server elsewhere, with a 302.
+/// Redirects all requests for one server to another address, with a 302.
 fn redirect(server: &Server, to: &str) {
     let header: &'static str = Box::leak(format!("Location: {to}").into_boxed_str());
     server.behave(move |asked| match &asked.path[..] {
@@ -88,7 +88,7 @@ fn the_command_line_sends_headers_and_a_token() {
     assert!(ran.code() == 2 && ran.stderr.contains("/nowhere.pem"), "{}", ran.stderr);
 }
 
-/// A server behind TLS whose certificate nobody knows, and the file that says so; it gives ranges of the clip.
+/// A TLS server with an unknown certificate, and the file of that certificate; it serves ranges of the clip.
 fn encrypted(folder: &Path) -> (String, String) {
     let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let file = folder.join("own.pem");

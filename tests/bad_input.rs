@@ -1,9 +1,9 @@
-//! Files that are no videos, that break off, are damaged, or change while they are read; folders that cannot be written.
-//! Never a crash, a hang or a wrong frame, and one line that says what is wrong.
+//! Files that are no videos, are cut, damaged, or change while they are read; folders that are not writable. There must
+//! be no crash, no hang and no wrong frame, and one line with the reason.
 //!
-//! What is right for a damaged file? What the vendored `ffmpeg` shows of the same file, with one thread: more of them race
-//! over damaged pictures. In H.265 not even that: where a damaged slice leaves a part of a picture unwritten, the picture
-//! has there what the memory had before. So of H.265 only the pictures that the damage did not reach are compared.
+//! The reference for a damaged file is the output of the vendored `ffmpeg` with one thread, since its threads race over
+//! damaged pictures. In H.265 even that varies: where a damaged slice leaves a part of a picture unwritten, the picture
+//! has the former content of its memory. So of H.265 only the pictures that the damage does not affect are compared.
 #![allow(clippy::print_stderr, reason = "tests report what they leave out")]
 
 mod common;
@@ -28,7 +28,7 @@ fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
-/// An end that is one: exit code 0, 1 or 3, and messages of one line each, at most `most` of them.
+/// Checks for an orderly end: exit code 0, 1 or 3, and at most `most` messages of one line each.
 fn check_end(ran: &Ran, most: usize, what: &str) -> i32 {
     let code = ran.code();
     assert!([0, 1, 3].contains(&code), "{what}: exit code {code}: {}", ran.stderr);
@@ -40,7 +40,7 @@ fn check_end(ran: &Ran, most: usize, what: &str) -> i32 {
     code
 }
 
-/// MD5s by frame number out of JSON lines.
+/// MD5s by frame number from JSON lines.
 fn shown(lines: &[Value]) -> BTreeMap<u64, String> {
     let entry = |line: &Value| Some((line["index"].as_u64()?, line["md5"].as_str()?.to_owned()));
     lines.iter().filter_map(entry).collect()
@@ -49,7 +49,7 @@ fn shown(lines: &[Value]) -> BTreeMap<u64, String> {
 mod no_video {
     use super::*;
 
-    /// Checks that every command refuses a path in one line that names it.
+    /// Checks that every command refuses a path with one line that names it.
     fn check_refused(path: &str, why: &str) {
         for arguments in [
             &["info", path][..],
@@ -94,14 +94,14 @@ mod no_video {
         fs::copy(fixture("hevc_gray.mp4"), &path).expect("a copy");
         fs::set_permissions(&path, Permissions::from_mode(0o000)).expect("to set the mode");
         if File::open(&path).is_ok() {
-            eprintln!("whoever runs this may read everything: not tested");
+            eprintln!("this user may read everything: not tested");
             return;
         }
         check_refused(text(&path), "ermission denied");
     }
 }
 
-/// A fixture, whole.
+/// An intact fixture.
 struct Clip {
     name: &'static str,
     bytes: Vec<u8>,
@@ -119,10 +119,10 @@ impl Clip {
     }
 }
 
-/// A broken copy of a clip.
+/// A damaged copy of a clip.
 struct Broken<'a> {
     clip: &'a Clip,
-    /// What was done to it.
+    /// The kind of damage.
     what: String,
     folder: TempDir,
 }
@@ -138,7 +138,7 @@ impl<'a> Broken<'a> {
         self.folder.path().join(self.clip.name)
     }
 
-    /// `extract --format framemd5 --json`, with an end that is one.
+    /// Runs `extract --format framemd5 --json`, and checks for an orderly end.
     fn extract(&self, arguments: &[&str], most: usize) -> (i32, Vec<Value>) {
         let path = self.path();
         let ran = run_command(&[&["extract", text(&path), "--format", "framemd5", "--json"], arguments].concat());
@@ -151,7 +151,7 @@ impl<'a> Broken<'a> {
         (code, lines)
     }
 
-    /// What the vendored `ffmpeg` shows of it.
+    /// The frames that the vendored `ffmpeg` shows.
     fn oracle(&self) -> Vec<String> {
         let mut command = Command::new(program("ffmpeg"));
         command.args(["-v", "quiet", "-noautorotate", "-threads", "1", "-i"]).arg(self.path());
@@ -165,7 +165,7 @@ impl<'a> Broken<'a> {
         self.clip.md5s.contains(md5)
     }
 
-    /// `--all` against the oracle.
+    /// Compares `--all` with the oracle.
     fn check_all(&self) {
         let (_, lines) = self.extract(&["--all", "--threads", "1"], 2);
         let ours: Vec<String> = shown(&lines).into_values().collect();
@@ -177,8 +177,8 @@ impl<'a> Broken<'a> {
         }
     }
 
-    /// Frames by themselves against `--all`: what damage did not reach there is the same here; what is not there is an
-    /// error or, where it was lost through damage that came only after it, still the right frame.
+    /// Compares single frames with `--all`: frames that the damage did not affect are the same; frames missing there
+    /// are an error here or, where only later damage affected them, still correct.
     fn check_singles(&self, numbers: &[u64]) {
         let (code, lines) = self.extract(&["--all"], 2);
         if code == 3 {
@@ -198,7 +198,7 @@ impl<'a> Broken<'a> {
         }
     }
 
-    /// `info` has an end, too.
+    /// `info` also ends orderly.
     fn check_info(&self) {
         let ran = run_command(&["info", text(&self.path()), "--json"]);
         let code = check_end(&ran, 1, &self.what);
@@ -266,7 +266,7 @@ mod truncated {
 mod flipped {
     use super::*;
 
-    /// Eight copies with flipped bits: anywhere, and where containers have their tables.
+    /// Eight copies with flipped bits: anywhere, and in the containers' tables.
     fn check(name: &'static str) {
         let clip = Clip::of(name);
         let mut random = fastrand::Rng::with_seed(11);
@@ -358,7 +358,7 @@ mod damaged {
     fn a_damaged_picture_and_those_that_refer_to_it_are_marked_corrupt_and_no_other() {
         let clip = Clip::of("h264_bframes.mp4");
         let mut bytes = clip.bytes.clone();
-        // In the middle of a slice: the decoder notices, and fills the rest of the picture.
+        // In the middle of a slice: the decoder detects the damage, and conceals the rest of the picture.
         bytes[40_327..40_340].fill(0x55);
         let (_, lines) = Broken::new(&clip, "overwritten at 40327", &bytes).extract(&["--all", "--threads", "1"], 2);
         let corrupt: Vec<&Value> = lines.iter().filter(|line| line["corrupt"] == true).collect();
@@ -378,7 +378,7 @@ mod changing {
         long.filter(|path| path.exists()).unwrap_or_else(|| fixture("hevc_demo.mp4"))
     }
 
-    /// Runs a command and does something to its video when it has printed so many lines.
+    /// Runs a command and changes its video after this many lines of output.
     fn meddle(arguments: &[&str], lines: usize, meddling: impl FnOnce()) -> Ran {
         let mut command = bucket_streamer(arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("to start");
@@ -394,14 +394,14 @@ mod changing {
         Ran { status: output.status, stdout: bytes, stderr }
     }
 
-    /// Checks that every frame that was let out is right, whatever was done to the file meanwhile.
+    /// Checks that every returned frame is correct, for any change of the file.
     fn check(selection: &[&str], meddling: impl Fn(&mut File, u64)) {
         let original = long_clip();
         let right = oracle_md5s(&original);
         for lines in [1, 20, 100] {
             let folder = folder();
             let path = folder.path().join(name(&original));
-            // Written anew: a copy would be read-only if the original is.
+            // Written anew, since a copy would be read-only if the original is.
             fs::write(&path, fs::read(&original).expect("the clip")).expect("a copy");
             let arguments = [&["extract", text(&path), "--format", "framemd5", "--json"], selection].concat();
             let ran = meddle(&arguments, lines, || {
@@ -439,14 +439,14 @@ mod changing {
 mod output {
     use super::*;
 
-    /// Runs the command where no file can grow past a few thousand bytes: what a full disk is like.
+    /// Runs the command with a limit of a few thousand bytes for files, as on a full disk.
     fn with_little_room(arguments: &[&str]) -> Ran {
         let mut command = Command::new("sh");
         command.args(["-c", "trap '' XFSZ; ulimit -f 16; exec \"$@\"", "sh"]);
         Ran::of(command.arg(env!("CARGO_BIN_EXE_bucket-streamer")).args(arguments))
     }
 
-    /// Everything in a folder, hidden files too.
+    /// All entries of a folder, including hidden files.
     fn entries(folder: &Path) -> Vec<PathBuf> {
         fs::read_dir(folder).expect("the folder").map(|entry| entry.expect("an entry").path()).collect()
     }
@@ -470,8 +470,8 @@ mod output {
         }
     }
 
-    /// What the disk took before it was full is whole. Which stills those are depends on the quality and on the shell's
-    /// idea of a block.
+    /// Stills that were written before the disk was full are complete. Which ones those are depends on the quality and
+    /// on the shell's unit of blocks.
     #[test]
     fn stills_written_before_the_disk_was_full_are_whole() {
         let clip = fixture("h264_bframes.mp4");
@@ -526,7 +526,7 @@ mod output {
     }
 }
 
-/// What stands between a mistake in C and an attacker, as the linker left it.
+/// Hardening against memory errors in C, as linked.
 #[test]
 fn the_program_is_hardened() {
     let readelf = |options: &[&str]| {

@@ -1,4 +1,4 @@
-//! `bench` as its users see it: what it promises to tell, whatever the times are.
+//! `bench` for its users: its outputs, independent of the times.
 #![cfg(feature = "bench")]
 
 mod common;
@@ -14,14 +14,14 @@ fn clip(name: &str) -> String {
     fixture(name).to_string_lossy().into_owned()
 }
 
-/// `bench` of a fixture, beside the vendored `ffmpeg`.
+/// `bench` of a fixture, compared with the vendored `ffmpeg`.
 fn bench(scenario: &str, name: &str, more: &[&str]) -> Ran {
     let clip = clip(name);
     let mut command = bucket_streamer(&[&["bench", scenario, &clip], more].concat());
     Ran::of(command.env("BUCKET_STREAMER_FFMPEG", program("ffmpeg")))
 }
 
-/// Its messages, but for what it says of the machine: what it is given, and how busy it is.
+/// Its messages, without those about the machine's resources and load.
 fn messages(ran: &Ran) -> String {
     let is_of_machine = |line: &str| line.contains("rounds lie") || line.contains("; checkpoints ");
     ran.stderr.lines().filter(|line| !is_of_machine(line)).collect()
@@ -42,7 +42,7 @@ fn words(list: &str) -> BTreeSet<&str> {
     list.split_whitespace().collect()
 }
 
-/// The md5s that `extract` prints, in the order asked for.
+/// The MD5s that `extract` prints, in the order of the request.
 fn extracted(name: &str, selection: &[&str]) -> Vec<String> {
     let ran = run_command(&[&["extract", &clip(name), "--format", "framemd5", "--json"], selection].concat());
     ran.json().iter().map(|line| line["md5"].as_str().expect("a sum").to_owned()).collect()
@@ -238,7 +238,7 @@ mod frames {
 
     #[test]
     fn of_the_command_line_are_the_same_ones() {
-        // Its last frames are behind a change of size or two.
+        // Its last frames come after one or two changes of size.
         let list = "20,3,21,3,0,11,40,23";
         for name in ["hevc_closed_gop.mp4", "hevc_open_gop.mp4", "hevc_size_change.265", "h264_size_change.ts"] {
             let more = ["--indices", list, "--engine", "ffmpeg-pass"];
@@ -262,8 +262,8 @@ mod frames {
         }
     }
 
-    /// The command line seeks to the sync sample before, and shows the first picture that comes of it: behind an open GOP
-    /// that is another one.
+    /// The ffmpeg command line seeks to the preceding sync sample, and shows the first picture after it: after an open
+    /// GOP that is another one.
     #[test]
     fn that_are_wrong_are_told_as_such() {
         let more = ["--indices", "47,48,49,3", "--engine", "cpu,ffmpeg-cli,ffmpeg-pass"];

@@ -1,5 +1,4 @@
-//! `bench http` and `bench ws` against a server that tells the truth, and against one that does not: whatever a server does
-//! wrong, its client has to see it.
+//! `bench http` and `bench ws` against a correct server and against faulty ones: the client has to detect every fault.
 #![cfg(all(feature = "bench", feature = "server"))]
 
 mod common;
@@ -33,7 +32,7 @@ fn entry(ran: &Ran) -> Value {
     entries.remove(0)
 }
 
-/// What came of a lie: the exit code, how many frames came, failed, and were wrong; and what was said of it.
+/// The result of a fault: the exit code, the numbers of received, failed and wrong frames, and the messages.
 fn caught(scenario: &str, lie: Lie, more: &[&str]) -> (i32, [u64; 3], String, Value) {
     let server = server(lie);
     let ran = bench(scenario, &server, &[more, &["--count", "6", "--json", "-"]].concat());
@@ -150,7 +149,7 @@ mod of_a_server_behind_tls {
 
     use super::*;
 
-    /// Takes TLS off what is meant for a server, until the runtime is dropped.
+    /// Terminates TLS in front of a server, until the runtime is dropped.
     fn tls_in_front_of(server: SocketAddr, authority: &Authority) -> (SocketAddr, tokio::runtime::Runtime) {
         let acceptor = TlsAcceptor::from(Arc::new(authority.config(&["127.0.0.1"], &["http/1.1"])));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
@@ -238,7 +237,7 @@ mod of_a_lying_server {
             assert_eq!((code, numbers), (1, [4, 2, 0]), "{stderr}");
             assert!(stderr.contains("answered more than once"), "{stderr}");
         }
-        // The last one that is put off is the sixth, after which nothing is asked for.
+        // The last delayed one is the sixth, after which no frame is requested.
         let more = ["--pipeline", "2", "--timeout", "1"];
         let (code, numbers, stderr, _) = caught("ws", Lie::Swapped, &more);
         assert_eq!((code, numbers), (1, [4, 2, 0]), "{stderr}");
@@ -291,7 +290,7 @@ mod exit_code {
     #[test]
     fn is_3_in_one_line_when_nobody_answers_or_there_is_no_video() {
         let server = server(Lie::Closed);
-        // Nobody listens there any more.
+        // No server listens there any more.
         let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
         for scenario in ["http", "ws"] {
             for address in [format!("http://{gone}"), server.at(""), server.at("/frame/no/such.mp4")] {

@@ -1,9 +1,9 @@
-//! Files that ask for more than they have (`scripts/make-hostile`): opening one has a price, whatever its tables say. Long
-//! files that are right still open.
+//! Files that demand more than they contain (`scripts/make-hostile`): the cost of opening one is bounded, for any
+//! tables. Long valid files still open.
 //!
-//! Each file is given to the command, in a process of its own with a limit on processor time, and what the process took is
-//! what the system says at its end. Processor time is a count of work here: its limit is far above what is needed, so that a
-//! busy machine does not matter.
+//! Each file is opened by the command in a process of its own, with a limit on processor time; the system reports the
+//! consumption at its end. Processor time is a measure of work here: its limit is far above the normal consumption, so
+//! that the load of the machine does not matter.
 
 mod common;
 
@@ -16,11 +16,11 @@ use bucket_streamer::source::{FileSource, Source};
 use bucket_streamer::{Engine, ErrorKind};
 use serde_json::Value;
 
-/// What a process may take: resident memory at its peak, and processor time.
+/// Limits of a process: peak of resident memory, and processor time.
 const MIB: u64 = 512;
 const SECONDS: f64 = 10.0;
 
-/// Runs a command with limits far above what it may take, and writes what it took as JSON.
+/// Runs a command with limits far above those, and prints its consumption as JSON.
 const RUNNER: &str = r#"
 import json, resource, subprocess, sys
 def limits():
@@ -69,7 +69,7 @@ fn make(folder: &Path, name: &str) -> PathBuf {
     [path("hostile"), path("sound")].into_iter().find(|path| path.exists()).expect("a file")
 }
 
-/// Opens each hostile file of a kind, and decodes its first frame; says what was wrong.
+/// Opens each hostile file of a kind, and decodes its first frame; reports violations.
 fn check(prefix: &str, at_least: usize) {
     let names = make_hostile(&["--list"]);
     let names: Vec<&str> = names.lines().filter(|name| name.starts_with(prefix)).collect();
@@ -83,7 +83,7 @@ fn check(prefix: &str, at_least: usize) {
             let Took { code, mib, seconds, stderr, .. } = run(arguments);
             let is_line = |line: &str| line.starts_with("bucket-streamer: ") && line.len() < 500;
             let is_clear = stderr.lines().count() == usize::from(code != 0) && stderr.lines().all(is_line);
-            // "Cannot allocate memory" is for machines that have none.
+            // "Cannot allocate memory" would mean that the machine has none.
             let is_clear = is_clear && !stderr.contains("annot allocate");
             if !([0, 1, 3].contains(&code) && is_clear && mib <= MIB && seconds <= SECONDS) {
                 wrong.push(format!("{name}: {}: code {code}, {mib} MiB, {seconds:.1} s: {stderr}", arguments[0]));
@@ -133,7 +133,7 @@ fn ivf_and_obus() {
     check("obu", 2);
 }
 
-/// The limit that was passed is what the message names.
+/// The message names the exceeded limit.
 #[test]
 fn the_limit_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -149,8 +149,8 @@ fn the_limit_is_named() {
     }
 }
 
-/// Two hours and more, 120,000 samples and more, in tables, in fragments, and as packets: all open, and their last frame is
-/// there.
+/// More than two hours, and more than 120,000 samples, in tables, in fragments, and as packets: all open, including
+/// their last frame.
 #[test]
 fn long_videos_open() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -172,8 +172,8 @@ fn long_videos_open() {
     }
 }
 
-/// 32 at once: memory is shared, and small videos do not wait. A machine that is so busy that large ones waited for too long
-/// may say so.
+/// 32 at once: they share memory, and small videos do not wait. On a busy machine large ones may report that they
+/// waited for too long.
 #[test]
 fn openings_share_their_memory() {
     let folder = tempfile::tempdir().expect("a folder");

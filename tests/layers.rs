@@ -1,15 +1,15 @@
-//! The layers: which package uses which, and which file or folder of a package imports from which others. The tables in
-//! ARCHITECTURE.md ("Layers") say what is allowed. What they do not allow fails, and so does what they allow and nothing uses.
-//! And how long a file of code may be.
+//! Checks the layers: the dependencies between packages, and the imports between the files and folders of a package.
+//! The tables in ARCHITECTURE.md ("Layers") list those that are allowed. Others fail, and so do unused entries. Also
+//! limits the length of code files.
 //!
-//! Only text is read: the manifests, and paths with `crate::`, `super::` or `self::` in Rust files. Comments, strings and code
-//! under `#[cfg(test)]` do not count; code behind any feature does.
+//! It reads text only: the manifests, and paths with `crate::`, `super::` or `self::` in Rust files. Comments, strings
+//! and code under `#[cfg(test)]` are ignored; code behind any feature counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The folders whose files have a table, and in each the file that ties them together.
+/// The folders with a table of their files, and the root file of each.
 const TREES: [(&str, &str); 8] = [
     ("engine/src", "lib.rs"),
     ("engine/src/decode", "mod.rs"),
@@ -20,15 +20,15 @@ const TREES: [(&str, &str); 8] = [
     ("bench/src", "lib.rs"),
     ("src", "main.rs"),
 ];
-/// Programs in it are crates of their own: of the library they see its public face.
+/// Programs below it are crates of their own: they use the public interface of the library.
 const PROGRAMS: &str = "bin";
-/// A package that is not a member of the workspace.
+/// A package outside of the workspace.
 const OUTSIDE: &str = "fuzz";
-/// Lines that a file of code may have.
+/// The most lines of a code file.
 const MOST_LINES: usize = 600;
-/// Code in files with these extensions counts, and scripts that begin with `#!`.
+/// Extensions of code files; scripts that begin with `#!` count too.
 const CODE: [&str; 6] = ["c", "h", "js", "py", "rs", "sh"];
-/// What programs have written.
+/// Generated files.
 const GENERATED: [&str; 2] = ["ffi/shim/gpu_jpeg_kernel.ptx.h", "ffi/src/bindings.rs"];
 
 #[test]
@@ -102,7 +102,7 @@ fn files_of_code_have_at_most_600_lines() {
     assert!(long.is_empty(), "\n{}\n", long.join("\n"));
 }
 
-/// How many lines a file has, if it is code.
+/// The number of lines of a file, if it is code.
 fn lines_of_code(path: &Path) -> Option<usize> {
     let extension = path.extension().map(|extension| extension.to_string_lossy());
     if extension.as_ref().is_some_and(|extension| !CODE.contains(&&extension[..])) {
@@ -166,7 +166,7 @@ fn text(file: &str) -> String {
     fs::read_to_string(folder().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-/// What uses what, and where.
+/// A use of another unit, with its place.
 struct Use {
     to: String,
     at: String,
@@ -175,13 +175,13 @@ struct Use {
 /// A table of ARCHITECTURE.md: rows stand above those that use them, so that there is no cycle.
 struct Table {
     title: String,
-    /// In their order: the line, the name, and for each further cell the names in it.
+    /// In order: the line, the name, and the names in each further cell.
     rows: Vec<(usize, String, Vec<Vec<String>>)>,
     problems: Vec<String>,
 }
 
 impl Table {
-    /// The table under the heading that has this title.
+    /// The table under the heading with this title.
     fn read(title: &str) -> Table {
         let document = text("ARCHITECTURE.md");
         let lines = document.lines().enumerate().skip_while(|(_, line)| *line != "## Layers").skip(1);
@@ -203,7 +203,7 @@ impl Table {
         table
     }
 
-    /// Cycles, and what could become one.
+    /// Uses of rows that do not stand above: cycles, or the wrong order.
     fn unordered(&self) -> Vec<String> {
         let mut above = BTreeSet::new();
         let mut problems = Vec::new();
@@ -218,7 +218,7 @@ impl Table {
         problems
     }
 
-    /// Each is in the table, and nothing else.
+    /// Compares the names of the rows with the existing ones.
     fn compare(&self, there: &BTreeSet<&str>) -> Vec<String> {
         let title = &self.title;
         let listed: BTreeSet<&str> = self.rows.iter().map(|(_, name, _)| name.as_str()).collect();
@@ -227,7 +227,7 @@ impl Table {
         missing.chain(gone).collect()
     }
 
-    /// What it uses is allowed by this cell of its row, and all that the cell allows is used.
+    /// Checks that each use is allowed by this cell of the row, and that all entries of the cell are used.
     fn check(&self, name: &str, cell: usize, uses: &[Use]) -> Vec<String> {
         let Some((line, _, cells)) = self.rows.iter().find(|row| row.1 == name) else { return Vec::new() };
         let allowed = cells.get(cell).map_or(&[][..], Vec::as_slice);
@@ -241,7 +241,7 @@ impl Table {
     }
 }
 
-/// The entries of a section of a manifest, also of those for some targets: names and what stands behind them.
+/// The entries of a section of a manifest, including target-specific ones: names and values.
 fn dependencies(manifest: &str, section: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut is_inside = false;
@@ -262,7 +262,7 @@ fn quoted<'a>(value: &'a str, key: &str) -> Option<&'a str> {
     value.split_once(&format!("{key} = \""))?.1.split('"').next()
 }
 
-/// The files of a crate, but for its programs, or of a folder in it.
+/// The files of a crate without its programs, or of a folder in it.
 struct Tree {
     tree: PathBuf,
     files: Vec<File>,
@@ -271,7 +271,7 @@ struct Tree {
 impl Tree {
     fn read(tree: &Path, root: &str) -> Tree {
         let mut files = Vec::new();
-        // Those of the crate that a folder in it lies in.
+        // The modules of the crate above this folder.
         let above: Vec<String> =
             tree.iter().skip_while(|name| *name != "src").skip(1).map(|it| it.to_string_lossy().into_owned()).collect();
         let mut folders = vec![PathBuf::new()];
@@ -295,8 +295,8 @@ impl Tree {
         Tree { tree: tree.to_owned(), files }
     }
 
-    /// What each file or folder at the top imports from others there; and imports from the root file itself, which uses all of
-    /// them. Names that the root file only passes on count as those of their own file.
+    /// The imports of each file or folder at the top level from the others; and imports from the root file itself,
+    /// which uses all of them. Re-exports of the root file count as names of their own file.
     fn imports<'a>(&'a self, units: &BTreeSet<&'a str>) -> (BTreeMap<&'a str, Vec<Use>>, Vec<String>) {
         let roots = || self.files.iter().filter(|file| file.modules.is_empty());
         let passed_on: BTreeMap<&str, &str> = roots()
@@ -312,7 +312,7 @@ impl Tree {
                 let first = path.segments.first().map_or("*", String::as_str);
                 let to = if units.contains(first) { Some(&first) } else { passed_on.get(first) };
                 match to {
-                    // Another crate's, or its own.
+                    // A path to another crate, or within the unit.
                     Some(&to) if to == unit || !units.contains(to) => {}
                     Some(&to) => imports.entry(unit).or_default().push(Use { to: to.to_owned(), at }),
                     None => wrong.push(format!(
@@ -326,7 +326,7 @@ impl Tree {
     }
 }
 
-/// The modules that a file is in: `a/b.rs` and `a/b/mod.rs` are `a::b`.
+/// The modules of a file: `a/b.rs` and `a/b/mod.rs` are `a::b`.
 fn modules(path: &Path) -> Vec<String> {
     let without = path.with_extension("");
     let names = without.iter().map(|name| name.to_string_lossy().into_owned());
@@ -337,15 +337,15 @@ struct File {
     path: PathBuf,
     modules: Vec<String>,
     paths: Vec<Import>,
-    /// Modules with files of their own that are there for tests only.
+    /// Modules with files of their own that exist for tests only.
     test_modules: Vec<Vec<String>>,
 }
 
-/// A path to something of the same crate, from the crate's root.
+/// A path to an item of the same crate, from the crate's root.
 #[derive(Debug)]
 struct Import {
     segments: Vec<String>,
-    /// What it is called where it is imported.
+    /// Its name in the importing file.
     name: String,
     line: usize,
 }
@@ -358,7 +358,7 @@ impl File {
         File { path: path.to_owned(), modules, paths, test_modules }
     }
 
-    /// The same as seen from a folder of the crate: what is outside of it goes.
+    /// The same relative to a folder of the crate; paths outside of it are dropped.
     fn below(mut self, above: &[String]) -> File {
         let within = |modules: &[String]| modules.strip_prefix(above).map(<[String]>::to_vec);
         self.modules = within(&self.modules).unwrap_or_default();
@@ -368,7 +368,7 @@ impl File {
         self
     }
 
-    /// The file or folder at the top that it belongs to, unless it is the root file.
+    /// The top-level file or folder of the file, unless it is the root file.
     fn unit(&self) -> Option<&str> {
         self.modules.first().map(String::as_str)
     }
@@ -419,7 +419,7 @@ fn tokens(source: &str) -> Vec<Token<'_>> {
     tokens
 }
 
-/// The length of a comment that may have others in it.
+/// The length of a comment, which may be nested.
 fn block_comment(bytes: &[u8]) -> usize {
     let mut depth = 0;
     let mut at = 0;
@@ -434,7 +434,7 @@ fn block_comment(bytes: &[u8]) -> usize {
     at
 }
 
-/// The length up to and with the quote that ends it.
+/// The length up to and including the closing quote.
 fn until_quote(bytes: &[u8], quote: u8) -> usize {
     let mut at = 0;
     while bytes[at] != quote {
@@ -443,7 +443,7 @@ fn until_quote(bytes: &[u8], quote: u8) -> usize {
     at + 1
 }
 
-/// The tokens without items under `#[cfg(test)]` or `#[cfg(all(test, ...))]`; and the names of modules in other files that are
+/// The tokens without items under `#[cfg(test)]` or `#[cfg(all(test, ...))]`; and the names of modules in other files
 /// under it.
 fn without_tests<'a>(tokens: &[Token<'a>]) -> (Vec<Token<'a>>, Vec<String>) {
     let is = |at: usize, words: &[&str]| {
@@ -473,7 +473,7 @@ fn without_tests<'a>(tokens: &[Token<'a>]) -> (Vec<Token<'a>>, Vec<String>) {
     (kept, modules)
 }
 
-/// Behind this token, or behind what it opens.
+/// The position after this token, or after the group that it opens.
 fn end_of(tokens: &[Token<'_>], at: usize) -> usize {
     let mut depth = 0;
     for (n, token) in tokens.iter().enumerate().skip(at) {
@@ -489,11 +489,11 @@ fn end_of(tokens: &[Token<'_>], at: usize) -> usize {
     tokens.len()
 }
 
-/// All paths within the crate; and, of the root file, all that it imports, which need not begin with `crate`.
+/// All paths within the crate; and all imports of the root file, which need not begin with `crate`.
 fn paths(tokens: &[Token<'_>], modules: &[String]) -> Vec<Import> {
     let word = |at: usize| tokens.get(at).map_or("", |token| token.0);
     let mut found = Vec::new();
-    // Modules in braces: at which depth each ends.
+    // Modules in braces: the depth at which each ends.
     let (mut inline, mut ends, mut depth) = (modules.to_vec(), Vec::new(), 0);
     let mut at = 0;
     while at < tokens.len() {
@@ -521,7 +521,7 @@ fn paths(tokens: &[Token<'_>], modules: &[String]) -> Vec<Import> {
     found
 }
 
-/// Notes a path, or each of those that `{...}` stands for. Gives the place behind it.
+/// Adds a path, or each of the paths of `{...}`. Returns the position after it.
 fn tree(tokens: &[Token<'_>], mut at: usize, base: &[String], found: &mut Vec<Import>) -> usize {
     let word = |at: usize| tokens.get(at).map_or("", |token| token.0);
     let line = tokens.get(at).map_or(0, |token| token.1);

@@ -1,4 +1,4 @@
-//! Objects in stores, as the command finds and asks for them: what the environment and profiles say.
+//! Objects in stores with the command's configuration: environment and profiles.
 #![cfg(feature = "stores")]
 
 mod common;
@@ -14,7 +14,7 @@ fn demo() -> Vec<u8> {
     std::fs::read(fixture("hevc_demo.mp4")).expect("the fixture")
 }
 
-/// The program with nothing of this machine's own configuration.
+/// The program without this machine's own configuration.
 fn clean(arguments: &[&str]) -> Command {
     let mut command = bucket_streamer(arguments);
     for (name, _) in std::env::vars_os() {
@@ -51,7 +51,7 @@ fn the_command_line_takes_what_the_environment_says() {
     assert!(info.stderr.contains("s3://clips/clip.mp4") && info.stderr.contains("AccessDenied"), "{}", info.stderr);
 }
 
-/// A folder with profiles: keys, a program that gives keys, an endpoint for S3 only.
+/// A folder with profiles: keys, a program that prints keys, an endpoint for S3 only.
 fn profiles(endpoint: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let keys = format!("{{\"Version\": 1, \"AccessKeyId\": \"{KEY_ID}\", \"SecretAccessKey\": \"{SECRET}\"}}");
@@ -91,7 +91,7 @@ fn profiles_are_read() {
     }
 }
 
-/// The test's own server plays the service that gives credentials to containers.
+/// The test's server acts as the credential service of containers.
 #[test]
 fn credentials_are_renewed_before_they_expire_and_when_the_store_says_so() {
     let (store, service) = (Store::start(), Server::start());

@@ -1,4 +1,4 @@
-//! The budget of pictures, as the command keeps it.
+//! The command keeps the budget of picture memory.
 #![allow(clippy::print_stderr, reason = "tests report what they leave out")]
 
 mod common;
@@ -10,7 +10,7 @@ use testing::damage::bombs::{LARGEST, bombs};
 
 use common::bucket_streamer;
 
-/// The command's resident memory, with the pictures that wait to be written.
+/// Limits the command's resident memory, with the pictures that wait to be written.
 #[test]
 fn the_command_stays_within_the_budget() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -27,7 +27,7 @@ fn the_command_stays_within_the_budget() {
     }
 }
 
-/// Runs a command: its exit code, and the most memory that was resident.
+/// Runs a command: its exit code, and its peak of resident memory.
 fn peak_of(command: &mut Command) -> (i32, u64) {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("to start");
     let status = format!("/proc/{}/status", child.id());

@@ -1,4 +1,4 @@
-//! The program: flags, environment and file; where it listens, TLS, and how it ends.
+//! The server program: flags, environment and file; its listeners, TLS, and shutdown.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -26,7 +26,7 @@ impl Program {
         Program::begin(Command::new(env!("CARGO_BIN_EXE_bucket-streamer")), arguments, environment, folder)
     }
 
-    /// With so many descriptors, as the soft and as the hard limit.
+    /// With this many descriptors, as the soft and as the hard limit.
     fn start_within(soft: u32, hard: u32, arguments: &[&str], folder: &Path) -> Program {
         let mut shell = Command::new("sh");
         let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
@@ -49,7 +49,7 @@ impl Program {
         Program { child, url }
     }
 
-    /// Tells it to end, and waits; the exit code, and what it said.
+    /// Stops it and waits: the exit code, and its messages.
     fn end(mut self, signal: &str) -> (Option<i32>, String) {
         let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
@@ -70,7 +70,7 @@ impl Drop for Program {
 async fn serves_and_ends_as_it_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let ask = async |url: String| client().get(url).send().await.unwrap();
-    // Nothing is named, and ./data is not there: the clips that the program carries.
+    // Without roots and without ./data it serves the bundled clips.
     let program = Program::start(&["--serve", "--listen-addr", "127.0.0.1:0"], &[], folder.path());
     let list = ask(format!("{}/videos", program.url)).await.text().await.unwrap();
     let list: serde_json::Value = serde_json::from_str(&list).unwrap();
@@ -81,7 +81,7 @@ async fn serves_and_ends_as_it_is_told() {
     assert!(said.contains("bundled clips"));
     let given = said.lines().find(|line| line.contains("; checkpoints ")).unwrap_or_else(|| panic!("{said}"));
     assert!(["processor", "of memory", "worker", "pinned"].iter().all(|word| given.contains(word)), "{given}");
-    // With videos in ./data, those.
+    // With videos in ./data it serves those.
     std::fs::create_dir(folder.path().join("data")).unwrap();
     std::fs::copy(fixture("hevc_demo.mp4"), folder.path().join("data/own.mp4")).unwrap();
     let program = Program::start(&["serve", "--listen-addr", "127.0.0.1:0"], &[], folder.path());
@@ -120,7 +120,7 @@ async fn flags_environment_and_file() {
         "{said}"
     );
     assert!(!said.contains("token-two") && !said.contains("quality="), "no secrets, no queries");
-    // What makes no sense is told at once.
+    // Invalid arguments are refused at the start.
     for arguments in [
         &["serve", "--root", "x"][..],
         &["serve", "--root", "a=/nowhere/at/all"],
@@ -171,7 +171,7 @@ async fn videos_of_too_large_pictures_are_refused() {
     assert_eq!(program.end("-TERM").0, Some(0));
 }
 
-/// Asks for frame 0 of each of these videos, by so many tasks, and gives the answers in their order.
+/// Requests frame 0 of each of these videos, by this many tasks, and returns the answers in their order.
 async fn first_frames(
     client: &Client,
     url: &str,
@@ -199,8 +199,8 @@ async fn first_frames(
 }
 
 #[allow(clippy::print_stderr, reason = "how long many videos take")]
-/// More videos than there are descriptors, and as many connections as may be: 100,000 videos with
-/// `BUCKET_STREAMER_EXHAUSTIVE`, and their number by itself with `BUCKET_STREAMER_VIDEOS`.
+/// More videos than descriptors, and as many connections as allowed: 100,000 videos with `BUCKET_STREAMER_EXHAUSTIVE`,
+/// or the number in `BUCKET_STREAMER_VIDEOS`.
 #[tokio::test(flavor = "multi_thread")]
 async fn more_videos_than_descriptors_are_served() {
     let folder = tempfile::tempdir().unwrap();
@@ -214,7 +214,7 @@ async fn more_videos_than_descriptors_are_served() {
     eprintln!("{count} videos within {limit} descriptors: {:.1} s", begin.elapsed().as_secs_f64());
     let failed = answers.iter().filter(|(status, _)| *status != 200).count();
     assert_eq!(failed, 0, "of {count}");
-    // Connections that say nothing take all places, and videos still have theirs.
+    // Silent connections take all their places, and videos still have theirs.
     let (known, address) = (client(), program.url.strip_prefix("http://").unwrap());
     first_frames(&known, &program.url, &names[..1], (1, 32)).await;
     let idle: Vec<_> = (0..limit).filter_map(|_| std::net::TcpStream::connect(address).ok()).collect();

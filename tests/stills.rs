@@ -1,5 +1,5 @@
-//! What stills look like: formats, turning, aspect ratio, fields, parts, sheets. The judge is the `ffmpeg` of the same
-//! build, or the number in the picture.
+//! The pictures of stills: formats, rotation, aspect ratio, fields, parts, sheets. The reference is the `ffmpeg` of the
+//! same build, or the number in the picture.
 
 mod common;
 
@@ -48,8 +48,8 @@ impl Picture {
         Picture { width: image.width, height: image.height, pixels: rows.collect() }
     }
 
-    /// A frame as ffmpeg shows it, turned as the container says, then filtered. It must be told to take chroma from where
-    /// it lies, in all of these clips on the left.
+    /// A frame from ffmpeg, rotated as the container says, then filtered. The chroma location, which is left in all of
+    /// these clips, has to be given.
     fn of_ffmpeg(clip: &Path, frame: u32, filters: &str, (width, height): (usize, usize)) -> Picture {
         let flags = "accurate_rnd+full_chroma_int+full_chroma_inp+bilinear";
         let to_rgb = format!("scale=in_h_chr_pos=0:in_v_chr_pos=128:flags={flags},format=gbrp");
@@ -74,7 +74,8 @@ impl Picture {
         pairs.map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / self.pixels.as_flattened().len() as f64
     }
 
-    /// The number in the picture (`fixtures/README.md`), read in the lines of one parity of the picture at `left`, `top`.
+    /// The number in the picture (`fixtures/README.md`), read from the lines of one parity of the picture at `left`,
+    /// `top`.
     fn number(&self, (left, top): (usize, usize), parity: usize) -> u32 {
         let cell = |bit: usize| {
             let lines = (4..12).filter(|y| y % 2 == parity);
@@ -95,7 +96,7 @@ fn stills(clip: &Path, arguments: &[&str]) -> (Vec<Vec<u8>>, Vec<Value>) {
     (files, ran.json())
 }
 
-/// One frame as a PNG, whose size its line has told.
+/// One frame as a PNG, whose size is checked against its line.
 fn png(clip: &Path, frame: u32, arguments: &[&str]) -> Picture {
     let (files, lines) = stills(clip, &[&["--format", "png", "--frames", &frame.to_string()], arguments].concat());
     let picture = Picture::of_png(&files[0]);
@@ -108,9 +109,9 @@ mod formats {
 
     #[test]
     fn all_show_the_same_picture() {
-        // WebP halves chroma, which these colour bars show; and the small pattern of the odd clip shows that readers of JPEG
-        // and WebP take chroma to lie in the middle, and swscale wherever is nearest.
-        // FFmpeg's converter takes gray for full range, whatever the stream says: nothing to compare with.
+        // WebP halves chroma, which is visible in these colour bars; the small pattern of the odd clip shows that
+        // readers of JPEG and WebP assume centred chroma, and swscale the nearest. FFmpeg's converter treats gray as
+        // full range, whatever the stream says, so there is no reference for it.
         for (name, size, limit, jpeg_limit, webp_limit) in [
             ("hevc_closed_gop.mp4", (320, 180), 1.5, 2.0, 4.0),
             ("hevc_444_8bit.mp4", (320, 180), 1.0, 2.0, 6.0),
@@ -192,10 +193,10 @@ mod shape {
                 let picture = png(&clip, 7, &[]);
                 let size = if ["90", "270", "100"].contains(&rotation) { (180, 320) } else { (320, 180) };
                 assert_eq!((picture.width, picture.height), size, "{options:?}");
-                // ffmpeg turns by 100 degrees exactly and leaves black corners; the nearest quarter is meant here.
+                // ffmpeg rotates by exactly 100 degrees, with black corners; the nearest quarter turn is expected here.
                 if rotation != "100" {
                     let off = picture.distance(&Picture::of_ffmpeg(&clip, 7, "", size));
-                    // Of what is turned, chroma counts as centred.
+                    // After rotation, chroma counts as centred.
                     assert!(off < 2.5, "{options:?}: {off}");
                 }
             }
@@ -225,7 +226,7 @@ mod shape {
             assert_eq!((part.width, part.height), (100, 60));
             let rows = (100..160).flat_map(|y| whole.pixels[y * whole.width + 34..][..100].to_vec());
             let cut = Picture { pixels: rows.collect(), ..part.clone() };
-            // Chroma is interpolated across the edge in one and not in the other.
+            // Chroma is interpolated across the edge in only one of them.
             assert!(part.distance(&cut) < 0.2, "{name}: {}", part.distance(&cut));
         }
     }
@@ -246,7 +247,7 @@ mod shape {
 
     #[test]
     fn pixels_become_square() {
-        // 320x180 shown as 4:3 is 3:4 a sample; as 2.35:1 it is wider.
+        // 320x180 shown as 4:3 has a sample aspect ratio of 3:4; as 2.35:1 it is wider.
         let (_folder, clip) = with_header("h264_bframes.mp4", &["-aspect 4:3"]);
         let picture = png(&clip, 7, &[]);
         assert_eq!((picture.width, picture.height), (320, 240));
@@ -352,7 +353,7 @@ mod sheet {
     fn names_formats_and_small_videos() {
         let sheet = Sheet::of("hevc_rotated.mp4", "a b.webp", &["--count", "100", "--columns", "7", "--width", "45"]);
         assert_eq!(sheet.ran.code(), 0, "{}", sheet.ran.stderr);
-        // 24 frames, upright, 46x80 a cell.
+        // 24 frames, upright, cells of 46x80.
         let picture = Picture::of_webp(&sheet.read("a b.webp"));
         assert_eq!((picture.width, picture.height), (7 * 46, 4 * 80));
         assert!(String::from_utf8(sheet.read("a b.vtt")).expect("text").contains("a%20b.webp#xywh=46,80,46,80"));

@@ -1,7 +1,7 @@
-//! Open videos, kept for whoever asks next: by their addresses, under a budget of bytes.
+//! Keeps videos open by their addresses, within a budget of index bytes. Opening is left to the engine.
 //!
-//! Who asks for a video that somebody is opening waits for that. One that was found to have changed is opened anew. What is
-//! kept of a video is its index and what was learned of its pictures; bytes and decoders have budgets of their own.
+//! Concurrent requests for one video share one opening. A video whose source has changed is opened again. The catalog
+//! keeps the index, and the references learned from pictures; bytes and decoders have budgets of their own.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -14,16 +14,17 @@ use crate::session::video::Video;
 use crate::source::opening::{self, Opening};
 use crate::source::{self, Source};
 
-/// What indexes may take by default, in bytes; less where there is little memory.
+/// The default budget in bytes; less on machines with little memory.
 const BUDGET: u64 = 512 << 20;
 
-/// All videos are weighed again when this part of them was opened since, and this part of the budget is freed at one time.
+/// All indexes are measured again when an eighth of the videos was opened since, and an eighth of the budget is freed at
+/// one time.
 const WEIGHED: usize = 8;
 
-/// How an address becomes a source.
+/// Makes a source of an address.
 type Opener = dyn Fn(&str) -> Result<Arc<dyn Source>> + Send + Sync;
 
-/// Videos by their addresses. Shared by threads.
+/// Open videos by address and track. Threads may share it.
 pub struct Catalog {
     engine: Engine,
     opener: Box<Opener>,
@@ -38,12 +39,12 @@ struct State {
     videos: HashMap<(String, usize), Slot>,
     bytes: u64,
     clock: u64,
-    /// Videos that were opened since all were weighed.
+    /// Videos opened since the last measurement of all.
     unweighed: usize,
 }
 
 enum Slot {
-    /// Somebody is opening it.
+    /// A caller opens the video.
     Opening,
     Open {
         video: Video,
@@ -59,7 +60,7 @@ impl std::fmt::Debug for Catalog {
 }
 
 impl Catalog {
-    /// A catalog whose videos `engine` opens. Addresses are [`source::open`]'s.
+    /// A catalog that opens videos with `engine`, at the addresses of [`source::open`].
     pub fn new(engine: &Engine) -> Catalog {
         Catalog {
             engine: engine.clone(),
@@ -71,22 +72,22 @@ impl Catalog {
         }
     }
 
-    /// Sources come from `opener`.
+    /// Uses `opener` instead of [`source::open`].
     #[must_use]
     pub fn with_opener(mut self, opener: impl Fn(&str) -> Result<Arc<dyn Source>> + Send + Sync + 'static) -> Catalog {
         self.opener = Box::new(opener);
         self
     }
 
-    /// Indexes are kept on disk too.
+    /// Stores indexes on disk too.
     #[must_use]
     pub fn with_index_cache(mut self, cache: IndexCache) -> Catalog {
         self.indexes = Some(cache);
         self
     }
 
-    /// Videos are kept as long as their indexes take no more than so many bytes between them, by default an 8th of the memory
-    /// and at most 512 MiB; the one used last always.
+    /// Sets how many bytes the indexes of open videos may take together: by default an eighth of the memory, at most
+    /// 512 MiB. The video used last is always kept.
     #[must_use]
     pub fn budget(mut self, bytes: u64) -> Catalog {
         self.budget = bytes;
@@ -97,15 +98,15 @@ impl Catalog {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// The video at an address: track `track`, counted from 0. Waits while it is opened, by whomever.
+    /// The video at an address: video track `track`, counted from 0. Waits if another caller is opening it.
     ///
     /// # Errors
-    /// Those of [`source::open`] and [`Engine::open`]. Nothing is remembered of them: the next one to ask tries again.
+    /// Those of [`source::open`] and [`Engine::open`]. They are not kept: the next call opens again.
     pub fn open(&self, location: &str, track: usize) -> Result<Video> {
         self.open_within(location, track, &Opening::new(self.engine.shared.open_timeout))
     }
 
-    /// The same within the limits of `opening`.
+    /// As [`Catalog::open`], within the limits of `opening`.
     ///
     /// # Errors
     /// Those of [`Catalog::open`]; `OpenCancelled` once `opening` is cancelled.
@@ -119,7 +120,7 @@ impl Catalog {
         if let Some(video) = self.find(&key)? {
             return Ok(video);
         }
-        // However opening ends, nobody goes on waiting for it.
+        // If opening fails or panics, the claim's drop wakes the callers that wait for it.
         let claim = Claim { catalog: self, key: Some(key) };
         let source = (self.opener)(location)?;
         let video = match &self.indexes {
@@ -130,8 +131,8 @@ impl Catalog {
         Ok(video)
     }
 
-    /// The video at an address if it is open and has not changed; never waits for others. Asking whether it has changed
-    /// takes as long as its file system does.
+    /// The video at an address if it is open and has not changed; never waits for an opening. The check takes as long
+    /// as the file system's answer.
     pub fn get(&self, location: &str, track: usize) -> Option<Video> {
         if !self.engine.shared.is_here() {
             return None;
@@ -141,21 +142,21 @@ impl Catalog {
         video.source().check().is_ok().then_some(video)
     }
 
-    /// Videos that are open.
+    /// Number of entries: open videos, and those being opened.
     pub fn count(&self) -> usize {
         if self.engine.shared.is_here() { self.lock().videos.len() } else { 0 }
     }
 
-    /// One that is open; `None` if it is the caller's turn to open it.
+    /// The open video; `None` if the caller has to open it.
     fn find(&self, key: &(String, usize)) -> Result<Option<Video>> {
         loop {
             let Some(video) = self.opened(key)? else { return Ok(None) };
-            // A file system may take its time, or never answer: nobody else waits for that.
+            // Outside of the lock: a file system may take long, or never answer.
             if video.source().check().is_ok() {
                 return Ok(Some(video));
             }
             let mut state = self.lock();
-            // Unless somebody else has found it changed before.
+            // Another caller may have found the change first.
             if state.videos.get(key).is_some_and(|slot| slot.is_of(&video)) {
                 let gone = state.videos.insert(key.clone(), Slot::Opening);
                 state.bytes -= gone.as_ref().map_or(0, Slot::bytes);
@@ -165,13 +166,13 @@ impl Catalog {
         }
     }
 
-    /// One that is open, after waiting for whoever opens it; `None`, and the caller's turn, where nobody has.
+    /// The open video, after a wait for a caller that opens it; `None` if the caller has to open it.
     fn opened(&self, key: &(String, usize)) -> Result<Option<Video>> {
         let mut state = self.lock();
         loop {
             match state.videos.get(key) {
                 Some(Slot::Opening) => {
-                    // A caller whose result is not wanted any more leaves, whatever the other does.
+                    // A caller that was cancelled stops waiting for the other one.
                     opening::check(u64::MAX)?;
                     let waited = self.change.wait_timeout(state, opening::LOOK);
                     state = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
@@ -185,7 +186,7 @@ impl Catalog {
         }
     }
 
-    /// Bytes that indexes of open videos take, about.
+    /// Bytes of the indexes of open videos, approximately.
     pub fn held_bytes(&self) -> u64 {
         if self.engine.shared.is_here() { self.lock().bytes } else { 0 }
     }
@@ -205,7 +206,7 @@ impl Slot {
 }
 
 impl State {
-    /// One that is open, and is used now.
+    /// The open video, marked as used.
     fn used(&mut self, key: &(String, usize)) -> Option<Video> {
         self.clock += 1;
         match self.videos.get_mut(key)? {
@@ -225,7 +226,8 @@ impl State {
         self.videos.values().filter_map(video).collect()
     }
 
-    /// Is it time to weigh all videos? Not each time that one is opened: of many that would take longer than opening.
+    /// Whether all videos should be measured again. Not after each opening: for many videos that would take longer than
+    /// opening.
     fn is_due(&mut self) -> bool {
         self.unweighed += 1;
         let is_due = self.unweighed > self.videos.len() / WEIGHED;
@@ -235,7 +237,7 @@ impl State {
         is_due
     }
 
-    /// Takes down what videos weigh now.
+    /// Stores the measured sizes.
     fn weigh(&mut self, weights: &HashMap<u64, u64>) {
         self.bytes = 0;
         for slot in self.videos.values_mut() {
@@ -246,7 +248,8 @@ impl State {
         }
     }
 
-    /// Lets go of as many as it takes to have room, and of some more, so that not every one that is opened looks for the oldest.
+    /// Removes the least recently used videos until there is room, and some more, so that not every opening has to
+    /// search for the oldest.
     fn make_room(&mut self, budget: u64) -> Vec<Slot> {
         if self.bytes <= budget {
             return Vec::new();
@@ -272,7 +275,7 @@ impl State {
     }
 }
 
-/// Somebody's turn to open a video.
+/// The exclusive right to open a video; concurrent callers wait for its end.
 struct Claim<'a> {
     catalog: &'a Catalog,
     key: Option<(String, usize)>,
@@ -290,7 +293,7 @@ impl Claim<'_> {
         let open = if state.is_due() { state.open() } else { Vec::new() };
         drop(state);
         self.catalog.change.notify_all();
-        // Now and then all are weighed anew, since more may be known of them by now: not under the lock.
+        // Measured again at times, since references may have been learned; outside of the lock.
         let weights: HashMap<u64, u64> = open.iter().map(|video| (video.shared.id, video.index_bytes())).collect();
         let mut state = self.catalog.lock();
         if !weights.is_empty() {
@@ -298,7 +301,7 @@ impl Claim<'_> {
         }
         let gone = state.make_room(self.catalog.budget);
         drop(state);
-        // Closing takes its time: not under the lock.
+        // Outside of the lock, since closing takes time.
         drop((gone, open));
     }
 }
@@ -326,7 +329,7 @@ mod tests {
     use crate::error::Result;
     use crate::source::{ByteRange, Counters, Fault, FaultSource, FileSource, Source};
 
-    /// A file on a file system that does not say anything while its lock is held.
+    /// A file on a file system that does not answer while the lock is held.
     #[derive(Debug)]
     struct Hanging(FileSource, Arc<RwLock<()>>);
 

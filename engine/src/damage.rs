@@ -1,17 +1,17 @@
-//! What becomes of pictures that are known to be damaged.
+//! The treatment of damaged pictures, as requested by the caller.
 //!
-//! Which pictures those are is found out where they are decoded (`ffi/shim/inspect.c`) and where their samples are read
-//! (`session/losses.rs`). Here is only what the caller wants of them.
+//! Damage is detected where pictures are decoded (`ffi/shim/inspect.c`) and where samples are read
+//! (`session/losses.rs`).
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What a request gets for a frame that damage may have touched, directly or through a reference.
+/// The result for a frame that damage may have affected, directly or through a reference.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, serde::Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum OnDamage {
-    /// The picture as far as it can be decoded, flagged: [`VideoFrame::is_corrupt`](crate::VideoFrame::is_corrupt).
+    /// The picture as far as it decodes, flagged by [`VideoFrame::is_corrupt`](crate::VideoFrame::is_corrupt).
     #[default]
     Flag,
     /// The error [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt).
@@ -19,7 +19,7 @@ pub enum OnDamage {
 }
 
 impl OnDamage {
-    /// The names that users write.
+    /// The names in options and requests.
     pub const NAMES: [&'static str; 2] = ["flag", "error"];
 }
 
@@ -44,5 +44,5 @@ impl fmt::Display for OnDamage {
     }
 }
 
-/// Pixels that a picture may have unless more are allowed: a little above 8192x4320.
+/// The default limit of pixels of a picture: a little above 8192x4320.
 pub const DEFAULT_MAX_PIXELS: u64 = 8192 * 4352;

@@ -1,7 +1,8 @@
-//! Indexes on disk: what opening a video found out is found again by the next process.
+//! Caches indexes on disk, so that the next process opens a video without analysing it. The format of the files is left
+//! to `container/index`.
 //!
-//! Kept per address, length, version and track, so that a file that is replaced is another one. A cache that cannot be
-//! written or read is none: it costs requests, and never a frame. What is in the files is `container/index`'s business.
+//! The key is address, length, version and track, so that a replaced file has another one. A cache that cannot be read
+//! or written costs requests, and never a frame.
 
 use std::fs::{self, File};
 use std::io;
@@ -18,12 +19,12 @@ use crate::session::engine::Engine;
 use crate::session::video::Video;
 use crate::source::{FileSource, Source};
 
-/// Files of the cache end so.
+/// Extension of the files.
 const SUFFIX: &str = "bsindex";
-/// Bytes that the cache may take by default.
+/// The default limit in bytes.
 const LIMIT: u64 = 1 << 30;
 
-/// A folder of indexes. Processes may share one.
+/// A folder of indexes. Processes may share it.
 #[derive(Debug, Clone)]
 pub struct IndexCache {
     folder: PathBuf,
@@ -31,11 +32,11 @@ pub struct IndexCache {
 }
 
 impl IndexCache {
-    /// The cache in a folder, which is made if it is not there. It takes up to 1 GiB there, and then lets go of what was
-    /// used least recently.
+    /// The cache in a folder, which is created if missing. It keeps up to 1 GiB, and then deletes the least recently
+    /// used files.
     ///
     /// # Errors
-    /// `Write` if there is no such folder and none can be made.
+    /// `Write` if the folder does not exist and cannot be created.
     pub fn open(folder: impl Into<PathBuf>) -> Result<IndexCache> {
         let folder = folder.into();
         let failed = |error| ErrorKind::Write { path: folder.to_string_lossy().into_owned(), error };
@@ -43,21 +44,21 @@ impl IndexCache {
         Ok(IndexCache { folder, limit: LIMIT })
     }
 
-    /// The same with another limit in bytes.
+    /// Sets another limit, in bytes.
     #[must_use]
     pub fn limit(self, bytes: u64) -> IndexCache {
         IndexCache { limit: bytes, ..self }
     }
 
-    /// Opens a video track: with its index, if it is here; else as [`Engine::open`], and keeps its index. A source that does
-    /// not say which version it is of is opened as if there were no cache.
+    /// Opens a video track with its cached index, or as [`Engine::open`], and then stores its index. A source without
+    /// an exact version is opened without the cache.
     ///
     /// # Errors
     /// Those of [`Engine::open`].
     pub fn open_video(&self, engine: &Engine, source: Arc<dyn Source>, track: usize) -> Result<Video> {
         let Some(path) = self.path(&*source, track) else { return engine.open(source, track) };
         if let Some(video) = known(&path, engine, &source) {
-            // What was used last goes last.
+            // The time of modification records the use.
             let _ = File::options().append(true).open(&path).and_then(|file| file.set_modified(SystemTime::now()));
             return Ok(video);
         }
@@ -68,14 +69,14 @@ impl IndexCache {
         Ok(video)
     }
 
-    /// Keeps an index of a video in place of what is there: one that knows more.
+    /// Replaces the stored index of a video by one with more references.
     pub fn keep(&self, video: &Video, index: &Index) {
         if let Some(path) = self.path(video.source(), index.track()) {
             self.write(&path, &index.to_bytes());
         }
     }
 
-    /// Where an index is, or would be.
+    /// The path of an index, whether it exists or not.
     fn path(&self, source: &dyn Source, track: usize) -> Option<PathBuf> {
         let mut hash = Sha256::new();
         for part in [source.name(), &source.version()?.exact()?, &source.len().to_string(), &track.to_string()] {
@@ -86,7 +87,7 @@ impl IndexCache {
         Some(self.folder.join(format!("{name}.{SUFFIX}")))
     }
 
-    /// There whole or not at all, whoever else writes it.
+    /// Writes a file atomically: concurrent writers do not mix.
     fn write(&self, path: &Path, bytes: &[u8]) {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let partial = path.with_extension(format!("{}-{}.part", std::process::id(), NEXT.fetch_add(1, Relaxed)));
@@ -96,7 +97,7 @@ impl IndexCache {
         let _ = self.prune();
     }
 
-    /// Lets go of what was used least recently until the rest fits, and of what somebody died writing.
+    /// Deletes the least recently used files until the rest fits, and partial files of writers that died.
     fn prune(&self) -> io::Result<()> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.folder)?.flatten() {
@@ -121,7 +122,7 @@ impl IndexCache {
     }
 }
 
-/// The video with the index at `path`; `None` for none that can be used.
+/// The video with the index at `path`; `None` if that is missing or cannot be used.
 fn known(path: &Path, engine: &Engine, source: &Arc<dyn Source>) -> Option<Video> {
     let index = Index::read(&FileSource::open(path).ok()?).ok()?;
     let video = engine.open_with_known_index(Arc::clone(source), &index);
@@ -165,14 +166,14 @@ mod tests {
         assert_eq!(places(&first), places(&second));
         let kept = files(&cache.folder);
         assert_eq!(kept.len(), 1);
-        // What is damaged is made anew.
+        // A damaged file is replaced.
         fs::write(&kept[0], b"no index").unwrap();
         assert_eq!(places(&open()), places(&first));
         assert_eq!(open().opened_with().bytes, 0);
         fs::write(&clip, fs::read(&fixture).unwrap()).unwrap();
         assert!(open().opened_with().bytes > 0);
         assert_eq!(files(&cache.folder).len(), 2);
-        // There is room for one.
+        // Room for one file.
         let small = cache.clone().limit(fs::metadata(&kept[0]).unwrap().len() * 3 / 2);
         small.prune().unwrap();
         assert_eq!(files(&small.folder).len(), 1);

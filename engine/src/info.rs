@@ -1,4 +1,4 @@
-//! What a video is, as `info --json` prints it and the server answers.
+//! The properties of a video, for `info --json` and the server. Their analysis is left to `session` and `container`.
 
 use std::collections::BTreeMap;
 
@@ -10,60 +10,60 @@ use crate::pixels::{Meaning, colour};
 use crate::session::frame::Described;
 use crate::session::video::Video;
 
-/// What a video is. Times are in seconds, sizes in pixels and bytes, `start_pts` in ticks of `time_base`.
+/// Properties of a video. Times are in seconds, sizes in pixels and bytes, `start_pts` in ticks of `time_base`.
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Info {
-    /// Of this form.
+    /// Version of this JSON form.
     pub version: u32,
-    /// What it is called.
+    /// Name of the source.
     pub video: String,
-    /// As libavformat calls it.
+    /// Name of the format in libavformat.
     pub container: String,
     /// `hevc`, `h264`, `vp9` or `av1`.
     pub codec: &'static str,
-    /// As FFmpeg calls it.
+    /// Name of the profile in FFmpeg.
     pub profile: Option<&'static str>,
-    /// In pixels, cropped, before turning.
+    /// In pixels, cropped, before rotation.
     pub width: usize,
-    /// In pixels, cropped, before turning.
+    /// In pixels, cropped, before rotation.
     pub height: usize,
-    /// As FFmpeg calls it.
+    /// Name of the pixel format in FFmpeg.
     pub pixel_format: Option<&'static str>,
-    /// Bits a sample.
+    /// Bits per sample.
     pub bit_depth: Option<u8>,
-    /// What the samples mean.
+    /// Colour description.
     pub color: Color,
-    /// If there is a record of it.
+    /// The Dolby Vision configuration record, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dolby_vision: Option<DolbyVision>,
-    /// Degrees, counter-clockwise, by which players turn it.
+    /// Rotation for display in degrees, counter-clockwise.
     pub rotation: i32,
-    /// Of one sample, as `W:H`.
+    /// Sample aspect ratio, as `W:H`.
     pub sample_aspect_ratio: Option<String>,
-    /// Frames that can be asked for.
+    /// Number of frames.
     pub frames: usize,
-    /// Frames of sync samples.
+    /// Number of frames that are sync samples.
     pub keyframes: usize,
-    /// From the first frame to the end of the last.
+    /// From the first frame to the end of the last, in seconds.
     pub duration_s: f64,
-    /// Seconds of a tick, as a fraction.
+    /// Duration of a tick in seconds, as a fraction.
     pub time_base: String,
-    /// Presentation time of the first frame.
+    /// Presentation time of the first frame, in ticks.
     pub start_pts: i64,
-    /// Frames a second.
+    /// Frames per second.
     pub average_frame_rate: f64,
-    /// True if frames are not evenly spaced.
+    /// True if the distances between frames differ by more than rounding.
     pub variable_frame_rate: bool,
     /// All streams of the container.
     pub tracks: Vec<Track>,
-    /// Length of the source.
+    /// Length of the source, in bytes.
     pub size_bytes: u64,
-    /// What opening took.
+    /// Cost of opening.
     pub opened_with: OpenedWith,
 }
 
-/// Code points by their names, as FFmpeg has them.
+/// Names of the code points in FFmpeg.
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Color {
@@ -73,21 +73,21 @@ pub struct Color {
     pub transfer: &'static str,
     /// Matrix coefficients.
     pub matrix: &'static str,
-    /// Full or limited.
+    /// `full` or `limited`.
     pub range: &'static str,
-    /// What the stream leaves open, and what is made of it.
+    /// Unspecified properties, and the values assumed for them.
     pub assumed: BTreeMap<&'static str, &'static str>,
 }
 
-/// The container's record of Dolby Vision.
+/// The Dolby Vision configuration record of the container.
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DolbyVision {
-    /// As FFmpeg calls it.
+    /// Number of the profile.
     pub profile: u8,
-    /// With what else: the record's number.
+    /// The base layer's compatibility id.
     pub compatibility: u8,
-    /// Why there are no stills.
+    /// Why stills are refused, if they are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<&'static str>,
 }
@@ -96,37 +96,37 @@ pub struct DolbyVision {
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Track {
-    /// Number in the container.
+    /// Number of the stream in the container.
     pub stream: usize,
     /// `video`, `audio`, ...
     pub kind: &'static str,
     /// `hevc`, `h264`, `vp9` or `av1`.
     pub codec: &'static str,
-    /// In pixels, cropped, before turning.
+    /// In pixels, cropped, before rotation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub width: Option<usize>,
-    /// In pixels, cropped, before turning.
+    /// In pixels, cropped, before rotation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub height: Option<usize>,
-    /// The number that `--track` takes.
+    /// Number of the video track, for `--track`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub track: Option<usize>,
-    /// True for the track that this is about.
+    /// True for the track that the other properties describe.
     pub selected: bool,
 }
 
-/// What opening took.
+/// Cost of opening.
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct OpenedWith {
-    /// Reads, or requests to a server.
+    /// Reads; of a remote source, requests.
     pub requests: u64,
     /// Bytes read.
     pub bytes: u64,
 }
 
 impl Info {
-    /// What `video` is. Decodes its first frame, for what only pictures tell.
+    /// The properties of `video`. Decodes its first frame, since some properties are only in pictures.
     ///
     /// # Errors
     /// As [`Video::describe`].
@@ -144,7 +144,7 @@ fn info(video: &Video, described: &Described) -> Info {
     let aspect = described.sample_aspect_ratio;
     Info {
         version: 1,
-        // As the source names itself: of an address, without credentials and signatures.
+        // The source's name has no credentials and signatures.
         video: video.source().name().to_owned(),
         container: track.container.name().to_owned(),
         codec: track.codec.name(),
@@ -159,7 +159,7 @@ fn info(video: &Video, described: &Described) -> Info {
             compatibility: record.compatibility,
             refused: colour::refused(Some(record)),
         }),
-        // The nearest whole degree: matrices of telephones are turned by exact quarters.
+        // Rounded to whole degrees: matrices of telephones are exact quarter turns.
         rotation: track.parameters.rotation().0.round() as i32,
         sample_aspect_ratio: (aspect.0 > 0 && aspect.1 > 0).then(|| format!("{}:{}", aspect.0, aspect.1)),
         frames: video.frame_count(),

@@ -1,7 +1,8 @@
-//! Any frame of a video, exact, now.
+//! Random access to the frames of a video, bit-exact.
 //!
-//! bucket-streamer decodes single frames out of H.265, H.264, VP9 and AV1 video, as a sequential decode by the same
-//! libavcodec shows them, bit for bit, whichever frames were asked for before and in whatever order.
+//! bucket-streamer decodes single frames of H.265, H.264, VP9 and AV1 video. Each frame equals, bit for bit, the one
+//! that a sequential decode by the same libavcodec outputs, independent of which frames were requested before and in
+//! which order.
 //!
 //! ```no_run
 //! use bucket_streamer::Engine;
@@ -15,7 +16,7 @@
 //!     println!("{}x{}, {} bytes from row to row", plane.columns, plane.rows, plane.stride);
 //! }
 //!
-//! // A batch, as the frames come; and in the order in which they are asked for.
+//! // A batch, as the frames are decoded; and in the order of the request.
 //! for (index, frame) in video.frames(&[7, 300, 120]) {
 //!     println!("frame {index} is shown at {}", frame?.pts);
 //! }
@@ -25,7 +26,7 @@
 //! # Ok::<(), bucket_streamer::Error>(())
 //! ```
 //!
-//! Without blocking, in any runtime:
+//! Without blocking, in any async runtime:
 //!
 //! ```
 //! # fn run(video: &bucket_streamer::Video) -> impl Future<Output = bucket_streamer::Result<()>> + '_ {
@@ -37,19 +38,44 @@
 //! # }
 //! ```
 //!
-//! Frames that are close to each other cost little more than one: an engine keeps *checkpoints* of its decoders' state
-//! and begins at the nearest one, and decodes only the pictures that a frame refers to. All videos of an engine share its
-//! threads and its memory for checkpoints.
+//! # Main types
 //!
-//! A video need not be a file: [`Engine::open`] takes any [`source::Source`], and [`source::open`] makes one of a path or of an
-//! address: `http(s)://` with the feature `remote`, `s3://`, `gs://` and `az://` with `stores`. [`OpenOptions`] does both steps, with
-//! an index file or an [`IndexCache`] if there is one; [`Catalog`] keeps videos open by their addresses.
+//! - [`Engine`] owns the worker threads, the decoders and the memory budgets; [`EngineBuilder`] sets them. All videos
+//!   of an engine share them, so a process needs one engine.
+//! - [`Video`] is one video track with its index. Frames are numbered from 0 in presentation order; [`Video::index_at`]
+//!   converts a time.
+//! - [`VideoFrame`] is a decoded picture in the stream's pixel format, with its presentation time.
+//!   [`still::StillMaker`] makes it a JPEG, PNG or WebP file; [`pixels`] converts its colour to that of JFIF.
+//! - [`source::Source`] is where bytes come from. [`source::open`] opens a path, an `http(s)://` address (feature
+//!   `remote`), or an `s3://`, `gs://` or `az://` object (feature `stores`); [`Engine::open`] takes any implementation.
+//! - [`OpenOptions`] opens a location with a stored [`Index`] or an [`IndexCache`], which saves the analysis of the
+//!   file. [`Catalog`] keeps videos open by their addresses.
 //!
-//! The way of a frame: [`source`] (bytes) → [`container`] (samples) → [`bitstream`] (what a sample says of itself) →
-//! [`plan`] (what to decode) → [`decode`] (pictures) → [`pixels`] (colour, size) → [`still`] (files). [`Engine`] and [`Video`]
-//! tie them together.
+//! # Cost of a frame
 //!
-//! The server is the crate `bucket_streamer_server`. `engine/examples` has three short programs.
+//! A decode begins at a random access point or at a *checkpoint*, a saved decoder state, whichever is nearer, and
+//! decodes only the pictures that the frame refers to. Frames that are close to each other therefore cost little more
+//! than one of them: request them together ([`Video::frames`]).
+//!
+//! # Errors and damage
+//!
+//! [`Error`] has a kind ([`ErrorKind`]) and coordinates: source, frame, sample and byte offset. A frame that fails does
+//! not affect the other frames of its batch. A picture that decodes with damage, or refers to such a picture, is
+//! returned with [`VideoFrame::is_corrupt`], or refused, as [`OnDamage`] says. A source that changes while it is open
+//! gives [`ErrorKind::Changed`].
+//!
+//! # Threads and processes
+//!
+//! [`Engine`] and [`Video`] are `Send + Sync`, and their clones are cheap. Workers of the engine decode while the
+//! caller waits or polls; [`Video::play`] and [`Video::sequence`] decode in the caller's thread. The library changes no
+//! state of the process (signal handlers, allocator, limits) unless the program calls [`process`]. After `fork`, a
+//! child uses [`Engine::reopen`] and [`Video::reopen_in`].
+//!
+//! # Modules
+//!
+//! [`source`] (bytes) → [`container`] (samples) → [`bitstream`] (headers of samples) → [`plan`] (samples to decode) →
+//! [`decode`] (pictures) → [`pixels`] (colour, size) → [`still`] (files). The server is the crate
+//! `bucket_streamer_server`. `engine/examples` has three short programs.
 
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,5 @@
-//! Videos by their location, with what may be said about how they are opened: which track, with which index. Where bytes come
-//! from is a matter of [`source`], how an index is made one of [`container`](crate::container).
+//! Opens videos by location, with options: the track, and a stored index. Bytes are left to [`source`], and making an
+//! index to [`container`](crate::container).
 
 use crate::container::Index;
 use crate::error::Result;
@@ -8,7 +8,7 @@ use crate::session::engine::Engine;
 use crate::session::video::Video;
 use crate::source;
 
-/// How a video is opened.
+/// Options for opening a video.
 ///
 /// ```no_run
 /// # use bucket_streamer::{Engine, OpenOptions};
@@ -22,7 +22,7 @@ pub struct OpenOptions {
     cache: Option<IndexCache>,
 }
 
-/// An index that was written to a file.
+/// An index stored in a file.
 #[derive(Debug, Clone)]
 struct IndexFile {
     location: String,
@@ -30,39 +30,40 @@ struct IndexFile {
 }
 
 impl OpenOptions {
-    /// The first video track, looked for in the file itself.
+    /// The first video track, without a stored index.
     pub fn new() -> OpenOptions {
         OpenOptions::default()
     }
 
-    /// Another video track, counted from 0. An index file knows its own.
+    /// Selects another video track, counted from 0. An index file names its track itself.
     #[must_use]
     pub fn track(mut self, track: usize) -> OpenOptions {
         self.track = track;
         self
     }
 
-    /// With the index in the file at this location (a path or an address), in place of looking for a track. With `verify` the
-    /// index is made anew, and opening fails if the file says anything else: else it is believed where it cannot be checked.
+    /// Uses the index in the file at this location (a path or an address), instead of analysing the video. With
+    /// `verify` the index is also made anew, and opening fails if the two differ; otherwise parts that cannot be
+    /// checked are trusted.
     #[must_use]
     pub fn index_file(mut self, location: impl Into<String>, verify: bool) -> OpenOptions {
         self.index = Some(IndexFile { location: location.into(), verify });
         self
     }
 
-    /// Where the index file is, if there is one.
+    /// The location of the index file, if there is one.
     pub fn index_location(&self) -> Option<&str> {
         self.index.as_ref().map(|index| index.location.as_str())
     }
 
-    /// Indexes are looked for, and left, in this folder; not if there is an index file.
+    /// Reads and stores indexes in this cache, unless there is an index file.
     #[must_use]
     pub fn index_cache(mut self, cache: Option<IndexCache>) -> OpenOptions {
         self.cache = cache;
         self
     }
 
-    /// The same once the index file has been verified: it need not be again.
+    /// The same options after a successful verification of the index file, which is not repeated.
     #[must_use]
     pub fn verified(mut self) -> OpenOptions {
         if let Some(index) = &mut self.index {
@@ -71,10 +72,11 @@ impl OpenOptions {
         self
     }
 
-    /// Opens the video at a path or an address, within the engine's limit of time.
+    /// Opens the video at a path or an address, within the engine's time limit.
     ///
     /// # Errors
-    /// What cannot be read, is no video, has no such track, or is not the video of the index file.
+    /// Those of [`source::open`] and of [`Engine::open`]; `BadIndex` for an index file that is damaged or of another
+    /// video.
     pub fn open(&self, engine: &Engine, location: &str) -> Result<Video> {
         engine.opening(|| {
             let source = source::open(location)?;

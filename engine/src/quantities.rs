@@ -1,15 +1,15 @@
-//! Quantities as they are written in options, settings and lists: sizes, numbers of pixels, numbers of frames. Times are in
-//! [`time`](crate::time). Which options there are is a matter of those that parse with this.
+//! Parses sizes, numbers of pixels and lists of frames, as written in options, settings and lists. Times are left to
+//! [`time`](crate::time).
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use crate::damage::DEFAULT_MAX_PIXELS;
 
-/// More than this many frames in one list is a typing error.
+/// The longest list of frames: a longer one is taken for a typing error.
 pub const MOST_FRAMES: usize = 10_000_000;
 
-/// A number of pixels, as it is written in options and settings: `35651584`, `8192x4352`.
+/// A number of pixels, written as `35651584` or `8192x4352`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PixelCount(pub u64);
 
@@ -28,7 +28,7 @@ impl std::fmt::Display for PixelCount {
 impl std::str::FromStr for PixelCount {
     type Err = String;
 
-    /// `35651584`, `8192x4352`.
+    /// Accepts `35651584` and `8192x4352`.
     fn from_str(text: &str) -> Result<PixelCount, String> {
         let number = |digits: &str| digits.parse::<u64>().ok();
         let pixels = match text.split_once(['x', 'X']) {
@@ -44,7 +44,7 @@ impl std::str::FromStr for PixelCount {
 
 impl<'de> Deserialize<'de> for PixelCount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<PixelCount, D::Error> {
-        /// A file has a number or a text.
+        /// A settings file may have a number or a text.
         #[derive(Deserialize)]
         #[serde(untagged)]
         enum Written {
@@ -59,7 +59,7 @@ impl<'de> Deserialize<'de> for PixelCount {
     }
 }
 
-/// A number of bytes, as it is written in options and settings: `1048576`, `512M`, `1.5G`.
+/// A number of bytes, written as `1048576`, `512M` or `1.5G`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemorySize(pub u64);
 
@@ -72,7 +72,7 @@ impl<'de> Deserialize<'de> for MemorySize {
 impl std::str::FromStr for MemorySize {
     type Err = String;
 
-    /// `1048576`, `512M`, `1.5G`, `512MiB`: always powers of 1024.
+    /// Accepts `1048576`, `512M`, `1.5G`, `512MiB`: units are powers of 1024.
     fn from_str(text: &str) -> Result<MemorySize, String> {
         let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
         let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
@@ -81,7 +81,7 @@ impl std::str::FromStr for MemorySize {
             "m" | "mb" | "mib" => 20,
             "g" | "gb" | "gib" => 30,
             "t" | "tb" | "tib" => 40,
-            unit => return Err(format!("{unit:?} is no unit of memory: K, M, G or T")),
+            unit => return Err(format!("{unit:?} is not a unit of memory: K, M, G or T")),
         };
         let number: f64 = digits.parse().map_err(|_| format!("{digits:?} is no number"))?;
         let bytes = number * f64::from(1_u32 << (shift % 30)) * if shift >= 30 { f64::from(1 << 30) } else { 1.0 };
@@ -92,14 +92,14 @@ impl std::str::FromStr for MemorySize {
     }
 }
 
-/// Numbers of frames and ranges of them, which include both ends, in their order: `0,10,20-30`.
+/// Frame numbers and ranges (both ends included), in the order of the text: `0,10,20-30`.
 ///
 /// # Errors
-/// What is no number and no range, or more than [`MOST_FRAMES`], as a line for the user.
+/// A line for the user, if a part is no number or range, or there are more than [`MOST_FRAMES`].
 pub fn frame_list(list: &str) -> Result<Vec<u32>, String> {
     let mut frames = Vec::new();
     for part in list.split(',').map(str::trim) {
-        let fail = || format!("`{part}` is no frame number or range: give for example 0,10,20-30");
+        let fail = || format!("`{part}` is not a frame number or range: write for example 0,10,20-30");
         let number = |text: &str| text.trim().parse::<u32>().map_err(|_| fail());
         let (first, last) = match part.split_once('-') {
             Some((first, last)) => (number(first)?, number(last)?),
@@ -109,7 +109,7 @@ pub fn frame_list(list: &str) -> Result<Vec<u32>, String> {
             return Err(format!("the range {part} runs backwards"));
         }
         if frames.len() + (last - first) as usize >= MOST_FRAMES {
-            return Err(format!("more than {MOST_FRAMES} frames asked for at once"));
+            return Err(format!("more than {MOST_FRAMES} frames in one list"));
         }
         frames.extend(first..=last);
     }

@@ -1,7 +1,8 @@
-//! Storyboards: what a video shows over its whole length, as one picture of many small ones with their times.
+//! Storyboards: an overview of a video as one sheet of small pictures with their times. Pixels of the sheet are left to
+//! `still`.
 //!
-//! The video's frames are cut into as many slices as there are tiles; a tile shows one frame of its slice, and its cue lasts
-//! from the slice's first frame to the next slice's.
+//! The video's frames are divided into as many slices as there are tiles. A tile shows one frame of its slice, and its
+//! cue lasts from the slice's first frame to the next slice's.
 
 use std::collections::BTreeMap;
 
@@ -13,46 +14,46 @@ use crate::session::results::Frames;
 use crate::session::video::Video;
 use crate::still::{Grid, StillEncoder, StillFormat, StillMaker, StillOptions};
 
-/// Which frame of its slice a tile shows.
+/// The frame of its slice that a tile shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Shown {
-    /// The one in the middle, whatever it takes.
+    /// The middle one, at any cost.
     Middle,
-    /// The key frame that is nearest to the middle, which takes one picture to decode; the one in the middle where there is
-    /// none.
+    /// The key frame nearest to the middle, which costs one picture to decode; the middle one in a slice without key
+    /// frame.
     Key,
 }
 
-/// One tile: which frame, when its slice begins and ends in seconds, and its pixels or why there are none.
+/// A tile of a storyboard: a frame, the times of its slice, and its pixels or error.
 #[derive(Debug)]
 pub struct Tile {
     /// Number of the frame.
     pub index: u32,
-    /// When its slice begins, in seconds.
+    /// Start of the slice, in seconds.
     pub start_s: f64,
-    /// When it ends.
+    /// End of the slice, in seconds.
     pub end_s: f64,
-    /// Its pixels.
+    /// Its pixels, or why there are none.
     pub planes: Result<JfifPlanes>,
     /// True if the picture is known to be damaged: see [`VideoFrame::is_corrupt`](crate::VideoFrame::is_corrupt).
     pub corrupt: bool,
 }
 
-/// A storyboard that is made.
+/// A finished storyboard.
 #[derive(Debug)]
 pub struct Storyboard {
-    /// Where the tiles lie.
+    /// The layout of the tiles.
     pub grid: Grid,
-    /// The tiles, in the order of time.
+    /// The tiles, in presentation order.
     pub tiles: Vec<Tile>,
 }
 
 impl Storyboard {
-    /// Makes one of `count` tiles, fewer where the video has fewer frames, `columns` in a row. A tile whose frame cannot be
-    /// had stays black, and has its error. Once `is_wanted` says no, the work ends with `None`.
+    /// Makes a storyboard of `count` tiles (at most one per frame), `columns` in a row. A tile whose frame fails is
+    /// black, and has the error. Returns `None` once `is_wanted` returns false.
     ///
     /// # Errors
-    /// `Still` for a sheet that would be too large; the first tile's where no frame can be had.
+    /// `Still` if the sheet would be too large; the first tile's error if all frames fail.
     pub fn make(
         video: &Video,
         options: &StillOptions,
@@ -65,10 +66,10 @@ impl Storyboard {
         if making.is_done() { making.finish().map(Some) } else { Ok(None) }
     }
 
-    /// The sheet as a file.
+    /// Encodes the sheet as a file.
     ///
     /// # Errors
-    /// `Still` for a format that cannot be so large.
+    /// `Still` if the format cannot be that large.
     pub fn encode(&self, format: StillFormat, quality: u8) -> Result<Vec<u8>> {
         let planes: Vec<Option<&JfifPlanes>> = self.tiles.iter().map(|tile| tile.planes.as_ref().ok()).collect();
         let sheet = self.grid.compose(&planes).map_err(too_large)?;
@@ -77,12 +78,12 @@ impl Storyboard {
         Ok(bytes)
     }
 
-    /// Numbers of the frames that are shown and known to be damaged, in the order of the tiles.
+    /// Numbers of the frames that are shown and damaged, in the order of the tiles.
     pub fn corrupt(&self) -> Vec<u32> {
         self.tiles.iter().filter(|tile| tile.corrupt).map(|tile| tile.index).collect()
     }
 
-    /// The WebVTT file whose cues point into the sheet at `address`.
+    /// The WebVTT file; its cues refer to regions of the sheet at `address`.
     pub fn webvtt(&self, address: &str) -> String {
         let times: Vec<_> = self.tiles.iter().map(|tile| (tile.start_s, tile.end_s)).collect();
         self.grid.webvtt(address, &times)
@@ -93,7 +94,7 @@ fn too_large(error: PictureError) -> Error {
     ErrorKind::Still(error.to_string()).into()
 }
 
-/// The first frame of each slice and the one to show.
+/// The first frame of each slice, and the frame to show.
 fn slices(video: &Video, count: u32, shown: Shown) -> Vec<(u32, u32)> {
     let mut slices = middles(video.frame_count(), count);
     if shown == Shown::Key {
@@ -107,49 +108,49 @@ fn slices(video: &Video, count: u32, shown: Shown) -> Vec<(u32, u32)> {
     slices
 }
 
-/// The first frame of each slice and the one in its middle. A video of fewer frames has fewer slices. Slices begin at the
-/// nearest whole frame: rounded down, a short one would end before the frame in its middle.
+/// The first frame of each slice, and its middle one; fewer slices if the video has fewer frames. Slices begin at the
+/// nearest whole frame: rounded down, a short slice could end before its middle frame.
 fn middles(frames: usize, count: u32) -> Vec<(u32, u32)> {
     let (frames, count) = (frames as u64, u64::from(count).min(frames as u64));
     let slice = |i: u64| (((2 * i * frames + count) / (2 * count)) as u32, ((2 * i + 1) * frames / (2 * count)) as u32);
     (0..count).map(slice).collect()
 }
 
-/// Whether the frames of a storyboard go on coming.
+/// Whether to continue with a storyboard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Going {
-    /// They do.
+    /// Continue.
     On,
-    /// Later: others come first. What has come stays.
+    /// Pause for other work; finished tiles stay.
     Later,
-    /// The sheet is not wanted any more.
+    /// Stop: the sheet is not wanted any more.
     Abandoned,
 }
 
-/// A storyboard that is being made, some tiles at a time.
+/// A storyboard in progress, made some tiles at a time.
 pub struct Making {
     video: Video,
     options: StillOptions,
     columns: usize,
-    /// The first frame of each slice and the one to show.
+    /// The first frame of each slice, and the frame to show.
     wanted: Vec<(u32, u32)>,
-    /// Frames that have not come.
+    /// Frames without a result.
     left: Vec<u32>,
     found: BTreeMap<u32, (Result<JfifPlanes>, bool)>,
     maker: StillMaker,
-    /// A tile has come, and the sheet is not too large.
+    /// A tile has arrived, and the sheet is not too large.
     is_checked: bool,
 }
 
 impl Making {
-    /// One of `count` tiles, `columns` in a row.
+    /// A storyboard of `count` tiles, `columns` in a row.
     ///
     /// # Errors
-    /// `Still` for a sheet that would be too large.
+    /// `Still` if the sheet would be too large.
     pub fn new(video: &Video, options: &StillOptions, (count, columns, shown): (u32, u32, Shown)) -> Result<Making> {
         let wanted = slices(video, count, shown);
         let columns = columns as usize;
-        // Before anything is decoded: the smallest sheet that it could become.
+        // Checked before decoding, with the smallest sheet that is possible.
         let least = options.shape.width.map_or(1, |width| width as usize);
         Grid::new((least, 1), columns, wanted.len()).map_err(too_large)?;
         Ok(Making {
@@ -164,21 +165,21 @@ impl Making {
         })
     }
 
-    /// The next frames, up to `most` of them.
+    /// The next frames, at most `most`.
     pub fn next(&self, most: usize) -> &[u32] {
         &self.left[..most.min(self.left.len())]
     }
 
-    /// All frames have come.
+    /// True once all frames have a result.
     pub fn is_done(&self) -> bool {
         self.left.is_empty()
     }
 
-    /// Takes the next frames, up to `most` of them, from `frames`, and scales them as they come, as long as `going` says so:
-    /// asked behind each tile. The first tile tells how large the sheet will be: one that is too large is not waited for.
+    /// Takes the next frames, at most `most`, from `frames`, and scales them as they arrive. Calls `going` after each
+    /// tile, and returns unless that says `On`. The first tile determines the size of the sheet.
     ///
     /// # Errors
-    /// `Still` for a sheet that is too large.
+    /// `Still` if the sheet is too large.
     pub fn go_on(
         &mut self,
         most: usize,
@@ -200,7 +201,7 @@ impl Making {
                 break;
             }
         }
-        // A frame that got no answer is not asked for again.
+        // A frame without an answer is not requested again.
         let asked = if is_going == Going::On { most.min(self.left.len()) } else { 0 };
         let found = &self.found;
         let mut place = 0;
@@ -211,10 +212,10 @@ impl Making {
         Ok(is_going)
     }
 
-    /// The storyboard. A frame that has not come is black, and has its error.
+    /// The storyboard. A frame without a result is black, and has its error.
     ///
     /// # Errors
-    /// The first tile's where no frame can be had; `Still` for a sheet that is too large.
+    /// The first tile's error if all frames failed; `Still` if the sheet is too large.
     pub fn finish(self) -> Result<Storyboard> {
         let Making { video, wanted, mut found, columns, .. } = self;
         let unanswered = |index| Err(located(ErrorKind::Still("there was no answer".into()).into(), &video, index));
@@ -235,7 +236,7 @@ impl Making {
     }
 }
 
-/// With the name of the video and the number of the frame, which an error of stills does not have.
+/// Adds the name of the video and the number of the frame, which an error of stills lacks.
 fn located(error: Error, video: &Video, index: u32) -> Error {
     match error.kind() {
         ErrorKind::Still(why) => ErrorKind::Still(format!("{}: frame {index}: {why}", video.source().name())).into(),
@@ -243,7 +244,7 @@ fn located(error: Error, video: &Video, index: u32) -> Error {
     }
 }
 
-/// Tiles of pictures of another shape than the first one's are made to fit.
+/// Scales tiles whose shape differs from the first one's.
 fn fit_into(grid: &Grid, tiles: &mut [Tile]) -> Result<()> {
     let (width, height) = grid.cell();
     let shape = Shape { width: Some(width as u32), height: Some(height as u32), fit: Fit::Contain };
@@ -257,7 +258,7 @@ fn fit_into(grid: &Grid, tiles: &mut [Tile]) -> Result<()> {
     Ok(())
 }
 
-/// From when to when each slice lasts, in seconds.
+/// Start and end of each slice, in seconds.
 fn times(video: &Video, wanted: &[(u32, u32)]) -> Vec<(f64, f64)> {
     let start = |frame: u32| video.sample_of(frame).map_or(0.0, |sample| video.timeline().seconds(sample.pts));
     let ends = wanted.iter().skip(1).map(|(first, _)| start(*first)).chain([video.timeline().duration_s()]);

@@ -1,25 +1,25 @@
-//! Times of frames: ticks, seconds, and which frame is on show when.
+//! Times of frames: parsing, conversion between ticks and seconds, and the frame shown at a time.
 
 use crate::container::Track;
 use crate::error::{ErrorKind, Result};
 
-/// A time that a user gave or gets, in nanoseconds since the first frame is shown.
+/// A time in nanoseconds, relative to the presentation of the first frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Nanos(pub i64);
 
 const SECOND: i128 = 1_000_000_000;
 
-/// Times that differ by less than this are the same: a user's `0.033333` means the frame at 1/30 s.
+/// Times that differ by less (in nanoseconds) are equal: a user's `0.033333` means the frame at 1/30 s.
 const TOLERANCE: i128 = 1_000;
 
 impl Nanos {
-    /// In seconds.
+    /// The time in seconds.
     pub fn as_secs_f64(self) -> f64 {
         self.0 as f64 / 1e9
     }
 }
 
-/// When each frame is shown. Time 0 is the first frame's.
+/// Presentation times of all frames. Time 0 is the first frame's.
 #[derive(Debug)]
 pub struct Timeline {
     /// Presentation times in ticks, by frame.
@@ -33,7 +33,7 @@ impl Timeline {
     pub(crate) fn of(track: &Track) -> Timeline {
         let samples = &track.samples;
         let mut pts: Vec<i64> = track.frames.iter().map(|&sample| samples[sample as usize].pts).collect();
-        // Where frames are ordered by their pictures, times may fall back: such a frame begins with the one before it.
+        // Frames ordered by their pictures may have decreasing times: such a frame gets the time of the one before it.
         let mut latest = i64::MIN;
         pts.iter_mut().for_each(|pts| {
             latest = latest.max(*pts);
@@ -45,7 +45,7 @@ impl Timeline {
 
     fn new(pts: Vec<i64>, last_duration: i64, time_base: (i32, i32)) -> Timeline {
         let last = pts.last().copied().unwrap_or(0);
-        // Without a duration the last frame is taken to last as long as the one before it.
+        // Without a duration the last frame lasts as long as the one before it.
         let before = pts.len().checked_sub(2).map_or(1, |at| last.saturating_sub(pts[at]).max(1));
         let duration = if last_duration > 0 { last_duration } else { before };
         Timeline {
@@ -76,7 +76,8 @@ impl Timeline {
         self.seconds(self.end_pts)
     }
 
-    /// The frame on show at `time`: the last one that has begun. With `clamp`, times outside give the first or last.
+    /// The frame shown at `time`: the last one that has begun. A time before the first frame gives the first. With
+    /// `clamp`, a time past the end gives the last.
     ///
     /// # Errors
     /// `PastEndOfVideo` without `clamp` for a time at or past the end of the last frame.
@@ -90,7 +91,8 @@ impl Timeline {
         Ok(begun.saturating_sub(1) as u32)
     }
 
-    /// True if frames are not evenly spaced: some distance differs from the usual one by more than rounding does.
+    /// True if frames are not evenly spaced: the least and the greatest distance differ by more than a tick,
+    /// which rounding would explain.
     pub fn is_variable(&self) -> bool {
         let distances = || self.pts.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
         match (distances().min(), distances().max()) {
@@ -100,12 +102,12 @@ impl Timeline {
     }
 }
 
-/// Reads a time: seconds (`12.5`), clock (`0:12.5`, `1:02:03`), or units (`5m2s`, `1h`, `250ms`).
+/// Parses a time: seconds (`12.5`), clock (`0:12.5`, `1:02:03`), or units (`5m2s`, `1h`, `250ms`).
 ///
 /// # Errors
-/// What is wrong with it, in words.
+/// A line for the user.
 pub fn parse(text: &str) -> std::result::Result<Nanos, String> {
-    let fail = || format!("`{text}` is no time: give seconds (12.5), a clock time (0:12.5) or units (1m2.5s)");
+    let fail = || format!("`{text}` is not a time: write seconds (12.5), a clock time (0:12.5) or units (1m2.5s)");
     if text.contains(':') {
         let parts: Vec<&str> = text.split(':').collect();
         let (seconds, rest) = parts.split_last().ok_or_else(fail)?;
@@ -143,7 +145,7 @@ fn nanos(value: i64, seconds: i64) -> Option<i64> {
     value.checked_mul(seconds)?.checked_mul(1_000_000_000)
 }
 
-/// A decimal number of seconds, to the nanosecond.
+/// A decimal number of seconds, in nanoseconds.
 fn decimal(text: &str) -> Option<i64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());

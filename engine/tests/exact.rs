@@ -1,4 +1,4 @@
-//! The right frame or an error: every clip against the vendored FFmpeg, in order and out of order.
+//! Every clip against the vendored FFmpeg, in order and out of order: the correct frame or an error.
 #![allow(clippy::print_stderr, reason = "tests report what they saw")]
 
 use std::collections::{HashMap, HashSet};
@@ -48,7 +48,7 @@ fn the_index_is_what_ffprobe_shows() {
         let found: Vec<i64> = shown.iter().map(|&frame| pts_of(frame)).collect();
         assert_eq!(found, expected, "{}: presentation times", name(&clip));
         let key = |frame: &u32| video.sample_of(*frame).expect("a frame").key;
-        // Two frames may share a time, so what is compared is the set of pairs.
+        // Two frames may share a time, so the sets of pairs are compared.
         let mut found: Vec<(i64, bool)> = shown.iter().map(|frame| (pts_of(*frame), key(frame))).collect();
         let times: HashSet<i64> = found.iter().map(|(pts, _)| *pts).collect();
         let packets = oracle_packets(&clip).into_iter().filter_map(|(pts, key)| Some((pts?, key)));
@@ -59,14 +59,14 @@ fn the_index_is_what_ffprobe_shows() {
     }
 }
 
-/// Frames one at a time in random order, then the same as one batch, with one thread and with several.
+/// Frames one at a time in random order, then as one batch, with one thread and with several.
 #[test]
 fn random_frames_equal_the_sequential_decode() {
     for clip in clips() {
         let (Some(video), Some(sequential)) = (open(&Engine::new(None), &clip), sequential(&clip)) else { continue };
         let sequential = sequential.by_number();
         check_random(&video, &sequential, &name(&clip));
-        // With one thread libavcodec takes other ways; what it makes of damage is then its own.
+        // With one thread libavcodec uses other code paths, whose results for damage differ.
         let single = open(&Engine::new(Some(1)), &clip).expect("opened before");
         if sequential.len() == single.frame_count() {
             check_batch(&single, &sequential, &wanted(&single, 12), &name(&clip));
@@ -110,14 +110,14 @@ fn check_batch(video: &Video, sequential: &HashMap<u32, String>, frames: &[u32],
     }
 }
 
-/// The hashes are over whole coded pictures, margins too: so a bare loop decodes here, over the samples of the index.
+/// The hashes cover whole coded pictures with their margins, so a bare loop decodes the samples of the index here.
 #[test]
 fn pictures_agree_with_the_hashes_in_their_stream() {
     let engine = Engine::new(None);
     let (mut clips_with_hashes, mut checked) = (0, 0);
     for clip in clips() {
         let Some(video) = open(&engine, &clip) else { continue };
-        // In the damaged fixture the hashes are what shows the damage. Scattered samples have no one place in the file.
+        // In the damaged fixture the hashes show the damage. Scattered samples have no single place in the file.
         let track = video.track();
         if track.codec != Codec::Hevc || clip == fixture("hevc_damaged.mp4") || track.container == Container::MpegTs {
             continue;
@@ -172,7 +172,7 @@ fn leading_pictures_of_a_cut_stream_are_errors_and_keep_their_numbers() {
 
 #[test]
 fn the_number_in_the_picture_is_the_number_asked_for() {
-    // The fixtures carry their picture's number in cells of 16x16 pixels, lowest bit first (fixtures/README.md).
+    // The fixtures contain their picture's number in cells of 16x16 pixels, lowest bit first (fixtures/README.md).
     for (clip, first) in
         [("hevc_closed_gop.mp4", 0), ("hevc_open_gop.mp4", 0), ("hevc_edit_list.mp4", 70), ("h264_two_edits.mp4", 50)]
     {
@@ -186,7 +186,7 @@ fn the_number_in_the_picture_is_the_number_asked_for() {
     }
 }
 
-/// Writes a copy of a fixture whose bytes `change` has edited; the folder goes with the handle.
+/// Writes a copy of a fixture edited by `change`; the folder is removed with the handle.
 fn edited(fixture_name: &str, change: impl FnOnce(&Video, &mut Vec<u8>)) -> (tempfile::TempDir, std::path::PathBuf) {
     let video = Engine::new(Some(1)).open_path(fixture(fixture_name)).expect("a clip");
     let mut bytes = std::fs::read(fixture(fixture_name)).expect("the fixture");
@@ -226,7 +226,7 @@ fn pictures_that_a_key_frame_has_dropped_are_errors_as_in_a_sequential_decode() 
     }
 }
 
-/// Iterators own what they need: they move to other threads, outlive the video, and are pulled beside other requests.
+/// Iterators own their state: they move to other threads, outlive the video, and run beside other requests.
 #[test]
 fn sequences_are_pulled_in_other_threads_beside_other_requests() {
     fn owned<T: Send + 'static>(iterator: T) -> T {

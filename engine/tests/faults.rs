@@ -1,4 +1,4 @@
-//! Sources that fail, files that change: an error for the frames concerned, and the right frame for all others.
+//! Failing sources and changing files: an error for the frames concerned, and the correct frame for all others.
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
@@ -36,7 +36,7 @@ fn an_unreadable_sample_fails_what_needs_it_and_nothing_else() {
     assert_eq!(md5(&video, 60).expect("readable again"), expected[60].1);
 }
 
-/// A decoder goes on without what it does not get, and what it shows then is no frame of the video.
+/// A decoder continues without missing samples, and then outputs pictures that are no frames of the video.
 #[test]
 fn what_needs_an_unreadable_sample_is_an_error_and_never_another_picture() {
     let clips =
@@ -73,7 +73,7 @@ fn a_file_that_is_cut_while_open_is_an_error_not_a_crash_and_not_a_wrong_frame()
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("clip.mp4");
     std::fs::copy(fixture("hevc_demo.mp4"), &path).expect("a copy");
-    // Read, not mapped: `testing/guest/tests/truncation.rs`.
+    // Unmapped files: `testing/guest/tests/truncation.rs`.
     process::map_files().expect("a signal handler");
     let video = Engine::new(None).open_path(&path).expect("a clip");
     video.frame(10).expect("a frame of the whole file");
@@ -138,14 +138,14 @@ fn breaking_off_leaves_the_decoder_fit_for_the_next_request() {
 #[test]
 fn compressed_bytes_are_not_copied_on_their_way_to_the_decoder() {
     process::map_files().expect("a signal handler");
-    // The index comes last in this file, so every sample has bytes behind it to serve as padding.
+    // The index comes last in this file, so every sample has bytes behind it that serve as padding.
     let video = Engine::new(None).open_path(fixture("hevc_closed_gop.mp4")).expect("a clip");
     play(&video);
     for frame in [100, 3, 60] {
         md5(&video, frame).expect("a frame");
     }
     assert_eq!(video.source().counters().now().copied, 0);
-    // Here the last sample ends the file: it alone is copied.
+    // Here the last sample ends the file: only it is copied.
     let video = Engine::new(None).open_path(fixture("hevc_open_gop.mp4")).expect("a clip");
     play(&video);
     let last = video.track().samples.iter().max_by_key(|sample| sample.offset).expect("a sample").size;
@@ -172,7 +172,7 @@ fn what_comes_before_a_senseless_packet_header_is_there_all_the_same() {
 }
 
 #[allow(clippy::print_stderr, reason = "what opening again costs")]
-/// In a process of its own: limits are the process's. With `BUCKET_STREAMER_EXHAUSTIVE` it is 100,000 videos.
+/// In a process of its own, since limits belong to the process. With `BUCKET_STREAMER_EXHAUSTIVE` 100,000 videos.
 #[test]
 fn more_videos_than_descriptors_can_be_kept_open() {
     const NAME: &str = "more_videos_than_descriptors_can_be_kept_open";
@@ -202,7 +202,7 @@ fn keep_many_open() {
     let opening = begin.elapsed();
     let (files, read) = (open_files(), ByteRange { start: 0, len: 4096 });
     assert!(files.open <= files.most && files.most < videos.len() && files.descriptors < videos.len(), "{files:?}");
-    // Those that were opened first are closed by now: each read opens one again.
+    // The first opened files are closed by now: each read opens one again.
     let begin = Instant::now();
     videos.iter().for_each(|video| _ = video.source().read(read).expect("room for it"));
     let (reopening, reopened) = (begin.elapsed(), open_files().reopened - files.reopened);
@@ -224,7 +224,7 @@ fn keep_many_open() {
     for (place, video) in videos.iter().enumerate().step_by(videos.len() / 100 + 1) {
         assert_eq!(md5(video, 3).expect("a frame"), expected[place % clips], "{place}");
     }
-    // One that was replaced while it was closed is another file.
+    // A file that was replaced while closed is another file.
     assert!(open_files().most < videos.len() - 1, "reading all others closes it");
     let gone = folder.path().join(&names[0]);
     std::fs::remove_file(&gone).expect("to remove");

@@ -15,7 +15,7 @@ use testing::clips::{clips, fixture, name, sequential};
 use testing::range_server::{Answer, Asked, Server};
 use testing::s3::{KEY_ID, SECRET, Store};
 
-/// Small files in small blocks: as many requests as a large file would take.
+/// Small files in small blocks, so that there are as many requests as for a large file.
 fn options() -> HttpOptions {
     HttpOptions {
         block: 4096,
@@ -51,7 +51,7 @@ fn md5(video: &Video, frame: u32) -> Result<String, Error> {
     video.frame(frame).map(|frame| raw::hex(&raw::md5(&frame.picture)))
 }
 
-/// Why it cannot be opened: the message, the store's reason and the status.
+/// The error of opening: message, the store's code and the status.
 fn refusal(opened: Result<HttpSource, Error>) -> (String, Option<(String, u16)>) {
     let error = opened.expect_err("it is refused");
     let reason = match error.kind() {
@@ -61,9 +61,9 @@ fn refusal(opened: Result<HttpSource, Error>) -> (String, Option<(String, u16)>)
     (error.to_string(), reason)
 }
 
-/// What was asked, and what the source counted: once all that was asked for has come, which may be after the frame has.
+/// The requests, and the source's counts, once all requested bytes have arrived, which may be after the frame.
 fn settled(store: &Store, video: &Video) -> (Vec<testing::s3::Asked>, Counted) {
-    // What is fetched ahead of a reader may come after its last frame: of the clip before.
+    // Read-ahead for the preceding clip may arrive after its last frame.
     let key = video.source().name().rsplit('/').next().unwrap_or_default().to_owned();
     let of_video = || store.asked().into_iter().filter(|asked| asked.key.ends_with(&key)).collect::<Vec<_>>();
     let mut asked = of_video();
@@ -84,7 +84,7 @@ fn every_clip_is_in_a_store_what_it_is_on_disk() {
     let client = client(settings(&store.endpoint()));
     let mut random = fastrand::Rng::with_seed(12);
     let mut frames = 0;
-    // What is shown of damaged pictures may differ from run to run.
+    // Damaged pictures may differ from run to run.
     for clip in clips().into_iter().filter(|clip| !name(clip).starts_with("bad_")) {
         let address = store.put(&name(&clip), bytes(&clip), "1");
         let Some(expected) = sequential(&clip) else {
@@ -101,7 +101,7 @@ fn every_clip_is_in_a_store_what_it_is_on_disk() {
             frames += 1;
         }
         let (asked, counted) = settled(&store, &video);
-        // A second request that was not needed any more may not have left.
+        // An unnecessary second request may not have been sent.
         let sure = counted.requests - counted.hedged;
         assert!((sure..=counted.requests).contains(&(asked.len() as u64)), "{}: {counted:?}", name(&clip));
         assert!(asked[1..].iter().all(|asked| asked.condition.as_deref() == Some("\"1\"")), "{asked:#?}");
@@ -127,10 +127,10 @@ fn whoever_is_not_believed_gets_nothing_and_is_told_why() {
     assert!(reason == Some(is("AccessDenied", 403)) && told.contains("without credentials"), "{told}");
     let (told, _) = refusal(with("AWS_SECRET_ACCESS_KEY", ""));
     assert!(told.contains("AWS_SECRET_ACCESS_KEY is not set"), "{told}");
-    assert!(store.asked().is_empty(), "nobody was let through");
+    assert!(store.asked().is_empty(), "no request was accepted");
     let (told, _) = refusal(with("AWS_SECRET_ACCESS_KEY", ""));
     assert!(told.contains("AWS_SECRET_ACCESS_KEY is not set"), "{told}");
-    assert!(store.asked().is_empty(), "nobody was let through");
+    assert!(store.asked().is_empty(), "no request was accepted");
     let client = client(settings(&store.endpoint()));
     assert_eq!(why(client.open("s3://clips/nothing.mp4")), is("NoSuchKey", 404));
     assert_eq!(why(client.open("s3://elsewhere/clip.mp4")), is("NoSuchBucket", 404));
@@ -160,7 +160,7 @@ fn names_are_taken_as_they_are() {
     }
 }
 
-/// Says that a bucket is elsewhere until it is asked for in the right region.
+/// Answers that the bucket is elsewhere, until it is requested in the right region.
 fn only_in(region: &'static str, server: &Server, status: u16) {
     let header: &'static str = Box::leak(format!("x-amz-bucket-region: {region}").into_boxed_str());
     server.behave(move |asked| match asked.headers["authorization"].contains(&format!("/{region}/s3/")) {

@@ -1,5 +1,5 @@
-//! Which samples AV1 and VP9 samples need: headers against FFmpeg's `trace_headers`, and the proof of the pudding, pruned
-//! walks against sequential ones.
+//! The references of AV1 and VP9 samples: compares headers with FFmpeg's `trace_headers`, and decode runs over the
+//! needed samples alone with sequential ones.
 #![allow(clippy::print_stderr, reason = "tests report what they saw")]
 
 use std::collections::HashMap;
@@ -16,10 +16,10 @@ use ffi::{Decoder, Packet, PaddedBytes, Received, Sent, Threads};
 
 use testing::clips::{clips, name, open, program};
 
-/// Clips of a codec, opened.
+/// Opened clips of a codec.
 fn of(codec: Codec) -> impl Iterator<Item = (PathBuf, Video)> {
     let is_meant = |clip: &PathBuf| {
-        // Damaged on purpose: nothing is promised of references there.
+        // Damaged on purpose: their references are not reliable.
         !name(clip).starts_with("bad_")
     };
     clips().into_iter().filter(is_meant).filter_map(move |clip| {
@@ -45,7 +45,7 @@ fn units(video: &Video) -> Vec<Option<Unit>> {
     }
 }
 
-/// What our headers say, under the names of `trace_headers`.
+/// Fields of our headers, by the names of `trace_headers`.
 type Fields = HashMap<String, u32>;
 
 fn fields(pairs: &[(&str, u32)], slots: &[u32]) -> Fields {
@@ -111,7 +111,7 @@ fn vp9_fields(header: vp9_refs::FrameHeader) -> Fields {
     }
 }
 
-/// The frame headers of a clip as FFmpeg reads them. What a header infers is not printed.
+/// The frame headers of a clip from FFmpeg. Inferred fields are not printed.
 fn traced(clip: &Path) -> Vec<Fields> {
     let more = ["-map", "0:v:0", "-c", "copy", "-copyinkf", "-bsf:v", "trace_headers", "-f", "null", "-"];
     let output = Command::new(program("ffmpeg"))
@@ -122,7 +122,7 @@ fn traced(clip: &Path) -> Vec<Fields> {
         .expect("to start");
     let mut text = String::from_utf8_lossy(&output.stderr).into_owned();
     if text.contains("ignore_editlist") {
-        // Another container than MP4 has no such option.
+        // Demuxers other than MP4's have no such option.
         let output = Command::new(program("ffmpeg"))
             .args(["-v", "info", "-nostdin", "-i"])
             .arg(clip)
@@ -156,7 +156,7 @@ fn has_trace_headers() -> bool {
     has
 }
 
-/// Every field that FFmpeg prints is ours, if we have it at all; at least `least` of each frame's.
+/// Every field that FFmpeg prints equals ours, if we have it; each frame has at least `least` of them.
 fn compare(clip: &Path, ours: &[Fields], least: usize) {
     let theirs = traced(clip);
     assert_eq!(ours.len(), theirs.len(), "{}: number of frame headers", name(clip));
@@ -189,7 +189,7 @@ fn headers_are_what_ffmpeg_reads() {
             ours.extend(headers.into_iter().map(av1_fields));
         }
         if ours.len() == 1 {
-            continue; // A still: its header may be reduced, and then all of this is inferred.
+            continue; // A still picture: its header may be reduced, and then all of this is inferred.
         }
         compare(&clip, &ours, 2);
     }
@@ -205,7 +205,7 @@ fn headers_are_what_ffmpeg_reads() {
     }
 }
 
-/// The pictures of these samples, sent through a new decoder, by sample; what fails is not there.
+/// The pictures of these samples from a new decoder, by sample; failed ones are missing.
 fn decode(video: &Video, samples: &[u32]) -> HashMap<u32, String> {
     let track = video.track();
     let mut decoder = Decoder::open(&track.parameters, Threads::One, false).expect("a decoder");
@@ -234,13 +234,13 @@ fn decode(video: &Video, samples: &[u32]) -> HashMap<u32, String> {
     pictures
 }
 
-/// What came of a clip's pruned walks.
+/// Results of a clip's pruned decode runs.
 #[derive(Default)]
 struct Tally {
     targets: usize,
     sent: usize,
     from_entry: usize,
-    /// Walks with one member too few, and those that then failed or gave another picture.
+    /// Runs without one member, and those of them that failed or gave another picture.
     cut: usize,
     cut_wrong: usize,
 }
@@ -264,7 +264,7 @@ fn prune(clip: &Path, video: &Video, targets: usize) -> Tally {
             continue;
         }
         let pruned = decode(video, &closure);
-        // Not only the target: everything on the way is right as well.
+        // All pictures on the way are correct too, not only the target.
         for (sample, picture) in &pruned {
             assert_eq!(Some(picture), whole.get(sample), "{}: {sample} on the way to {target}", name(clip));
         }

@@ -1,4 +1,4 @@
-//! Frames over HTTP while a share of everything goes wrong, and sources that fail by themselves on top of it.
+//! Frames over HTTP under random faults, and with failing sources in addition.
 #![cfg(feature = "remote")]
 #![allow(clippy::print_stderr, reason = "tests report what they counted")]
 
@@ -14,7 +14,7 @@ use testing::clips::{fixture, sequential};
 use testing::faults::{Faults, Plan};
 use testing::range_server::{Answer, Deaf, Server};
 
-/// A moment of what `bench/src/bin/remote_faults.rs` does at length.
+/// A short run of `bench/src/bin/remote_faults.rs`.
 #[test]
 fn frames_are_right_or_refused_in_time_and_nothing_is_left_behind() {
     let faults = Faults::new().expect("the fixtures");
@@ -27,9 +27,9 @@ fn frames_are_right_or_refused_in_time_and_nothing_is_left_behind() {
     assert!(report.wrong.is_empty(), "{:#?}", report.wrong);
     assert!(report.right > 200 && report.spoiled() > 20, "{report:#?}");
     assert!(report.hedged <= report.most_hedged(&plan), "{report:#?}");
-    // A read ends in time; a frame takes some, on a machine that may be busy.
+    // A read ends in time; a frame needs several, and the machine may be busy.
     assert!(report.slowest < 3 * plan.options.deadline, "{:?}", report.slowest);
-    // Another test of this file may have come or gone meanwhile.
+    // Another test of this file may have begun or ended meanwhile.
     assert!(after.resident_kib < before.resident_kib + (256 << 10));
     assert!(after.threads < before.threads + 40 && after.descriptors < before.descriptors + 80);
 }
@@ -50,7 +50,7 @@ fn a_server_that_does_not_take_connections_is_an_error_in_time() {
     let deaf = Deaf::start();
     let client = HttpClient::new(options()).expect("a client");
     let begun = Instant::now();
-    let error = client.open(&format!("http://{}/clip.mp4", deaf.address)).expect_err("nobody is there");
+    let error = client.open(&format!("http://{}/clip.mp4", deaf.address)).expect_err("no server answers");
     let refusal = Refusal::Timeout { what: "a connection", limit: options().connect_timeout };
     assert!(matches!(error.kind(), ErrorKind::Remote(told) if *told == refusal), "{error}");
     assert!(begun.elapsed() < 2 * options().deadline, "{:?}", begun.elapsed());
@@ -75,7 +75,7 @@ fn a_body_that_trickles_is_read_as_long_as_there_is_time() {
     assert!(begun.elapsed() < 2 * options().deadline, "{:?}", begun.elapsed());
 }
 
-/// Connections that are reset before and in the middle of an answer are as good as those that are closed.
+/// A reset before or in the middle of an answer has the result of a closed connection.
 #[test]
 fn resets_are_survived_and_what_came_before_is_kept() {
     let server = Server::start();
@@ -94,7 +94,7 @@ fn resets_are_survived_and_what_came_before_is_kept() {
     assert!(server.traffic().opened > 2, "{:?}", server.traffic());
 }
 
-/// Samples that cannot be read, above a server that answers as it should: what needs them fails and nothing else.
+/// Unreadable samples, with a correct server: frames that need them fail, and no others.
 #[test]
 fn a_source_over_http_may_fail_by_itself_too() {
     let server = Server::start();

@@ -1,5 +1,5 @@
-//! Frames over HTTPS and HTTP/2: connections are made once, certificates are looked at, and what says who asks goes to the
-//! server that it is meant for.
+//! Frames over HTTPS and HTTP/2: connections are reused, certificates are verified, and credentials are sent only to
+//! the server that they are for.
 #![cfg(feature = "remote")]
 #![allow(clippy::print_stderr, reason = "tests report what they counted")]
 
@@ -72,12 +72,12 @@ fn frames_over_tls_are_those_on_disk_and_a_warm_client_makes_no_connection() {
         let seen = server.seen();
         eprintln!("{protocols:?}: {warm} handshakes, {before} requests to open, {} since", seen.len());
         assert!(!seen.is_empty() && seen.iter().all(|seen| seen.version == version));
-        // Two readers at one time are a second connection of HTTP/1.1.
+        // Two concurrent readers need a second connection of HTTP/1.1.
         assert!(server.handshakes() <= most && server.handshakes() == server.connections());
     }
 }
 
-/// One after the other there is nothing to be connected for: not one handshake a frame.
+/// Sequential requests need no further connections: there is no handshake per frame.
 #[test]
 fn frames_one_by_one_take_no_handshake_once_the_client_is_warm() {
     let authority = Authority::generate();
@@ -91,7 +91,7 @@ fn frames_one_by_one_take_no_handshake_once_the_client_is_warm() {
             check(&open(&client, &address).expect("a clip"), "hevc_closed_gop.mp4", [frame]);
         }
         let more = server.handshakes() - warm;
-        // A body that nobody wants any more takes its connection of HTTP/1.1 with it.
+        // A cancelled body ends its connection of HTTP/1.1.
         assert!(
             if protocols == ["h2"] { more == 0 } else { more <= 3 },
             "{protocols:?}: {more} handshakes of 10 frames"
@@ -106,7 +106,7 @@ fn many_requests_at_one_time_share_a_connection_of_http_2() {
     let client = HttpClient::new(trusting(&authority)).expect("a client");
     let addresses = CLIPS.map(|clip| (clip, server.put(clip, bytes(clip))));
     let videos: Vec<_> = addresses.iter().map(|(clip, at)| (*clip, open(&client, at).expect("a clip"))).collect();
-    // Slow enough that they meet.
+    // Slow enough for the requests to overlap.
     server.slow_down(Duration::from_millis(30));
     std::thread::scope(|scope| {
         for caller in 0..16 {
@@ -152,7 +152,7 @@ fn an_authority_must_be_a_certificate() {
     }
 }
 
-/// Names of headers that a request brought with it and that say who asks.
+/// Names of the request's headers that are credentials.
 fn secrets(names: impl Iterator<Item = String>) -> Vec<String> {
     let is_secret = |name: &String| matches!(&name[..], "authorization" | "x-token" | "cookie" | "referer");
     let mut secrets: Vec<_> = names.filter(is_secret).collect();
@@ -188,7 +188,7 @@ fn redirects_are_followed_and_credentials_stay_where_they_belong() {
         assert!(secrets(seen.headers.keys().map(|name| name.as_str().to_owned())).is_empty(), "{seen:?}");
         assert!(seen.headers.contains_key("range") && seen.headers.contains_key("if-match") == (place > 0));
     }
-    // The same machine under another name is another host, and back is not home.
+    // The same machine under another name is another host, and a redirect back does not restore trust.
     let home = TlsServer::start(&authority, &["h2"]);
     let back = tls.redirect("back", &home.put(clip, bytes(clip)));
     let address = home.redirect("out", &back.replace("127.0.0.1", "localhost"));
@@ -225,7 +225,7 @@ fn redirects_have_a_limit_and_lead_to_http_only() {
     assert!(address.ends_with("clip.mp4"));
 }
 
-/// A signature is over the bytes of the address: those that were typed.
+/// A signature covers the bytes of the address as written.
 #[test]
 fn a_signed_address_reaches_the_server_as_it_was_typed() {
     let server = Server::start();

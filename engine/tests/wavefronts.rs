@@ -1,5 +1,5 @@
-//! Wavefronts, the rows of one picture decoded by several threads: for which samples, that nobody sees a difference, and
-//! what damage does to them.
+//! Wavefronts, the rows of one picture decoded by several threads: which samples use them, that results stay the same,
+//! and the effect of damage.
 #![allow(clippy::print_stderr, reason = "tests report what they saw")]
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,7 +14,7 @@ use ffi::{AvError, Decoder, Packet, Received, Sent, Threads};
 
 use testing::clips::{clips, fixture, name, open, play};
 
-/// Twelve rows of blocks side by side: enough for two threads, not for four.
+/// Twelve rows of blocks in parallel: enough for two threads, not for four.
 const CLIP: &str = "hevc_wavefronts.mp4";
 
 fn engine(threads: usize, checkpoints: bool) -> Engine {
@@ -26,12 +26,12 @@ fn md5(video: &Video, frame: u32) -> Result<String, bucket_streamer::Error> {
     video.frame(frame).map(|frame| raw::hex(&raw::md5(&frame.picture)))
 }
 
-/// What a new engine decodes for a frame.
+/// The samples that a new engine decodes for a frame.
 fn samples_for(video: &Video, frame: u32) -> Vec<u32> {
     video.plan(&[frame]).into_iter().flat_map(|(samples, _)| samples).collect()
 }
 
-/// A frame of which much is left out.
+/// A frame for which many samples are left out.
 fn pruned(video: &Video) -> Vec<u32> {
     let all = (0..video.frame_count() as u32).map(|frame| samples_for(video, frame));
     let left_out = |samples: &Vec<u32>| samples[samples.len() - 1] as usize + 1 - samples[0] as usize - samples.len();
@@ -57,10 +57,10 @@ fn chains_are_decoded_in_wavefronts_where_there_are_enough_rows() {
     let from_entry = Engine::builder().threads(2).from_entry().build();
     let video = from_entry.open_path(fixture(CLIP)).expect("a clip");
     assert_eq!(video.use_of_threads(2, &pruned_), Threads::Frame(2), "as players decode");
-    // Three rows of blocks, whatever is side by side.
+    // Three rows of blocks, however wide.
     let video = engine(2, true).open_path(fixture("hevc_closed_gop.mp4")).expect("a clip");
     assert_eq!(video.use_of_threads(2, &pruned(&video)), Threads::Frame(2));
-    // Not a matter of wavefronts at all.
+    // H.264 has no wavefronts.
     let video = engine(2, true).open_path(fixture("h264_bframes.mp4")).expect("a clip");
     assert_eq!(video.use_of_threads(2, &[0, 4, 5]), Threads::Frame(2));
 }
@@ -78,18 +78,18 @@ fn frames_out_of_wavefronts_are_the_sequential_decodes() {
     }
 }
 
-/// Answers a closure's question, or fails when that takes for ever.
+/// The result of a closure, or a failure if it takes too long.
 fn in_time<T: Send + 'static>(what: String, ask: impl FnOnce() -> T + Send + 'static) -> T {
     let (give, take) = mpsc::channel();
     std::thread::spawn(move || give.send(ask()));
     take.recv_timeout(Duration::from_secs(120)).unwrap_or_else(|error| panic!("{what}: {error}"))
 }
 
-/// The clip with some bytes of a sample changed.
+/// The clip with some changed bytes of a sample.
 fn damaged(bytes: &[u8], video: &Video, sample: u32, random: &mut fastrand::Rng) -> Vec<u8> {
     let at = &video.track().samples[sample as usize];
     let mut bytes = bytes.to_vec();
-    // Behind the length and the type of the first unit, so headers and entry points too.
+    // After the length and the type of the first unit, so that headers and entry points are affected too.
     for _ in 0..random.u32(1..6) {
         let place = at.offset as usize + random.usize(6..at.size as usize);
         bytes[place] ^= random.u8(1..);
@@ -97,9 +97,9 @@ fn damaged(bytes: &[u8], video: &Video, sample: u32, random: &mut fastrand::Rng)
     bytes
 }
 
-/// A damaged sample, and threads at work in its rows: every frame gets an answer; those that do not need the sample the
-/// right one, and those that do what a sequential decode makes of it. Only what it does not decode at all may differ: there
-/// the picture has what its memory held before.
+/// A damaged sample, decoded by several threads: every frame gets an answer; frames that do not need the sample are
+/// correct, and the others equal the sequential decode. Only undecoded parts may differ: there the picture has the
+/// former content of its memory.
 #[test]
 fn damage_in_one_sample_is_what_it_is_in_a_sequential_decode() {
     let bytes = std::fs::read(fixture(CLIP)).expect("the fixture");
@@ -145,7 +145,7 @@ fn damage_in_one_sample_is_what_it_is_in_a_sequential_decode() {
     assert!(other < other_usually + dependent / 10, "{other}, {other_usually} of {dependent}");
 }
 
-/// All pictures that these samples give, by sample; strict, so that what is taken for damage is an error.
+/// All pictures of these samples, by sample; strict, so that detected damage is an error.
 fn decode(video: &Video, samples: u32, threads: Threads) -> Result<BTreeMap<u32, [u8; 16]>, AvError> {
     let track = video.track();
     let mut decoder = Decoder::open(&track.parameters, threads, true)?;

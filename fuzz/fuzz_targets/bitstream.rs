@@ -1,4 +1,4 @@
-//! Arbitrary bytes into everything that reads bitstreams.
+//! Fuzzes the parsers of bitstreams with arbitrary bytes.
 #![no_main]
 
 use bucket_streamer::bitstream::bits::{BitReader, unescape};
@@ -13,7 +13,7 @@ const CODECS: [Codec; 4] = [Codec::Hevc, Codec::H264, Codec::Vp9, Codec::Av1];
 const FRAMINGS: [Framing; 5] =
     [Framing::AnnexB, Framing::Length(1), Framing::Length(2), Framing::Length(3), Framing::Length(4)];
 
-/// For C that was compiled to count its edges (see `container`): nothing here runs any.
+/// The symbol for C compiled to count its edges (see `container`): this target runs none.
 #[unsafe(no_mangle)]
 extern "C" fn bucket_streamer_fuzz_edge() {}
 
@@ -36,7 +36,7 @@ fuzz_target!(|data: &[u8]| {
     headers(data);
 });
 
-/// Sets and slice headers, one after another: what comes out is what the specification allows.
+/// Parses sets and slice headers, one after another: values must be those that the specification allows.
 fn headers(data: &[u8]) {
     let mut sets = ParameterSets::from_configuration(data);
     let mut state = PocState::default();
@@ -67,14 +67,14 @@ fn set(unit: &[u8]) {
     }
 }
 
-/// Before the picture, nearest first, then after it, nearest first; none twice.
+/// First the pictures before, then those after the current one, nearest first, without repetition.
 fn short_term(set: &[ShortTerm]) {
     let order = |entry: &ShortTerm| (entry.delta_poc > 0, entry.delta_poc.abs());
     assert!(set.len() <= 16 && set.windows(2).all(|pair| order(&pair[0]) < order(&pair[1])));
     assert!(set.iter().all(|entry| entry.delta_poc != 0));
 }
 
-/// Units lie inside the sample, in order, and do not overlap; framed again they are read as they were.
+/// Units lie inside the sample, in order, without overlap; framed again they parse as before.
 fn units(framing: Framing, data: &[u8]) {
     let all = data.as_ptr_range();
     let mut end = all.start;
@@ -97,7 +97,7 @@ fn units(framing: Framing, data: &[u8]) {
     assert_eq!(framing.units(&framed).collect::<Vec<_>>(), expected, "{framing:?}");
 }
 
-/// Annex B, byte by byte (B.1.1): what the fast search must give.
+/// A reference parser of Annex B, byte by byte (B.1.1), for the fast search.
 fn annex_b_the_simple_way(data: &[u8]) -> Vec<&[u8]> {
     let is_start = |at: &usize| data[*at..].starts_with(&[0, 0, 1]);
     let starts: Vec<usize> = (0..data.len()).filter(is_start).collect();
@@ -105,14 +105,14 @@ fn annex_b_the_simple_way(data: &[u8]) -> Vec<&[u8]> {
     let without_zeros = |unit: &'_ [u8]| unit.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
     let unit = |(&start, end): (&usize, usize)| &data[start + 3..start + 3 + without_zeros(&data[start + 3..end])];
     let mut units: Vec<&[u8]> = starts.iter().zip(ends).map(unit).collect();
-    // Nothing after the last start code is no unit.
+    // No unit follows the last start code.
     if starts.last().is_some_and(|&last| last + 3 == data.len()) {
         units.pop();
     }
     units
 }
 
-/// What walks ask of a sample.
+/// The facts of a sample that planning uses.
 fn sample(codec: Codec, framing: Framing, data: &[u8]) {
     let facts = EntryFacts::of(codec, framing, data, false);
     let after_end = EntryFacts::of(codec, framing, data, true);
@@ -126,7 +126,7 @@ fn sample(codec: Codec, framing: Framing, data: &[u8]) {
     }
 }
 
-/// What is asked of a single unit.
+/// The facts of a single unit.
 fn unit(data: &[u8]) {
     if let Some((kind, id)) = hevc::parameter_set_id(data) {
         assert!(matches!(kind, 32..=34));
@@ -151,7 +151,7 @@ fn unit(data: &[u8]) {
     let _ = (vp9::facts(data), av1::is_key(data));
 }
 
-/// Escaping as an encoder does it, and taking it out again, gives what was there.
+/// Escaping as in an encoder, and unescaping, give the original bytes.
 fn escapes(data: &[u8]) {
     let mut escaped = Vec::with_capacity(data.len() * 3 / 2);
     let mut zeros = 0;
@@ -167,7 +167,7 @@ fn escapes(data: &[u8]) {
     assert!(unescape(data).len() <= data.len());
 }
 
-/// The first bytes as a list of reads of the rest: never past the end.
+/// The first bytes are a list of reads of the rest, none past the end.
 fn bits(data: &[u8]) {
     let (reads, data) = data.split_at(data.len().min(16));
     let mut reader = BitReader::new(data);
@@ -187,7 +187,7 @@ fn bits(data: &[u8]) {
     let _ = (reader.skip(usize::MAX), reader.flag(), reader.ue());
 }
 
-/// Samples of Annex B, one after another: what held before each is what the last ones brought, one for each identifier.
+/// Annex B samples one after another: the sets before each are the last ones, one per identifier.
 fn history(data: &[u8]) {
     for codec in [Codec::Hevc, Codec::H264] {
         for framing in [Framing::AnnexB, Framing::Length(1)] {

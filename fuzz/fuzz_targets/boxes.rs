@@ -1,10 +1,10 @@
-//! MP4 files as trees of boxes (ISO/IEC 14496-12), read from fixtures, changed, and written with sizes that are right, or
-//! wrong on purpose.
+//! MP4 files as trees of boxes (ISO/IEC 14496-12): parsed from fixtures, changed, and written with sizes that are
+//! correct, or wrong on purpose.
 #![allow(dead_code, reason = "each target takes a part")]
 
 pub type Kind = [u8; 4];
 
-/// Boxes that are made of boxes, and how many bytes stand before the first of them.
+/// Boxes that contain boxes, with the number of bytes before the first of them.
 const PARENTS: [(&Kind, usize); 16] = [
     (b"moov", 0),
     (b"trak", 0),
@@ -27,12 +27,12 @@ const PARENTS: [(&Kind, usize); 16] = [
 #[derive(Clone)]
 pub struct Node {
     pub kind: Kind,
-    /// Everything, or what stands before the children.
+    /// The whole content, or the part before the children.
     pub payload: Vec<u8>,
     pub children: Vec<Node>,
-    /// Written as the size, instead of the right one.
+    /// The size to write instead of the correct one.
     pub claimed: Option<u64>,
-    /// The size takes 8 bytes more.
+    /// The size is written in 8 more bytes.
     pub is_large: bool,
 }
 
@@ -66,7 +66,7 @@ impl Node {
         self.children.iter().for_each(|child| child.write(out));
     }
 
-    /// This one and all below, in order; changed by `change`, which gets the number of each.
+    /// Calls `change` for this box and all below, in order, with the number of each.
     pub fn walk(&mut self, number: &mut usize, change: &mut impl FnMut(usize, &mut Node)) {
         change(*number, self);
         *number += 1;
@@ -78,7 +78,7 @@ impl Node {
     }
 }
 
-/// The boxes that bytes are made of. What is none is left out.
+/// The boxes in `bytes`. Data that are no box are dropped.
 pub fn parse(mut data: &[u8]) -> Vec<Node> {
     let mut nodes = Vec::new();
     while data.len() >= 8 {

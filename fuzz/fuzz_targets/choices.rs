@@ -1,8 +1,8 @@
-//! The fuzzer's bytes as a list of choices. Where they end, each further choice is the first one: an empty input gives the
-//! plainest file.
+//! The fuzzer's bytes as a list of choices. After their end each further choice is the first one, so that an empty
+//! input gives the simplest file.
 #![allow(dead_code, reason = "each target takes a part")]
 
-/// Numbers at which arithmetic goes wrong.
+/// Numbers at the edges of arithmetic.
 const EDGES: [u32; 16] = [
     0,
     1,
@@ -24,7 +24,7 @@ const EDGES: [u32; 16] = [
 
 pub struct Choices<'a> {
     rest: &'a [u8],
-    /// May a field be out of its range?
+    /// Whether fields may be out of range.
     is_wild: bool,
 }
 
@@ -59,27 +59,27 @@ impl<'a> Choices<'a> {
         list[self.below(list.len())]
     }
 
-    /// One time in two.
+    /// True one time in two.
     pub fn flag(&mut self) -> bool {
         self.byte() & 1 == 1
     }
 
-    /// One time in `count`, and not where the bytes have ended.
+    /// True one time in `count`, and false after the end of the bytes.
     pub fn once_in(&mut self, count: u8) -> bool {
         self.byte() % count == count - 1
     }
 
-    /// From now on fields are in their range, three times in four.
+    /// Decides whether fields stay in range from now on: three times in four.
     pub fn tame(&mut self) {
         self.is_wild = self.once_in(4);
     }
 
-    /// One time in `count` of those streams that may have fields out of range.
+    /// True one time in `count`, if fields may be out of range.
     pub fn wild_once_in(&mut self, count: u8) -> bool {
         self.is_wild && self.once_in(count)
     }
 
-    /// A number from `first` to `last`; seldom any other one.
+    /// A number from `first` to `last`; rarely any other one.
     pub fn within(&mut self, first: u32, last: u32) -> u32 {
         if self.wild_once_in(64) {
             return self.any();
@@ -100,7 +100,7 @@ impl<'a> Choices<'a> {
         (0..count).map(|_| self.byte()).collect()
     }
 
-    /// So many bytes that look like chance, from a seed of two.
+    /// This many pseudo-random bytes, from a seed of two.
     pub fn noise(&mut self, count: usize) -> Vec<u8> {
         let mut state = u64::from(u16::from_le_bytes([self.byte(), self.byte()])) | 1 << 32;
         let mut next = || {
@@ -113,7 +113,7 @@ impl<'a> Choices<'a> {
     }
 }
 
-/// Writes the file that the choices made to where `FUZZ_FILE` says: how a finding becomes a fixture.
+/// Writes the generated file to the path in `FUZZ_FILE`, to make a fixture of a finding.
 pub fn keep(file: &[u8]) {
     if let Some(path) = std::env::var_os("FUZZ_FILE") {
         std::fs::write(path, file).expect("to write");

@@ -1,4 +1,4 @@
-//! Arbitrary bytes as a file: opened, described, a few frames decoded, a JPEG made.
+//! Fuzzes opening, describing, decoding and JPEG stills with arbitrary bytes as a file.
 #![no_main]
 
 use std::sync::{Arc, LazyLock};
@@ -12,7 +12,7 @@ mod counters;
 #[path = "look.rs"]
 mod look;
 
-/// One thread: two runs of the same input do the same.
+/// One thread, so that runs with the same input are identical.
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(Some(1)));
 
 const INPUT_LIMIT: usize = 1 << 20;

@@ -1,5 +1,5 @@
-//! Lets libFuzzer see into C that gcc compiled with `-fsanitize-coverage=trace-pc` (see `instrument/gcc`): a saturating
-//! counter for each edge, in the section where libFuzzer looks for additional ones. Nothing calls it otherwise.
+//! Shows libFuzzer the coverage of C that gcc compiled with `-fsanitize-coverage=trace-pc` (see `instrument/gcc`): a
+//! saturating counter per edge, in the section of libFuzzer's extra counters. No other code calls it.
 
 const COUNTERS: usize = 1 << 18;
 
@@ -26,7 +26,7 @@ unsafe extern "C" {
     fn bucket_streamer_fuzz_edge();
 }
 
-/// Keeps the linker from leaving this out.
+/// Keeps the linker from removing this.
 pub fn keep() {
     std::hint::black_box(bucket_streamer_fuzz_edge as *const ());
 }

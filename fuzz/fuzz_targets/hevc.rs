@@ -1,5 +1,5 @@
-//! H.265 streams that are written field by field, or are a fixture's with units changed: opened as Annex B or as MP4, decoded in chance order twice by engines
-//! that know nothing of each other, and played. What is not said to be damaged is the same each time.
+//! Fuzzes H.265 streams that are written field by field, or are a fixture's with changed units: opened as Annex B or
+//! MP4, decoded in random order twice by independent engines, and played. Frames without damage must agree.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ mod hevc_slices;
 #[path = "hevc_stream.rs"]
 mod hevc_stream;
 
-/// Larger pictures are refused by the engine.
+/// The engine refuses larger pictures.
 const MAX_PIXELS: u64 = 1 << 18;
 const FRAMES: u32 = 32;
 
@@ -42,7 +42,7 @@ static PLANNED: LazyLock<Engine> =
 static PLAIN: LazyLock<Engine> =
     LazyLock::new(|| Engine::builder().threads(1).max_pixels(MAX_PIXELS).check_hashes(true).from_entry().build());
 
-/// A hash of its planes, and whether it is said to be damaged; an error.
+/// A hash of the planes and the damage flag, or an error.
 type Answer = Result<(u64, bool), String>;
 
 fuzz_target!(|data: &[u8]| {
@@ -89,7 +89,7 @@ fn answer(frame: VideoFrame) -> (u64, bool) {
     (hasher.finish(), frame.picture.is_corrupt())
 }
 
-/// Frames that neither says to be damaged are the same.
+/// Frames that neither run flags as damaged must be equal.
 fn agree(one: &BTreeMap<u32, Answer>, other: &BTreeMap<u32, Answer>, how: &str) {
     for (index, one) in one {
         if let (Ok((one, false)), Some(Ok((other, false)))) = (one, other.get(index)) {
@@ -98,7 +98,7 @@ fn agree(one: &BTreeMap<u32, Answer>, other: &BTreeMap<u32, Answer>, how: &str) 
     }
 }
 
-/// The smallest MP4 file: one track, one chunk.
+/// A minimal MP4 file: one track, one chunk.
 fn mp4(stream: &Stream) -> Vec<u8> {
     let framed = |unit: &Vec<u8>| [&(unit.len() as u32).to_be_bytes()[..], unit].concat();
     let samples: Vec<Vec<u8>> =
@@ -119,7 +119,7 @@ fn mp4(stream: &Stream) -> Vec<u8> {
         Node::full(b"stss", &[&[sync.len() as u32], &sync[..]].concat()),
         Node::full(b"stsc", &[1, 1, count, 1]),
         Node::full(b"stsz", &[0, count].into_iter().chain(sizes).collect::<Vec<_>>()),
-        // Behind `ftyp` and the header of `mdat`.
+        // After `ftyp` and the header of `mdat`.
         Node::full(b"stco", &[1, 16 + 8]),
     ];
     let media = vec![

@@ -1,4 +1,4 @@
-//! Bits and NAL units of H.265, as they are written.
+//! Writes bits and NAL units of H.265.
 
 /// Writes bits, from the most significant.
 #[derive(Default)]

@@ -1,4 +1,4 @@
-//! H.265 streams of fixtures, with units changed: slices that decode, under headers and sets that do not fit.
+//! H.265 streams of fixtures with changed units: decodable slices under headers and sets that do not match.
 
 use super::choices::Choices;
 use super::hevc_sets::{pps, sps};
@@ -9,7 +9,7 @@ const FILES: [&[u8]; 2] =
     [include_bytes!("../../fixtures/hevc_open_gop_cut.265"), include_bytes!("../../fixtures/hevc_size_change.265")];
 const UNITS: usize = 30;
 const CHANGES: usize = 8;
-/// Bytes of a unit that have its header and most of the slice header.
+/// Bytes of a unit that contain its header and most of the slice header.
 const HEAD: usize = 16;
 
 pub fn stream(choices: &mut Choices<'_>) -> Stream {
@@ -45,7 +45,7 @@ fn change(units: &mut Vec<Vec<u8>>, choices: &mut Choices<'_>) {
         0 => _ = units.remove(which),
         1 => units.insert(choices.below(which + 1), units[which].clone()),
         2 => units.swap(which, choices.below(which + 1)),
-        // Bits of the headers.
+        // Flips bits of the headers.
         3..=6 => {
             let at = 2 + choices.below(length.min(HEAD).max(3) - 2);
             if let Some(byte) = units[which].get_mut(at) {
@@ -53,7 +53,7 @@ fn change(units: &mut Vec<Vec<u8>>, choices: &mut Choices<'_>) {
             }
         }
         7 => {
-            // Of another kind, layer or sub-layer.
+            // Changes the unit's type, layer or sub-layer.
             let at = choices.below(2);
             units[which][at] ^= 1 << (choices.byte() & 7);
         }
@@ -75,7 +75,7 @@ fn change(units: &mut Vec<Vec<u8>>, choices: &mut Choices<'_>) {
     }
 }
 
-/// A sample begins with what stands before the first slice of a picture.
+/// A sample begins with the units before the first slice of a picture.
 fn samples(units: Vec<Vec<u8>>) -> Vec<Sample> {
     let mut samples: Vec<Sample> = Vec::new();
     let mut waiting = Vec::new();

@@ -1,4 +1,4 @@
-//! Parameter sets of H.265, and what slice headers need of them.
+//! Parameter sets of H.265, and the values that slice headers need of them.
 
 use super::choices::Choices;
 use super::hevc_bits::{Bits, unit};
@@ -7,7 +7,7 @@ const VPS: u8 = 32;
 const SPS: u8 = 33;
 const PPS: u8 = 34;
 
-/// What slice headers need of the sets.
+/// The values of the sets that slice headers need.
 #[derive(Clone)]
 pub struct Sets {
     pub sps: Sps,
@@ -30,7 +30,7 @@ pub struct Sps {
     pub integer_mv: bool,
 }
 
-/// How many pictures are in a short-term reference picture set, and how many of them are referred to.
+/// The number of pictures in a short-term reference picture set, and the number of those referred to.
 #[derive(Clone, Copy, Default)]
 pub struct Set {
     pub pictures: u32,
@@ -108,7 +108,7 @@ pub fn vps(choices: &mut Choices<'_>) -> Vec<u8> {
     unit(VPS, 0, &bits.end())
 }
 
-/// Luma samples a side; most pictures are small.
+/// Luma samples per side; most pictures are small.
 fn side(choices: &mut Choices<'_>, min_block: u32) -> u32 {
     match choices.byte() % 64 {
         63 if choices.wild_once_in(2) => choices.any(),
@@ -185,7 +185,7 @@ fn pcm(bits: &mut Bits, choices: &mut Choices<'_>) {
     }
 }
 
-/// Short-term sets, and how many long-term pictures are listed.
+/// Short-term sets, and the number of listed long-term pictures.
 fn sps_references(bits: &mut Bits, choices: &mut Choices<'_>, log2_poc: u32) -> (Vec<Set>, Option<u32>) {
     let mut short_term_sets = Vec::new();
     let count = bits.ue(if choices.wild_once_in(32) { choices.any() } else { choices.below(6) as u32 });
@@ -202,7 +202,7 @@ fn sps_references(bits: &mut Bits, choices: &mut Choices<'_>, log2_poc: u32) -> 
     (short_term_sets, long_term)
 }
 
-/// True if slices say whether motion vectors are whole numbers.
+/// True if slices signal whole-number motion vectors.
 fn sps_extensions(bits: &mut Bits, choices: &mut Choices<'_>, chroma: u32, depth: u32) -> bool {
     if !bits.flag(choices.once_in(6)) {
         return false;
@@ -297,7 +297,7 @@ fn vui(bits: &mut Bits, choices: &mut Choices<'_>) {
     }
 }
 
-/// A short-term reference picture set (7.3.7). In a slice header `backs` has how far back pictures are that there were.
+/// A short-term reference picture set (7.3.7). In a slice header `backs` has the distances to earlier pictures.
 pub fn short_term_set(
     bits: &mut Bits,
     choices: &mut Choices<'_>,
@@ -320,7 +320,7 @@ pub fn short_term_set(
         return set;
     }
     let back: Vec<u32> = match backs {
-        // Those that were decoded, mostly.
+        // Mostly distances to decoded pictures.
         Some(backs) if !choices.once_in(12) => backs.iter().copied().filter(|_| !choices.once_in(3)).take(5).collect(),
         _ => (0..choices.within(0, 3).min(15)).map(|_| choices.within(1, 4)).collect(),
     };

@@ -1,4 +1,4 @@
-//! Slice headers of H.265, and noise as slice data.
+//! Slice headers of H.265, with noise as slice data.
 
 use super::choices::Choices;
 use super::hevc_bits::{Bits, unit};
@@ -103,7 +103,7 @@ fn independent(
     }
 }
 
-/// The short-term set and long-term pictures of a slice; how many pictures are referred to.
+/// The short-term set and long-term pictures of a slice; returns the number of pictures referred to.
 fn references(bits: &mut Bits, choices: &mut Choices<'_>, sps: &Sps, poc: u32, pocs: &[u32]) -> u32 {
     let sets = sps.short_term_sets.len() as u32;
     let is_listed = bits.flag(sets > 0 && choices.once_in(4));

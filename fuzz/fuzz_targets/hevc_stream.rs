@@ -1,7 +1,7 @@
-//! H.265 streams written field by field (ITU-T H.265, 7.3): parameter sets, slice headers, and noise as slice data, which
-//! CABAC always makes something of.
+//! H.265 streams written field by field (ITU-T H.265, 7.3): parameter sets, slice headers, and noise as slice data,
+//! which CABAC decodes without error.
 //!
-//! Fields are mostly in range and fit each other, so that a decoder comes far; each may be any other number.
+//! Fields are mostly in range and consistent, so that a decoder gets far; each may be any other number.
 
 use super::choices::Choices;
 use super::hevc_bits::unit;
@@ -47,7 +47,7 @@ impl Stream {
         units.flat_map(|unit| [&[0, 0, 0, 1][..], unit].concat()).collect()
     }
 
-    /// An `hvcC` record (ISO/IEC 14496-15, 8.3.3.1).
+    /// As an `hvcC` record (ISO/IEC 14496-15, 8.3.3.1).
     pub fn configuration(&self) -> Vec<u8> {
         let mut record =
             vec![1, 1, 0x60, 0, 0, 0, 0x90, 0, 0, 0, 0, 0, 93, 0xf0, 0, 0xfc, 0xfd, 0xf8, 0xf8, 0, 0, 0x0f];
@@ -61,7 +61,7 @@ impl Stream {
     }
 }
 
-/// Kinds of slices (7.4.2.2): trailing ones most often.
+/// NAL unit types of slices (7.4.2.2), trailing ones most often.
 const KINDS: [u8; 16] = [1, 1, 1, 1, 0, 1, 19, 21, 8, 9, 6, 7, 16, 20, 2, 1];
 
 fn sample(choices: &mut Choices<'_>, sets: &mut Sets, is_first: bool, pocs: &mut Vec<u32>) -> Sample {
@@ -70,7 +70,7 @@ fn sample(choices: &mut Choices<'_>, sets: &mut Sets, is_first: bool, pocs: &mut
         units.push(unit(35, 0, &[0x50]));
     }
     if choices.once_in(8) {
-        // In mid-stream, of the same number as a rule.
+        // Sets in mid-stream, usually with the same identifier.
         let (sps_unit, sps, _) = sps(choices);
         units.push(sps_unit);
         sets.sps = sps;
@@ -106,7 +106,7 @@ fn sample(choices: &mut Choices<'_>, sets: &mut Sets, is_first: bool, pocs: &mut
     Sample { units, is_sync: (16..=23).contains(&kind) != choices.once_in(24) }
 }
 
-/// A SEI message: hashes of the picture, a recovery point, or any.
+/// A SEI message: hashes of the picture, a recovery point, or any other.
 pub fn message(choices: &mut Choices<'_>, kind: u8) -> Vec<u8> {
     let (what, mut payload) = match choices.below(4) {
         0 => (132, [&[0][..], &choices.noise(48)].concat()),

@@ -1,4 +1,4 @@
-//! Arbitrary bytes as the text of an index file: opened with, written again, a few frames decoded.
+//! Fuzzes index files: opens a video with an arbitrary text, writes the index again, and decodes a few frames.
 #![no_main]
 
 use std::io::Write;
@@ -13,10 +13,10 @@ use libfuzzer_sys::fuzz_target;
 #[path = "counters.rs"]
 mod counters;
 
-/// One thread: two runs of the same input do the same.
+/// One thread, so that runs with the same input are identical.
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(Some(1)));
 
-/// The files that indexes are of (see `seed`): the first byte chooses.
+/// The files that the indexes describe (see `seed`); the first byte selects one.
 const FILES: [&[u8]; 5] = [
     include_bytes!("../../fixtures/hevc.ts"),
     include_bytes!("../../fixtures/hevc.mkv"),
@@ -26,13 +26,13 @@ const FILES: [&[u8]; 5] = [
 ];
 
 const PIXEL_LIMIT: usize = 1_000_000;
-/// A walk over so many samples is no hang, only long.
+/// A decode run over more samples takes long, but is no hang.
 const SAMPLE_LIMIT: u32 = 60;
 
 fuzz_target!(|data: &[u8]| {
     counters::keep();
     let Some((&which, rest)) = data.split_first() else { return };
-    // 255: the bytes of the file itself. Else its text, so that its checksum is always right.
+    // 255: the file's raw bytes. Otherwise its text, with a checksum that is always correct.
     let bytes = if which == 255 { rest.to_vec() } else { packed(rest) };
     let file = FILES[usize::from(which) % FILES.len()];
     let index = match Index::read(&MemorySource::new("index", bytes)) {
@@ -65,7 +65,7 @@ fn refused(error: &bucket_streamer::Error) {
 fn look(video: &Video, file: &'static [u8]) {
     let frames = video.frame_count() as u32;
     assert!(frames > 0, "a video without frames is an error");
-    // What is taken is written so that it is taken again, as the same.
+    // An accepted index is written so that it is accepted again, as equal.
     let written = video.export_index().expect("an index").to_bytes();
     let again = Index::read(&MemorySource::new("index", written.clone())).expect("of our own writing");
     let again = open(file, &again).expect("of our own writing");

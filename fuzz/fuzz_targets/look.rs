@@ -1,5 +1,5 @@
-//! What every target does with an open video: looks at its tables, decodes the first, the last and some frames between,
-//! breaks off, makes stills, describes.
+//! The common part of all targets: examines an open video's tables, decodes some frames, cancels a request, makes
+//! stills, describes it.
 
 use bucket_streamer::pixels::{Fit, Shape};
 use bucket_streamer::still::{StillFormat, StillMaker, StillOptions};
@@ -7,7 +7,7 @@ use bucket_streamer::time::Nanos;
 use bucket_streamer::{Video, VideoFrame};
 
 const PIXEL_LIMIT: usize = 4_000_000;
-/// A walk over so many samples is no hang, only long.
+/// A decode run over more samples takes long, but is no hang.
 const SAMPLE_LIMIT: u32 = 400;
 
 pub fn look(video: &Video) {
@@ -41,7 +41,7 @@ pub fn look(video: &Video) {
     }
     assert!(wanted.iter().all(|index| answers.contains_key(index)), "every frame gets an answer");
     assert!(!answers[&(frames as u32)]);
-    // A request that is dropped leaves tasks behind, which must end.
+    // A dropped request leaves tasks behind, which must end.
     drop(video.frames(&wanted));
     if let Some(frame) = first {
         still(&frame, video.still_options());
@@ -51,7 +51,7 @@ pub fn look(video: &Video) {
     }
 }
 
-/// What needs no pictures.
+/// The part that needs no pictures.
 fn tables(video: &Video) {
     let track = video.track();
     assert!(track.time_base.0 > 0 && track.time_base.1 > 0);
@@ -70,7 +70,7 @@ fn tables(video: &Video) {
     let _ = timeline.is_variable();
 }
 
-/// Every visible byte of the planes can be read.
+/// Reads every visible byte of the planes.
 fn check(frame: &VideoFrame) {
     let picture = &frame.picture;
     let mut sum = 0_u64;

@@ -1,6 +1,6 @@
-//! MP4 files whose boxes are changed, with sizes that stay right: opened, described, a few frames decoded.
+//! Fuzzes MP4 files with changed boxes and consistent sizes: opened, described, a few frames decoded.
 //!
-//! The bytes choose one of the fixtures and what is done to its boxes, one change after the other.
+//! The bytes select a fixture and the changes of its boxes, one after another.
 #![no_main]
 
 use std::sync::{Arc, LazyLock};
@@ -23,7 +23,7 @@ mod look;
 
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(Some(1)));
 
-/// What is changed: plain, with edits, turned, in fragments, with two descriptions, of other codecs.
+/// The fixtures: plain, with edits, rotated, fragmented, with two descriptions, of other codecs.
 const FILES: [&[u8]; 9] = [
     include_bytes!("../../fixtures/hevc_rotated.mp4"),
     include_bytes!("../../fixtures/hevc_gray.mp4"),
@@ -36,7 +36,7 @@ const FILES: [&[u8]; 9] = [
     include_bytes!("../../fixtures/av1.mp4"),
 ];
 const CHANGES: usize = 12;
-/// A file of more boxes is no other case.
+/// More boxes are no further case.
 const BOXES: usize = 400;
 const SIZE_LIMIT: usize = 1 << 20;
 
@@ -60,7 +60,7 @@ const TABLES: [(&Kind, usize, usize); 16] = [
     (b"tfra", 2, 3),
 ];
 
-/// Other boxes that may stand anywhere.
+/// Other boxes, which may occur anywhere.
 const OTHERS: [&Kind; 22] = [
     b"free", b"skip", b"wide", b"uuid", b"moov", b"trak", b"moof", b"traf", b"mdat", b"edts", b"mdia", b"minf",
     b"stbl", b"stsd", b"hvcC", b"avcC", b"av1C", b"colr", b"pasp", b"clap", b"tkhd", b"cmov",
@@ -98,7 +98,7 @@ fn file(choices: &mut Choices<'_>) -> Vec<u8> {
     boxes::bytes(&root.children)
 }
 
-/// Puts what is after the samples last, so that it may grow: files without fragments begin with their samples.
+/// Moves boxes after the samples to the end, so that they may grow: files without fragments begin with their samples.
 fn data_first(boxes: &mut Vec<Node>) {
     let place = |boxes: &[Node]| {
         let before = boxes.iter().take_while(|one| one.kind != *b"mdat").map(Node::size).sum::<usize>();
@@ -121,7 +121,7 @@ fn data_first(boxes: &mut Vec<Node>) {
     boxes.iter_mut().for_each(|one| one.walk(&mut 0, shift));
 }
 
-/// Samples of a fragment lie so far behind its beginning: further, where it has grown.
+/// The offset of a fragment's samples from its beginning, adapted to its growth.
 fn keep_offsets(root: &mut Node, before: &[usize]) {
     let fragments = root.children.iter_mut().filter(|one| one.kind == *b"moof");
     for (fragment, before) in fragments.zip(before) {
@@ -139,7 +139,7 @@ fn keep_offsets(root: &mut Node, before: &[usize]) {
 fn change(root: &mut Node, choices: &mut Choices<'_>) {
     let (what, which) = (choices.byte(), choices.below(root.count()));
     let mut found = None;
-    // The samples are no box to play with, but for their size.
+    // Samples are not changed, except for the size of their box.
     let is_changed = |one: &Node| one.kind != *b"mdat" && one.kind != *b"root";
     match what % 10 {
         0..=2 => root.walk(&mut 0, &mut |number, one| {
@@ -163,7 +163,7 @@ fn change(root: &mut Node, choices: &mut Choices<'_>) {
                 (one.claimed, one.is_large) = (Some(u64::from(choices.any())), choices.flag());
             }
         }),
-        // Copied or moved to another place.
+        // Copies or moves a box.
         7 | 8 => {
             root.walk(&mut 0, &mut |number, one| {
                 if number == which && is_changed(one) {
@@ -190,7 +190,7 @@ fn insert(root: &mut Node, new: Option<Node>, choices: &mut Choices<'_>) {
     let into = choices.of(&parents);
     let mut new = Some(new);
     root.walk(&mut 0, &mut |number, one| {
-        // The number of this one may come again below what has just been put in.
+        // The number of this box may occur again below the inserted one.
         if number == into
             && let Some(new) = new.take()
         {
@@ -199,10 +199,10 @@ fn insert(root: &mut Node, new: Option<Node>, choices: &mut Choices<'_>) {
     });
 }
 
-/// Another number in the place of one.
+/// Replaces a number.
 fn set(one: &mut Node, choices: &mut Choices<'_>) {
     let Some(last) = one.payload.len().checked_sub(4) else { return };
-    // Most fields begin at a multiple of four, and the first ones say most.
+    // Most fields begin at a multiple of four, and the first ones matter most.
     let at = if choices.flag() { choices.below(last.min(32) / 4 + 1) * 4 } else { choices.below(last + 1) };
     let field = &mut one.payload[at.min(last)..at.min(last) + 4];
     let before = u32::from_be_bytes((&*field).try_into().expect("four"));
@@ -234,7 +234,7 @@ fn made(choices: &mut Choices<'_>) -> Node {
 
 fn table(kind: &Kind, before: usize, each: usize, choices: &mut Choices<'_>) -> Node {
     let entries = choices.below(12);
-    // Seldom the same ones over and over.
+    // Rarely the same one again.
     let times = if choices.once_in(8) { 1 << choices.below(11) } else { 1 };
     let mut numbers: Vec<u32> = (0..before).map(|_| number(choices)).collect();
     numbers.push(if choices.once_in(8) { choices.any() } else { (entries * times) as u32 });
@@ -247,7 +247,7 @@ fn table(kind: &Kind, before: usize, each: usize, choices: &mut Choices<'_>) -> 
     table
 }
 
-/// Mostly a small one.
+/// Usually a small number.
 fn number(choices: &mut Choices<'_>) -> u32 {
     if choices.once_in(6) { choices.any() } else { u32::from(choices.byte() & 0x1f) }
 }

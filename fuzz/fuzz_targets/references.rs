@@ -1,16 +1,16 @@
-//! Arbitrary bytes as samples of AV1 and VP9, one after another: what they are said to need.
+//! Fuzzes the references of AV1 and VP9 with arbitrary bytes as samples, one after another.
 #![no_main]
 
 use bucket_streamer::bitstream::references::{Unit, needed};
 use bucket_streamer::bitstream::{av1_refs, vp9_refs};
 use libfuzzer_sys::fuzz_target;
 
-/// For C that was compiled to count its edges (see `container`): nothing here runs any.
+/// The symbol for C compiled to count its edges (see `container`): this target runs none.
 #[unsafe(no_mangle)]
 extern "C" fn bucket_streamer_fuzz_edge() {}
 
 fuzz_target!(|data: &[u8]| {
-    // The first byte: how long the configuration is, and whether the same again follows as samples.
+    // The first byte: the length of the configuration, and whether the samples repeat it.
     let Some((&first, data)) = data.split_first() else { return };
     let (extradata, samples) = data.split_at(data.len().min(usize::from(first & 0x3f)));
     let samples = samples_of(samples);
@@ -31,7 +31,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// A length of one byte before each; what is left is the last.
+/// A length of one byte before each; the rest is the last.
 fn samples_of(mut data: &[u8]) -> Vec<&[u8]> {
     let mut samples = Vec::new();
     while let Some((&length, rest)) = data.split_first() {
@@ -42,8 +42,8 @@ fn samples_of(mut data: &[u8]) -> Vec<&[u8]> {
     samples
 }
 
-/// References go backwards, no further than the entry, and to nothing that a unit not understood has made unknown;
-/// closures are closed.
+/// References go backwards, at most to the random access point, and to no sample that an unparsed unit has made
+/// unknown; closures are closed.
 fn check(base: u32, units: &[Option<Unit>]) {
     let mut known = None;
     for (number, unit) in (base..).zip(units) {

@@ -1,4 +1,4 @@
-//! Arbitrary bytes as a file whose reference structure is asked for, in any order, and the same each time.
+//! Fuzzes the reference structure of arbitrary bytes as a file: queries in any order must give the same result.
 #![no_main]
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use libfuzzer_sys::fuzz_target;
 mod counters;
 
 const INPUT_LIMIT: usize = 1 << 20;
-/// More samples are no other case, only longer.
+/// More samples take longer, but are no further case.
 const SAMPLE_LIMIT: u32 = 200;
 
 fuzz_target!(|data: &[u8]| {
@@ -51,7 +51,7 @@ fuzz_target!(|data: &[u8]| {
     assert!(matches!(structure(&often, 0, u32::MAX), Structure::Unknown), "no such sample");
 });
 
-/// What everybody who plans a walk takes for granted.
+/// Invariants that planning relies on.
 fn graph(pictures: &Pictures) {
     let (first, last) = (pictures.first(), pictures.last());
     for sample in first..=last {

@@ -1,4 +1,4 @@
-"""MP4 files box by box, and a clip that their samples are of."""
+"""Writes MP4 files box by box, with the samples of a clip."""
 
 import struct
 
@@ -39,7 +39,7 @@ def find(data, path):
 
 
 class Clip:
-    """A plain MP4 whose samples lie in front of its tables."""
+    """A plain MP4 with its samples before its tables."""
 
     def __init__(self, name):
         self.data = (FIXTURES / name).read_bytes()

@@ -1,4 +1,4 @@
-"""The list of files, and where the fixtures are."""
+"""The list of files, and the folder of the fixtures."""
 
 from pathlib import Path
 

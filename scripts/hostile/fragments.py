@@ -36,7 +36,7 @@ def _():
 
 @case("mp4_fragments_backwards.mp4")
 def _():
-    """Every fragment is put in front of all that came before."""
+    """libavformat inserts every fragment before all earlier ones."""
     count = 30_000
     run = full(b"trun", u32(30), u32(100) * 30, flags=0x200)
     return fragmented(*(moof(at, run, time=(count - at) * 512 * 30) for at in range(count)))
@@ -44,7 +44,7 @@ def _():
 
 @case("mp4_fragment_lists.mp4")
 def _():
-    """Lists of fragments that are not there, gone through for every run of samples."""
+    """Lists of missing fragments, which are searched for every run of samples."""
     lists = []
     for at in range(8):
         entries = b"".join(u32(3 + at, 512, 0) for _ in range(65_000))
@@ -68,7 +68,7 @@ def _():
 
 @case("mp4_sample_of_tiny_units.mp4")
 def _():
-    """One sample whose NAL units have two bytes each: only decoding meets them."""
+    """One sample with NAL units of two bytes each, which are only parsed by decoding."""
     sample = u32(2) + b"\x4e\x01"
     data = sample * 1_500_000
     head = box(b"ftyp", b"isom", u32(512), b"isom")

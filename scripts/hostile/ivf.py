@@ -25,7 +25,7 @@ def _():
 
 @case("ivf_backward_frames.ivf")
 def _():
-    """Every key frame goes in front of libavformat's index."""
+    """libavformat inserts every key frame at the front of its index."""
     first = list(ivf_frames("vp9.ivf"))
     tiny = first[0][:40]
     data = ivf(b"VP90", *first)

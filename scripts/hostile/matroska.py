@@ -54,7 +54,7 @@ def _():
 
 @case("mkv_xiph_laces.mkv")
 def _():
-    """Laces as far from their block's beginning as they can be, with bytes that fit almost everywhere."""
+    """Laces at the greatest distance from their block's beginning, with bytes that match almost everywhere."""
     one = block(b"\xff" + b"\x02" * 255 + bytes(512), flags=0x82)
     return matroska(*(cluster(at * 1000, one * 100) for at in range(80)))
 
@@ -67,7 +67,7 @@ def _():
 
 @case("mkv_stripped_laces.mkv")
 def _():
-    """No frame is in the file as it is: each is looked for in vain."""
+    """No frame is in the file in this form: every search for one fails."""
     stripped = element("6d80", element("6240", element("5034", number("4254", 3), element("4255", b"\x01\x02\x03"))))
     one = block(b"\xff" + bytes(256 * 8), flags=0x84)
     return matroska(*(cluster(at * 1000, one * 20) for at in range(120)), tracks=track_entry(more=stripped))
@@ -94,7 +94,7 @@ def _():
 
 @case("mkv_backward_blocks.mkv")
 def _():
-    """Every sync sample goes in front of libavformat's index."""
+    """libavformat inserts every sync sample at the front of its index."""
     tiny = b"\0\0\0\2\x02\x01"
     clusters = (cluster(30_000_000 - at * 1000, *(block(tiny, time=-n) for n in range(1000))) for at in range(500))
     return matroska(*clusters)
@@ -122,7 +122,7 @@ def _():
 
 @case("mkv_blocks_of_the_last_track.mkv")
 def _():
-    """The track of each block is looked for among all."""
+    """The track of each block is searched for among all tracks."""
     other = element("ae", number("d7", 2), number("73c5", 2), number("83", 0x20), element("86", b"X"))
     tiny = block(b"\0\0\0\2\x02\x01", flags=0)
     tracks = other * 900 + track_entry()
@@ -138,7 +138,7 @@ def _():
 
 @case("mkv_tags_of_attachments.mkv")
 def _():
-    """The attachment of each tag is looked for among all."""
+    """The attachment of each tag is searched for among all attachments."""
     files = element("1941a469", element("61a7", number("46ae", 1)) * 200_000)
     tags = element("1254c367", element("7373", element("63c0", number("63c6", 2))) * 200_000)
     return matroska(cluster(0, block(next(GRAY.samples()))), front=files + tags)

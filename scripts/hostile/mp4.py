@@ -1,4 +1,4 @@
-"""MP4 files whose tables claim, repeat or nest."""
+"""MP4 files with tables that claim too much, repeat or nest."""
 
 import struct
 
@@ -28,7 +28,7 @@ def _():
 
 @case("mp4_edits_that_find_nothing.mp4")
 def _():
-    """Each edit walks over all composition offsets, and adds next to nothing."""
+    """Each edit iterates over all composition offsets, and adds next to nothing."""
     count = 400_000
     offsets = full(b"ctts", u32(count), b"".join(u32(1, at & 1) for at in range(count)))
     return mp4(trak(1, [*one_run(count), stsz(1, count), offsets], edits(*[(1, 200_000_000)] * 30_000)))
@@ -62,7 +62,7 @@ def _():
 
 @case("mp4_tables_that_claim.mp4")
 def _():
-    """Every table claims the most that a number can, and has nothing."""
+    """Every table claims the maximum count, and is empty."""
     most = 0xFFFFFFF
     tables = [
         full(b"stts", u32(most)), full(b"ctts", u32(most)), full(b"stsc", u32(most)), full(b"stss", u32(most)),
@@ -180,7 +180,7 @@ def items(count):
 
 @case("mp4_properties_of_items.mp4")
 def _():
-    """The item of each property is looked for among all."""
+    """The item of each property is searched for among all items."""
     count = 400_000
     info = full(b"infe", u32(1, 0), b"hvc1\0", version=3)
     infos = full(b"iinf", u32(count), info * count, version=1)

@@ -37,7 +37,7 @@ def _():
     slice_unit = b"\0\0\1\x02\x01\xd0"
     parts = [samples[0], samples[1]]
     for at in range(120_000):
-        # A picture parameter set with bytes behind its end that differ each time.
+        # A picture parameter set with different bytes after its end each time.
         parts.append(b"\0\0\1\x44\x01\xc1\x73\xd1\x89\x80" + struct.pack(">I", 0x80808080 + at) + slice_unit)
     return b"".join(parts)
 

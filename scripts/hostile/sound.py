@@ -1,4 +1,4 @@
-"""Files that are long, and right."""
+"""Long, valid files."""
 
 import struct
 
@@ -19,7 +19,7 @@ def composition(repeats):
 
 @case("long.mp4", "sound")
 def _():
-    """200,016 samples, two hours and a quarter: the clip's 48, again and again."""
+    """200,016 samples, two hours and a quarter: the clip's 48, repeated."""
     count = 48 * REPEATS
     keys = (at * 48 + key for at in range(REPEATS) for key in GRAY.stss)
     tables = [
@@ -54,7 +54,7 @@ def _():
 
 @case("long.mkv", "sound")
 def _():
-    """120,000 samples, an hour and a third: one GOP, and then its smallest sample again and again."""
+    """120,000 samples, an hour and a third: one GOP, and then its smallest sample, repeated."""
     samples = list(GRAY.samples())
     tiny = min(samples, key=len)
     parts = [cluster(0, *(block(sample, at * 40, 0x80 if at in (0,) else 0) for at, sample in enumerate(samples)))]

@@ -1,4 +1,4 @@
-"""The instructions, one after another: a stage, and its layers."""
+"""Executes the instructions of a stage, layer by layer."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from image.layers import Stage, digest, layer, layer_path, mount, umount
 
 
 def base(image, host):
-    """What stands in for an image of a registry."""
+    """The stand-in for an image of a registry."""
     key = digest("debootstrap", SUITE)
     path = layer_path(key)
     if not path.exists():
@@ -35,7 +35,7 @@ def base(image, host):
         return stage
     if name != "rust":
         fail(f"there is nothing here that could stand in for {image}")
-    # As the image has it: /usr/local/cargo and /usr/local/rustup. The toolchain itself is bound there for each step.
+    # As in the image: /usr/local/cargo and /usr/local/rustup. The toolchain itself is bound there for each step.
     version = subprocess.run(["rustc", "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
     stage.env.update({
         "PATH": f"/usr/local/cargo/bin:{PATH}",
@@ -61,7 +61,7 @@ def base(image, host):
 
 
 def copied(stage, instruction, source_root, ignored, values):
-    """The files of a COPY: pairs of where they are and where they go, in order."""
+    """The files of a COPY: pairs of source and destination, in order."""
     *sources, target = [substitute(word, values) for word in instruction.words()]
     target = os.path.normpath(os.path.join(stage.folder, target)) + ("/" if target.endswith(("/", ".")) else "")
     found = []

@@ -1,4 +1,4 @@
-"""What the image has to do."""
+"""Checks of the built image."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def attempt(stage):
         check("not root", status["Uid"] == [uid] * 4 and status["Gid"] == [gid] * 4, f"uid {status['Uid'][0]}")
         capabilities = {name: status[name][0] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")}
         check("no capabilities", all(int(value, 16) == 0 for value in capabilities.values()), capabilities["CapEff"])
-        # An overlay without an upper layer takes no writes, whichever user asks: what matters is that none are needed.
+        # An overlay without an upper layer accepts no writes of any user: the check is that none are needed.
         wrote = container.enter("sh", "-c", "touch /tmp/x /usr/x 2>&1")
         check("nothing can be written", wrote.returncode != 0, wrote.stdout.decode().strip().splitlines()[0][-60:])
         check("it is the first process", status["NSpid"][-1] == "1", f"pid {status['NSpid'][-1]}")
@@ -60,7 +60,7 @@ def attempt(stage):
     finally:
         logs.append(container.close())
 
-    # The same with videos of one's own, which the user of the image need not own.
+    # The same with mounted videos, which the user of the image need not own.
     with tempfile.TemporaryDirectory(dir=FOLDER) as videos:
         os.chmod(videos, 0o755)
         shutil.copy(ROOT / "fixtures/hevc_demo.mp4", videos)

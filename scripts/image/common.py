@@ -1,4 +1,4 @@
-"""Where things lie, and what steps get of this machine."""
+"""Paths, and the parts of this machine that build steps use."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ SUITE = "bookworm"
 TOOLCHAIN = "/usr/local/rustup/toolchains/stand-in"
 CERTIFICATES = "/run/try-image-certificates.crt"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# How programs are told which certificates to believe.
+# Settings by which programs find the trusted certificates.
 CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "CARGO_HTTP_CAINFO", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO")
 
 
@@ -25,7 +25,7 @@ def fail(text):
 
 
 class Host:
-    """What steps get of this machine, and the image does not: a toolchain, certificates, how to be asked for them."""
+    """Parts of this machine that build steps use and that the image does not contain: a toolchain, certificates and their settings."""
 
     def __init__(self, certificates):
         sysroot = subprocess.run(["rustc", "--print", "sysroot"], capture_output=True, text=True, check=True)

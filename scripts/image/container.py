@@ -1,4 +1,4 @@
-"""The image at work."""
+"""Runs the image."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from image.layers import layer_path, mount, umount
 
 
 class Container:
-    """The image at work: nothing of it can be written to but its volumes."""
+    """The running image: read-only except for its volumes."""
 
     def __init__(self, stage, volumes=None, env=None, arguments=None):
         self.stage = stage
@@ -27,14 +27,14 @@ class Container:
         mount("overlay", root, "overlay", "lowerdir=" + ":".join(str(layer_path(key)) for key in reversed(stage.layers)))
         for volume in stage.volumes:
             place = root / volume.lstrip("/")
-            # A new volume has what the image has there, and its owner.
+            # A new volume has the image's content at that place, and its owner.
             own = self.work / ("volume" + volume.replace("/", "-"))
             shutil.copytree(place, own, symlinks=True)
             shutil.copystat(place, own)
             mount(str((volumes or {}).get(volume, own)), place, options="bind")
         uid, gid = stage.user.split(":")
         values = dict(stage.env, HOME="/nonexistent", **(env or {}))
-        # chroot wants a capability, and the program gets none: so setpriv comes after it.
+        # chroot needs a capability, and the program gets none: so setpriv comes after it.
         command = namespaces("--net") + ["sh", "-c", f"ip link set lo up\n{ENTER}", "sh", str(root), "", "", "yes"]
         command += ["env", "-i", f"--chdir={stage.folder}"] + [f"{name}={value}" for name, value in values.items()]
         self.privileges = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--no-new-privs",
@@ -53,7 +53,7 @@ class Container:
         fail("the container did not begin")
 
     def enter(self, *words, everything=True):
-        """A command inside: as HEALTHCHECK runs, or, to ask from outside, only in its network."""
+        """A command inside, as HEALTHCHECK runs it, or, for requests from outside, only in its network."""
         which = ["--mount", "--pid", "--net", "--root", "--wd=/"] if everything else ["--net"]
         values = ["env", "-i"] + [f"{name}={value}" for name, value in self.stage.env.items()] if everything else []
         privileges = self.privileges if everything else []
@@ -69,7 +69,7 @@ class Container:
         return False
 
     def get(self, path):
-        """Status, headers, body; asked from this machine through the container's network."""
+        """Status, headers and body of a request from this machine through the container's network."""
         code = f"""import http.client, sys, json
 connection = http.client.HTTPConnection("127.0.0.1", {self.stage.ports[0]}, timeout=90)
 connection.request("GET", {path!r})

@@ -1,4 +1,4 @@
-"""The Dockerfile and .dockerignore: instructions, variables, patterns."""
+"""Parses the Dockerfile and .dockerignore: instructions, variables, patterns."""
 
 import json
 import re
@@ -16,7 +16,7 @@ class Instruction:
         return f"{self.name} {flags}{self.text}"
 
     def words(self):
-        """Of an instruction with arguments: its JSON array, or its words."""
+        """The arguments of an instruction: its JSON array, or its words."""
         return exec_form(self.text) or shlex.split(self.text)
 
 
@@ -31,7 +31,7 @@ def exec_form(text):
 
 
 def parse(path):
-    """Instructions of a Dockerfile, comments left out and lines joined."""
+    """Instructions of a Dockerfile, without comments and with lines joined."""
     instructions, parts, begin = [], [], 0
     for number, line in enumerate(path.read_text().splitlines(), 1):
         if line.lstrip().startswith("#") or (not line.strip() and not parts):

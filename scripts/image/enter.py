@@ -1,11 +1,11 @@
-"""Commands in a root, in namespaces of their own."""
+"""Runs commands in a root, in namespaces of their own."""
 
 import subprocess
 import sys
 
 from image.common import fail
 
-# Runs in namespaces of its own: what is mounted goes when it ends.
+# Runs in namespaces of its own: mounts vanish when it ends.
 ENTER = """
 set -eu
 root=$1 toolchain=$2 certificates=$3 bare=$4
@@ -21,7 +21,7 @@ for number in 0 1 2; do
 done
 mkdir "$root/dev/shm" && mount -t tmpfs shm "$root/dev/shm"
 if [ "$bare" = no ]; then
-    # A file that is not there cannot be bound over; /run is empty in every image that this makes.
+    # A missing file cannot be the target of a bind mount; /run is empty in every image built here.
     mount -t tmpfs run "$root/run"
     cp -L /etc/resolv.conf "$root/run/resolv.conf"
     [ -e "$root/etc/resolv.conf" ] && mount --bind "$root/run/resolv.conf" "$root/etc/resolv.conf"
@@ -33,7 +33,7 @@ exec chroot "$root" "$@"
 
 
 def namespaces(*more):
-    # However this program ends, nothing of it stays behind.
+    # Nothing remains after this program, however it ends.
     return ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--ipc", "--uts", *more, "--fork", "--kill-child"]
 
 

@@ -1,4 +1,4 @@
-"""Layers of overlayfs, kept by what went into them."""
+"""Layers of overlayfs, cached by their inputs."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ def digest(*parts):
 
 
 class Stage:
-    """What the instructions so far have come to."""
+    """The result of the instructions so far."""
 
     def __init__(self, layers, env):
         self.layers, self.env = layers, env

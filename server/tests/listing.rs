@@ -1,4 +1,4 @@
-//! Lists of what a server has: all of it, in one order, whatever a page's length.
+//! Lists of a server's videos: complete, and in one order for any page length.
 #![cfg(feature = "stores")]
 
 use std::fs;
@@ -24,7 +24,7 @@ fn put(folder: &Path, files: &[&str]) {
     }
 }
 
-/// All names, so many at a time.
+/// All names, listed by pages of this length.
 fn all(roots: &Roots, limit: usize, prefix: Option<&str>) -> Vec<String> {
     let (mut names, mut after) = (Vec::new(), None);
     for _ in 0..1000 {
@@ -39,7 +39,7 @@ fn all(roots: &Roots, limit: usize, prefix: Option<&str>) -> Vec<String> {
     panic!("there is no end to it: {names:?}");
 }
 
-/// A store with so many objects of each kind, and who asks it.
+/// A store with this many objects of each kind, and a client for it.
 fn store() -> (testing::s3::Store, StoreClient) {
     let store = testing::s3::Store::start();
     for number in 0..12 {
@@ -65,7 +65,7 @@ fn client(endpoint: &str, secret: &str) -> StoreClient {
 fn pages_of_any_length_are_one_list() {
     let folder = tempfile::tempdir().expect("a folder");
     let (cams, rest) = (folder.path().join("cams"), folder.path().join("rest"));
-    // A slash comes before some letters and after others.
+    // A slash sorts before some letters and after others.
     put(&cams, &["a/b.mp4", "a.mp4", "a-b.mp4", "a0.mp4", "a/b/c.mp4", "a/b-c.mp4", "B.MOV", "ü.webm", "z/z/z.ivf"]);
     put(&cams, &["a.txt", ".hidden.mp4", ".git/a.mp4", "a/.mp4", "mp4", "a\\b.mp4", "new\nline.mp4", "a/b/.c/d.mp4"]);
     put(&rest, &["x.mp4", "cams/shadowed.mp4", "cams0/seen.mp4", "~.mp4"]);
@@ -96,7 +96,7 @@ fn pages_of_any_length_are_one_list() {
     }
     let listing = roots.list(Some("cams/ü.webm"), 2, None);
     assert!(listing.unlisted.is_empty() && listing.videos[0].size_bytes == Some(4), "{listing:?}");
-    // What the last page ended with may be gone by now, and its root, too.
+    // The last name of a page may be gone by now, and its root, too.
     for (after, next) in
         [("cams/a-zzz", "cams/a.mp4"), ("cam", "cams0/seen.mp4"), ("dash/a", "x.mp4"), ("/cams/x", "cams0/seen.mp4")]
     {
@@ -126,7 +126,7 @@ fn links_are_followed_inside_and_no_list_is_endless() {
     let expected = ["r/a/b.mp4", "r/again/b.mp4", "r/dir.mp4/b.mp4", "r/l.mp4"];
     assert_eq!(all(&roots, 100, None), expected);
     assert_eq!(all(&roots, 1, None), expected);
-    // Two ways at each of many crossings.
+    // Two links at each of many levels.
     let deep = folder.path().join("deep");
     for level in 0..60 {
         fs::create_dir_all(deep.join(format!("{level}"))).expect("a folder");

@@ -1,4 +1,4 @@
-//! What a server may open: everything beneath its roots, and nothing else, whatever a name says.
+//! A server may open everything beneath its roots, and nothing else, for any name.
 #![cfg(feature = "stores")]
 
 use std::fs;
@@ -17,7 +17,7 @@ use bucket_streamer_server::roots::{RootSpec, Roots};
 const INSIDE: &[u8] = b"inside";
 const SECRET: &[u8] = b"secret";
 
-/// A folder with a root in it, and a secret beside that.
+/// A folder with a root in it, and a secret beside the root.
 fn folders() -> (tempfile::TempDir, Roots) {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path().join("root");
@@ -194,7 +194,7 @@ fn another_file_of_the_same_name_is_opened_anew() {
     assert_ne!(frames().expect("another video"), first);
     fs::remove_file(&clip).expect("removed");
     assert!(matches!(frames().expect_err("it is gone").kind(), ErrorKind::NoSuchVideo));
-    // The whole folder is another one, as after a mount.
+    // The whole folder is replaced, as by a mount.
     let source = roots.open("cams/a.mp4");
     is_none(source, "cams/a.mp4");
     let (old, path) = (folder.path().with_extension("old"), folder.path().to_owned());

@@ -1,4 +1,4 @@
-//! Clips, and what the vendored `ffmpeg` and `ffprobe` say of them: the oracle.
+//! Test clips, and the vendored `ffmpeg` and `ffprobe` as their oracle.
 #![allow(clippy::print_stderr, reason = "tests report what they leave out")]
 
 use std::collections::HashMap;
@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, OnceLock};
 use bucket_streamer::still::raw;
 use bucket_streamer::{Engine, LeftOut, Video};
 
-/// A file of the repository's own.
+/// A fixture of the repository.
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name)
 }
 
-/// Fixtures, and the clips of `$BUCKET_STREAMER_CORPUS` where that is set.
+/// The fixtures, and the clips of `$BUCKET_STREAMER_CORPUS` if that is set.
 pub fn clips() -> Vec<PathBuf> {
     let mut clips = files(&fixture(""));
     match std::env::var_os("BUCKET_STREAMER_CORPUS") {
@@ -40,8 +40,8 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Writes a clip into a folder in which bytes in the middle of a slice are overwritten: the decoder notices, and fills the rest
-/// of the picture.
+/// Writes a clip with overwritten bytes in the middle of a slice into a folder: the decoder detects the damage, and
+/// conceals the rest of the picture.
 pub fn damaged(folder: &Path) -> PathBuf {
     let mut bytes = std::fs::read(fixture("h264_bframes.mp4")).expect("the fixture");
     bytes[40_327..40_340].fill(0x55);
@@ -50,7 +50,7 @@ pub fn damaged(folder: &Path) -> PathBuf {
     clip
 }
 
-/// The frames of a clip that are flagged as damaged, and those that are not; both ascending, and neither empty.
+/// The damaged and the intact frames of a clip, both ascending, neither empty.
 pub fn flagged_and_sound(clip: &Path) -> (Vec<u32>, Vec<u32>) {
     let video = Engine::new(Some(1)).open_path(clip).expect("a video");
     let all: Vec<u32> = (0..video.frame_count() as u32).collect();
@@ -87,7 +87,7 @@ pub fn oracle_md5s(clip: &Path) -> Vec<String> {
     lines.filter_map(|line| line.rsplit(',').next()).map(|md5| md5.trim().to_owned()).collect()
 }
 
-/// Presentation times of all frames in output order, as `ffprobe` has them; `None` where the stream has none.
+/// Presentation times of all frames in output order, from `ffprobe`; `None` if the stream has none.
 pub fn oracle_pts(clip: &Path) -> Vec<Option<i64>> {
     let arguments = ["-v", "quiet", "-select_streams", "v:0", "-show_entries", "frame=pts", "-of", "csv=p=0"];
     let text = run("ffprobe", &arguments, clip, &[]);
@@ -95,8 +95,8 @@ pub fn oracle_pts(clip: &Path) -> Vec<Option<i64>> {
     lines.map(|line| line.parse().ok()).collect()
 }
 
-/// Presentation time and sync flag of all packets that are to be shown, as `ffprobe` has them. `noparse`: else it takes
-/// the word of slice headers for an MP4's sync flags.
+/// Presentation time and sync flag of all packets that are shown, from `ffprobe`. With `noparse` the sync flags of an
+/// MP4 come from its tables, not from slice headers.
 pub fn oracle_packets(clip: &Path) -> Vec<(Option<i64>, bool)> {
     let arguments = ["-v", "quiet", "-select_streams", "v:0", "-show_entries", "packet=pts,flags", "-of", "csv=p=0"];
     let is_mov = clip.extension().is_some_and(|extension| extension == "mp4" || extension == "mov");
@@ -111,7 +111,7 @@ pub fn oracle_packets(clip: &Path) -> Vec<(Option<i64>, bool)> {
     text.lines().filter_map(packet).collect()
 }
 
-/// All frames of a sequential decode: number and MD5, in its order, and what it left out.
+/// All frames of a sequential decode in its order, with number and MD5, and those left out.
 pub fn play(video: &Video) -> (Vec<(u32, String)>, LeftOut) {
     let mut frames = Vec::new();
     let left_out = video
@@ -123,11 +123,11 @@ pub fn play(video: &Video) -> (Vec<(u32, String)>, LeftOut) {
     (frames, left_out)
 }
 
-/// What a sequential decode of a clip gives: made once for all tests of a file.
+/// A sequential decode of a clip, made once for all tests of a file.
 pub struct Sequential {
     /// Number and MD5, in output order.
     pub frames: Vec<(u32, String)>,
-    /// Numbers of frames that it does not show.
+    /// Numbers of the frames that are not shown.
     pub left_out: Vec<u32>,
 }
 
@@ -151,7 +151,7 @@ pub fn sequential(clip: &Path) -> Option<Arc<Sequential>> {
     .clone()
 }
 
-/// Opens a clip, or says why not.
+/// Opens a clip, or prints why that fails.
 pub fn open(engine: &Engine, clip: &Path) -> Option<Video> {
     match engine.open_path(clip) {
         Ok(video) => Some(video),
@@ -162,13 +162,14 @@ pub fn open(engine: &Engine, clip: &Path) -> Option<Video> {
     }
 }
 
-/// So many videos for a test of many; 100,000 with `BUCKET_STREAMER_EXHAUSTIVE`, or as many as `BUCKET_STREAMER_VIDEOS` says.
+/// The number of videos for a test with many: `BUCKET_STREAMER_VIDEOS`, else 100,000 with `BUCKET_STREAMER_EXHAUSTIVE`,
+/// else `usual`.
 pub fn many_videos(usual: usize) -> usize {
     let said = std::env::var("BUCKET_STREAMER_VIDEOS").ok().and_then(|text| text.parse().ok());
     said.unwrap_or(if std::env::var_os("BUCKET_STREAMER_EXHAUSTIVE").is_some() { 100_000 } else { usual })
 }
 
-/// Makes so many videos in nested folders, which are hard links to four small clips in turn, and gives their names.
+/// Makes this many videos in nested folders, as hard links to four small clips in turn, and returns their names.
 pub fn hard_links(folder: &Path, count: usize) -> Vec<String> {
     let clips = ["hevc_gray.mp4", "hevc_rotated.mp4", "h264_slices.mp4", "hevc_10bit.mp4"];
     let originals = clips.map(|clip| {

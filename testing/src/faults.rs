@@ -1,5 +1,5 @@
-//! Frames over HTTP while a share of everything goes wrong: how many were right, how many were refused, how long it took,
-//! and what was left behind. `bench/src/bin/remote_faults.rs` runs it at length, `engine/tests/remote_faults.rs` for a moment.
+//! Frames over HTTP under random faults: counts correct and refused frames, times, and what is left behind.
+//! `bench/src/bin/remote_faults.rs` runs it at length, `engine/tests/remote_faults.rs` briefly.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
@@ -15,7 +15,7 @@ use bucket_streamer::{Engine, ErrorKind, Result, Video};
 
 use crate::range_server::{Answer, Asked, Server, Traffic};
 
-/// Containers with tables and without, all codecs, long and short GOPs.
+/// Containers with and without tables, all codecs, long and short GOPs.
 const CLIPS: [&str; 10] = [
     "hevc_demo.mp4",
     "hevc_closed_gop.mp4",
@@ -29,22 +29,22 @@ const CLIPS: [&str; 10] = [
     "av1.mp4",
 ];
 
-/// One in so many requests opens its video anew: what is in memory needs no requests.
+/// One in this many requests opens its video anew, since bytes in memory need no requests.
 const REOPEN: u32 = 10;
 
-/// How much, and how bad.
+/// The amount and the kinds of faults.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub requests: u64,
     pub callers: u64,
     pub seed: u64,
-    /// Of a hundred requests to the server so many meet each fault.
+    /// Of a hundred requests to the server, this many meet each fault.
     pub percent: u32,
     pub options: HttpOptions,
 }
 
 impl Plan {
-    /// 5% of each of five faults, and little patience with them.
+    /// 5% of each of five faults, with short time limits.
     pub fn new(requests: u64, seed: u64) -> Plan {
         let options = HttpOptions {
             block: 4096,
@@ -59,36 +59,36 @@ impl Plan {
     }
 }
 
-/// What came of it.
+/// The results.
 #[derive(Debug, Default)]
 pub struct Report {
     pub right: u64,
-    /// Errors by what they say, without coordinates.
+    /// Errors by their text, without coordinates.
     pub refused: BTreeMap<String, u64>,
     /// Openings among them.
     pub not_opened: u64,
-    /// What must not be: another picture, another number of frames, an error that explains nothing.
+    /// Violations: another picture, another number of frames, an error without an explanation.
     pub wrong: Vec<String>,
     /// The slowest frame and the slowest opening.
     pub slowest: Duration,
     pub slowest_opening: Duration,
-    /// Frames that took longer than one read may.
+    /// Frames that took longer than the limit of one read.
     pub long: u64,
-    /// What the sources counted.
+    /// Counts of the sources.
     pub attempts: u64,
     pub bytes: u64,
-    /// Attempts that were second ones while the first was still waited for.
+    /// Attempts that were second requests.
     pub hedged: u64,
     pub openings: u64,
-    /// What the server did, by kind.
+    /// Answers of the server, by kind.
     pub answers: BTreeMap<&'static str, u64>,
-    /// Bytes that arrived although the same source had them, of those with room for everything.
+    /// Bytes that arrived although the same source had them, for sources with room for everything.
     pub twice: u64,
     pub traffic: Traffic,
     pub took: Duration,
 }
 
-/// What the process holds.
+/// Resources of the process.
 #[derive(Debug, Clone, Copy)]
 pub struct Resources {
     pub resident_kib: u64,
@@ -110,7 +110,7 @@ impl Resources {
     }
 }
 
-/// A clip at the server, and its frames.
+/// A clip on the server, and its frames.
 struct Clip {
     name: &'static str,
     address: String,
@@ -118,7 +118,7 @@ struct Clip {
     frames: HashMap<u32, [u8; 16]>,
 }
 
-/// Ranges that were sent to each source with room for everything, by the number in its address.
+/// Ranges sent to each source with room for everything, by the number in its address.
 type Sent = Mutex<HashMap<u64, Vec<(u64, u64)>>>;
 
 /// A video that callers share until one of them opens it anew.
@@ -127,7 +127,7 @@ struct Opened {
     number: u64,
 }
 
-/// Everything that runs share: a server with clips, an engine.
+/// State shared by runs: a server with clips, and an engine.
 pub struct Faults {
     server: Server,
     engine: Engine,
@@ -136,11 +136,11 @@ pub struct Faults {
     openings: AtomicU64,
 }
 
-/// A run under way.
+/// A run in progress.
 struct Run<'a> {
     faults: &'a Faults,
     plan: &'a Plan,
-    /// One keeps everything, one next to nothing.
+    /// One keeps everything, the other next to nothing.
     clients: [HttpClient; 2],
     slots: Vec<Mutex<Option<Arc<Opened>>>>,
     report: Mutex<Report>,
@@ -151,7 +151,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Faults {
-    /// Decodes all clips once: what comes over HTTP is compared with that.
+    /// Decodes all clips once, for comparison with HTTP.
     pub fn new() -> Result<Faults> {
         let server = Server::start();
         let engine = Engine::builder().threads(2).checkpoint_memory(64 << 20).build();
@@ -171,7 +171,7 @@ impl Faults {
         Ok(Faults { server, engine, clips, sent: Arc::default(), openings: AtomicU64::new(0) })
     }
 
-    /// Asks for frames, and closes all videos again.
+    /// Requests frames, and closes all videos again.
     pub fn run(&self, plan: &Plan) -> Result<Report> {
         let answers = Arc::new(Mutex::new(BTreeMap::new()));
         self.misbehave(plan, Arc::clone(&answers));
@@ -196,7 +196,7 @@ impl Faults {
         Ok(report)
     }
 
-    /// Lets the server do each kind of wrong to its share of requests, and notes what it sends.
+    /// Makes the server inject each fault into its share of requests, and records what it sends.
     fn misbehave(&self, plan: &Plan, answers: Arc<Mutex<BTreeMap<&'static str, u64>>>) {
         let (percent, options) = (plan.percent, plan.options.clone());
         let lengths: HashMap<String, u64> = self.clips.iter().map(|clip| (clip.path(), clip.len())).collect();
@@ -212,7 +212,7 @@ impl Faults {
         });
     }
 
-    /// Waits until nothing more happens at the server, and says what the process holds then.
+    /// Waits until the server is idle, and returns the resources of the process.
     pub fn settled(&self) -> Resources {
         let mut last = None;
         for _ in 0..50 {
@@ -239,13 +239,13 @@ impl Clip {
     }
 }
 
-/// Nobody waits for these bytes.
+/// Slower than the time limit: these bytes are not waited for.
 const TOO_SLOW: &str = "slow first byte, too slow";
 
-/// Second requests that a client may save up for one server.
+/// Second requests that a client may accumulate for one server.
 const SAVED: u64 = 8;
 
-/// What a request gets: mostly what it wants.
+/// The answer to a request: mostly the correct one.
 fn pick(random: &mut fastrand::Rng, percent: u32, options: &HttpOptions) -> (&'static str, Answer) {
     let some = random.u64(0..5000);
     match random.u32(0..100) / percent.max(1) {
@@ -254,14 +254,14 @@ fn pick(random: &mut fastrand::Rng, percent: u32, options: &HttpOptions) -> (&'s
         1 => ("stall", Answer::Stall(some)),
         2 => ("cut", Answer::Cut(some)),
         3 => ("503", Answer::Status(503, "")),
-        // One in four comes too late.
+        // One in four is too late.
         4 if some.is_multiple_of(4) => (TOO_SLOW, Answer::Late(2 * options.first_byte_timeout)),
         4 => ("slow first byte", Answer::Late(options.first_byte_timeout / 4)),
         _ => ("good", Answer::Good),
     }
 }
 
-/// Notes what of an answer arrives, if the source keeps everything. What a reset leaves is not certain.
+/// Records what of an answer arrives, if the source keeps everything. After a reset that is not certain.
 fn note(sent: &Sent, asked: &Asked, answer: &Answer, lengths: &HashMap<String, u64>) {
     let Some((path, number)) = asked.path.split_once("?opening=") else { return };
     let (Some((start, end)), Some(&len)) = (asked.range, lengths.get(path)) else { return };
@@ -276,7 +276,7 @@ fn note(sent: &Sent, asked: &Asked, answer: &Answer, lengths: &HashMap<String, u
     }
 }
 
-/// Bytes that are in more than one range.
+/// Bytes in more than one range.
 fn twice(mut ranges: Vec<(u64, u64)>) -> u64 {
     ranges.sort_unstable();
     let (mut twice, mut end) = (0, 0);
@@ -293,7 +293,7 @@ impl Run<'_> {
         let mut random = fastrand::Rng::with_seed(self.plan.seed ^ (caller << 32));
         for request in 0..self.plan.requests / self.plan.callers {
             self.frame(&mut random);
-            // It would grow and grow.
+            // The log would grow without bound.
             if request % 64 == 0 {
                 self.faults.server.asked();
             }
@@ -321,7 +321,7 @@ impl Run<'_> {
         }
     }
 
-    /// The video of a slot, opened if need be.
+    /// The video of a slot, opened if necessary.
     fn opened(&self, slot: usize, anew: bool) -> Option<Arc<Opened>> {
         let mut held = lock(&self.slots[slot]);
         if anew {
@@ -363,7 +363,7 @@ impl Run<'_> {
         }
     }
 
-    /// Gives a video back; the last one to do so counts what it took.
+    /// Releases a video; the last caller adds its counts.
     fn close(&self, opened: Option<Arc<Opened>>) {
         let Some(opened) = opened.and_then(Arc::into_inner) else { return };
         let counted = opened.video.source().counters().now();
@@ -377,7 +377,7 @@ impl Run<'_> {
 }
 
 impl Report {
-    /// An error is well if it says what the server did.
+    /// An error is correct if it names the server's fault.
     fn refuse(&mut self, what: &str, error: &bucket_streamer::Error) {
         let text = match error.kind() {
             ErrorKind::Remote(refusal) => refusal.to_string(),
@@ -395,7 +395,7 @@ impl Report {
         (plan.options.hedged_share * self.attempts as f64) as u64 + 2 * SAVED
     }
 
-    /// Requests that the server did not answer well.
+    /// Requests with a faulty answer.
     pub fn spoiled(&self) -> u64 {
         self.answers
             .iter()

@@ -1,6 +1,6 @@
-//! What the tests of several packages share, compiled once: clips and what the vendored `ffmpeg` says of them (`clips`), damaged
-//! ones (`damage`), runs of programs (`ran`), and servers: of ranges (`range_server`), behind TLS (`tls`), of objects (`s3`), of
-//! frames (`mock`), and one that fails by a plan (`faults`). What is tested, and what is expected, stays with the tests.
+//! Helpers for the tests of several packages, compiled once: clips with the vendored `ffmpeg` as oracle (`clips`),
+//! damaged clips (`damage`), runs of programs (`ran`), and servers: of ranges (`range_server`), behind TLS (`tls`), of
+//! objects (`s3`), of frames (`mock`), and one with random faults (`faults`). Expectations are left to the tests.
 #![allow(missing_docs, reason = "nothing is published; what is not plain from its name is said")]
 
 pub mod clips;

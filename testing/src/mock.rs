@@ -1,5 +1,5 @@
-//! A server that speaks the protocols of `bucket-streamer serve` and tells what it is told to: the truth, or one lie. Its
-//! stills are made beforehand, its one video is `cams/clip.mp4`.
+//! A server that speaks the protocols of `bucket-streamer serve`, correctly or with one fault. Its stills are made
+//! beforehand, its one video is `cams/clip.mp4`.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -25,33 +25,33 @@ use tokio::runtime::Runtime;
 
 pub const VIDEO: &str = "cams/clip.mp4";
 
-/// What a mock does wrong; of frames, with every third that it is asked for.
+/// The fault of a mock; for frames, in every third request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lie {
     None,
-    /// It gives the frame after, and says so.
+    /// Returns the next frame, with that number.
     NextFrame,
-    /// It gives the frame after, and says that it is the one.
+    /// Returns the next frame, with the requested number.
     NextPicture,
-    /// It says that it is full, and when to come again.
+    /// Reports overload, with Retry-After.
     Full,
-    /// It says that it is full.
+    /// Reports overload.
     FullForever,
-    /// It does not answer.
+    /// Does not answer.
     Silent,
-    /// It answers twice.
+    /// Answers twice.
     Twice,
-    /// It answers after the one that was asked for later.
+    /// Answers after a later request.
     Swapped,
-    /// It goes in the middle: of a body, or of a session.
+    /// Disconnects in the middle of a body or a session.
     Gone,
-    /// It cannot decode.
+    /// Reports a decoding error.
     Failing,
-    /// It gives a still of another size than it says.
+    /// Returns a still of another length than announced.
     Short,
-    /// Each answer takes so many milliseconds.
+    /// Takes this many milliseconds per answer.
     Slow(u64),
-    /// It is all right but for whoever brings no token.
+    /// No fault, but a token is required.
     Closed,
 }
 
@@ -63,11 +63,11 @@ struct Mock {
     told: Vec<(i64, bool)>,
     asked: AtomicU64,
     connections: AtomicU64,
-    /// What was asked for, as it came.
+    /// The requests, as received.
     seen: Mutex<Vec<String>>,
 }
 
-/// On a port of its own, until it is dropped.
+/// Listens on a port of its own until it is dropped.
 pub struct MockServer {
     pub address: SocketAddr,
     mock: Arc<Mock>,
@@ -103,7 +103,7 @@ impl MockServer {
             .route("/frame/{*video}", get(frame))
             .route("/ws", get(ws))
             .with_state(Arc::clone(&mock));
-        // A head and its still are two packets: the second is not to wait until the first is acknowledged.
+        // Without this the still, a second packet, would wait for the acknowledgement of its head.
         let listener = listener.tap_io(|stream| _ = stream.set_nodelay(true));
         runtime.spawn(async move { axum::serve(listener, router).await });
         MockServer { address, mock, _runtime: runtime }
@@ -146,7 +146,7 @@ async fn info(State(mock): Shared, At(video): At<String>, headers: HeaderMap) ->
 }
 
 impl Mock {
-    /// Is this one of those that the lie is about?
+    /// Whether the fault applies to this request.
     fn lies(&self) -> bool {
         self.asked.fetch_add(1, SeqCst) % 3 == 2
     }
@@ -157,7 +157,7 @@ impl Mock {
         }
     }
 
-    /// The number that is told for a frame, and its still.
+    /// The announced number of a frame, and its still.
     fn still(&self, frame: usize, lies: bool) -> (usize, Bytes) {
         let next = (frame + 1) % self.stills.len();
         match self.lie {
@@ -208,7 +208,7 @@ async fn ws(State(mock): Shared, upgrade: WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(async move |socket| _ = session(&mock, socket).await)
 }
 
-/// Until either side has enough: `None` then.
+/// Runs until either side ends; `None` then.
 async fn session(mock: &Mock, mut socket: WebSocket) -> Option<()> {
     let mut later: Option<(u64, usize)> = None;
     loop {

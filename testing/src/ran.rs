@@ -1,4 +1,4 @@
-//! Runs of programs, to their end or until they hang.
+//! Runs programs to their end, or kills them when they hang.
 
 use std::io::Read;
 use std::process::{Command, ExitStatus, Stdio};
@@ -14,7 +14,7 @@ pub struct Ran {
     pub stderr: String,
 }
 
-/// Whatever runs longer than this hangs.
+/// A longer run counts as hanging.
 const HANGS: Duration = Duration::from_secs(120);
 
 impl Ran {

@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 server for tests: gives ranges of files, counts what it gives, and misbehaves on command.
+//! A small HTTP/1.1 server for tests: serves ranges of files, counts what it sends, and misbehaves on command.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
@@ -10,48 +10,48 @@ use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-/// What the server does with a request instead of answering it well.
+/// The answer to a request, correct or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// 206 with what was asked for.
+    /// 206 with the requested range.
     Good,
     /// A status without a body, with a header.
     Status(u16, &'static str),
-    /// 200 with everything, whatever was asked for.
+    /// 200 with the whole file, for any request.
     Whole,
-    /// The same without saying how long it is.
+    /// The same without a length.
     WholeUnbounded,
-    /// So many bytes of the body, then the connection ends.
+    /// This many bytes of the body, then the connection is closed.
     Cut(u64),
-    /// So many bytes of the body, then nothing more.
+    /// This many bytes of the body, then nothing more.
     Stall(u64),
-    /// So many bytes of the body, then the connection is reset: not closed, but gone.
+    /// This many bytes of the body, then the connection is reset.
     ResetAfter(u64),
-    /// The body so many bytes at a time, with a pause before each.
+    /// The body in pieces of this size, with a pause before each.
     Trickle(usize, Duration),
-    /// No answer at all: the connection ends.
+    /// No answer: the connection is closed.
     HangUp,
-    /// No answer at all: the connection is reset.
+    /// No answer: the connection is reset.
     Reset,
-    /// The head comes this late.
+    /// The head is this late.
     Late(Duration),
-    /// The body is longer than Content-Range says.
+    /// The body is longer than Content-Range.
     TooLong,
-    /// Another range than was asked for.
+    /// Another range than the requested one.
     OtherRange,
-    /// Says that it is compressed.
+    /// Claims to be compressed.
     Gzip,
     /// No Content-Range.
     NoContentRange,
-    /// Content-Range with another length of the whole.
+    /// Content-Range with another length of the file.
     OtherLength,
-    /// 206 with these headers in place of the ETag, whatever the request demands: lines with `\r\n` between them.
+    /// 206 with these headers in place of the ETag, for any condition: lines separated by `\r\n`.
     Tagged(&'static str),
-    /// The same with a 200 and everything.
+    /// The same with status 200 and the whole file.
     WholeTagged(&'static str),
 }
 
-/// A request as it came, and what it got.
+/// A request, and its answer.
 #[derive(Debug, Clone)]
 pub struct Asked {
     /// Path and query.
@@ -69,16 +69,16 @@ type Behaviour = Box<dyn FnMut(&Asked) -> Answer + Send>;
 /// Bytes and their ETag.
 type File = (Arc<Vec<u8>>, String);
 
-/// Connections since the server was started.
+/// Connections since the server started.
 #[derive(Debug, Clone, Default)]
 pub struct Traffic {
-    /// How many were made.
+    /// The number of connections.
     pub opened: u64,
-    /// How many are there now.
+    /// The number of connections that are open now.
     pub open: u64,
-    /// The most that were there at one time.
+    /// The most that were open at one time.
     pub most_open: u64,
-    /// Requests of each, in the order in which they were made.
+    /// Requests of each, in the order of the connections.
     pub requests: Vec<u64>,
 }
 
@@ -87,19 +87,19 @@ struct State {
     log: Mutex<Log>,
     behaviour: Mutex<Behaviour>,
     traffic: Mutex<Traffic>,
-    /// By their number.
+    /// By number.
     streams: Mutex<HashMap<usize, Arc<TcpStream>>>,
     is_closed: AtomicBool,
 }
 
-/// Requests, and the number of the first one that is here: earlier ones were taken away.
+/// Requests, and the number of the first one: earlier ones were taken out.
 #[derive(Default)]
 struct Log {
     first: usize,
     asked: Vec<Asked>,
 }
 
-/// A server on a port of its own. It and all of its connections end when it is dropped.
+/// A server on a port of its own. It and all of its connections end on drop.
 pub struct Server {
     address: SocketAddr,
     state: Arc<State>,
@@ -131,13 +131,13 @@ impl Server {
         Server { address, state, listener: Some(listener) }
     }
 
-    /// Puts a file there, or replaces it, and returns its address.
+    /// Adds or replaces a file, and returns its address.
     pub fn put(&self, name: &str, bytes: Vec<u8>, etag: &str) -> String {
         self.state.files.lock().expect("no panic").insert(format!("/{name}"), (Arc::new(bytes), etag.to_owned()));
         self.at(name)
     }
 
-    /// Puts a file there once more, under another name, and returns that address.
+    /// Adds a file again under another name, and returns that address.
     pub fn put_again(&self, name: &str, again: &str) -> String {
         let mut files = self.state.files.lock().expect("no panic");
         let file = files.get(&format!("/{name}")).expect("it is there").clone();
@@ -151,24 +151,24 @@ impl Server {
         format!("http://{}/{name}", self.address)
     }
 
-    /// How requests are answered from now on.
+    /// Sets how requests are answered from now on.
     pub fn behave(&self, behaviour: impl FnMut(&Asked) -> Answer + Send + 'static) {
         *self.state.behaviour.lock().expect("no panic") = Box::new(behaviour);
     }
 
-    /// What was asked since the last call.
+    /// The requests since the last call.
     pub fn asked(&self) -> Vec<Asked> {
         let mut log = self.state.log.lock().expect("no panic");
         log.first += log.asked.len();
         std::mem::take(&mut log.asked)
     }
 
-    /// Connections that were made so far.
+    /// Connections made so far.
     pub fn connections(&self) -> u64 {
         self.traffic().opened
     }
 
-    /// What connections there were so far.
+    /// Counts of connections so far.
     pub fn traffic(&self) -> Traffic {
         self.state.traffic.lock().expect("no panic").clone()
     }
@@ -177,7 +177,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.state.is_closed.store(true, Relaxed);
-        // The listener looks when somebody comes.
+        // The listener checks the flag when a connection arrives.
         let woken = TcpStream::connect(self.address).is_ok();
         if let Some(listener) = self.listener.take().filter(|_| woken) {
             let _ = listener.join();
@@ -188,7 +188,7 @@ impl Drop for Server {
     }
 }
 
-/// A port where connections are neither made nor refused, as behind a firewall that drops packets.
+/// A port where connections are neither accepted nor refused, as behind a firewall that drops packets.
 pub struct Deaf {
     pub address: SocketAddr,
     _listener: Socket,
@@ -196,7 +196,7 @@ pub struct Deaf {
 }
 
 impl Deaf {
-    /// One whose queue of connections is full already.
+    /// Its queue of connections is full.
     pub fn start() -> Deaf {
         let stream = || Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         let any: SocketAddr = ([127, 0, 0, 1], 0).into();
@@ -234,7 +234,7 @@ fn read_request(stream: &TcpStream) -> Option<Asked> {
     Some(Asked { path, range, headers, sent: 0 })
 }
 
-/// One that is open. Closed, and no longer counted as open, when it is dropped.
+/// An open connection. On drop it is closed and no longer counted.
 struct Connection {
     state: Arc<State>,
     stream: Arc<TcpStream>,
@@ -250,7 +250,7 @@ impl Connection {
         traffic.open += 1;
         traffic.most_open = traffic.most_open.max(traffic.open);
         drop(traffic);
-        // Else a body waits behind its head for the client to say that it has that.
+        // Without this a body waits for the acknowledgement of its head.
         let _ = stream.set_nodelay(true);
         let stream = Arc::new(stream);
         state.streams.lock().expect("no panic").insert(number, Arc::clone(&stream));
@@ -278,7 +278,7 @@ impl Connection {
         }
         let trickle = if let Answer::Trickle(bytes, pause) = answer { Some((bytes, pause)) } else { None };
         let (head, body, stop) = compose(&asked, answer, file);
-        // What is logged before it is sent is there when the client has it.
+        // Logged before it is sent, so that the log is complete when the client has the answer.
         let mut log = state.log.lock().expect("no panic");
         if let Some(entry) = place.checked_sub(log.first).and_then(|place| log.asked.get_mut(place)) {
             entry.sent = body.len() as u64;
@@ -294,12 +294,12 @@ impl Connection {
             Stop::No => Some(()),
             Stop::Close => None,
             Stop::Hang => self.wait(Duration::from_secs(20)).and(None),
-            // What was sent is to arrive.
+            // The sent bytes should arrive first.
             Stop::Reset => self.wait(Duration::from_millis(20)).and_then(|()| self.reset()),
         }
     }
 
-    /// Waits, unless the client goes meanwhile.
+    /// Waits, unless the client disconnects.
     fn wait(&self, time: Duration) -> Option<()> {
         self.stream.set_read_timeout(Some(time.max(Duration::from_millis(1)))).ok()?;
         let peeked = self.stream.peek(&mut [0]);
@@ -310,7 +310,7 @@ impl Connection {
         }
     }
 
-    /// What is closed without lingering is reset.
+    /// A close without lingering is a reset.
     fn reset(&self) -> Option<()> {
         let _ = SockRef::from(&*self.stream).set_linger(Some(Duration::ZERO));
         None
@@ -333,7 +333,7 @@ enum Stop {
 
 type Composed = (String, Vec<u8>, Stop);
 
-/// Head and body of an answer, and what comes after it.
+/// Head and body of an answer, and the action after it.
 fn compose(asked: &Asked, answer: Answer, file: Option<File>) -> Composed {
     let status = |status: u16, header: &str| {
         let header = if header.is_empty() { String::new() } else { format!("{header}\r\n") };

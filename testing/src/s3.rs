@@ -1,4 +1,5 @@
-//! A small S3 server for tests: objects in memory, behind an implementation of the protocol that checks every signature.
+//! A small S3 server for tests: objects in memory, behind an implementation of the protocol that checks every
+//! signature.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,12 +17,12 @@ use s3s::service::S3ServiceBuilder;
 use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 use tokio::net::TcpListener;
 
-/// What the server believes.
+/// The key's id that the server accepts.
 pub const KEY_ID: &str = "AKIDEXAMPLE";
-/// The secret to it.
+/// Its secret.
 pub const SECRET: &str = "wJalrXUtnFEMI+geheim/K7MDENG";
 
-/// Keys that a list has at most, for there to be several.
+/// Most keys of a list page, so that there are several pages.
 const PAGE: usize = 5;
 
 /// Bytes and their ETag.
@@ -30,7 +31,7 @@ type Stored = (Bytes, String);
 /// By bucket and key.
 type Objects = Arc<Mutex<HashMap<(String, String), Stored>>>;
 
-/// A request that was let through: who asked, and where.
+/// An accepted request: the object's key, the region of its signature, its range and condition.
 #[derive(Debug, Clone)]
 pub struct Asked {
     pub key: String,
@@ -39,7 +40,7 @@ pub struct Asked {
     pub condition: Option<String>,
 }
 
-/// A server on a port of its own, for as long as the process runs.
+/// A server on a port of its own, for the lifetime of the process.
 pub struct Store {
     address: SocketAddr,
     objects: Objects,
@@ -57,7 +58,7 @@ impl Store {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async move {
                 let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-                tell.send(listener.local_addr().expect("an address")).expect("somebody waits");
+                tell.send(listener.local_addr().expect("an address")).expect("the starter waits");
                 while let Ok((stream, _)) = listener.accept().await {
                     let service = service.clone();
                     tokio::spawn(async move {
@@ -70,7 +71,7 @@ impl Store {
         Store { address: told.recv().expect("it has started"), objects, log }
     }
 
-    /// Puts an object into the bucket `clips`, or replaces it, and returns its address.
+    /// Adds or replaces an object of the bucket `clips`, and returns its address.
     pub fn put(&self, key: &str, bytes: impl Into<Bytes>, etag: &str) -> String {
         let place = ("clips".to_owned(), key.to_owned());
         self.objects.lock().expect("no panic").insert(place, (bytes.into(), etag.to_owned()));
@@ -81,7 +82,7 @@ impl Store {
         format!("http://{}", self.address)
     }
 
-    /// What was asked, and let through, since the last call.
+    /// The accepted requests since the last call.
     pub fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.log.lock().expect("no panic"))
     }

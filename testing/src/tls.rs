@@ -1,4 +1,4 @@
-//! A server behind TLS for tests: HTTP/1.1, and HTTP/2 where both want it. Counts handshakes, and requests at one time.
+//! A TLS server for tests: HTTP/1.1, and HTTP/2 by negotiation. Counts handshakes, and concurrent requests.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// Who signs certificates that no machine trusts by itself.
+/// A certificate authority that no machine trusts by default.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
@@ -30,12 +30,12 @@ impl Authority {
         Authority(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
     }
 
-    /// Its own certificate, for those who are to trust it.
+    /// Its own certificate, for clients that should trust it.
     pub fn pem(&self) -> Vec<u8> {
         self.0.pem().into_bytes()
     }
 
-    /// For a server of these names that speaks these protocols.
+    /// The configuration of a server with these names and protocols.
     pub fn config(&self, names: &[&str], protocols: &[&str]) -> ServerConfig {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let key = KeyPair::generate().expect("a key");
@@ -52,7 +52,7 @@ impl Authority {
     }
 }
 
-/// A request as it came.
+/// A request, as received.
 #[derive(Debug, Clone)]
 pub struct Seen {
     pub version: Version,
@@ -85,11 +85,11 @@ struct State {
     most_open: AtomicU64,
     now: AtomicU64,
     most: AtomicU64,
-    /// What each answer takes, in milliseconds.
+    /// Milliseconds that each answer takes.
     pause: AtomicU64,
 }
 
-/// On a port of its own, until it is dropped.
+/// Listens on a port of its own until it is dropped.
 pub struct TlsServer {
     address: SocketAddr,
     state: Arc<State>,
@@ -97,12 +97,12 @@ pub struct TlsServer {
 }
 
 impl TlsServer {
-    /// One for 127.0.0.1 and localhost. `protocols` as ALPN names them, the first of them the best.
+    /// A server for 127.0.0.1 and localhost. `protocols` are ALPN names, in the order of preference.
     pub fn start(authority: &Authority, protocols: &[&str]) -> TlsServer {
         TlsServer::named(authority, &["127.0.0.1", "localhost"], protocols)
     }
 
-    /// One that says that it has these names.
+    /// A server with a certificate for these names.
     pub fn named(authority: &Authority, names: &[&str], protocols: &[&str]) -> TlsServer {
         let acceptor = TlsAcceptor::from(Arc::new(authority.config(names, protocols)));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
@@ -120,13 +120,13 @@ impl TlsServer {
         TlsServer { address, state, _runtime: runtime }
     }
 
-    /// Puts a file there and returns its address.
+    /// Adds a file and returns its address.
     pub fn put(&self, name: &str, bytes: Vec<u8>) -> String {
         self.state.files.lock().expect("no panic").insert(format!("/{name}"), bytes.into());
         self.at(name)
     }
 
-    /// Puts a file there once more, under another name, and returns that address.
+    /// Adds a file again under another name, and returns that address.
     pub fn put_again(&self, name: &str, again: &str) -> String {
         let mut files = self.state.files.lock().expect("no panic");
         let bytes = files.get(&format!("/{name}")).expect("it is there").clone();
@@ -135,7 +135,7 @@ impl TlsServer {
         self.at(again)
     }
 
-    /// Sends whoever asks for a name elsewhere.
+    /// Redirects requests for a name to another address.
     pub fn redirect(&self, name: &str, to: &str) -> String {
         self.state.redirects.lock().expect("no panic").insert(format!("/{name}"), to.to_owned());
         self.at(name)
@@ -145,12 +145,12 @@ impl TlsServer {
         format!("https://{}/{name}", self.address)
     }
 
-    /// Lets every answer take so long.
+    /// Delays every answer by this time.
     pub fn slow_down(&self, pause: Duration) {
         self.state.pause.store(pause.as_millis() as u64, SeqCst);
     }
 
-    /// What was asked since the last call.
+    /// The requests since the last call.
     pub fn seen(&self) -> Vec<Seen> {
         std::mem::take(&mut self.state.seen.lock().expect("no panic"))
     }
@@ -159,12 +159,12 @@ impl TlsServer {
         self.state.connections.load(SeqCst)
     }
 
-    /// Those that were brought to their end.
+    /// Completed handshakes.
     pub fn handshakes(&self) -> u64 {
         self.state.handshakes.load(SeqCst)
     }
 
-    /// The most connections that were there at one time.
+    /// The most connections at one time.
     pub fn most_open(&self) -> u64 {
         self.state.most_open.load(SeqCst)
     }

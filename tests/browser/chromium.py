@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over its DevTools protocol: as little of it as the test needs."""
+"""Drives a headless Chromium over its DevTools protocol, as far as the test needs."""
 
 import asyncio
 import base64
@@ -15,16 +15,16 @@ import urllib.request
 import websockets
 
 
-# Seconds until something that ought to come about is given up.
+# Seconds until an expected state counts as missing.
 PATIENCE = float(os.environ.get("BROWSER_TEST_PATIENCE", 60))
 
 
 class Failed(Exception):
-    """Something on the page is not as it ought to be."""
+    """An expectation about the page is not met."""
 
 
 class Browser:
-    """One browser process, with a profile of its own that goes with it."""
+    """A browser process, with a temporary profile."""
 
     def __init__(self, program, *further):
         self.profile = tempfile.mkdtemp(prefix="browser-test-")
@@ -64,7 +64,7 @@ class Browser:
         self.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(10)
-        # Its helpers are in its session, and may still write into the profile.
+        # Its helper processes are in its session, and may still write into the profile.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -76,7 +76,7 @@ class Browser:
 
 
 class Page:
-    """One tab: what it does is asked for, what goes wrong in it is written down."""
+    """A tab: sends commands, and records errors and requests."""
 
     def __init__(self, socket):
         self.socket = socket
@@ -118,7 +118,7 @@ class Page:
             asyncio.ensure_future(self._answer(params))
 
     async def _answer(self, params):
-        """Gives the page a file of its own in place of the one that the server has."""
+        """Replaces a file of the server for the page."""
         path = params["request"]["url"].split("//", 1)[1].partition("/")[2].split("?")[0].split("#")[0]
         found = self.answers.get(path)
         if found is None:
@@ -161,7 +161,7 @@ class Page:
         return result["result"].get("value")
 
     async def until(self, expression, what=None, seconds=PATIENCE):
-        """Waits until something is so: on a slow machine for long, on a fast one not at all."""
+        """Waits until an expression is true."""
         end = time.monotonic() + seconds
         while True:
             value = await self.js(expression)
@@ -172,7 +172,7 @@ class Page:
             await asyncio.sleep(0.02)
 
     async def told(self):
-        """What the page shows, in a few words."""
+        """A short description of the page's state, for messages."""
         return await self.js("""JSON.stringify({frame: document.getElementById('frame')?.value,
             drawn: {...document.getElementById('picture')?.dataset},
             notice: document.getElementById('notice')?.hidden ? '' : document.getElementById('notice')?.innerText,
@@ -207,7 +207,7 @@ class Page:
         await self.hold(key, None, shift)
 
     async def hold(self, key, until, shift=False):
-        """Presses a key, and lets it repeat until something is so."""
+        """Presses a key, and lets it repeat until an expression is true."""
         codes = {"ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35, "PageUp": 33, "PageDown": 34, " ": 32, "Enter": 13,
                  ",": 188, ".": 190, "Tab": 9, "Escape": 27}
         event = {"key": key, "windowsVirtualKeyCode": codes[key], "modifiers": 8 if shift else 0}

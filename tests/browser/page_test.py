@@ -1,6 +1,6 @@
-"""The page in a real browser: picks, scrubs, steps, plays, fails, comes back. `scripts/browser-test` runs it.
+"""Tests the page in a browser: selecting, scrubbing, stepping, playing, errors, reconnection. `scripts/browser-test` runs it.
 
-Nothing here waits for a fixed time, and nothing is said about how fast something is.
+No test waits for a fixed time, and none measures speed.
 """
 
 import argparse
@@ -24,7 +24,7 @@ CUT_OFF = "fixtures/h264_truncated.mp4"  # picture 120 is not in the file
 NO_VIDEO = "fixtures/audio_only.mp4"
 TOKEN = "a token / with+signs"
 
-# Reads the picture's own number, from its top left corner (fixtures/README.md), and compares it with the still.
+# Reads the picture's own number from its top left corner (fixtures/README.md), and compares it with the still.
 LOOK = """
 window.look = async (video, frame, authorization) => {
   const canvas = document.getElementById("picture");
@@ -47,7 +47,7 @@ window.look = async (video, frame, authorization) => {
   for (let bit = 0; bit < 10; bit++) if (luma(bit * 16 + 8, 8) > 127) number += 1 << bit;
   return {number, difference: difference / own.length, width, height, still: [bitmap.width, bitmap.height]};
 };
-// Every picture that is drawn, in order.
+// Every drawn picture, in order.
 window.drawn = [];
 new MutationObserver(() => {
   const frame = document.getElementById("picture").dataset.frame;
@@ -87,7 +87,7 @@ class Server:
 
 
 class Test:
-    """What the scenes share."""
+    """Helpers of the scenes."""
 
     def __init__(self, browser, server, options):
         self.browser, self.server, self.options = browser, server, options
@@ -99,7 +99,7 @@ class Test:
         return page
 
     def answers(self):
-        """The page's files from a folder, for who works on them: the server has its own in the program."""
+        """The page's files from a folder, for work on them, instead of those in the program."""
         folder = self.options.page
         if not folder:
             return None
@@ -121,7 +121,7 @@ class Test:
         await page.until("!window.isOld && document.readyState === 'complete'", "the page is there again")
 
     async def shows(self, page, frame, tier="full"):
-        """Waits until a frame is on show, everywhere where the page says which one it is."""
+        """Waits until the page shows a frame, and its number in all places."""
         canvas = f"document.getElementById('picture').dataset"
         await page.until(f"{canvas}.frame === '{frame}' && {canvas}.tier === '{tier}'", f"frame {frame} is on show")
         await page.until(f"document.getElementById('frame').value === '{frame}'", f"the number is {frame}")
@@ -129,7 +129,7 @@ class Test:
         check(now == str(frame), f"the slider is at {now}, not at {frame}")
 
     async def pixels(self, page, video, frame, number=True, authorization=None):
-        """The picture on show is this frame's."""
+        """Checks that the shown picture is this frame's."""
         seen = await page.js(f"look({json.dumps(video)}, {frame}, {json.dumps(authorization)})")
         check(seen["difference"] < 1.5, f"the picture on show is not that of frame {frame}: {seen}")
         check([seen["width"], seen["height"]] == seen["still"], f"the picture has another size than the still: {seen}")
@@ -141,7 +141,7 @@ class Test:
             await page.screenshot(Path(self.options.screenshots) / f"{name}.png", full)
 
     async def end(self, page, *allowed):
-        """Nothing went wrong that was not meant to, and nobody else was asked for anything."""
+        """Checks that there were no unexpected errors, and no requests to other hosts."""
         for address in page.addresses:
             own = re.match(r"(https?|wss?)://127\.0\.0\.1:\d+/", address)
             check(own or re.match(r"(data|blob|about):", address), f"another host was asked: {address}")
@@ -342,7 +342,7 @@ async def gives_a_token(test):
         await page.js(LOOK)
         await page.until("document.getElementById('token').open", "a token is asked for")
         await test.shot(page, "token")
-        # Who has none is told so, and can give one later.
+        # A user without a token gets a message, and can enter one later.
         await page.key("Escape")
         await page.until("!document.getElementById('token').open && document.getElementById('connection').dataset.is === 'locked'")
         await page.until("document.getElementById('notice').innerText.includes('requires a token')")
@@ -379,7 +379,7 @@ async def works_on_a_telephone(test):
     await tap(await page.middle("[data-video='fixtures/hevc_closed_gop.mp4']"))
     await page.touch("touchEnd")
     await test.shows(page, 0)
-    # Before anything is dragged: a tap just after a quick drag only stops what that has set in motion.
+    # Before any drag: a tap just after a quick drag only stops its movement.
     await tap(await page.middle("[data-move='1']"))
     await page.touch("touchEnd")
     await test.shows(page, 1)
@@ -409,7 +409,7 @@ async def works_on_a_telephone(test):
 
 
 async def takes_no_more_than_it_shows(test):
-    """Where the picture is shown smaller than it is, a small one is asked for while it moves."""
+    """A picture that is displayed smaller is requested in a small size while it moves."""
     page = await test.page(width=420, height=800)
     await test.open(page, LARGE, 3)
     left, top, width, height = await page.box("#timeline")
@@ -438,11 +438,11 @@ async def main():
     if options.screenshots:
         Path(options.screenshots).mkdir(parents=True, exist_ok=True)
     failures = 0
-    # Told to end, it takes its browser and its servers with it.
+    # On SIGTERM it ends its browser and its servers too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     server = Server(options.program)
     try:
-        # A page that comes from nowhere may not open WebSockets to this machine.
+        # A page from a file may not open WebSockets to this machine.
         lax = ["--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets"] if options.page else []
         browser = Browser(options.chromium, *lax)
         try:

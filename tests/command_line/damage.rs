@@ -1,9 +1,9 @@
-//! Damaged files: what is given out, what is said, and the exit code.
+//! Damaged files: results, messages, and the exit code.
 
 use super::*;
 use common::{damaged, flagged_and_sound};
 
-/// A clip with damage, and the numbers of the frames that are flagged.
+/// A clip with damage, and the numbers of the flagged frames.
 struct Damaged {
     folder: TempDir,
     clip: String,
@@ -22,7 +22,7 @@ impl Damaged {
         run_command(&[&["extract", &self.clip, "--format", "framemd5", "--json"], arguments].concat())
     }
 
-    /// The sheet of every frame.
+    /// A sheet of every frame.
     fn sheet(&self, arguments: &[&str]) -> Ran {
         let output = self.folder.path().join("sheet.jpg");
         let output = output.to_str().expect("text");
@@ -31,7 +31,7 @@ impl Damaged {
     }
 }
 
-/// Numbers of the lines with a field.
+/// Numbers of the lines with this field.
 fn having(lines: &[Value], field: &str) -> Vec<u64> {
     lines.iter().filter(|line| !line[field].is_null()).filter_map(|line| line["index"].as_u64()).collect()
 }

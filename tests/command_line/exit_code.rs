@@ -1,4 +1,4 @@
-//! Which exit code comes.
+//! The exit codes of the command.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Files that are written: whole or not at all, never over what is read, and none half made is left by a signal.
+//! Output files are complete or missing, never replace an input, and a signal leaves no partial file.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("text")
 }
 
-/// Everything below a folder that is no folder.
+/// Everything below a folder except folders.
 fn files_below(folder: &Path) -> Vec<String> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder") {
@@ -17,7 +17,7 @@ fn files_below(folder: &Path) -> Vec<String> {
     files
 }
 
-/// The built program where no file may be longer than one block: a full disk that needs no disk.
+/// The built program with a limit of one block per file: a full disk without a disk.
 fn on_a_full_disk(arguments: &[&str]) -> Ran {
     let mut command = Command::new("sh");
     command.args(["-c", r#"ulimit -f 1 && exec "$0" "$@""#, env!("CARGO_BIN_EXE_bucket-streamer")]).args(arguments);
@@ -53,7 +53,7 @@ fn on_a_full_disk_no_part_of_a_file_is_left_and_what_was_there_stays() {
         if file.starts_with("plots") {
             continue;
         }
-        // What stands in the place is not made shorter before the new one is whole.
+        // An existing file is not truncated before the new one is complete.
         let file = folder.path().join(file);
         fs::write(&file, "before").expect("to write");
         let ran = on_a_full_disk(&[arguments, &[output.as_str()]].concat());
@@ -69,7 +69,7 @@ fn an_output_that_is_an_input_is_refused_before_anything_is_written() {
     let at = |name: &str| folder.path().join(name);
     let bytes = fs::read(fixture("hevc_gray.mp4")).expect("the fixture");
     fs::create_dir(at("frames")).expect("to make");
-    // The video is called like the third still.
+    // The video has the name of the third still.
     let video = at("frames/frame-000002.jpg");
     fs::write(&video, &bytes).expect("to write");
     fs::hard_link(&video, at("hard.mp4")).expect("to link");
@@ -103,7 +103,7 @@ fn an_output_that_is_an_input_is_refused_before_anything_is_written() {
         assert_eq!(files_below(folder.path()), names, "{arguments:?}");
         assert!(fs::read(&video).expect("the video") == bytes, "{arguments:?}");
     }
-    // Stills that are called otherwise go beside it.
+    // Stills with other names are written beside it.
     let ran = run_command(&["extract", text(&video), "--frames", "0-1", "--output", &frames]);
     assert_eq!(ran.code(), 0, "{}", ran.stderr);
     assert!(fs::read(&video).expect("the video") == bytes);
@@ -121,8 +121,8 @@ mod signals {
 
     use super::*;
 
-    /// `extract` in the middle of a read over a network: the first still is there, the bytes of the last ones never come.
-    /// Signals do what they do by default, whatever this process ignores, but for those of `ignored`.
+    /// Starts `extract` in the middle of a read over a network: the first still is written, the bytes of the last ones
+    /// never arrive. Signals have their default actions, except for those of `ignored`.
     fn waiting(server: &Server, output: &Path, ignored: &str) -> Child {
         let video = fs::read(fixture("hevc_demo.mp4")).expect("the fixture");
         let (half, is_stalled) = (video.len() as u64 / 2, Arc::new(AtomicBool::new(false)));
@@ -141,7 +141,7 @@ mod signals {
         command.args(["extract", &address, "--all", "--threads", "1", "--output", text(output)]);
         let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("to start");
         let first = output.join("frame-000000.jpg");
-        // A run that ends by itself is found out below.
+        // A program that ends by itself is detected below.
         while !(first.exists() && is_stalled.load(Relaxed)) {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -194,7 +194,7 @@ mod verify {
             .output();
         let index = unpacked.expect("to start");
         let mut forged: Value = serde_json::from_slice(&index.stdout).expect("JSON");
-        // Possible, and wrong: nothing refers to anything.
+        // Possible, and wrong: no sample refers to another.
         forged["references"]["h264"]["droppable"] = json!([1, [1, 20]]);
         fs::write(folder.path().join("json"), forged.to_string()).expect("to write");
         let packed = Ran::of(Command::new("gzip").args(["--stdout", text(&folder.path().join("json"))]));

@@ -1,9 +1,10 @@
-//! `--format framemd5` prints what `ffmpeg` prints.
+//! `--format framemd5` prints the same as `ffmpeg`.
 
 use super::*;
 
-/// Where ffmpeg's command line makes up times that the file has not (`ffprobe` has ours, see `engine/tests/exact.rs`): it
-/// never goes back in time, counts the pictures of a raw stream that it shows, and guesses missing durations.
+/// Clips for which ffmpeg's command line invents times that the file does not have (`ffprobe` has ours, see
+/// `engine/tests/exact.rs`): it never goes back in time, counts the shown pictures of a raw stream, and guesses missing
+/// durations.
 const OTHER_TIMES: [&str; 8] = [
     "h264_fields_mixed.h264",
     "hevc_edit_segments.mp4",
@@ -15,7 +16,7 @@ const OTHER_TIMES: [&str; 8] = [
     "hevc_motionphoto_2tracks_rot.mp4",
 ];
 
-/// What `ffmpeg -f framemd5` prints, with times as the file has them.
+/// The output of `ffmpeg -f framemd5`, with the file's times.
 fn of_ffmpeg(clip: &Path) -> Vec<String> {
     let mut command = Command::new(program("ffmpeg"));
     command.args(["-v", "quiet", "-threads", "1", "-noautorotate", "-copyts", "-i"]).arg(clip);
@@ -24,7 +25,7 @@ fn of_ffmpeg(clip: &Path) -> Vec<String> {
     ran.text().lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
 }
 
-/// Size and md5, without stream, times and duration.
+/// Size and MD5, without stream, times and duration.
 fn without_times(line: &str) -> &str {
     line.splitn(5, ',').last().expect("fields")
 }

@@ -1,8 +1,8 @@
-//! `index`, and commands that are given an index file.
+//! `index`, and commands with an index file.
 
 use super::*;
 
-/// A folder with the index of a fixture in it, and the path of that.
+/// A folder with the index of a fixture, and its path.
 fn made(name: &str, more: &[&str]) -> (TempDir, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("clip.index").to_string_lossy().into_owned();
@@ -40,7 +40,7 @@ fn it_goes_to_standard_output_too_and_is_of_the_track_that_was_chosen() {
     assert_eq!(info(&["--index", &path]), info(&["--track", "1"]));
 }
 
-/// Checks that `arguments` end with this exit code and one line on standard error, which has `why` in it.
+/// Checks that `arguments` end with this exit code and one line on standard error that contains `why`.
 fn check_refused(arguments: &[&str], code: i32, why: &str) {
     let ran = run_command(arguments);
     assert_eq!((ran.code(), ran.text()), (code, ""), "{arguments:?}: {}", ran.stderr);

@@ -1,4 +1,4 @@
-//! `info`: what it prints of a video.
+//! The output of `info`.
 
 use super::*;
 
@@ -68,7 +68,7 @@ fn says_what_each_shape_of_video_is() {
             "frames": 100, "variable_frame_rate": true, "time_base": "1/90000", "start_pts": 0,
         }),
     );
-    // 96 coded pictures, 22 of them hidden, and with them the first key frame.
+    // 96 coded pictures, 22 of them hidden, among these the first key frame.
     check("hevc_edit_list.mp4", &[], json!({"frames": 74, "keyframes": 1, "duration_s": 2.96, "start_pts": 0}));
     check("h264_two_edits.mp4", &[], json!({"frames": 60, "start_pts": 10240, "duration_s": 2.4}));
     check("hevc.ts", &[], json!({"container": "mpegts", "start_pts": 133_200, "time_base": "1/90000"}));

@@ -1,4 +1,4 @@
-//! The JSON lines of `extract`: their fields, and what these say.
+//! The JSON lines of `extract`: their fields, and the values of these.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn lines_have_the_fields_that_are_promised_and_no_others() {
     }
     let missing = extract("hevc_vfr.mp4", &["--frames", "100", "--format", "framemd5", "--json"]).json();
     assert_eq!(keys(&missing[0]), with(&["index"], "error"));
-    // A frame that is there but cannot be shown keeps what is known of it.
+    // The line of a frame that exists but cannot be shown has its known properties.
     let hidden = extract("hevc_open_gop_cut.265", &["--frames", "1", "--format", "framemd5", "--json"]).json();
     assert_eq!(keys(&hidden[0]), with(&FRAME[..4], "error"));
 }

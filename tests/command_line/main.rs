@@ -1,4 +1,4 @@
-//! The command as its users see it: what stands on standard output and standard error, and which exit code comes.
+//! The command for its users: standard output, standard error, and the exit code.
 #![allow(clippy::print_stderr, reason = "tests report what they leave out")]
 
 #[path = "../common/mod.rs"]
@@ -35,7 +35,7 @@ fn clip(name: &str) -> String {
     fixture(name).to_string_lossy().into_owned()
 }
 
-/// `bench` is a feature; what is not built in is no command.
+/// `bench` is a feature: without it there is no such command.
 fn is_built_in(command: &[&str]) -> bool {
     command[0] != "bench" || cfg!(feature = "bench")
 }
@@ -60,7 +60,7 @@ impl Stills {
         Stills { folder, ran }
     }
 
-    /// Names of the files, in the order in which they sort.
+    /// Names of the files, sorted.
     fn names(&self) -> Vec<String> {
         let files = fs::read_dir(self.folder.path().join("stills")).expect("the folder");
         let mut names: Vec<String> = files.map(|file| name(&file.expect("a file").path())).collect();
@@ -75,7 +75,7 @@ impl Stills {
     }
 }
 
-/// Every message is one line that begins with the name of the program.
+/// Checks that every message is one line that begins with the name of the program.
 fn check_messages(ran: &Ran) {
     for line in ran.stderr.lines() {
         assert!(line.starts_with("bucket-streamer: ") && line.len() > 20, "{line}");
@@ -94,7 +94,7 @@ fn md5_of(bytes: &[u8]) -> String {
     Md5::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The md5s of `--format framemd5` lines.
+/// The MD5s of `--format framemd5` lines.
 fn md5s_of(text: &str) -> Vec<&str> {
     text.lines().filter_map(|line| line.rsplit(", ").next()).collect()
 }

@@ -1,8 +1,8 @@
-//! Results come in the order in which frames were asked for.
+//! Results come in the order of the request.
 
 use super::*;
 
-/// Across GOPs, backwards, with duplicates, and one that is not there.
+/// Across GOPs, backwards, with duplicates, and a missing frame.
 const ASKED: &str = "100,3,50-52,3,999,0,100,143,51";
 const NUMBERS: [u64; 11] = [100, 3, 50, 51, 52, 3, 999, 0, 100, 143, 51];
 

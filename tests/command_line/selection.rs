@@ -1,8 +1,8 @@
-//! Which frames `--frames`, `--times`, `--every`, `--count` and `--keyframes` mean.
+//! The frames that `--frames`, `--times`, `--every`, `--count` and `--keyframes` select.
 
 use super::*;
 
-/// The frames that come of a selection, with exit code 0.
+/// The frames of a selection, with exit code 0.
 fn chosen(name: &str, arguments: &[&str]) -> Vec<u64> {
     let ran = extract(name, &[arguments, &["--format", "framemd5", "--json"]].concat());
     assert_eq!((ran.code(), ran.stderr.as_str()), (0, ""), "{name} {arguments:?}");
@@ -28,7 +28,7 @@ fn keyframes_are_the_sync_samples() {
     }
 }
 
-/// The last frame that has begun, by the times that `ffprobe` has.
+/// The last frame that has begun, by the times of `ffprobe`.
 fn on_show(pts: &[i64], ticks: i64) -> u64 {
     pts.partition_point(|&pts| pts <= ticks).saturating_sub(1) as u64
 }

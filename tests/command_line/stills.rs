@@ -16,7 +16,7 @@ fn file_names_sort_in_the_order_of_frames() {
 #[test]
 fn who_makes_them_does_not_matter() {
     for name in ["hevc_open_gop.mp4", "h264_open_gop.mkv", "hevc_two_descriptions.mp4"] {
-        // Five GOPs on two threads are made where they are decoded, on four threads not.
+        // Five GOPs on two threads are encoded by their decoding threads, on four threads by others.
         let made = |threads: &str| Stills::of(name, &["--keyframes", "--threads", threads, "--width", "64"]);
         let (spread, handed_on) = (made("2"), made("4"));
         assert!(spread.files().len() >= 4 && spread.files() == handed_on.files(), "{name}");
@@ -34,7 +34,7 @@ fn a_raw_file_has_the_bytes_whose_md5_framemd5_prints() {
     }
 }
 
-/// Size of a JPEG, and what its line says of it.
+/// Size of a JPEG, checked against its line.
 fn size_of(name: &str, arguments: &[&str]) -> (usize, usize) {
     let stills = Stills::of(name, &[&["--frames", "20"], arguments].concat());
     let (lines, files) = (stills.ran.json(), stills.files());
@@ -59,7 +59,7 @@ fn sizes_follow_width_height_and_fit() {
     assert_eq!(size_of("hevc_gray.mp4", &["--width", "33"]), (33, 19));
 }
 
-/// Planes as `--format raw` writes them.
+/// Planes as written by `--format raw`.
 struct Planes {
     width: usize,
     height: usize,
@@ -93,7 +93,7 @@ impl Planes {
         }
     }
 
-    /// Y'CbCr of a pixel, from limited range to 0..1 and -0.5..0.5; chroma as it lies, not interpolated.
+    /// Y'CbCr of a pixel, from limited range to 0..1 and -0.5..0.5; chroma is not interpolated.
     fn ycbcr(&self, x: usize, y: usize) -> [f64; 3] {
         let one = f64::from(1 << (self.depth - 8));
         let luma = (self.samples[y * self.width + x] / one - 16.0) / 219.0;
@@ -111,14 +111,14 @@ const BT601: Weights = (0.299, 0.114);
 const BT709: Weights = (0.2126, 0.0722);
 const BT2020: Weights = (0.2627, 0.0593);
 
-/// JFIF's luma of a colour: by way of R'G'B', which the program never takes.
+/// JFIF's luma of a colour, by way of R'G'B', which the program does not compute.
 fn jfif_luma([luma, cb, cr]: [f64; 3], (red, blue): Weights) -> f64 {
     let (r, b) = (luma + 2.0 * (1.0 - red) * cr, luma + 2.0 * (1.0 - blue) * cb);
     let g = (luma - red * r - blue * b) / (1.0 - red - blue);
     255.0 * (BT601.0 * r + (1.0 - BT601.0 - BT601.1) * g + BT601.1 * b).clamp(0.0, 1.0)
 }
 
-/// Mean distance of a JPEG's luma from that of the planes, were their matrix this one.
+/// Mean distance between a JPEG's luma and that of the planes, if their matrix had these weights.
 fn distance(jpeg: &[u8], planes: &Planes, weights: Weights) -> f64 {
     let image = turbojpeg::decompress_to_yuv(jpeg).expect("a JPEG");
     assert_eq!((image.width, image.height), (planes.width, planes.height));
@@ -140,7 +140,7 @@ fn luma_is_that_of_the_planes_in_full_range_and_bt601() {
         ("hevc_gray.mp4", BT601),
         ("vp9_odd.webm", BT601),
     ] {
-        // HDR has the luma of its planes only where it is left as it is.
+        // A still of HDR has the luma of its planes only without tone mapping.
         let jpegs = Stills::of(name, &["--frames", "0,33", "--quality", "95", "--no-tonemap"]).files();
         let raw = Stills::of(name, &["--frames", "0,33", "--format", "raw"]);
         for ((jpeg, bytes), line) in jpegs.iter().zip(raw.files()).zip(raw.ran.json()) {

@@ -19,7 +19,7 @@ fn a_file_url_is_a_path() {
     assert_eq!((ran.code(), ran.text().lines().count()), (0, 1), "{}", ran.stderr);
 }
 
-/// Reads one line (or, of bytes, what ends at the first newline among them), then closes the pipe.
+/// Reads one line (or bytes up to the first newline among them), then closes the pipe.
 fn first_of(arguments: &[&str]) -> (Vec<u8>, Ran) {
     let mut child = bucket_streamer(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("to start");
     let mut line = Vec::new();

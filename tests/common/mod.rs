@@ -1,4 +1,4 @@
-//! The built command, for tests that run it.
+//! Runs the built command, for tests.
 #![allow(dead_code, unused_imports, reason = "each test file uses a part")]
 
 use std::process::Command;
@@ -9,7 +9,7 @@ pub(crate) use testing::clips::{
 };
 pub(crate) use testing::ran::Ran;
 
-/// The built `bucket-streamer`, to be run with these arguments.
+/// The built `bucket-streamer` with these arguments.
 pub(crate) fn bucket_streamer(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bucket-streamer"));
     command.args(arguments);

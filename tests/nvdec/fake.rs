@@ -1,4 +1,4 @@
-//! The fake driver, built; what it shows for a clip; and programs that run with it.
+//! Builds the fake driver and its oracle for a clip, and runs programs with it.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -11,7 +11,7 @@ use bucket_streamer::{Engine, Video};
 use ffi::{Decoder, Frame, Packet, PixelFormat, Received, Threads};
 use tempfile::TempDir;
 
-/// Pictures of a clip that an oracle is made of, in bytes: more takes too long here.
+/// The largest oracle in bytes: more takes too long here.
 const MOST_BYTES: usize = 256 << 20;
 
 /// The files of the driver.
@@ -47,7 +47,7 @@ impl Driver {
         Driver { folder: folder.path().to_owned() }
     }
 
-    /// What the driver shows for a clip; `None` for clips that are none of its business, or too large for a test.
+    /// The driver's pictures of a clip; `None` for clips that it does not decode, or that are too large for a test.
     pub(crate) fn oracle(&self, clip: &Path) -> Option<Oracle> {
         let video = Engine::new(Some(1)).open_path(clip).ok()?;
         let (track, (width, height)) = (video.track(), video.track().parameters.size());
@@ -84,13 +84,14 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    /// What a sample's data are known by, as the driver's settings have it.
+    /// The hash of a sample's data, in the form of the driver's settings.
     pub(crate) fn hash_of(&self, sample: usize) -> String {
         format!("{:x}", self.hashes[sample])
     }
 }
 
-/// FNV-1a of what libavcodec gives to the driver of a sample: its slices behind start codes, of a field pair the first field's.
+/// FNV-1a of the data that libavcodec passes to the driver for a sample: its slices with start codes, of a field pair
+/// the first field's.
 fn hash(video: &Video, sample: u32) -> u64 {
     let track = video.track();
     let bytes = video.sample_bytes(sample).map(|bytes| bytes.data().to_vec()).unwrap_or_default();
@@ -133,7 +134,7 @@ fn last_of_superframe(bytes: &[u8]) -> &[u8] {
     bytes.get(start..start + size(frames - 1)).unwrap_or(bytes)
 }
 
-/// FNV-1a, without zeros behind a unit: `hash_of` in `driver/oracle.c`.
+/// FNV-1a without zeros after a unit, as `hash_of` in `driver/oracle.c`.
 fn fnv(bytes: &[u8]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut at = 0;
@@ -148,7 +149,7 @@ fn fnv(bytes: &[u8]) -> u64 {
     hash
 }
 
-/// All pictures as they are coded, margins too, by sample.
+/// All coded pictures with their margins, by sample.
 fn decode(video: &Video) -> HashMap<u32, Frame> {
     let track = video.track();
     let mut decoder = Decoder::open(&track.parameters, Threads::One, false).expect("a decoder");
@@ -177,7 +178,7 @@ fn decode(video: &Video) -> HashMap<u32, Frame> {
     pictures
 }
 
-/// Planes as the driver's oracle has them.
+/// Format numbers of the driver's oracle.
 fn kind_of(format: PixelFormat) -> Option<(u32, u32)> {
     match format.name() {
         "yuv420p" | "yuvj420p" => Some((0, 8)),
@@ -214,14 +215,14 @@ fn write(path: &Path, hashes: &[u64], pictures: &HashMap<u32, Frame>) {
     file.write_all(&head).and_then(|()| file.write_all(&planes)).expect("room for an oracle");
 }
 
-/// A process with the fake card, or without any.
+/// A process with the fake GPU, or without one.
 pub(crate) struct Run {
     environment: Vec<(String, String)>,
     folder: TempDir,
 }
 
 impl Run {
-    /// One with the card, which shows what the oracle has.
+    /// A process with the GPU and this oracle.
     pub(crate) fn on(driver: &Driver, oracle: &Oracle) -> Run {
         let mut run = Run::without_card();
         let report = run.folder.path().join("report").display().to_string();
@@ -234,7 +235,7 @@ impl Run {
         run
     }
 
-    /// One without.
+    /// A process without a GPU.
     pub(crate) fn without_card() -> Run {
         Run { environment: Vec::new(), folder: tempfile::tempdir().expect("a folder") }
     }
@@ -256,7 +257,7 @@ impl Run {
         command.args(arguments).arg(clip).output().expect("to start")
     }
 
-    /// The same: what it printed, and what it said.
+    /// The same; returns standard output and standard error.
     pub(crate) fn program(&mut self, arguments: &[&str], clip: &Path) -> (String, String) {
         let output = self.output(arguments, clip);
         assert!(output.status.code().is_some(), "{arguments:?} {}: {:?}", clip.display(), output.status);
@@ -272,7 +273,7 @@ impl Run {
         assert!(output.status.success() && text.contains("1 passed"), "{text}");
     }
 
-    /// The bytes of the file of a frame in a folder that the program has made.
+    /// The bytes of the file of a frame in an output folder of the program.
     pub(crate) fn only_file_with(&self, folder: &str, index: u32) -> Vec<u8> {
         let files = std::fs::read_dir(self.folder.path().join(folder)).expect("a folder").flatten();
         let number = format!("{index}");
@@ -284,7 +285,7 @@ impl Run {
         std::fs::read(found).expect("the file")
     }
 
-    /// What the driver counted.
+    /// The driver's counts.
     pub(crate) fn report(&self) -> serde_json::Value {
         let text = std::fs::read_to_string(self.folder.path().join("report")).expect("the driver's report");
         serde_json::from_str(text.trim()).expect("JSON")

@@ -1,5 +1,5 @@
-//! Decoding on a GPU, without one: against a driver that checks how it is used and takes its pictures from a sequential
-//! decode (`driver/`). What a real card makes of it only a real card shows.
+//! Decoding on a GPU, without one: against a driver that checks its use and takes its pictures from a sequential decode
+//! (`driver/`). The behaviour of real GPUs is left to tests on real ones.
 #![allow(clippy::print_stderr, reason = "tests report what they leave out")]
 
 #[path = "../common/mod.rs"]
@@ -18,8 +18,8 @@ use serde_json::Value;
 use common::{clips, fixture, name};
 use fake::{Driver, Run};
 
-/// Clips that are decoded on the card, whole or in part: 8 and 10 bit, open GOPs, leading pictures, sizes that are cropped,
-/// changed parameter sets, slices, field pairs.
+/// Clips that the GPU decodes, wholly or in part: 8 and 10 bits, open GOPs, leading pictures, cropped sizes, changed
+/// parameter sets, slices, field pairs.
 const ON_THE_CARD: [&str; 8] = [
     "hevc_closed_gop.mp4",
     "hevc_open_gop.mp4",
@@ -37,7 +37,7 @@ fn some_frames(count: usize) -> String {
     frames.map(|frame| frame.to_string()).collect::<Vec<_>>().join(",")
 }
 
-/// What `extract` prints of frames as MD5s.
+/// The MD5s that `extract` prints, and its messages.
 fn md5s(run: &mut Run, clip: &Path, device: &str, frames: &str) -> (String, String) {
     let arguments = ["extract", "--format", "framemd5", "--device", device, "--frames", frames];
     run.program(&arguments, clip)
@@ -47,7 +47,7 @@ fn number(report: &Value, name: &str) -> u64 {
     report[name].as_u64().unwrap_or_else(|| panic!("{name} in {report}"))
 }
 
-/// Decodes some frames on the fake card, and compares them with what the CPU makes of them.
+/// Decodes some frames on the fake GPU, and compares them with those of the CPU.
 fn same_as_on_the_cpu(driver: &Driver, clip: &Path, environment: &[(&str, &str)]) -> Option<(Value, String)> {
     let oracle = driver.oracle(clip)?;
     let frames = some_frames(oracle.frames);
@@ -79,7 +79,7 @@ fn every_clip_is_on_the_card_what_it_is_on_the_cpu() {
     eprintln!("on the card: {}", seen.join(" "));
 }
 
-/// Nothing is decoded there that no target needs.
+/// The GPU decodes only the pictures that a target needs.
 #[test]
 fn only_what_is_needed_is_decoded() {
     let driver = Driver::build();
@@ -113,7 +113,7 @@ fn what_the_card_lacks_is_decoded_on_the_cpu_with_a_word() {
     }
 }
 
-/// Whatever call fails, whenever, with whatever: the frames are right, and the program ends as it should.
+/// For any failing call, time and code: the frames are correct, and the program ends orderly.
 #[test]
 fn failures_of_the_driver_end_on_the_cpu() {
     let driver = Driver::build();
@@ -130,7 +130,7 @@ fn failures_of_the_driver_end_on_the_cpu() {
         for (time, code) in [(1, 999), (3, 999), (2, 700), (1, 719), (1, 2)] {
             let fault = format!("{call}:{time}:{code}");
             let (report, said) = same_as_on_the_cpu(&driver, &clip, &[("FAKE_FAIL", &fault)]).expect("an oracle");
-            // Out of memory is tried once more; and not every call is made three times.
+            // Out of memory is tried again; and not every call is made three times.
             if code != 2 && number(&report, "maps") + number(&report, "pictures_decoded") > 0 && time == 1 {
                 assert!(said.contains("on the CPU"), "{fault}: {said} {report}");
             }
@@ -156,7 +156,7 @@ fn memory_that_runs_out_is_no_end() {
     assert!(said.contains("OUT_OF_MEMORY") && said.contains("on the CPU"), "{said}");
 }
 
-/// The card conceals damage, and tells; the frames concerned are decoded on the CPU.
+/// The GPU conceals damage, and reports it; the frames concerned are decoded on the CPU.
 #[test]
 fn damage_that_the_card_reports_is_never_shown() {
     let driver = Driver::build();
@@ -175,7 +175,7 @@ fn hardware_decoders_are_used_again() {
     let driver = Driver::build();
     let clip = fixture("hevc_closed_gop.mp4");
     let (report, _) = same_as_on_the_cpu(&driver, &clip, &[]).expect("an oracle");
-    // Never more than there are workers, however many walks were made.
+    // Never more than there are workers, for any number of decode runs.
     assert!(number(&report, "decoders_created") <= 14, "{report}");
     assert_eq!(number(&report, "decoders_created"), number(&report, "max_decoders_open"), "{report}");
 }
@@ -200,7 +200,7 @@ fn auto_with_a_card_tries_both_and_every_frame_is_right() {
     let driver = Driver::build();
     for clip in ["hevc_demo.mp4", "h264_bframes.mp4"].map(fixture) {
         let oracle = driver.oracle(&clip).expect("an oracle");
-        // One GOP after the other, so that there is something to choose.
+        // One GOP after the other, so that there is a choice.
         let frames = some_frames(oracle.frames);
         let expected = md5s(&mut Run::without_card(), &clip, "cpu", &frames).0;
         let mut run = Run::on(&driver, &oracle);
@@ -238,7 +238,7 @@ fn bench_measures_it_or_says_why_not() {
     assert!(refused["unavailable"].as_str().is_some_and(|why| why.contains("does not decode")), "{refused}");
 }
 
-/// Nothing is decoded here while the bytes of what the card is to decode are on their way.
+/// The CPU decodes nothing while bytes for a run on the GPU are on their way.
 #[cfg(feature = "remote")]
 #[test]
 fn frames_from_afar_are_decoded_on_the_card() {
@@ -254,7 +254,7 @@ fn frames_from_afar_are_decoded_on_the_card() {
     assert_eq!((number(&report, "maps"), number(&report, "errors")), (4, 0), "{report}");
 }
 
-/// Frames for somebody who goes on on the device. In a process of its own, with the card.
+/// Frames for a caller that continues on the GPU. In a process of its own, with the GPU.
 #[test]
 fn frames_stay_in_the_memory_of_the_card() {
     let driver = Driver::build();
@@ -265,20 +265,20 @@ fn frames_stay_in_the_memory_of_the_card() {
     let report = run.report();
     assert!(number(&report, "maps") >= 4, "{report}");
     assert_eq!(number(&report, "errors"), 0, "{report}");
-    // Everything was given back: programs that end do not wait for that.
+    // Everything was released: programs do not wait for that at their end.
     assert_eq!(number(&report, "decoders_created"), number(&report, "decoders_destroyed"), "{report}");
     assert_eq!(number(&report, "bytes_allocated_now") + number(&report, "host_bytes_now"), 0, "{report}");
 }
 
-/// Stills that never leave the card but as files. What this nvJPEG makes are the planes that it got.
+/// Stills that are encoded on the GPU. This nvJPEG outputs the planes that it gets.
 #[test]
 fn stills_are_made_on_the_card() {
     let driver = Driver::build();
-    // 8 and 10 bit, and of a size that is cropped.
+    // 8 and 10 bits, and of a cropped size.
     for clip in ["hevc_closed_gop.mp4", "hevc_10bit.mp4", "h264_bframes.mp4"].map(fixture) {
         let oracle = driver.oracle(&clip).expect("an oracle");
         let mut run = Run::on(&driver, &oracle);
-        // One of them is HDR, which without tone mapping is as good as others.
+        // One of them is HDR, which is treated as the others without tone mapping.
         let how = ["extract", "--device", "nvdec", "--gpu-jpeg", "--no-tonemap", "--quality", "77"];
         let (_, said) = run.program(&[&how[..], &["--frames", "3,17,8", "-o", "out"]].concat(), &clip);
         let video = Engine::new(Some(1)).open_path(&clip).expect("to open");
@@ -303,7 +303,7 @@ fn stills_are_made_on_the_card() {
     }
 }
 
-/// Other stills, and all of them where nvJPEG fails, are made on the CPU of what was decoded on the card.
+/// Other stills, and all of them when nvJPEG fails, are encoded on the CPU from the GPU's pictures.
 #[test]
 fn other_stills_are_made_on_the_cpu() {
     let driver = Driver::build();
@@ -329,7 +329,7 @@ fn other_stills_are_made_on_the_cpu() {
     }
 }
 
-/// Run by the tests above, in processes that have a card.
+/// Run by the tests above, in processes with the fake GPU.
 mod on_the_card {
     use super::*;
 
@@ -361,15 +361,15 @@ mod on_the_card {
         assert_eq!(engine.work().device_frames, 4);
         let (_, refused) = video.frames_on_device(&[1_000_000]).next().expect("an answer");
         assert!(matches!(refused.expect_err("no such frame").kind(), ErrorKind::NoSuchFrame { .. }));
-        // Of another codec than the card decodes.
+        // Of a format that the GPU does not decode.
         let other = engine.open_path(fixture("hevc_12bit_422.mp4")).expect("to open");
         let (_, refused) = other.frames_on_device(&[0]).next().expect("an answer");
         assert!(matches!(refused.expect_err("not on this card").kind(), ErrorKind::NotOnDevice));
         assert_eq!(other.track().codec, Codec::Hevc);
-        // Downloaded ones too, before all goes.
+        // Downloaded ones too, before the engine is dropped.
         assert_eq!(video.frame(5).expect("a frame").planes().count(), 3);
         drop((video, other, engine));
-        // The workers let go of what they have in hand.
+        // The workers release their current pictures.
         std::thread::sleep(Duration::from_millis(300));
     }
 }

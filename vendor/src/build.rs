@@ -1,4 +1,5 @@
-//! From pins to static libraries and programs: the C build, once per machine and configuration.
+//! Builds the static libraries and programs from the pinned sources, once per machine and configuration. Fetching is
+//! left to `fetch`.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -17,7 +18,7 @@ pub struct Prefix {
     pub ffmpeg: PathBuf,
     /// Cache entry of dav1d: `lib`, `include`.
     pub dav1d: PathBuf,
-    /// The key that `ffmpeg` is kept under; it depends on dav1d's.
+    /// The cache key of `ffmpeg`; it depends on dav1d's.
     pub key: String,
 }
 
@@ -28,22 +29,22 @@ impl Prefix {
     }
 }
 
-/// What compiles C here, and its version: part of every key.
+/// The C compiler and its version: part of every key.
 pub fn compiler() -> Result<(String, String), Error> {
     let cc = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
     let version = run(Command::new(&cc).arg("--version")).map_err(|_| Error::MissingTools(vec!["cc"]))?;
     Ok((cc, version))
 }
 
-/// The finished build, made first if this machine has none for this configuration. `say` is told what takes long.
+/// The finished build for this configuration, made first if the cache has none. Reports long steps to `say`.
 ///
 /// # Errors
-/// Whatever goes wrong on the way, see [`Error`].
+/// Those of fetching and building, see [`Error`].
 pub fn ensure(say: &mut dyn FnMut(&str)) -> Result<Prefix, Error> {
     ensure_as(&recipe::ffmpeg_configure(), say)
 }
 
-/// An entry of its own whose programs read over plain HTTP; nothing but `scripts/vendor path ffmpeg-http` asks for it.
+/// A separate entry whose programs read plain HTTP; used only by `scripts/vendor path ffmpeg-http`.
 ///
 /// # Errors
 /// As [`ensure`].
@@ -70,7 +71,7 @@ fn ensure_as(ffmpeg_arguments: &[String], say: &mut dyn FnMut(&str)) -> Result<P
     Ok(Prefix { ffmpeg, dav1d, key })
 }
 
-/// Changes when what [`build_ffmpeg`] leaves in an entry changes.
+/// To be changed with the files that [`build_ffmpeg`] leaves in an entry.
 const INSTALL_LAYOUT: &str = "2: lib include bin internal configure.txt, NVIDIA's headers in include";
 
 fn check_tools() -> Result<(), Error> {
@@ -110,7 +111,7 @@ fn build_ffmpeg(dir: &Path, dav1d: &Path, arguments: &[String], say: &mut dyn Fn
     say("building FFmpeg, once for this machine: 3 to 6 minutes on two cores");
     let work = dir.join("work");
     fs::create_dir(&work).map_err(Error::io(&work))?;
-    // `--define-prefix`: .pc files stand below a cache entry, not at the prefix that they were configured with.
+    // `--define-prefix`: .pc files lie below a cache entry, not at their configured prefix.
     let packages = [dav1d, dir].map(|entry| entry.join("lib/pkgconfig").display().to_string()).join(":");
     run(Command::new(source.join("configure"))
         .args(arguments)
@@ -137,7 +138,7 @@ fn build_ffmpeg(dir: &Path, dav1d: &Path, arguments: &[String], say: &mut dyn Fn
     fs::remove_dir_all(&work).map_err(Error::io(&work))
 }
 
-/// Puts NVIDIA's headers where FFmpeg's own will be, and a .pc file for `configure` beside its libraries.
+/// Installs NVIDIA's headers where FFmpeg's own will be, and a .pc file for `configure` beside its libraries.
 fn install_nv_headers(dir: &Path) -> Result<(), Error> {
     let source = fetch::ensure(&NV_HEADERS)?;
     copy_headers(&source.join("include"), &dir.join("include"), false)?;

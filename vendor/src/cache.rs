@@ -1,7 +1,7 @@
-//! Results of C builds, kept once per machine and configuration, outside Cargo's profile folders.
+//! Caches C builds per machine and configuration, outside Cargo's profile folders.
 //!
 //! An entry is a folder `NAME-KEY` below [`root`]. It is built under a lock file, in a folder beside its place, and
-//! appears by one rename: whoever finds it finds it whole. Entries are never changed afterwards.
+//! appears by one rename, so that it is never incomplete. Entries are never changed afterwards.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -23,21 +23,21 @@ pub fn root() -> Result<PathBuf, Error> {
         .ok_or_else(|| Error::Unfit("none of BUCKET_STREAMER_CACHE, XDG_CACHE_HOME and HOME is set".into()))
 }
 
-/// A short key over everything that a result depends on.
+/// A short key over all inputs of a result.
 pub fn key<S: AsRef<str>>(parts: impl IntoIterator<Item = S>) -> String {
     let mut all = Sha256::new();
     for part in parts {
         let part = part.as_ref();
-        // The length keeps ("ab", "c") and ("a", "bc") apart.
+        // The length distinguishes ("ab", "c") from ("a", "bc").
         all.update(format!("{}:{part}\n", part.len()));
     }
     hex(&all.finalize())[..16].to_owned()
 }
 
-/// The entry `name-key`, made by `make` in an empty folder if it is not there.
+/// The entry `name-key`, made by `make` in an empty folder if it is missing.
 ///
 /// # Errors
-/// What `make` returns, and [`Error::Io`].
+/// Those of `make`, and [`Error::Io`].
 pub fn entry(name: &str, key: &str, make: impl FnOnce(&Path) -> Result<(), Error>) -> Result<PathBuf, Error> {
     let root = root()?;
     let dir = root.join(format!("{name}-{key}"));
@@ -48,7 +48,7 @@ pub fn entry(name: &str, key: &str, make: impl FnOnce(&Path) -> Result<(), Error
     let lock_path = root.join(format!("{name}-{key}.lock"));
     let lock = File::create(&lock_path).map_err(Error::io(&lock_path))?;
     lock.lock().map_err(Error::io(&lock_path))?;
-    // Somebody else may have built it while this process waited for the lock, which falls with the file handle.
+    // Another process may have built it during the wait for the lock, which is released with the file handle.
     if dir.is_dir() {
         return Ok(dir);
     }
@@ -60,11 +60,11 @@ pub fn entry(name: &str, key: &str, make: impl FnOnce(&Path) -> Result<(), Error
     Ok(dir)
 }
 
-/// Where a folder of an entry lies now: `.pc` files tell where it was when they were written, and a cache may have been
-/// brought from another place since.
+/// The present path of a folder of an entry: `.pc` files have the path at the time of writing, and a cache may have
+/// been moved since.
 ///
 /// # Errors
-/// [`Error::Unfit`] when `written` is in no entry that is there: whatever it is, it was not built from what is pinned.
+/// [`Error::Unfit`] if `written` is in no existing entry: it was then not built from the pinned sources.
 pub fn relocated(written: &Path) -> Result<PathBuf, Error> {
     relocated_to(&root()?, written)
 }

@@ -1,4 +1,4 @@
-//! What can go wrong on the way from a pin to a static library, each with what to do about it.
+//! Errors of fetching, verifying and building the pinned sources, each with advice.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,16 +13,16 @@ pub enum Error {
     MissingTools(Vec<&'static str>),
     /// A program ran and failed; `tail` is the end of what it printed.
     Command { command: String, tail: String },
-    /// What was brought is not what was pinned.
+    /// The fetched content differs from the pinned one.
     Mismatch { what: String, expected: String, found: String },
-    /// No carrier could bring the source; one line for each that was tried.
+    /// No carrier could deliver the source; one line for each attempt.
     NoCarrier { source_name: String, tried: Vec<String> },
-    /// The configured build lacks something that the project insists on.
+    /// The configured build lacks a required property.
     Unfit(String),
 }
 
 impl Error {
-    /// Ties an I/O error to the path that it happened on.
+    /// Adds the path to an I/O error.
     pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.as_ref().to_path_buf();
         move |source| Error::Io { path, source }
@@ -55,7 +55,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            // The line shows the error itself: only what lies beneath it is left.
+            // `Display` includes the error itself, so its cause is next.
             Error::Io { source, .. } => source.source(),
             _ => None,
         }

@@ -1,6 +1,6 @@
-//! Brings a pinned source into `vendor/sources/NAME-VERSION` and verifies it, going from one carrier to the next.
+//! Fetches a pinned source into `vendor/sources/NAME-VERSION` and verifies it, trying one carrier after another.
 //!
-//! Nothing half-done stays behind: a source is unpacked beside its place, verified there, and renamed.
+//! A source is unpacked beside its place, verified there, and renamed, so that no incomplete source remains.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,16 +16,16 @@ pub fn vendor_dir() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Where `pin` is unpacked.
+/// The folder into which `pin` is unpacked.
 pub fn source_dir(pin: &Pin) -> PathBuf {
     vendor_dir().join("sources").join(format!("{}-{}", pin.name, pin.version))
 }
 
-/// The folder with the verified source of `pin`, brought first if it is not there.
+/// The folder with the verified source of `pin`, fetched first if it is missing.
 ///
 /// # Errors
-/// [`Error::Mismatch`] when what is unpacked is not what is pinned (it is not replaced silently: somebody edited it);
-/// [`Error::NoCarrier`] when nothing brought it.
+/// [`Error::Mismatch`] if the unpacked source differs from the pin (it is not replaced silently, since a user has
+/// edited it); [`Error::NoCarrier`] if every carrier failed.
 pub fn ensure(pin: &Pin) -> Result<PathBuf, Error> {
     let dir = source_dir(pin);
     if dir.is_dir() {
@@ -36,7 +36,7 @@ pub fn ensure(pin: &Pin) -> Result<PathBuf, Error> {
     for carrier in pin.carriers {
         match bring(pin, carrier, &dir) {
             Ok(()) => return Ok(dir),
-            // A carrier that brings something else than the pin is an attack or a mistake: stop, do not look further.
+            // A carrier with other content than the pinned one is an attack or a mistake: no further carrier is tried.
             Err(error @ Error::Mismatch { .. }) => return Err(error),
             Err(error) => tried.push(format!("{carrier:?}: {error}")),
         }
@@ -44,7 +44,7 @@ pub fn ensure(pin: &Pin) -> Result<PathBuf, Error> {
     Err(Error::NoCarrier { source_name: format!("{} {}", pin.name, pin.version), tried })
 }
 
-/// Checks that `dir` holds the content that `pin` names.
+/// Checks that `dir` has the content of `pin`.
 ///
 /// # Errors
 /// [`Error::Mismatch`], or [`Error::Io`] for a file that is missing or unreadable.
@@ -97,7 +97,7 @@ fn list_files(path: &Path, into: &mut Vec<PathBuf>) -> Result<(), Error> {
 /// SHA-256 of a file, in hexadecimal.
 ///
 /// # Errors
-/// [`Error::Io`] when it cannot be read.
+/// [`Error::Io`] if it cannot be read.
 pub fn file_sha256(path: &Path) -> Result<String, Error> {
     Ok(hex(&Sha256::digest(fs::read(path).map_err(Error::io(path))?)))
 }
@@ -110,7 +110,7 @@ pub fn hex(bytes: &[u8]) -> String {
 /// Runs `command` to its end.
 ///
 /// # Errors
-/// [`Error::Command`] with the end of what it printed when it cannot be started or fails.
+/// [`Error::Command`] with the end of its output if it cannot be started or fails.
 pub fn run(command: &mut Command) -> Result<String, Error> {
     let shown = format!("{command:?}");
     let fail = |tail: String| Error::Command { command: shown.clone(), tail };
@@ -133,7 +133,7 @@ fn bring(pin: &Pin, carrier: &Carrier, dir: &Path) -> Result<(), Error> {
     let result = unpack(pin, carrier, &staging).and_then(|root| {
         verify(pin, &root)?;
         match fs::rename(&root, dir) {
-            // Another build of the same checkout was faster; what it put there is verified by whoever uses it.
+            // A concurrent build of the same checkout was faster; callers verify its result.
             Err(_) if dir.is_dir() => Ok(()),
             other => other.map_err(Error::io(dir)),
         }
@@ -142,7 +142,7 @@ fn bring(pin: &Pin, carrier: &Carrier, dir: &Path) -> Result<(), Error> {
     result
 }
 
-/// Unpacks what `carrier` has below `staging` and returns the source's root.
+/// Unpacks the source of `carrier` below `staging` and returns its root.
 fn unpack(pin: &Pin, carrier: &Carrier, staging: &Path) -> Result<PathBuf, Error> {
     match carrier {
         Carrier::Crate { package, inside } => {
@@ -164,7 +164,7 @@ fn unpack(pin: &Pin, carrier: &Carrier, staging: &Path) -> Result<PathBuf, Error
             let archive = staging.join(format!("{}.tar.xz", pin.name));
             let mut curl = Command::new("curl");
             curl.args(["--fail", "--silent", "--show-error", "--location", "--proto", "=https"]);
-            // Fail fast: a host that does not answer must not hold up the next carrier.
+            // Fail fast: an unreachable host must not delay the next carrier.
             curl.args(["--connect-timeout", "10", "--speed-limit", "1000", "--speed-time", "20", "--output"]);
             run(curl.arg(&archive).arg(url))?;
             if let Some(sha256) = archive_sha256 {
@@ -195,7 +195,7 @@ fn unpack_archive(archive: &Path, staging: &Path) -> Result<PathBuf, Error> {
     }
 }
 
-/// The unpacked crate `package` (`name-version`) of Cargo's registry, fetched if it is not there.
+/// The unpacked crate `package` (`name-version`) of Cargo's registry, fetched if it is missing.
 fn crate_dir(package: &str) -> Result<PathBuf, Error> {
     if let Some(found) = crate_in_registry(package)? {
         return Ok(found);
@@ -218,6 +218,6 @@ fn crate_in_registry(package: &str) -> Result<Option<PathBuf>, Error> {
     let Ok(registries) = fs::read_dir(&sources) else {
         return Ok(None);
     };
-    // `.cargo-ok` is what Cargo leaves behind when an unpacking came to its end.
+    // Cargo writes `.cargo-ok` at the end of a complete unpacking.
     Ok(registries.flatten().map(|registry| registry.path().join(package)).find(|dir| dir.join(".cargo-ok").is_file()))
 }

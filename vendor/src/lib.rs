@@ -1,10 +1,10 @@
-//! The C sources that bucket-streamer links statically: which ones, how they are verified, configured and built.
+//! The C sources that bucket-streamer links statically: versions, verification, configuration and build.
 //!
-//! [`pins`] names each source with version, licence, content checksum and carriers; [`fetch`] brings one through the
-//! first carrier that works and checks what arrived; [`recipe`] says how each is configured; [`cache`] keeps the
-//! results once per machine and configuration, whatever Cargo profile or clone asks; [`build`] ties them together.
+//! [`pins`] has each source with version, licence, content checksum and carriers; [`fetch`] gets one from the first
+//! carrier that works and verifies it; [`recipe`] has the configurations; [`cache`] stores results once per machine and
+//! configuration, for all Cargo profiles and clones; [`build`] combines them.
 //!
-//! Left to others: bindings, C shims and linking (the `ffi` crate).
+//! Bindings, C shims and linking are left to the `ffi` crate.
 
 pub mod build;
 pub mod cache;

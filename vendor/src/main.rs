@@ -1,4 +1,4 @@
-//! `scripts/vendor`: brings, verifies and builds the vendored sources, and tells where the results are.
+//! `scripts/vendor`: fetches, verifies and builds the vendored sources, and prints the paths of the results.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
 
 use std::process::ExitCode;
@@ -52,7 +52,7 @@ fn list() -> Result<(), Error> {
     Ok(())
 }
 
-/// Prints the content checksum of a source unpacked anywhere: how a new pin's checksum is found.
+/// Prints the content checksum of an unpacked source, for a new pin.
 fn content(name: &str, dir: &str) -> Result<(), Error> {
     let pin = pins::ALL
         .iter()

@@ -1,7 +1,7 @@
-//! Which sources are pinned.
+//! The pinned sources.
 //!
 //! A pin's identity is its *content checksum*: SHA-256 over the sorted list of `sha256  path` lines of the files that
-//! take part in a build (`covered`). Carriers wrap the same content in different archives (one leaves the manual out,
+//! take part in a build (`covered`). Carriers have the same content in different archives (one omits the manual,
 //! another the reference tests), so an archive's own checksum can differ from carrier to carrier; the content cannot.
 
 /// One pinned source.
@@ -11,48 +11,48 @@ pub struct Pin {
     pub name: &'static str,
     /// Upstream version.
     pub version: &'static str,
-    /// SPDX licence expression of what is built from it with our configuration.
+    /// SPDX licence expression of our configuration's build.
     pub licence: &'static str,
-    /// Upstream's home.
+    /// Upstream's web page.
     pub homepage: &'static str,
     /// Files and folders, relative to the source's root, that the content checksum covers.
     pub covered: &'static [&'static str],
     /// SHA-256 of the covered content, see the module's comment.
     pub content_sha256: &'static str,
-    /// Where it can be had, in order of preference.
+    /// The carriers, in order of preference.
     pub carriers: &'static [Carrier],
 }
 
-/// A place that a source can be brought from.
+/// A place from which a source can be fetched.
 #[derive(Debug)]
 pub enum Carrier {
-    /// A crate that carries the source: immutable once published, its checksum in `vendor/carriers/Cargo.lock`.
+    /// A crate that contains the source: immutable once published, with its checksum in `vendor/carriers/Cargo.lock`.
     Crate {
         /// Folder name of the unpacked crate, `name-version`.
         package: &'static str,
-        /// What inside it is the source: an archive, or a folder.
+        /// The source within the crate: an archive or a folder.
         inside: Inside,
     },
     /// An archive behind a URL, fetched with curl.
     Url {
         /// Address.
         url: &'static str,
-        /// SHA-256 of the archive where it is known; the content checksum is checked in any case.
+        /// SHA-256 of the archive, if known; the content checksum is checked in any case.
         archive_sha256: Option<&'static str>,
     },
 }
 
-/// How a crate carries a source.
+/// The form of a source within a crate.
 #[derive(Debug)]
 pub enum Inside {
-    /// As an archive at this path.
+    /// An archive at this path.
     Archive {
         /// Path inside the crate.
         path: &'static str,
         /// SHA-256 of the archive.
         sha256: &'static str,
     },
-    /// As a folder at this path.
+    /// A folder at this path.
     Folder(&'static str),
 }
 
@@ -96,7 +96,7 @@ pub const FFMPEG: Pin = Pin {
             url: "https://ffmpeg.org/releases/ffmpeg-9.0.2.tar.xz",
             archive_sha256: Some("8c3850283eb25fa026482078a04051e0be17347b09ef81a0849bec15a96e002e"),
         },
-        // Debian's pool drops files when a suite moves on: last.
+        // Last, since Debian's pool drops files when a suite changes.
         Carrier::Url {
             url: "https://deb.debian.org/debian/pool/main/f/ffmpeg/ffmpeg_9.0.2.orig.tar.xz",
             archive_sha256: Some("8c3850283eb25fa026482078a04051e0be17347b09ef81a0849bec15a96e002e"),
@@ -121,7 +121,7 @@ pub const DAV1D: Pin = Pin {
     ],
 };
 
-/// nv-codec-headers: declarations of NVIDIA's driver libraries, which are loaded at run time where there are any. Headers only;
+/// nv-codec-headers: declarations of NVIDIA's driver libraries, which are loaded at run time if present. Headers only;
 /// their checksum is in FFmpeg's key.
 pub const NV_HEADERS: Pin = Pin {
     name: "nv-codec-headers",

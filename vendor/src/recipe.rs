@@ -1,14 +1,14 @@
-//! How each source is configured: what is in, what is out, and the checks that the result is fit.
+//! The configuration of each source, and checks of the result. Running the build is left to `build`.
 //!
-//! FFmpeg starts from nothing and gets what the project reads (containers, codecs), what its `ffmpeg` and `ffprobe`
-//! programs need as oracle and baseline (muxers, filters, MJPEG), and no more. It stays LGPL: no GPL, no nonfree parts.
-//! An LGPL-compatible encoder goes into `ENCODERS` later, with its library beside dav1d's.
+//! FFmpeg starts with everything disabled, and gets the containers and codecs that the project reads, the parts that
+//! `ffmpeg` and `ffprobe` need as oracle and baseline (muxers, filters, MJPEG), and no more. It stays LGPL: no GPL and
+//! no nonfree parts. An LGPL-compatible encoder would go into `ENCODERS`, with its library beside dav1d's.
 
-/// Containers that can be read.
+/// Demuxers.
 const DEMUXERS: &str = "mov,matroska,mpegts,hevc,h264,ivf,obu,av1,image2,image2pipe,mjpeg,rawvideo";
 /// Video decoders; AV1 goes through dav1d, and FFmpeg's own `av1` only ever drives hardware.
 const DECODERS: &str = "hevc,h264,vp9,libdav1d,av1,mjpeg,rawvideo,wrapped_avframe";
-/// What can be decoded by a GPU: NVDEC's libraries are loaded at run time, where there are any.
+/// Codecs with GPU decoding: NVDEC's libraries are loaded at run time if present.
 const HWACCELS: &str = "hevc_nvdec,h264_nvdec,vp9_nvdec,av1_nvdec";
 /// Encoders, for the programs only.
 const ENCODERS: &str = "mjpeg,rawvideo,wrapped_avframe";
@@ -25,30 +25,30 @@ const BSFS: &str = "trace_headers,h264_mp4toannexb,hevc_mp4toannexb,extract_extr
 const FILTERS: &str =
     "null,format,scale,fps,trim,setpts,select,transpose,hflip,vflip,rotate,crop,tile,copy,anull,aformat,atrim";
 
-/// Where the programs read from and write to. Nothing here reaches a network.
+/// Protocols of the programs. None of them uses a network.
 const PROTOCOLS: &str = "file,pipe,fd";
 
-/// What compilers of C put around code that hostile files reach: a canary behind arrays on the stack, a probe of every page
-/// that the stack grows by, and bounds in the C library's copying functions where the size of an object is known. Assembly
-/// has none of it. Control-flow enforcement (`-fcf-protection`) is left out: it takes effect only where every object of a
-/// program is marked for it, and neither the assembly nor Rust's standard library is.
+/// Hardening of C code that processes untrusted files: a canary behind arrays on the stack, a probe of every page by
+/// which the stack grows, and bounds in the C library's copying functions where the size of an object is known.
+/// Assembly has none of it. Control-flow enforcement (`-fcf-protection`) is omitted: it takes effect only if every
+/// object of a program is marked for it, and neither the assembly nor Rust's standard library is.
 ///
 /// `_FORTIFY_SOURCE` is undefined first, since some distributions define another level.
 pub const HARDENING: [&str; 4] =
     ["-fstack-protector-strong", "-fstack-clash-protection", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=3"];
 
-/// What [`HARDENING`] leaves in a library: functions that are called when a canary is dead or a copy too long.
+/// Traces of [`HARDENING`] in a library: the functions called for a dead canary or a copy that is too long.
 const HARDENED: [&str; 2] = ["__stack_chk_fail", "__memcpy_chk"];
 
-/// Why a built library would not do, if so: `undefined` is what `nm --undefined-only` prints of it.
+/// Why a built library is not acceptable, if so: `undefined` is the output of `nm --undefined-only`.
 pub fn unhardened(undefined: &str) -> Option<String> {
     let calls = |function: &&str| undefined.lines().any(|line| line.trim_end().ends_with(*function));
     let missing = HARDENED.iter().find(|function| !calls(function))?;
     Some(format!("the compiled library never calls {missing}: the compiler ignores {}", HARDENING.join(" ")))
 }
 
-/// Arguments of FFmpeg's `configure`. `/` as prefix: the result is installed below a cache entry, and no path of the
-/// building machine must end up in what `--version` prints.
+/// Arguments of FFmpeg's `configure`. The prefix is `/`: the result is installed below a cache entry, and `--version`
+/// must not print a path of the building machine.
 pub fn ffmpeg_configure() -> Vec<String> {
     let mut arguments: Vec<String> = [
         "--prefix=/",
@@ -86,7 +86,7 @@ pub fn ffmpeg_configure() -> Vec<String> {
     arguments
 }
 
-/// The same with plain HTTP: what `bench/remote` measures the program with, and nothing that is linked.
+/// The same with plain HTTP, for the baseline of `bench/remote`; never linked.
 pub fn ffmpeg_configure_with_http() -> Vec<String> {
     let with_http = |argument: String| match &argument[..] {
         "--disable-network" => "--enable-network".to_owned(),
@@ -114,9 +114,10 @@ pub fn dav1d_meson() -> Vec<String> {
     .collect()
 }
 
-/// Why the configured FFmpeg would not do, if so: `config_h` is the text of the `config.h` that `configure` wrote.
+/// Why the configured FFmpeg is not acceptable, if so: `config_h` is the text of the `config.h` that `configure` wrote.
 ///
-/// Without assembly decoding is several times slower; with GPL parts the binary could not be given away as it is.
+/// Without assembly decoding is several times slower; with GPL parts the binary could not be distributed under its
+/// licence.
 pub fn ffmpeg_unfit(config_h: &str) -> Option<String> {
     let defined = |name: &str, value: &str| config_h.lines().any(|line| line == format!("#define {name} {value}"));
     let assembly = match std::env::consts::ARCH {

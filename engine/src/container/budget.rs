@@ -1,8 +1,8 @@
-//! What opening a video may cost: memory and work while its index is made, and memory of all openings together.
+//! Limits of opening a video: memory and work for its index, and the memory of all concurrent openings.
 //!
-//! A file's tables can ask for far more than the file has. The limits are kept while libavformat reads them
-//! (`ffi::meter`), not after. An opening starts with a small share of memory; one that needs more takes one of a few large
-//! shares, or waits until one is free.
+//! The tables of a file can demand far more than the file contains. `ffi::meter` applies the limits while libavformat
+//! reads the tables, not after. An opening starts with a small share of memory; one that needs more takes one of a few
+//! large shares, or waits until one is free.
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -12,29 +12,30 @@ use ffi::meter::{self, Exceeded, Grant, Limits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{Source, opening};
 
-/// Memory that one opening may take, in bytes, unless [`EngineBuilder::index_memory`](crate::EngineBuilder::index_memory) says otherwise: about three million samples.
+/// The default of [`EngineBuilder::index_memory`](crate::EngineBuilder::index_memory) in bytes: about three million
+/// samples.
 pub const DEFAULT_INDEX_MEMORY: u64 = 384 << 20;
-/// Memory that every opening may take, whatever others have.
+/// The memory that every opening may take, independent of the others.
 const SMALL_BYTES: u64 = 16 << 20;
-/// Openings that may take more than that at one time.
+/// Concurrent openings that may take more than that.
 const LARGE_SHARES: usize = 3;
-/// How long an opening waits for a large share.
+/// The longest wait of an opening for a large share.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Steps of work whatever the file's length, and for each byte of it one more.
+/// Steps of work for any file; each byte of the file adds one.
 const STEPS: u64 = 1 << 30;
-/// Processor time whatever the file's length. It ends what no count ends.
+/// Processor time for any file, as a limit on work that no counter covers.
 const TIME: Duration = Duration::from_secs(5);
-/// Bytes of the file that are read in a second of processor time at least.
+/// A lower bound of the bytes read in a second of processor time.
 const BYTES_A_SECOND: u64 = 16 << 20;
 
-/// What openings of one engine share.
+/// The budget of all openings of an engine.
 #[derive(Debug)]
 pub(crate) struct IndexBudget {
-    /// For one opening, in bytes.
+    /// Limit of one opening, in bytes.
     bytes: u64,
     patience: Duration,
-    /// Large shares that are free.
+    /// Free large shares.
     free: Mutex<usize>,
     freed: Condvar,
 }
@@ -45,25 +46,25 @@ impl Default for IndexBudget {
     }
 }
 
-/// A large share, given back when it is dropped.
+/// A large share, given back on drop.
 #[derive(Debug)]
 struct Share<'a>(&'a IndexBudget);
 
 impl Drop for Share<'_> {
     fn drop(&mut self) {
         *self.0.free() += 1;
-        // The first one that waits may not be one that can take it.
+        // All waiters are woken: the first may not be allowed to take the last share.
         self.0.freed.notify_all();
     }
 }
 
 impl IndexBudget {
-    /// With so many bytes for one opening.
+    /// A budget with `bytes` for one opening.
     pub(crate) fn new(bytes: u64) -> IndexBudget {
         IndexBudget { bytes, patience: PATIENCE, free: Mutex::new(LARGE_SHARES), freed: Condvar::new() }
     }
 
-    /// The same for all that have no engine.
+    /// A budget for callers without an engine.
     pub(crate) fn unshared() -> Arc<IndexBudget> {
         Arc::new(IndexBudget::default())
     }
@@ -72,7 +73,8 @@ impl IndexBudget {
         self.free.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// A large share; `None` if there is none in time. The last one is not for sources whose bytes may be slow to come.
+    /// A large share; `None` if none becomes free in time. Remote sources do not get the last one, since their bytes
+    /// may be slow.
     fn share(&self, is_far: bool) -> Option<Share<'_>> {
         let end = Instant::now() + self.patience;
         let mut free = self.free();
@@ -88,10 +90,10 @@ impl IndexBudget {
     /// Opens a source within the limits.
     ///
     /// # Errors
-    /// `IndexTooLarge`, `IndexTooCostly` and `IndexBusy` for a limit that was passed; else those of `open`.
+    /// `IndexTooLarge`, `IndexTooCostly` and `IndexBusy` for an exceeded limit; otherwise those of `open`.
     pub(crate) fn open_source<T>(&self, source: &dyn Source, open: impl FnOnce() -> Result<T>) -> Result<T> {
         let opened = self.open(source.len(), source.is_remote(), open);
-        // Where it took too long, that is the reason.
+        // A timeout that passed during the wait is the better reason.
         if matches!(&opened, Err(error) if matches!(error.kind(), ErrorKind::IndexBusy)) {
             opening::check(0)?;
         }
@@ -115,7 +117,7 @@ impl IndexBudget {
         let (result, exceeded) = meter::run(limits, &mut more, open);
         match exceeded {
             None => result,
-            // The error that came of it would say what libavformat made of it.
+            // The exceeded limit is the cause: libavformat's error is only its consequence.
             Some(exceeded) => Err(self.error(exceeded)),
         }
     }
@@ -130,10 +132,10 @@ impl IndexBudget {
         .into()
     }
 
-    /// Counts memory of the index that is being made.
+    /// Charges memory of the index.
     ///
     /// # Errors
-    /// `IndexTooLarge`; [`IndexBudget::open`] knows better which limit it was.
+    /// `IndexTooLarge`; [`IndexBudget::open`] replaces it by the limit that was exceeded.
     pub(super) fn charge(bytes: usize) -> Result<()> {
         let kind = || ErrorKind::IndexTooLarge { limit: DEFAULT_INDEX_MEMORY };
         if meter::charge(bytes) { Ok(()) } else { Err(kind().into()) }
@@ -155,7 +157,7 @@ mod tests {
         assert!(budget.open(1, false, || IndexBudget::charge(2 * SMALL_BYTES as usize)).is_ok());
         let error = budget.open(1, false, || IndexBudget::charge(2 * SMALL_BYTES as usize + 1)).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::IndexTooLarge { limit } if *limit == 2 * SMALL_BYTES), "{error}");
-        // Whatever is made of it.
+        // Refused even if the caller ignores the error.
         assert!(budget.open(1, false, || Ok(IndexBudget::charge(usize::MAX).is_ok())).is_err());
     }
 
@@ -163,7 +165,7 @@ mod tests {
     fn large_openings_wait_for_each_other_and_small_ones_do_not() {
         fn nested(budget: &IndexBudget, depth: usize) -> crate::Result<()> {
             if depth == 0 {
-                // Every share is taken: a small opening goes on, a large one is refused.
+                // All shares are taken: a small opening continues, a large one is refused.
                 assert!(budget.open(1, false, || IndexBudget::charge(SMALL_BYTES as usize)).is_ok());
                 let error = budget.open(1, false, || IndexBudget::charge(LARGE)).unwrap_err();
                 assert!(matches!(error.kind(), ErrorKind::IndexBusy), "{error}");

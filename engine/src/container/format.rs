@@ -1,11 +1,11 @@
-//! The containers that can be read.
+//! The containers that this crate reads. Parsing is left to libavformat.
 
 use std::fmt;
 
-/// How a file holds its samples.
+/// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Container {
-    /// MP4, QuickTime and what is made like them (ISO/IEC 14496-12).
+    /// MP4, QuickTime and related formats (ISO/IEC 14496-12).
     Mp4,
     /// Matroska and WebM.
     Matroska,
@@ -45,12 +45,12 @@ impl Container {
         }
     }
 
-    /// From [`Container::name`].
+    /// The inverse of [`Container::name`].
     pub fn from_name(name: &str) -> Option<Container> {
         Container::ALL.into_iter().find(|container| container.name() == name)
     }
 
-    /// From FFmpeg's name of a demuxer that reads packet by packet: of one in `FORMATS` that is not `mov`.
+    /// The container of an FFmpeg demuxer that reads packet by packet: one in `FORMATS` other than `mov`.
     pub(super) fn of_demuxer(name: &str) -> Option<Container> {
         match name {
             "matroska,webm" => Some(Container::Matroska),

@@ -1,8 +1,8 @@
-//! Finds the bytes of a demuxed packet again in the file.
+//! Finds the bytes of a demuxed packet in the file.
 //!
-//! libavformat hands out packets in memory of its own. So that a sample can later be read in place, the scan looks for
-//! each packet's bytes near where its container says that it is, and believes only a full comparison. Whatever is not
-//! found byte for byte stays in memory, within a budget that the scan keeps.
+//! libavformat returns packets in its own memory. To read samples in place later, the scan searches for each packet's
+//! bytes near the position that the container gives, and accepts only an exact match. Packets without one stay in
+//! memory, within a budget of the scan.
 
 use std::sync::Arc;
 
@@ -12,19 +12,19 @@ use super::ts::{ElementaryStream, Grid, Scattered};
 use crate::error::Result;
 use crate::source::{ByteRange, Source};
 
-/// Where a packet's bytes are.
+/// The place of a packet's bytes.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// One range of the file, beginning here.
+    /// One range of the file, beginning at this offset.
     Whole(u64),
     /// Between packet headers.
     Scattered(Scattered),
-    /// Not in the file as they are.
+    /// Not in the file in this form.
     Nowhere,
 }
 
-/// How far behind its container's position a packet's data may begin, tried in turn: right there, behind a block's
-/// header, behind laces of small frames.
+/// The longest distances from the container's position to a packet's data, tried in turn: none, a block's header, laces
+/// of small frames.
 const WINDOWS: [u64; 3] = [0, 64, 64 * 1024];
 
 pub(super) struct Locator {
@@ -32,13 +32,14 @@ pub(super) struct Locator {
     transport: Option<ElementaryStream>,
     /// End of the packet found last: packets of a raw stream follow each other.
     next: u64,
-    /// Bytes that searches may still look at: grows with what is looked for, so that all takes time in proportion.
+    /// Bytes that searches may still examine. It grows with the packets, so that the total time is proportional to
+    /// them.
     effort: usize,
 }
 
-/// What searches may take at once, in bytes looked at.
+/// The most effort of one search, in bytes examined.
 const EFFORT: usize = 16 << 20;
-/// What is added for a packet, and for each of its bytes.
+/// Effort added per packet, and per byte of it.
 const PACKET_EFFORT: usize = 2048;
 const BYTE_EFFORT: usize = 32;
 
@@ -69,12 +70,12 @@ impl Locator {
         Ok(Found::Nowhere)
     }
 
-    /// How transport packets lie, in a transport stream.
+    /// The layout of transport packets, in a transport stream.
     pub(super) fn grid(&self) -> Option<Grid> {
         self.transport.as_ref().map(ElementaryStream::grid)
     }
 
-    /// The first place from `start` on, within the window, where the file has `data`.
+    /// The first offset of `data` in the file, from `start` on, within the window.
     fn search(&mut self, data: &[u8], start: u64, window: u64) -> Result<Option<u64>> {
         let window = window.min(self.effort as u64);
         let end = (start.saturating_add(window).saturating_add(data.len() as u64)).min(self.source.len());
@@ -90,8 +91,8 @@ impl Locator {
     }
 }
 
-/// The first place of `data` in `window`. Looks at `effort` bytes at most, and takes off what it looked at: long runs of
-/// one byte value would make a search without bounds take the product of both lengths.
+/// The first place of `data` in `window`. Examines at most `effort` bytes, and subtracts them: without a limit, long
+/// runs of one byte value would make the time the product of both lengths.
 pub(super) fn search(window: &[u8], data: &[u8], effort: &mut usize) -> Option<usize> {
     let last = window.len().checked_sub(data.len())?;
     for at in 0..=last {

@@ -1,8 +1,8 @@
-//! Which samples a track has: where they lie, when they are shown, and what a decoder must be told.
+//! The samples of a track: their places in the file, their times, and the decoder's configuration.
 //!
-//! MP4/MOV come from their tables alone (`mov`); every other container is read once, packet by packet, and each packet
-//! is found again in the file (`scan`, `locate`, `ts`). The result is the same [`Track`] for all. Written down as an
-//! [`Index`] (`index`), it need not be found out again.
+//! MP4/MOV tracks come from their tables alone (`mov`). Every other container is read once, packet by packet, and each
+//! packet is located in the file (`scan`, `locate`, `ts`). The result is a [`Track`] in both cases. An [`Index`]
+//! (`index`) stores it. Which samples refer to which is left to `plan`.
 
 mod budget;
 mod format;
@@ -38,7 +38,7 @@ use crate::machine::Machine;
 use crate::picture_memory::{self, Budget, Reservation};
 use crate::source::{ByteRange, Source, SourceInput};
 
-/// Demuxers that may be used on a user's file.
+/// Demuxers that are allowed for users' files.
 const FORMATS: &str = "mov,matroska,mpegts,hevc,h264,ivf,obu,av1";
 
 /// One coded sample (access unit, temporal unit) of a track.
@@ -48,13 +48,13 @@ pub struct Sample {
     pub offset: u64,
     /// Length in bytes.
     pub size: u32,
-    /// Which sample description (decoder configuration) holds.
+    /// Number of the sample description (decoder configuration).
     pub description: u16,
     /// The container's sync flag.
     pub key: bool,
-    /// An edit list wants it decoded but not shown.
+    /// Decoded but not shown, because of an edit list.
     pub discard: bool,
-    /// It brings no picture of its own: the second field of one, or a hidden frame.
+    /// Without a picture of its own: the second field of one, or a hidden frame.
     pub silent: bool,
     /// Presentation time in ticks, after edit lists.
     pub pts: i64,
@@ -65,7 +65,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Is there a picture of this sample to be shown?
+    /// Whether the sample has a picture that is shown.
     pub fn is_displayable(&self) -> bool {
         !self.discard && !self.silent
     }
@@ -80,42 +80,42 @@ impl Sample {
 pub struct StreamSummary {
     /// Number in the container, from 0.
     pub stream: usize,
-    /// Video, audio, ...
+    /// The kind: video, audio, ...
     pub kind: StreamKind,
     /// FFmpeg's name of the codec.
     pub codec: &'static str,
-    /// Width and height as the container has them, for video.
+    /// Width and height of a video stream in pixels, from the container.
     pub size: Option<(usize, usize)>,
-    /// For video: the number that `--track` takes.
+    /// Number of the video track, for `--track`.
     pub track: Option<usize>,
 }
 
-/// Where the bytes of samples lie that are not one range of the file.
+/// The bytes of samples that are not one range of the file.
 #[derive(Debug, Default)]
 pub(crate) struct Elsewhere {
     grid: Option<ts::Grid>,
     scattered: HashMap<u32, ts::Scattered>,
-    /// Samples that are not in the file as they are (a stripped header, a decompressed block).
+    /// Samples that are not in the file in decodable form (a stripped header, a decompressed block).
     resident: HashMap<u32, PaddedBytes>,
-    /// Bytes of those.
+    /// Bytes of the resident samples.
     resident_bytes: u64,
 }
 
 impl Elsewhere {
-    /// Bytes that this takes, about.
+    /// Memory of these tables in bytes, approximately.
     pub(crate) fn bytes(&self) -> u64 {
         (self.scattered.len() * SCATTERED_BYTES + self.resident.len() * RESIDENT_BYTES) as u64 + self.resident_bytes
     }
 }
 
-/// Bytes that a map takes for a sample that lies in pieces, and for one in memory beside its data.
+/// Bytes per map entry: of a scattered sample, and of a resident one beside its data.
 const SCATTERED_BYTES: usize = 96;
 const RESIDENT_BYTES: usize = 224;
 
-/// A video track, indexed.
+/// A video track with its index.
 #[derive(Debug)]
 pub struct Track {
-    /// What holds the samples.
+    /// The format of the file.
     pub container: Container,
     /// Every stream of the container.
     pub streams: Vec<StreamSummary>,
@@ -123,11 +123,11 @@ pub struct Track {
     pub track: usize,
     /// Codec.
     pub codec: Codec,
-    /// What decoders are opened with.
+    /// Parameters with which decoders are opened.
     pub parameters: CodecParameters,
-    /// The decoder configurations of MP4 tracks with several sample descriptions; else empty.
+    /// The decoder configurations of MP4 tracks with several sample descriptions; otherwise empty.
     pub descriptions: Vec<Vec<u8>>,
-    /// How NAL units are framed in samples.
+    /// The framing of NAL units in samples.
     pub framing: Framing,
     /// Seconds per tick, positive.
     pub time_base: Rational,
@@ -140,7 +140,7 @@ pub struct Track {
     /// Parameter sets inside samples, where all samples were read; `None` for MP4.
     pub(crate) history: Option<History>,
     pub(crate) elsewhere: Elsewhere,
-    /// Which samples each sample refers to, where an index file has said so.
+    /// The references of samples, if an index file has them.
     pub(crate) references: Option<References>,
 }
 
@@ -148,15 +148,14 @@ impl Track {
     /// Reads the index of video track `track` (0 is the first).
     ///
     /// # Errors
-    /// What makes a video unreadable: see [`ErrorKind`].
+    /// The kinds that make a video unreadable: see [`ErrorKind`].
     pub fn open(source: &Arc<dyn Source>, track: usize) -> Result<Track> {
         let pictures = Budget::new(picture_memory::default_bytes(&Machine::read(), 1));
         let index = IndexBudget::unshared();
         pictures.probe(|memory| Track::open_within(source, track, Most { pixels: DEFAULT_MAX_PIXELS, memory }, &index))
     }
 
-    /// The same where pictures that are decoded to find out what the streams are may take so much. Takes no more memory and
-    /// work for the index than the budget has.
+    /// As [`Track::open`], within `budget` for the index, and within `most` for pictures that describe the streams.
     ///
     /// # Errors
     /// As [`Track::open`].
@@ -173,10 +172,10 @@ impl Track {
         Ok(track)
     }
 
-    /// The bytes of a sample, with padding behind. `zeros` asks for zeros as padding, by a copy if need be.
+    /// The bytes of a sample, with padding. With `zeros` the padding is zeros, by a copy if necessary.
     ///
     /// # Errors
-    /// Of the source, with the sample's place.
+    /// Those of the source, with the sample's coordinates.
     ///
     /// # Panics
     /// If the track has no such sample.
@@ -194,22 +193,22 @@ impl Track {
         result.map_err(|error| error.at_sample(sample, Some(at.offset)).of(source.name()))
     }
 
-    /// Tells the source which samples will be read soon.
+    /// Announces samples that will be read soon to the source.
     pub(crate) fn will_need(&self, source: &dyn Source, samples: impl Iterator<Item = u32>) {
         source.will_need(&mut samples.filter_map(|sample| self.extent(sample)));
     }
 
-    /// Is a sample on its way? See [`RemoteSource::is_awaited`](crate::source::RemoteSource::is_awaited).
+    /// Whether a sample is on its way. See [`RemoteSource::is_awaited`](crate::source::RemoteSource::is_awaited).
     pub(crate) fn is_awaited(&self, source: &dyn Source, sample: u32, patience: Duration) -> bool {
         self.extent(sample).is_some_and(|range| source.is_awaited(range, patience))
     }
 
-    /// Can a sample be read without waiting?
+    /// Whether a sample can be read without waiting.
     pub(crate) fn is_here(&self, source: &dyn Source, sample: u32) -> bool {
         self.extent(sample).is_none_or(|range| source.is_here(range))
     }
 
-    /// Where a sample lies, headers between its pieces included; `None` for one that is in memory.
+    /// The range of a sample, including headers between its pieces; `None` for one in memory.
     pub(crate) fn extent(&self, sample: u32) -> Option<ByteRange> {
         if self.elsewhere.resident.contains_key(&sample) {
             return None;
@@ -219,18 +218,18 @@ impl Track {
         Some(scattered.map_or(whole, |at| ByteRange { start: at.packet, len: at.end.saturating_sub(at.packet) }))
     }
 
-    /// Does a sample lie in the source in one piece?
+    /// Whether a sample is one range of the source.
     pub(crate) fn is_plain(&self, sample: u32) -> bool {
         !self.elsewhere.resident.contains_key(&sample) && !self.elsewhere.scattered.contains_key(&sample)
     }
 
-    /// Debug builds: the index is what everything else takes it for.
+    /// Debug builds: checks the invariants of the index.
     fn check(&self) {
         debug_assert_eq!(self.problem(), None);
     }
 
-    /// What is wrong with the index, if anything is: that of an open video has a usable time base, and its frames are
-    /// its displayable samples, each once.
+    /// The violated invariant, if any: the time base of an open video is usable, and its frames are its displayable
+    /// samples, each once.
     fn problem(&self) -> Option<&'static str> {
         let (numerator, denominator) = self.time_base;
         let mut is_frame = vec![false; self.samples.len()];
@@ -242,19 +241,19 @@ impl Track {
             () if self.frames.is_empty() => Some("it has no frames"),
             () if !self.frames.iter().all(&mut is_new) => Some("a frame is no sample, or that of another frame"),
             () if self.samples.iter().zip(is_frame).any(|(sample, is_frame)| sample.is_displayable() != is_frame) => {
-                Some("its frames are not its samples that are to be shown")
+                Some("its frames are not its displayable samples")
             }
             () => None,
         }
     }
 }
 
-/// What may be used to find out what a file is.
+/// Limits of analysing a file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Most<'a> {
     /// Pixels that a picture may have.
     pub(crate) pixels: u64,
-    /// What pictures are charged to. Where it has refused some, opening has failed for that alone.
+    /// The account of pictures. If it has refused some, opening has failed for that reason alone.
     pub(crate) memory: &'a Reservation,
 }
 
@@ -269,15 +268,15 @@ fn open(source: &Arc<dyn Source>, track: usize, most: Most<'_>) -> Result<Track>
     if demuxer.is_mov() {
         return mov::index(&mut demuxer, source, track);
     }
-    // All of it is looked at.
+    // The scan reads the whole file.
     source.will_need(&mut std::iter::once(ByteRange { start: 0, len: source.len() }));
     scan::index(&mut demuxer, source, track, most)
 }
 
-/// The input's own error where it failed; else what libavformat made of the bytes.
+/// The source's error if it failed; otherwise libavformat's error about the bytes.
 fn unreadable(error: io::Error) -> Error {
     if error.kind() == io::ErrorKind::InvalidData {
-        // libavformat says that of tables and streams above its own limits.
+        // libavformat returns this for tables and streams above its own limits.
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<AvError>());
         if inner == Some(&AvError::NO_MEMORY) {
             return ErrorKind::IndexTooCostly(
@@ -293,7 +292,7 @@ fn unreadable(error: io::Error) -> Error {
     }
 }
 
-/// The wanted video track among the streams, with its codec.
+/// The requested video track among the streams, and its codec.
 fn choose(streams: &[StreamInfo], track: usize) -> Result<(usize, Codec)> {
     let videos: Vec<&StreamInfo> = streams.iter().filter(|stream| stream.kind == StreamKind::Video).collect();
     if videos.is_empty() {
@@ -324,22 +323,22 @@ fn summaries(streams: &[StreamInfo]) -> Vec<StreamSummary> {
     streams.iter().map(summary).collect()
 }
 
-/// Bytes that each sample of an index takes, in [`Track`] and in what is made of it: its timeline, its frames by number.
+/// Bytes per sample of an index, in [`Track`] and in its timeline and frame numbers.
 const SAMPLE_BYTES: usize = size_of::<Sample>() + 40;
 
-/// How many samples an index may have for a file of so many bytes. A kilobyte of MP4 tables can speak of a thousand
-/// million samples, and an edit list repeat each a thousand times; a real track has more bytes than samples. How much
-/// memory they may take is the budget's.
+/// The limit of samples for a file of this length. A kilobyte of MP4 tables can declare a thousand million samples, and
+/// an edit list can repeat each a thousand times; a real track has more bytes than samples. Their memory is limited by
+/// the budget.
 fn sample_limit(file_length: u64) -> usize {
     file_length.clamp(1 << 20, 1 << 24) as usize
 }
 
-/// The same where each sample is a packet of its own: a pass over packets takes time for each, however short they are.
+/// The same where each sample is a packet: a pass over packets takes time for each, however short.
 fn packet_limit(file_length: u64) -> usize {
     (file_length / 8).clamp(1 << 18, 1 << 24) as usize
 }
 
-/// A time base that can be divided by, whatever the file says.
+/// A time base with positive parts, whatever the file has.
 fn sane_time_base((numerator, denominator): Rational) -> Rational {
     if numerator > 0 && denominator > 0 { (numerator, denominator) } else { (1, 90_000) }
 }

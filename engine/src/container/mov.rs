@@ -1,7 +1,7 @@
-//! MP4 and MOV: the index from the tables alone (`moov`, and the `moof` of fragments), no sample read.
+//! MP4 and MOV: the index from the tables alone (`moov`, and the `moof` of fragments), without reading samples.
 //!
-//! libavformat parses the boxes and applies edit lists, so that frames are numbered as its sequential decode shows
-//! them; its finished index is read out through a shim (`ffi/shim/mov.c`).
+//! libavformat parses the boxes and applies edit lists, so that frames are numbered as its sequential decode outputs
+//! them. A shim reads its finished index (`ffi/shim/mov.c`).
 
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usiz
     Ok(track)
 }
 
-/// Tables that give two samples one time do not order them: the slice headers do. The one case in which samples are read.
+/// Orders samples with equal times by their slice headers. Only this case reads samples.
 fn order_by_pictures(track: &mut Track, source: &dyn Source) {
     let mut pictures = PictureReader::new(track.codec, track.framing, &track.parameters);
     if !pictures.reorders() || overlap_much(&track.samples, source.len()) {
@@ -79,14 +79,14 @@ fn order_by_pictures(track: &mut Track, source: &dyn Source) {
     track.frames = order::by_picture_order(&track.samples, &places);
 }
 
-/// True for samples that together have far more bytes than the file, those past its end aside: an edit list's repeats
-/// are not that many. To read all of them would take out of all proportion; their times stand.
+/// True if the samples within the file have far more bytes together than the file, which the repeats of an edit list do
+/// not reach. Reading all of them would take too long, so their times decide.
 fn overlap_much(samples: &[Sample], file_length: u64) -> bool {
     let there = samples.iter().map(Sample::range).filter(|range| range.end() <= file_length);
     there.fold(0_u64, |sum, range| sum.saturating_add(range.len)) > file_length.saturating_mul(16)
 }
 
-/// `None` for an entry that names no bytes: libavformat skips it too.
+/// `None` for an entry without bytes, which libavformat skips too.
 fn sample(raw: MovSample) -> Option<Sample> {
     Some(Sample {
         offset: u64::try_from(raw.offset).ok()?,
@@ -111,7 +111,7 @@ mod tests {
     use crate::error::ErrorKind;
     use crate::source::{MemorySource, Source};
 
-    /// Writes `values` into the box that `kind` names first, so many bytes behind its name.
+    /// Writes `values` into the first box named `kind`, `at` bytes after its name.
     fn patch(file: &mut [u8], kind: &[u8; 4], at: usize, values: &[u32]) {
         let start = file.windows(4).position(|bytes| bytes == kind).unwrap() + at;
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_be_bytes()).collect();
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn tables_cannot_speak_of_more_samples_than_a_file_has() {
         let mut file = include_bytes!("../../../fixtures/hevc_10bit.mp4").to_vec();
-        // One size for all, their number, and as many in the first chunk.
+        // One size for all samples, their number, and as many in the first chunk.
         patch(&mut file, b"stsz", 8, &[1, 3_000_000]);
         patch(&mut file, b"stsc", 16, &[3_000_000]);
         let error = open(file).unwrap_err();

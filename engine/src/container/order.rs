@@ -1,10 +1,10 @@
-//! Presentation order: which displayable sample is frame 0, 1, 2, ...
+//! Presentation order: maps frame numbers to displayable samples.
 
 use super::Sample;
 use super::pictures::Place;
 
-/// Frames by presentation time. A timeline may start again (streams joined end to end): where decoding times fall back at
-/// a sync sample, what follows is presented after what came before.
+/// Frames by presentation time. A timeline may restart (streams joined end to end): if decoding times decrease at a
+/// sync sample, the samples from there on are presented after the earlier ones.
 pub(super) fn by_pts(samples: &[Sample]) -> Vec<u32> {
     let mut frames = Vec::with_capacity(samples.len());
     let mut part = 0;
@@ -17,7 +17,7 @@ pub(super) fn by_pts(samples: &[Sample]) -> Vec<u32> {
         }
         let last = index + 1 == samples.len();
         if last || (samples[index + 1].key && falls_back(sample, &samples[index + 1])) {
-            // Stable: samples of one time stay in decode order.
+            // Stable: samples with equal times stay in decode order.
             frames[part..].sort_by_key(|&frame| samples[frame as usize].pts);
         }
     }
@@ -28,8 +28,8 @@ fn falls_back(before: &Sample, after: &Sample) -> bool {
     matches!((before.dts, after.dts), (Some(before), Some(after)) if after < before)
 }
 
-/// True if times can order the frames: no two share one. (A segmenter that writes wrong composition offsets at segment
-/// starts makes such; picture order then tells what a decoder shows when.)
+/// True if no two frames have the same time. (A segmenter that writes wrong composition offsets at segment starts
+/// produces such times; picture order then gives the decoder's output order.)
 pub(super) fn is_told_by_pts(samples: &[Sample], frames: &[u32]) -> bool {
     frames.windows(2).all(|pair| samples[pair[0] as usize].pts != samples[pair[1] as usize].pts)
 }

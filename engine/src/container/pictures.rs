@@ -1,6 +1,6 @@
-//! What the slice headers of a sample say of its picture: its place in output order, and whether it is half a picture.
+//! The picture of a sample according to its slice headers: its place in output order, and whether it is a second field.
 //!
-//! Read by libavcodec's parser. Needed where a container has no times, or has times that cannot be.
+//! Read by libavcodec's parser. Needed if a container has no times, or impossible ones.
 
 use ffi::{CodecParameters, PaddedBytes, Parser, PictureStructure};
 
@@ -9,7 +9,7 @@ use crate::bitstream::{Codec, Framing, h264, hevc, vp9};
 /// A sample's place in output order.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
-    /// Pictures of a coded video sequence are ordered among themselves, and come after all earlier sequences.
+    /// Pictures are ordered within a coded video sequence, and follow those of earlier sequences.
     pub(super) sequence: u32,
     /// Picture order count.
     pub(super) picture_order_count: i32,
@@ -23,13 +23,13 @@ pub(super) struct PictureReader {
     sequence: u32,
     /// The last sample ended its coded video sequence.
     ended: bool,
-    /// A first field whose second has not come yet.
+    /// A first field without its second one.
     open_field: Option<PictureStructure>,
 }
 
 impl PictureReader {
     pub(super) fn new(codec: Codec, framing: Framing, parameters: &CodecParameters) -> PictureReader {
-        // Only H.264 and H.265 have pictures whose order or pairing the parser must tell.
+        // Only H.264 and H.265 have reordering or field pairs that the parser must report.
         let parser = matches!(codec, Codec::Hevc | Codec::H264).then(|| Parser::new(parameters, true)).flatten();
         PictureReader { codec, framing, parser, sequence: 0, ended: false, open_field: None }
     }
@@ -39,7 +39,7 @@ impl PictureReader {
         self.parser.is_some()
     }
 
-    /// The place of the next sample's picture, and whether the sample brings no picture of its own.
+    /// The place of the next sample's picture, and whether the sample has no picture of its own.
     pub(super) fn read(&mut self, sample: &PaddedBytes) -> (Place, bool) {
         if self.codec == Codec::Vp9 {
             let is_hidden = vp9::facts(sample.data()).is_some_and(|facts| !facts.shown);
@@ -55,7 +55,7 @@ impl PictureReader {
         (Place { sequence: self.sequence, picture_order_count }, self.is_second_field(structure))
     }
 
-    /// Two fields of opposite parity in a row make one picture (H.264 7.4.1.2.4).
+    /// Two consecutive fields of opposite parity are one picture (H.264 7.4.1.2.4).
     fn is_second_field(&mut self, structure: PictureStructure) -> bool {
         let pairs = match (self.open_field, structure) {
             (_, PictureStructure::Frame) | (None, _) => false,
@@ -65,7 +65,7 @@ impl PictureReader {
         pairs
     }
 
-    /// Does picture order begin anew here: at an IDR picture, in H.265 also at a BLA?
+    /// Whether picture order restarts here: at an IDR picture, in H.265 also at a BLA.
     fn starts_sequence(&self, data: &[u8]) -> bool {
         self.framing.units(data).any(|unit| match self.codec {
             Codec::Hevc => hevc::header(unit).is_some_and(|(kind, layer)| layer == 0 && matches!(kind, 16..=20)),

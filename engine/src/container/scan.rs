@@ -1,8 +1,7 @@
-//! Every container but MP4: one pass over all packets.
+//! Indexes every container but MP4, in one pass over all packets.
 //!
-//! libavformat takes the container apart and cuts the elementary stream into access units; [`PictureReader`]
-//! looks at each for picture order and fields; [`Locator`] finds each packet's bytes again in the file, so that
-//! nothing but the index stays in memory.
+//! libavformat parses the container and cuts the elementary stream into access units. [`PictureReader`] reads picture
+//! order and fields of each, and [`Locator`] finds its bytes in the file, so that only the index stays in memory.
 
 use std::io;
 use std::sync::Arc;
@@ -21,20 +20,20 @@ use crate::bitstream::{Codec, Framing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::Source;
 
-/// What samples that cannot be read in place may take, in bytes.
+/// The limit of samples that cannot be read in place, in bytes.
 pub(super) const RESIDENT_LIMIT: u64 = 256 << 20;
 
-/// Samples from one look at the clock to the next.
+/// Samples between two checks of the clock.
 const LOOK: u32 = 64;
 
 pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usize, most: Most<'_>) -> Result<Track> {
     let no_memory = |error| Error::from(ErrorKind::NotAVideo(format!("{error}")));
     demuxer.find_stream_info(most.pixels, most.memory.account()).map_err(unreadable)?;
     if most.memory.account().refused().is_some() {
-        // What is known of the streams is worth nothing; the caller looks at the account.
+        // The analysis of the streams is worthless; the caller checks the account.
         return Err(ErrorKind::NotAVideo("no memory for its first pictures".into()).into());
     }
-    // Nothing is decoded from here on, and the bytes may be slow to come.
+    // No decoding from here on, and bytes may be slow to arrive.
     most.memory.give_back();
     let mut streams = demuxer.streams().map_err(no_memory)?;
     let (chosen, codec) = choose(&streams, track)?;
@@ -42,7 +41,7 @@ pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usiz
     let summaries = summaries(&streams);
     let stream = streams.swap_remove(chosen);
     let name = demuxer.format_name();
-    let unknown = || ErrorKind::NotAVideo(format!("a container without a reader, {name}"));
+    let unknown = || ErrorKind::NotAVideo(format!("no reader for the container {name}"));
     let container = Container::of_demuxer(name).ok_or_else(unknown)?;
     let mut scan = Scan::new(&stream, codec, source, container)?;
     loop {
@@ -50,7 +49,7 @@ pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usiz
             Ok(Some(packet)) if packet.stream == chosen => scan.add(&packet)?,
             Ok(Some(_)) => {}
             Ok(None) => break,
-            // What libavformat makes no sense of ends a sequential read: what came before it is there all the same.
+            // A sequential read ends at data that libavformat cannot parse; the samples before it are valid.
             Err(error) if error.kind() == io::ErrorKind::InvalidData && !scan.samples.is_empty() => break,
             Err(error) => return Err(unreadable(error)),
         }
@@ -106,7 +105,7 @@ impl Scan {
         if !self.history.note(index, self.codec, self.framing, data) {
             return Err(ErrorKind::IndexBudget { limit: parameter_sets::LIMIT as u64 }.into());
         }
-        // The parser wants padding, and the packet is libavformat's: a copy, of what is read once.
+        // The parser needs padding, and the packet belongs to libavformat: a copy of data that is read once.
         let (place, silent) = self.pictures.read(&PaddedBytes::copy_of(&[data]));
         self.places.push(place);
         let pts = demuxed.packet.pts();
@@ -125,7 +124,7 @@ impl Scan {
         Ok(())
     }
 
-    /// Notes where the bytes of a packet are, and returns where they begin.
+    /// Records the place of a packet's bytes, and returns its offset.
     fn place_bytes(&mut self, index: u32, demuxed: &Demuxed) -> Result<u64> {
         let data = demuxed.packet.data();
         match self.locator.find(data, demuxed.position)? {
@@ -186,7 +185,7 @@ impl Scan {
         })
     }
 
-    /// A raw stream has no times: frame after frame, each for as long as the parser says. Times that are there stay.
+    /// Gives a raw stream times: the durations of the parser, one after another. Existing times stay.
     fn make_times(&mut self, frames: &[u32]) {
         let mut time = 0;
         for &frame in frames {

@@ -1,28 +1,28 @@
-//! MP4 and MOV: where the tables lie, found by walking over the outermost boxes (ISO/IEC 14496-12, 4.2).
+//! MP4 and MOV: locates the tables by reading the headers of the outermost boxes (ISO/IEC 14496-12, 4.2).
 //!
-//! libavformat finds them by itself, but reads them bit by bit and one after the other. A source far away is better told in
-//! advance. Nothing is decided here: what is not found, or wrong, costs requests.
+//! libavformat would find them too, but in many small reads, one after another; a remote source needs the ranges in
+//! advance. This prefetch decides nothing: a missed or wrong range costs requests.
 
 use crate::error::Result;
 use crate::source::{ByteRange, Source};
 
-/// Boxes in front of the tables that are looked at.
+/// The most boxes before the tables that are examined.
 const BOXES: usize = 16;
-/// Kinds that come before the tables.
+/// Kinds of boxes that come before the tables.
 const BEFORE: [&[u8; 4]; 7] = [b"ftyp", b"free", b"skip", b"wide", b"mdat", b"uuid", b"pdin"];
-/// Fragments that are looked for.
+/// The most fragments that are prefetched.
 const FRAGMENTS: usize = 1 << 14;
-/// What a `moof` may have where nothing is known of it.
+/// Bytes of a `moof` prefetched while its size is unknown.
 const HEAD: u64 = 4 << 10;
 /// The longest list of fragments that is read.
 const LIST: u64 = 1 << 20;
-/// What follows the samples is taken whole up to this: mostly it is the tables.
+/// Data after the samples is prefetched whole up to this length: usually it is the tables.
 const TAIL: u64 = 1 << 20;
 
 /// Kind and size of a box.
 type Head = ([u8; 4], u64);
 
-/// Tells the source of the tables, if it is an MP4 that has some.
+/// Announces the tables to the source, if it is an MP4.
 pub(super) fn will_need(source: &dyn Source) -> Result<()> {
     let mut at = 0;
     for _ in 0..BOXES {
@@ -30,7 +30,7 @@ pub(super) fn will_need(source: &dyn Source) -> Result<()> {
         let end = at.saturating_add(len);
         match &kind {
             b"moov" => {
-                // And what the next boxes are: libavformat takes a look behind the tables.
+                // With the header of the next box, which libavformat reads after the tables.
                 source.will_need(&mut std::iter::once(ByteRange { start: at, len: len.saturating_add(HEAD) }));
                 return fragments(source, end);
             }
@@ -43,11 +43,11 @@ pub(super) fn will_need(source: &dyn Source) -> Result<()> {
     Ok(())
 }
 
-/// The box that begins at `at`, if there may be one.
+/// The box that begins at `at`, if one may begin there.
 fn head(source: &dyn Source, at: u64) -> Result<Option<Head>> {
     let Some(left) = source.len().checked_sub(at).filter(|&left| left >= 8) else { return Ok(None) };
     let head = source.read(ByteRange { start: at, len: left.min(16) })?;
-    // A box that goes on to the end says 0.
+    // Size 0 means up to the end of the file.
     Ok(parse(&head).map(|(kind, len)| (kind, if len == 0 { left } else { len })).filter(|(_, len)| *len >= 8))
 }
 
@@ -66,8 +66,8 @@ fn number(bytes: &[u8], at: usize, len: usize) -> Option<u64> {
     Some(bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte)))
 }
 
-/// Tells of the heads of the fragments behind `moov`: all at once where a list says where they are, else each in turn, as
-/// the one before tells where.
+/// Announces the heads of the fragments after `moov`: all at once if a list has their places, otherwise each after the
+/// preceding one.
 fn fragments(source: &dyn Source, mut at: u64) -> Result<()> {
     for _ in 0..BOXES {
         let Some((kind, len)) = head(source, at)? else { return Ok(()) };
@@ -93,7 +93,7 @@ fn within(source: &dyn Source, start: u64, len: u64) -> ByteRange {
     ByteRange { start, len: len.min(source.len().saturating_sub(start)) }
 }
 
-/// Where the subsegments of a `sidx` box begin, which ends at `end` (8.16.3).
+/// Offsets of the subsegments of a `sidx` box that ends at `end` (8.16.3).
 fn segments(sidx: &[u8], end: u64) -> Vec<u64> {
     let read = || {
         let is_long = number(sidx, 8, 1)? > 0;
@@ -102,7 +102,7 @@ fn segments(sidx: &[u8], end: u64) -> Vec<u64> {
         let mut starts = Vec::new();
         for entry in sidx.get(count + 2..)?.chunks_exact(12).take((number(sidx, count, 2)? as usize).min(FRAGMENTS)) {
             let size = number(entry, 0, 4)?;
-            // Those of other lists begin with one.
+            // The range of another `sidx` box begins with that box.
             starts.push(at);
             at = at.checked_add(size & 0x7fff_ffff)?;
         }
@@ -111,7 +111,7 @@ fn segments(sidx: &[u8], end: u64) -> Vec<u64> {
     read().unwrap_or_default()
 }
 
-/// Where fragments begin, as the `mfra` box at the end says (8.8.9): of those in which one may begin to decode.
+/// Offsets of fragments from the `mfra` box at the end (8.8.9): those with random access points.
 fn random_access(source: &dyn Source) -> Result<Vec<u64>> {
     let Some(start) = source.len().checked_sub(16) else { return Ok(Vec::new()) };
     let last = source.read(ByteRange { start, len: 16 })?;
@@ -141,7 +141,7 @@ fn entries(tfra: &[u8]) -> Option<Vec<u64>> {
     entries.map(|entry| number(entry, width, width)).collect()
 }
 
-/// From fragment to fragment: each is asked for with as much as the one before had, and the head of the box behind it.
+/// Fragment after fragment: requests the length of the preceding one's head, and the header of the next box.
 fn walk(source: &dyn Source, mut at: u64) -> Result<()> {
     let mut guess = HEAD;
     for _ in 0..2 * FRAGMENTS {

@@ -1,8 +1,7 @@
-//! MPEG-TS (ISO/IEC 13818-1): where the bytes of an elementary stream lie between packet headers.
+//! MPEG-TS (ISO/IEC 13818-1): locates the bytes of an elementary stream between packet headers.
 //!
-//! libavformat does the demultiplexing. This only walks the packets of one PID beside it, takes off transport and PES
-//! headers, and so knows where each sample begins and ends; [`gather`] walks the
-//! same way again to read one.
+//! Demultiplexing is left to libavformat. This code reads the packets of one PID in parallel, removes transport and PES
+//! headers, and so knows where each sample begins and ends; [`gather`] repeats it to read one sample.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,23 +14,23 @@ use crate::error::{ErrorKind, Result};
 use crate::source::{ByteRange, Source};
 
 const SYNC: u8 = 0x47;
-/// Bytes of the file that are looked at in one go.
+/// Bytes of the file that are read at a time.
 const CHUNK: u64 = 4 << 20;
-/// How far ahead in the elementary stream a packet is looked for, when it is not where the last one ended.
+/// The longest search ahead in the elementary stream for a packet that does not follow the last one.
 const SEARCH: usize = 8 << 20;
-/// What such searches may take at once, in bytes looked at.
+/// The most effort of such searches, in bytes examined.
 const EFFORT: usize = 16 * SEARCH;
 
-/// How transport packets lie in the file.
+/// The layout of transport packets in the file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Grid {
-    /// The packets of the elementary stream have this packet identifier.
+    /// Packet identifier of the elementary stream.
     pub(super) pid: u16,
     /// Distance of transport packets: 188, or 192 and 204 with time codes and error correction.
     pub(super) distance: u64,
 }
 
-/// Where a sample lies between packet headers: what a walk over transport packets needs to gather it again.
+/// The place of a sample between packet headers, from which [`gather`] reads it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scattered {
     /// First byte of the transport packet in which it begins.
@@ -42,7 +41,7 @@ pub(super) struct Scattered {
     pub(super) end: u64,
 }
 
-/// Reads a sample again: one read over all of its transport packets, one copy that leaves the headers out.
+/// Reads a sample: one read of all its transport packets, and one copy without the headers.
 pub(super) fn gather(source: &dyn Source, grid: Grid, place: &Scattered, size: usize) -> Result<PaddedBytes> {
     let all = source.read(ByteRange { start: place.packet, len: place.end - place.packet })?;
     let (mut pieces, mut left, mut skip, mut at) = (Vec::new(), size, usize::from(place.skip), 0);
@@ -62,11 +61,11 @@ pub(super) fn gather(source: &dyn Source, grid: Grid, place: &Scattered, size: u
     }
     let gathered = PaddedBytes::copy_of(&pieces);
     source.counters().copy(gathered.len());
-    // What is not there can only have gone since the scan.
+    // All bytes were there at the scan: missing ones mean a change.
     if left == 0 { Ok(gathered) } else { Err(ErrorKind::Changed.into()) }
 }
 
-/// A payload in what has been read ahead.
+/// A payload in the bytes read ahead.
 #[derive(Debug, Clone, Copy)]
 struct Piece {
     packet: u64,
@@ -75,7 +74,7 @@ struct Piece {
     len: usize,
 }
 
-/// The elementary stream of one PID, read on as packets are looked for.
+/// The elementary stream of one PID, read on as packets are searched for.
 pub(super) struct ElementaryStream {
     source: Arc<dyn Source>,
     grid: Grid,
@@ -83,12 +82,13 @@ pub(super) struct ElementaryStream {
     next_packet: u64,
     chunk: (u64, Bytes),
     started: bool,
-    /// What has been read ahead of the last packet found, behind `taken` bytes that are done with.
+    /// Bytes read ahead of the last packet found, of which the first `taken` are used up.
     ahead: Vec<u8>,
     taken: usize,
-    /// Where `ahead` lies in the file.
+    /// The places of `ahead` in the file.
     pieces: VecDeque<Piece>,
-    /// Bytes that searches may still look at: grows with what is looked for, so that all takes time in proportion.
+    /// Bytes that searches may still examine. It grows with the packets, so that the total time is proportional to
+    /// them.
     effort: usize,
 }
 
@@ -113,18 +113,18 @@ impl ElementaryStream {
         self.grid
     }
 
-    /// Where `data`, the next packet of the stream, lies; `None` if the stream does not go on like this.
+    /// The place of `data`, the next packet of the stream; `None` if the stream does not continue with it.
     pub(super) fn find(&mut self, data: &[u8]) -> Result<Option<Scattered>> {
         self.effort = (self.effort + 16 * data.len()).min(EFFORT);
         while self.rest().len() < data.len() && self.read_on()? {}
         if !self.rest().starts_with(data) {
-            // libavformat has left something out: bytes before the first access unit, a broken packet.
+            // libavformat has skipped something: bytes before the first access unit, or a broken packet.
             while self.rest().len() < data.len() + SEARCH.min(self.effort) && self.read_on()? {}
             let mut effort = self.effort;
             let found = search(self.rest(), data, &mut effort);
             self.effort = effort;
             let Some(start) = found else {
-                // Nothing fits, again and again: keep pace at least.
+                // Repeated failures: keep pace with the demuxer at least.
                 if self.effort < SEARCH {
                     self.take(data.len().min(self.rest().len()));
                 }
@@ -139,7 +139,7 @@ impl ElementaryStream {
         &self.ahead[self.taken..]
     }
 
-    /// Takes `len` bytes off what has been read ahead, and returns where they lie.
+    /// Takes `len` bytes from those read ahead, and returns their place.
     fn take(&mut self, len: usize) -> Option<Scattered> {
         self.taken += len;
         if self.taken > self.ahead.len() / 2 {
@@ -162,13 +162,13 @@ impl ElementaryStream {
         taken
     }
 
-    /// Adds the payload of the next packet of our PID; false at the end of the file.
+    /// Reads the payload of the PID's next packet; false at the end of the file.
     fn read_on(&mut self) -> Result<bool> {
         loop {
             let start = self.next_packet;
             let Some(packet) = self.packet(start)? else { return Ok(false) };
             if packet[0] != SYNC {
-                // Lost: the next byte that could be a packet.
+                // Synchronisation is lost: try the next byte.
                 self.next_packet += 1;
                 continue;
             }
@@ -184,7 +184,7 @@ impl ElementaryStream {
         }
     }
 
-    /// The 188 bytes at `start`; `None` if the file has not as many.
+    /// The 188 bytes at `start`; `None` if the file ends before.
     fn packet(&mut self, start: u64) -> Result<Option<Bytes>> {
         let end = start + 188;
         if end > self.source.len() {
@@ -201,7 +201,7 @@ impl ElementaryStream {
     }
 }
 
-/// Where the first packet begins and how far packets are apart.
+/// Offset of the first packet, and the distance between packets.
 fn packet_grid(head: &[u8]) -> Option<(u64, u64)> {
     let fits = |start: usize, distance: usize| {
         let bytes: Vec<_> = (0..8).map_while(|packet| head.get(start + packet * distance)).collect();
@@ -214,13 +214,13 @@ fn packet_grid(head: &[u8]) -> Option<(u64, u64)> {
         .map(|(start, distance)| (start as u64, distance as u64))
 }
 
-/// Where the elementary stream's bytes begin in a packet of `pid`, behind transport and PES headers, and whether a PES
-/// packet begins with it (2.4.3.2). `None` if it brings none.
+/// Offset of the elementary stream's bytes in a packet of `pid`, after transport and PES headers, and whether a PES
+/// packet begins with it (2.4.3.2). `None` if it has none.
 fn payload(packet: &[u8], pid: u16) -> Option<(usize, bool)> {
     let unit_start = packet[1] & 0x40 != 0;
     let found = u16::from(packet[1] & 0x1f) << 8 | u16::from(packet[2]);
     let (has_adaptation, has_payload) = (packet[3] & 0x20 != 0, packet[3] & 0x10 != 0);
-    // A packet that says that it is damaged (transport_error_indicator) counts: libavformat takes its payload too.
+    // Packets with transport_error_indicator count: libavformat uses their payload too.
     if found != pid || !has_payload {
         return None;
     }
@@ -291,7 +291,7 @@ mod tests {
         file.extend(packet(false, &[5; 184]));
         let source: Arc<dyn Source> = Arc::new(MemorySource::new("memory", file));
         let mut stream = ElementaryStream::new(source, 256).unwrap();
-        // Each place fits up to its last byte: without a limit this would take hours.
+        // Each place matches except for its last byte: without a limit this would take hours.
         let mut absent = vec![0; 500_000];
         absent.push(7);
         for _ in 0..15 {

@@ -1,4 +1,4 @@
-//! Errors with coordinates: which source, frame, sample and byte, and what was expected there.
+//! Errors with coordinates: the source, frame, sample and byte offset at which they occurred.
 
 use std::fmt;
 use std::io;
@@ -9,11 +9,11 @@ mod refusal;
 
 pub use refusal::Refusal;
 
-/// Short for results of this crate.
+/// A `Result` with the error of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong, and where. One line when shown, with the cause in it: [`std::error::Error::source`] is what lies beneath that
-/// cause.
+/// An error of an [`ErrorKind`], and where it occurred. `Display` is one line that includes the cause;
+/// [`std::error::Error::source`] is therefore the cause of that cause.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
 
@@ -26,32 +26,33 @@ struct Inner {
     offset: Option<u64>,
 }
 
-/// What went wrong.
+/// The kinds of errors.
 ///
-/// The line that a kind shows contains the cause that it holds. [`std::error::Error::source`] is therefore what lies beneath that
-/// cause, so that a chain of causes has each text once.
+/// `Display` of a kind includes the error that it holds. [`std::error::Error::source`] is therefore the cause of that
+/// error, so that a chain of causes has each text once.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The source could not be opened or read.
     #[error(transparent)]
     Read(io::Error),
-    /// A server did not give what was asked for.
+    /// A server refused a request, or did not answer.
     #[error(transparent)]
     Remote(Refusal),
-    /// Opening took longer than the engine allows ([`EngineBuilder::open_timeout`](crate::EngineBuilder::open_timeout)).
-    #[error("opening took longer than {timeout:?}: its bytes come too slowly (--open-timeout)")]
+    /// Opening exceeded the limit of the engine ([`EngineBuilder::open_timeout`](crate::EngineBuilder::open_timeout)).
+    #[error("opening took longer than {timeout:?}: its bytes arrive too slowly (--open-timeout)")]
     OpenTimeout {
         /// The limit.
         timeout: Duration,
     },
-    /// Opening was given up: nothing waits for its result any more.
+    /// The opening was cancelled: its result is not wanted any more.
     #[error("opening was cancelled")]
     OpenCancelled,
-    /// It was made before `fork`, by the parent of this process. Its threads are not here, and its locks may be held for ever.
+    /// The engine, video or source was made before `fork`, by the parent of this process. Its threads do not exist
+    /// here, and its locks may be held for ever.
     #[error("it was opened before fork(): open it anew in this process (Engine::reopen, Video::reopen_in)")]
     Forked,
-    /// The source is no longer what was opened: cut, grown, or written to.
+    /// The source is no longer what was opened: cut, grown, overwritten or replaced.
     #[error("the file changed while it was being read")]
     Changed,
     /// A sample lies, in part or whole, past the end of the source.
@@ -59,90 +60,90 @@ pub enum ErrorKind {
     PastEnd {
         /// Length of the source in bytes.
         length: u64,
-        /// End of the sample.
+        /// End of the sample, as a byte offset.
         end: u64,
     },
-    /// Nothing that could be a video has that name where it was looked for, or nothing could have such a name.
+    /// No video has that name, or no video could have such a name.
     #[error("there is no such video")]
     NoSuchVideo,
-    /// No container that can be read, or a broken one.
+    /// The container is of no known format, or broken.
     #[error("not a video that can be read ({0})")]
     NotAVideo(String),
-    /// A container without any video track.
+    /// The container has no video track.
     #[error("no video track")]
     NoVideoTrack,
-    /// The wanted video track is not there.
+    /// The container has no video track of that number.
     #[error("no video track {wanted}: there are {available}, counted from 0")]
     NoSuchTrack {
-        /// What was asked for.
+        /// The requested track, counted from 0.
         wanted: usize,
-        /// How many there are.
+        /// The number of video tracks.
         available: usize,
     },
-    /// A track without a single picture that could be shown.
+    /// The track has no picture that could be shown.
     #[error("the video track has no frames")]
     NoFrames,
     /// The samples are encrypted.
     #[error("the video track is encrypted")]
     Encrypted,
-    /// No decoder for the codec.
+    /// This build has no decoder for the codec.
     #[error("no decoder for {0}: this build decodes H.265, H.264, VP9 and AV1")]
     UnsupportedCodec(&'static str),
     /// The decoder could not be opened.
     #[error("the decoder could not be opened: {0}")]
     Decoder(ffi::AvError),
-    /// More samples than a file of that size has.
+    /// The track has more samples than a file of that size can have.
     #[error("the video track has {samples} samples or more, above the {limit} that a file of this size may have")]
     TooManySamples {
-        /// How many there are.
+        /// The number of samples found so far.
         samples: usize,
-        /// How many there may be.
+        /// The limit.
         limit: usize,
     },
-    /// A GPU that was asked for cannot be had.
+    /// A GPU was demanded and is not available.
     #[error("no NVDEC: {0}")]
     Device(String),
-    /// A frame was asked for in a GPU's memory and was not decoded there.
+    /// A frame was requested in GPU memory and cannot be decoded there.
     #[error("this frame cannot be decoded on the GPU")]
     NotOnDevice,
-    /// More than the index may hold in memory.
+    /// Samples that have to be kept in memory exceed the memory of an index.
     #[error("the index would need more than {limit} bytes of memory for samples that cannot be read in place")]
     IndexBudget {
-        /// The budget in bytes.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// The tables of a file, and what is made of them, would take more memory than an opening may
+    /// The tables of a file, and the index made of them, exceed the memory of an opening
     /// ([`EngineBuilder::index_memory`](crate::EngineBuilder::index_memory)).
     #[error("its index would take more than {limit} bytes of memory (--index-memory)")]
     IndexTooLarge {
         /// The limit in bytes.
         limit: u64,
     },
-    /// The tables of a file are far more work to read than its length explains.
+    /// Reading the tables of a file takes far more work than the file's length explains.
     #[error("its index would take too much work: {0}")]
     IndexTooCostly(&'static str),
-    /// Other videos that are being opened have the memory that this one needs. It may be there later.
-    #[error("its index is large, and others are being opened that are: try again later")]
+    /// Concurrent openings use the memory that this one needs. A later attempt may succeed.
+    #[error("its index is large, and concurrent openings use the memory: try again later")]
     IndexBusy,
     /// An index file that is damaged, of another version, or of another video.
     #[error("this index cannot be used: {0}")]
     BadIndex(String),
-    /// A frame number past the last.
+    /// A frame number past the last frame.
     #[error("there is no such frame: the video has {frames}, counted from 0")]
     NoSuchFrame {
-        /// Number of frames.
+        /// The number of frames.
         frames: usize,
     },
     /// A time past the end of the last frame.
     #[error("{time_s} s is past the end of the video at {end_s} s")]
     PastEndOfVideo {
-        /// The time asked for.
+        /// The requested time, in seconds.
         time_s: f64,
-        /// When the last frame goes.
+        /// The end of the last frame, in seconds.
         end_s: f64,
     },
-    /// A sequential decode does not show this sample: a leading picture whose references come before the first key
-    /// frame, or a picture that says of itself that it is not for output.
+    /// A sequential decode does not output this sample: a leading picture with references before the first key frame,
+    /// or a picture that is not for output.
     #[error(
         "a sequential decode does not show it (its references lie before the first key frame, or it is not for output)"
     )]
@@ -150,97 +151,98 @@ pub enum ErrorKind {
     /// The decoder rejected the sample, or one that it refers to.
     #[error("damaged: {0}")]
     Damaged(ffi::AvError),
-    /// The picture can be decoded in part, or refers to one that can, and the request refuses such pictures
+    /// The picture decodes only in part, or refers to such a picture, and the request refuses damage
     /// ([`OnDamage::Error`](crate::OnDamage::Error)).
     #[error("the picture is damaged, or refers to a damaged one")]
     Corrupt,
-    /// A picture has more pixels than the engine allows ([`EngineBuilder::max_pixels`](crate::EngineBuilder::max_pixels)).
+    /// A picture has more pixels than the engine allows
+    /// ([`EngineBuilder::max_pixels`](crate::EngineBuilder::max_pixels)).
     #[error("pictures of {width}x{height} are above the limit of {limit} pixels (--max-pixels)")]
     TooManyPixels {
-        /// Width in pixels that the stream claims.
+        /// Width in pixels, from the stream.
         width: usize,
-        /// Height in pixels that the stream claims.
+        /// Height in pixels, from the stream.
         height: usize,
-        /// Pixels that a picture may have.
+        /// The limit in pixels.
         limit: u64,
     },
-    /// The pictures that it takes to decode a frame need more memory than the engine's budget for pictures leaves one decode run
-    /// ([`EngineBuilder::picture_memory`](crate::EngineBuilder::picture_memory)), and are damaged, or those of a file that is being
-    /// opened: only intact pictures may exceed it, one decode run at a time.
+    /// Decoding the frame needs more picture memory than one decode run may use
+    /// ([`EngineBuilder::picture_memory`](crate::EngineBuilder::picture_memory)), and its pictures are damaged or the
+    /// file is being opened. Only intact pictures may exceed the budget, in one decode run at a time.
     #[error(
         "its pictures need {needed} bytes of memory, above the {limit} that a decode run may use (--picture-memory)"
     )]
     PictureMemory {
-        /// Bytes that would have been in use at the same time.
+        /// Bytes needed at the same time.
         needed: u64,
         /// Bytes that one decode run may use.
         limit: u64,
     },
-    /// A sample that it refers to could not be read.
+    /// A sample that the frame refers to could not be read.
     #[error("needs a sample that could not be read: {0}")]
     NeedsUnreadable(String),
-    /// A place that this build cannot read from.
-    #[error("this build reads no {0}:// addresses (docs/remote.md has those that there are)")]
+    /// This build cannot read addresses of this scheme.
+    #[error("this build reads no {0}:// addresses (docs/remote.md lists those that it reads)")]
     UnsupportedScheme(String),
-    /// The picture could not be turned into a still.
+    /// The picture could not be made into a still.
     #[error("{0}")]
     Still(String),
     /// A result could not be written.
     #[error("{path}: {error}")]
     Write {
-        /// Where to.
+        /// Path of the file.
         path: String,
-        /// What the system says.
+        /// The system's error.
         error: io::Error,
     },
 }
 
 impl Error {
-    /// What went wrong.
+    /// The kind of the error.
     pub fn kind(&self) -> &ErrorKind {
         &self.0.kind
     }
 
-    /// Names the source.
+    /// Adds the name of the source, unless the error has one.
     pub fn of(mut self, source: &str) -> Error {
         self.0.source.get_or_insert_with(|| source.into());
         self
     }
 
-    /// Names the frame.
+    /// Adds the number of the frame, unless the error has one.
     pub fn at_frame(mut self, frame: impl TryInto<u64>) -> Error {
         self.0.frame = self.0.frame.or(frame.try_into().ok());
         self
     }
 
-    /// Names the sample and where it begins.
+    /// Adds the number of the sample and the offset at which it begins, unless the error has them.
     pub fn at_sample(mut self, sample: u32, offset: Option<u64>) -> Error {
         self.0.sample = self.0.sample.or(Some(sample));
         self.0.offset = self.0.offset.or(offset);
         self
     }
 
-    /// The name of the source that it happened in: a path, or an address without credentials.
+    /// The name of the source: a path, or an address without credentials.
     pub fn source_name(&self) -> Option<&str> {
         self.0.source.as_deref()
     }
 
-    /// The frame that it happened at, counted from 0 in presentation order.
+    /// The frame, counted from 0 in presentation order.
     pub fn frame(&self) -> Option<u64> {
         self.0.frame
     }
 
-    /// The sample that it happened at, counted from 0 in decode order.
+    /// The sample, counted from 0 in decode order.
     pub fn sample(&self) -> Option<u32> {
         self.0.sample
     }
 
-    /// The byte in the source where that sample begins.
+    /// The byte offset at which the sample begins.
     pub fn offset(&self) -> Option<u64> {
         self.0.offset
     }
 
-    /// True if the video as a whole cannot be read, rather than one frame of it.
+    /// True if the error concerns the whole video, not one of its frames.
     pub fn is_unreadable_video(&self) -> bool {
         use ErrorKind::{
             BadIndex, Decoder, Encrypted, IndexBudget, IndexBusy, IndexTooCostly, IndexTooLarge, NoFrames, NoSuchTrack,
@@ -273,14 +275,14 @@ impl Error {
         )
     }
 
-    /// What happened, without where.
+    /// The text of the kind, without the coordinates.
     pub fn message(&self) -> String {
         self.0.kind.to_string()
     }
 }
 
 impl ErrorKind {
-    /// The same once more, for another frame that fails of it; `None` of those that hold what cannot be copied.
+    /// The same error for another frame; `None` for kinds that hold an error that cannot be cloned.
     pub(crate) fn repeated(&self) -> Option<ErrorKind> {
         Some(match self {
             ErrorKind::Remote(refusal) => ErrorKind::Remote(refusal.clone()),
@@ -327,7 +329,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.0.kind {
-            // Shown by the kind beside the path.
+            // `Display` of the kind includes it, after the path.
             ErrorKind::Write { error, .. } => error.source(),
             kind => std::error::Error::source(kind),
         }
@@ -360,7 +362,7 @@ mod tests {
         assert_eq!(error.of("other").to_string(), line, "the first name given stays");
     }
 
-    /// A cause with another beneath it.
+    /// A cause with a cause of its own.
     #[derive(Debug, thiserror::Error)]
     #[error("the upper cause")]
     struct Upper(#[source] Lower);
@@ -369,18 +371,18 @@ mod tests {
     #[error("the lower cause")]
     struct Lower;
 
-    /// An I/O error as libraries make them: of an error that has a cause of its own.
+    /// An I/O error that wraps an error with a cause of its own, as libraries make them.
     fn layered() -> io::Error {
         io::Error::other(Upper(Lower))
     }
 
-    /// One of each kind. A new kind has to be added: `is_listed` does not compile without it.
+    /// One error of each kind. `is_listed` does not compile without a new kind, as a reminder to add it here.
     fn kinds() -> Vec<ErrorKind> {
         let text = || "some text".to_owned();
         vec![
             ErrorKind::Read(layered()),
             ErrorKind::Read(io::Error::from_raw_os_error(5)),
-            // As a demuxer passes on what a source says.
+            // As a demuxer passes on the error of a source.
             ErrorKind::Read(io::Error::other(Error::from(ErrorKind::Read(layered())).of("cam.mp4"))),
             ErrorKind::Remote(Refusal::Connection(text())),
             ErrorKind::OpenTimeout { timeout: Duration::from_secs(1) },
@@ -418,7 +420,7 @@ mod tests {
         ]
     }
 
-    /// Where a kind stands among [`kinds`]: only the compiler reads it, to ask for kinds that are not there.
+    /// True for all [`kinds`]. Its exhaustive match makes the compiler ask for new kinds.
     fn is_listed(kind: &ErrorKind) -> bool {
         use ErrorKind as K;
         match kind {

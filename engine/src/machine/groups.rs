@@ -1,30 +1,30 @@
-//! Limits of the control groups that the process is in, and of all groups above them that can be seen.
+//! Limits of the process's control groups, and of all visible groups above them.
 //!
-//! `/proc/self/cgroup` says in which group of which hierarchy the process is, `/proc/self/mountinfo` where a hierarchy is
-//! mounted, and which of its groups is at the mount point. Both name groups as the process's control group namespace shows
-//! them, so a group is beneath the mount point where the mount's own path is a prefix of its path (cgroups(7), proc(5)).
+//! `/proc/self/cgroup` names the process's group in each hierarchy; `/proc/self/mountinfo` says where a hierarchy is
+//! mounted, and which of its groups is at the mount point. Both use names within the process's control group namespace,
+//! so a group lies beneath a mount point if the mount's own path is a prefix of the group's path (cgroups(7), proc(5)).
 
 use std::path::{Path, PathBuf};
 
 /// A quota of processor time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Quota {
-    /// Processors that it pays for.
+    /// Processors that the quota pays for.
     pub processors: f64,
-    /// The control group that has it.
+    /// The control group with the quota.
     pub place: String,
 }
 
 /// A limit of memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemoryLimit {
-    /// Bytes.
+    /// The limit in bytes.
     pub bytes: u64,
-    /// The control group that has it.
+    /// The control group with the limit.
     pub place: String,
 }
 
-/// A period of version 1 and 2 where none is written, in microseconds.
+/// The default period of versions 1 and 2, in microseconds.
 const PERIOD_US: u64 = 100_000;
 
 /// The groups of the process.
@@ -36,7 +36,7 @@ pub(super) struct Groups {
     members: Vec<Member>,
 }
 
-/// A hierarchy that is mounted.
+/// A mounted hierarchy.
 #[derive(Debug)]
 struct Mount {
     kind: Kind,
@@ -52,10 +52,10 @@ struct Member {
     path: String,
 }
 
-/// Which hierarchy.
+/// The kind of a hierarchy.
 #[derive(Debug)]
 enum Kind {
-    /// Version 1, of these controllers.
+    /// Version 1, with these controllers.
     Controllers(Vec<String>),
     /// Version 2.
     Unified,
@@ -97,14 +97,14 @@ impl Groups {
         all.min_by(|a, b| a.processors.total_cmp(&b.processors))
     }
 
-    /// Quota and period of one group in microseconds, whichever version it is of.
+    /// Quota and period of a group in microseconds, of either version.
     fn times(&self, place: &str) -> Option<(u64, u64)> {
         let (quota, period) = match self.text(place, "cpu.max") {
             Some(text) => {
                 let mut words = text.split_whitespace();
                 (words.next()?.parse().ok()?, words.next().and_then(|word| word.parse().ok()))
             }
-            // Without a quota the number is -1.
+            // -1 stands for no quota.
             None => (self.number(place, "cpu.cfs_quota_us")?, self.number(place, "cpu.cfs_period_us")),
         };
         let period = period.unwrap_or(PERIOD_US);
@@ -116,7 +116,7 @@ impl Groups {
         let of = |place: String| {
             let mut limits =
                 ["memory.max", "memory.high", "memory.limit_in_bytes"].map(|name| self.number(&place, name));
-            // Version 1 tells here what groups above the namespace have as well.
+            // Version 1 includes here the limits of groups above the namespace.
             let stat = self.text(&place, "memory.stat").unwrap_or_default();
             let above = stat.lines().find_map(|line| line.strip_prefix("hierarchical_memory_limit "));
             limits[2] = limits[2].into_iter().chain(above.and_then(|text| text.trim().parse().ok())).min();
@@ -126,7 +126,7 @@ impl Groups {
         self.places("memory").into_iter().filter_map(of).min_by_key(|limit| limit.bytes)
     }
 
-    /// How many processors the process's own group has that no group beside it may have.
+    /// The number of processors that the process's own group has exclusively.
     pub(super) fn exclusive_processors(&self) -> Option<usize> {
         let place = self.places("cpuset").into_iter().find(|place| self.path(place).is_dir())?;
         let partition = self.text(&place, "cpuset.cpus.partition");
@@ -137,8 +137,8 @@ impl Groups {
         super::count(&list)
     }
 
-    /// Directories of the process's groups for a controller, each followed by those above it up to the mount point, as they
-    /// are called on this machine.
+    /// Directories of the process's groups for a controller on this machine, each followed by those above it up to the
+    /// mount point.
     fn places(&self, controller: &str) -> Vec<String> {
         let mut places: Vec<String> = Vec::new();
         for member in self.members.iter().filter(|member| member.kind.has(controller)) {
@@ -146,7 +146,7 @@ impl Groups {
             let mounts: Vec<&Mount> = self.mounts.iter().filter(is_its).collect();
             let mut below: Vec<(&Mount, &str)> =
                 mounts.iter().filter_map(|mount| Some((*mount, mount.below(&member.path)?))).collect();
-            // A group that is outside of all mounts, or of the namespace: what can be seen counts.
+            // A group outside of all mounts, or of the namespace: the visible groups count.
             if below.is_empty() {
                 below = mounts.iter().map(|mount| (*mount, "")).collect();
             }
@@ -170,14 +170,14 @@ impl Groups {
         std::fs::read_to_string(self.path(place).join(file)).ok()
     }
 
-    /// A number that is none, such as `max` or -1, is no limit.
+    /// A text that is not a number, such as `max` or -1, is no limit.
     fn number(&self, place: &str, file: &str) -> Option<u64> {
         self.text(place, file)?.trim().parse().ok()
     }
 }
 
 impl Mount {
-    /// Where a group is beneath the mount point; `None` for one that is not.
+    /// The path of a group relative to the mount point; `None` if it is not beneath.
     fn below<'a>(&self, path: &'a str) -> Option<&'a str> {
         let below = path.strip_prefix(self.group.trim_end_matches('/'))?;
         let is_beneath = below.is_empty() || below.starts_with('/');
@@ -209,7 +209,7 @@ fn mount(line: &str) -> Option<Mount> {
     Some(Mount { kind, group, point })
 }
 
-/// Blanks, tabs, line ends and backslashes are written as three octal digits behind a backslash.
+/// Decodes spaces, tabs, line feeds and backslashes, which are written as a backslash and three octal digits.
 fn unescaped(text: &str) -> String {
     let codes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
     codes.iter().fold(text.to_owned(), |text, (code, plain)| text.replace(code, plain))

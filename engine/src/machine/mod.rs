@@ -1,8 +1,9 @@
-//! What the process is given: processors and memory of the machine, within the limits of its control groups.
+//! The processors and the memory that the process may use: those of the machine, within the limits of its control
+//! groups.
 //!
-//! The defaults of an engine (threads, memory for checkpoints) and of the server's caches come from here. `groups` reads the
-//! limits of control groups, version 1 and 2; `pins` says which cores of this process have a worker bound to them. Everything
-//! is read beneath a folder that stands for `/`, so that tests can make a machine of their own.
+//! The defaults of an engine (threads, checkpoint memory) and of the server's caches depend on it. `groups` reads the
+//! limits of control groups, versions 1 and 2; `pins` reserves cores for workers. Everything is read beneath a folder
+//! that stands for `/`, so that tests can simulate machines.
 
 mod groups;
 mod pins;
@@ -15,11 +16,11 @@ pub(crate) use pins::Pins;
 
 use groups::Groups;
 
-/// The inode of the control group namespace, and of the namespace of processes, that a machine begins with
-/// (`include/linux/proc_ns.h`). A process in others runs in a container.
+/// The inodes of the initial control group and process namespaces (`include/linux/proc_ns.h`). A process in others runs
+/// in a container.
 const FIRST_NAMESPACES: [(&str, &str); 2] = [("cgroup", "cgroup:[4026531835]"), ("pid", "pid:[4026531836]")];
 
-/// What the process may use, as it was when it was looked at.
+/// The resources of the process, at the time of reading.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Machine {
     /// Processors of the machine.
@@ -34,14 +35,14 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The machine, as it is now.
+    /// Reads the current state.
     pub fn read() -> Machine {
         let machine = Machine::read_from(Path::new("/"));
-        // Where /proc is hidden the system call still answers.
+        // The system call answers even where /proc is hidden.
         Machine { allowed: ffi::cpu_count(), online: machine.online.max(ffi::cpu_count()), ..machine }
     }
 
-    /// The machine whose `/proc` and `/sys` lie beneath `root`. What cannot be read there, or makes no sense, is no limit.
+    /// The machine whose `/proc` and `/sys` lie beneath `root`. A value that cannot be read or parsed is no limit.
     pub fn read_from(root: &Path) -> Machine {
         let read = |path: &str| std::fs::read_to_string(root.join(path)).ok();
         let status = read("proc/thread-self/status").or_else(|| read("proc/self/status")).unwrap_or_default();
@@ -59,41 +60,42 @@ impl Machine {
             memory_bytes,
             memory_limit: groups.memory_limit().filter(|limit| memory_bytes.is_none_or(|all| limit.bytes < all)),
             is_container: FIRST_NAMESPACES.into_iter().any(is_other),
-            // A mask below that, or the root of version 1, which is always exclusive, says nothing of others.
+            // An affinity mask below the cpuset excludes no others, nor does the root of version 1, which is always exclusive.
             has_exclusive_cpuset: groups.exclusive_processors() == Some(allowed),
         }
     }
 
-    /// Threads that can run all the time, at least 1: the processors of the affinity mask, or as many whole ones as the tightest
-    /// quota pays for. More threads would use the quota up early in each period, and all of them would stand still until its end.
+    /// Threads that can run all the time, at least 1: the processors of the affinity mask, or the whole processors that
+    /// the tightest quota pays for. More threads would use up the quota early in each period, and all of them would
+    /// stop until its end.
     pub fn processors(&self) -> usize {
         let paid = self.quota.as_ref().map_or(usize::MAX, |quota| quota.processors as usize);
         self.allowed.min(paid).max(1)
     }
 
-    /// Bytes of memory: the machine's, or the tightest limit of the control groups. `None` where neither is known.
+    /// Bytes of memory: the machine's, or the tightest limit of the control groups. `None` if neither is known.
     pub fn memory_bytes(&self) -> Option<u64> {
         self.memory_limit.as_ref().map(|limit| limit.bytes).or(self.memory_bytes)
     }
 
-    /// A part of the memory, `most` bytes at most; `most` where it is not known how much memory there is.
+    /// The memory in bytes divided by `part`, at most `most`; `most` if the memory is not known.
     pub fn memory_share(&self, part: u64, most: u64) -> u64 {
         self.memory_bytes().map_or(most, |bytes| (bytes / part.max(1)).min(most))
     }
 
-    /// The tightest quota of processors, where it is below the affinity mask.
+    /// The tightest quota of processors, if it is below the affinity mask.
     pub fn quota(&self) -> Option<&Quota> {
         self.quota.as_ref()
     }
 
-    /// The tightest limit of memory, where it is below the machine's memory.
+    /// The tightest limit of memory, if it is below the machine's memory.
     pub fn memory_limit(&self) -> Option<&MemoryLimit> {
         self.memory_limit.as_ref()
     }
 
-    /// May workers be bound to cores? Only where the process has its processors to itself: the whole machine, without a quota
-    /// and outside of containers, or a cpuset that is exclusive (`cpuset.cpu_exclusive`, a partition of version 2). Elsewhere
-    /// other processes would bind their workers to the same cores, while others are idle.
+    /// Whether binding workers to cores is useful: only if the process has its processors to itself, which means the
+    /// whole machine without a quota or container, or an exclusive cpuset (`cpuset.cpu_exclusive`, a partition of
+    /// version 2). Elsewhere other processes would bind their workers to the same cores while others are idle.
     pub fn may_pin(&self) -> bool {
         let has_all = self.allowed == self.online && !self.is_container;
         self.quota.is_none() && (has_all || (self.has_exclusive_cpuset && self.allowed < self.online))
@@ -124,7 +126,7 @@ impl Display for Machine {
     }
 }
 
-/// How many numbers a list such as `0-3,8` has; `None` for an empty or broken one.
+/// The number of elements of a list such as `0-3,8`; `None` for an empty or malformed one.
 fn count(list: &str) -> Option<usize> {
     let mut all = 0_usize;
     for part in list.trim().split(',') {
@@ -135,7 +137,7 @@ fn count(list: &str) -> Option<usize> {
     Some(all)
 }
 
-/// The memory of the machine, from the text of `/proc/meminfo`.
+/// The memory of the machine in bytes, from the text of `/proc/meminfo`.
 fn total(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?.checked_mul(1024)

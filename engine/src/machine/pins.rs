@@ -1,8 +1,9 @@
-//! Which cores have a worker bound to them, so that no core gets two.
+//! Reserves cores for the workers of a pool, so that no core gets two workers. Binding is left to `decode/workers`.
 //!
-//! Two worker pools that are bound to the same cores would wait for each other on some while others are idle. Within a process
-//! a set of numbers says which cores are taken. Other processes are told by a name among the system's abstract sockets, which
-//! only one of them can have, and which goes with the process; where such names cannot be had, they are not told.
+//! Two worker pools bound to the same cores would wait for each other on these while other cores are idle. Within a
+//! process a set of core numbers records the reservations. Between processes an abstract socket's name does: only one
+//! process can have it, and it vanishes with the process. Where such names are not available, other processes are not
+//! excluded.
 
 use std::collections::BTreeSet;
 use std::os::linux::net::SocketAddrExt;
@@ -17,7 +18,7 @@ fn lock() -> MutexGuard<'static, BTreeSet<usize>> {
     TAKEN.get_or_make(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Cores that one worker pool has for itself, given back when this is dropped.
+/// Cores reserved for one worker pool, given back on drop.
 #[derive(Debug)]
 pub(crate) struct Pins {
     cores: Vec<usize>,
@@ -26,7 +27,7 @@ pub(crate) struct Pins {
 }
 
 impl Pins {
-    /// These cores, unless one of them is taken, in this process or in another one that has the same cores.
+    /// Reserves these cores; `None` if this process has reserved one of them, or another process the same set.
     pub(crate) fn take(cores: Vec<usize>) -> Option<Pins> {
         let mut taken = lock();
         if cores.is_empty() || cores.iter().any(|core| taken.contains(core)) {
@@ -42,10 +43,10 @@ impl Pins {
     }
 }
 
-/// A name for a set of cores: a socket that nothing is ever sent to.
+/// Binds a name for a set of cores: a socket that never receives anything.
 fn listen(cores: &[usize]) -> std::io::Result<UnixListener> {
     let mut name = "bucket-streamer-cores".to_owned();
-    // As many as there is room for: sets that differ behind that are on machines of hundreds of cores.
+    // Limited by the length of a name: sets that differ only behind it exist on machines with hundreds of cores.
     for run in cores.chunk_by(|a, b| a + 1 == *b).take(8) {
         name.push_str(&format!(",{}-{}", run[0], run[run.len() - 1]));
     }
@@ -55,7 +56,7 @@ fn listen(cores: &[usize]) -> std::io::Result<UnixListener> {
 impl Drop for Pins {
     fn drop(&mut self) {
         let mut taken = lock();
-        // Before the cores are: else the next one finds the name in use.
+        // Before the cores are released: otherwise the next owner would find the name in use.
         drop(self.name.take());
         self.cores.iter().for_each(|core| _ = taken.remove(core));
     }
@@ -67,7 +68,7 @@ mod tests {
 
     #[test]
     fn no_core_is_taken_twice() {
-        // Numbers that no machine has: other tests take real ones.
+        // Core numbers that no machine has, since other tests reserve real ones.
         let first = Pins::take(vec![9001, 9002]).unwrap();
         assert!(Pins::take(vec![9002, 9003]).is_none() && Pins::take(Vec::new()).is_none());
         let other = Pins::take(vec![9003]).unwrap();

@@ -1,4 +1,4 @@
-//! Machines made of files.
+//! Tests of [`Machine`] on simulated machines.
 
 use std::path::{Path, PathBuf};
 
@@ -88,7 +88,7 @@ fn a_quota_of_version_2_counts() {
         "2 of 64 processors (quota of 2.0 in /sys/fs/cgroup/a.slice), 4.0 GiB of memory (limit in /sys/fs/cgroup/a.slice)"
     );
     assert_eq!((machine.memory_share(16, GIB), machine.memory_share(2, GIB)), (GIB / 4, GIB));
-    // Parts of a processor are left to other threads; one worker there must be.
+    // Fractions of a processor are left to other threads, but one worker is the minimum.
     for (text, processors) in [("250000 100000", 2), ("5000 10000", 1), ("1000 100000", 1), ("150000", 1)] {
         made.write("sys/fs/cgroup/a.slice/cpu.max", text);
         assert_eq!(made.machine().processors(), processors, "{text}");
@@ -122,7 +122,7 @@ fn version_1_counts_and_tells_of_groups_above_the_namespace() {
     made.write(&format!("{groups}/cpu,cpuacct/docker/0123abcd/cpu.cfs_period_us"), "100000\n");
     made.write(&format!("{groups}/cpu,cpuacct/docker/cpu.cfs_quota_us"), "400000\n");
     made.write(&format!("{groups}/cpu,cpuacct/docker/cpu.cfs_period_us"), "50000\n");
-    // What version 1 says where there is no limit.
+    // The value of version 1 for no limit.
     made.write(&format!("{groups}/memory/docker/0123abcd/memory.limit_in_bytes"), "9223372036854771712\n");
     let machine = made.machine();
     assert_eq!((machine.processors(), machine.memory_bytes()), (8, Some(256 * GIB)));
@@ -151,7 +151,7 @@ fn in_a_namespace_the_group_is_the_root() {
     assert!(!made.machine().may_pin(), "containers beside it may have the same processors");
     made.write("sys/fs/cgroup/cpu.max", "700000 100000\n");
     assert_eq!(made.machine().processors(), 7);
-    // Entered from outside: the process's group is not in its namespace, and what can be seen counts.
+    // Entered from outside: the process's group is not in its namespace, and the visible groups count.
     made.unified("/", "/../../other");
     assert_eq!(made.machine().processors(), 7);
     made.unified("/..", "/../other");

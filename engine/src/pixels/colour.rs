@@ -1,13 +1,13 @@
-//! What the samples of a picture mean, and the way from there to JFIF.
+//! The colour description of a picture, completed, and its conversion to JFIF.
 //!
-//! A stream describes its colour by code points of H.273, or only in part, or not at all. [`Meaning`] completes the
-//! description by the field's habits and keeps apart what was told and what was assumed. [`ColourConverter`] chooses the
-//! way: the 3x3 matrix of [`jfif`](super::jfif) for nearly all video, the table of `table` where primaries or curve
-//! change (wide gamut, HDR) and for R'G'B'. What cannot be shown rightly is refused with a reason.
+//! A stream describes its colour by code points of H.273, in part, or not at all. [`Meaning`] completes the description
+//! with the usual values, and records which of them were assumed. [`ColourConverter`] chooses the conversion: the 3x3
+//! matrix of [`jfif`](super::jfif) for nearly all video, or the table of `table` where primaries or transfer function
+//! change (wide gamut, HDR) and for R'G'B'. Colour that cannot be converted correctly is refused with a reason.
 //!
-//! The habits: at least 1280 columns or 720 lines mean BT.709, less means BT.601; PQ, HLG and anything of BT.2020 mean
-//! BT.2020; YCbCr is of limited range, R'G'B' of full range; chroma lies left, between two rows. BT.601's own primaries
-//! are taken for BT.709's, as players do: they differ little.
+//! The usual values: at least 1280 columns or 720 lines mean BT.709, less means BT.601; PQ, HLG and any code point of
+//! BT.2020 mean BT.2020; YCbCr has limited range, R'G'B' full range; chroma is sited left, between two rows. BT.601's
+//! own primaries are treated as BT.709's, as in players: they differ little.
 
 use ffi::{Color, DolbyVision, Frame, PixelFormat};
 
@@ -19,13 +19,13 @@ use super::siting::Siting;
 use super::table::{ColourTable, Passage, Samples, TableKey};
 use crate::error::{ErrorKind, Result};
 
-/// How colour is to be brought to a still.
+/// Options of the colour conversion of a still.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ColourOptions {
-    /// HDR becomes SDR, and wide gamut BT.709's. Without it curve and primaries stay as they are, and such stills look
-    /// flat.
+    /// Converts HDR to SDR, and wide gamut to BT.709. Without it transfer function and primaries stay, and such stills
+    /// look flat.
     pub tonemap: bool,
-    /// What the container says of Dolby Vision, which the pictures themselves do not tell.
+    /// The container's Dolby Vision record, which is not in the pictures.
     pub dolby_vision: Option<DolbyVision>,
 }
 
@@ -38,24 +38,24 @@ impl Default for ColourOptions {
 /// A complete colour description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meaning {
-    /// Code points of H.273; none is left open.
+    /// Code points of H.273, none of them unspecified.
     pub color: Color,
-    /// Which of them the stream left open.
+    /// Those that the stream left unspecified.
     pub assumed: Assumed,
 }
 
-/// Which parts of a colour description were assumed.
+/// The assumed parts of a colour description.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Assumed {
     /// The primaries.
     pub primaries: bool,
     /// The transfer function.
     pub transfer: bool,
-    /// The matrix; never in gray pictures.
+    /// The matrix; never for gray pictures.
     pub matrix: bool,
     /// The range.
     pub range: bool,
-    /// Where chroma lies; only where it is subsampled.
+    /// The chroma location; only if chroma is subsampled.
     pub siting: bool,
 }
 
@@ -74,7 +74,7 @@ const FULL: u32 = 2;
 const LEFT: u32 = 1;
 
 impl Meaning {
-    /// Completes a description. `size` is width and height in pixels.
+    /// Completes the description `told` of a picture. `size` is width and height in pixels.
     pub fn of(told: &Color, format: PixelFormat, size: (usize, usize)) -> Meaning {
         let mut color = *told;
         let mut assumed = Assumed::default();
@@ -103,7 +103,7 @@ impl Meaning {
         };
         assumed.transfer = complete(&mut color.transfer, UNSPECIFIED, transfer);
         if format.name().starts_with("yuvj") {
-            // The format itself says so.
+            // The full-range pixel formats (`yuvj*`) imply the range.
             color.range = FULL;
         }
         assumed.range = complete(&mut color.range, 0, if is_rgb { FULL } else { LIMITED });
@@ -112,12 +112,14 @@ impl Meaning {
         Meaning { color, assumed }
     }
 
-    /// Of a decoded picture.
+    /// The description of a decoded picture, completed.
     pub fn of_picture(picture: &Frame) -> Meaning {
         Meaning::of(&picture.color(), picture.format(), (picture.width(), picture.height()))
     }
 
-    /// What was assumed: what it is called in `info`, and the value as FFmpeg calls it.
+    /// The assumed parts as pairs of a name and FFmpeg's name of the value, such as `("primaries", "bt709")`. The names
+    /// are `primaries`, `transfer`, `matrix`, `range` and `chroma_location`, in this order; parts that the stream
+    /// specifies are missing.
     pub fn assumptions(&self) -> Vec<(&'static str, &'static str)> {
         let [primaries, transfer, matrix, range] = self.color.names();
         let all = [
@@ -138,17 +140,17 @@ impl Meaning {
         self.range() == Range::Full
     }
 
-    /// The weights of R' and B' in Y', where its matrix is one that has them.
+    /// The weights of R' and B' in Y', if the matrix has them.
     pub(crate) fn weights(&self) -> Option<(f64, f64)> {
         matrix_of(self.color.matrix)?.weights()
     }
 
-    /// Is it of a kind that a still is made of in another way, unless its light is to stay as it is?
+    /// Whether a still of the picture needs a conversion of light, unless the options switch that off.
     pub(crate) fn is_hdr_or_wide(&self, picture: &Frame) -> bool {
         self.light(picture).is_some()
     }
 
-    /// The curve and primaries that a still cannot have.
+    /// The transfer function and primaries, if a still cannot have them.
     fn light(&self, picture: &Frame) -> Option<(u32, Curve)> {
         const WIDE: [u32; 3] = [BT2020, 11, 12];
         let curve = match self.color.transfer {
@@ -161,7 +163,7 @@ impl Meaning {
     }
 }
 
-/// The code point that stands for matrix and primaries by transfer, by what else is said, and by size.
+/// The usual code point of matrix and primaries, from the transfer function, the specified parts, and the size.
 fn usual(told: &Color, (width, height): (usize, usize)) -> u32 {
     let is_bt2020 = told.primaries == BT2020 || matches!(told.matrix, BT2020 | BT2020_CONSTANT);
     match () {
@@ -176,13 +178,13 @@ fn is_hdr(transfer: u32) -> bool {
     matches!(transfer, PQ | HLG)
 }
 
-/// True for the PQ and HLG curves.
+/// True for the transfer functions PQ and HLG.
 pub fn is_hdr_picture(picture: &Frame) -> bool {
     is_hdr(picture.color().transfer)
 }
 
-/// Why stills of such a stream would have wrong colours, if they would. Profile 5 has no YCbCr but IPT-PQ-c2, and what
-/// leads back from there differs from picture to picture.
+/// Why stills of a stream with this record would have wrong colours; `None` if they would not. Profile 5 has IPT-PQ-c2
+/// instead of YCbCr, and its inverse differs from picture to picture.
 pub fn refused(dolby_vision: Option<DolbyVision>) -> Option<&'static str> {
     let is_ipt = |record: DolbyVision| match record.profile {
         5 => Some(
@@ -196,14 +198,14 @@ pub fn refused(dolby_vision: Option<DolbyVision>) -> Option<&'static str> {
     dolby_vision.and_then(is_ipt)
 }
 
-/// The peak of a PQ stream in cd/m²: its brightest pixel, else the display that it was graded on, else 1000. A stream
-/// that says it at its beginning only has 1000 where decoding begins later.
+/// The peak of a PQ stream in cd/m²: its brightest pixel, or the mastering display's peak, or 1000. A stream that has
+/// these only at its beginning is treated as 1000 when decoding begins later.
 fn peak(picture: &Frame) -> u32 {
     let told = picture.brightest_pixel().or_else(|| picture.mastering_peak());
     told.unwrap_or(light::USUAL_PEAK).clamp(light::SDR_WHITE as u32, 10000)
 }
 
-/// Makes JFIF planes of pictures; keep it, its buffers and its table are reused.
+/// Converts pictures to JFIF planes. Keep it: it reuses its buffers and its table.
 #[derive(Default)]
 pub struct ColourConverter {
     table: Option<ColourTable>,
@@ -211,16 +213,15 @@ pub struct ColourConverter {
 }
 
 impl ColourConverter {
-    /// A converter that has seen nothing yet.
+    /// A converter with empty buffers.
     pub fn new() -> ColourConverter {
         ColourConverter::default()
     }
 
-    /// Fills `out` with the picture in JFIF's BT.601, full range, 8 bit, in its own size and subsampling.
+    /// Fills `out` with the picture in JFIF's BT.601, full range, 8 bits, in its own size and subsampling.
     ///
     /// # Errors
-    /// `Still` for pixel formats that are not gray, YCbCr or R'G'B' in planes of 8 to 16 bits, and for colour that is
-    /// none of the known kinds.
+    /// `Still` for pixel formats other than gray, YCbCr and R'G'B' in planes of 8 to 16 bits, and for unknown colour.
     pub fn to_jfif(&mut self, picture: &Frame, options: &ColourOptions, out: &mut JfifPlanes) -> Result<()> {
         if let Some(why) = refused(options.dolby_vision) {
             return Err(ErrorKind::Still(why.to_owned()).into());
@@ -249,7 +250,7 @@ impl ColourConverter {
         converted.map_err(|error: PictureError| ErrorKind::Still(error.to_string()).into())
     }
 
-    /// The last picture's table, or a new one. Pictures of one stream differ in nothing that it depends on.
+    /// The last picture's table if its key is the same, otherwise a new one. The pictures of a stream usually share it.
     fn table(&mut self, key: TableKey, meaning: &Meaning) -> Result<ColourTable> {
         if let Some(table) = self.table.take().filter(|table| table.key == key) {
             return Ok(table);
@@ -274,7 +275,7 @@ fn plane_views(picture: &Frame) -> Result<Vec<PlaneView<'_>>> {
         .collect())
 }
 
-/// By the matrix (H.273 table 4). A gray picture has no use for one.
+/// The kind of samples, by the matrix (H.273 table 4). A gray picture needs no matrix.
 fn samples(picture: &Frame, meaning: &Meaning) -> Result<Samples> {
     if picture.format().is_rgb() {
         return Ok(Samples::Gbr);
@@ -288,7 +289,7 @@ fn samples(picture: &Frame, meaning: &Meaning) -> Result<Samples> {
     }
 }
 
-/// By H.273 table 4.
+/// The matrix of a code point of H.273 table 4.
 fn matrix_of(code_point: u32) -> Option<Matrix> {
     match code_point {
         1 => Some(Matrix::Bt709),
@@ -297,7 +298,7 @@ fn matrix_of(code_point: u32) -> Option<Matrix> {
         7 => Some(Matrix::Smpte240m),
         8 => Some(Matrix::YCgCo),
         9 => Some(Matrix::Bt2020),
-        // Among them: 10 (luma of linear light), 14 (ICtCp), 15 (IPT-C2); 0 would be R'G'B' in planes of YCbCr.
+        // Among them 10 (constant luminance), 14 (ICtCp), 15 (IPT-C2); 0 would be R'G'B' in planes of YCbCr.
         _ => None,
     }
 }
@@ -333,7 +334,7 @@ mod tests {
         CodecParameters::from_values(&values).unwrap().pixel_format().unwrap()
     }
 
-    /// What is assumed where so much is told, as one line.
+    /// The assumptions for a specified part, as one line.
     fn assumed(told: Color, name: &str, size: (usize, usize)) -> String {
         let pairs = Meaning::of(&told, format(name), size).assumptions();
         pairs.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")

@@ -1,4 +1,4 @@
-//! Parts of pictures: in whole pixels as a caller asks for them ([`Part`]), and of stored samples ([`Crop`]).
+//! Rectangles of pictures: in whole pixels of the shown picture ([`Part`]), and in stored samples ([`Crop`]).
 
 use std::str::FromStr;
 
@@ -18,9 +18,10 @@ pub struct Part {
 impl FromStr for Part {
     type Err = String;
 
-    /// `640x480+10+20`: width, height, left, top. Without the latter two the upper left corner.
+    /// Parses `640x480+10+20`: width, height, left, top. Left and top are 0 if missing.
     fn from_str(text: &str) -> Result<Part, String> {
-        let wrong = || format!("`{text}` is no part of a picture: give WIDTHxHEIGHT+LEFT+TOP, such as 640x480+10+20");
+        let wrong =
+            || format!("`{text}` is not a part of a picture: write WIDTHxHEIGHT+LEFT+TOP, such as 640x480+10+20");
         let number = |text: &str| text.parse::<u32>().map_err(|_| wrong());
         let mut places = text.split('+');
         let (width, height) = places.next().and_then(|size| size.split_once('x')).ok_or_else(wrong)?;

@@ -1,4 +1,4 @@
-//! Why pixels could not be converted, scaled or laid out.
+//! Errors of converting, scaling and laying out pixels.
 
 use thiserror::Error;
 
@@ -7,22 +7,22 @@ use super::crop::Part;
 /// The longest side of a JPEG, in pixels.
 pub const MAX_SIDE: u32 = 65535;
 
-/// Why pixels could not be converted or scaled. `plane` counts from 0, luma.
+/// Why pixels cannot be converted or scaled. `plane` counts from 0, which is luma.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PictureError {
-    /// Only grey (1) and YCbCr (3) pictures are known.
+    /// The picture is neither grey (1 plane) nor YCbCr (3 planes).
     #[error("a picture has 1 or 3 planes, this one has {found}")]
     PlaneCount {
-        /// Planes that the picture has.
+        /// Planes of the picture.
         found: usize,
     },
     /// Samples of fewer than 8 or more than 16 bits.
     #[error("samples have 8 to 16 bits, these have {found}")]
     Depth {
-        /// Bits a sample.
+        /// Bits per sample.
         found: u8,
     },
-    /// Something other than 4:2:0, 4:2:2, 4:4:0 and 4:4:4.
+    /// The subsampling is none of 4:2:0, 4:2:2, 4:4:0 and 4:4:4.
     #[error("chroma is at most halved, here it is divided by 2^{log2_chroma_w} across and 2^{log2_chroma_h} down")]
     Subsampling {
         /// Binary logarithm of luma columns per chroma column.
@@ -30,7 +30,7 @@ pub enum PictureError {
         /// Binary logarithm of luma rows per chroma row.
         log2_chroma_h: u8,
     },
-    /// A picture without pixels.
+    /// The picture has no pixels.
     #[error("the picture is empty: {width}x{height}")]
     Empty {
         /// Luma columns.
@@ -38,10 +38,10 @@ pub enum PictureError {
         /// Luma rows.
         height: usize,
     },
-    /// A plane whose size does not follow from the picture's.
+    /// The size of a plane does not follow from the picture's.
     #[error("plane {plane} is {width}x{height}, expected {expected_width}x{expected_height}")]
     PlaneSize {
-        /// Which plane.
+        /// Number of the plane.
         plane: usize,
         /// Its columns.
         width: usize,
@@ -52,53 +52,53 @@ pub enum PictureError {
         /// Rows that follow from luma and the subsampling.
         expected_height: usize,
     },
-    /// Rows that would overlap.
+    /// Rows overlap.
     #[error("plane {plane} has a stride of {stride} bytes, a row needs {needed}")]
     Stride {
-        /// Which plane.
+        /// Number of the plane.
         plane: usize,
         /// Bytes from row to row.
         stride: usize,
         /// Bytes of a row.
         needed: usize,
     },
-    /// Less data than the rows need.
+    /// The data are shorter than the rows.
     #[error("plane {plane} has {found} bytes, its rows need {needed}")]
     Data {
-        /// Which plane.
+        /// Number of the plane.
         plane: usize,
-        /// Bytes there.
+        /// Length of the data in bytes.
         found: usize,
         /// Bytes from the first sample to the last.
         needed: usize,
     },
-    /// A side that a JPEG cannot have.
-    #[error("a still of {width}x{height} was asked for, sides are 1 to {max} pixels", max = MAX_SIDE)]
+    /// A side of the output is longer than a JPEG allows.
+    #[error("a still of {width}x{height} is not possible, sides are 1 to {max} pixels", max = MAX_SIDE)]
     OutputSize {
-        /// Luma columns asked for.
+        /// Requested luma columns.
         width: u32,
-        /// Luma rows asked for.
+        /// Requested luma rows.
         height: u32,
     },
-    /// More pixels than a picture is resampled to.
-    #[error("{width}x{height} are more pixels than a still may have that is scaled: ask for a smaller one")]
+    /// The output has more pixels than the scaler allows.
+    #[error("{width}x{height} are more pixels than a scaled still may have: request a smaller one")]
     TooManyPixels {
-        /// Luma columns asked for.
+        /// Requested luma columns.
         width: u32,
-        /// Luma rows asked for.
+        /// Requested luma rows.
         height: u32,
     },
-    /// A part that is not within the picture.
+    /// A part lies outside of the picture.
     #[error("the part {part} is not within the picture, which is shown at {width}x{height}")]
     Crop {
-        /// What was asked for.
+        /// The requested part.
         part: Part,
         /// Columns of the picture as shown.
         width: usize,
         /// Rows of the picture as shown.
         height: usize,
     },
-    /// A contact sheet of too many pixels.
+    /// A contact sheet has too many pixels.
     #[error("a contact sheet of {width}x{height} pixels is too large: fewer or smaller tiles, or other columns")]
     SheetSize {
         /// Columns it would have.
@@ -106,12 +106,12 @@ pub enum PictureError {
         /// Rows it would have.
         height: usize,
     },
-    /// The scaler refused.
+    /// The scaler fails.
     #[error("plane {plane} cannot be scaled: {reason}")]
     Scale {
-        /// Which plane.
+        /// Number of the plane.
         plane: usize,
-        /// What the scaler said.
+        /// The scaler's reason.
         reason: String,
     },
 }

@@ -1,35 +1,35 @@
-//! Decoded YCbCr planes to the planes a JPEG stores: BT.601 matrix, full range, 8 bit.
+//!  Converts decoded YCbCr planes to the planes of a JPEG: BT.601 matrix, full range, 8 bits.
 //!
-//! JFIF knows one kind of YCbCr, and video is mostly another: BT.709 or BT.2020, limited range, 10 bit. The way from
-//! one YCbCr to another is a 3x3 matrix with a simple shape, so no RGB is made on the way:
+//! JFIF has one kind of YCbCr, and most video another: BT.709 or BT.2020, limited range, 10 bits. The conversion from
+//! one YCbCr to another is a 3x3 matrix of a simple form, so no RGB is computed:
 //!
 //! ```text
-//! Y'  = gain·(Y - black) + a·Cb + b·Cr      a, b are 0 where the matrix is BT.601 already
+//! Y'  = gain·(Y - black) + a·Cb + b·Cr      a, b are 0 if the matrix is BT.601 already
 //! Cb' =                    c·Cb + d·Cr      chroma does not depend on luma: it stays at its own resolution
 //! Cr' =                    e·Cb + f·Cr
 //! ```
 //!
-//! Luma takes the chroma of its place. Where chroma is subsampled, the *correction* `a·Cb + b·Cr` is interpolated
-//! instead of Cb and Cr, which is the same (both are linear) and half the work; where chroma lies is `siting`'s. The
-//! output keeps the siting of the source. JFIF has chroma centred, so what lies to the left comes out a quarter of a
-//! chroma sample to the side; moving it would blur it.
+//! Luma needs the chroma at its place. Where chroma is subsampled, the *correction* `a·Cb + b·Cr` is interpolated instead
+//! of Cb and Cr, which is the same (both are linear) and half the work; `siting` has the places of chroma. The output keeps
+//! the siting of the source. JFIF's chroma is centred, so chroma sited left is displayed a quarter of a chroma sample to
+//! the side; moving it would blur it.
 //!
-//! What others do: `colour` says what a picture's samples mean and which way it takes; `table` changes primaries and
-//! transfer function (wide gamut, HDR) and takes R'G'B'; `scale` changes the size; encoders take [`JfifPlanes`]. Nothing
-//! here knows of rotation or interlacing.
+//! Left to others: `colour` completes the colour description and chooses the conversion; `table` changes primaries and
+//! transfer function (wide gamut, HDR) and converts R'G'B'; `scale` changes the size; encoders take [`JfifPlanes`].
+//! Rotation and interlacing are left to `still`.
 
 use super::error::PictureError;
 use super::matrix::{Matrix, Range, YcbcrView};
 use super::planes::{JfifPlanes, PlaneView};
 
 impl JfifPlanes {
-    /// Fills the planes with the picture that `view` shows, in BT.601, full range, 8 bit, at the same size and
-    /// subsampling. Results are within 0.6 of exact arithmetic, clamped to 0..=255. BT.601 in full range and 8 bit is
-    /// copied. Colours outside of the R'G'B' cube stay outside: the JPEG's reader clamps them, as it would any others.
+    /// Fills the planes with the picture of `view`, in BT.601, full range, 8 bits, at the same size and subsampling.
+    /// Results are within 0.6 of exact arithmetic, clamped to 0..=255. BT.601 in full range and 8 bits is copied.
+    /// Colours outside of the R'G'B' cube stay outside: a JPEG's reader clamps them.
     ///
     /// # Errors
-    /// When `view` is not a picture of the kinds above, or its planes are too short for it. The planes that were there
-    /// before are then untouched.
+    /// If `view` is not a picture of these kinds, or its planes are too short. The planes then keep their earlier
+    /// content.
     pub fn convert(&mut self, view: &YcbcrView<'_>) -> Result<(), PictureError> {
         view.check()?;
         let luma = view.planes[0];
@@ -82,30 +82,30 @@ impl JfifPlanes {
     }
 }
 
-/// Fraction bits of intermediate results. With 6, the largest fits an `i16`: 255·64·255/219 for white with the
-/// largest correction of luma (under 44·64) on top.
+/// Fraction bits of intermediate results. With 6, the largest fits an `i16`: 255·64·255/219 for white with the largest
+/// correction of luma (under 44·64) on top.
 const FRACTION: u32 = 6;
 
 /// The conversion in fixed point.
 ///
-/// Samples of every depth become unsigned 16-bit ones and are multiplied by unsigned 16-bit factors, of which the upper
-/// half is kept: SSE2 does eight of those in an instruction (`pmulhuw`), while for 32-bit products it has none. LLVM
-/// finds the instruction for the unsigned products below reliably, for signed ones only now and then.
+/// Samples of every depth become unsigned 16-bit ones and are multiplied by unsigned 16-bit factors; the upper half of
+/// the product is kept. SSE2 computes eight of these in an instruction (`pmulhuw`), and has none for 32-bit products.
+/// LLVM finds the instruction reliably for the unsigned products below, and only sometimes for signed ones.
 struct Fixed {
-    /// Shift that brings a sample to 16 bits. A variable for 8-bit samples too: LLVM would merge a literal 8 with the
-    /// factor, which makes 32-bit products of 16-bit ones and took luma twice the time.
+    /// Shift to 16 bits. Variable for 8-bit samples too: LLVM would merge a literal 8 with the factor, which makes
+    /// 32-bit products of 16-bit ones and doubled the time of luma.
     shift: u32,
-    /// 16-bit luma to [`FRACTION`], in 1/65536.
+    /// Factor from 16-bit luma to [`FRACTION`], in 1/65536.
     luma_gain: u16,
     /// Black level, and the half that makes the final shift round.
     luma_bias: i16,
-    /// The correction of luma; none where luma does not depend on chroma.
+    /// The correction of luma; `None` if luma does not depend on chroma.
     to_luma: Option<Mix>,
     to_cb: Mix,
     to_cr: Mix,
 }
 
-/// A sum of Cb and Cr with factors.
+/// A weighted sum of Cb and Cr.
 #[derive(Clone, Copy)]
 struct Mix {
     cb: Factor,
@@ -113,7 +113,7 @@ struct Mix {
     bias: i16,
 }
 
-/// A factor of 16-bit chroma, in 1/65536. A negative one is a positive one for the complement of the sample.
+/// A factor of 16-bit chroma, in 1/65536. A negative factor is applied to the complement of the sample.
 #[derive(Clone, Copy)]
 struct Factor {
     size: u16,
@@ -133,7 +133,7 @@ impl Factor {
 }
 
 impl Mix {
-    /// `bias` is what comes of grey.
+    /// `bias` is the result for grey.
     fn new(factors: [f64; 2], bias: f64) -> Self {
         let [cb, cr] = factors.map(Factor::new);
         // Grey is half of full scale, and so is its complement. Rounding down loses a half on average in each product.
@@ -156,7 +156,7 @@ fn high_product(a: u16, b: u16) -> u16 {
 impl Fixed {
     fn new(view: &YcbcrView<'_>) -> Self {
         let depth = i32::from(view.depth);
-        // Luma and chroma steps of the output for one step of the source at 16 bits.
+        // Luma and chroma steps of the output per step of the source at 16 bits.
         let full = 255.0 / ((2f64.powi(depth) - 1.0) * 2f64.powi(16 - depth));
         let (black, luma_gain, chroma_gain) = match view.range {
             Range::Limited => (16.0, 255.0 / 219.0 / 256.0, 255.0 / view.matrix.chroma_steps() / 256.0),
@@ -175,7 +175,7 @@ impl Fixed {
         }
     }
 
-    /// A sample at 16 bits. Bits above the depth fall out.
+    /// A sample at 16 bits. Bits above the depth are dropped.
     #[inline(always)]
     fn widen<const N: usize>(&self, sample: [u8; N]) -> u16 {
         let value = if N == 1 { u16::from(sample[0]) } else { u16::from_le_bytes([sample[0], sample[1]]) };
@@ -201,14 +201,14 @@ impl Fixed {
         }
     }
 
-    /// What the chroma row adds to luma.
+    /// The correction of luma for a chroma row.
     fn correction_row<const N: usize>(&self, mix: Mix, cb: &[[u8; N]], cr: &[[u8; N]], out: &mut [i16]) {
         for ((cb, cr), out) in cb.iter().zip(cr).zip(out) {
             *out = mix.of(self.widen(*cb), self.widen(*cr));
         }
     }
 
-    /// A luma row under a correction that is eight times too large.
+    /// A luma row with a correction that is eight times too large.
     fn corrected_luma_row<const N: usize>(&self, luma: &[[u8; N]], correction: &[i16], out: &mut [u8]) {
         let bias = self.luma_bias + LOST;
         for ((luma, correction), out) in luma.iter().zip(correction).zip(out) {

@@ -1,34 +1,33 @@
-//! Light: from R'G'B' of a stream to the R'G'B' that a still shows, by way of what a display would emit.
+//! Converts R'G'B' of a stream to the R'G'B' of a still, by way of the light that a display would emit.
 //!
-//! Whoever looks at a still takes it for sRGB: BT.709's primaries and the curve of IEC 61966-2-1. Two kinds of stream
-//! mean something else:
+//! Viewers display a still as sRGB: BT.709's primaries and the curve of IEC 61966-2-1. Two kinds of stream differ:
 //!
-//! - *Wide gamut*: SDR with BT.2020's or P3's primaries. The primaries are changed in linear light, with sRGB's curve on
-//!   both sides: greys keep their values.
+//! - *Wide gamut*: SDR with BT.2020's or P3's primaries. The primaries are changed in linear light, with sRGB's curve
+//!   on both sides: greys keep their values.
 //! - *HDR*: PQ (BT.2100 table 4) and HLG (table 5, with the OOTF for a display of 1000 cd/m²) become light in cd/m².
-//!   The largest of R, G and B goes through the EETF of BT.2390-10 (section 5.4.1), and the other two shrink with it, so
-//!   that hues stay. The EETF's target is a display of 203 cd/m², HDR's reference white (BT.2408-7, section 2.1): what is
-//!   dark keeps its light relative to that white, what is bright is compressed. Then come BT.709's primaries.
+//!   The largest of R, G and B goes through the EETF of BT.2390-10 (section 5.4.1), and the other two are scaled with
+//!   it, which keeps hues. The EETF's target is a display of 203 cd/m², HDR's reference white (BT.2408-7, section 2.1):
+//!   dark parts keep their light relative to that white, bright parts are compressed. Then the primaries become
+//!   BT.709's.
 //!
-//! Colours that BT.709 does not have come out below 0 or above 1 ([`Light::shown`]); to clip each component for itself
-//! is left to others.
+//! Colours outside of BT.709 are below 0 or above 1 ([`Light::shown`]); clipping is left to the caller.
 //!
-//! All of it is slow, and good to a hundredth of an 8-bit step; `table` asks it once per node.
+//! All of it is slow, and exact to a hundredth of an 8-bit step; `table` calls it once per node.
 
 /// Light of the brightest SDR white and of HDR's reference white, in cd/m² (BT.2408-7).
 pub(super) const SDR_WHITE: f64 = 203.0;
 
-/// The peak of an HDR stream that says nothing of it, and of the display that HLG is meant for, in cd/m².
+/// The peak of an HDR stream without metadata, and of the reference display of HLG, in cd/m².
 pub(super) const USUAL_PEAK: u32 = 1000;
 
-/// How R'G'B' stand for light.
+/// The transfer function of R'G'B'.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Curve {
-    /// An SDR curve: taken for the still's own.
+    /// An SDR curve: treated as the still's own.
     Sdr,
     /// SMPTE ST 2084, with the peak of the stream in cd/m².
     Pq {
-        /// Nothing is brighter.
+        /// The brightest light of the stream.
         peak: u32,
     },
     /// ARIB STD-B67.
@@ -38,20 +37,20 @@ pub(super) enum Curve {
 type Vector = [f64; 3];
 type Square = [[f64; 3]; 3];
 
-/// A stream's R'G'B' and the still's.
+/// The conversion from a stream's R'G'B' to the still's.
 #[derive(Clone, Debug)]
 pub(super) struct Light {
     curve: Curve,
-    /// Light of values from 0 to 1, evenly spaced: of a display in cd/m² for PQ, else relative.
+    /// Light for values from 0 to 1, evenly spaced: display light in cd/m² for PQ, otherwise relative.
     light: Vec<f64>,
     eetf: Eetf,
-    /// Linear R, G and B of the stream to BT.709's.
+    /// Matrix from the stream's linear R, G and B to BT.709's.
     to_bt709: Square,
-    /// How much of R, G and B is in luminance.
+    /// The weights of R, G and B in luminance.
     luminance: Vector,
 }
 
-/// Steps of [`Light`]'s table: PQ, which bends most, is 0.000003 off between them.
+/// Steps of [`Light`]'s table: PQ, the most curved one, is off by 0.000003 between them.
 const STEPS: usize = 4096;
 
 impl Light {
@@ -93,12 +92,12 @@ impl Light {
     }
 }
 
-/// IEC 61966-2-1, of values in 0..=1.
+/// The curve of IEC 61966-2-1, for values in 0..=1.
 fn srgb_to_light(value: f64) -> f64 {
     if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
 }
 
-/// Its inverse; what is below 0 is mirrored.
+/// Its inverse; negative values are mirrored.
 fn light_to_srgb(light: f64) -> f64 {
     let size = light.abs();
     let value = if size <= 0.0031308 { size * 12.92 } else { 1.055 * size.powf(1.0 / 2.4) - 0.055 };
@@ -119,7 +118,7 @@ const C1: f64 = 3424.0 / 4096.0;
 const C2: f64 = 2413.0 / 4096.0 * 32.0;
 const C3: f64 = 2392.0 / 4096.0 * 32.0;
 
-/// cd/m² of a PQ value in 0..=1.
+/// Light in cd/m² of a PQ value in 0..=1.
 fn pq_to_light(value: f64) -> f64 {
     let power = value.powf(1.0 / M2);
     10000.0 * ((power - C1).max(0.0) / (C2 - C3 * power)).powf(1.0 / M1)
@@ -131,8 +130,8 @@ fn light_to_pq(light: f64) -> f64 {
     ((C1 + C2 * power) / (1.0 + C3 * power)).powf(M2)
 }
 
-/// BT.2390-10, section 5.4.1, with black at zero on both sides: light below the knee stays, above it a Hermite spline in
-/// PQ values leads from the stream's peak to [`SDR_WHITE`].
+/// BT.2390-10, section 5.4.1, with black at zero on both sides: light below the knee stays; above it a Hermite spline
+/// in PQ values maps the stream's peak to [`SDR_WHITE`].
 #[derive(Clone, Debug)]
 struct Eetf {
     /// PQ value of the stream's peak.
@@ -144,7 +143,7 @@ struct Eetf {
 }
 
 impl Eetf {
-    /// For a peak in cd/m².
+    /// The EETF of a stream with this peak in cd/m².
     fn new(peak: f64) -> Eetf {
         let white = light_to_pq(peak.max(SDR_WHITE));
         let most = light_to_pq(SDR_WHITE) / white;
@@ -196,7 +195,8 @@ fn chromaticities(primaries: u32) -> Option<[[f64; 2]; 4]> {
     })
 }
 
-/// Linear R, G and B to CIE XYZ under D65; other whites are adapted by Bradford's method, as ICC profiles have it.
+/// Matrix from linear R, G and B to CIE XYZ under D65; other whites are adapted by Bradford's method, as in ICC
+/// profiles.
 fn to_xyz(primaries: u32) -> Option<Square> {
     const BRADFORD: Square = [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]];
     let [red, green, blue, white] = chromaticities(primaries)?;

@@ -1,10 +1,11 @@
-//! What the samples of a YCbCr picture mean: by which matrix R'G'B' became Y'CbCr, in which range, and where chroma lies.
+//! The encoding of a YCbCr picture: the matrix from R'G'B', the range, and the chroma location. Conversion is left to
+//! `jfif`.
 
 use super::error::PictureError;
 use super::planes::{PlaneView, check_planes};
 use super::siting::Siting;
 
-/// How R'G'B' became Y'CbCr (non-constant luminance), by H.273 table 4.
+/// The matrix from R'G'B' to Y'CbCr (non-constant luminance), by H.273 table 4.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Matrix {
     /// BT.601, BT.470 System B/G, SMPTE 170M: SD video and JFIF.
@@ -17,14 +18,14 @@ pub enum Matrix {
     Fcc,
     /// SMPTE 240M: HD video before BT.709.
     Smpte240m,
-    /// YCgCo: Cg is where others have Cb, Co where they have Cr.
+    /// YCgCo: Cg is in the plane of Cb, Co in the plane of Cr.
     YCgCo,
 }
 
 /// The weights of R', G' and B' in BT.601's Y'.
 const BT601: [f64; 3] = [0.299, 0.587, 0.114];
 
-/// JFIF's Y' in 0..=1, Cb and Cr in -0.5..=0.5 of R'G'B'. Linear, so good for differences too.
+/// JFIF's Y' in 0..=1, Cb and Cr in -0.5..=0.5 for R'G'B'. Linear, so it applies to differences too.
 pub(super) fn jfif_of_rgb([red, green, blue]: [f64; 3]) -> [f64; 3] {
     let [wr, wg, wb] = BT601;
     let luma = wr * red + wg * green + wb * blue;
@@ -32,8 +33,8 @@ pub(super) fn jfif_of_rgb([red, green, blue]: [f64; 3]) -> [f64; 3] {
 }
 
 impl Matrix {
-    /// Steps from the lowest to the highest chroma at 8 bits in limited range. YCgCo is made of R', G' and B' that have
-    /// their range already.
+    /// Steps from the lowest to the highest chroma at 8 bits in limited range. YCgCo is computed from R', G' and B'
+    /// that have their range already.
     pub(super) fn chroma_steps(self) -> f64 {
         if self == Matrix::YCgCo { 219.0 } else { 224.0 }
     }
@@ -50,7 +51,7 @@ impl Matrix {
         }
     }
 
-    /// R', G' and B' of Y' in 0..=1, Cb and Cr in -0.5..=0.5.
+    /// R', G' and B' from Y' in 0..=1, Cb and Cr in -0.5..=0.5.
     pub(super) fn to_rgb(self, [luma, cb, cr]: [f64; 3]) -> [f64; 3] {
         let Some((kr, kb)) = self.weights() else { return [luma - cb + cr, luma + cb, luma - cb - cr] };
         let red = luma + 2.0 * (1.0 - kr) * cr;
@@ -58,8 +59,8 @@ impl Matrix {
         [red, (luma - kr * red - kb * blue) / (1.0 - kr - kb), blue]
     }
 
-    /// The part of BT.601's Y', Cb and Cr that a unit of this matrix' Cb and Cr makes: `[[Y' of Cb, Y' of Cr], [Cb of
-    /// Cb, ..], [Cr of Cb, ..]]`. A unit of Y' makes a unit of Y' and no chroma.
+    /// BT.601's Y', Cb and Cr for one unit of this matrix' Cb and Cr: `[[Y' of Cb, Y' of Cr], [Cb of Cb, ..], [Cr of
+    /// Cb, ..]]`. One unit of Y' gives one unit of Y' and no chroma.
     pub(super) fn to_bt601(self) -> [[f64; 2]; 3] {
         let of_cb = jfif_of_rgb(self.to_rgb([0.0, 1.0, 0.0]));
         let of_cr = jfif_of_rgb(self.to_rgb([0.0, 0.0, 1.0]));
@@ -67,7 +68,7 @@ impl Matrix {
     }
 }
 
-/// Which sample values stand for black and white.
+/// The sample values of black and white.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Range {
     /// 16 to 235, chroma 16 to 240 (times 2^(depth-8)): "TV", "MPEG".
@@ -76,27 +77,28 @@ pub enum Range {
     Full,
 }
 
-/// A decoded picture and what its samples mean.
+/// A decoded picture and the encoding of its samples.
 #[derive(Clone, Copy, Debug)]
 pub struct YcbcrView<'a> {
-    /// Y, or Y, Cb and Cr. Samples are `u8` at depth 8, else little-endian `u16` of which the low `depth` bits count.
+    /// Y, or Y, Cb and Cr. Samples are `u8` at depth 8, otherwise little-endian `u16` with `depth` significant low
+    /// bits.
     pub planes: &'a [PlaneView<'a>],
-    /// Bits a sample, 8 to 16.
+    /// Bits per sample, 8 to 16.
     pub depth: u8,
-    /// Binary logarithm of luma columns per chroma column, 0 or 1; of no meaning with one plane.
+    /// Binary logarithm of luma columns per chroma column, 0 or 1; ignored with one plane.
     pub log2_chroma_w: u8,
-    /// Binary logarithm of luma rows per chroma row, 0 or 1; of no meaning with one plane.
+    /// Binary logarithm of luma rows per chroma row, 0 or 1; ignored with one plane.
     pub log2_chroma_h: u8,
     /// Matrix of the source.
     pub matrix: Matrix,
     /// Range of the source.
     pub range: Range,
-    /// Where chroma lies between luma; what of it does not fit the subsampling is of no meaning.
+    /// Location of chroma between luma; parts that do not apply to the subsampling are ignored.
     pub siting: Siting,
 }
 
 impl YcbcrView<'_> {
-    /// After this, no sample of the picture lies outside its plane's data.
+    /// Ensures that no sample of the picture lies outside its plane's data.
     pub(super) fn check(&self) -> Result<(), PictureError> {
         if !(8..=16).contains(&self.depth) {
             return Err(PictureError::Depth { found: self.depth });

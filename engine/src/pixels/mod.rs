@@ -1,8 +1,8 @@
-//! Planes of samples: what they mean, their conversion to JFIF's colour, and their size.
+//! Planes of samples: their encoding, their conversion to JFIF's colour, and their size.
 //!
-//! A decoded picture is a view of its planes ([`planes`]). [`colour`] knows what they mean and turns them into JFIF's YCbCr,
-//! by a matrix ([`matrix`], [`jfif`]) or a table, with chroma where [`siting`] has it. [`scale`] resizes them, [`rgb`] makes
-//! R'G'B' of them. What a still shows of a picture, and files, are [`still`](crate::still)'s.
+//! A decoded picture is a view of its planes ([`planes`]). [`colour`] completes its colour description and converts it
+//! to JFIF's YCbCr, by a matrix ([`matrix`], [`jfif`]) or a table, with chroma placed by [`siting`]. [`scale`] resizes
+//! planes, [`rgb`] converts them to R'G'B'. The content of a still, and files, are left to [`still`](crate::still).
 
 pub mod colour;
 pub mod crop;

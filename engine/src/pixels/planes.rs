@@ -1,26 +1,26 @@
-//! Planes of samples: as a decoder left them, and as JPEG stores them.
+//! Planes of samples: as a decoder leaves them, and as JPEG stores them.
 //!
-//! Only their memory is known here: rows, strides, subsampling, and whether planes of one picture fit together. What the
-//! samples mean is `matrix`' business, how they come to be `jfif`'s and `table`'s.
+//! This file has their memory only: rows, strides, subsampling, and whether the planes of a picture fit together. The
+//! encoding of samples is left to `matrix`, the conversion to `jfif` and `table`.
 
 use super::error::PictureError;
 use super::siting::{Siting, Upsampled};
 
-/// One plane of samples, as the decoder left it.
+/// One plane of samples, as a decoder leaves it.
 #[derive(Clone, Copy, Debug)]
 pub struct PlaneView<'a> {
-    /// Rows from top to bottom; after the last sample of the last row nothing need follow.
+    /// Rows from top to bottom; no data need follow the last sample of the last row.
     pub data: &'a [u8],
     /// Bytes from the start of a row to the start of the next.
     pub stride: usize,
-    /// Samples a row.
+    /// Samples per row.
     pub width: usize,
     /// Rows.
     pub height: usize,
 }
 
 impl<'a> PlaneView<'a> {
-    /// Row `y` as samples of `N` bytes. The view has been checked.
+    /// Row `y` as samples of `N` bytes, of a checked view.
     pub(super) fn row<const N: usize>(&self, y: usize) -> &'a [[u8; N]] {
         let bytes = &self.data[y * self.stride..][..self.width * N];
         bytes.as_chunks::<N>().0
@@ -66,25 +66,25 @@ pub(super) fn check_planes(planes: &[PlaneView<'_>], bytes: usize, log2_w: u8, l
     Ok(())
 }
 
-/// Chroma samples that cover `luma` samples, for subsampling by 2^`log2` (0 or 1).
+/// Number of chroma samples for `luma` samples, with subsampling by 2^`log2` (0 or 1).
 pub(super) fn halved(luma: usize, log2: u8) -> usize {
     if log2 == 0 { luma } else { luma.div_ceil(2) }
 }
 
 /// One 8-bit plane.
 ///
-/// An encoder that works on whole pairs of luma samples reads past an odd width or height (libjpeg-turbo does). So
-/// every row is `stride` bytes, a multiple of [`Plane::ALIGN`], luma has an even number of rows where chroma is halved
-/// vertically, and what lies outside the picture repeats its edge.
+/// Encoders that work on pairs of luma samples (libjpeg-turbo) read past an odd width or height. So every row is
+/// `stride` bytes, a multiple of [`Plane::ALIGN`], luma has an even number of rows if chroma is halved vertically, and
+/// samples outside of the picture repeat its edge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plane {
     /// Rows from top to bottom, each `stride` bytes.
     pub data: Vec<u8>,
     /// Bytes from row to row.
     pub stride: usize,
-    /// Samples a row.
+    /// Samples per row.
     pub width: usize,
-    /// Rows of the picture; `data` may hold one more.
+    /// Rows of the picture; `data` may contain one more.
     pub height: usize,
 }
 
@@ -95,7 +95,7 @@ impl Plane {
     /// The samples of row `y`.
     ///
     /// # Panics
-    /// Where the plane has no such row.
+    /// If the plane has no such row.
     pub fn row(&self, y: usize) -> &[u8] {
         &self.data[y * self.stride..][..self.width]
     }
@@ -127,7 +127,7 @@ impl Plane {
     }
 }
 
-/// Owned 8-bit planes ready for a JPEG encoder; buffers are reused between pictures.
+/// Owned 8-bit planes for an encoder. Its buffers are reused between pictures.
 #[derive(Clone, Debug, Default)]
 pub struct JfifPlanes {
     /// Luma columns.
@@ -138,8 +138,8 @@ pub struct JfifPlanes {
     pub log2_chroma_w: u8,
     /// Binary logarithm of luma rows per chroma row; 0 with one plane.
     pub log2_chroma_h: u8,
-    /// Where chroma lies: the stream's way in its own size and position, JFIF's in any other. Readers of JPEG and WebP
-    /// take it to be in the middle either way; a quarter of a chroma sample is not worth the blur of moving it.
+    /// Chroma location: the stream's at its own size and position, otherwise JFIF's. Readers of JPEG and WebP assume
+    /// centred chroma in both cases; a quarter of a chroma sample is not worth the blur of moving it.
     pub siting: Siting,
     /// Y, or Y, Cb and Cr.
     pub planes: Vec<Plane>,
@@ -147,7 +147,7 @@ pub struct JfifPlanes {
 }
 
 impl JfifPlanes {
-    /// Makes room for a picture; its samples are whatever was there before.
+    /// Allocates the planes of a picture; its samples are undefined.
     pub(crate) fn reshape(&mut self, width: usize, height: usize, planes: usize, log2_w: u8, log2_h: u8) {
         let (log2_w, log2_h) = if planes == 1 { (0, 0) } else { (log2_w, log2_h) };
         let (chroma_width, chroma_height) = (halved(width, log2_w), halved(height, log2_h));
@@ -163,12 +163,12 @@ impl JfifPlanes {
         }
     }
 
-    /// Fills what lies outside the picture, see [`Plane`].
+    /// Fills the samples outside of the picture, see [`Plane`].
     pub(crate) fn repeat_edges(&mut self) {
         self.planes.iter_mut().for_each(Plane::repeat_edges);
     }
 
-    /// The fields are public, so code that takes planes from outside asks first whether they fit together.
+    /// Checks that the planes fit together, since the fields are public.
     pub(crate) fn check(&self) -> Result<(), PictureError> {
         let views: Vec<_> = self.planes.iter().map(Plane::view).collect();
         check_planes(&views, 1, self.log2_chroma_w, self.log2_chroma_h)

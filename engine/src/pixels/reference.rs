@@ -1,25 +1,25 @@
-//! For tests: colour by the formulas of the standards, in `f64`, by way of R'G'B' at every luma place. Written apart from
-//! what it is to check, and shares nothing with it.
+//! A reference for tests: colour by the formulas of the standards, in `f64`, by way of R'G'B' at every luma place. It
+//! shares no code with the implementation.
 
 use super::matrix::{Matrix, Range, YcbcrView};
 use super::planes::{JfifPlanes, PlaneView};
 use super::siting::Siting;
 
-/// What a test picture is.
+/// The kind of a test picture.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kind {
     pub(super) size: (usize, usize),
     pub(super) depth: u8,
-    /// Columns and rows of luma per chroma sample, 1 or 2 each; none in gray pictures.
+    /// Columns and rows of luma per chroma sample, 1 or 2 each; `None` for gray pictures.
     pub(super) block: Option<(usize, usize)>,
     pub(super) is_full: bool,
-    /// Kr and Kb; none for G', B', R'.
+    /// Kr and Kb; `None` for G', B', R'.
     pub(super) weights: Option<(f64, f64)>,
     /// `AVChromaLocation`.
     pub(super) location: u32,
 }
 
-/// H.273 table 4 and the engine's name for it.
+/// H.273 table 4, with the engine's names.
 pub(super) const MATRICES: [(Matrix, (f64, f64)); 5] = [
     (Matrix::Bt601, (0.299, 0.114)),
     (Matrix::Bt709, (0.2126, 0.0722)),
@@ -39,7 +39,7 @@ impl Kind {
         plane == 0 || self.weights.is_none()
     }
 
-    /// H.273 equations 20 to 31, backwards.
+    /// The inverse of H.273 equations 20 to 31.
     fn value(&self, plane: usize, code: f64) -> f64 {
         let steps = f64::from(1u32 << (self.depth - 8));
         let full = f64::from((1u32 << self.depth) - 1);
@@ -51,7 +51,7 @@ impl Kind {
         }
     }
 
-    /// The same, forwards.
+    /// H.273 equations 20 to 31.
     fn code(&self, plane: usize, value: f64) -> u16 {
         let steps = f64::from(1u32 << (self.depth - 8));
         let full = f64::from((1u32 << self.depth) - 1);
@@ -86,7 +86,7 @@ pub(super) struct Picture {
 }
 
 impl Picture {
-    /// Of R'G'B' at luma places; a chroma sample is taken at the upper left of its block.
+    /// Made from R'G'B' at luma places; a chroma sample is taken at the upper left of its block.
     pub(super) fn new(kind: Kind, rgb: impl Fn(usize, usize) -> [f64; 3]) -> Picture {
         let count = if kind.block.is_some() { 3 } else { 1 };
         let (mut codes, mut bytes) = (vec![], vec![]);
@@ -104,7 +104,7 @@ impl Picture {
         Picture { kind, codes, bytes }
     }
 
-    /// Has `work` look at the picture as the engine does.
+    /// Calls `work` with the engine's view of the picture.
     pub(super) fn view<T>(&self, matrix: Matrix, work: impl FnOnce(&YcbcrView<'_>) -> T) -> T {
         let views: Vec<_> = self.bytes.iter().enumerate().map(|(plane, data)| self.plane_view(plane, data)).collect();
         let (across, down) = self.kind.block.unwrap_or((1, 1));
@@ -130,7 +130,7 @@ impl Picture {
         f64::from(self.codes[plane][inside(y, height) * width + inside(x, width)])
     }
 
-    /// A plane's code at a luma place: bilinear between the samples around it, where H.273 figure 1 has them.
+    /// A plane's code at a luma place: bilinear between the samples around it, located as in H.273 figure 1.
     fn code_between(&self, plane: usize, x: usize, y: usize) -> f64 {
         if plane == 0 {
             return self.code_at(0, x as f64, y as f64);
@@ -155,8 +155,8 @@ impl Picture {
         if self.kind.block.is_none() { [value(0); 3] } else { self.kind.rgb([value(0), value(1), value(2)]) }
     }
 
-    /// Absolute differences between what a reader of the JPEG sees and `expected` of the stream's R'G'B', in 1/255: the
-    /// mean and the largest. The reader takes the JFIF file's chroma from the stream's places.
+    /// Absolute differences between the colours of a JPEG's reader and `expected` of the stream's R'G'B', in 1/255: the
+    /// mean and the largest. The reader places the file's chroma as in the stream.
     pub(super) fn errors(&self, jfif: &JfifPlanes, expected: impl Fn([f64; 3]) -> [f64; 3]) -> (f64, f64) {
         let codes = jfif
             .planes
@@ -186,7 +186,7 @@ pub(super) fn bars((width, height): (usize, usize)) -> impl Fn(usize, usize) -> 
     }
 }
 
-/// Hues around, greys to colours down, at a brightness that goes up and down: no edges.
+/// Hues horizontally, greys to colours vertically, at a varying brightness: no edges.
 pub(super) fn waves((width, height): (usize, usize)) -> impl Fn(usize, usize) -> [f64; 3] {
     move |x, y| {
         let (across, down) = (x as f64 / width as f64, y as f64 / height as f64);
@@ -198,7 +198,7 @@ pub(super) fn waves((width, height): (usize, usize)) -> impl Fn(usize, usize) ->
     }
 }
 
-/// What a display of SDR shows of HDR or of wide gamut.
+/// The colours of HDR and wide gamut on an SDR display.
 pub(super) mod display {
     /// BT.2100 table 4, EOTF, in cd/m².
     fn pq(value: f64) -> f64 {

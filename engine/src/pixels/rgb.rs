@@ -1,13 +1,13 @@
-//! JFIF's planes to R'G'B', for formats that store that.
+//! Converts JFIF's planes to R'G'B', for formats that store that.
 //!
-//! The same picture as a JPEG of the planes, BT.601 and full range, but with chroma where the planes say that it lies,
-//! which a JPEG cannot. Chroma is interpolated linearly and not rounded in between. Grey stays one channel.
+//! The result is that of a JPEG of the planes (BT.601, full range), but with chroma located as the planes say, which a
+//! JPEG cannot express. Chroma is interpolated linearly, without rounding in between. Grey stays one channel.
 
 use super::planes::JfifPlanes;
 
-/// Fraction bits of interpolated chroma: a quarter across, a quarter down.
+/// Fraction bits of interpolated chroma: a quarter horizontally, a quarter vertically.
 const FRACTION: i32 = 4;
-/// What a sample of interpolated chroma, less its middle, adds to a channel: the factor times 2^(16 - [`FRACTION`]).
+/// The factor from interpolated chroma, less its middle, to a channel, times 2^(16 - [`FRACTION`]).
 const fn factor(value: f64) -> i32 {
     (value * (1 << (16 - FRACTION)) as f64 + 0.5) as i32
 }
@@ -16,7 +16,7 @@ const GREEN_OF_CB: i32 = factor(0.344_136_286);
 const GREEN_OF_CR: i32 = factor(0.714_136_286);
 const BLUE_OF_CB: i32 = factor(1.772);
 
-/// Makes R'G'B' of pictures; keeps its buffers.
+/// Converts pictures to R'G'B'. Keep it: it reuses its buffers.
 #[derive(Debug, Default)]
 pub struct RgbConverter {
     blended: Vec<i16>,
@@ -25,8 +25,8 @@ pub struct RgbConverter {
 }
 
 impl RgbConverter {
-    /// Fills `out` with the picture row after row without gaps: one byte a pixel with one plane, else three. Within 1 of
-    /// exact arithmetic. The planes fit together, as all that this crate makes.
+    /// Fills `out` with the picture row after row without gaps: one byte per pixel with one plane, otherwise three.
+    /// Within 1 of exact arithmetic. The planes must fit together, as those of this crate do.
     pub fn convert(&mut self, planes: &JfifPlanes, out: &mut Vec<u8>) {
         let channels = if planes.planes.len() == 1 { 1 } else { 3 };
         out.resize(planes.width * planes.height * channels, 0);
@@ -43,7 +43,7 @@ impl RgbConverter {
         }
     }
 
-    /// Fills `cr` with chroma of a luma row, less its middle, with [`FRACTION`].
+    /// Fills `cr`, for either chroma plane, with the chroma of a luma row, less its middle, with [`FRACTION`] bits.
     fn chroma(&mut self, planes: &JfifPlanes, plane: usize, y: usize) {
         let plane = &planes.planes[plane];
         let [(near, part), (next, rest)] = planes.siting.rows_for(y, planes.log2_chroma_h, plane.height);
@@ -59,7 +59,7 @@ impl RgbConverter {
     }
 }
 
-/// Twice as many samples, each of the two next to it; those that do not lie in the middle of a pair lie on its first.
+/// Doubles the samples by interpolation: centred samples lie in the middle of a pair, others on its first sample.
 fn spread(from: &[i16], is_centred: bool, to: &mut [i16]) {
     let last = from.len() - 1;
     let [before, after] = [from[0], from[last]];
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn chroma_is_interpolated_from_where_it_lies() {
-        // Cr rises along a row, Cb down a column; luma is flat.
+        // Cr rises along a row, Cb down a column; luma is constant.
         for (width, height) in [(1, 1), (2, 3), (3, 5), (16, 1), (33, 21)] {
             for (subsampling, location) in SUBSAMPLINGS.into_iter().flatten().flat_map(|s| (1..=6).map(move |l| (s, l)))
             {

@@ -1,15 +1,14 @@
-//! JFIF planes to the size that was asked for.
+//! Scales JFIF planes to a requested size.
 //!
-//! Each plane is resampled on its own, so the chroma stays subsampled and no RGB is made. The filter is Catmull-Rom,
-//! stretched by the scale when shrinking, so that every source sample counts. Against Lanczos3 it takes two thirds of
-//! the taps, rings less beside hard edges (titles, letterboxes), and keeps straight gradients straight, for a little
+//! Each plane is resampled separately, so chroma stays subsampled and no RGB is computed. The filter is Catmull-Rom,
+//! stretched by the scale when shrinking, so that every source sample counts. Compared to Lanczos3 it has two thirds of
+//! the taps, rings less beside hard edges (titles, letterboxes), and keeps straight gradients straight, at slightly
 //! less sharpness.
 //!
-//! A chroma sample is taken to cover the square of luma samples that it stands for, before and after, as JFIF has it.
+//! A chroma sample covers the square of its luma samples, before and after, as in JFIF.
 //!
-//! What others do: `jfif` makes the planes. Sizes and crops count pixels as they are stored here: `still::layout` knows of
-//! sample aspect ratios and turning, and what they make of a wanted shape. JPEG's limit on sides and one on pixels are
-//! checked here.
+//! Sizes and crops count stored pixels: sample aspect ratios and rotation are left to `still::layout`, the planes to
+//! `jfif`. The limits of JPEG's sides and of pixels are checked here.
 
 use fast_image_resize::images::{TypedCroppedImage, TypedCroppedImageMut, TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8;
@@ -19,42 +18,42 @@ use super::crop::Crop;
 use super::error::{MAX_SIDE, PictureError};
 use super::planes::{JfifPlanes, Plane};
 
-/// What to do when the wanted shape has another aspect ratio than the picture: CSS' `object-fit`.
+/// The treatment of a shape with another aspect ratio than the picture's: CSS' `object-fit`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Fit {
-    /// As large as fits inside, whole and undistorted; enlarges too. One side may come out smaller than asked for.
+    /// Fits the whole picture inside, undistorted; enlarges too. One side may be smaller than requested.
     Contain,
-    /// Fills the shape undistorted and cuts off what is too much, the same on both sides; enlarges too.
+    /// Fills the shape undistorted and crops the excess, equally on both sides; enlarges too.
     Cover,
     /// Fills the shape, distorted.
     Fill,
 }
 
-/// The size that is wanted, in luma samples. With one side the other follows from the aspect ratio; with none the
-/// picture keeps its size.
+/// The requested size, in luma samples. With one side the other follows from the aspect ratio; without both the picture
+/// keeps its size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Shape {
     /// Columns.
     pub width: Option<u32>,
     /// Rows.
     pub height: Option<u32>,
-    /// How both together are meant.
+    /// The meaning of both sides together.
     pub fit: Fit,
 }
 
-/// What a [`Shape`] means for a picture.
+/// A [`Shape`] resolved for a picture.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Resolved {
     /// Columns of the output.
     pub width: u32,
     /// Rows of the output.
     pub height: u32,
-    /// What of the source it shows.
+    /// The part of the source that is shown.
     pub crop: Crop,
 }
 
 impl Resolved {
-    /// True if it is the whole of a source of this size, in that size.
+    /// True if this is the whole source, unscaled. The argument is the source's width and height.
     pub(crate) fn is_all_of(&self, (width, height): (usize, usize)) -> bool {
         let crop = Crop { left: 0.0, top: 0.0, width: width as f64, height: height as f64 };
         self.crop == crop && (self.width as usize, self.height as usize) == (width, height)
@@ -63,7 +62,7 @@ impl Resolved {
 
 impl Shape {
     /// Output size and crop for a source of this size, in luma samples. A side that follows from the other is rounded
-    /// to the nearest, at least 1. Sides are not checked against JPEG's limit here: [`Scaler::scale`] does that.
+    /// to the nearest, at least 1. [`Scaler::scale`] checks sides against JPEG's limit.
     pub fn resolve(&self, source_width: usize, source_height: usize) -> Resolved {
         let (width, height) = self.size(source_width, source_height);
         let (source_width, source_height) = (source_width as f64, source_height as f64);
@@ -86,7 +85,7 @@ impl Shape {
             (Some(width), None) => (width, height_of(width)),
             (None, Some(height)) => (width_of(height), height),
             (Some(width), Some(height)) if self.fit == Fit::Contain => {
-                // The side that gives out first decides; the other one cannot then exceed what was asked for.
+                // The side that is exhausted first decides; the other one is then within the request.
                 if u128::from(width) * source_height as u128 <= u128::from(height) * source_width as u128 {
                     (width, height_of(width))
                 } else {
@@ -109,29 +108,29 @@ fn saturated(side: u128) -> u32 {
     u32::try_from(side).unwrap_or(u32::MAX)
 }
 
-/// Scales pictures one after another; keeps its buffers, so one per thread.
+/// Scales pictures. It reuses its buffers, so each thread needs its own.
 #[derive(Debug, Default)]
 pub struct Scaler {
     resizer: Resizer,
 }
 
 impl Scaler {
-    /// A scaler that uses the best instructions this processor has.
+    /// A scaler that uses the best instructions of this processor.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Fills `out` with `source` in the wanted shape, at the same subsampling.
+    /// Fills `out` with `source` in the requested shape, at the same subsampling.
     ///
     /// # Errors
-    /// When a side of the output would not be 1 to [`MAX_SIDE`], or the planes of `source` do not fit together. `out`
-    /// is untouched then.
+    /// If a side of the output would not be 1 to [`MAX_SIDE`], or the planes of `source` do not fit together. `out` is
+    /// then unchanged.
     pub fn scale(&mut self, source: &JfifPlanes, shape: &Shape, out: &mut JfifPlanes) -> Result<(), PictureError> {
         source.check()?;
         self.resample(source, &resolved(source, shape)?, out)
     }
 
-    /// Fills `out` with what `wanted` shows of `source`, at the same subsampling.
+    /// Fills `out` with the crop and size of `wanted`, at the same subsampling.
     ///
     /// # Errors
     /// As [`Scaler::scale`].
@@ -158,13 +157,13 @@ impl Scaler {
 
 fn resolved(source: &JfifPlanes, shape: &Shape) -> Result<Resolved, PictureError> {
     let resolved = shape.resolve(source.planes[0].width, source.planes[0].height);
-    // A side of 0 makes the other one 1, so the shape itself is looked at first.
+    // A side of 0 is rounded to 1 in the result, so the request is checked first.
     check_sides(shape.width.unwrap_or(resolved.width), shape.height.unwrap_or(resolved.height))?;
     check_sides(resolved.width, resolved.height)?;
     Ok(resolved)
 }
 
-/// Pixels that a picture may be resampled to: four times an 8K one. A sample aspect ratio is an input, too.
+/// The most pixels of a resampled picture: four times an 8K one. The sample aspect ratio is an untrusted input, too.
 const MOST_PIXELS: u64 = 1 << 27;
 
 fn check_sides(width: u32, height: u32) -> Result<(), PictureError> {
@@ -178,16 +177,16 @@ fn check_sides(width: u32, height: u32) -> Result<(), PictureError> {
     Ok(())
 }
 
-/// What of a chroma plane its output shows.
+/// The crop of a chroma plane.
 ///
-/// Chroma samples at the right and lower edge may cover more than the picture. The crop has them do so in the output to
-/// the same measure, so that colour stays on its luma, as far as the plane has samples to give: where it has not (odd
-/// sides), colour at that edge is up to one luma sample of the output off.
+/// Chroma samples at the right and lower edge may cover more than the picture. The crop makes the output's do so in the
+/// same proportion, so that colour stays on its luma, as far as the plane has samples: where it has not (odd sides),
+/// colour at that edge is off by up to one luma sample of the output.
 fn chroma_crop(luma: &Crop, out: (u32, u32), log2: (u8, u8), from: &Plane, to: &Plane) -> Crop {
     let side = |start: f64, length: f64, luma_out: u32, log2: u8, from: usize, to: usize| {
         let (divisor, plane) = (f64::from(1 << log2), from as f64);
         let start = start / divisor;
-        // As many source samples per output sample as luma has.
+        // The same number of source samples per output sample as in luma.
         let length = length / f64::from(luma_out) * to as f64;
         (start, length.min(plane - start))
     };
@@ -257,7 +256,7 @@ mod tests {
             assert_eq!(size(hd, shape(None, 720, fit)), (1280, 720));
             assert_eq!(size(hd, shape(1, None, fit)), (1, 1));
             assert_eq!(size((99999, 1), shape(None, u32::MAX, fit)), (u32::MAX, u32::MAX));
-            // Nothing to go by, but no panic either.
+            // Senseless input must not panic.
             shape(10, 10, fit).resolve(0, 0);
             shape(None, 10, fit).resolve(0, usize::MAX);
         }
@@ -291,7 +290,7 @@ mod tests {
     fn cover_shows_the_centre_in_every_plane() {
         for subsampling in SUBSAMPLINGS {
             let log2_w = subsampling.map_or(0, |s| s.0);
-            // Black, then 40 luma columns in the middle of 120, then white.
+            // Black, then 40 of 120 luma columns in the middle, then white.
             let source = planes((120, 40), subsampling, |plane, x, _| match x << if plane > 0 { log2_w } else { 0 } {
                 0..40 => 0,
                 40..80 => 100,
@@ -301,7 +300,7 @@ mod tests {
             for plane in &out.planes {
                 assert!((0..plane.height).all(|y| plane.row(y).iter().all(|&v| v == 100)), "{subsampling:?}");
             }
-            // At half of the size the kernel reaches over the edges of the crop, the same on both sides.
+            // At half size the kernel reaches over the edges of the crop, equally on both sides.
             let out = scaled(&source, shape(20, 20, Fit::Cover));
             for plane in &out.planes {
                 let row = plane.row(0);
@@ -378,14 +377,14 @@ mod tests {
 
     #[test]
     fn colour_stays_on_its_luma() {
-        // Luma and chroma show the same ramp; scaled, they must still agree where a chroma sample has its luma.
+        // Luma and chroma show the same ramp; after scaling they must still agree at the same place.
         let source = planes((201, 8), Some((1, 0)), |plane, x, _| if plane == 0 { x as u8 } else { (2 * x) as u8 });
         for width in [400, 199, 101, 51, 20] {
             let out = scaled(&source, shape(width, 8, Fit::Fill));
             let (luma, chroma) = (out.planes[0].row(0), out.planes[1].row(0));
             let ratio = 201.0 / f64::from(width);
             for (pair, &chroma) in luma.as_chunks::<2>().0.iter().zip(chroma).skip(2).rev().skip(2) {
-                // Luma x is worth x, chroma x is worth 2x where the middle of its luma is 2x + 0.5.
+                // Luma x has the value x, chroma x the value 2x at the middle of its luma, 2x + 0.5.
                 let luma = (f64::from(pair[0]) + f64::from(pair[1])) / 2.0 - 0.5;
                 let off = (luma - f64::from(chroma)).abs();
                 assert!(off <= if width % 2 == 0 { 1.0 } else { 1.0 + ratio }, "{width}: {luma} {chroma}");

@@ -1,24 +1,24 @@
-//! Where chroma samples lie between luma samples, and what that makes of a row of luma.
+//! The location of chroma samples between luma samples, and interpolation to luma rows.
 //!
-//! Both ways to JFIF need chroma at the places of luma: [`jfif`](super::jfif) for the correction of luma, the colour
-//! table for the colour itself. `Upsampled` gives them a luma row's worth of whatever they have per chroma sample,
-//! linear between the nearest two, the edge repeated. What the samples mean is left to them.
+//! Both conversions to JFIF need chroma at the places of luma: [`jfif`](super::jfif) for the correction of luma, the
+//! colour table for the colour itself. `Upsampled` interpolates any values per chroma sample to a luma row, linearly
+//! between the nearest two, with repeated edges. The values are left to the callers.
 
-/// Where a chroma sample lies in the block of luma samples that it covers (`AVChromaLocation`; H.273 8.7).
+/// The place of a chroma sample in its block of luma samples (`AVChromaLocation`; H.273 8.7).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Siting {
-    /// Halfway between two luma columns, not on the left one.
+    /// Midway between two luma columns; otherwise on the left one.
     pub is_centred: bool,
     /// Its place among luma rows.
     pub row: SitingRow,
 }
 
-/// The place of chroma among the luma rows that it covers.
+/// The place of chroma among its luma rows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SitingRow {
     /// On the upper row.
     Top,
-    /// Halfway between both.
+    /// Midway between both rows.
     Between,
     /// On the lower row.
     Bottom,
@@ -31,13 +31,13 @@ impl Default for Siting {
 }
 
 impl Siting {
-    /// JFIF's, and MPEG-1's: in the middle.
+    /// JFIF's and MPEG-1's: in the middle.
     pub const CENTRED: Siting = Siting { is_centred: true, row: SitingRow::Between };
 
-    /// MPEG-2's, which H.264, H.265, VP9 and AV1 mean where they say nothing.
+    /// MPEG-2's, and the default of H.264, H.265, VP9 and AV1.
     pub const LEFT: Siting = Siting { is_centred: false, row: SitingRow::Between };
 
-    /// From FFmpeg's number, [`Siting::LEFT`] where it is unspecified.
+    /// From FFmpeg's number; [`Siting::LEFT`] if unspecified.
     pub fn from_location(location: u32) -> Siting {
         let (is_centred, row) = match location {
             2 => (true, SitingRow::Between),
@@ -50,7 +50,7 @@ impl Siting {
         Siting { is_centred, row }
     }
 
-    /// The chroma rows that luma row `y` lies between, and how much of each makes four. `rows` is how many there are.
+    /// The chroma rows around luma row `y`, with their weights in quarters. `rows` is the number of chroma rows.
     pub(super) fn rows_for(self, y: usize, log2_h: u8, rows: usize) -> [(usize, i16); 2] {
         if log2_h == 0 {
             return [(y, 4), (y, 0)];
@@ -66,24 +66,24 @@ impl Siting {
     }
 }
 
-/// Values per chroma sample, brought to the places of luma, a row at a time from top to bottom. They may use 12 bits
-/// and a sign: what comes out is eight times as large.
+/// Interpolates values per chroma sample to the places of luma, row by row from top to bottom. Values may use 12 bits
+/// and a sign; the result is eight times as large.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Upsampled {
-    /// The two chroma rows in hand: row j in place j % 2.
+    /// The two current chroma rows: row j is at index j % 2.
     rows: [Vec<i16>; 2],
-    /// How many chroma rows have been filled in.
+    /// Number of chroma rows filled in.
     filled: usize,
-    /// Chroma rows there are.
+    /// Number of chroma rows.
     height: usize,
-    /// Of a luma row at chroma's horizontal resolution, times four, between two copies of its ends.
+    /// A luma row at chroma's horizontal resolution, times four, with repeated ends.
     blended: Vec<i16>,
-    /// Of a luma row, times eight.
+    /// A luma row, times eight.
     spread: Vec<i16>,
 }
 
 impl Upsampled {
-    /// Begins a picture with so many chroma columns and rows, at least one of each.
+    /// Begins a picture with this many chroma columns and rows, at least one of each.
     pub(super) fn begin(&mut self, width: usize, height: usize) {
         self.rows.iter_mut().for_each(|row| row.resize(width, 0));
         self.blended.resize(width + 2, 0);
@@ -91,8 +91,8 @@ impl Upsampled {
         (self.filled, self.height) = (0, height);
     }
 
-    /// Luma row `y`, after the ones above it: at least as many values as it has columns. `fill` is called for each
-    /// chroma row once, in order.
+    /// Luma row `y`, after those above it: at least as many values as it has columns. Calls `fill` once for each chroma
+    /// row, in order.
     pub(super) fn row(
         &mut self,
         y: usize,
@@ -116,7 +116,7 @@ impl Upsampled {
     }
 }
 
-/// The weighted sum of two rows, between two copies of its ends.
+/// The weighted sum of two rows, with repeated ends.
 fn blend((near, near_part): (&[i16], i16), (far, far_part): (&[i16], i16), out: &mut [i16]) {
     let inside = &mut out[1..];
     for ((near, far), out) in near.iter().zip(far).zip(&mut *inside) {
@@ -134,14 +134,15 @@ fn spread_whole(row: &[i16], out: &mut [i16]) {
     }
 }
 
-/// Twice the row at luma's horizontal resolution: an even column has its own, an odd one the mean of its neighbours.
+/// Twice the row at luma's horizontal resolution: an even column has its own value, an odd one the mean of its
+/// neighbours.
 fn spread_left(row: &[i16], out: &mut [i16]) {
     for ((even, next), out) in row[1..].iter().zip(&row[2..]).zip(out.as_chunks_mut::<2>().0) {
         *out = [2 * even, even + next];
     }
 }
 
-/// Twice the row at luma's horizontal resolution: every column has three quarters of the nearest, a quarter of the next.
+/// Twice the row at luma's horizontal resolution: three quarters of the nearest value, a quarter of the next.
 fn spread_centred(row: &[i16], out: &mut [i16]) {
     let places = row.iter().zip(&row[1..]).zip(&row[2..]);
     for (((left, own), right), out) in places.zip(out.as_chunks_mut::<2>().0) {

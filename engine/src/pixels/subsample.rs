@@ -1,9 +1,9 @@
-//! Any JFIF planes to 4:2:0, for what knows nothing else: WebP files and contact sheets.
+//! Converts JFIF planes to 4:2:0, for WebP files and contact sheets.
 
 use super::planes::{JfifPlanes, Plane};
 
-/// Fills `out` with `source` in 4:2:0; grey gets chroma without colour. Chroma samples become means of those that lie in
-/// the same square of luma.
+/// Fills `out` with `source` in 4:2:0; grey gets neutral chroma. Each chroma sample becomes the mean of those in its
+/// square of luma.
 pub(crate) fn to_420(source: &JfifPlanes, out: &mut JfifPlanes) {
     let halve = (1 - source.log2_chroma_w, 1 - source.log2_chroma_h);
     out.reshape(source.width, source.height, 3, 1, 1);

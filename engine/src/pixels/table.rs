@@ -1,12 +1,12 @@
-//! Pictures whose way to JFIF is no 3x3 matrix: other primaries, HDR curves, R'G'B'.
+//! Conversions to JFIF that are no 3x3 matrix: other primaries, HDR transfer functions, R'G'B'.
 //!
-//! What a sample triple becomes is computed exactly for the nodes of a grid over all triples ([`ColourTable`]) and
-//! interpolated between them, linear in each direction. Eight nodes make a value, and a cell of the grid has them side by
-//! side in memory: two rows of four, whose sum of products is one instruction (`pmaddwd`).
+//! The result of a sample triple is computed exactly for the nodes of a grid over all triples ([`ColourTable`]), and
+//! interpolated between them, linearly in each direction. Eight nodes make a value, and a cell of the grid has them
+//! adjacent in memory: two rows of four, whose sum of products is one instruction (`pmaddwd`).
 //!
-//! Luma is looked up at its own places, with Cb and Cr as `siting` brings them there. Chroma stays at its resolution: it
-//! is looked up with the mean of the luma samples that it covers. What the samples mean, and what to make of them, is
-//! for `light` and `colour` to say.
+//! Luma is looked up at its own places, with Cb and Cr interpolated by `siting`. Chroma stays at its resolution: it is
+//! looked up with the mean of its luma samples. The meaning of the samples, and the conversion of light, are left to
+//! `colour` and `light`.
 
 use super::error::PictureError;
 use super::light::{Curve, Light};
@@ -14,7 +14,7 @@ use super::matrix::{Matrix, Range, YcbcrView, jfif_of_rgb};
 use super::planes::{JfifPlanes, PlaneView};
 use super::siting::Upsampled;
 
-/// What the three samples of a place are.
+/// The kind of the three samples.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Samples {
     /// Y', Cb and Cr.
@@ -23,13 +23,13 @@ pub(super) enum Samples {
     Gbr,
 }
 
-/// All that a table depends on.
+/// The parameters of a table.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct TableKey {
     pub(super) samples: Samples,
     pub(super) range: Range,
     pub(super) depth: u8,
-    /// Primaries (H.273 table 2) and curve of the stream; none where they are to stay.
+    /// Primaries (H.273 table 2) and transfer function of the stream; `None` if they stay.
     pub(super) light: Option<(u32, Curve)>,
 }
 
@@ -53,30 +53,30 @@ impl TableKey {
     }
 }
 
-/// Samples of every depth are brought to this many bits.
+/// Samples of every depth are converted to this many bits.
 const BITS: u32 = 12;
-/// Binary logarithm of the grid's cells along the first sample, and along the other two. With half as many, saturated
-/// colours of PQ are up to 70 parts of 255 off where they leave BT.709's gamut.
+/// Binary logarithm of the grid's cells along the first sample, and along the other two. With half as many cells,
+/// saturated colours of PQ outside of BT.709's gamut are off by up to 70 of 255.
 const LUMA_CELLS: u32 = 6;
 const CHROMA_CELLS: u32 = 6;
 /// Fraction bits of a node's value: the largest fits an `i16`.
 const FRACTION: u32 = 6;
-/// Bits of the place between two nodes, in chroma: the product of two is a weight that fits an `i16`.
+/// Bits of the position between two nodes, in chroma: the product of two is a weight that fits an `i16`.
 const PLACE: u32 = 7;
-/// Upsampled chroma has three bits more ([`Upsampled`]).
+/// Interpolated chroma has three more bits ([`Upsampled`]).
 const CHROMA_BITS: u32 = BITS + 3;
 
 /// The four nodes around a place in the plane of Cb and Cr, at one Y.
 type Corners = [i16; 4];
 
-/// For each of JFIF's Y, Cb and Cr a grid: by Cb, then by Cr, then by Y.
+/// A grid for each of JFIF's Y, Cb and Cr: by Cb, then by Cr, then by Y.
 pub(super) struct ColourTable {
     pub(super) key: TableKey,
     grids: [Vec<Corners>; 3],
 }
 
 impl ColourTable {
-    /// Takes some ten milliseconds. `None` for primaries that are not known.
+    /// Takes some ten milliseconds. `None` for unknown primaries.
     pub(super) fn new(key: TableKey) -> Option<ColourTable> {
         let light = match key.light {
             Some((primaries, curve)) => Some(Light::new(primaries, curve)?),
@@ -103,7 +103,7 @@ impl ColourTable {
     }
 }
 
-/// Which cell upsampled chroma lies in, and where in it.
+/// The cell of interpolated chroma, and the position in it.
 #[inline(always)]
 fn cell(chroma: i16) -> (usize, i16) {
     let shift = CHROMA_BITS - CHROMA_CELLS;
@@ -111,7 +111,7 @@ fn cell(chroma: i16) -> (usize, i16) {
     (usize::from(chroma >> shift), ((chroma & ((1 << shift) - 1)) >> (shift - PLACE)) as i16)
 }
 
-/// How much of each corner; together 2^(2·PLACE).
+/// The weight of each corner; their sum is 2^(2·PLACE).
 #[inline(always)]
 fn weights(cb: i16, cr: i16) -> Corners {
     let one = 1 << PLACE;
@@ -123,7 +123,7 @@ fn sum(corners: Corners, weights: Corners) -> i32 {
     (0..4).map(|corner| i32::from(corners[corner]) * i32::from(weights[corner])).sum()
 }
 
-/// The value between two sums, rounded. Six bits go before the last product, so that it fits 32.
+/// The value between two sums, rounded. Six bits are dropped before the last product, so that it fits 32.
 #[inline(always)]
 fn whole(low: i32, high: i32, place: i32) -> u8 {
     const SHIFT: u32 = BITS - LUMA_CELLS;
@@ -165,17 +165,17 @@ impl Nodes {
     }
 }
 
-/// What is shown of R'G'B', with less work for most nodes: those that no colour has.
+/// The shown R'G'B', with less work for the many nodes that are no colour.
 struct Shown<'a> {
     light: &'a Light,
-    /// What becomes of greys.
+    /// The results for greys.
     greys: Vec<f64>,
 }
 
 impl Shown<'_> {
     /// Steps of `greys`.
     const STEPS: usize = 256;
-    /// How far R', G' and B' may lie outside of 0..=1, as overshoot and noise do.
+    /// The range of R', G' and B' outside of 0..=1, for overshoot and noise.
     const MARGIN: f64 = 0.1;
 
     fn new(light: &Light) -> Shown<'_> {
@@ -191,9 +191,9 @@ impl Shown<'_> {
     }
 }
 
-/// JFIF's Y, Cb and Cr of R'G'B' that may lie outside of 0..=1. The reader of the JPEG clips R'G'B'; to clip here, before
-/// interpolation, would bend the grid where colours reach the edge of the gamut. So as much of what stands out is kept
-/// as Y, Cb and Cr have room for.
+/// JFIF's Y, Cb and Cr of R'G'B' that may lie outside of 0..=1. The reader of the JPEG clips R'G'B'; clipping here,
+/// before interpolation, would bend the grid at the edge of the gamut. So the excess is kept as far as Y, Cb and Cr
+/// have room for it.
 fn clipped_later(rgb: [f64; 3]) -> [f64; 3] {
     let inside = jfif_of_rgb(rgb.map(|value| value.clamp(0.0, 1.0)));
     let outside = jfif_of_rgb(rgb);
@@ -207,7 +207,7 @@ fn clipped_later(rgb: [f64; 3]) -> [f64; 3] {
     [0, 1, 2].map(|index| inside[index] + part * (outside[index] - inside[index]))
 }
 
-/// Rows in hand while a picture goes through a table.
+/// Row buffers of a conversion by a table.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Passage {
     luma: Vec<u16>,
@@ -217,8 +217,8 @@ pub(super) struct Passage {
 }
 
 impl Passage {
-    /// As [`JfifPlanes::convert`], through `table`; matrix and range of `view` are the table's. Results are those of
-    /// exact arithmetic where the colour is linear between nodes, and close to them else.
+    /// As [`JfifPlanes::convert`], by `table`; matrix and range of `view` are ignored for the table's. Results are
+    /// those of exact arithmetic where the colour is linear between nodes, and close to them elsewhere.
     ///
     /// # Errors
     /// As [`JfifPlanes::convert`].
@@ -293,7 +293,7 @@ impl Passage {
     }
 }
 
-/// A sample at [`BITS`] bits. Bits above the depth fall out.
+/// A sample at [`BITS`] bits. Bits above the depth are dropped.
 #[inline(always)]
 fn widened<const N: usize>(sample: [u8; N], depth: u8) -> u16 {
     let value = if N == 1 { u16::from(sample[0]) } else { u16::from_le_bytes([sample[0], sample[1]]) };
@@ -322,7 +322,7 @@ impl From12Bits for i16 {
     }
 }
 
-/// The mean of the luma samples that each chroma sample covers, in two rows; the last column may have only one.
+/// The mean of the luma samples of each chroma sample, in two rows; the last column may have only one.
 fn mean_luma<const N: usize>([upper, lower]: [&[[u8; N]]; 2], log2_w: u8, depth: u8, out: &mut [u16]) {
     let sum = |x: usize| widened(upper[x], depth) + widened(lower[x], depth);
     let last = upper.len() - 1;
@@ -367,7 +367,7 @@ mod tests {
         (Curve::Sdr, display::of_wide_gamut),
     ];
 
-    /// Where colours leave BT.709's gamut, a component bends within a cell: by 40 parts of 255 at most in PQ.
+    /// Outside of BT.709's gamut a component bends within a cell: by 40 of 255 at most in PQ.
     #[test]
     fn hdr_and_wide_gamut_are_those_of_exact_arithmetic() {
         for (curve, shown) in LIGHTS {
@@ -383,8 +383,8 @@ mod tests {
         }
     }
 
-    /// With chroma at half the resolution its luma is that of a whole block: exact in flat pictures, close where nothing
-    /// changes fast.
+    /// With chroma at half resolution its luma is that of a whole block: exact in uniform pictures, close where changes
+    /// are slow.
     #[test]
     fn subsampled_chroma_is_taken_from_where_it_lies() {
         for (curve, shown) in [LIGHTS[0], LIGHTS[3]] {

@@ -1,10 +1,10 @@
-//! Made-up pictures for the tests of this folder and of `still`.
+//! Synthetic pictures for the tests of this folder and of `still`.
 
 use super::matrix::{Matrix, Range, YcbcrView};
 use super::planes::{JfifPlanes, PlaneView};
 use super::siting::Siting;
 
-/// Planes of JFIF whose samples are `sample(plane, x, y)`; grey without subsampling.
+/// JFIF planes with the samples `sample(plane, x, y)`; grey without subsampling.
 pub(crate) fn planes(
     (width, height): (usize, usize),
     subsampling: Option<(u8, u8)>,

@@ -1,7 +1,7 @@
-//! What every source must do: a suite for each of the two traits, run against each implementation.
+//! The conformance suites of the two traits, run against each implementation.
 //!
-//! [`local`] is for sources whose bytes are always here, [`remote`] for those that have a [`RemoteSource`] part. Both begin
-//! with the suite of [`Source`] alone.
+//! [`local`] is for sources without, [`remote`] for those with a [`RemoteSource`] part. Both begin with the suite of
+//! [`Source`].
 
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::error::ErrorKind;
 
 const LENGTH: usize = 10_000;
 
-/// For bytes that are on their way within this machine.
+/// The limit for bytes that travel within this machine.
 const SOON: Duration = Duration::from_secs(20);
 
 /// The bytes that the source under test must hold.
@@ -21,7 +21,7 @@ pub(crate) fn bytes() -> Vec<u8> {
     (0..LENGTH).map(|index| (index * 7 + index / 256) as u8 | 1).collect()
 }
 
-/// For a source without a remote part: counters count what was asked for, and `dyn Source` answers for bytes that are here.
+/// A source without a remote part: counters count reads, and `dyn Source` answers that bytes are available.
 pub(crate) fn local(source: &dyn Source) {
     gives_what_it_has(source);
     let before = source.counters().now();
@@ -40,7 +40,7 @@ pub(crate) fn local(source: &dyn Source) {
     assert_eq!(source.counters().now(), after, "nothing of that reads");
 }
 
-/// For a source with a remote part that was opened just now, and whose server still has what it had then.
+/// A source with a remote part that was just opened, and whose server still has the same version.
 pub(crate) fn remote(source: &dyn Source) {
     let remote = source.remote().expect("it has a remote part");
     assert!(source.is_remote());
@@ -51,7 +51,7 @@ pub(crate) fn remote(source: &dyn Source) {
     opening_is_counted(source, remote);
 }
 
-/// Of any source.
+/// The suite of every source.
 fn gives_what_it_has(source: &dyn Source) {
     let expected = bytes();
     assert_eq!(source.len(), LENGTH as u64);
@@ -80,8 +80,8 @@ fn gives_what_it_has(source: &dyn Source) {
     source.check().unwrap();
 }
 
-/// Hints return at once, what they name arrives and is then read without a request, and `then` is called exactly once,
-/// whatever the ranges are.
+/// Hints return at once, their bytes arrive and are then read without a request, and `then` is called exactly once,
+/// for any ranges.
 fn hints_bring_bytes(source: &dyn Source, remote: &dyn RemoteSource) {
     assert!(remote.room() > 0);
     let len = (remote.room() / 8).min(40);
@@ -113,7 +113,7 @@ fn hints_bring_bytes(source: &dyn Source, remote: &dyn RemoteSource) {
     assert!(remote.is_here(far));
 }
 
-/// Waits until a hint calls back, and makes sure that it does so once.
+/// Waits until a hint calls back, and asserts that it does so once.
 fn await_hint(remote: &dyn RemoteSource, ranges: &[ByteRange]) -> Duration {
     let (sender, called) = channel();
     let began = Instant::now();
@@ -123,7 +123,7 @@ fn await_hint(remote: &dyn RemoteSource, ranges: &[ByteRange]) -> Duration {
     began.elapsed()
 }
 
-/// Opening has its share of the counters, which does not change.
+/// Opening has a fixed share of the counters.
 fn opening_is_counted(source: &dyn Source, remote: &dyn RemoteSource) {
     let (opening, all) = (remote.opening(), source.counters().now());
     assert!(opening.requests >= 1 && opening.requests <= all.requests, "{opening:?} of {all:?}");
@@ -132,7 +132,7 @@ fn opening_is_counted(source: &dyn Source, remote: &dyn RemoteSource) {
     assert_eq!(remote.opening(), opening);
 }
 
-/// Confirming moves the time at which the version was confirmed, and finds nothing changed.
+/// A confirmation moves its time, and finds nothing changed.
 fn a_version_is_confirmed(source: &dyn Source, remote: &dyn RemoteSource) {
     let (asked, version) = (Instant::now(), source.version());
     assert!(remote.confirmed() <= asked);

@@ -1,4 +1,4 @@
-//! A source that fails on command: for tests of everything above.
+//! A source that fails on command, for tests of everything above. Faults of servers are left to the `testing` crate.
 
 use std::io;
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use bytes::Bytes;
 use super::{ByteRange, Counted, Counters, RemoteSource, Source, SourceVersion};
 use crate::error::{ErrorKind, Result};
 
-/// What goes wrong.
+/// A fault to inject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Reads that touch these bytes fail with an I/O error.
     Unreadable(ByteRange),
-    /// From the read with this number on (counted from 0), the source has changed.
+    /// The source has changed from the read with this number on, counted from 0.
     ChangedAfter(u64),
-    /// The source ends here, whatever it said its length was.
+    /// The source ends at this offset, although it reports another length.
     CutAt(u64),
 }
 
-/// Another source with faults.
+/// A source with injected faults.
 #[derive(Debug)]
 pub struct FaultSource {
     inner: Arc<dyn Source>,
@@ -43,7 +43,7 @@ impl FaultSource {
         self.faults.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    /// Why a range cannot be read, if a fault is in its way.
+    /// Why a range cannot be read, if a fault affects it.
     fn fault_of(&self, range: ByteRange) -> Option<ErrorKind> {
         self.faults().into_iter().find_map(|fault| match fault {
             Fault::Unreadable(bad) if range.start < bad.end() && bad.start < range.end() => {
@@ -54,7 +54,7 @@ impl FaultSource {
         })
     }
 
-    /// The remote part of what is wrapped. `FaultSource` hands out its own only where there is one.
+    /// The remote part of the wrapped source. `FaultSource` returns its own only if that exists.
     fn inner_remote(&self) -> &dyn RemoteSource {
         self.inner.remote().expect("a source that is remote stays remote")
     }
@@ -95,7 +95,7 @@ impl Source for FaultSource {
     }
 }
 
-/// Ranges that cannot be read are not fetched either: they are neither here nor on their way.
+/// Ranges that a fault affects are not fetched either: they are neither in memory nor on their way.
 impl RemoteSource for FaultSource {
     fn will_need(&self, ranges: &mut dyn Iterator<Item = ByteRange>) {
         self.inner_remote().will_need(&mut ranges.filter(|&range| self.fault_of(range).is_none()));

@@ -1,7 +1,9 @@
-//! Local files: mapped where the program has asked for the handler that this takes ([`process::map_files`]), else read.
+//! Local files: mapped if the program has installed the handler of SIGBUS ([`process::map_files`]), else read with
+//! `pread`.
 //!
-//! A mapped file is read without a copy, and a page that another process has cut off raises SIGBUS. Without a handler that would
-//! end the program, so there every range is read by the system (`pread`), into memory of its own: a cut file is then a short read.
+//! A mapped file is read without a copy, but a page behind the end of a file that another process has cut raises
+//! SIGBUS. Without the handler the signal would end the program; so each range is read into memory of its own, and a
+//! cut file is a short read. How many files stay open is left to `open_files`.
 
 use std::fmt;
 use std::fs::{File, Metadata};
@@ -21,33 +23,34 @@ use super::{ByteRange, Counters, Source, SourceVersion, check_bounds, padded_vie
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::{self, Owner};
 
-/// A local file. Bytes of it stay valid when the source is gone. Once the file is cut, [`Source::check`] fails. Reads past the cut
-/// give zeros where the file is mapped, and [`ErrorKind::Changed`] where it is not; the process goes on either way.
+/// A local file. Its bytes stay valid after the source is dropped. Once the file is cut, [`Source::check`] fails. A
+/// read past the cut returns zeros where the file is mapped, and [`ErrorKind::Changed`] where it is not; the process
+/// continues in both cases.
 ///
-/// Files are mapped from [`process::map_files`] on. One that was opened before is read as it was.
+/// Files opened after [`process::map_files`] are mapped. A file opened before is read.
 ///
-/// The file is closed when others need its descriptor or its mapping (see [`super::open_files()`]), and opened again when it is
-/// read. Another file that lies in its place by then, or none, is [`ErrorKind::Changed`]: a file that was deleted can be read as
-/// long as it stays open.
+/// A source closes its file when other files need the descriptor or the mapping (see [`super::open_files()`]), and
+/// opens it again at the next read. If the path then names another file, or none, the read fails with
+/// [`ErrorKind::Changed`]. A deleted file stays readable as long as it is open.
 #[derive(Debug)]
 pub struct FileSource {
     name: Arc<str>,
     slot: Arc<Slot>,
     is_mapped: bool,
     way: Way,
-    /// Where whoever opens it anew would find it, if that is to be looked at too.
+    /// Where the file of that name is looked for, if [`Source::check`] compares it too.
     place: Option<PathBuf>,
     opened_as: Identity,
     counters: Counters,
     owner: Owner,
 }
 
-/// How a file is opened again.
+/// How a closed file is opened again.
 #[derive(Clone)]
 enum Way {
     Path(PathBuf),
     Opener(Arc<dyn Fn() -> io::Result<File> + Send + Sync>),
-    /// Not at all: it stays open.
+    /// It is never closed.
     None,
 }
 
@@ -61,7 +64,7 @@ impl fmt::Debug for Way {
     }
 }
 
-/// What tells one state of a file from another, and one file from another.
+/// Tells states of a file, and files, apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Identity {
     device: u64,
@@ -74,7 +77,7 @@ impl FileSource {
     /// Opens a regular file.
     ///
     /// # Errors
-    /// `Read` with what the system says; a directory, a socket or a pipe is no video file.
+    /// `Read` with the system's error; a directory, a socket or a pipe is no video file.
     pub fn open(path: impl AsRef<Path>) -> Result<FileSource> {
         FileSource::open_with(path.as_ref(), process::maps_files())
     }
@@ -82,23 +85,23 @@ impl FileSource {
     fn open_with(path: &Path, is_mapped: bool) -> Result<FileSource> {
         let name: Arc<str> = path.to_string_lossy().into();
         let fail = |error: io::Error| Error::from(ErrorKind::Read(error)).of(&name);
-        // A look before opening: opening a pipe would wait for its other end.
+        // Examined first: to open a pipe would wait for its other end.
         let kind = std::fs::metadata(path).map_err(fail)?.file_type();
         if !kind.is_file() {
             let what = if kind.is_dir() { "a directory, not a file" } else { "not a regular file" };
             return Err(fail(io::Error::other(what)));
         }
-        // Before the file is opened: to make room for it.
+        // Before the file is opened: the permit closes others to make room.
         let permit = Permit::take();
         let file = with_room(|| open_regular(path)).map_err(fail)?;
-        // The folder that a path begins at may be another one by the time that it is opened again.
+        // Absolute, since the current folder may be another one when the file is opened again.
         let way = std::path::absolute(path).map_or(Way::None, Way::Path);
         FileSource::new(&name, (file, permit), None, way, is_mapped)
     }
 
-    /// A file that is open for reading, called `name` in messages. `place` is where a file of that name
-    /// is looked for: once another one lies there, or none, [`Source::check`] fails. Nothing is ever read from `place`: the file
-    /// stays open as long as the source, see [`FileSource::from_opener`].
+    /// A file that is open for reading, called `name` in messages. [`Source::check`] fails once another file, or none,
+    /// lies at `place`. Nothing is ever read from `place`: the file stays open as long as the source, see
+    /// [`FileSource::from_opener`].
     ///
     /// # Errors
     /// As [`FileSource::open`].
@@ -106,8 +109,8 @@ impl FileSource {
         FileSource::new(name, (file, Permit::take()), Some(place), Way::None, process::maps_files())
     }
 
-    /// The file that `open` opens, as [`FileSource::from_file`] does. It may be closed when others need its descriptor;
-    /// `open` then opens it again, and what it opens is taken only if it is the same file.
+    /// The file that `open` opens, as in [`FileSource::from_file`]. The source may close it when other files need the
+    /// descriptor; it then calls `open` again, and accepts the result only if it is the same file.
     ///
     /// # Errors
     /// As [`FileSource::open`]; `Read` with the error of `open`.
@@ -158,7 +161,7 @@ impl FileSource {
         let changed = || Error::from(ErrorKind::Changed).of(&self.name);
         let file = with_room(|| match &self.way {
             Way::Path(path) => {
-                // What lies there now may be a pipe.
+                // The path may name a pipe by now.
                 let is_same = Identity::of(&std::fs::metadata(path)?) == self.opened_as;
                 if is_same { open_regular(path) } else { Err(io::ErrorKind::NotFound.into()) }
             }
@@ -167,7 +170,7 @@ impl FileSource {
                 self.slot.kept.as_ref().map_or(Err(io::ErrorKind::NotFound.into()), |open| open.file.try_clone())
             }
         });
-        // Asked of its path: the slot is locked.
+        // The path is examined, since the slot is locked.
         let lies_there = || self.in_place().is_ok_and(|metadata| Identity::of(&metadata) == self.opened_as);
         let failed = |error: io::Error| match has_run_out(&error) || lies_there() {
             true => Error::from(ErrorKind::Read(error)).of(&self.name),
@@ -183,23 +186,23 @@ impl FileSource {
         if is_whole { Ok(file) } else { Err(changed()) }
     }
 
-    /// Is it mapped, or read?
+    /// Whether the file is mapped, not read.
     pub fn is_mapped(&self) -> bool {
         self.is_mapped
     }
 
-    /// Reads a range that lies within the file as it was opened, and leaves room for `padding` zeros.
+    /// Reads a range within the length at opening, with capacity for `padding` zeros.
     fn copy(&self, file: &File, range: ByteRange, padding: usize) -> Result<Bytes> {
         let len = range.len as usize;
         let mut bytes = Vec::new();
-        // Its length is what the container says: it may be more than there is.
+        // The length comes from the container: it may exceed the memory.
         let no_memory = |_| Error::from(ErrorKind::Read(io::ErrorKind::OutOfMemory.into())).of(&self.name);
         bytes.try_reserve_exact(len + padding).map_err(no_memory)?;
         bytes.resize(len + padding, 0);
         file.read_exact_at(&mut bytes[..len], range.start).map_err(|error| {
             let is_cut = error.kind() == io::ErrorKind::UnexpectedEof;
             if is_cut {
-                // The file may have grown back by the time of the next check.
+                // Recorded, since the file may have grown back by the next check.
                 self.slot.broken.store(true, Relaxed);
             }
             Error::from(if is_cut { ErrorKind::Changed } else { ErrorKind::Read(error) }).of(&self.name)
@@ -215,13 +218,13 @@ impl FileSource {
         Ok(PaddedBytes::view(bytes, range.len as usize).expect("read with its padding"))
     }
 
-    /// Is the file, or what lies in its place, as it was when it was opened?
+    /// Whether the file, or the one at `place`, has the identity that was opened.
     fn is_same(&self) -> bool {
         self.now().is_ok_and(|metadata| Identity::of(&metadata) == self.opened_as)
     }
 
-    /// What is known now of the file that a name stands for: with a place, of what lies there, which is the open file or
-    /// is not. One question to the system.
+    /// The metadata of the file that the name stands for: with a `place`, of the file there, which may be another one.
+    /// One system call.
     fn now(&self) -> io::Result<Metadata> {
         match self.slot.peek().filter(|_| self.place.is_none()) {
             Some(open) => open.file.metadata(),
@@ -229,7 +232,7 @@ impl FileSource {
         }
     }
 
-    /// What lies where the file is looked for.
+    /// The metadata of the file at the path.
     fn in_place(&self) -> io::Result<Metadata> {
         match (&self.place, &self.way) {
             (Some(place), _) | (None, Way::Path(place)) => std::fs::metadata(place),
@@ -238,7 +241,7 @@ impl FileSource {
     }
 }
 
-/// Opens a file that was regular a moment ago. What is a pipe by now does not wait for its other end.
+/// Opens a file that was regular when it was examined. If it is a pipe by now, this does not wait for its other end.
 fn open_regular(path: &Path) -> io::Result<File> {
     File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
@@ -283,7 +286,7 @@ impl Source for FileSource {
 
     fn read_zero_padded(&self, range: ByteRange) -> Result<PaddedBytes> {
         if !self.is_mapped {
-            // What follows the bytes there is zeros as it is.
+            // `pread` pads with zeros.
             return self.read_padded(range);
         }
         let bytes = self.read(range)?;
@@ -300,7 +303,7 @@ impl Source for FileSource {
         }
     }
 
-    /// The time of its last change: exact where that has more than seconds.
+    /// The time of the last change: exact if it has a fraction of a second.
     fn version(&self) -> Option<SourceVersion> {
         let time = self.opened_as.modified?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
         let (seconds, nanos) = (time.as_secs(), time.subsec_nanos());
@@ -404,7 +407,7 @@ mod tests {
             }
             assert_eq!(source.read(ByteRange { start: 0, len: 100 }).unwrap()[..], [9; 100], "what is left is there");
             assert!(source.check().is_err());
-            // As if nothing had been.
+            // As if nothing had happened.
             file.set_len(50_000).unwrap();
             file.set_modified(time).unwrap();
             assert!(source.check().is_err(), "grown back is not the same file");
@@ -418,7 +421,7 @@ mod tests {
         let open = || FileSource::from_file("a.mp4", std::fs::File::open(&path).unwrap(), path.clone()).unwrap();
         let source = open();
         source.check().unwrap();
-        // Of the same length and time: only that it is another one tells.
+        // Same length and time: only the identity differs.
         let other = temporary("other", &[2; 5000]);
         let time = std::fs::metadata(&path).unwrap().modified().unwrap();
         std::fs::OpenOptions::new().write(true).open(&other).unwrap().set_modified(time).unwrap();
@@ -450,7 +453,7 @@ mod tests {
             source.slot.close();
             source.check().unwrap();
         }
-        // Deleted while open: still there. While closed: another file, or none.
+        // Deleted while open: still readable. While closed: another file, or none.
         let [first, second, third] = &sources;
         for source in [first, second] {
             source.read(ByteRange { start: 0, len: 1 }).unwrap();
@@ -482,7 +485,7 @@ mod tests {
             let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
             file.set_len(100).unwrap();
             assert_eq!(view[..], [0; 10]);
-            // As if nothing had been: only the map tells.
+            // As if nothing had happened: only the map shows the cut.
             std::fs::write(&path, &bytes).unwrap();
             file.set_modified(time).unwrap();
             let view = Some(view).filter(|_| is_held);

@@ -1,11 +1,11 @@
-//! A source as libavformat reads it.
+//! Adapts a source to the reads of libavformat.
 
 use std::io;
 use std::sync::Arc;
 
 use super::{ByteRange, Source, opening};
 
-/// Reads of a demuxer, passed on to a source.
+/// Passes a demuxer's reads on to a source.
 pub(crate) struct SourceInput(pub(crate) Arc<dyn Source>);
 
 impl ffi::Input for SourceInput {
@@ -18,11 +18,12 @@ impl ffi::Input for SourceInput {
         if len == 0 {
             return Ok(0);
         }
-        // A demuxer asks for as much as it has room for, and wants the first of it.
+        // A demuxer asks for as much as its buffer holds, and needs the first bytes first: a prefix in memory is
+        // returned at once.
         let is_here = |len: &u64| self.0.is_here(ByteRange { start: offset, len: *len });
         let halves = std::iter::successors(Some(len), |len| (*len > 1).then(|| len.div_ceil(2)));
         let len = halves.into_iter().find(is_here).unwrap_or(len);
-        // Bytes that are near take no time worth a limit.
+        // Local reads are too fast to need a limit.
         let fetched_bytes = if self.0.is_remote() { self.0.counters().now().bytes } else { u64::MAX };
         opening::check(fetched_bytes).map_err(io::Error::other)?;
         let bytes = self.0.read(ByteRange { start: offset, len }).map_err(io::Error::other)?;

@@ -1,4 +1,4 @@
-//! Bytes that are in memory already.
+//! A source over bytes in memory.
 
 use std::sync::Arc;
 

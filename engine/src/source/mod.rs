@@ -1,8 +1,8 @@
-//! Where bytes come from.
+//! Where the bytes of a video come from.
 //!
-//! A [`Source`] hands out byte ranges as reference-counted views, without a copy where it can, and counts what it was
-//! asked for. One whose bytes come over a network has a second part, [`RemoteSource`]. What the bytes mean is not its business.
-//! Every implementation passes the same suites, one for each part (`conformance`).
+//! A [`Source`] gives byte ranges as reference-counted views, without a copy where possible, and counts its reads. A
+//! source behind a network has a second part, [`RemoteSource`]. What the bytes mean is left to `container`. Every
+//! implementation passes the same suites, one for each trait (`conformance`).
 
 #[cfg(test)]
 pub(crate) mod conformance;
@@ -50,13 +50,14 @@ impl ByteRange {
     }
 }
 
-/// Opens what a user named: a path, a `file://`, `http://` or `https://` address, or that of an object in a store:
+/// Opens a path, a `file://`, `http://` or `https://` address, or the address of an object in a store:
 /// `s3://bucket/key`, `gs://bucket/key`, `az://container/blob`.
 ///
 /// # Errors
-/// `UnsupportedScheme` for other addresses, `Remote` where a server or a store refuses, and those of [`FileSource::open`].
+/// `UnsupportedScheme` for other addresses, `Remote` where a server or a store refuses, and those of
+/// [`FileSource::open`].
 pub fn open(location: &str) -> Result<Arc<dyn Source>> {
-    // A scheme is at least two letters: no drive or file name is mistaken for one.
+    // A scheme has at least two letters, so that no drive or file name is taken for one.
     match location.split_once("://").filter(|(scheme, _)| scheme.len() > 1) {
         None => Ok(Arc::new(FileSource::open(location)?)),
         Some(("file", path)) => Ok(Arc::new(FileSource::open(path)?)),
@@ -72,15 +73,15 @@ pub fn open(location: &str) -> Result<Arc<dyn Source>> {
     }
 }
 
-/// How many files of [`FileSource`]s are open in this process, and how many may be. Files are closed for others, the least
-/// recently used first, before descriptors (`RLIMIT_NOFILE`) or mappings (`vm.max_map_count`) run out, and opened again when they
-/// are read. The budget is half of the descriptors that are left, 8 to 8192; beside a server all but those for its connections.
+/// The number of open files of all [`FileSource`]s in this process, and its limit. When descriptors (`RLIMIT_NOFILE`)
+/// or mappings (`vm.max_map_count`) run short, the least recently used files are closed; a source opens its file again
+/// at its next read. The budget is half of the free descriptors, 8 to 8192; in a server, all but those reserved for
+/// connections.
 pub fn open_files() -> OpenFiles {
     open_files::now()
 }
 
-/// An address as it may be shown: without its user and password, and without its query, which may be a signature. A path
-/// stays as it is.
+/// An address without its user, password and query (which may be a signature), for messages. A path stays as it is.
 pub fn shown(location: &str) -> String {
     let Some((scheme, rest)) = location.split_once("://") else { return location.to_owned() };
     let rest = rest.split(['?', '#']).next().unwrap_or_default();
@@ -88,17 +89,17 @@ pub fn shown(location: &str) -> String {
     format!("{scheme}://{}{path}", authority.rsplit('@').next().unwrap_or_default())
 }
 
-/// Bytes that came over networks, for all sources that there ever were.
+/// Bytes fetched over networks by all sources since the process began.
 #[cfg(feature = "remote")]
 static FETCHED: AtomicU64 = AtomicU64::new(0);
 
-/// Bytes that came over networks so far, for all sources of the process.
+/// Bytes that all sources of the process have fetched over networks.
 #[cfg(feature = "remote")]
 pub fn fetched_bytes() -> u64 {
     FETCHED.load(Relaxed)
 }
 
-/// What a source was asked for so far. Only ever grows.
+/// Counts of a source's reads. They only grow.
 #[derive(Debug, Default)]
 pub struct Counters {
     requests: AtomicU64,
@@ -107,16 +108,17 @@ pub struct Counters {
     hedged: AtomicU64,
 }
 
-/// A reading of [`Counters`].
+/// A snapshot of [`Counters`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// Reads; of a source behind a network, requests to it.
+    /// Reads; of a remote source, requests.
     pub requests: u64,
-    /// Bytes read; from a network, if that is where they come from.
+    /// Bytes read; of a remote source, bytes of answers.
     pub bytes: u64,
-    /// Bytes of them that were copied on their way to the decoder: at the end of a map, scattered, or for zero padding.
+    /// Those of `bytes` that were copied on their way to the decoder: at the end of a map, scattered, or for zero
+    /// padding.
     pub copied: u64,
-    /// Requests of them that were made a second time while the first was still waited for.
+    /// Those of `requests` that were second requests, made while the first one was under way.
     pub hedged: u64,
 }
 
@@ -126,20 +128,20 @@ impl Counters {
         self.bytes.fetch_add(bytes, Relaxed);
     }
 
-    /// A request was sent to whoever has the bytes.
+    /// Counts a request to a server.
     #[cfg(feature = "remote")]
     pub(crate) fn request(&self) {
         self.requests.fetch_add(1, Relaxed);
     }
 
-    /// Bytes have come.
+    /// Counts bytes of an answer.
     #[cfg(feature = "remote")]
     pub(crate) fn fetched(&self, bytes: u64) {
         FETCHED.fetch_add(bytes, Relaxed);
         self.bytes.fetch_add(bytes, Relaxed);
     }
 
-    /// A request was made a second time.
+    /// Counts a second request.
     #[cfg(feature = "remote")]
     pub(crate) fn hedged(&self) {
         self.hedged.fetch_add(1, Relaxed);
@@ -160,17 +162,17 @@ impl Counters {
     }
 }
 
-/// What tells versions of a source of one name apart. The text means nothing but to be compared.
+/// Tells versions of a source of one name apart. The text is only for comparison.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SourceVersion {
-    /// No other version of a source of that name has the same.
+    /// No other version of a source of that name has the same text.
     Exact(String),
-    /// Most other versions differ in it, but two may agree: the time of the last change, to the second; a weak ETag.
+    /// Two versions may share the text: a time of modification to the second, a weak ETag.
     Approximate(String),
 }
 
 impl SourceVersion {
-    /// The text, if no two versions share it.
+    /// The text, if it is exact.
     pub fn exact(self) -> Option<String> {
         match self {
             SourceVersion::Exact(text) => Some(text),
@@ -179,27 +181,28 @@ impl SourceVersion {
     }
 }
 
-/// Bytes of a fixed length that can be read at any place, by any number of threads.
+/// Bytes of a fixed length, readable at any offset by any number of threads.
 pub trait Source: Send + Sync + Debug {
-    /// What the user called it, for messages.
+    /// The name that the user gave, for messages.
     fn name(&self) -> &str;
 
     /// Length in bytes, as of opening.
     fn len(&self) -> u64;
 
-    /// True for no bytes at all.
+    /// True if the length is 0.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The bytes of `range`, all of them: by reference where the source has them in memory.
+    /// All bytes of `range`: a view where the source has them in memory.
     ///
     /// # Errors
     /// `PastEnd` if the range does not lie within the source; `Read` and `Changed` as they happen.
     fn read(&self, range: ByteRange) -> Result<Bytes>;
 
-    /// The bytes of `range` with what libavcodec wants readable after them. A view where at least [`PADDING`] bytes
-    /// follow in memory (those are then the next bytes of the file); a counted copy with zeros otherwise.
+    /// The bytes of `range`, followed by the readable padding that libavcodec demands. A view where at least
+    /// [`PADDING`] bytes follow in memory (the padding is then the next bytes of the file); a counted copy with zeros
+    /// otherwise.
     ///
     /// # Errors
     /// As [`Source::read`].
@@ -207,8 +210,8 @@ pub trait Source: Send + Sync + Debug {
         self.read_zero_padded(range)
     }
 
-    /// As [`Source::read_padded`], with zeros after the data: always a copy. For damaged samples, where a decoder may
-    /// look past the end.
+    /// As [`Source::read_padded`], with zeros after the data: always a copy. For damaged samples, on which a decoder
+    /// may read past the end.
     ///
     /// # Errors
     /// As [`Source::read`].
@@ -218,30 +221,32 @@ pub trait Source: Send + Sync + Debug {
         Ok(PaddedBytes::copy_of(&[&bytes]))
     }
 
-    /// The version of what was opened, as far as it is known.
+    /// The version of what was opened, if the source has one.
     fn version(&self) -> Option<SourceVersion> {
         None
     }
 
-    /// Is the source still what was opened? Asked before anything made from its bytes is let out.
+    /// Whether the source still has the version that was opened. The engine calls it before it returns anything made
+    /// from the bytes.
     ///
     /// # Errors
     /// `Changed` if not.
     fn check(&self) -> Result<()>;
 
-    /// The same bytes as a new source, for a child after `fork`, where this one's locks may be held for ever and its threads are
-    /// not. Touches no lock of this one's.
+    /// A new source for the same bytes, for a child after `fork`: locks of this source may be held for ever there, and
+    /// its threads do not exist. Takes none of its locks.
     ///
     /// # Errors
-    /// `Changed` if they are not the same any more, and those of opening; `Forked` where it cannot be done.
+    /// `Changed` if the bytes are not the same any more, and those of opening; `Forked` where the source cannot be
+    /// opened again.
     fn reopen(&self) -> Result<Arc<dyn Source>> {
         Err(ErrorKind::Forked.into())
     }
 
-    /// What the source was asked for.
+    /// The counts of this source's reads.
     fn counters(&self) -> &Counters;
 
-    /// The part of a source whose bytes come over a network; `None` of one whose bytes are always here.
+    /// The remote part; `None` for a source whose bytes are always available.
     fn remote(&self) -> Option<&dyn RemoteSource> {
         None
     }
@@ -253,7 +258,7 @@ pub(crate) fn check_bounds(range: ByteRange, length: u64) -> Result<()> {
     end.map(|_| ()).ok_or_else(|| ErrorKind::PastEnd { length, end: range.end() }.into())
 }
 
-/// Slices `range` out of bytes that are in memory, as a view with the following bytes as padding if there are enough.
+/// Slices `range` out of bytes in memory: a view, if enough bytes follow to serve as padding.
 pub(crate) fn padded_view(all: &Bytes, range: ByteRange, counters: &Counters) -> Result<PaddedBytes> {
     check_bounds(range, all.len() as u64)?;
     let (start, len) = (range.start as usize, range.len as usize);

@@ -1,10 +1,10 @@
-//! How many local files may be open at one time, and which are closed for others.
+//! The budget of open local files, and which are closed when it is used up.
 //!
-//! A process has a limit of descriptors (`RLIMIT_NOFILE`) and one of mappings (`vm.max_map_count`), and each open file takes one of
-//! both. So a source does not keep its file for ever: it has a `Slot`, which is emptied when other files need the place, the
-//! least recently used first, and filled again when the source is read. Both limits are the process's, so the budget is too. It is
-//! a share of the limit as it is now: the library is a guest, and changes no limits. A server reserves descriptors for its
-//! connections; where others in the process have used up all that are left, half of the files are closed at once
+//! A process has a limit of descriptors (`RLIMIT_NOFILE`) and one of mappings (`vm.max_map_count`); an open file takes
+//! one of each. So a source owns a `Slot` instead of a file. The least recently used slots are emptied when other files
+//! need their places, and filled again when their sources are read. Both limits belong to the process, and so does the
+//! budget. It is a share of the current limit: a library does not change limits. A server reserves descriptors for its
+//! connections. If the rest of the process has used up all descriptors, half of the files are closed at once
 //! ([`with_room`]).
 
 use std::collections::BTreeMap;
@@ -21,40 +21,40 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use crate::process::PerProcess;
 
-/// The most files, whatever the limits: half of the slots in `ffi/shim/mapping.c`, since packets may hold maps longer.
+/// The upper bound of the budget: half of the slots in `ffi/shim/mapping.c`, since packets may hold maps longer.
 const MOST: usize = 8192;
-/// The fewest, whatever the limits.
+/// The lower bound of the budget.
 const LEAST: usize = 8;
-/// Descriptors for everything else, but never more than a quarter of the limit.
+/// Descriptors for the rest of the process, at most a quarter of the limit.
 const OTHERS: usize = 128;
-/// The part of all mappings that files may take.
+/// Files may take one in this many mappings.
 const SHARE_OF_MAPPINGS: usize = 4;
-/// When there is no room, the next files make room for some more: the list is gone through once for all of them.
+/// Files closed together when there is no room, so that the list is searched once for several openings.
 const AT_ONCE: usize = 16;
-/// Attempts where descriptors or mappings have run out.
+/// Attempts after descriptors or mappings have run out.
 const ATTEMPTS: u32 = 8;
 
-/// Files that are open.
+/// Open files.
 static OPEN: AtomicUsize = AtomicUsize::new(0);
-/// Files that were opened so far: how recently a slot was used is counted in these.
+/// Files opened so far: the clock of the least recently used order.
 static OPENED: AtomicU64 = AtomicU64::new(0);
-/// Files that were opened again so far.
+/// Files opened again so far.
 static REOPENED: AtomicU64 = AtomicU64::new(0);
-/// Descriptors that are kept for connections.
+/// Descriptors reserved for connections.
 static RESERVED: AtomicUsize = AtomicUsize::new(0);
 /// The slots whose files may be closed.
 static SLOTS: PerProcess<Mutex<BTreeMap<u64, Weak<Slot>>>> = PerProcess::new();
 
-/// Files of local sources, see [`super::open_files()`].
+/// Counts of the files of local sources, see [`super::open_files()`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OpenFiles {
     /// Files that are open now.
     pub open: usize,
-    /// Files that may be open at one time, as limits are now.
+    /// Files that may be open at one time, under the current limits.
     pub most: usize,
     /// Files that were closed for others and opened again so far.
     pub reopened: u64,
-    /// The limit of descriptors of the process, as it is now.
+    /// The current limit of descriptors of the process.
     pub descriptors: usize,
 }
 
@@ -63,25 +63,26 @@ pub(super) fn now() -> OpenFiles {
     OpenFiles { open: OPEN.load(Relaxed), most: most(), reopened: REOPENED.load(Relaxed), descriptors: descriptors() }
 }
 
-/// The limit of descriptors. It may be raised and lowered while the process runs.
+/// The limit of descriptors. It may change while the process runs.
 fn descriptors() -> usize {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
     usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
-/// Mappings that a process may have.
+/// The limit of mappings of a process.
 fn mappings() -> usize {
     static MAPPINGS: OnceLock<usize> = OnceLock::new();
     let read = || std::fs::read_to_string("/proc/sys/vm/max_map_count").ok()?.trim().parse().ok();
     *MAPPINGS.get_or_init(|| read().unwrap_or(65_530))
 }
 
-/// Descriptors besides those that are for everything else.
+/// Descriptors without the share of the rest of the process.
 fn spare(descriptors: usize) -> usize {
     descriptors - OTHERS.min(descriptors / 4)
 }
 
-/// Files that may be open under these limits. Where nothing says what others in the process need, they get half.
+/// Files that may be open under these limits. Without a reservation, half of the descriptors is left to the rest of the
+/// process.
 fn budget(descriptors: usize, reserved: usize, mappings: usize) -> usize {
     let spare = spare(descriptors);
     let share = if reserved == 0 { spare / 2 } else { spare.saturating_sub(reserved).max(spare / 8) };
@@ -92,19 +93,19 @@ fn most() -> usize {
     budget(descriptors(), RESERVED.load(Relaxed), mappings())
 }
 
-/// Descriptors that are kept for something else than files, given back when this is dropped.
+/// Descriptors reserved for other things than files, given back on drop.
 #[derive(Debug)]
 pub struct Reserved(usize);
 
 impl Reserved {
-    /// So many, but at most half of those that there are.
+    /// Reserves `wanted` descriptors, at most half of the available ones.
     pub fn at_most(wanted: usize) -> Reserved {
         let granted = wanted.min(spare(descriptors()) / 2);
         RESERVED.fetch_add(granted, Relaxed);
         Reserved(granted)
     }
 
-    /// How many.
+    /// The number of reserved descriptors.
     pub fn count(&self) -> usize {
         self.0
     }
@@ -116,12 +117,12 @@ impl Drop for Reserved {
     }
 }
 
-/// The right to have one file open.
+/// The right to keep one file open.
 #[derive(Debug)]
 pub(super) struct Permit(());
 
 impl Permit {
-    /// Never waits: others are closed.
+    /// Never waits: it closes other files.
     pub(super) fn take() -> Permit {
         OPENED.fetch_add(1, Relaxed);
         let open = OPEN.fetch_add(1, Relaxed) + 1;
@@ -139,19 +140,19 @@ impl Drop for Permit {
     }
 }
 
-/// A file that is open.
+/// An open file.
 #[derive(Debug)]
 pub(super) struct OpenFile {
-    /// All of it, mapped; `None` where it is to be read.
+    /// The mapped file; `None` if it is read.
     pub(super) bytes: Option<Bytes>,
-    /// The same map that `bytes` refers to; `None` for an empty file, which cannot be mapped.
+    /// The map behind `bytes`; `None` for an empty file, which cannot be mapped.
     map: Option<Arc<MappedFile>>,
     pub(super) file: File,
     _permit: Permit,
 }
 
 impl OpenFile {
-    /// A file, mapped if a length is given: that of the file.
+    /// A file, mapped if `len`, its length, is given.
     pub(super) fn new(
         file: File,
         mapped: Option<u64>,
@@ -163,7 +164,7 @@ impl OpenFile {
         };
         let map = Arc::new(with_room(|| MappedFile::map(&file))?);
         let bytes = Bytes::from_owner(View { map: Arc::clone(&map), broken: Arc::clone(broken) });
-        // What was added since is not of the file that was looked at; what is missing is missed when the identity is compared.
+        // Bytes added since were not examined; missing bytes show when the identity is compared.
         let bytes = bytes.slice(..bytes.len().min(usize::try_from(len).unwrap_or(usize::MAX)));
         Ok(OpenFile { bytes: Some(bytes), map: Some(map), file, _permit: permit })
     }
@@ -173,7 +174,7 @@ impl OpenFile {
     }
 }
 
-/// Lets a shared map own `Bytes`. What its last view has read of a broken map is known when it goes.
+/// Lets a shared map own `Bytes`. On drop of the last view it records whether the map was broken.
 struct View {
     map: Arc<MappedFile>,
     /// See `Slot::is_broken`.
@@ -199,18 +200,18 @@ impl Drop for View {
 pub(super) struct Slot {
     number: u64,
     state: Mutex<State>,
-    /// When it was used last, counted in files that were opened.
+    /// The last use, on the clock of `OPENED`.
     used: AtomicU64,
-    /// A file that is never closed, beside the lock that a child after `fork` cannot wait for.
+    /// A file that is never closed, outside of the lock, for which a child after `fork` could wait for ever.
     pub(super) kept: Option<Arc<OpenFile>>,
-    /// A map was broken that is gone by now, or a read has found the file to be cut.
+    /// Set when a dropped map was broken, or a read found the file cut.
     pub(super) broken: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     open: Option<Arc<OpenFile>>,
-    /// Maps of which there were still views when their file was closed.
+    /// Maps with views that outlive the closing of their file.
     earlier: Vec<Weak<MappedFile>>,
 }
 
@@ -229,7 +230,7 @@ impl Slot {
         slot
     }
 
-    /// From now on its file may be closed. Called with its state locked, or not yet shared; never the other way round.
+    /// From now on its file may be closed. Lock order: the state, if it is shared yet, then the list.
     fn enter(self: &Arc<Slot>) {
         slots().insert(self.number, Arc::downgrade(self));
     }
@@ -239,20 +240,21 @@ impl Slot {
         lock(&self.state).open.clone()
     }
 
-    /// The file; where it was closed, `open` opens it. Callers wait for each other only where they want the same file.
+    /// The file; `open` opens it if it was closed. Callers wait for each other only if they want the same file.
     pub(super) fn get<E>(
         self: &Arc<Slot>,
         open: impl FnOnce(Permit) -> Result<OpenFile, E>,
     ) -> Result<Arc<OpenFile>, E> {
         if let Some(file) = self.peek() {
             let now = OPENED.load(Relaxed);
-            // Mostly nothing has been opened since: threads that read the same file do not write here all the time.
+            // Usually no file was opened since: threads that read the same file then do not write to the same cache
+            // line.
             if self.used.load(Relaxed) != now {
                 self.used.store(now, Relaxed);
             }
             return Ok(file);
         }
-        // Makes room: not with a lock that others who make room would want.
+        // Makes room before the lock is taken: other callers that make room need the lock of this slot.
         let permit = Permit::take();
         let mut state = lock(&self.state);
         if let Some(file) = &state.open {
@@ -266,7 +268,7 @@ impl Slot {
         Ok(file)
     }
 
-    /// Closes the file, unless a caller is at it or it is closed already. Views of its map stay as they are.
+    /// Closes the file, unless a caller holds the slot or it is closed already. Views of its map stay valid.
     pub(super) fn close(&self) -> bool {
         let mut state = match self.state.try_lock() {
             Ok(state) => state,
@@ -276,12 +278,12 @@ impl Slot {
         let Some(file) = state.close() else { return false };
         slots().remove(&self.number);
         drop(state);
-        // Unmapping takes its time: not under a lock.
+        // Dropped after the lock, since unmapping takes time.
         drop(file);
         true
     }
 
-    /// Has the file shrunk under any of its maps? Then bytes that were read may be zeros that were never in it.
+    /// Whether the file has shrunk under any of its maps. Bytes that were read may then be zeros that were never in it.
     pub(super) fn is_broken(&self) -> bool {
         let state = lock(&self.state);
         let is_now = state.open.as_ref().is_some_and(|file| file.is_broken());
@@ -289,7 +291,7 @@ impl Slot {
         if is_now || is_earlier() {
             return true;
         }
-        // A map that has gone in between has left its mark before.
+        // A map dropped in between has set the flag before.
         fence(Acquire);
         self.broken.load(Relaxed)
     }
@@ -318,9 +320,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Closes so many files, the least recently used first, and says how many it were.
+/// Closes up to `count` files, the least recently used first, and returns how many were closed.
 fn close(count: usize) -> usize {
-    // The last owner of a slot takes it out of the list: none may go while that is locked.
+    // The last owner of a slot removes it from the list: none may be dropped while the list is locked.
     let slots: Vec<Arc<Slot>> = slots().values().filter_map(Weak::upgrade).collect();
     let mut aged: Vec<(u64, Arc<Slot>)> = slots.into_iter().map(|slot| (slot.used.load(Relaxed), slot)).collect();
     let count = count.min(aged.len());
@@ -331,21 +333,21 @@ fn close(count: usize) -> usize {
     aged[..count].iter().filter(|(_, slot)| slot.close()).count()
 }
 
-/// Closes half of the files: others in the process need descriptors. False if there are none to be closed.
+/// Closes half of the files, for the rest of the process. False if no file can be closed.
 pub fn close_half() -> bool {
     close(OPEN.load(Relaxed).div_ceil(2)) > 0
 }
 
-/// Does something that takes descriptors or mappings. Where the system has no more, half of the files are closed and it is
-/// tried again.
+/// Runs work that takes descriptors or mappings. If the system has no more, it closes half of the files and tries
+/// again.
 ///
 /// # Errors
-/// Its own, in the end.
+/// Those of `work`, after the last attempt.
 pub fn with_room<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for attempt in 0..ATTEMPTS {
         match work() {
             Err(error) if has_run_out(&error) => {
-                // What others have open for a moment is soon back.
+                // Descriptors that are open for a moment are soon back.
                 if !close_half() {
                     std::thread::sleep(Duration::from_millis(1 << attempt));
                 }
@@ -356,7 +358,7 @@ pub fn with_room<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     work()
 }
 
-/// Is it a lack of descriptors or mappings, of the process or of the system?
+/// Whether the error is a lack of descriptors or mappings, of the process or of the system.
 pub fn has_run_out(error: &io::Error) -> bool {
     let is_code = |code| matches!(code, libc::EMFILE | libc::ENFILE | libc::ENOMEM);
     error.raw_os_error().is_some_and(is_code) || error.kind() == io::ErrorKind::QuotaExceeded

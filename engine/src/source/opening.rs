@@ -1,8 +1,8 @@
-//! How long opening a video may take, and whether its result is still wanted.
+//! Time limit and cancellation of opening a video.
 //!
-//! Opening reads a source from many places (tables, libavformat, the scan, the search for packets), all on one thread. An
-//! [`Opening`] holds for that thread while it runs, and every wait for bytes of a remote source looks at it. Nothing else
-//! does: a decoder that waits for bytes has deadlines of its own.
+//! Opening reads a source from many places (tables, libavformat, the scan, the search for packets), all on one thread.
+//! An [`Opening`] applies to that thread while it runs, and every wait for bytes of a remote source checks it. Decoders
+//! that wait for bytes have deadlines of their own.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 
 use crate::error::{ErrorKind, Result};
 
-/// From one look at the limits to the next while bytes are waited for.
+/// Interval between checks of the limits during a wait for bytes.
 pub(crate) const LOOK: Duration = Duration::from_millis(50);
-/// Bytes a second that are progress: the time in which they come does not count. A container that is read as a whole may
-/// take longer than any timeout, and one byte a second must not.
+/// Bytes a second that count as progress: the timeout grows by the time in which they come. A container that is read as
+/// a whole may take longer than any timeout, and one byte a second must not.
 const PROGRESS: f64 = (1 << 20) as f64;
 
 thread_local! {
-    /// Openings that hold for this thread, the outermost first.
+    /// The openings that apply to this thread, the outermost first.
     static CURRENT: RefCell<Vec<Opening>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -31,17 +31,17 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// One that begins now, and fails when it takes longer than `timeout`.
+    /// Begins now; fails after `timeout` without enough progress.
     pub fn new(timeout: Option<Duration>) -> Opening {
         Opening { began: Instant::now(), timeout, is_cancelled: Arc::default() }
     }
 
-    /// Its result is not wanted any more: the next wait for bytes fails.
+    /// The result is not wanted any more: the next wait for bytes fails with `OpenCancelled`.
     pub fn cancel(&self) {
         self.is_cancelled.store(true, Relaxed);
     }
 
-    /// Runs `open` within these limits, and within those that hold already.
+    /// Runs `open` within these limits, and within those that apply already.
     pub fn run<T>(&self, open: impl FnOnce() -> T) -> T {
         struct Installed;
         impl Drop for Installed {
@@ -68,7 +68,7 @@ impl Opening {
     }
 }
 
-/// Checks the limits that hold for this thread, for a source of which so many bytes have come.
+/// Checks the limits of this thread, for a source that has fetched `fetched_bytes`.
 ///
 /// # Errors
 /// `OpenTimeout`, `OpenCancelled`.
@@ -76,7 +76,7 @@ pub(crate) fn check(fetched_bytes: u64) -> Result<()> {
     CURRENT.with_borrow(|current| current.iter().try_for_each(|opening| opening.check(fetched_bytes)))
 }
 
-/// True where limits hold for this thread: waits have to look at them every [`LOOK`].
+/// Whether limits apply to this thread: waits then check them every [`LOOK`].
 #[cfg_attr(not(feature = "remote"), allow(dead_code, reason = "only remote sources take long"))]
 pub(crate) fn is_under_way() -> bool {
     CURRENT.with_borrow(|current| !current.is_empty())

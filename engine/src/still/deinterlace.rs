@@ -1,52 +1,53 @@
-//! Stills of interlaced pictures.
+//! Makes stills of interlaced pictures from one field.
 //!
 //! The even and the odd lines of an interlaced picture were taken at two instants, half a frame apart; shown together,
-//! whatever moved has combs for edges. A still shows one instant: the lines of the field that is shown first stay as they
-//! are. Samples of the other field stay where they fit in (nothing moved, and no vertical detail is lost; much that is
-//! called interlaced was never taken in fields); where they are teeth of a comb they are made anew from the first field.
-//! No other picture is looked at, so nothing of another time can shine through, and nothing more need be decoded.
+//! moving edges have combs. A still shows one instant: the lines of the field that is displayed first stay. Samples of
+//! the other field stay where they fit in (nothing moved, and no vertical detail is lost; much video that is marked as
+//! interlaced was never taken in fields); the teeth of a comb are interpolated from the first field. No other picture
+//! is used, so nothing of another time appears, and nothing more need be decoded.
 //!
-//! A sample is a tooth if it lies outside of what is above and below it by more than `TOOTH`, and is more like a
-//! neighbour in its own field than like those: a line of a drawing is not, it differs from both fields. So are the two
-//! samples on either side of a tooth.
+//! A sample is a tooth if it lies outside the range of the samples above and below by more than `TOOTH`, and is closer
+//! to a neighbour in its own field than to those: a line of a drawing is no tooth, since it differs from both fields.
+//! The two samples on either side of a tooth are treated as teeth.
 //!
-//! A new sample lies between three samples above and three below, on the line that crosses it with the least difference:
-//! edge-based line averaging (Doyle and Looymans, *Progressive scan conversion using edge information*, 1990), with five
-//! directions, windows of three samples and a bonus of one for straight up and down, as in the spatial part of the yadif
-//! filter: a flatter direction is only looked at where the steeper one on its side has won.
+//! A new sample is interpolated between three samples above and three below, along the direction with the least
+//! difference: edge-based line averaging (Doyle and Looymans, *Progressive scan conversion using edge information*,
+//! 1990), with five directions, windows of three samples and a bonus of one for the vertical, as in the spatial part of
+//! the yadif filter: a flatter direction is tried only if the steeper one on its side is better.
 //!
-//! In interlaced 4:2:0 the lines of chroma belong to the fields in turn, and each lies where that of a progressive picture
-//! does (H.264 figures 6-1 and 6-2): so chroma planes are treated as luma is. The conversion of colour before has already
-//! blended chroma of both fields into what it corrects luma by; that is a small part of a small correction.
+//! In interlaced 4:2:0 the lines of chroma belong to the fields alternately, and each lies at the place of a
+//! progressive picture's (H.264 figures 6-1 and 6-2): so chroma planes are treated as luma. The preceding colour
+//! conversion has already blended chroma of both fields into its correction of luma, which is a small part of a small
+//! correction.
 
 use crate::pixels::planes::{JfifPlanes, Plane};
 
-/// Samples that are looked at beside the one above or below.
+/// Samples examined on either side of the one above or below.
 const REACH: usize = 3;
-/// How far outside of its neighbours' range a sample must lie to be a tooth, in steps of 8 bits: above what noise does.
+/// How far outside of its neighbours' range a tooth must lie, in steps of 8 bits: more than noise does.
 const TOOTH: u8 = 6;
-/// Samples beside a tooth that are made anew with it.
+/// Samples beside a tooth that are interpolated with it.
 const BESIDE: usize = 2;
 
-/// Buffers for some lines; kept from picture to picture.
+/// Line buffers, reused from picture to picture.
 #[derive(Debug, Default)]
 pub struct Deinterlacer {
     /// The lines above and below, widened.
     above: Vec<u8>,
     below: Vec<u8>,
-    /// The line in hand as it was, and the one before it in its field.
+    /// The current line before its change, and the preceding one of its field.
     lost: Vec<u8>,
     before: Vec<u8>,
-    /// Which of its samples are teeth (255), with [`BESIDE`] more on each side.
+    /// Its teeth (255), with [`BESIDE`] more on each side.
     teeth: Vec<u8>,
 }
 
 impl Deinterlacer {
-    /// Keeps the even lines (counted from 0) if `top`, else the odd ones, and replaces what does not fit in of the others.
+    /// Keeps the even lines (counted from 0) if `top`, otherwise the odd ones, and replaces the teeth of the others.
     pub fn keep_field(&mut self, planes: &mut JfifPlanes, top: bool) {
         let first_lost = usize::from(top);
         for plane in &mut planes.planes {
-            // A single line has nothing that it could be made of.
+            // A single line has no neighbour to interpolate from.
             let end = if plane.height > 1 { plane.height } else { 0 };
             for y in (first_lost..end).step_by(2) {
                 self.line(plane, y);
@@ -55,7 +56,7 @@ impl Deinterlacer {
         planes.repeat_edges();
     }
 
-    /// Line `y`. The first and the last line have one neighbour only, which then stands for both.
+    /// Processes line `y`. The first and the last line have only one neighbour, which is used twice.
     fn line(&mut self, plane: &mut Plane, y: usize) {
         let (has_below, has_after) = (y + 1 < plane.height, y + 2 < plane.height);
         widen(plane.row(if y > 0 { y - 1 } else { y + 1 }), &mut self.above);
@@ -74,7 +75,7 @@ impl Deinterlacer {
     }
 }
 
-/// Marks the teeth of a line, between its neighbours in the other field and in its own.
+/// Marks the teeth of a line, given its neighbours in the other field and in its own.
 fn find_teeth(line: &[u8], [above, below]: [&[u8]; 2], [before, after]: [&[u8]; 2], teeth: &mut Vec<u8>) {
     teeth.clear();
     teeth.resize(BESIDE, 0);
@@ -88,7 +89,7 @@ fn find_teeth(line: &[u8], [above, below]: [&[u8]; 2], [before, after]: [&[u8]; 
     teeth.resize(line.len() + 2 * BESIDE, 0);
 }
 
-/// A row with its edge samples repeated outside.
+/// A row with repeated edge samples on both sides.
 fn widen(row: &[u8], out: &mut Vec<u8>) {
     out.clear();
     out.resize(REACH, row[0]);
@@ -96,15 +97,16 @@ fn widen(row: &[u8], out: &mut Vec<u8>) {
     out.resize(row.len() + 2 * REACH, row[row.len() - 1]);
 }
 
-/// Replaces teeth, and what is beside them, by what the two widened lines make of them. No branch depends on a sample, so
-/// the compiler makes vectors of it.
+/// Replaces the marked samples by interpolation between the two widened lines. No branch depends on a sample, so the
+/// compiler vectorises it.
 fn interpolate(above: &[u8], below: &[u8], teeth: &[u8], out: &mut [u8]) {
     let width = out.len();
     let teeth: [&[u8]; 2 * BESIDE + 1] = std::array::from_fn(|shift| &teeth[shift..][..width]);
     let above: [&[u8]; 2 * REACH + 1] = std::array::from_fn(|shift| &above[shift..][..width]);
     let below: [&[u8]; 2 * REACH + 1] = std::array::from_fn(|shift| &below[shift..][..width]);
     for (x, out) in out.iter_mut().enumerate() {
-        // How much the windows differ on a line that is `to` - REACH to the side above, and as much to the other below.
+        // The difference of the windows along a line that is `to` - REACH to the side above, and as much to the other
+        // side below.
         let difference = |to: usize| {
             let from = 2 * REACH - to;
             let pair = |a: usize, b: usize| i16::from(above[a][x].abs_diff(below[b][x]));
@@ -164,7 +166,7 @@ mod tests {
 
     #[test]
     fn combs_go() {
-        // A bar that has moved by six columns between the fields.
+        // A bar that moves by six columns between the fields.
         let bar = |_: usize, x: usize, y: usize| if (20 + y % 2 * 6..30 + y % 2 * 6).contains(&x) { 200 } else { 20 };
         let out = kept(&planes((64, 32), None, bar), true);
         for y in 0..32 {

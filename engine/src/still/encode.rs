@@ -1,10 +1,10 @@
-//! JFIF's planes to the bytes of a file: JPEG, PNG or WebP.
+//! Encodes JFIF planes as a file: JPEG, PNG or WebP.
 //!
-//! *JPEG* stores the planes as they are. *PNG* stores R'G'B' (or grey) of 8 bits without loss, and says that it is sRGB.
-//! *WebP* (lossy) stores Y'CbCr in 4:2:0 and limited range, and means sRGB without saying so; no R'G'B' is made on the
-//! way. All three show the same picture, as far as the formats let them.
+//! *JPEG* stores the planes as they are. *PNG* stores R'G'B' (or grey) of 8 bits without loss, marked as sRGB. *WebP*
+//! (lossy) stores Y'CbCr in 4:2:0 and limited range, which readers take for sRGB; no R'G'B' is computed. All three show
+//! the same picture, within the limits of the formats.
 //!
-//! There is no AVIF: its encoder in Rust needs seconds for a picture that the others take some hundredths of one for.
+//! AVIF is missing: its encoder in Rust needs seconds for a picture, the others some hundredths of a second.
 
 use ffi::{JpegEncoder, JpegPlane, JpegSubsampling, WebpPlane};
 
@@ -13,7 +13,7 @@ use crate::pixels::JfifPlanes;
 use crate::pixels::rgb::RgbConverter;
 use crate::pixels::subsample::to_420;
 
-/// What a still is a file of.
+/// The file format of a still.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StillFormat {
     /// JPEG (JFIF).
@@ -24,13 +24,13 @@ pub enum StillFormat {
     Webp,
 }
 
-/// What differs from format to format, but for how it is encoded: the command, the server and the fuzz targets ask here, so that
-/// another format is a change of this file.
+/// The properties of the formats except for their encoding. The command, the server and the fuzz targets take them from
+/// here, so that a further format changes this file only.
 impl StillFormat {
-    /// All of them. Where several will do, the first is taken.
+    /// All formats, in the order of preference.
     pub const ALL: [StillFormat; 3] = [StillFormat::Jpeg, StillFormat::Png, StillFormat::Webp];
 
-    /// As texts have it.
+    /// The name in texts for people.
     pub fn title(self) -> &'static str {
         match self {
             StillFormat::Jpeg => "JPEG",
@@ -39,7 +39,7 @@ impl StillFormat {
         }
     }
 
-    /// As the command line and JSON have it.
+    /// The name on the command line and in JSON.
     pub fn name(self) -> &'static str {
         match self {
             StillFormat::Jpeg => "jpeg",
@@ -48,7 +48,7 @@ impl StillFormat {
         }
     }
 
-    /// Its media type.
+    /// The media type of HTTP.
     pub fn media_type(self) -> &'static str {
         match self {
             StillFormat::Jpeg => "image/jpeg",
@@ -57,7 +57,7 @@ impl StillFormat {
         }
     }
 
-    /// The end of a file's name, without a dot.
+    /// The extension of file names, in lower case and without the dot.
     pub fn extension(self) -> &'static str {
         match self {
             StillFormat::Jpeg => "jpg",
@@ -65,22 +65,23 @@ impl StillFormat {
         }
     }
 
-    /// The format with a name, or with an extension in lower case; `None` for other names.
+    /// The format with this name ([`StillFormat::name`]) or extension ([`StillFormat::extension`]), both in lower case.
     pub fn of_name(name: &str) -> Option<StillFormat> {
         StillFormat::ALL.into_iter().find(|format| format.name() == name || format.extension() == name)
     }
 
-    /// The format of files whose names end so, in upper or lower case, without the dot; `None` for other names.
+    /// The format of a file with this extension, in upper or lower case and without the dot: `jpg`, `jpeg`, `png` or
+    /// `webp`; `None` for other extensions.
     pub fn of_extension(extension: &str) -> Option<StillFormat> {
         StillFormat::of_name(&extension.to_ascii_lowercase())
     }
 
-    /// Whether the quality changes the file.
+    /// Whether the quality setting changes the file.
     pub fn has_quality(self) -> bool {
         self != StillFormat::Png
     }
 
-    /// What encoding takes, about, in nanoseconds a pixel: for the order of requests, not for promises.
+    /// The approximate cost of encoding, in nanoseconds per pixel. For ordering requests, not for promises.
     pub fn encoding_ns_per_pixel(self) -> u64 {
         match self {
             StillFormat::Jpeg => 10,
@@ -89,7 +90,7 @@ impl StillFormat {
         }
     }
 
-    /// The bytes that a file begins with (ITU-T T.81 B.1.1.3; PNG 5.2; RFC 9649 2.3).
+    /// The first bytes of a file (ITU-T T.81 B.1.1.3; PNG 5.2; RFC 9649 2.3).
     pub fn signature(self) -> &'static [u8] {
         match self {
             StillFormat::Jpeg => &[0xff, 0xd8],
@@ -99,10 +100,10 @@ impl StillFormat {
     }
 }
 
-/// A file, or why there is none.
+/// Success, or why there is no file.
 type Encoded = std::result::Result<(), String>;
 
-/// Makes files; keep it, its buffers are reused.
+/// Encodes planes. Keep it: it reuses its buffers.
 #[derive(Debug)]
 pub struct StillEncoder {
     jpeg: JpegEncoder,
@@ -115,7 +116,7 @@ impl StillEncoder {
     /// A new encoder.
     ///
     /// # Errors
-    /// `Still` without memory.
+    /// `Still` if memory runs out.
     pub fn new() -> Result<StillEncoder> {
         Ok(StillEncoder {
             jpeg: JpegEncoder::new().map_err(ErrorKind::Still)?,
@@ -126,11 +127,11 @@ impl StillEncoder {
     }
 
     /// Encodes planes into `out`, which is cleared first. `quality` is that of libjpeg-turbo and libwebp, 1 to 100; PNG
-    /// has none.
+    /// ignores it.
     ///
     /// # Errors
-    /// `Still` for planes that do not fit together and sizes that the format cannot have: sides of more than 65535 pixels,
-    /// with WebP more than 16383.
+    /// `Still` for planes that do not fit together, and for sizes that the format cannot have: sides above 65535
+    /// pixels, with WebP above 16383.
     pub fn encode(&mut self, planes: &JfifPlanes, format: StillFormat, quality: u8, out: &mut Vec<u8>) -> Result<()> {
         planes.check().map_err(|error| ErrorKind::Still(error.to_string()))?;
         match format {

@@ -1,28 +1,29 @@
-//! What of a picture a still shows, and how large: sample aspect ratio, turning, cropping and the wanted shape in one.
+//! The part of a picture that a still shows, and its size: combines sample aspect ratio, rotation, crop and requested
+//! shape.
 //!
-//! The picture *as shown* has square pixels and is turned: first the side that is too short for the sample aspect ratio
-//! is enlarged (so no samples are lost), then quarters are turned. A crop counts pixels of that. The wanted shape is that
-//! of what the crop leaves. All of it comes to one rectangle of stored samples and one size, so that planes are
-//! resampled once, before they are turned.
+//! The picture *as shown* has square pixels and is rotated: first the side that is too short for the sample aspect
+//! ratio is enlarged (so that no samples are lost), then the picture is turned by quarters. A crop counts pixels of the
+//! result, and the shape applies to the crop. Everything is combined to one rectangle of stored samples and one size,
+//! so that planes are resampled once, before they are turned.
 
 use super::turn::Turn;
 use crate::pixels::PictureError;
 use crate::pixels::crop::{Crop, Part};
 use crate::pixels::scale::{Resolved, Shape};
 
-/// Ratios beyond this one to one, or its inverse, are taken for damage: nothing is stretched then.
+/// Larger ratios, or smaller than their inverse, are taken for damage and ignored.
 const LARGEST_RATIO: u64 = 16;
 
-/// What a still shows of a picture, and how.
+/// The geometry of a still.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Layout {
-    /// Width of a sample to its height, as `(width, height)`; square where a part is not positive.
+    /// The sample aspect ratio, as `(width, height)`; square if a part is not positive.
     pub sample_aspect_ratio: (i32, i32),
-    /// How it is turned.
+    /// The rotation.
     pub turn: Turn,
-    /// The part to show; all of it without.
+    /// The part to show, in pixels as shown; `None` for all of it.
     pub crop: Option<Part>,
-    /// The size to show it in.
+    /// The requested size.
     pub shape: Shape,
 }
 
@@ -32,10 +33,10 @@ impl Layout {
         self.turn.size(square(size, self.sample_aspect_ratio))
     }
 
-    /// Width and height of the still, and which rectangle of the samples it shows; both before turning.
+    /// Width and height of the still, and its rectangle of stored samples; both before rotation.
     ///
     /// # Errors
-    /// `Crop` for a part that is not within the picture.
+    /// `Crop` for a part outside of the picture.
     pub(super) fn resolve(&self, size: (usize, usize)) -> Result<Resolved, PictureError> {
         let shown = self.shown(size);
         let part = self.crop.map_or(Ok(whole(shown)), |part| within(part, shown))?;
@@ -51,7 +52,7 @@ impl Layout {
     }
 }
 
-/// Rounding must not put an edge outside.
+/// Moves edges that rounding has put outside.
 fn inside(crop: Crop, size: (usize, usize)) -> Crop {
     let (left, top) = (crop.left.max(0.0), crop.top.max(0.0));
     Crop { left, top, width: crop.width.min(size.0 as f64 - left), height: crop.height.min(size.1 as f64 - top) }
@@ -127,7 +128,7 @@ mod tests {
         let shape = Shape { width: Some(540), ..KEPT };
         let resolved = Layout { sample_aspect_ratio: (4, 3), turn: clockwise(), shape, ..layout() };
         let resolved = resolved.resolve((1440, 1080)).unwrap();
-        // 540 columns and 960 rows when turned.
+        // 540 columns and 960 rows after rotation.
         assert_eq!((resolved.width, resolved.height), (960, 540));
         assert_eq!(resolved.crop, whole((1440, 1080)));
     }
@@ -138,7 +139,7 @@ mod tests {
         let resolved = Layout { crop: part("100x50+10+20"), ..layout() }.resolve((320, 180)).unwrap();
         assert_eq!((resolved.width, resolved.height), (100, 50));
         assert_eq!(resolved.crop, Crop { left: 10.0, top: 20.0, width: 100.0, height: 50.0 });
-        // Shown 180 wide and 320 high; the upper right corner is the upper left one of what is stored.
+        // Shown 180 wide and 320 high; the upper right corner is the stored upper left one.
         let turned = Layout { crop: part("30x40+150+0"), turn: clockwise(), ..layout() }.resolve((320, 180)).unwrap();
         assert_eq!(turned.crop, Crop { left: 0.0, top: 0.0, width: 40.0, height: 30.0 });
         let wide = Layout { crop: part("200x100+100+0"), sample_aspect_ratio: (2, 1), ..layout() };

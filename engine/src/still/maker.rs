@@ -1,7 +1,7 @@
-//! Stills of pictures: from the decoder's planes to the bytes of a file.
+//! Makes stills of pictures: from a decoder's planes to a file.
 //!
-//! In this order: to JFIF's colour, one field of two, crop and size in one resampling, turning, encoding. All of it works
-//! on planes of Y, Cb and Cr; only PNG makes R'G'B' at the end.
+//! The steps: conversion to JFIF's colour, deinterlacing, crop and size in one resampling, rotation, encoding. They
+//! process planes of Y, Cb and Cr; only PNG converts to R'G'B' at the end.
 
 use ffi::{DevicePicture, Frame};
 
@@ -14,7 +14,7 @@ use crate::error::{ErrorKind, Result};
 use crate::pixels::scale::Scaler;
 use crate::pixels::{ColourConverter, JfifPlanes, PictureError};
 
-/// Makes stills; keep it, its buffers are reused. One per thread.
+/// Makes stills. Keep it: it reuses its buffers. Each thread needs its own.
 pub struct StillMaker {
     encoder: StillEncoder,
     shaper: Shaper,
@@ -25,12 +25,12 @@ impl StillMaker {
     /// A new maker.
     ///
     /// # Errors
-    /// `Still` without memory.
+    /// `Still` if memory runs out.
     pub fn new() -> Result<StillMaker> {
         Ok(StillMaker { encoder: StillEncoder::new()?, shaper: Shaper::default(), on_device: OnDevice::default() })
     }
 
-    /// Encodes a picture into `out`, and returns the still's width and height.
+    /// Encodes a picture into `out`, and returns the still's width and height in pixels.
     ///
     /// # Errors
     /// As [`ColourConverter::to_jfif`], and `Still` for parts outside of the picture and sizes that the format cannot
@@ -41,10 +41,10 @@ impl StillMaker {
         Ok((planes.width, planes.height))
     }
 
-    /// The same for a picture in a GPU's memory: it is encoded there if it can be, else copied from there.
+    /// The same for a picture in GPU memory: encoded on the GPU if possible, otherwise after a copy to the host.
     ///
     /// # Errors
-    /// As [`StillMaker::encode`], and `Device` with what the driver says.
+    /// As [`StillMaker::encode`], and `Device` with the driver's error.
     pub fn encode_on_device(
         &mut self,
         picture: &DevicePicture,
@@ -67,7 +67,7 @@ impl StillMaker {
     }
 }
 
-/// All before the encoding.
+/// The steps before the encoding.
 #[derive(Default)]
 struct Shaper {
     colour: ColourConverter,
@@ -110,7 +110,7 @@ mod tests {
     use crate::pixels::{Fit, Part, Shape};
     use crate::still::Turn;
 
-    /// A shaper whose picture is converted already.
+    /// A shaper with a converted picture.
     fn with(size: (usize, usize), subsampling: Option<(u8, u8)>, sample: impl Fn(usize, usize, usize) -> u8) -> Shaper {
         Shaper { converted: planes(size, subsampling, sample), ..Shaper::default() }
     }
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn samples_that_are_not_square_are_resolved() {
-        // A circle that is stored half as wide as it is shown.
+        // A circle that is stored at half of its width.
         let ring = |_: usize, x: usize, y: usize| {
             let (x, y) = (2.0 * x as f64 + 0.5 - 60.0, y as f64 - 59.5);
             if (x * x + y * y).sqrt() < 40.0 { 220 } else { 30 }

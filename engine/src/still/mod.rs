@@ -1,10 +1,9 @@
-//! From pictures to stills: the files that show them.
+//! Stills: picture files made from decoded pictures.
 //!
-//! [`StillOptions`] says what a still is to be, [`StillMaker`] makes it: colour and size by [`pixels`](crate::pixels), one
-//! instant of two fields ([`deinterlace`]), what is shown and how large ([`layout`]), turning ([`turn`]), and a file
-//! ([`encode`]). [`sheet`] puts many small ones into one. [`raw`] gives the planes as they are, or their MD5, untouched by
-//! all this. Where a picture came from is not known here: [`Video::still_options`](crate::Video::still_options) says how its
-//! container wants it shown.
+//! [`StillOptions`] describes a still, and [`StillMaker`] makes it: colour and size with [`pixels`](crate::pixels),
+//! deinterlacing ([`deinterlace`]), geometry ([`layout`]), rotation ([`turn`]), and the file ([`encode`]). [`sheet`]
+//! combines small pictures in one. [`raw`] gives the planes without any conversion, or their MD5. Stills know nothing
+//! of the video: [`Video::still_options`](crate::Video::still_options) has the options that its container implies.
 
 pub mod deinterlace;
 pub mod encode;

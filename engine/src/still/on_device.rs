@@ -1,8 +1,8 @@
-//! Stills of pictures that are in a GPU's memory: JPEGs are made there, where that comes to the same as here; for everything
-//! else the picture is copied to the host first.
+//! Stills of pictures in GPU memory: JPEGs are encoded there if the result is equivalent; otherwise the picture is
+//! copied to the host first.
 //!
-//! The GPU's way knows 4:2:0 with the matrices that have weights, SDR, and the whole picture in its own size. Its JPEGs are
-//! those of another encoder: as good, but not the same bytes.
+//! The GPU supports 4:2:0 with matrices that have weights, SDR, and the whole picture at its own size. Its JPEGs come
+//! from another encoder: of the same quality, but not the same bytes.
 
 use ffi::{DevicePicture, GpuColour, GpuEncoder};
 
@@ -10,7 +10,7 @@ use super::encode::StillFormat;
 use super::options::StillOptions;
 use crate::pixels::colour::{self, Meaning};
 
-/// Makes JPEGs on GPUs; keep it. After a failure nothing is tried any more.
+/// Encodes JPEGs on GPUs. Keep it. After a failure it makes no further attempt.
 #[derive(Debug, Default)]
 pub(super) struct OnDevice {
     encoder: Option<GpuEncoder>,
@@ -18,7 +18,8 @@ pub(super) struct OnDevice {
 }
 
 impl OnDevice {
-    /// The JPEG of a picture on a device into `out`, and its size; `None` if it has to be made here.
+    /// Encodes the JPEG of a picture on a device into `out`, and returns its size; `None` if it has to be made on the
+    /// host.
     pub(super) fn encode(
         &mut self,
         picture: &DevicePicture,
@@ -35,14 +36,14 @@ impl OnDevice {
     }
 }
 
-/// Could a still with these options be made on a device, of some picture?
+/// Whether a still with these options could be made on a device, for some picture.
 pub(crate) fn may_be_made_there(options: &StillOptions) -> bool {
     let shape = options.shape;
     let is_whole = options.crop.is_none() && shape.width.is_none() && shape.height.is_none() && options.turn.is_none();
     options.format == StillFormat::Jpeg && is_whole && colour::refused(options.colour.dolby_vision).is_none()
 }
 
-/// What its samples mean, if its still can be made on the device.
+/// The colour description of a picture, if its still can be made on the device.
 fn meaning_there(on_device: &DevicePicture, options: &StillOptions) -> Option<GpuColour> {
     let (picture, there) = (on_device.properties(), on_device.planes());
     let size = (there.width, there.height);

@@ -1,4 +1,4 @@
-//! What a still is to be: file format, size, part, turning, colour.
+//! The options of a still: file format, size, part, rotation, colour.
 
 use ffi::Frame;
 
@@ -7,29 +7,29 @@ use super::layout::Layout;
 use super::turn::Turn;
 use crate::pixels::{ColourOptions, Fit, Part, Shape};
 
-/// How a still is to be made: what is wanted, and what must be known of the video besides its pictures.
+/// The options of a still: the request, and the properties of the video that its pictures do not have.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StillOptions {
-    /// What file it is to be.
+    /// The file format.
     pub format: StillFormat,
     /// Quality of JPEG and WebP, 1 to 100.
     pub quality: u8,
-    /// Size of the still: turned, square pixels, of what the crop leaves.
+    /// Size of the still, for the crop after rotation and in square pixels.
     pub shape: Shape,
-    /// What to show of the picture, in pixels as shown; all of it without.
+    /// The part of the picture to show, in pixels as shown; `None` for all of it.
     pub crop: Option<Part>,
-    /// How the container wants it turned.
+    /// The container's rotation.
     pub turn: Turn,
-    /// The container's sample aspect ratio; where a part of it is 0, the stream's own counts.
+    /// The container's sample aspect ratio; if a part of it is 0, the stream's own applies.
     pub sample_aspect_ratio: (i32, i32),
-    /// Whether one field is to be made a picture of, where the decoder calls a picture interlaced.
+    /// Whether a picture that the decoder marks as interlaced is shown by one of its fields.
     pub deinterlace: bool,
-    /// Colour.
+    /// Options of the colour conversion.
     pub colour: ColourOptions,
 }
 
 impl Default for StillOptions {
-    /// A JPEG of quality 85, in the picture's own size, nothing turned, pixels as square as the stream says.
+    /// A JPEG of quality 85, in the picture's own size, without rotation, with the stream's sample aspect ratio.
     fn default() -> StillOptions {
         StillOptions {
             format: StillFormat::Jpeg,
@@ -45,7 +45,7 @@ impl Default for StillOptions {
 }
 
 impl StillOptions {
-    /// Is all of the picture shown, pixel for pixel? `size` is that of its planes.
+    /// Whether the still shows the whole picture, unscaled. `size` is that of its planes.
     pub(super) fn is_all_of(&self, picture: &Frame, size: (usize, usize)) -> bool {
         self.turn.is_none() && self.layout(picture).resolve(size).is_ok_and(|resolved| resolved.is_all_of(size))
     }

@@ -1,4 +1,4 @@
-//! The planes as the stream has them: cropped, in its own pixel format, nothing rotated, scaled or converted.
+//! The planes as in the stream: cropped, in its own pixel format, without rotation, scaling or conversion.
 
 use ffi::Frame;
 use md5::{Digest, Md5};
@@ -8,21 +8,21 @@ pub fn len(picture: &Frame) -> usize {
     (0..picture.planes()).filter_map(|plane| picture.plane(plane)).map(|plane| plane.row_bytes * plane.rows).sum()
 }
 
-/// The visible bytes, plane after plane, row after row: what `ffmpeg -f rawvideo` writes.
+/// The visible bytes, plane after plane, row after row: the output of `ffmpeg -f rawvideo`.
 pub fn write(picture: &Frame) -> Vec<u8> {
     let mut out = Vec::with_capacity(len(picture));
     each_row(picture, |row| out.extend_from_slice(row));
     out
 }
 
-/// MD5 over [`write()`]'s bytes: what `ffmpeg -f framemd5` prints.
+/// MD5 of [`write()`]'s bytes: the output of `ffmpeg -f framemd5`.
 pub fn md5(picture: &Frame) -> [u8; 16] {
     let mut md5 = Md5::new();
     each_row(picture, |row| md5.update(row));
     md5.finalize().into()
 }
 
-/// MD5 of each plane: what a decoded picture hash SEI message has (H.265 D.3.19).
+/// MD5 of each plane, as in a decoded picture hash SEI message (H.265 D.3.19).
 pub fn plane_md5s(picture: &Frame) -> Vec<[u8; 16]> {
     let planes = (0..picture.planes()).filter_map(|plane| picture.plane(plane));
     planes

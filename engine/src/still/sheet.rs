@@ -1,7 +1,7 @@
-//! Contact sheets: many small pictures in one, row after row, and the WebVTT file by which players find them.
+//! Contact sheets: small pictures in a grid, and the WebVTT file by which players find them.
 //!
-//! Tiles are planes, and so is the sheet: 4:2:0 whatever the tiles are. Cells have even sides and lie at even places, so
-//! every chroma sample belongs to one cell. What a tile does not fill is black.
+//! Tiles are planes, and so is the sheet, in 4:2:0 for any tiles. Cells have even sides and lie at even places, so
+//! every chroma sample belongs to one cell. Space that a tile does not fill is black.
 
 use std::fmt::Write;
 
@@ -9,28 +9,28 @@ use crate::pixels::JfifPlanes;
 use crate::pixels::error::{MAX_SIDE, PictureError};
 use crate::pixels::subsample::to_420;
 
-/// More pixels than this make no sheet: its planes would take 200 MB.
+/// The most pixels of a sheet, whose planes take 200 MB.
 pub const MAX_PIXELS: usize = 1 << 27;
 
-/// Where the tiles of a sheet lie.
+/// The layout of the tiles of a sheet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Grid {
     /// Width of a cell in pixels, even.
     cell_width: usize,
     /// Height of a cell in pixels, even.
     cell_height: usize,
-    /// Cells a row.
+    /// Cells per row.
     columns: usize,
     /// Cells with a tile.
     count: usize,
 }
 
 impl Grid {
-    /// A grid for `count` tiles of this size, `columns` a row (fewer where there are fewer tiles). Sides are rounded up to
-    /// even ones.
+    /// A grid for `count` tiles of this width and height, `columns` in a row (fewer if there are fewer tiles). Sides
+    /// are rounded up to even ones.
     ///
     /// # Errors
-    /// `SheetSize` for sides of more than 65535 pixels, or more than [`MAX_PIXELS`]; `Empty` for tiles without pixels.
+    /// `SheetSize` for sides above 65535 pixels, or more than [`MAX_PIXELS`]; `Empty` for tiles without pixels.
     pub fn new((width, height): (usize, usize), columns: usize, count: usize) -> Result<Grid, PictureError> {
         if width == 0 || height == 0 || columns == 0 || count == 0 {
             return Err(PictureError::Empty { width, height });
@@ -50,7 +50,7 @@ impl Grid {
         (self.cell_width, self.cell_height)
     }
 
-    /// Cells a row.
+    /// Cells per row.
     pub fn columns(&self) -> usize {
         self.columns
     }
@@ -70,10 +70,10 @@ impl Grid {
         (cell % self.columns * self.cell_width, cell / self.columns * self.cell_height)
     }
 
-    /// The sheet: each tile in the middle of its cell, cells without a tile black.
+    /// The sheet: each tile is centred in its cell, cells without a tile are black.
     ///
     /// # Errors
-    /// `PlaneSize` for a tile that is larger than its cell, and those of tiles whose planes do not fit together.
+    /// `PlaneSize` for a tile that is larger than its cell, and errors of tiles whose planes do not fit together.
     pub fn compose(&self, tiles: &[Option<&JfifPlanes>]) -> Result<JfifPlanes, PictureError> {
         let (mut sheet, mut tile_420) = (JfifPlanes::default(), JfifPlanes::default());
         let (width, height) = self.size();
@@ -114,8 +114,8 @@ impl Grid {
         Ok(())
     }
 
-    /// The WebVTT file: a cue a tile, with the time that it stands for, from and to in seconds, and where it lies in the
-    /// sheet, as a media fragment of the sheet's address (<https://www.w3.org/TR/media-frags/#naming-space>).
+    /// The WebVTT file: one cue per tile, with its start and end in seconds, and its rectangle of the sheet as a media
+    /// fragment of the sheet's address (<https://www.w3.org/TR/media-frags/#naming-space>).
     pub fn webvtt(&self, address: &str, times: &[(f64, f64)]) -> String {
         let mut out = "WEBVTT\n".to_owned();
         let (width, height) = self.cell();
@@ -136,7 +136,7 @@ fn clock(seconds: f64) -> String {
     format!("{:02}:{:02}:{:02}.{milliseconds:03}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
-/// A file's name as a relative address: bytes that mean something in an address, or are not ASCII, as `%XX`.
+/// A file name as a relative address: reserved and non-ASCII bytes become `%XX`.
 pub fn relative_address(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     name.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn tiles_lie_at_even_places() {
-        // One column would be left on each side: chroma would belong to two places.
+        // One column would be left on each side, so that chroma would belong to two places.
         let grid = Grid::new((16, 10), 1, 1).unwrap();
         let sheet = grid.compose(&[Some(&planes((14, 8), Some((1, 1)), |_, _, _| 50))]).unwrap();
         assert_eq!((sheet.planes[0].row(0)[0], sheet.planes[0].row(7)[13]), (50, 50));

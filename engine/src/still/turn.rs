@@ -1,38 +1,38 @@
-//! Turning and mirroring planes.
+//! Rotates and mirrors planes.
 //!
-//! Every way to turn by quarters and to mirror is one of eight: rows and columns exchanged or not, then columns from
-//! right to left or not, then rows from below upwards or not. Telephones store what the sensor gave and say in a
-//! display matrix how to turn it (ISO/IEC 14496-12 8.3.2); matrices between two quarters mean the nearer one here.
+//! Each combination of quarter turns and mirroring is one of eight: rows and columns exchanged or not, then columns
+//! reversed or not, then rows reversed or not. Telephones store the sensor's picture, and its rotation in a display
+//! matrix (ISO/IEC 14496-12 8.3.2); a matrix between two quarter turns counts as the nearer one.
 //!
-//! Planes are exchanged in blocks of 8x8 bytes, held in eight registers, within tiles whose rows stay in the cache.
-//! Where rows and columns change places, so does subsampling: 4:2:2 becomes 4:4:0. At an odd side that is mirrored,
-//! chroma samples cover other pairs of luma samples than before: they become means of neighbours.
+//! Planes are transposed in blocks of 8x8 bytes, held in eight registers, within tiles whose rows stay in the cache. If
+//! rows and columns are exchanged, so is the subsampling: 4:2:2 becomes 4:4:0. If an odd side is mirrored, chroma
+//! samples cover other pairs of luma samples than before: they become means of neighbours.
 
 use crate::pixels::crop::Crop;
 use crate::pixels::planes::{JfifPlanes, Plane};
 
-/// How a stored picture is turned to be shown.
+/// The rotation of a stored picture for display.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Turn {
-    /// Rows become columns, first of all.
+    /// First, rows become columns.
     transpose: bool,
-    /// Then columns run from right to left.
+    /// Then columns are reversed.
     flip_x: bool,
-    /// And rows from below upwards.
+    /// Then rows are reversed.
     flip_y: bool,
 }
 
 /// Rows and columns of a block.
 const BLOCK: usize = 8;
-/// Rows and columns of a tile: its source and its target take a cache line a row, 64 each.
+/// Rows and columns of a tile: its source and its target take one cache line of 64 bytes per row.
 const TILE: usize = 64;
 
 impl Turn {
-    /// What a display matrix asks for: mirrored upside down if `mirrored`, then turned by `degrees` counter-clockwise,
-    /// of which the nearest quarter counts.
+    /// The rotation of a display matrix: mirrored top to bottom if `mirrored`, then turned by `degrees`
+    /// counter-clockwise, rounded to quarter turns.
     pub fn from_rotation(degrees: f64, mirrored: bool) -> Turn {
         let quarters = (-degrees / 90.0).round().rem_euclid(4.0);
-        // Clockwise by a quarter: the lowest row becomes the first column.
+        // A quarter turn clockwise: the lowest row becomes the first column.
         let (transpose, flip_x, flip_y) = match (quarters as u8, mirrored) {
             (1, false) => (true, true, false),
             (2, false) => (false, true, true),
@@ -45,17 +45,17 @@ impl Turn {
         Turn { transpose, flip_x, flip_y }
     }
 
-    /// True if nothing is turned or mirrored.
+    /// True if this neither rotates nor mirrors.
     pub fn is_none(self) -> bool {
         self == Turn::default()
     }
 
-    /// Width and height after turning, or before it: the same question.
+    /// Width and height after rotation of this size; also the inverse.
     pub fn size<T>(self, (width, height): (T, T)) -> (T, T) {
         if self.transpose { (height, width) } else { (width, height) }
     }
 
-    /// Where a rectangle of the turned picture, whose size is `shown`, lies in the stored one.
+    /// The stored rectangle for a rectangle of the rotated picture of size `shown`.
     pub(super) fn before(self, shown: (f64, f64), rectangle: Crop) -> Crop {
         let Crop { left, top, width, height } = rectangle;
         let left = if self.flip_x { shown.0 - left - width } else { left };
@@ -64,7 +64,7 @@ impl Turn {
         Crop { left, top, width, height }
     }
 
-    /// Fills `out` with `source`, turned.
+    /// Fills `out` with `source`, rotated.
     pub fn apply(self, source: &JfifPlanes, out: &mut JfifPlanes) {
         let (width, height) = self.size((source.width, source.height));
         let (log2_w, log2_h) = self.size((source.log2_chroma_w, source.log2_chroma_h));
@@ -115,7 +115,7 @@ impl Turn {
         }
     }
 
-    /// Column and row of the source for a place in the exchanged plane.
+    /// Column and row of the source for a place in the transposed plane.
     fn place(self, to: &Plane, x: usize, y: usize) -> (usize, usize) {
         let column = if self.flip_y { to.height - 1 - y } else { y };
         let row = if self.flip_x { to.width - 1 - x } else { x };
@@ -129,7 +129,7 @@ impl Turn {
 
     /// The block of the target that begins at `x`, `y`.
     fn block(self, from: &Plane, to: &mut Plane, x: usize, y: usize) {
-        // Mirrored rows lie in the source from right to left: their block begins at the last one.
+        // Mirrored rows run from right to left in the source: their block begins at the last one.
         let (column, _) = self.place(to, x, if self.flip_y { y + BLOCK - 1 } else { y });
         let rows: [u64; BLOCK] = std::array::from_fn(|index| {
             let (_, row) = self.place(to, x + index, y);
@@ -146,7 +146,8 @@ fn load(bytes: &[u8]) -> u64 {
     bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
-/// Byte `j` of element `i` becomes byte `i` of element `j`: halves, quarters and bytes change places across the diagonal.
+/// Byte `j` of element `i` becomes byte `i` of element `j`: halves, quarters and bytes are exchanged across the
+/// diagonal.
 fn transposed(mut rows: [u64; BLOCK]) -> [u64; BLOCK] {
     const STEPS: [(usize, u64); 3] =
         [(4, 0x0000_0000_ffff_ffff), (2, 0x0000_ffff_0000_ffff), (1, 0x00ff_00ff_00ff_00ff)];
@@ -165,7 +166,7 @@ fn mean(a: u8, b: u8) -> u8 {
     u16::midpoint(u16::from(a) + 1, u16::from(b)) as u8
 }
 
-/// Each sample and the one to its right.
+/// The mean of each sample and the one to its right.
 fn average_columns(plane: &mut Plane) {
     for y in 0..plane.height {
         let row = plane.row_mut(y);
@@ -175,7 +176,7 @@ fn average_columns(plane: &mut Plane) {
     }
 }
 
-/// Each sample and the one below it.
+/// The mean of each sample and the one below it.
 fn average_rows(plane: &mut Plane) {
     for y in 1..plane.height {
         let (upper, lower) = plane.data.split_at_mut(y * plane.stride);
@@ -191,7 +192,7 @@ mod tests {
     use super::*;
     use crate::pixels::testing::planes;
 
-    /// All eight, with what they do to a place: `(x, y)` of the result, its size, to `(x, y)` of the source.
+    /// All eight rotations, with the map from `(x, y)` of the result and its size to `(x, y)` of the source.
     type Naive = fn((usize, usize), (usize, usize)) -> (usize, usize);
     const ALL: [(f64, bool, Naive); 8] = [
         (0.0, false, |(x, y), _| (x, y)),
@@ -246,7 +247,7 @@ mod tests {
 
     #[test]
     fn colour_stays_on_its_luma_at_odd_sides() {
-        // Luma x is worth 4x, and so is the middle of the luma that a chroma sample covers.
+        // Luma x has the value 4x, and so has the middle of a chroma sample's luma.
         let ramp = |plane, x: usize, y: usize| if plane == 0 { (4 * x + y) as u8 } else { (8 * x + 2 + 2 * y) as u8 };
         let source = planes((41, 9), Some((1, 1)), ramp);
         for (degrees, mirrored, _) in ALL {

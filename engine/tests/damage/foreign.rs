@@ -1,4 +1,4 @@
-//! Nothing of one video shows in another.
+//! No video shows parts of another one.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use testing::damage::{Clip, Damaged, Form, Kind, open, resized};
 
 use crate::{IN_PIECES, damaged, noise_and_rest, shown, video};
 
-/// A clip with noise, and one of as large pictures whose bytes change in place.
+/// A clip with noise, and one of equal size whose bytes change in place.
 const IN_OTHER_CONTAINERS: [(&str, &str); 4] = [
     ("hevc_slices.mp4", "hevc_wavefronts.mp4"),
     ("h264_slices.mp4", "h264_hybrid_fragmented.mp4"),
@@ -29,7 +29,7 @@ fn the_judge_of_foreign_pixels_can_fail() {
     assert_eq!(find(&rest), 0);
 }
 
-/// What gives a video away in another.
+/// The recognisable runs of a video.
 fn foreign(pattern: &Clip, victim: &Clip) -> Foreign {
     let engine = engine(1, None);
     let mut foreign = Foreign::default();
@@ -46,7 +46,7 @@ fn foreign(pattern: &Clip, victim: &Clip) -> Foreign {
 fn nothing_of_one_video_shows_in_another() {
     let mut wrong = Vec::new();
     let (mut pictures, mut decoded) = (0, 0);
-    // By the kind of damage and the clip that the noise is of.
+    // By the kind of damage and the clip with the noise.
     let mut table: BTreeMap<(Kind, &str), usize> = BTreeMap::new();
     let in_other_containers = IN_OTHER_CONTAINERS.map(|(name, victim)| (name, Some(victim)));
     for (name, victim) in IN_PIECES.map(|name| (name, None)).into_iter().chain(in_other_containers) {
@@ -58,14 +58,14 @@ fn nothing_of_one_video_shows_in_another() {
             damaged.extend(grown(&victim));
         }
         for damaged in damaged {
-            // Checkpoints are there when the second path begins.
+            // The second path begins with checkpoints.
             for (threads, memory, paths) in [
                 (1, None, &[Path::Shuffled(7), Path::Batch][..]),
                 (4, None, &[Path::Play, Path::Batch]),
                 (2, Some(0), &[Path::Shuffled(8)]),
             ] {
                 let engine = engine(threads, memory);
-                // All of it may be unreadable.
+                // The clip may be completely unreadable.
                 let Ok(video) = open(&engine, &damaged.name, &damaged.bytes) else { continue };
                 for path in paths {
                     leave_behind(&engine, &noise);
@@ -95,7 +95,7 @@ fn nothing_of_one_video_shows_in_another() {
     assert!(wrong.is_empty(), "{}", shown(&wrong));
 }
 
-/// Fills memory for pictures with those of a clip and lets go of it: more than are in use at the same time.
+/// Fills memory with the pictures of a clip, more than are in use at the same time, and frees it.
 fn leave_behind(engine: &bucket_streamer::Engine, clip: &Clip) {
     let mut held = Vec::new();
     for _ in 0..8 {
@@ -103,7 +103,8 @@ fn leave_behind(engine: &bucket_streamer::Engine, clip: &Clip) {
     }
 }
 
-/// Copies of smaller videos that claim the size of the clip, so that they get its memory: most of it is never written.
+/// Copies of smaller videos that claim the size of the clip, so that they reuse its memory: most of it is never
+/// written.
 fn grown(clip: &Clip) -> Vec<Damaged> {
     let smaller: &[&str] = match clip.codec {
         Codec::Hevc => &["hevc_size_change.265"],

@@ -1,7 +1,7 @@
-//! Damaged videos: nothing of another video shows in them, the same request gives the same bytes, known damage is reported.
+//! Damaged videos: they show nothing of other videos, equal requests get equal bytes, and known damage is reported.
 //!
-//! `BUCKET_STREAMER_EXHAUSTIVE` makes thousands of damaged pictures of every clip; by default there are some of each.
-//! `BUCKET_STREAMER_DAMAGE_DIR` is where the damaged clips are written, for looking at them with other programs.
+//! By default some damaged pictures of each clip are made, and thousands with `BUCKET_STREAMER_EXHAUSTIVE`.
+//! `BUCKET_STREAMER_DAMAGE_DIR` is a folder for the damaged clips, to examine them with other programs.
 #![allow(clippy::print_stderr, reason = "tests report what they count")]
 
 mod foreign;
@@ -21,7 +21,7 @@ use bucket_streamer::Video;
 use testing::damage::seen::{Path, Seen, engine};
 use testing::damage::{Clip, Damaged, Form, Kind, open, variants};
 
-/// Clips with several slices or tiles a picture: four pictures of noise, then two GOPs of twelve.
+/// Clips with several slices or tiles per picture: four pictures of noise, then two GOPs of twelve.
 const IN_PIECES: [&str; 10] = [
     "hevc_slices.mp4",
     "hevc_slices_10bit.mp4",
@@ -35,10 +35,10 @@ const IN_PIECES: [&str; 10] = [
     "av1_tiles_10bit.ivf",
 ];
 
-/// Pictures of noise in them.
+/// Their pictures of noise.
 const NOISE: usize = 4;
 
-/// Other shapes of clips: rows, B-frames, superframes, hidden frames, other containers. The second half is for
+/// Clips with other structures: rows, B-frames, superframes, hidden frames, other containers. The second half is for
 /// exhaustive runs.
 const OTHERS: [&str; 12] = [
     "hevc_wavefronts.mp4",
@@ -59,7 +59,7 @@ fn is_exhaustive() -> bool {
     std::env::var_os("BUCKET_STREAMER_EXHAUSTIVE").is_some()
 }
 
-/// A clip in pieces: the noise, and the rest, both as raw streams.
+/// A clip with several slices, split into the noise and the rest, both as raw streams.
 fn noise_and_rest(name: &str) -> (Clip, Clip) {
     let clip = Clip::fixture(name);
     let clip = if clip.form == Form::InPlace { clip.annex_b().expect("a raw stream") } else { clip };
@@ -67,7 +67,7 @@ fn noise_and_rest(name: &str) -> (Clip, Clip) {
     (clip.part(0..NOISE).expect("the noise"), clip.part(NOISE..all).expect("the rest"))
 }
 
-/// The clips to be damaged: in pieces as raw streams and as they are, and others.
+/// The clips to damage: those with several slices, as raw streams and unchanged, and others.
 fn victims() -> Vec<Clip> {
     let mut clips = Vec::new();
     for name in IN_PIECES {
@@ -100,8 +100,8 @@ fn of_the_corpus() -> Vec<Clip> {
     clips.filter(|clip| clip.samples.len() <= SAMPLES).collect()
 }
 
-/// Damaged copies of a clip: by default one of each `every`-th kind; in exhaustive runs of all kinds, of each two where all
-/// are asked for.
+/// Damaged copies of a clip: by default one of each `every`-th kind; in exhaustive runs all kinds, two of each if all
+/// are requested.
 fn damaged(clip: &Clip, seed: u64, every: usize) -> Vec<Damaged> {
     let seed = seed + clip.name.bytes().map(u64::from).sum::<u64>();
     if is_exhaustive() {
@@ -124,7 +124,7 @@ fn a_seed_makes_the_same_damage_and_says_where_it_begins() {
         for (one, again) in one.iter().zip(&again) {
             assert_eq!((&one.name, &one.bytes), (&again.name, &again.bytes));
             let Some(first) = one.first_touched else { continue };
-            // The header of a packet has its size.
+            // The header of a packet contains its size.
             let until = clip.samples[first].start.saturating_sub(12);
             assert_eq!(one.bytes[..until], clip.bytes[..until], "{}: changed before what it touches", one.name);
             if let Some(before) = first.checked_sub(1) {

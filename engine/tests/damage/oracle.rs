@@ -1,4 +1,4 @@
-//! Damaged frames beside those of `ffmpeg` with one thread.
+//! Compares damaged frames with those of `ffmpeg` with one thread.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path as FilePath;
@@ -16,7 +16,8 @@ use crate::{Table, damaged, shown, victims};
 #[test]
 fn damaged_frames_equal_ffmpeg_with_one_thread() {
     let folder = tempfile::tempdir().expect("a folder");
-    // Equal, different, ours alone, ffmpeg's alone; and frames of clips that ffmpeg does not decode the same twice.
+    // Equal, different, only the engine's, only ffmpeg's; and frames of clips that ffmpeg decodes differently each
+    // time.
     let mut table: Table<[usize; 5]> = BTreeMap::new();
     let mut wrong = Vec::new();
     for clip in victims() {
@@ -26,7 +27,7 @@ fn damaged_frames_equal_ffmpeg_with_one_thread() {
             std::fs::write(&path, &damaged.bytes).expect("to write a clip");
             let counts = table.entry((damaged.kind, clip.codec.name())).or_default();
             let compare = if clip.form == Form::AnnexB { by_order } else { by_time };
-            // Where nothing was decoded it shows earlier pictures, and which depends on when their memory came free.
+            // Undecoded parts show earlier pictures, which depend on the order in which memory was freed.
             let theirs = ffmpeg(&path);
             let is_oracle = (0..2).all(|_| ffmpeg(&path) == theirs);
             let [equal, different, ours_alone, theirs_alone] = compare(&ours(&video), &theirs);
@@ -34,7 +35,7 @@ fn damaged_frames_equal_ffmpeg_with_one_thread() {
                 counts[4] += equal + different;
                 continue;
             }
-            // Behind a key frame that is not there `ffmpeg` gives pictures other times than their samples'.
+            // After a missing key frame `ffmpeg` shifts pictures to other times than their samples'.
             if different > 0 && clip.codec == Codec::H264 && damaged.kind != Kind::KeyLost {
                 wrong.push(format!("{}: {different} of {} frames differ", damaged.name, equal + different));
             }
@@ -53,7 +54,7 @@ fn damaged_frames_equal_ffmpeg_with_one_thread() {
     assert!(wrong.is_empty(), "{}", shown(&wrong));
 }
 
-/// Time and MD5 of all frames of a batch; without MD5 those that are errors.
+/// Time and MD5 of all frames of a batch; no MD5 for errors.
 fn ours(video: &Video) -> Vec<(i64, Option<String>)> {
     let md5 = |seen| match seen {
         Seen::Picture { md5, .. } => Some(md5),
@@ -63,7 +64,7 @@ fn ours(video: &Video) -> Vec<(i64, Option<String>)> {
     seen.map(|(number, seen)| (video.sample_of(number as u32).expect("a frame's sample").pts, md5(seen))).collect()
 }
 
-/// Time and MD5 of the frames that `ffmpeg` shows with one thread.
+/// Time and MD5 of the frames that `ffmpeg` outputs with one thread.
 fn ffmpeg(path: &FilePath) -> Vec<(i64, String)> {
     let arguments = ["-v", "quiet", "-nostdin", "-noautorotate", "-copyts", "-threads", "1", "-i"];
     let more = ["-map", "0:v:0", "-fps_mode", "passthrough", "-enc_time_base", "demux", "-noautoscale"];
@@ -81,7 +82,7 @@ fn ffmpeg(path: &FilePath) -> Vec<(i64, String)> {
     String::from_utf8_lossy(&output.stdout).lines().filter(|line| !line.starts_with('#')).filter_map(frame).collect()
 }
 
-/// Frames of the same time.
+/// Pairs of frames with the same time.
 fn by_time(ours: &[(i64, Option<String>)], theirs: &[(i64, String)]) -> [usize; 4] {
     let mut left: HashMap<i64, &String> = theirs.iter().map(|(pts, md5)| (*pts, md5)).collect();
     let mut counts = [0; 4];
@@ -96,8 +97,8 @@ fn by_time(ours: &[(i64, Option<String>)], theirs: &[(i64, String)]) -> [usize; 
     counts
 }
 
-/// Frames that both show, in this order: raw streams have no times. The longest common subsequence is equal; what both
-/// have besides is different.
+/// Pairs of frames in both outputs, in this order: raw streams have no times. The longest common subsequence is equal;
+/// other frames of both are different.
 fn by_order(ours: &[(i64, Option<String>)], theirs: &[(i64, String)]) -> [usize; 4] {
     let ours: Vec<&String> = ours.iter().filter_map(|(_, md5)| md5.as_ref()).collect();
     let mut lengths = vec![0; theirs.len() + 1];

@@ -1,5 +1,5 @@
-//! One budget for the pictures that decoders have in work: streams that claim large ones wait or are refused, small videos go
-//! on beside them, and every frame of an intact video is exact under any budget.
+//! The budget of picture memory: streams that claim large pictures wait or are refused, small videos continue beside
+//! them, and every frame of an intact video is exact under any budget.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -11,17 +11,17 @@ use testing::damage::bombs::bombs;
 use testing::damage::seen::Path;
 use testing::damage::{Clip, Form, open, resized};
 
-/// Large pictures, and what all of them may take in these tests: as much for these as 256 MiB are for the largest that are
-/// allowed.
+/// Large pictures, and the budget in these tests: in the same proportion as 256 MiB to the largest allowed pictures.
 const LARGE: (u64, u64) = (4096, 2176);
 const BUDGET: u64 = 64 * MIB;
-/// What the one run takes that may exceed the budget, until it meets damage: a large picture, and one for each missing reference.
+/// Memory of the one run that may exceed the budget, until it meets damage: a large picture, and one for each missing
+/// reference.
 const ALONE: u64 = 96 * MIB;
 const MIB: u64 = 1 << 20;
-/// Frames that are asked for of each.
+/// Frames requested of each.
 const FRAMES: usize = 6;
 
-/// The frames of a small intact video, asked for while `others` work, as often as they do.
+/// Requests the frames of a small intact video repeatedly while `others` work.
 fn asks_beside(engine: &Engine, others: &AtomicBool) -> usize {
     let clip = fixture("hevc_bframes.mp4");
     let clip = if clip.exists() { clip } else { fixture("hevc_closed_gop.mp4") };
@@ -35,7 +35,7 @@ fn asks_beside(engine: &Engine, others: &AtomicBool) -> usize {
     rounds
 }
 
-/// What comes of opening a bomb and asking for its first frames at once; never a picture of that size that is not flagged.
+/// The result of opening a bomb and requesting its first frames together; never an unflagged picture of that size.
 fn set_off(engine: &Engine, name: &str, bytes: &[u8], outcomes: &mut BTreeMap<String, usize>) {
     let mut count = |what: &str| *outcomes.entry(what.to_owned()).or_default() += 1;
     let video = match open(engine, name, bytes) {
@@ -59,7 +59,7 @@ fn is_refused(kind: &ErrorKind) -> bool {
     matches!(kind, ErrorKind::PictureMemory { .. })
 }
 
-/// All bombs at once in one engine, beside a small video. The most that pictures took.
+/// All bombs at once in one engine, beside a small video. Returns the peak of picture memory.
 fn all_at_once(budget: u64, bombs: &[(String, Vec<u8>)]) -> (u64, BTreeMap<String, usize>, usize) {
     let engine = Engine::builder().threads(4).picture_memory(budget).checkpoint_memory(64 * MIB).build();
     let (is_busy, engine) = (AtomicBool::new(true), &engine);
@@ -98,7 +98,8 @@ fn bombs_share_one_budget() {
     assert!(taken <= budget + ALONE, "{} MiB within {}", taken / MIB, budget / MIB);
 }
 
-/// Intact clips whose decoders need more than the smallest budget: reordered, interlaced, with frame threads, of changing sizes.
+/// Intact clips whose decoders need more than the smallest budget: reordered, interlaced, frame threads, changing
+/// sizes.
 const INTACT: [&str; 11] = [
     "hevc_wavefronts.mp4",
     "hevc_10bit.mp4",
@@ -120,7 +121,7 @@ fn intact_clips_are_exact_under_any_budget() {
         let expected = [Path::Batch, Path::Play].map(|path| path.see(&free.open_path(fixture(name)).expect("a video")));
         (name, expected)
     });
-    // All at once, each in three orders: nearly every run needs more than there is.
+    // Concurrently, each in three orders: nearly every run needs more than the budget.
     std::thread::scope(|scope| {
         for (name, [batch, play]) in &clips {
             let tight = &tight;
@@ -139,7 +140,7 @@ fn intact_clips_are_exact_under_any_budget() {
     assert!(pictures.peak_bytes > tight.picture_memory(), "no run had to be alone");
 }
 
-/// Frames that a caller keeps are none of the budget's, and callers may ask for frames while they are shown others.
+/// Frames that a caller keeps do not count, and callers may request frames inside of other requests.
 #[test]
 fn callers_that_keep_frames_or_ask_for_more_block_nobody() {
     let engine = Engine::builder().threads(2).picture_memory(0).checkpoint_memory(0).build();

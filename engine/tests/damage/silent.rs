@@ -1,4 +1,4 @@
-//! Known damage is flagged or an error, and how much of other damage is.
+//! Known damage is flagged or an error; measures the share of other damage that is.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -10,15 +10,15 @@ use testing::damage::{Clip, Damaged, Kind, open};
 
 use crate::{Table, damaged, is_exhaustive, shown, victims, video};
 
-/// A VP9 clip whose pictures do not adapt probabilities (error resilient): when one is lost, nothing in the others tells, since VP9
-/// has no frame numbers.
+/// A VP9 clip whose pictures do not adapt probabilities (error resilient): the loss of one leaves no trace in the
+/// others, since VP9 has no frame numbers.
 const UNTOLD: &str = "vp9_resized.ivf";
 
-/// Share of the pictures that other bytes in slices and tiles change without anything telling, at most: 3 % was measured (7 of 268
-/// pictures of VP9 with one bit flipped).
+/// Upper bound of the share of changed pictures without a flag, for overwritten slices and tiles: 3 % was measured (7
+/// of 268 pictures of VP9 with one bit flipped).
 const SILENT_OVERWRITTEN: f64 = 0.06;
 
-/// Counts of a kind of damage and a codec.
+/// Counts for a kind of damage and a codec.
 #[derive(Debug, Default, Clone, Copy)]
 struct Counts {
     clips: u32,
@@ -30,7 +30,7 @@ struct Counts {
     flagged: u32,
     failed: u32,
     silent: u32,
-    /// Frames that are as in the intact clip and flagged nevertheless.
+    /// Flagged frames that are equal to the intact clip's.
     needless: u32,
 }
 
@@ -67,7 +67,7 @@ fn known_damage_is_never_silent() {
     assert!(silent.is_empty(), "{}", shown(&silent));
 }
 
-/// Counts the frames of a damaged clip; gives those that differ without a flag, in a batch and played.
+/// Counts the frames of a damaged clip; returns those that differ without a flag, in a batch and played.
 fn count(
     counts: &mut Counts,
     damaged: &Damaged,
@@ -104,7 +104,7 @@ fn count(
     (in_batch, in_play)
 }
 
-/// Every kind of damage changes pictures, and of those that need not be known few are silent.
+/// Every kind of damage changes pictures, and few undetectable changes are silent.
 fn check_counts(table: &Table<Counts>) {
     for codec in ["hevc", "h264", "vp9", "av1"] {
         for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_known()) {

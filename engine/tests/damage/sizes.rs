@@ -1,11 +1,11 @@
-//! Pictures that are larger than allowed, or than the container says.
+//! Pictures above the size limit, or larger than the container says.
 
 use bucket_streamer::ErrorKind;
 
 use testing::damage::seen::{Path, Seen, engine};
 use testing::damage::{Clip, open, resized};
 
-/// A stream that claims pictures of 256 million pixels is refused before anything is allocated for them.
+/// A stream that claims pictures of 256 million pixels is refused before memory is allocated for them.
 #[test]
 fn pictures_that_are_too_large_are_refused_before_they_take_memory() {
     let before = peak_kib();
@@ -27,7 +27,7 @@ fn pictures_that_are_too_large_are_refused_before_they_take_memory() {
     assert!(tried >= 4 && taken < 256 << 10, "{tried} clips, {taken} KiB");
 }
 
-/// The same where the container says another size, and parameter sets in samples the real one.
+/// The same with another size in the container, and the real one in parameter sets in samples.
 #[test]
 fn pictures_that_are_larger_than_the_container_says_are_errors() {
     let mut tried = 0;
@@ -44,7 +44,7 @@ fn pictures_that_are_larger_than_the_container_says_are_errors() {
     assert!(tried > 0);
 }
 
-/// The most memory that was resident in this process so far.
+/// The peak of resident memory of this process.
 fn peak_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the peak");

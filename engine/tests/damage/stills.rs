@@ -1,4 +1,4 @@
-//! Nothing of one still or contact sheet shows in the next.
+//! No still or contact sheet shows parts of the preceding one.
 
 use bucket_streamer::pixels::{Fit, JfifPlanes, Part, Shape};
 use bucket_streamer::still::{Grid, StillEncoder, StillFormat, StillMaker, StillOptions, Turn};
@@ -8,7 +8,7 @@ use testing::damage::{Clip, Kind, often};
 
 use crate::{noise_and_rest, video};
 
-/// Ways of making stills: whole, smaller, turned, a part; of odd widths and heights too.
+/// Options of stills: whole, smaller, rotated, a part; with odd widths and heights too.
 fn ways_of_stills() -> Vec<StillOptions> {
     let shape = |width, height, fit| Shape { width, height, fit };
     let whole = StillOptions::default();
@@ -23,7 +23,7 @@ fn ways_of_stills() -> Vec<StillOptions> {
     ]
 }
 
-/// A picture of the video, as far as it can be decoded.
+/// A picture of the video, as far as it decodes.
 pub(crate) fn picture(clip: &Clip, frame: u32) -> bucket_streamer::Frame {
     video(&engine(1, None), clip).frame(frame).expect("a frame").picture
 }
@@ -75,7 +75,7 @@ fn sheets_show_nothing_of_the_sheets_before() {
         let shown = sheet([Some(&first), None, Some(&last), None]);
         fresh.encode(&shown, format, 85, &mut expected).expect("a sheet");
         used.encode(&sheet([Some(&of_noise); 4]), format, 85, &mut found).expect("a sheet of noise");
-        // In the cells of tiles that failed nothing is left of those of another sheet.
+        // The cells of failed tiles contain nothing of another sheet.
         let again = sheet([Some(&first), None, Some(&last), None]);
         used.encode(&again, format, 85, &mut found).expect("a sheet");
         assert!(found == expected, "{format:?}");

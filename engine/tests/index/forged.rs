@@ -1,4 +1,4 @@
-//! Indexes that are damaged or forged: errors, or the frames of a sequential decode.
+//! Damaged or forged indexes: errors, or the frames of a sequential decode.
 
 use bucket_streamer::still::raw;
 use bucket_streamer::{Engine, ErrorKind};
@@ -33,7 +33,7 @@ fn a_damaged_index_is_an_error_or_the_same_index() {
     }
 }
 
-/// Damage that the checksum of gzip does not see, since a forger makes a new one.
+/// Damage under a correct checksum of gzip, as a forger makes it.
 #[test]
 fn a_forged_index_is_an_error_or_gives_frames_and_errors_never_a_panic() {
     let engine = Engine::new(Some(1));
@@ -46,7 +46,7 @@ fn a_forged_index_is_an_error_or_gives_frames_and_errors_never_a_panic() {
             let mut forged = whole.clone();
             for _ in 0..random.usize(1..4) {
                 let at = random.usize(0..whole.len());
-                // Digits become other digits more often than the text becomes nonsense.
+                // Digits become other digits more often than the text becomes invalid.
                 forged[at] = match forged[at] {
                     b'0'..=b'9' => random.u8(b'0'..=b'9'),
                     _ if random.bool() => forged[at],
@@ -66,9 +66,9 @@ fn a_forged_index_is_an_error_or_gives_frames_and_errors_never_a_panic() {
     assert!(opened > 100 && refused > 100, "{opened} opened, {refused} refused");
 }
 
-/// Numbers of the references section are changed, one to three at a time. What is taken gives the frames of a sequential
-/// decode, or errors: always in H.265, where libavcodec reports a reference that is not there. In the other codecs it does
-/// not, see `docs/index-format.md`; there only what is said of entries is found out.
+/// Numbers of the references section are changed, one to three at a time. An accepted index gives the frames of a
+/// sequential decode, or errors: always in H.265, where libavcodec reports missing references. In the other codecs it
+/// does not, see `docs/index-format.md`; there only wrong kinds of random access points are detected.
 #[test]
 fn a_forged_structure_gives_the_same_frames_or_errors() {
     let mut random = fastrand::Rng::with_seed(6);
@@ -122,7 +122,7 @@ const FORGED: [&str; 8] = [
     "av1.ivf",
 ];
 
-/// A GOP may be said to have no known pictures at all, as that of a stream with two layers has.
+/// A GOP may have no known pictures, as in a stream with two layers.
 #[test]
 fn a_gop_of_which_nothing_is_known_is_decoded_whole() {
     let clip = fixture("hevc_closed_gop.mp4");
@@ -134,7 +134,8 @@ fn a_gop_of_which_nothing_is_known_is_decoded_whole() {
     assert_eq!(some_frames(&video), some_frames(&plain));
 }
 
-/// What is said of sync samples is compared with their bytes when a walk begins there: then nothing of it is believed.
+/// The claims about sync samples are compared with their bytes when a decode run begins there; if they differ, the
+/// index is distrusted.
 #[test]
 fn a_false_entry_is_found_out() {
     for clip in
@@ -160,7 +161,7 @@ fn a_false_entry_is_found_out() {
     }
 }
 
-/// Changes what is said of one picture or GOP so that it mostly remains possible.
+/// Changes a claim about a picture or GOP so that it usually remains possible.
 fn forge_graph(graph: &mut Value, random: &mut fastrand::Rng) -> String {
     let column = |field: &str| -> Vec<i64> {
         let Some(Value::Array(items)) = graph.pointer(field) else { panic!("no {field}") };
@@ -193,7 +194,7 @@ fn forge_graph(graph: &mut Value, random: &mut fastrand::Rng) -> String {
     format!("way {what} with picture {at}")
 }
 
-/// Changes a number somewhere below; says which.
+/// Changes a number somewhere below; returns its path.
 fn forge(value: &mut Value, random: &mut fastrand::Rng) -> String {
     match value {
         Value::Object(fields) => {
@@ -203,7 +204,7 @@ fn forge(value: &mut Value, random: &mut fastrand::Rng) -> String {
             format!("{name}.{}", forge(field, random))
         }
         Value::Array(items) if !items.is_empty() => {
-            // Runs are spread out, so that each of their numbers can change alone.
+            // Runs are expanded, so that each of their numbers can change alone.
             *items = items.drain(..).flat_map(spread).collect();
             let at = random.usize(0..items.len());
             format!("{at}.{}", forge(&mut items[at], random))

@@ -1,4 +1,5 @@
-//! The portable index: a video opened with it is the video opened without; what is none, or of another file, is refused.
+//! The portable index: it gives the same video as opening without it; a file that is no index, or one of another video,
+//! is refused.
 #![allow(clippy::print_stderr, reason = "tests report what they leave out")]
 
 mod forged;
@@ -39,7 +40,7 @@ fn exported(clip: &Path) -> Vec<u8> {
     video.export_index().expect("an index").to_bytes()
 }
 
-/// MD5s of a few frames; `None` for those that cannot be had.
+/// MD5s of a few frames; `None` for errors.
 fn some_frames(video: &Video) -> BTreeMap<u32, Option<String>> {
     let mut random = fastrand::Rng::with_seed(11);
     let (width, height) = video.track().parameters.size();
@@ -49,7 +50,7 @@ fn some_frames(video: &Video) -> BTreeMap<u32, Option<String>> {
     video.frames(&wanted).map(|(index, frame)| (index, frame.ok().map(md5))).collect()
 }
 
-/// Everything in a track that can be told apart.
+/// All properties of a track.
 fn described(video: &Video) -> String {
     let track = video.track();
     let of = (&track.container, &track.streams, &track.track, &track.codec, &track.descriptions, &track.framing);
@@ -65,7 +66,7 @@ fn every_clip_is_the_same_with_its_index_as_without() {
         let bytes = video.export_index().expect("an index").to_bytes();
         let again = reopened(&engine, &clip, &bytes).unwrap_or_else(|error| panic!("{}: {error}", name(&clip)));
         assert!(described(&video) == described(&again), "{}: another track", name(&clip));
-        // What is kept to itself (places in transport streams, parameter sets, stored samples) is in the file too.
+        // Private parts (places in transport streams, parameter sets, stored samples) are in the file too.
         assert!(bytes == again.export_index().expect("an index").to_bytes(), "{}: another index", name(&clip));
         assert_eq!(some_frames(&video), some_frames(&again), "{}", name(&clip));
         let opened = again.opened_with();
@@ -73,7 +74,7 @@ fn every_clip_is_the_same_with_its_index_as_without() {
     }
 }
 
-/// All that planning takes from the structure of samples `first..=last`.
+/// All parts of the structure of samples `first..=last` that planning uses.
 fn structure(video: &Video, planner: &Planner, references: &References, first: u32, last: u32) -> String {
     match references.structure(planner, video.track(), video.source(), first, last) {
         Structure::Graph(graph) => {
@@ -122,7 +123,7 @@ fn the_structure_with_an_index_is_the_one_that_is_learned() {
     assert!(runs.len() == 4 && runs.values().all(|&runs| runs > 5));
 }
 
-/// With an index, a single frame of an engine that has decoded nothing yet is read as what is decoded, and nothing else.
+/// With an index, a single frame of a new engine reads the samples that it decodes, and nothing else.
 #[test]
 fn nothing_is_read_but_what_is_decoded() {
     let (mut exact, mut random) = (0, fastrand::Rng::with_seed(4));
@@ -161,7 +162,7 @@ fn nothing_is_read_but_what_is_decoded() {
     assert!(exact >= 3);
 }
 
-/// Clips whose parameter sets lie in samples, which are looked for in those before the entry.
+/// Clips whose parameter sets lie in samples, which are searched for in those before the random access point.
 const WITH_SETS: [&str; 0] = [];
 
 #[test]
@@ -169,7 +170,7 @@ fn the_same_video_gives_the_same_bytes() {
     for clip in ["hevc.ts", "hevc.mkv", "hevc_demo.mp4", "h264_sets_change.mkv", "h264_fields.h264", "vp9.ivf"] {
         let clip = fixture(clip);
         assert!(exported(&clip) == exported(&clip), "{}", name(&clip));
-        // Under another name, in another place, at another time.
+        // With another name, place and time.
         let folder = tempfile::tempdir().expect("a folder");
         let copy = folder.path().join("elsewhere");
         std::fs::copy(&clip, &copy).expect("a copy");

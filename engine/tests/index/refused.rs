@@ -1,4 +1,4 @@
-//! Indexes of other files, with impossible fields, or that say otherwise than the video.
+//! Indexes of other files, with impossible fields, or that differ from the video.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ fn with(clip: &str, field: &str, value: Value) -> Result<Video> {
     reopened(&Engine::new(Some(1)), &fixture(clip), &packed(text.to_string().as_bytes()))
 }
 
-/// Fields of the index of `hevc.ts`, which has so many samples, with values that they cannot have.
+/// Fields of the index of `hevc.ts`, which has `samples` samples, with impossible values.
 fn impossible_fields(samples: u64) -> Vec<(&'static str, Value)> {
     vec![
         ("/version", json!(2)),
@@ -88,7 +88,7 @@ fn impossible_fields(samples: u64) -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// The same of its section of references.
+/// The same for its section of references.
 fn impossible_references(samples: u64) -> Vec<(&'static str, Value)> {
     vec![
         ("/references", json!({"version": 3})),
@@ -127,7 +127,7 @@ fn what_cannot_be_is_refused() {
     }
 }
 
-/// The items of a column, each for itself.
+/// The items of a column, with runs expanded.
 pub(crate) fn values(column: &Value) -> Vec<Value> {
     column.as_array().expect("a column").iter().cloned().flat_map(spread).collect()
 }
@@ -144,7 +144,7 @@ fn an_index_that_is_made_anew_says_the_same() {
             let bytes = index.expect("an index").to_bytes();
             verified(&clip, &bytes).unwrap_or_else(|error| panic!("{}: {error}", name(&clip)));
         }
-        // Another way of writing the same.
+        // Another notation of the same index.
         let mut text = unpacked(&exported(&clip));
         let samples = text["samples"]["count"].as_u64().expect("a count") as usize;
         text["made_by"] = json!("another program");
@@ -155,7 +155,7 @@ fn an_index_that_is_made_anew_says_the_same() {
     }
 }
 
-/// What [`Engine::open_with_index`] takes, since it could be so.
+/// Claims that [`Engine::open_with_index`] accepts, since they are possible.
 #[test]
 fn an_index_that_says_otherwise_than_the_video_is_found_out() {
     let samples = unpacked(&exported(&fixture("hevc.ts")))["samples"]["count"].as_u64().expect("a count");
@@ -173,7 +173,7 @@ fn an_index_that_says_otherwise_than_the_video_is_found_out() {
     ] {
         let mut text = unpacked(&exported(&fixture(clip)));
         if field.ends_with("entries") {
-            // They drop pictures that wait for output: not looked at when decoding begins there.
+            // These pictures drop pictures that wait for output, which is not checked when decoding begins there.
             let column = values(text.pointer(field).expect("a column"));
             let dropping = |entry: Value| json!(entry.as_u64().expect("a number") | 8);
             *text.pointer_mut(field).expect("a column") = column.into_iter().map(dropping).collect();

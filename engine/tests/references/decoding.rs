@@ -1,4 +1,5 @@
-//! Closures beside decoders: with all else left out pictures are the same, without any one member they are not.
+//! Compares closures with decoders: without all other samples the pictures are the same, without any member they
+//! differ.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +12,7 @@ use testing::clips::{clips, name};
 
 use crate::{Clip, open};
 
-/// Samples as packets, each with its number; where the sample description changes, the new one goes with it.
+/// Samples as packets, each with its number; a changed sample description is included.
 pub(crate) fn packets(clip: &Clip, samples: &[u32]) -> impl Iterator<Item = Packet> {
     let (track, mut description) = (&clip.track, None);
     samples.iter().map(move |&sample| {
@@ -27,7 +28,7 @@ pub(crate) fn packets(clip: &Clip, samples: &[u32]) -> impl Iterator<Item = Pack
     })
 }
 
-/// Decodes these samples and drains: MD5s by sample.
+/// Decodes these samples and drains the decoder: MD5s by sample.
 fn decode(clip: &Clip, samples: &[u32], strict: bool) -> Result<BTreeMap<u32, [u8; 16]>, AvError> {
     let mut decoder = Decoder::open(&clip.track.parameters, Threads::One, strict).expect("a decoder");
     let mut pictures = BTreeMap::new();
@@ -48,8 +49,8 @@ fn receive(decoder: &mut Decoder, pictures: &mut BTreeMap<u32, [u8; 16]>) -> Res
     Ok(())
 }
 
-/// A picture decoded from what [`Pictures::to_decode`] names is that of a sequential decode. Some targets of each clip; of
-/// large ones few.
+/// Decoding the samples of [`Pictures::to_decode`] gives the picture of a sequential decode. Tests some targets of each
+/// clip, few of large ones.
 #[test]
 fn pictures_decoded_without_all_others_are_the_same() {
     let (mut targets, mut sent, mut left_out) = (0, 0, 0);
@@ -82,7 +83,7 @@ fn pictures_decoded_without_all_others_are_the_same() {
     assert!(targets > 200 && left_out > 500);
 }
 
-/// The target's picture out of these samples, by a decoder that passes over errors: MD5, and whether it is flagged.
+/// The target's picture from these samples, by a decoder that continues after errors: MD5, and whether it is flagged.
 fn picture_of(clip: &Clip, samples: &[u32], target: u32, show_broken: bool) -> Option<([u8; 16], bool)> {
     let mut decoder = Decoder::open(&clip.track.parameters, Threads::One, false).expect("a decoder");
     if show_broken {
@@ -111,17 +112,18 @@ fn picture_of(clip: &Clip, samples: &[u32], target: u32, show_broken: bool) -> O
     found
 }
 
-/// What became of targets that were sent with one member of their closure too few.
+/// Results for targets whose closure lacks one member.
 #[derive(Debug, Default)]
 struct Cuts {
     count: usize,
-    /// The decoder, as everybody uses it, kept the picture to itself or flagged it.
+    /// The decoder with its usual settings returned no picture, or flagged it.
     refused: usize,
-    /// Shown all the same, it was another picture or none.
+    /// Forced to output it, the decoder returned another picture or none.
     other: usize,
 }
 
-/// Some members of a target's closure: the first (mostly the IRAP), one in the middle, the nearest direct reference, any.
+/// Some members of a target's closure: the first (mostly the IRAP picture), one in the middle, the nearest direct
+/// reference, any.
 fn some_members(graph: &Pictures, target: u32, random: &mut fastrand::Rng) -> BTreeSet<u32> {
     let members: Vec<u32> = graph.closure(&[target]).into_iter().filter(|&sample| sample != target).collect();
     let direct = graph.get(target).and_then(|picture| picture.refs.last().copied());
@@ -130,9 +132,9 @@ fn some_members(graph: &Pictures, target: u32, random: &mut fastrand::Rng) -> BT
     some.into_iter().flatten().collect()
 }
 
-/// Closures are not larger than they have to be: without any one member the decoder refuses the target; and made to show
-/// it, it shows other pixels. The latter not in every case, since a stream may name as used what no block refers to. Some
-/// targets of each clip; of large ones few.
+/// Closures are minimal: without any one member the decoder refuses the target; forced to output it, it shows other
+/// pixels. The latter not always, since a stream may list a picture that no block refers to. Tests some targets of each
+/// clip, few of large ones.
 #[test]
 fn closures_without_one_of_their_members_go_wrong() {
     let mut all = Cuts::default();
@@ -156,7 +158,7 @@ fn closures_without_one_of_their_members_go_wrong() {
                 here.count += 1;
                 here.refused += usize::from(usual.is_none_or(|(_, is_corrupt)| is_corrupt));
                 here.other += usize::from(broken.is_none_or(|(md5, _)| md5 != *right));
-                // Whatever is left out: what comes out without a flag is right.
+                // For any omission, unflagged output is correct.
                 let is_right = usual.is_none_or(|(md5, is_corrupt)| is_corrupt || md5 == *right);
                 assert!(is_right, "{}: {target} without {member}", clip.name);
                 spent += 2 * cut.len() as u32;
@@ -172,7 +174,7 @@ fn closures_without_one_of_their_members_go_wrong() {
     assert!(all.refused * 100 > all.count * 95 && all.other * 100 > all.count * 80, "{all:?}");
 }
 
-/// What to decode for a target that a walk from its own GOP's first sample, or from that of the GOP before, gives.
+/// The samples to decode for a target in a decode run from the first sample of its GOP, or of the preceding one.
 pub(crate) fn to_decode(clip: &Clip, references: &References, target: u32) -> Option<Vec<u32>> {
     graph_and_to_decode(clip, references, target).map(|(_, samples)| samples)
 }

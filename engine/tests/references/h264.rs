@@ -1,4 +1,4 @@
-//! H.264: which samples hold no reference picture.
+//! H.264: samples that contain no reference picture.
 
 use bucket_streamer::bitstream::{Codec, h264};
 use bucket_streamer::plan::{References, Structure};
@@ -12,7 +12,7 @@ use crate::{Clip, open};
 fn h264_samples_without_reference_pictures_are_those_of_the_trace() {
     let (mut samples, mut droppable) = (0, 0);
     for path in clips() {
-        // Of a damaged file the filter leaves out packets.
+        // The filter omits packets of a damaged file.
         let Some(clip) = open(&path, Codec::H264).filter(|clip| !clip.name.starts_with("bad_")) else { continue };
         let trace = clip.trace(&path);
         let Structure::Droppable(ours) = clip.structure(&References::new(), 0, clip.count() - 1) else {
@@ -44,7 +44,7 @@ fn h264_is_slice(unit: &Unit) -> bool {
     matches!(unit.kind(), 1..=5)
 }
 
-/// Are there units that keep a sample from being left out, whatever its slices say?
+/// Whether units keep a sample from being droppable, independent of its slices.
 fn has_odd_units(clip: &Clip, sample: u32) -> bool {
     let Ok(data) = clip.track.read(&*clip.source, sample, false) else { return true };
     let is_odd = |unit: &[u8]| match h264::kind(unit) {

@@ -1,5 +1,5 @@
-//! The reference structure, against what the vendored `ffmpeg` prints of every slice header (its `trace_headers` filter),
-//! and against decoding with everything else left out.
+//! Compares the reference structure with the slice headers that the vendored `ffmpeg` prints (its `trace_headers`
+//! filter), and with decoding without all other samples.
 #![allow(clippy::print_stderr, reason = "tests report what they leave out")]
 
 mod decoding;
@@ -69,7 +69,7 @@ impl Clip {
         }
     }
 
-    /// What the filter prints. Samples and packets are the same, in the same order; of a file that is cut, up to there.
+    /// The filter's output. Samples and packets are the same, in the same order; of a file that is cut, up to the cut.
     fn trace(&self, path: &Path) -> Trace {
         let mut trace = trace(path);
         let is_cut = |sample: &Sample| sample.offset + u64::from(sample.size) > self.source.len();
@@ -91,7 +91,7 @@ fn slices(units: &[Unit]) -> impl Iterator<Item = &Unit> {
     units.iter().filter(|unit| unit.kind() < 32 && unit.get("nuh_layer_id") == Some(0))
 }
 
-/// Pictures by packet, as the filter prints them; every slice of a picture must say the same.
+/// Pictures by packet, from the filter's output; all slices of a picture must agree.
 fn traced_pictures(trace: &Trace, clip: &str) -> Vec<Option<Traced>> {
     let mut reader = Reader::default();
     let of_units = |units: &[Unit], reader: &mut Reader| {
@@ -107,7 +107,7 @@ fn traced_pictures(trace: &Trace, clip: &str) -> Vec<Option<Traced>> {
     trace.packets.iter().map(|(_, units)| of_units(units, &mut reader)).collect()
 }
 
-/// Headers of all pictures as our parsers read them.
+/// Headers of all pictures from our parsers.
 fn headers(clip: &Clip) -> Vec<Option<SliceHeader>> {
     let track = &clip.track;
     let mut sets = ParameterSets::from_configuration(track.parameters.extradata());
@@ -147,7 +147,7 @@ fn headers_of_all_h265_pictures_are_what_ffmpeg_reads() {
     assert!(pictures > 2000);
 }
 
-/// Every picture's references by the equations, over the whole stream: what it is made of, directly.
+/// Every picture's direct references by the equations, over the whole stream.
 fn simple_references(pictures: &[Option<Traced>]) -> Vec<BTreeSet<u32>> {
     let (mut previous, mut by_poc) = (0_i64, BTreeMap::<i64, u32>::new());
     let mut all = Vec::new();
@@ -162,7 +162,7 @@ fn simple_references(pictures: &[Option<Traced>]) -> Vec<BTreeSet<u32>> {
         if begins {
             by_poc.clear();
         }
-        // The count nearest to the one before.
+        // The count nearest to the preceding one.
         let candidates = [-1, 0, 1].map(|turn| (previous.div_euclid(max) + turn) * max + picture.poc_lsb);
         let nearest = candidates.into_iter().min_by_key(|poc| ((poc - previous).abs(), *poc < previous));
         let poc = if begins { picture.poc_lsb } else { nearest.expect("three candidates") };
@@ -201,14 +201,14 @@ fn entries(clip: &Clip, pictures: &[Option<Traced>]) -> Vec<u32> {
     (0..clip.count()).filter(is_entry).collect()
 }
 
-/// The run that a walk to the target decodes from: a RASL picture's begins a GOP earlier.
+/// The samples of a decode run to the target: for a RASL picture it begins a GOP earlier.
 fn run_for(entries: &[u32], pictures: &[Option<Traced>], target: u32) -> Option<u32> {
     let before = entries.partition_point(|&entry| entry <= target);
     let is_rasl = pictures[target as usize].as_ref().is_some_and(|picture| matches!(picture.nal_unit_type, 8 | 9));
     entries.get(before.checked_sub(1 + usize::from(is_rasl))?).copied()
 }
 
-/// Clips in which some pictures have no certain place: two layers.
+/// Clips in which some pictures have no definite place: two layers.
 const WITHOUT_GRAPH: [&str; 2] = ["mvhevc_stereo_spatial_160x120.mp4", "mvhevc_water_1934x2160.mov"];
 
 #[test]

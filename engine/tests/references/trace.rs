@@ -1,4 +1,4 @@
-//! What the filter `trace_headers` prints, read again: units, parameter sets and slice headers of H.265.
+//! Parses the output of the filter `trace_headers`: units, parameter sets and slice headers of H.265.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use testing::clips::program;
 
-/// A NAL unit as the filter prints it: name and value of each syntax element.
+/// A NAL unit: name and value of each syntax element.
 #[derive(Debug, Default)]
 pub(crate) struct Unit {
     elements: Vec<(String, i64)>,
@@ -23,7 +23,7 @@ impl Unit {
     }
 }
 
-/// What the filter prints of a clip: units before the first packet, and packets with their size.
+/// The filter's output for a clip: units before the first packet, and packets with their size.
 pub(crate) struct Trace {
     pub(crate) head: Vec<Unit>,
     pub(crate) packets: Vec<(usize, Vec<Unit>)>,
@@ -71,7 +71,7 @@ fn read_line(trace: &mut Trace, line: &str) {
 struct Cursor<'a>(&'a [(String, i64)]);
 
 impl Cursor<'_> {
-    /// The next element, which must be this one.
+    /// The next element, which must have this name.
     fn take(&mut self, name: &str) -> i64 {
         let ((element, value), rest) = self.0.split_first().expect("another element");
         assert!(element == name || element.split('[').next() == Some(name), "{element} instead of {name}");
@@ -97,7 +97,7 @@ impl Cursor<'_> {
 /// A short-term set: distance, and whether it is used.
 type Rps = Vec<(i64, bool)>;
 
-/// `st_ref_pic_set` by the equations (7-61) and (7-62), as they stand.
+/// `st_ref_pic_set` by the equations (7-61) and (7-62), literally.
 fn read_rps(cursor: &mut Cursor, sets: &[Rps], is_slice: bool) -> Rps {
     if !sets.is_empty() && cursor.take("inter_ref_pic_set_prediction_flag") == 1 {
         let back = if is_slice { cursor.take("delta_idx_minus1") as usize + 1 } else { 1 };
@@ -144,7 +144,7 @@ struct TracedSps {
     long_term: Vec<(i64, bool)>,
 }
 
-/// What the filter prints of a picture's slice header.
+/// A picture's slice header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Traced {
     pub(crate) nal_unit_type: i64,
@@ -158,7 +158,7 @@ pub(crate) struct Traced {
     pub(crate) long_term: Vec<(i64, Option<i64>, bool)>,
 }
 
-/// Follows the parameter sets through a trace.
+/// Keeps the current parameter sets along a trace.
 #[derive(Default)]
 pub(crate) struct Reader {
     sps: HashMap<i64, TracedSps>,

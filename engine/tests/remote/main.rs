@@ -1,4 +1,4 @@
-//! Frames straight out of HTTP: the same as from disk, in few requests, and typed errors where a server misbehaves.
+//! Frames over HTTP: the same as from disk, in few requests, and typed errors where a server misbehaves.
 #![cfg(feature = "remote")]
 #![allow(clippy::print_stderr, reason = "tests report what they counted")]
 
@@ -17,8 +17,8 @@ use bucket_streamer::{Engine, Error, Video};
 use testing::clips::{clips, fixture, name, play, sequential};
 use testing::range_server::{Answer, Asked, Server, sum};
 
-/// Small files in small blocks: as many requests as a large file would take. Nothing is asked for twice while it is waited
-/// for: what is counted here should not depend on how busy the machine is.
+/// Small files in small blocks, so that there are as many requests as for a large file. Without hedging, so that the
+/// counts do not depend on the load of the machine.
 fn options() -> HttpOptions {
     HttpOptions {
         block: 4096,
@@ -66,7 +66,7 @@ fn sent_twice(asked: &[Asked]) -> u64 {
     twice
 }
 
-/// What was asked, and what the source counted: once all that was asked for has come, which may be after the frame has.
+/// The requests, and the source's counts, once all requested bytes have arrived, which may be after the frame.
 fn settled(server: &Server, video: &Video) -> (Vec<Asked>, (usize, u64)) {
     let (begun, mut asked) = (Instant::now(), Vec::new());
     loop {
@@ -93,7 +93,7 @@ fn every_clip_is_over_http_what_it_is_on_disk() {
             continue;
         };
         let by_number = expected.by_number();
-        // What is made of damage depends on the number of threads: the default's is everybody's.
+        // Pictures of damage depend on the number of threads: the default is common.
         let open = || {
             let source = HttpClient::new(options()).and_then(|client| client.open(&address))?;
             Engine::new(None).open(Arc::new(source), 0)

@@ -1,4 +1,4 @@
-//! Servers that fail, cut, delay or lie: the right frame or a typed error, in time.
+//! Servers that fail, cut, delay or lie: the correct frame or a typed error, in time.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use testing::range_server::{Answer, Server};
 
 use crate::{md5, open, open_with, options, put, sent_twice};
 
-/// What a misbehaving server comes to, when it does so from the start and from the second request on.
+/// The result with a server that misbehaves from the start, and from the second request on.
 #[test]
 fn a_server_that_misbehaves_is_a_typed_error_in_time() {
     type Expected = fn(&ErrorKind) -> bool;
@@ -47,7 +47,7 @@ fn a_server_that_misbehaves_is_a_typed_error_in_time() {
             let begun = Instant::now();
             let result = open(&address).and_then(|video| md5(&video, 240));
             let error = result.expect_err("the server misbehaves");
-            // A frame whose samples cannot be read tells the reason as text.
+            // The error of a frame with unreadable samples contains the reason as text.
             let is_told = is_expected(error.kind()) || matches!(error.kind(), ErrorKind::NeedsUnreadable(_));
             assert!(is_told, "{answer:?} after {good}: {error:?}");
             assert!(begun.elapsed() < Duration::from_secs(30), "{answer:?} after {good}: {:?}", begun.elapsed());
@@ -102,7 +102,7 @@ fn a_server_without_ranges_will_do_for_a_small_file_only() {
     }
 }
 
-/// A share of everything goes wrong: every answer is the right frame or a typed error, and none is late.
+/// Random faults: every answer is the correct frame or a typed error, and none is late.
 #[test]
 fn frames_are_right_or_errors_whatever_goes_wrong() {
     let server = Server::start();

@@ -1,4 +1,4 @@
-//! How many requests and bytes opening, frames and batches take, and what callers share.
+//! Numbers of requests and bytes of opening, frames and batches, and sharing between callers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use testing::range_server::{Answer, Server, sum};
 
 use crate::{bytes, md5, open, open_with, options, put, sent_twice};
 
-/// Waits until nothing more comes, asked for by whomever.
+/// Waits until no more requests arrive.
 fn quiet(video: &Video) {
     let counted = || video.source().counters().now();
     let mut before = counted();
@@ -26,7 +26,7 @@ fn quiet(video: &Video) {
     }
 }
 
-/// Requests and bytes of one thing done.
+/// Requests and bytes of one action.
 pub(crate) fn counted<T>(server: &Server, what: &str, act: impl FnOnce() -> T) -> (T, usize, u64) {
     server.asked();
     let done = act();
@@ -37,7 +37,7 @@ pub(crate) fn counted<T>(server: &Server, what: &str, act: impl FnOnce() -> T) -
     (done, requests, bytes)
 }
 
-/// The file with a box that says nothing in front of another: as if it were longer by so many bytes.
+/// The file with a free box of this length in front of another box, as if it were longer.
 fn padded(file: &[u8], before: Option<&[u8; 4]>, len: u32) -> Vec<u8> {
     let place = before.map(|kind| file.windows(4).position(|bytes| bytes == kind).expect("the box") - 4);
     let (front, back) = file.split_at(place.unwrap_or(file.len()));
@@ -45,7 +45,7 @@ fn padded(file: &[u8], before: Option<&[u8; 4]>, len: u32) -> Vec<u8> {
     [front, &free, back].concat()
 }
 
-/// With the defaults of everyone, and files that are larger than a block.
+/// With default options, and files that are larger than a block.
 #[test]
 fn opening_takes_few_requests() {
     let server = Server::start();
@@ -56,7 +56,7 @@ fn opening_takes_few_requests() {
         let open = || open_with(&address, HttpOptions::default()).expect("a clip");
         let (video, requests, sent) = counted(&server, &format!("{address} open"), open);
         let opened = video.opened_with();
-        // What was sent may still be on its way.
+        // Answers may still be on their way.
         assert!(requests <= most && opened.requests == requests as u64 && opened.bytes <= sent);
         let (_, requests, _) = counted(&server, "a frame", || md5(&video, frame).expect("a frame"));
         assert!(requests <= 1);
@@ -93,7 +93,7 @@ fn frames_take_few_requests() {
     }
 }
 
-/// Steps through a video wait for a request now and then, whichever way; jumps fetch nothing that was not asked for.
+/// Stepping through a video waits rarely for a request, in either direction; jumps fetch only the requested bytes.
 #[test]
 fn steps_are_fetched_ahead_and_jumps_are_not() {
     let server = Server::start();
@@ -164,7 +164,7 @@ fn callers_of_one_video_share_what_is_fetched() {
     let server = Server::start();
     let clip = fixture("hevc_closed_gop.mp4");
     let address = put(&server, &clip);
-    // Slow enough that callers meet on their way.
+    // Slow enough for concurrent requests to overlap.
     server.behave(|_| Answer::Late(Duration::from_millis(10)));
     let video = open(&address).expect("a clip");
     let expected = sequential(&clip).expect("a clip").by_number();
@@ -206,7 +206,7 @@ fn a_slow_answer_is_asked_for_again_within_a_budget() {
         let counted = source.counters().now();
         eprintln!("every {every}th is slow: {} of {} requests were second ones", counted.hedged, counted.requests);
         assert!(counted.hedged <= most && (most == 0 || counted.hedged > 3), "{counted:?}");
-        // One that was not needed any more may not have left.
+        // An unnecessary second request may not have been sent.
         assert!(server.asked().len() <= counted.requests as usize);
     }
 }
@@ -254,7 +254,7 @@ fn callers_of_many_videos_share_one_budget_and_open_each_once() {
                     let video = catalog.open(address, 0).expect("a clip");
                     let frame = random.u32(0..video.frame_count() as u32);
                     assert_eq!(md5(&video, frame).ok().as_ref(), expected[*clip].get(&frame), "{address} {frame}");
-                    // What is on its way to memory that others hold may come on top.
+                    // Bytes on their way to memory held by others may be added.
                     assert!(client.held_bytes() < 400_000, "{}", client.held_bytes());
                 }
             });

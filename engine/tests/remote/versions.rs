@@ -28,7 +28,7 @@ fn a_file_that_is_replaced_is_an_error_and_a_fresh_one_when_opened_again() {
     assert!(matches!(md5(&video, 240).expect_err("it has grown").kind(), ErrorKind::Changed));
 }
 
-/// The clip with other bytes in the middle of each of its samples: as long, and decoded to other pictures.
+/// The clip with other bytes in the middle of each of its samples: of the same length, with other pictures.
 fn altered(clip: &Path) -> Vec<u8> {
     let mut bytes = bytes(clip);
     let video = Engine::new(Some(1)).open_path(clip).expect("a clip");
@@ -42,7 +42,7 @@ fn altered(clip: &Path) -> Vec<u8> {
 const NOT_CHANGED: (&str, &str) =
     ("Last-Modified: Mon, 02 Nov 2026 10:00:00 GMT", "Last-Modified: Tue, 03 Nov 2026 10:00:00 GMT");
 
-/// A server that does not look at `If-Match` and gives bytes of another file of the same length, under whatever headers.
+/// A server that ignores `If-Match` and sends bytes of another file of the same length, under any headers.
 #[test]
 fn a_version_that_was_seen_is_demanded_of_every_answer() {
     let server = Server::start();
@@ -80,7 +80,7 @@ fn a_version_that_was_seen_is_demanded_of_every_answer() {
     assert_eq!(wrong, 0);
 }
 
-/// What differs without being a difference.
+/// Headers that differ without a change of version.
 #[test]
 fn the_same_version_may_be_told_in_other_words() {
     let server = Server::start();

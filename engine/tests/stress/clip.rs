@@ -1,4 +1,4 @@
-//! Clips, and what a sequential decode has for each of their frames.
+//! Clips with the sequential decode of each of their frames.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -11,13 +11,13 @@ use testing::clips::{name, open, sequential};
 
 use crate::lock;
 
-/// What a sequential decode has for a frame.
+/// The result of a frame in a sequential decode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Truth {
     /// Its MD5.
     Shown(String),
     NotShown,
-    /// Damaged, and not the same each time.
+    /// Damaged, with varying results.
     Any,
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct Clip {
     pub(crate) is_damaged: bool,
     /// Pixels of a picture.
     pub(crate) pixels: usize,
-    /// Without damage all numbers of threads give the same: that is under 0.
+    /// By number of threads. Intact clips have the same results for all: these are under 0.
     pub(crate) truths: Mutex<HashMap<usize, Arc<Vec<Truth>>>>,
 }
 
@@ -43,7 +43,7 @@ impl Clip {
         let mut shown = sequential.by_number();
         let truth = |frame| shown.remove(&frame).map_or(Truth::NotShown, Truth::Shown);
         let truths: Vec<Truth> = (0..count as u32).map(truth).collect();
-        // Only what is damaged, or not meant to be shown, is missing.
+        // Only damaged frames, and those that are not shown, are missing.
         let is_damaged = truths.contains(&Truth::NotShown) && is_damaged(&video);
         let name = name(&path);
         let is_damaged =
@@ -52,7 +52,7 @@ impl Clip {
         Some(Clip { path, name, is_damaged, pixels: width * height, truths: Mutex::new(truths) })
     }
 
-    /// What an engine with `threads` threads has to answer.
+    /// The expected results of an engine with `threads` threads.
     pub(crate) fn truths(&self, threads: usize) -> Arc<Vec<Truth>> {
         let key = if self.is_damaged { threads } else { 0 };
         if let Some(known) = lock(&self.truths).get(&key) {

@@ -1,9 +1,9 @@
 //! Thousands of requests of all kinds, from several callers, on engines of all sizes: every answer is the sequential
-//! decode's, and there is exactly one for each frame.
+//! decode's, and each frame gets exactly one.
 //!
-//! A round is one engine with some videos and their requests; what it is made of follows from the seed and its number.
-//! `BUCKET_STREAMER_EXHAUSTIVE=1`: 10,000 requests and more, otherwise as many as take about half a minute. To make
-//! rounds again, or to make fewer: `BUCKET_STREAMER_STRESS` with any of `seed=7 first=130 rounds=1 requests=100
+//! A round is one engine with some videos and their requests, all derived from the seed and the round's number.
+//! `BUCKET_STREAMER_EXHAUSTIVE=1` makes at least 10,000 requests, the default as many as fit into half a minute. To
+//! repeat rounds, or to make fewer: `BUCKET_STREAMER_STRESS` with any of `seed=7 first=130 rounds=1 requests=100
 //! clips=vp9.webm,hevc.ts patience=3600`.
 #![allow(clippy::print_stderr, reason = "tests report what they saw")]
 
@@ -29,14 +29,14 @@ use crate::clip::{Clip, Truth};
 use crate::requests::{Counts, Subject, pattern};
 use crate::waiting::Watch;
 
-/// What `BUCKET_STREAMER_STRESS` says of something.
+/// A setting of `BUCKET_STREAMER_STRESS`.
 fn setting<T: FromStr>(key: &str) -> Option<T> {
     let all = std::env::var("BUCKET_STREAMER_STRESS").unwrap_or_default();
     let value = all.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))?;
     Some(value.parse().unwrap_or_else(|_| panic!("BUCKET_STREAMER_STRESS: {key}={value}")))
 }
 
-/// Engines' threads are counted, so that only one test may have any.
+/// The threads of engines are counted, so only one test at a time may have engines.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -57,7 +57,7 @@ fn exhaustive() -> bool {
     std::env::var_os("BUCKET_STREAMER_EXHAUSTIVE").is_some()
 }
 
-/// How many callers, and of which videos.
+/// The number of callers, and their videos.
 #[derive(Debug, Clone, Copy)]
 enum Callers {
     One,
@@ -122,7 +122,8 @@ fn round(number: u64, seed: u64, clips: &[&Clip], requests: usize, counts: &Coun
     counts.forks.fetch_add(work.forks as usize, Relaxed);
     counts.decoded.fetch_add(work.decoded_pictures as usize, Relaxed);
     drop((videos, engine));
-    // What was cancelled must not keep anything alive: the workers end when the last that knows the engine has gone.
+    // Cancelled requests must not keep anything alive: the workers end when the last reference to the engine is
+    // dropped.
     watch.during(format!("{recipe}: workers that do not end"), || {
         while workers() > 0 {
             thread::sleep(Duration::from_millis(1));
@@ -130,7 +131,7 @@ fn round(number: u64, seed: u64, clips: &[&Clip], requests: usize, counts: &Coun
     });
 }
 
-/// Threads of engines that run.
+/// Threads of running engines.
 fn workers() -> usize {
     let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let is_worker = |name: &String| name.starts_with("decode-");
@@ -150,7 +151,7 @@ fn any_requests_from_anyone_get_the_sequential_decode() {
     let until = Instant::now() + Duration::from_secs(if exhaustive() { 100_000 } else { 25 });
     let (counts, watch) = (Counts::default(), Watch::start());
     for number in first..first.saturating_add(rounds) {
-        // Each clip in its turn, so that none is left out, with up to two others.
+        // Each clip in turn, with up to two others.
         let mut random = Rng::with_seed(seed.wrapping_add(number));
         let mut chosen = vec![&clips[number as usize % clips.len()]];
         let others = clips.iter().filter(|clip| clip.pixels < 500_000).collect::<Vec<_>>();
@@ -193,7 +194,7 @@ fn any_requests_from_anyone_get_the_sequential_decode() {
     eprintln!("{} clips, fewest requests: {fewest:?}", lock(&counts.clips).len());
 }
 
-/// A batch on an engine that has decoded nothing decodes no picture outside of the union of the closures, and none twice.
+/// A batch on a new engine decodes no picture outside of the union of the closures, and none twice.
 #[test]
 fn a_cold_batch_decodes_the_union_of_the_closures() {
     let _alone = lock(&ALONE);
@@ -211,7 +212,7 @@ fn a_cold_batch_decodes_the_union_of_the_closures() {
                 Engine::builder().threads(threads).checkpoint_memory(2 << 30).checkpoint_spacing(spacing).build();
             let video = open(&engine, &clip.path).expect("opened before");
             let mut wanted = pattern(&mut random, &video, 40);
-            // What is not shown is looked for the long way.
+            // Frames that are not shown use the fallback decode.
             wanted.retain(|&index| matches!(truths.get(index as usize), Some(Truth::Shown(_))));
             let planned: u64 = video.plan(&wanted).iter().map(|(samples, _)| samples.len() as u64).sum();
             let distinct: BTreeSet<u32> = wanted.iter().copied().collect();

@@ -1,4 +1,4 @@
-//! Requests of every kind, and the comparison of their answers.
+//! Makes requests of every kind, and compares their answers.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::pin::Pin;
@@ -17,7 +17,7 @@ use crate::clip::{Clip, Truth};
 use crate::lock;
 use crate::waiting::{Next, Watch, block_on};
 
-/// What was asked for and what came.
+/// Counts of requests and answers.
 #[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) requests: AtomicUsize,
@@ -31,7 +31,7 @@ pub(crate) struct Counts {
     pub(crate) decoded: AtomicUsize,
 }
 
-/// Whom the answers of one video are compared with.
+/// A video with the expected results of its answers.
 pub(crate) struct Subject<'a> {
     pub(crate) clip: &'a Clip,
     pub(crate) engine: &'a Engine,
@@ -127,7 +127,7 @@ impl Subject<'_> {
         }
     }
 
-    /// A batch; `pause` comes after each answer.
+    /// A batch, with a pause after each answer.
     fn batch(&self, wanted: &[u32], text: &str, mut pause: impl FnMut()) {
         let mut left: BTreeSet<u32> = wanted.iter().copied().collect();
         let mut frames = self.video.frames(wanted);
@@ -155,7 +155,7 @@ impl Subject<'_> {
         for (index, mut future) in futures {
             match random.u8(0..6) {
                 0 => drop(future),
-                // Dropped after it has left its waker.
+                // Dropped after it has registered its waker.
                 1 => {
                     if let Poll::Ready(result) = Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop())) {
                         self.check(index, index, &result, text);
@@ -175,7 +175,7 @@ impl Subject<'_> {
         self.none_left(&left, text);
     }
 
-    /// Two batches of the same frames, read in turns.
+    /// Two batches of the same frames, read alternately.
     fn overlapping(&self, wanted: &[u32], text: &str) {
         let left: BTreeSet<u32> = wanted.iter().copied().collect();
         let mut both: VecDeque<_> =
@@ -246,7 +246,7 @@ impl Kind {
     }
 }
 
-/// Frame numbers to ask for, at least one and at most `most`.
+/// Frame numbers to request, at least one and at most `most`.
 pub(crate) fn pattern(random: &mut Rng, video: &Video, most: usize) -> Vec<u32> {
     let frames = video.frame_count() as u32;
     let few = 1 + random.usize(0..most.min(10));
@@ -260,12 +260,12 @@ pub(crate) fn pattern(random: &mut Rng, video: &Video, most: usize) -> Vec<u32> 
         // A run, forwards or backwards.
         3 => (random.u32(0..frames)..frames).take(many).collect(),
         4 => (0..=random.u32(0..frames)).rev().take(many).collect(),
-        // One neighbourhood.
+        // Frames near each other.
         5 => {
             let middle = random.u32(0..frames);
             (0..few).map(|_| near(random, middle, 6)).collect()
         }
-        // Around a key frame: what is presented before it, and after.
+        // Around a key frame: frames presented before it, and after.
         6 | 7 => {
             let keys = video.key_indices();
             let key = random.choice(&keys).copied().unwrap_or(0);

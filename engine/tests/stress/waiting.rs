@@ -1,4 +1,4 @@
-//! Waiting for futures and streams without a runtime, and a watch that tells a hang from a long decode.
+//! Waits for futures and streams without a runtime, and detects hangs.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -16,7 +16,7 @@ use futures_core::Stream;
 
 use crate::{lock, setting};
 
-/// Waits for a future; it is polled when it was woken, and only then.
+/// Waits for a future; polls it only after a wake.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(Thread, AtomicBool);
     impl Wake for Unpark {
@@ -38,7 +38,7 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// The next of a stream.
+/// The next item of a stream.
 pub(crate) struct Next<'a>(pub(crate) &'a mut Frames);
 
 impl Future for Next<'_> {
@@ -49,7 +49,7 @@ impl Future for Next<'_> {
     }
 }
 
-/// What is waited for, since when: a hang differs from a long decode, and says what it hangs on.
+/// Pending waits with their begin, to distinguish a hang from a long decode and to name it.
 #[derive(Default)]
 pub(crate) struct Watch {
     pub(crate) waiting: Mutex<BTreeMap<usize, (Instant, String)>>,

@@ -1,4 +1,4 @@
-//! Damaged pictures: flagged or refused, as each request or the server says.
+//! Damaged pictures are flagged or refused, as the request or the server's default says.
 
 use bucket_streamer::{Engine, OnDamage};
 use bucket_streamer_server::Config;
@@ -10,7 +10,7 @@ use crate::house::{House, config};
 use crate::socket::{Line, Said};
 use testing::clips::{damaged, fixture, flagged_and_sound};
 
-/// A server of a damaged clip, `damaged.mp4`, and of the fixtures.
+/// A server with a damaged clip, `damaged.mp4`, and the fixtures.
 struct Damaged {
     house: House,
     folder: TempDir,
@@ -47,7 +47,7 @@ fn header(response: &Response, name: &str) -> String {
     response.headers()[name].to_str().unwrap().to_owned()
 }
 
-/// Checks that an answer is a problem document that says which frame is damaged.
+/// Checks that an answer is a problem document that names the damaged frame.
 async fn check_refused(response: Response, frame: u32) {
     assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(
@@ -65,7 +65,7 @@ async fn check_refused(response: Response, frame: u32) {
 async fn a_kept_still_is_served_flagged_and_refused_as_each_request_says() {
     let served = Damaged::with(config()).await;
     let frame = served.flagged[0];
-    // Made for a request that refuses it, and kept for those that do not.
+    // Made for a request that refuses damage, and cached for those that accept it.
     check_refused(served.get(frame, "&on-damage=error").await, frame).await;
     for more in ["", "&on-damage=flag", ""] {
         let flagged = served.get(frame, more).await;
@@ -183,7 +183,7 @@ async fn frames_over_a_websocket_are_flagged_or_refused() {
     let mut line = Line::to(&served.house).await;
     line.set("damaged.mp4").await;
     let all: Vec<Value> = (0..served.all()).map(|frame| json!({"frame": frame})).collect();
-    // Decoded for requests that refuse, then out of memory for both kinds, then decoded for those that do not.
+    // Decoded for requests that refuse, then from memory for both kinds, then decoded for requests that accept.
     for (policy, width) in
         [(Some("error"), 64), (Some("error"), 64), (None, 64), (Some("flag"), 96), (Some("error"), 96)]
     {

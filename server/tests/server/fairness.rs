@@ -1,4 +1,4 @@
-//! What one client may take while others wait.
+//! The share of the server that one client may use while others wait.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -10,14 +10,14 @@ use bucket_streamer_server::roots::{RootSpec, Roots};
 use crate::house::{House, config};
 use testing::clips::fixture;
 
-/// A server of one worker, where addresses are what a proxy says.
+/// A server with one worker that trusts a proxy's client addresses.
 async fn house(running: usize) -> House {
     let roots = Roots::new(vec![RootSpec::parse(&format!("fx={}", fixture("").display())).unwrap()]).unwrap();
     let limits = Config { running: Some(running), still_memory: 0, trust_forwarded: true, ..config() };
     House::with_engine(Engine::builder().threads(1).build(), limits, roots).await
 }
 
-/// Asks for `path` as `who`; what comes of it are the status and its place among all answers.
+/// Requests `path` as client `who`; returns the status and the rank among all answers.
 fn ask(
     house: &House,
     who: &'static str,

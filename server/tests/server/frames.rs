@@ -1,4 +1,4 @@
-//! Stills, videos, storyboards: the right ones, with what is said of them.
+//! Stills, videos and storyboards, and their headers.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ async fn a_frame_by_time_by_key_frame_and_by_bytes() {
             assert_eq!(shown(format!("frame={frame}&mode=keyframe")).await, key);
         }
     }
-    // By the file's own bytes, as somebody with an index of their own has them.
+    // By byte offsets of the file, for clients with an index of their own.
     let samples = &video.track().samples;
     for frame in expected.shuffled(5).into_iter().take(8) {
         let own = video.sample_of(frame).unwrap();
@@ -155,7 +155,7 @@ async fn what_is_known_is_not_sent_again_and_versions_never_change() {
     assert_eq!(head.headers()["content-length"], kept.headers()["content-length"]);
     assert_eq!(head.headers()["x-frame-index"], "5");
     assert!(head.bytes().await.unwrap().is_empty());
-    // By the version that the video has now.
+    // With the video's current version.
     let video = house.get("/videos/fx/hevc_demo.mp4").await;
     let tag = video.headers()["etag"].to_str().unwrap().trim_matches('"').to_owned();
     let named = house.get(&format!("{path}&v={tag}")).await;
@@ -252,7 +252,7 @@ async fn storyboards_have_a_cue_for_each_tile() {
     assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
 }
 
-/// From the frame header (ITU-T T.81, B.2.2).
+/// Width and height from the frame header (ITU-T T.81, B.2.2).
 fn jpeg_size(jpeg: &[u8]) -> (usize, usize) {
     let at = jpeg.windows(2).position(|two| two == [0xff, 0xc0]).unwrap();
     let side = |at: usize| usize::from(u16::from_be_bytes([jpeg[at], jpeg[at + 1]]));
@@ -283,7 +283,7 @@ async fn videos_are_listed_in_pages_and_described() {
     let some = house.json("/videos?prefix=fx/hevc_op").await;
     assert_eq!(names(&some), ["fx/hevc_open_gop.mp4", "fx/hevc_open_gop_cut.265"]);
     let info = house.json("/videos/fx/hevc_demo.mp4").await;
-    // What the command prints with `info --json`.
+    // The same as the command's `info --json`.
     let video = bucket_streamer::Engine::new(Some(1)).open_path(fixture("hevc_demo.mp4")).unwrap();
     let mut printed = serde_json::to_value(bucket_streamer::Info::of(&video).unwrap()).unwrap();
     printed["video"] = "fx/hevc_demo.mp4".into();

@@ -1,4 +1,4 @@
-//! Attempts to get in where nobody should.
+//! Attempts at access without permission.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -24,7 +24,7 @@ async fn guarded() -> House {
     House::with(config, &[("fx", &fixture(""))]).await
 }
 
-/// The answer to bytes that no well-behaved client would send: its status, and all of it.
+/// The answer to malformed bytes: its status and text.
 pub(crate) async fn raw(house: &House, request: &[u8]) -> (u16, String) {
     let mut stream = TcpStream::connect(house.address).await.unwrap();
     stream.write_all(request).await.unwrap();
@@ -38,7 +38,7 @@ fn get(target: &str) -> Vec<u8> {
     format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").into_bytes()
 }
 
-/// Names of what no root has, or shows.
+/// Names that no root contains or shows.
 const OUTSIDE: [&str; 30] = [
     "../secret.mp4",
     "a/../secret.mp4",
@@ -132,7 +132,7 @@ async fn only_with_a_token_or_a_signature() {
         let head = house.client.head(house.url(path)).send().await.unwrap();
         assert_eq!(head.status(), 401, "{path}");
     }
-    // What shows nothing of videos is open.
+    // Routes that show no video need no token.
     for path in ["/", "/health", "/ready", "/openapi.json"] {
         assert_eq!(house.get(path).await.status(), 200, "{path}");
     }
@@ -155,11 +155,11 @@ async fn only_with_a_token_or_a_signature() {
     ] {
         assert_eq!(house.get(&wrong).await.status(), status, "{wrong}");
     }
-    // The cues of a signed storyboard lead to its sheet.
+    // The cues of a signed storyboard contain a signed address of its sheet.
     let cues = house.get(&sign(KEY, "/storyboard/fx/hevc_demo.mp4.vtt?count=3", soon)).await.text().await.unwrap();
     let sheet = cues.lines().find(|line| line.contains("#xywh")).unwrap().split('#').next().unwrap().to_owned();
     assert_eq!(house.get(&format!("/storyboard/fx/{sheet}")).await.status(), 200, "{cues}");
-    // A page names its token among the subprotocols.
+    // A page sends its token as a subprotocol.
     let ask = |protocols: Option<String>| {
         let mut request = format!("ws://{}/ws", house.address).into_client_request().unwrap();
         if let Some(protocols) = protocols {
@@ -199,7 +199,7 @@ fn limited(secret: &str, roots: &[&str], prefixes: &[&str]) -> Credential {
     Credential { secret: secret.to_owned(), name: Some(secret.to_owned()), scope }
 }
 
-/// Two customers with folders in one root, of which one also has a root; and an operator.
+/// Two customers with folders in one root, one of them with a root of its own; and an operator.
 async fn shared_house(folder: &std::path::Path) -> House {
     let (films, cams) = (folder.join("films"), folder.join("cams"));
     for clip in
@@ -219,7 +219,7 @@ async fn shared_house(folder: &std::path::Path) -> House {
     House::with(Config { tokens, url_keys, ..config() }, &[("films", &films), ("cams", &cams)]).await
 }
 
-/// Addresses of every route that names a video.
+/// The addresses of every route that names a video.
 fn routes(video: &str) -> Vec<String> {
     vec![
         format!("/frame/{video}?frame=1&width=64"),
@@ -239,7 +239,7 @@ async fn as_of(house: &House, token: &str, path: &str) -> reqwest::Response {
 async fn a_token_reaches_its_roots_and_prefixes_and_is_told_nothing_of_others() {
     let folder = tempfile::tempdir().unwrap();
     let house = shared_house(folder.path()).await;
-    // What is in memory is not for all.
+    // Cached stills are protected too.
     for video in ["films/customer-b/x.mp4", "films/customer-a/x.mp4", "cams/c.mp4"] {
         for path in routes(video).into_iter().filter(|path| !path.contains("irap")) {
             assert_eq!(as_of(&house, TOKEN, &path).await.status(), 200, "{path}");
@@ -253,7 +253,7 @@ async fn a_token_reaches_its_roots_and_prefixes_and_is_told_nothing_of_others() 
             assert_eq!(as_of(&house, token, &path).await.status(), 200, "{token} {path}");
         }
     }
-    // What is there and what is not: one answer.
+    // Existing and missing videos get the same answer.
     let outside = [
         "films/customer-b/x.mp4",
         "films/customer-b/nothing.mp4",

@@ -1,4 +1,4 @@
-//! A server in this process, somebody who asks it, and what the answers should be.
+//! A test server in this process, its client, and the expected answers.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use testing::clips::fixture;
 
-/// A server that runs until it is dropped or told to end.
+/// A test server that runs until it is dropped or stopped.
 pub(crate) struct House {
     pub address: SocketAddr,
     pub engine: Engine,
@@ -26,19 +26,19 @@ pub(crate) struct House {
     done: JoinHandle<bool>,
 }
 
-/// A configuration for tests: any port.
+/// A configuration for tests, with any port.
 pub(crate) fn config() -> Config {
     Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..Config::default() }
 }
 
-/// A client that follows nothing and believes nobody's proxies.
+/// A client that follows no redirects and uses no proxies.
 pub(crate) fn client() -> Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap()
 }
 
 impl House {
-    /// One that serves the fixtures as `fx`.
+    /// A server of the fixtures as `fx`.
     pub(crate) async fn open() -> House {
         House::with(config(), &[("fx", &fixture(""))]).await
     }
@@ -59,7 +59,7 @@ impl House {
         House::start(House::engine(), config, roots).await
     }
 
-    /// One with an engine and roots of the test's own.
+    /// A server with the test's own engine and roots.
     pub(crate) async fn with_engine(engine: Engine, config: Config, roots: Roots) -> House {
         House::start(engine, config, roots).await
     }
@@ -113,7 +113,7 @@ impl House {
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
     }
 
-    /// Waits until a metric has a value that will do.
+    /// Waits until a metric meets a condition.
     pub(crate) async fn until(&self, name: &str, is_enough: impl Fn(f64) -> bool) {
         for _ in 0..3000 {
             if is_enough(self.metric(name).await) {
@@ -124,7 +124,7 @@ impl House {
         panic!("{name} is {}", self.metric(name).await);
     }
 
-    /// Tells it to end, without waiting.
+    /// Tells the server to stop, without waiting.
     pub(crate) fn tell(&mut self) {
         drop(self.end.take());
     }
@@ -143,7 +143,7 @@ pub(crate) async fn problem(response: Response) -> (u16, String) {
     (status, document["type"].as_str().unwrap().to_owned())
 }
 
-/// What frames of a clip look like: made from a sequential decode.
+/// The expected stills of a clip, from a sequential decode.
 pub(crate) struct Expected {
     pub video: Video,
     pub stills: HashMap<u32, Vec<u8>>,
@@ -171,7 +171,7 @@ impl Expected {
         Expected { video, stills, pts }
     }
 
-    /// Numbers of all frames that there are stills of, in an order that is no order.
+    /// Numbers of all frames with stills, in random order.
     pub(crate) fn shuffled(&self, seed: u64) -> Vec<u32> {
         let mut frames: Vec<u32> = self.stills.keys().copied().collect();
         frames.sort_unstable();

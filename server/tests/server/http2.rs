@@ -1,4 +1,4 @@
-//! HTTP/2 as a hostile client speaks it, frame by frame; and what nobody reads, over every protocol.
+//! HTTP/2 from a hostile client, frame by frame; and answers that the client does not read, over every protocol.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,7 +16,7 @@ use testing::clips::fixture;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Types of frames.
+/// Types of HTTP/2 frames.
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
@@ -34,7 +34,7 @@ const END_HEADERS: u8 = 4;
 /// HTTP_1_1_REQUIRED.
 const REQUIRED: u8 = 0xd;
 
-/// What the server says.
+/// A frame from the server.
 #[derive(Debug)]
 struct Frame {
     kind: u8,
@@ -43,11 +43,11 @@ struct Frame {
     payload: Vec<u8>,
 }
 
-/// A client that keeps no rule but the form of frames.
+/// A client that keeps only the frame format.
 struct Raw(TcpStream);
 
 impl Raw {
-    /// Says how much of each stream it takes before it is asked again.
+    /// Connects with this initial window of each stream.
     async fn to(house: &House, window: u32) -> Raw {
         let mut raw = Raw(TcpStream::connect(house.address).await.unwrap());
         raw.0.write_all(PREFACE).await.unwrap();
@@ -66,7 +66,7 @@ impl Raw {
         self.send(HEADERS, END_STREAM | END_HEADERS, stream, &head(path)).await
     }
 
-    /// The next frame; `None` when the server has closed. Answers what has to be answered.
+    /// The next frame; `None` if the server has closed. Acknowledges frames that demand it.
     async fn next(&mut self) -> Option<Frame> {
         loop {
             let mut head = [0; 9];
@@ -86,7 +86,7 @@ impl Raw {
         }
     }
 
-    /// The body of an answer, up to its end; an error if the stream is reset or the connection ends.
+    /// The body of an answer; an error if the stream is reset or the connection ends.
     async fn body(&mut self, stream: u32) -> Result<Vec<u8>, Option<Frame>> {
         let mut body = Vec::new();
         loop {
@@ -114,7 +114,7 @@ fn head(path: &str) -> Vec<u8> {
     head
 }
 
-/// One that speaks HTTP/2 without TLS.
+/// A server that speaks HTTP/2 without TLS.
 async fn second(limits: Config) -> House {
     House::with(Config { http2_cleartext: true, ..limits }, &[("fx", &fixture(""))]).await
 }
@@ -137,12 +137,12 @@ async fn http2_without_tls_is_refused_unless_it_is_asked_for() {
     }
     let metrics = house.get("/metrics").await.text().await.unwrap();
     assert!(metrics.contains("bucket_streamer_rejected_total{outcome=\"http2\"} 2"), "{metrics}");
-    // Nor does it come from HTTP/1.1.
+    // Nor is there an upgrade from HTTP/1.1.
     let upgrade = "GET /health HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\n\
         HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n";
     let (status, answer) = raw(&house, upgrade.as_bytes()).await;
     assert!(status == 200 && answer.starts_with("HTTP/1.1 "), "{answer}");
-    // What only begins like it is no request.
+    // A request that only begins like the preface is refused.
     let (status, answer) = self::raw(&house, b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n").await;
     assert!(status == 0 || (400..=505).contains(&status), "{answer}");
     let house = second(config()).await;
@@ -156,7 +156,7 @@ async fn http2_without_tls_is_refused_unless_it_is_asked_for() {
 async fn a_stream_that_is_not_read_is_given_up_while_others_are_read() {
     let house = second(Config { slow_timeout: Duration::from_millis(700), ..config() }).await;
     let len = house.get(&large(1)).await.bytes().await.unwrap().len() as u32;
-    // It takes nothing, or a little and no more, or all but the last byte.
+    // The client reads nothing, or a little, or all but the last byte.
     for window in [0, 1, 20_000, len - 1] {
         let mut raw = Raw::to(&house, window).await;
         raw.get(1, &large(1)).await.unwrap();
@@ -165,7 +165,7 @@ async fn a_stream_that_is_not_read_is_given_up_while_others_are_read() {
             raw.get(stream, "/openapi.json").await.unwrap();
             raw.send(WINDOW_UPDATE, 0, 0, &500_000_u32.to_be_bytes()).await.unwrap();
             raw.send(WINDOW_UPDATE, 0, stream, &500_000_u32.to_be_bytes()).await.unwrap();
-            // Its answers come; in between comes the reset of the other.
+            // Its answers arrive, and in between the reset of the other stream.
             match other(&mut raw, stream).await {
                 Some(frame) => break frame,
                 None => stream += 2,
@@ -177,7 +177,7 @@ async fn a_stream_that_is_not_read_is_given_up_while_others_are_read() {
         raw.send(WINDOW_UPDATE, 0, stream + 2, &500_000_u32.to_be_bytes()).await.unwrap();
         assert!(raw.body(stream + 2).await.is_ok(), "the connection goes on");
     }
-    // Nothing is held for what was given up.
+    // Nothing is kept for the abandoned streams.
     for _ in 0..600 {
         if house.metric("reply_held_bytes").await == 0.0 {
             return;
@@ -187,7 +187,7 @@ async fn a_stream_that_is_not_read_is_given_up_while_others_are_read() {
     panic!("{} bytes are held", house.metric("reply_held_bytes").await);
 }
 
-/// Reads the answer on a stream; or the frame that ends another stream meanwhile.
+/// Reads the answer on a stream; or returns the frame that ends another stream meanwhile.
 async fn other(raw: &mut Raw, stream: u32) -> Option<Frame> {
     loop {
         let frame = raw.next().await.expect("the connection lives");
@@ -212,7 +212,7 @@ async fn unread_answers_of_all_protocols_have_one_budget_and_leave_room_for_othe
     let house = second(Config { reply_memory: BUDGET, deadline: Duration::from_secs(4), ..config() }).await;
     let one = house.get(&large(0)).await.bytes().await.unwrap().len() as u64;
     assert!(one > 300_000 && one < BUDGET / 8, "{one}");
-    // HTTP/2: as many streams as may be, of which nothing is read.
+    // HTTP/2: the maximum of streams, none of them read.
     let mut second = Vec::new();
     for _ in 0..3 {
         let mut raw = Raw::to(&house, 0).await;
@@ -221,7 +221,7 @@ async fn unread_answers_of_all_protocols_have_one_budget_and_leave_room_for_othe
         }
         second.push(raw);
     }
-    // HTTP/1.1, and WebSockets: nothing is read at all.
+    // HTTP/1.1 and WebSockets: nothing is read.
     let mut first = Vec::new();
     for number in 0..24 {
         let stream = TcpSocket::new_v4().unwrap();
@@ -235,7 +235,7 @@ async fn unread_answers_of_all_protocols_have_one_budget_and_leave_room_for_othe
     line.set("fx/hevc_demo.mp4").await;
     let frames: Vec<_> = (0..200).map(|frame| json!({"frame": frame})).collect();
     line.say(json!({"type": "RequestFrames", "width": 1024, "quality": 100, "frames": frames})).await;
-    // Past the budget, answers are refusals: the metrics, too, so another address asks for them.
+    // Past the budget, answers are refusals, even for metrics: another address requests those.
     let operator = reqwest::Client::builder().no_proxy().local_address(Some([127, 0, 0, 3].into())).build().unwrap();
     let metrics = async || operator.get(house.url("/metrics")).send().await.unwrap().text().await.unwrap();
     let held = async || {
@@ -253,9 +253,9 @@ async fn unread_answers_of_all_protocols_have_one_budget_and_leave_room_for_othe
     }
     assert!(metrics().await.contains("outcome=\"replies\""));
     most = most.max(held().await);
-    // Those that wait for room have a quarter on top.
+    // Clients that wait for room have a quarter more.
     assert!(most > 2.0 * one as f64 && most <= BUDGET as f64 * 1.25, "{most}");
-    // One at another address loses nothing.
+    // A client at another address is not affected.
     for number in 0..8 {
         let mut stream = from("127.0.0.2", &house).await;
         let request = format!("GET {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", large(number));
@@ -264,7 +264,7 @@ async fn unread_answers_of_all_protocols_have_one_budget_and_leave_room_for_othe
         stream.read_to_end(&mut answer).await.unwrap();
         assert!(answer.starts_with(b"HTTP/1.1 200 ") && answer.len() as u64 > one / 2, "{number}");
     }
-    // When the hoarders have gone, so has what was made for them.
+    // When these clients have disconnected, their answers are dropped.
     drop((second, first, line));
     for _ in 0..600 {
         if held().await == 0.0 {
@@ -278,14 +278,14 @@ async fn unread_answers_of_all_protocols_have_one_budget_and_leave_room_for_othe
 #[tokio::test(flavor = "multi_thread")]
 async fn floods_end_the_connection_and_nothing_else() {
     let house = second(config()).await;
-    // Requests that are taken back at once.
+    // Requests that are cancelled at once.
     let mut raw = Raw::to(&house, 65_535).await;
     let mut asked: u32 = 0;
     for number in 0..3000 {
         let stream = 2 * number + 1;
         let path = format!("/frame/fx/hevc_closed_gop.mp4?frame=200&width={}", 64 + number);
         let is_asked = raw.get(stream, &path).await.is_ok();
-        // It is given the time to begin with each.
+        // Gives the server time to begin with each.
         tokio::time::sleep(Duration::from_millis(1)).await;
         if !is_asked || raw.send(RST_STREAM, 0, stream, &8_u32.to_be_bytes()).await.is_err() {
             break;
@@ -293,7 +293,7 @@ async fn floods_end_the_connection_and_nothing_else() {
         asked = number;
     }
     assert!(asked < 2900, "{asked} requests were taken back");
-    // A head that has no end.
+    // Headers without an end.
     let mut raw = Raw::to(&house, 65_535).await;
     raw.send(HEADERS, END_STREAM, 1, &head("/health")).await.unwrap();
     let field = [&[0x00, 1, b'a', 100][..], &[b'b'; 100]].concat();
@@ -306,7 +306,7 @@ async fn floods_end_the_connection_and_nothing_else() {
         sent += part.len();
     }
     assert!(sent < 8 << 20, "{sent} bytes of a head");
-    // More headers than HTTP/1.1 takes.
+    // More headers than HTTP/1.1 accepts.
     let mut raw = Raw::to(&house, 65_535).await;
     let many = [head("/health"), [0x00, 1, b'a', 1, b'b'].repeat(100)].concat();
     raw.send(HEADERS, END_STREAM | END_HEADERS, 1, &many).await.unwrap();
@@ -318,7 +318,7 @@ async fn floods_end_the_connection_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_asks_for_nothing_ends_whatever_else_it_says() {
     let short = Duration::from_millis(600);
-    // What the server asks is not answered here: that is no reason to end it for as long as this takes.
+    // The server's pings are not answered here: that is no reason to disconnect during this test.
     let ping = Duration::from_secs(600);
     let limits = Config { keep_alive: short, head_timeout: short, deadline: Duration::from_secs(1), ping, ..config() };
     let house = second(limits).await;
@@ -333,7 +333,7 @@ async fn a_connection_that_asks_for_nothing_ends_whatever_else_it_says() {
     }
 }
 
-/// With TLS the same limits hold: the client agrees on HTTP/2, and reads nothing.
+/// With TLS the same limits apply: the client negotiates HTTP/2, and reads nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_tls_a_stream_that_is_not_read_is_given_up() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What is too much, too long, too slow, or no request at all.
+//! Requests that are too large, too long, too slow, or malformed.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ async fn connections_past_the_limit_are_refused_with_a_word() {
     assert_eq!(status, 503, "{answer}");
     assert!(answer.contains("Retry-After: 1") && answer.contains("application/problem+json"));
     drop(held);
-    // When they have gone there is room again.
+    // After their end there is room again.
     for _ in 0..200 {
         if raw(&house, b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.0 == 200 {
             return;
@@ -78,10 +78,10 @@ async fn a_websocket_that_does_not_answer_or_asks_for_nothing_ends() {
     use futures_util::StreamExt;
     let limits = Config { ping: Duration::from_millis(100), idle_timeout: Duration::from_millis(500), ..config() };
     let house = House::with(limits, &[("fx", &fixture(""))]).await;
-    // One that answers pings, as its library does while it is read.
+    // A client that answers pings, as its library does while the test reads.
     let mut line = Line::to(&house).await;
     assert_eq!(line.hear().await, Said::Closed(Some(1008)));
-    // One whose owner does not even read.
+    // A client that reads nothing.
     let line = Line::to(&house).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     for _ in 0..500 {

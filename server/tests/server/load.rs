@@ -1,4 +1,4 @@
-//! More than there is room for, and an end in good order.
+//! Overload, and an orderly shutdown.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ async fn past_the_queue_the_answer_is_503_and_no_frame_is_wrong() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_takes_too_long_ends_with_a_word() {
-    // Past from the start: on a busy machine a frame can be there before a timer of a millisecond is looked at.
+    // Expired from the start: on a busy machine a frame can be ready before a timer of a millisecond is checked.
     let limits = Config { deadline: Duration::ZERO, ..config() };
     let house = House::with(limits, &[("fx", &fixture(""))]).await;
     let (status, kind) = house.problem("/frame/fx/hevc_closed_gop.mp4?frame=100").await;
@@ -62,14 +62,14 @@ async fn what_is_in_flight_is_finished_before_the_end() {
         let (client, frame) = (house.client.clone(), frames[place]);
         let url = house.url(&format!("/frame/fx/hevc_closed_gop.mp4?frame={frame}&quality=81"));
         tokio::spawn(async move {
-            // A connection that the server had not taken yet when it was told to end is refused; what it has begun
-            // to answer is finished.
+            // A connection that the server had not accepted before the shutdown is refused; an answer that it has begun
+            // is completed.
             let answer = client.get(url).send().await.ok()?;
             Some((answer.status().as_u16(), answer.bytes().await.unwrap().len()))
         })
     });
     let asked: Vec<_> = asked.collect();
-    // Most of them are there, or have been answered.
+    // Most requests have arrived, or have been answered.
     while house.metric("connections_open").await < 10.0 && !asked.iter().all(|one| one.is_finished()) {
         tokio::task::yield_now().await;
     }
@@ -107,5 +107,5 @@ async fn clients_that_go_leave_nothing_behind() {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("somebody still holds the engine");
+    panic!("the engine is still in use");
 }

@@ -1,4 +1,4 @@
-//! The server, asked as others ask it: over sockets. What comes back is compared with a sequential decode.
+//! Tests of the server over sockets. Answers are compared with a sequential decode.
 
 mod damage;
 mod fairness;

@@ -1,4 +1,5 @@
-//! Opening videos of a server that does not answer: what it keeps from whom, for how long, and what is said of it.
+//! Opening videos from a server that does not answer: which clients are delayed, for how long, and the resulting
+//! errors.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use testing::range_server::{Answer, Server};
 const OPENING: &str = "engine_running{queue=\"opening\"}";
 const WAITING: &str = "engine_waiting{queue=\"opening\"}";
 
-/// Servers of which nothing is given up soon.
+/// Options under which no request is given up soon.
 fn patient() -> HttpOptions {
     let long = Duration::from_secs(3600);
     HttpOptions {
@@ -41,7 +42,7 @@ fn put(server: &Server, name: &str) {
     server.put(&format!("films/{name}.mp4"), std::fs::read(fixture("hevc_demo.mp4")).unwrap(), "\"1\"");
 }
 
-/// Requests of one client for videos that do not come.
+/// Requests of one client for videos whose bytes never arrive.
 fn stalled(house: &House, who: &'static str, count: usize) -> Vec<tokio::task::JoinHandle<()>> {
     let ask = |number| {
         let (client, url) = (house.client.clone(), house.url(&format!("/frame/web/{who}{number}.mp4?frame=0")));
@@ -50,7 +51,7 @@ fn stalled(house: &House, who: &'static str, count: usize) -> Vec<tokio::task::J
     (0..count).map(ask).collect()
 }
 
-/// Nothing comes of these videos: no head of an answer, or no byte behind it.
+/// Makes these videos unavailable: no head of an answer, or no byte after it.
 fn stall(asked: &str) -> Answer {
     match asked {
         asked if asked.contains("good") => Answer::Good,
@@ -77,8 +78,8 @@ async fn a_server_that_stalls_keeps_nothing_from_other_roots_and_clients() {
     assert_eq!(house.get("/frame/fx/hevc_demo.mp4?frame=0").await.status(), 200, "another root");
     let other = [("x-forwarded-for", "10.0.0.9")];
     assert_eq!(house.get_with("/frame/web/good0.mp4?frame=0", &other).await.status(), 200, "another client");
-    // All permits are in use when a second client does the same; they come back when the first one goes, and so do the
-    // connections to the server, but for those of openings that may go on.
+    // All permits are in use when a second client does the same. They are returned when the first client disconnects,
+    // and so are the connections to the server, except for those of openings that may continue.
     let second = stalled(&house, "10.0.0.2", 40);
     house.until(OPENING, |opening| opening == 12.0).await;
     assert_eq!(house.get("/frame/fx/hevc_open_gop.mp4?frame=0").await.status(), 200, "another root");
@@ -113,7 +114,7 @@ async fn an_opening_has_a_deadline_and_the_answer_says_so() {
         let text = answer.text().await.unwrap();
         assert!(text.contains("\"status\":504") && text.contains("opening took longer than 400ms"), "{name}: {text}");
     }
-    // The deadline of the request is told, too.
+    // The deadline of the request is reported, too.
     let engine = Engine::builder().threads(2).open_timeout(None).build();
     let limits = Config { deadline: timeout, ..config() };
     let house = House::with_engine(engine, limits, roots(&server, patient())).await;
@@ -129,7 +130,7 @@ async fn a_server_that_stalls_later_keeps_no_worker() {
         server.put(&format!("films/{clip}"), std::fs::read(fixture(clip)).unwrap(), "\"1\"");
     }
     put(&server, "good");
-    // Nothing is kept of what was read and decoded, but for what was learned of it.
+    // Nothing read and decoded is kept, except for the learned references.
     let options = HttpOptions { cache: 300_000, ..patient() };
     let engine = Engine::builder().threads(2).checkpoint_memory(0).build();
     let long = Duration::from_secs(3600);
@@ -158,7 +159,7 @@ async fn a_server_that_stalls_later_keeps_no_worker() {
     stalled.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
-/// What comes of opening `address`.
+/// Opens `address`.
 fn open(engine: &Engine, address: &str, options: HttpOptions) -> Result<(), Error> {
     engine.opening(|| {
         let source: Arc<dyn Source> = Arc::new(HttpClient::new(options)?.open(address)?);
@@ -181,7 +182,7 @@ async fn what_the_server_fails_of_is_the_error_whatever_libavformat_makes_of_it(
             "hevc_size_change.265",
         ] {
             let address = server.put(name, std::fs::read(fixture(name)).unwrap(), "\"1\"");
-            // The first requests are answered, the next one and all behind it are not.
+            // The first requests are answered, the later ones are not.
             for answered in 0.. {
                 let mut left = answered;
                 server.behave(move |_| {

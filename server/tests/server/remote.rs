@@ -1,4 +1,4 @@
-//! Videos behind a network, as a server gives them.
+//! Videos behind a network, served over HTTP.
 
 use std::time::Duration;
 
@@ -36,12 +36,12 @@ async fn one_that_is_replaced_is_served_anew_and_one_that_cannot_be_reached_as_i
     tokio::time::sleep(GOOD_FOR).await;
     let (status, new, bytes) = still().await;
     assert!(status == 200 && bytes == other.stills[&2] && new != etag);
-    // Within the time, nobody is asked for what is here.
+    // Within this time, cached stills need no request to the store.
     server.asked();
     tokio::time::sleep(GOOD_FOR).await;
     assert_eq!((still().await.0, still().await.0), (200, 200));
     assert_eq!(server.asked().len(), 1);
-    // Another file again, and the server has forgotten about tags.
+    // Another file again, and a server without ETags.
     put("hevc_demo.mp4", "\"3\"");
     server.behave(|_| Answer::Tagged(""));
     tokio::time::sleep(GOOD_FOR).await;

@@ -1,4 +1,4 @@
-//! The WebSocket protocol: every wish gets one answer, and the right one.
+//! The WebSocket protocol: every item gets exactly one answer, and the correct one.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use testing::clips::fixture;
 
 pub(crate) struct Line(pub WebSocketStream<MaybeTlsStream<TcpStream>>);
 
-/// What the server says.
+/// A message of the server.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Said {
     Message(Value),
@@ -40,13 +40,13 @@ impl Line {
                     if message["type"] != "Frame" {
                         return Said::Message(message);
                     }
-                    // At once after it.
+                    // Directly after it.
                     let Some(Ok(Message::Binary(bytes))) = self.0.next().await else { panic!("no picture") };
                     assert_eq!(message["size"], bytes.len());
                     return Said::Frame(message, bytes);
                 }
                 Some(Ok(Message::Close(frame))) => return Said::Closed(frame.map(|frame| frame.code.into())),
-                Some(Ok(Message::Binary(_))) => panic!("a picture that nobody announced"),
+                Some(Ok(Message::Binary(_))) => panic!("a picture without its message"),
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return Said::Closed(None),
             }
@@ -58,7 +58,7 @@ impl Line {
         assert_eq!(self.hear().await, Said::Message(json!({"type": "VideoSet", "path": path, "ok": true})));
     }
 
-    /// Answers until there are so many: index, and the word of an error.
+    /// Collects this many answers: index, and the code of an error.
     pub(crate) async fn answers(&mut self, count: usize) -> Vec<(i64, Option<String>)> {
         let mut answers = Vec::new();
         while answers.len() < count {
@@ -89,7 +89,7 @@ async fn frames_by_the_offsets_of_their_samples() {
             .enumerate()
             .map(|(index, sample)| json!({"offset": sample.offset, "index": 1000 + index}))
             .collect();
-        // One that is none, in between.
+        // An invalid item among them.
         frames.insert(3, json!({"offset": 1, "index": -5}));
         line.say(json!({"type": "RequestFrames", "irap_offset": 0, "frames": frames})).await;
         for (place, entry) in frames.iter().enumerate() {
@@ -165,7 +165,7 @@ async fn frames_by_number_and_time_in_any_size() {
 async fn a_stream_of_all_frames_in_order() {
     let house = House::open().await;
     let mut line = Line::to(&house).await;
-    // More frames than a portion has, over many GOPs, and the leading pictures at the beginning that nobody sees.
+    // More frames than a batch, over many GOPs, and leading pictures at the beginning that are not shown.
     for clip in ["hevc_open_gop_cut.265", "hevc_closed_gop.mp4", "av1.mp4"] {
         let expected = Expected::of(&fixture(clip));
         line.set(&format!("fx/{clip}")).await;
@@ -206,7 +206,7 @@ async fn scrubbing_drops_what_was_scrubbed_past_and_cancel_drops_all() {
     let mut indices: Vec<i64> = answers.iter().map(|(index, _)| *index).collect();
     indices.sort_unstable();
     assert_eq!(indices, (0..40).collect::<Vec<_>>(), "each once");
-    // Cancelled, and the session goes on.
+    // Cancelled, and the session continues.
     let frames: Vec<Value> = (0..500).map(|place| json!({"frame": place % 60})).collect();
     line.say(json!({"type": "RequestFrames", "quality": 70, "frames": frames})).await;
     line.say(json!({"type": "Cancel"})).await;
@@ -265,7 +265,7 @@ async fn more_than_is_allowed_is_refused_frame_by_frame() {
             assert_eq!((index, error), (place as i64, expected));
         }
     }
-    // A message that is longer than any may be ends the session, with a word.
+    // A message above the limit ends the session, with a reason.
     line.0.send(Message::text("x".repeat(300 << 10))).await.unwrap();
     assert_eq!(line.hear().await, Said::Closed(Some(1009)));
 }
@@ -294,7 +294,7 @@ async fn who_scrubs_faster_than_pictures_come_still_sees_some() {
     let house = House::open().await;
     let mut line = Line::to(&house).await;
     line.set("fx/hevc_demo.mp4").await;
-    // Each is superseded while it is made: the next one is asked for before the answer can have come.
+    // Each is superseded while in progress: the next request is sent before the answer can have arrived.
     let (mut shown, mut answered) = (0, 0);
     for round in 0..60 {
         let frame = (round * 37) % 240;
@@ -337,7 +337,7 @@ async fn who_only_talks_is_not_listened_to_for_ever() {
     let house = House::with(limits, &[("fx", &fixture(""))]).await;
     let line = Line::to(&house).await;
     let (mut sink, stream) = line.0.split();
-    // Answers to these are as long as they are, and nobody reads them.
+    // The answers to these are long, and the client does not read them.
     let path = "x".repeat(4000);
     let flood = async {
         for _ in 0..1_000_000 {

@@ -1,5 +1,5 @@
-//! An attack: videos of one root are made to show memory of decoders, in which pictures of a video of another root have been.
-//! What they show is what a process shows that never had the other video; nothing of that one is in it.
+//! An attack: videos of one root try to show memory of decoders that contained pictures of a video of another root.
+//! They must show what they show in a process that never had the other video, and nothing of that one.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::house::{House, config};
 use crate::socket::{Line, Said};
 use testing::damage::{Clip, Damaged, Form, Kind, often, open, resized};
 
-/// Fixtures that begin with pictures of noise, and a smaller clip of the same codec and as deep samples.
+/// Fixtures that begin with pictures of noise, and a smaller clip of the same codec and bit depth.
 const CLIPS: [(&str, &str); 5] = [
     ("hevc_slices.mp4", "hevc_size_change.265"),
     ("hevc_slices_10bit.mp4", "hevc_10bit.mp4"),
@@ -26,10 +26,10 @@ const CLIPS: [(&str, &str); 5] = [
 ];
 /// Pictures of noise in them.
 const NOISE: usize = 4;
-/// The size of their pictures in memory, and one that is smaller.
+/// The size of their pictures in memory, and a smaller one.
 const SIZE: (u64, u64) = (320, 192);
 const SMALL: (u64, u64) = (240, 144);
-/// Frames of an attacker that are asked for, and the quality of those that come as JPEG.
+/// Frames requested of an attacker, and the quality of those in JPEG.
 const FRAMES: usize = 12;
 const QUALITY: u8 = 95;
 
@@ -39,10 +39,10 @@ struct Grey {
     samples: Vec<f32>,
 }
 
-/// Sides of the squares that are compared, and the correlation from which on two show the same.
+/// Side of the compared squares, and the correlation from which on two count as equal.
 const SIDE: usize = 16;
 const ALIKE: f32 = 0.8;
-/// Standard deviation of luma below which a square is like nothing.
+/// Standard deviation of luma below which a square resembles nothing.
 const CONTRAST: f32 = 8.0;
 
 impl Grey {
@@ -73,7 +73,7 @@ impl Grey {
         (square, norm)
     }
 
-    /// Squares that show what the other picture has at the same place, whatever the colours are.
+    /// Squares with the content of the other picture at the same place, in any colours.
     fn squares_of(&self, other: &Grey) -> usize {
         let (width, height) = (self.width.min(other.width), self.height().min(other.height()));
         let places = (0..height / SIDE).flat_map(|y| (0..width / SIDE).map(move |x| (SIDE * x, SIDE * y)));
@@ -90,30 +90,31 @@ impl Grey {
     }
 }
 
-/// What a frame shows in a process that never had the other video.
+/// A frame's result in a process that never had the other video.
 struct Alone {
     png: Vec<u8>,
     jpeg: Vec<u8>,
     is_corrupt: bool,
 }
 
-/// A damaged clip, and what it shows by itself.
+/// A damaged clip, and its results in a process of its own.
 struct Attacker {
     clip: Damaged,
     /// The victim of the same codec.
     victim: usize,
     count: usize,
-    /// The frames that can be shown at all.
+    /// The frames that can be shown.
     alone: HashMap<usize, Alone>,
 }
 
-/// Where [`stills_of_one_clip`] finds a clip, the format and the number of frames, and where it leaves stills.
+/// Environment variables of [`stills_of_one_clip`]: the clip, the format and number of frames, and the folder of the
+/// stills.
 const CLIP: &str = "BUCKET_STREAMER_TEST_CLIP";
 const FORMAT: &str = "BUCKET_STREAMER_TEST_FORMAT";
 const COUNT: &str = "BUCKET_STREAMER_TEST_COUNT";
 const FOLDER: &str = "BUCKET_STREAMER_TEST_FOLDER";
 
-/// The first frames of a clip, and whether they are flagged, out of a process that has never decoded anything else.
+/// The first frames of a clip and their flags, from a process that has decoded nothing else.
 fn stills(clip: &Path, format: StillFormat, count: usize) -> HashMap<usize, (Vec<u8>, bool)> {
     let folder = tempfile::tempdir().expect("a folder");
     let child = Command::new(std::env::current_exe().expect("this program"))
@@ -132,7 +133,7 @@ fn stills(clip: &Path, format: StillFormat, count: usize) -> HashMap<usize, (Vec
     (0..count).filter_map(still).collect()
 }
 
-/// No test: what [`stills`] runs in a process of its own.
+/// No test: the child process of [`stills`].
 #[test]
 #[ignore = "run by others, in a process of its own"]
 fn stills_of_one_clip() {
@@ -165,15 +166,15 @@ impl Attacker {
         Some(Attacker { alone: stills.collect(), clip, victim, count })
     }
 
-    /// Are all of its pictures damaged for certain? Parts of each are missing.
+    /// Whether all of its pictures are certainly damaged: parts of each are missing.
     fn is_damaged_everywhere(&self) -> bool {
         matches!(self.clip.kind, Kind::SliceMissing | Kind::SecondFirst)
     }
 }
 
-/// Copies of a clip that are damaged, and of a smaller one that claims the size of the clip.
+/// Damaged copies of a clip, and of a smaller one that claims the size of the clip.
 fn attackers(rest: &Clip, smaller: &str) -> Vec<Damaged> {
-    // Where most slices end too early that counts as the encoder's way of ending them.
+    // If most slices are cut, that counts as the encoder's way of ending them.
     let kinds = [(Kind::SliceMissing, 1), (Kind::SecondFirst, 1), (Kind::TileOverwritten, 1), (Kind::SliceCut, 3)];
     let mut all: Vec<Damaged> = kinds.into_iter().filter_map(|(kind, every)| often(rest, kind, every, 1)).collect();
     all.extend(resized(&raw(smaller), SIZE));
@@ -181,7 +182,7 @@ fn attackers(rest: &Clip, smaller: &str) -> Vec<Damaged> {
     all
 }
 
-/// A fixture in a form in which access units may become longer and shorter.
+/// A fixture in a container in which access units may change their length.
 fn raw(name: &str) -> Clip {
     let clip = Clip::fixture(name);
     if clip.form == Form::InPlace { clip.annex_b().expect("a raw stream") } else { clip }
@@ -232,7 +233,7 @@ impl Roots {
         noise
     }
 
-    /// Asks for the victims' frames, each time in another size, until the attack is over.
+    /// Requests the victims' frames, each time in another size, until the attack is over.
     async fn be_watched(&self, house: &House, is_over: &AtomicBool) -> usize {
         let mut watched = 0;
         while !is_over.load(Relaxed) {
@@ -252,13 +253,13 @@ impl Roots {
     }
 }
 
-/// What is wrong with answers, and how many there were.
+/// Counts answers and records wrong ones.
 struct Judge<'a> {
     noise: &'a [Vec<Grey>],
     answers: AtomicUsize,
     foreign: AtomicUsize,
     wrong: std::sync::Mutex<Vec<String>>,
-    /// Storyboards: answered the same each time.
+    /// Storyboards: each must be answered the same every time.
     seen: std::sync::Mutex<HashMap<String, Vec<u8>>>,
 }
 
@@ -267,7 +268,7 @@ impl Judge<'_> {
         self.wrong.lock().unwrap().push(wrong);
     }
 
-    /// An answer with a picture, which must be `expected` where that is known, and what was answered before else.
+    /// Checks an answer with a picture: it must equal `expected` if that is known, otherwise earlier answers.
     fn judge(&self, attacker: &Attacker, what: &str, bytes: &[u8], expected: Option<&[u8]>) {
         self.answers.fetch_add(1, Relaxed);
         let name = &attacker.clip.name;
@@ -292,7 +293,7 @@ impl Judge<'_> {
     }
 }
 
-/// All frames of an attacker as PNG, then once more where damage is refused.
+/// All frames of an attacker as PNG, then once more with damage refused.
 async fn ask_for_frames(house: &House, attacker: &Attacker, judge: &Judge<'_>) {
     for frame in 0..attacker.count {
         let path = format!("/frame/attack/{}?frame={frame}&format=png", attacker.clip.name);
@@ -335,7 +336,7 @@ async fn ask_over_a_websocket(house: &House, attacker: &Attacker, judge: &Judge<
     }
 }
 
-/// Storyboards of an attacker: tiles as large as its pictures, one below the other, so that each has the width of those.
+/// Storyboards of an attacker: tiles of its pictures' size in one column, so that each has their width.
 async fn ask_for_storyboards(house: &House, attacker: &Attacker, judge: &Judge<'_>) {
     for mode in ["exact", "keyframe"] {
         let query = format!("count=1&columns=1&width=320&quality={QUALITY}&mode={mode}");
@@ -359,7 +360,7 @@ async fn ask_for_storyboards(house: &House, attacker: &Attacker, judge: &Judge<'
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_one_root_shows_in_answers_of_another() {
     let roots = tokio::task::spawn_blocking(Roots::new).await.unwrap();
-    // With the usual settings; with several threads, and nothing that is kept.
+    // With the default settings; and with several threads, without checkpoints and caches.
     let servers = [
         roots.served(config(), Engine::builder()).await,
         roots.served(Config { still_memory: 0, ..config() }, Engine::builder().threads(4).checkpoint_memory(0)).await,

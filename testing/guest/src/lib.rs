@@ -1,20 +1,20 @@
-//! The engine as a program in another language has it: a shared library with one function in C's manner.
+//! The engine as a guest of a program in another language: a shared library with one C function.
 //!
-//! The tests of this package are programs in which the engine is a guest. `unsafe` code stands here for the other side of the
-//! border: C's pointers, loaders, signal handlers and `fork` of the host.
+//! The tests of this package are programs with the engine as a guest. The `unsafe` code here is the other side of the
+//! border: C pointers, loaders, signal handlers and `fork` of the host.
 
 use std::ffi::{CStr, c_char, c_int};
 
 use bucket_streamer::still::{StillFormat, StillMaker, raw};
 use bucket_streamer::{Engine, OpenOptions, Result};
 
-/// Decodes a frame, writes the MD5 of its planes, and makes stills of it. 0 for success.
+/// Decodes a frame, writes the MD5 of its planes, and makes stills of it. Returns 0 for success.
 ///
 /// # Safety
-/// `path` is a string in C's manner, and 16 bytes may be written to `md5`.
+/// `path` is a C string, and `md5` points to 16 writable bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn guest_frame(path: *const c_char, index: u32, md5: *mut [u8; 16]) -> c_int {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's guarantee.
     let (path, md5) = unsafe { (CStr::from_ptr(path), &mut *md5) };
     match path.to_str().map(|path| frame(path, index)) {
         Ok(Ok(sum)) => {

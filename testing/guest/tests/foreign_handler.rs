@@ -1,4 +1,4 @@
-//! A program with a SIGBUS handler of its own, which asks for mapped files as well.
+//! A program with a SIGBUS handler of its own that also asks for mapped files.
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
@@ -14,11 +14,11 @@ static FAULTS: AtomicUsize = AtomicUsize::new(0);
 const PAGE: usize = 4096;
 const LEN: usize = 8 * PAGE;
 
-/// Puts a page where one is missing, so that the program goes on.
+/// Maps a page in the place of the missing one, so that the program continues.
 extern "C" fn own_handler(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     FAULTS.fetch_add(1, SeqCst);
-    // SAFETY: the kernel's information is there while the handler runs. The page is one of this test's map, whose last use of what
-    // was there was the fault.
+    // SAFETY: the kernel's information is valid while the handler runs. The page belongs to this test's map, and its
+    // last use was the fault.
     unsafe {
         let page = ((*info).si_addr() as usize & !(PAGE - 1)) as *mut libc::c_void;
         let flags = libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
@@ -58,11 +58,11 @@ fn faults_outside_of_the_engines_maps_reach_the_handler_that_was_there_before() 
     let other = folder.path().join("other");
     std::fs::write(&other, [7; LEN]).expect("to write");
     let file = File::open(&other).expect("the file");
-    // SAFETY: a map of its own of a file that is open, as long as is asked for.
+    // SAFETY: a private map of an open file, of the requested length.
     let map = unsafe { libc::mmap(std::ptr::null_mut(), LEN, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
     assert_ne!(map, libc::MAP_FAILED);
     cut(&other);
-    // SAFETY: within the map; the handler above puts a page there.
+    // SAFETY: within the map; the handler above maps a page there.
     let (first, beyond) = unsafe {
         let bytes = map.cast::<u8>();
         (bytes.read_volatile(), bytes.add(LEN - 1).read_volatile())

@@ -1,5 +1,5 @@
-//! A child of a process in which the engine is at work: what was opened before the fork is refused there, never hangs, and can be
-//! opened anew.
+//! Children of a process in which the engine is at work: objects from before the fork refuse there, never hang, and can
+//! be opened anew.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -24,13 +24,13 @@ use nix::unistd::{ForkResult, fork};
 use testing::clips::{fixture, sequential};
 use testing::range_server::Server;
 
-/// What hangs is ended by a signal after so many seconds.
+/// Seconds after which a signal ends a hanging child.
 const HANGS: u32 = 60;
 
 /// Runs `work` in a child of this process.
 fn in_child(what: &str, work: impl FnOnce()) {
-    // SAFETY: the child calls the engine, whose behaviour there is what is tested, and the allocator, which glibc keeps usable; and
-    // it ends without running anything of its parent's.
+    // SAFETY: the child calls the engine, whose behaviour there is under test, and the allocator, which glibc keeps
+    // usable; it ends without running its parent's code.
     match unsafe { fork() }.expect("a child") {
         ForkResult::Child => {
             nix::unistd::alarm::set(HANGS);
@@ -78,7 +78,7 @@ fn a_child_is_another_process_and_so_is_a_child_of_it() {
     assert!(here.is_here());
 }
 
-/// Everything that a video is asked for.
+/// All requests of a video.
 fn is_refused(video: &Video) {
     forked("frame", video.frame(3));
     forked("frame_at", video.frame_at(Nanos(0), true));
@@ -116,7 +116,7 @@ fn is_refused(video: &Video) {
     assert!(video.frame_count() > 0 && video.id() < u64::MAX && !video.downgrade().is_closed());
 }
 
-/// Ends the callers.
+/// Ends the callers on drop.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -127,7 +127,7 @@ impl Drop for Over<'_> {
 
 const CLIPS: [&str; 5] = ["hevc_demo.mp4", "hevc.ts", "h264_bframes.mp4", "av1.mp4", "hevc.mkv"];
 
-/// What a process has opened before it forks.
+/// The objects opened before the fork.
 struct Parent {
     engine: Engine,
     /// `CLIPS`, then the first of them over a network, in memory, and from an open file.
@@ -171,7 +171,7 @@ impl Parent {
         }
     }
 
-    /// Asks for frames until `is_over`, so that locks are held whenever a child is made.
+    /// Requests frames until `is_over`, so that locks are held at the time of each fork.
     fn call(&self, caller: usize, is_over: &AtomicBool) {
         for round in caller + 1.. {
             if is_over.load(Relaxed) {
@@ -183,7 +183,7 @@ impl Parent {
         }
     }
 
-    /// In a child: the engine gives nothing.
+    /// In a child: the engine refuses everything.
     fn is_refused(&self, video: &Video) {
         let (engine, path) = (&self.engine, &self.path);
         let source = || Arc::new(MemorySource::new("memory", vec![0; 10]));
@@ -198,7 +198,7 @@ impl Parent {
         forked("reopen_in the same engine", video.reopen_in(engine));
     }
 
-    /// In a child: some of the videos, opened anew, give what they gave.
+    /// In a child: some of the videos, opened anew, return the same frames.
     fn opens_anew(&self, numbers: [usize; 2]) {
         let engine = self.engine.reopen();
         assert_eq!((engine.threads(), engine.checkpoint_memory()), (3, 32 << 20));
@@ -222,7 +222,7 @@ impl Parent {
         Catalog::new(&engine).open(&self.path, 0).expect("a clip").frame(7).expect("a frame");
     }
 
-    /// Forks while requests are under way, and looks at both processes.
+    /// Forks during requests, and checks both processes.
     fn fork(&self, round: usize) {
         let (clip, again) = (round % self.videos.len(), (round + 1) % self.videos.len());
         let video = &self.videos[clip];
@@ -236,12 +236,12 @@ impl Parent {
             drop((video.clone(), self.engine.clone()));
             self.opens_anew([clip, again]);
         });
-        // Here nothing has changed.
+        // Nothing changes in the parent.
         begun.expect("it is held").goes_on(&what);
     }
 }
 
-/// Requests of which a part has come.
+/// Requests that are partly answered.
 struct Begun {
     frame: VideoFrame,
     frames: Frames<Result<VideoFrame, Error>>,
@@ -262,7 +262,7 @@ impl Begun {
         Begun { frame, frames, in_order, sequence, future: video.frame_async(11), weak: video.downgrade() }
     }
 
-    /// In a child; then all of it is dropped.
+    /// In a child; everything is dropped at the end.
     fn ends_refused(mut self) {
         let sum = md5(&self.frame);
         let mut left = vec![2, 9, 20, 40];
@@ -273,7 +273,7 @@ impl Begun {
         });
         assert_eq!(refused.collect::<Vec<_>>(), left, "what has not come before");
         for frame in self.in_order.by_ref() {
-            // Those that had come before the fork are here.
+            // Results from before the fork are available.
             if let Err(error) = frame {
                 assert!(matches!(error.kind(), ErrorKind::Forked), "{error}");
             }
@@ -296,14 +296,14 @@ fn what_was_opened_before_a_fork_is_refused_and_can_be_opened_anew() {
     let parent = Parent::open();
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // After a panic too: callers that never end would hide it.
+        // Also after a panic, which endless callers would hide.
         let over = Over(&is_over);
         for caller in 0..3_usize {
             let (parent, is_over) = (&parent, &is_over);
             scope.spawn(move || parent.call(caller, is_over));
         }
         for round in 0..12 {
-            // Children of some of the forks find files mapped, those of others read.
+            // Some forks happen with mapped files, others without.
             if round == 6 {
                 process::map_files().expect("a signal handler");
             }

@@ -1,4 +1,4 @@
-//! What the engine shows of itself as a shared library, and whose FFmpeg it calls where there are two.
+//! The exported symbols of the engine as a shared library, and which FFmpeg it calls if there are two.
 #![allow(clippy::print_stderr, reason = "tests report what they leave out")]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -8,7 +8,7 @@ use std::process::Command;
 use bucket_streamer::still::raw;
 use testing::clips::{fixture, sequential};
 
-/// Made for the tests of this package, beside them.
+/// Built for the tests of this package, beside them.
 fn library() -> PathBuf {
     let tests = std::env::current_exe().expect("this program");
     let library = tests.with_file_name("libguest.so");
@@ -19,7 +19,7 @@ fn library() -> PathBuf {
 #[test]
 fn a_shared_library_exports_its_own_functions_and_nothing_of_the_engine() {
     let symbols = said(Command::new("nm").args(["-D", "--defined-only", "--format=just-symbols"]).arg(library()));
-    // A Rust dependency of `object_store` exports functions of its own in every library that it is in.
+    // A Rust dependency of `object_store` exports its own functions from every library that contains it.
     let symbols: Vec<&str> = symbols.lines().filter(|name| !name.starts_with("crc_fast_")).collect();
     assert_eq!(symbols, ["guest_frame"]);
 }
@@ -37,7 +37,7 @@ fn said(command: &mut Command) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// What Debian's `libavformat` and `libavcodec` are made of, and what the engine has a copy of too.
+/// The libraries behind Debian's `libavformat` and `libavcodec`, of which the engine has copies too.
 const OTHERS: [&str; 9] = [
     "libavutil.so",
     "libswresample.so",
@@ -50,7 +50,7 @@ const OTHERS: [&str; 9] = [
     "libavformat.so",
 ];
 
-/// The file of that library, with its version, where the machine has it.
+/// The file of that library, with its version, if it is installed.
 fn found(name: &str) -> Option<PathBuf> {
     let folders = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"];
     let entries = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
@@ -62,9 +62,9 @@ fn found(name: &str) -> Option<PathBuf> {
 }
 
 fn load(path: &CStr, flags: c_int) -> *mut c_void {
-    // SAFETY: a string in C's manner; the libraries run no code at loading but their constructors.
+    // SAFETY: a C string; loading runs only the libraries' constructors.
     let handle = unsafe { libc::dlopen(path.as_ptr(), flags) };
-    // SAFETY: after a failure it returns such a string, else this is not asked.
+    // SAFETY: called only after a failure, when it returns such a string.
     assert!(!handle.is_null(), "{}", unsafe { CStr::from_ptr(libc::dlerror()) }.to_string_lossy());
     handle
 }
@@ -77,7 +77,7 @@ fn c_path(path: &std::path::Path) -> CString {
 fn beside_another_ffmpeg_the_engine_calls_its_own() {
     for name in OTHERS {
         match found(name) {
-            // As a program has them that is linked with them: their symbols come before those of what is loaded later.
+            // As in a program linked with them: their symbols precede those of libraries that are loaded later.
             Some(path) => _ = load(&c_path(&path), libc::RTLD_NOW | libc::RTLD_GLOBAL),
             None => {
                 eprintln!("NOT TESTED beside {name}: this machine has none (Debian 12: libavformat59, libturbojpeg0)")
@@ -90,7 +90,7 @@ fn beside_another_ffmpeg_the_engine_calls_its_own() {
         eprintln!("NOT TESTED: no libavcodec on this machine");
         return;
     }
-    // SAFETY: this is its type in every version of FFmpeg.
+    // SAFETY: the function's type in every version of FFmpeg.
     let theirs = unsafe { std::mem::transmute::<*mut c_void, extern "C" fn() -> u32>(theirs) }();
     eprintln!("beside libavcodec {}.{}", theirs >> 16, theirs >> 8 & 0xff);
 
@@ -99,12 +99,12 @@ fn beside_another_ffmpeg_the_engine_calls_its_own() {
     let frame = unsafe { libc::dlsym(guest, c"guest_frame".as_ptr()) };
     assert!(!frame.is_null());
     type Frame = unsafe extern "C" fn(*const c_char, u32, *mut [u8; 16]) -> c_int;
-    // SAFETY: this is its type.
+    // SAFETY: the function's type.
     let frame = unsafe { std::mem::transmute::<*mut c_void, Frame>(frame) };
     for (clip, index) in [("hevc_demo.mp4", 120), ("h264_bframes.mp4", 77), ("av1.mp4", 30), ("vp9.webm", 20)] {
         let clip = fixture(clip);
         let (path, mut md5) = (c_path(&clip), [0; 16]);
-        // SAFETY: as it asks.
+        // SAFETY: meets the function's conditions.
         assert_eq!(unsafe { frame(path.as_ptr(), index, &mut md5) }, 0, "{}", clip.display());
         let expected = sequential(&clip).expect("a clip").by_number();
         assert_eq!(Some(&raw::hex(&md5)), expected.get(&index), "{}", clip.display());

@@ -1,4 +1,4 @@
-//! Files that are cut while a program has them open that has asked for no signal handler.
+//! Files that are cut while a program without the engine's signal handler has them open.
 
 use std::fs::OpenOptions;
 use std::ops::ControlFlow;
@@ -15,7 +15,7 @@ fn building_an_engine_and_opening_files_installs_no_handler_and_a_cut_file_is_an
     let folder = tempfile::tempdir().expect("a folder");
     let engine = Engine::builder().threads(2).build();
     assert!(!engine.is_pinned());
-    // One file with tables, one that is scanned, one whose samples lie in pieces.
+    // One file with tables, one that is scanned, one with scattered samples.
     for (number, clip) in ["hevc_demo.mp4", "hevc.mkv", "hevc.ts"].into_iter().enumerate() {
         let path = folder.path().join(clip);
         std::fs::copy(fixture(clip), &path).expect("a copy");
@@ -25,7 +25,7 @@ fn building_an_engine_and_opening_files_installs_no_handler_and_a_cut_file_is_an
         let frames = video.frame_count() as u32;
         let cut = OpenOptions::new().write(true).open(&path).expect("the copy");
         let (right, is_cut, is_over) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicBool::new(false));
-        // Readers are at work when it happens.
+        // Readers are at work during the cut.
         std::thread::scope(|scope| {
             for reader in 0..3 {
                 let (video, expected, right, is_cut) = (&video, &expected, &right, &is_cut);
@@ -48,7 +48,7 @@ fn building_an_engine_and_opening_files_installs_no_handler_and_a_cut_file_is_an
                 });
             }
             scope.spawn(|| {
-                // Or they have failed, and say why.
+                // Or they have failed with a reason.
                 while right.load(Relaxed) < 20 && !is_over.load(Relaxed) {
                     std::thread::yield_now();
                 }
@@ -62,15 +62,15 @@ fn building_an_engine_and_opening_files_installs_no_handler_and_a_cut_file_is_an
         errors.for_each(|error| assert!(is_of_cut(&error), "{clip}: {error}"));
     }
     assert_eq!(handler(), before, "a handler was installed");
-    // Were it asked for, it would be another one.
+    // With the handler the action would differ.
     process::map_files().expect("a signal handler");
     assert_ne!(handler(), before);
 }
 
-/// What the process does about SIGBUS.
+/// The process's action for SIGBUS.
 fn handler() -> libc::sighandler_t {
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();
-    // SAFETY: without a new action it only writes the old one, which is there then.
+    // SAFETY: without a new action it only writes the old one, for which there is room.
     unsafe {
         assert_eq!(libc::sigaction(libc::SIGBUS, std::ptr::null(), action.as_mut_ptr()), 0);
         action.assume_init().sa_sigaction
@@ -81,7 +81,7 @@ fn is_of_cut(error: &bucket_streamer::Error) -> bool {
     matches!(error.kind(), ErrorKind::Changed | ErrorKind::PastEnd { .. })
 }
 
-/// Says that a reader has ended, whichever way.
+/// Reports the end of a reader, successful or not.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {

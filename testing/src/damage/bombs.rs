@@ -1,8 +1,8 @@
-//! Streams that claim large pictures: a few bytes that ask for gigabytes.
+//! Streams that claim large pictures: a few bytes that demand gigabytes.
 
 use super::{Clip, Form, resized};
 
-/// The largest pictures that are allowed by default.
+/// The largest pictures under the default limit.
 pub const LARGEST: (u64, u64) = (8192, 4352);
 
 /// Streams that claim pictures of this size, in every codec.

@@ -1,4 +1,4 @@
-//! Intact clips in pieces: access units, and the NAL units or OBUs in them.
+//! Intact clips, split into access units, and these into NAL units or OBUs.
 
 use std::ops::Range;
 use std::path::Path;
@@ -11,14 +11,14 @@ use bucket_streamer::{Engine, Video};
 
 use crate::clips::{fixture, name};
 
-/// What a container lets one do with its samples.
+/// How a container allows its samples to be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// Annex B: access units follow each other.
+    /// Annex B: access units are concatenated.
     AnnexB,
     /// IVF: a header of 12 bytes before each packet.
     Ivf,
-    /// Tables say where samples lie: bytes change in place.
+    /// Tables have the places of samples: bytes change in place.
     InPlace,
 }
 
@@ -35,21 +35,21 @@ pub struct Clip {
     pub form: Form,
     pub framing: Framing,
     pub bytes: Vec<u8>,
-    /// The decoder configuration, as the container has it.
+    /// The decoder configuration of the container.
     pub extradata: Vec<u8>,
-    /// Where access units lie, in decode order.
+    /// Ranges of access units, in decode order.
     pub samples: Vec<Range<usize>>,
-    /// Which of them the container calls key frames.
+    /// Whether each is a key frame, according to the container.
     pub keys: Vec<bool>,
 }
 
-/// An access unit, taken apart: NAL units without start code or length, OBUs with header, or a VP9 packet as it is.
+/// The parts of an access unit: NAL units without start code or length, OBUs with header, or a whole VP9 packet.
 pub type Pieces = Vec<Vec<u8>>;
 
-/// Access units, each with the number that it had.
+/// Access units, each with its original number.
 pub type Units = Vec<(usize, Vec<u8>)>;
 
-/// Where access units begin, ascending, each with the number that it had.
+/// Offsets of access units, ascending, each with its original number.
 pub type Origins = Vec<(usize, usize)>;
 
 /// Opens bytes as a video.
@@ -64,7 +64,7 @@ impl Clip {
         Clip::read(&fixture(name)).unwrap_or_else(|| panic!("{name} is no clip that can be damaged"))
     }
 
-    /// A file; `None` if it is no video, or its samples do not lie in it as they are.
+    /// A file; `None` if it is no video, or its samples are not contiguous in it.
     pub fn read(path: &Path) -> Option<Clip> {
         Clip::of(&name(path), std::fs::read(path).ok()?)
     }
@@ -97,12 +97,12 @@ impl Clip {
         })
     }
 
-    /// Is it H.264 or H.265?
+    /// Whether the codec is H.264 or H.265.
     pub fn has_slices(&self) -> bool {
         matches!(self.codec, Codec::H264 | Codec::Hevc)
     }
 
-    /// An access unit in pieces.
+    /// Splits an access unit.
     pub fn pieces(&self, sample: usize) -> Pieces {
         let bytes = &self.bytes[self.samples[sample].clone()];
         match self.codec {
@@ -121,8 +121,8 @@ impl Clip {
         }
     }
 
-    /// A copy with other access units, and where each of them begins with the number that it had. `None` where the
-    /// container cannot hold them.
+    /// A copy with other access units, and their offsets and original numbers. `None` if the container cannot hold
+    /// them.
     pub fn with(&self, units: &[(usize, Vec<u8>)]) -> Option<(Vec<u8>, Origins)> {
         let mut origins = Vec::with_capacity(units.len());
         let mut bytes = match self.form {
@@ -152,12 +152,12 @@ impl Clip {
         (self.form != Form::InPlace || units.len() == self.samples.len()).then_some((bytes, origins))
     }
 
-    /// All access units as they are.
+    /// All access units, unchanged.
     pub fn units(&self) -> Units {
         self.samples.iter().map(|range| self.bytes[range.clone()].to_vec()).enumerate().collect()
     }
 
-    /// Some of its access units as a clip; the first must be a key frame. `None` where that takes other tables.
+    /// Some access units as a clip; the first must be a key frame. `None` if that needs other tables.
     pub fn part(&self, samples: Range<usize>) -> Option<Clip> {
         if self.form == Form::InPlace {
             return None;
@@ -168,7 +168,7 @@ impl Clip {
         Clip::of(&name, bytes).filter(|clip| clip.samples.len() == samples.len())
     }
 
-    /// An H.264 or H.265 clip of another container as Annex B, the parameter sets of its header before each key frame.
+    /// An H.264 or H.265 clip of another container as Annex B, with the header's parameter sets before each key frame.
     pub fn annex_b(&self) -> Option<Clip> {
         self.has_slices().then_some(())?;
         let sets: Vec<u8> =

@@ -1,4 +1,4 @@
-//! The judge of foreign pixels: does a picture show what is in another video, and not in its own?
+//! Detects foreign pixels: parts of another video in a picture that its own video does not have.
 
 use std::collections::HashSet;
 
@@ -6,28 +6,28 @@ use bucket_streamer::Frame;
 
 /// Bytes of a row that are compared.
 const RUN: usize = 16;
-/// Different values of a run, and between its least and greatest, for it to be recognisable. Of every other byte: the high
-/// bytes of deep samples tell little.
+/// Least number of values in a recognisable run, and least difference between its extremes. Every other byte only: the
+/// high bytes of deep samples vary little.
 const VALUES: usize = 4;
 const SPREAD: u8 = 32;
 
-/// Runs of bytes of one video, at any place: a block of it that is 31 bytes wide or more holds one that lies at a multiple
-/// of 16, wherever a decoder has put it.
+/// Runs of bytes of one video, at any offset: a block of 31 bytes or more contains one at a multiple of 16, at any
+/// place in a picture.
 #[derive(Debug, Default)]
 pub struct Foreign(HashSet<u128>);
 
 impl Foreign {
-    /// Takes in the runs of a picture of the other video.
+    /// Adds the runs of a picture of the other video.
     pub fn add(&mut self, picture: &Frame) {
         rows(picture, |_, _, row| self.add_row(row));
     }
 
-    /// Takes out what a picture of the victim has by itself.
+    /// Removes the runs of a picture of the victim.
     pub fn except(&mut self, picture: &Frame) {
         rows(picture, |_, _, row| self.except_row(row));
     }
 
-    /// Places in a picture that show the other video: plane, row and byte in the row.
+    /// Places in a picture with content of the other video: plane, row and byte in the row.
     pub fn find(&self, picture: &Frame) -> Vec<(usize, usize, usize)> {
         let mut found = Vec::new();
         rows(picture, |plane, number, row| {
@@ -36,7 +36,7 @@ impl Foreign {
         found
     }
 
-    /// How many runs would be recognised.
+    /// The number of recognisable runs.
     pub fn count(&self) -> usize {
         self.0.len()
     }
@@ -75,7 +75,7 @@ fn key(run: &[u8]) -> u128 {
     run.iter().fold(0, |key, &byte| key << 8 | u128::from(byte))
 }
 
-/// The judge can fail: see the tests of it in `engine/tests/damage/`.
+/// Tests of the detection itself are in `engine/tests/damage/`.
 pub fn check_that_the_judge_can_fail() {
     let mut random = fastrand::Rng::with_seed(1);
     let noise: Vec<u8> = (0..320).map(|_| random.u8(..)).collect();

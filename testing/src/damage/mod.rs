@@ -1,9 +1,9 @@
-//! Damaged copies of intact clips, the same ones for the same seed, and what is known of them.
+//! Damaged copies of intact clips, reproducible from a seed, with their known damage.
 //!
-//! [`variants`] makes them; `seen` is what comes of them, `foreign` finds other videos in it. `bombs` are streams
-//! that claim large pictures. `clip` takes clips apart and puts them together, `sets` rewrites sizes, `tiles` finds tiles.
-//! Raw streams and IVF lose and gain access units; in MP4 and Matroska bytes change in place, so that the tables still
-//! hold: what is to be missing becomes filler data there, and what is cut ends in zeros.
+//! [`variants`] makes them; `seen` decodes them, and `foreign` detects other videos in them. `bombs` are streams that
+//! claim large pictures. `clip` splits and joins clips, `sets` rewrites sizes, `tiles` finds tiles. Raw streams and IVF
+//! lose and gain access units; in MP4 and Matroska bytes change in place, so that the tables stay valid: removed parts
+//! become filler data, and cut parts end in zeros.
 
 pub mod bombs;
 pub mod clip;
@@ -20,34 +20,34 @@ use fastrand::Rng;
 
 pub use clip::{Clip, Form, Origins, Pieces, Units, open};
 
-/// What was done to a clip.
+/// The kind of damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// A slice is not there. Of VP9 and AV1: the last tile of a frame.
+    /// A slice is removed. In VP9 and AV1: the last tile of a frame.
     SliceMissing,
-    /// A slice is there twice.
+    /// A slice is repeated.
     SliceRepeated,
-    /// The second slice, too, says that it is the first of its picture.
+    /// The second slice is marked as the first of its picture too.
     SecondFirst,
-    /// A slice, or a frame, ends too early.
+    /// A slice, or a frame, is cut.
     SliceCut,
-    /// The bytes of a tile are others.
+    /// The bytes of a tile are overwritten.
     TileOverwritten,
-    /// The size of a tile, of an OBU, or of a row of blocks (H.265 entry points) is another.
+    /// The size of a tile, of an OBU, or of a row of blocks (H.265 entry points) is changed.
     TileSize,
-    /// An access unit is lost.
+    /// An access unit is removed.
     PacketLost,
-    /// Three in a row.
+    /// Three consecutive ones are removed.
     PacketsLost,
-    /// A key frame is lost.
+    /// A key frame is removed.
     KeyLost,
-    /// An access unit that others refer to is lost.
+    /// A referenced access unit is removed.
     ReferenceLost,
     /// The size of the pictures is rewritten.
     SizeRewritten,
-    /// The file ends too early.
+    /// The file is cut.
     Truncated,
-    /// Some bytes in the middle of a slice are others.
+    /// Some bytes in the middle of a slice are overwritten.
     Overwritten,
     /// One bit is flipped.
     BitFlipped,
@@ -72,8 +72,8 @@ impl Kind {
         Kind::BitFlipped,
     ];
 
-    /// Can a decoder always tell that something is amiss? Other bytes in a slice or a tile, and a tile that begins elsewhere,
-    /// may mean other pixels, and no more.
+    /// Whether a decoder can always detect the damage. Other bytes in a slice or a tile, and a tile with another
+    /// beginning, may just mean other pixels.
     pub fn is_known(self) -> bool {
         use Kind::{BitFlipped, Overwritten, SizeRewritten, TileOverwritten, TileSize};
         !matches!(self, BitFlipped | Overwritten | TileOverwritten | TileSize | SizeRewritten)
@@ -81,7 +81,7 @@ impl Kind {
 }
 
 impl Kind {
-    /// Is something not there that was?
+    /// Whether something is removed.
     pub fn is_loss(self) -> bool {
         matches!(self, Kind::PacketLost | Kind::PacketsLost | Kind::KeyLost | Kind::ReferenceLost)
     }
@@ -111,20 +111,20 @@ impl fmt::Display for Kind {
 /// A damaged copy of a clip.
 #[derive(Debug, Clone)]
 pub struct Damaged {
-    /// The clip's name, what was done, and a number: fit for a file name.
+    /// The clip's name, the kind of damage, and a number: suitable as a file name.
     pub name: String,
     pub kind: Kind,
     pub bytes: Vec<u8>,
-    /// The first access unit of the intact clip that was touched, in decode order; `None` for all of them.
+    /// The first damaged access unit of the intact clip, in decode order; `None` for all of them.
     pub first_touched: Option<usize>,
-    /// Where access units begin, ascending, and which of the intact clip they are.
+    /// Offsets of access units, ascending, with their numbers in the intact clip.
     origins: Origins,
-    /// Bytes that a sample may begin early: a parser may give the zeros of a start code to the unit before.
+    /// Bytes by which a sample may begin early: a parser may attribute the zeros of a start code to the preceding unit.
     slack: usize,
 }
 
 impl Damaged {
-    /// The access unit of the intact clip that the bytes of a sample come from.
+    /// The access unit of the intact clip from which the bytes of a sample come.
     pub fn origin(&self, offset: u64) -> Option<usize> {
         let offset = usize::try_from(offset).ok()?;
         let after = self.origins.partition_point(|&(start, _)| start <= offset + self.slack);
@@ -132,7 +132,7 @@ impl Damaged {
     }
 }
 
-/// One way of damaging each kind of thing there is in the clip, `times` over, at places that follow from the seed.
+/// Each kind of damage that is possible in the clip, `times` over, at places from the seed.
 pub fn variants(clip: &Clip, seed: u64, times: usize) -> Vec<Damaged> {
     let mut random = Rng::with_seed(seed);
     let mut all = Vec::new();
@@ -154,7 +154,7 @@ pub fn variants(clip: &Clip, seed: u64, times: usize) -> Vec<Damaged> {
     all
 }
 
-/// A copy whose picture size is rewritten to this one; `None` where that does not fit into the container.
+/// A copy with this picture size; `None` if the container cannot hold it.
 pub fn resized(clip: &Clip, size: (u64, u64)) -> Option<Damaged> {
     let mut attack = Attack { clip, random: Rng::with_seed(0) };
     let (bytes, origins) = if let Some(units) = attack.resized_units(size) {
@@ -165,7 +165,7 @@ pub fn resized(clip: &Clip, size: (u64, u64)) -> Option<Damaged> {
     (bytes != clip.bytes).then(|| attack.finish(Kind::SizeRewritten, size.0 as usize, bytes, origins, None))
 }
 
-/// A copy in which every so many-th access unit is damaged in this way, as far as it lends itself to it; `None` if none does.
+/// A copy with damage of this kind in every `every`-th access unit, where possible; `None` if in none.
 pub fn often(clip: &Clip, kind: Kind, every: usize, seed: u64) -> Option<Damaged> {
     const TRIES: usize = 8;
     let mut attack = Attack { clip, random: Rng::with_seed(seed) };
@@ -200,13 +200,13 @@ impl Attack<'_> {
         Damaged { name, kind, bytes, first_touched, origins, slack }
     }
 
-    /// The access units of a copy that is damaged in this way; `None` if the clip has nothing that could be.
+    /// The access units of a copy with this damage; `None` if it is not possible in the clip.
     fn units(&mut self, kind: Kind) -> Option<(Units, Option<usize>)> {
         match kind {
             Kind::PacketLost | Kind::PacketsLost | Kind::KeyLost | Kind::ReferenceLost => self.lost(kind),
             Kind::SizeRewritten | Kind::Truncated => None,
             _ => {
-                // A place that does not lend itself to it is followed by others.
+                // If the damage is not possible at a place, others are tried.
                 (0..24).find_map(|_| {
                     let sample = self.random.usize(..self.clip.samples.len());
                     let unit = self.one(kind, sample)?;
@@ -219,7 +219,7 @@ impl Attack<'_> {
         }
     }
 
-    /// One access unit, damaged.
+    /// Damages one access unit.
     fn one(&mut self, kind: Kind, sample: usize) -> Option<Vec<u8>> {
         let mut pieces = self.clip.pieces(sample);
         if self.clip.has_slices() {
@@ -239,14 +239,14 @@ impl Attack<'_> {
             Kind::SliceMissing if several && in_place => self.blank(&mut pieces[chosen]),
             Kind::SliceMissing if several => _ = pieces.remove(chosen),
             Kind::SliceRepeated if several && !in_place => pieces.insert(chosen, pieces[chosen].clone()),
-            // The flag alone, so that the header's other fields are misread; or the first slice once more.
+            // Either the flag alone, so that the header's other fields are misread, or the first slice once more.
             Kind::SecondFirst if several && self.clip.codec == Codec::Hevc && (in_place || self.random.bool()) => {
                 *pieces[slices[1]].get_mut(2)? |= 0x80;
             }
             Kind::SecondFirst if several && !in_place => pieces[slices[1]] = pieces[slices[0]].clone(),
             Kind::SliceCut => self.cut(&mut pieces[chosen], 12)?,
             Kind::TileSize if self.clip.codec == Codec::Hevc => {
-                // Where entry points lie in a header that has them: not in that of a slice without, so rows it must be.
+                // The entry points are at these bytes of a header that has them, as those of wavefronts do.
                 let is_rows = self.clip.name.contains("wavefronts");
                 (is_rows && pieces[chosen].len() > 40).then_some(())?;
                 self.scribble(&mut pieces[chosen][10..20]);
@@ -307,7 +307,7 @@ impl Attack<'_> {
         Some(())
     }
 
-    /// A piece whose frame ends early, its sizes fitting.
+    /// Cuts the frame in a piece, with correct sizes.
     fn shorten(&self, piece: &mut Vec<u8>, start: usize, end: usize) {
         if self.clip.codec == Codec::Av1 {
             *piece = tiles::obu_with(piece, &piece[start..end]);
@@ -322,7 +322,8 @@ impl Attack<'_> {
         let keys = &self.clip.keys;
         let candidates: Vec<usize> = (1..count.saturating_sub(3))
             .filter(|&at| match kind {
-                // An AV1 key frame right behind another one leaves no trace: what follows takes the first for it.
+                // An AV1 key frame directly after another one leaves no trace: later frames refer to the first in its
+                // place.
                 Kind::KeyLost => keys[at] && !(self.clip.codec == Codec::Av1 && keys[at - 1]),
                 Kind::ReferenceLost => is_reference[at] && !keys[at],
                 Kind::PacketsLost => !keys[at..at + 3].contains(&true),
@@ -345,7 +346,7 @@ impl Attack<'_> {
         Some((units, Some(first)))
     }
 
-    /// Which access units others may refer to, as they say it.
+    /// The access units that others may refer to, according to their headers.
     fn references(&self) -> Vec<bool> {
         let clip = self.clip;
         let mut tracker = Tracker::new(&clip.extradata);
@@ -398,7 +399,7 @@ impl Attack<'_> {
         }
     }
 
-    /// Access units with another size in those that say one; `None` if none does.
+    /// The access units with another size in their headers; `None` if no header has one.
     fn resized_units(&mut self, size: (u64, u64)) -> Option<Units> {
         let mut units = self.clip.units();
         let mut has_changed = false;
@@ -447,7 +448,7 @@ impl Attack<'_> {
         }
     }
 
-    /// A unit that decoders pass over, as long as before: filler data, padding.
+    /// A unit of the same length that decoders ignore: filler data, padding.
     fn blank(&self, unit: &mut [u8]) {
         if let Some(first) = unit.first_mut() {
             match self.clip.codec {
@@ -459,7 +460,7 @@ impl Attack<'_> {
         }
     }
 
-    /// Ends a slice early: taken away, or zeros where the length must stay.
+    /// Cuts a slice: removes the rest, or zeroes it where the length must stay.
     fn cut(&mut self, unit: &mut Vec<u8>, least: usize) -> Option<()> {
         (unit.len() > 2 * least).then_some(())?;
         let end = unit.len() * self.random.usize(40..75) / 100;
@@ -471,7 +472,7 @@ impl Attack<'_> {
         Some(())
     }
 
-    /// Other bytes in the middle, behind the header.
+    /// Overwrites bytes in the middle, after the header.
     fn overwrite(&mut self, unit: &mut [u8], header: usize) -> Option<()> {
         (unit.len() > header + 16).then_some(())?;
         let begin = self.random.usize(header..unit.len() - 12);
@@ -480,12 +481,12 @@ impl Attack<'_> {
         Some(())
     }
 
-    /// Bytes above 3, so that no start code comes of them, and no emulation prevention goes.
+    /// Bytes above 3, which neither make a start code nor remove emulation prevention.
     fn scribble(&mut self, bytes: &mut [u8]) {
         bytes.iter_mut().for_each(|byte| *byte = self.random.u8(4..));
     }
 
-    /// Flips a bit behind the header, where no start code comes of it.
+    /// Flips a bit after the header, without making a start code.
     fn flip(&mut self, unit: &mut [u8], header: usize) -> Option<()> {
         (unit.len() > header + 8).then_some(())?;
         let at = self.random.usize(header..unit.len() - 1);

@@ -1,4 +1,4 @@
-//! What the frames of a video look like through each way of asking for them.
+//! The frames of a video as each kind of request returns them.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -6,14 +6,14 @@ use std::ops::ControlFlow;
 use bucket_streamer::still::raw;
 use bucket_streamer::{Engine, Result, Video, VideoFrame};
 
-/// A frame, as a request sees it.
+/// The result of a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
     /// A picture: MD5 of its planes, and the flag.
     Picture { md5: String, is_corrupt: bool },
-    /// The error's message without its place.
+    /// The error's message without its coordinates.
     Failed(String),
-    /// A sequential decode leaves it out.
+    /// Left out by a sequential decode.
     LeftOut,
 }
 
@@ -29,7 +29,8 @@ impl Seen {
         Seen::Picture { md5: raw::hex(&raw::md5(&frame.picture)), is_corrupt: frame.is_corrupt() }
     }
 
-    /// Is it what another request has seen? What a sequential decode leaves out is an error by itself.
+    /// Whether another request's result agrees. A frame that a sequential decode leaves out is an error in other
+    /// requests.
     pub fn agrees(&self, other: &Seen) -> bool {
         match (self, other) {
             (Seen::LeftOut, Seen::Failed(_)) | (Seen::Failed(_), Seen::LeftOut) => true,
@@ -49,19 +50,19 @@ impl fmt::Display for Seen {
     }
 }
 
-/// A way of asking for all frames.
+/// A kind of request for all frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Path {
     Forwards,
     Backwards,
-    /// One by one in an order that the seed gives.
+    /// One by one in an order from the seed.
     Shuffled(u64),
     Batch,
     Play,
 }
 
 impl Path {
-    /// Calls `each` with every frame; of [`Path::Play`] with those that are shown.
+    /// Calls `each` with every frame; for [`Path::Play`] with those that are shown.
     pub fn frames(self, video: &Video, mut each: impl FnMut(u32, Result<VideoFrame>)) {
         let mut numbers: Vec<u32> = (0..video.frame_count() as u32).collect();
         match self {
@@ -70,7 +71,7 @@ impl Path {
             Path::Shuffled(seed) => fastrand::Rng::with_seed(seed).shuffle(&mut numbers),
             Path::Batch => return video.frames(&numbers).for_each(|(number, frame)| each(number, frame)),
             Path::Play => {
-                // Where all of it fails, the frames are left out.
+                // If it fails altogether, all frames are left out.
                 let _ = video.play(&mut |frame| {
                     each(frame.index, Ok(frame));
                     ControlFlow::Continue(())
@@ -89,7 +90,7 @@ impl Path {
     }
 }
 
-/// An engine with so many threads; `None` for checkpoints as many as it likes.
+/// An engine with this many threads, and by default with the default checkpoint memory.
 pub fn engine(threads: usize, checkpoint_memory: Option<u64>) -> Engine {
     let builder = Engine::builder().threads(threads).pin_threads(false);
     checkpoint_memory.map_or(builder.clone(), |bytes| builder.checkpoint_memory(bytes)).build()

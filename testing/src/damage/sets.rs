@@ -1,4 +1,4 @@
-//! Other picture sizes in parameter sets, sequence headers and frame headers.
+//! Rewrites picture sizes in parameter sets, sequence headers and frame headers.
 
 use bucket_streamer::bitstream::Codec;
 use bucket_streamer::bitstream::bits::unescape;
@@ -29,7 +29,7 @@ impl Bits {
         Some((1 << zeros) - 1 + self.u(zeros)?)
     }
 
-    /// Puts `value` in the place of the next code, and goes on behind it.
+    /// Replaces the next code with `value`, and moves past it.
     fn replace_ue(&mut self, value: u64) -> Option<()> {
         let start = self.at;
         self.ue()?;
@@ -55,7 +55,7 @@ impl Bits {
     }
 }
 
-/// Puts emulation prevention in (H.264, H.265 7.4.1).
+/// Inserts emulation prevention (H.264, H.265 7.4.1).
 fn escape(header: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut unit = header.to_vec();
     for &byte in payload {
@@ -76,7 +76,7 @@ pub(super) fn is_sps(codec: Codec, unit: &[u8]) -> bool {
     }
 }
 
-/// A sequence parameter set with another size in pixels, multiples of 16; cropping stays as it is.
+/// A sequence parameter set with another size in pixels, multiples of 16; cropping stays.
 pub(super) fn resized_sps(codec: Codec, unit: &[u8], (width, height): (u64, u64)) -> Option<Vec<u8>> {
     let header = if codec == Codec::H264 { 1 } else { 2 };
     let mut bits = Bits::of(&unescape(unit.get(header..)?));
@@ -89,7 +89,7 @@ pub(super) fn resized_sps(codec: Codec, unit: &[u8], (width, height): (u64, u64)
         bits.replace_ue(width)?;
         bits.replace_ue(height)?;
     }
-    // The stop bit is the last one; what is left of the last byte follows from it.
+    // The stop bit is the last one; the rest of the last byte follows from it.
     let last = bits.bits.iter().rposition(|&bit| bit)?;
     bits.bits.truncate(last + 1);
     Some(escape(&unit[..header], &bits.bytes()))
@@ -154,7 +154,7 @@ pub(super) fn resized_vp9(frame: &[u8], (width, height): (u64, u64)) -> Option<V
     (bits.u(2)? == 2).then_some(())?;
     let profile = bits.u(1)? | bits.u(1)? << 1;
     bits.u(usize::from(profile == 3))?;
-    // Neither show_existing_frame nor another frame than a key frame.
+    // Neither show_existing_frame nor a frame other than a key frame.
     (bits.u(2)? == 0).then_some(())?;
     bits.u(2)?;
     (bits.u(24)? == 0x49_83_42).then_some(())?;
@@ -170,7 +170,7 @@ pub(super) fn resized_vp9(frame: &[u8], (width, height): (u64, u64)) -> Option<V
     Some(bits.bytes())
 }
 
-/// The payload of an AV1 sequence header with another largest size (5.5.1), which is that of its frames.
+/// The payload of an AV1 sequence header with another maximum size (5.5.1), which is that of its frames.
 pub(super) fn resized_av1(payload: &[u8], (width, height): (u64, u64)) -> Option<Vec<u8>> {
     let mut bits = Bits::of(payload);
     bits.u(3 + 1)?;

@@ -1,10 +1,10 @@
-//! AV1 and VP9: OBUs, frames, and the tiles in them.
+//! Parses AV1 and VP9 into OBUs, frames and tiles.
 
 use std::ops::Range;
 
 use bucket_streamer::bitstream::{Codec, vp9_refs};
 
-/// Tiles of each frame of the clips whose tiles are looked for.
+/// Tiles of each frame of the clips with tiles.
 pub(super) const TILES: usize = 4;
 /// `obu_type` of a sequence header, and of a frame header with tiles (AV1 6.2.2).
 pub(super) const SEQUENCE_HEADER: u8 = 1;
@@ -15,7 +15,7 @@ pub(super) fn kind(obu: &[u8]) -> u8 {
     obu.first().map_or(0, |byte| byte >> 3 & 15)
 }
 
-/// Where the payload of an OBU begins, and its length as far as it says one (AV1 5.3).
+/// Offset of the payload of an OBU, and its length if the OBU states it (AV1 5.3).
 pub(super) fn payload(obu: &[u8]) -> Option<(usize, usize)> {
     let &header = obu.first()?;
     let begin = 1 + usize::from(header >> 2 & 1);
@@ -47,7 +47,7 @@ pub(super) fn obus(mut data: &[u8]) -> Vec<Vec<u8>> {
     obus
 }
 
-/// An OBU with another payload and a size that fits it.
+/// An OBU with another payload and a matching size.
 pub(super) fn obu_with(obu: &[u8], payload: &[u8]) -> Vec<u8> {
     let extension = usize::from(obu[0] >> 2 & 1);
     let mut out = obu[..=extension].to_vec();
@@ -65,7 +65,7 @@ pub(super) fn obu_with(obu: &[u8], payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Where the coded frames of a piece lie: those of a VP9 superframe, the payload of an OBU with tiles.
+/// Ranges of the coded frames of a piece: those of a VP9 superframe, the payload of an OBU with tiles.
 pub(super) fn frames(codec: Codec, piece: &[u8]) -> Vec<Range<usize>> {
     let begin = |frame: &[u8]| frame.as_ptr() as usize - piece.as_ptr() as usize;
     match codec {
@@ -78,15 +78,15 @@ pub(super) fn frames(codec: Codec, piece: &[u8]) -> Vec<Range<usize>> {
     }
 }
 
-/// The tiles of a frame: where the size of each lies, and its data. The last one has no size.
+/// The tiles of a frame: the place of the size of each, and its data. The last one has no size.
 #[derive(Debug, Clone)]
 pub(super) struct Tiles {
     pub sizes: Vec<Range<usize>>,
     pub data: Vec<Range<usize>>,
 }
 
-/// Finds them without reading headers: the first place from which sizes lead from tile to tile to the end. With sizes of
-/// four bytes, three in a row do so by chance hardly ever; shorter ones are looked for only where those are not found.
+/// Finds them without parsing headers: the first place from which sizes lead from tile to tile to the end. With sizes
+/// of four bytes, three in a row hardly ever do so by chance; shorter ones are tried only if those are not found.
 pub(super) fn find(codec: Codec, frame: &[u8]) -> Option<Tiles> {
     let lengths: &[usize] = if codec == Codec::Vp9 { &[4] } else { &[4, 3, 2, 1] };
     lengths.iter().find_map(|&length| (3..frame.len()).find_map(|at| chain(codec, frame, at, length)))
@@ -107,7 +107,7 @@ fn chain(codec: Codec, frame: &[u8], mut at: usize, length: usize) -> Option<Til
         at += length + size;
     }
     tiles.data.push(at..frame.len());
-    // Of four rows of tiles one may have no blocks.
+    // One of four rows of tiles may have no blocks.
     let is_even = tiles.data.iter().filter(|tile| tile.len() * 40 > frame.len()).count() + 1 >= TILES;
     is_even.then_some(tiles)
 }

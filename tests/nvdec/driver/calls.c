@@ -31,7 +31,7 @@
 #include <string.h>
 #include <time.h>
 
-/* Symbols that a loader wants to find and that nobody is expected to call. */
+/* Symbols that a loader looks up, but that no caller should call. */
 #define STUB(name) CUresult name(void); CUresult name(void) { return CUDA_ERROR_NOT_SUPPORTED; }
 STUB(cuMemAllocManaged) STUB(cuMemcpy) STUB(cuMemcpyAsync) STUB(cuDevicePrimaryCtxReset)
 STUB(cuStreamAddCallback) STUB(cuLinkCreate) STUB(cuLinkAddData)
@@ -112,7 +112,7 @@ CUresult leave(CUresult code)
     return code;
 }
 
-/* Takes time as a device would: other threads go on meanwhile. Answers if the device was lost. */
+/* Takes time as a device would, without the lock. Returns whether the device was lost meanwhile. */
 CUresult nap(unsigned long us)
 {
     if (!us)
@@ -153,7 +153,7 @@ static void read_faults(const char *text)
 
 static void __attribute__((constructor)) start(void)
 {
-    /* A program that unloads its driver and loads it again must find the same state. */
+    /* The state must survive unloading and loading again. */
     Dl_info self;
     if (dladdr((void *)&lock, &self))
         (void)dlopen(self.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);

@@ -1,5 +1,5 @@
 /*
- * Decoders: what they may be, and their lives.
+ * Decoders: validation, creation and destruction.
  */
 #include "driver.h"
 
@@ -59,7 +59,7 @@ CUresult cuvidGetDecoderCaps(CUVIDDECODECAPS *c)
     return leave(c ? CUDA_SUCCESS : INVALID_VALUE);
 }
 
-/* What is wrong with a decoder of this kind, or NULL. */
+/* Why a decoder of this kind is not valid, or NULL. */
 static const char *info_fault(const CUVIDDECODECREATEINFO *i)
 {
     CUVIDDECODECAPS c = { .eCodecType = i->CodecType, .eChromaFormat = i->ChromaFormat,
@@ -137,7 +137,7 @@ CUresult cuvidCreateDecoder(CUvideodecoder *out, CUVIDDECODECREATEINFO *info)
     return leave(CUDA_SUCCESS);
 }
 
-/* The decoder of a handle. Searched, not trusted: it may have been destroyed meanwhile. */
+/* The decoder of a handle. Searched for, since it may have been destroyed. */
 struct decoder *decoder_of(const char *name, CUvideodecoder handle)
 {
     struct decoder *d = decoders;

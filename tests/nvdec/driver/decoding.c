@@ -1,5 +1,5 @@
 /*
- * Decoding: references, slices, and what stands in a surface then.
+ * Decoding: checks of references and slices, and the content of surfaces.
  */
 #include "driver.h"
 
@@ -64,7 +64,7 @@ static bool hevc_references(struct decoder *d, const CUVIDPICPARAMS *p, bool *sp
     return right;
 }
 
-/* Which of the three are used is not known here: each has to be a picture. */
+/* The picture's use of the three is not known here: each has to be a picture. */
 static bool vp9_references(const struct decoder *d, const CUVIDPICPARAMS *p)
 {
     const CUVIDVP9PICPARAMS *v = &p->CodecSpecific.vp9;
@@ -113,7 +113,7 @@ static bool h264_references(const struct decoder *d, const CUVIDPICPARAMS *p, bo
     return right;
 }
 
-/* NVDEC wants every slice of H.264 and HEVC with its start code, and told where each begins. */
+/* NVDEC demands every slice of H.264 and HEVC with its start code, and the offset of each. */
 static bool slices_right(const CUVIDPICPARAMS *p)
 {
     unsigned n = p->nBitstreamDataLen;
@@ -182,10 +182,10 @@ static void decode(struct decoder *d, const CUVIDPICPARAMS *p, uint64_t hash)
     } else if (d->info.CodecType == cudaVideoCodec_HEVC) {
         s->order[0] = p->CodecSpecific.hevc.CurrPicOrderCntVal;
     }
-    /* A list names also what a picture does not use: an intra picture takes no harm from it. */
+    /* Lists include unused pictures: damaged ones do not affect an intra picture. */
     if (!right || (spoiled && !p->intra_pic_flag))
         spoil(s);
-    /* What a card conceals looks like something. */
+    /* Concealed damage looks like a picture. */
     if (is_damaged(hash)) {
         s->damaged = true;
         spoil(s);

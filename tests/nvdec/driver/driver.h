@@ -62,7 +62,7 @@ tcuvidMapVideoFrame64 cuvidMapVideoFrame64; tcuvidUnmapVideoFrame64 cuvidUnmapVi
 CUresult cuMemHostAlloc(void **pp, size_t bytes, unsigned flags);
 CUresult cuMemFreeHost(void *p);
 
-/* Symbols that a loader wants to find and that nobody is expected to call. */
+/* Symbols that a loader looks up, but that no caller should call. */
 tcuModuleLoadData cuModuleLoadData; tcuModuleUnload cuModuleUnload;
 tcuModuleGetFunction cuModuleGetFunction; tcuLaunchKernel cuLaunchKernel;
 /* The kernels, on the host: kernel_host.c. */

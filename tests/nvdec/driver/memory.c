@@ -29,7 +29,7 @@ struct block *take(enum kind kind, size_t size)
         device_bytes += size;
     if (kind == HOST)
         host_bytes += size;
-    memset(b->start, 0xcd, size);     /* nobody may count on fresh memory being zero */
+    memset(b->start, 0xcd, size);     /* fresh memory is not zero */
     return b;
 }
 

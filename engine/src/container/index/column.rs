@@ -1,4 +1,4 @@
-//! A column of an index file: one integer for each sample, frame or entry; equal ones in a row are counted.
+//! A column of an index file: one integer per sample, frame or entry, with runs of equal values counted.
 
 use std::fmt;
 
@@ -9,15 +9,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::bad;
 use crate::error::Result;
 
-/// Values and how often each comes in a row. Stays like that until it is known how many there may be.
+/// Values and the lengths of their runs. They are expanded only after their number is checked.
 #[derive(Debug, Default)]
 pub(super) struct Column(Vec<(i64, u64)>);
 
-/// From so many on, equal values are counted.
+/// The shortest run that is written as a count.
 const SHORTEST_RUN: u64 = 4;
 
 impl Column {
-    /// The values as they are.
+    /// Stores values as they are.
     pub(super) fn of(values: impl IntoIterator<Item = i64>) -> Column {
         let mut runs: Vec<(i64, u64)> = Vec::new();
         for value in values {
@@ -29,7 +29,7 @@ impl Column {
         Column(runs)
     }
 
-    /// Each value as its difference from the one before, the first from 0; modulo 2^64.
+    /// Stores differences from the preceding value, the first from 0; modulo 2^64.
     pub(super) fn of_steps(values: impl IntoIterator<Item = i64>) -> Column {
         let mut before = 0;
         Column::of(values.into_iter().map(|value| value.wrapping_sub(std::mem::replace(&mut before, value))))
@@ -40,23 +40,23 @@ impl Column {
         self.0.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count))
     }
 
-    /// The values of a column made by [`Column::of`], which must be so many.
+    /// The values of a column made by [`Column::of`], which must have `count` of them.
     ///
     /// # Errors
-    /// `BadIndex` with the column's `name`, for another number of them, or for a value that cannot be.
+    /// `BadIndex` with the column's `name`, for another number, or a value outside of `T`.
     pub(super) fn values<T: TryFrom<i64> + Copy>(&self, name: &str, count: usize) -> Result<Vec<T>> {
         if self.len() != count as u64 {
             return Err(bad(format!("{name} has {} entries, not {count}", self.len())));
         }
         let mut values = Vec::with_capacity(count);
         for &(value, repeats) in &self.0 {
-            let value = T::try_from(value).map_err(|_| bad(format!("{name} has a value that cannot be: {value}")))?;
+            let value = T::try_from(value).map_err(|_| bad(format!("{name} has an impossible value: {value}")))?;
             values.extend(std::iter::repeat_n(value, repeats as usize));
         }
         Ok(values)
     }
 
-    /// The values of a column made by [`Column::of_steps`], which must be so many.
+    /// The values of a column made by [`Column::of_steps`], which must have `count` of them.
     ///
     /// # Errors
     /// As [`Column::values`].
@@ -75,8 +75,8 @@ impl Column {
     /// # Errors
     /// `BadIndex` with the list's `name`.
     pub(super) fn samples(&self, name: &str, samples: usize) -> Result<Vec<u32>> {
-        // Ascending means no more than there are: known before anything is spread out.
-        let wrong = || bad(format!("{name} is no ascending list of samples"));
+        // An ascending list has at most `samples` elements, which is checked before it is expanded.
+        let wrong = || bad(format!("{name} is not an ascending list of samples"));
         let count = usize::try_from(self.len()).ok().filter(|&count| count <= samples).ok_or_else(wrong)?;
         let list = self.steps(name, count)?;
         let in_range = list.iter().all(|&sample| sample >= 0 && sample < samples as i64);

@@ -1,4 +1,4 @@
-//! From a [`Track`] to the fields of an index file.
+//! Converts a [`Track`] to the fields of an index file.
 
 use std::collections::{BTreeMap, HashMap};
 

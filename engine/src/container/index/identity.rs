@@ -1,8 +1,8 @@
-//! Which file an index is of: its length, and a checksum of both of its ends.
+//! The identity of the file that an index describes: its length, and a checksum of both ends.
 //!
-//! Not its name or time: the index is as portable as the video. The ends are cheap to read from anywhere, and whatever
-//! muxes, cuts or encodes a video anew changes its length, and the tables that stand at one of its ends. What somebody
-//! overwrites in the middle is not seen.
+//! Name and time are not part of it, so that the index is as portable as the video. The ends are cheap to read from any
+//! source, and muxing, cutting or encoding a video anew changes its length, and the tables at one of its ends. An
+//! overwrite in the middle is not detected.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -14,10 +14,10 @@ use crate::source::{ByteRange, Source};
 /// Length of an end, in bytes.
 const END: u64 = 64 * 1024;
 
-/// A file, as an index knows it.
+/// The identity of a file.
 #[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub(super) struct Identity {
-    /// Bytes.
+    /// Length in bytes.
     length: u64,
     /// SHA-256 over the first 64 KiB and the last 64 KiB, in hexadecimal; of a shorter file, over all of it, twice.
     sha256_of_ends: String,
@@ -33,12 +33,12 @@ impl Identity {
         Ok(Identity { length, sha256_of_ends })
     }
 
-    /// Of a file whose ends were not looked at: no file is it.
+    /// An identity without a checksum, which no file has.
     pub(super) fn unread(source: &dyn Source) -> Identity {
         Identity { length: source.len(), sha256_of_ends: String::new() }
     }
 
-    /// `BadIndex` unless `source` is the file.
+    /// `BadIndex` unless `source` has this identity.
     pub(super) fn check(&self, source: &dyn Source) -> Result<()> {
         let (name, length) = (source.name(), source.len());
         if length != self.length {

@@ -1,5 +1,5 @@
-//! The fields of an index file, as `docs/index-format.md` describes them. Only their types: what they mean is said there,
-//! and whether they can be is checked in `restore`.
+//! The fields of an index file and their types. `docs/index-format.md` has their meaning; `restore` checks their
+//! values.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use serde_json::value::RawValue;
 use super::column::Column;
 use super::identity::Identity;
 
-/// Says that a file is an index.
+/// Identifies an index file.
 pub(super) const FORMAT: &str = "bucket-streamer index";
-/// Goes up when readers of the version before would go wrong.
+/// Incremented when readers of the version before would fail.
 pub(super) const VERSION: u32 = 1;
 
-/// As much as every version has.
+/// The fields of every version.
 #[derive(Debug, Deserialize)]
 pub(super) struct Head {
     pub(super) format: String,
@@ -43,7 +43,7 @@ pub(super) struct Layout {
     pub(super) parameter_sets: Option<Vec<ParameterSet>>,
     pub(super) transport_stream: Option<TransportStream>,
     pub(super) resident: Resident,
-    /// Has a version of its own, so it is looked at on its own.
+    /// Raw, since this section has a version of its own.
     #[serde(default)]
     pub(super) references: Option<Box<RawValue>>,
 }
@@ -91,10 +91,10 @@ pub(super) struct Color {
 pub(super) struct Samples {
     pub(super) count: u32,
     pub(super) size: Column,
-    /// From the end of the sample before.
+    /// Distance from the end of the preceding sample.
     pub(super) gap: Column,
     pub(super) pts: Column,
-    /// Of the samples that have one.
+    /// For samples that have one.
     pub(super) dts: Column,
     pub(super) duration: Column,
     pub(super) description: Column,

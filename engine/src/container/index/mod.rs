@@ -1,7 +1,7 @@
-//! The portable index: everything that opening a video finds out, as a file, so that opening need not find it out again.
+//! The portable index: a file with everything that opening a video determines, so that it need not be determined again.
 //!
-//! The file is JSON, compressed with gzip; `docs/index-format.md` says what is in it. Here is what it is written and read
-//! as, and what is refused; `layout` has its fields, `export` and `restore` the way from a [`Track`] and back.
+//! The file is JSON, compressed with gzip; `docs/index-format.md` describes it. This file reads, writes and refuses it;
+//! `layout` has its fields, `export` and `restore` convert it from and to a [`Track`].
 
 mod column;
 mod export;
@@ -22,33 +22,33 @@ use crate::source::{ByteRange, Source};
 use identity::Identity;
 use layout::{FORMAT, Head, Layout, VERSION};
 
-/// What a JSON text may have at most, in bytes: so much whatever its file has, or so many times as much as that, ...
+/// Limit of the JSON text in bytes: this for any file, or this many times the file's length, ...
 const TEXT_FLOOR: u64 = 16 << 20;
 const MOST_COMPRESSION: u64 = 100;
 /// ... and never more than this.
 const TEXT_LIMIT: u64 = 1 << 30;
 
-/// A video's index, apart from the video. It says of which file it is, not where that is: the file may be moved.
+/// The index of a video, apart from the video. It identifies the file, but has no path: the file may be moved.
 #[derive(Debug)]
 pub struct Index {
     layout: Layout,
-    /// What the index file is called, for messages.
+    /// The name of the index file, for messages.
     name: String,
 }
 
 impl Index {
-    /// The index of an open track of `source`, with what samples refer to if that is known. Reads the ends of the source,
-    /// to know it again.
+    /// The index of an open track of `source`, with `references` if known. Reads the ends of the source for its
+    /// identity.
     ///
     /// # Errors
-    /// Of the source.
+    /// Those of the source.
     pub(crate) fn of(track: &Track, source: &dyn Source, references: Option<&References>) -> Result<Index> {
         let layout = export::layout(track, Identity::of(source)?, references);
         source.check()?;
         Ok(Index { layout, name: "index".to_owned() })
     }
 
-    /// The same for whoever knows the source by its version: reads nothing, and does not know it by its ends.
+    /// The same for a cache that knows the version of the source: reads nothing, and has no checksum of the ends.
     pub(crate) fn of_known(track: &Track, source: &dyn Source, references: Option<&References>) -> Result<Index> {
         let layout = export::layout(track, Identity::unread(source), references);
         source.check()?;
@@ -58,13 +58,13 @@ impl Index {
     /// Reads an index file.
     ///
     /// # Errors
-    /// `BadIndex` for what is none, is damaged, or has another version; and those of the source.
+    /// `BadIndex` for a file that is no index, is damaged, or has another version; and those of the source.
     pub fn read(source: &dyn Source) -> Result<Index> {
         let name = source.name().to_owned();
         let read = || {
             let packed = source.read(ByteRange { start: 0, len: source.len() })?;
             let layout = parse(&packed)?;
-            // Zeros that stand where a file was cut are no index.
+            // A file that was cut while mapped reads as zeros.
             source.check()?;
             Ok(layout)
         };
@@ -76,28 +76,28 @@ impl Index {
     pub fn to_bytes(&self) -> Vec<u8> {
         let text = serde_json::to_vec(&self.layout).expect("plain data");
         let packed = pack(&text, Compression::default());
-        // What is all too regular would be taken for a bomb: then it is not compressed.
+        // A text above the limit for its compressed size would be refused as a bomb: it is stored uncompressed.
         if text.len() as u64 > text_limit(packed.len()) { pack(&text, Compression::none()) } else { packed }
     }
 
-    /// Number of the video track that it is of, counted from 0.
+    /// Number of the video track, counted from 0.
     pub fn track(&self) -> usize {
         self.layout.track
     }
 
-    /// What [`Track::open`] would find out of `source`.
+    /// The track, as [`Track::open`] would return it for `source`.
     ///
     /// # Errors
-    /// `BadIndex` if the index is of another file, or says what cannot be; and those of the source.
+    /// `BadIndex` if the index is of another file or has impossible values; and those of the source.
     pub(crate) fn restore(&self, source: &dyn Source) -> Result<Track> {
         self.layout.file.check(source).map_err(|error| error.of(&self.name))?;
         self.restore_known(source)
     }
 
-    /// The same for a source that is known to be the one the index is of.
+    /// The same for a source that is known to be the index's file.
     ///
     /// # Errors
-    /// `BadIndex` if it says what cannot be.
+    /// `BadIndex` if the index has impossible values.
     pub(crate) fn restore_known(&self, source: &dyn Source) -> Result<Track> {
         restore::track(&self.layout, source.len()).map_err(|error| error.of(&self.name))
     }
@@ -111,7 +111,7 @@ fn parse(packed: &[u8]) -> Result<Layout> {
     let text = unpack(packed)?;
     match serde_json::from_slice::<Layout>(&text) {
         Ok(layout) if layout.format == FORMAT && layout.version == VERSION => Ok(layout),
-        // Fields that are missing or different may be those of another version: that is then what to say.
+        // Missing or different fields may be those of another version, which is then the reason to report.
         parsed => Err(match (serde_json::from_slice::<Head>(&text), parsed) {
             (Ok(head), _) if head.format == FORMAT && head.version != VERSION => {
                 bad(format!("it has version {} of the format, this build reads version {VERSION}", head.version))
@@ -122,20 +122,20 @@ fn parse(packed: &[u8]) -> Result<Layout> {
     }
 }
 
-/// What is wrong with a JSON text: one line, of a bounded length, whatever it quotes.
+/// The error of a JSON parser: one line of bounded length, whatever it quotes.
 fn told(error: &serde_json::Error) -> String {
     let words: String = error.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
     format!("it is damaged ({words})")
 }
 
 fn pack(text: &[u8], compression: Compression) -> Vec<u8> {
-    // No name and no time in the header: the same bytes always.
+    // No name and no time in the header, so that the bytes are reproducible.
     let mut packer = GzBuilder::new().write(Vec::new(), compression);
     packer.write_all(text).expect("memory takes everything");
     packer.finish().expect("memory takes everything")
 }
 
-/// What the text of an index file of `packed` bytes may have, in bytes.
+/// The limit of the text, for an index file of `packed` bytes.
 fn text_limit(packed: usize) -> u64 {
     (packed as u64).saturating_mul(MOST_COMPRESSION).clamp(TEXT_FLOOR, TEXT_LIMIT)
 }

@@ -1,7 +1,7 @@
-//! The section of an index file that says what samples refer to. It has a version of its own, since nothing goes wrong
-//! without it: a section of another version is left aside.
+//! The section of an index file with the references of samples. It has a version of its own, since an index without it
+//! is complete: a section of another version is ignored.
 //!
-//! Here are its columns; what they may say is checked by the tables that they become (`container/references`).
+//! This file has its columns; the tables in `container/references` check their values.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
@@ -19,7 +19,7 @@ const VERSION: u32 = 3;
 
 /// Kinds of pictures by their number in the file.
 const KINDS: [Kind; 6] = [Kind::Trailing, Kind::Radl, Kind::Rasl, Kind::Idr, Kind::Cra, Kind::Bla];
-/// Kinds of entries by their number in the file.
+/// Kinds of random access points by their number in the file.
 const ENTRIES: [Entry; 3] = [Entry::Unsafe, Entry::Open, Entry::Clean];
 
 #[derive(Deserialize)]
@@ -30,7 +30,7 @@ struct Head {
 #[derive(Serialize, Deserialize)]
 struct Section {
     version: u32,
-    /// For each sync sample.
+    /// One per sync sample.
     entries: Column,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     h265: Option<GraphColumns>,
@@ -42,11 +42,11 @@ struct Section {
 
 #[derive(Serialize, Deserialize)]
 struct GraphColumns {
-    /// For each GOP.
+    /// One per GOP.
     first: Column,
     pictures: Column,
     cut: Column,
-    /// For each picture of them.
+    /// One per picture of the GOPs.
     picture_order_count: Column,
     low_bits: Column,
     kind: Column,
@@ -61,10 +61,10 @@ struct DroppableColumns {
 
 #[derive(Serialize, Deserialize)]
 struct UnitColumns {
-    /// For each run.
+    /// One per run.
     first: Column,
     samples: Column,
-    /// For each sample of them.
+    /// One per sample of the runs.
     flags: Column,
     references: Lists,
 }
@@ -72,9 +72,9 @@ struct UnitColumns {
 /// Samples that samples refer to.
 #[derive(Serialize, Deserialize)]
 struct Lists {
-    /// How many each refers to.
+    /// Number of references per sample.
     counts: Column,
-    /// How far back each of these lies.
+    /// Distance back to each of them.
     back: Column,
 }
 
@@ -84,11 +84,11 @@ impl Lists {
         Lists { counts: Column::of(lists.map(|(_, refs)| refs.len() as i64)), back: Column::of(back) }
     }
 
-    /// So many lists, as distances.
+    /// `count` lists, as distances.
     fn distances(&self, count: usize) -> Result<Distances> {
         let counts = self.counts.values::<u8>("references.counts", count)?;
         if counts.iter().any(|&count| usize::from(count) > MOST) {
-            return Err(bad("a sample refers to more others than can be"));
+            return Err(bad("a sample has too many references"));
         }
         let all = counts.iter().map(|&count| usize::from(count)).sum();
         let back = self.back.values::<u32>("references.back", all)?;
@@ -102,7 +102,7 @@ struct Distances {
 }
 
 impl Distances {
-    /// The next list, that of `sample`; a distance past the beginning is none.
+    /// The next list, which is that of `sample`; `None` if a distance reaches past the beginning.
     fn next(&mut self, sample: u32) -> Option<Vec<u32>> {
         let count = usize::from(self.counts.next()?);
         self.back.by_ref().take(count).map(|back| sample.checked_sub(back)).collect()
@@ -171,10 +171,10 @@ fn unit_columns(units: &Units) -> UnitColumns {
     }
 }
 
-/// What a section says of a track. `None` for a section of another version.
+/// The references of a section, for a track. `None` for a section of another version.
 ///
 /// # Errors
-/// `BadIndex` for what cannot be.
+/// `BadIndex` for impossible values.
 pub(super) fn of(section: &RawValue, track: &Track) -> Result<Option<References>> {
     let damaged = |error| bad(told(&error));
     if serde_json::from_str::<Head>(section.get()).map_err(damaged)?.version != VERSION {
@@ -188,7 +188,7 @@ pub(super) fn of(section: &RawValue, track: &Track) -> Result<Option<References>
             Table::Droppable(columns.droppable.samples("references.h264.droppable", samples)?)
         }
         (None, None, Some(columns)) => Table::Units(units(&columns, samples)?),
-        _ => return Err(bad("what it says of references is not of one codec")),
+        _ => return Err(bad("its references are not of one codec")),
     };
     let syncs = track.samples.iter().filter(|sample| sample.key).count();
     let references = References { entries: entries(&section.entries, syncs)?, table };
@@ -209,10 +209,10 @@ fn entries(column: &Column, syncs: usize) -> Result<Vec<EntryFacts>> {
     };
     let numbers = column.values::<u8>("references.entries", syncs)?;
     let entries: Option<Vec<EntryFacts>> = numbers.into_iter().map(facts).collect();
-    entries.ok_or_else(|| bad("a sync sample is of no kind that there is"))
+    entries.ok_or_else(|| bad("a sync sample has an unknown kind"))
 }
 
-/// GOPs or runs: first sample and number of samples, each behind the one before, all within the track.
+/// GOPs or runs: first sample and number of samples, each after the preceding one, all within the track.
 fn stretches(first: &Column, count: &Column, samples: usize) -> Result<(Vec<(u32, u32)>, usize)> {
     let first = first.samples("references.first", samples)?;
     let counts = count.values::<u32>("references.samples", first.len())?;
@@ -223,7 +223,7 @@ fn stretches(first: &Column, count: &Column, samples: usize) -> Result<(Vec<(u32
     if fits {
         Ok((first.into_iter().zip(counts).collect(), all))
     } else {
-        Err(bad("what refers to what is not in order"))
+        Err(bad("its references are not in the order of samples"))
     }
 }
 
@@ -235,11 +235,11 @@ fn graph(columns: &GraphColumns, samples: usize) -> Result<Graph> {
     let mut graph = Graph::builder();
     for ((first, count), cut) in gops.into_iter().zip(cut) {
         graph.begin(first).map_err(bad)?;
-        let joined = count.checked_sub(cut).ok_or_else(|| bad("more of a GOP is unknown than there is"))?;
+        let joined = count.checked_sub(cut).ok_or_else(|| bad("more pictures of a GOP are unknown than it has"))?;
         for (sample, place) in (first..).zip(0..count) {
             let refused = |why| bad(format!("{why} (sample {sample})"));
             let (Some(picture), Some(refs)) = (pictures.next(), lists.next(sample)) else {
-                return Err(refused("a picture refers to one before the first"));
+                return Err(refused("a picture refers to one before the first sample"));
             };
             let picture = Picture { refs: refs.into(), ..picture };
             graph.picture(&picture, place < joined).map_err(refused)?;
@@ -248,7 +248,7 @@ fn graph(columns: &GraphColumns, samples: usize) -> Result<Graph> {
     Ok(graph.finish())
 }
 
-/// All but what they refer to.
+/// The pictures without their references.
 fn pictures(columns: &GraphColumns, count: usize) -> Result<Vec<Picture>> {
     let poc = columns.picture_order_count.steps("references.h265.picture_order_count", count)?;
     let low_bits = columns.low_bits.values::<u8>("references.h265.low_bits", count)?;
@@ -281,12 +281,12 @@ fn units(columns: &UnitColumns, samples: usize) -> Result<Units> {
         for sample in first..first + count {
             let refused = |why| bad(format!("{why} (sample {sample})"));
             let (Some(flags @ 0..16), Some(refs)) = (flags.next(), lists.next(sample)) else {
-                return Err(refused("a sample refers to one before the first"));
+                return Err(refused("a sample refers to one before the first sample"));
             };
             let has = |bit: u8| flags & bit != 0;
             let unit = has(1).then(|| Unit { refs, is_key: has(2), refreshes: has(4), shows: has(8) });
             if unit.is_none() && flags != 0 {
-                return Err(refused("of a sample something is known and not known"));
+                return Err(refused("a sample is both known and unknown"));
             }
             units.push(unit.as_ref()).map_err(refused)?;
         }

@@ -1,5 +1,5 @@
-//! From the fields of an index file to a [`Track`]. Whoever wrote the file may have meant harm: nothing is spread out
-//! before it is known how much it is, and nothing is taken that opening the video could not have found.
+//! Converts the fields of an index file to a [`Track`]. The file may be malicious: columns are expanded only after
+//! their number is checked, and only values that opening the video could have produced are accepted.
 
 use std::collections::HashMap;
 
@@ -48,7 +48,7 @@ pub(super) fn track(layout: &Layout, length: u64) -> Result<Track> {
     Ok(track)
 }
 
-/// What a name stands for.
+/// Looks up a name.
 fn known<T>(name: &str, from_name: impl Fn(&str) -> Option<T>) -> Result<T> {
     from_name(name).ok_or_else(|| bad(format!("it has an unknown name, {:?}", shortened(name))))
 }
@@ -126,7 +126,7 @@ fn samples(columns: &Samples, length: u64) -> Result<Vec<Sample>> {
         end = offset
             .checked_add(u64::from(size[at]))
             .filter(|&end| size[at] > 0 && end <= i64::MAX as u64)
-            .ok_or_else(|| bad(format!("sample {at} lies where nothing can: {} bytes at byte {offset}", size[at])))?;
+            .ok_or_else(|| bad(format!("sample {at} has an impossible place: {} bytes at byte {offset}", size[at])))?;
         samples.push(Sample {
             offset,
             size: size[at],
@@ -143,7 +143,7 @@ fn samples(columns: &Samples, length: u64) -> Result<Vec<Sample>> {
     Ok(samples)
 }
 
-/// What stands in lists of samples; and decoding times, which only those have that are in none.
+/// Sets the flags of samples, and the decoding times, which the samples of `without_dts` lack.
 fn flags(columns: &Samples, samples: &mut [Sample]) -> Result<()> {
     let count = samples.len();
     let key = columns.key.samples("samples.key", count)?;
@@ -167,7 +167,7 @@ fn history(sets: &[ParameterSet], codec: Codec, samples: usize) -> Result<Histor
     for set in sets {
         let in_order = set.sample >= before && (set.sample as usize) < samples;
         if !in_order || identify(codec, &set.unit.0).is_none() {
-            return Err(bad("its parameter sets are none, or not in the order of samples"));
+            return Err(bad("its parameter sets are of an unknown kind, or not in the order of samples"));
         }
         before = set.sample;
         if !history.note_unit(set.sample, codec, &set.unit.0) {
@@ -191,7 +191,7 @@ fn elsewhere(layout: &Layout, samples: &[Sample], length: u64) -> Result<Elsewhe
 fn grid(stream: &TransportStream) -> Result<ts::Grid> {
     let fits = stream.pid <= 0x1fff && [188, 192, 204].contains(&stream.distance);
     fits.then_some(ts::Grid { pid: stream.pid, distance: stream.distance })
-        .ok_or_else(|| bad("its transport packets are of no kind that there is"))
+        .ok_or_else(|| bad("its transport packets are of an unknown kind"))
 }
 
 fn scattered(stream: &TransportStream, samples: &[Sample], length: u64) -> Result<HashMap<u32, ts::Scattered>> {
@@ -201,7 +201,7 @@ fn scattered(stream: &TransportStream, samples: &[Sample], length: u64) -> Resul
     let places = list.into_iter().zip(skip).zip(lengths).map(|((sample, skip), span)| {
         let at = &samples[sample as usize];
         let end = at.offset.checked_add(span).filter(|&end| end <= length && u64::from(at.size) <= span);
-        let end = end.ok_or_else(|| bad(format!("the packets of sample {sample} lie where nothing can")))?;
+        let end = end.ok_or_else(|| bad(format!("the packets of sample {sample} have an impossible place")))?;
         Ok((sample, ts::Scattered { packet: at.offset, skip: u16::from(skip), end }))
     });
     places.collect()
@@ -212,13 +212,13 @@ fn resident(resident: &Resident, samples: &[Sample]) -> Result<HashMap<u32, Padd
     let bytes: u64 = resident.data.iter().map(|data| data.0.len() as u64).sum();
     let fit = |(&sample, data): (&u32, &super::layout::Blob)| samples[sample as usize].size as usize == data.0.len();
     if list.len() != resident.data.len() || bytes > RESIDENT_LIMIT || !list.iter().zip(&resident.data).all(fit) {
-        return Err(bad("the samples that it holds are not as long as they should be"));
+        return Err(bad("the samples that it contains have wrong lengths"));
     }
     Ok(list.into_iter().zip(&resident.data).map(|(sample, data)| (sample, PaddedBytes::copy_of(&[&data.0]))).collect())
 }
 
-/// Samples of a container that was read to its end lie in the file. The tables of a truncated MP4 name what is not there:
-/// to read that is an error, and stays one.
+/// Samples of a container that was read to its end lie within the file. The tables of a truncated MP4 may name missing
+/// bytes: only reading these is an error.
 fn check_places(track: &Track, length: u64) -> Result<()> {
     let elsewhere = &track.elsewhere;
     let is_in_place = |sample| !elsewhere.resident.contains_key(&sample) && !elsewhere.scattered.contains_key(&sample);

@@ -1,4 +1,4 @@
-//! What an index file says beside what the video says.
+//! Compares an index file with an index made anew from the video.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +7,17 @@ use serde_json::value::RawValue;
 use super::{Index, bad};
 use crate::error::Result;
 
-/// Fields that say nothing of the video's content: `file` is compared with the video when it is opened.
+/// Fields that do not describe the content: `file` is compared when the video is opened.
 const ASIDE: [&str; 2] = ["made_by", "file"];
-/// So many differences are named.
+/// The most differences that are named.
 const NAMED: usize = 8;
 
 /// The members of a JSON object, as text.
 type Members<'a> = BTreeMap<&'a str, &'a RawValue>;
 
 impl Index {
-    /// Compares what this index says of the video `name`, written again, with what an index made anew says. Written again, so
-    /// that another way of writing the same is no difference.
+    /// Compares two indexes of the video `name`: `told`, which is this index written again, and `found`, which was made
+    /// anew. Writing again removes differences of notation.
     ///
     /// # Errors
     /// `BadIndex` with the fields that differ.
@@ -34,7 +34,7 @@ impl Index {
 }
 
 impl Index {
-    /// Does it say what pictures refer to?
+    /// Whether the index has references.
     pub(crate) fn has_references(&self) -> bool {
         self.layout.references.is_some()
     }
@@ -44,7 +44,7 @@ fn text(index: &Index) -> String {
     serde_json::to_string(&index.layout).expect("plain data")
 }
 
-/// The paths of what differs in two JSON objects, without [`ASIDE`].
+/// The paths of the differences between two JSON objects, without [`ASIDE`].
 fn differences(one: &str, other: &str) -> Vec<String> {
     let mut paths = Vec::new();
     if let (Ok(one), Ok(other)) = (serde_json::from_str(one), serde_json::from_str(other)) {

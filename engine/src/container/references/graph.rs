@@ -1,7 +1,7 @@
 //! H.265: the reference graph of a track, GOP by GOP.
 //!
-//! What a picture's headers cannot say is refused when it is put in: references that are not in the GOP or the one before,
-//! picture order counts that a decoder would not derive, kinds of pictures that do not go together.
+//! Adding a picture fails if its headers could not have these values: references outside of the GOP and the one before,
+//! picture order counts that a decoder would not derive, incompatible kinds of pictures.
 
 use std::collections::HashSet;
 
@@ -9,25 +9,25 @@ use super::MOST;
 use crate::bitstream::hevc_slice::{Kind, PocState};
 use crate::bitstream::references::Picture;
 
-/// From a sync sample that is an IRAP to the next one, or as far as pictures are known.
+/// From a sync sample that is an IRAP picture to the next one, or as far as pictures are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Gop {
     /// First sample.
     pub(crate) first: u32,
-    /// How many of its pictures are known.
+    /// Number of known pictures.
     pub(crate) pictures: u32,
-    /// It begins with a CRA, right behind a GOP that is known to its end.
+    /// Set if it begins with a CRA picture, directly after a GOP that is completely known.
     pub(crate) behind: Option<Behind>,
-    /// Where its rows begin.
+    /// Index of its first row.
     row: u32,
 }
 
-/// A GOP as it is seen behind the one before it.
+/// A GOP as decoded after the preceding one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Behind {
-    /// What picture order counts are higher by there.
+    /// Added to picture order counts in this case.
     pub(crate) shift: i32,
-    /// How many pictures are known then, with all their references.
+    /// Number of pictures whose references are all known in this case.
     pub(crate) pictures: u32,
 }
 
@@ -39,21 +39,21 @@ struct Row {
     is_tid0: bool,
     is_output: bool,
     has_sets: bool,
-    /// Where its references end; they begin where those of the row before end.
+    /// End of its references; they begin at the end of the preceding row's.
     end: u32,
 }
 
-/// All GOPs of which anything is known.
+/// All known GOPs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Graph {
     gops: Vec<Gop>,
     rows: Vec<Row>,
-    /// Samples, one row's after the other's.
+    /// Samples, row after row.
     refs: Vec<u32>,
 }
 
 impl Graph {
-    /// In order.
+    /// In decode order.
     pub(crate) fn gops(&self) -> &[Gop] {
         &self.gops
     }
@@ -63,7 +63,7 @@ impl Graph {
         self.gops.binary_search_by_key(&first, |gop| gop.first).ok().map(|at| &self.gops[at])
     }
 
-    /// Its pictures; `is_behind`: as they are seen behind the GOP before it, if it can be.
+    /// Its pictures; with `is_behind`, as decoded after the preceding GOP, if that is possible.
     pub(crate) fn pictures(&self, gop: &Gop, is_behind: bool) -> Vec<Picture> {
         let behind = gop.behind.filter(|_| is_behind);
         let known = behind.map_or(gop.pictures, |behind| behind.pictures);
@@ -73,7 +73,7 @@ impl Graph {
             if row.kind.is_irap() {
                 irap = sample;
             }
-            // Only what begins before the GOP's first IRAP reaches out of it.
+            // A decode that begins at the GOP lacks the references before it.
             let outside = if behind.is_some() { 0 } else { refs.partition_point(|&of| of < gop.first) };
             Picture {
                 refs: refs[outside..].into(),
@@ -89,7 +89,7 @@ impl Graph {
         (gop.first..gop.first + known).map(picture).collect()
     }
 
-    /// All references of a picture of the GOP, also those into the GOP before; ascending.
+    /// All references of a picture of the GOP, including those into the preceding GOP; ascending.
     pub(crate) fn refs(&self, gop: &Gop, sample: u32) -> &[u32] {
         self.row(gop, sample).1
     }
@@ -106,32 +106,32 @@ impl Graph {
         Some(self.row(gop, sample).0)
     }
 
-    /// Of a picture that is known.
+    /// The kind of a known picture.
     pub(crate) fn kind(&self, sample: u32) -> Option<Kind> {
         self.row_of(sample).map(|row| row.kind)
     }
 
-    /// Of a picture that is known.
+    /// Whether a known picture has parameter sets.
     pub(crate) fn has_sets(&self, sample: u32) -> Option<bool> {
         self.row_of(sample).map(|row| row.has_sets)
     }
 }
 
-/// What the pictures of a GOP are checked against.
+/// The state against which the pictures of a GOP are checked.
 #[derive(Debug, Default)]
 struct Progress {
     first: u32,
-    /// Behind its last picture.
+    /// One past its last picture.
     end: u32,
     irap: u32,
-    /// Where its last coded video sequence begins.
+    /// First sample of its last coded video sequence.
     begins: u32,
     poc: PocState,
-    /// Picture order counts since.
+    /// Picture order counts since then.
     counts: HashSet<i32>,
 }
 
-/// Makes a [`Graph`] of pictures in decode order.
+/// Builds a [`Graph`] from pictures in decode order.
 #[derive(Debug, Default)]
 pub(crate) struct GraphBuilder {
     graph: Graph,
@@ -151,7 +151,7 @@ fn must(condition: bool, why: &'static str) -> Result<(), &'static str> {
 }
 
 impl GraphBuilder {
-    /// Begins the GOP whose first sample this is.
+    /// Begins a GOP with this first sample.
     pub(crate) fn begin(&mut self, first: u32) -> Result<(), &'static str> {
         must(self.graph.gops.is_empty() || first > self.now.first && first >= self.now.end, "GOPs are not in order")?;
         let now = Progress { first, end: first, irap: first, begins: first, ..Progress::default() };
@@ -161,10 +161,11 @@ impl GraphBuilder {
         Ok(())
     }
 
-    /// Adds the next picture of the GOP; its `irap` counts for nothing. `is_joined`: it and all before it in the GOP are
-    /// known behind the GOP before too, if there can be one; then `refs` has its references to that.
+    /// Adds the next picture of the GOP; its `irap` is ignored. With `is_joined`, this and all earlier pictures of the
+    /// GOP are also known as decoded after the preceding GOP, if that is possible, and `refs` includes references to
+    /// it.
     ///
-    /// Nothing is added when it is refused.
+    /// A refused picture is not added.
     pub(crate) fn picture(&mut self, picture: &Picture, is_joined: bool) -> Result<(), &'static str> {
         let sample = self.now.end;
         self.check_fields(picture)?;
@@ -192,16 +193,16 @@ impl GraphBuilder {
         Ok(())
     }
 
-    /// What was put in.
+    /// The finished graph.
     pub(crate) fn finish(self) -> Graph {
         self.graph
     }
 
-    /// What a picture says of itself.
+    /// Checks the picture's own fields.
     fn check_fields(&self, picture: &Picture) -> Result<(), &'static str> {
         let is_first = self.now.end == self.now.first;
         must((4..=16).contains(&picture.log2_max_poc_lsb), "picture order counts have an impossible number of bits")?;
-        must(picture.kind.is_irap() || !is_first, "a GOP begins with no random access point")?;
+        must(picture.kind.is_irap() || !is_first, "a GOP does not begin with a random access point")?;
         must(picture.kind != Kind::Bla || is_first, "a broken link lies within a GOP")?;
         must(picture.kind != Kind::Idr || picture.poc == 0, "an IDR picture has a picture order count")?;
         let is_leading = matches!(picture.kind, Kind::Rasl | Kind::Radl);
@@ -209,7 +210,7 @@ impl GraphBuilder {
         must(!picture.kind.is_irap() || picture.is_tid0, "a random access point is of a higher layer")
     }
 
-    /// How the GOP is seen behind the one before, as its first picture tells.
+    /// How the GOP decodes after the preceding one, from its first picture.
     fn behind(&self, picture: &Picture, is_joined: bool) -> Result<Option<Behind>, &'static str> {
         let Some((gop, earlier)) = self.graph.gops.split_last() else { return Ok(None) };
         if gop.pictures > 0 {
@@ -228,7 +229,7 @@ impl GraphBuilder {
         }
     }
 
-    /// Is the count one of the GOP before?
+    /// Whether the count is one of the preceding GOP's.
     fn is_counted(&self, behind: Behind, poc: i32) -> bool {
         poc.checked_add(behind.shift).is_none_or(|poc| self.before.counts.contains(&poc))
     }
@@ -242,7 +243,7 @@ impl GraphBuilder {
             let is_within = (self.now.begins..sample).contains(&of);
             let is_before = reaches_out && (self.before.begins..self.before.end).contains(&of);
             must(is_within || is_before, "a picture refers to one that it cannot refer to")?;
-            // The rows of a GOP, and of the one before that it may reach into, stand in a row.
+            // The rows of a GOP and of the preceding one, to which it may refer, are adjacent.
             let row = self.graph.rows.len().checked_sub((sample - of) as usize);
             let is_rasl = row.is_some_and(|row| self.graph.rows[row].kind == Kind::Rasl);
             must(!is_rasl || is_within && picture.kind == Kind::Rasl, "a picture refers to one that may be skipped")?;
@@ -254,13 +255,13 @@ impl GraphBuilder {
         self.graph.gops.last().is_some_and(|gop| gop.behind.is_some())
     }
 
-    /// The picture order count: such as a decoder derives, and not taken.
+    /// Checks that a decoder would derive this picture order count, and that it is unused.
     fn count(&mut self, picture: &Picture, sample: u32) -> Result<(), &'static str> {
         let (now, bits) = (&mut self.now, u32::from(picture.log2_max_poc_lsb));
         let low = picture.poc & ((1 << bits) - 1);
         let begins = sample == now.first || picture.kind == Kind::Idr;
         let derived = if begins { Some(low) } else { now.poc.nearest(low as u32, bits) };
-        must(derived == Some(picture.poc), "a picture order count is none that a decoder derives")?;
+        must(derived == Some(picture.poc), "a picture order count differs from the one that a decoder derives")?;
         if begins {
             now.counts.clear();
             now.begins = sample;
@@ -283,7 +284,7 @@ mod tests {
         Picture { refs, poc, irap: 0, kind, log2_max_poc_lsb: 4, is_tid0, is_output: true, has_sets: false }
     }
 
-    /// An IDR, two pictures, an open GOP of a CRA, a RASL picture and one after.
+    /// An IDR picture, two pictures, an open GOP of a CRA, a RASL picture and a trailing one.
     fn graph() -> GraphBuilder {
         let mut graph = Graph::builder();
         graph.begin(0).expect("a GOP");

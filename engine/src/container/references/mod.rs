@@ -1,8 +1,8 @@
-//! A track's whole reference structure, as an index file keeps it: which samples each sample is made of, and what sync
-//! samples are good for.
+//! A track's whole reference structure, as an index file stores it: the references of each sample, and the kinds of its
+//! random access points.
 //!
-//! Only the tables, and what they can never say: whoever fills one, be it from slice headers or from a file that somebody
-//! forged, is told what is impossible. How the structure is found out, and what is made of it, is left to `plan`.
+//! This folder has the tables and their checks, for tables from slice headers and from index files, which may be
+//! forged. Building the structure, and using it, is left to `plan`.
 
 mod graph;
 mod units;
@@ -14,31 +14,31 @@ use super::Track;
 use crate::bitstream::hevc_slice::Kind;
 use crate::bitstream::{Codec, Entry, EntryFacts};
 
-/// Most samples that one may be made of: in all codecs decoders hold 16 pictures at most, with two fields each.
+/// The most references of a sample: in all codecs, decoders hold at most 16 pictures of two fields each.
 pub(crate) const MOST: usize = 32;
 
-/// What is known of all of a track's samples.
+/// The references of all samples of a track.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct References {
-    /// Of each sync sample, in order.
+    /// For each sync sample, in order.
     pub(crate) entries: Vec<EntryFacts>,
     /// By codec.
     pub(crate) table: Table,
 }
 
-/// Who needs whom.
+/// The references, in the form of the codec.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Table {
-    /// H.265: every picture's references.
+    /// H.265: the references of every picture.
     Graph(Graph),
-    /// H.264: the samples that nothing refers to, ascending.
+    /// H.264: the samples without references to them, ascending.
     Droppable(Vec<u32>),
-    /// AV1, VP9: what samples read, from entry to entry.
+    /// AV1, VP9: the references of samples, from random access point to random access point.
     Units(Units),
 }
 
 impl References {
-    /// The kind of an H.265 picture, if it is known.
+    /// The kind of an H.265 picture, if known.
     pub(crate) fn kind(&self, sample: u32) -> Option<Kind> {
         match &self.table {
             Table::Graph(graph) => graph.kind(sample),
@@ -46,7 +46,8 @@ impl References {
         }
     }
 
-    /// What is impossible for this track, whose container says where decoding might begin, if anything is.
+    /// What contradicts the track, if anything does. The container's sync samples are the possible random access
+    /// points.
     pub(super) fn problem(&self, track: &Track) -> Option<&'static str> {
         let syncs = (0_u32..).zip(&track.samples).filter(|(_, sample)| sample.key).map(|(index, _)| index);
         let entries: Vec<(u32, Entry)> = syncs.zip(self.entries.iter().map(|facts| facts.entry)).collect();
@@ -55,15 +56,15 @@ impl References {
             (Table::Droppable(list), Codec::H264) => droppable_problem(list, track),
             (Table::Units(units), Codec::Av1 | Codec::Vp9) => {
                 let is_sync = |first: u32| track.samples.get(first as usize).is_some_and(|sample| sample.key);
-                (!units.firsts().all(is_sync)).then_some("what it says of references begins at no sync sample")
+                (!units.firsts().all(is_sync)).then_some("its references do not begin at a sync sample")
             }
-            _ => Some("what it says of references is of another codec"),
+            _ => Some("its references are of another codec"),
         }
     }
 }
 
-/// GOPs begin at entries of the right kind and end before the next, and all of one have the same decoder configuration.
-/// Samples that brought parameter sets are known to have done so.
+/// GOPs must begin at random access points of the right kind, end before the next one, and have one decoder
+/// configuration. Samples with parameter sets must be marked as such.
 fn graph_problem(graph: &Graph, track: &Track, entries: &[(u32, Entry)]) -> Option<&'static str> {
     let entries: Vec<(u32, Entry)> = entries.iter().copied().filter(|(_, entry)| *entry != Entry::Unsafe).collect();
     for gop in graph.gops() {
@@ -73,7 +74,7 @@ fn graph_problem(graph: &Graph, track: &Track, entries: &[(u32, Entry)]) -> Opti
         let next = entries.get(at + 1).map_or(track.samples.len(), |(sample, _)| *sample as usize);
         let end = (gop.first + gop.pictures) as usize;
         if end > next {
-            return Some("a GOP goes on past the next one's beginning");
+            return Some("a GOP continues past the beginning of the next");
         }
         let kind = graph.kind(gop.first);
         if kind.is_some_and(|kind| (kind == Kind::Idr) != (entries[at].1 == Entry::Clean)) {
@@ -86,10 +87,10 @@ fn graph_problem(graph: &Graph, track: &Track, entries: &[(u32, Entry)]) -> Opti
     }
     let mut brought = track.history.iter().flat_map(|history| history.changes());
     let is_forgotten = |(sample, _): (u32, &[u8])| graph.has_sets(sample) == Some(false);
-    brought.any(is_forgotten).then_some("a sample that brings parameter sets is said to bring none")
+    brought.any(is_forgotten).then_some("a sample with parameter sets is marked as one without")
 }
 
-/// Sync samples stay, and of a picture's two fields none goes without the other.
+/// Sync samples are not droppable, and of a picture's two fields both or none are.
 fn droppable_problem(list: &[u32], track: &Track) -> Option<&'static str> {
     let is_silent = |sample: u32| track.samples.get(sample as usize).is_some_and(|sample| sample.silent);
     let is_listed = |sample: u32| list.binary_search(&sample).is_ok();
@@ -99,5 +100,5 @@ fn droppable_problem(list: &[u32], track: &Track) -> Option<&'static str> {
         let is_key = track.samples.get(sample as usize).is_none_or(|sample| sample.key);
         is_key || (is_second && !is_listed(sample - 1)) || (is_first && !is_listed(sample + 1))
     };
-    list.iter().any(is_wrong).then_some("a sample that others need is said to be needed by none")
+    list.iter().any(is_wrong).then_some("a sample with references to it is marked as droppable")
 }

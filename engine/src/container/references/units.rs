@@ -1,9 +1,10 @@
-//! AV1 and VP9: what samples read, in runs from an entry on.
+//! AV1 and VP9: the references of samples, in runs that begin at a random access point.
 
 use super::MOST;
 use crate::bitstream::references::Unit;
 
-/// From an entry on: whichever of the run's sync samples with a key frame decoding begins at, its units are these.
+/// The samples from a random access point on. They are the same for a decode from any of the run's sync samples with a
+/// key frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Run {
     first: u32,
@@ -13,12 +14,12 @@ struct Run {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Row {
-    /// Not understood.
+    /// Could not be parsed.
     is_unknown: bool,
     is_key: bool,
     refreshes: bool,
     shows: bool,
-    /// Where its references end; they begin where those of the row before end.
+    /// End of its references; they begin at the end of the preceding row's.
     end: u32,
 }
 
@@ -28,12 +29,12 @@ pub(crate) struct Units {
     runs: Vec<Run>,
     rows: Vec<Row>,
     refs: Vec<u32>,
-    /// The last key frame of the last run; `None` where something was not understood since.
+    /// The last key frame of the last run; `None` if a later sample could not be parsed.
     since: Option<u32>,
 }
 
 impl Units {
-    /// Begins a run at a sample behind the last run.
+    /// Begins a run at a sample after the last run.
     pub(crate) fn begin(&mut self, first: u32) -> Result<(), &'static str> {
         if self.runs.last().is_some_and(|run| first < run.first + run.units.max(1)) {
             return Err("runs are not in order");
@@ -43,13 +44,13 @@ impl Units {
         Ok(())
     }
 
-    /// Adds the next sample of the run. Nothing is added when it is refused.
+    /// Adds the next sample of the run. A refused sample is not added.
     pub(crate) fn push(&mut self, unit: Option<&Unit>) -> Result<(), &'static str> {
         let Some(run) = self.runs.last_mut() else { return Err("a sample has no run") };
         let sample = run.first + run.units;
         if let Some(unit) = unit {
             let Some(since) = (if unit.is_key { Some(sample) } else { self.since }) else {
-                return Err("a sample is understood behind one that is not");
+                return Err("a sample is known after one that is not");
             };
             let is_earlier = unit.refs.iter().all(|of| (since..sample).contains(of));
             if !is_earlier || unit.refs.len() > MOST || unit.refs.windows(2).any(|pair| pair[0] >= pair[1]) {
@@ -59,7 +60,7 @@ impl Units {
             self.since = Some(since);
         } else {
             if run.units == 0 {
-                return Err("a run begins with no key frame");
+                return Err("a run does not begin with a key frame");
             }
             self.since = None;
         }
@@ -89,15 +90,15 @@ impl Units {
         Some(self.runs[at]).filter(|run| sample - run.first < run.units)
     }
 
-    /// What a sample reads when decoding begins at `first`, a sync sample; `Some(None)` where that is not understood,
-    /// `None` where it is not known.
+    /// The references of a sample when decoding begins at the sync sample `first`; `Some(None)` if it could not be
+    /// parsed, `None` if it is not known.
     pub(crate) fn unit(&self, first: u32, sample: u32) -> Option<Option<Unit>> {
         let run = self.run(sample).filter(|run| run.first <= first && first <= sample)?;
         let row = |sample: u32| (run.row + (sample - run.first)) as usize;
         self.rows[row(first)].is_key.then(|| self.at(row(sample)))
     }
 
-    /// All of a run's, by the sample that it begins with.
+    /// All units of a run, by its first sample.
     pub(crate) fn of_run(&self, first: u32) -> impl Iterator<Item = Option<Unit>> {
         let rows = self.run(first).map_or(0..0, |run| run.row as usize..(run.row + run.units) as usize);
         rows.map(|row| self.at(row))

@@ -1,4 +1,4 @@
-//! Conversion beside exact arithmetic, and views that are refused.
+//! Compares the conversion with exact arithmetic, and tests refused views.
 
 use super::super::planes::Plane;
 use super::super::reference;
@@ -13,7 +13,7 @@ const DEPTHS: [u8; 6] = [8, 9, 10, 12, 14, 16];
 const SUBSAMPLINGS: [Option<(u8, u8)>; 5] = [Some((1, 1)), Some((1, 0)), Some((0, 1)), Some((0, 0)), None];
 const SIZES: [(usize, usize); 7] = [(1, 1), (2, 2), (1, 7), (6, 1), (3, 3), (37, 21), (64, 34)];
 
-/// What the samples of a picture mean.
+/// The kind of a test picture.
 #[derive(Clone, Copy, Debug)]
 struct Kind {
     size: (usize, usize),
@@ -85,7 +85,7 @@ impl Kind {
     }
 }
 
-/// A picture as a decoder would leave it, with rubbish between the rows and above the significant bits.
+/// A picture as a decoder leaves it, with garbage between the rows and above the significant bits.
 struct Picture {
     kind: Kind,
     samples: Vec<Vec<u16>>,
@@ -147,7 +147,7 @@ impl Picture {
         self.kind.normal(plane, sample)
     }
 
-    /// Chroma at a luma place: linear between the nearest samples, the edge repeated.
+    /// Chroma at a luma place: linear between the nearest samples, with repeated edges.
     fn chroma_at(&self, plane: usize, x: usize, y: usize) -> f64 {
         let (log2_w, log2_h) = self.kind.log2();
         let across = if self.kind.siting.is_centred { 0.5 } else { 0.0 };
@@ -164,7 +164,7 @@ impl Picture {
         (1.0 - bottom_part) * row(top) + bottom_part * row(top + 1.0)
     }
 
-    /// What exact arithmetic makes of a place of a plane, by way of R'G'B'.
+    /// The exact result at a place of a plane, by way of R'G'B'.
     fn expected(&self, plane: usize, x: usize, y: usize) -> f64 {
         if plane == 0 {
             let luma = self.at(0, x as f64, y as f64);
@@ -228,7 +228,7 @@ fn random(seed: u32) -> impl FnMut() -> u16 {
     }
 }
 
-/// Ramps, colour bars, and noise over all values, those outside of the range too.
+/// Ramps, colour bars, and noise over all values, including those outside of the range.
 fn contents(kind: Kind) -> [Picture; 3] {
     let top = (1u32 << kind.depth) - 1;
     let ramps = Picture::new(kind, |plane, x, y| {
@@ -248,9 +248,8 @@ fn contents(kind: Kind) -> [Picture; 3] {
     [ramps, bars, noise]
 }
 
-/// Exact results differ from the nearest integer by up to 0.5 and, spread evenly, by 0.25 on average. On top come
-/// up to one and a half of 64 parts from `Mix::of`, and up to two from luma and the shifts: together under 0.06,
-/// and none on average.
+/// Exact results differ from the nearest integer by up to 0.5 and, if evenly spread, by 0.25 on average. `Mix::of` adds
+/// up to one and a half of 64 parts, luma and the shifts up to two: together under 0.06, and none on average.
 #[test]
 fn results_are_those_of_exact_arithmetic_through_rgb() {
     let (mut sum, mut signed, mut count) = (0.0, 0.0, 0.0);
@@ -333,8 +332,8 @@ fn below_black_and_above_white_are_clamped() {
     });
 }
 
-/// The source is quantised too: half a step of each of its planes, in steps of the output, reaches luma by 0.75 and
-/// chroma by 0.65 at 8 bits in limited range. The output's own 0.56 comes on top.
+/// The source is quantised too: half a step of each of its planes, in steps of the output, changes luma by up to 0.75
+/// and chroma by up to 0.65 at 8 bits in limited range. The output's own 0.56 is added.
 #[test]
 fn colours_are_those_that_were_filmed() {
     Kind::each(|kind| {
@@ -397,7 +396,7 @@ fn buffers_of_another_picture_leave_no_trace() {
     });
 }
 
-/// The error of a 4:2:0 view of 16x10 after `spoil`.
+/// The error for a 4:2:0 view of 16x10 after `spoil`.
 fn error_of(depth: u8, spoil: impl FnOnce(&mut YcbcrView<'_>, &mut Vec<PlaneView<'_>>)) -> PictureError {
     let (matrix, range, siting) = (Matrix::Bt709, Range::Full, Siting::LEFT);
     let kind = Kind { size: (16, 10), depth, subsampling: Some((1, 1)), matrix, range, siting };
@@ -445,7 +444,7 @@ fn sizes_that_overflow_are_errors() {
     assert!(matches!(error_of(10, |_, planes| planes[0].height = usize::MAX), Data { plane: 0, .. }));
 }
 
-/// Beside a second reference, as a reader of the JPEG sees them: in R'G'B'.
+/// Compares with a second reference, as a JPEG's reader does: in R'G'B'.
 #[test]
 fn colour_bars_are_those_of_the_standards() {
     const BLOCKS: [Option<(usize, usize)>; 5] = [Some((1, 1)), Some((2, 1)), Some((1, 2)), Some((2, 2)), None];

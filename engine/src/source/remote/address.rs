@@ -1,9 +1,9 @@
-//! What addresses show, and what they say.
+//! Parts of addresses: those that may be shown, and those that identify the object.
 
 use reqwest::Url;
 use sha2::{Digest, Sha256};
 
-/// An address as it may be shown: without user, password and query, which may be a signature.
+/// An address without user, password and query (which may be a signature), for messages.
 pub(super) fn without_secrets(url: &Url) -> String {
     let mut url = url.clone();
     let _ = url.set_username("");
@@ -13,12 +13,12 @@ pub(super) fn without_secrets(url: &Url) -> String {
     url.into()
 }
 
-/// A checksum of what a query says of the object.
+/// A checksum of the part of a query that identifies the object.
 pub(super) fn lasting_query(url: &Url) -> String {
     Sha256::digest(lasting(url)).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// All but what a signature is made of, which is another one each time.
+/// The query without the parameters of signatures, which differ each time.
 fn lasting(url: &Url) -> String {
     const AZURE: [&str; 14] =
         ["sv", "ss", "srt", "sp", "se", "st", "spr", "sig", "sr", "skoid", "sktid", "skt", "ske", "sks"];

@@ -1,8 +1,7 @@
-//! Requests: what is asked, what of an answer is believed, and what is worth another try.
+//! Requests: their headers, the checks of their answers, and which failures are worth another attempt.
 //!
-//! A range is asked for with the version that was opened (`If-Match`), so that parts of two versions never mix. Nobody waits
-//! longer than the options say, for any step and for all of them together. What becomes of a range until all of it is here
-//! is `lane`'s business.
+//! A request for a range demands the version that was opened (`If-Match`), so that parts of two versions never mix. The
+//! options limit each step, and all of them together. Fetching a range completely is left to `lane`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,13 +26,13 @@ use crate::source::{ByteRange, Counters, Refusal};
 /// Why there are no bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Problem {
-    /// It is another version than the one that was opened.
+    /// The server has another version than the one that was opened.
     Changed,
     Refused(Refusal),
 }
 
 impl Problem {
-    /// Is what was opened not there any more?
+    /// Whether the opened version no longer exists.
     pub(super) fn is_end(&self) -> bool {
         match self {
             Problem::Changed | Problem::Refused(Refusal::NotFound(_)) => true,
@@ -53,11 +52,11 @@ impl From<Problem> for Error {
     }
 }
 
-/// What became of an attempt that failed.
+/// How an attempt failed.
 pub(super) enum Failure {
-    /// Another one would not fare better.
+    /// Another attempt would fail too.
     Final(Problem),
-    /// Another one may, the server says after how long.
+    /// Another attempt may succeed, after the pause that the server demands, if any.
     Passing(Refusal, Option<Duration>),
 }
 
@@ -71,20 +70,20 @@ pub(super) fn distrust<T>(what: impl Into<String>) -> Tried<T> {
     refused(Refusal::Answer(what.into()))
 }
 
-/// Whom to ask, and how.
+/// Where requests go, over which connections, and with which options.
 pub(super) struct Origin {
     pub(super) connections: Arc<Connections>,
     pub(super) place: Place,
-    /// What is known of the server.
+    /// Statistics of the server.
     pub(super) host: Arc<Host>,
     pub(super) options: HttpOptions,
 }
 
-/// Where requests go, and with which headers.
+/// The address of requests, and their headers.
 pub(super) enum Place {
-    /// To an address, with the user's.
+    /// A fixed address, with the user's headers.
     Named(Url, HeaderMap),
-    /// As an authority says for each.
+    /// The authority chooses both for each request.
     #[cfg(feature = "stores")]
     Store(Arc<dyn Authority>),
 }
@@ -96,7 +95,7 @@ impl std::fmt::Debug for Origin {
     }
 }
 
-/// How often one thing was tried, and until when it may be.
+/// The attempts made for one range, and its deadline.
 pub(super) struct Tries<'a> {
     options: &'a HttpOptions,
     made: u32,
@@ -108,30 +107,30 @@ impl<'a> Tries<'a> {
         Tries { options, made: 0, deadline: Instant::now() + options.deadline }
     }
 
-    /// An attempt begins.
+    /// Counts an attempt.
     pub(super) fn begin(&mut self) {
         self.made += 1;
     }
 
-    /// One that has brought so much is none that has failed, and none that takes too long.
+    /// Resets the count and the deadline: an attempt that makes progress has not failed, and is not late.
     pub(super) fn progressed(&mut self) {
         self.made = 0;
         self.deadline = Instant::now() + self.options.deadline;
     }
 
-    /// An attempt, or a part of one, for as long as there is time.
+    /// Runs an attempt, or a part of one, until the deadline.
     pub(super) async fn attempt<T>(&mut self, attempt: impl Future<Output = Tried<T>>) -> Tried<T> {
         let late = Refusal::Timeout { what: "the bytes", limit: self.options.deadline };
         timeout_at(self.deadline, attempt).await.unwrap_or_else(|_| refused(late))
     }
 
-    /// Waits until another attempt is due, if one is.
+    /// Waits until the next attempt is due; fails if there is none.
     pub(super) async fn again(&mut self, failure: Failure) -> Result<(), Problem> {
         let (why, after) = match failure {
             Failure::Final(problem) => return Err(problem),
             Failure::Passing(why, after) => (why, after),
         };
-        // Twice as long each time, and not all at the same time.
+        // Exponential back-off, with jitter.
         let pause = Duration::from_millis(100 << self.made.min(6)).mul_f64(0.5 + 0.5 * fastrand::f64());
         let pause = pause.max(after.unwrap_or_default());
         if self.made >= self.options.attempts || Instant::now() + pause >= self.deadline {
@@ -142,21 +141,21 @@ impl<'a> Tries<'a> {
     }
 }
 
-/// An answer that has begun to come, under a permit that it needs until it has come.
+/// An answer whose body is on its way. It holds its permit until the body has arrived.
 pub(super) struct Begun {
     pub(super) answer: Response,
     pub(super) permit: OwnedSemaphorePermit,
 }
 
-/// What opening brings.
+/// The result of the opening request.
 pub(super) enum Opened {
-    /// The head of an answer with the first bytes, and which those are.
+    /// A partial answer, and the range of its body.
     Part(Begun, ByteRange),
-    /// A server that gives no parts: everything.
+    /// The complete file, of a server without ranges.
     Whole(Bytes),
 }
 
-/// The first bytes, up to a block of them, and what they are of.
+/// Requests the first block, and learns the version.
 pub(super) async fn open(origin: &Origin, counters: &Counters) -> Result<(Version, Opened), Problem> {
     let mut tries = Tries::new(&origin.options);
     loop {
@@ -183,7 +182,7 @@ async fn first(origin: &Origin, counters: &Counters) -> Tried<(Version, Opened)>
             let bytes = whole(origin, counters, response).await?;
             Ok((Version::of(&headers, bytes.len() as u64), Opened::Whole(bytes)))
         }
-        // Nothing has no first byte.
+        // An empty file has no first byte.
         StatusCode::RANGE_NOT_SATISFIABLE
             if text(response.headers(), header::CONTENT_RANGE).is_some_and(is_of_none) =>
         {
@@ -193,7 +192,7 @@ async fn first(origin: &Origin, counters: &Counters) -> Tried<(Version, Opened)>
     }
 }
 
-/// Is it still there, and the version that was opened? One request, for one byte.
+/// Asks for one byte, with the version as the condition: fails if that is not current.
 pub(super) async fn confirm(origin: &Origin, counters: &Counters, version: &Version) -> Tried<()> {
     let wanted = ByteRange { start: 0, len: 1 };
     let mut response = ask(origin, counters, wanted, Some(version)).await?;
@@ -203,27 +202,27 @@ pub(super) async fn confirm(origin: &Origin, counters: &Counters, version: &Vers
             same(&response, len, version)?;
             true
         }
-        // Of a server that gives no parts the head will do.
+        // Of a server without ranges, the head suffices.
         StatusCode::OK => {
             whole_of(&response, version)?;
             false
         }
         _ => return Err(refusal(&response, true)),
     };
-    // To the end, so that the connection serves the next request.
+    // Read to the end, so that the connection serves the next request.
     while is_part && let Some(bytes) = chunk(&origin.options, &mut response).await? {
         counters.fetched(bytes.len() as u64);
     }
     Ok(())
 }
 
-/// Does an answer say that it is of the version that was opened?
+/// Fails unless an answer is of the version that was opened.
 pub(super) fn same(response: &Response, len: u64, version: &Version) -> Tried<()> {
     let is_same = version.is(&Version::of(response.headers(), len));
     if is_same { Ok(()) } else { Err(Failure::Final(Problem::Changed)) }
 }
 
-/// The same of an answer that brings everything, though it need not say how much that is.
+/// The same for a complete answer, which need not state its length.
 pub(super) fn whole_of(response: &Response, version: &Version) -> Tried<()> {
     plain(response)?;
     same(response, response.content_length().unwrap_or(version.len), version)
@@ -233,7 +232,7 @@ fn is_of_none(content_range: String) -> bool {
     content_range.strip_prefix("bytes */") == Some("0")
 }
 
-/// Asks for a range, and waits for the head of the answer.
+/// Requests a range, and waits for the head of the answer.
 pub(super) async fn ask(
     origin: &Origin,
     counters: &Counters,
@@ -252,19 +251,19 @@ pub(super) async fn ask(
     }
 }
 
-/// The headers that say which bytes are wanted.
+/// The headers of range and version.
 fn conditions(wanted: ByteRange, version: Option<&Version>) -> Tried<HeaderMap> {
     let range = HeaderValue::try_from(format!("bytes={}-{}", wanted.start, wanted.end() - 1)).expect("digits");
     let mut headers = HeaderMap::from_iter([(header::RANGE, range)]);
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     if let Some(condition) = version.and_then(Version::condition) {
-        let Ok((name, value)) = condition else { return distrust("its ETag or date makes no header") };
+        let Ok((name, value)) = condition else { return distrust("its ETag or date is not valid in a header") };
         headers.insert(name, value);
     }
     Ok(headers)
 }
 
-/// Asks as a store wants to be asked; once more if it says what was wrong.
+/// Sends a request as the authority of a store demands; a second one if the refusal says how to correct it.
 #[cfg(feature = "stores")]
 pub(super) async fn admitted(
     origin: &Origin,
@@ -284,7 +283,7 @@ pub(super) async fn admitted(
     }
 }
 
-/// Credentials, too, may come over a network.
+/// Fetching credentials may fail as a request does.
 #[cfg(feature = "stores")]
 fn not_admitted(refusal: Refusal) -> Failure {
     match refusal {
@@ -293,7 +292,7 @@ fn not_admitted(refusal: Refusal) -> Failure {
     }
 }
 
-/// Sends a request, and to where its answers redirect, so often; and waits for the head of the answer. With none, a redirect
+/// Sends a request, follows up to `redirects` redirects, and waits for the head of the answer. With `None`, a redirect
 /// is an answer.
 async fn send(
     origin: &Origin,
@@ -312,14 +311,14 @@ async fn send(
     let limit = origin.options.first_byte_timeout;
     match timeout(limit, redirect::send(&origin.connections, request, redirects)).await {
         Ok(Ok(response)) => Ok(response),
-        Ok(Err(Lost::Astray)) => distrust("it redirects on and on, or nowhere"),
+        Ok(Err(Lost::Astray)) => distrust("it redirects too often, or without a valid address"),
         Ok(Err(Lost::Unsent(refusal))) => refused(refusal),
         Ok(Err(Lost::Failed(error))) => Err(unanswered(origin, error)),
         Err(_) => Err(Failure::Passing(Refusal::Timeout { what: "an answer", limit }, None)),
     }
 }
 
-/// What it means that there is no answer at all.
+/// Classifies a request that got no answer.
 fn unanswered(origin: &Origin, error: reqwest::Error) -> Failure {
     let limit = origin.options.connect_timeout;
     if error.is_builder() {
@@ -329,7 +328,7 @@ fn unanswered(origin: &Origin, error: reqwest::Error) -> Failure {
         return Failure::Final(Problem::Refused(PRIVATE));
     }
     if let Some(why) = certificate(&error) {
-        let why = format!("the server's certificate is not accepted ({why}): does this machine trust who signed it?");
+        let why = format!("the server's certificate is not accepted ({why}): does this machine trust its authority?");
         return Failure::Final(Problem::Refused(Refusal::Connection(why)));
     }
     match error.is_connect() && error.is_timeout() {
@@ -338,14 +337,14 @@ fn unanswered(origin: &Origin, error: reqwest::Error) -> Failure {
     }
 }
 
-/// What is wrong with a certificate, if that is what is wrong.
+/// Why a certificate is not accepted, if that is the error.
 fn certificate(error: &reqwest::Error) -> Option<String> {
     let mut at: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = at {
         if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref() {
             return Some(why.to_string());
         }
-        // An I/O error is not the error that it was made of, and says only what lies beneath that.
+        // The source of an I/O error skips the error that it wraps: it has to be taken out.
         at = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
             Some(inner) => Some(inner),
             None => error.source(),
@@ -354,7 +353,7 @@ fn certificate(error: &reqwest::Error) -> Option<String> {
     None
 }
 
-/// What lies at the bottom of an error, without the address, which may hold secrets.
+/// The innermost cause, without the address, which may hold secrets.
 fn reason(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut bottom: &dyn std::error::Error = &error;
@@ -364,7 +363,7 @@ fn reason(error: reqwest::Error) -> String {
     bottom.to_string()
 }
 
-/// Which part of how much an answer says it is; it must be the beginning of what was asked for.
+/// The range of a partial answer and the length of the file. The range must begin where the request does.
 pub(super) fn part(response: &Response, wanted: ByteRange) -> Tried<(ByteRange, u64)> {
     plain(response)?;
     let Some(told) = text(response.headers(), header::CONTENT_RANGE) else {
@@ -389,12 +388,12 @@ fn content_range(told: &str) -> Option<(u64, u64, u64)> {
     let (range, len) = told.strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let (start, end) = (first.trim().parse().ok()?, last.trim().parse::<u64>().ok()?.checked_add(1)?);
-    // libavformat counts bytes with a sign.
+    // libavformat counts bytes in a signed number.
     let len = len.trim().parse().ok().filter(|&len| i64::try_from(len).is_ok())?;
     (start < end).then_some((start, end, len))
 }
 
-/// Nothing but the bytes themselves will do.
+/// Refuses compressed answers.
 fn plain(response: &Response) -> Tried<()> {
     match text(response.headers(), header::CONTENT_ENCODING) {
         Some(encoding) if !encoding.eq_ignore_ascii_case("identity") => refused(Refusal::Compressed(encoding)),
@@ -406,12 +405,12 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
     headers.get(name)?.to_str().ok().map(|value| value.trim().to_owned())
 }
 
-/// What a status means that brings no bytes.
+/// Classifies a status without bytes.
 pub(super) fn refusal(response: &Response, is_open: bool) -> Failure {
     let status = response.status().as_u16();
     let after = text(response.headers(), header::RETRY_AFTER).and_then(|seconds| seconds.parse::<u32>().ok());
     let refusal = match status {
-        // A condition does not hold; the part lies past the end.
+        // The condition does not hold, or the range lies past the end.
         412 | 416 if is_open => return Failure::Final(Problem::Changed),
         401 => Refusal::Unauthorized,
         403 => Refusal::Forbidden,
@@ -434,7 +433,7 @@ pub(super) async fn chunk(options: &HttpOptions, response: &mut Response) -> Tri
     }
 }
 
-/// The body of a server that gives no parts, if it is not too much.
+/// The body of a server without ranges, up to half of the cache.
 async fn whole(origin: &Origin, counters: &Counters, mut response: Response) -> Tried<Bytes> {
     let limit = origin.options.cache / 2;
     let told = response.content_length();

@@ -1,4 +1,4 @@
-//! Who lets requests through, where an address alone does not: stores want each request signed.
+//! The interface to an object store's protocol: signing requests, and understanding refusals. Implemented in `stores`.
 
 use std::pin::Pin;
 
@@ -7,28 +7,28 @@ use reqwest::{Response, Url};
 
 use crate::error::Refusal;
 
-/// What comes later.
+/// A future behind a pointer.
 pub(super) type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Knows how a store wants to be asked, and what it means when it refuses.
+/// Signs the requests for an object, and classifies the answers.
 pub(super) trait Authority: Send + Sync {
-    /// Where a request for what `conditions` say goes, and with which headers, those among them. Asked for every request:
-    /// signatures and credentials expire.
+    /// The address of a request and its headers, `conditions` among them. Called for each request, since signatures and
+    /// credentials expire.
     fn admit(&self, conditions: HeaderMap) -> Later<'_, Result<(Url, HeaderMap), Refusal>>;
 
-    /// Whose requests count together, by a name that no other bucket of any store has.
+    /// Requests with the same name share limits and statistics. No other bucket of any store has it.
     fn bucket(&self) -> String;
 
-    /// What is to be made of an answer.
+    /// Classifies an answer.
     fn judge(&self, response: Response) -> Later<'_, Verdict>;
 }
 
-/// What an answer is.
+/// The class of an answer.
 pub(super) enum Verdict {
-    /// One that needs no knowledge of the store.
+    /// Not particular to the store.
     Answer(Response),
-    /// A refusal, but one that says what was wrong: another request may fare better, at once.
+    /// A refusal that says how to correct the request: another one may succeed at once.
     Again(Refusal),
-    /// A refusal.
+    /// A final refusal.
     Refused(Refusal),
 }

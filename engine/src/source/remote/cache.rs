@@ -1,4 +1,5 @@
-//! How many bytes all sources of a client may keep in memory, and which of them go when there are too many.
+//! The byte budget of all sources of a client, and the eviction of the least recently used pieces. Pieces are kept by
+//! `spans`.
 
 use std::sync::{Arc, Weak};
 
@@ -11,7 +12,7 @@ use crate::sync::{Mutex, MutexGuard};
 pub(super) struct Cache {
     budget: u64,
     held: AtomicU64,
-    /// Counts uses, so that they can be compared between sources.
+    /// A clock of uses, common to all sources.
     clock: AtomicU64,
     members: Mutex<Vec<Weak<Spans>>>,
 }
@@ -25,40 +26,40 @@ impl Cache {
         self.members.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Takes care of a source's bytes too.
+    /// Includes a source's bytes in the budget.
     pub(super) fn join(&self, spans: &Arc<Spans>) {
         let mut members = self.members();
         members.retain(|member| member.strong_count() > 0);
         members.push(Arc::downgrade(spans));
     }
 
-    /// A time that is later than all before.
+    /// The next time of the clock.
     pub(super) fn now(&self) -> u64 {
         self.clock.fetch_add(1, Relaxed)
     }
 
-    /// So many bytes more are held.
+    /// Adds to the bytes held.
     pub(super) fn took(&self, bytes: u64) {
         self.held.fetch_add(bytes, Relaxed);
     }
 
-    /// So many bytes less are held.
+    /// Subtracts from the bytes held.
     pub(super) fn gave(&self, bytes: u64) {
         self.held.fetch_sub(bytes, Relaxed);
     }
 
-    /// Bytes that are held now.
+    /// Bytes held now.
     pub(super) fn held(&self) -> u64 {
         self.held.load(Relaxed)
     }
 
-    /// Where there is too much, the least recently read goes, whosever it is, until there is some room. To be called
-    /// without a lock on any source's bytes.
+    /// Over budget, evicts the least recently used pieces of any source until an eighth is free. The caller must hold
+    /// no lock on a source's bytes.
     pub(super) fn relieve(&self) {
         if self.held() <= self.budget {
             return;
         }
-        // One at a time: what two would throw out is twice what is too much.
+        // One caller at a time: two would evict twice the excess.
         let members = self.members();
         let limit = self.budget - self.budget / 8;
         let mut too_much = self.held().saturating_sub(limit);

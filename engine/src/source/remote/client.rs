@@ -1,4 +1,4 @@
-//! Who asks servers: connections, and what all sources share that come over them.
+//! HTTP clients: connection pools, and the state that their sources share. Requests are left to `attempt`.
 
 use std::collections::HashMap;
 use std::sync::mpsc::RecvTimeoutError;
@@ -31,15 +31,15 @@ use crate::source::{Counters, Refusal, opening};
 
 static SHARED: OnceLock<HttpClient> = OnceLock::new();
 
-/// Who asks servers: sources that come from the same one share its connections. Cheap to clone.
+/// An HTTP client. Its sources share connections and a cache. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct HttpClient {
     options: HttpOptions,
-    /// A child after `fork` has none of its parent's connections, nor the threads that they need: it makes its own.
+    /// A child after `fork` makes its own: the parent's connections and their threads are not usable there.
     state: Owned<PerProcess<State>>,
 }
 
-/// What the sources of a client share in a process.
+/// State shared by the sources of a client within a process.
 #[derive(Debug)]
 struct State {
     connections: Arc<Connections>,
@@ -55,10 +55,10 @@ impl State {
 }
 
 impl HttpClient {
-    /// One with connections of its own.
+    /// A client with connections of its own.
     ///
     /// # Errors
-    /// `Remote`, where TLS or a header cannot be had as the options want it.
+    /// `Remote` if a certificate or a header of the options is not valid.
     pub fn new(options: HttpOptions) -> Result<HttpClient> {
         let state = Owned::new(PerProcess::of(State::new(&options)?));
         Ok(HttpClient { options, state })
@@ -73,7 +73,7 @@ impl HttpClient {
         self.state().map_or(0, |state| state.cache.held())
     }
 
-    /// What is known of the server of a place; a bucket counts as one.
+    /// The statistics of a place's server; a bucket counts as a server.
     fn host(&self, state: &State, place: &Place) -> Arc<Host> {
         let name = match place {
             Place::Named(url, _) => url.origin().ascii_serialization(),
@@ -84,7 +84,7 @@ impl HttpClient {
         Arc::clone(hosts.entry(name).or_insert_with(|| Arc::new(Host::new(&self.options))))
     }
 
-    /// The process's own, with default options unless it was [shared](HttpClient::share) with others.
+    /// The client of the process, with default options unless another one was [shared](HttpClient::share).
     ///
     /// # Errors
     /// As [`HttpClient::new`].
@@ -98,15 +98,16 @@ impl HttpClient {
         }
     }
 
-    /// Makes this one the process's own, which [`source::open`](crate::source::open) uses. False if there is one already.
+    /// Makes this client the process's, which [`source::open`](crate::source::open) uses. False if there is one
+    /// already.
     pub fn share(self) -> bool {
         SHARED.set(self).is_ok()
     }
 
-    /// Opens what lies at an address. One request: the first bytes, and with them what it is.
+    /// Opens the file at an address with one request, which also brings the first bytes.
     ///
     /// # Errors
-    /// `Remote`, with why it cannot be had.
+    /// `Remote`, with the reason.
     pub fn open(&self, address: &str) -> Result<HttpSource> {
         let url = Url::parse(address).map_err(|error| refused(Refusal::Address(error.to_string())))?;
         let name = without_secrets(&url);
@@ -128,7 +129,7 @@ impl HttpClient {
         Ok(self.open_place(place, name)?.reopened_by(move || client.open_url(url.clone(), &own)))
     }
 
-    /// Opens what an authority knows how to ask for.
+    /// Opens the object of an authority.
     #[cfg(feature = "stores")]
     pub(super) fn open_authorized(&self, authority: Arc<dyn Authority>, name: &str) -> Result<HttpSource> {
         self.open_place(Place::Store(authority), name)
@@ -147,7 +148,7 @@ impl HttpClient {
         Ok(Origin { connections, place, host, options })
     }
 
-    /// What an authority's address says, if it is no more than `limit` bytes: not in ranges, and not kept.
+    /// Fetches the document of an authority, if it has at most `limit` bytes: without ranges, and without the cache.
     #[cfg(feature = "stores")]
     pub(super) fn document(&self, authority: Arc<dyn Authority>, limit: usize) -> Result<Bytes> {
         let origin = self.origin(Place::Store(authority))?;
@@ -182,13 +183,13 @@ impl HttpClient {
     }
 }
 
-/// Pools of connections: without TLS, and with. The latter are made ready when the first is wanted: to read all certificates
-/// that the machine trusts takes longer than a request to a server nearby.
+/// Connection pools without and with TLS. The latter is made at its first use: to read the system's certificates takes
+/// longer than a request to a near server.
 #[derive(Debug)]
 pub(super) struct Connections {
     plain: Client,
     secure: OnceLock<Client>,
-    /// The same to servers that nobody has named, but another server: made when the first is met.
+    /// For redirects to servers that the user has not named; made at the first redirect.
     plain_strange: OnceLock<Client>,
     secure_strange: OnceLock<Client>,
     roots: Vec<CertificateDer<'static>>,
@@ -209,14 +210,14 @@ impl Connections {
         })
     }
 
-    /// Those to the server of an address.
+    /// The pool for the server of an address.
     pub(super) fn to(&self, url: &Url) -> std::result::Result<&Client, Refusal> {
         if url.scheme() == "https" { self.secure() } else { Ok(&self.plain) }
     }
 
-    /// Those to a server that another one has named: to public addresses alone.
+    /// The pool for redirects to other servers: to public addresses only.
     pub(super) fn to_stranger(&self, url: &Url) -> std::result::Result<&Client, Refusal> {
-        // A proxy would look the name up itself, and find what it finds.
+        // No proxy: it would resolve the name itself, unchecked.
         let builder = || builder(&self.options).no_proxy().dns_resolver(PublicAddresses);
         match url.scheme() {
             "https" => kept(&self.secure_strange, || Ok(builder().tls_backend_preconfigured(tls::with(&self.roots)?))),
@@ -228,13 +229,13 @@ impl Connections {
         kept(&self.secure, || Ok(builder(&self.options).tls_backend_preconfigured(tls::with(&self.roots)?)))
     }
 
-    /// May servers send us anywhere?
+    /// Whether redirects to private addresses are allowed.
     pub(super) fn may_go_anywhere(&self) -> bool {
         self.options.private_redirects
     }
 }
 
-/// A client that is made when it is first wanted.
+/// A client made at its first use.
 fn kept(
     place: &OnceLock<Client>,
     make: impl FnOnce() -> std::result::Result<ClientBuilder, Refusal>,
@@ -247,7 +248,7 @@ fn kept(
 }
 
 fn builder(options: &HttpOptions) -> ClientBuilder {
-    // Redirects are followed where it is known which headers are for whom (`redirect`).
+    // `redirect` follows redirects, since it knows which headers each server may see.
     Client::builder()
         .user_agent(concat!("bucket-streamer/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(options.connect_timeout)
@@ -260,7 +261,7 @@ fn unusable(error: reqwest::Error) -> Error {
     refused(Refusal::Connection(error.without_url().to_string()))
 }
 
-/// Certificates that are trusted beside those that the machine trusts.
+/// Certificates trusted in addition to the system's.
 fn roots(options: &HttpOptions) -> Result<Vec<CertificateDer<'static>>> {
     let mut roots = options.ca_file.as_deref().map_or(Ok(Vec::new()), |file| {
         std::fs::read(file)
@@ -285,7 +286,7 @@ fn certificates(pem: &[u8], file: &str) -> Result<Vec<CertificateDer<'static>>> 
 fn headers(options: &HttpOptions) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     for (name, value) in &options.headers {
-        let senseless = || refused(Refusal::Address(format!("{name:?} and its value make no header")));
+        let senseless = || refused(Refusal::Address(format!("{name:?} and its value are no valid header")));
         let name = HeaderName::try_from(name).map_err(|_| senseless())?;
         let mut value = HeaderValue::try_from(value).map_err(|_| senseless())?;
         value.set_sensitive(true);

@@ -1,13 +1,13 @@
-//! When a source was last known to be what was opened.
+//! The time at which a source's version was last confirmed.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// Without a lock: a child after `fork` may ask.
+/// Atomic, not locked: a child after `fork` may read it.
 #[derive(Debug)]
 pub(super) struct Confirmed {
     opened: Instant,
-    /// From then on.
+    /// Nanoseconds since `opened`.
     last_ns: AtomicU64,
 }
 
@@ -16,7 +16,7 @@ impl Confirmed {
         Confirmed { opened: Instant::now(), last_ns: AtomicU64::new(0) }
     }
 
-    /// An answer to what was asked at a time was of this version.
+    /// Records that the answer to a request of time `asked` had this version.
     pub(super) fn note(&self, asked: Instant) {
         let since = asked.saturating_duration_since(self.opened);
         self.last_ns.fetch_max(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX), Relaxed);

@@ -1,5 +1,5 @@
-//! Answers that are wanted whole and are no part of any file: what a store says of a bucket. Asked for, and tried again, as
-//! ranges are.
+//! Documents of a store that are no part of any file, such as lists of a bucket: fetched whole, with the attempts of
+//! `attempt`.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use tokio::time::timeout;
 use super::attempt::{Origin, Place, Problem, Tried, Tries, admitted, chunk, distrust, refusal};
 use crate::source::{Counters, Refusal};
 
-/// For all of it, with all attempts: whoever asks what there is waits for that.
+/// For the whole document, with all attempts: a caller waits for it.
 const TIME: Duration = Duration::from_secs(10);
 
-/// What the address of an authority has, if it is no more than `limit` bytes.
+/// The document at an authority's address, if it has at most `limit` bytes.
 pub(super) async fn fetch(origin: &Origin, limit: usize) -> Result<Bytes, Problem> {
     let mut tries = Tries::new(&origin.options);
     let asked = timeout(TIME, async {
@@ -30,7 +30,7 @@ pub(super) async fn fetch(origin: &Origin, limit: usize) -> Result<Bytes, Proble
 }
 
 async fn ask(origin: &Origin, limit: usize) -> Tried<Bytes> {
-    let Place::Store(authority) = &origin.place else { return distrust("nobody says how it is asked") };
+    let Place::Store(authority) = &origin.place else { return distrust("the address is not that of a store") };
     let _permit = origin.host.permit().await;
     let mut response = admitted(origin, &**authority, &Counters::default(), &HeaderMap::new()).await?;
     if response.status() != StatusCode::OK {

@@ -1,9 +1,8 @@
-//! What is known of a server, and shared by all sources that come from it: how many requests may be under way, how long it
-//! takes to answer, and whether a second request is worth its price.
+//! Statistics and limits of one server, shared by its sources: requests under way, times to the first byte, and the
+//! budget of second requests (hedging).
 //!
-//! A few answers of every store take ten times as long as all others, and one that is asked again elsewhere mostly answers
-//! at once. But a server that is slow because it has too much to do must not get twice as much: second requests have a
-//! budget, a share of all requests.
+//! In every store a few answers take ten times as long as the others, and a second request mostly gets its answer at
+//! once. But an overloaded server must not get twice the requests: hedging is limited to a share of all requests.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -15,30 +14,30 @@ use tokio::time::timeout;
 
 use super::options::HttpOptions;
 
-/// Answers that are remembered.
+/// Answers in the statistics.
 const REMEMBERED: usize = 128;
-/// Answers before anything is said about the next.
+/// Answers before a percentile is used.
 const ENOUGH: usize = 16;
-/// The share of answers that come in time.
+/// The percentile of the time to the first byte after which a request is hedged.
 const IN_TIME: f64 = 0.95;
-/// Nobody is impatient before that.
+/// The least time before a request is hedged.
 const LEAST: Duration = Duration::from_millis(20);
-/// The least time between bytes of a body after which there is doubt about the rest: most gaps are a full network's.
+/// The least gap within a body before the rest is hedged: most gaps come from a full network.
 const GAP: Duration = Duration::from_millis(250);
-/// What is waited for a connection that is about to be idle.
+/// The wait for a connection that is about to become idle.
 const MOMENT: Duration = Duration::from_millis(5);
-/// Second requests that may be saved up.
+/// Second requests that may accumulate.
 const SAVED: f64 = 8.0;
 
 /// One server.
 #[derive(Debug)]
 pub(super) struct Host {
-    /// Requests that may be under way.
+    /// Limits requests under way.
     permits: Arc<Semaphore>,
-    /// Answers that have come, on connections that do not know it yet.
+    /// Answers that have arrived, but whose connections are not yet idle.
     ending: AtomicUsize,
     has_ended: Notify,
-    /// Second requests for each request.
+    /// Second requests per request.
     share: f64,
     seen: Mutex<Seen>,
 }
@@ -46,9 +45,9 @@ pub(super) struct Host {
 #[derive(Debug, Default)]
 struct Seen {
     waits: VecDeque<Duration>,
-    /// What nearly all of them took at most.
+    /// The percentile of times to the first byte.
     most: Option<Duration>,
-    /// Second requests that are allowed now.
+    /// Second requests allowed now.
     credit: f64,
 }
 
@@ -63,8 +62,8 @@ impl Host {
         self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// A request's turn to be under way. Where a connection is about to be idle it waits for that a moment: to make another
-    /// one takes a round trip, or more.
+    /// Permission for a request. Waits a moment for a connection that is about to become idle: a new one costs at least
+    /// a round trip.
     pub(super) async fn permit(&self) -> OwnedSemaphorePermit {
         let permit = Arc::clone(&self.permits).acquire_owned().await.expect("it is never closed");
         let ended = self.has_ended.notified();
@@ -74,7 +73,7 @@ impl Host {
         permit
     }
 
-    /// All of an answer has come. To be called before anybody sees that.
+    /// All of an answer has arrived. Called before a reader can see the bytes.
     pub(super) fn ends(&self) {
         self.ending.fetch_add(1, Relaxed);
     }
@@ -85,18 +84,18 @@ impl Host {
         self.has_ended.notify_waiters();
     }
 
-    /// The same, if it is now.
+    /// As `permit`, without waiting.
     pub(super) fn permit_now(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.permits).try_acquire_owned().ok()
     }
 
-    /// A request is made.
+    /// Counts a request, which adds to the budget of second requests.
     pub(super) fn asked(&self) {
         let mut seen = self.lock();
         seen.credit = (seen.credit + self.share).min(SAVED);
     }
 
-    /// The first bytes of an answer came after so long.
+    /// Records a time to the first byte.
     pub(super) fn answered(&self, wait: Duration) {
         let mut seen = self.lock();
         if seen.waits.len() == REMEMBERED {
@@ -111,7 +110,7 @@ impl Host {
         seen.most = Some(*waits.select_nth_unstable(place).1);
     }
 
-    /// After how long somebody who waits for bytes may ask a second time: for the first ones of an answer, or for more.
+    /// The wait before a second request: for the first bytes of an answer, or for the next.
     pub(super) fn patience(&self, is_first: bool) -> Option<Duration> {
         if self.share == 0.0 {
             return None;
@@ -120,7 +119,7 @@ impl Host {
         Some(if is_first { wait } else { (4 * wait).max(GAP) })
     }
 
-    /// May a second request be made? Then it is paid for.
+    /// Takes a second request from the budget, if it suffices.
     pub(super) fn may_hedge(&self) -> bool {
         let mut seen = self.lock();
         let may = seen.credit >= 1.0;

@@ -1,4 +1,4 @@
-//! A file behind HTTP, read through what is here of it.
+//! [`HttpSource`]: a file behind HTTP, read through the span table.
 
 use std::fmt;
 use std::pin::pin;
@@ -27,29 +27,28 @@ use crate::source::{
     ByteRange, Counted, Counters, Refusal, RemoteSource, Source, SourceVersion, check_bounds, opening,
 };
 
-/// For so long nothing is asked of a server that has failed for good, unless it gives something after all: a walk over
-/// many samples would else wait for each of them in vain.
+/// After a final failure nothing is requested for this long, unless bytes arrive after all: a decode run over many
+/// samples would otherwise wait for each of them.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// For a server to say whether it still has what was opened.
+/// The limit of a confirmation.
 const CONFIRMING: Duration = Duration::from_secs(2);
 
-/// For the first of several requests to be on its way.
+/// The head start of the first of several requests.
 const AFTER: Duration = Duration::from_millis(1);
 
-/// A file behind HTTP or HTTPS, of a server that gives ranges; of one that does not, if it is small. What was fetched is
-/// kept in memory within a budget and shared by all who read the source. Its counters count requests and the bytes of
-/// their answers.
+/// A file behind HTTP or HTTPS, on a server with range requests; without them, if it is small. Fetched bytes are kept
+/// in memory within a budget, and all readers share them. Its counters count requests and bytes of answers.
 #[derive(Debug)]
 pub struct HttpSource {
     shared: Owned<Shared>,
     again: Option<Again>,
-    /// What is left for a demuxer, which reads in small steps, and for samples, which are read as they are.
+    /// Read-ahead of the demuxer, which reads in small steps, and of samples, which are read as they are.
     demuxer: Mutex<ReadAhead>,
     samples: Mutex<ReadAhead>,
 }
 
-/// How the same file is opened by another process.
+/// How another process opens the same file.
 struct Again(Box<dyn Fn() -> Result<HttpSource> + Send + Sync>);
 
 impl fmt::Debug for Again {
@@ -58,26 +57,26 @@ impl fmt::Debug for Again {
     }
 }
 
-/// What requests under way share with the source.
+/// State shared with the requests under way.
 #[derive(Debug)]
 struct Shared {
     name: Arc<str>,
     origin: Origin,
     version: Version,
-    /// Everything, of a server that gives no parts.
+    /// The complete file, of a server without ranges.
     whole: Option<Bytes>,
     spans: Arc<Spans>,
     counters: Arc<Counters>,
     opening: Counted,
     has_changed: AtomicBool,
     confirmed: Confirmed,
-    /// Held by who asks for that.
+    /// Held during a confirmation.
     confirming: Mutex<()>,
-    /// When a range could not be had, and why, if nothing has come since.
+    /// The last failed range's time and reason, if nothing has arrived since.
     trouble: Mutex<Option<(Instant, Problem)>>,
-    /// Nobody reads any more.
+    /// The source was dropped.
     is_closed: AtomicBool,
-    /// Told when that is so: requests under way end then.
+    /// Notified when the source is dropped: requests under way then end.
     closing: Notify,
 }
 
@@ -96,7 +95,7 @@ impl HttpSource {
             Opened::Part(begun, part) => (None, Some((begun, part))),
         };
         let first = part.as_ref().map_or(0, |(_, part)| part.len);
-        // The bytes of an answer that has begun are as good as here.
+        // The rest of the opening answer is on its way, and counts as received.
         counters.fetched(first);
         let opening = counters.now();
         let shared = Arc::new(Shared {
@@ -129,7 +128,7 @@ impl HttpSource {
         }
     }
 
-    /// Says how [`Source::reopen`] opens the file.
+    /// Sets how [`Source::reopen`] opens the file.
     pub(super) fn reopened_by(mut self, again: impl Fn() -> Result<HttpSource> + Send + Sync + 'static) -> HttpSource {
         self.again = Some(Again(Box::new(again)));
         self
@@ -139,7 +138,7 @@ impl HttpSource {
         self.shared.check().map_err(|error| error.of(&self.shared.name))
     }
 
-    /// Begins to fetch what is neither here nor on its way.
+    /// Begins to fetch the bytes that are neither in memory nor on their way.
     fn start(&self, wanted: Vec<ByteRange>) {
         let options = &self.shared.origin.options;
         let len = self.len();
@@ -148,7 +147,7 @@ impl HttpSource {
             (range.start < end).then(|| ByteRange { start: range.start, len: end - range.start })
         };
         let wanted: Vec<ByteRange> = wanted.into_iter().filter_map(within).collect();
-        // What is wanted first has the connection that is idle; the others may have to make one.
+        // The first request takes the idle connection; the others may have to open one.
         let first = wanted.first().map_or(0, |range| range.start);
         let mut flights = self.shared.spans.reserve(wanted, options.gap, options.longest);
         flights.sort_by_key(|(_, range)| range.end() <= first || first < range.start);
@@ -158,7 +157,7 @@ impl HttpSource {
         }
     }
 
-    /// Those of ranges for which there is room: more would push out what came first before it is read.
+    /// The ranges for which there is room: more would evict earlier ones before they are read.
     fn affordable(&self, ranges: &mut dyn Iterator<Item = ByteRange>) -> Vec<ByteRange> {
         let mut wanted = Vec::new();
         if self.shared.whole.is_some() || self.shared.trouble().is_some() {
@@ -176,7 +175,7 @@ impl HttpSource {
         wanted
     }
 
-    /// The bytes of a range, in pieces, read as `reader` reads.
+    /// The bytes of a range, in pieces, with the read-ahead of `reader`.
     fn pieces(&self, range: ByteRange, reader: &Mutex<ReadAhead>) -> Result<Vec<Bytes>> {
         let reader = || reader.lock().unwrap_or_else(PoisonError::into_inner);
         let limit = self.shared.origin.options.deadline;
@@ -203,7 +202,7 @@ impl HttpSource {
 }
 
 impl Shared {
-    /// Why nothing more is asked for now.
+    /// Why nothing is requested now.
     fn trouble(&self) -> Option<Problem> {
         if self.has_changed.load(Relaxed) {
             return Some(Problem::Changed);
@@ -217,7 +216,7 @@ impl Shared {
         *trouble = problem.map(|problem| (Instant::now(), problem));
     }
 
-    /// Asks whether what was opened is still there, and takes down what comes of it.
+    /// Confirms the version, and records the outcome.
     async fn ask_again(&self) {
         let since = Instant::now();
         let asked = timeout(CONFIRMING, async {
@@ -227,12 +226,12 @@ impl Shared {
         match asked.await {
             Ok(Ok(())) => self.confirmed.note(since),
             Ok(Err(Failure::Final(problem))) if problem.is_end() => self.has_changed.store(true, Relaxed),
-            // What is here is as good as it was. It is asked again, but not at once.
+            // The bytes in memory stay valid. The server is asked again, but not at once.
             _ => self.confirmed.note(Instant::now()),
         }
     }
 
-    /// Sends a flight on its way. `begun` is an answer that has come already.
+    /// Starts a flight. `begun` is an answer that has begun already.
     fn fly(self: &Arc<Shared>, number: u64, range: ByteRange, begun: Option<Begun>, delay: Duration) {
         let landing = Landing { shared: Arc::clone(self), number, problem: None };
         match runtime() {
@@ -242,7 +241,7 @@ impl Shared {
     }
 }
 
-/// A flight that ends, whatever happens to its task.
+/// Ends a flight on drop, so that it ends even if its task is cancelled or panics.
 struct Landing {
     shared: Arc<Shared>,
     number: u64,
@@ -256,7 +255,7 @@ impl Landing {
         }
         let shared = Arc::clone(&self.shared);
         let mut closing = pin!(shared.closing.notified());
-        // From here on the end of the source is not missed.
+        // From here on a notification of the source's end is not missed.
         closing.as_mut().enable();
         let (begun, _permit) = match begun {
             Some(Begun { answer, permit }) => (Some(answer), permit),
@@ -267,7 +266,7 @@ impl Landing {
                     () = &mut closing => return,
                 };
                 let Ok(permit) = permit else {
-                    return self.end(Some(Problem::Refused(Refusal::Timeout { what: "the turn to be asked", limit })));
+                    return self.end(Some(Problem::Refused(Refusal::Timeout { what: "a free connection", limit })));
                 };
                 (None, permit)
             }
@@ -275,7 +274,7 @@ impl Landing {
         if shared.is_closed.load(Relaxed) {
             return;
         }
-        // What failed meanwhile fails here too.
+        // A failure of another range in the meantime applies to this one.
         if let Some(problem) = shared.trouble() {
             return self.end(Some(problem));
         }
@@ -286,7 +285,7 @@ impl Landing {
         };
         let (counters, version, confirmed) = (&shared.counters, &shared.version, &shared.confirmed);
         let asking = Asking { origin: &shared.origin, counters, version, confirmed };
-        // A server that stalls must not keep the connection of a source that has gone.
+        // A stalled server must not hold the connection of a dropped source.
         let fetched = tokio::select! {
             fetched = lane::fetch(asking, range, begun, &mut arrive) => fetched,
             () = closing => return,
@@ -369,8 +368,8 @@ impl Source for HttpSource {
         if self.shared.has_changed.load(Relaxed) { Err(changed()) } else { Ok(()) }
     }
 
-    /// Exact: its ETag if that is a strong one, and which of those resources it is that differ in the query alone. Else what its
-    /// headers say.
+    /// Exact for a strong ETag, together with the part of the query that identifies the resource. Else approximate,
+    /// from the headers.
     fn version(&self) -> Option<SourceVersion> {
         let Some(tag) = self.shared.version.strong() else {
             return self.shared.version.hint().map(SourceVersion::Approximate);
@@ -412,7 +411,7 @@ impl RemoteSource for HttpSource {
             return then();
         }
         let wanted: Vec<ByteRange> = ranges.collect();
-        // What is on its way is waited for even if nothing more is asked for now.
+        // Waits for bytes on their way even if nothing more is requested now.
         self.start(self.affordable(&mut wanted.iter().copied()));
         self.shared.spans.when_here(&wanted, then);
     }
@@ -444,7 +443,7 @@ impl RemoteSource for HttpSource {
         let shared = Arc::clone(self.shared.arc());
         let last = self.shared.confirmed.last();
         let _turn = self.shared.confirming.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another caller has asked meanwhile.
+        // Another caller has asked in the meantime.
         let is_told = shared.has_changed.load(Relaxed) || shared.confirmed.last() > last;
         let Some(runtime) = runtime().ok().filter(|_| !is_told && self.len() > 0) else { return };
         let (tell, told) = mpsc::channel();
@@ -540,7 +539,7 @@ mod tests {
             source.confirm();
             let confirmed = source.confirmed();
             assert!(confirmed > opened && source.check().is_ok() && server.asked().len() == 1);
-            // Who is not there says nothing.
+            // An unreachable server proves nothing.
             for answer in [Answer::HangUp, Answer::Status(503, ""), Answer::Status(403, "")] {
                 behave(&answer);
                 source.confirm();
@@ -556,7 +555,7 @@ mod tests {
             behave(&Answer::Status(404, ""));
             source.confirm();
             assert!(source.check().is_err(), "it is gone");
-            // The same bytes, but nothing says so.
+            // The same bytes, but no header says so.
             for tags in ["", "ETag: W/\"2\"", "ETag: \"2\"\r\nETag: \"3\""] {
                 behave(&good);
                 let source = open(&server, HttpOptions { cache: 20_000, ..options() });

@@ -1,7 +1,7 @@
-//! A range on its way: attempt after attempt until all of it is here, with a second request beside one that takes too long.
+//! Fetches one range: attempts until all of it has arrived, hedged by a second request when the first one is slow.
 //!
-//! An attempt that breaks off has still brought what came: the next one asks for what is missing. Of two requests under way
-//! the one that brings the next bytes is gone on with, and the other one dropped. Where bytes go is the caller's business.
+//! The bytes of a broken attempt are kept: the next one requests the rest. Of two requests under way, the first to
+//! bring the next bytes is continued, and the other one dropped. Where the bytes go is left to the caller.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use super::confirmed::Confirmed;
 use super::version::Version;
 use crate::source::{ByteRange, Counters, Refusal};
 
-/// For the end of an answer of which everything has come.
+/// The wait for the end of an answer whose bytes have all arrived.
 const END: Duration = Duration::from_millis(5);
-/// For a connection to be found idle by its own task.
+/// The wait for the connection's task to mark it idle.
 const HOP: Duration = Duration::from_millis(1);
-/// An attempt that has brought so many bytes was not in vain.
+/// Bytes after which an attempt counts as progress.
 const PROGRESS: u64 = 64 << 10;
 
-/// What is asked, and of whom.
+/// The server and version of a fetch.
 #[derive(Clone, Copy)]
 pub(super) struct Asking<'a> {
     pub(super) origin: &'a Origin,
@@ -32,17 +32,17 @@ pub(super) struct Asking<'a> {
     pub(super) confirmed: &'a Confirmed,
 }
 
-/// One request, from asking to the last byte of its answer.
+/// One request, to the last byte of its answer.
 struct Lane<'a> {
     asking: Asking<'a>,
-    /// What is to come.
+    /// The bytes of the range that are missing.
     left: ByteRange,
     answer: Option<Response>,
-    /// What is to come of this answer: a server may give less than it was asked for.
+    /// The bytes of this answer that are missing: a server may send less than was requested.
     of_answer: u64,
     /// Its bytes are counted already.
     is_counted: bool,
-    /// All of the answer has come.
+    /// All of the answer has arrived.
     is_ending: bool,
 }
 
@@ -51,7 +51,7 @@ impl<'a> Lane<'a> {
         Lane { asking, left, answer: None, of_answer: 0, is_counted: false, is_ending: false }
     }
 
-    /// An answer that has come, to a request for `left`.
+    /// A lane for an answer to a request for `left`.
     fn begun(asking: Asking<'a>, left: ByteRange, answer: Response) -> Lane<'a> {
         Lane { answer: Some(answer), of_answer: left.len, is_counted: true, ..Lane::new(asking, left) }
     }
@@ -76,7 +76,7 @@ impl<'a> Lane<'a> {
         };
         let len = bytes.len() as u64;
         if len > self.of_answer {
-            return distrust("it is longer than it says");
+            return distrust("it is longer than its Content-Range");
         }
         if !self.is_counted {
             counters.fetched(len);
@@ -92,8 +92,8 @@ impl<'a> Lane<'a> {
 }
 
 impl Lane<'_> {
-    /// Lets the connection see that the answer is over, so that it serves the next request; who does not wait for that makes
-    /// another one.
+    /// Lets the connection see the end of the answer, so that it serves the next request. Without this wait the next
+    /// request opens a connection.
     async fn finish(&mut self) {
         if let Some(mut answer) = self.answer.take() {
             let _ = timeout(END, answer.chunk()).await;
@@ -114,7 +114,7 @@ impl Drop for Lane<'_> {
     }
 }
 
-/// How many bytes of `left` an answer brings.
+/// The number of bytes of `left` that an answer brings.
 fn accept(answer: &Response, left: ByteRange, version: &Version) -> Tried<u64> {
     match answer.status() {
         StatusCode::PARTIAL_CONTENT => {
@@ -122,7 +122,7 @@ fn accept(answer: &Response, left: ByteRange, version: &Version) -> Tried<u64> {
             same(answer, len, version)?;
             Ok(part.len)
         }
-        // It gave parts before.
+        // The server sent parts before.
         StatusCode::OK => {
             whole_of(answer, version)?;
             Err(Failure::Passing(Refusal::Answer("it gives the whole instead of a part".to_owned()), None))
@@ -131,8 +131,8 @@ fn accept(answer: &Response, left: ByteRange, version: &Version) -> Tried<u64> {
     }
 }
 
-/// Fetches a range of what was opened, handing on what comes, as it comes, until `arrive` says that nobody wants any more.
-/// `begun` is an answer to a request for it that was made already; its bytes are counted.
+/// Fetches a range of the opened version, and passes bytes on as they arrive, until `arrive` ends the fetch. `begun` is
+/// an answer to an earlier request for the range; its bytes are counted.
 pub(super) async fn fetch(
     asking: Asking<'_>,
     wanted: ByteRange,
@@ -170,7 +170,7 @@ pub(super) async fn fetch(
     }
 }
 
-/// The next bytes of a lane, or of another one that is opened beside it when nothing comes; it then takes its place.
+/// The next bytes of a lane. If none arrive in time a second lane is opened; the first to bring bytes remains.
 async fn next(lane: &mut Lane<'_>) -> Tried<Option<Bytes>> {
     let (asking, host) = (lane.asking, &lane.asking.origin.host);
     let (begun, is_first) = (Instant::now(), lane.answer.is_none());
@@ -188,7 +188,7 @@ async fn next(lane: &mut Lane<'_>) -> Tried<Option<Bytes>> {
             result = &mut first => return note(result),
             () = sleep(patience) => {}
         }
-        // Not where all that may be under way is: what waits for its turn is not slow.
+        // Not at the limit of requests: a request that waits for its permit is not slow.
         let permit = host.permit_now();
         if permit.is_none() || !host.may_hedge() {
             return note(first.await);

@@ -1,14 +1,13 @@
-//! Bytes behind a network: parts of a file, fetched when they are wanted, kept in memory and shared by all who read it.
+//! Sources behind a network: parts of a file, fetched on demand, kept in memory, and shared by all readers.
 //!
-//! [`HttpSource`] is the face of it. `spans` knows which bytes are here and which are on their way, so that none is fetched
-//! twice; `cache` bounds what all sources keep; `read_ahead` guesses what a reader wants next; `lane` brings a range to its
-//! end, `attempt` makes requests and decides which of them are worth repeating, `version` says whether an answer is of the
-//! file that was opened, `redirect` follows where servers send us,
-//! `public` says where they may not, `host` knows how long a server takes and when to ask it again; an `authority` says how a store wants to be asked, `document` asks
-//! it for what is no range of bytes;
-//! `tls` says which servers are trusted; `runtime` is where all this runs. A caller waits in a thread of its own: nothing outside of
-//! this folder knows of tokio.
-//! Which bytes a frame needs is said by [`RemoteSource::will_need`](super::RemoteSource::will_need).
+//! [`HttpSource`] is the interface. `spans` records which bytes are in memory and which are on their way, so that none
+//! is fetched twice; `cache` bounds the bytes of all sources; `read_ahead` predicts sequential reads. `lane` fetches
+//! a range with the requests of `attempt`, which decides on repetition; `version` tells whether an answer is of the
+//! opened file; `host` limits and hedges the requests to a server. `redirect` follows redirects, and `public` keeps
+//! them out of private networks. An `authority` signs requests for a store, and `document` fetches what is no range.
+//! `tls` chooses the trusted certificates, and `runtime` runs all this. A caller waits in its own thread: nothing
+//! outside of this folder uses tokio. Which bytes a frame needs is left to the callers of
+//! [`RemoteSource::will_need`](super::RemoteSource::will_need).
 
 mod address;
 mod attempt;

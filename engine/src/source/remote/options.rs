@@ -1,4 +1,4 @@
-//! What may be chosen about requests.
+//! The options of remote sources.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,47 +6,47 @@ use std::time::Duration;
 
 use crate::machine::Machine;
 
-/// How a source behind HTTP is read. The default is meant for everyone.
+/// How HTTP sources are read. The defaults suit most servers.
 #[derive(Clone)]
 pub struct HttpOptions {
-    /// Sent with every request to the server of the address, not to one that it redirects to, nor to object stores: name
-    /// and value. Not shown by anything.
+    /// Headers (name and value) of every request to the server of the address; not sent to servers that it redirects
+    /// to, nor to object stores. Never shown.
     pub headers: Vec<(String, String)>,
-    /// Authorities whose certificates are trusted besides those that the machine trusts: PEM, one or more in each.
+    /// Certificate authorities trusted in addition to the system's: PEM, one or more in each.
     pub roots: Vec<Vec<u8>>,
-    /// Certificates (PEM) of authorities that are believed beside the system's.
+    /// A PEM file of certificate authorities trusted in addition to the system's.
     pub ca_file: Option<PathBuf>,
-    /// For a connection to be made, TLS and all.
+    /// Limit of making a connection, with TLS.
     pub connect_timeout: Duration,
-    /// From a request to the head of its answer, a connection included.
+    /// Limit from a request to the head of its answer, with the connection.
     pub first_byte_timeout: Duration,
-    /// From some bytes of a body to the next.
+    /// Limit between bytes of a body.
     pub stall_timeout: Duration,
-    /// For one range with all its attempts, and for one read.
+    /// Limit of a range with all its attempts, and of a read.
     pub deadline: Duration,
-    /// Attempts for one range.
+    /// Attempts for a range.
     pub attempts: u32,
-    /// Redirects that one request follows.
+    /// Redirects that a request follows.
     pub redirects: usize,
-    /// Whether a redirect may lead anywhere. If not, one that leaves the server of the address is followed only to servers
-    /// with public addresses, whatever their names stand for when the connection is made; never from https to http; and
-    /// without a proxy, since that would look names up itself. The server of the address may have any, as may stores:
-    /// whoever runs the program has named them. For programs that open what others ask for.
+    /// Whether redirects may lead to private addresses. If not, a redirect away from the server of the address is
+    /// followed only to public addresses (checked when the connection is made), never from https to http, and without a
+    /// proxy, which would resolve the name itself. The server of the address and stores may have any address, since the
+    /// program's user has named them. For programs that open addresses of their clients.
     pub private_redirects: bool,
     /// Requests under way at one time, per server.
     pub connections: usize,
-    /// Requests that may be made a second time while the first is still waited for, for each request: `0.05` are five in a
-    /// hundred, 0 none. They are made when nearly all answers of that server came sooner; which comes first counts.
+    /// Second requests (hedging) as a share of all requests: `0.05` are five in a hundred, 0 none. A request is hedged
+    /// when it takes longer than nearly all others to that server; the first answer is used.
     pub hedged_share: f64,
-    /// Bytes that all sources of a client keep in memory between them. Half of them may be on their way for one request.
+    /// Bytes that all sources of a client keep in memory together. One request may have half of them on their way.
     pub cache: u64,
-    /// What a demuxer's reads are rounded to, and how much is read when a file is opened.
+    /// Reads of a demuxer are rounded to this many bytes; opening reads as many.
     pub block: u64,
-    /// The most that is read ahead.
+    /// The most bytes that are read ahead.
     pub read_ahead: u64,
-    /// Ranges that are no further apart than this are fetched in one request.
+    /// Ranges at most this many bytes apart are fetched in one request.
     pub gap: u64,
-    /// The longest range of one request: longer ones are fetched side by side.
+    /// The longest range of a request, in bytes: longer ones are split into parallel requests.
     pub longest: u64,
 }
 
@@ -74,7 +74,7 @@ impl Default for HttpOptions {
     }
 }
 
-/// Without the headers' values: they may be credentials.
+/// Without the headers' values, which may be credentials.
 impl fmt::Debug for HttpOptions {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> = self.headers.iter().map(|(name, _)| &name[..]).collect();

@@ -1,7 +1,7 @@
-//! Which addresses are public: those that a server may send us to, where it may not send us anywhere.
+//! Decides which addresses are public: redirects may be confined to these ([`HttpOptions`](super::HttpOptions)).
 //!
-//! A name is judged by what it stands for at the moment a connection is made, by the look-up that the connection uses: what
-//! it stood for a moment ago would say nothing. Addresses that are written out are never looked up; `redirect` judges those.
+//! A name is checked when it is resolved for the connection: an earlier look-up could have another result. Literal
+//! addresses are never looked up; `redirect` checks those.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -11,10 +11,11 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use crate::error::Refusal;
 
-/// What is told of every address that is not public: not which one it is, since whoever sent us there asks just that.
+/// The refusal of any private address. It does not name the address, which is what a malicious redirect may want to
+/// learn.
 pub(super) const PRIVATE: Refusal = Refusal::Redirect("an address that is not public");
 
-/// Looks names up as the system does, and refuses those that stand for any address that is not public.
+/// The system's resolver, which refuses names with any private address.
 #[derive(Debug)]
 pub(super) struct PublicAddresses;
 
@@ -31,7 +32,7 @@ impl Resolve for PublicAddresses {
     }
 }
 
-/// A name that stands for an address that is not public.
+/// The error for a name with a private address.
 #[derive(Debug)]
 struct Private;
 
@@ -43,19 +44,18 @@ impl fmt::Display for Private {
 
 impl StdError for Private {}
 
-/// Is that why there is no connection?
+/// Whether a private address is the reason for the lack of a connection.
 pub(super) fn is_private(error: &reqwest::Error) -> bool {
     std::iter::successors(error.source(), |error| (*error).source()).any(|error| error.is::<Private>())
 }
 
-/// Is this host of an address an address itself, and not a public one? However it was written, a parsed address has the
-/// usual form.
+/// Whether a host is a literal, private address. A parsed address has its usual form, however it was written.
 pub(super) fn is_private_literal(host: &str) -> bool {
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     host.parse().is_ok_and(|address| !is_public(address))
 }
 
-/// Can everybody reach it, as the same machine? (The registries of special addresses, RFC 6890, as of 2025.)
+/// Whether an address is globally reachable. (The registries of special addresses, RFC 6890, as of 2025.)
 pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -94,7 +94,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         [0x2001, 0..=0x1ff, ..] => false,                             // protocols, Teredo among them
         [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,       // documentation
         [0x2620, 0x4f, 0x8000, ..] => false,
-        // Nothing else has been given to anybody: not ::1, not what IPv4 is mapped to, not what is local or multicast.
+        // Only 2000::/3 is assigned: this excludes ::1, IPv4-mapped, link-local and multicast addresses.
         [first, ..] => first & 0xe000 == 0x2000,
     }
 }

@@ -1,30 +1,31 @@
-//! What a reader probably wants next: more and more of what follows while it reads in sequence, nothing while it jumps.
+//! Predicts a reader's next range: a growing window for sequential reads, nothing for random access. Fetching is left
+//! to `http`.
 
 use crate::source::ByteRange;
 
-/// One reader's habit, judged by what it asks for that is not here.
+/// The sequential prefetcher of one reader; it observes reads that miss.
 #[derive(Debug)]
 pub(super) struct ReadAhead {
     /// Ranges are rounded to multiples of this.
     block: u64,
-    /// What is read ahead at first, and at most.
+    /// The first and the largest window.
     first: u64,
     most: u64,
-    /// What may be skipped in a sequence.
+    /// A gap that does not end a sequence.
     gap: u64,
-    /// The run that was asked for last, and what it grew by.
+    /// The current sequence of reads, and its window.
     begin: u64,
     next: u64,
     window: u64,
 }
 
 impl ReadAhead {
-    /// For one that has read the first `next` bytes.
+    /// For a reader that has the first `next` bytes.
     pub(super) fn new(block: u64, first: u64, most: u64, gap: u64, next: u64) -> ReadAhead {
         ReadAhead { block: block.max(1), first, most, gap, begin: 0, next, window: first }
     }
 
-    /// The reader wants `range`, which is not here: what to fetch for it.
+    /// The range to fetch for a read of `range`, which is not in memory.
     pub(super) fn miss(&mut self, range: ByteRange) -> ByteRange {
         let goes_on = (self.begin..=self.next.saturating_add(self.gap)).contains(&range.start);
         if goes_on && range.end() > self.next {
@@ -38,7 +39,7 @@ impl ReadAhead {
         ByteRange { start: self.begin, len: self.next - self.begin }
     }
 
-    /// The reader has read `range`: what to fetch before it asks. Only one that went on twice is believed to do so again.
+    /// The range to fetch after a read of `range`, before the next miss. `None` until a sequence has continued twice.
     pub(super) fn pass(&mut self, range: ByteRange) -> Option<ByteRange> {
         let is_in_run = self.begin <= range.start && range.end() <= self.next;
         if self.window < 4 * self.first || !is_in_run || self.next - range.end() > self.window / 2 {

@@ -1,7 +1,7 @@
-//! Redirects, followed here and not by the HTTP library: what says who asks is for the server that was named, and for no
-//! other that it sends us to. A library knows that of `Authorization`; it cannot know it of a header that a user has chosen,
-//! and it tells the next server where we come from, with a query that may be a signature. Nor may just any server say whom
-//! this machine asks, where the options do not want that ([`HttpOptions::private_redirects`]).
+//! Follows redirects. The HTTP library does not do it, since the user's headers are only for the server of the address:
+//! the library drops `Authorization` for other servers, but cannot know which other header is a credential, and it
+//! sends a referrer whose query may be a signature. This module also confines redirects to public addresses where the
+//! options demand it ([`HttpOptions::private_redirects`]).
 //!
 //! [`HttpOptions::private_redirects`]: super::HttpOptions::private_redirects
 
@@ -12,16 +12,16 @@ use super::client::Connections;
 use super::public::{PRIVATE, is_private_literal};
 use crate::error::Refusal;
 
-/// What every server may know.
+/// Headers that every server may see.
 const HARMLESS: [HeaderName; 4] =
     [header::RANGE, header::IF_MATCH, header::IF_UNMODIFIED_SINCE, header::ACCEPT_ENCODING];
 
 /// Why there is no answer.
 pub(super) enum Lost {
     Failed(reqwest::Error),
-    /// It could not even be sent.
+    /// The request was not sent.
     Unsent(Refusal),
-    /// On and on, or nowhere.
+    /// Too many redirects, or one without a valid location.
     Astray,
 }
 
@@ -31,7 +31,7 @@ impl From<reqwest::Error> for Lost {
     }
 }
 
-/// Sends a request, and again to where the answer says, up to `redirects` times; with none, a redirect is an answer.
+/// Sends a request, and follows up to `redirects` redirects. With `None`, a redirect is an answer.
 pub(super) async fn send(
     connections: &Connections,
     request: RequestBuilder,
@@ -48,7 +48,7 @@ pub(super) async fn send(
         }
         let next = next(&here, response.headers()).ok_or(Lost::Astray)?;
         if !connections.may_go_anywhere() {
-            // Who has sent us away once may not send us back in from there.
+            // A server that redirects away must not redirect back into a private network.
             is_strange |= !is_same_server(&here, &next);
             allow(&here, &next, is_strange).map_err(Lost::Unsent)?;
         }
@@ -62,19 +62,19 @@ pub(super) async fn send(
     Err(Lost::Astray)
 }
 
-/// Where an answer sends us: to HTTP and nothing else.
+/// The location of a redirect, if that is HTTP or HTTPS.
 fn next(here: &Url, headers: &HeaderMap) -> Option<Url> {
     let location = std::str::from_utf8(headers.get(header::LOCATION)?.as_bytes()).ok()?;
     here.join(location).ok().filter(|url| matches!(url.scheme(), "http" | "https"))
 }
 
-/// The same origin, or the same host with TLS: that is no other server.
+/// The same origin, or the same host with an upgrade to TLS.
 fn is_same_server(here: &Url, next: &Url) -> bool {
     let is_upgrade = || here.scheme() == "http" && next.scheme() == "https" && here.port().or(next.port()).is_none();
     here.origin() == next.origin() || here.host() == next.host() && is_upgrade()
 }
 
-/// What can be said before a name is looked up; the rest is said when a connection is made.
+/// The checks before a name is resolved; `public` checks the addresses of names.
 fn allow(here: &Url, next: &Url, is_strange: bool) -> Result<(), Refusal> {
     if here.scheme() == "https" && next.scheme() == "http" {
         return Err(Refusal::Redirect("http from https"));
@@ -89,7 +89,7 @@ mod tests {
     use crate::{Error, ErrorKind};
     use testing::range_server::{Answer, Server};
 
-    /// What comes of a server that redirects its first path to `to`.
+    /// Opens a server that redirects its first path to `to`.
     fn sent(server: &Server, to: &str, private_redirects: bool) -> Result<u64, Error> {
         let header: &'static str = format!("Location: {to}").leak();
         server.behave(move |asked| match &asked.path[..] {
@@ -125,7 +125,7 @@ mod tests {
         for address in ["http://169.254.169.254/latest/meta-data/", "https://10.0.0.1/", "http://[fd00:ec2::254]/"] {
             is_refused(sent(&server, address, false));
         }
-        assert!(inner.asked().is_empty() && inner.connections() == 0, "nobody has even knocked");
+        assert!(inner.asked().is_empty() && inner.connections() == 0, "there was no connection at all");
         assert_eq!(sent(&server, &inner.at("secret"), true).unwrap(), 100, "unless that is wanted");
     }
 

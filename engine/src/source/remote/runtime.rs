@@ -1,4 +1,4 @@
-//! The threads that wait for the network: one runtime for each process, started with the first remote source.
+//! The network threads: one tokio runtime per process, started with the first remote source.
 
 use nix::sys::signal::{SigSet, Signal};
 use tokio::runtime::{Builder, Runtime};
@@ -21,12 +21,12 @@ pub(super) fn runtime() -> Result<&'static Runtime, Refusal> {
     RUNTIME.get_or_make(make).as_ref().map_err(|why| Refusal::Connection(why.clone()))
 }
 
-/// Without this a server that resets a connection ends a process that has not said what becomes of SIGPIPE, as Rust's programs do:
-/// connections are written with `writev`, which knows no `MSG_NOSIGNAL`. Blocked in a thread of ours, the signal is the error
-/// `EPIPE` alone.
+/// Blocks SIGPIPE in the network threads. Connections are written with `writev`, which has no `MSG_NOSIGNAL`: a reset
+/// connection would end a process that does not ignore the signal, as Rust programs do. With the signal blocked, only
+/// `EPIPE` is left.
 fn block_broken_pipes() {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGPIPE);
-    // It fails for signals that there are not.
+    // Fails only for signals that do not exist.
     let _ = signals.thread_block();
 }

@@ -1,8 +1,8 @@
-//! The span table of a source: which bytes are here, and which are on their way.
+//! The span table of a source: which bytes are in memory, and which are on their way.
 //!
-//! Bytes are kept as they came, in pieces, until `cache` evicts them. Bytes on their way are reserved by a *flight*, so that they
-//! are fetched once: further readers wait for them, and have each as soon as it is here, however much of the flight is still to
-//! come. How bytes are fetched is up to the caller.
+//! Bytes are kept in the pieces in which they arrived, until `cache` evicts them. A *flight* reserves bytes on their
+//! way, so that they are fetched once: all readers wait for it, and each gets its bytes as soon as they arrive, not
+//! when the flight ends. How bytes are fetched is left to the caller.
 
 #[cfg(all(test, shuttle))]
 mod model;
@@ -20,13 +20,13 @@ use super::cache::Cache;
 use crate::source::{ByteRange, opening};
 use crate::sync::{Condvar, Instant, Mutex, MutexGuard};
 
-/// Pieces smaller than this are copied.
+/// Smaller pieces are copied.
 const SMALL: usize = 16 << 10;
 
 #[derive(Debug)]
 struct Piece {
     bytes: Bytes,
-    /// When it was read last, or came.
+    /// When it was last read, or arrived.
     used: u64,
 }
 
@@ -34,18 +34,18 @@ struct Piece {
 #[derive(Debug)]
 struct Flight {
     number: u64,
-    /// What has not come yet.
+    /// The bytes that have not arrived.
     left: ByteRange,
-    /// Why it did not.
+    /// Why they did not arrive.
     failed: Arc<OnceLock<Problem>>,
 }
 
-/// What to do once bytes are here.
+/// A callback for the arrival of bytes.
 type Then = Box<dyn FnOnce() + Send>;
 
-/// A callback for when bytes are here, or will not come.
+/// A callback for the end of flights, successful or not.
 struct Watcher {
-    /// Flights, and up to where each is waited for.
+    /// Numbers of flights, and the offset up to which each is awaited.
     flights: Vec<(u64, u64)>,
     then: Then,
 }
@@ -58,10 +58,10 @@ impl std::fmt::Debug for Watcher {
 
 #[derive(Debug, Default)]
 struct SpanState {
-    /// By where they begin; none overlaps another, or a flight.
+    /// By their offsets; none overlaps another, or a flight.
     pieces: BTreeMap<u64, Piece>,
     flights: Vec<Flight>,
-    /// What readers wait for, which is not evicted before they have read it.
+    /// Ranges that readers wait for: not evicted before they are read.
     awaited: Vec<ByteRange>,
     watchers: Vec<Watcher>,
     numbers: u64,
@@ -82,7 +82,7 @@ impl Drop for Spans {
     }
 }
 
-/// What a reader meets at a place.
+/// The state of the bytes at an offset.
 enum Met {
     Here(Bytes),
     Coming(Arc<OnceLock<Problem>>),
@@ -90,7 +90,7 @@ enum Met {
 }
 
 impl Spans {
-    /// Of a source that shares `cache` with others.
+    /// The table of a source that shares `cache` with others.
     pub(super) fn new(cache: &Arc<Cache>) -> Arc<Spans> {
         let spans = Arc::new(Spans { state: Mutex::default(), change: Condvar::new(), cache: Arc::clone(cache) });
         cache.join(&spans);
@@ -101,8 +101,8 @@ impl Spans {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Reserves what of `wanted` is neither here nor on its way, in as few ranges as gaps of `gap` bytes allow, none longer
-    /// than `longest`. The caller brings these flights to an end.
+    /// Reserves the parts of `wanted` that are neither in memory nor on their way, in as few flights as gaps of `gap`
+    /// bytes allow, none longer than `longest`. The caller must end these flights.
     pub(super) fn reserve(&self, mut wanted: Vec<ByteRange>, gap: u64, longest: u64) -> Vec<(u64, ByteRange)> {
         wanted.sort_unstable_by_key(|range| range.start);
         let mut state = self.lock();
@@ -119,7 +119,7 @@ impl Spans {
         merged.into_iter().flat_map(|range| cut(range, longest)).map(|range| (state.begin(range), range)).collect()
     }
 
-    /// Bytes of a flight have come, those after what came before.
+    /// Adds the next bytes of a flight.
     pub(super) fn arrive(&self, number: u64, bytes: Bytes) {
         let mut state = self.lock();
         let Some(flight) = state.flights.iter_mut().find(|flight| flight.number == number) else { return };
@@ -127,7 +127,7 @@ impl Spans {
         flight.left = ByteRange { start: start + len, len: flight.left.len.saturating_sub(len) };
         let used = self.cache.now();
         self.cache.took(len);
-        // A view of a few bytes keeps all of the buffer that they came in.
+        // A view of a few bytes would keep the whole buffer in which they arrived.
         let bytes = if bytes.len() < SMALL { Bytes::copy_from_slice(&bytes) } else { bytes };
         state.pieces.insert(start, Piece { bytes, used });
         let due = state.due(number, start + len);
@@ -137,7 +137,7 @@ impl Spans {
         self.cache.relieve();
     }
 
-    /// A flight is over, whatever has come of it.
+    /// Ends a flight, successful or not.
     pub(super) fn end(&self, number: u64, problem: Option<Problem>) {
         let mut state = self.lock();
         let due = state.due(number, u64::MAX);
@@ -153,10 +153,10 @@ impl Spans {
         due.into_iter().for_each(|then| then());
     }
 
-    /// Calls `then` when none of `ranges` is on its way any more, which may be now.
+    /// Calls `then` once no part of `ranges` is on its way, possibly before this returns.
     pub(super) fn when_here(&self, ranges: &[ByteRange], then: Then) {
         let mut state = self.lock();
-        // Of a flight that several ranges are part of, the last one's end counts.
+        // If several ranges are part of a flight, the end of the last one counts.
         let end = |left: ByteRange| {
             let within = ranges.iter().filter(|range| range.start < left.end() && left.start < range.end());
             within.map(|range| range.end().min(left.end())).max()
@@ -171,7 +171,7 @@ impl Spans {
         }
     }
 
-    /// Is a part of `range` on its way? Waits for so long for it to come.
+    /// Whether a part of `range` is on its way after a wait of up to `patience`.
     pub(super) fn is_awaited(&self, range: ByteRange, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         let mut state = self.lock();
@@ -185,7 +185,7 @@ impl Spans {
         }
     }
 
-    /// Is all of `range` here?
+    /// Whether all of `range` is in memory.
     pub(super) fn is_here(&self, range: ByteRange) -> bool {
         let state = self.lock();
         let first = state.pieces.range(..=range.start).next_back().map_or(range.start, |(&start, _)| start);
@@ -200,7 +200,7 @@ impl Spans {
         at >= range.end()
     }
 
-    /// `range` with the bytes behind it, up to `end`, without a copy: if they are here and in one piece.
+    /// A view of `range` and the bytes behind it, up to `end`, if they are in memory and in one piece.
     pub(super) fn view(&self, range: ByteRange, end: u64) -> Option<Bytes> {
         match self.lock().take(range.start, end, self.cache.now()) {
             Some(bytes) if bytes.len() as u64 == end - range.start => Some(bytes),
@@ -208,8 +208,8 @@ impl Spans {
         }
     }
 
-    /// The bytes of `range`, in pieces. `fetch` is called where some are missing, with what is; it has to reserve them.
-    /// No wait lasts longer than `patience` if nothing comes, or past the moment at which `is_over` says so: `None` then.
+    /// The bytes of `range`, in pieces. Calls `fetch` with a missing part, which it must reserve. `None` if no byte
+    /// arrives for `patience`, or once `is_over` returns true.
     pub(super) fn read(
         &self,
         range: ByteRange,
@@ -236,7 +236,7 @@ impl Spans {
         Ok(Some(pieces))
     }
 
-    /// Pieces that may go: when each was read last, where it begins, and its length.
+    /// Pieces that may be evicted: time of last use, offset and length.
     pub(super) fn free(&self) -> Vec<(u64, u64, u64)> {
         let state = self.lock();
         let is_awaited = |start: u64, end: u64| state.awaited.iter().any(|it| it.start < end && start < it.end());
@@ -244,7 +244,7 @@ impl Spans {
         pieces.filter(|&(_, start, len)| !is_awaited(start, start + len)).collect()
     }
 
-    /// Lets pieces go, by where they begin.
+    /// Drops the pieces at these offsets.
     pub(super) fn forget(&self, starts: &[u64]) {
         let mut state = self.lock();
         let gone: Vec<Piece> = starts.iter().filter_map(|start| state.pieces.remove(start)).collect();
@@ -252,8 +252,8 @@ impl Spans {
         self.cache.gave(gone.iter().map(|piece| piece.bytes.len() as u64).sum());
     }
 
-    /// What there is at a place, after waiting for what is on its way there; `None` if nothing of that has come for so long,
-    /// or the wait is over.
+    /// The state at an offset, after a wait for bytes on their way; `None` if none arrive for `patience`, or the wait
+    /// is over.
     fn meet(&self, at: u64, end: u64, patience: Duration, is_over: &dyn Fn() -> bool) -> Option<Met> {
         let mut state = self.lock();
         let mut flight: Option<Arc<OnceLock<Problem>>> = None;
@@ -287,7 +287,7 @@ impl Spans {
 }
 
 impl SpanState {
-    /// What is here from `at` on, up to `end`.
+    /// The bytes in memory from `at` on, up to `end`.
     fn take(&mut self, at: u64, end: u64, now: u64) -> Option<Bytes> {
         let (&start, piece) = self.pieces.range_mut(..=at).next_back()?;
         let from = usize::try_from(at - start).ok().filter(|&from| from < piece.bytes.len())?;
@@ -301,7 +301,7 @@ impl SpanState {
         self.numbers
     }
 
-    /// The callbacks that are due now that a flight has come up to `here`.
+    /// The callbacks that are due now that a flight has reached `here`.
     fn due(&mut self, number: u64, here: u64) -> Vec<Then> {
         for watcher in &mut self.watchers {
             watcher.flights.retain(|&(flight, end)| flight != number || end > here);
@@ -309,7 +309,7 @@ impl SpanState {
         self.watchers.extract_if(.., |watcher| watcher.flights.is_empty()).map(|watcher| watcher.then).collect()
     }
 
-    /// What is here or on its way, of a range, ascending.
+    /// The parts of a range that are in memory or on their way, ascending.
     fn taken(&self, range: ByteRange) -> Vec<ByteRange> {
         let first = self.pieces.range(..=range.start).next_back().map_or(range.start, |(&start, _)| start);
         let pieces = self.pieces.range(first..range.end()).map(|(&start, piece)| (start, piece.bytes.len() as u64));
@@ -343,7 +343,7 @@ fn covers(range: ByteRange, at: u64) -> bool {
     (range.start..range.end()).contains(&at)
 }
 
-/// Pieces of a range, about equal, none longer than `longest`.
+/// Splits a range into about equal parts, none longer than `longest`.
 fn cut(range: ByteRange, longest: u64) -> impl Iterator<Item = ByteRange> {
     let parts = range.len.div_ceil(longest.max(1)).max(1);
     let len = range.len.div_ceil(parts);

@@ -1,5 +1,5 @@
-//! TLS as clients use it: the cryptography, and which certificates are trusted. Nothing is installed for the process: a program
-//! that has installed a provider of cryptography has chosen it for this library too, any other gets ring.
+//! TLS of clients: the cryptography provider, and the trusted certificates. Nothing is installed for the process: a
+//! provider that the program has installed is used, otherwise ring.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use rustls_platform_verifier::Verifier;
 
 use crate::source::Refusal;
 
-/// Trusts what the machine trusts, and `roots`.
+/// Trusts the system's certificates, and `roots`.
 pub(super) fn with(roots: &[CertificateDer<'static>]) -> Result<ClientConfig, Refusal> {
     let unusable = |error: rustls::Error| Refusal::Connection(error.to_string());
     let (provider, builder) = builder();

@@ -1,18 +1,18 @@
-//! Which version of a file an answer is of, by what its headers say.
+//! The version of a file, from the headers of an answer.
 //!
-//! What the first answer said is demanded of each later one. A server that leaves its ETag out, or ignores `If-Match`, says
-//! nothing that tells the file from a changed one.
+//! Later answers must repeat the headers of the first one. A server that omits its ETag, or ignores `If-Match`, gives
+//! no proof that the file is the same.
 
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-/// Numbers that object stores give to each version of an object: of Google and of Amazon.
+/// Headers with the revision of an object, of Google's and Amazon's stores.
 const REVISIONS: [HeaderName; 2] =
     [HeaderName::from_static("x-goog-generation"), HeaderName::from_static("x-amz-version-id")];
 
-/// Which version of what was opened.
+/// A version of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Version {
-    /// Bytes of the whole.
+    /// Length of the whole file, in bytes.
     pub(super) len: u64,
     etag: Option<String>,
     modified: Option<String>,
@@ -22,25 +22,25 @@ pub(super) struct Version {
 impl Version {
     pub(super) fn of(headers: &HeaderMap, len: u64) -> Version {
         let etag = told(headers, &header::ETAG);
-        // Several tags that differ promise nothing: they count as a weak one.
+        // Several different tags prove nothing: they count as a weak one.
         let etag = etag.map(|(etag, is_single)| if is_single { etag } else { format!("W/{etag}") });
         let modified = told(headers, &header::LAST_MODIFIED).map(|(modified, _)| modified);
         let revision = REVISIONS.iter().find_map(|name| told(headers, name)).map(|(revision, _)| revision);
         Version { len, etag, modified, revision }
     }
 
-    /// The tag, unless it is a weak one: those promise nothing about bytes (RFC 9110 8.8.1).
+    /// The tag, unless it is weak: weak tags do not identify bytes (RFC 9110 8.8.1).
     pub(super) fn strong(&self) -> Option<&str> {
         self.etag.as_deref().filter(|etag| !etag.starts_with("W/") && *etag != "*")
     }
 
-    /// What is known of it that may be the same of another one: a weak tag, the time of its last change.
+    /// Properties that another version may share: a weak tag, the time of the last change.
     pub(super) fn hint(&self) -> Option<String> {
         let known: Vec<&str> = [&self.etag, &self.modified].into_iter().flatten().map(|text| &text[..]).collect();
         (!known.is_empty()).then(|| known.join(", "))
     }
 
-    /// What a server must compare before it answers with a part. `Err` if it cannot be sent.
+    /// The condition of a range request. `Err` if it cannot be sent as a header.
     pub(super) fn condition(&self) -> Option<Result<(HeaderName, HeaderValue), ()>> {
         let (name, text) = match (self.strong(), &self.modified) {
             (Some(etag), _) => (header::IF_MATCH, etag),
@@ -52,8 +52,8 @@ impl Version {
         Some(value.map(|value| (name, value)).ok_or(()))
     }
 
-    /// Is an answer that says `other` of this version? A strong tag decides alone. Without one, everything that either says
-    /// has to agree, and what one of them leaves out does not.
+    /// Whether an answer with the headers `other` is of this version. A strong tag decides alone. Without one, all
+    /// headers that either answer has must agree; one that only one of them has is a difference.
     pub(super) fn is(&self, other: &Version) -> bool {
         match self.strong() {
             Some(etag) => self.len == other.len && other.strong() == Some(etag),
@@ -62,7 +62,8 @@ impl Version {
     }
 }
 
-/// The values of a header, each once, and whether they are one. Each byte is a letter: tags may have any (RFC 9110 8.8.3).
+/// The values of a header, without repetitions, and whether there is exactly one. Tags may have any byte (RFC 9110
+/// 8.8.3), so each byte becomes a character.
 fn told(headers: &HeaderMap, name: &HeaderName) -> Option<(String, bool)> {
     let mut values: Vec<&[u8]> = Vec::new();
     for value in headers.get_all(name) {
@@ -139,7 +140,7 @@ mod tests {
         assert_eq!(sent(&[WEAK, MONDAY]), Some(("if-unmodified-since".into(), MONDAY.1.as_bytes().to_vec())));
         assert_eq!(sent(&[WEAK]), None);
         assert_eq!(sent(&[("etag", "*")]), None);
-        // A tag goes back as it came.
+        // A tag is sent back as it was received.
         assert_eq!(sent(&[("etag", "\"ä\"")]), Some(("if-match".into(), "\"ä\"".as_bytes().to_vec())));
     }
 }

@@ -1,8 +1,8 @@
-//! Model check of the span table and its cache: readers, watchers, fetches and evictions of two sources at once.
+//! Model check of the span table and its cache: concurrent readers, watchers, fetches and evictions of two sources.
 //!
-//! Under every schedule that is tried: no byte is fetched twice at a time, readers get the source's bytes, watchers are called once,
-//! bytes that a reader waits for are not evicted before it has them, what the cache counts is what is kept, and nothing sleeps
-//! forever.
+//! Under every schedule tried: no byte is fetched twice at a time, readers get the source's bytes, watchers are called
+//! once, bytes that a reader waits for are not evicted before the reader has them, the cache's count is correct, and no
+//! thread sleeps for ever.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,12 +18,12 @@ use crate::sync::{Mutex, thread};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A source whose byte at each place is that place.
+/// A source in which the value of each byte is its offset.
 struct Fixture {
     spans: Arc<Spans>,
-    /// Bytes that flights are still to bring.
+    /// Bytes of flights that have not arrived.
     under_way: Mutex<Vec<u64>>,
-    /// What a fetch brings at a time.
+    /// Bytes that a fetch brings at a time.
     portion: u64,
     /// The number of the fetch that fails half way.
     fails: Option<u64>,
@@ -34,7 +34,7 @@ impl Fixture {
         Arc::new(Fixture { spans: Spans::new(cache), under_way: Mutex::default(), portion, fails })
     }
 
-    /// Reserves what is missing of a range, and fetches it in threads of their own.
+    /// Reserves the missing parts of a range, and fetches them in threads of their own.
     fn fetch(self: &Arc<Fixture>, range: ByteRange) {
         for (number, range) in self.spans.reserve(vec![range], 1, 4) {
             let mut under_way = self.under_way.lock().unwrap();
@@ -54,7 +54,7 @@ impl Fixture {
         let mut at = range.start;
         while at < end {
             let next = (at + self.portion).min(end);
-            // First: once here they may be evicted, and fetched again.
+            // Before `arrive`: after it the bytes may be evicted, and fetched again.
             self.brought(at..next);
             self.spans.arrive(number, content(at, next));
             at = next;
@@ -67,7 +67,7 @@ impl Fixture {
         self.under_way.lock().unwrap().retain(|at| !bytes.contains(at));
     }
 
-    /// Reads a range, fetching what is missing. `None` where the wait was too long.
+    /// Reads a range, and fetches missing parts. `None` if the wait is too long.
     fn read(self: &Arc<Fixture>, range: ByteRange) -> Option<Vec<u8>> {
         let mut fetch = |missing| {
             self.fetch(missing);
@@ -81,7 +81,7 @@ impl Fixture {
         }
     }
 
-    /// Bytes that are kept.
+    /// Bytes in memory.
     fn kept(&self) -> u64 {
         self.spans.lock().pieces.values().map(|piece| piece.bytes.len() as u64).sum()
     }
@@ -138,7 +138,7 @@ fn the_cache_counts_what_is_kept_and_keeps_to_its_budget() {
             })
         });
         join(threads);
-        // Nothing was waited for, so nothing was spared.
+        // No reader waited, so no piece was protected.
         assert!(cache.held() <= 4, "{}", cache.held());
         assert_eq!(cache.held(), sources.iter().map(|source| source.kept()).sum::<u64>());
         drop(sources);
@@ -149,7 +149,7 @@ fn the_cache_counts_what_is_kept_and_keeps_to_its_budget() {
 #[test]
 fn a_reader_that_waits_has_its_bytes_before_they_are_evicted() {
     check(TimedWaits::MayTimeOut, || {
-        // Nothing is kept that is not waited for.
+        // With no budget, only awaited pieces stay.
         let cache = Arc::new(Cache::new(0));
         let source = Fixture::new(&cache, 4, None);
         let (number, reserved) = source.spans.reserve(vec![range(0, 4)], 0, 4)[0];
@@ -161,7 +161,7 @@ fn a_reader_that_waits_has_its_bytes_before_they_are_evicted() {
                 fetches += 1;
                 Err(Problem::Changed)
             };
-            // It is asked with the lock held, just before the reader waits.
+            // Called under the lock, just before the reader waits.
             let is_over = || {
                 waits.store(true, Relaxed);
                 false

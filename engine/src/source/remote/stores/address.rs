@@ -1,10 +1,11 @@
-//! Addresses of objects: `s3://bucket/key`, `gs://bucket/key`, `az://container/blob`.
+//! Addresses of objects: `s3://bucket/key`, `gs://bucket/key`, `az://container/blob`. The address of the HTTP request
+//! is left to each store's file.
 
 use reqwest::Url;
 
 use crate::error::Refusal;
 
-/// Who keeps an object.
+/// The kind of store that holds an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Store {
     S3,
@@ -23,24 +24,24 @@ impl Store {
     }
 }
 
-/// Where an object lies. Names are as they are, nothing is escaped in them.
+/// The place of an object. Names are unescaped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Address {
     pub(super) store: Store,
-    /// The bucket; of Azure, the container.
+    /// The bucket; for Azure, the container.
     pub(super) bucket: String,
     pub(super) key: String,
-    /// `abfss://container@account.dfs.core.windows.net/blob` says whose it is.
+    /// The account, from `abfss://container@account.dfs.core.windows.net/blob`.
     pub(super) account: Option<String>,
-    /// What is asked of the bucket instead of the object: names and values.
+    /// The query of a request about the bucket instead of an object: names and values.
     pub(super) query: Vec<(&'static str, String)>,
 }
 
-/// What only signed addresses have behind their name: part of no name, and not to be shown.
+/// Parameters of signed addresses, which stand behind the name: part of no name, and secret.
 const SIGNATURES: [&str; 5] = ["sig=", "signature=", "x-amz-signature=", "x-goog-signature=", "x-amz-security-token="];
 
 impl Address {
-    /// Takes an address apart.
+    /// Parses the address of an object.
     pub(super) fn parse(address: &str) -> Result<Address, Refusal> {
         let address = Address::parse_prefix(address)?;
         match address.key.is_empty() {
@@ -49,11 +50,11 @@ impl Address {
         }
     }
 
-    /// The same of a bucket, or a part of one: its key may be empty.
+    /// Parses the address of a bucket, or a part of one: its key may be empty.
     pub(super) fn parse_prefix(address: &str) -> Result<Address, Refusal> {
         let refuse = |why: &str| Err(Refusal::Address(why.to_owned()));
         let parts = address.split_once("://").and_then(|(scheme, rest)| Some((Store::of(scheme)?, rest)));
-        let Some((store, rest)) = parts else { return refuse("no object store has such ones") };
+        let Some((store, rest)) = parts else { return refuse("it is not that of an object store") };
         let (place, key) = rest.split_once('/').unwrap_or((rest, ""));
         let (bucket, account) = match (store, place.split_once('@')) {
             (Store::Azure, Some((container, host))) => (container, host.split('.').next().map(str::to_owned)),
@@ -71,13 +72,13 @@ impl Address {
         Ok(Address { store, bucket: bucket.to_owned(), key: key.to_owned(), account, query: Vec::new() })
     }
 
-    /// The bucket, told from those of all other stores.
+    /// A name of the bucket that is unique among all stores.
     pub(super) fn place(&self) -> String {
         let account = self.account.as_deref().unwrap_or_default();
         format!("{:?}://{account}@{}", self.store, self.bucket)
     }
 
-    /// The address of the object below one of the store's, which may have a path of its own.
+    /// The HTTP address of the object below the store's endpoint, which may have a path of its own.
     pub(super) fn below(&self, endpoint: &str, with_bucket: bool) -> Result<Url, Refusal> {
         let bucket = if with_bucket { format!("/{}", self.bucket) } else { String::new() };
         let mut url = format!("{}{bucket}", endpoint.trim_end_matches('/'));
@@ -88,7 +89,7 @@ impl Address {
             url = format!("{url}{}{name}={}", if place == 0 { '?' } else { '&' }, escape(value, false));
         }
         let no_address = |why: &dyn std::fmt::Display| {
-            Refusal::Configuration(format!("the endpoint that is configured is none: {why}"))
+            Refusal::Configuration(format!("the configured endpoint is not valid: {why}"))
         };
         let url = Url::parse(&url).map_err(|error| no_address(&error))?;
         match url.scheme() {
@@ -98,7 +99,7 @@ impl Address {
     }
 }
 
-/// An address as it may be shown: of one that is none, what may be.
+/// An address for messages: of an invalid one, the parts that may be shown.
 pub(super) fn shown(address: &str) -> String {
     let Err(_) = Address::parse(address) else { return address.to_owned() };
     let (scheme, rest) = address.split_once("://").unwrap_or_default();
@@ -113,11 +114,11 @@ fn has_signature(key: &str) -> bool {
 }
 
 fn is_name(bucket: &str) -> bool {
-    // What buckets of all stores may be called; in particular nothing that changes which server is asked.
+    // The characters that any store allows in a bucket's name; in particular none that could change the server's name.
     !bucket.is_empty() && bucket.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.$".contains(&byte))
 }
 
-/// All but what signatures leave as it is (RFC 3986 2.3), byte by byte.
+/// Percent-encodes all bytes but the unreserved characters of signatures (RFC 3986 2.3).
 fn escape(text: &str, is_path: bool) -> String {
     let escape = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),

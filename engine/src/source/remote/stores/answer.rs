@@ -1,4 +1,4 @@
-//! What stores say when they refuse.
+//! Refusals of stores: their reasons, and advice for the user.
 
 use std::time::Duration;
 
@@ -8,24 +8,24 @@ use tokio::time::timeout;
 
 use crate::error::Refusal;
 
-/// So much of a body is read for its reason, and for so long it is waited for.
+/// The most bytes of a refusal's body that are read, and the longest wait for them.
 const BODY: usize = 8 << 10;
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// An answer that brings nothing, as far as it is understood.
+/// A refusal.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Refused {
     pub(super) status: u16,
-    /// The store's name for the reason.
+    /// The store's code for the reason.
     pub(super) code: Option<String>,
-    /// Where a bucket is, if that is the reason.
+    /// The region of the bucket, if that is the reason.
     pub(super) region: Option<String>,
 }
 
-/// Tells answers apart: those that are the business of whoever asked, and refusals of a store.
+/// Separates refusals of the store from answers that `attempt` handles.
 pub(super) async fn understand(mut response: Response) -> Result<Response, Refused> {
     let status = response.status().as_u16();
-    // What brings bytes; conditions that do not hold; and what is tried again whoever says it.
+    // Answers with bytes, failed conditions, and statuses that are tried again at any server.
     if matches!(status, 200..=299 | 408 | 412 | 416 | 429 | 500..) {
         return Ok(response);
     }
@@ -38,7 +38,7 @@ pub(super) async fn understand(mut response: Response) -> Result<Response, Refus
             }
         }
     };
-    // What has come by then must do.
+    // After the limit, the part that has arrived is used.
     let _ = timeout(LIMIT, read).await;
     Err(Refused::of(status, response.headers(), &String::from_utf8_lossy(&body)))
 }
@@ -57,7 +57,7 @@ impl Refused {
         self.code.as_deref().is_some_and(|code| codes.contains(&code))
     }
 
-    /// What to tell, to somebody who has credentials or not.
+    /// The refusal for messages, with advice that depends on whether the request had credentials.
     pub(super) fn told(self, is_anonymous: bool) -> Refusal {
         let advice = advice(self.status, self.code.as_deref().unwrap_or_default(), is_anonymous);
         let code = self.code.unwrap_or_else(|| "it gives no reason".to_owned());
@@ -65,13 +65,13 @@ impl Refused {
     }
 }
 
-/// What an element of an XML document says, if it is a word.
+/// The text of an element of an XML document, if it is a word.
 fn element(body: &str, name: &str) -> Option<String> {
     let (_, rest) = body.split_once(&format!("<{name}>"))?;
     word(rest.split_once('<')?.0)
 }
 
-/// Names of reasons and regions, and nothing else that a server may send.
+/// Accepts names of reasons and regions, and nothing else that a server may send.
 fn word(text: &str) -> Option<String> {
     let is_word = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     (is_word && (1..=64).contains(&text.len())).then(|| text.to_owned())
@@ -82,24 +82,24 @@ fn advice(status: u16, code: &str, is_anonymous: bool) -> &'static str {
         "NoSuchKey" | "BlobNotFound" => "is the name of the object right?",
         "NoSuchBucket" | "ContainerNotFound" => "are the bucket's name and the endpoint right?",
         "SignatureDoesNotMatch" => "the secret does not belong to the key's id",
-        "InvalidAccessKeyId" => "it does not know this key's id: is it one of another endpoint?",
+        "InvalidAccessKeyId" => "the key's id is unknown: does it belong to another endpoint?",
         "ExpiredToken" | "TokenRefreshRequired" => "the credentials have expired: get new ones",
         "InvalidToken" => "the session token is not valid: does it belong to these credentials?",
         "RequestTimeTooSkewed" => "the clock of this machine is wrong",
         "AuthorizationHeaderMalformed" => ELSEWHERE,
         "InvalidObjectState" | "BlobArchived" => "it is archived: restore it first",
         "AuthenticationFailed" => "key or SAS token are wrong or have expired, or the clock of this machine is wrong",
-        "AuthorizationPermissionMismatch" => "whoever asks needs the role Storage Blob Data Reader",
+        "AuthorizationPermissionMismatch" => "these credentials need the role Storage Blob Data Reader",
         _ => match status {
             300..=399 => ELSEWHERE,
-            404 if is_anonymous => "is the address right, and is it public? it was asked without credentials",
+            404 if is_anonymous => "is the address right, and is it public? the store was asked without credentials",
             401 | 403 | 409 if is_anonymous => {
-                "it was asked without credentials and is not public: docs/remote.md tells where they are looked for"
+                "the store was asked without credentials and this is not public: docs/remote.md says how to give them"
             }
-            401 => "it does not believe the credentials",
+            401 => "the credentials are not accepted",
             403 => "these credentials do not allow it to be read",
             404 => "is the address right?",
-            _ => "docs/remote.md tells what is expected of a store",
+            _ => "docs/remote.md says what is expected of a store",
         },
     }
 }

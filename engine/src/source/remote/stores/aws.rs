@@ -1,5 +1,5 @@
-//! What Amazon's tools are told by: the environment, profiles, and whoever else gives credentials. Loaded once, when first
-//! needed; credentials again before they expire.
+//! Configuration and credentials of S3, from the sources that Amazon's tools use: the environment, profiles, and
+//! credential services. Loaded at first use; credentials are renewed before they expire. Signing is left to `s3`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,46 +29,46 @@ use super::settings::Settings;
 use super::told;
 use crate::error::Refusal;
 
-/// For credentials to be had: somebody may have to be asked, and a program to be started.
+/// Limit of getting credentials, which may need a request to a service, or a program.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Credentials are renewed so long before they expire.
+/// Credentials are renewed this long before they expire.
 const EARLY: Duration = Duration::from_secs(60);
 
-/// For so long nobody looks again for credentials that are nowhere.
+/// After a search without result, this long passes until the next one.
 const NOWHERE: Duration = Duration::from_secs(60);
 
 const KEYS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
 
-/// Where a bucket is unless somebody says otherwise; if it is not, Amazon tells.
+/// The region of a bucket without a configured one; if it is wrong, Amazon's answer names the right one.
 const REGION: &str = "us-east-1";
 
-/// How S3 is asked.
+/// The configuration of S3.
 pub(super) struct Surroundings {
     region: Option<String>,
-    /// Not Amazon's.
+    /// Another endpoint than Amazon's.
     pub(super) endpoint: Option<String>,
-    /// Whether the bucket is a part of the server's name, if that was said.
+    /// Whether the bucket is a part of the server's name, if configured.
     pub(super) bucket_in_name: Option<bool>,
-    /// Whoever asks pays.
+    /// The requester pays.
     pub(super) pays: bool,
     provider: Option<SharedCredentialsProvider>,
 }
 
-/// Credentials, or that there are none, and until when to believe that.
+/// Credentials, or that there are none, and until when this holds.
 struct Held {
     credentials: Option<Arc<AwsCredential>>,
     since: Instant,
     expire: Option<SystemTime>,
 }
 
-/// What all objects of S3 share.
+/// State shared by all objects of S3.
 pub(super) struct Aws {
     settings: Settings,
     client: Client,
     surroundings: OnceCell<Surroundings>,
     held: Turns<Option<Held>>,
-    /// Regions of buckets that were told by answers.
+    /// Regions of buckets, learned from answers.
     regions: Mutex<HashMap<String, String>>,
 }
 
@@ -78,7 +78,7 @@ impl Aws {
         Aws { settings, client, surroundings, held, regions }
     }
 
-    /// Half a pair of keys is a mistake, not none.
+    /// Half a pair of keys is a mistake, and not the same as none.
     pub(super) fn check(&self) -> Result<(), Refusal> {
         let [has_id, has_secret] = KEYS.map(|name| self.settings.get(name).is_some());
         let missing = if has_id { KEYS[1] } else { KEYS[0] };
@@ -95,7 +95,7 @@ impl Aws {
         self.surroundings.get_or_init(|| load(&self.settings, &self.client)).await
     }
 
-    /// The region that a bucket is asked for in.
+    /// The region in which to ask for a bucket.
     pub(super) async fn region(&self, bucket: &str) -> String {
         let told = self.regions.lock().unwrap_or_else(PoisonError::into_inner).get(bucket).cloned();
         let region = || async { self.surroundings().await.region.clone() };
@@ -105,13 +105,13 @@ impl Aws {
         }
     }
 
-    /// An answer has told where a bucket is.
+    /// Records the region of a bucket, from an answer.
     pub(super) fn is_in(&self, bucket: &str, region: String) {
         self.regions.lock().unwrap_or_else(PoisonError::into_inner).insert(bucket.to_owned(), region);
     }
 
-    /// Credentials; `None` where there are none: requests are not signed then. Whoever comes while they are looked for
-    /// waits.
+    /// The credentials; `None` if there are none, and requests are then not signed. Concurrent callers wait for one
+    /// search.
     pub(super) async fn credentials(&self) -> Result<Option<Arc<AwsCredential>>, Refusal> {
         let Some(provider) = &self.surroundings().await.provider else { return Ok(None) };
         let mut held = self.held.lock().await;
@@ -122,7 +122,7 @@ impl Aws {
         let late = |_| Refusal::Timeout { what: "credentials", limit: LIMIT };
         let credentials = match timeout(LIMIT, provider.provide_credentials()).await.map_err(late)? {
             Ok(credentials) => Some(credentials),
-            // Where there were some, that they cannot be renewed is an error.
+            // If there were credentials before, failing to renew them is an error.
             Err(CredentialsError::CredentialsNotLoaded(_)) if !had_some => None,
             Err(error) => return Err(Refusal::Configuration(format!("no credentials: {}", told(&error)))),
         };
@@ -132,7 +132,7 @@ impl Aws {
         Ok(credentials)
     }
 
-    /// They are not believed any more.
+    /// Drops credentials that the store refuses.
     pub(super) async fn forget_credentials(&self) {
         *self.held.lock().await = None;
     }
@@ -148,7 +148,7 @@ impl Held {
     }
 }
 
-/// Credentials that can be put into headers.
+/// Checks that credentials can be sent in headers.
 fn usable(credentials: &Credentials) -> Result<Arc<AwsCredential>, Refusal> {
     let (key_id, token) = (credentials.access_key_id(), credentials.session_token());
     let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -180,7 +180,7 @@ async fn load(settings: &Settings, client: &Client) -> Surroundings {
     }
 }
 
-/// Those that come before all others.
+/// The keys of the settings, which take precedence.
 fn static_credentials(settings: &Settings) -> Option<Credentials> {
     let (key_id, secret) = (settings.get(KEYS[0])?, settings.get(KEYS[1])?);
     Some(Credentials::new(key_id, secret, settings.get("AWS_SESSION_TOKEN"), None, "settings"))
@@ -196,7 +196,7 @@ fn bucket_in_name(settings: &Settings) -> Option<bool> {
     }
 }
 
-/// What profiles say, and where credentials are looked for.
+/// Loads profiles, and the chain of credential providers.
 async fn sdk_config(settings: &Settings, client: &Client) -> SdkConfig {
     let http = connector::http_client(client.clone());
     let mut region = ProfileFileRegionProvider::builder();
@@ -206,7 +206,8 @@ async fn sdk_config(settings: &Settings, client: &Client) -> SdkConfig {
         (region, own) = (region.profile_name(&profile), own.profile_name(&profile));
         loader = loader.profile_name(profile);
     }
-    // A machine's own idea of where it is would cost time outside of Amazon, and a bucket may be anywhere.
+    // The region is not asked of the machine's metadata service: outside of Amazon that takes time, and a bucket may be
+    // anywhere.
     let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(region.build());
     let provider = ProviderConfig::default().with_http_client(http).with_region(region.region().await);
     let web = WebIdentityTokenCredentialsProvider::builder().configure(&provider).build();
@@ -218,7 +219,8 @@ async fn sdk_config(settings: &Settings, client: &Client) -> SdkConfig {
     loader.region(region).credentials_provider(chain).load().await
 }
 
-/// The credentials of a machine at Amazon. Nobody has named them: that they cannot be had is no error.
+/// The credentials of a machine at Amazon. They are not configured, so it is no error if the metadata service does not
+/// answer.
 #[derive(Debug)]
 struct Machine(ImdsCredentialsProvider);
 
@@ -239,7 +241,7 @@ impl ProvideCredentials for Machine {
     }
 }
 
-/// The endpoint that a profile names, for S3 or for everything.
+/// The endpoint of a profile, for S3 or for all services.
 fn own_endpoint(config: &SdkConfig) -> Option<String> {
     let key =
         ServiceConfigKey::builder().service_id("s3").profile("endpoint_url").env("AWS_ENDPOINT_URL").build().ok()?;

@@ -1,4 +1,4 @@
-//! Azure Blob Storage.
+//! Azure Blob Storage: its accounts, addresses and signatures.
 
 use std::sync::Arc;
 
@@ -16,15 +16,15 @@ use super::told;
 use crate::error::Refusal;
 use crate::source::remote::authority::{Authority, Later, Verdict};
 
-/// Variables of Azure's own command line that the signing library does not know.
+/// Variables of Azure's own command line that the signing library does not read.
 const ALIASES: [(&str, AzureConfigKey); 2] =
     [("AZURE_STORAGE_ACCOUNT", AzureConfigKey::AccountName), ("AZURE_STORAGE_KEY", AzureConfigKey::AccessKey)];
 
-/// The version of the protocol that requests without credentials are in. Without one, ETags come without quotes.
+/// The protocol version of requests without credentials. Without it, ETags have no quotes.
 const VERSION: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-ms-version"), HeaderValue::from_static("2023-11-03"));
 
-/// What the objects of one account share.
+/// State shared by the objects of an account.
 pub(super) struct Account {
     name: String,
     endpoint: String,
@@ -32,7 +32,7 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// The account that the address names, or else the settings.
+    /// The account that the address names, or the configured one.
     pub(super) fn new(named: Option<&str>, settings: &Settings, client: &Client) -> Result<Account, Refusal> {
         let mut builder = MicrosoftAzureBuilder::new();
         let mut is_named = false;
@@ -68,7 +68,7 @@ fn emulator(settings: &Settings, account: &str) -> String {
     format!("{}/{account}", host.as_deref().unwrap_or("http://127.0.0.1:10000").trim_end_matches('/'))
 }
 
-/// What settings say, a connection string first: what stands alone counts more.
+/// The configuration, the connection string first: separate variables override it.
 fn configured(settings: &Settings) -> Vec<(AzureConfigKey, String)> {
     let mut all = connection_string(&settings.get("AZURE_STORAGE_CONNECTION_STRING").unwrap_or_default());
     for (name, value) in settings.all("AZURE_").into_iter().chain(settings.all("IDENTITY_ENDPOINT")) {
@@ -78,7 +78,7 @@ fn configured(settings: &Settings) -> Vec<(AzureConfigKey, String)> {
     all
 }
 
-/// `AccountName=…;AccountKey=…;BlobEndpoint=…`, as Azure's portal gives it.
+/// `AccountName=…;AccountKey=…;BlobEndpoint=…`, as Azure's portal shows it.
 fn connection_string(text: &str) -> Vec<(AzureConfigKey, String)> {
     let pairs = text.split(';').filter_map(|pair| pair.split_once('='));
     let keys = pairs.filter_map(|(name, value)| {
@@ -102,7 +102,7 @@ fn is_credential(key: &AzureConfigKey) -> bool {
     is || matches!(key, SasKey | Token | UseAzureCli)
 }
 
-/// One blob.
+/// A blob.
 pub(super) struct Azure {
     account: Arc<Account>,
     place: String,
@@ -127,7 +127,7 @@ impl Azure {
     }
 }
 
-/// A shared key signs the conditions, too.
+/// The signature of a shared key includes the conditions.
 fn sign(
     url: &Url,
     conditions: HeaderMap,

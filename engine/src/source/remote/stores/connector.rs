@@ -1,4 +1,4 @@
-//! Lets the libraries that look for credentials use our connections: same certificates, same proxies, same TLS.
+//! Lets the credential libraries use the client's connections: same certificates, proxies and TLS.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use aws_smithy_types::body::SdkBody;
 use object_store::ClientOptions;
 use reqwest::{Client, Method};
 
-/// For Amazon's.
+/// For Amazon's library.
 pub(super) fn http_client(client: Client) -> SharedHttpClient {
     http_client_fn(move |settings, _| SharedHttpConnector::new(Connector::new(client.clone(), settings)))
 }
@@ -66,7 +66,7 @@ fn failure(error: reqwest::Error) -> ConnectorError {
     if error.is_timeout() { ConnectorError::timeout(error.into()) } else { ConnectorError::io(error.into()) }
 }
 
-/// For those of the other stores.
+/// For the library of the other stores.
 #[derive(Debug)]
 pub(super) struct Shared(pub(super) Client);
 

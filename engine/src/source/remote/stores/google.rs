@@ -1,4 +1,4 @@
-//! Google Cloud Storage.
+//! Google Cloud Storage: its addresses and tokens.
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ use crate::source::remote::authority::{Authority, Later, Verdict};
 
 const ENDPOINT: &str = "https://storage.googleapis.com";
 
-/// Where `gcloud` puts the credentials of whoever has logged in, below the home folder.
+/// The file in which `gcloud` stores the credentials of a login, below the home folder.
 const LOGIN: &str = ".config/gcloud/application_default_credentials.json";
 
-/// What all objects share.
+/// State shared by all objects.
 pub(super) struct Account {
     endpoint: String,
     tokens: Tokens<GcpCredential>,
@@ -59,7 +59,7 @@ fn is_credential(key: &GoogleConfigKey) -> bool {
     matches!(key, ApplicationCredentials | BearerToken | ServiceAccount | ServiceAccountKey)
 }
 
-/// One object.
+/// An object.
 pub(super) struct Google {
     account: Arc<Account>,
     place: String,
@@ -74,7 +74,7 @@ impl Google {
 
     async fn headers(&self, mut headers: HeaderMap) -> Result<HeaderMap, Refusal> {
         let token = self.account.tokens.get().await?;
-        // An empty one is how emulators' keys say that there is none.
+        // Emulators use an empty token for access without credentials.
         if let Some(token) = token.filter(|token| !token.bearer.is_empty()) {
             let bearer = HeaderValue::try_from(format!("Bearer {}", token.bearer));
             let unusable = |_| Refusal::Configuration("the token has characters that cannot be sent".to_owned());

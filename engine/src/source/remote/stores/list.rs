@@ -1,6 +1,6 @@
-//! What a bucket says that it has, a page at a time: S3's `ListObjectsV2`, which Google's store speaks too, and Azure's
-//! `List Blobs`. Asked for over the connections, with the credentials and in the region that objects are read with, and
-//! refused in the same words. Keys come as they are, also those that no path could have.
+//! Lists of a bucket, page by page: S3's `ListObjectsV2`, which Google's store understands too, and Azure's `List
+//! Blobs`. Connections, credentials, region and refusals are those of reading objects. Keys are returned unchanged,
+//! including those that no path could have.
 
 use serde::Deserialize;
 
@@ -10,30 +10,30 @@ use crate::error::Refusal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::remote::HttpSource;
 
-/// The most that a page may take: a thousand keys of a thousand bytes each, and what is said of each.
+/// The largest page: a thousand keys of a thousand bytes each, and their properties.
 const LIMIT: usize = 8 << 20;
 
-/// A part of a bucket: all objects whose keys begin like that.
+/// A part of a bucket: all objects whose keys begin with a prefix.
 #[derive(Debug, Clone)]
 pub struct StorePrefix {
     /// Its key is empty or ends with a slash.
     address: Address,
 }
 
-/// Some of the objects of a prefix.
+/// A page of the objects of a prefix.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StorePage {
-    /// Keys behind the prefix, with lengths, in the order of their bytes.
+    /// Keys without the prefix, and lengths in bytes, in the order of the keys' bytes.
     pub objects: Vec<(String, u64)>,
-    /// What to ask on with, if there are more.
+    /// The token of the next page, if there is one.
     pub token: Option<String>,
 }
 
 impl StorePrefix {
-    /// Of `s3://bucket`, `s3://bucket/prefix`; with or without a slash at its end.
+    /// Parses `s3://bucket` or `s3://bucket/prefix`, with or without a final slash.
     ///
     /// # Errors
-    /// Why it is no address of a part of a bucket.
+    /// The reason why it is no address of a part of a bucket.
     pub fn parse(address: &str) -> std::result::Result<StorePrefix, Refusal> {
         let mut address = Address::parse_prefix(address)?;
         if !address.key.is_empty() && !address.key.ends_with('/') {
@@ -42,7 +42,7 @@ impl StorePrefix {
         Ok(StorePrefix { address })
     }
 
-    /// What a bucket is asked: which of its keys begin with the prefix and `beginning`.
+    /// The list request: keys that begin with the prefix and `beginning`.
     fn question(&self, beginning: &str, after: Option<&str>, token: Option<&str>) -> Address {
         let key = |text: &str| format!("{}{text}", self.address.key);
         let query = match self.address.store {
@@ -52,7 +52,7 @@ impl StorePrefix {
                 query.extend(from.map(|from| ("start-after", from)));
                 query
             }
-            // It knows no beginning but its own tokens.
+            // Azure has no start key, only its own tokens.
             Store::Azure => {
                 let mut query = vec![("comp", "list".to_owned()), ("prefix", key(beginning))];
                 query.extend(token.map(|token| ("marker", token.to_owned())));
@@ -65,7 +65,7 @@ impl StorePrefix {
 }
 
 impl StoreClient {
-    /// Opens the object whose key is the prefix and `key`; messages and the source's name say `name`.
+    /// Opens the object with the key prefix + `key`; messages and the source's name say `name`.
     ///
     /// # Errors
     /// As [`StoreClient::open`].
@@ -74,11 +74,11 @@ impl StoreClient {
         self.open_address(address, name)
     }
 
-    /// A page of the objects of a prefix whose keys, behind it, begin with `beginning` and come after `after`: one request.
-    /// `token` is that of the page before, which was asked for with the same.
+    /// A page of the objects whose keys, after the prefix, begin with `beginning` and are greater than `after`: one
+    /// request. `token` is that of the preceding page, which was requested with the same arguments.
     ///
     /// # Errors
-    /// `Remote`, with why the store does not tell; no name of anything is in that.
+    /// `Remote`, with the reason of the store, but without any name.
     pub fn list(
         &self,
         place: &StorePrefix,
@@ -96,7 +96,7 @@ impl StoreClient {
             Store::Azure => read_azure(text),
         };
         let (objects, next) = page.ok_or_else(|| distrust("a list that cannot be read"))?;
-        // A server that does not know where to begin would have us ask on and on.
+        // A server that ignores the start key would cause endless requests.
         if next.is_some() && next.as_deref() <= token && place.address.store != Store::Azure {
             return Err(distrust("a list that does not go on"));
         }
@@ -128,7 +128,7 @@ struct Contents {
     size: u64,
 }
 
-/// Asked on with the last key instead of the server's token: all servers that list at all understand that.
+/// The next page is requested by the last key instead of the server's token: all servers with lists understand that.
 fn read_s3(text: &str) -> Option<Read> {
     let result: ListBucketResult = quick_xml::de::from_str(text).ok()?;
     let last = result.contents.last().map(|last| last.key.clone());

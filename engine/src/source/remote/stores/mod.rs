@@ -1,10 +1,9 @@
-//! Objects in stores: Amazon S3 and what speaks as it does, Google Cloud Storage, Azure Blob Storage.
+//! Objects in stores: Amazon S3 and compatible servers, Google Cloud Storage, Azure Blob Storage.
 //!
-//! Bytes are fetched as from any other server ([`HttpSource`]); what is particular to a store is where an object lies
-//! (`address`), who asks for it (`aws`, `tokens`, from [`Settings`]), what a request must carry (`s3`, `google`, `azure`: an
-//! [`Authority`](super::authority::Authority) each), what a refusal says (`answer`), and what a bucket says that it has
-//! (`list`). Finding credentials and signing
-//! are left to the libraries that everybody uses; they use our connections (`connector`).
+//! Bytes are fetched as from any other server ([`HttpSource`]). Particular to a store are the place of an object
+//! (`address`), credentials (`aws`, `tokens`, from [`Settings`]), the headers of a request (`s3`, `google`, `azure`:
+//! one [`Authority`](super::authority::Authority) each), refusals (`answer`) and lists of a bucket (`list`). Finding
+//! credentials and signing are left to the common libraries, over the client's connections (`connector`).
 
 mod address;
 mod answer;
@@ -35,12 +34,12 @@ use address::{Address, Store};
 
 type Allowed<T> = std::result::Result<T, Refusal>;
 
-/// Who asks object stores. What comes from the same store shares connections and credentials. Cheap to clone.
+/// A client of object stores. Objects of one store share connections and credentials. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct StoreClient {
     http: HttpClient,
     settings: Settings,
-    /// Credentials are renewed over connections: a child after `fork` has its own.
+    /// Per process: credentials are renewed over connections, which a child after `fork` must make itself.
     shared: Owned<PerProcess<Shared>>,
 }
 
@@ -49,7 +48,7 @@ struct Shared {
     settings: Settings,
     aws: Arc<aws::Aws>,
     google: Mutex<Option<Arc<google::Account>>>,
-    /// By name, where addresses have one.
+    /// By the account's name, for addresses that have one.
     azure: Mutex<HashMap<Option<String>, Arc<azure::Account>>>,
 }
 
@@ -61,7 +60,7 @@ impl std::fmt::Debug for Shared {
 }
 
 impl StoreClient {
-    /// One that asks over the connections of `http`, with its time limits but without its headers.
+    /// Uses the connections of `http`, with its time limits but without its headers.
     pub fn new(http: HttpClient, settings: Settings) -> StoreClient {
         StoreClient { http, settings, shared: Owned::new(PerProcess::new()) }
     }
@@ -74,7 +73,7 @@ impl StoreClient {
         })
     }
 
-    /// The process's own, over [its connections](HttpClient::shared), with what the environment says.
+    /// The client of the process, over [its connections](HttpClient::shared), configured by the environment.
     ///
     /// # Errors
     /// As [`HttpClient::new`].
@@ -89,15 +88,15 @@ impl StoreClient {
         }
     }
 
-    /// Is this the beginning of an object's address?
+    /// Whether a scheme is that of an object store.
     pub fn knows(scheme: &str) -> bool {
         Store::of(scheme).is_some()
     }
 
-    /// Opens an object. One request: the first bytes, and with them what it is.
+    /// Opens an object with one request, which also brings the first bytes.
     ///
     /// # Errors
-    /// `Remote`, with why it cannot be had.
+    /// `Remote`, with the reason.
     pub fn open(&self, address: &str) -> Result<HttpSource> {
         let name = address::shown(address);
         let address = Address::parse(address).map_err(|refusal| Error::from(ErrorKind::Remote(refusal)).of(&name))?;
@@ -147,12 +146,12 @@ impl Shared {
     }
 }
 
-/// What libraries say of an error, from top to bottom, in one line that is not too long.
+/// The chain of an error's causes, in one line of limited length.
 fn told(error: &dyn StdError) -> String {
     let (mut told, mut next) = (String::new(), Some(error));
     while let Some(error) = next {
         let text = error.to_string();
-        // Some repeat what lies below.
+        // Some errors repeat the text of their cause.
         if !told.contains(&text) {
             let gap = if told.is_empty() { "" } else { ": " };
             told = format!("{told}{gap}{text}");
@@ -180,7 +179,7 @@ mod tests {
             let options = HttpOptions { block: 1000, gap: 100, cache, ..HttpOptions::default() };
             let source = StoreClient::new(HttpClient::new(options).unwrap(), settings.clone()).open(&address).unwrap();
             conformance::remote(&source);
-            // Answers that were not believed are not among them.
+            // Refused requests are not counted among them.
             assert_eq!(store.asked().len() as u64, crate::source::Source::counters(&source).now().requests);
         }
     }

@@ -1,4 +1,4 @@
-//! Amazon S3, and what speaks as it does.
+//! Amazon S3 and compatible servers: addresses, signatures, and regions.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::aws::{Aws, Surroundings};
 use crate::error::Refusal;
 use crate::source::remote::authority::{Authority, Later, Verdict};
 
-/// One object.
+/// An object.
 pub(super) struct S3 {
     aws: Arc<Aws>,
     address: Address,
@@ -24,10 +24,10 @@ impl S3 {
         S3 { aws, address }
     }
 
-    /// The bucket is in the name of the server where it can be, and in the path where servers have but one name.
+    /// Virtual-hosted style (the bucket in the server's name) where possible, else path style.
     fn url(&self, surroundings: &Surroundings, region: &str) -> Result<Url, Refusal> {
         let bucket = &self.address.bucket;
-        // A certificate for *.s3.example.com is none for a.b.s3.example.com.
+        // A wildcard certificate for *.s3.example.com does not cover a.b.s3.example.com.
         let is_label = !bucket.contains(['.', '_', '$']) && !bucket.bytes().any(|byte| byte.is_ascii_uppercase());
         let in_name = surroundings.bucket_in_name.unwrap_or(surroundings.endpoint.is_none() && is_label);
         let endpoint = surroundings.endpoint.clone().unwrap_or_else(|| amazon(region));
@@ -50,7 +50,7 @@ impl S3 {
         Ok((url, headers))
     }
 
-    /// What a refusal teaches about how to ask again.
+    /// Corrects region or credentials after a refusal.
     async fn learn(&self, refused: Refused) -> Verdict {
         let is_elsewhere = matches!(refused.status, 301 | 307) || refused.status == 400;
         let known = self.aws.region(&self.address.bucket).await;
@@ -73,7 +73,7 @@ fn amazon(region: &str) -> String {
     format!("https://s3.{region}.amazonaws.com{china}")
 }
 
-/// The headers that let a request for `url` through.
+/// The headers that sign a request for `url`.
 fn sign(url: &Url, credentials: &AwsCredential, region: &str, pays: bool) -> Result<HeaderMap, Refusal> {
     let impossible = |why: &dyn std::fmt::Display| Refusal::Configuration(format!("no signature can be made: {why}"));
     let mut request = HttpRequest::new(HttpRequestBody::empty());

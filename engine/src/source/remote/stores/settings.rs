@@ -1,9 +1,9 @@
-//! What stores are told by: variables of the environment, or what takes their place.
+//! The configuration of stores: environment variables, or values in their place.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Names and values as the tools of the stores know them: `AWS_REGION`, `AZURE_STORAGE_ACCOUNT_KEY`. Not shown by anything.
+/// Names and values of the variables of the stores' tools: `AWS_REGION`, `AZURE_STORAGE_ACCOUNT_KEY`. Never shown.
 #[derive(Clone, Default)]
 pub struct Settings {
     own: BTreeMap<String, String>,
@@ -11,40 +11,41 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The environment of the process, and the files that it or the tools' habits name: profiles, default credentials.
+    /// The environment of the process, and the files that it names or that the tools read by default: profiles, default
+    /// credentials.
     pub fn from_env() -> Settings {
         Settings { is_env: true, ..Settings::default() }
     }
 
-    /// Nothing: no credentials are looked for either.
+    /// Empty: credentials are not looked for either.
     pub fn none() -> Settings {
         Settings::default()
     }
 
-    /// With a variable instead of what the environment says of it.
+    /// Overrides a variable of the environment.
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, value: impl Into<String>) -> Settings {
         self.own.insert(name.into(), value.into());
         self
     }
 
-    /// Is there more to look at than variables?
+    /// Whether files and services are searched besides variables.
     pub(super) fn is_env(&self) -> bool {
         self.is_env
     }
 
-    /// The value of a variable that is not empty.
+    /// The value of a variable, if it is not empty.
     pub(super) fn get(&self, name: &str) -> Option<String> {
         let value = self.own.get(name).cloned().or_else(|| std::env::var(name).ok().filter(|_| self.is_env));
         value.filter(|value| !value.is_empty())
     }
 
-    /// Is a switch on?
+    /// Whether a switch is on.
     pub(super) fn is_on(&self, name: &str) -> bool {
         self.get(name).is_some_and(|value| matches!(&value.to_ascii_lowercase()[..], "1" | "true" | "yes" | "on"))
     }
 
-    /// All variables whose names begin like this.
+    /// All variables with this prefix.
     pub(super) fn all(&self, prefix: &str) -> BTreeMap<String, String> {
         let mut all = self.own.clone();
         for (name, value) in std::env::vars_os().filter(|_| self.is_env) {
@@ -57,7 +58,7 @@ impl Settings {
     }
 }
 
-/// Without values: they may be credentials.
+/// Without values, which may be credentials.
 impl fmt::Debug for Settings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&String> = self.own.keys().collect();

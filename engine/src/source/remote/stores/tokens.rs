@@ -1,4 +1,5 @@
-//! Credentials of Google and Azure: kept by their providers, which renew them; looked for where nobody has named any.
+//! Credentials of Google and Azure. Their providers renew them; without configured credentials, those of the machine
+//! are tried.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,26 +10,26 @@ use tokio::time::timeout;
 use super::told;
 use crate::error::Refusal;
 
-/// For credentials to be had that somebody has named.
+/// Limit of getting configured credentials.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// For a machine's own, where nobody has: outside of the store's cloud nobody answers.
+/// Limit of getting the machine's own credentials: outside of the store's cloud no service answers.
 const GUESS: Duration = Duration::from_secs(3);
 
-/// For so long nobody looks again for credentials that are nowhere.
+/// After a search without result, this long passes until the next one.
 const NOWHERE: Duration = Duration::from_secs(60);
 
-/// How often services that give credentials are asked.
+/// Retries of credential services.
 pub(super) fn retries() -> RetryConfig {
     RetryConfig { backoff: BackoffConfig::default(), max_retries: 2, retry_timeout: Duration::from_secs(15) }
 }
 
-/// Who gives credentials. Not to be shown: some providers show what they give.
+/// A provider of credentials. It has no `Debug`: some providers show their credentials.
 pub(super) struct Tokens<C> {
     provider: Option<Arc<dyn CredentialProvider<Credential = C>>>,
-    /// Somebody has said where they come from: it is an error if they do not.
+    /// The credentials are configured: it is an error if they cannot be had.
     is_named: bool,
-    /// When there were none.
+    /// The time of a search without result.
     nowhere: Mutex<Option<Instant>>,
 }
 
@@ -37,12 +38,12 @@ impl<C> Tokens<C> {
         Tokens { provider: Some(provider), is_named, nowhere: Mutex::default() }
     }
 
-    /// Nobody asks for any.
+    /// Requests are never signed.
     pub(super) fn none() -> Tokens<C> {
         Tokens { provider: None, is_named: false, nowhere: Mutex::default() }
     }
 
-    /// Credentials, or none: requests are then not signed.
+    /// The credentials; `None` if there are none, and requests are then not signed.
     pub(super) async fn get(&self) -> Result<Option<Arc<C>>, Refusal> {
         let Some(provider) = self.provider.as_ref().filter(|_| !self.are_nowhere()) else { return Ok(None) };
         let limit = if self.is_named { LIMIT } else { GUESS };
@@ -57,7 +58,7 @@ impl<C> Tokens<C> {
         }
     }
 
-    /// Were there none when they were looked for?
+    /// Whether a recent search had no result.
     pub(super) fn are_nowhere(&self) -> bool {
         let since = *self.nowhere.lock().unwrap_or_else(PoisonError::into_inner);
         self.provider.is_none() || since.is_some_and(|since| since.elapsed() < NOWHERE)
