@@ -210,7 +210,7 @@ mod of_a_lying_server {
 
     #[test]
     fn a_still_that_is_not_whole_is_an_error() {
-        for (scenario, why) in [("http", "no whole JPEG"), ("ws", "another size than its Frame says")] {
+        for (scenario, why) in [("http", "not a complete JPEG"), ("ws", "another size than its Frame says")] {
             let (code, numbers, stderr, _) = caught(scenario, Lie::Short, &[]);
             assert_eq!((code, numbers), (1, [4, 2, 0]), "{scenario}");
             assert!(stderr.contains(why), "{stderr}");
