@@ -457,6 +457,23 @@ mod tests {
     }
 
     #[test]
+    fn a_repeated_kind_is_the_same_kind() {
+        let (mut repeated, mut left) = (0, Vec::new());
+        for kind in kinds() {
+            match kind.repeated() {
+                Some(again) => {
+                    repeated += 1;
+                    assert_eq!(format!("{again:?}"), format!("{kind:?}"));
+                }
+                None => left.push(kind),
+            }
+        }
+        assert!(repeated >= 12, "{repeated}");
+        // Another frame of the file that changed is `Changed` too, not unreadable.
+        assert!(!left.iter().any(|kind| matches!(kind, ErrorKind::Changed | ErrorKind::PictureMemory { .. })));
+    }
+
+    #[test]
     fn no_cause_is_missing_from_a_chain() {
         let read = Error::from(ErrorKind::Read(layered())).of("cam.mp4");
         assert_eq!(chain(&read), ["cam.mp4: the upper cause", "the lower cause"]);
