@@ -85,7 +85,7 @@ CMD ["serve"]
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="bucket-streamer" \
-      org.opencontainers.image.description="Any frame of any video in a bucket, exact, now" \
+      org.opencontainers.image.description="Exact random access to the frames of a video, from files and buckets" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"

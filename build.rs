@@ -1,4 +1,4 @@
-//! Stamps what `--version` prints, and refuses toolchains that are too old with a line that says so.
+//! Stamps the commit and date that `--version` prints, and refuses a toolchain that is too old with one line.
 
 use std::env;
 use std::path::Path;
@@ -14,7 +14,8 @@ fn main() {
     println!("cargo::rustc-env=BUCKET_STREAMER_FEATURES={}", features().join(", "));
 }
 
-/// Cargo checks this too, but not with `--ignore-rust-version`; without this check the errors would then be about the code.
+/// Cargo checks this too, but not with `--ignore-rust-version`. Without this check that build would report errors in
+/// the code.
 fn check(rustc: &str) {
     let version = |text: &str| -> Option<(u32, u32)> {
         let mut numbers = text.split(['.', '-', ' ']).filter_map(|part| part.parse().ok());
@@ -29,16 +30,16 @@ fn check(rustc: &str) {
     }
 }
 
-/// The commit and its date: what `BUCKET_STREAMER_COMMIT` says (where there is no repository, as in an image), else what the
-/// repository says.
+/// The commit and its date: the value of `BUCKET_STREAMER_COMMIT` (for builds without a repository, as in an image),
+/// else those of the repository.
 fn source() -> String {
     if let Some(said) = env::var("BUCKET_STREAMER_COMMIT").ok().filter(|said| !said.is_empty()) {
         return said;
     }
-    // The repository must be this package's own, not one that it lies in.
+    // The repository must be this package's own, not one that contains it.
     let Some(found) = git(&["rev-parse", "--show-prefix"]).filter(|prefix| prefix.is_empty()).and_then(|_| {
-        // A commit changes the log of HEAD, or the branch; a look at all files of the checkout at each build would cost more than
-        // it tells. What is not there would have this run at each build.
+        // A commit changes the log of HEAD, or the branch. Watching all files of the checkout would take longer at each
+        // build and show nothing more. A missing file would run this script at each build.
         let branch = git(&["symbolic-ref", "-q", "HEAD"]);
         for path in ["HEAD", "logs/HEAD", "packed-refs"].into_iter().chain(branch.as_deref()) {
             let file = git(&["rev-parse", "--git-path", path])?;
@@ -66,7 +67,7 @@ fn git(arguments: &[&str]) -> Option<String> {
     output("git", arguments)
 }
 
-/// What a program prints, if it is there and succeeds.
+/// The standard output of a program; `None` if it is missing or fails.
 fn output(program: &str, arguments: &[&str]) -> Option<String> {
     let done = Command::new(program).args(arguments).output().ok()?;
     done.status.success().then(|| String::from_utf8_lossy(&done.stdout).trim().to_owned())

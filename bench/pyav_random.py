@@ -1,4 +1,4 @@
-"""Random frames with PyAV, one at a time: the careful loop that people write where they have no library for it.
+"""Random frames with PyAV, one at a time: the careful loop for programs without a library for it.
 
     python bench/pyav_random.py VIDEO --indices 5,3,9 [--threads 2] [--thread-type AUTO|FRAME|SLICE]
 
@@ -49,7 +49,7 @@ class Clip:
                 if frame.pts is not None and frame.pts > wanted:
                     break
             key -= 1
-        raise LookupError(f"frame {index} did not come")
+        raise LookupError(f"frame {index} is missing")
 
 
 def main():

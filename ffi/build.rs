@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use vendor::{Error, Prefix, cache, recipe};
+use vendor::{Prefix, VendorError, cache, recipe};
 
 #[path = "build/bindings.rs"]
 mod bindings;
@@ -166,7 +166,7 @@ fn main() {
     // Before the compiler of the shims is run, which starts threads.
     only_packages_in(&prefix.ffmpeg.join("lib/pkgconfig"));
     let shims = build_shims(&prefix).unwrap_or_else(|error| fail(error));
-    // A cache that somebody emptied must be filled again, not linked against.
+    // An emptied cache must be filled again, not linked against.
     for entry in [&prefix.ffmpeg, &prefix.dav1d, &shims] {
         println!("cargo::rerun-if-changed={}", entry.display());
     }
@@ -184,10 +184,10 @@ fn fail(why: impl std::fmt::Display) -> ! {
 }
 
 /// Compiles the shims into a cache entry of their own: optimised, whatever the Cargo profile.
-fn build_shims(prefix: &Prefix) -> Result<PathBuf, Error> {
+fn build_shims(prefix: &Prefix) -> Result<PathBuf, VendorError> {
     let read = |name: &str| {
         let path = Path::new("shim").join(name);
-        fs::read_to_string(&path).map_err(Error::io(&path))
+        fs::read_to_string(&path).map_err(VendorError::io(&path))
     };
     let mut parts = vec![prefix.key.clone()];
     for name in SHIMS.iter().chain(&HEADERS) {
@@ -229,16 +229,16 @@ fn build_shims(prefix: &Prefix) -> Result<PathBuf, Error> {
             .cargo_metadata(false)
             .out_dir(dir)
             .try_compile("bucket_streamer_shims")
-            .map_err(|error| Error::Unfit(format!("the C shims do not compile: {error}")))
+            .map_err(|error| VendorError::Unfit(format!("the C shims do not compile: {error}")))
     })
 }
 
 /// Makes the objects of [`TAPPED`] in `dir`.
-fn tap(prefix: &Prefix, dir: &Path) -> Result<Vec<PathBuf>, Error> {
+fn tap(prefix: &Prefix, dir: &Path) -> Result<Vec<PathBuf>, VendorError> {
     let run = |program: &str, arguments: &[&str]| run(dir, program, arguments);
     let objects = TAPPED.iter().map(|Tapped { library, object, symbol, calls }| {
         let library = prefix.ffmpeg.join("lib").join(library);
-        let library = library.to_str().ok_or_else(|| Error::Unfit("the cache's path is not UTF-8".to_owned()))?;
+        let library = library.to_str().ok_or_else(|| VendorError::Unfit("the cache's path is not UTF-8".to_owned()))?;
         let tapped = format!("tapped_{object}");
         run("ar", &["x", library, object])?;
         // Nothing else of it may be seen: the rest of the library has the original.
@@ -246,33 +246,33 @@ fn tap(prefix: &Prefix, dir: &Path) -> Result<Vec<PathBuf>, Error> {
         let options: Vec<String> = renames.chain([format!("--keep-global-symbol={}", symbol[1])]).collect();
         let arguments: Vec<&str> = options.iter().map(String::as_str).chain([*object, &tapped]).collect();
         run("objcopy", &arguments)?;
-        fs::remove_file(dir.join(object)).map_err(Error::io(&dir.join(object)))?;
+        fs::remove_file(dir.join(object)).map_err(VendorError::io(&dir.join(object)))?;
         Ok(dir.join(tapped))
     });
     objects.collect()
 }
 
 /// Makes copies of FFmpeg's libraries in `dir` that have the objects of [`METERED`].
-fn meter(prefix: &Prefix, dir: &Path) -> Result<(), Error> {
+fn meter(prefix: &Prefix, dir: &Path) -> Result<(), VendorError> {
     for Metered { library, object, calls } in &METERED {
         let copy = dir.join(library);
         if !copy.exists() {
-            fs::copy(prefix.ffmpeg.join("lib").join(library), &copy).map_err(Error::io(&copy))?;
+            fs::copy(prefix.ffmpeg.join("lib").join(library), &copy).map_err(VendorError::io(&copy))?;
         }
         run(dir, "ar", &["x", library, object])?;
         let renames: Vec<String> = calls.iter().map(|[from, to]| format!("--redefine-sym={from}={to}")).collect();
         let arguments: Vec<&str> = renames.iter().map(String::as_str).chain([*object]).collect();
         run(dir, "objcopy", &arguments)?;
         run(dir, "ar", &["rs", library, object])?;
-        fs::remove_file(dir.join(object)).map_err(Error::io(&dir.join(object)))?;
+        fs::remove_file(dir.join(object)).map_err(VendorError::io(&dir.join(object)))?;
     }
     Ok(())
 }
 
-fn run(dir: &Path, program: &str, arguments: &[&str]) -> Result<(), Error> {
+fn run(dir: &Path, program: &str, arguments: &[&str]) -> Result<(), VendorError> {
     let done = Command::new(program).args(arguments).current_dir(dir).status();
     let is_done = done.as_ref().is_ok_and(std::process::ExitStatus::success);
-    let what = || Error::Unfit(format!("{program} {}: {done:?}", arguments.join(" ")));
+    let what = || VendorError::Unfit(format!("{program} {}: {done:?}", arguments.join(" ")));
     is_done.then_some(()).ok_or_else(what)
 }
 
@@ -284,7 +284,7 @@ const VENDORED: [&str; 4] = ["avformat", "avcodec", "avutil", "dav1d"];
 ///
 /// The crate's own output for Cargo is not used: it would put folders of `.pc` files ahead of the shims', and write down
 /// where dav1d's entry was when FFmpeg was built.
-fn link(prefix: &Prefix, shims: &Path) -> Result<(), Error> {
+fn link(prefix: &Prefix, shims: &Path) -> Result<(), VendorError> {
     let lib = prefix.ffmpeg.join("lib");
     let found = pkg_config::Config::new()
         .statik(true)
@@ -295,9 +295,9 @@ fn link(prefix: &Prefix, shims: &Path) -> Result<(), Error> {
         .probe("libavformat")
         .map_err(|error| match error {
             pkg_config::Error::Command { cause, .. } if cause.kind() == ErrorKind::NotFound => {
-                Error::MissingTools(vec!["pkg-config"])
+                VendorError::MissingTools(vec!["pkg-config"])
             }
-            error => Error::Unfit(format!("pkg-config does not tell how to link FFmpeg: {error}")),
+            error => VendorError::Unfit(format!("pkg-config does not tell how to link FFmpeg: {error}")),
         })?;
 
     // The shims' folder comes first: copies of FFmpeg's libraries in it take the place of the originals.
@@ -324,7 +324,9 @@ fn link(prefix: &Prefix, shims: &Path) -> Result<(), Error> {
     }
     let is_linked = |name: &&&str| is_vendored(name) && found.libs.iter().any(|lib| lib == *name);
     match VENDORED.iter().find(|name| !is_linked(name)) {
-        Some(name) => Err(Error::Unfit(format!("lib{name}.a is not among what pkg-config tells to link: {found:?}"))),
+        Some(name) => {
+            Err(VendorError::Unfit(format!("lib{name}.a is not among what pkg-config tells to link: {found:?}")))
+        }
         None => Ok(()),
     }
 }

@@ -7,6 +7,8 @@ use crate::bench::BenchCommand;
 use crate::extract::ExtractArguments;
 use crate::index::IndexArguments;
 use crate::info::InfoArguments;
+#[cfg(feature = "manual")]
+use crate::manual::{CompletionsArguments, ManArguments};
 #[cfg(feature = "remote")]
 use crate::options::RemoteArguments;
 #[cfg(feature = "server")]
@@ -62,6 +64,12 @@ pub(crate) enum Command {
     /// Sign an address of the server, so that it needs no token for a limited time
     #[cfg(feature = "server")]
     Sign(SignArguments),
+    /// Print shell completions
+    #[cfg(feature = "manual")]
+    Completions(CompletionsArguments),
+    /// Print a manual page, or write all of them
+    #[cfg(feature = "manual")]
+    Man(ManArguments),
 }
 
 impl Command {

@@ -6,30 +6,30 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use bucket_streamer::{Engine, Machine, Result};
-use bucket_streamer_bench::{BenchArguments, Given, Host};
+use bucket_streamer_bench::{BenchArguments, BenchContext, BenchHost};
 use clap::Args;
 
-use crate::console::{self, Outcome};
+use crate::console::{self, CommandOutcome};
 use crate::opening::builder;
-use crate::options::{Limits, Which};
+use crate::options::{TrackAndIndex, VideoLimitOptions};
 use crate::output::{check_writable, is_same_file, write_whole};
-use crate::unfinished::Unfinished;
+use crate::unfinished::UnfinishedFile;
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchCommand {
     #[command(flatten)]
     arguments: BenchArguments,
     #[command(flatten)]
-    which: Which,
+    which: TrackAndIndex,
     #[command(flatten)]
-    limits: Limits,
+    limits: VideoLimitOptions,
 }
 
 /// The command as the harness's host.
 #[derive(Debug)]
-struct Program;
+struct CommandHost;
 
-impl Host for Program {
+impl BenchHost for CommandHost {
     fn say(&self, message: &str) {
         console::say(&format!("bucket-streamer: {message}"));
     }
@@ -51,25 +51,25 @@ impl Host for Program {
     }
 
     fn remove_at_termination(&self, file: &Path) -> Box<dyn Any> {
-        Box::new(Unfinished::there(file))
+        Box::new(UnfinishedFile::existing(file))
     }
 
     fn resources(&self, engine: &Engine) -> String {
-        crate::given::line(&Machine::read(), engine)
+        crate::process_setup::resource_summary(&Machine::read(), engine)
     }
 }
 
-pub(crate) fn run(command: &BenchCommand) -> Outcome {
+pub(crate) fn run(command: &BenchCommand) -> CommandOutcome {
     #[cfg(feature = "remote")]
-    let (headers, ca_file) = crate::options::chosen();
+    let (headers, ca_file) = crate::options::configured();
     #[cfg(not(feature = "remote"))]
     let (headers, ca_file) = (Vec::new(), None);
     let engine = builder(None, None, command.limits);
-    let given = Given { host: &Program, engine, opening: command.which.opening(), headers, ca_file };
-    match bucket_streamer_bench::run(&command.arguments, &given) {
-        bucket_streamer_bench::Outcome::Done => Outcome::Done,
-        bucket_streamer_bench::Outcome::SomeFailed => Outcome::SomeFailed,
-        bucket_streamer_bench::Outcome::Usage => Outcome::Usage,
-        bucket_streamer_bench::Outcome::Unreadable => Outcome::Unreadable,
+    let context = BenchContext { host: &CommandHost, engine, opening: command.which.opening(), headers, ca_file };
+    match bucket_streamer_bench::run(&command.arguments, &context) {
+        bucket_streamer_bench::BenchOutcome::Done => CommandOutcome::Done,
+        bucket_streamer_bench::BenchOutcome::SomeFailed => CommandOutcome::SomeFailed,
+        bucket_streamer_bench::BenchOutcome::Usage => CommandOutcome::Usage,
+        bucket_streamer_bench::BenchOutcome::Unreadable => CommandOutcome::Unreadable,
     }
 }

@@ -1,11 +1,17 @@
 //! Messages and exit codes: results go to standard output, messages to standard error.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+
+use anstyle::Style;
+use bucket_streamer::{Error, ErrorKind};
+
+/// The names in front of messages.
+const PROGRAMS: [&str; 2] = ["bucket-streamer", "ffmpeg"];
 
 /// The result of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum CommandOutcome {
     /// Everything succeeded.
     Done,
     /// Some frames failed.
@@ -16,18 +22,77 @@ pub(crate) enum Outcome {
     Unreadable,
 }
 
-impl From<Outcome> for ExitCode {
-    fn from(outcome: Outcome) -> ExitCode {
+impl From<CommandOutcome> for ExitCode {
+    fn from(outcome: CommandOutcome) -> ExitCode {
         ExitCode::from(match outcome {
-            Outcome::Done => 0,
-            Outcome::SomeFailed => 1,
-            Outcome::Usage => 2,
-            Outcome::Unreadable => 3,
+            CommandOutcome::Done => 0,
+            CommandOutcome::SomeFailed => 1,
+            CommandOutcome::Usage => 2,
+            CommandOutcome::Unreadable => 3,
         })
     }
 }
 
-/// Writes one line to standard error. A write error does not fail the run.
+/// Writes one line to standard error. The leading program name is bold on a terminal, unless `NO_COLOR` is set. A write
+/// error does not fail the run.
 pub(crate) fn say(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    let bold = Style::new().bold();
+    let mut stderr = anstream::stderr().lock();
+    let _ = match line.split_once(": ").filter(|(name, _)| PROGRAMS.contains(name)) {
+        Some((name, rest)) => writeln!(stderr, "{bold}{name}:{bold:#} {rest}"),
+        None => writeln!(stderr, "{line}"),
+    };
+}
+
+/// Reports an error in one line, with advice if the kind of error has any.
+pub(crate) fn report(error: &Error) {
+    let advice = advice(error.kind()).map(|advice| format!("; {advice}")).unwrap_or_default();
+    say(&format!("bucket-streamer: {error}{advice}"));
+}
+
+/// Advice for errors whose text contains none.
+fn advice(kind: &ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        ErrorKind::BadIndex(_) => "`bucket-streamer index` writes a new one",
+        ErrorKind::Changed => "try again once nothing writes to it",
+        ErrorKind::Corrupt => "--on-damage flag outputs it, marked",
+        ErrorKind::Encrypted => "decrypt it first: there is no option for keys",
+        ErrorKind::NoSuchTrack { .. } | ErrorKind::NoVideoTrack => "`bucket-streamer info` lists the tracks of a video",
+        ErrorKind::PastEnd { .. } => "frames before its end can be decoded",
+        ErrorKind::PastEndOfVideo { .. } => "--clamp takes the last frame",
+        _ => return None,
+    })
+}
+
+/// Prints a result to standard output. A closed pipe is not reported: its reader needs no more.
+pub(crate) fn print(bytes: &[u8]) -> CommandOutcome {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Ok(()) => CommandOutcome::Done,
+        Err(error) => {
+            if error.kind() != std::io::ErrorKind::BrokenPipe {
+                say(&format!("bucket-streamer: standard output: {error}"));
+            }
+            CommandOutcome::SomeFailed
+        }
+    }
+}
+
+/// Prints names and values to standard output: on a terminal as a table with bold names, elsewhere separated by a tab.
+pub(crate) fn print_table(rows: &[(&str, String)]) -> CommandOutcome {
+    let bold = if is_terminal() && has_colour() { Style::new().bold() } else { Style::new() };
+    let line = |(name, value): &(&str, String)| {
+        if is_terminal() { format!("{bold}{name:<12}{bold:#} {value}\n") } else { format!("{name}\t{value}\n") }
+    };
+    print(rows.iter().map(line).collect::<String>().as_bytes())
+}
+
+/// True if standard output is a terminal.
+pub(crate) fn is_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+/// True if standard output may have colour: it is a terminal, and the environment (`NO_COLOR`, `TERM`) allows it.
+fn has_colour() -> bool {
+    anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never
 }

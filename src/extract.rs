@@ -1,8 +1,8 @@
 //! `extract`: frames to stills, planes or MD5 sums.
 //!
 //! When the requested frames spread over many GOPs, the threads that decode them also make the output. Otherwise one
-//! thread receives decoded frames, and workers make output of them. The last thread puts results into the requested
-//! order. The queues between threads are short, so that the slowest thread sets the pace.
+//! thread receives decoded frames, and workers make the output. The last thread puts results into the requested order.
+//! The queues between threads are short, so that the slowest thread limits the others.
 
 use std::collections::HashSet;
 use std::io::{self, IsTerminal};
@@ -18,12 +18,12 @@ use bucket_streamer::still::{StillFormat, StillOptions};
 use bucket_streamer::{DecodedFrame, DeviceFrame, Error, Frame, Result, Video, VideoFrame};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::console::{Outcome, say};
-use crate::in_flight::{Held, InFlight};
+use crate::console::{CommandOutcome, report, say};
+use crate::in_flight::{InFlightPicture, PicturesInFlight};
 use crate::opening::{self, open};
 use crate::options::Format;
-use crate::output::{Destination, Maker, Record};
-use crate::wanted::{Request, Wanted};
+use crate::output::{Destination, OutputMaker, OutputRecord};
+use crate::selection::{FrameSelection, RequestedIndex};
 
 mod arguments;
 mod emit;
@@ -31,25 +31,25 @@ mod emit;
 pub(crate) use arguments::ExtractArguments;
 pub(crate) use emit::ranges;
 
-use arguments::{builder, destination, wanted};
-use emit::{Emitter, Made, Order, Tally, is_write_error, reason};
+use arguments::{builder, destination, selection};
+use emit::{Emitter, ExtractedFrame, OutputOrder, OutputTally, is_write_error, reason};
 
-/// Most bytes of pictures that wait for their turn on standard output.
+/// Most bytes of pictures that wait in the reorder queue of standard output.
 const REORDER_BYTES: usize = 64 << 20;
-/// From this many GOPs a thread on, the thread that decodes a frame also encodes it.
+/// From this many GOPs per thread on, the thread that decodes a frame also encodes it.
 const GOPS_A_THREAD: usize = 2;
 
-pub(crate) fn run(arguments: &ExtractArguments) -> Outcome {
+pub(crate) fn run(arguments: &ExtractArguments) -> CommandOutcome {
     let to_stdout = arguments.output == "-";
     if arguments.json && to_stdout && arguments.format != Format::Framemd5 {
         say("bucket-streamer: --json and --output - both write to standard output: use one of them");
-        return Outcome::Usage;
+        return CommandOutcome::Usage;
     }
-    let wanted = match wanted(arguments) {
-        Ok(wanted) => wanted,
+    let selection = match selection(arguments) {
+        Ok(selection) => selection,
         Err(why) => {
             say(&format!("bucket-streamer: {why}"));
-            return Outcome::Usage;
+            return CommandOutcome::Usage;
         }
     };
     let engine = match opening::engine(builder(arguments), arguments.device.device) {
@@ -63,18 +63,18 @@ pub(crate) fn run(arguments: &ExtractArguments) -> Outcome {
     let destination = match destination(arguments) {
         Ok(destination) => destination,
         Err(error) => {
-            say(&format!("bucket-streamer: {error}"));
-            return Outcome::SomeFailed;
+            report(&error);
+            return CommandOutcome::SomeFailed;
         }
     };
     let (threads, picture_memory, started) = (engine.threads(), engine.picture_memory(), Instant::now());
-    let run = Run { arguments, video: &video, destination: &destination, threads, picture_memory, started };
-    let outcome = run.all(&wanted);
-    opening::tell_of_device(&engine);
+    let run = ExtractRun { arguments, video: &video, destination: &destination, threads, picture_memory, started };
+    let outcome = run.all(&selection);
+    opening::report_device_notes(&engine);
     outcome
 }
 
-struct Run<'a> {
+struct ExtractRun<'a> {
     arguments: &'a ExtractArguments,
     video: &'a Video,
     destination: &'a Destination,
@@ -84,26 +84,26 @@ struct Run<'a> {
 }
 
 /// A decoded frame for a worker: its place in the output order, the frame, and its share of the byte limit.
-type Decoded<'a> = (u32, VideoFrame, Held<'a>);
+type EncoderJob<'a> = (u32, VideoFrame, InFlightPicture<'a>);
 
 /// State that the threads of a run share.
 #[derive(Default)]
-struct Shared {
+struct ExtractState {
     /// Output cannot continue: decoding stops.
     stop: AtomicBool,
     hdr: AtomicBool,
 }
 
-impl Shared {
-    fn make(&self, maker: &mut Maker, frame: &VideoFrame) -> Result<Record> {
+impl ExtractState {
+    fn make(&self, maker: &mut OutputMaker, frame: &VideoFrame) -> Result<OutputRecord> {
         self.note(&frame.picture, maker.make(frame))
     }
 
-    fn make_on_device(&self, maker: &mut Maker, frame: &DeviceFrame) -> Result<Record> {
+    fn make_on_device(&self, maker: &mut OutputMaker, frame: &DeviceFrame) -> Result<OutputRecord> {
         self.note(frame.picture.properties(), maker.make_on_device(frame))
     }
 
-    fn note(&self, picture: &Frame, record: Result<Record>) -> Result<Record> {
+    fn note(&self, picture: &Frame, record: Result<OutputRecord>) -> Result<OutputRecord> {
         if colour::is_hdr_picture(picture) {
             self.hdr.store(true, Ordering::Relaxed);
         }
@@ -117,21 +117,21 @@ impl Shared {
 
 /// Makers for the engine's threads: a thread takes one for a frame and puts it back. The first one stays, because
 /// others are made from it.
-struct Makers {
-    idle: Mutex<Vec<Maker>>,
+struct OutputMakerPool {
+    idle: Mutex<Vec<OutputMaker>>,
 }
 
-impl Makers {
-    fn new(first: Maker) -> Makers {
-        Makers { idle: Mutex::new(vec![first]) }
+impl OutputMakerPool {
+    fn new(first: OutputMaker) -> OutputMakerPool {
+        OutputMakerPool { idle: Mutex::new(vec![first]) }
     }
 
-    fn make(&self, frame: Result<DecodedFrame>, shared: &Shared) -> Result<Record> {
+    fn make(&self, frame: Result<DecodedFrame>, shared: &ExtractState) -> Result<OutputRecord> {
         let idle = || self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let mut maker = {
             let mut idle = idle();
             let last = if idle.len() > 1 { idle.pop() } else { None };
-            last.unwrap_or_else(|| idle[0].another())
+            last.unwrap_or_else(|| idle[0].fresh())
         };
         let record = frame.and_then(|frame| match frame {
             DecodedFrame::Host(frame) => shared.make(&mut maker, &frame),
@@ -142,27 +142,29 @@ impl Makers {
     }
 }
 
-impl Run<'_> {
-    fn all(&self, wanted: &Wanted) -> Outcome {
-        let requests = wanted.requests(self.video, self.arguments.clamp);
+impl ExtractRun<'_> {
+    fn all(&self, selection: &FrameSelection) -> CommandOutcome {
+        let requests = selection.indices(self.video, self.arguments.clamp);
         if let Some((index, place)) = self.overwritten(&requests) {
             let place = place.display();
             say(&format!("bucket-streamer: {place} is an input: frame {index} would overwrite it (see --output)"));
-            return Outcome::Usage;
+            return CommandOutcome::Usage;
         }
         let bar = self.progress_bar(requests.len());
-        let mut tally = Tally { bar, ..Tally::default() };
-        if *wanted == Wanted::All {
+        let mut tally = OutputTally { bar, ..OutputTally::default() };
+        if *selection == FrameSelection::All {
             return self.play(tally);
         }
         for window in requests.chunks(self.window(requests.len())) {
             if self.arguments.gpu_jpeg || self.is_spread(window) {
-                self.made_where_decoded(window, &mut tally);
+                self.output_in_decoder_threads(window, &mut tally);
             } else {
-                let result = self.piped(Order::Asked(window), &mut tally, |frames| self.feed_frames(window, frames));
+                let result = self.run_pipeline(OutputOrder::Requested(window), &mut tally, |frames| {
+                    self.feed_frames(window, frames)
+                });
                 if let Err(error) = result {
-                    say(&format!("bucket-streamer: {error}"));
-                    return Outcome::Unreadable;
+                    report(&error);
+                    return CommandOutcome::Unreadable;
                 }
             }
             if tally.broken {
@@ -173,16 +175,16 @@ impl Run<'_> {
     }
 
     /// The first frame whose output would overwrite an input, and the path.
-    fn overwritten(&self, requests: &[Request]) -> Option<(u32, PathBuf)> {
+    fn overwritten(&self, requests: &[RequestedIndex]) -> Option<(u32, PathBuf)> {
         let indices: Vec<u32> = requests.iter().flatten().copied().collect();
         let inputs = [Some(self.arguments.location.video.as_str()), self.arguments.which.index.as_deref()];
         let inputs: Vec<&str> = inputs.into_iter().flatten().collect();
         self.destination.overwritten(&indices, self.arguments.format, &inputs)
     }
 
-    fn play(&self, mut tally: Tally) -> Outcome {
+    fn play(&self, mut tally: OutputTally) -> CommandOutcome {
         let mut refused = Vec::new();
-        let left_out = self.piped(Order::AsTheyCome, &mut tally, |feed| {
+        let left_out = self.run_pipeline(OutputOrder::Decoder, &mut tally, |feed| {
             let mut key = 0;
             self.video.play(&mut |frame| {
                 let index = frame.index;
@@ -197,21 +199,25 @@ impl Run<'_> {
         let left_out = match left_out {
             Ok(left_out) => left_out,
             Err(error) => {
-                say(&format!("bucket-streamer: {error}"));
-                return if error.is_unreadable_video() { Outcome::Unreadable } else { Outcome::SomeFailed };
+                report(&error);
+                return if error.is_unreadable_video() {
+                    CommandOutcome::Unreadable
+                } else {
+                    CommandOutcome::SomeFailed
+                };
             }
         };
         if !tally.broken {
             refused.sort_unstable();
-            self.tell_left_out(&refused, "which are damaged or refer to damaged ones");
-            self.tell_left_out(&left_out.frames, &reason(&left_out));
+            self.report_left_out(&refused, "which are damaged or refer to damaged ones");
+            self.report_left_out(&left_out.frames, &reason(&left_out));
             tally.failed += refused.len();
             tally.failed += if left_out.is_damaged() { left_out.frames.len() } else { 0 };
         }
         self.finish(&tally)
     }
 
-    fn tell_left_out(&self, frames: &[u32], why: &str) {
+    fn report_left_out(&self, frames: &[u32], why: &str) {
         if !frames.is_empty() {
             let (name, count, list) = (self.video.source().name(), frames.len(), ranges(frames));
             let all = self.video.frame_count();
@@ -219,16 +225,15 @@ impl Run<'_> {
         }
     }
 
-    /// Requests of one batch. Only bytes for standard output wait for their turn in memory, so only they limit the
-    /// batch.
+    /// Requests of one batch. Only bytes for standard output are reordered in memory, so only they limit the batch.
     fn window(&self, requests: usize) -> usize {
-        let held = *self.destination == Destination::StandardOutput && self.arguments.format != Format::Framemd5;
+        let is_buffered = *self.destination == Destination::StandardOutput && self.arguments.format != Format::Framemd5;
         let (width, height) = self.video.track().parameters.size();
         let size = (width * height * 3).max(1 << 16);
-        if held { (REORDER_BYTES / size).max(1) } else { requests.max(1) }
+        if is_buffered { (REORDER_BYTES / size).max(1) } else { requests.max(1) }
     }
 
-    fn feed_frames(&self, window: &[Request], feed: &Feed<'_>) -> Result<()> {
+    fn feed_frames(&self, window: &[RequestedIndex], feed: &WorkerFeed<'_>) -> Result<()> {
         let indices: Vec<u32> = window.iter().filter_map(|request| request.as_ref().ok().copied()).collect();
         for (index, frame) in self.video.frames(&indices) {
             let flow = match frame {
@@ -243,7 +248,7 @@ impl Run<'_> {
     }
 
     /// Whether the frames lie in enough GOPs to keep all threads decoding.
-    fn is_spread(&self, window: &[Request]) -> bool {
+    fn is_spread(&self, window: &[RequestedIndex]) -> bool {
         let keys = self.video.key_indices();
         let gops: HashSet<usize> =
             window.iter().flatten().map(|index| keys.partition_point(|key| key <= index)).collect();
@@ -251,43 +256,48 @@ impl Run<'_> {
     }
 
     /// The thread that decoded a frame also makes its output; the calling thread only puts results in order.
-    fn made_where_decoded(&self, window: &[Request], tally: &mut Tally) {
-        let shared = Arc::new(Shared::default());
+    fn output_in_decoder_threads(&self, window: &[RequestedIndex], tally: &mut OutputTally) {
+        let shared = Arc::new(ExtractState::default());
         let indices: Vec<u32> = window.iter().filter_map(|request| request.as_ref().ok().copied()).collect();
-        let (makers, ours) = (Makers::new(self.blank()), Arc::clone(&shared));
-        let make = move |_, frame| makers.make(frame, &ours);
-        let made = match self.arguments.gpu_jpeg && self.arguments.format == Format::Still(StillFormat::Jpeg) {
+        let (makers, worker_state) = (OutputMakerPool::new(self.new_maker()), Arc::clone(&shared));
+        let make = move |_, frame| makers.make(frame, &worker_state);
+        let records = match self.arguments.gpu_jpeg && self.arguments.format == Format::Still(StillFormat::Jpeg) {
             true => self.video.stills_with(&indices, &self.options(), make),
             false => self.video.frames_with(&indices, move |index, frame| make(index, frame.map(DecodedFrame::Host))),
         };
-        let made = made.map(|(index, record)| (index, index, record));
-        self.emitter(tally, &shared).collect(made, Order::Asked(window));
-        self.warn(&shared, tally);
+        let records = records.map(|(index, record)| (index, index, record));
+        self.emitter(tally, &shared).collect(records, OutputOrder::Requested(window));
+        self.warn_of_hdr(&shared, tally);
     }
 
-    fn blank(&self) -> Maker {
-        Maker::new(self.video.clone(), self.arguments.format, self.options(), self.destination.clone())
+    fn new_maker(&self) -> OutputMaker {
+        OutputMaker::new(self.video.clone(), self.arguments.format, self.options(), self.destination.clone())
     }
 
     /// Runs `decode` in this thread with workers and a collector beside it.
-    fn piped<T>(&self, order: Order<'_>, tally: &mut Tally, decode: impl FnOnce(&Feed<'_>) -> Result<T>) -> Result<T> {
-        let shared = Shared::default();
+    fn run_pipeline<T>(
+        &self,
+        order: OutputOrder<'_>,
+        tally: &mut OutputTally,
+        decode: impl FnOnce(&WorkerFeed<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let shared = ExtractState::default();
         // In addition to the pictures that decoders hold.
-        let in_flight = InFlight::new(self.picture_memory / 4);
-        let (frames, decoded) = mpsc::sync_channel::<Decoded<'_>>(self.threads);
-        let (made, results) = mpsc::channel::<Made>();
+        let in_flight = PicturesInFlight::new(self.picture_memory / 4);
+        let (frames, decoded) = mpsc::sync_channel::<EncoderJob<'_>>(self.threads);
+        let (finished, results) = mpsc::channel::<ExtractedFrame>();
         let decoded = Arc::new(Mutex::new(decoded));
         let result = std::thread::scope(|scope| {
             let (shared, tally) = (&shared, &mut *tally);
             for _ in 0..self.threads {
-                let (decoded, made) = (Arc::clone(&decoded), made.clone());
-                scope.spawn(move || self.work(&decoded, &made, shared));
+                let (decoded, finished) = (Arc::clone(&decoded), finished.clone());
+                scope.spawn(move || self.work(&decoded, &finished, shared));
             }
             let collector = scope.spawn(move || self.emitter(tally, shared).collect(results, order));
             // Only workers hold the receiver: after the last worker ends, sending fails.
             drop(decoded);
             // Dropping the feed ends the workers, and then the collector.
-            let feed = Feed { frames, made, shared, in_flight: &in_flight };
+            let feed = WorkerFeed { frames, finished, shared, in_flight: &in_flight };
             let result = decode(&feed);
             drop(feed);
             if let Err(panic) = collector.join() {
@@ -295,27 +305,32 @@ impl Run<'_> {
             }
             result
         });
-        self.warn(&shared, tally);
+        self.warn_of_hdr(&shared, tally);
         result
     }
 
-    fn warn(&self, shared: &Shared, tally: &mut Tally) {
+    fn warn_of_hdr(&self, shared: &ExtractState, tally: &mut OutputTally) {
         let is_flat = shared.hdr.load(Ordering::Relaxed) && self.arguments.no_tonemap;
-        let is_new = is_flat && self.arguments.format.still().is_some() && !tally.told_hdr;
+        let is_new = is_flat && self.arguments.format.still().is_some() && !tally.is_hdr_reported;
         if is_new {
-            tally.told_hdr = true;
+            tally.is_hdr_reported = true;
             let name = self.video.source().name();
             say(&format!("bucket-streamer: {name}: HDR video: its stills are not tone-mapped and look flat"));
         }
     }
 
-    fn work(&self, decoded: &Mutex<Receiver<Decoded<'_>>>, made: &Sender<Made>, shared: &Shared) {
-        let mut maker = self.blank();
+    fn work(
+        &self,
+        decoded: &Mutex<Receiver<EncoderJob<'_>>>,
+        finished: &Sender<ExtractedFrame>,
+        shared: &ExtractState,
+    ) {
+        let mut maker = self.new_maker();
         loop {
             let next = decoded.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).recv();
-            let Ok((key, frame, _held)) = next else { return };
+            let Ok((key, frame, _reservation)) = next else { return };
             let index = frame.index;
-            if made.send((key, index, shared.make(&mut maker, &frame))).is_err() {
+            if finished.send((key, index, shared.make(&mut maker, &frame))).is_err() {
                 return;
             }
         }
@@ -333,12 +348,12 @@ impl Run<'_> {
         }
     }
 
-    fn emitter<'a>(&'a self, tally: &'a mut Tally, shared: &'a Shared) -> Emitter<'a> {
-        let Run { arguments, video, destination, .. } = self;
+    fn emitter<'a>(&'a self, tally: &'a mut OutputTally, shared: &'a ExtractState) -> Emitter<'a> {
+        let ExtractRun { arguments, video, destination, .. } = self;
         Emitter { arguments, video, destination, tally, stop: &shared.stop }
     }
 
-    fn finish(&self, tally: &Tally) -> Outcome {
+    fn finish(&self, tally: &OutputTally) -> CommandOutcome {
         tally.bar.finish_and_clear();
         if let Destination::Folder(folder) = self.destination
             && !self.arguments.json
@@ -348,7 +363,7 @@ impl Run<'_> {
             let (done, folder) = (tally.done, folder.display());
             say(&format!("bucket-streamer: {done} stills in {folder} ({seconds:.2} s, {rate:.1} a second)"));
         }
-        if tally.failed > 0 || tally.broken { Outcome::SomeFailed } else { Outcome::Done }
+        if tally.failed > 0 || tally.broken { CommandOutcome::SomeFailed } else { CommandOutcome::Done }
     }
 
     fn progress_bar(&self, length: usize) -> ProgressBar {
@@ -365,16 +380,16 @@ impl Run<'_> {
 }
 
 /// The decoding thread's connection to the workers.
-struct Feed<'a> {
-    frames: SyncSender<Decoded<'a>>,
-    made: Sender<Made>,
-    shared: &'a Shared,
-    in_flight: &'a InFlight,
+struct WorkerFeed<'a> {
+    frames: SyncSender<EncoderJob<'a>>,
+    finished: Sender<ExtractedFrame>,
+    shared: &'a ExtractState,
+    in_flight: &'a PicturesInFlight,
 }
 
-impl Feed<'_> {
-    fn flow(&self, sent: bool) -> ControlFlow<()> {
-        if sent && !self.shared.stop.load(Ordering::Relaxed) {
+impl WorkerFeed<'_> {
+    fn control_flow(&self, is_sent: bool) -> ControlFlow<()> {
+        if is_sent && !self.shared.stop.load(Ordering::Relaxed) {
             ControlFlow::Continue(())
         } else {
             ControlFlow::Break(())
@@ -382,13 +397,13 @@ impl Feed<'_> {
     }
 
     fn frame(&self, key: u32, frame: VideoFrame) -> ControlFlow<()> {
-        let held = self.in_flight.enter(&frame);
-        let sent = self.frames.send((key, frame, held)).is_ok();
-        self.flow(sent)
+        let reservation = self.in_flight.reserve(&frame);
+        let sent = self.frames.send((key, frame, reservation)).is_ok();
+        self.control_flow(sent)
     }
 
     fn error(&self, index: u32, error: Error) -> ControlFlow<()> {
-        let sent = self.made.send((index, index, Err(error))).is_ok();
-        self.flow(sent)
+        let sent = self.finished.send((index, index, Err(error))).is_ok();
+        self.control_flow(sent)
     }
 }

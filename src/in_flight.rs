@@ -1,36 +1,36 @@
-//! Limits the bytes of decoded pictures between the decoder and the threads that make output of them.
+//! Limits the bytes of decoded pictures between the decoder and the threads that encode them.
 
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 use bucket_streamer::VideoFrame;
 
 /// The pictures in flight.
-pub(crate) struct InFlight {
+pub(crate) struct PicturesInFlight {
     bytes: Mutex<usize>,
     room: Condvar,
     most: usize,
 }
 
 /// A picture in flight, until dropped.
-pub(crate) struct Held<'a> {
-    of: &'a InFlight,
+pub(crate) struct InFlightPicture<'a> {
+    limit: &'a PicturesInFlight,
     bytes: usize,
 }
 
-impl InFlight {
+impl PicturesInFlight {
     /// Up to `most` bytes, or one picture of any size.
-    pub(crate) fn new(most: u64) -> InFlight {
+    pub(crate) fn new(most: u64) -> PicturesInFlight {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
-        InFlight { bytes: Mutex::new(0), room: Condvar::new(), most }
+        PicturesInFlight { bytes: Mutex::new(0), room: Condvar::new(), most }
     }
 
     /// Waits until there is room for a picture.
-    pub(crate) fn enter(&self, frame: &VideoFrame) -> Held<'_> {
+    pub(crate) fn reserve(&self, frame: &VideoFrame) -> InFlightPicture<'_> {
         let own: usize = frame.planes().map(|plane| plane.data.len()).sum();
         let is_full = |bytes: &mut usize| *bytes > 0 && *bytes + own > self.most;
         let waited = self.room.wait_while(self.lock(), is_full);
         *waited.unwrap_or_else(|poisoned| poisoned.into_inner()) += own;
-        Held { of: self, bytes: own }
+        InFlightPicture { limit: self, bytes: own }
     }
 
     fn lock(&self) -> MutexGuard<'_, usize> {
@@ -38,9 +38,9 @@ impl InFlight {
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for InFlightPicture<'_> {
     fn drop(&mut self) {
-        *self.of.lock() -= self.bytes;
-        self.of.room.notify_one();
+        *self.limit.lock() -= self.bytes;
+        self.limit.room.notify_one();
     }
 }

@@ -7,9 +7,9 @@ use std::path::Path;
 use bucket_streamer::{ErrorKind, Result};
 use clap::Args;
 
-use crate::console::{Outcome, say};
+use crate::console::{CommandOutcome, report, say};
 use crate::opening::{builder, index_cache, open};
-use crate::options::{Limits, Location, TrackOption};
+use crate::options::{Location, TrackOption, VideoLimitOptions};
 use crate::output::{is_same_file, write_whole};
 
 #[derive(Debug, Args)]
@@ -27,7 +27,7 @@ pub(crate) struct IndexArguments {
     #[arg(long)]
     pub(crate) no_references: bool,
     #[command(flatten)]
-    pub(crate) limits: Limits,
+    pub(crate) limits: VideoLimitOptions,
 }
 
 const INDEX_EXAMPLES: &str = "\
@@ -38,11 +38,11 @@ Examples:
 The index is valid as long as the video does not change; the video may be moved. The file is JSON,
 compressed with gzip.";
 
-pub(crate) fn run(arguments: &IndexArguments) -> Outcome {
+pub(crate) fn run(arguments: &IndexArguments) -> CommandOutcome {
     let output = Path::new(&arguments.output);
     if is_same_file(&arguments.location.video, output) {
         say("bucket-streamer: --output is the video itself: the index would overwrite it (choose another file)");
-        return Outcome::Usage;
+        return CommandOutcome::Usage;
     }
     let engine = builder(Some(1), None, arguments.limits).build();
     let video = match open(&engine, &arguments.location.video, arguments.track.opening()) {
@@ -52,24 +52,24 @@ pub(crate) fn run(arguments: &IndexArguments) -> Outcome {
     let index = if arguments.no_references { video.export_index_without_references() } else { video.export_index() };
     let bytes = match index {
         Ok(index) => {
-            // This index has more than the one that opening stored.
-            index_cache().into_iter().for_each(|cache| cache.keep(&video, &index));
+            // This index has more fields than the one that opening stored.
+            index_cache().into_iter().for_each(|cache| cache.store(&video, &index));
             index.to_bytes()
         }
         Err(error) => {
-            say(&format!("bucket-streamer: {error}"));
-            return Outcome::Unreadable;
+            report(&error);
+            return CommandOutcome::Unreadable;
         }
     };
     match write(&arguments.output, &bytes) {
-        Ok(()) => Outcome::Done,
+        Ok(()) => CommandOutcome::Done,
         Err(error) => {
-            // A closed pipe is no error to report: the reader wants no more.
+            // A closed pipe is not reported: the reader needs no more.
             let is_gone = matches!(error.kind(), ErrorKind::Write { error, .. } if error.kind() == BrokenPipe);
             if !is_gone {
-                say(&format!("bucket-streamer: {error}"));
+                report(&error);
             }
-            Outcome::SomeFailed
+            CommandOutcome::SomeFailed
         }
     }
 }

@@ -1,13 +1,11 @@
 //! `info`: shows a video's properties. The library collects them.
 
-use std::io::Write;
-
 use bucket_streamer::Info;
 use clap::Args;
 
-use crate::console::{Outcome, say};
+use crate::console::{CommandOutcome, print, print_table, report};
 use crate::opening::{builder, open};
-use crate::options::{Limits, Location, Which};
+use crate::options::{Location, TrackAndIndex, VideoLimitOptions};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  bucket-streamer info cam.mp4\n  bucket-streamer info cam.mp4 --json | jq .frames")]
@@ -18,12 +16,12 @@ pub(crate) struct InfoArguments {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) which: Which,
+    pub(crate) which: TrackAndIndex,
     #[command(flatten)]
-    pub(crate) limits: Limits,
+    pub(crate) limits: VideoLimitOptions,
 }
 
-pub(crate) fn run(arguments: &InfoArguments) -> Outcome {
+pub(crate) fn run(arguments: &InfoArguments) -> CommandOutcome {
     let engine = builder(Some(1), None, arguments.limits).build();
     let video = match open(&engine, &arguments.location.video, arguments.which.opening()) {
         Ok(video) => video,
@@ -32,24 +30,18 @@ pub(crate) fn run(arguments: &InfoArguments) -> Outcome {
     let info = match Info::of(&video) {
         Ok(info) => info,
         Err(error) => {
-            say(&format!("bucket-streamer: {error}"));
-            return Outcome::Unreadable;
+            report(&error);
+            return CommandOutcome::Unreadable;
         }
     };
-    let text = if arguments.json { serde_json::to_string(&info).expect("plain data") + "\n" } else { table(&info) };
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Ok(()) => Outcome::Done,
-        Err(error) => {
-            // A closed pipe is no error to report: the reader wants no more.
-            if error.kind() != std::io::ErrorKind::BrokenPipe {
-                say(&format!("bucket-streamer: standard output: {error}"));
-            }
-            Outcome::SomeFailed
-        }
+    if arguments.json {
+        return print((serde_json::to_string(&info).expect("plain data") + "\n").as_bytes());
     }
+    print_table(&rows(&info))
 }
 
-fn table(info: &Info) -> String {
+/// The names and values of the output.
+fn rows(info: &Info) -> Vec<(&'static str, String)> {
     let color = &info.color;
     let mut lines = vec![
         ("video", info.video.clone()),
@@ -99,5 +91,5 @@ fn table(info: &Info) -> String {
         lines.push(("stream", format!("{}: {} {}{size}{number}{selected}", track.stream, track.kind, track.codec)));
     }
     lines.push(("opened with", format!("{} reads, {} bytes", info.opened_with.requests, info.opened_with.bytes)));
-    lines.iter().map(|(name, value)| format!("{name:<12} {value}\n")).collect()
+    lines
 }

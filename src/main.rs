@@ -1,10 +1,11 @@
-//! The `bucket-streamer` command: arguments, output, exit codes. Results go to standard output, messages to standard error.
+//! The `bucket-streamer` command: arguments, output, exit codes. Results go to standard output, messages to standard
+//! error.
 //!
 //! `args` defines the commands; each command has a file with its arguments and its code. `options` has the options that
-//! several commands share, `opening` makes engines and opens videos with them, `wanted` selects frames, `output` writes
-//! files, and `unfinished` removes incomplete files when the process is terminated. `console` writes messages, and has
-//! the exit codes. The packages `bucket-streamer-bench` and `bucket-streamer-server` do the work of `bench` and
-//! `serve`.
+//! several commands share, `opening` makes engines and opens videos with them, `selection` selects frames, `output`
+//! writes files, and `unfinished` removes incomplete files when the process is terminated. `console` writes messages
+//! and results, and has the exit codes. The packages `bucket-streamer-bench` and `bucket-streamer-server` implement
+//! `bench` and `serve`.
 
 #![forbid(unsafe_code)]
 
@@ -13,19 +14,21 @@ mod args;
 mod bench;
 mod console;
 mod extract;
-mod given;
 mod in_flight;
 mod index;
 mod info;
+#[cfg(feature = "manual")]
+mod manual;
 mod opening;
 mod options;
 mod output;
+mod process_setup;
+mod selection;
 #[cfg(feature = "server")]
 mod serve;
 mod sheet;
 mod unfinished;
 mod version;
-mod wanted;
 
 #[cfg(all(feature = "bench", not(feature = "mimalloc")))]
 use std::alloc::System;
@@ -36,7 +39,7 @@ use bucket_streamer_bench::allocations::CountingAllocator;
 use clap::{CommandFactory, FromArgMatches};
 
 use args::{Arguments, Command};
-use console::{Outcome, say};
+use console::{CommandOutcome, say};
 
 // Benchmarks report the number of allocations.
 #[cfg(all(feature = "bench", not(feature = "mimalloc")))]
@@ -52,7 +55,7 @@ static ALLOCATOR: CountingAllocator<mimalloc::MiMalloc> = CountingAllocator(mima
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    given::take_process();
+    process_setup::set_up_process();
     let command = without_empty_variables(Arguments::command().long_version(version::long()));
     let arguments =
         match command.try_get_matches_from(typed()).and_then(|matches| Arguments::from_arg_matches(&matches)) {
@@ -90,11 +93,15 @@ fn main() -> ExitCode {
         Command::Serve(options) => serve::run(*options, &arguments.remote),
         #[cfg(feature = "server")]
         Command::Sign(options) => serve::sign(&options),
+        #[cfg(feature = "manual")]
+        Command::Completions(options) => manual::completions(&options, Arguments::command()),
+        #[cfg(feature = "manual")]
+        Command::Man(options) => manual::man(&options, Arguments::command()),
     }
     .into()
 }
 
-/// Treats an empty environment variable as unset: container files set variables to nothing.
+/// Treats an empty environment variable as unset: container definitions set variables to empty values.
 fn without_empty_variables(command: clap::Command) -> clap::Command {
     let is_empty = |arg: &clap::Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
     let command = command.mut_args(|arg| if is_empty(&arg) { arg.env(None::<&str>) } else { arg });
@@ -111,18 +118,18 @@ fn typed() -> Vec<std::ffi::OsString> {
     typed
 }
 
-/// Prints help and version as results, and the help where no command is given. Any other error is wrong usage, in one
+/// Prints help and version as results, and the help if the command is missing. Any other error is wrong usage, in one
 /// line.
-fn refuse(error: &clap::Error) -> Outcome {
+fn refuse(error: &clap::Error) -> CommandOutcome {
     let is_result = !error.use_stderr();
     if is_result || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let _ = error.print();
-        return if is_result { Outcome::Done } else { Outcome::Usage };
+        return if is_result { CommandOutcome::Done } else { CommandOutcome::Usage };
     }
     let text = error.render().to_string();
-    let told =
+    let parts =
         text.split("\n\n").filter(|part| !part.starts_with("Usage:") && !part.starts_with("For more information"));
-    let told: Vec<String> = told.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    say(&format!("bucket-streamer: {} (see --help)", told.join("; ").trim_start_matches("error: ")));
-    Outcome::Usage
+    let parts: Vec<String> = parts.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    say(&format!("bucket-streamer: {} (see --help)", parts.join("; ").trim_start_matches("error: ")));
+    CommandOutcome::Usage
 }

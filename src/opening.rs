@@ -8,8 +8,8 @@ use std::time::Duration;
 use bucket_streamer::quantities::MemorySize;
 use bucket_streamer::{Device, Engine, EngineBuilder, IndexCache, Machine, OpenOptions, Video};
 
-use crate::console::{Outcome, say};
-use crate::options::{DeviceName, Limits, TrackOption, Which};
+use crate::console::{CommandOutcome, report, say};
+use crate::options::{DeviceName, TrackAndIndex, TrackOption, VideoLimitOptions};
 
 /// The index cache, if one is configured.
 static INDEXES: OnceLock<IndexCache> = OnceLock::new();
@@ -19,12 +19,12 @@ static INDEXES: OnceLock<IndexCache> = OnceLock::new();
 static OPEN_TIMEOUT: OnceLock<Duration> = OnceLock::new();
 
 /// Keeps indexes in this folder from now on. Reports a failure.
-pub(crate) fn keep_indexes(folder: PathBuf) -> Result<(), Outcome> {
+pub(crate) fn keep_indexes(folder: PathBuf) -> Result<(), CommandOutcome> {
     match IndexCache::open(folder) {
         Ok(cache) => _ = INDEXES.set(cache),
         Err(error) => {
             say(&format!("bucket-streamer: --index-cache: {error}"));
-            return Err(Outcome::Usage);
+            return Err(CommandOutcome::Usage);
         }
     }
     Ok(())
@@ -48,7 +48,7 @@ impl TrackOption {
     }
 }
 
-impl Which {
+impl TrackAndIndex {
     /// The options for opening the video.
     pub(crate) fn opening(&self) -> OpenOptions {
         match &self.index {
@@ -59,29 +59,29 @@ impl Which {
 }
 
 /// The engine with this device. Reports a failure.
-pub(crate) fn engine(builder: EngineBuilder, device: DeviceName) -> Result<Engine, Outcome> {
+pub(crate) fn engine(builder: EngineBuilder, device: DeviceName) -> Result<Engine, CommandOutcome> {
     Ok(builder.device(open_device(device)?).build())
 }
 
 /// The chosen device. Reports why it is not available.
-pub(crate) fn open_device(DeviceName(choice): DeviceName) -> Result<Device, Outcome> {
+pub(crate) fn open_device(DeviceName(choice): DeviceName) -> Result<Device, CommandOutcome> {
     let device = Device::open(choice).map_err(|error| {
         say(&format!("bucket-streamer: --device {choice}: {error}"));
-        Outcome::Usage
+        CommandOutcome::Usage
     })?;
-    if let Some(why) = device.why_not() {
+    if let Some(why) = device.unavailable_reason() {
         say(&format!("bucket-streamer: --device auto: no NVDEC ({why}): decoding on the CPU"));
     }
     Ok(device)
 }
 
 /// Reports the engine's notes on its GPU.
-pub(crate) fn tell_of_device(engine: &Engine) {
+pub(crate) fn report_device_notes(engine: &Engine) {
     engine.device_notes().iter().for_each(|note| say(&format!("bucket-streamer: {note}")));
 }
 
 /// An engine builder with the settings of the command line.
-pub(crate) fn builder(threads: Option<u16>, memory: Option<MemorySize>, limits: Limits) -> EngineBuilder {
+pub(crate) fn builder(threads: Option<u16>, memory: Option<MemorySize>, limits: VideoLimitOptions) -> EngineBuilder {
     // Threads are pinned only if the processors belong to this process alone.
     let mut builder = limits.apply(Engine::builder()).pin_threads(Machine::read().may_pin());
     #[cfg(feature = "remote")]
@@ -98,9 +98,9 @@ pub(crate) fn builder(threads: Option<u16>, memory: Option<MemorySize>, limits: 
 }
 
 /// Opens the video. Reports a failure.
-pub(crate) fn open(engine: &Engine, location: &str, options: OpenOptions) -> Result<Video, Outcome> {
+pub(crate) fn open(engine: &Engine, location: &str, options: OpenOptions) -> Result<Video, CommandOutcome> {
     options.open(engine, location).map_err(|error| {
-        say(&format!("bucket-streamer: {error}"));
-        Outcome::Unreadable
+        report(&error);
+        CommandOutcome::Unreadable
     })
 }

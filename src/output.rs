@@ -10,7 +10,7 @@ use bucket_streamer::{DeviceFrame, DevicePicture, Error, ErrorKind, Frame, Resul
 use serde::Serialize;
 
 use crate::options::Format;
-use crate::unfinished::Unfinished;
+use crate::unfinished::UnfinishedFile;
 
 /// The destination of outputs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +23,8 @@ pub(crate) enum Destination {
 
 /// The output of one frame.
 #[derive(Debug)]
-pub(crate) struct Record {
-    pub(crate) line: Line,
+pub(crate) struct OutputRecord {
+    pub(crate) line: FrameLine,
     pub(crate) duration: i64,
     /// Length of the planes in bytes.
     pub(crate) raw_size: usize,
@@ -34,7 +34,7 @@ pub(crate) struct Record {
 
 /// One line of `--json`.
 #[derive(Debug, Default, Serialize)]
-pub(crate) struct Line {
+pub(crate) struct FrameLine {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) index: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,38 +60,38 @@ pub(crate) struct Line {
     pub(crate) corrupt: bool,
 }
 
-impl Line {
+impl FrameLine {
     /// The properties of a frame that need no decoding.
-    pub(crate) fn of(video: &Video, index: u32) -> Line {
+    pub(crate) fn of(video: &Video, index: u32) -> FrameLine {
         let sample = video.sample_of(index);
-        Line {
+        FrameLine {
             index: Some(index),
             pts: sample.map(|sample| sample.pts),
             time_s: sample.map(|sample| video.timeline().seconds(sample.pts)),
             key: sample.map(|sample| sample.key),
-            ..Line::default()
+            ..FrameLine::default()
         }
     }
 }
 
 /// The picture that output is made from.
 #[derive(Clone, Copy)]
-enum Picture<'a> {
+enum SourcePicture<'a> {
     Host(&'a Frame),
     Device(&'a DevicePicture),
 }
 
-impl Picture<'_> {
+impl SourcePicture<'_> {
     fn properties(&self) -> &Frame {
         match self {
-            Picture::Host(picture) => picture,
-            Picture::Device(picture) => picture.properties(),
+            SourcePicture::Host(picture) => picture,
+            SourcePicture::Device(picture) => picture.properties(),
         }
     }
 }
 
 /// A worker's state for making output.
-pub(crate) struct Maker {
+pub(crate) struct OutputMaker {
     video: Video,
     format: Format,
     options: StillOptions,
@@ -100,29 +100,33 @@ pub(crate) struct Maker {
     buffer: Vec<u8>,
 }
 
-impl Maker {
-    pub(crate) fn new(video: Video, format: Format, options: StillOptions, destination: Destination) -> Maker {
-        Maker { video, format, options, destination, stills: None, buffer: Vec::new() }
+impl OutputMaker {
+    pub(crate) fn new(video: Video, format: Format, options: StillOptions, destination: Destination) -> OutputMaker {
+        OutputMaker { video, format, options, destination, stills: None, buffer: Vec::new() }
     }
 
     /// Another maker for the same work.
-    pub(crate) fn another(&self) -> Maker {
-        Maker::new(self.video.clone(), self.format, self.options, self.destination.clone())
+    pub(crate) fn fresh(&self) -> OutputMaker {
+        OutputMaker::new(self.video.clone(), self.format, self.options, self.destination.clone())
     }
 
     /// Makes the requested output of a frame. A failed still concerns this frame only; a failed write concerns the run.
-    pub(crate) fn make(&mut self, frame: &VideoFrame) -> Result<Record> {
+    pub(crate) fn make(&mut self, frame: &VideoFrame) -> Result<OutputRecord> {
         let VideoFrame { index, duration, picture, .. } = frame;
-        self.named(*index, |maker| maker.record(*index, *duration, Picture::Host(picture)))
+        self.with_coordinates(*index, |maker| maker.record(*index, *duration, SourcePicture::Host(picture)))
     }
 
     /// The same for a frame in GPU memory. It makes stills only.
-    pub(crate) fn make_on_device(&mut self, frame: &DeviceFrame) -> Result<Record> {
+    pub(crate) fn make_on_device(&mut self, frame: &DeviceFrame) -> Result<OutputRecord> {
         let DeviceFrame { index, duration, picture, .. } = frame;
-        self.named(*index, |maker| maker.record(*index, *duration, Picture::Device(picture)))
+        self.with_coordinates(*index, |maker| maker.record(*index, *duration, SourcePicture::Device(picture)))
     }
 
-    fn named(&mut self, index: u32, make: impl FnOnce(&mut Maker) -> Result<Record>) -> Result<Record> {
+    fn with_coordinates(
+        &mut self,
+        index: u32,
+        make: impl FnOnce(&mut OutputMaker) -> Result<OutputRecord>,
+    ) -> Result<OutputRecord> {
         make(self).map_err(|error| match error.kind() {
             ErrorKind::Still(why) => {
                 let name = self.video.source().name();
@@ -132,14 +136,14 @@ impl Maker {
         })
     }
 
-    fn record(&mut self, index: u32, duration: i64, made_of: Picture<'_>) -> Result<Record> {
-        let picture = made_of.properties();
-        let mut line = Line {
+    fn record(&mut self, index: u32, duration: i64, source: SourcePicture<'_>) -> Result<OutputRecord> {
+        let picture = source.properties();
+        let mut line = FrameLine {
             width: Some(picture.width()),
             height: Some(picture.height()),
             format: Some(picture.format().name()),
             corrupt: picture.is_corrupt(),
-            ..Line::of(&self.video, index)
+            ..FrameLine::of(&self.video, index)
         };
         let mut bytes = Vec::new();
         match self.format {
@@ -154,9 +158,9 @@ impl Maker {
                     Some(stills) => stills,
                     none => none.insert(StillMaker::new()?),
                 };
-                let (width, height) = match made_of {
-                    Picture::Host(picture) => stills.encode(picture, &self.options, &mut buffer)?,
-                    Picture::Device(picture) => stills.encode_on_device(picture, &self.options, &mut buffer)?,
+                let (width, height) = match source {
+                    SourcePicture::Host(picture) => stills.encode(picture, &self.options, &mut buffer)?,
+                    SourcePicture::Device(picture) => stills.encode_on_device(picture, &self.options, &mut buffer)?,
                 };
                 let format = self.options.format;
                 (line.width, line.height, line.format) = (Some(width), Some(height), Some(format.name()));
@@ -167,13 +171,13 @@ impl Maker {
                 }
             }
         }
-        Ok(Record { line, duration, raw_size: raw::len(picture), bytes })
+        Ok(OutputRecord { line, duration, raw_size: raw::len(picture), bytes })
     }
 
     /// Writes output into the folder, or returns it for standard output.
-    fn deliver(&self, index: u32, bytes: Vec<u8>, line: &mut Line) -> Result<Vec<u8>> {
+    fn deliver(&self, index: u32, bytes: Vec<u8>, line: &mut FrameLine) -> Result<Vec<u8>> {
         if let Destination::Folder(folder) = &self.destination {
-            let path = place(folder, index, self.format.extension());
+            let path = frame_path(folder, index, self.format.extension());
             write_whole(&path, &bytes)?;
             line.file = Some(path.to_string_lossy().into_owned());
         }
@@ -188,7 +192,7 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
         if is_special(path) {
             return File::options().write(true).open(path)?.write_all(bytes);
         }
-        let (unfinished, mut file) = Unfinished::beside(path)?;
+        let (unfinished, mut file) = UnfinishedFile::beside(path)?;
         file.write_all(bytes)?;
         unfinished.finish(path)
     };
@@ -202,7 +206,7 @@ pub(crate) fn check_writable(path: &Path) -> Result<()> {
         if path.exists() {
             File::options().append(true).open(path)?;
         }
-        if is_special(path) { Ok(()) } else { Unfinished::beside(path).map(drop) }
+        if is_special(path) { Ok(()) } else { UnfinishedFile::beside(path).map(drop) }
     };
     check().map_err(|error| write_error(path, error))
 }
@@ -215,7 +219,7 @@ fn is_special(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir())
 }
 
-/// Whether the input (a path or an address) is the file at `output`, under whatever name.
+/// Whether the input (a path or an address) is the file at `output`, under any name.
 pub(crate) fn is_same_file(input: &str, output: &Path) -> bool {
     let identity = |path: &Path| fs::metadata(path).ok().map(|there| (there.dev(), there.ino()));
     let input = identity(Path::new(input.strip_prefix("file://").unwrap_or(input)));
@@ -223,7 +227,7 @@ pub(crate) fn is_same_file(input: &str, output: &Path) -> bool {
 }
 
 /// The path of a frame's output in a folder.
-fn place(folder: &Path, index: u32, extension: &str) -> PathBuf {
+fn frame_path(folder: &Path, index: u32, extension: &str) -> PathBuf {
     folder.join(format!("frame-{index:06}.{extension}"))
 }
 
@@ -235,8 +239,8 @@ impl Destination {
         // The folder is listed because it has few files or none; frames may be many.
         let named = fs::read_dir(folder).ok()?.flatten().filter_map(|entry| {
             let index = entry.file_name().to_str()?.strip_prefix("frame-")?.split('.').next()?.parse().ok()?;
-            let place = place(folder, index, extension);
-            (place.file_name()? == entry.file_name()).then_some((index, place))
+            let path = frame_path(folder, index, extension);
+            (path.file_name()? == entry.file_name()).then_some((index, path))
         });
         let taken = named.filter(|(_, place)| inputs.iter().any(|input| is_same_file(input, place)));
         taken.filter(|(index, _)| frames.contains(index)).min()

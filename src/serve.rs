@@ -11,9 +11,9 @@ use bucket_streamer::{DEFAULT_INDEX_MEMORY, Machine};
 use bucket_streamer_server::Server;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::console::{Outcome, say};
+use crate::console::{CommandOutcome, say};
 use crate::opening::{builder, index_cache, open_device};
-use crate::options::{Limits, RemoteArguments};
+use crate::options::{RemoteArguments, VideoLimitOptions};
 
 mod arguments;
 mod settings;
@@ -27,10 +27,10 @@ use arguments::from_file;
 /// Memory for the indexes of open videos: the default of a `Catalog`.
 const INDEX_MEMORY: u64 = 512 << 20;
 
-pub(crate) fn run(arguments: ServeArguments, remote: &RemoteArguments) -> Outcome {
+pub(crate) fn run(arguments: ServeArguments, remote: &RemoteArguments) -> CommandOutcome {
     let refuse = |why: String| {
         say(&format!("bucket-streamer: {why}"));
-        Outcome::Usage
+        CommandOutcome::Usage
     };
     let file = match arguments.config.as_deref().map(from_file).transpose() {
         Ok(file) => file.unwrap_or_default(),
@@ -46,16 +46,15 @@ pub(crate) fn run(arguments: ServeArguments, remote: &RemoteArguments) -> Outcom
         Err(why) => return refuse(why),
     };
     // External memory: it grows outside the engine, which must not free anything because of it.
-    let usual = HttpOptions::default().cache;
-    let fetched = remote.fetch_memory.map_or(usual, |MemorySize(bytes)| bytes);
+    let fetched = remote.fetch_memory.map_or(HttpOptions::default().cache, |MemorySize(bytes)| bytes);
     let machine = Machine::read();
-    let others = config.still_memory + config.reply_memory + machine.memory_share(8, INDEX_MEMORY) + fetched;
+    let external_memory = config.still_memory + config.reply_memory + machine.memory_share(8, INDEX_MEMORY) + fetched;
     let device = match open_device(arguments.device.unwrap_or_default()) {
         Ok(device) => device,
         Err(outcome) => return outcome,
     };
-    // Each request decides about damaged frames, so the engine outputs all of them.
-    let limits = Limits {
+    // Each request sets the handling of damaged frames, so the engine outputs all of them.
+    let limits = VideoLimitOptions {
         max_pixels: arguments.max_pixels.unwrap_or_default(),
         picture_memory: arguments.picture_memory,
         index_memory: arguments.index_memory.unwrap_or(MemorySize(DEFAULT_INDEX_MEMORY)),
@@ -64,49 +63,49 @@ pub(crate) fn run(arguments: ServeArguments, remote: &RemoteArguments) -> Outcom
     let builder = builder(arguments.threads, arguments.checkpoint_memory, limits).check_hashes(check_hashes);
     // After its deadline a request has no use for the video.
     let open_timeout = remote.open_timeout.unwrap_or(config.deadline);
-    let builder = builder.open_timeout(Some(open_timeout).filter(|timeout| !timeout.is_zero()));
-    let engine = builder.others(others).device(device).on_device_note(|note| tracing::warn!(note)).build();
+    let builder = builder.open_timeout(Some(open_timeout).filter(|timeout| !timeout.is_zero())).device(device);
+    let engine = builder.external_memory(external_memory).on_device_note(|note| tracing::warn!(note)).build();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = match runtime.worker_threads(machine.processors()).thread_name("serve").enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return refuse(format!("cannot start the server's threads: {error}")),
     };
     let outcome = runtime.block_on(async {
-        let (is_secure, wanted) = (config.tls.is_some(), config.connections);
-        let given = crate::given::line(&machine, &engine);
+        let (is_secure, requested) = (config.tls.is_some(), config.connections);
+        let resources = crate::process_setup::resource_summary(&machine, &engine);
         let server = match Server::bind(config, engine, roots, index_cache().cloned()).await {
             Ok(server) => server,
             Err(error) => return refuse(format!("cannot serve: {error}")),
         };
-        tracing::info!("{given}: {}", crate::given::shares(server.connections(), wanted));
+        tracing::info!("{resources}: {}", crate::process_setup::open_file_shares(server.connections(), requested));
         announce(server.address(), is_secure);
         let end = async {
-            told_to_end().await;
+            termination_requested().await;
             // A second signal ends the program at once.
             tokio::spawn(async {
-                told_to_end().await;
+                termination_requested().await;
                 std::process::exit(1);
             });
         };
-        if server.run(end).await { Outcome::Done } else { Outcome::SomeFailed }
+        if server.run(end).await { CommandOutcome::Done } else { CommandOutcome::SomeFailed }
     });
-    // Decoding that no request needs any more is not waited for.
+    // The shutdown does not wait for decode runs, which no request needs any more.
     runtime.shutdown_background();
     outcome
 }
 
-/// Announces the address: to people, and to programs that asked for any free port.
+/// Announces the address to operators, and to programs that requested any free port.
 fn announce(address: SocketAddr, is_secure: bool) {
     use std::io::Write;
     let scheme = if is_secure { "https" } else { "http" };
-    // A write error is ignored: a caller that does not read this knows the address.
+    // A write error is ignored: a caller that closes the pipe knows the address.
     let _ = writeln!(std::io::stdout().lock(), "listening on {scheme}://{address}");
     let _ = std::io::stdout().lock().flush();
     tracing::info!(%address, "listening");
 }
 
 /// Waits for SIGTERM (from orchestrators) or SIGINT (from a terminal).
-async fn told_to_end() {
+async fn termination_requested() {
     let mut signals = [SignalKind::terminate(), SignalKind::interrupt()].map(|kind| signal(kind).ok());
     let [terminate, interrupt] = &mut signals;
     let next = async |signal: &mut Option<tokio::signal::unix::Signal>| match signal {
@@ -129,7 +128,7 @@ mod tests {
     use super::arguments::{Period, ServeArguments};
 
     #[test]
-    fn a_flag_counts_before_the_file() {
+    fn a_flag_takes_precedence_over_the_file() {
         let file: ServeArguments = toml::from_str(
             "listen_addr = \"0.0.0.0:80\"\nroot = [\"a=/a\"]\nlocal_path = \"/videos\"\ndeadline = \"5s\"\n\
              still_memory = \"1G\"\njpeg_quality = 70\non_damage = \"error\"\nmax_pixels = 1000000\n\
@@ -152,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_and_keys_of_the_file_may_be_limited() {
+    fn tokens_and_keys_in_the_file_can_have_scopes() {
         let file: ServeArguments = toml::from_str(
             "token = [\"for everything\"]\n\
              [[tokens]]\ntoken = \"of customer a\"\nname = \"a\"\nroots = [\"cams\"]\nprefixes = [\"films/a/\"]\n\
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_contradicts_itself_is_refused() {
+    fn contradictory_settings_are_refused() {
         let tls = ServeArguments { tls_cert: Some("x".into()), ..ServeArguments::default() };
         assert!(tls.config().is_err());
         let token = ServeArguments { token: vec!["short".into()], ..ServeArguments::default() };

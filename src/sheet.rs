@@ -7,20 +7,20 @@ use std::path::{Path, PathBuf};
 use bucket_streamer::pixels::{Fit, Shape};
 use bucket_streamer::still::sheet::relative_address;
 use bucket_streamer::still::{StillFormat, StillOptions};
-use bucket_streamer::storyboard::{Shown, Storyboard, Tile};
+use bucket_streamer::storyboard::{Storyboard, Tile, TileFrame};
 use bucket_streamer::{Error, ErrorKind, OnDamage, Result, Video};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use crate::console::{Outcome, say};
+use crate::console::{CommandOutcome, report, say};
 use crate::extract::ranges;
 use crate::opening::{self, open};
-use crate::options::{Decoding, DeviceOption, Format, Location, Quality, Which};
-use crate::output::{Line, is_same_file, write_whole};
+use crate::options::{Decoding, DeviceOption, Format, Location, Quality, TrackAndIndex};
+use crate::output::{FrameLine, is_same_file, write_whole};
 
 /// The object that `--json` prints.
 #[derive(Serialize)]
-struct Sheet {
+struct SheetReport {
     file: String,
     vtt: String,
     format: &'static str,
@@ -30,14 +30,14 @@ struct Sheet {
     rows: usize,
     tile_width: usize,
     tile_height: usize,
-    tiles: Vec<Cue>,
+    tiles: Vec<SheetTile>,
 }
 
 /// One tile of the object.
 #[derive(Serialize)]
-struct Cue {
+struct SheetTile {
     #[serde(flatten)]
-    line: Line,
+    line: FrameLine,
     /// Begin and end of the tile's part of the video, in seconds.
     start_s: f64,
     end_s: f64,
@@ -72,7 +72,7 @@ pub(crate) struct SheetArguments {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) which: Which,
+    pub(crate) which: TrackAndIndex,
     /// Handling of frames that are known to be damaged: show and report them, or leave their tiles black
     #[arg(long, value_name = "flag|error", default_value_t)]
     pub(crate) on_damage: OnDamage,
@@ -99,11 +99,11 @@ Examples:
 A tile shows the frame in the middle of its part of the video. The .vtt file has one cue per tile:
 the time range of that part, and sheet.jpg#xywh=X,Y,WIDTH,HEIGHT.";
 
-pub(crate) fn run(arguments: &SheetArguments) -> Outcome {
+pub(crate) fn run(arguments: &SheetArguments) -> CommandOutcome {
     let to_stdout = arguments.output == "-";
     if arguments.json && to_stdout {
         say("bucket-streamer: --json and --output - both write to standard output: use one of them");
-        return Outcome::Usage;
+        return CommandOutcome::Usage;
     }
     let output = Path::new(&arguments.output);
     let vtt = output.with_extension("vtt");
@@ -111,7 +111,7 @@ pub(crate) fn run(arguments: &SheetArguments) -> Outcome {
     let is_input = |written: &Path| inputs.iter().flatten().any(|input| is_same_file(input, written));
     if !to_stdout && (is_input(output) || is_input(&vtt) || output == vtt) {
         say("bucket-streamer: --output or its .vtt file would overwrite an input or each other: change --output");
-        return Outcome::Usage;
+        return CommandOutcome::Usage;
     }
     let builder = opening::builder(arguments.threads, None, arguments.decoding.limits)
         .on_damage(arguments.on_damage)
@@ -124,27 +124,29 @@ pub(crate) fn run(arguments: &SheetArguments) -> Outcome {
         Ok(video) => video,
         Err(outcome) => return outcome,
     };
-    let outcome = made(arguments, &video, to_stdout).unwrap_or_else(|error| {
-        say(&format!("bucket-streamer: {error}"));
-        if error.is_unreadable_video() { Outcome::Unreadable } else { Outcome::SomeFailed }
+    let outcome = make_sheet(arguments, &video, to_stdout).unwrap_or_else(|error| {
+        report(&error);
+        if error.is_unreadable_video() { CommandOutcome::Unreadable } else { CommandOutcome::SomeFailed }
     });
-    opening::tell_of_device(&engine);
+    opening::report_device_notes(&engine);
     outcome
 }
 
-fn made(arguments: &SheetArguments, video: &Video, to_stdout: bool) -> Result<Outcome> {
+fn make_sheet(arguments: &SheetArguments, video: &Video, to_stdout: bool) -> Result<CommandOutcome> {
     let options = StillOptions {
         shape: Shape { width: Some(arguments.width), height: None, fit: Fit::Contain },
         ..video.still_options()
     };
-    let how = (arguments.count, arguments.columns, Shown::Middle);
-    let Some(storyboard) = Storyboard::make(video, &options, how, &|| true)? else { return Ok(Outcome::SomeFailed) };
-    let mut outcome = Outcome::Done;
+    let layout = (arguments.count, arguments.columns, TileFrame::Middle);
+    let Some(storyboard) = Storyboard::make(video, &options, layout, &|| true)? else {
+        return Ok(CommandOutcome::SomeFailed);
+    };
+    let mut outcome = CommandOutcome::Done;
     for error in storyboard.tiles.iter().filter_map(|tile| tile.planes.as_ref().err()) {
-        say(&format!("bucket-streamer: {error}"));
-        outcome = Outcome::SomeFailed;
+        report(error);
+        outcome = CommandOutcome::SomeFailed;
     }
-    tell_of_damage(video, &storyboard);
+    report_damage(video, &storyboard);
     let format = format_of(arguments);
     let bytes = storyboard.encode(format, arguments.quality.quality)?;
     if to_stdout {
@@ -152,13 +154,13 @@ fn made(arguments: &SheetArguments, video: &Video, to_stdout: bool) -> Result<Ou
         return Ok(outcome);
     }
     let path = Path::new(&arguments.output);
-    let vtt = written(path, &bytes, &storyboard)?;
-    report(arguments, &storyboard, video, (path, &vtt), format)?;
+    let vtt = write_files(path, &bytes, &storyboard)?;
+    announce(arguments, &storyboard, video, (path, &vtt), format)?;
     Ok(outcome)
 }
 
 /// Reports the tiles that show damage.
-fn tell_of_damage(video: &Video, storyboard: &Storyboard) {
+fn report_damage(video: &Video, storyboard: &Storyboard) {
     let corrupt = storyboard.corrupt();
     if !corrupt.is_empty() {
         let (name, all, list) = (video.source().name(), storyboard.tiles.len(), ranges(&corrupt));
@@ -181,7 +183,7 @@ fn write_out(bytes: &[u8]) -> Result<()> {
 }
 
 /// Writes both files; returns the name of the second.
-fn written(path: &Path, bytes: &[u8], storyboard: &Storyboard) -> Result<PathBuf> {
+fn write_files(path: &Path, bytes: &[u8], storyboard: &Storyboard) -> Result<PathBuf> {
     write_whole(path, bytes)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let vtt = path.with_extension("vtt");
@@ -189,7 +191,7 @@ fn written(path: &Path, bytes: &[u8], storyboard: &Storyboard) -> Result<PathBuf
     Ok(vtt)
 }
 
-fn report(
+fn announce(
     arguments: &SheetArguments,
     storyboard: &Storyboard,
     video: &Video,
@@ -206,16 +208,16 @@ fn report(
     let cue = |(cell, tile): (usize, &Tile)| {
         let (x, y) = grid.place(cell);
         let size = tile.planes.as_ref().ok().map(|planes| (planes.width, planes.height));
-        let line = Line {
+        let line = FrameLine {
             width: size.map(|size| size.0),
             height: size.map(|size| size.1),
             error: tile.planes.as_ref().err().map(Error::message),
             corrupt: tile.corrupt,
-            ..Line::of(video, tile.index)
+            ..FrameLine::of(video, tile.index)
         };
-        Cue { line, start_s: tile.start_s, end_s: tile.end_s, x, y }
+        SheetTile { line, start_s: tile.start_s, end_s: tile.end_s, x, y }
     };
-    let sheet = Sheet {
+    let sheet = SheetReport {
         file: path.to_string_lossy().into_owned(),
         vtt: vtt.to_string_lossy().into_owned(),
         format: format.name(),

@@ -1,7 +1,7 @@
 //! Files that are being written: a signal that ends the process leaves none of them behind.
 //!
 //! Files are written under a temporary name, listed here, and renamed. A thread waits for SIGINT, SIGTERM and SIGHUP,
-//! removes the listed files, and ends the process by the same signal, whatever the other threads wait for.
+//! removes the listed files, and ends the process by the same signal, even while the other threads wait.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -17,7 +17,7 @@ fn listed() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     LISTED.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// From now on, terminating signals first remove unfinished files. `main` calls this before other threads start: these
+/// From now on, terminating signals first remove unfinished files. `main` calls this before other threads start: they
 /// must not receive the signals.
 pub(crate) fn remove_at_termination() {
     let termination = Termination::block();
@@ -41,45 +41,45 @@ fn remove_all(files: &BTreeSet<PathBuf>) {
 
 /// A file being written. Dropping removes it.
 #[derive(Debug)]
-pub(crate) struct Unfinished {
+pub(crate) struct UnfinishedFile {
     path: PathBuf,
     is_finished: bool,
 }
 
-impl Unfinished {
-    /// A new file beside `place`, under a name of its own.
-    pub(crate) fn beside(place: &Path) -> io::Result<(Unfinished, File)> {
+impl UnfinishedFile {
+    /// A new file beside `target`, under a name of its own.
+    pub(crate) fn beside(target: &Path) -> io::Result<(UnfinishedFile, File)> {
         let mut name = std::ffi::OsString::from(".");
-        name.push(place.file_name().unwrap_or_default());
+        name.push(target.file_name().unwrap_or_default());
         name.push(format!(".{}.part", std::process::id()));
-        let path = place.with_file_name(name);
+        let path = target.with_file_name(name);
         let mut files = listed();
-        // A taken name belongs to a killed process with the same process id. Whatever it is (a link, too), it is
-        // removed and not written to.
+        // A taken name belongs to a killed process with the same process id. The entry, also a link, is removed and not
+        // written to.
         let file = File::create_new(&path).or_else(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => fs::remove_file(&path).and_then(|()| File::create_new(&path)),
             _ => Err(error),
         })?;
         files.insert(path.clone());
-        Ok((Unfinished { path, is_finished: false }, file))
+        Ok((UnfinishedFile { path, is_finished: false }, file))
     }
 
     /// An existing file that is to be removed.
     #[cfg(feature = "bench")]
-    pub(crate) fn there(path: &Path) -> Unfinished {
+    pub(crate) fn existing(path: &Path) -> UnfinishedFile {
         listed().insert(path.to_owned());
-        Unfinished { path: path.to_owned(), is_finished: false }
+        UnfinishedFile { path: path.to_owned(), is_finished: false }
     }
 
     /// Renames the file to its place.
-    pub(crate) fn finish(mut self, place: &Path) -> io::Result<()> {
-        fs::rename(&self.path, place)?;
+    pub(crate) fn finish(mut self, target: &Path) -> io::Result<()> {
+        fs::rename(&self.path, target)?;
         self.is_finished = true;
         Ok(())
     }
 }
 
-impl Drop for Unfinished {
+impl Drop for UnfinishedFile {
     fn drop(&mut self) {
         // During termination this waits for the lock, so failures that termination causes are not reported.
         let mut files = listed();
@@ -95,39 +95,39 @@ mod tests {
     use std::fs;
     use std::io::Write;
 
-    use super::{Unfinished, listed, remove_all};
+    use super::{UnfinishedFile, listed, remove_all};
 
     #[test]
-    fn what_is_unfinished_is_removed_and_what_is_finished_stays() {
+    fn unfinished_files_are_removed_and_finished_files_stay() {
         let folder = tempfile::tempdir().unwrap();
         let names = || fs::read_dir(folder.path()).unwrap().count();
         let place = |name: &str| folder.path().join(name);
-        let (done, mut file) = Unfinished::beside(&place("done")).unwrap();
+        let (done, mut file) = UnfinishedFile::beside(&place("done")).unwrap();
         file.write_all(b"whole").unwrap();
         done.finish(&place("done")).unwrap();
         assert_eq!((names(), fs::read(place("done")).unwrap()), (1, b"whole".to_vec()));
 
-        let (given_up, _) = Unfinished::beside(&place("given_up")).unwrap();
+        let (given_up, _) = UnfinishedFile::beside(&place("given_up")).unwrap();
         assert_eq!(names(), 2);
         drop(given_up);
         assert_eq!(names(), 1);
 
-        let (in_work, _) = Unfinished::beside(&place("in_work")).unwrap();
+        let (in_work, _) = UnfinishedFile::beside(&place("in_work")).unwrap();
         // Only this test's files: other tests run beside it.
         let ours = listed().iter().filter(|path| path.starts_with(folder.path())).cloned().collect();
         remove_all(&ours);
-        assert_eq!(names(), 1, "what the signal thread does");
+        assert_eq!(names(), 1, "the signal thread removes it");
         drop(in_work);
     }
 
     #[test]
-    fn a_name_that_is_taken_is_not_written_to() {
+    fn an_existing_temporary_file_is_removed_and_not_written_to() {
         let folder = tempfile::tempdir().unwrap();
         let victim = folder.path().join("victim");
         fs::write(&victim, b"precious").unwrap();
         let taken = folder.path().join(format!(".still.{}.part", std::process::id()));
         std::os::unix::fs::symlink(&victim, &taken).unwrap();
-        let (still, mut file) = Unfinished::beside(&folder.path().join("still")).unwrap();
+        let (still, mut file) = UnfinishedFile::beside(&folder.path().join("still")).unwrap();
         file.write_all(b"other").unwrap();
         still.finish(&folder.path().join("still")).unwrap();
         assert_eq!(fs::read(&victim).unwrap(), b"precious");

@@ -4,7 +4,8 @@
 pub(crate) fn long() -> String {
     let features = Some(env!("BUCKET_STREAMER_FEATURES")).filter(|features| !features.is_empty()).unwrap_or("none");
     let mut text = format!(
-        "{} (MIT OR Apache-2.0)\n\nBuilt on commit {} by rustc {}, with the features {features}\n\nStatically linked:\n",
+        "{} (MIT OR Apache-2.0)\n\nBuilt on commit {} by rustc {}, with the features {features}\n\n\
+         Statically linked:\n",
         env!("CARGO_PKG_VERSION"),
         env!("BUCKET_STREAMER_SOURCE"),
         env!("BUCKET_STREAMER_RUSTC"),
@@ -20,8 +21,8 @@ pub(crate) fn long() -> String {
     for argument in arguments(&ffi::ffmpeg_configuration()) {
         text += &format!("  {argument}\n");
     }
-    text += "\nFFmpeg's LGPL asks of those that pass this binary on: its licence text, its source, and the means to link \
-             the program with a changed FFmpeg. See LICENSING.md.";
+    text += "\nFFmpeg's LGPL requires distributors of this binary to provide its licence text, its source, and the \
+             means to link the program with a changed FFmpeg. See LICENSING.md.";
     text
 }
 

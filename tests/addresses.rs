@@ -1,4 +1,4 @@
-//! Addresses as the command reads them, and the servers that get headers and credentials.
+//! The command's parsing of addresses, and the servers that get headers and credentials.
 #![cfg(feature = "remote")]
 
 mod common;
@@ -14,69 +14,69 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use bucket_streamer::source::Source;
 use bucket_streamer::source::remote::{HttpClient, HttpOptions};
 
-use common::{Ran, bucket_streamer, fixture, run_command};
-use testing::range_server::{Answer, Server};
+use common::{ProgramRun, bucket_streamer, fixture, run_command};
+use testing::range_server::{RangeReply, RangeServer};
 
 fn clip() -> Vec<u8> {
     std::fs::read(fixture("hevc_demo.mp4")).expect("the fixture")
 }
 
 /// Redirects all requests for one server to another address, with a 302.
-fn redirect(server: &Server, to: &str) {
+fn redirect(server: &RangeServer, to: &str) {
     let header: &'static str = Box::leak(format!("Location: {to}").into_boxed_str());
-    server.behave(move |asked| match &asked.path[..] {
-        "/first" => Answer::Status(302, header),
-        _ => Answer::Good,
+    server.set_behaviour(move |asked| match &asked.path[..] {
+        "/first" => RangeReply::Status(302, header),
+        _ => RangeReply::Good,
     });
 }
 
 #[test]
 fn headers_are_for_the_server_that_was_named() {
-    let (named, other) = (Server::start(), Server::start());
+    let (named, other) = (RangeServer::start(), RangeServer::start());
     let secret = |name: &str| (name.to_owned(), "geheim".to_owned());
     let headers = vec![secret("X-Token"), secret("Authorization"), secret("Cookie")];
     let client = HttpClient::new(HttpOptions { headers, ..HttpOptions::default() }).expect("a client");
 
     redirect(&named, &named.put("clip.mp4", clip(), "\"1\""));
     client.open(&named.at("first")).expect("the same server");
-    let asked = named.asked();
-    assert_eq!(asked[1].path, "/clip.mp4");
-    assert!(asked.iter().all(|asked| asked.headers["x-token"] == "geheim"), "{asked:#?}");
+    let requests = named.take_requests();
+    assert_eq!(requests[1].path, "/clip.mp4");
+    assert!(requests.iter().all(|asked| asked.headers["x-token"] == "geheim"), "{requests:#?}");
 
     redirect(&named, &other.put("clip.mp4", clip(), "\"1\""));
     for address in [named.at("first"), named.at("first").replace("http://", "http://me:geheim@")] {
         let source = client.open(&address).expect("another server");
         source.read(bucket_streamer::source::ByteRange { start: 0, len: source.len() }).expect("all of it");
-        let asked = other.asked();
-        assert!(!asked.is_empty() && named.asked()[0].headers["x-token"] == "geheim");
-        assert!(!format!("{asked:?}").contains("geheim"), "{asked:#?}");
+        let requests = other.take_requests();
+        assert!(!requests.is_empty() && named.take_requests()[0].headers["x-token"] == "geheim");
+        assert!(!format!("{requests:?}").contains("geheim"), "{requests:#?}");
     }
 
     redirect(&other, &named.at("clip.mp4"));
     redirect(&named, &other.at("first"));
     client.open(&named.at("first")).expect("there and back");
-    let asked = named.asked();
-    assert!(!asked[1].headers.contains_key("x-token"), "another server may say where: {asked:#?}");
+    let requests = named.take_requests();
+    assert!(!requests[1].headers.contains_key("x-token"), "another server may say where: {requests:#?}");
 }
 
 #[test]
 fn user_and_password_go_along_on_the_same_server() {
-    let server = Server::start();
+    let server = RangeServer::start();
     server.put("clip.mp4", clip(), "\"1\"");
     redirect(&server, "clip.mp4");
     let client = HttpClient::new(HttpOptions::default()).expect("a client");
     client.open(&server.at("first").replace("http://", "http://me:geheim@")).expect("the same server");
-    assert!(server.asked().iter().all(|asked| asked.headers["authorization"] == "Basic bWU6Z2VoZWlt"));
+    assert!(server.take_requests().iter().all(|asked| asked.headers["authorization"] == "Basic bWU6Z2VoZWlt"));
 }
 
 #[test]
 fn the_command_line_sends_headers_and_a_token() {
-    let server = Server::start();
+    let server = RangeServer::start();
     let address = server.put("clip.mp4", clip(), "\"1\"");
     let mut command = bucket_streamer(&["info", &address, "--header", "X-Token: geheim", "--header", "x-more:1"]);
-    let ran = Ran::of(command.env("BUCKET_STREAMER_BEARER_TOKEN", "gedicht"));
+    let ran = ProgramRun::run(command.env("BUCKET_STREAMER_BEARER_TOKEN", "gedicht"));
     assert_eq!(ran.code(), 0, "{}", ran.stderr);
-    let headers = &server.asked()[0].headers;
+    let headers = &server.take_requests()[0].headers;
     assert_eq!((&headers["x-token"][..], &headers["x-more"][..]), ("geheim", "1"));
     assert_eq!(headers["authorization"], "Bearer gedicht");
 
@@ -135,13 +135,13 @@ fn certificates_of_ones_own_are_believed_when_named() {
     assert!(unknown.code() == 3 && unknown.stderr.contains("certificate"), "{}", unknown.stderr);
     let named = run_command(&["info", &address, "--ca-file", &file]);
     assert_eq!(named.code(), 0, "{}", named.stderr);
-    let named = Ran::of(bucket_streamer(&["info", &address]).env("SSL_CERT_FILE", &file));
+    let named = ProgramRun::run(bucket_streamer(&["info", &address]).env("SSL_CERT_FILE", &file));
     assert_eq!(named.code(), 0, "{}", named.stderr);
 }
 
 #[test]
 fn the_command_line_takes_addresses() {
-    let server = Server::start();
+    let server = RangeServer::start();
     let clip = fixture("hevc_demo.mp4");
     let address = server.put("hevc_demo.mp4", std::fs::read(&clip).expect("the fixture"), "\"1\"");
     let info = run_command(&["info", "--json", &address]);

@@ -1,9 +1,9 @@
-//! Files that are no videos, are cut, damaged, or change while they are read; folders that are not writable. There must
-//! be no crash, no hang and no wrong frame, and one line with the reason.
+//! Files that are no videos, truncated, damaged, or change during a read; folders that are not writable. There must be
+//! no crash, no hang and no wrong frame, and one line with the reason.
 //!
 //! The reference for a damaged file is the output of the vendored `ffmpeg` with one thread, since its threads race over
 //! damaged pictures. In H.265 even that varies: where a damaged slice leaves a part of a picture unwritten, the picture
-//! has the former content of its memory. So of H.265 only the pictures that the damage does not affect are compared.
+//! keeps the former content of its memory. So of H.265 only the pictures that the damage does not affect are compared.
 #![allow(clippy::print_stderr, reason = "tests report what they leave out")]
 
 mod common;
@@ -18,7 +18,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use common::{Ran, bucket_streamer, fixture, name, oracle_md5s, program, run_command};
+use common::{ProgramRun, bucket_streamer, fixture, name, oracle_md5s, program, run_command};
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("a path that is text")
@@ -29,7 +29,7 @@ fn folder() -> TempDir {
 }
 
 /// Checks for an orderly end: exit code 0, 1 or 3, and at most `most` messages of one line each.
-fn check_end(ran: &Ran, most: usize, what: &str) -> i32 {
+fn check_end(ran: &ProgramRun, most: usize, what: &str) -> i32 {
     let code = ran.code();
     assert!([0, 1, 3].contains(&code), "{what}: exit code {code}: {}", ran.stderr);
     assert!(code == 0 || !ran.stderr.is_empty(), "{what}: exit code {code} without a word");
@@ -75,7 +75,7 @@ mod no_video {
     }
 
     #[test]
-    fn what_is_no_file_is_refused_and_nothing_waits_for_it() {
+    fn a_path_that_is_no_file_is_refused_without_waiting() {
         let folder = folder();
         check_refused(text(folder.path()), "a directory");
         check_refused("/dev/null", "not a regular file");
@@ -102,16 +102,20 @@ mod no_video {
 }
 
 /// An intact fixture.
-struct Clip {
+struct FixtureClip {
     name: &'static str,
     bytes: Vec<u8>,
     md5s: HashSet<String>,
 }
 
-impl Clip {
-    fn of(name: &'static str) -> Clip {
+impl FixtureClip {
+    fn of(name: &'static str) -> FixtureClip {
         let path = fixture(name);
-        Clip { name, bytes: fs::read(&path).expect("the fixture"), md5s: oracle_md5s(&path).into_iter().collect() }
+        FixtureClip {
+            name,
+            bytes: fs::read(&path).expect("the fixture"),
+            md5s: oracle_md5s(&path).into_iter().collect(),
+        }
     }
 
     fn is_hevc(&self) -> bool {
@@ -120,18 +124,18 @@ impl Clip {
 }
 
 /// A damaged copy of a clip.
-struct Broken<'a> {
-    clip: &'a Clip,
+struct DamagedCopy<'a> {
+    clip: &'a FixtureClip,
     /// The kind of damage.
     what: String,
     folder: TempDir,
 }
 
-impl<'a> Broken<'a> {
-    fn new(clip: &'a Clip, what: impl std::fmt::Display, bytes: &[u8]) -> Broken<'a> {
-        let broken = Broken { clip, what: format!("{} {what}", clip.name), folder: folder() };
-        fs::write(broken.path(), bytes).expect("to write");
-        broken
+impl<'a> DamagedCopy<'a> {
+    fn new(clip: &'a FixtureClip, what: impl std::fmt::Display, bytes: &[u8]) -> DamagedCopy<'a> {
+        let copy = DamagedCopy { clip, what: format!("{} {what}", clip.name), folder: folder() };
+        fs::write(copy.path(), bytes).expect("to write");
+        copy
     }
 
     fn path(&self) -> PathBuf {
@@ -156,7 +160,7 @@ impl<'a> Broken<'a> {
         let mut command = Command::new(program("ffmpeg"));
         command.args(["-v", "quiet", "-noautorotate", "-threads", "1", "-i"]).arg(self.path());
         command.args(["-map", "0:v:0", "-fps_mode", "passthrough", "-noautoscale", "-f", "framemd5", "-"]);
-        let ran = Ran::of(&mut command);
+        let ran = ProgramRun::run(&mut command);
         let lines = ran.text().lines().filter(|line| !line.starts_with('#'));
         lines.filter_map(|line| line.rsplit(", ").next()).map(str::to_owned).collect()
     }
@@ -198,7 +202,7 @@ impl<'a> Broken<'a> {
         }
     }
 
-    /// `info` also ends orderly.
+    /// Checks that `info` ends orderly.
     fn check_info(&self) {
         let ran = run_command(&["info", text(&self.path()), "--json"]);
         let code = check_end(&ran, 1, &self.what);
@@ -211,13 +215,13 @@ mod truncated {
 
     /// Cuts in five parts of the file, and two near its beginning.
     fn check(name: &'static str) {
-        let clip = Clip::of(name);
+        let clip = FixtureClip::of(name);
         let mut random = fastrand::Rng::with_seed(clip.bytes.len() as u64);
         let part = clip.bytes.len() / 5;
         let places = (0..5).map(|at| at * part + random.usize(0..part));
         let places: Vec<usize> = [1, 60].into_iter().chain(places).collect();
         for at in places {
-            let broken = Broken::new(&clip, format_args!("cut at {at}"), &clip.bytes[..at]);
+            let broken = DamagedCopy::new(&clip, format_args!("cut at {at}"), &clip.bytes[..at]);
             broken.check_all();
             broken.check_singles(&[0, random.u64(0..50), random.u64(0..100)]);
             broken.check_info();
@@ -268,7 +272,7 @@ mod flipped {
 
     /// Eight copies with flipped bits: anywhere, and in the containers' tables.
     fn check(name: &'static str) {
-        let clip = Clip::of(name);
+        let clip = FixtureClip::of(name);
         let mut random = fastrand::Rng::with_seed(11);
         let length = clip.bytes.len();
         for round in 0..8 {
@@ -279,7 +283,7 @@ mod flipped {
             };
             let mut bytes = clip.bytes.clone();
             places.iter().for_each(|&place| bytes[place] ^= 1 << random.u32(0..8));
-            let broken = Broken::new(&clip, format_args!("round {round}, flipped at {places:?}"), &bytes);
+            let broken = DamagedCopy::new(&clip, format_args!("round {round}, flipped at {places:?}"), &bytes);
             broken.check_all();
             broken.check_singles(&[random.u64(0..48), random.u64(0..96)]);
             broken.check_info();
@@ -356,11 +360,12 @@ mod damaged {
 
     #[test]
     fn a_damaged_picture_and_those_that_refer_to_it_are_marked_corrupt_and_no_other() {
-        let clip = Clip::of("h264_bframes.mp4");
+        let clip = FixtureClip::of("h264_bframes.mp4");
         let mut bytes = clip.bytes.clone();
         // In the middle of a slice: the decoder detects the damage, and conceals the rest of the picture.
         bytes[40_327..40_340].fill(0x55);
-        let (_, lines) = Broken::new(&clip, "overwritten at 40327", &bytes).extract(&["--all", "--threads", "1"], 2);
+        let (_, lines) =
+            DamagedCopy::new(&clip, "overwritten at 40327", &bytes).extract(&["--all", "--threads", "1"], 2);
         let corrupt: Vec<&Value> = lines.iter().filter(|line| line["corrupt"] == true).collect();
         assert!(!corrupt.is_empty() && corrupt.len() < 20, "{corrupt:?}");
         let is_wrong = |line: &&Value| !clip.md5s.contains(line["md5"].as_str().expect("an md5"));
@@ -371,7 +376,7 @@ mod damaged {
 mod changing {
     use super::*;
 
-    /// A clip that takes a while: a long one of the corpus, if there is one.
+    /// A clip with a long decode: a long one of the corpus, if there is one.
     fn long_clip() -> PathBuf {
         let corpus = std::env::var_os("BUCKET_STREAMER_CORPUS").map(PathBuf::from);
         let long = corpus.map(|corpus| corpus.join("hevc_bbb_1080p_opengop_10s.mp4"));
@@ -379,7 +384,7 @@ mod changing {
     }
 
     /// Runs a command and changes its video after this many lines of output.
-    fn meddle(arguments: &[&str], lines: usize, meddling: impl FnOnce()) -> Ran {
+    fn meddle(arguments: &[&str], lines: usize, meddling: impl FnOnce()) -> ProgramRun {
         let mut command = bucket_streamer(arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("to start");
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
@@ -391,7 +396,7 @@ mod changing {
         stdout.read_to_end(&mut bytes).expect("the rest");
         let output = child.wait_with_output().expect("an end");
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        Ran { status: output.status, stdout: bytes, stderr }
+        ProgramRun { status: output.status, stdout: bytes, stderr }
     }
 
     /// Checks that every returned frame is correct, for any change of the file.
@@ -401,7 +406,7 @@ mod changing {
         for lines in [1, 20, 100] {
             let folder = folder();
             let path = folder.path().join(name(&original));
-            // Written anew, since a copy would be read-only if the original is.
+            // Written as a new file, because a copy of a read-only original would be read-only.
             fs::write(&path, fs::read(&original).expect("the clip")).expect("a copy");
             let arguments = [&["extract", text(&path), "--format", "framemd5", "--json"], selection].concat();
             let ran = meddle(&arguments, lines, || {
@@ -440,10 +445,10 @@ mod output {
     use super::*;
 
     /// Runs the command with a limit of a few thousand bytes for files, as on a full disk.
-    fn with_little_room(arguments: &[&str]) -> Ran {
+    fn with_little_room(arguments: &[&str]) -> ProgramRun {
         let mut command = Command::new("sh");
         command.args(["-c", "trap '' XFSZ; ulimit -f 16; exec \"$@\"", "sh"]);
-        Ran::of(command.arg(env!("CARGO_BIN_EXE_bucket-streamer")).args(arguments))
+        ProgramRun::run(command.arg(env!("CARGO_BIN_EXE_bucket-streamer")).args(arguments))
     }
 
     /// All entries of a folder, including hidden files.
@@ -452,7 +457,7 @@ mod output {
     }
 
     #[test]
-    fn a_full_disk_is_told_once_and_leaves_no_part_of_a_file() {
+    fn a_full_disk_is_reported_once_and_leaves_no_partial_file() {
         let demo = fixture("hevc_demo.mp4");
         for more in [
             &["--all", "--quality", "100"][..],
@@ -470,10 +475,10 @@ mod output {
         }
     }
 
-    /// Stills that were written before the disk was full are complete. Which ones those are depends on the quality and
-    /// on the shell's unit of blocks.
+    /// Stills that were written before the disk was full are complete. Their number depends on the quality and on the
+    /// shell's unit of blocks.
     #[test]
-    fn stills_written_before_the_disk_was_full_are_whole() {
+    fn stills_written_before_the_disk_was_full_are_complete() {
         let clip = fixture("h264_bframes.mp4");
         let mut mixed = 0;
         for quality in ["70", "75", "80", "90", "95"] {
@@ -492,7 +497,7 @@ mod output {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_made_is_one_line_that_names_it() {
+    fn a_folder_that_cannot_be_created_is_one_line_that_names_it() {
         let folder = folder();
         let file = folder.path().join("a file");
         fs::write(&file, "something").expect("to write");
@@ -505,7 +510,7 @@ mod output {
     }
 
     #[test]
-    fn standard_output_that_takes_nothing_is_told_once() {
+    fn a_full_standard_output_is_reported_once() {
         let clip = fixture("hevc_gray.mp4");
         for arguments in [
             &["info", text(&clip)][..],
@@ -519,7 +524,7 @@ mod output {
             };
             let output = bucket_streamer(arguments).stdout(full).output().expect("to start");
             let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-            let ran = Ran { status: output.status, stdout: output.stdout, stderr };
+            let ran = ProgramRun { status: output.status, stdout: output.stdout, stderr };
             assert_eq!(check_end(&ran, 1, "/dev/full"), 1, "{arguments:?}");
             assert!(ran.stderr.contains("standard output: No space left"), "{arguments:?}: {}", ran.stderr);
         }

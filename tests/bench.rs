@@ -1,4 +1,4 @@
-//! `bench` for its users: its outputs, independent of the times.
+//! The command `bench`: its outputs, independent of the times.
 #![cfg(feature = "bench")]
 
 mod common;
@@ -8,21 +8,21 @@ use std::fs;
 
 use serde_json::Value;
 
-use common::{Ran, bucket_streamer, fixture, oracle_packets, program, run_command};
+use common::{ProgramRun, bucket_streamer, fixture, oracle_packets, program, run_command};
 
 fn clip(name: &str) -> String {
     fixture(name).to_string_lossy().into_owned()
 }
 
 /// `bench` of a fixture, compared with the vendored `ffmpeg`.
-fn bench(scenario: &str, name: &str, more: &[&str]) -> Ran {
+fn bench(scenario: &str, name: &str, more: &[&str]) -> ProgramRun {
     let clip = clip(name);
     let mut command = bucket_streamer(&[&["bench", scenario, &clip], more].concat());
-    Ran::of(command.env("BUCKET_STREAMER_FFMPEG", program("ffmpeg")))
+    ProgramRun::run(command.env("BUCKET_STREAMER_FFMPEG", program("ffmpeg")))
 }
 
 /// Its messages, without those about the machine's resources and load.
-fn messages(ran: &Ran) -> String {
+fn messages(ran: &ProgramRun) -> String {
     let is_of_machine = |line: &str| line.contains("rounds lie") || line.contains("; checkpoints ");
     ran.stderr.lines().filter(|line| !is_of_machine(line)).collect()
 }
@@ -103,7 +103,7 @@ mod json {
     }
 
     #[test]
-    fn tells_every_round_and_how_it_was_made() {
+    fn has_every_round_and_its_setup() {
         let more = ["--rounds", "3", "--count", "2", "--callers", "2", "--rate", "500", "--checkpoint-memory", "1M"];
         let entry = entries("random", "hevc_gray.mp4", &[&more[..], &["--engine", "cpu"]].concat()).remove(0);
         let rounds = entry["rounds"].as_array().expect("rounds");
@@ -125,7 +125,7 @@ mod json {
     }
 
     #[test]
-    fn what_overlaps_or_waits_has_no_ratio_and_one_process_is_not_asked_for_it() {
+    fn overlapping_or_due_requests_have_no_ratio_and_exclude_the_single_process() {
         let more = ["--count", "2", "--rate", "100", "--engine", "cpu,ffmpeg-pass"];
         let entries = entries("random", "hevc_gray.mp4", &more);
         assert_eq!(keys(&entries[1]), words("engine unavailable"));
@@ -141,7 +141,7 @@ mod json {
     }
 
     #[test]
-    fn counts_what_was_decoded_and_fetched() {
+    fn counts_decoded_pictures_and_fetched_bytes() {
         // From the key frame at frame 0 of one GOP, in decode order, to the target.
         let of = |list| entries("random", "h264_bframes.mp4", &["--indices", list, "--threads", "1"]).remove(0);
         let (first, both) = (of("0"), of("0,0"));
@@ -161,7 +161,7 @@ mod json {
 
         let clip = clip("hevc_gray.mp4");
         let mut command = bucket_streamer(&["bench", "random", &clip, "--engine", "ffmpeg-cli", "--json", "-"]);
-        let ran = Ran::of(command.env("BUCKET_STREAMER_FFMPEG", "/nowhere/ffmpeg"));
+        let ran = ProgramRun::run(command.env("BUCKET_STREAMER_FFMPEG", "/nowhere/ffmpeg"));
         assert_eq!((ran.code(), messages(&ran).as_str()), (0, ""));
         assert!(ran.stderr.contains(" of memory") && ran.stderr.contains("; checkpoints "), "{}", ran.stderr);
         let entry = ran.json().remove(0).as_array_mut().expect("an array").remove(0);
@@ -263,9 +263,9 @@ mod frames {
     }
 
     /// The ffmpeg command line seeks to the preceding sync sample, and shows the first picture after it: after an open
-    /// GOP that is another one.
+    /// GOP that is another frame.
     #[test]
-    fn that_are_wrong_are_told_as_such() {
+    fn that_are_wrong_are_reported() {
         let more = ["--indices", "47,48,49,3", "--engine", "cpu,ffmpeg-cli,ffmpeg-pass"];
         let entries = entries("random", "hevc_open_gop.mp4", &more);
         let is_wrong = |each: &&Value| each["wrong"] == true;
@@ -282,14 +282,14 @@ mod frames {
     }
 
     #[test]
-    fn of_the_bundled_clip_are_asked_for_where_no_video_is_named() {
+    fn of_the_bundled_clip_are_the_default() {
         let ran = run_command(&["bench", "random", "--count", "2", "--no-floor", "--json", "-"]);
         let entry = ran.json().remove(0).as_array_mut().expect("an array").remove(0);
         assert_eq!((&entry["frames"], &entry["wrong"], &entry["clip"]["frames"]), (&2.into(), &0.into(), &250.into()));
     }
 
     #[test]
-    fn that_no_decode_shows_are_nobodys_errors_when_all_are_played() {
+    fn that_no_decode_shows_are_no_errors_of_any_engine_in_sequential() {
         for entry in entries("sequential", "hevc_open_gop_cut.265", &["--md5", "--engine", "cpu,ffmpeg-cli"]) {
             assert_eq!((&entry["wrong"], &entry["errors"]), (&0.into(), &0.into()), "{}", entry["engine"]);
             assert_eq!(indices(&entry), (3..99).collect::<Vec<_>>());
@@ -342,7 +342,7 @@ mod all {
         let files = ["--json", json.to_str().expect("text"), "--html", html.to_str().expect("text")];
         let mut command =
             bucket_streamer(&[&["bench", "all", place, "--rounds", "1", "--count", "2"], &files[..]].concat());
-        let ran = Ran::of(command.env("BUCKET_STREAMER_FFMPEG", program("ffmpeg")));
+        let ran = ProgramRun::run(command.env("BUCKET_STREAMER_FFMPEG", program("ffmpeg")));
         assert_eq!(ran.code(), 0, "{}", ran.stderr);
         assert!(messages(&ran).lines().all(|line| line.contains("notes.txt")), "{}", ran.stderr);
         assert!(ran.text().contains("\n=== Benchmark Results ===\n"));
@@ -370,7 +370,7 @@ mod all {
     #[test]
     fn wants_a_folder_with_videos() {
         let mut command = bucket_streamer(&["bench", "all"]);
-        let ran = Ran::of(command.env_remove("BUCKET_STREAMER_CORPUS"));
+        let ran = ProgramRun::run(command.env_remove("BUCKET_STREAMER_CORPUS"));
         assert_eq!((ran.code(), ran.text()), (2, ""));
         let folder = tempfile::tempdir().expect("a folder");
         for place in [folder.path().to_str().expect("text"), "/no/such/folder"] {
@@ -385,7 +385,7 @@ mod exit_code {
     use super::*;
 
     #[test]
-    fn is_1_with_a_frame_that_cannot_be_had_which_is_counted_and_told() {
+    fn is_1_with_a_missing_frame_which_is_counted_and_reported() {
         for scenario in ["random", "batch"] {
             let more = ["--indices", "3,9999", "--engine", "cpu,ffmpeg-cli", "--json", "-"];
             let ran = bench(scenario, "hevc_closed_gop.mp4", &more);

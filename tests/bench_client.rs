@@ -5,9 +5,9 @@ mod common;
 
 use serde_json::{Value, json};
 
-use common::{Ran, bucket_streamer, fixture, run_command};
-use testing::mock::{Lie, MockServer, VIDEO};
-use testing::tls::Authority;
+use common::{ProgramRun, bucket_streamer, fixture, run_command};
+use testing::mock::{MockFault, MockServer, VIDEO};
+use testing::tls::TestAuthority;
 
 const CLIP: &str = "hevc_closed_gop.mp4";
 
@@ -15,25 +15,25 @@ fn clip() -> String {
     fixture(CLIP).to_string_lossy().into_owned()
 }
 
-fn server(lie: Lie) -> MockServer {
+fn server(lie: MockFault) -> MockServer {
     MockServer::start(&fixture(CLIP), lie)
 }
 
 /// `bench` of a server, compared with the clip.
-fn bench(scenario: &str, server: &MockServer, more: &[&str]) -> Ran {
+fn bench(scenario: &str, server: &MockServer, more: &[&str]) -> ProgramRun {
     let (address, clip) = (server.at(""), clip());
     let usual = ["bench", scenario, &address, "--check", &clip];
     run_command(&[&usual, more].concat())
 }
 
-fn entry(ran: &Ran) -> Value {
+fn entry(ran: &ProgramRun) -> Value {
     let mut entries: Vec<Value> = serde_json::from_slice(&ran.stdout).expect("an array and nothing else");
     assert_eq!(entries.len(), 1);
     entries.remove(0)
 }
 
 /// The result of a fault: the exit code, the numbers of received, failed and wrong frames, and the messages.
-fn caught(scenario: &str, lie: Lie, more: &[&str]) -> (i32, [u64; 3], String, Value) {
+fn caught(scenario: &str, lie: MockFault, more: &[&str]) -> (i32, [u64; 3], String, Value) {
     let server = server(lie);
     let ran = bench(scenario, &server, &[more, &["--count", "6", "--json", "-"]].concat());
     let entry = entry(&ran);
@@ -41,12 +41,12 @@ fn caught(scenario: &str, lie: Lie, more: &[&str]) -> (i32, [u64; 3], String, Va
     (ran.code(), numbers, ran.stderr.clone(), entry)
 }
 
-mod of_an_honest_server {
+mod of_a_correct_server {
     use super::*;
 
     #[test]
-    fn every_frame_is_right_whoever_asks_and_how() {
-        let server = server(Lie::None);
+    fn every_frame_is_right_with_any_callers_and_options() {
+        let server = server(MockFault::None);
         let offsets = ["--by", "offset", "--copy", &clip()];
         for (scenario, more) in [
             ("http", &[][..]),
@@ -73,7 +73,7 @@ mod of_an_honest_server {
 
     #[test]
     fn the_summary_is_the_same_as_that_of_an_engine() {
-        let server = server(Lie::None);
+        let server = server(MockFault::None);
         let ran = bench("http", &server, &["--count", "5"]);
         assert_eq!((ran.code(), &ran.stderr[..]), (0, ""));
         let names = "Frames requested, Frames received, Frames errored, Total time, Average FPS, Avg latency, Min latency, \
@@ -87,8 +87,8 @@ mod of_an_honest_server {
     }
 
     #[test]
-    fn what_is_asked_for_is_what_was_typed() {
-        let server = server(Lie::None);
+    fn the_requests_have_the_parameters_of_the_command_line() {
+        let server = server(MockFault::None);
         let address = server.at(&format!("/frame/{VIDEO}"));
         let size = ["--width", "160", "--quality", "50"];
         let indices = ["--indices", "7,3", "--json", "-"];
@@ -96,7 +96,7 @@ mod of_an_honest_server {
         assert_eq!((ran.code(), &ran.stderr[..]), (0, ""));
         let each = &entry(&ran)["each"];
         assert_eq!((&each[0]["index"], &each[1]["index"], &each[1]["pts"]), (&json!(7), &json!(3), &json!(1536)));
-        let seen = server.seen().join(" ");
+        let seen = server.take_requests().join(" ");
         for part in [r#""frame": "7""#, r#""frame": "3""#, r#""width": "160""#, r#""quality": "50""#] {
             assert!(seen.contains(part), "{part}: {seen}");
         }
@@ -104,36 +104,36 @@ mod of_an_honest_server {
         let more = ["--video-path", VIDEO, "--order", "latest"];
         let ran = run_command(&[&["bench", "ws", &address][..], &indices, &size, &more].concat());
         assert_eq!((ran.code(), &ran.stderr[..]), (0, ""));
-        let seen = server.seen();
-        let asked: Value = serde_json::from_str(&seen[2]).expect("JSON");
+        let seen = server.take_requests();
+        let request: Value = serde_json::from_str(&seen[2]).expect("JSON");
         let expected = json!({"type": "RequestFrames", "frames": [{"frame": 7, "index": 0}], "order": "latest",
             "width": 160, "quality": 50});
-        assert_eq!((asked, seen.len()), (expected, 4), "a connection to see that there is one, then the caller's");
+        assert_eq!((request, seen.len()), (expected, 4), "a connection to see that there is one, then the caller's");
     }
 
     #[test]
-    fn what_an_edit_list_shows_twice_is_asked_for_by_number() {
+    fn a_sample_that_an_edit_list_shows_twice_is_requested_by_number() {
         let clip = fixture("hevc_edit_segments.mp4");
-        let (server, clip) = (MockServer::start(&clip, Lie::None), clip.to_string_lossy().into_owned());
+        let (server, clip) = (MockServer::start(&clip, MockFault::None), clip.to_string_lossy().into_owned());
         let more = ["--by", "offset", "--check", &clip, "--count", "100", "--json", "-"];
         let ran = run_command(&[&["bench", "ws", &server.at("")][..], &more].concat());
         assert_eq!((ran.code(), &ran.stderr[..]), (0, ""));
-        let seen = server.seen().join(" ");
+        let seen = server.take_requests().join(" ");
         assert!(seen.contains(r#""frame":"#) && seen.contains(r#""irap_offset":"#), "some by number, some by offset");
     }
 
     #[test]
     fn a_time_is_filled_with_requests_over_and_over() {
-        let server = server(Lie::Slow(1));
+        let server = server(MockFault::Slow(1));
         let ran = bench("ws", &server, &["--duration", "0.5", "--indices", "1,2", "--pipeline", "2", "--json", "-"]);
         assert_eq!((ran.code(), &ran.stderr[..]), (0, ""));
         assert!(entry(&ran)["frames"].as_u64() > Some(2));
     }
 
     #[test]
-    fn slow_answers_are_told_as_slow() {
+    fn slow_responses_have_a_high_latency() {
         for scenario in ["http", "ws"] {
-            let (code, numbers, stderr, entry) = caught(scenario, Lie::Slow(20), &[]);
+            let (code, numbers, stderr, entry) = caught(scenario, MockFault::Slow(20), &[]);
             assert_eq!((code, numbers, &stderr[..]), (0, [6, 0, 0], ""));
             assert!(entry["latency_ms"]["min"].as_f64() >= Some(20.0), "{entry}");
         }
@@ -150,7 +150,7 @@ mod of_a_server_behind_tls {
     use super::*;
 
     /// Terminates TLS in front of a server, until the runtime is dropped.
-    fn tls_in_front_of(server: SocketAddr, authority: &Authority) -> (SocketAddr, tokio::runtime::Runtime) {
+    fn tls_in_front_of(server: SocketAddr, authority: &TestAuthority) -> (SocketAddr, tokio::runtime::Runtime) {
         let acceptor = TlsAcceptor::from(Arc::new(authority.config(&["127.0.0.1"], &["http/1.1"])));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
@@ -173,8 +173,8 @@ mod of_a_server_behind_tls {
     }
 
     #[test]
-    fn frames_come_to_whoever_trusts_its_certificate_and_to_nobody_else() {
-        let (server, authority) = (server(Lie::None), Authority::generate());
+    fn frames_are_received_only_if_the_certificate_is_trusted() {
+        let (server, authority) = (server(MockFault::None), TestAuthority::generate());
         let (address, _runtime) = tls_in_front_of(server.address, &authority);
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("ca.pem");
@@ -190,18 +190,18 @@ mod of_a_server_behind_tls {
     }
 }
 
-mod of_a_lying_server {
+mod of_a_faulty_server {
     use super::*;
 
     #[test]
     fn another_frame_is_wrong_even_if_it_says_so() {
         for scenario in ["http", "ws"] {
-            for lie in [Lie::NextFrame, Lie::NextPicture] {
+            for lie in [MockFault::NextFrame, MockFault::NextPicture] {
                 let (code, numbers, stderr, _) = caught(scenario, lie, &[]);
                 assert_eq!((code, numbers), (1, [6, 0, 2]), "{scenario} {lie:?}");
                 assert!(stderr.contains("another picture than the one asked for"), "{stderr}");
             }
-            let address = server(Lie::NextFrame);
+            let address = server(MockFault::NextFrame);
             let ran = run_command(&["bench", scenario, &address.at(""), "--count", "6", "--json", "-"]);
             let entry = entry(&ran);
             assert_eq!((ran.code(), &entry["wrong"], &entry["checked"]), (1, &json!(2), &Value::Null), "{scenario}");
@@ -209,9 +209,9 @@ mod of_a_lying_server {
     }
 
     #[test]
-    fn a_still_that_is_not_whole_is_an_error() {
+    fn an_incomplete_still_is_an_error() {
         for (scenario, why) in [("http", "not a complete JPEG"), ("ws", "another size than its Frame says")] {
-            let (code, numbers, stderr, _) = caught(scenario, Lie::Short, &[]);
+            let (code, numbers, stderr, _) = caught(scenario, MockFault::Short, &[]);
             assert_eq!((code, numbers), (1, [4, 2, 0]), "{scenario}");
             assert!(stderr.contains(why), "{stderr}");
         }
@@ -220,7 +220,7 @@ mod of_a_lying_server {
     #[test]
     fn an_answer_that_does_not_come_is_missing() {
         for (scenario, more) in [("http", &[][..]), ("ws", &[]), ("ws", &["--pipeline", "3"])] {
-            let server = server(Lie::Silent);
+            let server = server(MockFault::Silent);
             let more = [more, &["--timeout", "0.5", "--count", "6", "--json", "-"]].concat();
             let ran = run_command(&[&["bench", scenario, &server.at("")][..], &more].concat());
             let entry = entry(&ran);
@@ -233,22 +233,22 @@ mod of_a_lying_server {
     #[test]
     fn one_that_comes_twice_is_an_error_and_so_is_one_out_of_order() {
         for pipeline in ["1", "4"] {
-            let (code, numbers, stderr, _) = caught("ws", Lie::Twice, &["--pipeline", pipeline]);
+            let (code, numbers, stderr, _) = caught("ws", MockFault::Twice, &["--pipeline", pipeline]);
             assert_eq!((code, numbers), (1, [4, 2, 0]), "{stderr}");
             assert!(stderr.contains("answered more than once"), "{stderr}");
         }
         // The last delayed one is the sixth, after which no frame is requested.
         let more = ["--pipeline", "2", "--timeout", "1"];
-        let (code, numbers, stderr, _) = caught("ws", Lie::Swapped, &more);
+        let (code, numbers, stderr, _) = caught("ws", MockFault::Swapped, &more);
         assert_eq!((code, numbers), (1, [4, 2, 0]), "{stderr}");
         assert!(stderr.contains("out of order") && stderr.contains("no answer within 1 s"), "{stderr}");
     }
 
     #[test]
-    fn one_that_goes_in_the_middle_is_asked_again_for_what_is_left() {
-        let (code, numbers, stderr, _) = caught("http", Lie::Gone, &[]);
+    fn the_rest_is_requested_again_after_a_disconnect() {
+        let (code, numbers, stderr, _) = caught("http", MockFault::Gone, &[]);
         assert_eq!((code, numbers), (1, [4, 2, 0]), "{stderr}");
-        let (code, numbers, stderr, entry) = caught("ws", Lie::Gone, &[]);
+        let (code, numbers, stderr, entry) = caught("ws", MockFault::Gone, &[]);
         assert_eq!((code, numbers), (1, [4, 2, 0]), "{stderr}");
         assert!(stderr.contains("2 of 6 frames"), "{stderr}");
         assert_eq!((&entry["served"]["connections"], &entry["served"]["answers"]["lost"]), (&json!(2), &json!(2)));
@@ -256,26 +256,26 @@ mod of_a_lying_server {
 
     #[test]
     fn refusals_are_counted_by_kind() {
-        let told = |scenario, lie| {
+        let outcome = |scenario, lie| {
             let (code, numbers, stderr, entry) = caught(scenario, lie, &[]);
             assert_eq!((code, numbers), (1, [4, 2, 0]), "{stderr}");
             (entry["served"]["answers"].clone(), stderr)
         };
-        let (answers, stderr) = told("http", Lie::Full);
+        let (answers, stderr) = outcome("http", MockFault::Full);
         assert!(
             answers == json!({"200": 4, "503": 2}) && stderr.contains("asked again after 2s"),
             "{answers} {stderr}"
         );
-        assert!(told("http", Lie::FullForever).1.contains("without Retry-After"));
-        assert_eq!(told("http", Lie::Failing).0, json!({"200": 4, "422": 2}));
-        assert_eq!(told("ws", Lie::Failing).0, json!({"Frame": 4, "decode_failed": 2}));
-        assert_eq!(told("ws", Lie::Full).0, json!({"Frame": 4, "overloaded": 2}));
+        assert!(outcome("http", MockFault::FullForever).1.contains("without Retry-After"));
+        assert_eq!(outcome("http", MockFault::Failing).0, json!({"200": 4, "422": 2}));
+        assert_eq!(outcome("ws", MockFault::Failing).0, json!({"Frame": 4, "decode_failed": 2}));
+        assert_eq!(outcome("ws", MockFault::Full).0, json!({"Frame": 4, "overloaded": 2}));
     }
 
     #[test]
     fn a_frame_past_the_end_is_an_error() {
         for (scenario, why) in [("http", "404: There is no such frame"), ("ws", "not_found")] {
-            let server = server(Lie::None);
+            let server = server(MockFault::None);
             let ran = bench(scenario, &server, &["--indices", "3,9999,4", "--json", "-"]);
             let entry = entry(&ran);
             assert_eq!((ran.code(), &entry["frames"], &entry["errors"]), (1, &json!(2), &json!(1)), "{scenario}");
@@ -288,9 +288,9 @@ mod exit_code {
     use super::*;
 
     #[test]
-    fn is_3_in_one_line_when_nobody_answers_or_there_is_no_video() {
-        let server = server(Lie::Closed);
-        // No server listens there any more.
+    fn is_3_in_one_line_without_a_server_or_a_video() {
+        let server = server(MockFault::Closed);
+        // The server of this address has ended.
         let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
         for scenario in ["http", "ws"] {
             for address in [format!("http://{gone}"), server.at(""), server.at("/frame/no/such.mp4")] {
@@ -299,7 +299,7 @@ mod exit_code {
                 assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
             }
             let mut command = bucket_streamer(&["bench", scenario, &server.at(""), "--count", "2"]);
-            let ran = Ran::of(command.env("BUCKET_STREAMER_BEARER_TOKEN", "token"));
+            let ran = ProgramRun::run(command.env("BUCKET_STREAMER_BEARER_TOKEN", "token"));
             assert_eq!((ran.code(), &ran.stderr[..]), (0, ""));
         }
     }

@@ -1,8 +1,9 @@
-//! The documents name what exists: relative links of every Markdown file with their anchors, and paths in backticks.
+//! Documents name only existing files: relative links of every Markdown file with their anchors, and paths in
+//! backticks.
 //!
-//! A span in backticks counts as a path of the repository if it has a slash, ends in a slash or in a known extension, and
-//! has no sign that a path does not have. Paths are relative to the root or to the folder of the document. Blocks of code do
-//! not count.
+//! A span in backticks counts as a path of the repository if it has a slash, ends in a slash or in a known extension,
+//! and has no character that no path of the repository has. Paths are relative to the root or to the folder of the
+//! document. Blocks of code do not count.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,11 +16,11 @@ const EXTENSIONS: [&str; 20] = [
     "c", "cu", "h", "html", "jpg", "js", "json", "lock", "md", "mp4", "ptx", "py", "rs", "sh", "svg", "toml", "ts",
     "txt", "yaml", "yml",
 ];
-/// Paths that documents name and that are not in the repository: examples, and what a script writes.
+/// Paths in documents that are not in the repository: examples, and outputs of scripts.
 const ELSEWHERE: [&str; 5] = ["DIR/frame-000120.jpg", "a/b.mp4", "bucket/", "docs/nvdec-performance.md", "videos/"];
 
 #[test]
-fn documents_name_what_exists() {
+fn documents_name_only_existing_files() {
     let repository = Repository::read();
     let mut problems = Vec::new();
     for document in &repository.documents {
@@ -27,6 +28,12 @@ fn documents_name_what_exists() {
     }
     assert!(!repository.documents.is_empty(), "there are no documents");
     assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
+}
+
+#[test]
+fn the_map_is_short() {
+    let words = read(Path::new("ARCHITECTURE.md")).split_whitespace().count();
+    assert!(words <= 1800, "ARCHITECTURE.md has {words} words: details belong on a page in docs/");
 }
 
 #[test]
@@ -48,7 +55,7 @@ fn links_paths_and_anchors_are_read() {
 }
 
 #[test]
-fn paths_are_told_from_other_words() {
+fn paths_are_distinguished_from_other_words() {
     for path in ["engine/src/", "engine/src/lib.rs", "../README.md", ".ci/x.sh"] {
         assert!(is_path(path), "{path}");
     }
@@ -57,7 +64,7 @@ fn paths_are_told_from_other_words() {
     }
 }
 
-/// The documents, and what Git leaves out.
+/// The documents, and the ignored paths.
 struct Repository {
     documents: Vec<Document>,
     ignored: BTreeSet<PathBuf>,
@@ -92,7 +99,7 @@ impl Repository {
         Repository { documents, ignored }
     }
 
-    /// What a document names and is not there.
+    /// The links and paths of a document without a target.
     fn problems(&self, document: &Document) -> Vec<String> {
         let name = document.path.display();
         let mut problems = Vec::new();
@@ -124,22 +131,22 @@ impl Repository {
         (!is_there).then(|| format!("{} has no heading for #{anchor}", to.display()))
     }
 
-    /// In the tree, or among what builds and scripts write.
+    /// Whether a path is in the tree, or an output of builds and scripts.
     fn is_there(&self, path: &Path) -> bool {
         let Some(path) = plain(path) else { return false };
         root().join(&path).exists() || self.ignored.iter().any(|ignored| path.starts_with(ignored))
     }
 }
 
-/// A Markdown file, with the lines of what it names.
+/// A Markdown file: its links, spans and anchors, with their lines.
 struct Document {
-    /// From the root.
+    /// The path from the root.
     path: PathBuf,
-    /// Relative targets.
+    /// Relative targets of links.
     links: Vec<(usize, String)>,
-    /// What stands in backticks.
+    /// Spans in backticks.
     spans: Vec<(usize, String)>,
-    /// Of its headings, as GitHub makes them.
+    /// The anchors of headings, in GitHub's form.
     anchors: Vec<String>,
 }
 
@@ -159,7 +166,7 @@ impl Document {
             if let Some(heading) = text.strip_prefix('#') {
                 document.add_anchor(heading.trim_start_matches('#').trim());
             }
-            // A span may go on in the next line of a paragraph, and in nothing else.
+            // A span may continue in the next line of a paragraph, and nowhere else.
             if text.trim().is_empty() || text.trim_start().starts_with(['|', '#', '-']) {
                 is_span = false;
             }
@@ -168,7 +175,7 @@ impl Document {
         document
     }
 
-    /// Takes links and spans out of a line that begins within a span or not. Gives whether it ends within one.
+    /// Extracts links and spans from a line that begins within a span or not. Returns whether it ends within one.
     fn add_line(&mut self, line: usize, text: &str, begins_in_span: bool) -> bool {
         let parts: Vec<&str> = text.split('`').collect();
         let mut prose = String::new();
@@ -187,7 +194,7 @@ impl Document {
                 self.links.push((line, target.to_owned()));
             }
         }
-        // It was turned once more than there are backticks.
+        // `is_span` changes once more than there are backticks.
         !is_span
     }
 

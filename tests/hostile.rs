@@ -33,7 +33,7 @@ print(json.dumps({"code": done.returncode, "mib": used.ru_maxrss // 1024, "secon
                   "stdout": done.stdout, "stderr": done.stderr}))
 "#;
 
-struct Took {
+struct LimitedRun {
     code: i64,
     mib: u64,
     seconds: f64,
@@ -41,15 +41,15 @@ struct Took {
     stderr: String,
 }
 
-fn run(arguments: &[&str]) -> Took {
+fn run(arguments: &[&str]) -> LimitedRun {
     let command = env!("CARGO_BIN_EXE_bucket-streamer");
     let ran = Command::new("python3").args(["-c", RUNNER, command]).args(arguments).output().expect("python3");
-    let took: Value = serde_json::from_slice(&ran.stdout).expect("what it took");
-    let text = |name: &str| took[name].as_str().unwrap_or_default().to_owned();
-    Took {
-        code: took["code"].as_i64().expect("an exit code"),
-        mib: took["mib"].as_u64().expect("memory"),
-        seconds: took["seconds"].as_f64().expect("time"),
+    let usage: Value = serde_json::from_slice(&ran.stdout).expect("what it took");
+    let text = |name: &str| usage[name].as_str().unwrap_or_default().to_owned();
+    LimitedRun {
+        code: usage["code"].as_i64().expect("an exit code"),
+        mib: usage["mib"].as_u64().expect("memory"),
+        seconds: usage["seconds"].as_f64().expect("time"),
         stdout: text("stdout"),
         stderr: text("stderr"),
     }
@@ -80,7 +80,7 @@ fn check(prefix: &str, at_least: usize) {
         let path = make(folder.path(), name);
         let path = path.to_str().expect("a path that is text");
         for arguments in [&["info", path][..], &["extract", path, "--frames", "0", "--format", "framemd5"]] {
-            let Took { code, mib, seconds, stderr, .. } = run(arguments);
+            let LimitedRun { code, mib, seconds, stderr, .. } = run(arguments);
             let is_line = |line: &str| line.starts_with("bucket-streamer: ") && line.len() < 500;
             let is_clear = stderr.lines().count() == usize::from(code != 0) && stderr.lines().all(is_line);
             // "Cannot allocate memory" would mean that the machine has none.

@@ -1,6 +1,6 @@
 //! Checks the layers: the dependencies between packages, and the imports between the files and folders of a package.
-//! The tables in ARCHITECTURE.md ("Layers") list those that are allowed. Others fail, and so do unused entries. Also
-//! limits the length of code files.
+//! The tables in ARCHITECTURE.md and docs/layers.md ("Layers") list those that are allowed. Others fail, and so do unused
+//! entries. Also limits the length of code files.
 //!
 //! It reads text only: the manifests, and paths with `crate::`, `super::` or `self::` in Rust files. Comments, strings
 //! and code under `#[cfg(test)]` are ignored; code behind any feature counts.
@@ -20,6 +20,8 @@ const TREES: [(&str, &str); 8] = [
     ("bench/src", "lib.rs"),
     ("src", "main.rs"),
 ];
+/// The documents with the tables, each under the heading "Layers".
+const DOCUMENTS: [&str; 2] = ["ARCHITECTURE.md", "docs/layers.md"];
 /// Programs below it are crates of their own: they use the public interface of the library.
 const PROGRAMS: &str = "bin";
 /// A package outside of the workspace.
@@ -172,8 +174,9 @@ struct Use {
     at: String,
 }
 
-/// A table of ARCHITECTURE.md: rows stand above those that use them, so that there is no cycle.
+/// A table of layers: rows stand above those that use them, so that there is no cycle.
 struct Table {
+    document: &'static str,
     title: String,
     /// In order: the line, the name, and the names in each further cell.
     rows: Vec<(usize, String, Vec<Vec<String>>)>,
@@ -181,36 +184,41 @@ struct Table {
 }
 
 impl Table {
-    /// The table under the heading with this title.
+    /// The table under the heading with this title, in one of the documents.
     fn read(title: &str) -> Table {
-        let document = text("ARCHITECTURE.md");
-        let lines = document.lines().enumerate().skip_while(|(_, line)| *line != "## Layers").skip(1);
+        let tables = DOCUMENTS.iter().filter_map(|document| Table::find(document, title));
+        let mut tables: Vec<Table> = tables.collect();
+        assert_eq!(tables.len(), 1, "tables of {title} under Layers in {}", DOCUMENTS.join(" and "));
+        tables.remove(0)
+    }
+
+    fn find(document: &'static str, title: &str) -> Option<Table> {
+        let text = text(document);
+        let lines = text.lines().enumerate().skip_while(|(_, line)| *line != "## Layers").skip(1);
         let section = lines.take_while(|(_, line)| !line.starts_with("## "));
         let own =
             section.skip_while(|(_, line)| line.strip_prefix("### ").is_none_or(|it| it.replace('`', "") != title));
         let body = own.skip(1).take_while(|(_, line)| !line.starts_with("### "));
         let rows: Vec<_> = body.filter(|(_, line)| line.starts_with("| `")).collect();
-        assert!(!rows.is_empty(), "ARCHITECTURE.md has no table of {title} under Layers");
         let names = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
         let row = |(line, row): (usize, &str)| {
             let mut cells = row.trim_matches('|').split('|').map(names);
             let name = cells.next().into_iter().flatten().next().expect("rows begin with a name");
             (line + 1, name, cells.collect())
         };
-        let mut table =
-            Table { title: title.to_owned(), rows: rows.into_iter().map(row).collect(), problems: Vec::new() };
+        let rows: Vec<_> = rows.into_iter().map(row).collect();
+        let mut table = Table { document, title: title.to_owned(), rows, problems: Vec::new() };
         table.problems = table.unordered();
-        table
+        (!table.rows.is_empty()).then_some(table)
     }
 
     /// Uses of rows that do not stand above: cycles, or the wrong order.
     fn unordered(&self) -> Vec<String> {
-        let mut above = BTreeSet::new();
-        let mut problems = Vec::new();
+        let (mut above, mut problems, document) = (BTreeSet::new(), Vec::new(), self.document);
         for (line, name, cells) in &self.rows {
             for other in cells.first().into_iter().flatten().filter(|other| !above.contains(other)) {
                 problems.push(format!(
-                    "ARCHITECTURE.md:{line}: `{name}` uses `{other}`, which does not stand above it: a cycle, or the wrong order"
+                    "{document}:{line}: `{name}` uses `{other}`, which does not stand above it: a cycle, or the wrong order"
                 ));
             }
             above.insert(name);
@@ -220,10 +228,10 @@ impl Table {
 
     /// Compares the names of the rows with the existing ones.
     fn compare(&self, there: &BTreeSet<&str>) -> Vec<String> {
-        let title = &self.title;
+        let Table { document, title, .. } = self;
         let listed: BTreeSet<&str> = self.rows.iter().map(|(_, name, _)| name.as_str()).collect();
-        let missing = there.difference(&listed).map(|name| format!("ARCHITECTURE.md: {title}: `{name}` has no row"));
-        let gone = listed.difference(there).map(|name| format!("ARCHITECTURE.md: {title}: there is no `{name}`"));
+        let missing = there.difference(&listed).map(|name| format!("{document}: {title}: `{name}` has no row"));
+        let gone = listed.difference(there).map(|name| format!("{document}: {title}: there is no `{name}`"));
         missing.chain(gone).collect()
     }
 
@@ -231,12 +239,12 @@ impl Table {
     fn check(&self, name: &str, cell: usize, uses: &[Use]) -> Vec<String> {
         let Some((line, _, cells)) = self.rows.iter().find(|row| row.1 == name) else { return Vec::new() };
         let allowed = cells.get(cell).map_or(&[][..], Vec::as_slice);
-        let title = &self.title;
+        let Table { document, title, .. } = self;
         let wrong = uses.iter().filter(|one| !allowed.contains(&one.to)).map(|Use { to, at }| {
-            format!("{at}: `{name}` uses `{to}`, which ARCHITECTURE.md:{line} ({title}) does not allow")
+            format!("{at}: `{name}` uses `{to}`, which {document}:{line} ({title}) does not allow")
         });
         let unused = allowed.iter().filter(|other| !uses.iter().any(|one| one.to == **other));
-        let unused = unused.map(|other| format!("ARCHITECTURE.md:{line}: {title}: `{name}` does not use `{other}`"));
+        let unused = unused.map(|other| format!("{document}:{line}: {title}: `{name}` does not use `{other}`"));
         wrong.chain(unused).collect()
     }
 }

@@ -5,10 +5,10 @@ mod common;
 
 use std::process::Command;
 
-use testing::range_server::{Answer, Server};
-use testing::s3::{KEY_ID, SECRET, Store};
+use testing::range_server::{RangeReply, RangeServer};
+use testing::s3::{KEY_ID, S3Server, SECRET};
 
-use common::{Ran, bucket_streamer, fixture};
+use common::{ProgramRun, bucket_streamer, fixture};
 
 fn demo() -> Vec<u8> {
     std::fs::read(fixture("hevc_demo.mp4")).expect("the fixture")
@@ -29,14 +29,14 @@ fn clean(arguments: &[&str]) -> Command {
 const FRAMES: [&str; 4] = ["--frames", "0,100", "--format", "framemd5"];
 
 fn frames_of(command: &mut Command) -> String {
-    let ran = Ran::of(command);
+    let ran = ProgramRun::run(command);
     assert_eq!(ran.code(), 0, "{}", ran.stderr);
     ran.text().to_owned()
 }
 
 #[test]
-fn the_command_line_takes_what_the_environment_says() {
-    let store = Store::start();
+fn the_command_uses_the_configuration_of_the_environment() {
+    let store = S3Server::start();
     let address = store.put("clip.mp4", demo(), "1");
     let local = fixture("hevc_demo.mp4");
     let expected = frames_of(&mut clean(&[&["extract", local.to_str().expect("a name")][..], &FRAMES].concat()));
@@ -45,7 +45,7 @@ fn the_command_line_takes_what_the_environment_says() {
     for variable in ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"] {
         assert_eq!(frames_of(clean(&extract).envs(keys).env(variable, store.endpoint())), expected);
     }
-    let info = Ran::of(clean(&["info", &address]).env("AWS_ENDPOINT_URL", store.endpoint()));
+    let info = ProgramRun::run(clean(&["info", &address]).env("AWS_ENDPOINT_URL", store.endpoint()));
     assert_eq!(info.code(), 3);
     assert_eq!(info.stderr.lines().count(), 1, "{}", info.stderr);
     assert!(info.stderr.contains("s3://clips/clip.mp4") && info.stderr.contains("AccessDenied"), "{}", info.stderr);
@@ -69,7 +69,7 @@ fn profiles(endpoint: &str) -> tempfile::TempDir {
 
 #[test]
 fn profiles_are_read() {
-    let store = Store::start();
+    let store = S3Server::start();
     let address = store.put("clip.mp4", demo(), "1");
     let folder = profiles(&store.endpoint());
     let with = |profile: &str| {
@@ -77,24 +77,24 @@ fn profiles_are_read() {
         command.env("AWS_CONFIG_FILE", folder.path().join("config"));
         command.env("AWS_SHARED_CREDENTIALS_FILE", folder.path().join("credentials"));
         command.env("AWS_PROFILE", profile);
-        Ran::of(&mut command)
+        ProgramRun::run(&mut command)
     };
     for (profile, region) in [("keys", "eu-west-3"), ("program", "us-east-1")] {
         let ran = with(profile);
         assert_eq!(ran.code(), 0, "{profile}: {}", ran.stderr);
-        assert!(store.asked().iter().all(|asked| asked.region.as_deref() == Some(region)), "{profile}");
+        assert!(store.take_requests().iter().all(|asked| asked.region.as_deref() == Some(region)), "{profile}");
     }
     for profile in ["broken", "missing"] {
         let ran = with(profile);
         assert!(ran.code() == 3 && ran.stderr.contains("no credentials"), "{profile}: {}", ran.stderr);
-        assert!(ran.stderr.lines().count() == 1 && store.asked().is_empty(), "{profile}: {}", ran.stderr);
+        assert!(ran.stderr.lines().count() == 1 && store.take_requests().is_empty(), "{profile}: {}", ran.stderr);
     }
 }
 
 /// The test's server acts as the credential service of containers.
 #[test]
 fn credentials_are_renewed_before_they_expire_and_when_the_store_says_so() {
-    let (store, service) = (Store::start(), Server::start());
+    let (store, service) = (S3Server::start(), RangeServer::start());
     let address = store.put("clip.mp4", demo(), "1");
     let give = |expires: &str| {
         let keys = format!("\"AccessKeyId\": \"{KEY_ID}\", \"SecretAccessKey\": \"{SECRET}\", \"Token\": \"t\"");
@@ -103,17 +103,17 @@ fn credentials_are_renewed_before_they_expire_and_when_the_store_says_so() {
     let extract = |endpoint: &str, expires: &str| {
         let mut command = clean(&[&["extract", &address][..], &FRAMES].concat());
         command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", give(expires)).env("AWS_ENDPOINT_URL", endpoint);
-        let ran = Ran::of(&mut command);
-        (ran, service.asked().len())
+        let ran = ProgramRun::run(&mut command);
+        (ran, service.take_requests().len())
     };
     for (expires, is_renewed) in [("2099-01-01T00:00:00Z", false), ("2020-01-01T00:00:00Z", true)] {
         let (ran, asked) = extract(&store.endpoint(), expires);
         assert_eq!(ran.code(), 0, "{}", ran.stderr);
         assert_eq!((asked > 1, asked > 0), (is_renewed, true), "{asked} for {expires}");
     }
-    let stern = Server::start();
-    stern.behave(|_| Answer::Status(400, "x-ms-error-code: ExpiredToken"));
+    let stern = RangeServer::start();
+    stern.set_behaviour(|_| RangeReply::Status(400, "x-ms-error-code: ExpiredToken"));
     let (ran, asked) = extract(stern.at("").trim_end_matches('/'), "2099-01-01T00:00:00Z");
     assert!(ran.code() == 3 && ran.stderr.contains("ExpiredToken"), "{}", ran.stderr);
-    assert_eq!((asked, stern.asked().len()), (2, 2), "looked for once more");
+    assert_eq!((asked, stern.take_requests().len()), (2, 2), "looked for once more");
 }

@@ -1,4 +1,4 @@
-//! The command keeps the budget of picture memory.
+//! The command keeps its resident memory within the budget of pictures.
 #![allow(clippy::print_stderr, reason = "tests report what they leave out")]
 
 mod common;

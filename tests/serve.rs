@@ -16,25 +16,25 @@ fn client() -> Client {
     Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap()
 }
 
-struct Program {
+struct ServerProcess {
     child: Child,
     url: String,
 }
 
-impl Program {
-    fn start(arguments: &[&str], environment: &[(&str, &str)], folder: &Path) -> Program {
-        Program::begin(Command::new(env!("CARGO_BIN_EXE_bucket-streamer")), arguments, environment, folder)
+impl ServerProcess {
+    fn start(arguments: &[&str], environment: &[(&str, &str)], folder: &Path) -> ServerProcess {
+        ServerProcess::begin(Command::new(env!("CARGO_BIN_EXE_bucket-streamer")), arguments, environment, folder)
     }
 
     /// With this many descriptors, as the soft and as the hard limit.
-    fn start_within(soft: u32, hard: u32, arguments: &[&str], folder: &Path) -> Program {
+    fn start_within(soft: u32, hard: u32, arguments: &[&str], folder: &Path) -> ServerProcess {
         let mut shell = Command::new("sh");
         let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
         shell.args(["-c", &script, env!("CARGO_BIN_EXE_bucket-streamer")]);
-        Program::begin(shell, arguments, &[], folder)
+        ServerProcess::begin(shell, arguments, &[], folder)
     }
 
-    fn begin(mut command: Command, arguments: &[&str], environment: &[(&str, &str)], folder: &Path) -> Program {
+    fn begin(mut command: Command, arguments: &[&str], environment: &[(&str, &str)], folder: &Path) -> ServerProcess {
         let mut child = command
             .args(arguments)
             .envs(environment.iter().copied())
@@ -46,7 +46,7 @@ impl Program {
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let url = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("{line:?}")).to_owned();
-        Program { child, url }
+        ServerProcess { child, url }
     }
 
     /// Stops it and waits: the exit code, and its messages.
@@ -60,18 +60,18 @@ impl Program {
     }
 }
 
-impl Drop for Program {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn serves_and_ends_as_it_is_told() {
+async fn serves_its_roots_and_ends_on_a_signal() {
     let folder = tempfile::tempdir().unwrap();
     let ask = async |url: String| client().get(url).send().await.unwrap();
     // Without roots and without ./data it serves the bundled clips.
-    let program = Program::start(&["--serve", "--listen-addr", "127.0.0.1:0"], &[], folder.path());
+    let program = ServerProcess::start(&["--serve", "--listen-addr", "127.0.0.1:0"], &[], folder.path());
     let list = ask(format!("{}/videos", program.url)).await.text().await.unwrap();
     let list: serde_json::Value = serde_json::from_str(&list).unwrap();
     let first = list["videos"][0]["video"].as_str().unwrap().to_owned();
@@ -84,7 +84,7 @@ async fn serves_and_ends_as_it_is_told() {
     // With videos in ./data it serves those.
     std::fs::create_dir(folder.path().join("data")).unwrap();
     std::fs::copy(fixture("hevc_demo.mp4"), folder.path().join("data/own.mp4")).unwrap();
-    let program = Program::start(&["serve", "--listen-addr", "127.0.0.1:0"], &[], folder.path());
+    let program = ServerProcess::start(&["serve", "--listen-addr", "127.0.0.1:0"], &[], folder.path());
     assert_eq!(ask(format!("{}/frame/own.mp4?frame=2", program.url)).await.status(), 200);
     assert_eq!(program.end("-INT").0, Some(0));
 }
@@ -100,7 +100,7 @@ async fn flags_environment_and_file() {
     let environment =
         [("BUCKET_STREAMER_LISTEN_ADDR", "127.0.0.1:0"), ("BUCKET_STREAMER_TOKENS", "token-one,token-two")];
     let arguments = ["serve", "--config", "serve.toml", "--log", "debug", "--local-path", &fixtures];
-    let program = Program::start(&arguments, &environment, folder.path());
+    let program = ServerProcess::start(&arguments, &environment, folder.path());
     let ask = async |path: &str| {
         let url = format!("{}{path}", program.url);
         let answer = client().get(url).header("authorization", "Bearer token-two").send().await.unwrap();
@@ -150,7 +150,7 @@ async fn damage_is_refused_where_the_settings_say_so() {
     for (more, environment, status) in
         [(&[][..], &settings[..], 422), (&["--on-damage", "flag"], &settings[..], 200), (&[], &[], 200)]
     {
-        let program = Program::start(&[&arguments[..], more].concat(), environment, folder.path());
+        let program = ServerProcess::start(&[&arguments[..], more].concat(), environment, folder.path());
         let answer = client().get(format!("{}/frame/damaged.mp4?frame={frame}", program.url)).send().await.unwrap();
         assert_eq!(answer.status().as_u16(), status, "{more:?} {environment:?}");
         assert_eq!(program.end("-TERM").0, Some(0));
@@ -161,7 +161,7 @@ async fn damage_is_refused_where_the_settings_say_so() {
 async fn videos_of_too_large_pictures_are_refused() {
     let folder = fixture("");
     let arguments = ["serve", "--listen-addr", "127.0.0.1:0", "--local-path", ".", "--max-pixels", "100x10"];
-    let program = Program::start(&arguments, &[], &folder);
+    let program = ServerProcess::start(&arguments, &[], &folder);
     for path in ["/frame/hevc_gray.mp4?frame=0", "/videos/hevc_gray.mp4", "/storyboard/hevc_gray.mp4.jpg"] {
         let answer = client().get(format!("{}{path}", program.url)).send().await.unwrap();
         assert_eq!(answer.status().as_u16(), 422, "{path}");
@@ -208,13 +208,13 @@ async fn more_videos_than_descriptors_are_served() {
     let count = crate::common::many_videos(600);
     let names = hard_links(folder.path(), count);
     let arguments = ["serve", "--listen-addr", "127.0.0.1:0", "--local-path", "."];
-    let program = Program::start_within(64, limit, &arguments, folder.path());
+    let program = ServerProcess::start_within(64, limit, &arguments, folder.path());
     let begin = Instant::now();
     let answers = first_frames(&client(), &program.url, &names, (8, 32)).await;
     eprintln!("{count} videos within {limit} descriptors: {:.1} s", begin.elapsed().as_secs_f64());
     let failed = answers.iter().filter(|(status, _)| *status != 200).count();
     assert_eq!(failed, 0, "of {count}");
-    // Silent connections take all their places, and videos still have theirs.
+    // Silent connections take all descriptors of connections, and those of videos remain.
     let (known, address) = (client(), program.url.strip_prefix("http://").unwrap());
     first_frames(&known, &program.url, &names[..1], (1, 32)).await;
     let idle: Vec<_> = (0..limit).filter_map(|_| std::net::TcpStream::connect(address).ok()).collect();
@@ -256,7 +256,7 @@ async fn over_tls() {
         "--tls-key",
         key.to_str().unwrap(),
     ];
-    let program = Program::start(&arguments, &[], folder.path());
+    let program = ServerProcess::start(&arguments, &[], folder.path());
     let port = program.url.strip_prefix("https://127.0.0.1:").unwrap();
     let trusted = reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).unwrap();
     let _ = client();

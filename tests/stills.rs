@@ -10,18 +10,18 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use common::{Ran, fixture, program, run_command};
+use common::{ProgramRun, fixture, program, run_command};
 
 /// A picture as rows of R'G'B' pixels.
 #[derive(Debug, Clone, PartialEq)]
-struct Picture {
+struct RgbPicture {
     width: usize,
     height: usize,
     pixels: Vec<[u8; 3]>,
 }
 
-impl Picture {
-    fn of_png(bytes: &[u8]) -> Picture {
+impl RgbPicture {
+    fn of_png(bytes: &[u8]) -> RgbPicture {
         let mut reader = png::Decoder::new(std::io::Cursor::new(bytes)).read_info().expect("a PNG");
         assert!(reader.info().srgb.is_some(), "says that it is sRGB");
         let mut samples = vec![0; reader.output_buffer_size().expect("a size")];
@@ -30,27 +30,27 @@ impl Picture {
             png::ColorType::Grayscale => samples.iter().map(|&grey| [grey; 3]).collect(),
             _ => samples.as_chunks::<3>().0.to_vec(),
         };
-        Picture { width: info.width as usize, height: info.height as usize, pixels }
+        RgbPicture { width: info.width as usize, height: info.height as usize, pixels }
     }
 
-    fn of_webp(bytes: &[u8]) -> Picture {
+    fn of_webp(bytes: &[u8]) -> RgbPicture {
         let mut decoder = image_webp::WebPDecoder::new(std::io::Cursor::new(bytes)).expect("a WebP");
         let (width, height) = decoder.dimensions();
         assert!(!decoder.has_alpha());
         let mut samples = vec![0; decoder.output_buffer_size().expect("a size")];
         decoder.read_image(&mut samples).expect("a whole WebP");
-        Picture { width: width as usize, height: height as usize, pixels: samples.as_chunks::<3>().0.to_vec() }
+        RgbPicture { width: width as usize, height: height as usize, pixels: samples.as_chunks::<3>().0.to_vec() }
     }
 
-    fn of_jpeg(bytes: &[u8]) -> Picture {
+    fn of_jpeg(bytes: &[u8]) -> RgbPicture {
         let image = turbojpeg::decompress(bytes, turbojpeg::PixelFormat::RGB).expect("a JPEG");
         let rows = image.pixels.chunks(image.pitch).flat_map(|row| row[..3 * image.width].as_chunks::<3>().0.to_vec());
-        Picture { width: image.width, height: image.height, pixels: rows.collect() }
+        RgbPicture { width: image.width, height: image.height, pixels: rows.collect() }
     }
 
     /// A frame from ffmpeg, rotated as the container says, then filtered. The chroma location, which is left in all of
-    /// these clips, has to be given.
-    fn of_ffmpeg(clip: &Path, frame: u32, filters: &str, (width, height): (usize, usize)) -> Picture {
+    /// these clips, has to be specified.
+    fn of_ffmpeg(clip: &Path, frame: u32, filters: &str, (width, height): (usize, usize)) -> RgbPicture {
         let flags = "accurate_rnd+full_chroma_int+full_chroma_inp+bilinear";
         let to_rgb = format!("scale=in_h_chr_pos=0:in_v_chr_pos=128:flags={flags},format=gbrp");
         let filters = format!("select=eq(n\\,{frame}),{to_rgb}{filters},format=rgb24");
@@ -59,7 +59,7 @@ impl Picture {
         command.args(["-sws_flags", "accurate_rnd+full_chroma_int+bicubic", "-frames:v", "1", "-f", "rawvideo", "-"]);
         let ran = command.output().expect("ffmpeg runs");
         assert_eq!(ran.stdout.len(), width * height * 3, "{}", String::from_utf8_lossy(&ran.stderr));
-        Picture { width, height, pixels: ran.stdout.as_chunks::<3>().0.to_vec() }
+        RgbPicture { width, height, pixels: ran.stdout.as_chunks::<3>().0.to_vec() }
     }
 
     fn luma(&self, x: usize, y: usize) -> f64 {
@@ -68,7 +68,7 @@ impl Picture {
     }
 
     /// Mean difference of samples.
-    fn distance(&self, other: &Picture) -> f64 {
+    fn distance(&self, other: &RgbPicture) -> f64 {
         assert_eq!((self.width, self.height), (other.width, other.height));
         let pairs = self.pixels.as_flattened().iter().zip(other.pixels.as_flattened());
         pairs.map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / self.pixels.as_flattened().len() as f64
@@ -97,9 +97,9 @@ fn stills(clip: &Path, arguments: &[&str]) -> (Vec<Vec<u8>>, Vec<Value>) {
 }
 
 /// One frame as a PNG, whose size is checked against its line.
-fn png(clip: &Path, frame: u32, arguments: &[&str]) -> Picture {
+fn png(clip: &Path, frame: u32, arguments: &[&str]) -> RgbPicture {
     let (files, lines) = stills(clip, &[&["--format", "png", "--frames", &frame.to_string()], arguments].concat());
-    let picture = Picture::of_png(&files[0]);
+    let picture = RgbPicture::of_png(&files[0]);
     assert_eq!((&lines[0]["width"], &lines[0]["height"]), (&picture.width.into(), &picture.height.into()));
     picture
 }
@@ -120,16 +120,16 @@ mod formats {
         ] {
             let clip = fixture(name);
             let exact = png(&clip, 20, &[]);
-            let off = exact.distance(&Picture::of_ffmpeg(&clip, 20, "", size));
+            let off = exact.distance(&RgbPicture::of_ffmpeg(&clip, 20, "", size));
             assert!(off < limit, "{name}: {off} from ffmpeg's");
             let (jpeg, lines) = stills(&clip, &["--frames", "20", "--quality", "95"]);
             assert_eq!(lines[0]["format"], "jpeg");
-            let off = exact.distance(&Picture::of_jpeg(&jpeg[0]));
+            let off = exact.distance(&RgbPicture::of_jpeg(&jpeg[0]));
             assert!(off < jpeg_limit, "{name}: JPEG {off}");
             let (webp, lines) = stills(&clip, &["--frames", "20", "--quality", "95", "--format", "webp"]);
             assert_eq!((&lines[0]["format"], &lines[0]["width"]), (&"webp".into(), &size.0.into()));
             assert!(lines[0]["file"].as_str().is_some_and(|file| file.ends_with("frame-000020.webp")));
-            let off = exact.distance(&Picture::of_webp(&webp[0]));
+            let off = exact.distance(&RgbPicture::of_webp(&webp[0]));
             assert!(off < webp_limit, "{name}: WebP {off}");
         }
     }
@@ -178,7 +178,7 @@ mod shape {
         let clip = fixture("hevc_rotated.mp4");
         let picture = png(&clip, 12, &[]);
         assert_eq!((picture.width, picture.height), (180, 320));
-        let off = picture.distance(&Picture::of_ffmpeg(&clip, 12, "", (180, 320)));
+        let off = picture.distance(&RgbPicture::of_ffmpeg(&clip, 12, "", (180, 320)));
         assert!(off < 1.5, "{off}");
     }
 
@@ -195,7 +195,7 @@ mod shape {
                 assert_eq!((picture.width, picture.height), size, "{options:?}");
                 // ffmpeg rotates by exactly 100 degrees, with black corners; the nearest quarter turn is expected here.
                 if rotation != "100" {
-                    let off = picture.distance(&Picture::of_ffmpeg(&clip, 7, "", size));
+                    let off = picture.distance(&RgbPicture::of_ffmpeg(&clip, 7, "", size));
                     // After rotation, chroma counts as centred.
                     assert!(off < 2.5, "{options:?}: {off}");
                 }
@@ -218,14 +218,14 @@ mod shape {
     }
 
     #[test]
-    fn a_crop_is_cut_out_of_what_is_shown() {
+    fn a_crop_is_relative_to_the_shown_picture() {
         for name in ["hevc_rotated.mp4", "hevc_444_8bit.mp4"] {
             let clip = fixture(name);
             let whole = png(&clip, 5, &[]);
             let part = png(&clip, 5, &["--crop", "100x60+34+100"]);
             assert_eq!((part.width, part.height), (100, 60));
             let rows = (100..160).flat_map(|y| whole.pixels[y * whole.width + 34..][..100].to_vec());
-            let cut = Picture { pixels: rows.collect(), ..part.clone() };
+            let cut = RgbPicture { pixels: rows.collect(), ..part.clone() };
             // Chroma is interpolated across the edge in only one of them.
             assert!(part.distance(&cut) < 0.2, "{name}: {}", part.distance(&cut));
         }
@@ -251,7 +251,7 @@ mod shape {
         let (_folder, clip) = with_header("h264_bframes.mp4", &["-aspect 4:3"]);
         let picture = png(&clip, 7, &[]);
         assert_eq!((picture.width, picture.height), (320, 240));
-        let off = picture.distance(&Picture::of_ffmpeg(&clip, 7, ",scale=320:240", (320, 240)));
+        let off = picture.distance(&RgbPicture::of_ffmpeg(&clip, 7, ",scale=320:240", (320, 240)));
         assert!(off < 2.5, "{off}");
         let (_folder, clip) = with_header("h264_bframes.mp4", &["-aspect 8:3"]);
         let picture = png(&clip, 7, &["--height", "90"]);
@@ -290,7 +290,7 @@ mod sheet {
 
     struct Sheet {
         folder: TempDir,
-        ran: Ran,
+        ran: ProgramRun,
     }
 
     impl Sheet {
@@ -329,17 +329,17 @@ mod sheet {
     fn tiles_are_the_frames_in_the_middle_of_their_part() {
         let sheet = Sheet::of("hevc_closed_gop.mp4", "sheet.png", &["--columns", "3", "--count", "8", "--json"]);
         assert_eq!(sheet.ran.code(), 0, "{}", sheet.ran.stderr);
-        let told = &sheet.ran.json()[0];
-        let picture = Picture::of_png(&sheet.read("sheet.png"));
+        let report = &sheet.ran.json()[0];
+        let picture = RgbPicture::of_png(&sheet.read("sheet.png"));
         assert_eq!((picture.width, picture.height), (960, 540));
-        assert_eq!((&told["columns"], &told["rows"], &told["format"]), (&3.into(), &3.into(), &"png".into()));
+        assert_eq!((&report["columns"], &report["rows"], &report["format"]), (&3.into(), &3.into(), &"png".into()));
         let vtt = String::from_utf8(sheet.read("sheet.vtt")).expect("text");
         let cues: Vec<&str> = vtt.trim_end().split("\n\n").collect();
         assert_eq!((cues.len(), cues[0]), (9, "WEBVTT"));
         for i in 0..8 {
             let (frame, place) = ((2 * i + 1) * 144 / 16, (i as usize % 3 * 320, i as usize / 3 * 180));
             assert_eq!(picture.number(place, 0), frame);
-            let tile = &told["tiles"][i as usize];
+            let tile = &report["tiles"][i as usize];
             assert_eq!((&tile["index"], &tile["x"], &tile["y"]), (&frame.into(), &place.0.into(), &place.1.into()));
             let time = |slice: u32| format!("00:00:{:06.3}", f64::from(slice * 18) / 25.0);
             let place = format!("sheet.png#xywh={},{},320,180", place.0, place.1);
@@ -354,12 +354,12 @@ mod sheet {
         let sheet = Sheet::of("hevc_rotated.mp4", "a b.webp", &["--count", "100", "--columns", "7", "--width", "45"]);
         assert_eq!(sheet.ran.code(), 0, "{}", sheet.ran.stderr);
         // 24 frames, upright, cells of 46x80.
-        let picture = Picture::of_webp(&sheet.read("a b.webp"));
+        let picture = RgbPicture::of_webp(&sheet.read("a b.webp"));
         assert_eq!((picture.width, picture.height), (7 * 46, 4 * 80));
         assert!(String::from_utf8(sheet.read("a b.vtt")).expect("text").contains("a%20b.webp#xywh=46,80,46,80"));
         assert!(sheet.ran.stderr.contains("24 tiles"), "{}", sheet.ran.stderr);
         let sheet = Sheet::of("hevc_gray.mp4", "sheet", &["--count", "4", "--columns", "2", "--width", "64"]);
-        let picture = Picture::of_jpeg(&sheet.read("sheet"));
+        let picture = RgbPicture::of_jpeg(&sheet.read("sheet"));
         assert_eq!((picture.width, picture.height), (128, 72));
     }
 
@@ -368,11 +368,11 @@ mod sheet {
         let arguments = ["--count", "6", "--columns", "6", "--width", "100", "--json"];
         let sheet = Sheet::of("hevc_size_change.265", "sheet.jpg", &arguments);
         assert_eq!(sheet.ran.code(), 0, "{}", sheet.ran.stderr);
-        assert_eq!(Picture::of_jpeg(&sheet.read("sheet.jpg")).width, 600);
+        assert_eq!(RgbPicture::of_jpeg(&sheet.read("sheet.jpg")).width, 600);
     }
 
     #[test]
-    fn what_makes_no_sheet() {
+    fn impossible_sheets_are_refused() {
         let sheet =
             Sheet::of("hevc_closed_gop.mp4", "sheet.jpg", &["--columns", "144", "--count", "144", "--width", "1000"]);
         assert_eq!(sheet.ran.code(), 1);

@@ -1,16 +1,16 @@
-"""What all peers have in common: how they are asked, what is timed, what they answer.
+"""The common part of all peers: arguments, clock, output.
 
     python NAME_peer.py --version
     python NAME_peer.py VIDEO --indices 5,3,9 [--threads 2] [--batch] [--shift N]
 
-Each peer is a process of its own that opens the video, then asks for one frame after the other (or with --batch for all
-of them in one call), and prints one JSON object. The clock runs only while the peer has a frame to bring. Between two
-requests what came is copied, so that the peer may use its memory again; it is looked at after the last of them. A peer
-that gives planes answers with their MD5, one that gives RGB with a signature: the means of 64 x 64 blocks, per channel.
---shift asks for another frame than the one that the answer claims to be: a check that does not notice is none.
+Each peer is a process of its own that opens the video, then requests one frame after the other (or with --batch all of
+them in one call), and prints one JSON object. The clock runs only during a request. Between two requests the frame is
+copied, so that the peer can reuse its memory; frames are identified after the last request: planes by their MD5, RGB by
+a signature, the means of 64 x 64 blocks per channel. --shift requests another frame than the one in the answer, to test
+that the check detects wrong frames.
 
-A peer's `Clip(path, threads)` has `count`, `frame(index)`, `keep(frame)`, which copies what came, and `seen(kept)`,
-which is `{"md5": ...}` or `{"signature": ...}`; if there is a call for many frames also `batch(indices)`.
+A peer's `Clip(path, threads)` has `count`, `frame(index)`, `keep(frame)`, which copies a frame, and `seen(kept)`, which
+is `{"md5": ...}` or `{"signature": ...}`; if there is a call for many frames also `batch(indices)`.
 """
 
 import argparse
@@ -25,7 +25,7 @@ BLOCKS = 64
 
 
 def planes_md5(planes):
-    """Of rows without padding, plane after plane."""
+    """The MD5 of rows without padding, plane after plane."""
     md5 = hashlib.md5()
     for plane in planes:
         md5.update(plane)
@@ -51,7 +51,7 @@ def block_means(plane):
 
 
 def rgb_signature(picture):
-    """Of height x width x 3 samples."""
+    """The signature of height x width x 3 samples."""
     means = block_means(picture).astype("float32")
     return {"signature": base64.b64encode(means.tobytes()).decode()}
 
@@ -82,7 +82,7 @@ def all_at_once(clip, indices, shift):
     seconds = time.perf_counter() - started
     kept = [clip.keep(frame) for frame in frames]
     kept += [None] * (len(indices) - len(kept))
-    missing = {"error": error or "did not come"}
+    missing = {"error": error or "no frame"}
     each = [{"index": index, **(missing if one is None else {})} for index, one in zip(indices, kept)]
     return each, kept, seconds
 

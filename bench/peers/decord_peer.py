@@ -9,7 +9,7 @@ class Clip:
     OUTPUT = "RGB"
 
     def __init__(self, path, threads):
-        # Indexing seeks accurately and goes on decoding where that is shorter; the array stays decord's own, asnumpy()
+        # Indexing seeks accurately, and continues decoding if that is shorter; the array stays decord's own, asnumpy()
         # would copy it.
         self.reader = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=threads)
         self.count = len(self.reader)

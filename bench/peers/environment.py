@@ -1,4 +1,4 @@
-"""Where the peers are installed, and how each of them is started."""
+"""The paths of the installed peers, and the command of each."""
 
 import os
 from importlib.machinery import SourceFileLoader
@@ -15,7 +15,7 @@ DEBIAN = HOME / "debian/root"
 FFMPEG = HOME / "ffmpeg"
 INSTALLED = HOME / "installed.json"
 
-# Name of the peer, and how it is written.
+# The identifier of each peer, and its name in reports.
 PEERS = {"torchcodec": "torchcodec", "pyav": "PyAV", "decord": "decord", "ffms2": "FFMS2", "opencv": "OpenCV",
          "video_reader": "video_reader-rs", "gstreamer": "GStreamer"}
 
@@ -29,7 +29,7 @@ def debian_libraries():
 
 
 def command(peer):
-    """GStreamer's bindings are Debian's, and so made for Debian's Python."""
+    """The command of a peer. GStreamer's bindings are Debian's, and built for Debian's Python."""
     python = "/usr/bin/python3" if peer == "gstreamer" else PYTHON
     return [str(python), str(HERE / f"{peer}_peer.py")]
 
@@ -37,9 +37,9 @@ def command(peer):
 def environment(peer):
     site, debian = site_packages(), debian_libraries()
     libraries = {
-        # torchcodec brings no FFmpeg. PyAV's is newer than what most systems have, and its decoders are faster.
+        # torchcodec contains no FFmpeg. PyAV's is newer than that of most systems, and its decoders are faster.
         "torchcodec": [FFMPEG, site / "av.libs"],
-        # Not all libraries of this wheel find each other.
+        # Some libraries of this wheel need the search path to find each other.
         "video_reader": [site / "video_reader_rs.libs"],
         "ffms2": [debian],
         "gstreamer": [debian],
@@ -52,14 +52,14 @@ def environment(peer):
         own.update(GI_TYPELIB_PATH=str(debian / "girepository-1.0"), GST_PLUGIN_PATH_1_0=str(debian / "gstreamer-1.0"),
                    GST_REGISTRY=str(HOME / "gstreamer-registry.bin"), GST_REGISTRY_FORK="no",
                    PYTHONPATH=str(DEBIAN / "usr/lib/python3/dist-packages"))
-        # Only where the system has no GStreamer of its own is this among the packages.
+        # The packages contain this only if the system has no GStreamer.
         for scanner in debian.glob("gstreamer1.0/gstreamer-1.0/gst-plugin-scanner"):
             own["GST_PLUGIN_SCANNER"] = str(scanner)
     return own
 
 
 def script(name):
-    """A script of bench/ as a module: how frames are chosen, and how numbers are told, is said there once."""
+    """A script of bench/ as a module, for its selection of frames and its formats of numbers."""
     loader = SourceFileLoader(f"bench_{name}", str(ROOT / "bench" / name))
     module = module_from_spec(spec_from_loader(loader.name, loader))
     loader.exec_module(module)

@@ -4,13 +4,13 @@ import ctypes
 import ctypes.util
 import os
 
-# The binding asks the system where the library is; this one lies beside the system.
+# The binding looks for the library in the system; this one is outside of it.
 ctypes.util.find_library = lambda name: os.environ.get("FFMS2_LIBRARY")
 import ffms2
 
 import common
 
-# Of each pixel format: by how much chroma is narrower and lower, and bytes a sample.
+# For each pixel format: the horizontal and vertical subsampling of chroma, and bytes per sample.
 FORMATS = {ffms2.get_pix_fmt(name): shape for name, shape in {
     "yuv420p": (2, 2, 1), "yuvj420p": (2, 2, 1), "yuv422p": (2, 1, 1), "yuv444p": (1, 1, 1), "yuvj444p": (1, 1, 1),
     "yuv420p10le": (2, 2, 2), "yuv422p10le": (2, 1, 2), "yuv444p10le": (1, 1, 2)}.items()}
@@ -20,8 +20,8 @@ class Clip:
     OUTPUT = "planes"
 
     def __init__(self, path, threads):
-        # The index is made here, before the clock. SEEK_NORMAL is the fastest mode that FFMS2 calls safe. No output
-        # format is set: then it converts nothing.
+        # The index is built here, before the clock starts. SEEK_NORMAL is the fastest mode that FFMS2 calls safe. No output
+        # format is set, so that it converts nothing.
         indexer = ffms2.Indexer(path)
         track = next(track.num for track in indexer.track_info_list if track.type == ffms2.FFMS_TYPE_VIDEO)
         indexer.track_index_settings(track, 1, 0)

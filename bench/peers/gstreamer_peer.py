@@ -53,7 +53,7 @@ class Clip:
             raise LookupError("refuses to seek")
         sample = self.sink.emit("try-pull-preroll", PATIENCE)
         if sample is None:
-            raise LookupError("did not come")
+            raise LookupError("no frame")
         return sample
 
     def keep(self, sample):
@@ -73,7 +73,7 @@ class Clip:
 
 
 def frame_times(path):
-    """When each frame is shown, in nanoseconds, in order."""
+    """The presentation time of each frame in nanoseconds, ascending."""
     pipeline = Gst.parse_launch("filesrc name=file ! qtdemux name=demuxer demuxer.video_0 ! appsink name=sink sync=false")
     pipeline.get_by_name("file").set_property("location", path)
     sink, times = pipeline.get_by_name("sink"), []

@@ -15,19 +15,19 @@ class Clip:
         self.capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, threads])
         if not self.capture.isOpened():
             raise OSError("cannot be opened")
-        # Pictures as they are coded: turning them is not part of anybody's work here.
+        # Pictures as coded: no peer rotates them.
         self.capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
         self.count = int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.next = 0
 
     def frame(self, index):
-        # Where the next frame is the one, reading on is enough.
+        # The next frame in order needs no seek.
         if index != self.next:
             self.capture.set(cv2.CAP_PROP_POS_FRAMES, index)
         came, picture = self.capture.read()
         if not came:
             self.next = None
-            raise LookupError("did not come")
+            raise LookupError("no frame")
         self.next = index + 1
         return picture
 

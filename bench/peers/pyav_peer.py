@@ -1,4 +1,4 @@
-"""PyAV: the most careful loop that can be written with it, giving the decoder's planes.
+"""PyAV: the most careful loop that can be written with it, returning the decoder's planes.
 
 PyAV has no frame numbers. When it opens, this loop reads all packets once: the time of every frame, and where the key
 frames are. For a frame it seeks to the key frame before it, unless the decoder is already on its way there from the same
@@ -47,7 +47,7 @@ class Clip:
             frame = self.decode_up_to(wanted)
             if frame is not None:
                 return frame
-        raise LookupError("did not come")
+        raise LookupError("no frame")
 
     def decode_up_to(self, wanted):
         self.last = None

@@ -1,9 +1,9 @@
-"""What every frame of a clip is: the sequential decode of the project's own build of FFmpeg; and which frame came.
+"""The reference of a clip, a sequential decode by the project's own build of FFmpeg, and the check of answers with it.
 
-Of each frame the MD5 of its planes, as `-f framemd5` has it, and a signature of its luma: the means of 64 x 64 blocks.
-Planes are right if they have the MD5 of the frame that was asked for. RGB has no MD5 to compare with, as everybody
-converts a little differently; so its signature is compared with those of all frames. It is wrong if it is clearly
-nearer to another frame than to the one that was asked for; what cannot be told apart is not held against anybody.
+The reference has for each frame the MD5 of its planes, as in `-f framemd5`, and a signature of its luma: the means of
+64 x 64 blocks. Planes are right if they have the MD5 of the requested frame. RGB has no MD5 to compare with, because
+engines convert differently; so its signature is compared with those of all frames. It is wrong if it is clearly nearer
+to another frame than to the requested one; a frame that cannot be distinguished from others is not counted as wrong.
 """
 
 import base64
@@ -16,9 +16,9 @@ import numpy
 from common import BLOCKS, block_means
 from environment import HOME
 
-# Frames whose signatures differ by less, in levels of 8 bit luma (root of the mean square), cannot be told apart in RGB.
+# Frames whose signatures differ by less, in levels of 8 bit luma (root of the mean square), cannot be distinguished in RGB.
 ALIKE = 0.05
-# Wrong is only what is so many times nearer to another frame; and pictures without anything in them are all the same.
+# A frame is wrong only if it is this many times nearer to another frame; pictures with less contrast are all alike.
 CLEARLY = 1.5
 FLAT = 0.5
 SAMPLES = {"yuv420p": (1, 1.5), "yuvj420p": (1, 1.5), "yuv444p": (1, 3), "yuv422p": (1, 2), "yuv420p10le": (2, 1.5),
@@ -27,7 +27,7 @@ SAMPLES = {"yuv420p": (1, 1.5), "yuvj420p": (1, 1.5), "yuv444p": (1, 3), "yuv422
 
 class Reference:
     def __init__(self, ffmpeg, path, facts):
-        """`facts` are width, height and pixel_format, as `bucket-streamer info --json` tells them."""
+        """`facts` are width, height and pixel_format, as in `bucket-streamer info --json`."""
         size = path.stat()
         cache = HOME / "reference" / f"{path.stem}-{size.st_size}-{int(size.st_mtime)}.npz"
         if not cache.exists():
@@ -38,7 +38,7 @@ class Reference:
         self.md5, self.luma = [str(sum) for sum in stored["md5"]], stored["luma"]
 
     def verdicts(self, answers):
-        """Of each answer: `right`, or which frame came instead (`came`, None if it is none of the clip)."""
+        """For each answer: `right`, or the received frame (`came`, None if it is no frame of the clip)."""
         seen = [answer for answer in answers if "signature" in answer and answer["index"] < len(self.md5)]
         lumas, willing = self.as_luma(seen)
         judged = iter(zip(lumas, willing))
@@ -62,14 +62,14 @@ class Reference:
         return {"right": False, "came": min(same, key=lambda frame: abs(frame - index), default=None)}
 
     def of_luma(self, index, luma, willing):
-        """`willing` is the picture's luma if everything that was asked for had come."""
+        """`willing` is the luma under the assumption that the requested frame was returned."""
         away = distances(self.luma, luma)
         came = int(away.argmin())
         if came == index:
             return {"right": True}
         alike = float(distances(self.luma[index][None], self.luma[came])[0]) < ALIKE
-        # What is lost in converting is the same for all frames of a picture that hardly moves or that fades; and a fade
-        # is a change of the very sum that is looked for.
+        # The conversion error is the same for all frames of an almost still or fading picture; and a fade changes the
+        # same sums as the conversion.
         at_best = min(away[index], distances(self.luma[index][None], willing)[0])
         unclear = at_best <= CLEARLY * away[came] + ALIKE
         flat = max(luma.std(), self.luma[index].std()) < FLAT
@@ -78,7 +78,7 @@ class Reference:
         return {"right": False, "came": came}
 
     def as_luma(self, answers):
-        """Luma out of RGB, turned as it was coded: once without regard to what was asked for, and once believing it.
+        """Luma of RGB in the coded orientation: once without, and once with the assumption that the frame is the requested one.
 
         Luma is a sum of the three channels and a constant, other ones for each matrix and range. Which ones, a fit says:
         from a usual sum on, each picture to the frame that is nearest to it. Four numbers for thousands of blocks cannot

@@ -12,8 +12,8 @@ class Clip:
 
     def __init__(self, path, threads):
         torch.set_num_threads(threads)
-        # exact: all packets are read when it opens, so that frames are numbered right; "approximate" is quicker to open
-        # and may answer with another frame. NHWC is how the decoder writes; NCHW would be the same bytes, seen otherwise.
+        # exact: opening reads all packets, so that frame numbers are right; "approximate" opens faster and can return
+        # another frame. The decoder writes NHWC; NCHW would be another view of the same bytes.
         self.decoder = VideoDecoder(path, num_ffmpeg_threads=threads, seek_mode="exact", dimension_order="NHWC")
         self.count = len(self.decoder)
 

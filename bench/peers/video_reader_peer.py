@@ -14,8 +14,8 @@ class Clip:
         self.reader = PyVideoReader(path, threads=threads)
         self.count = self.reader.get_shape()[0]
 
-    # with_fallback=False seeks to the key frame, and goes on decoding inside of a GOP. The other ways (True: decode the
-    # whole video; None: choose by an estimate, which sometimes is the whole video) were as fast at best.
+    # with_fallback=False seeks to the key frame, and continues inside of a GOP. The other modes (True: decode the whole
+    # video; None: choose by an estimate, which sometimes is the whole video) were not faster.
     def frame(self, index):
         return self.reader.get_batch([index], with_fallback=False)[0]
 

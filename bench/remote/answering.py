@@ -1,14 +1,14 @@
-"""What all peers in Python have in common: commands come line by line, answers go back as JSON.
+"""The protocol of all peers in Python: one command per line on standard input, one JSON answer per line.
 
     open URL            without connections
-    reopen URL          the same; none of them keeps connections for the next file
+    reopen URL          the same; no peer keeps connections for the next file
     frame N
     frames N,N,N        in one call, or one after the other in the best order
     keys                the key frames of the whole file
 
-A peer's `Clip(url)` has `frame(n)`, `frames(numbers)` and `keys()`, which give what came as a dictionary of frame number
-to frame; `close()`; and `seen(number, frame)`, which says what the frame is: `{"md5": ...}` or `{"seconds": ...}`. The clock
-runs while a command is carried out, and not while it is looked at what came.
+A peer's `Clip(url)` has `frame(n)`, which returns a frame, `frames(numbers)` and `keys()`, which return a dictionary of
+frame number to frame; `close()`; and `seen(number, frame)`, which identifies a frame: `{"md5": ...}` or
+`{"seconds": ...}`. The clock runs during a command, and not during the identification of its frames.
 """
 
 import json
@@ -21,7 +21,7 @@ def first_line(error):
 
 
 def carry_out(Clip, clip, words):
-    """What came and after how long; the clip that is open then."""
+    """The clip that is open after the command, its frames, and its duration in milliseconds."""
     what, *rest = words
     if what in ("open", "reopen") and clip:
         clip.close()

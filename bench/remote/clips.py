@@ -1,4 +1,4 @@
-"""The clips of bench/remote/run: in other containers, and what their frames are."""
+"""The clips of bench/remote/run: their copies in other containers, and the MD5s of their frames."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from setting import CONTAINERS, FILES, HOME, LOOPED, OURS, ROOT, output
 
 
 def prepare_clips(folder, names, ffmpeg):
-    """The clips with their tables in front, and one of them in other containers; none is encoded anew."""
+    """The clips with their tables in front, and one of them in other containers; none is encoded again."""
     FILES.mkdir(parents=True, exist_ok=True)
     wanted = [(f"{name}.mp4", name, ["-movflags", "+faststart"]) for name in names]
     wanted += [(file, "hevc_gop30_b", flags) for file, flags in CONTAINERS.values()]
@@ -20,7 +20,7 @@ def prepare_clips(folder, names, ffmpeg):
 
 
 def references(names):
-    """The MD5 of every frame as our FFmpeg shows them one after the other; and the index files."""
+    """The MD5 of every frame of a sequential decode by the vendored FFmpeg; and the index files."""
     sums = {}
     plain = output([ROOT / "scripts/vendor", "path", "ffmpeg"]).strip()
     for name in names:

@@ -41,8 +41,8 @@ class Clip:
         self.container.close()
 
     def table_of_keys(self):
-        """Times of the key frames: MP4's tables are here, and asking them costs no bytes. They are in decoding time, which
-        in these clips is behind presentation time by the same everywhere."""
+        """Times of the key frames, from the tables of the MP4, which are in memory. They are decoding times, which in
+        these clips differ from presentation times by a constant."""
         entries = list(self.stream.index_entries)
         shift = self.start - entries[0].timestamp if entries else 0
         return [entry.timestamp + shift for entry in entries if entry.is_keyframe] if self.is_mp4 else []
@@ -64,11 +64,11 @@ class Clip:
         self.coming, self.key = self.container.decode(self.stream), key
         frame = self.decode_up_to(wanted)
         if frame is None:
-            raise LookupError("did not come")
+            raise LookupError("no frame")
         return frame
 
     def way_to(self, wanted):
-        """Which GOP a frame is of, and where to seek to. Where no table tells, each second is taken for one."""
+        """The GOP of a frame, and the time to seek to. Without a table each second counts as a GOP."""
         if not self.keys_at:
             return round(wanted * self.stream.time_base), wanted
         key = max(0, bisect.bisect_right(self.keys_at, wanted) - 1)
@@ -99,7 +99,7 @@ class Clip:
 class FsspecClip(Clip):
     def source(self, url):
         import fsspec
-        # A new file system each time: no connection is left from the file before.
+        # A new file system for each opening keeps no connection of the previous file.
         return fsspec.filesystem("http", skip_instance_cache=True).open(url, "rb")
 
     def close(self):

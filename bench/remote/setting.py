@@ -1,4 +1,4 @@
-"""What bench/remote/run measures, and where its files lie."""
+"""The clips and scenarios of bench/remote/run, and the paths of its files."""
 
 import subprocess
 import sys
@@ -13,18 +13,18 @@ RELEASE = ROOT / "target/release"
 OURS = RELEASE / "bucket-streamer"
 SCENARIOS = ["open", "untouched", "touched", "next", "known", "keys", "batch", "process", "containers"]
 ENGINES = ["ours", "local", "ffmpeg", "pyav", "fsspec", "torchcodec"]
-# What is asked of each clip: how many GOPs are entered, how many frames of GOPs that have been entered are asked for, how
-# many steps are made, by how many frames programs are tried that are started for each; and whether all of it is asked for.
+# The requests for each clip: the number of touched GOPs, of further frames in touched GOPs, of steps, and of frames with a
+# process of their own; and whether key frames and a batch of the whole file are requested.
 CLIPS = {
     "hevc_gop30_b": {"gops": 6, "touched": 4, "steps": 3, "processes": 3, "whole": True},
     "hevc_gop250_b": {"gops": 2, "touched": 2, "steps": 2, "processes": 2, "whole": True},
     "h264_gop250": {"gops": 2, "touched": 2, "steps": 2, "processes": 2, "whole": False},
     "keyed_10m": {"gops": 4, "touched": 2, "steps": 2, "processes": 3, "whole": False},
 }
-# The long clip is this one over and over.
+# The long clip repeats this one.
 LOOPED = {"keyed_10m": "hevc_gop30_b"}
 PICTURES = 500
-# Seconds for one operation.
+# The time limit of one operation, in seconds.
 PATIENCE = 60
 BATCH = 60
 CONTAINERS = {"mp4, tables in front": ("hevc_gop30_b.mp4", ["-movflags", "+faststart"]),

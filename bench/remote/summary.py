@@ -1,4 +1,4 @@
-"""What comes of the measurements of bench/remote/run: results.json."""
+"""Summarises the measurements of bench/remote/run in results.json."""
 
 import json
 import os
@@ -11,12 +11,12 @@ from setting import CLIPS, CONTAINERS, ENGINES, FILES, HERE, RAW, ROOT, output
 
 
 def read_raw():
-    """Measurements of units that came to their end, and which units those are."""
+    """The measurements of complete units, and the set of these units."""
     lines, pending, done = [], [], set()
     for text in RAW.read_text().splitlines() if RAW.exists() else []:
         try:
             line = json.loads(text)
-        except ValueError:  # Broken off in the middle of a line.
+        except ValueError:  # Interrupted in the middle of a line.
             pending = []
             continue
         if "done" in line:
@@ -34,7 +34,7 @@ def percentile(values, percent):
 
 
 def summary(lines):
-    """Of all times of one kind."""
+    """Statistics of all measurements of one kind."""
     good = [line for line in lines if "error" not in line]
     if not good:
         return {"asked": len(lines), "errors": len(lines), "error": lines[0]["error"]} if lines else None
@@ -82,7 +82,7 @@ def summarise(arguments, told_versions):
 
 
 def first_frames(clip, rtt, pick):
-    """Opening and the first frame behind it, as one."""
+    """Opening and the first frame after it, as one measurement."""
     told = {}
     for engine in ENGINES:
         lines = [line for scenario in ("open", "untouched") for line in pick(clip=clip, rtt=rtt, engine=engine, scenario=scenario)]
@@ -98,7 +98,7 @@ def first_frames(clip, rtt, pick):
 
 
 def goals(scenario, rtt, clip, pick):
-    """Ratios round by round, so that what else the machine does meets both sides; of the frames that both have given."""
+    """Ratios round by round, so that other load of the machine affects both sides; of the frames that both have."""
     def each(engine, number, what):
         lines = pick(clip=clip, rtt=rtt, scenario=what, engine=engine, round=number)
         return {line.get("frame"): line for line in lines if "error" not in line}
@@ -107,7 +107,7 @@ def goals(scenario, rtt, clip, pick):
     for number in sorted({line["round"] for line in pick(clip=clip, rtt=rtt, scenario=scenario, engine="ours")}):
         ours = each("ours", number, scenario)
         for engine in ("pyav", "fsspec", "torchcodec", "ffmpeg"):
-            # Its processes do not know of each other: each frame is one of an untouched GOP.
+            # Its processes share no state: each frame is one of an untouched GOP.
             is_process = engine == "ffmpeg" and scenario in ("untouched", "known")
             theirs = each(engine, number, "process" if is_process else "untouched" if scenario == "known" else scenario)
             both = [(ours[frame], theirs[frame]) for frame in ours if frame in theirs]

@@ -2,8 +2,8 @@
 
     python torchcodec_peer.py http|--version
 
-`seek_mode="approximate"`: "exact" reads all packets when it opens, and so the whole file. Which frame came is told by
-its time; RGB has no MD5 to compare.
+`seek_mode="approximate"`: "exact" reads all packets when it opens, and so the whole file. The time of a
+frame identifies it, because RGB has no MD5 to compare.
 """
 
 import os

@@ -17,7 +17,7 @@ pub struct CountingAllocator<A>(pub A);
 unsafe impl<A: GlobalAlloc> GlobalAlloc for CountingAllocator<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Relaxed);
-        // SAFETY: the caller's promises are those that the allocator within wants.
+        // SAFETY: the caller keeps the contract of `GlobalAlloc`, which is that of the allocator within.
         unsafe { self.0.alloc(layout) }
     }
 

@@ -7,7 +7,7 @@ use bucket_streamer::quantities::MemorySize;
 use clap::{Args, ValueEnum};
 
 #[cfg(feature = "client")]
-pub(crate) use client::{By, ClientArguments, Manner, Order, fitting};
+pub(crate) use client::{ClientArguments, FrameAddressing, QueuePolicy, RequestPattern, check_options};
 
 /// Arguments of `bench`, except those that all commands share.
 #[derive(Debug, Args)]

@@ -1,38 +1,38 @@
-//! The engines that can be measured, and why one is not available.
+//! The engines that can be measured, and the reasons why one is not available.
 
 use bucket_streamer::{Device, DeviceChoice, Error, ErrorKind};
 
 use super::args::EngineName;
-use super::peer::{Peer, Way};
-use super::setup::Load;
+use super::ffmpeg_cli::{FfmpegCli, FfmpegMode};
+use super::setup::RequestLoad;
 
-/// An engine that makes rounds, or the reason why it is absent.
+/// An engine that runs rounds, or the reason why it is absent.
 pub(crate) enum Contender {
-    Ours(EngineName),
-    Peer(Peer, Way),
+    OwnEngine(EngineName),
+    FfmpegCli(FfmpegCli, FfmpegMode),
     Absent(String),
 }
 
 impl Contender {
-    pub(crate) fn of(name: EngineName, load: Load) -> Contender {
-        let peer = |way| Peer::find().map_or_else(Contender::Absent, |peer| Contender::Peer(peer, way));
+    pub(crate) fn of(name: EngineName, load: RequestLoad) -> Contender {
+        let peer = |way| FfmpegCli::find().map_or_else(Contender::Absent, |peer| Contender::FfmpegCli(peer, way));
         match name {
-            EngineName::Cpu | EngineName::FromKey => Contender::Ours(name),
+            EngineName::Cpu | EngineName::FromKey => Contender::OwnEngine(name),
             EngineName::Nvdec => match Device::open(DeviceChoice::Nvdec(0)) {
-                Ok(_) => Contender::Ours(name),
+                Ok(_) => Contender::OwnEngine(name),
                 Err(error) => Contender::Absent(why_not(&error)),
             },
-            EngineName::FfmpegCli => peer(Way::AsAsked),
-            EngineName::FfmpegPass if load != Load::default() => {
-                Contender::Absent("one process cannot be asked by several callers, or at a rate".into())
+            EngineName::FfmpegCli => peer(FfmpegMode::PerRequest),
+            EngineName::FfmpegPass if load != RequestLoad::default() => {
+                Contender::Absent("one process cannot serve several callers, or a rate".into())
             }
-            EngineName::FfmpegPass => peer(Way::OnePass),
+            EngineName::FfmpegPass => peer(FfmpegMode::SinglePass),
         }
     }
 
     pub(crate) fn version(&self) -> Option<String> {
         match self {
-            Contender::Peer(peer, _) => Some(peer.version.clone()),
+            Contender::FfmpegCli(peer, _) => Some(peer.version.clone()),
             _ => None,
         }
     }

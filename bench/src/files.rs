@@ -3,19 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use super::args::BenchArguments;
-use crate::host::{Given, Outcome};
+use crate::host::{BenchContext, BenchOutcome};
 
 /// Checks before measuring, which may take an hour.
 ///
 /// # Errors
-/// The outcome; the reason is printed.
-pub(super) fn check(arguments: &BenchArguments, given: &Given) -> Result<(), Outcome> {
-    let host = given.host;
+/// The outcome of the command, after `host` has printed the reason.
+pub(super) fn check(arguments: &BenchArguments, context: &BenchContext) -> Result<(), BenchOutcome> {
+    let host = context.host;
     let refuse = |outcome, why: &str| {
         host.say(why);
         Err(outcome)
     };
-    let inputs = inputs(arguments, given);
+    let inputs = inputs(arguments, context);
     let mut outputs: Vec<PathBuf> = files(arguments).map(PathBuf::from).collect();
     // The names of plots are not known yet, so no existing plot may be an input.
     let plots = arguments.plots.as_deref().and_then(|folder| std::fs::read_dir(folder).ok());
@@ -23,12 +23,15 @@ pub(super) fn check(arguments: &BenchArguments, given: &Given) -> Result<(), Out
     for output in &outputs {
         if let Some(input) = inputs.iter().find(|input| host.is_same_file(input, output)) {
             let output = output.display();
-            return refuse(Outcome::Usage, &format!("{output} is the input {input}: the report would overwrite it"));
+            return refuse(
+                BenchOutcome::Usage,
+                &format!("{output} is the input {input}: the report would overwrite it"),
+            );
         }
     }
     for file in files(arguments) {
         if let Err(error) = host.check_writable(Path::new(file)) {
-            return refuse(Outcome::SomeFailed, &error.to_string());
+            return refuse(BenchOutcome::SomeFailed, &error.to_string());
         }
     }
     Ok(())
@@ -43,10 +46,10 @@ fn is_plot(path: &Path) -> bool {
 }
 
 /// All inputs; of a folder, the files in it.
-fn inputs(arguments: &BenchArguments, given: &Given) -> Vec<String> {
+fn inputs(arguments: &BenchArguments, context: &BenchContext) -> Vec<String> {
     let corpus = std::env::var(super::all::VARIABLE).ok();
     let list = arguments.indices.as_deref().and_then(|list| list.strip_prefix('@')).map(str::to_owned);
-    let named = [arguments.video.clone(), corpus, given.opening.index_location().map(str::to_owned), list];
+    let named = [arguments.video.clone(), corpus, context.opening.index_location().map(str::to_owned), list];
     #[cfg(feature = "client")]
     let named = named.into_iter().chain([arguments.client.check.clone(), arguments.client.copy.clone()]);
     let mut inputs = Vec::new();

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use bucket_streamer::{Engine, EngineBuilder, OpenOptions, Result};
 
 /// The services of the program.
-pub trait Host: Debug + Sync {
+pub trait BenchHost: Debug + Sync {
     /// Prints a message for the user, which does not begin with the program's name.
     fn say(&self, message: &str);
 
@@ -25,27 +25,27 @@ pub trait Host: Debug + Sync {
     /// `Write`.
     fn write(&self, file: &Path, bytes: &[u8]) -> Result<()>;
 
-    /// Checks whether [`Host::write`] could write there, without changing anything.
+    /// Checks whether [`BenchHost::write`] could write there, without changing anything.
     ///
     /// # Errors
     /// `Write`.
     fn check_writable(&self, file: &Path) -> Result<()>;
 
-    /// Whether the input (a path or an address) is the file at `output`, under whatever name.
+    /// Whether the input (a path or an address) is the file at `output`, under any name.
     fn is_same_file(&self, input: &str, output: &Path) -> bool;
 
     /// Removes the file when the process is terminated while the returned value exists.
     fn remove_at_termination(&self, file: &Path) -> Box<dyn Any>;
 
-    /// The resources of the process, and this engine's use of them, in one line.
+    /// One line: the resources of the process, and this engine's use of them.
     fn resources(&self, engine: &Engine) -> String;
 }
 
 /// The options for all engines, videos and requests of a benchmark.
 #[derive(Debug, Clone)]
-pub struct Given {
+pub struct BenchContext {
     /// The program.
-    pub host: &'static dyn Host,
+    pub host: &'static dyn BenchHost,
     /// The engine's options, except those that a measurement varies.
     pub engine: EngineBuilder,
     /// The options for opening videos.
@@ -58,7 +58,7 @@ pub struct Given {
 
 /// The result of a benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum BenchOutcome {
     /// Everything was measured, and every frame of this program's engines was right.
     Done,
     /// Some frames failed or were wrong, or a report could not be written.

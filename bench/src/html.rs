@@ -1,21 +1,21 @@
 //! The HTML report: one self-contained file with all plots.
 //!
-//! `plots` makes the plots and `tables` the tables; this file has the page, the facts and notices before them, and
-//! their order.
+//! `plots` draws the plots and `tables` writes the tables; this file has the page, the facts and notices before them,
+//! and their order.
 
 mod tables;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::entry::Part;
-use super::entry::{Entry, Measured};
 use super::plots::{self, Plot, pick};
+use super::records::ReportPart;
+use super::records::{EngineResult, Measurement};
 
 const STYLE: &str = include_str!("html/style.css");
 
 /// The report.
-pub(crate) fn page(entries: &[Entry]) -> String {
-    let all = pick::measured(entries);
+pub(crate) fn page(entries: &[EngineResult]) -> String {
+    let all = pick::measurements(entries);
     let plots = plots::of(entries);
     let sections = sections(&all, &plots);
     let page = html! {
@@ -44,7 +44,7 @@ pub(crate) fn page(entries: &[Entry]) -> String {
     page.into_string()
 }
 
-fn title(all: &[&Measured]) -> String {
+fn title(all: &[&Measurement]) -> String {
     match (&pick::videos(all)[..], &pick::scenarios(all)[..]) {
         ([video], [scenario]) => format!("bucket-streamer bench {scenario}: {}", pick::name(video, 80)),
         (videos, _) => format!("bucket-streamer bench: {} videos", videos.len()),
@@ -52,13 +52,13 @@ fn title(all: &[&Measured]) -> String {
 }
 
 /// A part of the report with an anchor.
-struct Section {
+struct ReportSection {
     id: String,
     title: String,
     body: Markup,
 }
 
-fn sections(all: &[&Measured], plots: &[Plot]) -> Vec<Section> {
+fn sections(all: &[&Measurement], plots: &[Plot]) -> Vec<ReportSection> {
     let scenarios = pick::scenarios(all);
     let mut sections = Vec::new();
     let mut push = |id: &str, title: &str, prefixes: &[&str], table: Option<Markup>| {
@@ -69,15 +69,15 @@ fn sections(all: &[&Measured], plots: &[Plot]) -> Vec<Section> {
                 div class="plots" { @for plot in &those { (figure(plot)) } }
                 @if let Some(table) = table { (table) }
             };
-            sections.push(Section { id: id.to_owned(), title: title.to_owned(), body });
+            sections.push(ReportSection { id: id.to_owned(), title: title.to_owned(), body });
         }
     };
     push("overview", "Overview", &["speedup"], tables::overview(all));
     push("gop", "Length of GOPs", &["gop-"], None);
     for (part, title) in [
-        (Part::CheckpointMemory, "Memory for checkpoints"),
-        (Part::Threads, "Threads"),
-        (Part::Callers, "Concurrent callers"),
+        (ReportPart::CheckpointMemory, "Memory for checkpoints"),
+        (ReportPart::Threads, "Threads"),
+        (ReportPart::Callers, "Concurrent callers"),
     ] {
         let name = part.name();
         push(name, title, &[&format!("{name}-")], tables::numbers(&pick::part(all, part)));
@@ -100,10 +100,10 @@ fn figure(plot: &Plot) -> Markup {
 }
 
 /// The command line, the programs and the machine.
-fn facts(all: &[&Measured]) -> Markup {
+fn facts(all: &[&Measurement]) -> Markup {
     let Some(first) = all.first() else { return html! { p { "Nothing was measured." } } };
     let machine = serde_json::to_value(&first.machine).expect("plain data");
-    let told = |name: &str| match &machine[name] {
+    let field = |name: &str| match &machine[name] {
         serde_json::Value::String(text) => text.clone(),
         serde_json::Value::Null => "unknown".to_owned(),
         other => other.to_string(),
@@ -113,10 +113,10 @@ fn facts(all: &[&Measured]) -> Markup {
     let rounds = all.iter().map(|one| one.rounds.len()).max().unwrap_or(0);
     let rows = [
         ("Command", html! { code { (first.command) } }),
-        ("Version", html! { (told("version")) ", with FFmpeg " (told("ffmpeg")) }),
+        ("Version", html! { (field("version")) ", with FFmpeg " (field("ffmpeg")) }),
         ("Compared with", html! { (peer.as_deref().unwrap_or("no other program")) }),
-        ("Processor", html! { (told("cpu")) ", " (told("cores")) " cores, " (memory) " of memory" }),
-        ("System", html! { (told("os")) ", kernel " (told("kernel")) ", load " (told("load")) }),
+        ("Processor", html! { (field("cpu")) ", " (field("cores")) " cores, " (memory) " of memory" }),
+        ("System", html! { (field("os")) ", kernel " (field("kernel")) ", load " (field("load")) }),
         (
             "Measured",
             html! {
@@ -132,10 +132,10 @@ fn facts(all: &[&Measured]) -> Markup {
 }
 
 /// Notices before the numbers: faults, engines that are absent, noise.
-fn notices(entries: &[Entry], all: &[&Measured]) -> Markup {
+fn notices(entries: &[EngineResult], all: &[&Measurement]) -> Markup {
     let mut absent: Vec<String> = Vec::new();
     for entry in entries {
-        if let Entry::Unavailable { engine, unavailable } = entry {
+        if let EngineResult::Unavailable { engine, unavailable } = entry {
             let text = format!("{engine} is not available: {unavailable}");
             if !absent.contains(&text) {
                 absent.push(text);
@@ -169,17 +169,17 @@ fn notices(entries: &[Entry], all: &[&Measured]) -> Markup {
 }
 
 /// The number of wrong or missing frames of an engine.
-fn faults(all: &[&Measured], engine: &str) -> Markup {
+fn faults(all: &[&Measurement], engine: &str) -> Markup {
     let those: Vec<_> = all.iter().filter(|one| one.engine == engine).collect();
     let faulty = those.iter().filter(|one| pick::fault(one).is_some());
     let videos = pick::videos(&faulty.clone().map(|one| **one).collect::<Vec<_>>()).len();
     let wrong: usize = faulty.clone().filter_map(|one| one.wrong).sum();
     let missing: usize = faulty.clone().map(|one| one.errors).sum();
-    let asked: usize = those.iter().map(|one| one.requested()).sum();
+    let requested: usize = those.iter().map(|one| one.requested()).sum();
     html! {
         @if videos > 0 {
             li class="loud" {
-                "✗ " b { (engine) } ": " (wrong) " wrong and " (missing) " missing of " (asked) " frames, in "
+                "✗ " b { (engine) } ": " (wrong) " wrong and " (missing) " missing of " (requested) " frames, in "
                 (videos) @if videos == 1 { " video" } @else { " videos" } ". In these, its speed is meaningless."
             }
         }
@@ -189,12 +189,12 @@ fn faults(all: &[&Measured], engine: &str) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::page;
-    use crate::entry::Entry;
-    use crate::plots::sample::{SCENARIOS, absent, entry, measured, report, single};
+    use crate::plots::sample::{SCENARIOS, absent, entry, measurement, report, single};
+    use crate::records::EngineResult;
 
     #[test]
-    fn what_others_wrote_is_text() {
-        let mut one = measured("random", "cpu", 10.0);
+    fn text_from_outside_is_escaped() {
+        let mut one = measurement("random", "cpu", 10.0);
         one.video = "clips/<script>alert(\"&\")</script>".to_owned();
         one.command = format!("bucket-streamer bench random '{}'", one.video);
         let page = page(&[entry(one), absent()]);
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_frames_are_told_first_and_in_the_table() {
+    fn wrong_frames_are_in_the_first_notice_and_in_the_table() {
         let page = page(&single("random"));
         let places =
             ["✗ <b>ffmpeg-cli</b>: 6 wrong", "<svg", "<td class=\"loud\">✗ 6 of 10 wrong"].map(|text| page.find(text));
@@ -227,15 +227,15 @@ mod tests {
     }
 
     #[test]
-    fn rounds_that_lie_apart_are_told() {
-        let mut one = measured("random", "cpu", 10.0);
+    fn a_large_spread_of_rounds_is_reported() {
+        let mut one = measurement("random", "cpu", 10.0);
         one.spread = Some(0.8);
         assert!(page(&[entry(one)]).contains("rounds lie 80% apart"));
     }
 
     #[test]
     fn there_is_a_page_whatever_there_is_to_tell() {
-        let none: [Entry; 0] = [];
+        let none: [EngineResult; 0] = [];
         assert!(page(&none).contains("Nothing was measured"));
         assert!(page(&[absent()]).contains("nvdec is not available"));
         assert!(page(&report(52)).len() < 2_000_000);

@@ -4,14 +4,14 @@ use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::time::Duration;
 
-use bucket_streamer::source::shown;
+use bucket_streamer::source::redacted;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use serde::Serialize;
 
 /// The machine and the program, as far as the system reports them.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Machine {
+pub(crate) struct MachineRecord {
     cpu: Option<String>,
     cores: usize,
     memory_bytes: Option<u64>,
@@ -25,9 +25,9 @@ pub(crate) struct Machine {
     load: Option<f64>,
 }
 
-impl Machine {
-    pub(crate) fn this() -> Machine {
-        Machine {
+impl MachineRecord {
+    pub(crate) fn this() -> MachineRecord {
+        MachineRecord {
             cpu: value("/proc/cpuinfo", "model name", ':'),
             cores: ffi::cpu_count(),
             memory_bytes: kibibytes("/proc/meminfo", "MemTotal"),
@@ -43,7 +43,7 @@ impl Machine {
     }
 }
 
-impl Display for Machine {
+impl Display for MachineRecord {
     /// `Intel(R) Xeon(R), 2 cores, 23.5 GiB, Debian GNU/Linux 12, Linux 6.1, bucket-streamer 0.1.0, FFmpeg 9.0.2`
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}, {} cores", self.cpu.as_deref().unwrap_or("unknown processor"), self.cores)?;
@@ -60,7 +60,7 @@ impl Display for Machine {
 /// The command line, quoted for a shell; without the secrets of addresses.
 pub(crate) fn command_line() -> String {
     let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
-    // The program's path is of no use to readers.
+    // The program's path says nothing on another machine.
     words.next();
     let mut is_header = false;
     let words = words.map(|word| {
@@ -68,7 +68,7 @@ pub(crate) fn command_line() -> String {
         quoted(match word.strip_prefix("--header=") {
             Some(header) => format!("--header={}", name_of(header)),
             None if is_its_value => name_of(&word),
-            None => shown(&word),
+            None => redacted(&word),
         })
     });
     std::iter::once("bucket-streamer".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
@@ -108,8 +108,8 @@ pub(crate) fn cpu_of_children() -> Option<Duration> {
     cpu(UsageWho::RUSAGE_CHILDREN)
 }
 
-fn cpu(who: UsageWho) -> Option<Duration> {
-    let usage = getrusage(who).ok()?;
+fn cpu(usage_of: UsageWho) -> Option<Duration> {
+    let usage = getrusage(usage_of).ok()?;
     let duration = |time: TimeVal| Duration::new(time.tv_sec().max(0) as u64, time.tv_usec().max(0) as u32 * 1000);
     Some(duration(usage.user_time()) + duration(usage.system_time()))
 }
@@ -121,7 +121,7 @@ pub(crate) fn peak_rss(process: &str) -> Option<u64> {
     kibibytes(&format!("/proc/{process}/status"), "VmHWM")
 }
 
-/// Resets the peak, so that one engine is not charged with another one's memory. Where the system does not allow it,
+/// Resets the peak, so that one engine is not charged with another one's memory. If the system does not allow it,
 /// the peak stays that of the whole process.
 pub(crate) fn forget_peak() {
     let _ = fs::write("/proc/self/clear_refs", "5");
@@ -129,13 +129,13 @@ pub(crate) fn forget_peak() {
 
 #[cfg(test)]
 mod tests {
-    use super::{quoted, shown};
+    use super::{quoted, redacted};
 
     #[test]
-    fn secrets_of_addresses_are_not_told() {
-        assert_eq!(shown("https://me:word@host:8080/a@b/c.mp4?X-Signature=1"), "https://host:8080/a@b/c.mp4");
-        assert_eq!(shown("s3://bucket"), "s3://bucket");
-        assert_eq!(shown("clips/what?.mp4"), "clips/what?.mp4");
+    fn secrets_of_addresses_are_redacted() {
+        assert_eq!(redacted("https://me:word@host:8080/a@b/c.mp4?X-Signature=1"), "https://host:8080/a@b/c.mp4");
+        assert_eq!(redacted("s3://bucket"), "s3://bucket");
+        assert_eq!(redacted("clips/what?.mp4"), "clips/what?.mp4");
     }
 
     #[test]

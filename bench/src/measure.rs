@@ -5,30 +5,30 @@ use std::cell::RefCell;
 use bucket_streamer::{Engine, Result, Video};
 
 use super::args::{EngineName, Scenario, typed};
-use super::check::{self, Place, Reference};
+use super::check::{self, BenchInput, ReferenceDecode};
 use super::contender::Contender;
-use super::entry::{Clip, Each, Entry, Heading, Measured};
-use super::floor::{self, Plan};
-use super::make::{Make, What};
-use super::ours;
-use super::peer::Task;
-use super::progress::Progress;
+use super::ffmpeg_cli::FfmpegTask;
+use super::floor::{self, PacketPlan};
+use super::frame_output::{FrameOutput, FrameProcessor};
+use super::own_engine;
+use super::progress::RoundProgress;
+use super::records::{BenchHeading, ClipProperties, EngineResult, FrameRecord, Measurement};
 use super::scenario::{self, Requests};
-use super::setup::{Load, Setup};
-use super::stats::{self, Answer, Round};
+use super::setup::{RequestLoad, Setup};
+use super::stats::{self, MeasuredRequest, Round};
 
 /// The state of a measurement, ready before the clock starts.
 pub(crate) struct Bench<'a> {
     scenario: Scenario,
     setup: &'a Setup,
     location: &'a str,
-    /// Lists the frames and decodes for the floor; the measured engines are others.
+    /// Lists the frames and decodes for the floor. Each measured round has an engine of its own.
     engine: Engine,
     video: Video,
     requests: Requests,
     /// The samples that a cold engine decodes for each request: with planning, and from the key frame on.
-    plans: [Vec<Plan>; 2],
-    progress: &'a Progress,
+    plans: [Vec<PacketPlan>; 2],
+    progress: &'a RoundProgress,
 }
 
 impl<'a> Bench<'a> {
@@ -41,10 +41,10 @@ impl<'a> Bench<'a> {
         setup: &'a Setup,
         location: &'a str,
         listed: Option<Vec<u32>>,
-        progress: &'a Progress,
+        progress: &'a RoundProgress,
     ) -> Result<Bench<'a>> {
         let engine = setup.builder().build();
-        let video = setup.given.opening.open(&engine, location)?;
+        let video = setup.context.opening.open(&engine, location)?;
         let requests = scenario::requests(scenario, setup, listed, &video);
         let plans = match setup.floor {
             true => [false, true].map(|from_key| floor::plans(&video, &requests, from_key)),
@@ -53,68 +53,79 @@ impl<'a> Bench<'a> {
         Ok(Bench { scenario, setup, location, engine, video, requests, plans, progress })
     }
 
-    fn place(&self) -> Place<'_> {
-        (self.location, self.setup.given.opening.clone().verified())
+    fn input(&self) -> BenchInput<'_> {
+        (self.location, self.setup.context.opening.clone().verified())
     }
 
-    /// The right frames.
+    /// Decodes the reference: the right frames.
     ///
     /// # Errors
     /// The error that makes the video unreadable.
-    pub(crate) fn reference(&self) -> Result<Reference> {
-        self.progress.tell(format!("{}: sequential decode, to compare with", self.location));
-        check::reference(self.setup.builder(), &self.place(), &self.requests.frames)
+    pub(crate) fn reference(&self) -> Result<ReferenceDecode> {
+        self.progress.show(format!("{}: sequential decode, to compare with", self.location));
+        check::reference(self.setup.builder(), &self.input(), &self.requests.frames)
     }
 
-    /// Makes all rounds. Engines alternate, in reversed order every other time, so that other load of the machine
+    /// Runs all rounds. Engines alternate, in reversed order every other time, so that other load of the machine
     /// affects all of them.
     ///
     /// # Errors
-    /// The error that makes the video unreadable; or no memory.
-    pub(crate) fn measure(&self, reference: Option<&Reference>) -> Result<Vec<Entry>> {
-        let unknown = Reference::default();
+    /// The error that makes the video unreadable; or a failed allocation.
+    pub(crate) fn measure(&self, reference: Option<&ReferenceDecode>) -> Result<Vec<EngineResult>> {
+        let unknown = ReferenceDecode::default();
         let shown = reference.unwrap_or(&unknown);
-        let mut turns = self.setup.engines.iter().map(|&name| Turns::new(name, self.setup.load)).collect::<Vec<_>>();
+        let mut contestants =
+            self.setup.engines.iter().map(|&name| EngineRounds::new(name, self.setup.load)).collect::<Vec<_>>();
         if self.setup.sums() {
-            for turn in &mut turns {
-                turn.sums = self.round(turn, What::Md5, shown)?.map_or(Vec::new(), |round| round.answers);
+            for contestant in &mut contestants {
+                contestant.sums =
+                    self.round(contestant, FrameOutput::Md5, shown)?.map_or(Vec::new(), |round| round.answers);
             }
         }
         for number in 0..self.setup.rounds {
-            let mut order: Vec<usize> = (0..turns.len()).collect();
+            let mut order: Vec<usize> = (0..contestants.len()).collect();
             if number % 2 == 1 {
                 order.reverse();
             }
-            for place in order {
-                let round = self.round(&turns[place], self.setup.output.into(), shown)?;
-                turns[place].rounds.extend(round);
+            for position in order {
+                let round = self.round(&contestants[position], self.setup.output.into(), shown)?;
+                contestants[position].rounds.extend(round);
             }
         }
-        Ok(turns.into_iter().map(|turn| self.entry(turn, reference)).collect())
+        Ok(contestants.into_iter().map(|contestant| self.result(contestant, reference)).collect())
     }
 
     /// A round, and its floor; `None` for an engine that is absent.
-    fn round(&self, turn: &Turns, what: What, reference: &Reference) -> Result<Option<Round>> {
-        let stage = if what == What::Md5 { "sums" } else { "timed" };
-        self.progress.tell(format!("{}: {}, {}, {stage}", self.location, typed(self.scenario), typed(turn.name)));
+    fn round(
+        &self,
+        contestant: &EngineRounds,
+        output: FrameOutput,
+        reference: &ReferenceDecode,
+    ) -> Result<Option<Round>> {
+        let stage = if output == FrameOutput::Md5 { "sums" } else { "timed" };
+        self.progress.show(format!("{}: {}, {}, {stage}", self.location, typed(self.scenario), typed(contestant.name)));
         // The round of sums is not timed, so it ignores the rate.
-        let (setup, load) = (self.setup, if what == What::Md5 { Load::default() } else { self.setup.load });
-        let round = match &turn.contender {
+        let (setup, load) =
+            (self.setup, if output == FrameOutput::Md5 { RequestLoad::default() } else { self.setup.load });
+        let round = match &contestant.contender {
             Contender::Absent(_) => None,
-            Contender::Peer(peer, way) => {
+            Contender::FfmpegCli(peer, way) => {
                 let (location, video, threads) = (self.location, &self.video, setup.threads);
-                Some(Task { peer, way: *way, location, video, threads, load, what, reference }.round(&self.requests))
+                Some(
+                    FfmpegTask { ffmpeg: peer, ffmpeg_mode: *way, location, video, threads, load, output, reference }
+                        .round(&self.requests),
+                )
             }
-            Contender::Ours(name) => {
+            Contender::OwnEngine(name) => {
                 let engine = setup.engine(*name)?;
-                let round = ours::round(&engine, &self.place(), &self.requests, load, what)?;
+                let round = own_engine::round(&engine, &self.input(), &self.requests, load, output)?;
                 // Frames that the CPU decoded instead would be measured as the GPU's.
                 if let Some(note) = not_on_device(&engine, *name, &round) {
-                    return Ok(self.absent(turn, note));
+                    return Ok(self.mark_absent(contestant, note));
                 }
                 drop(engine);
-                let floor = match setup.floor && what != What::Md5 {
-                    true => self.floor(*name, what)?,
+                let floor = match setup.floor && output != FrameOutput::Md5 {
+                    true => self.floor(*name, output)?,
                     false => None,
                 };
                 Some(Round { floor, ..round })
@@ -124,38 +135,39 @@ impl<'a> Bench<'a> {
         Ok(round)
     }
 
-    /// Notes why an engine does not do its work.
-    fn absent(&self, turn: &Turns, why: String) -> Option<Round> {
+    /// Records the reason why an engine cannot run its rounds.
+    fn mark_absent(&self, contestant: &EngineRounds, why: String) -> Option<Round> {
         self.progress.step();
-        turn.why_not.replace(Some(why));
+        contestant.why_not.replace(Some(why));
         None
     }
 
-    fn floor(&self, name: EngineName, what: What) -> Result<Option<stats::Floor>> {
+    fn floor(&self, name: EngineName, output: FrameOutput) -> Result<Option<stats::Floor>> {
         let plans = &self.plans[usize::from(name == EngineName::FromKey)];
-        Ok(floor::floor(&self.engine, &self.video, plans, &mut Make::new(what)?))
+        Ok(floor::floor(&self.engine, &self.video, plans, &mut FrameProcessor::new(output)?))
     }
 
-    fn entry(&self, turn: Turns, reference: Option<&Reference>) -> Entry {
-        let engine = typed(turn.name);
-        let told = stats::median(&turn.rounds).filter(|_| turn.why_not.borrow().is_none());
-        let Some(told) = told else {
-            let unavailable = match (turn.why_not.take(), turn.contender) {
+    fn result(&self, contestant: EngineRounds, reference: Option<&ReferenceDecode>) -> EngineResult {
+        let engine = typed(contestant.name);
+        let median = stats::median(&contestant.rounds).filter(|_| contestant.why_not.borrow().is_none());
+        let Some(median) = median else {
+            let unavailable = match (contestant.why_not.take(), contestant.contender) {
                 (Some(why), _) | (None, Contender::Absent(why)) => why,
-                _ => "no round was made".into(),
+                _ => "no round was completed".into(),
             };
-            return Entry::Unavailable { engine, unavailable };
+            return EngineResult::Unavailable { engine, unavailable };
         };
-        let measured = self.heading().measured(engine, turn.contender.version(), &turn.rounds, told);
-        let wrong = |sum: &Answer| reference.and_then(|reference| reference.is_wrong(sum));
-        let verdicts: Vec<bool> = turn.sums.iter().filter_map(wrong).collect();
+        let measured = self.heading().measurement(engine, contestant.contender.version(), &contestant.rounds, median);
+        let wrong = |sum: &MeasuredRequest| reference.and_then(|reference| reference.is_wrong(sum));
+        let verdicts: Vec<bool> = contestant.sums.iter().filter_map(wrong).collect();
         let checked = reference.map(|_| verdicts.len());
-        let errors = turn.rounds.iter().flat_map(|round| &round.answers).filter_map(|answer| answer.error.clone());
+        let errors =
+            contestant.rounds.iter().flat_map(|round| &round.answers).filter_map(|answer| answer.error.clone());
         let mut messages: Vec<String> = errors.collect();
         messages.sort_unstable();
         messages.dedup();
-        let each = self.setup.each.then(|| self.each(&turn.rounds[told].answers, &turn.sums, wrong));
-        Entry::Measured(Box::new(Measured {
+        let each = self.setup.each.then(|| self.each(&contestant.rounds[median].answers, &contestant.sums, wrong));
+        EngineResult::Measured(Box::new(Measurement {
             checked,
             wrong: checked.map(|_| verdicts.iter().filter(|is_wrong| **is_wrong).count()),
             each,
@@ -164,34 +176,39 @@ impl<'a> Bench<'a> {
         }))
     }
 
-    fn each(&self, answers: &[Answer], sums: &[Answer], wrong: impl Fn(&Answer) -> Option<bool>) -> Vec<Each> {
+    fn each(
+        &self,
+        answers: &[MeasuredRequest],
+        sums: &[MeasuredRequest],
+        wrong: impl Fn(&MeasuredRequest) -> Option<bool>,
+    ) -> Vec<FrameRecord> {
         let mut sums = sums.iter();
-        let each = |answer: &Answer| {
+        let each = |answer: &MeasuredRequest| {
             let pts = self.video.sample_of(answer.index).map(|sample| sample.pts);
             // Both rounds have the same requests.
             let sum = sums.next().filter(|sum| sum.index == answer.index);
-            Each::of(answer, pts, sum.and_then(|sum| sum.md5.clone()), sum.and_then(&wrong) == Some(true))
+            FrameRecord::of(answer, pts, sum.and_then(|sum| sum.md5.clone()), sum.and_then(&wrong) == Some(true))
         };
         answers.iter().map(each).collect()
     }
 
     /// The data that all engines share.
-    pub(crate) fn heading(&self) -> Heading {
-        Heading {
+    pub(crate) fn heading(&self) -> BenchHeading {
+        BenchHeading {
             scenario: typed(self.scenario),
             // The source's own name has no secrets of an address.
             video: self.setup.name.unwrap_or(self.video.source().name()).to_owned(),
             output: typed(self.setup.output),
             threads: self.engine.threads(),
-            setup: self.setup.told(),
+            setup: self.setup.record(),
             clip: self.clip(),
         }
     }
 
-    fn clip(&self) -> Clip {
+    fn clip(&self) -> ClipProperties {
         let track = self.video.track();
         let (width, height) = track.parameters.size();
-        Clip {
+        ClipProperties {
             container: track.container.name().to_owned(),
             codec: track.parameters.codec_name().to_owned(),
             width,
@@ -220,18 +237,18 @@ fn not_on_device(engine: &Engine, name: EngineName, round: &Round) -> Option<Str
 }
 
 /// The rounds of one engine.
-struct Turns {
+struct EngineRounds {
     name: EngineName,
     contender: Contender,
-    sums: Vec<Answer>,
+    sums: Vec<MeasuredRequest>,
     rounds: Vec<Round>,
-    /// The engine is available, but does not do its work.
+    /// The reason why an available engine cannot run its rounds.
     why_not: RefCell<Option<String>>,
 }
 
-impl Turns {
-    fn new(name: EngineName, load: Load) -> Turns {
-        Turns {
+impl EngineRounds {
+    fn new(name: EngineName, load: RequestLoad) -> EngineRounds {
+        EngineRounds {
             name,
             contender: Contender::of(name, load),
             sums: Vec::new(),

@@ -1,26 +1,26 @@
 //! The progress bar on a terminal.
 
-use crate::host::Host;
+use crate::host::BenchHost;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A progress bar. It stands still while the clock runs, because drawing takes time. Without a terminal on standard
+/// A progress bar. It does not change while the clock runs, because drawing takes time. Without a terminal on standard
 /// error there is none.
-pub(crate) struct Progress {
+pub(crate) struct RoundProgress {
     bar: ProgressBar,
-    host: &'static dyn Host,
+    host: &'static dyn BenchHost,
 }
 
-impl Progress {
+impl RoundProgress {
     /// For this many rounds, of all engines together.
-    pub(crate) fn new(rounds: usize, host: &'static dyn Host) -> Progress {
+    pub(crate) fn new(rounds: usize, host: &'static dyn BenchHost) -> RoundProgress {
         let bar = ProgressBar::with_draw_target(Some(rounds as u64), ProgressDrawTarget::stderr_with_hz(5));
         let style = ProgressStyle::with_template("{spinner} [{elapsed}] {bar:30} {pos}/{len} {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Progress { bar, host }
+        RoundProgress { bar, host }
     }
 
     /// Shows the next step.
-    pub(crate) fn tell(&self, what: String) {
+    pub(crate) fn show(&self, what: String) {
         self.bar.set_message(what);
     }
 
@@ -35,7 +35,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for RoundProgress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }

@@ -1,11 +1,12 @@
-//! The frames of a scenario, in which order and manner. `ours`, `peer` and `client` make the requests.
+//! The frames of a scenario, their order and their request mode. `own_engine`, `ffmpeg_cli` and `client` issue the
+//! requests.
 
 use std::collections::BTreeSet;
 
 use bucket_streamer::Video;
 
 use super::args::{BenchArguments, Scenario};
-use super::host::Given;
+use super::host::BenchContext;
 use super::setup::Setup;
 use bucket_streamer::quantities::frame_list;
 
@@ -16,38 +17,38 @@ pub(super) const SEED: u64 = 1;
 /// Small steps to and fro, and jumps: more forward than back, so that a long run covers the whole video.
 const STEPS: [i64; 12] = [1, 1, 1, 1, -1, -1, 10, 1, 1, -1, -10, 10];
 
-/// The manner of requests.
+/// The mode of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Manner {
+pub(crate) enum RequestMode {
     /// A request for each frame, after the response to the one before.
     OneByOne,
     /// All frames in one request. Latency counts from its start.
-    Together,
+    Batch,
     /// All frames in one request. Latency counts from the frame before.
-    Run,
+    Keyframes,
     /// All frames from the first one on, from a sequential decode. Latency counts from the frame before.
-    Play,
+    Sequential,
 }
 
 /// The requests of a round.
 #[derive(Debug)]
 pub(crate) struct Requests {
-    pub(crate) manner: Manner,
-    /// Frame numbers, whether or not there are such frames.
+    pub(crate) mode: RequestMode,
+    /// Frame numbers, which may be out of range.
     pub(crate) frames: Vec<u32>,
     /// Frames that are requested before the clock starts.
     pub(crate) before: Vec<u32>,
 }
 
 impl Scenario {
-    fn manner(self) -> Manner {
+    fn request_mode(self) -> RequestMode {
         match self {
-            Scenario::Random | Scenario::Scrub => Manner::OneByOne,
-            Scenario::Batch => Manner::Together,
-            Scenario::Keyframes => Manner::Run,
-            Scenario::Sequential | Scenario::All => Manner::Play,
+            Scenario::Random | Scenario::Scrub => RequestMode::OneByOne,
+            Scenario::Batch => RequestMode::Batch,
+            Scenario::Keyframes => RequestMode::Keyframes,
+            Scenario::Sequential | Scenario::All => RequestMode::Sequential,
             #[cfg(feature = "client")]
-            Scenario::Http | Scenario::Ws => Manner::OneByOne,
+            Scenario::Http | Scenario::Ws => RequestMode::OneByOne,
         }
     }
 
@@ -60,7 +61,7 @@ impl Scenario {
     }
 
     /// Whether the video alone determines the frames.
-    fn is_given(self) -> bool {
+    fn has_fixed_frames(self) -> bool {
         matches!(self, Scenario::Keyframes | Scenario::Sequential | Scenario::All)
     }
 }
@@ -68,21 +69,21 @@ impl Scenario {
 /// The list of `--indices`, if there is one.
 ///
 /// # Errors
-/// What is wrong with the list, or with options of requests, for the user.
-pub(crate) fn listed(arguments: &BenchArguments, given: &Given) -> Result<Option<Vec<u32>>, String> {
+/// The fault of the list, or of options of requests, as a message for the user.
+pub(crate) fn listed(arguments: &BenchArguments, context: &BenchContext) -> Result<Option<Vec<u32>>, String> {
     let scenario = arguments.scenario;
-    let is_by_itself = matches!(scenario, Scenario::Random | Scenario::Scrub) || scenario.is_of_server();
-    if !is_by_itself && (arguments.callers > 1 || arguments.rate.is_some()) {
+    let has_single_requests = matches!(scenario, Scenario::Random | Scenario::Scrub) || scenario.is_of_server();
+    if !has_single_requests && (arguments.callers > 1 || arguments.rate.is_some()) {
         return Err("--callers and --rate apply to random, scrub, http and ws only".into());
     }
-    if arguments.warm > 0 && !is_by_itself && arguments.scenario != Scenario::Batch {
+    if arguments.warm > 0 && !has_single_requests && arguments.scenario != Scenario::Batch {
         return Err("--warm applies to random, batch and scrub only".into());
     }
-    if arguments.scenario == Scenario::All && given.opening.index_location().is_some() {
+    if arguments.scenario == Scenario::All && context.opening.index_location().is_some() {
         return Err("--index belongs to one video, but all measures many: leave it out".into());
     }
     let Some(list) = &arguments.indices else { return Ok(None) };
-    if arguments.scenario.is_given() {
+    if arguments.scenario.has_fixed_frames() {
         return Err("--indices applies to random, batch, scrub, http and ws only".into());
     }
     let Some(file) = list.strip_prefix('@') else { return frame_list(list).map(Some) };
@@ -96,7 +97,7 @@ pub(crate) fn listed(arguments: &BenchArguments, given: &Given) -> Result<Option
 pub(crate) fn requests(scenario: Scenario, setup: &Setup, listed: Option<Vec<u32>>, video: &Video) -> Requests {
     let frames = video.frame_count() as u32;
     let count = setup.count.unwrap_or(COUNT) as usize;
-    // With a count, the first ones of the frames that the video determines.
+    // A count selects the first of the frames that the video determines.
     let first = setup.count.map_or(usize::MAX, |count| count as usize);
     let seed = setup.seed.unwrap_or(SEED);
     let chosen = listed.unwrap_or_else(|| match scenario {
@@ -107,18 +108,18 @@ pub(crate) fn requests(scenario: Scenario, setup: &Setup, listed: Option<Vec<u32
         #[cfg(feature = "client")]
         Scenario::Http | Scenario::Ws => Vec::new(),
     });
-    // The same random order continues: other frames, as many as there are.
+    // The same random order continues: other frames, as long as there are any.
     let warm = chosen.len() + setup.warm as usize;
     let mut before = if setup.warm > 0 { shuffled(frames, warm, seed).split_off(chosen.len()) } else { Vec::new() };
-    let asked: BTreeSet<u32> = chosen.iter().copied().collect();
-    before.retain(|frame| !asked.contains(frame));
-    Requests { manner: scenario.manner(), frames: chosen, before }
+    let requested: BTreeSet<u32> = chosen.iter().copied().collect();
+    before.retain(|frame| !requested.contains(frame));
+    Requests { mode: scenario.request_mode(), frames: chosen, before }
 }
 
 /// SplitMix64: simple enough to describe in a help text, so that others can request the same frames.
-struct Numbers(u64);
+struct SplitMix64(u64);
 
-impl Numbers {
+impl SplitMix64 {
     fn below(&mut self, limit: u32) -> u32 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut x = self.0;
@@ -131,7 +132,7 @@ impl Numbers {
 
 /// `count` of the numbers below `frames`, each once before any is repeated.
 pub(super) fn shuffled(frames: u32, count: usize, seed: u64) -> Vec<u32> {
-    let (mut numbers, mut chosen) = (Numbers(seed), Vec::with_capacity(count));
+    let (mut numbers, mut chosen) = (SplitMix64(seed), Vec::with_capacity(count));
     while chosen.len() < count && frames > 0 {
         let mut deck: Vec<u32> = (0..frames).collect();
         for place in 0..frames.min((count - chosen.len()) as u32) {
@@ -145,11 +146,11 @@ pub(super) fn shuffled(frames: u32, count: usize, seed: u64) -> Vec<u32> {
 
 pub(super) fn scrubbed(frames: u32, count: usize, seed: u64) -> Vec<u32> {
     let range = 0..i64::from(frames);
-    let mut place = i64::from(Numbers(seed).below(frames));
+    let mut place = i64::from(SplitMix64(seed).below(frames));
     let mut chosen = vec![place as u32];
     for step in STEPS.iter().cycle().take(count - 1) {
-        let ways = [place + step, place - step];
-        place = ways.into_iter().find(|way| range.contains(way)).unwrap_or(place);
+        let candidates = [place + step, place - step];
+        place = candidates.into_iter().find(|way| range.contains(way)).unwrap_or(place);
         chosen.push(place as u32);
     }
     chosen
@@ -159,13 +160,13 @@ pub(super) fn scrubbed(frames: u32, count: usize, seed: u64) -> Vec<u32> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{Numbers, scrubbed, shuffled};
+    use super::{SplitMix64, scrubbed, shuffled};
 
     #[test]
     fn numbers_are_those_of_splitmix64() {
         // The reference implementation's first output for seed 0 is 0xe220a8397b1dcdaf.
-        assert_eq!(Numbers(0).below(1 << 16), 0xe220);
-        assert_eq!(Numbers(0).below(u32::MAX), 0xe220_a838);
+        assert_eq!(SplitMix64(0).below(1 << 16), 0xe220);
+        assert_eq!(SplitMix64(0).below(u32::MAX), 0xe220_a838);
     }
 
     #[test]

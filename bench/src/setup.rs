@@ -3,8 +3,8 @@
 use bucket_streamer::{Device, DeviceChoice, Engine, EngineBuilder, Result};
 
 use super::args::{BenchArguments, EngineName, Output};
-use super::entry::{Part, SetupTold};
-use crate::host::Given;
+use super::records::{ReportPart, SetupRecord};
+use crate::host::BenchContext;
 
 /// The arguments that may change from one measurement to the next.
 #[derive(Debug, Clone)]
@@ -12,7 +12,7 @@ pub(crate) struct Setup {
     pub(crate) engines: Vec<EngineName>,
     pub(crate) output: Output,
     pub(crate) threads: Option<usize>,
-    pub(crate) given: Given,
+    pub(crate) context: BenchContext,
     pub(crate) rounds: u16,
     /// Whether to compare every frame with a sequential decode.
     pub(crate) check: bool,
@@ -24,44 +24,44 @@ pub(crate) struct Setup {
     pub(crate) count: Option<u32>,
     pub(crate) seed: Option<u64>,
     pub(crate) warm: u32,
-    pub(crate) load: Load,
+    pub(crate) load: RequestLoad,
     pub(crate) checkpoint_memory: Option<u64>,
     pub(crate) checkpoint_spacing: Option<u32>,
     /// The name of the video, if that is not its location.
     pub(crate) name: Option<&'static str>,
     /// The purpose of the measurement in a report of many.
-    pub(crate) part: Option<Part>,
+    pub(crate) part: Option<ReportPart>,
 }
 
 /// The number of concurrent callers, and the rate of requests.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Load {
+pub(crate) struct RequestLoad {
     pub(crate) callers: usize,
     /// Requests per second that fall due, answered or not.
     pub(crate) rate_per_s: Option<f64>,
 }
 
-impl Default for Load {
+impl Default for RequestLoad {
     /// One caller, without a rate.
-    fn default() -> Load {
-        Load { callers: 1, rate_per_s: None }
+    fn default() -> RequestLoad {
+        RequestLoad { callers: 1, rate_per_s: None }
     }
 }
 
 impl Setup {
     /// Prints one line on standard error: the resources that results depend on.
-    pub(crate) fn say_what_is_given(&self) {
+    pub(crate) fn print_resources(&self) {
         if let Ok(engine) = self.engine(EngineName::Cpu) {
-            self.given.host.say(&self.given.host.resources(&engine));
+            self.context.host.say(&self.context.host.resources(&engine));
         }
     }
 
-    pub(crate) fn of(arguments: &BenchArguments, given: &Given) -> Setup {
+    pub(crate) fn of(arguments: &BenchArguments, context: &BenchContext) -> Setup {
         Setup {
             engines: if arguments.engine.is_empty() { vec![EngineName::Cpu] } else { arguments.engine.clone() },
             output: arguments.output,
             threads: arguments.threads.map(usize::from),
-            given: given.clone(),
+            context: context.clone(),
             rounds: arguments.rounds.unwrap_or(1),
             check: !arguments.no_check,
             floor: !arguments.no_floor,
@@ -70,7 +70,7 @@ impl Setup {
             count: arguments.count,
             seed: arguments.seed,
             warm: arguments.warm,
-            load: Load { callers: arguments.callers.into(), rate_per_s: arguments.rate },
+            load: RequestLoad { callers: arguments.callers.into(), rate_per_s: arguments.rate },
             checkpoint_memory: arguments.checkpoint_memory.map(|size| size.0),
             checkpoint_spacing: arguments.checkpoint_spacing,
             name: None,
@@ -85,7 +85,7 @@ impl Setup {
 
     /// A builder with the threads and limits of every engine.
     pub(crate) fn builder(&self) -> EngineBuilder {
-        let builder = self.given.engine.clone();
+        let builder = self.context.engine.clone();
         match self.threads {
             Some(threads) => builder.threads(threads),
             None => builder,
@@ -95,7 +95,7 @@ impl Setup {
     /// An engine that has decoded nothing yet.
     ///
     /// # Errors
-    /// `Device`, for a GPU that is not available any more.
+    /// `Device`, if the GPU is no longer available.
     pub(crate) fn engine(&self, kind: EngineName) -> Result<Engine> {
         let mut builder = self.builder();
         if let Some(bytes) = self.checkpoint_memory {
@@ -105,14 +105,14 @@ impl Setup {
             builder = builder.checkpoint_spacing(pictures);
         }
         Ok(match kind {
-            EngineName::FromKey => builder.from_entry().build(),
+            EngineName::FromKey => builder.from_random_access_point().build(),
             EngineName::Nvdec => builder.device(Device::open(DeviceChoice::Nvdec(0))?).build(),
             _ => builder.build(),
         })
     }
 
-    pub(crate) fn told(&self) -> SetupTold {
-        SetupTold {
+    pub(crate) fn record(&self) -> SetupRecord {
+        SetupRecord {
             part: self.part,
             callers: self.load.callers,
             rate_per_s: self.load.rate_per_s,

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// The result of one request.
 #[derive(Debug, Clone)]
-pub(crate) struct Answer {
+pub(crate) struct MeasuredRequest {
     pub(crate) index: u32,
     /// `None` where it is unknown, and where there was no frame.
     pub(crate) latency: Option<Duration>,
@@ -17,14 +17,14 @@ pub(crate) struct Answer {
     pub(crate) md5: Option<String>,
 }
 
-/// One run of a scenario with a cold engine; `None` where an engine does not report a value.
+/// One run of a scenario with a cold engine; `None` for a value that the engine does not report.
 #[derive(Debug, Default)]
 pub(crate) struct Round {
     pub(crate) took: Duration,
     /// Duration of opening, before the clock starts.
     pub(crate) open: Option<Duration>,
     /// In the order of the requests.
-    pub(crate) answers: Vec<Answer>,
+    pub(crate) answers: Vec<MeasuredRequest>,
     pub(crate) cpu: Option<Duration>,
     pub(crate) peak_rss: Option<u64>,
     pub(crate) decoded_pictures: Option<u64>,
@@ -62,7 +62,7 @@ impl Round {
     }
 }
 
-/// The place of the round of median duration: the shorter of two in the middle.
+/// The index of the round of median duration: the shorter of two in the middle.
 pub(crate) fn median(rounds: &[Round]) -> Option<usize> {
     let mut places: Vec<usize> = (0..rounds.len()).collect();
     places.sort_by_key(|&place| rounds[place].took);
@@ -113,7 +113,7 @@ impl Latency {
     /// For this many frames with this total duration, and the known latencies.
     pub(crate) fn over(times: &[Duration], frames: usize, took: Duration) -> Latency {
         let (Some(min), Some(max)) = (times.iter().min(), times.iter().max()) else {
-            // One process made all frames: only the mean is known.
+            // One process decoded all frames: only the mean is known.
             let mean = (frames > 0).then(|| milliseconds(took) / frames as f64);
             return Latency { mean: mean.map(to_microseconds), ..Latency::default() };
         };
@@ -161,11 +161,15 @@ fn to_microseconds(milliseconds: f64) -> f64 {
 mod tests {
     use std::time::Duration;
 
-    use super::{Answer, Floor, Latency, Round, latency_curve, median, median_floor, spread};
+    use super::{Floor, Latency, MeasuredRequest, Round, latency_curve, median, median_floor, spread};
 
     fn round(milliseconds: &[u64]) -> Round {
-        let answer =
-            |&time: &u64| Answer { index: 0, latency: Some(Duration::from_millis(time)), error: None, md5: None };
+        let answer = |&time: &u64| MeasuredRequest {
+            index: 0,
+            latency: Some(Duration::from_millis(time)),
+            error: None,
+            md5: None,
+        };
         let took = Duration::from_millis(milliseconds.iter().sum());
         Round { took, answers: milliseconds.iter().map(answer).collect(), ..Round::default() }
     }
@@ -181,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_round_in_the_middle_is_told_and_how_far_they_lie_apart() {
+    fn the_median_round_and_the_spread_are_reported() {
         let rounds = |took: &[u64]| took.iter().map(|&took| round(&[took])).collect::<Vec<_>>();
         let of = |took: &[u64]| median(&rounds(took)).map(|place| took[place]);
         assert_eq!([of(&[5]), of(&[9, 1, 5]), of(&[9, 1, 5, 2])], [Some(5), Some(5), Some(2)]);
@@ -190,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn floors_are_told_for_each_frame() {
+    fn floors_are_per_frame() {
         let with = |floor| {
             let floor = Floor { took: Duration::from_millis(floor), cpu: None };
             Round { floor: Some(floor), ..round(&[10, 10]) }

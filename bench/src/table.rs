@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use super::entry::Part;
-use super::entry::{Entry, Heading, Measured};
+use super::records::ReportPart;
+use super::records::{BenchHeading, EngineResult, Measurement};
 use super::stats::Latency;
 
 const COLUMNS: [&str; 14] = [
@@ -14,55 +14,61 @@ const COLUMNS: [&str; 14] = [
 ];
 const TEXT: &str = "\nTimes are in milliseconds for each request; spread is from the shortest round to the longest; ratio is the time of a\nframe in floors.\n";
 
-impl Heading {
+impl BenchHeading {
     /// A line for each engine, and the summary of the first one that is available.
-    pub(crate) fn table(&self, entries: &[Entry]) -> String {
+    pub(crate) fn table(&self, entries: &[EngineResult]) -> String {
         let mut text = format!("{}: {}, {}, threads {}\n\n", self.scenario, self.video, self.output, self.threads);
         text += &row(COLUMNS);
         for entry in entries {
-            let cells = |measured: &Measured| row(measured.cells().each_ref().map(String::as_str));
-            text += &entry.measured().map(cells).or_else(|| entry.absent()).unwrap_or_default();
+            let cells = |measured: &Measurement| row(measured.cells().each_ref().map(String::as_str));
+            text += &entry.measurement().map(cells).or_else(|| entry.absent()).unwrap_or_default();
         }
         text += TEXT;
         text += &self.verdict(entries);
-        text += &served(entries);
+        text += &server_lines(entries);
         text += &machine(entries);
-        let first = entries.iter().find_map(Entry::measured);
+        let first = entries.iter().find_map(EngineResult::measurement);
         text + &first.map(|measured| summary(std::iter::once(measured))).unwrap_or_default()
     }
 }
 
 /// The responses of servers, if there are any.
 #[cfg(feature = "client")]
-fn served(entries: &[Entry]) -> String {
-    entries.iter().filter_map(|entry| entry.measured()?.served.as_ref()).map(ToString::to_string).collect()
+fn server_lines(entries: &[EngineResult]) -> String {
+    entries.iter().filter_map(|entry| entry.measurement()?.served.as_ref()).map(ToString::to_string).collect()
 }
 
 #[cfg(not(feature = "client"))]
-fn served(_: &[Entry]) -> String {
+fn server_lines(_: &[EngineResult]) -> String {
     String::new()
 }
 
 /// The machine of the measurements.
-fn machine(entries: &[Entry]) -> String {
-    entries.iter().find_map(Entry::measured).map(|measured| format!("{}.\n", measured.machine)).unwrap_or_default()
+fn machine(entries: &[EngineResult]) -> String {
+    entries
+        .iter()
+        .find_map(EngineResult::measurement)
+        .map(|measured| format!("{}.\n", measured.machine))
+        .unwrap_or_default()
 }
 
-impl Entry {
+impl EngineResult {
     /// The line of an engine that is not available.
     fn absent(&self) -> Option<String> {
         match self {
-            Entry::Unavailable { engine, unavailable } => Some(format!("{engine:<12} not available: {unavailable}\n")),
-            Entry::Measured(_) => None,
+            EngineResult::Unavailable { engine, unavailable } => {
+                Some(format!("{engine:<12} not available: {unavailable}\n"))
+            }
+            EngineResult::Measured(_) => None,
         }
     }
 }
 
-impl Heading {
+impl BenchHeading {
     /// The result of the comparison.
-    fn verdict(&self, entries: &[Entry]) -> String {
-        let measured = || entries.iter().filter_map(Entry::measured);
-        let compared = |measured: &Measured| {
+    fn verdict(&self, entries: &[EngineResult]) -> String {
+        let measured = || entries.iter().filter_map(EngineResult::measurement);
+        let compared = |measured: &Measurement| {
             let checked = measured.checked?;
             Some(format!("{} {checked} of {}", measured.engine, measured.frames))
         };
@@ -70,7 +76,7 @@ impl Heading {
         if compared.is_empty() {
             return "Frames were not compared.\n".to_owned();
         }
-        let wrong = |measured: &Measured| {
+        let wrong = |measured: &Measurement| {
             let wrong = measured.wrong.filter(|wrong| *wrong > 0)?;
             Some(format!("{}: {wrong} of {} frames are not the ones asked for.\n", measured.engine, measured.frames))
         };
@@ -79,7 +85,7 @@ impl Heading {
     }
 }
 
-impl Measured {
+impl Measurement {
     fn cells(&self) -> [String; 14] {
         let latency = &self.latency_ms;
         [
@@ -102,8 +108,8 @@ impl Measured {
 }
 
 /// The block that scripts parse: the result of one engine, in one scenario or in many.
-fn summary<'a>(of: impl Iterator<Item = &'a Measured> + Clone) -> String {
-    let sum = |number: fn(&Measured) -> usize| of.clone().map(number).sum::<usize>();
+fn summary<'a>(of: impl Iterator<Item = &'a Measurement> + Clone) -> String {
+    let sum = |number: fn(&Measurement) -> usize| of.clone().map(number).sum::<usize>();
     let seconds = of.clone().fold(0.0, |sum, measured| sum + measured.seconds);
     let frames = sum(|measured| measured.frames);
     let times: Vec<Duration> = of.clone().flat_map(|measured| measured.latencies.iter().copied()).collect();
@@ -113,7 +119,7 @@ fn summary<'a>(of: impl Iterator<Item = &'a Measured> + Clone) -> String {
         None => "-".to_owned(),
     };
     let lines = [
-        ("Frames requested", sum(Measured::requested).to_string()),
+        ("Frames requested", sum(Measurement::requested).to_string()),
         ("Frames received", frames.to_string()),
         ("Frames errored", sum(|measured| measured.errors).to_string()),
         ("Total time", format!("{seconds:.3} s")),
@@ -129,17 +135,18 @@ fn summary<'a>(of: impl Iterator<Item = &'a Measured> + Clone) -> String {
 
 /// A line for each video, scenario and engine, a line for each point of a curve, and the summary of all results of the
 /// first engine.
-pub(crate) fn of_all(entries: &[Entry]) -> String {
-    let measured = || entries.iter().filter_map(Entry::measured);
+pub(crate) fn of_all(entries: &[EngineResult]) -> String {
+    let measured = || entries.iter().filter_map(EngineResult::measurement);
     let width = measured().map(|measured| name(measured).chars().count()).max().unwrap_or(0).max(12);
-    let mut text = format!("{:<width$} {}", "video", row(COLUMNS));
+    let line = |name: &str, cells: [&str; 14]| format!("{name:<width$} {}", row(cells));
+    let mut text = line("video", COLUMNS);
     for one in measured() {
-        text += &format!("{:<width$} {}", name(one), row(one.cells().each_ref().map(String::as_str)));
+        text += &line(&name(one), one.cells().each_ref().map(String::as_str));
     }
-    let absent: BTreeSet<String> = entries.iter().filter_map(Entry::absent).collect();
+    let absent: BTreeSet<String> = entries.iter().filter_map(EngineResult::absent).collect();
     text.extend(absent);
     text += TEXT;
-    let wrong = |measured: &&Measured| measured.wrong > Some(0);
+    let wrong = |measured: &&Measurement| measured.wrong > Some(0);
     text += &format!(
         "{} of {} lines have frames that are not the ones asked for.\n",
         measured().filter(wrong).count(),
@@ -151,15 +158,15 @@ pub(crate) fn of_all(entries: &[Entry]) -> String {
 }
 
 /// The name of a line: the file, and the scenario or the point of the curve.
-fn name(measured: &Measured) -> String {
+fn name(measured: &Measurement) -> String {
     let file =
         Path::new(&measured.video).file_name().map_or(measured.video.as_str().into(), |name| name.to_string_lossy());
     let setup = &measured.setup;
     let of = match setup.part {
-        Some(Part::CheckpointMemory) => format!("{} MiB", setup.checkpoint_memory_bytes.unwrap_or(0) >> 20),
-        Some(Part::Threads) => format!("threads {}", measured.threads),
-        Some(Part::Callers) => format!("callers {}", setup.callers),
-        Some(Part::Clips) | None => measured.scenario.clone(),
+        Some(ReportPart::CheckpointMemory) => format!("{} MiB", setup.checkpoint_memory_bytes.unwrap_or(0) >> 20),
+        Some(ReportPart::Threads) => format!("threads {}", measured.threads),
+        Some(ReportPart::Callers) => format!("callers {}", setup.callers),
+        Some(ReportPart::Clips) | None => measured.scenario.clone(),
     };
     format!("{file} {of}")
 }
@@ -179,12 +186,12 @@ mod tests {
     use std::time::Duration;
 
     use super::{of_all, summary};
-    use crate::entry::{Entry, Measured};
-    use crate::plots::sample::measured;
+    use crate::plots::sample::measurement;
+    use crate::records::{EngineResult, Measurement};
 
-    fn of(frames: usize, errors: usize, milliseconds: &[u64]) -> Measured {
+    fn of(frames: usize, errors: usize, milliseconds: &[u64]) -> Measurement {
         let latencies = milliseconds.iter().map(|&time| Duration::from_millis(time)).collect();
-        Measured { frames, errors, seconds: 0.5, latencies, ..measured("random", "cpu", 4.0) }
+        Measurement { frames, errors, seconds: 0.5, latencies, ..measurement("random", "cpu", 4.0) }
     }
 
     #[test]
@@ -208,9 +215,9 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_there_is_told_once() {
-        let absent = || Entry::Unavailable { engine: "nvdec".into(), unavailable: "no libcuda".into() };
-        let text = of_all(&[absent(), Entry::Measured(Box::new(of(2, 0, &[1, 2]))), absent()]);
+    fn an_absent_engine_is_reported_once() {
+        let absent = || EngineResult::Unavailable { engine: "nvdec".into(), unavailable: "no libcuda".into() };
+        let text = of_all(&[absent(), EngineResult::Measured(Box::new(of(2, 0, &[1, 2]))), absent()]);
         assert_eq!(text.matches("no libcuda").count(), 1, "{text}");
     }
 }

@@ -1,8 +1,9 @@
-//! All key frames of a video, with its index kept in a folder, so that the next program that opens it need not make it.
+//! All key frames of a video. Its index is cached in a folder, so that the next program that opens the video need not
+//! build it.
 //!
 //!     cargo run --release -p bucket-streamer --example keyframes -- https://example.com/cam.mp4 indexes
 
-#![allow(clippy::print_stdout, reason = "an example that prints what it has")]
+#![allow(clippy::print_stdout, reason = "an example that prints its results")]
 
 use std::error::Error;
 
@@ -17,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let video = OpenOptions::new().index_cache(Some(IndexCache::open(folder)?)).open(&engine, location)?;
     println!("{} key frames of {}", video.key_frames().len(), video.frame_count());
 
-    // In the order in which they are decoded. A frame that fails does not end the others.
+    // In the order of decoding. A frame that fails does not end the others.
     for (index, frame) in video.keyframes() {
         match frame {
             Ok(frame) => println!("frame {index}: {:.3} s", video.timeline().seconds(frame.pts)),

@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let video = OpenOptions::new().open(&engine, location)?;
     let frame = video.frame(index.parse()?)?;
 
-    // The container says how its pictures are turned and how wide their pixels are; the rest is a matter of taste.
+    // The container specifies the rotation of its pictures and the width of their pixels; the other options are free.
     let usual = video.still_options();
     let options = StillOptions { quality: 90, shape: Shape { width: Some(640), ..usual.shape }, ..usual };
     let mut jpeg = Vec::new();

@@ -17,33 +17,34 @@ use crate::source::{self, Source};
 /// The default budget in bytes; less on machines with little memory.
 const BUDGET: u64 = 512 << 20;
 
-/// All indexes are measured again when an eighth of the videos was opened since, and an eighth of the budget is freed at
-/// one time.
+/// All indexes are measured again once an eighth of the videos was opened since the last measurement, and an eighth of
+/// the budget is freed at one time.
 const WEIGHED: usize = 8;
 
-/// Makes a source of an address.
+/// Opens the source at an address.
 type Opener = dyn Fn(&str) -> Result<Arc<dyn Source>> + Send + Sync;
 
-/// Open videos by address and track. Threads may share it.
+/// Open videos by address and track, for any number of threads. The least recently used videos are removed when their
+/// indexes exceed the budget; callers can go on with a [`Video`] that was removed.
 pub struct Catalog {
     engine: Engine,
     opener: Box<Opener>,
     indexes: Option<IndexCache>,
     budget: u64,
-    state: Mutex<State>,
+    state: Mutex<CatalogState>,
     change: Condvar,
 }
 
 #[derive(Default)]
-struct State {
-    videos: HashMap<(String, usize), Slot>,
+struct CatalogState {
+    videos: HashMap<(String, usize), CatalogEntry>,
     bytes: u64,
     clock: u64,
     /// Videos opened since the last measurement of all.
-    unweighed: usize,
+    unmeasured: usize,
 }
 
-enum Slot {
+enum CatalogEntry {
     /// A caller opens the video.
     Opening,
     Open {
@@ -94,14 +95,14 @@ impl Catalog {
         self
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, CatalogState> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// The video at an address: video track `track`, counted from 0. Waits if another caller is opening it.
     ///
     /// # Errors
-    /// Those of [`source::open`] and [`Engine::open`]. They are not kept: the next call opens again.
+    /// Those of [`source::open`] and [`Engine::open`]. Errors are not cached: the next call opens again.
     pub fn open(&self, location: &str, track: usize) -> Result<Video> {
         self.open_within(location, track, &Opening::new(self.engine.shared.open_timeout))
     }
@@ -120,31 +121,31 @@ impl Catalog {
         if let Some(video) = self.find(&key)? {
             return Ok(video);
         }
-        // If opening fails or panics, the claim's drop wakes the callers that wait for it.
-        let claim = Claim { catalog: self, key: Some(key) };
+        // If opening fails or panics, the drop of the guard wakes the callers that wait for it.
+        let guard = PendingOpen { catalog: self, key: Some(key) };
         let source = (self.opener)(location)?;
         let video = match &self.indexes {
             Some(cache) => cache.open_video(&self.engine, source, track)?,
             None => self.engine.open(source, track)?,
         };
-        claim.keep(video.clone());
+        guard.complete(video.clone());
         Ok(video)
     }
 
     /// The video at an address if it is open and has not changed; never waits for an opening. The check takes as long
     /// as the file system's answer.
     pub fn get(&self, location: &str, track: usize) -> Option<Video> {
-        if !self.engine.shared.is_here() {
+        if !self.engine.shared.is_current() {
             return None;
         }
         let key = (location.to_owned(), track);
-        let video = self.lock().used(&key)?;
+        let video = self.lock().touch(&key)?;
         video.source().check().is_ok().then_some(video)
     }
 
     /// Number of entries: open videos, and those being opened.
     pub fn count(&self) -> usize {
-        if self.engine.shared.is_here() { self.lock().videos.len() } else { 0 }
+        if self.engine.shared.is_current() { self.lock().videos.len() } else { 0 }
     }
 
     /// The open video; `None` if the caller has to open it.
@@ -156,10 +157,10 @@ impl Catalog {
                 return Ok(Some(video));
             }
             let mut state = self.lock();
-            // Another caller may have found the change first.
+            // Another caller may have detected the change first.
             if state.videos.get(key).is_some_and(|slot| slot.is_of(&video)) {
-                let gone = state.videos.insert(key.clone(), Slot::Opening);
-                state.bytes -= gone.as_ref().map_or(0, Slot::bytes);
+                let gone = state.videos.insert(key.clone(), CatalogEntry::Opening);
+                state.bytes -= gone.as_ref().map_or(0, CatalogEntry::bytes);
                 drop(state);
                 return Ok(None);
             }
@@ -171,15 +172,15 @@ impl Catalog {
         let mut state = self.lock();
         loop {
             match state.videos.get(key) {
-                Some(Slot::Opening) => {
-                    // A caller that was cancelled stops waiting for the other one.
+                Some(CatalogEntry::Opening) => {
+                    // A cancelled caller stops waiting for the other one.
                     opening::check(u64::MAX)?;
                     let waited = self.change.wait_timeout(state, opening::LOOK);
                     state = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
                 }
-                Some(Slot::Open { .. }) => return Ok(state.used(key)),
+                Some(CatalogEntry::Open { .. }) => return Ok(state.touch(key)),
                 None => {
-                    state.videos.insert(key.clone(), Slot::Opening);
+                    state.videos.insert(key.clone(), CatalogEntry::Opening);
                     return Ok(None);
                 }
             }
@@ -188,40 +189,40 @@ impl Catalog {
 
     /// Bytes of the indexes of open videos, approximately.
     pub fn held_bytes(&self) -> u64 {
-        if self.engine.shared.is_here() { self.lock().bytes } else { 0 }
+        if self.engine.shared.is_current() { self.lock().bytes } else { 0 }
     }
 }
 
-impl Slot {
+impl CatalogEntry {
     fn bytes(&self) -> u64 {
         match self {
-            Slot::Opening => 0,
-            Slot::Open { bytes, .. } => *bytes,
+            CatalogEntry::Opening => 0,
+            CatalogEntry::Open { bytes, .. } => *bytes,
         }
     }
 
     fn is_of(&self, other: &Video) -> bool {
-        matches!(self, Slot::Open { video, .. } if video.shared.id == other.shared.id)
+        matches!(self, CatalogEntry::Open { video, .. } if video.shared.id == other.shared.id)
     }
 }
 
-impl State {
+impl CatalogState {
     /// The open video, marked as used.
-    fn used(&mut self, key: &(String, usize)) -> Option<Video> {
+    fn touch(&mut self, key: &(String, usize)) -> Option<Video> {
         self.clock += 1;
         match self.videos.get_mut(key)? {
-            Slot::Open { video, used, .. } => {
+            CatalogEntry::Open { video, used, .. } => {
                 *used = self.clock;
                 Some(video.clone())
             }
-            Slot::Opening => None,
+            CatalogEntry::Opening => None,
         }
     }
 
     fn open(&self) -> Vec<Video> {
-        let video = |slot: &Slot| match slot {
-            Slot::Open { video, .. } => Some(video.clone()),
-            Slot::Opening => None,
+        let video = |slot: &CatalogEntry| match slot {
+            CatalogEntry::Open { video, .. } => Some(video.clone()),
+            CatalogEntry::Opening => None,
         };
         self.videos.values().filter_map(video).collect()
     }
@@ -229,33 +230,33 @@ impl State {
     /// Whether all videos should be measured again. Not after each opening: for many videos that would take longer than
     /// opening.
     fn is_due(&mut self) -> bool {
-        self.unweighed += 1;
-        let is_due = self.unweighed > self.videos.len() / WEIGHED;
+        self.unmeasured += 1;
+        let is_due = self.unmeasured > self.videos.len() / WEIGHED;
         if is_due {
-            self.unweighed = 0;
+            self.unmeasured = 0;
         }
         is_due
     }
 
     /// Stores the measured sizes.
-    fn weigh(&mut self, weights: &HashMap<u64, u64>) {
+    fn update_sizes(&mut self, sizes: &HashMap<u64, u64>) {
         self.bytes = 0;
         for slot in self.videos.values_mut() {
-            if let Slot::Open { video, bytes, .. } = slot {
-                *bytes = weights.get(&video.shared.id).copied().unwrap_or(*bytes);
+            if let CatalogEntry::Open { video, bytes, .. } = slot {
+                *bytes = sizes.get(&video.shared.id).copied().unwrap_or(*bytes);
                 self.bytes += *bytes;
             }
         }
     }
 
-    /// Removes the least recently used videos until there is room, and some more, so that not every opening has to
-    /// search for the oldest.
-    fn make_room(&mut self, budget: u64) -> Vec<Slot> {
+    /// Removes the least recently used videos until there is room, and some more, so that not every opening searches
+    /// for the oldest. Returns them, to be closed outside of the lock.
+    fn evict(&mut self, budget: u64) -> Vec<CatalogEntry> {
         if self.bytes <= budget {
             return Vec::new();
         }
-        let age = |slot: &Slot| match slot {
-            Slot::Open { used, .. } if *used < self.clock => Some(*used),
+        let age = |slot: &CatalogEntry| match slot {
+            CatalogEntry::Open { used, .. } if *used < self.clock => Some(*used),
             _ => None,
         };
         let aged = self.videos.iter().filter_map(|(key, slot)| Some((age(slot)?, key.clone())));
@@ -275,38 +276,38 @@ impl State {
     }
 }
 
-/// The exclusive right to open a video; concurrent callers wait for its end.
-struct Claim<'a> {
+/// The exclusive right to open a video; concurrent callers wait until it completes or is dropped.
+struct PendingOpen<'a> {
     catalog: &'a Catalog,
     key: Option<(String, usize)>,
 }
 
-impl Claim<'_> {
-    fn keep(mut self, video: Video) {
+impl PendingOpen<'_> {
+    fn complete(mut self, video: Video) {
         let Some(key) = self.key.take() else { return };
         let bytes = video.index_bytes();
         let mut state = self.catalog.lock();
         state.clock += 1;
-        let slot = Slot::Open { video, bytes, used: state.clock };
+        let slot = CatalogEntry::Open { video, bytes, used: state.clock };
         state.videos.insert(key, slot);
         state.bytes += bytes;
         let open = if state.is_due() { state.open() } else { Vec::new() };
         drop(state);
         self.catalog.change.notify_all();
-        // Measured again at times, since references may have been learned; outside of the lock.
-        let weights: HashMap<u64, u64> = open.iter().map(|video| (video.shared.id, video.index_bytes())).collect();
+        // Outside of the lock. Sizes grow as references are learned, so they are measured again now and then.
+        let sizes: HashMap<u64, u64> = open.iter().map(|video| (video.shared.id, video.index_bytes())).collect();
         let mut state = self.catalog.lock();
-        if !weights.is_empty() {
-            state.weigh(&weights);
+        if !sizes.is_empty() {
+            state.update_sizes(&sizes);
         }
-        let gone = state.make_room(self.catalog.budget);
+        let gone = state.evict(self.catalog.budget);
         drop(state);
         // Outside of the lock, since closing takes time.
         drop((gone, open));
     }
 }
 
-impl Drop for Claim<'_> {
+impl Drop for PendingOpen<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
             self.catalog.lock().videos.remove(&key);
@@ -327,7 +328,7 @@ mod tests {
     use super::Catalog;
     use crate::Engine;
     use crate::error::Result;
-    use crate::source::{ByteRange, Counters, Fault, FaultSource, FileSource, Source};
+    use crate::source::{ByteRange, Fault, FaultSource, FileSource, ReadCounters, Source};
 
     /// A file on a file system that does not answer while the lock is held.
     #[derive(Debug)]
@@ -351,13 +352,13 @@ mod tests {
             self.0.check()
         }
 
-        fn counters(&self) -> &Counters {
+        fn counters(&self) -> &ReadCounters {
             self.0.counters()
         }
     }
 
     #[test]
-    fn a_file_system_that_hangs_keeps_nobody_waiting_for_other_videos() {
+    fn a_file_system_that_hangs_delays_no_other_video() {
         let hangs = Arc::new(RwLock::new(()));
         let own = Arc::clone(&hangs);
         let catalog = Catalog::new(&Engine::new(Some(1))).with_opener(move |name| {
@@ -368,27 +369,27 @@ mod tests {
         catalog.open("far/hevc_demo.mp4", 0).unwrap();
         catalog.open("near/hevc_demo.mp4", 0).unwrap();
         let hung = hangs.write().unwrap();
-        let (tell, told) = channel();
+        let (sender, receiver) = channel();
         std::thread::scope(|scope| {
             for ask in [Catalog::get, |catalog: &Catalog, name: &str, track| catalog.open(name, track).ok()] {
-                let (tell, catalog) = (tell.clone(), &catalog);
+                let (sender, catalog) = (sender.clone(), &catalog);
                 scope.spawn(move || {
                     let found = ask(catalog, "far/hevc_demo.mp4", 0).is_some();
-                    tell.send(found).unwrap();
+                    sender.send(found).unwrap();
                 });
             }
             std::thread::sleep(std::time::Duration::from_millis(20));
             assert!(catalog.get("near/hevc_demo.mp4", 0).is_some());
             catalog.open("near/hevc_demo.mp4", 0).unwrap();
             catalog.open("near/hevc_open_gop.mp4", 0).unwrap();
-            assert!(told.try_recv().is_err(), "they wait");
+            assert!(receiver.try_recv().is_err(), "both calls wait for the file system");
             drop(hung);
-            assert_eq!([told.recv(), told.recv()], [Ok(true); 2]);
+            assert_eq!([receiver.recv(), receiver.recv()], [Ok(true); 2]);
         });
     }
 
     #[test]
-    fn who_asks_together_opens_once_and_what_changed_is_opened_anew() {
+    fn concurrent_requests_open_once_and_a_changed_source_is_opened_again() {
         let opened = Arc::new(AtomicU32::new(0));
         let last: Arc<std::sync::Mutex<Option<Arc<FaultSource>>>> = Arc::default();
         let (count, keep) = (Arc::clone(&opened), Arc::clone(&last));
@@ -404,7 +405,7 @@ mod tests {
         });
         assert_eq!(opened.load(Relaxed), 1);
         assert!(catalog.open("missing.mp4", 0).is_err() && catalog.open("missing.mp4", 0).is_err());
-        assert_eq!(opened.load(Relaxed), 3, "an error is not kept");
+        assert_eq!(opened.load(Relaxed), 3, "errors are not cached");
         catalog.open("hevc_demo.mp4", 0).unwrap();
         assert_eq!(opened.load(Relaxed), 3);
         let held = catalog.held_bytes();
@@ -413,10 +414,10 @@ mod tests {
         assert!(catalog.held_bytes() > held);
         last.lock().unwrap().as_ref().unwrap().set([Fault::ChangedAfter(0)]);
         catalog.open("hevc_open_gop.mp4", 0).unwrap();
-        assert_eq!(opened.load(Relaxed), 5, "it has changed");
+        assert_eq!(opened.load(Relaxed), 5, "the source has changed");
         let catalog = catalog.budget(held);
         catalog.open("hevc_closed_gop.mp4", 0).unwrap();
         catalog.open("hevc_demo.mp4", 0).unwrap();
-        assert!(opened.load(Relaxed) == 7 && catalog.held_bytes() > 0, "others had to make room");
+        assert!(opened.load(Relaxed) == 7 && catalog.held_bytes() > 0, "the other videos were evicted");
     }
 }

@@ -44,20 +44,21 @@ impl IndexCache {
         Ok(IndexCache { folder, limit: LIMIT })
     }
 
-    /// Sets another limit, in bytes.
+    /// Sets the limit of all files together, in bytes; 1 GiB by default. It applies with the next index that is stored.
     #[must_use]
     pub fn limit(self, bytes: u64) -> IndexCache {
         IndexCache { limit: bytes, ..self }
     }
 
-    /// Opens a video track with its cached index, or as [`Engine::open`], and then stores its index. A source without
-    /// an exact version is opened without the cache.
+    /// Opens video track `track`, counted from 0, with its cached index, or as [`Engine::open`] and then stores the
+    /// index. A source without an exact version ([`SourceVersion::Exact`](crate::source::SourceVersion::Exact)) is
+    /// opened without the cache.
     ///
     /// # Errors
     /// Those of [`Engine::open`].
     pub fn open_video(&self, engine: &Engine, source: Arc<dyn Source>, track: usize) -> Result<Video> {
         let Some(path) = self.path(&*source, track) else { return engine.open(source, track) };
-        if let Some(video) = known(&path, engine, &source) {
+        if let Some(video) = open_cached(&path, engine, &source) {
             // The time of modification records the use.
             let _ = File::options().append(true).open(&path).and_then(|file| file.set_modified(SystemTime::now()));
             return Ok(video);
@@ -69,8 +70,9 @@ impl IndexCache {
         Ok(video)
     }
 
-    /// Replaces the stored index of a video by one with more references.
-    pub fn keep(&self, video: &Video, index: &Index) {
+    /// Replaces the stored index of a video by one with more references. Without an exact version of the source it
+    /// stores nothing. A write that fails is ignored: the cache only saves work.
+    pub fn store(&self, video: &Video, index: &Index) {
         if let Some(path) = self.path(video.source(), index.track()) {
             self.write(&path, &index.to_bytes());
         }
@@ -123,7 +125,7 @@ impl IndexCache {
 }
 
 /// The video with the index at `path`; `None` if that is missing or cannot be used.
-fn known(path: &Path, engine: &Engine, source: &Arc<dyn Source>) -> Option<Video> {
+fn open_cached(path: &Path, engine: &Engine, source: &Arc<dyn Source>) -> Option<Video> {
     let index = Index::read(&FileSource::open(path).ok()?).ok()?;
     let video = engine.open_with_known_index(Arc::clone(source), &index);
     video.map_err(|_: Error| fs::remove_file(path)).ok()

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::container::StreamSummary;
 use crate::error::Result;
-use crate::pixels::{Meaning, colour};
-use crate::session::frame::Described;
+use crate::pixels::{ColourInterpretation, colour};
+use crate::session::frame::StreamProperties;
 use crate::session::video::Video;
 
 /// Properties of a video. Times are in seconds, sizes in pixels and bytes, `start_pts` in ticks of `time_base`.
@@ -33,10 +33,10 @@ pub struct Info {
     /// Bits per sample.
     pub bit_depth: Option<u8>,
     /// Colour description.
-    pub color: Color,
+    pub color: ColorInfo,
     /// The Dolby Vision configuration record, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub dolby_vision: Option<DolbyVision>,
+    pub dolby_vision: Option<DolbyVisionInfo>,
     /// Rotation for display in degrees, counter-clockwise.
     pub rotation: i32,
     /// Sample aspect ratio, as `W:H`.
@@ -56,7 +56,7 @@ pub struct Info {
     /// True if the distances between frames differ by more than rounding.
     pub variable_frame_rate: bool,
     /// All streams of the container.
-    pub tracks: Vec<Track>,
+    pub tracks: Vec<TrackInfo>,
     /// Length of the source, in bytes.
     pub size_bytes: u64,
     /// Cost of opening.
@@ -65,8 +65,8 @@ pub struct Info {
 
 /// Names of the code points in FFmpeg.
 #[derive(Debug, Clone, Serialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub struct Color {
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = Color))]
+pub struct ColorInfo {
     /// Colour primaries.
     pub primaries: &'static str,
     /// Transfer characteristics.
@@ -81,8 +81,8 @@ pub struct Color {
 
 /// The Dolby Vision configuration record of the container.
 #[derive(Debug, Clone, Serialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub struct DolbyVision {
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = DolbyVision))]
+pub struct DolbyVisionInfo {
     /// Number of the profile.
     pub profile: u8,
     /// The base layer's compatibility id.
@@ -94,8 +94,8 @@ pub struct DolbyVision {
 
 /// A stream of the container.
 #[derive(Debug, Clone, Serialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub struct Track {
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = Track))]
+pub struct TrackInfo {
     /// Number of the stream in the container.
     pub stream: usize,
     /// `video`, `audio`, ...
@@ -135,7 +135,7 @@ impl Info {
     }
 }
 
-fn info(video: &Video, described: &Described) -> Info {
+fn info(video: &Video, described: &StreamProperties) -> Info {
     let track = video.track();
     let timeline = video.timeline();
     let opened = video.opened_with();
@@ -144,7 +144,7 @@ fn info(video: &Video, described: &Described) -> Info {
     let aspect = described.sample_aspect_ratio;
     Info {
         version: 1,
-        // The source's name has no credentials and signatures.
+        // The name of the source contains neither credentials nor signatures.
         video: video.source().name().to_owned(),
         container: track.container.name().to_owned(),
         codec: track.codec.name(),
@@ -154,10 +154,10 @@ fn info(video: &Video, described: &Described) -> Info {
         pixel_format: described.format.map(|format| format.name()),
         bit_depth: described.format.map(|format| format.depth()),
         color: color(described),
-        dolby_vision: track.parameters.dolby_vision().map(|record| DolbyVision {
+        dolby_vision: track.parameters.dolby_vision().map(|record| DolbyVisionInfo {
             profile: record.profile,
             compatibility: record.compatibility,
-            refused: colour::refused(Some(record)),
+            refused: colour::unsupported_reason(Some(record)),
         }),
         // Rounded to whole degrees: matrices of telephones are exact quarter turns.
         rotation: track.parameters.rotation().0.round() as i32,
@@ -175,16 +175,16 @@ fn info(video: &Video, described: &Described) -> Info {
     }
 }
 
-fn color(described: &Described) -> Color {
+fn color(described: &StreamProperties) -> ColorInfo {
     let [primaries, transfer, matrix, range] = described.color.names();
-    let meaning = described.format.map(|format| Meaning::of(&described.color, format, described.size));
+    let meaning = described.format.map(|format| ColourInterpretation::of(&described.color, format, described.size));
     let assumed = meaning.map(|meaning| meaning.assumptions().into_iter().collect()).unwrap_or_default();
-    Color { primaries, transfer, matrix, range, assumed }
+    ColorInfo { primaries, transfer, matrix, range, assumed }
 }
 
-fn tracks(video: &Video) -> Vec<Track> {
+fn tracks(video: &Video) -> Vec<TrackInfo> {
     let track = video.track();
-    let entry = |stream: &StreamSummary| Track {
+    let entry = |stream: &StreamSummary| TrackInfo {
         stream: stream.stream,
         kind: stream.kind.name(),
         codec: stream.codec,

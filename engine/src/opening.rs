@@ -43,8 +43,8 @@ impl OpenOptions {
     }
 
     /// Uses the index in the file at this location (a path or an address), instead of analysing the video. With
-    /// `verify` the index is also made anew, and opening fails if the two differ; otherwise parts that cannot be
-    /// checked are trusted.
+    /// `verify` the video is analysed as well, and opening fails if the two indexes differ; otherwise parts that cannot
+    /// be checked are trusted.
     #[must_use]
     pub fn index_file(mut self, location: impl Into<String>, verify: bool) -> OpenOptions {
         self.index = Some(IndexFile { location: location.into(), verify });
@@ -63,7 +63,7 @@ impl OpenOptions {
         self
     }
 
-    /// The same options after a successful verification of the index file, which is not repeated.
+    /// The same options without `verify`, for further openings after a successful verification.
     #[must_use]
     pub fn verified(mut self) -> OpenOptions {
         if let Some(index) = &mut self.index {
@@ -72,7 +72,8 @@ impl OpenOptions {
         self
     }
 
-    /// Opens the video at a path or an address, within the engine's time limit.
+    /// Opens the video at a path or an address, within the time limit of the engine
+    /// ([`EngineBuilder::open_timeout`](crate::EngineBuilder::open_timeout)). Blocks until the index is complete.
     ///
     /// # Errors
     /// Those of [`source::open`] and of [`Engine::open`]; `BadIndex` for an index file that is damaged or of another

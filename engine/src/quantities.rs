@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::damage::DEFAULT_MAX_PIXELS;
 
-/// The longest list of frames: a longer one is taken for a typing error.
+/// The limit of a list of frames: a longer list is taken for a typing error.
 pub const MOST_FRAMES: usize = 10_000_000;
 
 /// A number of pixels, written as `35651584` or `8192x4352`.
@@ -83,7 +83,7 @@ impl std::str::FromStr for MemorySize {
             "t" | "tb" | "tib" => 40,
             unit => return Err(format!("{unit:?} is not a unit of memory: K, M, G or T")),
         };
-        let number: f64 = digits.parse().map_err(|_| format!("{digits:?} is no number"))?;
+        let number: f64 = digits.parse().map_err(|_| format!("{digits:?} is not a number"))?;
         let bytes = number * f64::from(1_u32 << (shift % 30)) * if shift >= 30 { f64::from(1 << 30) } else { 1.0 };
         if !(0.0..=1e15).contains(&bytes) {
             return Err(format!("{text} of memory is out of range"));
@@ -95,7 +95,7 @@ impl std::str::FromStr for MemorySize {
 /// Frame numbers and ranges (both ends included), in the order of the text: `0,10,20-30`.
 ///
 /// # Errors
-/// A line for the user, if a part is no number or range, or there are more than [`MOST_FRAMES`].
+/// A message of one line, if a part is not a number or range, or there are more than [`MOST_FRAMES`] frames.
 pub fn frame_list(list: &str) -> Result<Vec<u32>, String> {
     let mut frames = Vec::new();
     for part in list.split(',').map(str::trim) {
@@ -121,7 +121,7 @@ mod tests {
     use super::{MemorySize, PixelCount, frame_list};
 
     #[test]
-    fn sizes_as_people_write_them() {
+    fn memory_sizes_with_and_without_units() {
         let bytes = |text: &str| text.parse::<MemorySize>().map(|size| size.0);
         assert_eq!(bytes("0"), Ok(0));
         assert_eq!(bytes("512M"), Ok(512 << 20));

@@ -16,8 +16,8 @@ use crate::still::{Grid, StillEncoder, StillFormat, StillMaker, StillOptions};
 
 /// The frame of its slice that a tile shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Shown {
-    /// The middle one, at any cost.
+pub enum TileFrame {
+    /// The middle one, whatever its decoding costs.
     Middle,
     /// The key frame nearest to the middle, which costs one picture to decode; the middle one in a slice without key
     /// frame.
@@ -50,20 +50,20 @@ pub struct Storyboard {
 
 impl Storyboard {
     /// Makes a storyboard of `count` tiles (at most one per frame), `columns` in a row. A tile whose frame fails is
-    /// black, and has the error. Returns `None` once `is_wanted` returns false.
+    /// black, and has the error. Returns `None` once `is_needed`, called after each tile, returns false.
     ///
     /// # Errors
     /// `Still` if the sheet would be too large; the first tile's error if all frames fail.
     pub fn make(
         video: &Video,
         options: &StillOptions,
-        (count, columns, shown): (u32, u32, Shown),
-        is_wanted: &dyn Fn() -> bool,
+        (count, columns, tile_frame): (u32, u32, TileFrame),
+        is_needed: &dyn Fn() -> bool,
     ) -> Result<Option<Storyboard>> {
-        let mut making = Making::new(video, options, (count, columns, shown))?;
-        let going = || if is_wanted() { Going::On } else { Going::Abandoned };
-        making.go_on(usize::MAX, &|indices| video.frames(indices), &going)?;
-        if making.is_done() { making.finish().map(Some) } else { Ok(None) }
+        let mut builder = StoryboardBuilder::new(video, options, (count, columns, tile_frame))?;
+        let control = || if is_needed() { BuildControl::Continue } else { BuildControl::Abort };
+        builder.advance(usize::MAX, &|indices| video.frames(indices), &control)?;
+        if builder.is_done() { builder.finish().map(Some) } else { Ok(None) }
     }
 
     /// Encodes the sheet as a file.
@@ -95,9 +95,9 @@ fn too_large(error: PictureError) -> Error {
 }
 
 /// The first frame of each slice, and the frame to show.
-fn slices(video: &Video, count: u32, shown: Shown) -> Vec<(u32, u32)> {
+fn slices(video: &Video, count: u32, tile_frame: TileFrame) -> Vec<(u32, u32)> {
     let mut slices = middles(video.frame_count(), count);
-    if shown == Shown::Key {
+    if tile_frame == TileFrame::Key {
         let keys = video.key_indices();
         let ends: Vec<u32> = slices.iter().skip(1).map(|(first, _)| *first).chain([u32::MAX]).collect();
         for ((first, shown), end) in slices.iter_mut().zip(ends) {
@@ -118,54 +118,58 @@ fn middles(frames: usize, count: u32) -> Vec<(u32, u32)> {
 
 /// Whether to continue with a storyboard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Going {
+pub enum BuildControl {
     /// Continue.
-    On,
+    Continue,
     /// Pause for other work; finished tiles stay.
-    Later,
-    /// Stop: the sheet is not wanted any more.
-    Abandoned,
+    Suspend,
+    /// Stop: the sheet is no longer needed.
+    Abort,
 }
 
-/// A storyboard in progress, made some tiles at a time.
-pub struct Making {
+/// A storyboard in progress, built some tiles at a time, so that other work can run in between.
+pub struct StoryboardBuilder {
     video: Video,
     options: StillOptions,
     columns: usize,
     /// The first frame of each slice, and the frame to show.
-    wanted: Vec<(u32, u32)>,
+    slices: Vec<(u32, u32)>,
     /// Frames without a result.
     left: Vec<u32>,
-    found: BTreeMap<u32, (Result<JfifPlanes>, bool)>,
+    results: BTreeMap<u32, (Result<JfifPlanes>, bool)>,
     maker: StillMaker,
     /// A tile has arrived, and the sheet is not too large.
     is_checked: bool,
 }
 
-impl Making {
+impl StoryboardBuilder {
     /// A storyboard of `count` tiles, `columns` in a row.
     ///
     /// # Errors
     /// `Still` if the sheet would be too large.
-    pub fn new(video: &Video, options: &StillOptions, (count, columns, shown): (u32, u32, Shown)) -> Result<Making> {
-        let wanted = slices(video, count, shown);
+    pub fn new(
+        video: &Video,
+        options: &StillOptions,
+        (count, columns, tile_frame): (u32, u32, TileFrame),
+    ) -> Result<StoryboardBuilder> {
+        let slices = slices(video, count, tile_frame);
         let columns = columns as usize;
         // Checked before decoding, with the smallest sheet that is possible.
         let least = options.shape.width.map_or(1, |width| width as usize);
-        Grid::new((least, 1), columns, wanted.len()).map_err(too_large)?;
-        Ok(Making {
+        Grid::new((least, 1), columns, slices.len()).map_err(too_large)?;
+        Ok(StoryboardBuilder {
             video: video.clone(),
             options: *options,
             columns,
-            left: wanted.iter().map(|(_, shown)| *shown).collect(),
-            wanted,
-            found: BTreeMap::new(),
+            left: slices.iter().map(|(_, shown)| *shown).collect(),
+            slices,
+            results: BTreeMap::new(),
             maker: StillMaker::new()?,
             is_checked: false,
         })
     }
 
-    /// The next frames, at most `most`.
+    /// Numbers of the next frames to decode, at most `most`, in presentation order; empty once the storyboard is done.
     pub fn next(&self, most: usize) -> &[u32] {
         &self.left[..most.min(self.left.len())]
     }
@@ -175,41 +179,42 @@ impl Making {
         self.left.is_empty()
     }
 
-    /// Takes the next frames, at most `most`, from `frames`, and scales them as they arrive. Calls `going` after each
-    /// tile, and returns unless that says `On`. The first tile determines the size of the sheet.
+    /// Takes the next frames, at most `most`, from `frames`, and scales them as they arrive. Calls `control` after each
+    /// tile, and returns its value unless that is [`BuildControl::Continue`]. The first tile determines the size of the
+    /// sheet.
     ///
     /// # Errors
     /// `Still` if the sheet is too large.
-    pub fn go_on(
+    pub fn advance(
         &mut self,
         most: usize,
         frames: &dyn Fn(&[u32]) -> Frames,
-        going: &dyn Fn() -> Going,
-    ) -> Result<Going> {
-        let mut is_going = Going::On;
+        control: &dyn Fn() -> BuildControl,
+    ) -> Result<BuildControl> {
+        let mut state = BuildControl::Continue;
         for (index, frame) in frames(self.next(most)) {
             let corrupt = frame.as_ref().is_ok_and(VideoFrame::is_corrupt);
             let planes = frame.and_then(|frame| self.maker.planes(&frame.picture, &self.options).cloned());
             if let (Ok(tile), false) = (&planes, self.is_checked) {
-                Grid::new((tile.width, tile.height), self.columns, self.wanted.len()).map_err(too_large)?;
+                Grid::new((tile.width, tile.height), self.columns, self.slices.len()).map_err(too_large)?;
                 self.is_checked = true;
             }
             let planes = planes.map_err(|error| located(error, &self.video, index));
-            self.found.insert(index, (planes, corrupt));
-            is_going = going();
-            if is_going != Going::On {
+            self.results.insert(index, (planes, corrupt));
+            state = control();
+            if state != BuildControl::Continue {
                 break;
             }
         }
-        // A frame without an answer is not requested again.
-        let asked = if is_going == Going::On { most.min(self.left.len()) } else { 0 };
-        let found = &self.found;
+        // A frame without a result is not requested again.
+        let requested = if state == BuildControl::Continue { most.min(self.left.len()) } else { 0 };
+        let found = &self.results;
         let mut place = 0;
         self.left.retain(|index| {
             place += 1;
-            place > asked && !found.contains_key(index)
+            place > requested && !found.contains_key(index)
         });
-        Ok(is_going)
+        Ok(state)
     }
 
     /// The storyboard. A frame without a result is black, and has its error.
@@ -217,20 +222,20 @@ impl Making {
     /// # Errors
     /// The first tile's error if all frames failed; `Still` if the sheet is too large.
     pub fn finish(self) -> Result<Storyboard> {
-        let Making { video, wanted, mut found, columns, .. } = self;
-        let unanswered = |index| Err(located(ErrorKind::Still("there was no answer".into()).into(), &video, index));
+        let StoryboardBuilder { video, slices, results: mut found, columns, .. } = self;
+        let unanswered = |index| Err(located(ErrorKind::Still("decoding gave no result".into()).into(), &video, index));
         let tile = |((_, index), (start_s, end_s)): (&(u32, u32), _)| {
             let (planes, corrupt) = found.remove(index).unwrap_or_else(|| (unanswered(*index), false));
             let corrupt = corrupt && planes.is_ok();
             Tile { index: *index, start_s, end_s, planes, corrupt }
         };
-        let mut tiles: Vec<Tile> = wanted.iter().zip(times(&video, &wanted)).map(tile).collect();
+        let mut tiles: Vec<Tile> = slices.iter().zip(times(&video, &slices)).map(tile).collect();
         let Some(size) = tiles.iter().find_map(|tile| tile.planes.as_ref().ok()).map(|tile| (tile.width, tile.height))
         else {
             let first = tiles.into_iter().find_map(|tile| tile.planes.err());
             return Err(first.unwrap_or_else(|| ErrorKind::NoFrames.into()));
         };
-        let grid = Grid::new(size, columns, wanted.len()).map_err(too_large)?;
+        let grid = Grid::new(size, columns, slices.len()).map_err(too_large)?;
         fit_into(&grid, &mut tiles)?;
         Ok(Storyboard { grid, tiles })
     }
@@ -259,10 +264,10 @@ fn fit_into(grid: &Grid, tiles: &mut [Tile]) -> Result<()> {
 }
 
 /// Start and end of each slice, in seconds.
-fn times(video: &Video, wanted: &[(u32, u32)]) -> Vec<(f64, f64)> {
+fn times(video: &Video, slices: &[(u32, u32)]) -> Vec<(f64, f64)> {
     let start = |frame: u32| video.sample_of(frame).map_or(0.0, |sample| video.timeline().seconds(sample.pts));
-    let ends = wanted.iter().skip(1).map(|(first, _)| start(*first)).chain([video.timeline().duration_s()]);
-    wanted.iter().zip(ends).map(|((first, _), end)| (start(*first), end)).collect()
+    let ends = slices.iter().skip(1).map(|(first, _)| start(*first)).chain([video.timeline().duration_s()]);
+    slices.iter().zip(ends).map(|((first, _), end)| (start(*first), end)).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::container::Track;
 use crate::error::{ErrorKind, Result};
 
-/// A time in nanoseconds, relative to the presentation of the first frame.
+/// A time in nanoseconds, relative to the presentation of the first frame. Negative times are before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Nanos(pub i64);
 
@@ -76,23 +76,23 @@ impl Timeline {
         self.seconds(self.end_pts)
     }
 
-    /// The frame shown at `time`: the last one that has begun. A time before the first frame gives the first. With
-    /// `clamp`, a time past the end gives the last.
+    /// The frame shown at `time`: the last one that has begun, with a tolerance of a microsecond. A time before the
+    /// first frame gives the first. With `clamp`, a time past the end gives the last.
     ///
     /// # Errors
     /// `PastEndOfVideo` without `clamp` for a time at or past the end of the last frame.
     pub fn frame_at(&self, time: Nanos, clamp: bool) -> Result<u32> {
-        let wanted = i128::from(time.0);
-        if wanted + TOLERANCE >= self.nanos(self.end_pts) && !clamp {
+        let requested = i128::from(time.0);
+        if requested + TOLERANCE >= self.nanos(self.end_pts) && !clamp {
             let kind = ErrorKind::PastEndOfVideo { time_s: time.as_secs_f64(), end_s: self.duration_s() };
             return Err(kind.into());
         }
-        let begun = self.pts.partition_point(|&pts| self.nanos(pts) <= wanted + TOLERANCE);
+        let begun = self.pts.partition_point(|&pts| self.nanos(pts) <= requested + TOLERANCE);
         Ok(begun.saturating_sub(1) as u32)
     }
 
-    /// True if frames are not evenly spaced: the least and the greatest distance differ by more than a tick,
-    /// which rounding would explain.
+    /// True if frames are not evenly spaced: the least and the greatest distance differ by more than the tick that
+    /// rounding explains.
     pub fn is_variable(&self) -> bool {
         let distances = || self.pts.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
         match (distances().min(), distances().max()) {
@@ -105,7 +105,7 @@ impl Timeline {
 /// Parses a time: seconds (`12.5`), clock (`0:12.5`, `1:02:03`), or units (`5m2s`, `1h`, `250ms`).
 ///
 /// # Errors
-/// A line for the user.
+/// A message of one line, if the text is not a time, or exceeds 64 bits of nanoseconds (292 years).
 pub fn parse(text: &str) -> std::result::Result<Nanos, String> {
     let fail = || format!("`{text}` is not a time: write seconds (12.5), a clock time (0:12.5) or units (1m2.5s)");
     if text.contains(':') {

@@ -1,5 +1,5 @@
 //! Every clip against the vendored FFmpeg, in order and out of order: the correct frame or an error.
-#![allow(clippy::print_stderr, reason = "tests report what they saw")]
+#![allow(clippy::print_stderr, reason = "tests report their results")]
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,7 +9,7 @@ use bucket_streamer::source::ByteRange;
 use bucket_streamer::still::raw;
 use bucket_streamer::{Engine, ErrorKind, Video};
 
-use ffi::{Decoder, Packet, Received, Threads};
+use ffi::{Decoder, DecoderOutput, Packet, Threads};
 
 use testing::clips::{clips, fixture, name, open, oracle_md5s, oracle_packets, oracle_pts, sequential};
 
@@ -18,7 +18,7 @@ fn every_clip_plays_as_ffmpeg_decodes_it() {
     let mut wrong = Vec::new();
     for clip in clips() {
         let Some(sequential) = sequential(&clip) else {
-            assert!(oracle_md5s(&clip).is_empty(), "{}: ffmpeg can read it", name(&clip));
+            assert!(oracle_md5s(&clip).is_empty(), "{}: ffmpeg decodes it, the engine does not", name(&clip));
             continue;
         };
         let frames = &sequential.frames;
@@ -26,9 +26,9 @@ fn every_clip_plays_as_ffmpeg_decodes_it() {
         if md5s != oracle_md5s(&clip) {
             wrong.push(name(&clip));
         }
-        assert!(frames.windows(2).all(|pair| pair[0].0 < pair[1].0), "{}: frames come in order", name(&clip));
+        assert!(frames.windows(2).all(|pair| pair[0].0 < pair[1].0), "{}: frames are not in order", name(&clip));
     }
-    assert!(wrong.is_empty(), "not as ffmpeg has them: {wrong:?}");
+    assert!(wrong.is_empty(), "different from ffmpeg: {wrong:?}");
 }
 
 #[test]
@@ -90,9 +90,9 @@ fn check_random(video: &Video, sequential: &HashMap<u32, String>, clip: &str) {
             Ok(found) => {
                 assert_eq!(found.index, frame);
                 let md5 = raw::hex(&raw::md5(&found.picture));
-                assert_eq!(Some(&md5), sequential.get(&frame), "{clip}: frame {frame} by itself");
+                assert_eq!(Some(&md5), sequential.get(&frame), "{clip}: frame {frame} alone");
             }
-            Err(error) => assert!(!sequential.contains_key(&frame), "{clip}: frame {frame} by itself: {error}"),
+            Err(error) => assert!(!sequential.contains_key(&frame), "{clip}: frame {frame} alone: {error}"),
         }
     }
     check_batch(video, sequential, &frames, clip);
@@ -105,7 +105,7 @@ fn check_batch(video: &Video, sequential: &HashMap<u32, String>, frames: &[u32],
         assert!(answers.insert(index, md5.ok()).is_none(), "{clip}: frame {index} was answered twice");
     }
     for frame in frames {
-        let answer = answers.get(frame).unwrap_or_else(|| panic!("{clip}: frame {frame} got no answer"));
+        let answer = answers.get(frame).unwrap_or_else(|| panic!("{clip}: frame {frame} has no answer"));
         assert_eq!(answer.as_ref(), sequential.get(frame), "{clip}: frame {frame} in a batch");
     }
 }
@@ -117,7 +117,7 @@ fn pictures_agree_with_the_hashes_in_their_stream() {
     let (mut clips_with_hashes, mut checked) = (0, 0);
     for clip in clips() {
         let Some(video) = open(&engine, &clip) else { continue };
-        // In the damaged fixture the hashes show the damage. Scattered samples have no single place in the file.
+        // In the damaged fixture the hashes reveal the damage. Scattered samples have no single range in the file.
         let track = video.track();
         if track.codec != Codec::Hevc || clip == fixture("hevc_damaged.mp4") || track.container == Container::MpegTs {
             continue;
@@ -127,7 +127,7 @@ fn pictures_agree_with_the_hashes_in_their_stream() {
         checked += agreeing;
     }
     eprintln!("{checked} pictures of {clips_with_hashes} clips agree with their hashes");
-    assert!(checked > 200, "the fixtures alone have more");
+    assert!(checked > 200, "the fixtures alone have more pictures with hashes");
 }
 
 fn check_hashes(video: &Video, clip: &str) -> usize {
@@ -136,7 +136,7 @@ fn check_hashes(video: &Video, clip: &str) -> usize {
     decoder.keep_margins();
     let (mut hashes, mut agreeing) = (HashMap::new(), 0);
     let mut check = |decoder: &mut Decoder, hashes: &HashMap<u32, Vec<[u8; 16]>>| {
-        while let Ok(Received::Picture(picture)) = decoder.receive() {
+        while let Ok(DecoderOutput::Picture(picture)) = decoder.receive() {
             let Some(hash) = picture.tag().and_then(|tag| hashes.get(&tag)) else { continue };
             assert_eq!(&raw::plane_md5s(&picture), hash, "{clip}: sample {:?}", picture.tag());
             agreeing += 1;
@@ -171,7 +171,7 @@ fn leading_pictures_of_a_cut_stream_are_errors_and_keep_their_numbers() {
 }
 
 #[test]
-fn the_number_in_the_picture_is_the_number_asked_for() {
+fn the_number_in_the_picture_is_the_requested_number() {
     // The fixtures contain their picture's number in cells of 16x16 pixels, lowest bit first (fixtures/README.md).
     for (clip, first) in
         [("hevc_closed_gop.mp4", 0), ("hevc_open_gop.mp4", 0), ("hevc_edit_list.mp4", 70), ("h264_two_edits.mp4", 50)]
@@ -252,7 +252,7 @@ fn sequences_are_pulled_in_other_threads_beside_other_requests() {
         }
         reading.join().expect("no panic");
         assert_eq!(md5s, expected, "{name}");
-        assert!(sequence.next().is_none(), "it stays at its end");
-        assert!(sequence.into_left_out().frames.is_empty());
+        assert!(sequence.next().is_none(), "the iterator stays at its end");
+        assert!(sequence.into_omitted().frames.is_empty());
     }
 }

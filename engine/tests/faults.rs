@@ -18,7 +18,7 @@ fn md5(video: &Video, frame: u32) -> Result<String, bucket_streamer::Error> {
 }
 
 #[test]
-fn an_unreadable_sample_fails_what_needs_it_and_nothing_else() {
+fn an_unreadable_sample_fails_only_the_frames_that_need_it() {
     let clip = fixture("hevc_closed_gop.mp4");
     let memory: Arc<dyn Source> = Arc::new(MemorySource::new("clip", std::fs::read(&clip).expect("the fixture")));
     let faults = Arc::new(FaultSource::new(memory, []));
@@ -38,7 +38,7 @@ fn an_unreadable_sample_fails_what_needs_it_and_nothing_else() {
 
 /// A decoder continues without missing samples, and then outputs pictures that are no frames of the video.
 #[test]
-fn what_needs_an_unreadable_sample_is_an_error_and_never_another_picture() {
+fn frames_that_need_an_unreadable_sample_are_errors_and_never_other_pictures() {
     let clips =
         ["h264_bframes.mp4", "h264_open_gop.mkv", "h264_fields.h264", "hevc_open_gop.mp4", "vp9.webm", "av1.mp4"];
     for clip in clips {
@@ -63,7 +63,7 @@ fn what_needs_an_unreadable_sample_is_an_error_and_never_another_picture() {
             faults.set([]);
         }
         let all = 3 * (frames.div_ceil(3) + 1);
-        assert_eq!(right + failed, all, "{clip}: all others are other pictures");
+        assert_eq!(right + failed, all, "{clip}: the rest are wrong pictures");
         assert!(right > all / 4 && failed > 2, "{clip}: {right} right, {failed} failed");
     }
 }
@@ -120,7 +120,7 @@ fn many_callers_share_a_video() {
 }
 
 #[test]
-fn breaking_off_leaves_the_decoder_fit_for_the_next_request() {
+fn a_stopped_playback_does_not_affect_the_next_request() {
     let video = Engine::new(None).open_path(fixture("hevc_closed_gop.mp4")).expect("a clip");
     let (expected, _) = play(&video);
     for stop in [1, 5, 17] {
@@ -130,7 +130,7 @@ fn breaking_off_leaves_the_decoder_fit_for_the_next_request() {
                 seen += 1;
                 if seen == stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })
-            .expect("played in part");
+            .expect("a partial playback");
         assert_eq!(md5(&video, 100).expect("a frame"), expected[100].1, "after stopping at {stop}");
     }
 }
@@ -153,7 +153,7 @@ fn compressed_bytes_are_not_copied_on_their_way_to_the_decoder() {
 }
 
 #[test]
-fn what_comes_before_a_senseless_packet_header_is_there_all_the_same() {
+fn packets_before_an_invalid_header_can_be_decoded() {
     let mut bytes = std::fs::read(fixture("av1.ivf")).expect("the fixture");
     // IVF: a file header of 32 bytes, then for each packet its size (4 bytes), its time (8 bytes) and its data.
     let mut header = 32;
@@ -171,7 +171,7 @@ fn what_comes_before_a_senseless_packet_header_is_there_all_the_same() {
     }
 }
 
-#[allow(clippy::print_stderr, reason = "what opening again costs")]
+#[allow(clippy::print_stderr, reason = "the cost of opening again")]
 /// In a process of its own, since limits belong to the process. With `BUCKET_STREAMER_EXHAUSTIVE` 100,000 videos.
 #[test]
 fn more_videos_than_descriptors_can_be_kept_open() {
@@ -191,20 +191,20 @@ fn more_videos_than_descriptors_can_be_kept_open() {
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }
 
-#[allow(clippy::print_stdout, reason = "what opening again costs")]
+#[allow(clippy::print_stdout, reason = "the cost of opening again")]
 fn keep_many_open() {
     let folder = tempfile::tempdir().expect("a folder");
     let names = hard_links(folder.path(), many_videos(500));
     let engine = Engine::new(None);
     let begin = Instant::now();
     let videos: Vec<Video> =
-        names.iter().map(|name| engine.open_path(folder.path().join(name)).expect("room for it")).collect();
+        names.iter().map(|name| engine.open_path(folder.path().join(name)).expect("a descriptor is free")).collect();
     let opening = begin.elapsed();
     let (files, read) = (open_files(), ByteRange { start: 0, len: 4096 });
     assert!(files.open <= files.most && files.most < videos.len() && files.descriptors < videos.len(), "{files:?}");
     // The first opened files are closed by now: each read opens one again.
     let begin = Instant::now();
-    videos.iter().for_each(|video| _ = video.source().read(read).expect("room for it"));
+    videos.iter().for_each(|video| _ = video.source().read(read).expect("a descriptor is free"));
     let (reopening, reopened) = (begin.elapsed(), open_files().reopened - files.reopened);
     assert!(reopened >= (videos.len() - files.most) as u64, "{reopened} of {}", videos.len());
     let begin = Instant::now();
@@ -224,12 +224,12 @@ fn keep_many_open() {
     for (place, video) in videos.iter().enumerate().step_by(videos.len() / 100 + 1) {
         assert_eq!(md5(video, 3).expect("a frame"), expected[place % clips], "{place}");
     }
-    // A file that was replaced while closed is another file.
+    // A file that was replaced while it was closed is another file.
     assert!(open_files().most < videos.len() - 1, "reading all others closes it");
     let gone = folder.path().join(&names[0]);
     std::fs::remove_file(&gone).expect("to remove");
     std::fs::copy(fixture("hevc_gray.mp4"), &gone).expect("to copy");
-    videos[1..].iter().for_each(|video| _ = video.source().read(read).expect("room for it"));
+    videos[1..].iter().for_each(|video| _ = video.source().read(read).expect("a descriptor is free"));
     let error = md5(&videos[0], 2).expect_err("another file");
     assert!(matches!(error.kind(), ErrorKind::Changed), "{error}");
 }

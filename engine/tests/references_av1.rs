@@ -1,18 +1,18 @@
 //! The references of AV1 and VP9 samples: compares headers with FFmpeg's `trace_headers`, and decode runs over the
 //! needed samples alone with sequential ones.
-#![allow(clippy::print_stderr, reason = "tests report what they saw")]
+#![allow(clippy::print_stderr, reason = "tests report their results")]
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bucket_streamer::bitstream::av1_headers::{FrameHeader, References};
-use bucket_streamer::bitstream::references::{Unit, needed};
+use bucket_streamer::bitstream::av1_headers::{Av1FrameHeader, FrameReferences};
+use bucket_streamer::bitstream::references::{SampleReferences, needed};
 use bucket_streamer::bitstream::{Codec, av1_refs, vp9_refs};
 use bucket_streamer::source::ByteRange;
 use bucket_streamer::still::raw;
 use bucket_streamer::{Engine, Video};
-use ffi::{Decoder, Packet, PaddedBytes, Received, Sent, Threads};
+use ffi::{Decoder, DecoderOutput, Packet, PaddedBytes, SendStatus, Threads};
 
 use testing::clips::{clips, name, open, program};
 
@@ -34,13 +34,13 @@ fn read(video: &Video, sample: u32) -> PaddedBytes {
     video.source().read_zero_padded(range).expect("a sample in one piece")
 }
 
-fn units(video: &Video) -> Vec<Option<Unit>> {
+fn units(video: &Video) -> Vec<Option<SampleReferences>> {
     let samples = 0..video.track().samples.len() as u32;
     if video.track().codec == Codec::Av1 {
-        let mut tracker = av1_refs::Tracker::new(video.track().parameters.extradata());
+        let mut tracker = av1_refs::Av1Tracker::new(video.track().parameters.extradata());
         samples.map(|sample| tracker.take(sample, read(video, sample).data())).collect()
     } else {
-        let mut tracker = vp9_refs::Tracker::new();
+        let mut tracker = vp9_refs::Vp9Tracker::new();
         samples.map(|sample| tracker.take(sample, read(video, sample).data())).collect()
     }
 }
@@ -53,10 +53,21 @@ fn fields(pairs: &[(&str, u32)], slots: &[u32]) -> Fields {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), *value)).chain(listed).collect()
 }
 
-fn av1_fields(header: FrameHeader) -> Fields {
+fn av1_fields(header: Av1FrameHeader) -> Fields {
     match header {
-        FrameHeader::ShowExisting(slot) => fields(&[("show_existing_frame", 1), ("frame_to_show_map_idx", slot)], &[]),
-        FrameHeader::Frame { kind, shown, showable, error_resilient, order_hint, primary_ref, refresh, references } => {
+        Av1FrameHeader::ShowExisting(slot) => {
+            fields(&[("show_existing_frame", 1), ("frame_to_show_map_idx", slot)], &[])
+        }
+        Av1FrameHeader::Frame {
+            kind,
+            shown,
+            showable,
+            error_resilient,
+            order_hint,
+            primary_ref,
+            refresh,
+            references,
+        } => {
             let mut pairs = vec![
                 ("show_existing_frame", 0),
                 ("frame_type", kind),
@@ -69,11 +80,11 @@ fn av1_fields(header: FrameHeader) -> Fields {
             ];
             match references {
                 None => fields(&pairs, &[]),
-                Some(References::Listed(slots)) => {
+                Some(FrameReferences::Listed(slots)) => {
                     pairs.push(("frame_refs_short_signaling", 0));
                     fields(&pairs, &slots)
                 }
-                Some(References::FromOrderHints(last, golden)) => {
+                Some(FrameReferences::FromOrderHints(last, golden)) => {
                     pairs.push(("frame_refs_short_signaling", 1));
                     pairs.extend([("last_frame_idx", last), ("golden_frame_idx", golden)]);
                     fields(&pairs, &[])
@@ -83,12 +94,12 @@ fn av1_fields(header: FrameHeader) -> Fields {
     }
 }
 
-fn vp9_fields(header: vp9_refs::FrameHeader) -> Fields {
+fn vp9_fields(header: vp9_refs::Vp9FrameHeader) -> Fields {
     match header {
-        vp9_refs::FrameHeader::ShowExisting(slot) => {
+        vp9_refs::Vp9FrameHeader::ShowExisting(slot) => {
             fields(&[("show_existing_frame", 1), ("frame_to_show_map_idx", slot)], &[])
         }
-        vp9_refs::FrameHeader::Frame {
+        vp9_refs::Vp9FrameHeader::Frame {
             is_key,
             shown,
             error_resilient,
@@ -156,7 +167,7 @@ fn has_trace_headers() -> bool {
     has
 }
 
-/// Every field that FFmpeg prints equals ours, if we have it; each frame has at least `least` of them.
+/// Every field that FFmpeg prints equals ours, where our parsers have it; each frame has at least `least` of them.
 fn compare(clip: &Path, ours: &[Fields], least: usize) {
     let theirs = traced(clip);
     assert_eq!(ours.len(), theirs.len(), "{}: number of frame headers", name(clip));
@@ -172,7 +183,7 @@ fn compare(clip: &Path, ours: &[Fields], least: usize) {
         assert!(is_whole && count >= least, "{}: frame header {number}: {ours:?} and {theirs:?}", name(clip));
         compared += count;
     }
-    eprintln!("{}: {} frame headers, {compared} fields as FFmpeg has them", name(clip), ours.len());
+    eprintln!("{}: {} frame headers, {compared} fields equal to FFmpeg's", name(clip), ours.len());
 }
 
 #[test]
@@ -181,7 +192,7 @@ fn headers_are_what_ffmpeg_reads() {
         return;
     }
     for (clip, video) in of(Codec::Av1) {
-        let mut tracker = av1_refs::Tracker::new(video.track().parameters.extradata());
+        let mut tracker = av1_refs::Av1Tracker::new(video.track().parameters.extradata());
         let mut ours = Vec::new();
         for sample in 0..video.track().samples.len() as u32 {
             let (_, headers) =
@@ -198,7 +209,7 @@ fn headers_are_what_ffmpeg_reads() {
         for sample in 0..video.track().samples.len() as u32 {
             let data = read(&video, sample);
             for frame in vp9_refs::frames(data.data()).expect("an intact sample") {
-                ours.push(vp9_fields(vp9_refs::FrameHeader::parse(frame).expect("a frame header")));
+                ours.push(vp9_fields(vp9_refs::Vp9FrameHeader::parse(frame).expect("a frame header")));
             }
         }
         compare(&clip, &ours, 2);
@@ -213,18 +224,18 @@ fn decode(video: &Video, samples: &[u32]) -> HashMap<u32, String> {
     let mut take = |decoder: &mut Decoder| {
         loop {
             match decoder.receive() {
-                Ok(Received::Picture(picture)) => {
+                Ok(DecoderOutput::Picture(picture)) => {
                     let number = picture.pts().and_then(|pts| u32::try_from(pts).ok()).expect("a sample's number");
                     pictures.insert(number, format!("{} {:?}", raw::hex(&raw::md5(&picture)), picture.color()));
                 }
-                Ok(Received::NeedsMore | Received::End) => break,
+                Ok(DecoderOutput::NeedsMore | DecoderOutput::End) => break,
                 Err(_) => {}
             }
         }
     };
     for &sample in samples {
         let packet = Packet::new(&read(video, sample), sample, Some(i64::from(sample))).expect("a packet");
-        while let Ok(Sent::Full) = decoder.send(&packet) {
+        while let Ok(SendStatus::Full) = decoder.send(&packet) {
             take(&mut decoder);
         }
         take(&mut decoder);
@@ -249,7 +260,7 @@ fn prune(clip: &Path, video: &Video, targets: usize) -> Tally {
     let units = units(video);
     let count = units.len() as u32;
     let whole = decode(video, &(0..count).collect::<Vec<u32>>());
-    assert!(units.iter().all(Option::is_some), "{}: all is understood", name(clip));
+    assert!(units.iter().all(Option::is_some), "{}: a temporal unit could not be parsed", name(clip));
     let mut random = fastrand::Rng::with_seed(7);
     let mut tally = Tally::default();
     for round in 0..targets {
@@ -264,7 +275,7 @@ fn prune(clip: &Path, video: &Video, targets: usize) -> Tally {
             continue;
         }
         let pruned = decode(video, &closure);
-        // All pictures on the way are correct too, not only the target.
+        // All pictures between random access point and target are correct too, not only the target.
         for (sample, picture) in &pruned {
             assert_eq!(Some(picture), whole.get(sample), "{}: {sample} on the way to {target}", name(clip));
         }
@@ -289,7 +300,7 @@ fn prune(clip: &Path, video: &Video, targets: usize) -> Tally {
 }
 
 #[test]
-fn pruned_walks_are_exact() {
+fn pruned_decode_runs_are_exact() {
     let (mut pruned, mut cut, mut cut_wrong) = (0, 0, 0);
     for codec in [Codec::Av1, Codec::Vp9] {
         for (clip, video) in of(codec) {
@@ -301,6 +312,6 @@ fn pruned_walks_are_exact() {
             cut_wrong += tally.cut_wrong;
         }
     }
-    assert!(pruned > 0, "something was left out");
-    assert!(cut_wrong * 2 > cut, "{cut_wrong} of {cut}: what closures have is needed");
+    assert!(pruned > 0, "no sample was left out");
+    assert!(cut_wrong * 2 > cut, "{cut_wrong} of {cut}: closures have needless members");
 }

@@ -1,6 +1,6 @@
 //! Frames over HTTP under random faults, and with failing sources in addition.
 #![cfg(feature = "remote")]
-#![allow(clippy::print_stderr, reason = "tests report what they counted")]
+#![allow(clippy::print_stderr, reason = "tests report their counts")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,21 +11,21 @@ use bucket_streamer::still::raw;
 use bucket_streamer::{Engine, ErrorKind};
 
 use testing::clips::{fixture, sequential};
-use testing::faults::{Faults, Plan};
-use testing::range_server::{Answer, Deaf, Server};
+use testing::faults::{FaultHarness, FaultPlan};
+use testing::range_server::{RangeReply, RangeServer, UnresponsivePort};
 
 /// A short run of `bench/src/bin/remote_faults.rs`.
 #[test]
-fn frames_are_right_or_refused_in_time_and_nothing_is_left_behind() {
-    let faults = Faults::new().expect("the fixtures");
-    let plan = Plan::new(240, 7);
-    faults.run(&Plan { requests: 80, seed: 8, ..plan.clone() }).expect("a client");
+fn frames_are_right_or_refused_in_time_and_nothing_leaks() {
+    let faults = FaultHarness::new().expect("the fixtures");
+    let plan = FaultPlan::new(240, 7);
+    faults.run(&FaultPlan { requests: 80, seed: 8, ..plan.clone() }).expect("a client");
     let before = faults.settled();
     let report = faults.run(&plan).expect("a client");
     let after = faults.settled();
     eprintln!("{before:?}\n{after:?}\n{report:#?}");
     assert!(report.wrong.is_empty(), "{:#?}", report.wrong);
-    assert!(report.right > 200 && report.spoiled() > 20, "{report:#?}");
+    assert!(report.right > 200 && report.faulty_replies() > 20, "{report:#?}");
     assert!(report.hedged <= report.most_hedged(&plan), "{report:#?}");
     // A read ends in time; a frame needs several, and the machine may be busy.
     assert!(report.slowest < 3 * plan.options.deadline, "{:?}", report.slowest);
@@ -47,7 +47,7 @@ fn options() -> HttpOptions {
 
 #[test]
 fn a_server_that_does_not_take_connections_is_an_error_in_time() {
-    let deaf = Deaf::start();
+    let deaf = UnresponsivePort::start();
     let client = HttpClient::new(options()).expect("a client");
     let begun = Instant::now();
     let error = client.open(&format!("http://{}/clip.mp4", deaf.address)).expect_err("no server answers");
@@ -57,34 +57,34 @@ fn a_server_that_does_not_take_connections_is_an_error_in_time() {
 }
 
 #[test]
-fn a_body_that_trickles_is_read_as_long_as_there_is_time() {
-    let server = Server::start();
+fn a_body_that_trickles_is_read_until_the_deadline() {
+    let server = RangeServer::start();
     let bytes: Vec<u8> = (0..20_000_u32).map(|byte| byte as u8).collect();
     let address = server.put("bytes", bytes.clone(), "\"1\"");
     let range = ByteRange { start: 0, len: bytes.len() as u64 };
-    server.behave(|_| Answer::Trickle(1000, Duration::from_millis(20)));
+    server.set_behaviour(|_| RangeReply::Trickle(1000, Duration::from_millis(20)));
     let source = HttpClient::new(options()).and_then(|client| client.open(&address)).expect("it comes");
     assert_eq!(source.read(range).expect("it comes")[..], bytes);
-    assert_eq!(server.asked().len(), 1);
-    // Never too long between two pieces, too long for all of them.
-    server.behave(|_| Answer::Trickle(100, Duration::from_millis(200)));
-    let source = HttpClient::new(options()).and_then(|client| client.open(&address)).expect("the head comes");
+    assert_eq!(server.take_requests().len(), 1);
+    // Never too long between two parts, too long for all of them.
+    server.set_behaviour(|_| RangeReply::Trickle(100, Duration::from_millis(200)));
+    let source = HttpClient::new(options()).and_then(|client| client.open(&address)).expect("the first bytes arrive");
     let begun = Instant::now();
-    let error = source.read(range).expect_err("not in time");
+    let error = source.read(range).expect_err("the deadline passes");
     assert!(matches!(error.kind(), ErrorKind::Remote(Refusal::Timeout { .. })), "{error}");
     assert!(begun.elapsed() < 2 * options().deadline, "{:?}", begun.elapsed());
 }
 
 /// A reset before or in the middle of an answer has the result of a closed connection.
 #[test]
-fn resets_are_survived_and_what_came_before_is_kept() {
-    let server = Server::start();
+fn resets_are_retried_and_received_bytes_are_kept() {
+    let server = RangeServer::start();
     let bytes: Vec<u8> = (0..300_000_u32).map(|byte| (byte / 7) as u8).collect();
     let address = server.put("bytes", bytes.clone(), "\"1\"");
     let mut turn = 0;
-    server.behave(move |_| {
+    server.set_behaviour(move |_| {
         turn += 1;
-        [Answer::Reset, Answer::ResetAfter(30_000), Answer::Good][turn % 3].clone()
+        [RangeReply::Reset, RangeReply::ResetAfter(30_000), RangeReply::Good][turn % 3].clone()
     });
     let source = HttpClient::new(options()).and_then(|client| client.open(&address)).expect("on the second try");
     for start in (0..bytes.len()).step_by(50_000) {
@@ -96,8 +96,8 @@ fn resets_are_survived_and_what_came_before_is_kept() {
 
 /// Unreadable samples, with a correct server: frames that need them fail, and no others.
 #[test]
-fn a_source_over_http_may_fail_by_itself_too() {
-    let server = Server::start();
+fn a_failing_source_over_http_fails_only_the_frames_that_need_it() {
+    let server = RangeServer::start();
     let clip = fixture("hevc_closed_gop.mp4");
     let expected = sequential(&clip).expect("a clip").by_number();
     let address = server.put("clip.mp4", std::fs::read(&clip).expect("the fixture"), "\"1\"");
@@ -116,5 +116,5 @@ fn a_source_over_http_may_fail_by_itself_too() {
     source.set([Fault::ChangedAfter(0)]);
     assert!(matches!(md5(first).expect_err("it has changed").kind(), ErrorKind::Changed));
     source.set([]);
-    assert_eq!(md5(last).ok().as_ref(), expected.get(&last), "a fault that has gone leaves nothing behind");
+    assert_eq!(md5(last).ok().as_ref(), expected.get(&last), "a past fault has no effect");
 }

@@ -1,7 +1,7 @@
 //! Frames over HTTPS and HTTP/2: connections are reused, certificates are verified, and credentials are sent only to
 //! the server that they are for.
 #![cfg(feature = "remote")]
-#![allow(clippy::print_stderr, reason = "tests report what they counted")]
+#![allow(clippy::print_stderr, reason = "tests report their counts")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,8 +12,8 @@ use bucket_streamer::still::raw;
 use bucket_streamer::{Engine, Error, ErrorKind, Video};
 
 use testing::clips::{fixture, sequential};
-use testing::range_server::{Answer, Server};
-use testing::tls::{Authority, TlsServer};
+use testing::range_server::{RangeReply, RangeServer};
+use testing::tls::{TestAuthority, TlsServer};
 
 const CLIPS: [&str; 4] = ["hevc_closed_gop.mp4", "hevc_demo.mp4", "h264_bframes.mp4", "av1.mp4"];
 
@@ -21,7 +21,7 @@ fn options() -> HttpOptions {
     HttpOptions { block: 4096, gap: 1024, ..HttpOptions::default() }
 }
 
-fn trusting(authority: &Authority) -> HttpOptions {
+fn trusting(authority: &TestAuthority) -> HttpOptions {
     HttpOptions { roots: vec![authority.pem()], ..options() }
 }
 
@@ -51,7 +51,7 @@ fn refused<T>(result: Result<T, Error>) -> String {
 
 #[test]
 fn frames_over_tls_are_those_on_disk_and_a_warm_client_makes_no_connection() {
-    let authority = Authority::generate();
+    let authority = TestAuthority::generate();
     for (protocols, version, most) in [
         (&["http/1.1"][..], hyper::Version::HTTP_11, options().connections as u64),
         (&["h2", "http/1.1"], hyper::Version::HTTP_2, 1),
@@ -64,12 +64,12 @@ fn frames_over_tls_are_those_on_disk_and_a_warm_client_makes_no_connection() {
         }
         let warm = server.handshakes();
         assert!(warm <= most, "{protocols:?}: {warm} handshakes");
-        let before = server.seen().len();
+        let before = server.take_requests().len();
         for (clip, video) in &videos {
             let last = video.frame_count() as u32 - 1;
             check(video, clip, [last, last / 2, last / 3]);
         }
-        let seen = server.seen();
+        let seen = server.take_requests();
         eprintln!("{protocols:?}: {warm} handshakes, {before} requests to open, {} since", seen.len());
         assert!(!seen.is_empty() && seen.iter().all(|seen| seen.version == version));
         // Two concurrent readers need a second connection of HTTP/1.1.
@@ -80,7 +80,7 @@ fn frames_over_tls_are_those_on_disk_and_a_warm_client_makes_no_connection() {
 /// Sequential requests need no further connections: there is no handshake per frame.
 #[test]
 fn frames_one_by_one_take_no_handshake_once_the_client_is_warm() {
-    let authority = Authority::generate();
+    let authority = TestAuthority::generate();
     for protocols in [&["http/1.1"][..], &["h2"]] {
         let server = TlsServer::start(&authority, protocols);
         let client = HttpClient::new(trusting(&authority)).expect("a client");
@@ -101,7 +101,7 @@ fn frames_one_by_one_take_no_handshake_once_the_client_is_warm() {
 
 #[test]
 fn many_requests_at_one_time_share_a_connection_of_http_2() {
-    let authority = Authority::generate();
+    let authority = TestAuthority::generate();
     let server = TlsServer::start(&authority, &["h2", "http/1.1"]);
     let client = HttpClient::new(trusting(&authority)).expect("a client");
     let addresses = CLIPS.map(|clip| (clip, server.put(clip, bytes(clip))));
@@ -118,23 +118,23 @@ fn many_requests_at_one_time_share_a_connection_of_http_2() {
             });
         }
     });
-    eprintln!("{} requests, {} at one time", server.seen().len(), server.most_at_once());
+    eprintln!("{} requests, {} at one time", server.take_requests().len(), server.most_in_flight());
     assert_eq!(server.handshakes(), 1);
-    assert!(server.most_at_once() >= 3, "{}", server.most_at_once());
+    assert!(server.most_in_flight() >= 3, "{}", server.most_in_flight());
 }
 
 #[test]
-fn a_certificate_that_nobody_trusts_is_an_error_that_says_so_at_once() {
-    let authority = Authority::generate();
+fn an_untrusted_certificate_is_an_immediate_error() {
+    let authority = TestAuthority::generate();
     let server = TlsServer::start(&authority, &["h2", "http/1.1"]);
     let address = server.put("clip.mp4", bytes("hevc_demo.mp4"));
-    let other = trusting(&Authority::generate());
+    let other = trusting(&TestAuthority::generate());
     for options in [options(), other] {
         let before = server.connections();
         let begun = Instant::now();
         let why = refused(HttpClient::new(options).expect("a client").open(&address));
         assert!(why.contains("certificate is not accepted"), "{why}");
-        assert_eq!(server.connections() - before, 1, "another try would not fare better");
+        assert_eq!(server.connections() - before, 1, "a retry would not help");
         assert!(begun.elapsed() < Duration::from_secs(3));
     }
     let elsewhere = TlsServer::named(&authority, &["example.com"], &["h2"]);
@@ -161,27 +161,27 @@ fn secrets(names: impl Iterator<Item = String>) -> Vec<String> {
 }
 
 #[test]
-fn redirects_are_followed_and_credentials_stay_where_they_belong() {
-    let authority = Authority::generate();
-    let (plain, tls) = (Server::start(), TlsServer::start(&authority, &["h2"]));
+fn redirects_are_followed_and_credentials_stay_with_their_host() {
+    let authority = TestAuthority::generate();
+    let (plain, tls) = (RangeServer::start(), TlsServer::start(&authority, &["h2"]));
     let headers = vec![("X-Token".to_owned(), "geheim".to_owned()), ("Cookie".to_owned(), "geheim".to_owned())];
     let client = HttpClient::new(HttpOptions { headers, ..trusting(&authority) }).expect("a client");
     let clip = "hevc_demo.mp4";
     let there = tls.put(clip, bytes(clip));
     let location: &'static str = format!("Location: {there}?signature=a%2Fb").leak();
-    plain.behave(move |asked| match &asked.path[..] {
-        "/again.mp4?q=1" => Answer::Status(307, "Location: /first.mp4?q=2"),
-        _ => Answer::Status(302, location),
+    plain.set_behaviour(move |asked| match &asked.path[..] {
+        "/again.mp4?q=1" => RangeReply::Status(307, "Location: /first.mp4?q=2"),
+        _ => RangeReply::Status(302, location),
     });
     let address = plain.at("again.mp4?q=1").replace("http://", "http://me:geheim@");
     check(&open(&client, &address).expect("a clip"), clip, [7, 200]);
-    let asked = plain.asked();
+    let asked = plain.take_requests();
     assert_eq!((&asked[0].path[..], &asked[1].path[..]), ("/again.mp4?q=1", "/first.mp4?q=2"));
     for asked in &asked {
         assert_eq!(secrets(asked.headers.keys().cloned()), ["authorization", "cookie", "x-token"], "{asked:?}");
         assert!(asked.range.is_some());
     }
-    let seen = tls.seen();
+    let seen = tls.take_requests();
     assert!(seen.len() >= 2 && seen.len() * 2 == asked.len(), "{} and {}", seen.len(), asked.len());
     for (place, seen) in seen.iter().enumerate() {
         assert_eq!(seen.path, "/hevc_demo.mp4?signature=a%2Fb");
@@ -193,34 +193,34 @@ fn redirects_are_followed_and_credentials_stay_where_they_belong() {
     let back = tls.redirect("back", &home.put(clip, bytes(clip)));
     let address = home.redirect("out", &back.replace("127.0.0.1", "localhost"));
     check(&open(&client, &address).expect("a clip"), clip, [7]);
-    let secret = |seen: &testing::tls::Seen| secrets(seen.headers.keys().map(|name| name.as_str().to_owned()));
-    let (seen, away) = (home.seen(), tls.seen());
+    let secret = |seen: &testing::tls::TlsRequest| secrets(seen.headers.keys().map(|name| name.as_str().to_owned()));
+    let (seen, away) = (home.take_requests(), tls.take_requests());
     assert_eq!(secret(&seen[0]), ["cookie", "x-token"]);
     assert!(secret(&seen[1]).is_empty() && !away.is_empty() && away.iter().all(|seen| secret(seen).is_empty()));
 }
 
 #[test]
 fn redirects_have_a_limit_and_lead_to_http_only() {
-    let server = Server::start();
+    let server = RangeServer::start();
     let address = server.put("clip.mp4", bytes("hevc_demo.mp4"), "\"1\"");
-    let told = |redirects: usize| {
+    let message = |redirects: usize| {
         let client = HttpClient::new(HttpOptions { redirects, ..options() }).expect("a client");
         open(&client, &server.at("3")).map(|_| ())
     };
-    server.behave(|asked| match &asked.path[..] {
-        "/3" => Answer::Status(301, "Location: /2"),
-        "/2" => Answer::Status(303, "Location: 1"),
-        "/1" => Answer::Status(308, "Location: clip.mp4"),
-        _ => Answer::Good,
+    server.set_behaviour(|asked| match &asked.path[..] {
+        "/3" => RangeReply::Status(301, "Location: /2"),
+        "/2" => RangeReply::Status(303, "Location: 1"),
+        "/1" => RangeReply::Status(308, "Location: clip.mp4"),
+        _ => RangeReply::Good,
     });
-    assert!(told(3).is_ok());
+    assert!(message(3).is_ok());
     let astray = |result: Result<(), Error>| matches!(result.expect_err("astray").kind(), ErrorKind::Remote(Refusal::Answer(why)) if why.contains("redirects"));
-    assert!(astray(told(2)) && astray(told(0)));
+    assert!(astray(message(2)) && astray(message(0)));
     for location in ["Location: file:///etc/passwd", "Location: http://", ""] {
-        server.behave(move |_| Answer::Status(302, location));
-        server.asked();
-        assert!(astray(told(3)), "{location}");
-        assert_eq!(server.asked().len(), 1, "{location}");
+        server.set_behaviour(move |_| RangeReply::Status(302, location));
+        server.take_requests();
+        assert!(astray(message(3)), "{location}");
+        assert_eq!(server.take_requests().len(), 1, "{location}");
     }
     assert!(address.ends_with("clip.mp4"));
 }
@@ -228,7 +228,7 @@ fn redirects_have_a_limit_and_lead_to_http_only() {
 /// A signature covers the bytes of the address as written.
 #[test]
 fn a_signed_address_reaches_the_server_as_it_was_typed() {
-    let server = Server::start();
+    let server = RangeServer::start();
     let client = HttpClient::new(options()).expect("a client");
     let clip = "hevc_demo.mp4";
     server.put(clip, bytes(clip), "\"1\"");
@@ -241,7 +241,7 @@ fn a_signed_address_reaches_the_server_as_it_was_typed() {
         let typed = format!("/{clip}?{query}");
         let address = server.at(&typed[1..]);
         check(&open(&client, &address).expect("a clip"), clip, [200]);
-        let asked = server.asked();
+        let asked = server.take_requests();
         assert!(asked.len() > 1 && asked.iter().all(|asked| asked.path == typed), "{typed}: {}", asked[0].path);
     }
 }

@@ -1,6 +1,6 @@
-//! Wavefronts, the rows of one picture decoded by several threads: which samples use them, that results stay the same,
-//! and the effect of damage.
-#![allow(clippy::print_stderr, reason = "tests report what they saw")]
+//! Wavefronts, the rows of one picture decoded by several threads: the samples that use them, equal results, and the
+//! effect of damage.
+#![allow(clippy::print_stderr, reason = "tests report their results")]
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use bucket_streamer::source::{MemorySource, Source};
 use bucket_streamer::still::raw;
 use bucket_streamer::{Engine, Video};
-use ffi::{AvError, Decoder, Packet, Received, Sent, Threads};
+use ffi::{AvError, Decoder, DecoderOutput, Packet, SendStatus, Threads};
 
 use testing::clips::{clips, fixture, name, open, play};
 
@@ -28,14 +28,14 @@ fn md5(video: &Video, frame: u32) -> Result<String, bucket_streamer::Error> {
 
 /// The samples that a new engine decodes for a frame.
 fn samples_for(video: &Video, frame: u32) -> Vec<u32> {
-    video.plan(&[frame]).into_iter().flat_map(|(samples, _)| samples).collect()
+    video.plan(&[frame]).into_iter().flat_map(|run| run.samples).collect()
 }
 
 /// A frame for which many samples are left out.
 fn pruned(video: &Video) -> Vec<u32> {
     let all = (0..video.frame_count() as u32).map(|frame| samples_for(video, frame));
     let left_out = |samples: &Vec<u32>| samples[samples.len() - 1] as usize + 1 - samples[0] as usize - samples.len();
-    all.max_by_key(left_out).filter(|samples| left_out(samples) > 10).expect("a frame of which much is left out")
+    all.max_by_key(left_out).filter(|samples| left_out(samples) > 10).expect("a frame with many omitted samples")
 }
 
 fn shuffled(frames: usize, seed: u64) -> Vec<u32> {
@@ -54,10 +54,10 @@ fn chains_are_decoded_in_wavefronts_where_there_are_enough_rows() {
     assert_eq!(video.use_of_threads(2, &whole[..2]), Threads::Slice(2), "too few for frame threads");
     assert_eq!(video.use_of_threads(4, &pruned_), Threads::Frame(4), "too few rows");
     assert_eq!(video.use_of_threads(1, &pruned_), Threads::One);
-    let from_entry = Engine::builder().threads(2).from_entry().build();
+    let from_entry = Engine::builder().threads(2).from_random_access_point().build();
     let video = from_entry.open_path(fixture(CLIP)).expect("a clip");
-    assert_eq!(video.use_of_threads(2, &pruned_), Threads::Frame(2), "as players decode");
-    // Three rows of blocks, however wide.
+    assert_eq!(video.use_of_threads(2, &pruned_), Threads::Frame(2), "as in players");
+    // Three rows of blocks, of any width.
     let video = engine(2, true).open_path(fixture("hevc_closed_gop.mp4")).expect("a clip");
     assert_eq!(video.use_of_threads(2, &pruned(&video)), Threads::Frame(2));
     // H.264 has no wavefronts.
@@ -79,9 +79,9 @@ fn frames_out_of_wavefronts_are_the_sequential_decodes() {
 }
 
 /// The result of a closure, or a failure if it takes too long.
-fn in_time<T: Send + 'static>(what: String, ask: impl FnOnce() -> T + Send + 'static) -> T {
+fn in_time<T: Send + 'static>(what: String, act: impl FnOnce() -> T + Send + 'static) -> T {
     let (give, take) = mpsc::channel();
-    std::thread::spawn(move || give.send(ask()));
+    std::thread::spawn(move || give.send(act()));
     take.recv_timeout(Duration::from_secs(120)).unwrap_or_else(|error| panic!("{what}: {error}"))
 }
 
@@ -97,7 +97,7 @@ fn damaged(bytes: &[u8], video: &Video, sample: u32, random: &mut fastrand::Rng)
     bytes
 }
 
-/// A damaged sample, decoded by several threads: every frame gets an answer; frames that do not need the sample are
+/// A damaged sample, decoded by several threads: every frame has an answer; frames that do not need the sample are
 /// correct, and the others equal the sequential decode. Only undecoded parts may differ: there the picture has the
 /// former content of its memory.
 #[test]
@@ -113,7 +113,7 @@ fn damage_in_one_sample_is_what_it_is_in_a_sequential_decode() {
         let source = Arc::new(MemorySource::new("damaged", damaged(&bytes, &whole, sample, &mut random)));
         let single = engine(1, false).open(Arc::clone(&source) as Arc<dyn Source>, 0).expect("the tables are whole");
         let sequential: HashMap<u32, String> = play(&single).0.into_iter().collect();
-        let from_entry = Engine::builder().threads(2).from_entry().build();
+        let from_entry = Engine::builder().threads(2).from_random_access_point().build();
         let usual = from_entry.open(Arc::clone(&source) as Arc<dyn Source>, 0).expect("the tables are whole");
         let video = engine(2, round % 2 == 0).open(source, 0).expect("the tables are whole");
         assert_eq!(video.frame_count(), expected.len());
@@ -151,7 +151,7 @@ fn decode(video: &Video, samples: u32, threads: Threads) -> Result<BTreeMap<u32,
     let mut decoder = Decoder::open(&track.parameters, threads, true)?;
     let mut pictures = BTreeMap::new();
     let mut take = |decoder: &mut Decoder| {
-        while let Received::Picture(picture) = decoder.receive()? {
+        while let DecoderOutput::Picture(picture) = decoder.receive()? {
             pictures.extend(picture.tag().map(|sample| (sample, raw::md5(&picture))));
         }
         Ok(())
@@ -159,7 +159,7 @@ fn decode(video: &Video, samples: u32, threads: Threads) -> Result<BTreeMap<u32,
     for sample in 0..samples {
         let data = track.read(video.source(), sample, false).expect("a sample");
         let packet = Packet::new(&data, sample, None)?;
-        while decoder.send(&packet)? == Sent::Full {
+        while decoder.send(&packet)? == SendStatus::Full {
             take(&mut decoder)?;
         }
     }

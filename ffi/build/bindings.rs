@@ -1,18 +1,18 @@
-//! The bindings: those that are checked in (`src/bindings.rs`), or, with the feature `bindgen`, new ones of
-//! `shim/bindings.h`. `scripts/bindings` makes the first out of the second.
+//! The bindings of the C code: the checked-in file (`src/bindings.rs`) or, with the feature `bindgen`, one generated
+//! from `shim/bindings.h`. `scripts/bindings` makes the checked-in file of a generated one.
 
 #[cfg(feature = "bindgen")]
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Begins the line of the bindings that says which headers they are of.
+/// The beginning of the line of the bindings with the key of their headers.
 const KEY: &str = "// Of headers ";
-/// Everything of ours that decides what they say.
+/// The files of this project that determine the bindings.
 const SOURCES: [&str; 3] = ["shim/bindings.h", "shim/shim.h", "build/bindings.rs"];
 
-/// What the bindings would be made of: our own headers and allow-list, and FFmpeg's headers in `include`. A changed FFmpeg whose
-/// headers are the same needs no other bindings.
+/// The key of the inputs of the bindings: our own headers and allow-list, and FFmpeg's headers in `include`. Another
+/// build of FFmpeg with the same headers has the same key.
 fn key(include: &Path) -> Result<String, String> {
     let ours = SOURCES.iter().map(PathBuf::from);
     let mut parts = Vec::new();
@@ -22,10 +22,10 @@ fn key(include: &Path) -> Result<String, String> {
     Ok(vendor::cache::key(parts))
 }
 
-/// Headers that `configure` writes. They say which machine and version this is.
+/// Headers that `configure` writes: they only describe the machine and the version.
 const CONFIGURED: [&str; 2] = ["avconfig.h", "ffversion.h"];
 
-/// FFmpeg's headers, in an order of their own.
+/// FFmpeg's headers, sorted by their paths.
 fn headers(include: &Path) -> Result<Vec<PathBuf>, String> {
     let mut all = Vec::new();
     for library in ["libavcodec", "libavformat", "libavutil"] {
@@ -34,29 +34,31 @@ fn headers(include: &Path) -> Result<Vec<PathBuf>, String> {
         let of_source = |path: &PathBuf| path.is_file() && !CONFIGURED.iter().any(|name| path.ends_with(name));
         all.extend(entries.flatten().map(|entry| entry.path()).filter(of_source));
     }
-    // All lie in one folder: their whole paths stand in the order of what comes below it.
+    // All paths begin with `include`, so their order depends only on the part below it.
     all.sort();
     Ok(all)
 }
 
-/// Whether the checked-in bindings are of the headers that there are: with those of other headers, Rust would read memory as
-/// something else than C has written.
+/// Checks that the checked-in bindings were generated from the present headers: with other headers, Rust and C would
+/// disagree about the layout of memory.
 #[cfg(not(feature = "bindgen"))]
 pub(crate) fn check_key(include: &Path) -> Result<(), String> {
     let text = fs::read_to_string("src/bindings.rs").map_err(|error| format!("src/bindings.rs: {error}"))?;
     let found = text.lines().find_map(|line| line.strip_prefix(KEY));
     let is_current = found == Some(&key(include)?);
-    is_current.then_some(()).ok_or_else(|| "ffi/src/bindings.rs is of other headers: run scripts/bindings".to_owned())
+    is_current
+        .then_some(())
+        .ok_or_else(|| "ffi/src/bindings.rs does not match the headers: run scripts/bindings".to_owned())
 }
 
-/// Those that are made here are.
+/// Generated bindings always match the headers.
 #[cfg(feature = "bindgen")]
 pub(crate) fn check_key(_: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether the checked-in bindings hold for the target. Layouts, constants and the types of enums are the same for 64-bit
-/// little-endian processors on Linux; error numbers, which are not, come from the `libc` crate.
+/// Checks that the checked-in bindings are valid for the target. Layouts, constants and the types of enums are the same
+/// for 64-bit little-endian processors on Linux; error numbers, which are not, come from the `libc` crate.
 #[cfg(not(feature = "bindgen"))]
 pub(crate) fn check_target() -> Result<(), String> {
     let target = |name: &str| std::env::var(name).expect("Cargo sets it");
@@ -72,14 +74,14 @@ pub(crate) fn check_target() -> Result<(), String> {
     })
 }
 
-/// Bindings made here hold.
+/// Generated bindings are valid for the target.
 #[cfg(feature = "bindgen")]
 pub(crate) fn check_target() -> Result<(), String> {
     Ok(())
 }
 
-/// Makes `bindings.rs` in Cargo's folder for this build, of FFmpeg's headers in `include`. Its text depends on neither the
-/// compiler's version nor on whether there is a rustfmt.
+/// Generates `bindings.rs` in Cargo's folder for this build, from FFmpeg's headers in `include`. Its text depends
+/// neither on the compiler's version nor on rustfmt.
 #[cfg(feature = "bindgen")]
 pub(crate) fn generate(include: &Path) -> Result<(), String> {
     let out = Path::new(&env::var_os("OUT_DIR").expect("Cargo sets OUT_DIR")).join("bindings.rs");

@@ -2,13 +2,13 @@
  * The memory of pictures, and the decode run that is charged for it.
  *
  * An account belongs to one decode run. Every picture that libavcodec allocates for the run's decoders is charged to it
- * (buffers.c, dav1d.c), with the tables that the decoder keeps for the picture, and so are the tables that a decoder keeps for
- * each picture that it can have in work. A run that needs more than it was granted requests it from its lender (the
- * engine's budget, in Rust), which never waits. A refusal fails the allocation and is final for the run: its owner returns
- * the decoder, which releases all pictures, and tries again with a larger grant.
+ * (buffers.c, dav1d.c), with the tables that the decoder keeps for the picture, and so are the tables that a decoder
+ * keeps for each picture that it can have in work. A run that needs more than it was granted requests it from its
+ * lender (the engine's budget, in Rust), which never waits. A refusal fails the allocation and is final for the run:
+ * its owner returns the decoder, which releases all pictures, and tries again with a larger grant.
  *
- * A picture leaves the account when the last decoder releases it, or a checkpoint takes it over. Pictures that a checkpoint
- * and a decoder share are charged to the run as one amount, until the next checkpoint replaces it.
+ * A picture leaves the account when the last decoder releases it, or a checkpoint takes it over. Pictures that a
+ * checkpoint and a decoder share are charged to the run as one amount, until the next checkpoint replaces it.
  */
 #include <pthread.h>
 #include <stdatomic.h>

@@ -1,4 +1,5 @@
-/* What bindgen reads: the public headers of the vendored FFmpeg, our shims, and the macros that bindgen cannot see. */
+/* The input of bindgen: the public headers of the vendored FFmpeg, our shims, and the macros that bindgen cannot
+ * evaluate. */
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
 #include <libavutil/cpu.h>
@@ -11,7 +12,8 @@
 
 #include "shim.h"
 
-/* Without the numbers of errno.h, which differ among systems: src/error.rs has them from the libc crate. */
+/* Error numbers that FFmpeg makes of characters. src/error.rs has those of errno.h, which differ among systems, from
+ * the libc crate. */
 enum BsError {
     BS_AVERROR_EOF = AVERROR_EOF,
     BS_AVERROR_EXTERNAL = AVERROR_EXTERNAL,
@@ -19,5 +21,5 @@ enum BsError {
     BS_AVERROR_INVALIDDATA = AVERROR_INVALIDDATA,
 };
 
-/* From an enum without a name. */
+/* A constant of an enum without a name. */
 enum BsCrop { BS_CROP_UNALIGNED = AV_FRAME_CROP_UNALIGNED };

@@ -1,14 +1,14 @@
 /*
- * Memory for pictures. libavcodec's own pools, one for each decoder, keep every buffer that was ever used at the same time,
- * as long as one of them is in use: the memory of an evicted checkpoint would stay with the decoder that had decoded it.
- * Here all decoders share a short list of free blocks; blocks beyond its limit are freed.
+ * Memory for pictures. libavcodec's own pools, one for each decoder, keep every buffer that was ever used at the same
+ * time, as long as one of them is in use: the memory of an evicted checkpoint would stay with the decoder that had
+ * decoded it. Here all decoders share a short list of free blocks; blocks beyond its limit are freed.
  *
- * A block keeps the pixels of its last picture, and libavcodec leaves the parts that it could not decode untouched. So every
- * block records the video of its pixels, and is cleared before another video gets it. A decoder that outputs damaged
- * pictures gets only cleared blocks, so that holes look the same whatever was decoded before.
+ * A block keeps the pixels of its last picture, and libavcodec leaves the parts that it could not decode untouched. So
+ * every block records the video of its pixels, and is cleared before another video gets it. A decoder that outputs
+ * damaged pictures gets only cleared blocks, so that holes look the same whatever was decoded before.
  *
- * Decoders refer to a block through one AVBuffer, and frames of callers through another. So the block knows when the last
- * decoder releases it, and leaves the account of its decode run (account.c) although a caller keeps it.
+ * Decoders refer to a block through one AVBuffer, and frames of callers through another. So the block detects when the
+ * last decoder releases it, and leaves the account of its decode run (account.c) although a caller keeps it.
  */
 #include <pthread.h>
 #include <stdatomic.h>

@@ -1,7 +1,7 @@
 /*
- * Pictures of dav1d in the memory of buffers.c. libavcodec's wrapper keeps a pool for each decoder, which only grows; here
- * its object is linked a second time (TAPPED in build.rs), with the call that opens dav1d led through a shim that sets other
- * callbacks.
+ * Pictures of dav1d in the memory of buffers.c. libavcodec's wrapper keeps a pool for each decoder, which only grows;
+ * here its object is linked a second time (TAPPED in build.rs), with the call that opens dav1d led through a shim that
+ * sets other callbacks.
  */
 #include <errno.h>
 

@@ -7,7 +7,7 @@
 #include "fork.h"
 
 /* Nonzero if all pictures that it holds were decoded without an error. libavcodec's output for damage depends on the
- * pictures before: so there no checkpoint is taken, and no picture returned that may refer to damage. */
+ * pictures before: so no checkpoint is taken of such a state, and no picture is returned that may refer to damage. */
 static int is_clean(const AVCodecContext *context) {
     const H264Context *h = context->priv_data;
     for (int i = 0; i < H264_MAX_PICTURE_COUNT; i++) {

@@ -2,8 +2,8 @@
  * NVIDIA's driver: loaded at run time, with one context for each GPU; hardware decoders and memory are kept for reuse.
  * Sending pictures to a decoder is left to gpu_decoder.c, taking them from it to gpu_picture.c.
  *
- * The results of calls into the driver are checked in one place (bs_gpu_fail): some failures are final, and after one of
- * them no further call is made.
+ * The results of calls into the driver are checked in one place (bs_gpu_fail): some failures are final, and after one
+ * of them no further call is made.
  */
 #include <stdarg.h>
 #include <stdio.h>

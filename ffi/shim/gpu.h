@@ -22,7 +22,7 @@ typedef struct BsShape {
     cudaVideoChromaFormat chroma;
     cudaVideoSurfaceFormat output;
     int depth, width, height, surfaces;
-    uint64_t owner; /* its video: surfaces keep their old contents */
+    uint64_t owner; /* the video: surfaces keep their old contents */
 } BsShape;
 
 /* A hardware decoder. To make one takes longer than to decode many pictures, so idle ones are kept. */
@@ -32,7 +32,7 @@ typedef struct BsSession {
     CUstream stream;
     BsShape shape;
     int max_width, max_height;
-    int tells_nothing;  /* the driver reports no status for this codec */
+    int tells_nothing;  /* the driver reports no status of pictures for this codec */
     uint32_t unsettled; /* surfaces with pictures in decoding, of unknown status */
     uint32_t stale;     /* those among them that an earlier decode run sent */
 } BsSession;

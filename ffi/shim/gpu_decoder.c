@@ -1,11 +1,11 @@
 /*
- * libavcodec's decoders on a GPU. Parsing, reference sets and the parameters of a picture are left to libavcodec: its NVDEC
- * hwaccels fill them in (nvdec_hevc.c and similar). The layer below them is ours, since random access needs this:
+ * libavcodec's decoders on a GPU. Parsing, reference sets and the parameters of a picture are left to libavcodec: its
+ * NVDEC hwaccels fill them in (nvdec_hevc.c and similar). The layer below them is ours, since random access needs this:
  *
  * - Sessions (hardware decoders) outlive the stream that they were made for. libavcodec makes a new one whenever a
  *   sequence begins.
- * - A picture that comes out of the decoder stays in its surface until the caller requests it (gpu_picture.c). libavcodec
- *   copies each one, also the many that only serve as references for the requested one.
+ * - A picture that comes out of the decoder stays in its surface until the caller requests it (gpu_picture.c).
+ *   libavcodec copies each one, also the many that only serve as references for the requested one.
  * - The GPU conceals damage; here the status of every picture of a decode run is checked, and damage is an error.
  *
  * So the codecs are copies of libavcodec's own with another hwaccel: libavcodec's with three functions replaced.

@@ -2,12 +2,12 @@
  * JPEGs of decoded pictures that never leave the GPU: a kernel converts NVDEC's output (NV12 or P016 of any matrix and
  * range) to JFIF's planes, nvJPEG compresses them, and only the file is copied to the host.
  *
- * engine/src/pixels/jfif.rs defines the planes; its arithmetic is repeated here, and the results differ by at most 1. HDR
- * and wide gamut, YCgCo, scaling, turning, fields, and every subsampling but 4:2:0 are left to the CPU; the caller tells
- * them apart.
+ * engine/src/pixels/jfif.rs defines the planes; its arithmetic is repeated here, and the results differ by at most 1.
+ * HDR and wide gamut, YCgCo, scaling, turning, fields, and every subsampling but 4:2:0 are left to the CPU; the caller
+ * selects the pictures.
  *
- * nvJPEG is loaded when the first encoder is opened and stays loaded: unloading a library that has used a GPU is not safe.
- * The kernel is PTX, which the driver compiles for its GPU (and caches).
+ * nvJPEG is loaded when the first encoder is opened and stays loaded: unloading a library that has used a GPU is not
+ * safe. The kernel is PTX, which the driver compiles for its GPU (and caches).
  */
 #include <dlfcn.h>
 #include <math.h>

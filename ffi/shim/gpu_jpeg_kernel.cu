@@ -1,9 +1,9 @@
 /*
- * The kernel of gpu_jpeg.c: one thread for each 2x2 block of luma. What a thread does is in gpu_jpeg_pixel.h; here is only
- * which block is its own.
+ * The kernel of gpu_jpeg.c: one thread for each 2x2 block of luma. gpu_jpeg_pixel.h has the work of a thread; this file
+ * only selects its block.
  *
- * scripts/gpu-kernel makes gpu_jpeg_kernel.ptx.h of it, with plain clang: no CUDA toolkit is needed for that, so there is
- * none of its headers either, and registers go by clang's own names. The driver compiles the PTX for the GPU at hand.
+ * scripts/gpu-kernel compiles this file to gpu_jpeg_kernel.ptx.h with plain clang. That needs no CUDA toolkit, so
+ * CUDA's headers are missing here, and registers have clang's own names. The driver compiles the PTX for its GPU.
  */
 #include "gpu_jpeg_pixel.h"
 

@@ -1,13 +1,13 @@
 /*
- * One pixel on its way from NV12 or P016 to JFIF's planes: 8 bit, full range, BT.601, 4:2:0. For the kernel that runs on a
- * GPU and for a loop on the host that tests run in its place, so there are no headers here and no library.
+ * Converts one pixel from NV12 or P016 to JFIF's planes: 8 bit, full range, BT.601, 4:2:0. A kernel on the GPU and, in
+ * tests, a loop on the host share this code, so it includes no headers and uses no library.
  *
  *     Y'  = luma_gain * Y + luma_of_cb * Cb + luma_of_cr * Cr + luma_offset     Cb and Cr at the place of Y
  *     Cb' =                   cb_of_cb * Cb +   cb_of_cr * Cr + cb_offset
  *     Cr' =                   cr_of_cb * Cb +   cr_of_cr * Cr + cr_offset
  *
- * Samples go in as code values of their depth and come out as those of 8 bits. Chroma keeps its resolution and its place,
- * as in the conversion on the CPU. The factors come from gpu_jpeg.c.
+ * Samples are code values, of their depth in the source and of 8 bits in the result. Chroma keeps its resolution and
+ * its siting, as in the conversion on the CPU. The factors come from gpu_jpeg.c.
  */
 #ifndef BUCKET_STREAMER_GPU_JPEG_PIXEL_H
 #define BUCKET_STREAMER_GPU_JPEG_PIXEL_H
@@ -18,18 +18,18 @@
 #define BS_PIXEL_FUNCTION static inline
 #endif
 
-/* What the kernel is called in its module. */
+/* The name of the kernel in its module. */
 #define BS_CONVERT_NAME "bs_gpu_jpeg_convert"
 
-/* The kernel's only parameter. Both compilers lay it out alike: 8-byte members before 4-byte ones. */
+/* The only parameter of the kernel. Both compilers give it the same layout: 8-byte members before 4-byte ones. */
 typedef struct BsConvert {
-    const unsigned char *luma, *chroma;  /* source, of the first pixel that is shown; Cb and Cr by turns */
+    const unsigned char *luma, *chroma;  /* of the source, from the first visible pixel; Cb and Cr alternate */
     unsigned char *to_luma, *to_cb, *to_cr;
     unsigned long long luma_pitch, chroma_pitch, to_luma_pitch, to_chroma_pitch; /* in bytes */
     int sample_bytes;                    /* 1 or 2 */
-    int shift;                           /* how far to the left of its 16 bits a sample of two bytes lies */
-    int width, height;                   /* luma samples that are shown */
-    int columns, rows;                   /* of 2x2 blocks to be written; those outside repeat the edge */
+    int shift;                           /* unused low bits of a sample of two bytes */
+    int width, height;                   /* visible luma samples */
+    int columns, rows;                   /* 2x2 blocks to write; those outside of the picture repeat its edge */
     int is_corrected;                    /* nonzero if luma depends on chroma */
     int near_column[2], near_row[2];     /* for even and odd luma: quarters of the chroma sample that covers it */
     float luma_gain, luma_of_cb, luma_of_cr, luma_offset;
@@ -49,8 +49,8 @@ BS_PIXEL_FUNCTION int bs_sample(const BsConvert *c, const unsigned char *row, in
     return c->sample_bytes == 1 ? row[index] : ((const unsigned short *)row)[index] >> c->shift;
 }
 
-/* The chroma sample that is a luma sample's second nearest: before it for an even one, after it for an odd one. The edge
- * is its own neighbour. */
+/* The column or row of the chroma sample that is second nearest to a luma sample: the one before its own for an even
+ * luma sample, the one after for an odd one. The edge is repeated. */
 BS_PIXEL_FUNCTION int bs_neighbour(int luma, int last) {
     const int own = luma >> 1;
     if (luma & 1)
@@ -58,7 +58,7 @@ BS_PIXEL_FUNCTION int bs_neighbour(int luma, int last) {
     return own > 0 ? own - 1 : 0;
 }
 
-/* Sixteen times Cb (component 0) or Cr (1) at the place of luma (x, y), between the nearest two columns and rows. */
+/* Sixteen times Cb (component 0) or Cr (1) at luma (x, y), interpolated between the nearest two columns and rows. */
 BS_PIXEL_FUNCTION int bs_chroma_at(const BsConvert *c, int x, int y, int component) {
     const int other_column = bs_neighbour(x, (c->width - 1) >> 1), other_row = bs_neighbour(y, (c->height - 1) >> 1);
     const int near_column = x & 1 ? c->near_column[1] : c->near_column[0];
@@ -80,8 +80,8 @@ BS_PIXEL_FUNCTION unsigned char bs_luma_at(const BsConvert *c, int x, int y) {
     return bs_to_byte(value);
 }
 
-/* The four luma samples and the chroma of block (column, row): what one thread does. Places outside of the picture are
- * those at its edge. */
+/* Converts the four luma samples and the chroma of block (column, row): the work of one thread. Blocks outside of the
+ * picture repeat its edge. */
 BS_PIXEL_FUNCTION void bs_convert_block(const BsConvert *c, int column, int row) {
     const int from_column = bs_at_most(column, (c->width - 1) >> 1), from_row = bs_at_most(row, (c->height - 1) >> 1);
     const unsigned char *chroma = c->chroma + (unsigned long long)from_row * c->chroma_pitch;

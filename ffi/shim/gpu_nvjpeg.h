@@ -1,7 +1,7 @@
 /*
  * The part of nvJPEG's interface that gpu_jpeg.c uses, in declarations of our own: the library is loaded where it is
- * installed, and the build does not need NVIDIA's header. Functions and numbers are equal in versions 12 and 13. A handle
- * of the driver's stream is also one of the runtime's.
+ * installed, and the build does not need NVIDIA's header. Functions and numbers are equal in versions 12 and 13. A
+ * handle of the driver's stream is also one of the runtime's.
  */
 #ifndef BUCKET_STREAMER_GPU_NVJPEG_H
 #define BUCKET_STREAMER_GPU_NVJPEG_H

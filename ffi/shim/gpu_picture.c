@@ -1,6 +1,6 @@
 /*
- * Pictures of a GPU's decoder: copied to planes on the host, as a software decoder outputs them, or into device memory for
- * further work there.
+ * Pictures of a GPU's decoder: copied to planes on the host, as a software decoder outputs them, or into device memory
+ * for further work there.
  */
 #include <ffnvcodec/dynlink_cuda.h>
 #include <ffnvcodec/dynlink_nvcuvid.h>

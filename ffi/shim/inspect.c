@@ -3,13 +3,13 @@
  *
  * libavcodec conceals damage: slices that are missing, repeated or cut short raise no error in H.265; in H.264 missing
  * parts are made up and may be flagged too late; in VP9 nothing is checked at all. So the codecs here are copies of
- * libavcodec's own with a function of ours after the decoding function (inspect_hevc.c and similar). It reads the decoder's
- * tables: whether the right slice covered every block, the data ended with the blocks, a reference was damaged or made up,
- * libavcodec logged an error.
+ * libavcodec's own with a function of ours after the decoding function (inspect_hevc.c and similar). It reads the
+ * decoder's tables: whether the right slice covered every block, the data ended with the blocks, a reference was
+ * damaged or made up, libavcodec logged an error.
  *
- * A strict decoder makes damage an error of the packet, and the engine falls back. A lenient one outputs the picture: it,
- * and all pictures that refer to it, are marked in their memory. Lenient decoders use one thread: libavcodec's output for
- * damage is then the same in every run.
+ * A strict decoder makes damage an error of the packet, and the engine falls back. A lenient one outputs the picture:
+ * it, and all pictures that refer to it, are marked in their memory. Lenient decoders use one thread: libavcodec's
+ * output for damage is then the same in every run.
  */
 #include <pthread.h>
 
@@ -112,9 +112,9 @@ void bs_clear_tables(AVCodecContext *c) {
 int bs_cabac_is_over(const CABACContext *cabac) { return cabac->low >= cabac->range << (CABAC_BITS + 1); }
 
 /*
- * An encoder's flush writes the stop bit as the last bit of the arithmetic code (ITU-T H.265 9.3.4.5, H.264 9.3.4.5), and a
- * decoder that reaches the end has read up to it and no further. libavcodec reads ahead, two bytes at a time; the lowest
- * set bit of `low` gives its position. At the end of the data it reads two bytes without moving on.
+ * An encoder's flush writes the stop bit as the last bit of the arithmetic code (ITU-T H.265 9.3.4.5, H.264 9.3.4.5),
+ * and a decoder that reaches the end has read up to it and no further. libavcodec reads ahead, two bytes at a time; the
+ * lowest set bit of `low` gives its position. At the end of the data it reads two bytes without moving on.
  */
 int bs_cabac_ends_at(const CABACContext *cabac, const uint8_t *data, int64_t bits, int spare) {
     int64_t read = (cabac->bytestream - data) * 8 - (CABAC_BITS - ff_ctz(cabac->low));

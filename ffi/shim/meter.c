@@ -2,13 +2,13 @@
  * Limits of memory and work for what libavformat does in one thread.
  *
  * A demuxer trusts the sizes in a file: twenty kilobytes of tables can request gigabytes of index. So libavutil's
- * allocator is linked with its calls of the C library led through here (ffi/build.rs). While a meter is installed in the
- * thread, allocated bytes are counted, and past the limit an allocation fails as if there were no memory. The meter
+ * allocator is linked with its calls of the C library led through here (ffi/build.rs). While a meter is installed in
+ * the thread, allocated bytes are counted, and past the limit an allocation fails as if there were no memory. The meter
  * remembers that, since not every caller in libavformat passes the failure on.
  *
- * Work is counted where a file can make libavformat visit the same entries again and again; other work is bounded by the
- * processor time of the thread, checked every TICKS allocations and with each read. Without a meter this costs a read of
- * one thread-local pointer per allocation.
+ * Work is counted where a file can make libavformat visit the same entries again and again; other work is bounded by
+ * the processor time of the thread, checked every TICKS allocations and with each read. Without a meter this costs a
+ * read of one thread-local pointer per allocation.
  */
 #include <errno.h>
 #include <malloc.h>
@@ -35,8 +35,9 @@
 /* The most bytes of an MP4 list that is searched for each of its entries. */
 #define SEARCHED_BYTES (512 << 10)
 
-/* Not "initial-exec": in a program the linker makes it a load anyway, and a shared library with such a variable needs all
- * of its thread-local memory in the static block, which other libraries may have used up by the time it is loaded. */
+/* Not "initial-exec": in a program the linker makes it a load anyway, and a shared library with such a variable needs
+ * all of its thread-local memory in the static block, which other libraries may have used up by the time it is
+ * loaded. */
 static _Thread_local BsMeter *meter;
 
 void bs_meter_install(BsMeter *installed)
@@ -285,7 +286,7 @@ void *bs_list_realloc(void *list, unsigned *allocated, size_t size)
     return av_fast_realloc(list, allocated, size);
 }
 
-/* The index that libavformat builds for seeking while it reads packets. Nothing here seeks by it, and entries in
+/* The index that libavformat builds for seeking while it reads packets. No code here seeks by it, and entries in
  * descending order are each inserted before all others. */
 int bs_no_index_entry(AVStream *stream, int64_t position, int64_t timestamp, int size, int distance, int flags)
 {

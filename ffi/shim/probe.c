@@ -1,6 +1,7 @@
 /*
- * Determines the properties of a file's streams, with pictures charged to an account. libavformat decodes some for that, with
- * decoders that it opens itself; its object is linked a second time (TAPPED in build.rs), with that call led through here.
+ * Determines the properties of a file's streams, with pictures charged to an account. libavformat decodes some for
+ * that, with decoders that it opens itself; its object is linked a second time (TAPPED in build.rs), with that call led
+ * through here.
  */
 #include "libavcodec/avcodec.h"
 #include "libavformat/avformat.h"

@@ -1,10 +1,10 @@
 /*
- * Distinguishes this process from those that it was forked from: fork() copies memory, but not the threads that hold its
- * locks.
+ * Distinguishes this process from those that it was forked from: fork() copies memory, but not the threads that hold
+ * its locks.
  *
- * A number lies on a page that the kernel clears in a child, so that a check costs one load, whatever has called fork or
- * clone. A child never has the number of a parent, while it may have the process id of one that has ended. `last` is copied,
- * so numbers only grow from parent to child.
+ * A number lies on a page that the kernel clears in a child, so that a check costs one load, whatever code has called
+ * fork or clone. A child never has the number of a parent, while it may have the process id of one that has ended.
+ * `last` is copied, so numbers only grow from parent to child.
  */
 #define _GNU_SOURCE
 #include <stdatomic.h>

@@ -1,4 +1,4 @@
-/* C shims: what needs FFmpeg's internal headers, a va_list, or a signal handler. */
+/* C shims for Rust: code that needs FFmpeg's internal headers, a va_list, or a signal handler. */
 #ifndef BUCKET_STREAMER_SHIM_H
 #define BUCKET_STREAMER_SHIM_H
 
@@ -9,7 +9,8 @@ struct AVFormatContext;
 
 enum BsMovFlags { BS_MOV_KEY = 1, BS_MOV_DISCARD = 2 };
 
-/* One entry of the MP4/MOV demuxer's index, edit lists applied: what av_read_frame() would say of it. */
+/* One sample of the MP4/MOV demuxer's index, edit lists applied, with the values that av_read_frame() would give its
+ * packet. */
 typedef struct BsMovSample {
     int64_t pos;
     int64_t dts;
@@ -22,31 +23,33 @@ typedef struct BsMovSample {
 
 /* Nonzero if the context was opened by the MP4/MOV demuxer. */
 int bs_mov_is(const struct AVFormatContext *s);
-/* Number of samples that are indexed so far. */
+/* Number of samples in the index so far. */
 int bs_mov_sample_count(const struct AVFormatContext *s, unsigned stream);
-/* Lets go of the index of all other streams. */
+/* Frees the index of all other streams. */
 void bs_mov_drop_others(struct AVFormatContext *s, unsigned stream);
-/* Nonzero if there are fragments still to be read; then av_read_frame() walks over all samples, and its work is metered. */
+/* Nonzero if fragments (moof) are left to read: then av_read_frame() visits all samples, and a meter bounds that
+ * work. */
 int bs_mov_begin_fragments(const struct AVFormatContext *s);
-/* Reads the samples of a stream in decode order: NULL if there is no such stream, or no memory. */
+/* Iterates over the samples of a stream in decode order. NULL without such a stream, or without memory. */
 typedef struct BsMovWalk BsMovWalk;
 BsMovWalk *bs_mov_walk_open(const struct AVFormatContext *s, unsigned stream);
 void bs_mov_walk_close(BsMovWalk **walk);
-/* Fills `out` with up to `capacity` more samples and returns how many. */
+/* Writes up to `capacity` further samples to `out`, and returns their number: 0 at the end. */
 int bs_mov_walk_next(BsMovWalk *walk, BsMovSample *out, int capacity);
 /* Number of sample descriptions. */
 int bs_mov_description_count(const struct AVFormatContext *s, unsigned stream);
-/* Decoder configuration of a sample description; *data stays the demuxer's. */
+/* Returns the length of the decoder configuration of a sample description, and its address in *data, which the demuxer
+ * owns. */
 int bs_mov_description(const struct AVFormatContext *s, unsigned stream, int description, const uint8_t **data);
-/* Nonzero if the track's samples are encrypted (CENC). */
+/* Nonzero if the samples of the track are encrypted (CENC, ISO/IEC 23001-7). */
 int bs_mov_is_encrypted(const struct AVFormatContext *s, unsigned stream);
 
 struct AVCodecContext;
 struct AVFrame;
-/* The state of a decoder just behind a picture: fork.c. */
+/* The state of a decoder after a picture: fork.c. */
 typedef struct BsCheckpoint BsCheckpoint;
 
-/* BS_PICTURE_NOT_WHOLE: not to be shown as it is. */
+/* BS_PICTURE_OTHER_LAYER: not of the base layer. BS_PICTURE_NOT_WHOLE: bs_checkpoint_picture() cannot return it. */
 enum BsPictureFlags { BS_PICTURE_OTHER_LAYER = 1, BS_PICTURE_NOT_WHOLE = 2 };
 
 /* A picture that a checkpoint holds. */
@@ -58,136 +61,138 @@ typedef struct BsPicture {
     const struct AVFrame *frame; /* the checkpoint's own */
 } BsPicture;
 
-/* Nonzero if checkpoints of this open decoder can be taken. */
+/* Nonzero if this open decoder supports checkpoints. */
 int bs_fork_is_supported(const struct AVCodecContext *decoder);
-/* An empty checkpoint for decoders of the same codec. */
+/* Allocates an empty checkpoint for decoders of the same codec; NULL without memory. */
 BsCheckpoint *bs_checkpoint_alloc(const struct AVCodecContext *like);
-/* Lets go of all pictures; it can be used again. */
+/* Releases all pictures. The checkpoint can be used again. */
 void bs_checkpoint_clear(BsCheckpoint *checkpoint);
 void bs_checkpoint_free(BsCheckpoint *checkpoint);
-/* Keeps the state just behind the picture with the tag. AVERROR(EAGAIN) if the decoder no longer, or not yet, has it. */
+/* Saves the state after the picture with the tag. AVERROR(EAGAIN) if the decoder does not have it yet, or any more. */
 int bs_checkpoint_save(BsCheckpoint *to, struct AVCodecContext *decoder, uint32_t tag);
-/* Puts the state into a decoder that was flushed. The checkpoint may be in use elsewhere at the same time. */
+/* Restores the state into a flushed decoder. Other threads may restore the same checkpoint at the same time. */
 int bs_checkpoint_restore(const BsCheckpoint *from, struct AVCodecContext *decoder);
-/* The checkpoint's pictures are no longer charged to the decoder's run, but for those that the decoder still shares with it.
- * Behind a save, and behind a restore. */
+/* Ends the charge of the checkpoint's pictures to the decoder's run, except for those that the decoder shares with it.
+ * To be called after a save and after a restore. */
 void bs_checkpoint_share(const BsCheckpoint *checkpoint, struct AVCodecContext *decoder);
-/* Lists up to `capacity` pictures, and returns how many. */
+/* Writes up to `capacity` pictures to `out`, and returns their number. */
 int bs_checkpoint_pictures(const BsCheckpoint *checkpoint, BsPicture *out, int capacity);
-/* References a held picture. AVERROR(EAGAIN) if it is not there, or not fit to be shown. */
+/* References a held picture. AVERROR(EAGAIN) if the checkpoint does not hold it in a form that can be shown. */
 int bs_checkpoint_picture(const BsCheckpoint *checkpoint, uint32_t tag, struct AVFrame *out);
-/* The same for the picture that the decoder has just decoded. */
+/* As bs_checkpoint_picture(), for the picture that the decoder has decoded last. */
 int bs_decoder_picture(struct AVCodecContext *decoder, uint32_t tag, struct AVFrame *out);
 
-/* Zero if the picture that the decoder has just decoded, or one that it holds with it, is known to be damaged: with frame
- * threads, pictures may be put out before they are flagged. */
+/* Zero if the picture that the decoder has decoded last, or one that it holds with it, is known to be damaged. With
+ * frame threads libavcodec may output a picture before it flags it. */
 int bs_decoder_is_clean(struct AVCodecContext *decoder, uint32_t tag);
 
-/* Lets go of memory that an open decoder keeps for tables of pictures. Nothing may be in work. */
+/* Frees unused memory for tables of pictures. The decoder must be idle. */
 void bs_decoder_trim(struct AVCodecContext *decoder);
 
-/* AVFrame.decode_error_flags of a picture that was just put out. With frame threads, H.264 pictures are put out with the
- * flags that they have while another thread still decodes them. */
+/* The current AVFrame.decode_error_flags of a picture that the decoder has output. With frame threads an H.264 picture
+ * is output with the flags that it has while another thread still decodes it. */
 int bs_decoder_error_flags(struct AVCodecContext *decoder, uint32_t tag);
 
-/* For an open H.265 decoder with slice threads: damaged rows are errors. */
+/* Makes damaged rows errors, in an open H.265 decoder with slice threads: wavefronts.c. */
 void bs_check_rows(struct AVCodecContext *decoder);
 
-/* What a decoder does about damage. */
+/* The treatment of damage by a decoder. */
 typedef struct BsWatchOptions {
-    uint64_t owner;    /* a number of the video that no other has: memory with its pictures stays its own */
-    int is_lenient;    /* damaged pictures come out, marked; else damage is an error of the packet */
-    int checks_hashes; /* picture hash SEI messages of H.265 are compared */
-    int checks_ends;   /* where a slice's or tile's data end counts too */
+    uint64_t owner;    /* unique number of the video: memory with its pictures is cleared for others */
+    int is_lenient;    /* damaged pictures are output, marked; otherwise damage is an error of the packet */
+    int checks_hashes; /* H.265: pictures are compared with their hash SEI messages (D.3.19) */
+    int checks_ends;   /* data of a slice or tile that end early or late count too */
 } BsWatchOptions;
 
-/* BS_MARK_DAMAGED: damage may have touched the picture. BS_MARK_SUSPECT: what refers to it may be damaged, it is not. */
+/* BS_MARK_DAMAGED: damage may affect the picture. BS_MARK_SUSPECT: pictures that refer to it may be damaged. */
 enum BsMarks { BS_MARK_DAMAGED = 1, BS_MARK_SUSPECT = 2 };
-/* What spoke against pictures: BS_FOUND_END, only where their data ended; BS_FOUND_DAMAGE, all else. */
+/* Signs of damage. BS_FOUND_END: only data that end early or late. BS_FOUND_DAMAGE: any other. */
 enum BsFound { BS_FOUND_DAMAGE = 1, BS_FOUND_END = 2 };
 
-/* The decoder for a codec id that looks at every picture that it has decoded: inspect.c. NULL if there is none. */
+/* The decoder for a codec id that checks every decoded picture: inspect.c. NULL without one. */
 const struct AVCodec *bs_inspecting_codec(int codec_id);
-/* Before such a decoder is opened; AVERROR(ENOMEM). */
+/* Attaches the options to such a decoder before it is opened. 0, or AVERROR(ENOMEM). */
 int bs_watch_attach(struct AVCodecContext *decoder, const BsWatchOptions *options);
-/* Frees a decoder, and what was attached to it. */
+/* Frees a decoder, and the state attached to it. */
 void bs_decoder_free(struct AVCodecContext **decoder);
-/* A new run begins: what was found in the last one is forgotten. */
+/* Begins a new run: clears the signs of damage. */
 void bs_watch_begin(struct AVCodecContext *decoder);
-/* BsFound since bs_watch_begin(). */
+/* The BsFound of pictures decoded since bs_watch_begin(). */
 int bs_watch_found(const struct AVCodecContext *decoder);
-/* Changes whether ends count. Nothing may be in work. */
+/* Sets `checks_ends`. The decoder must be idle. */
 void bs_watch_set_ends(struct AVCodecContext *decoder, int checks_ends);
-/* Nonzero if damage may have touched a picture that the decoder gave out. */
+/* Nonzero if damage may affect a picture that the decoder has output. */
 int bs_is_damaged(const struct AVCodecContext *decoder, const struct AVFrame *f);
 
-/* What the pictures of one decode run take, decoders' tables included: account.c. Counted references. */
+/* The memory of the pictures of one decode run, decoders' tables included: account.c. Reference-counted. */
 typedef struct BsAccount BsAccount;
-/* What those of an engine take together. */
+/* The total of all accounts of an engine. */
 typedef struct BsLedger BsLedger;
 
 /* A budget that lends memory to accounts. */
 typedef struct BsLender {
     void *opaque;
-    /* An account of a `kind` with `granted` bytes needs `used` in all: what it has from now on. Never waits. */
+    /* Called for an account of a `kind` with `granted` bytes that needs `used` in all. Returns the bytes granted from
+     * now on. Must not wait. */
     int64_t (*grow)(void *opaque, int kind, int64_t granted, int64_t used);
-    /* The account is gone. */
+    /* Called when the account is freed. */
     void (*release)(void *opaque);
 } BsLender;
 
 /* NULL without memory. */
 BsLedger *bs_ledger_alloc(void);
 void bs_ledger_unref(BsLedger *ledger);
-/* Bytes that decoders hold now, and the most that they have ever held at the same time. */
+/* Bytes that decoders hold now, and the largest number at one time so far. */
 int64_t bs_ledger_live(const BsLedger *ledger);
 int64_t bs_ledger_peak(const BsLedger *ledger);
 
-/* NULL without memory, and the lender is not released then. Pictures that may be made up out of damage get `most` bytes at most. */
+/* Allocates an account. NULL without memory; the lender is not released then. Pictures that may result from damage get
+ * `most` bytes at most. */
 BsAccount *bs_account_alloc(BsLedger *ledger, const BsLender *lender, int kind, int64_t granted, int64_t most);
 void bs_account_unref(BsAccount *account);
 int64_t bs_account_granted(const BsAccount *account);
-/* Lets go of what is granted and not in use; returns what is granted now. No decoder may be at work. */
+/* Gives up the granted bytes that are not in use, and returns the granted bytes. No decoder may be at work. */
 int64_t bs_account_shrink(BsAccount *account);
-/* The most that was used at the same time. */
+/* The largest number of bytes in use at one time so far. */
 int64_t bs_account_peak(const BsAccount *account);
-/* Bytes that were refused, with all that was in use then; 0 if none were. */
+/* The bytes in use at a refusal, with the refused ones; 0 without a refusal. */
 int64_t bs_account_wanted(const BsAccount *account);
-/* Nonzero if more would not be granted to any account. */
+/* Nonzero if no larger grant would have helped. */
 int bs_account_is_final(const BsAccount *account);
 
-/* From now on the decoder's pictures are charged to the account, or to none (NULL). Nothing may be in work. */
+/* Charges the decoder's pictures to the account from now on; to none for NULL. The decoder must be idle. */
 void bs_account_attach(struct AVCodecContext *decoder, BsAccount *account);
-/* Nonzero if a picture was refused: what comes out of the decoder is worth nothing. */
+/* Nonzero if the account refused memory for a picture: the output of the decoder is then unusable. */
 int bs_decoder_lacks_room(const struct AVCodecContext *decoder);
-/* Bytes that the decoder keeps for pictures in work, whether or not there are any. */
+/* Bytes of the tables that the decoder keeps for pictures in work, also while it is idle. */
 int64_t bs_decoder_table_bytes(const struct AVCodecContext *decoder);
-/* The decoder shares so many bytes with a checkpoint, which has its own budget. */
+/* Sets the bytes that the decoder shares with a checkpoint, which has its own budget. */
 void bs_account_share(struct AVCodecContext *decoder, int64_t bytes);
-/* A frame out of a decoder is handed to a caller: its memory leaves the account when the decoder lets go of it. */
+/* Transfers a frame from the decoder to a caller: its memory leaves the account when the decoder releases it. */
 int bs_let_out(struct AVFrame *f);
 
 struct AVDictionary;
-/* avformat_find_stream_info() whose pictures are charged to the account, which may be NULL. */
+/* avformat_find_stream_info(), with its pictures charged to the account, which may be NULL. */
 int bs_find_stream_info(struct AVFormatContext *s, int64_t max_pixels, BsAccount *account);
 
-/* AVCodecContext.get_buffer2: memory for pictures that is given back when nobody uses it. */
+/* AVCodecContext.get_buffer2: memory for pictures, freed with the last reference: buffers.c. */
 int bs_get_buffer(struct AVCodecContext *c, struct AVFrame *f, int flags);
 /* The same memory for a frame whose format, width and height are set. */
 int bs_get_planes(struct AVFrame *f);
 
-/* A GPU of NVIDIA's with its driver: gpu.c. Counted references; what is made by it keeps it. */
+/* An NVIDIA GPU with its driver: gpu.c. Reference-counted; objects made on it keep a reference. */
 typedef struct BsGpu BsGpu;
 
 typedef struct BsGpuInfo {
     char name[96];
     int ordinal;
-    int driver;          /* CUDA version that the driver speaks: 1000 * major + 10 * minor */
-    int engines;         /* NVDECs that decode H.265, 0 if the driver does not say */
-    int sessions_opened; /* hardware decoders so far */
-    int sessions_reused; /* times that one of them went on with another stream */
+    int driver;          /* CUDA version of the driver: 1000 * major + 10 * minor */
+    int engines;         /* NVDECs that decode H.265; 0 if the driver does not report it */
+    int sessions_opened; /* hardware decoders opened so far */
+    int sessions_reused; /* times that one of them was reused for another stream */
 } BsGpuInfo;
 
-/* What the card decodes of a codec in a chroma format and bit depth. */
+/* Capabilities of a GPU for a codec in a chroma format and bit depth. */
 typedef struct BsGpuCaps {
     int is_supported;
     int engines;
@@ -195,33 +200,33 @@ typedef struct BsGpuCaps {
     int min_width, min_height, max_width, max_height, max_blocks; /* blocks of 16x16 */
 } BsGpuCaps;
 
-/* A picture in the device's memory: NV12, or P016 with the value in the upper bits; or the same with three planes. */
+/* A picture in GPU memory: NV12, or P016 with the value in the upper bits; or three planes of such samples. */
 typedef struct BsGpuPicture {
     uint64_t planes[3]; /* CUdeviceptr of the first visible sample */
     uint64_t context;   /* CUcontext, the primary one of the GPU */
     size_t pitch;
     int plane_count, width, height, bytes_per_sample, bit_depth, ordinal;
-    int planar; /* AVPixelFormat that software would have decoded to */
+    int planar; /* AVPixelFormat that a software decoder would output */
 } BsGpuPicture;
 
-/* What samples mean to an encoder on the GPU. */
+/* The colour of samples, for an encoder on the GPU. */
 typedef struct BsGpuColour {
     float kr, kb;        /* weights of R' and B' in Y', by H.273 table 4 */
     int is_full_range;
-    int chroma_location; /* AVChromaLocation; what is unspecified (0) lies left */
+    int chroma_location; /* AVChromaLocation; unspecified (0) is left */
 } BsGpuColour;
 
-/* Makes JPEGs on one GPU, for one thread at a time. */
+/* Encodes JPEGs on one GPU, for one thread at a time. */
 typedef struct BsGpuEncoder BsGpuEncoder;
 
-/* Opens GPU `ordinal`: 0 or an AVERROR, and bs_gpu_why() says more. */
+/* Opens GPU `ordinal`. 0, or an AVERROR with the reason in bs_gpu_why(). */
 int bs_gpu_open(int ordinal, BsGpu **out);
 void bs_gpu_close(BsGpu **gpu);
-/* What this thread's last failure was, in words and as an AVERROR (0: there was none), until it is forgotten. */
+/* The last failure of this thread since bs_gpu_forget(): its reason, and its AVERROR (0 without a failure). */
 const char *bs_gpu_why(void);
 int bs_gpu_error(void);
 void bs_gpu_forget(void);
-/* Nonzero once nothing works any more. */
+/* Nonzero after an error of the driver that makes all further calls fail. */
 int bs_gpu_is_lost(const BsGpu *gpu);
 void bs_gpu_info(BsGpu *gpu, BsGpuInfo *out);
 /* `codec` and `chroma` as in cuviddec.h. */
@@ -229,75 +234,79 @@ int bs_gpu_caps(BsGpu *gpu, int codec, int chroma, int depth, BsGpuCaps *out);
 
 /* The decoder for a codec id that decodes on a GPU; NULL if there is none. */
 const struct AVCodec *bs_gpu_codec(int codec_id);
-/* Before such a decoder is opened, and after bs_watch_attach(). It must not outlive the GPU. */
+/* Attaches such a decoder to a GPU, after bs_watch_attach() and before it is opened. It must not outlive the GPU. */
 void bs_gpu_attach(struct AVCodecContext *decoder, BsGpu *gpu);
 /* Nonzero if the decoder was attached to a GPU. */
 int bs_gpu_is_attached(const struct AVCodecContext *decoder);
-/* A new walk begins: damage of the last one is forgotten. */
+/* Begins a new decode run: clears the damage of the last one. */
 void bs_gpu_begin(struct AVCodecContext *decoder);
-/* Waits for a frame that such a decoder gave out, and copies it to planes as software would have decoded it, not cropped;
- * or copies one that was kept on the device. AVERROR_INVALIDDATA if anything since bs_gpu_begin() was damaged. */
+/* Copies a frame that such a decoder has output to the host, after a wait for its decoding: the planes that a software
+ * decoder would output, not cropped. Also copies a frame kept on the device. AVERROR_INVALIDDATA if any picture since
+ * bs_gpu_begin() was damaged. */
 int bs_gpu_download(const struct AVFrame *from, struct AVFrame *to);
-/* The same into memory of the device, cropped; bs_gpu_kept() tells where. */
+/* As bs_gpu_download(), into GPU memory, cropped; bs_gpu_kept() returns the location. */
 int bs_gpu_keep(const struct AVFrame *from, struct AVFrame *to);
 int bs_gpu_kept(const struct AVFrame *frame, BsGpuPicture *out);
 
-/* An encoder on the GPU where a kept frame is. AVERROR(ENOSYS) without nvJPEG. */
+/* Opens an encoder on the GPU that holds a kept frame. AVERROR(ENOSYS) without nvJPEG. */
 int bs_gpu_encoder_open(const struct AVFrame *kept, BsGpuEncoder **out);
 void bs_gpu_encoder_close(BsGpuEncoder **encoder);
-/* Nonzero if it is on the GPU where the frame is. */
+/* Nonzero if the encoder is on the GPU that holds the frame. */
 int bs_gpu_encoder_fits(const BsGpuEncoder *encoder, const struct AVFrame *kept);
-/* A JPEG of a kept 4:2:0 frame: BT.601, full range. The bytes are av_malloc()ed. */
+/* Encodes a kept 4:2:0 frame as a JPEG: BT.601, full range. The bytes are av_malloc()ed. */
 int bs_gpu_encode_jpeg(BsGpuEncoder *encoder, const struct AVFrame *kept, const BsGpuColour *colour, int quality,
                        uint8_t **bytes, size_t *size);
 
-/* What a meter found: BsMeter.exceeded. */
+/* The exceeded limit: BsMeter.exceeded. */
 enum BsExceeded { BS_EXCEEDED_MEMORY = 1, BS_EXCEEDED_WORK = 2, BS_EXCEEDED_TIME = 3, BS_EXCEEDED_BUSY = 4 };
-/* NAL units that a sample may have. */
+/* The most NAL units of a sample. */
 enum BsLimits { BS_UNIT_LIMIT = 8192 };
 
-/* Limits for what FFmpeg does in one thread: meter.c. */
+/* Limits of memory and work for FFmpeg's calls in one thread: meter.c. */
 typedef struct BsMeter {
     int64_t used, peak, limit, cap; /* bytes */
     uint64_t steps, step_limit;
     int64_t started_ns, time_limit_ns; /* processor time of the thread */
     uint32_t ticks;
-    int exceeded;   /* BsExceeded; 0 if nothing */
-    int in_decoder; /* no allocation fails */
-    const void *list; /* a long list of a demuxer, and its bytes */
+    int exceeded;   /* BsExceeded; 0 if none */
+    int in_decoder; /* nonzero in a decoder: no allocation fails */
+    const void *list; /* the last long list of a demuxer, and its bytes */
     size_t list_bytes;
-    /* Asks for a higher limit: the limit from now on, or -1 if others have all that there is. */
+    /* Requests a higher limit for `wanted` bytes. Returns the limit from now on, or -1 if other threads use all
+     * bytes. */
     int64_t (*grow)(void *opaque, int64_t wanted);
     void *opaque;
 } BsMeter;
 
-/* From now on this thread's meter; NULL for none. */
+/* Installs the meter of this thread; NULL removes it. */
 void bs_meter_install(BsMeter *meter);
 /* BsExceeded of this thread's meter, 0 without one. */
 int bs_meter_exceeded(void);
-/* Counts bytes that are not libavutil's, negative when they are freed. Nonzero if that is within the limits. */
+/* Counts bytes that libavutil does not allocate; negative when they are freed. Nonzero if they are within the
+ * limits. */
 int bs_meter_charge(int64_t bytes);
-/* Counts work. */
+/* Counts steps of work. */
 void bs_meter_work(uint64_t steps);
-/* Looks at the clock. */
+/* Checks the processor time of the thread. */
 void bs_meter_look(void);
-/* From now on no more than `more` bytes are to come, whatever the limit: what goes over them again would be too much work. */
+/* Allows `more` further bytes at most, whatever the limit: visiting more entries again would be too much work. */
 void bs_meter_cap(int64_t more);
 
-/* Gets one whole line of FFmpeg's log, without its line end. */
+/* Receives one whole line of FFmpeg's log, without its line end. */
 typedef void (*BsLogLine)(int level, const char *line);
 /* Sends FFmpeg's log to `line`, for messages up to `level`. */
 void bs_log_install(int level, BsLogLine line);
 
-/* Maps that survive their file being truncated: see mapping.c. A slot number, or -1 if all are taken. */
+/* Guards a map of a file against the truncation of the file: mapping.c. Returns a slot number, or -1 if all are in
+ * use. */
 int bs_guard_add(void *start, size_t length);
-/* Nonzero once a page of the map was missing when it was read. */
+/* Nonzero once a read has met a missing page of the map. */
 int bs_guard_is_broken(int slot);
 void bs_guard_remove(int slot);
 /* Installs the SIGBUS handler; returns 0, or errno. Call once. */
 int bs_guard_install(void);
 
-/* The number of this process: another one in a child after fork(). Never 0. */
+/* The number of this process: a different one in a child after fork(). Never 0. */
 uint64_t bs_process(void);
 
 #endif

@@ -1,9 +1,9 @@
 /*
- * Damage in H.265 pictures with rows that several threads decode. On one thread, libavcodec begins each row where the one
- * above ended. With threads it begins where the slice header says, whatever happened in the row above, and may omit rows
- * without an error: damage then gives other pictures than in every other decoder, unnoticed. So each row is checked when
- * it is done: it must end where the next one begins, and only the last one with the slice. Then the picture is the one
- * that a single thread decodes; every other case is an error.
+ * Damage in H.265 pictures with rows that several threads decode. On one thread, libavcodec begins each row where the
+ * one above ended. With threads it begins where the slice header says, whatever happened in the row above, and may omit
+ * rows without an error: damage then gives other pictures than in every other decoder, unnoticed. So each row is
+ * checked when it is done: it must end where the next one begins, and only the last one with the slice. Then the
+ * picture is the one that a single thread decodes; every other case is an error.
  */
 #include <stdatomic.h>
 

@@ -1,5 +1,5 @@
-//! The memory of pictures, and the decode run that is charged for it: `ffi/shim/account.c`. The budget itself is left
-//! to the engine, which implements [`Lender`].
+//! The memory of pictures, charged to decode runs: `ffi/shim/account.c`. The budget itself is left to the engine, which
+//! implements [`Lender`].
 
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
@@ -29,7 +29,7 @@ unsafe impl Send for Ledger {}
 unsafe impl Sync for Ledger {}
 
 impl Ledger {
-    /// An empty one.
+    /// An empty ledger.
     ///
     /// # Panics
     /// Without memory.
@@ -59,24 +59,24 @@ impl Default for Ledger {
 
 impl Drop for Ledger {
     fn drop(&mut self) {
-        // SAFETY: ours, given back once; accounts keep their own reference.
+        // SAFETY: ours, released once; accounts keep their own reference.
         unsafe { sys::bs_ledger_unref(self.raw.as_ptr()) };
     }
 }
 
 /// The picture memory of one decode run.
 #[derive(Debug)]
-pub struct Account {
+pub struct PictureAccount {
     raw: NonNull<sys::BsAccount>,
 }
 
 // SAFETY: its changing fields are atomic or under its lock.
-unsafe impl Send for Account {}
+unsafe impl Send for PictureAccount {}
 // SAFETY: its changing fields are atomic or under its lock.
-unsafe impl Sync for Account {}
+unsafe impl Sync for PictureAccount {}
 
 unsafe extern "C" fn grow<L: Lender>(lender: *mut c_void, kind: c_int, granted: i64, used: i64) -> i64 {
-    // SAFETY: the pointer from `Account::open`, which the account keeps alive.
+    // SAFETY: the pointer from `PictureAccount::open`, which the account keeps alive.
     let lender = unsafe { &*lender.cast::<L>() };
     let bytes = |bytes: i64| u64::try_from(bytes).unwrap_or(0);
     // A panic must not unwind into C. A lender that panicked is not left in a state that matters to the caller.
@@ -85,23 +85,23 @@ unsafe extern "C" fn grow<L: Lender>(lender: *mut c_void, kind: c_int, granted: 
 }
 
 unsafe extern "C" fn release<L: Lender>(lender: *mut c_void) {
-    // SAFETY: from `Arc::into_raw` in `Account::open`; called once.
+    // SAFETY: from `Arc::into_raw` in `PictureAccount::open`; called once.
     drop(unsafe { Arc::from_raw(lender.cast_const().cast::<L>()) });
 }
 
-impl Account {
+impl PictureAccount {
     /// An account with `granted` bytes, which requests more from the lender. Pictures that may result from damage get
     /// no more than `most` bytes.
     ///
     /// # Panics
     /// Without memory.
-    pub fn open<L: Lender>(ledger: &Ledger, lender: &Arc<L>, kind: i32, granted: u64, most: u64) -> Account {
+    pub fn open<L: Lender>(ledger: &Ledger, lender: &Arc<L>, kind: i32, granted: u64, most: u64) -> PictureAccount {
         let opaque = Arc::into_raw(Arc::clone(lender)).cast_mut().cast::<c_void>();
         let lender = sys::BsLender { opaque, grow: Some(grow::<L>), release: Some(release::<L>) };
         let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         // SAFETY: the ledger is valid; the account owns the reference to the lender from now on.
         let raw = unsafe { sys::bs_account_alloc(ledger.raw.as_ptr(), &lender, kind, bytes(granted), bytes(most)) };
-        Account { raw: NonNull::new(raw).expect("out of memory") }
+        PictureAccount { raw: NonNull::new(raw).expect("out of memory") }
     }
 
     /// Bytes that the run may use.
@@ -128,8 +128,8 @@ impl Account {
     /// The bytes in use with those that were refused; `None` without a refusal.
     pub fn refused(&self) -> Option<u64> {
         // SAFETY: valid from construction to drop.
-        let wanted = unsafe { sys::bs_account_wanted(self.raw.as_ptr()) };
-        u64::try_from(wanted).ok().filter(|&wanted| wanted > 0)
+        let requested = unsafe { sys::bs_account_wanted(self.raw.as_ptr()) };
+        u64::try_from(requested).ok().filter(|&wanted| wanted > 0)
     }
 
     /// True if no larger grant would have helped.
@@ -143,9 +143,9 @@ impl Account {
     }
 }
 
-impl Drop for Account {
+impl Drop for PictureAccount {
     fn drop(&mut self) {
-        // SAFETY: ours, given back once; decoders and pictures keep their own references.
+        // SAFETY: ours, released once; decoders and pictures keep their own references.
         unsafe { sys::bs_account_unref(self.raw.as_ptr()) };
     }
 }
@@ -153,8 +153,8 @@ impl Drop for Account {
 impl Decoder {
     /// From now on charges the decoder's pictures to the account; to none for `None`. The decoder must be idle: just
     /// opened, or flushed.
-    pub fn charge_to(&mut self, account: Option<&Account>) {
-        let account = account.map_or(std::ptr::null_mut(), Account::as_raw);
+    pub fn charge_to(&mut self, account: Option<&PictureAccount>) {
+        let account = account.map_or(std::ptr::null_mut(), PictureAccount::as_raw);
         // SAFETY: the context is open; it takes a reference of its own.
         unsafe { sys::bs_account_attach(self.as_raw(), account) };
     }
@@ -172,7 +172,7 @@ impl Decoder {
     }
 
     /// Transfers a frame's memory from the decoder to the caller: see `bs_let_out` in `ffi/shim/buffers.c`.
-    pub(crate) fn let_out(frame: *mut sys::AVFrame) -> Result<(), AvError> {
+    pub(crate) fn release(frame: *mut sys::AVFrame) -> Result<(), AvError> {
         // SAFETY: a frame of one of our decoders on the processor, with memory from buffers.c.
         AvError::check(unsafe { sys::bs_let_out(frame) }).map(|_| ())
     }

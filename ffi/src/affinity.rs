@@ -44,7 +44,7 @@ impl Affinity {
         unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &self.mask) };
     }
 
-    /// Lets the threads of decoders that the calling thread opens from now on run on these cores, whatever cores the
+    /// Binds to these cores the threads of all decoders that the calling thread opens from now on, whatever cores the
     /// calling thread is bound to: libavcodec's threads inherit the affinity of the thread that opens the decoder.
     pub fn is_for_decoders(self) {
         FOR_DECODERS.set(Some(self));
@@ -55,15 +55,15 @@ impl Affinity {
 /// that sends it, which must not be bound to a core where one of them runs.
 pub fn while_unbound<T>(work: impl FnOnce() -> T) -> T {
     let Some(wide) = FOR_DECODERS.get() else { return work() };
-    let _back = Back(Affinity::of_this_thread());
+    let _back = AffinityGuard(Affinity::of_this_thread());
     wide.apply();
     work()
 }
 
 /// Binds the thread again, also after a panic.
-struct Back(Affinity);
+struct AffinityGuard(Affinity);
 
-impl Drop for Back {
+impl Drop for AffinityGuard {
     fn drop(&mut self) {
         self.0.apply();
     }

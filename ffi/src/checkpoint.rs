@@ -12,8 +12,8 @@ use crate::sys;
 
 /// A picture that a checkpoint holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HeldPicture {
-    /// The tag of its packet; `None` for pictures that the decoder made up.
+pub struct CheckpointPicture {
+    /// The tag of its packet; `None` for pictures that the decoder generated for missing references.
     pub tag: Option<u32>,
     /// Equal for the same picture in different checkpoints, as long as one of them exists.
     pub identity: u64,
@@ -34,7 +34,8 @@ pub struct Checkpoint {
 
 // SAFETY: plain memory and atomic reference counts; nothing in it is tied to a thread.
 unsafe impl Send for Checkpoint {}
-// SAFETY: shared access only reads and takes references: bs_checkpoint_restore(), _pictures() and _picture() take it const.
+// SAFETY: shared access only reads and takes references: bs_checkpoint_restore(), _pictures() and _picture() take it
+// const.
 unsafe impl Sync for Checkpoint {}
 
 /// More pictures than any decoder holds.
@@ -42,12 +43,12 @@ const MOST_PICTURES: usize = 72;
 
 impl Checkpoint {
     /// The pictures that it holds.
-    pub fn pictures(&self) -> Vec<HeldPicture> {
+    pub fn pictures(&self) -> Vec<CheckpointPicture> {
         let empty = sys::BsPicture { identity: 0, bytes: 0, tag: -1, flags: 0, frame: std::ptr::null() };
         let mut raw = [empty; MOST_PICTURES];
         // SAFETY: valid from construction to drop; the array has the given capacity.
         let count = unsafe { sys::bs_checkpoint_pictures(self.raw.as_ptr(), raw.as_mut_ptr(), MOST_PICTURES as i32) };
-        let held = |picture: &sys::BsPicture| HeldPicture {
+        let held = |picture: &sys::BsPicture| CheckpointPicture {
             tag: u32::try_from(picture.tag)
                 .ok()
                 .filter(|_| picture.flags & sys::BsPictureFlags::BS_PICTURE_OTHER_LAYER == 0),
@@ -144,8 +145,8 @@ impl Decoder {
         }
     }
 
-    /// The picture with a tag, if it was decoded last (as for [`Decoder::save`]), before its turn in output order and
-    /// without draining the decoder. `None` if it cannot be shown, or this codec's decoder outputs pictures at once.
+    /// The picture with a tag, if it was decoded last (as for [`Decoder::save`]), ahead of its output order and without
+    /// draining the decoder. `None` if it cannot be shown, or this codec's decoder outputs pictures at once.
     pub fn picture(&mut self, tag: u32) -> Option<Frame> {
         let mut frame = Frame::empty().ok()?;
         // SAFETY: both are valid; the frame is empty.

@@ -114,7 +114,8 @@ impl CodecParameters {
         self.peek().codec_tag
     }
 
-    /// Decoder configuration record (`hvcC`, `avcC`, ...) or parameter sets.
+    /// Decoder configuration record (`hvcC` and `avcC` of ISO/IEC 14496-15, ...) or parameter sets; empty if the
+    /// container has none.
     pub fn extradata(&self) -> &[u8] {
         let parameters = self.peek();
         if parameters.extradata.is_null() || parameters.extradata_size <= 0 {

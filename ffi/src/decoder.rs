@@ -1,4 +1,4 @@
-//! Decoders. Which packets to send is left to the engine.
+//! Decoders of libavcodec. The choice of packets is left to the engine.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +25,7 @@ pub enum Threads {
 
 /// The result of [`Decoder::send`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
+pub enum SendStatus {
     /// The decoder has the packet.
     Accepted,
     /// The caller must take pictures out first, then send the same packet again.
@@ -34,7 +34,7 @@ pub enum Sent {
 
 /// The result of [`Decoder::receive`].
 #[derive(Debug)]
-pub enum Received {
+pub enum DecoderOutput {
     /// A picture.
     Picture(Frame),
     /// No picture until more is sent.
@@ -59,7 +59,8 @@ pub struct DamageOptions {
     /// Damaged pictures come out, flagged as corrupt, and so do pictures that refer to them; on one thread, with the
     /// same pixels each time. Otherwise damage is an error.
     pub lenient: bool,
-    /// Compare H.265 pictures with the hashes in the stream, if it has some (SEI decoded picture hash).
+    /// Compares H.265 pictures with the hashes in the stream, if it has some (decoded picture hash SEI message, H.265
+    /// D.3.19).
     pub check_hashes: bool,
     /// Data that end early or late in a slice or tile count as damage as well. Not all encoders follow the standard
     /// there.
@@ -70,7 +71,7 @@ pub struct DamageOptions {
 
 /// The signs of damage in the pictures of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
+pub enum DamageSign {
     /// No damage.
     Nothing,
     /// Only data of a slice or tile that do not end with its last block ([`DamageOptions::check_ends`]).
@@ -79,7 +80,7 @@ pub enum Found {
     Damage,
 }
 
-/// An open `AVCodecContext`.
+/// An open `AVCodecContext`. It may move between threads; one thread at a time uses it.
 #[derive(Debug)]
 pub struct Decoder {
     raw: NonNull<sys::AVCodecContext>,
@@ -90,25 +91,25 @@ pub struct Decoder {
     /// Packets since its tables were last freed.
     untrimmed: u32,
     /// The GPU that decodes its pictures; it must be dropped after the context.
-    pub(crate) on: Option<Gpu>,
+    pub(crate) gpu: Option<Gpu>,
 }
 
 // SAFETY: any thread may use a codec context, one at a time: `&mut self` guarantees that.
 unsafe impl Send for Decoder {}
 
 /// The settings of a context that are applied before it is opened.
-struct Opening {
+struct DecoderConfig {
     threads: Threads,
     /// `AV_EF_EXPLODE`.
     strict: bool,
     damage: Option<DamageOptions>,
-    on: Option<Gpu>,
+    gpu: Option<Gpu>,
 }
 
 impl Decoder {
     /// Opens libavcodec's unmodified decoder, for measurements and comparisons. It never outputs pictures that it knows
     /// to lack references (`AV_CODEC_FLAG_OUTPUT_CORRUPT` stays unset: it is the last safeguard against wrong pictures;
-    /// but see [`Decoder::show_broken`]). A `strict` one reports damage that it would otherwise ignore
+    /// but see [`Decoder::output_corrupt`]). A `strict` one reports damage that it would otherwise ignore
     /// (`AV_EF_EXPLODE`), instead of outputting the picture.
     ///
     /// # Errors
@@ -116,7 +117,7 @@ impl Decoder {
     pub fn open(parameters: &CodecParameters, threads: Threads, strict: bool) -> Result<Decoder, AvError> {
         // SAFETY: any id is allowed; the result is null or a constant.
         let codec = unsafe { sys::avcodec_find_decoder(parameters.codec_id()) };
-        let opening = Opening { threads, strict, damage: None, on: None };
+        let opening = DecoderConfig { threads, strict, damage: None, gpu: None };
         // SAFETY: a codec, as found, or null.
         unsafe { Decoder::open_with(parameters, codec, opening) }
     }
@@ -135,7 +136,7 @@ impl Decoder {
         // In the other codecs it rejects intact streams more often than it finds damage.
         let strict = !damage.lenient && parameters.codec_id() == sys::AVCodecID::AV_CODEC_ID_HEVC;
         let open = |strict| {
-            let opening = Opening { threads, strict, damage: Some(*damage), on: None };
+            let opening = DecoderConfig { threads, strict, damage: Some(*damage), gpu: None };
             // SAFETY: a codec, as found, or null.
             unsafe { Decoder::open_with(parameters, codec, opening) }
         };
@@ -161,7 +162,8 @@ impl Decoder {
         damage: &DamageOptions,
     ) -> Result<Decoder, AvError> {
         // Strict: damage that a software decoder would conceal or detect in the pixels would go unnoticed.
-        let opening = Opening { threads: Threads::One, strict: true, damage: Some(*damage), on: Some(gpu.clone()) };
+        let opening =
+            DecoderConfig { threads: Threads::One, strict: true, damage: Some(*damage), gpu: Some(gpu.clone()) };
         // SAFETY: as the caller guarantees.
         unsafe { Decoder::open_with(parameters, codec, opening) }
     }
@@ -171,7 +173,7 @@ impl Decoder {
     unsafe fn open_with(
         parameters: &CodecParameters,
         codec: *const sys::AVCodec,
-        opening: Opening,
+        opening: DecoderConfig,
     ) -> Result<Decoder, AvError> {
         if codec.is_null() {
             return Err(AvError::INVALID_ARGUMENT);
@@ -179,8 +181,8 @@ impl Decoder {
         log::quiet();
         // SAFETY: allocates for a valid codec.
         let raw = NonNull::new(unsafe { sys::avcodec_alloc_context3(codec) }).ok_or(AvError::NO_MEMORY)?;
-        let (crop, on) = (parameters.crop(), opening.on);
-        let mut decoder = Decoder { raw, crop, is_uncropped: false, is_flushed: true, untrimmed: TRIM_EVERY, on };
+        let (crop, gpu) = (parameters.crop(), opening.gpu);
+        let mut decoder = Decoder { raw, crop, is_uncropped: false, is_flushed: true, untrimmed: TRIM_EVERY, gpu };
         // SAFETY: both are valid.
         AvError::check(unsafe { sys::avcodec_parameters_to_context(raw.as_ptr(), parameters.as_raw()) })?;
         let context = decoder.get();
@@ -190,7 +192,7 @@ impl Decoder {
         }
         context.get_buffer2 = Some(sys::bs_get_buffer);
         decoder.watch(opening.damage)?;
-        if let Some(gpu) = &decoder.on {
+        if let Some(gpu) = &decoder.gpu {
             // SAFETY: watched and not open yet; the GPU lives as long as the decoder.
             unsafe { sys::bs_gpu_attach(raw.as_ptr(), gpu.as_raw()) };
         }
@@ -239,18 +241,18 @@ impl Decoder {
     }
 
     /// Clears the signs of damage found so far.
-    pub fn forget_found(&mut self) {
+    pub fn clear_damage_sign(&mut self) {
         // SAFETY: the context is open. Frame threads may still add to it.
         unsafe { sys::bs_watch_begin(self.raw.as_ptr()) };
     }
 
-    /// The signs of damage since the decoder was opened or flushed, or since [`Decoder::forget_found`].
-    pub fn found(&self) -> Found {
+    /// The signs of damage since the decoder was opened or flushed, or since [`Decoder::clear_damage_sign`].
+    pub fn damage_sign(&self) -> DamageSign {
         // SAFETY: the context is valid.
         match unsafe { sys::bs_watch_found(self.raw.as_ptr()) } as u32 {
-            0 => Found::Nothing,
-            found if found & sys::BsFound::BS_FOUND_DAMAGE == 0 => Found::End,
-            _ => Found::Damage,
+            0 => DamageSign::Nothing,
+            found if found & sys::BsFound::BS_FOUND_DAMAGE == 0 => DamageSign::End,
+            _ => DamageSign::Damage,
         }
     }
 
@@ -270,8 +272,8 @@ impl Decoder {
     /// Prepares a picture for the caller.
     pub(crate) fn finish(&self, mut frame: Frame) -> Result<Frame, AvError> {
         // A picture on a GPU is cropped when it is copied.
-        if self.on.is_none() {
-            Decoder::let_out(frame.get())?;
+        if self.gpu.is_none() {
+            Decoder::release(frame.get())?;
             if !self.is_uncropped {
                 frame.crop(self.crop)?;
             }
@@ -288,15 +290,15 @@ impl Decoder {
     ///
     /// # Errors
     /// libavcodec's error for the packet. The decoder goes on with the next one.
-    pub fn send(&mut self, packet: &Packet) -> Result<Sent, AvError> {
+    pub fn send(&mut self, packet: &Packet) -> Result<SendStatus, AvError> {
         self.is_flushed = false;
         // SAFETY: context and packet are valid.
         match AvError::check(unsafe { sys::avcodec_send_packet(self.raw.as_ptr(), packet.raw.as_ptr()) }) {
             Ok(_) => {
                 self.untrimmed = self.untrimmed.saturating_add(1);
-                Ok(Sent::Accepted)
+                Ok(SendStatus::Accepted)
             }
-            Err(AvError::AGAIN) => Ok(Sent::Full),
+            Err(AvError::AGAIN) => Ok(SendStatus::Full),
             Err(error) => Err(error),
         }
     }
@@ -318,7 +320,7 @@ impl Decoder {
     ///
     /// # Errors
     /// libavcodec's error for a packet that was sent before. The decoder goes on.
-    pub fn receive(&mut self) -> Result<Received, AvError> {
+    pub fn receive(&mut self) -> Result<DecoderOutput, AvError> {
         self.receive_with(0)
     }
 
@@ -327,11 +329,11 @@ impl Decoder {
     ///
     /// # Errors
     /// As [`Decoder::receive`].
-    pub fn settle(&mut self) -> Result<Received, AvError> {
+    pub fn settle(&mut self) -> Result<DecoderOutput, AvError> {
         self.receive_with(sys::AV_CODEC_RECEIVE_FRAME_FLAG_SYNCHRONOUS)
     }
 
-    fn receive_with(&mut self, flags: u32) -> Result<Received, AvError> {
+    fn receive_with(&mut self, flags: u32) -> Result<DecoderOutput, AvError> {
         let mut frame = Frame::empty()?;
         // SAFETY: context and frame are valid.
         match AvError::check(unsafe { sys::avcodec_receive_frame_flags(self.raw.as_ptr(), frame.get(), flags) }) {
@@ -341,13 +343,13 @@ impl Decoder {
                     frame.get().decode_error_flags |= unsafe { sys::bs_decoder_error_flags(self.raw.as_ptr(), tag) };
                 }
                 // SAFETY: both are valid, and the picture came out of this decoder.
-                if self.on.is_none() && unsafe { sys::bs_is_damaged(self.raw.as_ptr(), frame.as_raw()) } != 0 {
+                if self.gpu.is_none() && unsafe { sys::bs_is_damaged(self.raw.as_ptr(), frame.as_raw()) } != 0 {
                     frame.set_corrupt();
                 }
-                self.finish(frame).map(Received::Picture)
+                self.finish(frame).map(DecoderOutput::Picture)
             }
-            Err(AvError::AGAIN) => Ok(Received::NeedsMore),
-            Err(AvError::END) => Ok(Received::End),
+            Err(AvError::AGAIN) => Ok(DecoderOutput::NeedsMore),
+            Err(AvError::END) => Ok(DecoderOutput::End),
             Err(error) => Err(error),
         }
     }
@@ -360,7 +362,7 @@ impl Decoder {
 
     /// From now on outputs H.265 pictures that it knows to lack references, flagged as corrupt, to test whether the
     /// missing ones matter. No other code may use this.
-    pub fn show_broken(&mut self) {
+    pub fn output_corrupt(&mut self) {
         self.get().flags |= sys::AV_CODEC_FLAG_OUTPUT_CORRUPT as i32;
     }
 
@@ -374,13 +376,13 @@ impl Decoder {
         unsafe { sys::avcodec_flush_buffers(self.raw.as_ptr()) };
         // SAFETY: the context is open, and nothing is in work.
         unsafe { sys::bs_watch_begin(self.raw.as_ptr()) };
-        if self.on.is_some() {
+        if self.gpu.is_some() {
             // SAFETY: the context is open, and was attached to a GPU.
             unsafe { sys::bs_gpu_begin(self.raw.as_ptr()) };
         }
         // An error only says that one picture was bad; without an end in sight the loop gives up.
         for _ in 0..1000 {
-            if let Ok(Received::NeedsMore | Received::End) = self.receive() {
+            if let Ok(DecoderOutput::NeedsMore | DecoderOutput::End) = self.receive() {
                 break;
             }
         }

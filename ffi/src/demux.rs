@@ -6,7 +6,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
-use crate::account::Account;
+use crate::account::PictureAccount;
 use crate::codec_parameters::CodecParameters;
 use crate::error::AvError;
 use crate::packet::Packet;
@@ -166,7 +166,7 @@ impl StreamKind {
 /// A stream, as the container describes it.
 #[derive(Debug)]
 pub struct StreamInfo {
-    /// Place in the container, from 0.
+    /// Its index in the container, from 0.
     pub index: usize,
     /// The container's own number (track id, PID).
     pub id: i32,
@@ -182,18 +182,18 @@ pub struct StreamInfo {
 
 /// A packet of a container.
 #[derive(Debug)]
-pub struct Demuxed {
+pub struct DemuxedPacket {
     /// The data; they lie in libavformat's memory.
     pub packet: Packet,
     /// The index of its stream.
     pub stream: usize,
     /// The file offset of the packet or of the element that holds it.
     pub position: Option<u64>,
-    /// Duration in ticks, 0 if unknown.
+    /// Duration in ticks of the stream, 0 if unknown.
     pub duration: i64,
-    /// The container's sync flag.
+    /// True if the container claims a sync sample (in MP4: ISO/IEC 14496-12 8.6.2). The claim is not checked.
     pub key: bool,
-    /// To be decoded, not shown.
+    /// Not for presentation: it is decoded as a reference only.
     pub discard: bool,
 }
 
@@ -210,11 +210,11 @@ pub struct MovSample {
     pub pts: i64,
     /// Duration in ticks.
     pub duration: i64,
-    /// The container's sync flag.
+    /// True if the container claims a sync sample (in MP4: ISO/IEC 14496-12 8.6.2). The claim is not checked.
     pub key: bool,
-    /// An edit list wants it decoded, not shown.
+    /// An edit list (ISO/IEC 14496-12 8.6.6) excludes it from presentation: it is decoded as a reference only.
     pub discard: bool,
-    /// The index of its sample description (`stsd` entry).
+    /// The index of its sample description, from 0 (`stsd` entry, ISO/IEC 14496-12 8.5.2).
     pub description: u32,
 }
 
@@ -315,7 +315,7 @@ impl Demuxer {
     ///
     /// # Errors
     /// As [`Demuxer::open`].
-    pub fn find_stream_info(&mut self, max_pixels: u64, account: &Account) -> Result<(), io::Error> {
+    pub fn find_stream_info(&mut self, max_pixels: u64, account: &PictureAccount) -> Result<(), io::Error> {
         let limit = i64::try_from(max_pixels).unwrap_or(i64::MAX);
         // SAFETY: the context is open; the account outlives the call, and decoded pictures keep their own references.
         let result = unsafe { sys::bs_find_stream_info(self.context.as_ptr(), limit, account.as_raw()) };
@@ -338,7 +338,7 @@ impl Demuxer {
     ///
     /// # Errors
     /// As [`Demuxer::open`].
-    pub fn read(&mut self) -> Result<Option<Demuxed>, io::Error> {
+    pub fn read(&mut self) -> Result<Option<DemuxedPacket>, io::Error> {
         let mut packet = Packet::empty().map_err(io::Error::other)?;
         // SAFETY: context and packet are valid.
         match AvError::check(unsafe { sys::av_read_frame(self.context.as_ptr(), packet.get()) }) {
@@ -352,7 +352,7 @@ impl Demuxer {
         }
         let raw = packet.peek();
         let has = |flag: u32| raw.flags & flag as i32 != 0;
-        Ok(Some(Demuxed {
+        Ok(Some(DemuxedPacket {
             stream: raw.stream_index.max(0) as usize,
             position: u64::try_from(raw.pos).ok(),
             duration: raw.duration,
@@ -368,7 +368,8 @@ impl Demuxer {
         unsafe { sys::bs_mov_is(self.context.as_ptr()) != 0 }
     }
 
-    /// Reads the headers of all fragments (`moof`), so that the index is complete. Reads no sample.
+    /// Reads the headers of all fragments (`moof`, ISO/IEC 14496-12 8.8.4), so that the index is complete. Reads no
+    /// sample.
     ///
     /// # Errors
     /// The input's own error. Data that libavformat does not understand end the index there, as they end a sequential
@@ -401,7 +402,7 @@ impl Demuxer {
 
     /// The index of an MP4/MOV track, in decode order, with edit lists applied as libavformat applies them.
     pub fn mov_samples(&self, stream: usize) -> MovSamples<'_> {
-        // SAFETY: valid context, which the walk does not outlive; null for an unknown stream.
+        // SAFETY: valid context, which the iteration does not outlive; null for an unknown stream.
         let walk = unsafe { sys::bs_mov_walk_open(self.context.as_ptr(), stream as u32) };
         MovSamples { walk, batch: Vec::with_capacity(MovSamples::BATCH), next: 0, demuxer: PhantomData }
     }
@@ -425,7 +426,7 @@ impl Demuxer {
         }
     }
 
-    /// True if an MP4/MOV track is encrypted.
+    /// True if the samples of an MP4/MOV track are encrypted (ISO/IEC 23001-7).
     pub fn mov_is_encrypted(&self, stream: usize) -> bool {
         // SAFETY: valid context; an unknown stream is not encrypted.
         unsafe { sys::bs_mov_is_encrypted(self.context.as_ptr(), stream as u32) != 0 }
@@ -455,7 +456,7 @@ impl Iterator for MovSamples<'_> {
             if self.walk.is_null() {
                 return None;
             }
-            // SAFETY: the walk is open and its demuxer is borrowed; the vector has room for `BATCH`, and
+            // SAFETY: the iteration is open and its demuxer is borrowed; the vector has room for `BATCH`, and
             // bs_mov_walk_next() returns the number that it wrote.
             unsafe {
                 let written = sys::bs_mov_walk_next(self.walk, self.batch.as_mut_ptr(), Self::BATCH as c_int);

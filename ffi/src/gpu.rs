@@ -16,7 +16,7 @@ use crate::library::missing_library;
 use crate::pixel::PixelFormat;
 use crate::sys;
 
-/// A failure of a GPU, in the driver's words if it has any.
+/// A failure of a GPU, with the driver's message if it has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GpuError {
     /// libavcodec's code for it.
@@ -44,7 +44,7 @@ impl GpuError {
         unsafe { sys::bs_gpu_forget() };
     }
 
-    /// True if another attempt would fail as well: the GPU, or libavcodec, does not support it.
+    /// True if another attempt would fail as well: the GPU, or libavcodec, does not support the stream.
     pub fn is_for_good(&self) -> bool {
         matches!(self.code, AvError::NOT_SUPPORTED | AvError::NOT_YET)
     }
@@ -70,7 +70,7 @@ unsafe impl Sync for Handle {}
 impl Drop for Handle {
     fn drop(&mut self) {
         let mut raw = self.0.as_ptr();
-        // SAFETY: a reference of ours, given back once; sessions and pictures have their own.
+        // SAFETY: a reference of ours, released once; sessions and pictures have their own.
         unsafe { sys::bs_gpu_close(&mut raw) };
     }
 }
@@ -101,7 +101,8 @@ pub struct GpuInfo {
 /// The location of a picture in a GPU's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DevicePlanes {
-    /// Addresses (`CUdeviceptr`) of the first visible sample of each plane. With two planes chroma is interleaved (NV12, P016).
+    /// Addresses (`CUdeviceptr`) of the first visible sample of each plane. With two planes chroma is interleaved
+    /// (NV12, P016).
     pub planes: [u64; 3],
     /// Number of planes.
     pub plane_count: usize,
@@ -198,7 +199,7 @@ impl Decoder {
 
     /// The GPU that it runs on.
     pub fn gpu(&self) -> Option<&Gpu> {
-        self.on.as_ref()
+        self.gpu.as_ref()
     }
 }
 
@@ -260,7 +261,7 @@ impl DevicePicture {
     }
 }
 
-/// The location of a picture that a GPU keeps.
+/// The location of a picture that stays in the memory of a GPU.
 fn device_planes(kept: &Frame) -> Result<DevicePlanes, AvError> {
     let mut raw = sys::BsGpuPicture {
         planes: [0; 3],
@@ -341,7 +342,7 @@ impl GpuEncoder {
         quality: u8,
         out: &mut Vec<u8>,
     ) -> Result<(), GpuError> {
-        let meant = sys::BsGpuColour {
+        let raw_colour = sys::BsGpuColour {
             kr: colour.weights.0,
             kb: colour.weights.1,
             is_full_range: i32::from(colour.is_full_range),
@@ -351,7 +352,7 @@ impl GpuEncoder {
         // SAFETY: encoder and frame are valid; it writes the address and number of the bytes, or fails.
         let made = unsafe {
             let raw = self.raw.as_ptr();
-            sys::bs_gpu_encode_jpeg(raw, picture.kept.as_raw(), &meant, i32::from(quality), &mut bytes, &mut size)
+            sys::bs_gpu_encode_jpeg(raw, picture.kept.as_raw(), &raw_colour, i32::from(quality), &mut bytes, &mut size)
         };
         AvError::check(made).map_err(GpuError::of)?;
         out.clear();

@@ -80,9 +80,9 @@ impl JpegEncoder {
             (Ok(columns @ 1..=65535), Ok(rows @ 1..=65535)) => (columns, rows),
             _ => return Err(format!("a JPEG cannot have {width}x{height} pixels")),
         };
-        let wanted = if subsampling == JpegSubsampling::Gray { 1 } else { 3 };
-        if planes.len() != wanted {
-            return Err(format!("{} planes instead of {wanted}", planes.len()));
+        let expected = if subsampling == JpegSubsampling::Gray { 1 } else { 3 };
+        if planes.len() != expected {
+            return Err(format!("{} planes instead of {expected}", planes.len()));
         }
         let mut pointers = [std::ptr::null(); 3];
         let mut strides = [0; 3];

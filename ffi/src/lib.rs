@@ -34,12 +34,12 @@ mod signals;
 mod version;
 mod webp;
 
-pub use account::{Account, Ledger, Lender};
+pub use account::{Ledger, Lender, PictureAccount};
 pub use affinity::{Affinity, thread_time, while_unbound};
-pub use checkpoint::{Checkpoint, HeldPicture};
+pub use checkpoint::{Checkpoint, CheckpointPicture};
 pub use codec_parameters::{CodecParameters, Color, DolbyVision};
-pub use decoder::{DamageOptions, Decoder, Found, Received, Sent, Threads};
-pub use demux::{CropRectangle, Demuxed, Demuxer, Input, MovSample, MovSamples, StreamInfo, StreamKind};
+pub use decoder::{DamageOptions, DamageSign, Decoder, DecoderOutput, SendStatus, Threads};
+pub use demux::{CropRectangle, DemuxedPacket, Demuxer, Input, MovSample, MovSamples, StreamInfo, StreamKind};
 pub use error::AvError;
 pub use frame::{Frame, PlaneBytes};
 pub use gpu::{DevicePicture, DevicePlanes, Gpu, GpuColour, GpuEncoder, GpuError, GpuInfo};

@@ -58,7 +58,7 @@ impl AsRef<[u8]> for MappedFile {
 
 impl Drop for MappedFile {
     fn drop(&mut self) {
-        // SAFETY: the slot is ours, given back once; the map itself is dropped after this.
+        // SAFETY: the slot is ours, released once; the map itself is dropped after this.
         unsafe { sys::bs_guard_remove(self.slot) };
     }
 }

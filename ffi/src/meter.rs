@@ -12,7 +12,7 @@ pub const UNIT_LIMIT: usize = sys::BsLimits::BS_UNIT_LIMIT as usize;
 
 /// The limits of [`run`].
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct MeterLimits {
     /// Bytes that may be allocated before more is requested.
     pub bytes: u64,
     /// Counted steps of work: one more visit to an entry of a table.
@@ -23,18 +23,18 @@ pub struct Limits {
 
 /// The exceeded limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exceeded {
+pub enum ExceededLimit {
     /// Bytes.
     Memory,
     /// Steps.
     Work,
     /// Processor time.
     Time,
-    /// Bytes within the limit that other threads have in use.
+    /// The bytes are within the limit, but other threads have them in use.
     Busy,
 }
 
-/// The answer to a thread that needs more than [`Limits::bytes`].
+/// The answer to a thread that needs more than [`MeterLimits::bytes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grant {
     /// The limit from now on.
@@ -46,19 +46,19 @@ pub enum Grant {
 /// Requests more: called with the number of bytes that are needed in all.
 pub type Grow<'a> = &'a mut dyn FnMut(u64) -> Grant;
 
-unsafe extern "C" fn grow(opaque: *mut c_void, wanted: i64) -> i64 {
+unsafe extern "C" fn grow(opaque: *mut c_void, requested: i64) -> i64 {
     // SAFETY: `opaque` is the closure that `run` holds for as long as the meter is installed.
     let grow = unsafe { &mut *opaque.cast::<Grow<'_>>() };
-    match grow(wanted.max(0) as u64) {
+    match grow(requested.max(0) as u64) {
         Grant::Limit(limit) => limit.min(i64::MAX as u64 / 4) as i64,
         Grant::Busy => -1,
     }
 }
 
 /// Removes the meter on drop, also after a panic.
-struct Installed<'a>(PhantomData<&'a mut sys::BsMeter>);
+struct MeterGuard<'a>(PhantomData<&'a mut sys::BsMeter>);
 
-impl Drop for Installed<'_> {
+impl Drop for MeterGuard<'_> {
     fn drop(&mut self) {
         // SAFETY: null removes the meter.
         unsafe { sys::bs_meter_install(std::ptr::null_mut()) };
@@ -68,7 +68,7 @@ impl Drop for Installed<'_> {
 /// Runs `work` with limits for FFmpeg's allocations in this thread, and for what [`charge`] counts. Past them
 /// allocations and reads fail; the result is then meaningless, and the exceeded limit is returned beside it. Calls must
 /// not be nested.
-pub fn run<T>(limits: Limits, mut more: Grow<'_>, work: impl FnOnce() -> T) -> (T, Option<Exceeded>) {
+pub fn run<T>(limits: MeterLimits, mut more: Grow<'_>, work: impl FnOnce() -> T) -> (T, Option<ExceededLimit>) {
     let mut meter = sys::BsMeter {
         used: 0,
         peak: 0,
@@ -92,24 +92,24 @@ pub fn run<T>(limits: Limits, mut more: Grow<'_>, work: impl FnOnce() -> T) -> (
             sys::bs_meter_install(&mut meter);
             sys::bs_meter_look();
         }
-        let _installed = Installed(PhantomData);
+        let _installed = MeterGuard(PhantomData);
         work()
     };
     (result, exceeded_of(meter.exceeded))
 }
 
-fn exceeded_of(number: i32) -> Option<Exceeded> {
+fn exceeded_of(number: i32) -> Option<ExceededLimit> {
     match number as u32 {
-        sys::BsExceeded::BS_EXCEEDED_MEMORY => Some(Exceeded::Memory),
-        sys::BsExceeded::BS_EXCEEDED_WORK => Some(Exceeded::Work),
-        sys::BsExceeded::BS_EXCEEDED_TIME => Some(Exceeded::Time),
-        sys::BsExceeded::BS_EXCEEDED_BUSY => Some(Exceeded::Busy),
+        sys::BsExceeded::BS_EXCEEDED_MEMORY => Some(ExceededLimit::Memory),
+        sys::BsExceeded::BS_EXCEEDED_WORK => Some(ExceededLimit::Work),
+        sys::BsExceeded::BS_EXCEEDED_TIME => Some(ExceededLimit::Time),
+        sys::BsExceeded::BS_EXCEEDED_BUSY => Some(ExceededLimit::Busy),
         _ => None,
     }
 }
 
 /// The exceeded limit of this thread; `None` without a meter.
-pub fn exceeded() -> Option<Exceeded> {
+pub fn exceeded() -> Option<ExceededLimit> {
     // SAFETY: reads this thread's meter.
     exceeded_of(unsafe { sys::bs_meter_exceeded() })
 }
@@ -137,7 +137,7 @@ const READ_STEPS: u64 = 64;
 const BYTES_A_STEP: u64 = 16;
 
 /// Counts a read of this many bytes.
-pub(crate) fn read(bytes: usize) -> Option<Exceeded> {
+pub(crate) fn read(bytes: usize) -> Option<ExceededLimit> {
     let _ = work(READ_STEPS + bytes as u64 / BYTES_A_STEP);
     exceeded()
 }
@@ -146,11 +146,11 @@ pub(crate) fn read(bytes: usize) -> Option<Exceeded> {
 mod tests {
     use std::time::Duration;
 
-    use super::{Exceeded, Grant, Limits, charge, exceeded, run, work};
+    use super::{ExceededLimit, Grant, MeterLimits, charge, exceeded, run, work};
     use crate::sys;
 
-    fn limits(bytes: u64) -> Limits {
-        Limits { bytes, steps: 1000, time: Duration::from_secs(60) }
+    fn limits(bytes: u64) -> MeterLimits {
+        MeterLimits { bytes, steps: 1000, time: Duration::from_secs(60) }
     }
 
     /// Allocates and frees with libavutil; true if there was memory.
@@ -170,13 +170,13 @@ mod tests {
             let within: Vec<bool> = (0..100).map(|_| allocate(1 << 19)).collect();
             (within.iter().all(|&is| is), allocate(2 << 20), exceeded())
         });
-        assert_eq!((results, found), ((true, false, Some(Exceeded::Memory)), Some(Exceeded::Memory)));
+        assert_eq!((results, found), ((true, false, Some(ExceededLimit::Memory)), Some(ExceededLimit::Memory)));
         assert!(allocate(2 << 20), "outside of it there is no limit");
         assert_eq!(run(limits(1 << 20), &mut none, || allocate(1000)), (true, None));
     }
 
     #[test]
-    fn more_is_granted_once_it_is_asked_for() {
+    fn more_is_granted_on_request() {
         let mut asked = Vec::new();
         let mut more = |wanted| {
             asked.push(wanted);
@@ -184,15 +184,15 @@ mod tests {
         };
         assert_eq!(run(limits(1 << 20), &mut more, || (charge(2 << 20), charge(5 << 20))), ((true, true), None));
         assert_eq!(asked, [2 << 20]);
-        assert_eq!(run(limits(0), &mut |_| Grant::Busy, || allocate(1)), (false, Some(Exceeded::Busy)));
+        assert_eq!(run(limits(0), &mut |_| Grant::Busy, || allocate(1)), (false, Some(ExceededLimit::Busy)));
     }
 
     #[test]
     fn work_has_a_limit_and_so_has_time() {
         let mut none = |_| Grant::Busy;
-        assert_eq!(run(limits(1), &mut none, || (work(1000), work(1))), ((true, false), Some(Exceeded::Work)));
-        let short = Limits { time: Duration::ZERO, ..limits(1 << 20) };
+        assert_eq!(run(limits(1), &mut none, || (work(1000), work(1))), ((true, false), Some(ExceededLimit::Work)));
+        let short = MeterLimits { time: Duration::ZERO, ..limits(1 << 20) };
         let (_, found) = run(short, &mut none, || while work(0) {});
-        assert_eq!(found, Some(Exceeded::Time));
+        assert_eq!(found, Some(ExceededLimit::Time));
     }
 }

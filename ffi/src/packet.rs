@@ -109,7 +109,8 @@ impl Packet {
         Ok(packet)
     }
 
-    /// Sets the container's flags: a key frame; a picture that an edit list wants decoded but not shown.
+    /// Sets the container's flags: `key` for a key frame, `discard` for a picture that an edit list excludes from
+    /// presentation.
     pub fn set_flags(&mut self, key: bool, discard: bool) {
         let flag = |set: bool, flag: u32| if set { flag as i32 } else { 0 };
         self.get().flags = flag(key, sys::AV_PKT_FLAG_KEY) | flag(discard, sys::AV_PKT_FLAG_DISCARD);

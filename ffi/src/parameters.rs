@@ -48,36 +48,36 @@ pub struct ParameterValues {
     pub side_data: Vec<SideData>,
 }
 
-/// A table of numbers beside the parameters.
+/// Side data of the container, as a table of numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SideData {
     /// Its kind: one of [`SideData::KINDS`].
     pub kind: &'static str,
-    /// Its numbers, as many as the kind has, in FFmpeg's order.
+    /// The numbers, as many as the kind has, in FFmpeg's order.
     pub numbers: Vec<i32>,
 }
 
-struct Kind {
+struct SideDataKind {
     name: &'static str,
     code: u32,
-    /// The number of its numbers, and the bytes of each.
+    /// The count of numbers, and the bytes of each.
     count: usize,
     width: usize,
 }
 
 /// Kinds with the same layout in every build: words or bytes in a row. `AVMasteringDisplayMetadata` and
 /// `AVContentLightMetadata` are rows of `int`, `AVDOVIDecoderConfigurationRecord` one of bytes.
-const KINDS: [Kind; 5] = {
+const KINDS: [SideDataKind; 5] = {
     use sys::AVPacketSideDataType::{
         AV_PKT_DATA_CONTENT_LIGHT_LEVEL, AV_PKT_DATA_DISPLAYMATRIX, AV_PKT_DATA_DOVI_CONF, AV_PKT_DATA_FRAME_CROPPING,
         AV_PKT_DATA_MASTERING_DISPLAY_METADATA,
     };
     [
-        Kind { name: "display_matrix", code: AV_PKT_DATA_DISPLAYMATRIX, count: 9, width: 4 },
-        Kind { name: "frame_cropping", code: AV_PKT_DATA_FRAME_CROPPING, count: 4, width: 4 },
-        Kind { name: "mastering_display", code: AV_PKT_DATA_MASTERING_DISPLAY_METADATA, count: 22, width: 4 },
-        Kind { name: "content_light", code: AV_PKT_DATA_CONTENT_LIGHT_LEVEL, count: 2, width: 4 },
-        Kind { name: "dolby_vision", code: AV_PKT_DATA_DOVI_CONF, count: 9, width: 1 },
+        SideDataKind { name: "display_matrix", code: AV_PKT_DATA_DISPLAYMATRIX, count: 9, width: 4 },
+        SideDataKind { name: "frame_cropping", code: AV_PKT_DATA_FRAME_CROPPING, count: 4, width: 4 },
+        SideDataKind { name: "mastering_display", code: AV_PKT_DATA_MASTERING_DISPLAY_METADATA, count: 22, width: 4 },
+        SideDataKind { name: "content_light", code: AV_PKT_DATA_CONTENT_LIGHT_LEVEL, count: 2, width: 4 },
+        SideDataKind { name: "dolby_vision", code: AV_PKT_DATA_DOVI_CONF, count: 9, width: 1 },
     ]
 };
 
@@ -123,7 +123,7 @@ impl CodecParameters {
         }
     }
 
-    fn numbers(&self, kind: &Kind) -> Option<SideData> {
+    fn numbers(&self, kind: &SideDataKind) -> Option<SideData> {
         let data = self.side_data(kind.code).filter(|data| data.len() == kind.count * kind.width)?;
         let number = |bytes: &[u8]| match *bytes {
             [a, b, c, d] => i32::from_ne_bytes([a, b, c, d]),

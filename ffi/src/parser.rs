@@ -1,5 +1,5 @@
-//! Bitstream parsers: the ends of access units, with the order and structure from their slice headers. Their use is
-//! left to the engine's containers.
+//! Bitstream parsers: the ends of access units (H.264 7.4.1.2.3, H.265 7.4.2.4.4), with the order and structure from
+//! their slice headers. Their use is left to the engine's containers.
 
 use std::ptr::NonNull;
 
@@ -22,7 +22,7 @@ pub enum PictureStructure {
 /// The parser's result for one access unit.
 #[derive(Debug, Clone, Copy)]
 pub struct AccessUnit {
-    /// Picture order count (H.264, H.265).
+    /// Picture order count (H.264 8.2.1, H.265 8.3.1).
     pub picture_order_count: i32,
     /// Frame or field.
     pub structure: PictureStructure,

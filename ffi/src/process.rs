@@ -2,7 +2,8 @@
 
 use crate::sys;
 
-/// The number of this process: constant as long as it runs, and different in a child after `fork`. It is no process id.
+/// The number of this process: constant as long as it runs, and different in a child after `fork`. It is not the
+/// process id.
 pub fn process_number() -> u64 {
     // SAFETY: reads and sets its own atomics.
     unsafe { sys::bs_process() }

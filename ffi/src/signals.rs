@@ -1,7 +1,8 @@
 //! Signals that end a process, received by one thread, so that work before the end needs no signal handler. That work
 //! is left to the caller.
 
-/// The signals that ask a process to end. A signal that was ignored when the process began (`nohup`) stays ignored.
+/// The signals that request the end of a process. A signal that was ignored when the process began (`nohup`) stays
+/// ignored.
 const TERMINATING: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
 
 /// Makes a write past the limit on file sizes (`RLIMIT_FSIZE`) an error, as on a full disk; by default it kills the

@@ -2,11 +2,11 @@
 #![no_main]
 
 use bucket_streamer::bitstream::bits::{BitReader, unescape};
-use bucket_streamer::bitstream::entry::is_decodable_leading;
 use bucket_streamer::bitstream::hevc_sets::{ParameterSets, Pps, ShortTerm, Sps};
 use bucket_streamer::bitstream::hevc_slice::{PocState, SliceHeader};
-use bucket_streamer::bitstream::parameter_sets::{History, identify};
-use bucket_streamer::bitstream::{Codec, Entry, EntryFacts, Framing, av1, h264, hevc, vp9};
+use bucket_streamer::bitstream::parameter_sets::{ParameterSetHistory, identify};
+use bucket_streamer::bitstream::random_access::is_decodable_leading;
+use bucket_streamer::bitstream::{Codec, Framing, RandomAccessPoint, SyncSampleFacts, av1, h264, hevc, vp9};
 use libfuzzer_sys::fuzz_target;
 
 const CODECS: [Codec; 4] = [Codec::Hevc, Codec::H264, Codec::Vp9, Codec::Av1];
@@ -114,15 +114,19 @@ fn annex_b_the_simple_way(data: &[u8]) -> Vec<&[u8]> {
 
 /// The facts of a sample that planning uses.
 fn sample(codec: Codec, framing: Framing, data: &[u8]) {
-    let facts = EntryFacts::of(codec, framing, data, false);
-    let after_end = EntryFacts::of(codec, framing, data, true);
-    assert_eq!((facts.entry, facts.has_parameter_sets), (after_end.entry, after_end.has_parameter_sets));
-    assert!(!facts.drops_earlier || (after_end.drops_earlier && facts.entry != Entry::Unsafe));
+    let facts = SyncSampleFacts::of(codec, framing, data, false);
+    let after_end = SyncSampleFacts::of(codec, framing, data, true);
+    assert_eq!((facts.kind, facts.has_all_parameter_sets), (after_end.kind, after_end.has_all_parameter_sets));
+    assert!(!facts.drops_earlier || (after_end.drops_earlier && facts.kind != RandomAccessPoint::Unsafe));
     if matches!(codec, Codec::Vp9 | Codec::Av1) {
-        assert_ne!(facts.entry, Entry::Open, "{codec:?} has no open entries");
+        assert_ne!(facts.kind, RandomAccessPoint::Open, "{codec:?} has no open random access points");
     }
     if is_decodable_leading(codec, framing, data) {
-        assert_eq!((codec, facts.entry), (Codec::Hevc, Entry::Unsafe), "a leading picture is no entry");
+        assert_eq!(
+            (codec, facts.kind),
+            (Codec::Hevc, RandomAccessPoint::Unsafe),
+            "a leading picture is no random access point"
+        );
     }
 }
 
@@ -146,7 +150,7 @@ fn unit(data: &[u8]) {
     }
     assert!(h264::kind(data).is_none_or(|kind| kind < 32));
     if let Some(point) = h264::recovery_point(data) {
-        assert!(!point.is_exact_entry() || (point.exact_match && point.frame_count == 0));
+        assert!(!point.is_exact() || (point.exact_match && point.frame_count == 0));
     }
     let _ = (vp9::facts(data), av1::is_key(data));
 }
@@ -191,7 +195,7 @@ fn bits(data: &[u8]) {
 fn history(data: &[u8]) {
     for codec in [Codec::Hevc, Codec::H264] {
         for framing in [Framing::AnnexB, Framing::Length(1)] {
-            let mut history = History::default();
+            let mut history = ParameterSetHistory::default();
             let samples = data.chunks(64.max(data.len() / 8));
             for (index, sample) in (0..).zip(samples.clone()) {
                 history.note(index, codec, framing, sample);

@@ -12,9 +12,9 @@ use bucket_streamer::source::MemorySource;
 use bucket_streamer::{Engine, Video, VideoFrame};
 use libfuzzer_sys::fuzz_target;
 
-use boxes::Node;
+use boxes::BoxNode;
 use choices::Choices;
-use hevc_stream::Stream;
+use hevc_stream::HevcStream;
 
 #[path = "boxes.rs"]
 mod boxes;
@@ -39,17 +39,18 @@ const FRAMES: u32 = 32;
 
 static PLANNED: LazyLock<Engine> =
     LazyLock::new(|| Engine::builder().threads(1).max_pixels(MAX_PIXELS).check_hashes(true).build());
-static PLAIN: LazyLock<Engine> =
-    LazyLock::new(|| Engine::builder().threads(1).max_pixels(MAX_PIXELS).check_hashes(true).from_entry().build());
+static PLAIN: LazyLock<Engine> = LazyLock::new(|| {
+    Engine::builder().threads(1).max_pixels(MAX_PIXELS).check_hashes(true).from_random_access_point().build()
+});
 
-/// A hash of the planes and the damage flag, or an error.
-type Answer = Result<(u64, bool), String>;
+/// The hash of a frame's planes and its damage flag, or the error.
+type HashedFrame = Result<(u64, bool), String>;
 
 fuzz_target!(|data: &[u8]| {
     counters::keep();
     let mut choices = Choices::new(data);
     let is_mp4 = choices.flag();
-    let stream = Stream::new(&mut choices);
+    let stream = HevcStream::new(&mut choices);
     let file = if is_mp4 { mp4(&stream) } else { stream.annex_b() };
     choices::keep(&file);
     let open = |engine: &Engine| engine.open(Arc::new(MemorySource::new("fuzz", file.clone())), 0);
@@ -64,15 +65,15 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(first, answers(&again, &order), "the same requests, the same answers");
     let plain = open(&PLAIN).expect("as before");
     order.reverse();
-    agree(&first, &answers(&plain, &order), "decoded from the entry on");
+    agree(&first, &answers(&plain, &order), "decoded from the random access point on");
     agree(&first, &played(&plain), "played");
 });
 
-fn answers(video: &Video, order: &[u32]) -> BTreeMap<u32, Answer> {
+fn answers(video: &Video, order: &[u32]) -> BTreeMap<u32, HashedFrame> {
     order.iter().map(|&index| (index, video.frame(index).map(answer).map_err(|error| error.to_string()))).collect()
 }
 
-fn played(video: &Video) -> BTreeMap<u32, Answer> {
+fn played(video: &Video) -> BTreeMap<u32, HashedFrame> {
     let mut frames = BTreeMap::new();
     let _ = video.play(&mut |frame| {
         frames.insert(frame.index, Ok(answer(frame)));
@@ -90,7 +91,7 @@ fn answer(frame: VideoFrame) -> (u64, bool) {
 }
 
 /// Frames that neither run flags as damaged must be equal.
-fn agree(one: &BTreeMap<u32, Answer>, other: &BTreeMap<u32, Answer>, how: &str) {
+fn agree(one: &BTreeMap<u32, HashedFrame>, other: &BTreeMap<u32, HashedFrame>, how: &str) {
     for (index, one) in one {
         if let (Ok((one, false)), Some(Ok((other, false)))) = (one, other.get(index)) {
             assert_eq!(one, other, "frame {index}, {how}");
@@ -99,7 +100,7 @@ fn agree(one: &BTreeMap<u32, Answer>, other: &BTreeMap<u32, Answer>, how: &str) 
 }
 
 /// A minimal MP4 file: one track, one chunk.
-fn mp4(stream: &Stream) -> Vec<u8> {
+fn mp4(stream: &HevcStream) -> Vec<u8> {
     let framed = |unit: &Vec<u8>| [&(unit.len() as u32).to_be_bytes()[..], unit].concat();
     let samples: Vec<Vec<u8>> =
         stream.samples.iter().map(|sample| sample.units.iter().flat_map(framed).collect()).collect();
@@ -109,33 +110,34 @@ fn mp4(stream: &Stream) -> Vec<u8> {
     entry[7] = 1;
     entry[24..26].copy_from_slice(&width.to_be_bytes());
     entry[26..28].copy_from_slice(&height.to_be_bytes());
-    let entry = Node { children: vec![Node::leaf(b"hvcC", stream.configuration())], ..Node::leaf(b"hvc1", entry) };
+    let entry =
+        BoxNode { children: vec![BoxNode::leaf(b"hvcC", stream.configuration())], ..BoxNode::leaf(b"hvc1", entry) };
     let sync = (1..).zip(&stream.samples).filter(|(_, sample)| sample.is_sync).map(|(number, _)| number);
     let sync: Vec<u32> = sync.collect();
     let sizes = samples.iter().map(|sample| sample.len() as u32);
     let tables = vec![
-        Node { children: vec![entry], ..Node::full(b"stsd", &[1]) },
-        Node::full(b"stts", &[1, count, 1]),
-        Node::full(b"stss", &[&[sync.len() as u32], &sync[..]].concat()),
-        Node::full(b"stsc", &[1, 1, count, 1]),
-        Node::full(b"stsz", &[0, count].into_iter().chain(sizes).collect::<Vec<_>>()),
+        BoxNode { children: vec![entry], ..BoxNode::full(b"stsd", &[1]) },
+        BoxNode::full(b"stts", &[1, count, 1]),
+        BoxNode::full(b"stss", &[&[sync.len() as u32], &sync[..]].concat()),
+        BoxNode::full(b"stsc", &[1, 1, count, 1]),
+        BoxNode::full(b"stsz", &[0, count].into_iter().chain(sizes).collect::<Vec<_>>()),
         // After `ftyp` and the header of `mdat`.
-        Node::full(b"stco", &[1, 16 + 8]),
+        BoxNode::full(b"stco", &[1, 16 + 8]),
     ];
     let media = vec![
-        Node::full(b"mdhd", &[0, 0, 25, count, 0]),
-        Node::leaf(b"hdlr", [&[0; 8][..], b"vide", &[0; 13]].concat()),
-        Node::parent(b"minf", vec![Node::parent(b"stbl", tables)]),
+        BoxNode::full(b"mdhd", &[0, 0, 25, count, 0]),
+        BoxNode::leaf(b"hdlr", [&[0; 8][..], b"vide", &[0; 13]].concat()),
+        BoxNode::parent(b"minf", vec![BoxNode::parent(b"stbl", tables)]),
     ];
     let mut header = vec![0; 100];
     header[15] = 1;
     let movie = vec![
-        Node::full(b"mvhd", &[&[0, 0, 25, count][..], &[0; 20]].concat()),
-        Node::parent(b"trak", vec![Node::leaf(b"tkhd", header[..84].to_vec()), Node::parent(b"mdia", media)]),
+        BoxNode::full(b"mvhd", &[&[0, 0, 25, count][..], &[0; 20]].concat()),
+        BoxNode::parent(b"trak", vec![BoxNode::leaf(b"tkhd", header[..84].to_vec()), BoxNode::parent(b"mdia", media)]),
     ];
     boxes::bytes(&[
-        Node::leaf(b"ftyp", b"isom\0\0\0\0".to_vec()),
-        Node::leaf(b"mdat", samples.concat()),
-        Node::parent(b"moov", movie),
+        BoxNode::leaf(b"ftyp", b"isom\0\0\0\0".to_vec()),
+        BoxNode::leaf(b"mdat", samples.concat()),
+        BoxNode::parent(b"moov", movie),
     ])
 }

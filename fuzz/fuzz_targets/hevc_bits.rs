@@ -2,13 +2,13 @@
 
 /// Writes bits, from the most significant.
 #[derive(Default)]
-pub struct Bits {
+pub struct FuzzBitWriter {
     bytes: Vec<u8>,
     free: u32,
 }
 
-impl Bits {
-    pub fn u(&mut self, count: u32, value: u32) -> &mut Bits {
+impl FuzzBitWriter {
+    pub fn u(&mut self, count: u32, value: u32) -> &mut FuzzBitWriter {
         for at in (0..count).rev() {
             if self.free == 0 {
                 self.bytes.push(0);

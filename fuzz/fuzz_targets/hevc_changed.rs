@@ -2,7 +2,7 @@
 
 use super::choices::Choices;
 use super::hevc_sets::{pps, sps};
-use super::hevc_stream::{Sample, Stream, message};
+use super::hevc_stream::{GeneratedUnit, HevcStream, message};
 
 /// With open GOPs, from a random access point on; with a change of size in mid-stream.
 const FILES: [&[u8]; 2] =
@@ -12,7 +12,7 @@ const CHANGES: usize = 8;
 /// Bytes of a unit that contain its header and most of the slice header.
 const HEAD: usize = 16;
 
-pub fn stream(choices: &mut Choices<'_>) -> Stream {
+pub fn stream(choices: &mut Choices<'_>) -> HevcStream {
     let mut units = units(choices.of(&FILES));
     let first = if choices.once_in(4) { choices.below(units.len().saturating_sub(UNITS)) } else { 0 };
     let sets: Vec<Vec<u8>> = units.iter().take(3).cloned().collect();
@@ -24,7 +24,7 @@ pub fn stream(choices: &mut Choices<'_>) -> Stream {
         }
         change(&mut units, choices);
     }
-    Stream { sets, samples: samples(units), size: (320, 180) }
+    HevcStream { sets, samples: samples(units), size: (320, 180) }
 }
 
 /// The units of an Annex B stream.
@@ -76,8 +76,8 @@ fn change(units: &mut Vec<Vec<u8>>, choices: &mut Choices<'_>) {
 }
 
 /// A sample begins with the units before the first slice of a picture.
-fn samples(units: Vec<Vec<u8>>) -> Vec<Sample> {
-    let mut samples: Vec<Sample> = Vec::new();
+fn samples(units: Vec<Vec<u8>>) -> Vec<GeneratedUnit> {
+    let mut samples: Vec<GeneratedUnit> = Vec::new();
     let mut waiting = Vec::new();
     for unit in units {
         let kind = unit.first().map_or(0, |byte| byte >> 1 & 63);
@@ -87,7 +87,7 @@ fn samples(units: Vec<Vec<u8>>) -> Vec<Sample> {
             Some(sample) if !begins => sample.units.extend(waiting.drain(..).chain([unit])),
             _ => {
                 waiting.push(unit);
-                samples.push(Sample { units: std::mem::take(&mut waiting), is_sync: (16..=23).contains(&kind) });
+                samples.push(GeneratedUnit { units: std::mem::take(&mut waiting), is_sync: (16..=23).contains(&kind) });
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Parameter sets of H.265, and the values that slice headers need of them.
 
 use super::choices::Choices;
-use super::hevc_bits::{Bits, unit};
+use super::hevc_bits::{FuzzBitWriter, unit};
 
 const VPS: u8 = 32;
 const SPS: u8 = 33;
@@ -9,19 +9,19 @@ const PPS: u8 = 34;
 
 /// The values of the sets that slice headers need.
 #[derive(Clone)]
-pub struct Sets {
-    pub sps: Sps,
-    pub pps: Pps,
+pub struct GeneratedSets {
+    pub sps: SpsFields,
+    pub pps: PpsFields,
 }
 
 #[derive(Clone)]
-pub struct Sps {
+pub struct SpsFields {
     pub id: u32,
     pub chroma: u32,
     pub has_planes: bool,
     pub depth: u32,
     pub log2_poc: u32,
-    pub short_term_sets: Vec<Set>,
+    pub short_term_sets: Vec<ReferenceSet>,
     pub long_term: Option<u32>,
     pub temporal_mvp: bool,
     pub sao: bool,
@@ -32,13 +32,13 @@ pub struct Sps {
 
 /// The number of pictures in a short-term reference picture set, and the number of those referred to.
 #[derive(Clone, Copy, Default)]
-pub struct Set {
+pub struct ReferenceSet {
     pub pictures: u32,
     pub used: u32,
 }
 
 #[derive(Clone, Default)]
-pub struct Pps {
+pub struct PpsFields {
     pub id: u32,
     pub dependent: bool,
     pub output_flag: bool,
@@ -59,7 +59,7 @@ pub struct Pps {
     pub default_refs: [u32; 2],
 }
 
-fn profile_tier_level(bits: &mut Bits, choices: &mut Choices<'_>, sub_layers: u32) {
+fn profile_tier_level(bits: &mut FuzzBitWriter, choices: &mut Choices<'_>, sub_layers: u32) {
     let profile = choices.within(1, 4) & 31;
     bits.u(8, profile).u(32, 1 << (31 - profile)).u(32, 0x9000_0000).u(16, 0).u(8, 93);
     let present: Vec<[bool; 2]> = (1..sub_layers).map(|_| [choices.once_in(4), choices.once_in(4)]).collect();
@@ -79,7 +79,7 @@ fn profile_tier_level(bits: &mut Bits, choices: &mut Choices<'_>, sub_layers: u3
     }
 }
 
-fn ordering(bits: &mut Bits, choices: &mut Choices<'_>, sub_layers: u32) {
+fn ordering(bits: &mut FuzzBitWriter, choices: &mut Choices<'_>, sub_layers: u32) {
     let each = bits.flag(choices.flag());
     for _ in 0..if each { sub_layers } else { 1 } {
         bits.ue(choices.within(4, 15));
@@ -89,7 +89,7 @@ fn ordering(bits: &mut Bits, choices: &mut Choices<'_>, sub_layers: u32) {
 }
 
 pub fn vps(choices: &mut Choices<'_>) -> Vec<u8> {
-    let bits = &mut Bits::default();
+    let bits = &mut FuzzBitWriter::default();
     let (layers, sub_layers) = (1 + u32::from(choices.once_in(16)), 7);
     bits.u(4, 0).u(2, 3).u(6, layers - 1).u(3, sub_layers - 1).u(1, 1).u(16, 0xffff);
     profile_tier_level(bits, choices, sub_layers);
@@ -117,8 +117,8 @@ fn side(choices: &mut Choices<'_>, min_block: u32) -> u32 {
     }
 }
 
-pub fn sps(choices: &mut Choices<'_>) -> (Vec<u8>, Sps, (u32, u32)) {
-    let bits = &mut Bits::default();
+pub fn sps(choices: &mut Choices<'_>) -> (Vec<u8>, SpsFields, (u32, u32)) {
+    let bits = &mut FuzzBitWriter::default();
     let sub_layers = 1 + if choices.once_in(8) { choices.below(7) as u32 } else { 0 };
     bits.u(4, 0).u(3, sub_layers - 1).u(1, 1);
     profile_tier_level(bits, choices, sub_layers);
@@ -159,7 +159,7 @@ pub fn sps(choices: &mut Choices<'_>) -> (Vec<u8>, Sps, (u32, u32)) {
     let integer_mv = sps_extensions(bits, choices, chroma, depth);
     let block = 1_u64 << log2_min.saturating_add(difference).min(16);
     let blocks = |side: u32| u64::from(side).div_ceil(block).clamp(1, 1 << 15) as u32;
-    let sps = Sps {
+    let sps = SpsFields {
         id,
         chroma: if has_planes { 0 } else { chroma },
         has_planes,
@@ -176,7 +176,7 @@ pub fn sps(choices: &mut Choices<'_>) -> (Vec<u8>, Sps, (u32, u32)) {
     (unit(SPS, 0, &bits.end()), sps, (width, height))
 }
 
-fn pcm(bits: &mut Bits, choices: &mut Choices<'_>) {
+fn pcm(bits: &mut FuzzBitWriter, choices: &mut Choices<'_>) {
     if bits.flag(choices.once_in(4)) {
         bits.u(4, choices.within(0, 7)).u(4, choices.within(0, 7));
         bits.ue(choices.within(0, 2));
@@ -186,7 +186,11 @@ fn pcm(bits: &mut Bits, choices: &mut Choices<'_>) {
 }
 
 /// Short-term sets, and the number of listed long-term pictures.
-fn sps_references(bits: &mut Bits, choices: &mut Choices<'_>, log2_poc: u32) -> (Vec<Set>, Option<u32>) {
+fn sps_references(
+    bits: &mut FuzzBitWriter,
+    choices: &mut Choices<'_>,
+    log2_poc: u32,
+) -> (Vec<ReferenceSet>, Option<u32>) {
     let mut short_term_sets = Vec::new();
     let count = bits.ue(if choices.wild_once_in(32) { choices.any() } else { choices.below(6) as u32 });
     for number in 0..count.min(64) {
@@ -203,7 +207,7 @@ fn sps_references(bits: &mut Bits, choices: &mut Choices<'_>, log2_poc: u32) -> 
 }
 
 /// True if slices signal whole-number motion vectors.
-fn sps_extensions(bits: &mut Bits, choices: &mut Choices<'_>, chroma: u32, depth: u32) -> bool {
+fn sps_extensions(bits: &mut FuzzBitWriter, choices: &mut Choices<'_>, chroma: u32, depth: u32) -> bool {
     if !bits.flag(choices.once_in(6)) {
         return false;
     }
@@ -241,7 +245,7 @@ fn sps_extensions(bits: &mut Bits, choices: &mut Choices<'_>, chroma: u32, depth
     control == 2
 }
 
-fn scaling_lists(bits: &mut Bits, choices: &mut Choices<'_>) {
+fn scaling_lists(bits: &mut FuzzBitWriter, choices: &mut Choices<'_>) {
     for size in 0..4_u32 {
         for matrix in (0..6).step_by(if size == 3 { 3 } else { 1 }) {
             if !bits.flag(choices.once_in(4)) {
@@ -259,7 +263,7 @@ fn scaling_lists(bits: &mut Bits, choices: &mut Choices<'_>) {
 }
 
 /// Video usability information (E.2.1).
-fn vui(bits: &mut Bits, choices: &mut Choices<'_>) {
+fn vui(bits: &mut FuzzBitWriter, choices: &mut Choices<'_>) {
     if bits.flag(choices.flag()) {
         let aspect = if choices.flag() { 255 } else { choices.within(0, 16) & 255 };
         bits.u(8, aspect);
@@ -299,13 +303,13 @@ fn vui(bits: &mut Bits, choices: &mut Choices<'_>) {
 
 /// A short-term reference picture set (7.3.7). In a slice header `backs` has the distances to earlier pictures.
 pub fn short_term_set(
-    bits: &mut Bits,
+    bits: &mut FuzzBitWriter,
     choices: &mut Choices<'_>,
     number: u32,
-    others: &[Set],
+    others: &[ReferenceSet],
     backs: Option<&[u32]>,
-) -> Set {
-    let mut set = Set::default();
+) -> ReferenceSet {
+    let mut set = ReferenceSet::default();
     if number > 0 && bits.flag(choices.once_in(if backs.is_some() { 8 } else { 3 })) {
         let of = if backs.is_some() { bits.ue(choices.within(0, number - 1)) } else { 0 };
         bits.flag(choices.flag());
@@ -342,9 +346,10 @@ pub fn short_term_set(
     set
 }
 
-pub fn pps(choices: &mut Choices<'_>, sps: &Sps) -> (Vec<u8>, Pps) {
-    let bits = &mut Bits::default();
-    let mut pps = Pps { id: bits.ue(if choices.once_in(8) { choices.within(0, 63) } else { 0 }), ..Pps::default() };
+pub fn pps(choices: &mut Choices<'_>, sps: &SpsFields) -> (Vec<u8>, PpsFields) {
+    let bits = &mut FuzzBitWriter::default();
+    let mut pps =
+        PpsFields { id: bits.ue(if choices.once_in(8) { choices.within(0, 63) } else { 0 }), ..PpsFields::default() };
     bits.ue(if choices.wild_once_in(32) { choices.any() } else { sps.id });
     pps.dependent = bits.flag(choices.once_in(4));
     pps.output_flag = bits.flag(choices.once_in(6));
@@ -393,7 +398,7 @@ pub fn pps(choices: &mut Choices<'_>, sps: &Sps) -> (Vec<u8>, Pps) {
     (unit(PPS, 0, &bits.end()), pps)
 }
 
-fn tiles(bits: &mut Bits, choices: &mut Choices<'_>, sps: &Sps) {
+fn tiles(bits: &mut FuzzBitWriter, choices: &mut Choices<'_>, sps: &SpsFields) {
     let (wide, high) = (sps.width_in_blocks, sps.blocks / sps.width_in_blocks);
     let columns = bits.ue(choices.within(0, (wide - 1).min(20)));
     let rows = bits.ue(choices.within(0, (high - 1).min(20)));
@@ -404,7 +409,13 @@ fn tiles(bits: &mut Bits, choices: &mut Choices<'_>, sps: &Sps) {
     bits.flag(choices.flag());
 }
 
-fn pps_extensions(bits: &mut Bits, choices: &mut Choices<'_>, sps: &Sps, pps: &mut Pps, skips: bool) {
+fn pps_extensions(
+    bits: &mut FuzzBitWriter,
+    choices: &mut Choices<'_>,
+    sps: &SpsFields,
+    pps: &mut PpsFields,
+    skips: bool,
+) {
     let range = bits.flag(choices.flag());
     bits.u(2, 0);
     let screen = bits.flag(choices.once_in(4));

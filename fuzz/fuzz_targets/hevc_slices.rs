@@ -1,8 +1,8 @@
 //! Slice headers of H.265, with noise as slice data.
 
 use super::choices::Choices;
-use super::hevc_bits::{Bits, unit};
-use super::hevc_sets::{Pps, Sets, Sps, short_term_set};
+use super::hevc_bits::{FuzzBitWriter, unit};
+use super::hevc_sets::{GeneratedSets, PpsFields, SpsFields, short_term_set};
 
 const B: u32 = 0;
 const P: u32 = 1;
@@ -10,14 +10,14 @@ const I: u32 = 2;
 
 pub fn slice(
     choices: &mut Choices<'_>,
-    Sets { sps, pps }: &Sets,
+    GeneratedSets { sps, pps }: &GeneratedSets,
     kind: u8,
     poc: u32,
     is_first: bool,
     address: u32,
     pocs: &[u32],
 ) -> Vec<u8> {
-    let bits = &mut Bits::default();
+    let bits = &mut FuzzBitWriter::default();
     let (is_irap, is_idr) = ((16..=23).contains(&kind), kind == 19 || kind == 20);
     bits.flag(is_first);
     if is_irap {
@@ -54,9 +54,9 @@ pub fn slice(
 }
 
 fn independent(
-    bits: &mut Bits,
+    bits: &mut FuzzBitWriter,
     choices: &mut Choices<'_>,
-    (sps, pps): (&Sps, &Pps),
+    (sps, pps): (&SpsFields, &PpsFields),
     (is_irap, is_idr): (bool, bool),
     poc: u32,
     pocs: &[u32],
@@ -104,7 +104,7 @@ fn independent(
 }
 
 /// The short-term set and long-term pictures of a slice; returns the number of pictures referred to.
-fn references(bits: &mut Bits, choices: &mut Choices<'_>, sps: &Sps, poc: u32, pocs: &[u32]) -> u32 {
+fn references(bits: &mut FuzzBitWriter, choices: &mut Choices<'_>, sps: &SpsFields, poc: u32, pocs: &[u32]) -> u32 {
     let sets = sps.short_term_sets.len() as u32;
     let is_listed = bits.flag(sets > 0 && choices.once_in(4));
     let used = if is_listed {
@@ -124,7 +124,7 @@ fn references(bits: &mut Bits, choices: &mut Choices<'_>, sps: &Sps, poc: u32, p
     used
 }
 
-fn long_term(bits: &mut Bits, choices: &mut Choices<'_>, sps: &Sps, listed: u32) {
+fn long_term(bits: &mut FuzzBitWriter, choices: &mut Choices<'_>, sps: &SpsFields, listed: u32) {
     let from_list = if listed > 0 { bits.ue(choices.within(0, listed.min(2))) } else { 0 };
     let own = bits.ue(choices.within(0, 2));
     for number in 0..from_list.saturating_add(own).min(32) {
@@ -142,7 +142,7 @@ fn long_term(bits: &mut Bits, choices: &mut Choices<'_>, sps: &Sps, listed: u32)
 }
 
 /// True if the slice is deblocked.
-fn deblocking(bits: &mut Bits, choices: &mut Choices<'_>, pps: &Pps) -> bool {
+fn deblocking(bits: &mut FuzzBitWriter, choices: &mut Choices<'_>, pps: &PpsFields) -> bool {
     let mut is_deblocked = !pps.is_undeblocked;
     if pps.deblocking {
         let overrides = pps.deblocking_override && bits.flag(choices.flag());
@@ -158,9 +158,9 @@ fn deblocking(bits: &mut Bits, choices: &mut Choices<'_>, pps: &Pps) -> bool {
 }
 
 fn inter(
-    bits: &mut Bits,
+    bits: &mut FuzzBitWriter,
     choices: &mut Choices<'_>,
-    (sps, pps): (&Sps, &Pps),
+    (sps, pps): (&SpsFields, &PpsFields),
     kind: u32,
     has_temporal_mvp: bool,
     pictures: u32,
@@ -199,7 +199,7 @@ fn inter(
     }
 }
 
-fn weights(bits: &mut Bits, choices: &mut Choices<'_>, sps: &Sps, lists: &[u32]) {
+fn weights(bits: &mut FuzzBitWriter, choices: &mut Choices<'_>, sps: &SpsFields, lists: &[u32]) {
     bits.ue(choices.within(0, 7));
     if sps.chroma != 0 {
         bits.se(choices.below(3) as i32 - 1);

@@ -6,25 +6,25 @@
 use super::choices::Choices;
 use super::hevc_bits::unit;
 use super::hevc_changed;
-use super::hevc_sets::{Sets, pps, sps, vps};
+use super::hevc_sets::{GeneratedSets, pps, sps, vps};
 use super::hevc_slices::slice;
 
 /// A stream: parameter sets, and samples of one or more units.
-pub struct Stream {
+pub struct HevcStream {
     pub sets: Vec<Vec<u8>>,
-    pub samples: Vec<Sample>,
+    pub samples: Vec<GeneratedUnit>,
     pub size: (u32, u32),
 }
 
-pub struct Sample {
+pub struct GeneratedUnit {
     pub units: Vec<Vec<u8>>,
     pub is_sync: bool,
 }
 
 const PICTURES: usize = 10;
 
-impl Stream {
-    pub fn new(choices: &mut Choices<'_>) -> Stream {
+impl HevcStream {
+    pub fn new(choices: &mut Choices<'_>) -> HevcStream {
         choices.tame();
         if choices.flag() {
             return hevc_changed::stream(choices);
@@ -32,8 +32,8 @@ impl Stream {
         let vps = vps(choices);
         let (sps_unit, sps, size) = sps(choices);
         let (pps_unit, pps) = pps(choices, &sps);
-        let mut sets = Sets { sps, pps };
-        let mut stream = Stream { sets: vec![vps, sps_unit, pps_unit], samples: Vec::new(), size };
+        let mut sets = GeneratedSets { sps, pps };
+        let mut stream = HevcStream { sets: vec![vps, sps_unit, pps_unit], samples: Vec::new(), size };
         let mut pocs = Vec::new();
         for number in 0..1 + choices.below(PICTURES) {
             stream.samples.push(sample(choices, &mut sets, number == 0, &mut pocs));
@@ -64,7 +64,7 @@ impl Stream {
 /// NAL unit types of slices (7.4.2.2), trailing ones most often.
 const KINDS: [u8; 16] = [1, 1, 1, 1, 0, 1, 19, 21, 8, 9, 6, 7, 16, 20, 2, 1];
 
-fn sample(choices: &mut Choices<'_>, sets: &mut Sets, is_first: bool, pocs: &mut Vec<u32>) -> Sample {
+fn sample(choices: &mut Choices<'_>, sets: &mut GeneratedSets, is_first: bool, pocs: &mut Vec<u32>) -> GeneratedUnit {
     let mut units = Vec::new();
     if choices.once_in(8) {
         units.push(unit(35, 0, &[0x50]));
@@ -103,7 +103,7 @@ fn sample(choices: &mut Choices<'_>, sets: &mut Sets, is_first: bool, pocs: &mut
     if choices.once_in(24) {
         units.push(unit(36 + choices.below(3) as u8, 0, &[]));
     }
-    Sample { units, is_sync: (16..=23).contains(&kind) != choices.once_in(24) }
+    GeneratedUnit { units, is_sync: (16..=23).contains(&kind) != choices.once_in(24) }
 }
 
 /// A SEI message: hashes of the picture, a recovery point, or any other.

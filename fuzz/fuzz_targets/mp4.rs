@@ -9,7 +9,7 @@ use bucket_streamer::Engine;
 use bucket_streamer::source::MemorySource;
 use libfuzzer_sys::fuzz_target;
 
-use boxes::{Kind, Node};
+use boxes::{BoxNode, BoxType};
 use choices::Choices;
 
 #[path = "boxes.rs"]
@@ -41,7 +41,7 @@ const BOXES: usize = 400;
 const SIZE_LIMIT: usize = 1 << 20;
 
 /// Tables: numbers before the count of entries, and in each entry.
-const TABLES: [(&Kind, usize, usize); 16] = [
+const TABLES: [(&BoxType, usize, usize); 16] = [
     (b"stts", 0, 2),
     (b"ctts", 0, 2),
     (b"stsc", 0, 3),
@@ -61,7 +61,7 @@ const TABLES: [(&Kind, usize, usize); 16] = [
 ];
 
 /// Other boxes, which may occur anywhere.
-const OTHERS: [&Kind; 22] = [
+const OTHERS: [&BoxType; 22] = [
     b"free", b"skip", b"wide", b"uuid", b"moov", b"trak", b"moof", b"traf", b"mdat", b"edts", b"mdia", b"minf",
     b"stbl", b"stsd", b"hvcC", b"avcC", b"av1C", b"colr", b"pasp", b"clap", b"tkhd", b"cmov",
 ];
@@ -86,8 +86,8 @@ fuzz_target!(|data: &[u8]| {
 fn file(choices: &mut Choices<'_>) -> Vec<u8> {
     let mut boxes = boxes::parse(choices.of(&FILES));
     data_first(&mut boxes);
-    let fragments: Vec<usize> = boxes.iter().filter(|one| one.kind == *b"moof").map(Node::size).collect();
-    let mut root = Node::parent(b"root", boxes);
+    let fragments: Vec<usize> = boxes.iter().filter(|one| one.kind == *b"moof").map(BoxNode::size).collect();
+    let mut root = BoxNode::parent(b"root", boxes);
     for _ in 0..CHANGES {
         if !choices.are_left() || root.count() > BOXES {
             break;
@@ -99,9 +99,9 @@ fn file(choices: &mut Choices<'_>) -> Vec<u8> {
 }
 
 /// Moves boxes after the samples to the end, so that they may grow: files without fragments begin with their samples.
-fn data_first(boxes: &mut Vec<Node>) {
-    let place = |boxes: &[Node]| {
-        let before = boxes.iter().take_while(|one| one.kind != *b"mdat").map(Node::size).sum::<usize>();
+fn data_first(boxes: &mut Vec<BoxNode>) {
+    let place = |boxes: &[BoxNode]| {
+        let before = boxes.iter().take_while(|one| one.kind != *b"mdat").map(BoxNode::size).sum::<usize>();
         before as u32
     };
     let is_fragmented = boxes.iter().any(|one| one.kind == *b"moof");
@@ -110,7 +110,7 @@ fn data_first(boxes: &mut Vec<Node>) {
     let movie = boxes.remove(at);
     boxes.push(movie);
     let moved = place(boxes).wrapping_sub(before);
-    let shift = &mut |_, one: &mut Node| {
+    let shift = &mut |_, one: &mut BoxNode| {
         if one.kind == *b"stco" {
             for offset in one.payload.chunks_exact_mut(4).skip(2) {
                 let moved = u32::from_be_bytes(offset.try_into().expect("four")).wrapping_add(moved);
@@ -118,15 +118,15 @@ fn data_first(boxes: &mut Vec<Node>) {
             }
         }
     };
-    boxes.iter_mut().for_each(|one| one.walk(&mut 0, shift));
+    boxes.iter_mut().for_each(|one| one.visit(&mut 0, shift));
 }
 
 /// The offset of a fragment's samples from its beginning, adapted to its growth.
-fn keep_offsets(root: &mut Node, before: &[usize]) {
+fn keep_offsets(root: &mut BoxNode, before: &[usize]) {
     let fragments = root.children.iter_mut().filter(|one| one.kind == *b"moof");
     for (fragment, before) in fragments.zip(before) {
         let grown = (fragment.size() as i32).wrapping_sub(*before as i32);
-        fragment.walk(&mut 0, &mut |_, one: &mut Node| {
+        fragment.visit(&mut 0, &mut |_, one: &mut BoxNode| {
             let has_offset = one.kind == *b"trun" && one.payload.get(3).is_some_and(|flags| flags & 1 == 1);
             if let Some(offset) = one.payload.get_mut(8..12).filter(|_| has_offset) {
                 let moved = i32::from_be_bytes((&*offset).try_into().expect("four")).wrapping_add(grown);
@@ -136,36 +136,36 @@ fn keep_offsets(root: &mut Node, before: &[usize]) {
     }
 }
 
-fn change(root: &mut Node, choices: &mut Choices<'_>) {
+fn change(root: &mut BoxNode, choices: &mut Choices<'_>) {
     let (what, which) = (choices.byte(), choices.below(root.count()));
     let mut found = None;
     // Samples are not changed, except for the size of their box.
-    let is_changed = |one: &Node| one.kind != *b"mdat" && one.kind != *b"root";
+    let is_changed = |one: &BoxNode| one.kind != *b"mdat" && one.kind != *b"root";
     match what % 10 {
-        0..=2 => root.walk(&mut 0, &mut |number, one| {
+        0..=2 => root.visit(&mut 0, &mut |number, one| {
             if number == which && is_changed(one) {
                 set(one, choices);
             }
         }),
-        3..=4 => root.walk(&mut 0, &mut |number, one| {
+        3..=4 => root.visit(&mut 0, &mut |number, one| {
             if number == which && is_changed(one) {
                 replace(one, choices);
             }
         }),
-        5 => root.walk(&mut 0, &mut |number, one| {
+        5 => root.visit(&mut 0, &mut |number, one| {
             if number == which && is_changed(one) {
                 let length = choices.below(one.payload.len() + 1);
                 if choices.flag() { one.payload.truncate(length) } else { one.payload.extend(choices.noise(length)) }
             }
         }),
-        6 => root.walk(&mut 0, &mut |number, one| {
+        6 => root.visit(&mut 0, &mut |number, one| {
             if number == which {
                 (one.claimed, one.is_large) = (Some(u64::from(choices.any())), choices.flag());
             }
         }),
         // Copies or moves a box.
         7 | 8 => {
-            root.walk(&mut 0, &mut |number, one| {
+            root.visit(&mut 0, &mut |number, one| {
                 if number == which && is_changed(one) {
                     found = Some(one.clone());
                     if what % 10 == 8 {
@@ -175,21 +175,21 @@ fn change(root: &mut Node, choices: &mut Choices<'_>) {
             });
             insert(root, found, choices);
         }
-        _ => insert(root, Some(made(choices)), choices),
+        _ => insert(root, Some(random_table(choices)), choices),
     }
 }
 
-fn insert(root: &mut Node, new: Option<Node>, choices: &mut Choices<'_>) {
+fn insert(root: &mut BoxNode, new: Option<BoxNode>, choices: &mut Choices<'_>) {
     let Some(new) = new else { return };
     let mut parents = Vec::new();
-    root.walk(&mut 0, &mut |number, one| {
+    root.visit(&mut 0, &mut |number, one| {
         if !one.children.is_empty() {
             parents.push(number);
         }
     });
     let into = choices.of(&parents);
     let mut new = Some(new);
-    root.walk(&mut 0, &mut |number, one| {
+    root.visit(&mut 0, &mut |number, one| {
         // The number of this box may occur again below the inserted one.
         if number == into
             && let Some(new) = new.take()
@@ -200,7 +200,7 @@ fn insert(root: &mut Node, new: Option<Node>, choices: &mut Choices<'_>) {
 }
 
 /// Replaces a number.
-fn set(one: &mut Node, choices: &mut Choices<'_>) {
+fn set(one: &mut BoxNode, choices: &mut Choices<'_>) {
     let Some(last) = one.payload.len().checked_sub(4) else { return };
     // Most fields begin at a multiple of four, and the first ones matter most.
     let at = if choices.flag() { choices.below(last.min(32) / 4 + 1) * 4 } else { choices.below(last + 1) };
@@ -215,24 +215,24 @@ fn set(one: &mut Node, choices: &mut Choices<'_>) {
 }
 
 /// Another table of its kind, or another kind.
-fn replace(one: &mut Node, choices: &mut Choices<'_>) {
+fn replace(one: &mut BoxNode, choices: &mut Choices<'_>) {
     match TABLES.iter().find(|(kind, ..)| **kind == one.kind) {
         Some(&(kind, before, each)) if one.children.is_empty() => *one = table(kind, before, each, choices),
         _ => one.kind = *choices.of(&OTHERS),
     }
 }
 
-fn made(choices: &mut Choices<'_>) -> Node {
+fn random_table(choices: &mut Choices<'_>) -> BoxNode {
     if choices.flag() {
         let kind = *choices.of(&OTHERS);
         let length = choices.below(64);
-        return Node::leaf(&kind, choices.bytes(length));
+        return BoxNode::leaf(&kind, choices.bytes(length));
     }
     let (kind, before, each) = choices.of(&TABLES);
     table(kind, before, each, choices)
 }
 
-fn table(kind: &Kind, before: usize, each: usize, choices: &mut Choices<'_>) -> Node {
+fn table(kind: &BoxType, before: usize, each: usize, choices: &mut Choices<'_>) -> BoxNode {
     let entries = choices.below(12);
     // Rarely the same one again.
     let times = if choices.once_in(8) { 1 << choices.below(11) } else { 1 };
@@ -240,7 +240,7 @@ fn table(kind: &Kind, before: usize, each: usize, choices: &mut Choices<'_>) -> 
     numbers.push(if choices.once_in(8) { choices.any() } else { (entries * times) as u32 });
     let own: Vec<u32> = (0..entries * each).map(|_| number(choices)).collect();
     numbers.extend(own.repeat(times));
-    let mut table = Node::full(kind, &numbers);
+    let mut table = BoxNode::full(kind, &numbers);
     if choices.once_in(4) {
         table.payload[..4].copy_from_slice(&[choices.byte() & 3, 0, choices.byte(), choices.byte()]);
     }

@@ -1,7 +1,7 @@
 //! Fuzzes the references of AV1 and VP9 with arbitrary bytes as samples, one after another.
 #![no_main]
 
-use bucket_streamer::bitstream::references::{Unit, needed};
+use bucket_streamer::bitstream::references::{SampleReferences, needed};
 use bucket_streamer::bitstream::{av1_refs, vp9_refs};
 use libfuzzer_sys::fuzz_target;
 
@@ -16,11 +16,11 @@ fuzz_target!(|data: &[u8]| {
     let samples = samples_of(samples);
     let base = u32::from(first >> 6) * 1000;
 
-    let mut tracker = av1_refs::Tracker::new(extradata);
+    let mut tracker = av1_refs::Av1Tracker::new(extradata);
     let units: Vec<_> = (base..).zip(&samples).map(|(number, sample)| tracker.take(number, sample)).collect();
     check(base, &units);
 
-    let mut tracker = vp9_refs::Tracker::new();
+    let mut tracker = vp9_refs::Vp9Tracker::new();
     let units: Vec<_> = (base..).zip(&samples).map(|(number, sample)| tracker.take(number, sample)).collect();
     check(base, &units);
 
@@ -42,9 +42,8 @@ fn samples_of(mut data: &[u8]) -> Vec<&[u8]> {
     samples
 }
 
-/// References go backwards, at most to the random access point, and to no sample that an unparsed unit has made
-/// unknown; closures are closed.
-fn check(base: u32, units: &[Option<Unit>]) {
+/// References go backwards, at most to the random access point, and not across an unparsed unit; closures are closed.
+fn check(base: u32, units: &[Option<SampleReferences>]) {
     let mut known = None;
     for (number, unit) in (base..).zip(units) {
         let Some(unit) = unit else {
@@ -53,24 +52,27 @@ fn check(base: u32, units: &[Option<Unit>]) {
         };
         if unit.is_key {
             known = Some(number);
-            assert!(unit.refs.is_empty(), "an entry needs nothing");
+            assert!(unit.refs.is_empty(), "a random access point needs nothing");
         }
         assert!(unit.refs.windows(2).all(|pair| pair[0] < pair[1]));
         assert!(unit.refs.iter().all(|&sample| sample >= base && sample < number));
-        let entry = known.expect("nothing is known before an entry");
-        assert!(unit.refs.iter().all(|&sample| sample >= entry), "nothing before the entry");
+        let start = known.expect("nothing is known before a random access point");
+        assert!(unit.refs.iter().all(|&sample| sample >= start), "nothing before the random access point");
     }
     for target in base..base + units.len() as u32 {
         let Some(closure) = needed(base, units, target) else { continue };
         assert_eq!(closure.last(), Some(&target));
-        let entry = closure[0];
-        assert!(units[(entry - base) as usize].as_ref().is_some_and(|unit| unit.is_key));
+        let start = closure[0];
+        assert!(units[(start - base) as usize].as_ref().is_some_and(|unit| unit.is_key));
         let unit_of = |sample: u32| units[(sample - base) as usize].as_ref();
-        for unit in closure.iter().filter(|&&sample| sample > entry).filter_map(|&sample| unit_of(sample)) {
+        for unit in closure.iter().filter(|&&sample| sample > start).filter_map(|&sample| unit_of(sample)) {
             assert!(unit.refs.iter().all(|other| closure.binary_search(other).is_ok()));
         }
         if let Some(at) = closure.iter().rposition(|&sample| unit_of(sample).is_none()) {
-            assert!((entry..=closure[at]).eq(closure[..=at].iter().copied()), "all up to what is not understood");
+            assert!(
+                (start..=closure[at]).eq(closure[..=at].iter().copied()),
+                "all samples up to the last one that is not parsed"
+            );
         }
     }
     assert_eq!(needed(base, units, base + units.len() as u32), None);

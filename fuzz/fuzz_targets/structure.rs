@@ -1,9 +1,9 @@
-//! Fuzzes the reference structure of arbitrary bytes as a file: queries in any order must give the same result.
+//! Fuzzes the reference structure of arbitrary bytes as a file: queries in any order must return the same result.
 #![no_main]
 
 use std::sync::Arc;
 
-use bucket_streamer::bitstream::hevc_slice::Kind;
+use bucket_streamer::bitstream::hevc_slice::PictureKind;
 use bucket_streamer::container::Track;
 use bucket_streamer::plan::{Pictures, Planner, References, Structure};
 use bucket_streamer::source::{MemorySource, Source};
@@ -33,7 +33,7 @@ fuzz_target!(|data: &[u8]| {
         graph(&whole);
         for last in (first..count).step_by(7) {
             let Structure::Graph(part) = structure(&often, first, last) else {
-                panic!("less of what is known is known")
+                panic!("a part of a known run is unknown")
             };
             assert!((first..=last).all(|sample| part.get(sample) == whole.get(sample)), "the same each time");
         }
@@ -59,9 +59,12 @@ fn graph(pictures: &Pictures) {
         assert!(picture.refs.is_sorted() && picture.refs.iter().all(|&of| first <= of && of < sample));
         assert!(picture.irap <= sample && (picture.irap == sample) == picture.kind.is_irap());
         assert!(!picture.kind.is_irap() || picture.refs.is_empty());
-        let is_rasl = |sample: u32| pictures.get(sample).is_some_and(|picture| picture.kind == Kind::Rasl);
-        assert!(is_rasl(sample) || !picture.refs.iter().any(|&of| is_rasl(of)), "{sample} needs what may be skipped");
-        assert!(picture.kind == Kind::Cra || pictures.poc_in_gop_before(sample).is_none());
+        let is_rasl = |sample: u32| pictures.get(sample).is_some_and(|picture| picture.kind == PictureKind::Rasl);
+        assert!(
+            is_rasl(sample) || !picture.refs.iter().any(|&of| is_rasl(of)),
+            "{sample} refers to a picture that may be skipped"
+        );
+        assert!(picture.kind == PictureKind::Cra || pictures.poc_in_gop_before(sample).is_none());
     }
     for target in (first..=last).step_by(5) {
         let closure = pictures.closure(&[target]);

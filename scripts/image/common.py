@@ -25,7 +25,7 @@ def fail(text):
 
 
 class Host:
-    """Parts of this machine that build steps use and that the image does not contain: a toolchain, certificates and their settings."""
+    """Parts of this machine that build steps use and that are not in the image: a toolchain, certificates, settings."""
 
     def __init__(self, certificates):
         sysroot = subprocess.run(["rustc", "--print", "sysroot"], capture_output=True, text=True, check=True)

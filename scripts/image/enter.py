@@ -33,7 +33,7 @@ exec chroot "$root" "$@"
 
 
 def namespaces(*more):
-    # Nothing remains after this program, however it ends.
+    # No process remains after this program, however it ends.
     return ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--ipc", "--uts", *more, "--fork", "--kill-child"]
 
 

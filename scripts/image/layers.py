@@ -42,7 +42,7 @@ def layer_path(key):
 
 
 def layer(stage, key, what, fill):
-    """The layer `key` on top of the others; `fill` makes it in a mounted root, and gives commands their place there."""
+    """The layer `key` on top of the others; `fill` makes it in a mounted root, where commands run."""
     path = layer_path(key)
     if path.exists():
         say(f"kept: {what}")

@@ -1,7 +1,9 @@
-//! Authentication of requests: tokens in a header, and addresses signed with a key. `scope` decides what each reaches.
+//! Authentication of requests: tokens in a header, and addresses signed with a key. `scope` has the videos that each
+//! credential reaches.
 //!
-//! A signature is HMAC-SHA256 over the path and the query as they are sent, without `signature` itself; `expires` is a
-//! part of the query, in seconds since 1970. So a signed address is valid for exactly that address, and not for longer.
+//! A signature is HMAC-SHA256 (RFC 2104) over the path and the query as they are sent, without `signature` itself.
+//! `expires` is a part of the query, in seconds since 1970. A signature is therefore valid for exactly one address and
+//! until a fixed time.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -22,30 +24,30 @@ const SIGNATURE: &str = "signature";
 /// Prefix of a token among the subprotocols of a WebSocket: pages cannot set headers there.
 const SUBPROTOCOL: &str = "bearer.";
 
-/// Checks credentials.
-pub(super) struct Guard {
-    /// Checksums of the tokens, so that all have one length.
+/// Checks the credentials of requests.
+pub(super) struct Authenticator {
+    /// SHA-256 of the tokens: digests of one length can be compared in constant time.
     tokens: Vec<[u8; 32]>,
     keys: Vec<String>,
-    /// The reach of each token and key, and the tokens' names in logs.
+    /// The reach of each token and each key, and the tokens' names in logs.
     token_reaches: Vec<Reach>,
     key_reaches: Vec<Reach>,
     names: Vec<String>,
 }
 
-/// The identity behind a request.
+/// The authenticated identity of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Visitor {
+pub(super) enum Principal {
     /// The server has no tokens and no keys.
-    Anybody,
-    /// The holder of the token with this number, counted from 0.
+    Anonymous,
+    /// The token with this number, counted from 0.
     Token(usize),
-    /// The user of an address that was signed with the key of this number, counted from 0.
-    Signed(usize),
+    /// An address that was signed with the key of this number, counted from 0.
+    UrlKey(usize),
 }
 
 /// The credentials in a request.
-pub(super) struct Shown<'a> {
+pub(super) struct RequestCredentials<'a> {
     pub(super) path: &'a str,
     pub(super) query: Option<&'a str>,
     pub(super) authorization: Option<&'a str>,
@@ -53,21 +55,22 @@ pub(super) struct Shown<'a> {
     pub(super) subprotocols: Option<&'a str>,
 }
 
-impl Guard {
-    /// An error names the credential that is limited to something that does not exist, or that is given twice.
-    pub(super) fn new(tokens: &[Credential], keys: &[Credential], roots: &Roots) -> Result<Guard, String> {
+impl Authenticator {
+    /// # Errors
+    /// One line: a scope has a root or prefix that does not exist, or a secret occurs twice with different scopes.
+    pub(super) fn new(tokens: &[Credential], keys: &[Credential], roots: &Roots) -> Result<Authenticator, String> {
         for list in [tokens, keys] {
-            let is_twice = |(place, one): (usize, &Credential)| {
-                list[..place].iter().any(|other| other.secret == one.secret && other.scope != one.scope)
+            let is_ambiguous = |(number, one): (usize, &Credential)| {
+                list[..number].iter().any(|other| other.secret == one.secret && other.scope != one.scope)
             };
-            if list.iter().enumerate().any(is_twice) {
+            if list.iter().enumerate().any(is_ambiguous) {
                 return Err("a token or key is given twice with different limits: remove one".to_owned());
             }
         }
         let reaches =
             |list: &[Credential]| list.iter().map(|one| Reach::new(&one.scope, roots)).collect::<Result<Vec<_>, _>>();
-        let name = |(place, one): (usize, &Credential)| one.name.clone().unwrap_or_else(|| format!("#{place}"));
-        Ok(Guard {
+        let name = |(number, one): (usize, &Credential)| one.name.clone().unwrap_or_else(|| format!("#{number}"));
+        Ok(Authenticator {
             tokens: tokens.iter().map(|token| checksum(&token.secret)).collect(),
             keys: keys.iter().map(|key| key.secret.clone()).collect(),
             token_reaches: reaches(tokens)?,
@@ -76,12 +79,12 @@ impl Guard {
         })
     }
 
-    /// The videos that a visitor reaches.
-    pub(super) fn reach(&self, visitor: &Visitor) -> &Reach {
-        match visitor {
-            Visitor::Anybody => &Reach::All,
-            Visitor::Token(place) => &self.token_reaches[*place],
-            Visitor::Signed(place) => &self.key_reaches[*place],
+    /// The videos that a principal reaches.
+    pub(super) fn reach(&self, principal: &Principal) -> &Reach {
+        match principal {
+            Principal::Anonymous => &Reach::All,
+            Principal::Token(number) => &self.token_reaches[*number],
+            Principal::UrlKey(number) => &self.key_reaches[*number],
         }
     }
 
@@ -95,55 +98,58 @@ impl Guard {
         self.token_reaches.iter().chain(&self.key_reaches).any(|reach| !reach.is_all())
     }
 
-    /// The key that signed a visitor's address.
-    pub(super) fn key(&self, visitor: &Visitor) -> Option<&str> {
-        if let Visitor::Signed(place) = visitor { Some(&self.keys[*place]) } else { None }
+    /// The key that signed the request's address, if one did.
+    pub(super) fn key(&self, principal: &Principal) -> Option<&str> {
+        if let Principal::UrlKey(number) = principal { Some(&self.keys[*number]) } else { None }
     }
 
-    /// Authenticates a request.
-    pub(super) fn admit(&self, shown: &Shown<'_>) -> Result<Visitor, Problem> {
+    /// Authenticates a request: by its token, else by its signature.
+    ///
+    /// # Errors
+    /// `unauthorized` without valid credentials, `forbidden` for a signature that is malformed, wrong or expired.
+    pub(super) fn authenticate(&self, credentials: &RequestCredentials<'_>) -> Result<Principal, Problem> {
         if self.tokens.is_empty() && self.keys.is_empty() {
-            return Ok(Visitor::Anybody);
+            return Ok(Principal::Anonymous);
         }
-        let bearer = shown.authorization.and_then(|value| {
+        let bearer = credentials.authorization.and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
         });
-        if let Some(token) = bearer.or_else(|| subprotocol_token(shown.subprotocols?)) {
-            return self.token(&token).map(Visitor::Token).ok_or_else(Problem::unauthorized);
+        if let Some(token) = bearer.or_else(|| subprotocol_token(credentials.subprotocols?)) {
+            return self.token_number(&token).map(Principal::Token).ok_or_else(Problem::unauthorized);
         }
-        match shown.query.filter(|query| query.split('&').any(|part| part.split('=').next() == Some(SIGNATURE))) {
-            Some(query) => self.check(shown.path, query, now_s()).map(Visitor::Signed),
+        match credentials.query.filter(|query| query.split('&').any(|part| part.split('=').next() == Some(SIGNATURE))) {
+            Some(query) => self.verify_signature(credentials.path, query, now_s()).map(Principal::UrlKey),
             None => Err(Problem::unauthorized()),
         }
     }
 
-    /// Compares all tokens, so that the duration reveals nothing.
-    fn token(&self, token: &str) -> Option<usize> {
-        let given = checksum(token);
+    /// The number of a token. Compares all tokens in constant time, so that the duration reveals nothing.
+    fn token_number(&self, token: &str) -> Option<usize> {
+        let digest = checksum(token);
         let mut found = None;
         for (index, own) in self.tokens.iter().enumerate() {
-            if bool::from(own.ct_eq(&given)) {
+            if bool::from(own.ct_eq(&digest)) {
                 found = Some(index);
             }
         }
         found
     }
 
-    /// The key that made the signature.
-    fn check(&self, path: &str, query: &str, now_s: u64) -> Result<usize, Problem> {
+    /// The number of the key that made the signature of `path?query`.
+    fn verify_signature(&self, path: &str, query: &str, now_s: u64) -> Result<usize, Problem> {
         let value = |name: &str| {
             let mut values = query.split('&').filter_map(|part| part.split_once('=')).filter(|(key, _)| *key == name);
-            // With two values, this server and another one (a proxy) might use different ones.
+            // Of two values, a proxy might use another one than this server.
             values.next().filter(|_| values.next().is_none()).map(|(_, value)| value)
         };
-        let given = value(SIGNATURE).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
-        let given = given.ok_or_else(|| Problem::forbidden("the signature is malformed"))?;
+        let signature = value(SIGNATURE).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
+        let signature = signature.ok_or_else(|| Problem::forbidden("the signature is malformed"))?;
         let expires = value(EXPIRES).and_then(|text| text.parse::<u64>().ok());
         let expires = expires.ok_or_else(|| Problem::forbidden("the address has no expiry time: sign it again"))?;
         let signed = without_signature(query);
-        let is_ours = |key: &String| signer(key, path, &signed).verify_slice(&given).is_ok();
-        let key = self.keys.iter().position(is_ours);
+        let is_match = |key: &String| signer(key, path, &signed).verify_slice(&signature).is_ok();
+        let key = self.keys.iter().position(is_match);
         let key = key.ok_or_else(|| Problem::forbidden("the signature does not match this address"))?;
         if now_s > expires {
             return Err(Problem::forbidden("the address has expired: sign it again"));
@@ -181,13 +187,17 @@ fn signer(key: &str, path: &str, query: &str) -> Hmac<Sha256> {
     signer
 }
 
-/// Signs the address `path?query` (percent-encoded as it will be sent) with `key`. It is valid until `expires_s`
-/// seconds since 1970.
+/// Signs an address: returns `path?query` with the parameters `expires` and `signature`.
+///
+/// `address` is the path and the query, percent-encoded as the client will send them. An earlier `expires` or
+/// `signature` in it is replaced. The address is valid until `expires_s` seconds since 1970. The signature is
+/// HMAC-SHA256 (RFC 2104) in URL-safe Base64 without padding (RFC 4648, section 5).
 pub fn sign(key: &str, address: &str, expires_s: u64) -> String {
     let (path, query) = address.split_once('?').unwrap_or((address, ""));
-    let stays = |part: &&str| !part.is_empty() && ![EXPIRES, SIGNATURE].contains(&part.split('=').next().unwrap_or(""));
+    let is_kept =
+        |part: &&str| !part.is_empty() && ![EXPIRES, SIGNATURE].contains(&part.split('=').next().unwrap_or(""));
     let expires = format!("{EXPIRES}={expires_s}");
-    let parts: Vec<&str> = query.split('&').filter(stays).chain([expires.as_str()]).collect();
+    let parts: Vec<&str> = query.split('&').filter(is_kept).chain([expires.as_str()]).collect();
     let query = parts.join("&");
     let signature = URL_SAFE_NO_PAD.encode(signer(key, path, &query).finalize().into_bytes());
     format!("{path}?{query}&{SIGNATURE}={signature}")
@@ -195,33 +205,33 @@ pub fn sign(key: &str, address: &str, expires_s: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Guard, Roots, Shown, URL_SAFE_NO_PAD, Visitor, now_s, sign};
+    use super::{Authenticator, Principal, RequestCredentials, Roots, URL_SAFE_NO_PAD, now_s, sign};
     use base64::Engine;
 
-    fn guard() -> Guard {
+    fn guard() -> Authenticator {
         let (tokens, keys) = (["first".into(), "second".into()], ["new key".into(), "old key".into()]);
-        Guard::new(&tokens, &keys, &Roots::bundled()).unwrap()
+        Authenticator::new(&tokens, &keys, &Roots::bundled()).unwrap()
     }
 
-    fn shown<'a>(address: &'a str, authorization: Option<&'a str>) -> Shown<'a> {
+    fn credentials<'a>(address: &'a str, authorization: Option<&'a str>) -> RequestCredentials<'a> {
         let (path, query) = address.split_once('?').map_or((address, None), |(path, query)| (path, Some(query)));
-        Shown { path, query, authorization, subprotocols: None }
+        RequestCredentials { path, query, authorization, subprotocols: None }
     }
 
-    fn status(address: &str, authorization: Option<&str>) -> Result<Visitor, u16> {
-        guard().admit(&shown(address, authorization)).map_err(|problem| problem.status)
-    }
-
-    #[test]
-    fn without_anything_anybody_may_ask() {
-        let guard = Guard::new(&[], &[], &Roots::bundled()).unwrap();
-        assert_eq!(guard.admit(&shown("/frame/a", None)).unwrap(), Visitor::Anybody);
+    fn status(address: &str, authorization: Option<&str>) -> Result<Principal, u16> {
+        guard().authenticate(&credentials(address, authorization)).map_err(|problem| problem.status)
     }
 
     #[test]
-    fn tokens_let_in_and_nothing_like_them() {
-        assert_eq!(status("/a", Some("Bearer second")), Ok(Visitor::Token(1)));
-        assert_eq!(status("/a", Some("bearer first")), Ok(Visitor::Token(0)));
+    fn without_credentials_requests_are_anonymous() {
+        let guard = Authenticator::new(&[], &[], &Roots::bundled()).unwrap();
+        assert_eq!(guard.authenticate(&credentials("/frame/a", None)).unwrap(), Principal::Anonymous);
+    }
+
+    #[test]
+    fn only_exact_tokens_are_accepted() {
+        assert_eq!(status("/a", Some("Bearer second")), Ok(Principal::Token(1)));
+        assert_eq!(status("/a", Some("bearer first")), Ok(Principal::Token(0)));
         for wrong in
             ["Bearer", "Bearer ", "Bearer secon", "Bearer second2", "Basic second", "second", "Bearer first,second"]
         {
@@ -230,9 +240,11 @@ mod tests {
         assert_eq!(status("/a", None), Err(401));
         assert_eq!(status("/a?token=second", None), Err(401));
         let offered = format!("bucket-streamer, bearer.{}", URL_SAFE_NO_PAD.encode("first"));
-        let page = |subprotocols| Shown { subprotocols: Some(subprotocols), ..shown("/ws", None) };
-        assert_eq!(guard().admit(&page(&offered)).unwrap(), Visitor::Token(0));
-        assert!(guard().admit(&page("bearer.first")).is_err() && guard().admit(&page("bearer.")).is_err());
+        let page = |subprotocols| RequestCredentials { subprotocols: Some(subprotocols), ..credentials("/ws", None) };
+        assert_eq!(guard().authenticate(&page(&offered)).unwrap(), Principal::Token(0));
+        assert!(
+            guard().authenticate(&page("bearer.first")).is_err() && guard().authenticate(&page("bearer.")).is_err()
+        );
     }
 
     #[test]
@@ -240,7 +252,7 @@ mod tests {
         let soon = now_s() + 60;
         for (place, key) in ["new key", "old key"].into_iter().enumerate() {
             let address = sign(key, "/frame/a%20b.mp4?frame=3&width=20", soon);
-            assert_eq!(status(&address, None), Ok(Visitor::Signed(place)), "{address}");
+            assert_eq!(status(&address, None), Ok(Principal::UrlKey(place)), "{address}");
         }
         let good = sign("new key", "/frame/a.mp4?frame=3", soon);
         let wrong = [
@@ -261,7 +273,7 @@ mod tests {
             assert_eq!(status(&address, None), Err(403), "{address}");
         }
         assert_eq!(status("/frame/a.mp4?frame=3&Signature=x", None), Err(401));
-        // Signing again replaces what was there.
+        // Signing again replaces the earlier parameters.
         assert_eq!(sign("new key", &good, soon), good);
     }
 }

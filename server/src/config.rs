@@ -7,76 +7,79 @@ use std::time::Duration;
 use super::scope::Credential;
 use bucket_streamer::OnDamage;
 
-/// The configuration of a server; the default is meant for a service inside a team's network.
+/// The configuration of a server. The default is for a service inside a team's network: without TLS and credentials,
+/// listening on the loopback interface.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Address to listen on; port 0 selects any free one.
     pub listen: SocketAddr,
-    /// Quality of JPEG and WebP unless a request sets it, 1 to 100.
+    /// Quality of JPEG and WebP, 1 to 100, for requests that do not set it.
     pub jpeg_quality: u8,
-    /// The handling of damaged pictures unless a request sets it. The engine has to output such pictures
-    /// ([`OnDamage::Flag`], its default), because it serves requests of both kinds.
+    /// The handling of damaged pictures, for requests that do not set it. The engine itself has to output such pictures
+    /// ([`OnDamage::Flag`], its default), because it serves requests with either policy.
     pub on_damage: OnDamage,
-    /// Bytes for the cache of stills.
+    /// Bytes for the cache of stills and storyboards; 0 disables it.
     pub still_memory: u64,
-    /// Bytes of responses that are not sent yet: bodies, and pictures for WebSockets. One client may hold as much as is
-    /// still free: alone half of it.
+    /// Bytes of responses that are not sent yet: bodies, and pictures for WebSockets. One client may hold at most as
+    /// much as is still free, that is half of it if no other client holds any. At least 1 MiB is used.
     pub reply_memory: u64,
-    /// Requests that may use the engine at one time; for videos behind a network, four times as many. By default twice
-    /// the number of its threads, plus two.
+    /// Requests for local videos that may use the engine at one time; for videos behind a network, four times as many.
+    /// By default twice the number of the engine's threads, plus two.
     pub running: Option<usize>,
-    /// Requests that may wait for the engine; more are refused.
+    /// Requests that may wait for the engine; further ones are refused with 503.
     pub waiting: usize,
-    /// Longest duration of a request.
+    /// Longest duration of a request; then it ends with 504. A storyboard may take four times as long.
     pub deadline: Duration,
-    /// Most connections at one time; more are refused. [`Server::connections`](super::Server::connections) says how
-    /// many the process has descriptors for.
+    /// Most connections at one time; further ones are refused with 503. The descriptors of the process may limit them
+    /// further: see [`Server::connections`](super::Server::connections).
     pub connections: usize,
     /// Most connections of one address at one time, unless `trust_forwarded` is set; 0 for no limit per address.
     pub connections_per_client: usize,
     /// Longest side of a requested still in pixels.
     pub longest_side: u32,
-    /// Most frames that one message may request, and that a WebSocket may have outstanding.
+    /// Most frames in one WebSocket message, and most unanswered frames of one WebSocket.
     pub frames: usize,
     /// Most tiles of a storyboard.
     pub tiles: u32,
     /// Most bytes of one WebSocket message.
     pub message: usize,
-    /// Most bytes of a request's head.
+    /// Most bytes of a request's head: request line and headers.
     pub head: usize,
-    /// Time for the first request's head to arrive, and for the handshake of TLS.
+    /// Time for the first request's head to arrive, and for the TLS handshake.
     pub head_timeout: Duration,
-    /// Time for the next request's head to arrive: longer than proxies keep idle connections.
+    /// Time for the next request's head to arrive. It should be longer than proxies keep idle connections, so that a
+    /// proxy does not send a request on a connection that the server is closing.
     pub keep_alive: Duration,
     /// A WebSocket without a message for this time is closed.
     pub idle_timeout: Duration,
     /// Interval of pings; a WebSocket whose client stops answering them is closed.
     pub ping: Duration,
-    /// A client that reads less than 64 KiB in this time while more is ready is given up: a connection of HTTP/1.1, a
-    /// stream of HTTP/2.
+    /// If a client reads less than 64 KiB in this time while more is ready, its HTTP/1.1 connection is closed or its
+    /// HTTP/2 stream is reset.
     pub slow_timeout: Duration,
-    /// Time for which requests are still accepted after the server is asked to end, while `/ready` already answers 503.
+    /// Time for which requests are still accepted after shutdown was requested, while `/ready` already answers 503.
     pub drain_delay: Duration,
-    /// Time for requests in flight to finish after the server is asked to end.
+    /// Time for requests in flight to finish, after the server has stopped accepting connections.
     pub drain_timeout: Duration,
-    /// Tokens, one of which must come with each request. Without tokens and keys, requests need none.
+    /// Tokens, one of which each request must have. Without tokens and keys, requests need no credentials.
     pub tokens: Vec<Credential>,
     /// Keys that may sign addresses. A signed address reaches what its key reaches.
     pub url_keys: Vec<Credential>,
-    /// Origins whose pages may read responses; `*` for all.
+    /// Origins (RFC 6454) of pages that may read responses and open WebSockets; `*` for all.
     pub cors_origins: Vec<String>,
-    /// Trust `X-Forwarded-For` of the connected peer: only behind a proxy that sets it.
+    /// Identify clients by the last address in `X-Forwarded-For`. Only for servers behind a proxy that sets it: other
+    /// peers could forge it.
     pub trust_forwarded: bool,
-    /// Certificates and key, in PEM. Without them the server speaks plain HTTP.
+    /// Certificates and key. Without them the server speaks plain HTTP.
     pub tls: Option<Tls>,
-    /// Also accept HTTP/2 without TLS, from clients that begin with it.
+    /// Also accept HTTP/2 without TLS, from clients with prior knowledge (RFC 9113, section 3.3).
     pub http2_cleartext: bool,
 }
 
-/// The files of certificates and key.
+/// The files of the certificates and of the private key, in PEM.
 #[derive(Debug, Clone)]
 pub struct Tls {
-    /// The chain, the server's own certificate first.
+    /// The certificate chain, the server's own certificate first.
     pub certificates: PathBuf,
     /// The private key.
     pub key: PathBuf,

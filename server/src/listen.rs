@@ -1,7 +1,8 @@
-//! Connections: accepted up to a limit, with or without TLS, and shut down gracefully. `http` answers their requests.
+//! Accepts connections up to a limit, with or without TLS, and shuts them down gracefully. `http` answers their
+//! requests.
 //!
-//! With TLS the client and the server agree on HTTP/1.1 or HTTP/2 (ALPN). Without TLS, HTTP/2 is refused unless the
-//! configuration allows it.
+//! With TLS the client and the server negotiate HTTP/1.1 or HTTP/2 (ALPN, RFC 7301). Without TLS, HTTP/2 is refused
+//! unless the configuration allows it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,43 +30,45 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tower::Service;
 
 use super::config::{Config, Tls};
-use super::connection::{Addresses, Held, Peer};
+use super::connection::{AddressCounts, ConnectionPeer, ConnectionSlot};
 use super::http::{HEADERS, router};
-use super::patient::Patient;
 use super::preface;
 use super::problem::Problem;
 use super::roots::Roots;
-use super::shared::Shared;
-use super::streams::Streams;
-use bucket_streamer::source::open_files::{Reserved, close_half, has_run_out};
+use super::server_state::ServerState;
+use super::streams::Http2Streams;
+use super::timeouts::TimeoutStream;
+use bucket_streamer::source::open_files::{DescriptorReservation, close_half, is_exhausted};
 use bucket_streamer::{Engine, IndexCache};
 
-/// Most streams of one HTTP/2 connection.
+/// Most concurrent streams of one HTTP/2 connection.
 const STREAMS: u32 = 32;
-/// Bytes of request bodies that one stream, or one connection, of HTTP/2 may send ahead: no route reads a body.
+/// Flow-control windows of one stream and of one connection of HTTP/2, in bytes of request bodies: no route reads a
+/// body.
 const BODY_AHEAD: u32 = 16 << 10;
 const BODIES_AHEAD: u32 = 64 << 10;
 /// Bytes that one stream of HTTP/2 may have in the connection's send buffer.
 const SEND_AHEAD: usize = 64 << 10;
-/// Most streams that were reset: by the client before the server looked at them, or by the server for errors.
+/// Most streams that the client resets before the server accepts them, and most that the server resets because of
+/// errors; then the connection is closed (CVE-2023-44487).
 const RESET_EARLY: usize = 20;
 const RESET_WRONG: usize = 100;
-/// Pause before the next accept after an error, as when the system has no descriptors left.
-const BREATH: Duration = Duration::from_millis(50);
-/// Refusals that are sent at one time; further connections are only closed.
+/// Pause before the next accept after an error, for example if no descriptors are left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Most refusals that are sent at one time; further connections are closed without one.
 const REFUSALS: usize = 512;
-/// Descriptors for each root behind a network: the most connections to its server.
+/// Descriptors reserved for each root behind a network: the most connections to its server.
 const PER_ROOT: usize = 16;
-/// Time for a refusal to be sent, and for the client to go.
+/// Time for a refusal to be sent, and for the client to disconnect.
 const REFUSAL: Duration = Duration::from_secs(2);
 
 /// A server that is bound and ready to run.
 pub struct Server {
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     listener: TcpListener,
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
-    sockets: Sockets,
+    limits: ConnectionLimits,
 }
 
 impl std::fmt::Debug for Server {
@@ -75,54 +78,58 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Binds the address and prepares everything; requests are answered from [`Server::run`] on. Needs a Tokio runtime.
+    /// Binds the address of the configuration. The server accepts connections only in [`Server::run`]. Has to be called
+    /// in a Tokio runtime.
+    ///
+    /// With `indexes`, the indexes of opened videos are stored there, so that a restarted server opens them faster.
     ///
     /// # Errors
-    /// The system's error for the address; certificates that cannot be used; tokens and keys that are limited to
-    /// something that does not exist.
+    /// The system's error for the address; certificates or a key that cannot be read or used; a scope of a token or key
+    /// with a root or prefix that does not exist.
     pub async fn bind(
         config: Config,
         engine: Engine,
         roots: Arc<Roots>,
         indexes: Option<IndexCache>,
     ) -> io::Result<Server> {
-        let shared = Shared::new(config, engine, roots, indexes).map_err(io::Error::other)?;
+        let shared = ServerState::new(config, engine, roots, indexes).map_err(io::Error::other)?;
         let tls = shared.config.tls.as_ref().map(acceptor).transpose()?;
         let listener = TcpListener::bind(shared.config.listen).await?;
         let address = listener.local_addr()?;
-        let sockets = Sockets::of(&shared.config, shared.roots.far());
-        Ok(Server { shared: Arc::new(shared), listener, address, tls, sockets })
+        let limits = ConnectionLimits::of(&shared.config, shared.roots.remote_count());
+        Ok(Server { shared: Arc::new(shared), listener, address, tls, limits })
     }
 
     /// Most connections at one time: as many as the configuration allows, but no more than half of the descriptors that
-    /// the process may have (`RLIMIT_NOFILE`) when the server is bound. The others are for videos, of which the least
-    /// recently used ones are closed when there are more.
+    /// the process may have (`RLIMIT_NOFILE`) when the server is bound. The other half is for files of videos; beyond
+    /// it, the least recently used ones are closed and reopened on demand.
     pub fn connections(&self) -> usize {
-        self.sockets.connections
+        self.limits.connections
     }
 
-    /// The address that the server listens on.
+    /// The address that the server listens on, with the actual port if the configured one is 0.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until `end` is ready; then accepts no more connections, finishes requests in flight, and returns. False
-    /// if some were not finished within the drain timeout.
+    /// Serves until `end` is ready. Then `/ready` answers 503, and the server still accepts requests for the drain
+    /// delay; after that it accepts no more connections and finishes requests in flight. Returns false if some
+    /// connections did not end within the drain timeout.
     pub async fn run(self, end: impl Future<Output = ()>) -> bool {
-        let Server { shared, listener, tls, sockets, .. } = self;
-        let connections = Connections {
+        let Server { shared, listener, tls, limits, .. } = self;
+        let acceptor = ConnectionAcceptor {
             router: router(&shared),
-            limit: Arc::new(Semaphore::new(sockets.connections)),
+            limit: Arc::new(Semaphore::new(limits.connections)),
             addresses: Arc::default(),
-            refusals: Arc::new(Semaphore::new(sockets.refusals)),
+            refusals: Arc::new(Semaphore::new(limits.refusals)),
             tls,
             shared: Arc::clone(&shared),
         };
         let delay = shared.config.drain_delay;
-        let leaving = Arc::clone(&shared);
+        let stopping = Arc::clone(&shared);
         let mut end = pin!(async move {
             end.await;
-            leaving.is_leaving.store(true, Relaxed);
+            stopping.is_stopping.store(true, Relaxed);
             if !delay.is_zero() {
                 tracing::info!("shutting down soon: not ready any more");
                 tokio::time::sleep(delay).await;
@@ -132,14 +139,14 @@ impl Server {
             tokio::select! {
                 () = &mut end => break,
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, address)) => connections.take(stream, address),
+                    Ok((stream, address)) => acceptor.accept(stream, address),
                     Err(error) => {
-                        // The client has gone again, or there are no descriptors: both pass.
+                        // The client has disconnected, or there are no descriptors: both conditions pass.
                         tracing::warn!(%error, "no connection");
-                        if has_run_out(&error) {
+                        if is_exhausted(&error) {
                             let _ = tokio::task::spawn_blocking(close_half).await;
                         }
-                        tokio::time::sleep(BREATH).await;
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
             }
@@ -147,10 +154,10 @@ impl Server {
         drop(listener);
         tracing::info!("shutting down: no new connections, requests in flight are finished");
         shared.draining.send_replace(true);
-        let Connections { limit, .. } = connections;
-        let all = u32::try_from(sockets.connections).unwrap_or(u32::MAX);
+        let ConnectionAcceptor { limit, .. } = acceptor;
+        let all = u32::try_from(limits.connections).unwrap_or(u32::MAX);
         let finished = async {
-            // Each connection holds its permit until it is closed, WebSockets too.
+            // Each connection holds its permit until it is closed; a WebSocket does, too.
             let _ = limit.acquire_many(all).await;
         };
         let is_finished = timeout(shared.config.drain_timeout, finished).await.is_ok();
@@ -162,24 +169,24 @@ impl Server {
 }
 
 /// The limits of connections, and the descriptors reserved for them.
-struct Sockets {
+struct ConnectionLimits {
     connections: usize,
-    /// Connections that get a refusal at one time.
+    /// Most refusals that are sent at one time.
     refusals: usize,
-    _reserved: Reserved,
+    _reserved: DescriptorReservation,
 }
 
-impl Sockets {
-    /// As many connections as the configuration allows, but no more than half of the descriptors: the others are for
-    /// videos.
-    fn of(config: &Config, far_roots: usize) -> Sockets {
-        let wanted = config.connections.clamp(1, Semaphore::MAX_PERMITS);
-        let far = PER_ROOT * far_roots;
-        let reserved = Reserved::at_most(wanted.saturating_add(REFUSALS).saturating_add(far));
-        let left = reserved.count() - far.min(reserved.count() / 4);
+impl ConnectionLimits {
+    /// As many connections as the configuration allows, but no more than half of the descriptors: the other half is for
+    /// files of videos.
+    fn of(config: &Config, remote_roots: usize) -> ConnectionLimits {
+        let requested = config.connections.clamp(1, Semaphore::MAX_PERMITS);
+        let remote = PER_ROOT * remote_roots;
+        let reserved = DescriptorReservation::at_most(requested.saturating_add(REFUSALS).saturating_add(remote));
+        let left = reserved.count() - remote.min(reserved.count() / 4);
         let refusals = REFUSALS.min(left / 8).max(1);
-        let connections = wanted.min(left.saturating_sub(refusals)).max(1);
-        Sockets { connections, refusals, _reserved: reserved }
+        let connections = requested.min(left.saturating_sub(refusals)).max(1);
+        ConnectionLimits { connections, refusals, _reserved: reserved }
     }
 }
 
@@ -193,7 +200,7 @@ fn http1(config: &Config) -> http1::Builder {
     builder
 }
 
-fn http2(config: &Config, streams: Streams) -> http2::Builder<Streams> {
+fn http2(config: &Config, streams: Http2Streams) -> http2::Builder<Http2Streams> {
     let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())
@@ -215,7 +222,7 @@ fn acceptor(tls: &Tls) -> io::Result<TlsAcceptor> {
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| failed(&tls.certificates, error.to_string()))?;
     let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| failed(&tls.key, error.to_string()))?;
-    // A program that has installed a provider of cryptography keeps its choice; for any other one, ring is used.
+    // The process may have installed a default provider of cryptography; otherwise ring is used.
     let provider = CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(ring::default_provider()));
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -225,86 +232,86 @@ fn acceptor(tls: &Tls) -> io::Result<TlsAcceptor> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-struct Connections {
+struct ConnectionAcceptor {
     router: Router,
     limit: Arc<Semaphore>,
-    addresses: Arc<Addresses>,
+    addresses: Arc<AddressCounts>,
     refusals: Arc<Semaphore>,
     tls: Option<TlsAcceptor>,
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
 }
 
 /// Counts a connection until dropped.
-struct Counted(Arc<Shared>);
+struct ConnectionCount(Arc<ServerState>);
 
-impl Drop for Counted {
+impl Drop for ConnectionCount {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Relaxed);
     }
 }
 
-impl Connections {
-    fn take(&self, stream: TcpStream, address: SocketAddr) {
+impl ConnectionAcceptor {
+    fn accept(&self, stream: TcpStream, address: SocketAddr) {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let config = &self.shared.config;
         // Behind a proxy all connections come from one address.
         let most = Some(config.connections_per_client).filter(|most| *most > 0 && !config.trust_forwarded);
-        let place = most.map(|most| self.addresses.take(address.ip(), most));
-        let permit = Arc::clone(&self.limit).try_acquire_owned().ok().filter(|_| !matches!(place, Some(None)));
+        let address_slot = most.map(|most| self.addresses.acquire(address.ip(), most));
+        let permit = Arc::clone(&self.limit).try_acquire_owned().ok().filter(|_| !matches!(address_slot, Some(None)));
         let Some(permit) = permit else {
             self.shared.metrics.rejected("connections");
-            if let (None, Ok(turn)) = (&self.tls, Arc::clone(&self.refusals).try_acquire_owned()) {
+            if let (None, Ok(permit)) = (&self.tls, Arc::clone(&self.refusals).try_acquire_owned()) {
                 tokio::spawn(async move {
-                    let _turn = turn;
+                    let _permit = permit;
                     let _ = timeout(REFUSAL, refuse(stream)).await;
                 });
             }
             return;
         };
-        let place = place.flatten();
+        let address_slot = address_slot.flatten();
         let _ = stream.set_nodelay(true);
-        let peer = Peer { address, number: NEXT.fetch_add(1, Relaxed) };
+        let peer = ConnectionPeer { address, number: NEXT.fetch_add(1, Relaxed) };
         self.shared.connections.fetch_add(1, Relaxed);
-        let counted = Counted(Arc::clone(&self.shared));
+        let count = ConnectionCount(Arc::clone(&self.shared));
         let (router, tls) = (self.router.clone(), self.tls.clone());
         let draining = self.shared.draining.subscribe();
         tokio::spawn(async move {
-            let counted = counted;
-            let shared = Arc::clone(&counted.0);
+            let count = count;
+            let shared = Arc::clone(&count.0);
             let config = &shared.config;
             let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
             let idle = Arc::new(AtomicU64::new(millis(config.head_timeout)));
-            // A client that waits for a frame is silent for as long as that takes.
-            let patience = (Arc::clone(&idle), millis(config.keep_alive + 5 * config.deadline));
-            let stream = Patient::new(stream, idle, config.slow_timeout);
-            let held = Held::new(permit, place);
+            // A client that waits for a response is silent until then: the limit has to exceed the longest request.
+            let idle_limits = (Arc::clone(&idle), millis(config.keep_alive + 5 * config.deadline));
+            let stream = TimeoutStream::new(stream, idle, config.slow_timeout);
+            let slot = ConnectionSlot::new(permit, address_slot);
             let limit = config.head_timeout;
-            let served = Served { shared: Arc::clone(&shared), router, peer, held, patience };
+            let handler = ConnectionHandler { shared: Arc::clone(&shared), router, peer, slot, idle_limits };
             match tls {
-                None => match begun(preface::read(stream), limit, draining).await {
+                None => match begin_within(preface::read(stream), limit, draining).await {
                     Some((stream, true)) if !config.http2_cleartext => {
                         shared.metrics.rejected("http2");
                         let _ = timeout(REFUSAL, preface::refuse(stream)).await;
                     }
-                    Some((stream, is_second)) => served.run(stream, is_second).await,
+                    Some((stream, is_http2)) => handler.run(stream, is_http2).await,
                     None => tracing::debug!(peer = %peer.address, "no request"),
                 },
-                Some(tls) => match begun(tls.accept(stream), limit, draining).await {
+                Some(tls) => match begin_within(tls.accept(stream), limit, draining).await {
                     Some(stream) => {
-                        let is_second = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                        served.run(stream, is_second).await;
+                        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                        handler.run(stream, is_http2).await;
                     }
                     None => tracing::debug!(peer = %peer.address, "no TLS"),
                 },
             }
-            drop(counted);
+            drop(count);
         });
     }
 }
 
-/// The result of a connection's beginning (the preface or TLS handshake), if that is in time and the server does not
-/// end.
-async fn begun<T>(
+/// The result of `beginning` (the preface or TLS handshake); `None` if it fails, exceeds the limit, or if the server
+/// shuts down.
+async fn begin_within<T>(
     beginning: impl Future<Output = io::Result<T>>,
     limit: Duration,
     mut draining: watch::Receiver<bool>,
@@ -315,50 +322,50 @@ async fn begun<T>(
     }
 }
 
-/// Sends a refusal to a connection for which there is no room, and closes it.
+/// Sends a refusal on a connection above the limit, and closes it.
 async fn refuse(mut stream: TcpStream) {
     let body = Problem::too_many_connections().json();
     let head = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\n";
     let text = format!("{head}Connection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     if stream.write_all(text.as_bytes()).await.is_ok() {
         let _ = stream.shutdown().await;
-        // The request is read and dropped: else the system would reset the connection, and the response with it.
+        // Closing a socket with unread input resets the connection, and the client may lose the response.
         let mut sink = [0; 4096];
         while let Ok(1..) = tokio::io::AsyncReadExt::read(&mut stream, &mut sink).await {}
     }
 }
 
-/// The state for serving one connection.
-struct Served {
-    shared: Arc<Shared>,
+/// Serves the requests of one connection.
+struct ConnectionHandler {
+    shared: Arc<ServerState>,
     router: Router,
-    peer: Peer,
-    held: Held,
+    peer: ConnectionPeer,
+    slot: ConnectionSlot,
     /// The idle limit of the connection, and its value from the first request on.
-    patience: (Arc<AtomicU64>, u64),
+    idle_limits: (Arc<AtomicU64>, u64),
 }
 
-impl Served {
-    async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S, is_second: bool) {
-        let Served { shared, router, peer, held, patience } = self;
+impl ConnectionHandler {
+    async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S, is_http2: bool) {
+        let ConnectionHandler { shared, router, peer, slot, idle_limits } = self;
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-            patience.0.store(patience.1, Relaxed);
+            idle_limits.0.store(idle_limits.1, Relaxed);
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer);
-            request.extensions_mut().insert(held.clone());
+            request.extensions_mut().insert(slot.clone());
             router.clone().call(request)
         });
         let (config, stream) = (&shared.config, TokioIo::new(stream));
         let draining = shared.draining.subscribe();
-        let done = if is_second {
-            let streams = Streams::new(config.slow_timeout);
+        let result = if is_http2 {
+            let streams = Http2Streams::new(config.slow_timeout);
             let connection = http2(config, streams.clone()).serve_connection(stream, service);
             let keep_alive = config.keep_alive.max(config.head_timeout);
             tokio::select! {
                 done = drive(connection, draining, streams.idle(keep_alive)) => done,
-                // The connection was told to end, and does not.
+                // The graceful shutdown does not finish, because the client keeps the connection open.
                 () = streams.idle(keep_alive + REFUSAL) => Ok(()),
-                // Closed at once: the client has reset most of its requests.
+                // The client has reset most of its streams: the connection is closed at once.
                 () = streams.abused() => {
                     shared.metrics.rejected("resets");
                     Ok(())
@@ -368,25 +375,25 @@ impl Served {
             let connection = http1(config).serve_connection(stream, service).with_upgrades();
             drive(connection, draining, std::future::pending()).await
         };
-        if let Err(error) = done {
-            // Usually the client has gone.
+        if let Err(error) = result {
+            // Usually the client has disconnected.
             tracing::debug!(peer = %peer.address, %error, "connection");
         }
     }
 }
 
-/// Serves a connection until it is over. It accepts no more requests when the server ends or `enough` is ready.
-async fn drive<C: Ending>(
+/// Serves a connection until it ends. It accepts no more requests after the server begins to drain or `stop` is ready.
+async fn drive<C: GracefulShutdown>(
     connection: C,
     mut draining: watch::Receiver<bool>,
-    enough: impl Future<Output = ()>,
+    stop: impl Future<Output = ()>,
 ) -> hyper::Result<()> {
     let mut connection = pin!(connection);
     {
         let mut end = pin!(async {
             tokio::select! {
                 _ = draining.wait_for(|draining| *draining) => {}
-                () = enough => {}
+                () = stop => {}
             }
         });
         tokio::select! {
@@ -394,34 +401,34 @@ async fn drive<C: Ending>(
             () = &mut end => {}
         }
     }
-    connection.as_mut().end();
+    connection.as_mut().begin_shutdown();
     connection.await
 }
 
-/// A connection that can finish its requests in flight and then end.
-trait Ending: Future<Output = hyper::Result<()>> {
-    fn end(self: Pin<&mut Self>);
+/// A connection that can accept no more requests, finish those in flight, and end.
+trait GracefulShutdown: Future<Output = hyper::Result<()>> {
+    fn begin_shutdown(self: Pin<&mut Self>);
 }
 
-impl<I, S> Ending for http1::UpgradeableConnection<I, S>
+impl<I, S> GracefulShutdown for http1::UpgradeableConnection<I, S>
 where
     S: HttpService<Incoming, ResBody = Body>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
-    fn end(self: Pin<&mut Self>) {
+    fn begin_shutdown(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
 }
 
-impl<I, S> Ending for http2::Connection<I, S, Streams>
+impl<I, S> GracefulShutdown for http2::Connection<I, S, Http2Streams>
 where
     S: HttpService<Incoming, ResBody = Body>,
     S::Future: Send + 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     I: hyper::rt::Read + hyper::rt::Write + Unpin,
 {
-    fn end(self: Pin<&mut Self>) {
+    fn begin_shutdown(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
 }

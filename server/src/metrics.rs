@@ -1,6 +1,6 @@
-//! Metrics for Prometheus: counts, durations and sizes. `http::status` serves them.
+//! Metrics for Prometheus (OpenMetrics 1.0): counts, durations and sizes. `http::status` serves them.
 //!
-//! Counters and histograms change as events happen; gauges are read from their owners at each scrape.
+//! Counters and histograms change with each event; gauges are read from their owners at each scrape.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -18,45 +18,45 @@ use bucket_streamer::source::OpenFiles;
 /// Media type of the text of [`Metrics::text`].
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Upper bounds of buckets in seconds: from a cached still to a deadline.
+/// Upper bounds of histogram buckets in seconds: from the time of a cached still to the default deadline.
 const SECONDS: [f64; 15] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Route {
+struct RouteLabels {
     route: &'static str,
     status: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Stage {
+struct StageLabels {
     stage: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Outcome {
+struct OutcomeLabels {
     outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Queue {
+struct QueueLabels {
     queue: &'static str,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Buckets;
+struct LatencyBuckets;
 
-impl MetricConstructor<Histogram> for Buckets {
+impl MetricConstructor<Histogram> for LatencyBuckets {
     fn new_metric(&self) -> Histogram {
         Histogram::new(SECONDS)
     }
 }
 
-/// The stages of one still's time.
+/// The time of one still by stage.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Timing {
-    /// Waiting for a permit, and for a worker.
+pub(super) struct StillTiming {
+    /// Time of waiting for a permit, and for a worker.
     pub(super) queue: Duration,
-    /// Waiting for bytes.
+    /// Time of waiting for bytes.
     pub(super) fetch: Duration,
     pub(super) decode: Duration,
     pub(super) encode: Duration,
@@ -64,8 +64,8 @@ pub(super) struct Timing {
 
 /// Values that other modules own, at the time of a scrape.
 #[derive(Debug, Default)]
-pub(super) struct Now {
-    /// By queue: running, waiting.
+pub(super) struct MetricsSnapshot {
+    /// Running and waiting requests by queue.
     pub(super) admissions: Vec<(&'static str, usize, usize)>,
     pub(super) still_bytes: u64,
     pub(super) stills: usize,
@@ -81,7 +81,7 @@ pub(super) struct Now {
     pub(super) decoded_pictures: u64,
     pub(super) forks: u64,
     pub(super) device_frames: u64,
-    pub(super) taken: u64,
+    pub(super) checkpoints_taken: u64,
     pub(super) resident_bytes: u64,
     pub(super) connections: usize,
     pub(super) websockets: usize,
@@ -93,20 +93,20 @@ pub(super) struct Now {
 #[derive(Debug)]
 pub(super) struct Metrics {
     registry: Registry,
-    requests: Family<Route, Counter>,
-    latency: Family<Route, Histogram, Buckets>,
-    stages: Family<Stage, Histogram, Buckets>,
-    cache: Family<Outcome, Counter>,
-    rejected: Family<Outcome, Counter>,
-    frames: Family<Outcome, Counter>,
+    requests: Family<RouteLabels, Counter>,
+    latency: Family<RouteLabels, Histogram, LatencyBuckets>,
+    stages: Family<StageLabels, Histogram, LatencyBuckets>,
+    cache: Family<OutcomeLabels, Counter>,
+    rejected: Family<OutcomeLabels, Counter>,
+    frames: Family<OutcomeLabels, Counter>,
     sent: Counter,
     gauges: Gauges,
 }
 
 #[derive(Debug, Default)]
 struct Gauges {
-    running: Family<Queue, Gauge>,
-    waiting: Family<Queue, Gauge>,
+    running: Family<QueueLabels, Gauge>,
+    waiting: Family<QueueLabels, Gauge>,
     still_bytes: Gauge,
     stills: Gauge,
     videos: Gauge,
@@ -122,12 +122,12 @@ struct Gauges {
     websockets: Gauge,
     reply_bytes: Gauge,
     files_open: Gauge,
-    /// Counters whose owners count; they only grow.
+    /// Counters that other modules own; their values are copied at each scrape and only grow.
     fetched_bytes: Counter<u64, AtomicU64>,
     decoded_pictures: Counter<u64, AtomicU64>,
     forks: Counter<u64, AtomicU64>,
     device_frames: Counter<u64, AtomicU64>,
-    taken: Counter<u64, AtomicU64>,
+    checkpoints_taken: Counter<u64, AtomicU64>,
     files_reopened: Counter<u64, AtomicU64>,
 }
 
@@ -136,8 +136,8 @@ impl Metrics {
         let mut metrics = Metrics {
             registry: Registry::with_prefix("bucket_streamer"),
             requests: Family::default(),
-            latency: Family::new_with_constructor(Buckets),
-            stages: Family::new_with_constructor(Buckets),
+            latency: Family::new_with_constructor(LatencyBuckets),
+            stages: Family::new_with_constructor(LatencyBuckets),
             cache: Family::default(),
             rejected: Family::default(),
             frames: Family::default(),
@@ -187,7 +187,7 @@ impl Metrics {
         let help = "Decode runs that wait for this budget";
         registry.register("picture_waiting", help, gauges.picture_waiting.clone());
         registry.register("checkpoint_entries", "Checkpoints of decoders", gauges.checkpoints.clone());
-        registry.register("checkpoints_taken", "Checkpoints that were taken", gauges.taken.clone());
+        registry.register("checkpoints_taken", "Checkpoints that were taken", gauges.checkpoints_taken.clone());
         registry.register("decoder_forks", "Decode runs that began at a checkpoint", gauges.forks.clone());
         registry.register("device_frames", "Frames that a GPU has decoded", gauges.device_frames.clone());
         registry.register("pictures_decoded", "Samples that were decoded", gauges.decoded_pictures.clone());
@@ -203,91 +203,91 @@ impl Metrics {
 
     /// Counts a response.
     pub(super) fn request(&self, route: &'static str, status: u16, took: Duration) {
-        let labels = Route { route, status };
+        let labels = RouteLabels { route, status };
         self.requests.get_or_create(&labels).inc();
         self.latency.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
     /// Counts a lookup in the cache of stills.
     pub(super) fn cache(&self, is_hit: bool) {
-        self.cache.get_or_create(&Outcome { outcome: if is_hit { "hit" } else { "miss" } }).inc();
+        self.cache.get_or_create(&OutcomeLabels { outcome: if is_hit { "hit" } else { "miss" } }).inc();
     }
 
-    /// Counts a still that a request in progress was already making.
+    /// Counts a still that was shared with a request in progress.
     pub(super) fn joined(&self) {
-        self.cache.get_or_create(&Outcome { outcome: "joined" }).inc();
+        self.cache.get_or_create(&OutcomeLabels { outcome: "joined" }).inc();
     }
 
     /// Records the stages of a new still.
-    pub(super) fn made(&self, timing: &Timing) {
+    pub(super) fn record_still(&self, timing: &StillTiming) {
         let stages = [("queue", timing.queue), ("fetch", timing.fetch), ("decode", timing.decode)];
         for (stage, time) in stages {
-            self.stages.get_or_create(&Stage { stage }).observe(time.as_secs_f64());
+            self.stages.get_or_create(&StageLabels { stage }).observe(time.as_secs_f64());
         }
-        self.encoded(timing.encode);
+        self.record_encoding(timing.encode);
     }
 
     /// Records the encoding of a still.
-    pub(super) fn encoded(&self, time: Duration) {
-        self.stages.get_or_create(&Stage { stage: "encode" }).observe(time.as_secs_f64());
+    pub(super) fn record_encoding(&self, time: Duration) {
+        self.stages.get_or_create(&StageLabels { stage: "encode" }).observe(time.as_secs_f64());
     }
 
-    /// Counts a refusal: `queue`, `connections`, `replies`, `http2`, `resets`.
-    pub(super) fn rejected(&self, why: &'static str) {
-        self.rejected.get_or_create(&Outcome { outcome: why }).inc();
+    /// Counts a refusal; `reason` is `queue`, `connections`, `replies`, `http2` or `resets`.
+    pub(super) fn rejected(&self, reason: &'static str) {
+        self.rejected.get_or_create(&OutcomeLabels { outcome: reason }).inc();
     }
 
-    /// Counts a response to a frame over a WebSocket: `sent`, or the word of its error.
+    /// Counts the response to a frame requested over a WebSocket: `sent`, or the code of its error.
     pub(super) fn frame(&self, outcome: &'static str) {
-        self.frames.get_or_create(&Outcome { outcome }).inc();
+        self.frames.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
-    /// Counts bytes of a still that were passed to a connection.
+    /// Counts the bytes of a still that is passed to a connection.
     pub(super) fn sent(&self, bytes: usize) {
         self.sent.inc_by(bytes as u64);
     }
 
-    /// The text of all metrics.
-    pub(super) fn text(&self, now: &Now) -> String {
+    /// All metrics in the text format; `snapshot` has the current gauges.
+    pub(super) fn text(&self, snapshot: &MetricsSnapshot) -> String {
         let gauges = &self.gauges;
-        for (queue, running, waiting) in &now.admissions {
-            let queue = Queue { queue };
+        for (queue, running, waiting) in &snapshot.admissions {
+            let queue = QueueLabels { queue };
             gauges.running.get_or_create(&queue).set(*running as i64);
             gauges.waiting.get_or_create(&queue).set(*waiting as i64);
         }
         let levels = [
-            (&gauges.still_bytes, now.still_bytes),
-            (&gauges.stills, now.stills as u64),
-            (&gauges.videos, now.videos as u64),
-            (&gauges.index_bytes, now.index_bytes),
-            (&gauges.fetched_held_bytes, now.fetched_held_bytes),
-            (&gauges.checkpoint_bytes, now.checkpoint_bytes),
-            (&gauges.picture_bytes, now.picture_bytes),
-            (&gauges.picture_budget_bytes, now.picture_budget_bytes),
-            (&gauges.picture_waiting, now.picture_waiting as u64),
-            (&gauges.checkpoints, now.checkpoints as u64),
-            (&gauges.resident_bytes, now.resident_bytes),
-            (&gauges.connections, now.connections as u64),
-            (&gauges.websockets, now.websockets as u64),
-            (&gauges.reply_bytes, now.reply_bytes),
-            (&gauges.files_open, now.files.open as u64),
+            (&gauges.still_bytes, snapshot.still_bytes),
+            (&gauges.stills, snapshot.stills as u64),
+            (&gauges.videos, snapshot.videos as u64),
+            (&gauges.index_bytes, snapshot.index_bytes),
+            (&gauges.fetched_held_bytes, snapshot.fetched_held_bytes),
+            (&gauges.checkpoint_bytes, snapshot.checkpoint_bytes),
+            (&gauges.picture_bytes, snapshot.picture_bytes),
+            (&gauges.picture_budget_bytes, snapshot.picture_budget_bytes),
+            (&gauges.picture_waiting, snapshot.picture_waiting as u64),
+            (&gauges.checkpoints, snapshot.checkpoints as u64),
+            (&gauges.resident_bytes, snapshot.resident_bytes),
+            (&gauges.connections, snapshot.connections as u64),
+            (&gauges.websockets, snapshot.websockets as u64),
+            (&gauges.reply_bytes, snapshot.reply_bytes),
+            (&gauges.files_open, snapshot.files.open as u64),
         ];
         for (gauge, value) in levels {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         }
         let counts = [
-            (&gauges.fetched_bytes, now.fetched_bytes),
-            (&gauges.decoded_pictures, now.decoded_pictures),
-            (&gauges.forks, now.forks),
-            (&gauges.device_frames, now.device_frames),
-            (&gauges.taken, now.taken),
-            (&gauges.files_reopened, now.files.reopened),
+            (&gauges.fetched_bytes, snapshot.fetched_bytes),
+            (&gauges.decoded_pictures, snapshot.decoded_pictures),
+            (&gauges.forks, snapshot.forks),
+            (&gauges.device_frames, snapshot.device_frames),
+            (&gauges.checkpoints_taken, snapshot.checkpoints_taken),
+            (&gauges.files_reopened, snapshot.files.reopened),
         ];
         for (counter, value) in counts {
             counter.inner().fetch_max(value, std::sync::atomic::Ordering::Relaxed);
         }
         let mut text = String::new();
-        // Writing to a String does not fail.
+        // Writing to a `String` does not fail.
         let _ = encode(&mut text, &self.registry);
         text
     }

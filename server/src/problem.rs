@@ -1,4 +1,4 @@
-//! Errors of the API: problem documents (RFC 9457) for HTTP, and the words of the WebSocket protocol.
+//! Errors of the API: problem documents (RFC 9457) for HTTP, and the error codes of the WebSocket protocol.
 
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Serialize, Serializer};
 
-use super::admission::Full;
+use super::admission::QueueFull;
 use bucket_streamer::error::{Error, ErrorKind};
 use bucket_streamer::source::Refusal;
 use bucket_streamer::still::StillFormat;
@@ -17,7 +17,7 @@ pub(super) struct Problem {
     /// The kind of problem.
     #[serde(rename = "type")]
     #[schema(value_type = String)]
-    pub(super) kind: Kind,
+    pub(super) kind: ProblemKind,
     /// The kind in a few words.
     pub(super) title: &'static str,
     /// The status of the response.
@@ -40,7 +40,7 @@ pub(super) struct Problem {
 
 /// The kind of a problem. The names are a part of the API; `docs/serving.md` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ProblemKind {
     BadParameter,
     Unauthorized,
     Forbidden,
@@ -59,26 +59,26 @@ pub(super) enum Kind {
     Deadline,
 }
 
-impl Kind {
+impl ProblemKind {
     /// The name in documents, the title, and the status of the response.
     fn parts(self) -> (&'static str, &'static str, u16) {
         match self {
-            Kind::BadParameter => ("bad-parameter", "A parameter is wrong", 400),
-            Kind::Unauthorized => ("unauthorized", "The request has no valid credentials", 401),
-            Kind::Forbidden => ("forbidden", "The signature is not valid", 403),
-            Kind::OutOfReach => ("forbidden", "The credentials do not allow this", 403),
-            Kind::NotFound => ("not-found", "No such video, frame, time or address", 404),
-            Kind::BadMethod => ("method-not-allowed", "The method is not GET or HEAD", 405),
-            Kind::NotAcceptable => ("not-acceptable", "None of the accepted formats can be made", 406),
-            Kind::Undecodable => ("undecodable", "The frame cannot be decoded", 422),
-            Kind::UnreadableVideo => ("unreadable-video", "The video cannot be read", 422),
-            Kind::TooManyHeaders => ("too-many-headers", "The request has too many headers", 431),
-            Kind::Internal => ("internal", "The server has an internal error", 500),
-            Kind::FetchFailed => ("fetch-failed", "The video's bytes cannot be fetched", 502),
-            Kind::Overloaded => ("overloaded", "The server is overloaded", 503),
-            Kind::Ending => ("ending", "The server is shutting down", 503),
-            Kind::Changed => ("changed", "The video changes while it is read", 503),
-            Kind::Deadline => ("deadline", "The request took too long", 504),
+            ProblemKind::BadParameter => ("bad-parameter", "A parameter is wrong", 400),
+            ProblemKind::Unauthorized => ("unauthorized", "The request has no valid credentials", 401),
+            ProblemKind::Forbidden => ("forbidden", "The signature is not valid", 403),
+            ProblemKind::OutOfReach => ("forbidden", "The credentials do not allow this", 403),
+            ProblemKind::NotFound => ("not-found", "No such video, frame, time or address", 404),
+            ProblemKind::BadMethod => ("method-not-allowed", "The method is not GET or HEAD", 405),
+            ProblemKind::NotAcceptable => ("not-acceptable", "None of the accepted formats can be made", 406),
+            ProblemKind::Undecodable => ("undecodable", "The frame cannot be decoded", 422),
+            ProblemKind::UnreadableVideo => ("unreadable-video", "The video cannot be read", 422),
+            ProblemKind::TooManyHeaders => ("too-many-headers", "The request has too many headers", 431),
+            ProblemKind::Internal => ("internal", "The server has an internal error", 500),
+            ProblemKind::FetchFailed => ("fetch-failed", "The video's bytes cannot be fetched", 502),
+            ProblemKind::Overloaded => ("overloaded", "The server is overloaded", 503),
+            ProblemKind::Ending => ("ending", "The server is shutting down", 503),
+            ProblemKind::Changed => ("changed", "The video changes while it is read", 503),
+            ProblemKind::Deadline => ("deadline", "The request took too long", 504),
         }
     }
 
@@ -87,25 +87,27 @@ impl Kind {
         self.parts().0
     }
 
-    /// The word of the WebSocket protocol.
-    fn word(self) -> Word {
+    /// The error code in the WebSocket protocol.
+    fn frame_error(self) -> FrameErrorCode {
         match self {
-            Kind::NotFound | Kind::BadParameter | Kind::Forbidden | Kind::OutOfReach => Word::NotFound,
-            Kind::FetchFailed | Kind::Changed => Word::FetchFailed,
-            Kind::Overloaded | Kind::Ending => Word::Overloaded,
-            Kind::Deadline => Word::Deadline,
-            Kind::Unauthorized
-            | Kind::BadMethod
-            | Kind::NotAcceptable
-            | Kind::Undecodable
-            | Kind::UnreadableVideo
-            | Kind::TooManyHeaders
-            | Kind::Internal => Word::DecodeFailed,
+            ProblemKind::NotFound | ProblemKind::BadParameter | ProblemKind::Forbidden | ProblemKind::OutOfReach => {
+                FrameErrorCode::NotFound
+            }
+            ProblemKind::FetchFailed | ProblemKind::Changed => FrameErrorCode::FetchFailed,
+            ProblemKind::Overloaded | ProblemKind::Ending => FrameErrorCode::Overloaded,
+            ProblemKind::Deadline => FrameErrorCode::Deadline,
+            ProblemKind::Unauthorized
+            | ProblemKind::BadMethod
+            | ProblemKind::NotAcceptable
+            | ProblemKind::Undecodable
+            | ProblemKind::UnreadableVideo
+            | ProblemKind::TooManyHeaders
+            | ProblemKind::Internal => FrameErrorCode::DecodeFailed,
         }
     }
 }
 
-impl Serialize for Kind {
+impl Serialize for ProblemKind {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
     }
@@ -113,7 +115,7 @@ impl Serialize for Kind {
 
 /// The reason why a frame requested over a WebSocket has no picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Word {
+pub(super) enum FrameErrorCode {
     DecodeFailed,
     FetchFailed,
     NotFound,
@@ -124,101 +126,107 @@ pub(super) enum Word {
     Superseded,
 }
 
-impl Word {
-    /// The word in messages and metrics.
+impl FrameErrorCode {
+    /// The name in messages and metrics.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Word::DecodeFailed => "decode_failed",
-            Word::FetchFailed => "fetch_failed",
-            Word::NotFound => "not_found",
-            Word::BadOffset => "bad_offset",
-            Word::Overloaded => "overloaded",
-            Word::Deadline => "deadline",
-            Word::Cancelled => "cancelled",
-            Word::Superseded => "superseded",
+            FrameErrorCode::DecodeFailed => "decode_failed",
+            FrameErrorCode::FetchFailed => "fetch_failed",
+            FrameErrorCode::NotFound => "not_found",
+            FrameErrorCode::BadOffset => "bad_offset",
+            FrameErrorCode::Overloaded => "overloaded",
+            FrameErrorCode::Deadline => "deadline",
+            FrameErrorCode::Cancelled => "cancelled",
+            FrameErrorCode::Superseded => "superseded",
         }
     }
 }
 
-impl Serialize for Word {
+impl Serialize for FrameErrorCode {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
     }
 }
 
 impl Problem {
-    fn new(kind: Kind, detail: impl Into<String>) -> Problem {
+    fn new(kind: ProblemKind, detail: impl Into<String>) -> Problem {
         let (_, title, status) = kind.parts();
         let (frame, sample, offset, retry_after_s) = (None, None, None, None);
         Problem { kind, title, status, detail: detail.into(), frame, sample, offset, retry_after_s }
     }
 
     pub(super) fn bad_parameter(detail: impl Into<String>) -> Problem {
-        Problem::new(Kind::BadParameter, detail)
+        Problem::new(ProblemKind::BadParameter, detail)
     }
 
     pub(super) fn unauthorized() -> Problem {
-        Problem::new(Kind::Unauthorized, "send a token (Authorization: Bearer ...) or use a signed address")
+        Problem::new(ProblemKind::Unauthorized, "send a token (Authorization: Bearer ...) or use a signed address")
     }
 
     pub(super) fn forbidden(detail: impl Into<String>) -> Problem {
-        Problem::new(Kind::Forbidden, detail)
+        Problem::new(ProblemKind::Forbidden, detail)
     }
 
-    /// The same whether the video exists or not.
+    /// The same for existing and missing videos, so that it reveals nothing about them.
     pub(super) fn out_of_reach() -> Problem {
-        Problem::new(Kind::OutOfReach, "the token or signature is limited to other videos")
+        Problem::new(ProblemKind::OutOfReach, "the token or signature is limited to other videos")
     }
 
     pub(super) fn not_found(detail: impl Into<String>) -> Problem {
-        Problem::new(Kind::NotFound, detail)
+        Problem::new(ProblemKind::NotFound, detail)
     }
 
     pub(super) fn bad_method() -> Problem {
-        Problem::new(Kind::BadMethod, "this address answers GET and HEAD")
+        Problem::new(ProblemKind::BadMethod, "this address answers GET and HEAD")
     }
 
     pub(super) fn not_acceptable() -> Problem {
         let types = StillFormat::ALL.map(StillFormat::media_type).join(", ");
-        Problem::new(Kind::NotAcceptable, format!("stills are one of {types}"))
+        Problem::new(ProblemKind::NotAcceptable, format!("stills are one of {types}"))
     }
 
     pub(super) fn internal(detail: impl Into<String>) -> Problem {
-        Problem::new(Kind::Internal, detail)
+        Problem::new(ProblemKind::Internal, detail)
     }
 
     pub(super) fn draining() -> Problem {
         let retry_after_s = Some(1);
-        Problem { retry_after_s, ..Problem::new(Kind::Ending, "this server is shutting down") }
+        Problem { retry_after_s, ..Problem::new(ProblemKind::Ending, "this server is shutting down") }
     }
 
     pub(super) fn too_many_connections() -> Problem {
         let retry_after_s = Some(1);
-        Problem { retry_after_s, ..Problem::new(Kind::Overloaded, "there are too many connections") }
+        Problem { retry_after_s, ..Problem::new(ProblemKind::Overloaded, "there are too many connections") }
     }
 
-    /// The client has not read earlier responses.
-    pub(super) fn unread() -> Problem {
+    /// The memory for responses is full, because earlier ones have not been read.
+    pub(super) fn unread_responses() -> Problem {
         let retry_after_s = Some(1);
         let detail = "too many bytes wait to be read: read the responses to other requests first";
-        Problem { retry_after_s, ..Problem::new(Kind::Overloaded, detail) }
+        Problem { retry_after_s, ..Problem::new(ProblemKind::Overloaded, detail) }
     }
 
     pub(super) fn too_many_headers() -> Problem {
-        Problem::new(Kind::TooManyHeaders, "a request may have at most 64 headers")
+        Problem::new(ProblemKind::TooManyHeaders, "a request may have at most 64 headers")
     }
 
     pub(super) fn deadline() -> Problem {
         let retry_after_s = Some(5);
-        Problem { retry_after_s, ..Problem::new(Kind::Deadline, "the frame was not ready in time: try again later") }
+        Problem {
+            retry_after_s,
+            ..Problem::new(ProblemKind::Deadline, "the frame was not ready in time: try again later")
+        }
     }
 
     pub(super) fn not_opened_in_time() -> Problem {
         let retry_after_s = Some(5);
-        Problem { retry_after_s, ..Problem::new(Kind::Deadline, "the video was not opened in time: try again later") }
+        Problem {
+            retry_after_s,
+            ..Problem::new(ProblemKind::Deadline, "the video was not opened in time: try again later")
+        }
     }
 
-    /// The problem of an engine's error, without its source: the client knows the video's name, and need not know its
+    /// The problem for an engine's error, without its source: the client knows the video's name, and must not learn its
     /// location.
     pub(super) fn of(error: &Error) -> Problem {
         let (kind, retry_after_s) = kind_of(error);
@@ -226,9 +234,9 @@ impl Problem {
         Problem { frame, sample, offset, retry_after_s, ..Problem::new(kind, error.message()) }
     }
 
-    /// The word of the WebSocket protocol.
-    pub(super) fn word(&self) -> Word {
-        self.kind.word()
+    /// The error code in the WebSocket protocol.
+    pub(super) fn frame_error(&self) -> FrameErrorCode {
+        self.kind.frame_error()
     }
 
     pub(super) fn status(&self) -> StatusCode {
@@ -241,38 +249,41 @@ impl Problem {
     }
 }
 
-fn kind_of(error: &Error) -> (Kind, Option<u64>) {
+fn kind_of(error: &Error) -> (ProblemKind, Option<u64>) {
     use ErrorKind::{
         Changed, Corrupt, Damaged, IndexBusy, NeedsUnreadable, NoSuchFrame, NoSuchVideo, NotShown, OpenCancelled,
         OpenTimeout, PastEnd, PastEndOfVideo, PictureMemory, Read, Remote, Still, TooManyPixels, Write,
     };
     match error.kind() {
-        NoSuchVideo | NoSuchFrame { .. } | PastEndOfVideo { .. } => (Kind::NotFound, None),
-        NotShown | Damaged(_) | Corrupt | NeedsUnreadable(_) | PastEnd { .. } => (Kind::Undecodable, None),
-        Still(_) => (Kind::Undecodable, None),
-        // One frame is too large; other frames of the video may be smaller.
-        TooManyPixels { .. } | PictureMemory { .. } if error.frame().is_some() => (Kind::Undecodable, None),
-        Changed => (Kind::Changed, Some(1)),
-        OpenTimeout { .. } | OpenCancelled => (Kind::Deadline, Some(5)),
-        IndexBusy => (Kind::Overloaded, Some(5)),
+        NoSuchVideo | NoSuchFrame { .. } | PastEndOfVideo { .. } => (ProblemKind::NotFound, None),
+        NotShown | Damaged(_) | Corrupt | NeedsUnreadable(_) | PastEnd { .. } => (ProblemKind::Undecodable, None),
+        Still(_) => (ProblemKind::Undecodable, None),
+        // One frame is too large; other frames of the video may have a smaller size.
+        TooManyPixels { .. } | PictureMemory { .. } if error.frame().is_some() => (ProblemKind::Undecodable, None),
+        Changed => (ProblemKind::Changed, Some(1)),
+        OpenTimeout { .. } | OpenCancelled => (ProblemKind::Deadline, Some(5)),
+        IndexBusy => (ProblemKind::Overloaded, Some(5)),
         Remote(refusal) => of_refusal(refusal),
-        Read(_) | Write { .. } => (Kind::Internal, None),
-        _ => (Kind::UnreadableVideo, None),
+        Read(_) | Write { .. } => (ProblemKind::Internal, None),
+        _ => (ProblemKind::UnreadableVideo, None),
     }
 }
 
-fn of_refusal(refusal: &Refusal) -> (Kind, Option<u64>) {
+fn of_refusal(refusal: &Refusal) -> (ProblemKind, Option<u64>) {
     match refusal {
-        Refusal::NotFound(_) | Refusal::Store { status: 404, .. } => (Kind::NotFound, None),
-        Refusal::Busy(_) | Refusal::Timeout { .. } | Refusal::Connection(_) => (Kind::FetchFailed, Some(5)),
-        _ => (Kind::FetchFailed, None),
+        Refusal::NotFound(_) | Refusal::Store { status: 404, .. } => (ProblemKind::NotFound, None),
+        Refusal::Busy(_) | Refusal::Timeout { .. } | Refusal::Connection(_) => (ProblemKind::FetchFailed, Some(5)),
+        _ => (ProblemKind::FetchFailed, None),
     }
 }
 
-impl From<Full> for Problem {
-    fn from(full: Full) -> Problem {
+impl From<QueueFull> for Problem {
+    fn from(full: QueueFull) -> Problem {
         let retry_after_s = Some(full.retry_after_s);
-        Problem { retry_after_s, ..Problem::new(Kind::Overloaded, "too many requests are waiting: try again later") }
+        Problem {
+            retry_after_s,
+            ..Problem::new(ProblemKind::Overloaded, "too many requests are waiting: try again later")
+        }
     }
 }
 
@@ -304,47 +315,56 @@ impl IntoResponse for Problem {
 mod tests {
     use serde_json::json;
 
-    use super::{Error, ErrorKind, Kind, Problem, Word};
+    use super::{Error, ErrorKind, FrameErrorCode, Problem, ProblemKind};
 
     #[test]
     fn damage_and_size_are_422_and_say_so() {
         let corrupt = Problem::of(&Error::from(ErrorKind::Corrupt).at_frame(7_u64).at_sample(9, Some(4321)));
-        assert_eq!((corrupt.kind, corrupt.status, corrupt.word()), (Kind::Undecodable, 422, Word::DecodeFailed));
+        assert_eq!(
+            (corrupt.kind, corrupt.status, corrupt.frame_error()),
+            (ProblemKind::Undecodable, 422, FrameErrorCode::DecodeFailed)
+        );
         assert_eq!((corrupt.frame, corrupt.sample, corrupt.offset), (Some(7), Some(9), Some(4321)));
         assert!(corrupt.detail.contains("the picture is damaged"), "{}", corrupt.detail);
         let large = || Error::from(ErrorKind::TooManyPixels { width: 16384, height: 8192, limit: 35_651_584 });
         let (video, frame) = (Problem::of(&large()), Problem::of(&large().at_frame(3_u64)));
-        assert_eq!((video.kind, video.status, video.word()), (Kind::UnreadableVideo, 422, Word::DecodeFailed));
-        assert_eq!((frame.kind, frame.status, frame.word()), (Kind::Undecodable, 422, Word::DecodeFailed));
+        assert_eq!(
+            (video.kind, video.status, video.frame_error()),
+            (ProblemKind::UnreadableVideo, 422, FrameErrorCode::DecodeFailed)
+        );
+        assert_eq!(
+            (frame.kind, frame.status, frame.frame_error()),
+            (ProblemKind::Undecodable, 422, FrameErrorCode::DecodeFailed)
+        );
         assert!(video.detail.contains("16384x8192") && video.detail.contains("35651584"), "{}", video.detail);
     }
 
     #[test]
     fn names_words_and_statuses_are_those_of_the_api() {
         let expected = [
-            (Kind::BadParameter, "bad-parameter", 400, "not_found"),
-            (Kind::Unauthorized, "unauthorized", 401, "decode_failed"),
-            (Kind::Forbidden, "forbidden", 403, "not_found"),
-            (Kind::OutOfReach, "forbidden", 403, "not_found"),
-            (Kind::NotFound, "not-found", 404, "not_found"),
-            (Kind::BadMethod, "method-not-allowed", 405, "decode_failed"),
-            (Kind::NotAcceptable, "not-acceptable", 406, "decode_failed"),
-            (Kind::Undecodable, "undecodable", 422, "decode_failed"),
-            (Kind::UnreadableVideo, "unreadable-video", 422, "decode_failed"),
-            (Kind::TooManyHeaders, "too-many-headers", 431, "decode_failed"),
-            (Kind::Internal, "internal", 500, "decode_failed"),
-            (Kind::FetchFailed, "fetch-failed", 502, "fetch_failed"),
-            (Kind::Overloaded, "overloaded", 503, "overloaded"),
-            (Kind::Ending, "ending", 503, "overloaded"),
-            (Kind::Changed, "changed", 503, "fetch_failed"),
-            (Kind::Deadline, "deadline", 504, "deadline"),
+            (ProblemKind::BadParameter, "bad-parameter", 400, "not_found"),
+            (ProblemKind::Unauthorized, "unauthorized", 401, "decode_failed"),
+            (ProblemKind::Forbidden, "forbidden", 403, "not_found"),
+            (ProblemKind::OutOfReach, "forbidden", 403, "not_found"),
+            (ProblemKind::NotFound, "not-found", 404, "not_found"),
+            (ProblemKind::BadMethod, "method-not-allowed", 405, "decode_failed"),
+            (ProblemKind::NotAcceptable, "not-acceptable", 406, "decode_failed"),
+            (ProblemKind::Undecodable, "undecodable", 422, "decode_failed"),
+            (ProblemKind::UnreadableVideo, "unreadable-video", 422, "decode_failed"),
+            (ProblemKind::TooManyHeaders, "too-many-headers", 431, "decode_failed"),
+            (ProblemKind::Internal, "internal", 500, "decode_failed"),
+            (ProblemKind::FetchFailed, "fetch-failed", 502, "fetch_failed"),
+            (ProblemKind::Overloaded, "overloaded", 503, "overloaded"),
+            (ProblemKind::Ending, "ending", 503, "overloaded"),
+            (ProblemKind::Changed, "changed", 503, "fetch_failed"),
+            (ProblemKind::Deadline, "deadline", 504, "deadline"),
         ];
         for (kind, name, status, word) in expected {
             let problem = Problem::new(kind, "why");
-            assert_eq!((kind.name(), problem.status, problem.word().name()), (name, status, word));
+            assert_eq!((kind.name(), problem.status, problem.frame_error().name()), (name, status, word));
             let document: serde_json::Value = serde_json::from_str(&problem.json()).unwrap();
             assert_eq!((&document["type"], &document["status"]), (&json!(name), &json!(status)));
-            assert_eq!(serde_json::to_value(problem.word()).unwrap(), json!(word));
+            assert_eq!(serde_json::to_value(problem.frame_error()).unwrap(), json!(word));
         }
     }
 }

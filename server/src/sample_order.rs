@@ -1,18 +1,18 @@
-//! Samples by their byte offset in the file, for requests that name bytes.
+//! Samples by their byte offset in the file, for requests by byte offsets.
 
 use bucket_streamer::container::Sample;
 
-/// Samples by their byte offset.
+/// The samples of a track, sorted by their byte offset.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SampleOrder {
-    /// The same as decode order: offsets increase strictly.
+    /// The same as decode order, because offsets increase strictly.
     Ascending,
-    /// Samples in the order of offsets; those with the same offset in decode order.
+    /// Numbers of samples in the order of offsets; those with the same offset in decode order.
     Sorted(Box<[u32]>),
 }
 
 impl SampleOrder {
-    /// Sorts all samples.
+    /// Sorts all samples of a track. Takes no memory if they are sorted already.
     pub(crate) fn of(samples: &[Sample]) -> SampleOrder {
         if samples.is_sorted_by(|a, b| a.offset < b.offset) {
             return SampleOrder::Ascending;
@@ -22,8 +22,8 @@ impl SampleOrder {
         SampleOrder::Sorted(order)
     }
 
-    /// The samples that begin at bytes `first..end`, by their offsets. In a transport stream several may begin in one
-    /// packet. The search is binary.
+    /// The samples that begin at the bytes `first..end`, sorted by their offsets, from a binary search. In a transport
+    /// stream several samples may begin in one packet and share its offset.
     pub(crate) fn samples_within<'a>(
         &'a self,
         samples: &'a [Sample],
@@ -61,7 +61,7 @@ mod tests {
     use bucket_streamer::container::Sample;
 
     #[test]
-    fn samples_are_found_by_where_they_begin_in_whatever_order_they_lie() {
+    fn samples_in_any_order_are_found_by_their_offset() {
         let sample = |&offset: &u64| Sample {
             offset,
             size: 1,

@@ -1,24 +1,23 @@
-//! The scope of a token or a key: all videos, or those of some roots and below some prefixes.
+//! The scope of a token or a key: all videos, or those in some roots and below some prefixes.
 //!
-//! A route that opens a video has to have its name [permitted](Reach::permit) first: functions that open videos take
-//! nothing else. So the decision about a name comes before any lookup, and a refusal reveals nothing about existing
-//! videos.
+//! Functions that open videos take only a [`PermittedName`], from [`Reach::permit`]. So the decision about a name
+//! precedes any lookup, and a refusal reveals nothing about existing videos.
 
 use super::problem::Problem;
-use super::roots::{Roots, Within};
+use super::roots::{Roots, Subtree};
 
 /// A token or a key, and its scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
-    /// The token or key itself.
+    /// The token or key itself. It is a secret: keep it out of logs.
     pub secret: String,
-    /// Its name in logs.
+    /// The name of a token in logs; by default its number.
     pub name: Option<String>,
     /// The videos that it reaches.
     pub scope: Scope,
 }
 
-/// The videos that a credential reaches: those of `roots`, and those below `prefixes`.
+/// The videos that a credential reaches: those of `roots`, and those below `prefixes`. Empty lists mean all videos.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
     /// Names of roots, all of whose videos are reached; the empty string is the unnamed root.
@@ -29,7 +28,7 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// True for all videos: no roots and no prefixes.
+    /// Whether the scope is all videos, because it has no roots and no prefixes.
     pub fn is_all(&self) -> bool {
         self.roots.is_empty() && self.prefixes.is_empty()
     }
@@ -49,19 +48,19 @@ impl From<&str> for Credential {
     }
 }
 
-/// A scope, resolved with the roots.
+/// A scope, resolved against the roots of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reach {
     All,
-    /// In the order of listings; none of them lies within another.
-    Within(Vec<Within>),
+    /// Sorted in the order of listings; none of them lies within another.
+    Subtrees(Vec<Subtree>),
 }
 
-/// The name of a video that the visitor may open, whether it exists or not.
+/// The name of a video that the principal may open, whether it exists or not.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Permitted<'a>(&'a str);
+pub(super) struct PermittedName<'a>(&'a str);
 
-impl<'a> Permitted<'a> {
+impl<'a> PermittedName<'a> {
     pub(super) fn name(self) -> &'a str {
         self.0
     }
@@ -71,42 +70,42 @@ impl Reach {
     /// The reach of a scope in these roots.
     ///
     /// # Errors
-    /// One line that names the root or prefix which does not exist.
+    /// One line with the root or prefix that does not exist.
     pub(super) fn new(scope: &Scope, roots: &Roots) -> Result<Reach, String> {
         if scope.is_all() {
             return Ok(Reach::All);
         }
-        let mut within = Vec::new();
+        let mut subtrees = Vec::new();
         for root in &scope.roots {
             if !roots.has_root(root) {
                 return Err(format!("a token or key is limited to the root {root:?}, which does not exist"));
             }
-            within.push(Within { root: root.clone(), path: String::new() });
+            subtrees.push(Subtree { root: root.clone(), path: String::new() });
         }
         for prefix in &scope.prefixes {
             let none = || format!("a token or key is limited to {prefix:?}, which no video's name begins with");
-            within.push(roots.within(prefix.strip_suffix('/').unwrap_or(prefix)).ok_or_else(none)?);
+            subtrees.push(roots.subtree(prefix.strip_suffix('/').unwrap_or(prefix)).ok_or_else(none)?);
         }
-        within.sort();
-        // A part within another one comes after it, though not always next to it.
-        let mut reach: Vec<Within> = Vec::new();
-        for one in within {
-            if !reach.iter().any(|wider| wider.has(&one.root, &one.path)) {
+        subtrees.sort();
+        // A subtree within another one sorts after it, but not always next to it.
+        let mut reach: Vec<Subtree> = Vec::new();
+        for one in subtrees {
+            if !reach.iter().any(|wider| wider.contains(&one.root, &one.path)) {
                 reach.push(one);
             }
         }
-        Ok(Reach::Within(reach))
+        Ok(Reach::Subtrees(reach))
     }
 
-    /// Permits the name, if it is within reach.
+    /// Permits a name that is within reach.
     ///
     /// # Errors
-    /// The same refusal for all other names, whether the video exists, could exist, or the name is invalid.
-    pub(super) fn permit<'a>(&self, roots: &Roots, video: &'a str) -> Result<Permitted<'a>, Problem> {
-        let Reach::Within(reach) = self else { return Ok(Permitted(video)) };
-        let place = roots.within(video).filter(|place| !place.path.is_empty());
-        let is_reached = place.is_some_and(|place| reach.iter().any(|one| one.has(&place.root, &place.path)));
-        if is_reached { Ok(Permitted(video)) } else { Err(Problem::out_of_reach()) }
+    /// The same refusal for all other names: of existing and missing videos, and invalid ones.
+    pub(super) fn permit<'a>(&self, roots: &Roots, video: &'a str) -> Result<PermittedName<'a>, Problem> {
+        let Reach::Subtrees(reach) = self else { return Ok(PermittedName(video)) };
+        let subtree = roots.subtree(video).filter(|place| !place.path.is_empty());
+        let is_reached = subtree.is_some_and(|place| reach.iter().any(|one| one.contains(&place.root, &place.path)));
+        if is_reached { Ok(PermittedName(video)) } else { Err(Problem::out_of_reach()) }
     }
 
     /// Whether all videos are within reach.
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_reached_is_a_mistake() {
+    fn a_scope_without_its_root_is_an_error() {
         let roots = roots(&["films"]);
         for wrong in [scope(&["film"], &[]), scope(&[""], &[]), scope(&[], &["other/a"]), scope(&[], &["films/../a"])] {
             assert!(Reach::new(&wrong, &roots).is_err(), "{wrong:?}");
@@ -186,8 +185,9 @@ mod tests {
         for wrong in ["", "/", "films//a", "films/a//"] {
             assert!(Reach::new(&scope(&[], &[wrong]), &roots).is_err(), "{wrong:?}");
         }
-        // A root's name is a prefix, too; and a part within another one adds nothing.
-        let Reach::Within(reach) = Reach::new(&scope(&[], &["films/b", "films/b/c", "films/"]), &roots).unwrap() else {
+        // A root's name is a valid prefix, and a subtree within another one adds nothing.
+        let Reach::Subtrees(reach) = Reach::new(&scope(&[], &["films/b", "films/b/c", "films/"]), &roots).unwrap()
+        else {
             panic!("not everything")
         };
         assert_eq!((reach.len(), &reach[0].root[..], &reach[0].path[..]), (1, "films", ""));

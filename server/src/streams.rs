@@ -1,8 +1,8 @@
 //! Limits for HTTP/2 streams, as strict as those for a connection of HTTP/1.1.
 //!
-//! A body goes out in small parts, few of which are in flight at one time, so that the unsent rest stays here. A stream
-//! whose reader takes next to nothing while more is ready is reset, whatever else the connection does. A connection
-//! ends if its client resets many of its streams, or if none is open for a long time.
+//! A body is sent in small parts, few of which are in flight at one time, so that the unsent rest stays in its budget.
+//! A stream whose client reads too little while more is ready is reset, independent of the connection's other streams.
+//! A connection is closed if its client resets many streams, or if no stream is open for a long time.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -18,80 +18,80 @@ use hyper::rt::Executor;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use super::patient::LEAST;
-use super::replies::Held;
+use super::reply_memory::ReplyReservation;
+use super::timeouts::LEAST_READ;
 
-/// Checks of the number of bodies in the time for slow readers.
-const LOOKS: u32 = 16;
-/// Bytes of one part of a body: a frame of HTTP/2.
+/// Checks of the number of bodies within the time limit of slow clients.
+const CHECKS: u32 = 16;
+/// Bytes of one part of a body: the default maximum of a DATA frame (RFC 9113, section 4.2).
 const PART: usize = 16 << 10;
-/// Most bytes of parts in flight.
+/// Most bytes of one body in flight.
 const AHEAD: usize = 64 << 10;
-/// Streams that a client may reset freely.
+/// Streams that a client may reset without limit.
 const RESETS: u64 = 200;
-/// Resets per answered stream that a client may add.
+/// Further resets that each answered stream permits.
 const RESETS_EACH: u64 = 2;
 
 tokio::task_local! {
-    /// The stream that a task serves, if any.
-    static STREAM: Arc<Stream>;
+    /// The HTTP/2 stream that a task serves; tasks of HTTP/1.1 have none.
+    static STREAM: Arc<Http2Stream>;
 }
 
 /// The streams of one connection. As hyper's executor it runs each stream in a task.
 #[derive(Debug, Clone)]
-pub(super) struct Streams(Arc<Connection>);
+pub(super) struct Http2Streams(Arc<Http2Connection>);
 
 #[derive(Debug)]
-struct Connection {
+struct Http2Connection {
     slow: Duration,
-    /// Open streams, and those among them with a body to send.
+    /// Open streams, and those of them with a body to send.
     open: AtomicUsize,
     bodies: AtomicUsize,
     answered: AtomicU64,
     reset: AtomicU64,
-    last: Mutex<Instant>,
+    last_active: Mutex<Instant>,
     abused: Notify,
 }
 
 /// One stream.
 #[derive(Debug)]
-struct Stream {
-    connection: Arc<Connection>,
-    sending: Mutex<Sending>,
-    begun: Notify,
+struct Http2Stream {
+    connection: Arc<Http2Connection>,
+    sending: Mutex<SendState>,
+    body_started: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Sending {
+struct SendState {
     has_body: bool,
-    /// Nothing is left to send.
+    /// The response is complete: nothing is left to send.
     is_answered: bool,
-    /// Bytes that the connection has taken, and those among them that it has not sent.
+    /// Bytes that the connection has taken, and those of them that it has not sent.
     taken: u64,
     unsent: usize,
     waker: Option<Waker>,
 }
 
-impl Streams {
-    /// For a connection whose readers take 64 KiB in the time `slow` or are given up.
-    pub(super) fn new(slow: Duration) -> Streams {
-        Streams(Arc::new(Connection {
+impl Http2Streams {
+    /// For a connection whose client has to read 64 KiB in the time `slow` while bodies are ready.
+    pub(super) fn new(slow: Duration) -> Http2Streams {
+        Http2Streams(Arc::new(Http2Connection {
             slow,
             open: AtomicUsize::new(0),
             bodies: AtomicUsize::new(0),
             answered: AtomicU64::new(0),
             reset: AtomicU64::new(0),
-            last: Mutex::new(Instant::now()),
+            last_active: Mutex::new(Instant::now()),
             abused: Notify::new(),
         }))
     }
 
-    /// Waits until no stream has been open for this time.
+    /// Waits until no stream has been open for `limit`.
     pub(super) async fn idle(&self, limit: Duration) {
         let tick = (limit / 8).max(Duration::from_millis(20));
         loop {
             sleep(tick).await;
-            let last = *self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
+            let last = *self.0.last_active.lock().unwrap_or_else(PoisonError::into_inner);
             if self.0.open.load(Relaxed) == 0 && last.elapsed() >= limit {
                 return;
             }
@@ -104,27 +104,27 @@ impl Streams {
     }
 }
 
-impl<F: Future + Send + 'static> Executor<F> for Streams {
+impl<F: Future + Send + 'static> Executor<F> for Http2Streams {
     fn execute(&self, future: F) {
-        let stream = Arc::new(Stream::open(&self.0));
+        let stream = Arc::new(Http2Stream::open(&self.0));
         tokio::spawn(async move {
-            let served = STREAM.scope(Arc::clone(&stream), future);
+            let task = STREAM.scope(Arc::clone(&stream), future);
             // Dropping the future resets the stream, and drops its unsent bytes.
             tokio::select! {
-                _ = served => {}
+                _ = task => {}
                 () = stream.stalled() => tracing::debug!("the client reads a stream too slowly"),
             }
         });
     }
 }
 
-impl Stream {
-    fn open(connection: &Arc<Connection>) -> Stream {
+impl Http2Stream {
+    fn open(connection: &Arc<Http2Connection>) -> Http2Stream {
         connection.open.fetch_add(1, Relaxed);
-        Stream { connection: Arc::clone(connection), sending: Mutex::default(), begun: Notify::new() }
+        Http2Stream { connection: Arc::clone(connection), sending: Mutex::default(), body_started: Notify::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Sending> {
+    fn lock(&self) -> MutexGuard<'_, SendState> {
         self.sending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -134,25 +134,25 @@ impl Stream {
         sending.taken - sending.unsent as u64
     }
 
-    /// Waits until there is a body and its reader takes too little of it. The streams of a connection share the minimum
-    /// of a connection of HTTP/1.1, so that none has to wait for the others.
+    /// Waits until the client reads too little of the stream's body. The streams of a connection share the minimum of
+    /// an HTTP/1.1 connection, so that parallel streams need no higher rate.
     async fn stalled(&self) {
-        self.begun.notified().await;
+        self.body_started.notified().await;
         loop {
             let (before, mut streams) = (self.sent(), 1);
-            // Streams that have ended meanwhile had their share, too.
-            for _ in 0..LOOKS {
+            // Streams that ended meanwhile had a share, too: the maximum counts.
+            for _ in 0..CHECKS {
                 streams = streams.max(self.connection.bodies.load(Relaxed));
-                sleep(self.connection.slow / LOOKS).await;
+                sleep(self.connection.slow / CHECKS).await;
             }
-            if self.sent() - before < (LEAST / streams) as u64 {
+            if self.sent() - before < (LEAST_READ / streams) as u64 {
                 return;
             }
         }
     }
 }
 
-impl Drop for Stream {
+impl Drop for Http2Stream {
     fn drop(&mut self) {
         let (has_body, is_answered) = {
             let sending = self.lock();
@@ -162,7 +162,7 @@ impl Drop for Stream {
         if has_body {
             connection.bodies.fetch_sub(1, Relaxed);
         }
-        *connection.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *connection.last_active.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         connection.open.fetch_sub(1, Relaxed);
         if is_answered {
             connection.answered.fetch_add(1, Relaxed);
@@ -175,40 +175,40 @@ impl Drop for Stream {
     }
 }
 
-/// The body of a response over HTTP/2; `held` is its share of the memory for replies.
-pub(super) fn body(bytes: Bytes, held: Option<Held>) -> Body {
+/// The body of a response over HTTP/2; `reservation` is its share of the memory for responses.
+pub(super) fn body(bytes: Bytes, reservation: Option<ReplyReservation>) -> Body {
     let Ok(stream) = STREAM.try_with(Arc::clone) else { return Body::from(bytes) };
     stream.lock().has_body = true;
     stream.connection.bodies.fetch_add(1, Relaxed);
-    stream.begun.notify_one();
-    Body::new(Paced { rest: bytes, stream, _held: held })
+    stream.body_started.notify_one();
+    Body::new(PacedBody { rest: bytes, stream, _reservation: reservation })
 }
 
-/// Notes that the response of this task's stream has no body.
+/// Records that the response of this task's stream has no body. Without effect for HTTP/1.1.
 pub(super) fn no_body() {
     let _ = STREAM.try_with(|stream| stream.lock().is_answered = true);
 }
 
-/// A body in parts. It ends when all of them are sent.
-struct Paced {
+/// A body in parts. It ends when all parts are sent, so that the reservation covers them.
+struct PacedBody {
     rest: Bytes,
-    stream: Arc<Stream>,
-    _held: Option<Held>,
+    stream: Arc<Http2Stream>,
+    _reservation: Option<ReplyReservation>,
 }
 
-/// A part that the connection has taken, until it is sent.
-struct Part {
+/// A part that the connection has taken. It is dropped when it is sent.
+struct BodyPart {
     bytes: Bytes,
-    stream: Arc<Stream>,
+    stream: Arc<Http2Stream>,
 }
 
-impl AsRef<[u8]> for Part {
+impl AsRef<[u8]> for BodyPart {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Part {
+impl Drop for BodyPart {
     fn drop(&mut self) {
         let mut sending = self.stream.lock();
         sending.unsent -= self.bytes.len();
@@ -220,7 +220,7 @@ impl Drop for Part {
     }
 }
 
-impl hyper::body::Body for Paced {
+impl hyper::body::Body for PacedBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -243,7 +243,7 @@ impl hyper::body::Body for Paced {
         sending.unsent += len;
         drop(sending);
         let bytes = self.rest.split_to(len);
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(Part { bytes, stream })))))
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(BodyPart { bytes, stream })))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -264,14 +264,14 @@ mod tests {
     use tokio::sync::oneshot;
     use tokio::time::sleep;
 
-    use super::{AHEAD, Bytes, PART, Relaxed, Streams, body, no_body};
+    use super::{AHEAD, Bytes, Http2Streams, PART, Relaxed, body, no_body};
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Runs a stream whose reader takes a body of `len` bytes, with `pause` after each part, and keeps none. True at
-    /// its end.
-    async fn read(streams: &Streams, len: usize, pause: Duration) -> bool {
-        let (tell, told) = oneshot::channel();
+    /// Runs a stream whose client reads a body of `len` bytes with a pause after each part. Returns whether it reads
+    /// all.
+    async fn read(streams: &Http2Streams, len: usize, pause: Duration) -> bool {
+        let (sender, receiver) = oneshot::channel();
         streams.execute(async move {
             let mut body = body(Bytes::from(vec![7; len]), None);
             let mut read = 0;
@@ -279,14 +279,14 @@ mod tests {
                 read += frame.into_data().unwrap().len();
                 sleep(pause).await;
             }
-            let _ = tell.send(read);
+            let _ = sender.send(read);
         });
-        told.await == Ok(len)
+        receiver.await == Ok(len)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stream_that_stands_still_ends_and_one_that_is_read_does_not() {
-        let streams = Streams::new(30 * SECOND);
+    async fn a_stalled_stream_ends_and_one_that_is_read_does_not() {
+        let streams = Http2Streams::new(30 * SECOND);
         assert!(read(&streams, 40 * PART, 2 * SECOND).await);
         assert!(!read(&streams, 40 * PART, 20 * SECOND).await);
         // Streams of one connection share its minimum.
@@ -296,9 +296,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_more_is_on_its_way_than_may_be_and_the_last_part_is_waited_for() {
-        let streams = Streams::new(30 * SECOND);
-        let (tell, told) = oneshot::channel();
+    async fn parts_in_flight_are_limited_and_the_body_ends_after_the_last_one() {
+        let streams = Http2Streams::new(30 * SECOND);
+        let (sender, receiver) = oneshot::channel();
         streams.execute(async move {
             let mut body = body(Bytes::from(vec![7; 2 * AHEAD]), None);
             let mut parts = Vec::new();
@@ -312,14 +312,14 @@ mod tests {
             }
             let is_waiting = tokio::time::timeout(SECOND, body.frame()).await.is_err();
             parts.clear();
-            let _ = tell.send((ahead, is_waiting, body.frame().await.is_none()));
+            let _ = sender.send((ahead, is_waiting, body.frame().await.is_none()));
         });
-        assert_eq!(told.await.unwrap(), (AHEAD, true, true));
+        assert_eq!(receiver.await.unwrap(), (AHEAD, true, true));
     }
 
     #[tokio::test(start_paused = true)]
     async fn resets_without_answers_are_abuse() {
-        let streams = Streams::new(30 * SECOND);
+        let streams = Http2Streams::new(30 * SECOND);
         for _ in 0..1000 {
             streams.execute(async { no_body() });
         }

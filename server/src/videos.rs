@@ -1,9 +1,9 @@
-//! Open videos for requests: found by name, and opened on threads that may block. `roots` finds their sources.
+//! Open videos for requests, by name. They are opened on threads that may block. `roots` opens their sources.
 //!
-//! Each root has permits of its own for opening, so that a server that does not answer blocks no other root. Within a
-//! root no client has more than half of them. When no request waits for a video any more, its permit is returned and
-//! its opening is cancelled, except for a few that may continue: reading a whole container may take longer than a
-//! request may, and the next request then finds the video open.
+//! Each root has its own permits for openings, so that a server that does not respond blocks no other root. No client
+//! has more than half of a root's permits. When no request waits for a video any more, its permit is returned and its
+//! opening is cancelled, except for a few openings that continue: reading a whole container may exceed the deadline of
+//! a request, and a later request then finds the video open.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -12,98 +12,98 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::admission::{Admission, Charged, Client, Load, Permit};
-use super::flights::{Flights, Turn};
+use super::admission::{Admission, AdmissionLoad, AdmissionPermit, ChargeBasis, RequestClient};
 use super::problem::Problem;
 use super::roots::Roots;
 use super::sample_order::SampleOrder;
-use super::scope::Permitted;
+use super::scope::PermittedName;
+use super::single_flight::{FlightRole, SingleFlight};
 use bucket_streamer::Catalog;
 use bucket_streamer::Engine;
 use bucket_streamer::IndexCache;
 use bucket_streamer::source::{Opening, SourceVersion};
 use bucket_streamer::{Video, WeakVideo};
 
-/// Most videos of a root that are opened at one time: more wait. Of a remote root, one client's openings then use fewer
-/// than half of the requests that its server gets at one time.
+/// Most videos of a local and of a remote root that are opened at one time. One client's openings of a remote root then
+/// use fewer than half of the concurrent requests to its server.
 const OPENING: usize = 32;
 const OPENING_REMOTE: usize = 12;
-/// Approximately the same for all roots together.
+/// Most videos of all roots that are opened at one time, approximately.
 const OPENING_IN_ALL: usize = 256;
 /// Most openings of a root that continue although no request waits for them.
-const ADRIFT: usize = 2;
-/// Most videos of a root that are checked for changes at one time: more wait.
+const DETACHED: usize = 2;
+/// Most videos of a root that are revalidated at one time.
 const CONFIRMING: usize = 64;
 
-/// The permits for opening videos of a root.
+/// The permits for opening and revalidating videos of a root.
 #[derive(Debug)]
-struct Gate {
+struct OpeningLimits {
     opening: Arc<Admission>,
-    adrift: Arc<Semaphore>,
+    detached: Arc<Semaphore>,
     confirming: Arc<Semaphore>,
 }
 
-impl Gate {
-    fn new(roots: usize, is_remote: bool, waiting: usize) -> Gate {
+impl OpeningLimits {
+    fn new(roots: usize, is_remote: bool, waiting: usize) -> OpeningLimits {
         let most = if is_remote { OPENING_REMOTE } else { OPENING };
         let most = (OPENING_IN_ALL / roots.max(1)).clamp(4, most);
-        let turns = |most| Arc::new(Semaphore::new(most));
-        let opening = Admission::new(most, waiting, Charged::Possession);
-        Gate { opening, adrift: turns(ADRIFT), confirming: turns(CONFIRMING) }
+        let semaphore = |most| Arc::new(Semaphore::new(most));
+        let opening = Admission::new(most, waiting, ChargeBasis::HoldTime);
+        OpeningLimits { opening, detached: semaphore(DETACHED), confirming: semaphore(CONFIRMING) }
     }
 }
 
-/// The permit that an opening holds while it runs.
+/// The permit of a running opening: of a request, or of one that continues without requests.
 #[derive(Debug)]
-enum Held {
-    Permit { _permit: Permit },
-    Adrift { _permit: OwnedSemaphorePermit },
+enum OpeningPermit {
+    Permit { _permit: AdmissionPermit },
+    Detached { _permit: OwnedSemaphorePermit },
 }
 
-/// An opening that requests wait for. It is dropped when the last one goes.
-struct Awaited {
+/// An opening that requests wait for. It is dropped when it ends, or with the last of these requests.
+struct SharedOpening {
     opening: Opening,
-    held: Arc<Mutex<Option<Held>>>,
-    adrift: Arc<Semaphore>,
+    permit: Arc<Mutex<Option<OpeningPermit>>>,
+    detached: Arc<Semaphore>,
 }
 
-impl Drop for Awaited {
+impl Drop for SharedOpening {
     fn drop(&mut self) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        // The opening may be over.
-        let Some(permit) = held.take() else { return };
-        let permit = match Arc::clone(&self.adrift).try_acquire_owned() {
-            Ok(adrift) => {
-                *held = Some(Held::Adrift { _permit: adrift });
+        let mut slot = self.permit.lock().unwrap_or_else(PoisonError::into_inner);
+        // Without a permit the opening has ended.
+        let Some(permit) = slot.take() else { return };
+        let permit = match Arc::clone(&self.detached).try_acquire_owned() {
+            Ok(detached) => {
+                *slot = Some(OpeningPermit::Detached { _permit: detached });
                 Some(permit)
             }
-            // The opening's thread returns the permit when it notices: until then it may be computing.
+            // The opening's thread returns the permit when it detects the cancellation: until then it may compute.
             Err(_) => {
                 self.opening.cancel();
-                *held = Some(permit);
+                *slot = Some(permit);
                 None
             }
         };
-        drop((held, permit));
+        drop((slot, permit));
     }
 }
 
-/// A video, and the tag of this version of it.
+/// An open video, and the tag of its version.
 #[derive(Debug, Clone)]
-pub(super) struct Opened {
+pub(super) struct OpenVideo {
     pub(super) name: Arc<str>,
     pub(super) video: Video,
     pub(super) tag: u128,
     order: Arc<SampleOrder>,
 }
 
-impl Opened {
-    /// The samples by their offsets.
+impl OpenVideo {
+    /// The samples by their byte offsets.
     pub(super) fn order(&self) -> &SampleOrder {
         &self.order
     }
 
-    /// The tag as in addresses and headers, without quotes.
+    /// The tag in hexadecimal, as in addresses and headers, without quotes.
     pub(super) fn etag(&self) -> String {
         format!("{:032x}", self.tag)
     }
@@ -113,17 +113,17 @@ impl Opened {
 #[derive(Debug)]
 pub(super) struct Videos {
     pub(super) catalog: Arc<Catalog>,
-    flights: Flights<Arc<str>, Result<Opened, Problem>>,
-    confirmations: Flights<Arc<str>, Result<(), Problem>>,
+    openings: SingleFlight<Arc<str>, Result<OpenVideo, Problem>>,
+    confirmations: SingleFlight<Arc<str>, Result<(), Problem>>,
     roots: Arc<Roots>,
-    seen: Arc<Seen>,
+    facts: Arc<FactsCache>,
     /// One for each root, and one for names in no root.
-    gates: Vec<Gate>,
+    limits: Vec<OpeningLimits>,
     timeout: Option<Duration>,
 }
 
 impl Videos {
-    /// Up to `waiting` requests wait for each root.
+    /// Up to `waiting` requests may wait for each root.
     pub(super) fn new(engine: &Engine, roots: &Arc<Roots>, indexes: Option<IndexCache>, waiting: usize) -> Videos {
         let own = Arc::clone(roots);
         let catalog = Catalog::new(engine).with_opener(move |name| own.open(name));
@@ -132,95 +132,96 @@ impl Videos {
             None => catalog,
         });
         let count = roots.count();
-        let gates = (0..=count).map(|root| Gate::new(count, roots.is_remote(root), waiting)).collect();
+        let limits = (0..=count).map(|root| OpeningLimits::new(count, roots.is_remote(root), waiting)).collect();
         let timeout = engine.open_timeout();
-        let (flights, confirmations) = (Flights::default(), Flights::default());
-        Videos { catalog, flights, confirmations, roots: Arc::clone(roots), seen: Arc::default(), gates, timeout }
+        let (openings, confirmations) = (SingleFlight::default(), SingleFlight::default());
+        Videos { catalog, openings, confirmations, roots: Arc::clone(roots), facts: Arc::default(), limits, timeout }
     }
 
-    /// Openings that run and that wait, of all roots together.
-    pub(super) fn load(&self) -> Load {
-        let none = Load { running: 0, waiting: 0, room: 0 };
-        self.gates.iter().map(|gate| gate.opening.load()).fold(none, |all, load| Load {
+    /// The running and waiting openings of all roots together.
+    pub(super) fn load(&self) -> AdmissionLoad {
+        let none = AdmissionLoad { running: 0, waiting: 0, max_waiting: 0 };
+        self.limits.iter().map(|limits| limits.opening.load()).fold(none, |all, load| AdmissionLoad {
             running: all.running + load.running,
             waiting: all.waiting + load.waiting,
-            room: all.room + load.room,
+            max_waiting: all.max_waiting + load.max_waiting,
         })
     }
 
-    /// The video of a permitted name. Concurrent requests for a video that is being opened share the result, errors
-    /// included.
+    /// The video of a permitted name. Concurrent requests for a video that is being opened share the result, including
+    /// errors. Waits for at most `max_wait`.
     pub(super) async fn open(
         &self,
-        name: Permitted<'_>,
-        client: &Client,
-        patience: Duration,
-    ) -> Result<Opened, Problem> {
+        name: PermittedName<'_>,
+        client: &RequestClient,
+        max_wait: Duration,
+    ) -> Result<OpenVideo, Problem> {
         let name: Arc<str> = name.name().into();
         let work = async {
             if let Some(video) = self.catalog.get(&name, 0) {
-                let is_due = self.roots.is_due(video.source());
+                let is_due = self.roots.needs_revalidation(video.source());
                 if is_due {
                     self.confirm(&name, &video).await?;
                 }
-                if let Some(seen) = self.seen.of(&video)
+                if let Some(facts) = self.facts.get(&video)
                     && (!is_due || video.source().check().is_ok())
                 {
-                    return Ok(seen.opened(name, video));
+                    return Ok(facts.into_video(name, video));
                 }
             }
-            let gate = self.gate(&name);
-            let work = match self.flights.turn(&name, gate.opening.enter(client, 0.0)).await {
-                Turn::Joined(work) => work,
-                Turn::Own(permit) => {
+            let limits = self.limits_of(&name);
+            let work = match self.openings.lead_or_join(&name, limits.opening.enter(client, 0.0)).await {
+                FlightRole::Follower(work) => work,
+                FlightRole::Leader(permit) => {
                     let permit = permit?;
-                    self.flights.join(&name, || self.opened(&name, permit, &gate.adrift)).0
+                    self.openings.join(&name, || self.open_with_permit(&name, permit, &limits.detached)).0
                 }
             };
             work.await
         };
-        tokio::time::timeout(patience, work).await.unwrap_or_else(|_| Err(Problem::not_opened_in_time()))
+        tokio::time::timeout(max_wait, work).await.unwrap_or_else(|_| Err(Problem::not_opened_in_time()))
     }
 
-    fn gate(&self, name: &str) -> &Gate {
-        &self.gates[self.roots.root_number(name)]
+    fn limits_of(&self, name: &str) -> &OpeningLimits {
+        &self.limits[self.roots.root_number(name)]
     }
 
-    /// Asks the source whether an open video is unchanged: cached bytes and stills alone would not reveal that it was
-    /// replaced. A changed video is opened anew. A server that cannot be reached now is no error: the cached data stay
-    /// in use.
+    /// Revalidates the source of an open video: cached bytes and stills alone would not reveal that it was replaced. A
+    /// server that is unreachable now is no error: the cached data stay in use. Concurrent requests share one
+    /// revalidation.
     async fn confirm(&self, name: &Arc<str>, video: &Video) -> Result<(), Problem> {
         let (work, _) = self.confirmations.join(name, || {
-            let (confirming, video) = (Arc::clone(&self.gate(name).confirming), video.clone());
+            let (confirming, video) = (Arc::clone(&self.limits_of(name).confirming), video.clone());
             async move {
-                let turn = confirming.acquire_owned().await.map_err(|_| Problem::draining())?;
-                let asked = tokio::task::spawn_blocking(move || {
-                    let _turn = turn;
-                    video.source().confirm();
+                let permit = confirming.acquire_owned().await.map_err(|_| Problem::draining())?;
+                let confirmed = tokio::task::spawn_blocking(move || {
+                    let _permit = permit;
+                    video.source().revalidate();
                 });
-                asked.await.map_err(|_| Problem::internal("no thread"))
+                confirmed.await.map_err(|_| Problem::internal("no thread"))
             }
         });
         work.await
     }
 
-    /// Opens a video under a permit.
-    fn opened(
+    /// Opens a video under a permit; the caller shares the future by single-flight.
+    fn open_with_permit(
         &self,
         name: &Arc<str>,
-        permit: Permit,
-        adrift: &Arc<Semaphore>,
-    ) -> impl Future<Output = Result<Opened, Problem>> + Send + 'static {
+        permit: AdmissionPermit,
+        detached: &Arc<Semaphore>,
+    ) -> impl Future<Output = Result<OpenVideo, Problem>> + Send + 'static {
         let (catalog, name, timeout) = (Arc::clone(&self.catalog), Arc::clone(name), self.timeout);
-        let (adrift, seen) = (Arc::clone(adrift), Arc::clone(&self.seen));
+        let (detached, facts) = (Arc::clone(detached), Arc::clone(&self.facts));
         async move {
             let opening = Opening::new(timeout);
-            let held = Arc::new(Mutex::new(Some(Held::Permit { _permit: permit })));
-            let (own, within) = (Arc::clone(&held), opening.clone());
-            let _awaited = Awaited { opening, held, adrift };
+            let slot = Arc::new(Mutex::new(Some(OpeningPermit::Permit { _permit: permit })));
+            let (own, within) = (Arc::clone(&slot), opening.clone());
+            let _guard = SharedOpening { opening, permit: slot, detached };
             let opened = tokio::task::spawn_blocking(move || {
-                let opened =
-                    catalog.open_within(&name, 0, &within).map(|video| seen.look_at(&name, &video).opened(name, video));
+                let opened = catalog
+                    .open_within(&name, 0, &within)
+                    .map(|video| facts.get_or_compute(&name, &video).into_video(name, video));
                 drop(own.lock().unwrap_or_else(PoisonError::into_inner).take());
                 opened
             });
@@ -231,84 +232,86 @@ impl Videos {
 
 /// Results about an open video that need all of its samples.
 #[derive(Debug, Clone)]
-struct Found {
+struct VideoFacts {
     tag: u128,
     order: Arc<SampleOrder>,
 }
 
-impl Found {
-    fn opened(self, name: Arc<str>, video: Video) -> Opened {
-        Opened { name, video, tag: self.tag, order: self.order }
+impl VideoFacts {
+    fn into_video(self, name: Arc<str>, video: Video) -> OpenVideo {
+        OpenVideo { name, video, tag: self.tag, order: self.order }
     }
 }
 
-/// An open video with its results, or their computation in progress.
+/// An open video and its results, or an empty cell while they are computed.
 #[derive(Debug)]
-struct Look {
+struct FactsEntry {
     video: WeakVideo,
-    found: Arc<OnceLock<Found>>,
+    facts: Arc<OnceLock<VideoFacts>>,
 }
 
-/// Results about open videos. A closed video's results are removed soon: there are never many more of them here than
-/// open videos.
+/// Results about open videos. Those of closed videos are removed so often that at most about half of all entries are
+/// theirs.
 #[derive(Debug, Default)]
-struct Seen(Mutex<Looks>);
+struct FactsCache(Mutex<FactsTable>);
 
-/// Results by the videos' numbers.
+/// Results by the videos' ids.
 #[derive(Debug, Default)]
-struct Looks {
-    by_id: HashMap<u64, Look>,
+struct FactsTable {
+    by_id: HashMap<u64, FactsEntry>,
     /// The number of entries at which those of closed videos are removed.
-    most: usize,
+    sweep_at: usize,
 }
 
-/// Entries that are kept whether their videos are open or not.
-const FEW: usize = 8;
+/// Least number of entries at which those of closed videos are removed.
+const LEAST_SWEEP: usize = 8;
 
-impl Looks {
-    /// Takes out the entries of closed videos, if there are about as many of them as of open ones.
-    fn closed(&mut self) -> HashMap<u64, Look> {
-        if self.by_id.len() < self.most.max(FEW) {
+impl FactsTable {
+    /// Removes and returns the entries of closed videos, if the table has twice as many entries as there were open
+    /// videos at the last removal.
+    fn take_closed(&mut self) -> HashMap<u64, FactsEntry> {
+        if self.by_id.len() < self.sweep_at.max(LEAST_SWEEP) {
             return HashMap::new();
         }
         let all = std::mem::take(&mut self.by_id).into_iter();
-        let (closed, open): (HashMap<_, _>, HashMap<_, _>) = all.partition(|(_, look)| look.video.is_closed());
-        self.most = 2 * open.len();
+        let (closed, open): (HashMap<_, _>, HashMap<_, _>) = all.partition(|(_, entry)| entry.video.is_closed());
+        self.sweep_at = 2 * open.len();
         self.by_id = open;
         closed
     }
 }
 
-impl Seen {
-    /// The results about a video, if they are known.
-    fn of(&self, video: &Video) -> Option<Found> {
-        self.lock().by_id.get(&video.id())?.found.get().cloned()
+impl FactsCache {
+    /// The results about a video, if they have been computed.
+    fn get(&self, video: &Video) -> Option<VideoFacts> {
+        self.lock().by_id.get(&video.id())?.facts.get().cloned()
     }
 
-    /// Reads all samples of a video, unless that was done: not for serving threads.
-    fn look_at(&self, name: &str, video: &Video) -> Found {
+    /// The results about a video; computes them on the first call. That reads all samples, and must not block a thread
+    /// of the async runtime.
+    fn get_or_compute(&self, name: &str, video: &Video) -> VideoFacts {
         let (cell, closed) = {
-            let mut looks = self.lock();
-            let closed = looks.closed();
-            let new = || Look { video: video.downgrade(), found: Arc::default() };
-            (Arc::clone(&looks.by_id.entry(video.id()).or_insert_with(new).found), closed)
+            let mut table = self.lock();
+            let closed = table.take_closed();
+            let new = || FactsEntry { video: video.downgrade(), facts: Arc::default() };
+            (Arc::clone(&table.by_id.entry(video.id()).or_insert_with(new).facts), closed)
         };
-        // Dropped after the lock is released, because requests wait for it.
+        // Dropped after the lock is released, because requests wait for the lock.
         drop(closed);
-        let look = || {
+        let compute = || {
             video.key_frames();
-            Found { tag: tag_of(name, video), order: Arc::new(SampleOrder::of(&video.track().samples)) }
+            VideoFacts { tag: tag_of(name, video), order: Arc::new(SampleOrder::of(&video.track().samples)) }
         };
-        cell.get_or_init(look).clone()
+        cell.get_or_init(compute).clone()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Looks> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, FactsTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A checksum of the video's name and of its version: the exact version from the source, or else its approximate one
-/// (to the second) with the offsets, sizes and times of all samples.
+/// The first 16 bytes of SHA-256 over the video's name and version: the exact version of the source, or else the
+/// approximate one (to the second) with the offsets, sizes and times of all samples.
 fn tag_of(name: &str, video: &Video) -> u128 {
     let source = video.source();
     let mut hash = Sha256::new();
@@ -337,11 +340,11 @@ fn tag_of(name: &str, video: &Video) -> u128 {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use super::{FEW, Seen};
+    use super::{FactsCache, LEAST_SWEEP};
     use bucket_streamer::Engine;
 
     #[test]
-    fn tags_tell_versions_apart_even_by_the_second_alone() {
+    fn tags_distinguish_versions_even_by_the_second_alone() {
         let folder = std::env::temp_dir().join(format!("bucket-streamer-tags-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/hevc_demo.mp4");
@@ -350,7 +353,7 @@ mod tests {
         let tag = |seconds: f64, name: &str| {
             let time = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds);
             std::fs::File::options().write(true).open(&copy).unwrap().set_modified(time).unwrap();
-            Seen::default().look_at(name, &Engine::new(Some(1)).open_path(&copy).unwrap()).tag
+            FactsCache::default().get_or_compute(name, &Engine::new(Some(1)).open_path(&copy).unwrap()).tag
         };
         let first = tag(1e9, "a");
         assert_eq!(first, tag(1e9, "a"));
@@ -359,19 +362,19 @@ mod tests {
     }
 
     #[test]
-    fn what_was_found_out_goes_after_its_video() {
-        let (seen, engine) = (Seen::default(), Engine::new(Some(1)));
+    fn facts_are_removed_after_their_video_is_closed() {
+        let (facts, engine) = (FactsCache::default(), Engine::new(Some(1)));
         let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/hevc_gray.mp4");
         let open = || engine.open_path(&fixture).unwrap();
         let kept: Vec<_> = (0..20).map(|_| open()).collect();
-        let found: Vec<u128> = kept.iter().map(|video| seen.look_at("a", video).tag).collect();
+        let found: Vec<u128> = kept.iter().map(|video| facts.get_or_compute("a", video).tag).collect();
         for _ in 0..100 {
-            seen.look_at("b", &open());
+            facts.get_or_compute("b", &open());
         }
-        let count = seen.lock().by_id.len();
-        assert!((kept.len()..=2 * kept.len() + FEW).contains(&count), "{count}");
-        let known: Vec<u128> = kept.iter().map(|video| seen.of(video).expect("it is open").tag).collect();
+        let count = facts.lock().by_id.len();
+        assert!((kept.len()..=2 * kept.len() + LEAST_SWEEP).contains(&count), "{count}");
+        let known: Vec<u128> = kept.iter().map(|video| facts.get(video).expect("it is open").tag).collect();
         assert_eq!(known, found);
-        assert!(seen.of(&open()).is_none());
+        assert!(facts.get(&open()).is_none());
     }
 }

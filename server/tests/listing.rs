@@ -36,12 +36,12 @@ fn all(roots: &Roots, limit: usize, prefix: Option<&str>) -> Vec<String> {
             None => return names,
         }
     }
-    panic!("there is no end to it: {names:?}");
+    panic!("the list does not end: {names:?}");
 }
 
 /// A store with this many objects of each kind, and a client for it.
-fn store() -> (testing::s3::Store, StoreClient) {
-    let store = testing::s3::Store::start();
+fn store() -> (testing::s3::S3Server, StoreClient) {
+    let store = testing::s3::S3Server::start();
     for number in 0..12 {
         store.put(&format!("films/{number:02}.mp4"), "1234", "1");
         store.put(&format!("films/{number:02}.txt"), "no video", "1");
@@ -96,7 +96,7 @@ fn pages_of_any_length_are_one_list() {
     }
     let listing = roots.list(Some("cams/ü.webm"), 2, None);
     assert!(listing.unlisted.is_empty() && listing.videos[0].size_bytes == Some(4), "{listing:?}");
-    // The last name of a page may be gone by now, and its root, too.
+    // The last name of a page may not exist any more, nor its root.
     for (after, next) in
         [("cams/a-zzz", "cams/a.mp4"), ("cam", "cams0/seen.mp4"), ("dash/a", "x.mp4"), ("/cams/x", "cams0/seen.mp4")]
     {
@@ -105,7 +105,7 @@ fn pages_of_any_length_are_one_list() {
 }
 
 #[test]
-fn links_are_followed_inside_and_no_list_is_endless() {
+fn links_within_the_root_are_followed_and_cycles_end() {
     let folder = tempfile::tempdir().expect("a folder");
     put(folder.path(), &["root/a/b.mp4", "out/secret.mp4"]);
     let root = folder.path().join("root");
@@ -126,7 +126,7 @@ fn links_are_followed_inside_and_no_list_is_endless() {
     let expected = ["r/a/b.mp4", "r/again/b.mp4", "r/dir.mp4/b.mp4", "r/l.mp4"];
     assert_eq!(all(&roots, 100, None), expected);
     assert_eq!(all(&roots, 1, None), expected);
-    // Two links at each of many levels.
+    // Two links at each of many levels: the number of paths grows exponentially.
     let deep = folder.path().join("deep");
     for level in 0..60 {
         fs::create_dir_all(deep.join(format!("{level}"))).expect("a folder");
@@ -141,7 +141,7 @@ fn links_are_followed_inside_and_no_list_is_endless() {
 }
 
 #[test]
-fn of_many_files_only_a_page_is_kept() {
+fn a_listing_of_many_files_keeps_only_a_page() {
     let folder = tempfile::tempdir().expect("a folder");
     for number in 0..20_000 {
         fs::File::create(folder.path().join(format!("{number:05}.mp4"))).expect("a file");
@@ -155,7 +155,7 @@ fn of_many_files_only_a_page_is_kept() {
 }
 
 #[test]
-fn what_cannot_be_listed_keeps_nothing_else_from_being() {
+fn a_root_that_cannot_be_listed_does_not_fail_the_others() {
     let folder = tempfile::tempdir().expect("a folder");
     put(folder.path(), &["z/a.mp4", "gone/a.mp4"]);
     let (store, _) = store();
@@ -178,22 +178,22 @@ fn what_cannot_be_listed_keeps_nothing_else_from_being() {
 }
 
 #[test]
-fn a_store_that_does_not_know_where_to_begin_is_not_asked_for_ever() {
-    let server = testing::range_server::Server::start();
+fn a_store_that_ignores_the_start_of_a_list_gets_few_requests() {
+    let server = testing::range_server::RangeServer::start();
     let page = "<ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>a.txt</Key><Size>1</Size></Contents>\
         </ListBucketResult>";
     server.put("clips", page.as_bytes().to_vec(), "\"1\"");
     let endpoint = server.at("");
     let roots = roots(&[("a", "s3://clips")]).with_stores(client(endpoint.trim_end_matches('/'), testing::s3::SECRET));
-    server.behave(|_| testing::range_server::Answer::Whole);
+    server.set_behaviour(|_| testing::range_server::RangeReply::Whole);
     let listing = roots.list(None, 10, None);
     assert!(listing.unlisted[0].1.contains("a list that does not go on"), "{listing:?}");
-    assert_eq!(server.asked().len(), 2);
+    assert_eq!(server.take_requests().len(), 2);
 }
 
 #[test]
 fn a_page_may_end_before_it_is_full() {
-    let store = testing::s3::Store::start();
+    let store = testing::s3::S3Server::start();
     for number in 0..400 {
         store.put(&format!("{number:03}.txt"), "no video", "1");
     }

@@ -1,4 +1,4 @@
-//! A server may open everything beneath its roots, and nothing else, for any name.
+//! Any name opens a file beneath the roots of a server, or nothing.
 #![cfg(feature = "stores")]
 
 use std::fs;
@@ -17,7 +17,7 @@ use bucket_streamer_server::roots::{RootSpec, Roots};
 const INSIDE: &[u8] = b"inside";
 const SECRET: &[u8] = b"secret";
 
-/// A folder with a root in it, and a secret beside the root.
+/// A folder that contains a root and, outside of it, secret files.
 fn folders() -> (tempfile::TempDir, Roots) {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path().join("root");
@@ -52,7 +52,7 @@ fn within(folder: &Path, name: &str) -> std::path::PathBuf {
 }
 
 #[test]
-fn what_lies_in_a_root_is_opened_under_its_public_name() {
+fn videos_in_a_root_are_opened_by_their_public_name() {
     let (folder, roots) = folders();
     let source = roots.open("cams/sub/b.mp4").expect("a video");
     assert_eq!((source.name(), &bytes(&source)[..]), ("cams/sub/b.mp4", INSIDE));
@@ -148,7 +148,7 @@ fn no_link_leads_out_and_only_files_are_opened() {
 }
 
 #[test]
-fn who_swaps_links_while_others_open_gains_nothing() {
+fn swapping_links_during_opens_gains_nothing() {
     let (folder, roots) = folders();
     let at = |name: &str| within(folder.path(), name);
     let is_over = AtomicBool::new(false);
@@ -206,12 +206,12 @@ fn another_file_of_the_same_name_is_opened_anew() {
     fs::remove_dir(&path).expect("removed");
     let error = roots.open("cams/a.mp4").expect_err("there is no folder");
     assert!(matches!(error.kind(), ErrorKind::Read(_)) && !error.to_string().contains("/tmp"), "{error}");
-    fs::rename(&old, &path).expect("for it to be removed");
+    fs::rename(&old, &path).expect("the folder is restored, for its removal");
 }
 
 #[test]
 fn names_stay_below_a_web_root() {
-    let server = testing::range_server::Server::start();
+    let server = testing::range_server::RangeServer::start();
     server.put("films/a%20b.mp4", INSIDE.to_vec(), "\"1\"");
     server.put("secret.mp4", SECRET.to_vec(), "\"1\"");
     let root = format!("web={}", server.at("films"));
@@ -219,7 +219,7 @@ fn names_stay_below_a_web_root() {
         .with_http(HttpClient::new(HttpOptions { private_redirects: false, ..Default::default() }).expect("a client"));
     let source = roots.open("web/a b.mp4").expect("a video");
     assert_eq!((source.name(), &bytes(&source)[..]), ("web/a b.mp4", INSIDE));
-    server.asked();
+    server.take_requests();
     for name in [
         "web/%2e%2e/secret.mp4",
         "web/..%2fsecret.mp4",
@@ -234,25 +234,27 @@ fn names_stay_below_a_web_root() {
         assert!(matches!(error.kind(), ErrorKind::Remote(Refusal::NotFound(404))), "{name}: {error}");
         assert!(error.to_string().starts_with(&format!("{name}: ")) && !error.to_string().contains("films"), "{error}");
     }
-    let asked = server.asked();
-    assert_eq!(asked.len(), 8);
+    let requests = server.take_requests();
+    assert_eq!(requests.len(), 8);
     assert!(
-        asked.iter().all(|asked| asked.path.starts_with("/films/") && !asked.path.contains(['?', '#', '@'])),
-        "{asked:?}"
+        requests
+            .iter()
+            .all(|requests| requests.path.starts_with("/films/") && !requests.path.contains(['?', '#', '@'])),
+        "{requests:?}"
     );
     for name in ["web/../secret.mp4", "web//evil", "web///evil", "web/\\evil", "web/..\\secret.mp4"] {
         is_none(roots.open(name), name);
     }
-    assert!(server.asked().is_empty());
+    assert!(server.take_requests().is_empty());
     let away = "Location: http://localhost:1/latest";
-    server.behave(move |_| testing::range_server::Answer::Status(302, away));
-    let error = roots.open("web/a b.mp4").expect_err("it is sent away");
+    server.set_behaviour(move |_| testing::range_server::RangeReply::Status(302, away));
+    let error = roots.open("web/a b.mp4").expect_err("the redirect is refused");
     assert!(matches!(error.kind(), ErrorKind::Remote(Refusal::Redirect(_))), "{error}");
 }
 
 #[test]
 fn names_stay_below_a_part_of_a_bucket() {
-    let store = testing::s3::Store::start();
+    let store = testing::s3::S3Server::start();
     store.put("films/a b?#.mp4", INSIDE, "1");
     store.put("secret.mp4", SECRET, "2");
     let settings = Settings::none().with("AWS_ENDPOINT_URL", store.endpoint());
@@ -270,7 +272,7 @@ fn names_stay_below_a_part_of_a_bucket() {
 }
 
 #[test]
-fn roots_that_cannot_be_are_refused_in_one_line() {
+fn invalid_roots_are_refused_in_one_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let (place, file) = (folder.path().display().to_string(), folder.path().join("a.mp4"));
     fs::write(&file, INSIDE).expect("a file");
@@ -295,7 +297,7 @@ fn roots_that_cannot_be_are_refused_in_one_line() {
 }
 
 #[test]
-fn the_root_without_a_name_has_what_no_other_has() {
+fn the_unnamed_root_has_the_paths_of_no_other_root() {
     let (folder, _) = folders();
     let named = RootSpec::parse(&format!("sub={}", folder.path().join("out").display())).expect("a root");
     let unnamed = RootSpec::unnamed(&folder.path().join("root").display().to_string());

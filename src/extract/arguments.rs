@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bucket_streamer::pixels::Part;
+use bucket_streamer::pixels::PixelRect;
 use bucket_streamer::quantities::{MemorySize, frame_list};
 use bucket_streamer::still::StillFormat;
 use bucket_streamer::time;
@@ -10,9 +10,9 @@ use bucket_streamer::{EngineBuilder, ErrorKind, OnDamage, Result};
 use clap::{ArgGroup, Args};
 
 use crate::opening;
-use crate::options::{Decoding, DeviceOption, FitArgument, Format, Location, Quality, Which};
+use crate::options::{Decoding, DeviceOption, FitArgument, Format, Location, Quality, TrackAndIndex};
 use crate::output::Destination;
-use crate::wanted::Wanted;
+use crate::selection::FrameSelection;
 
 #[derive(Debug, Args)]
 #[command(
@@ -53,7 +53,7 @@ pub(crate) struct ExtractArguments {
     pub(crate) quality: Quality,
     /// Crop to this part of the picture as it is shown: after rotation, with square pixels, before scaling
     #[arg(long, value_name = "WxH+X+Y")]
-    pub(crate) crop: Option<Part>,
+    pub(crate) crop: Option<PixelRect>,
     /// Width of the still in pixels, after rotation
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65535))]
     pub(crate) width: Option<u32>,
@@ -70,7 +70,7 @@ pub(crate) struct ExtractArguments {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) which: Which,
+    pub(crate) which: TrackAndIndex,
     /// Handling of frames that are known to be damaged: output them flagged, or fail
     #[arg(long, value_name = "flag|error", default_value_t)]
     pub(crate) on_damage: OnDamage,
@@ -85,7 +85,7 @@ pub(crate) struct ExtractArguments {
     pub(crate) checkpoint_memory: Option<MemorySize>,
     #[command(flatten)]
     pub(crate) device: DeviceOption,
-    /// Make JPEGs of pictures that a GPU decodes on that GPU too (nvJPEG), if the whole picture is wanted in its own
+    /// Make JPEGs of pictures that a GPU decodes on that GPU too (nvJPEG), if the still is the whole picture in its own
     /// size; the bytes differ from those made on the CPU
     #[arg(long)]
     pub(crate) gpu_jpeg: bool,
@@ -107,26 +107,26 @@ framemd5 goes to standard output, one line per frame: stream, dts, pts, duration
 cropped planes in the stream's own pixel format. raw is those planes.";
 
 /// The frames that the command line selects.
-pub(super) fn wanted(arguments: &ExtractArguments) -> std::result::Result<Wanted, String> {
+pub(super) fn selection(arguments: &ExtractArguments) -> std::result::Result<FrameSelection, String> {
     if let Some(list) = &arguments.frames {
-        return frame_list(list).map(Wanted::Frames);
+        return frame_list(list).map(FrameSelection::Frames);
     }
     if let Some(list) = &arguments.times {
         let times: std::result::Result<_, _> = list.split(',').map(|part| time::parse(part.trim())).collect();
-        return times.map(Wanted::Times);
+        return times.map(FrameSelection::Times);
     }
     if let Some(step) = &arguments.every {
         let step = time::parse(step)?;
-        return if step.0 > 0 { Ok(Wanted::Every(step)) } else { Err("--every needs a time above 0".into()) };
+        return if step.0 > 0 { Ok(FrameSelection::Every(step)) } else { Err("--every needs a time above 0".into()) };
     }
     Ok(match arguments.count {
-        Some(count) => Wanted::Count(count),
-        None if arguments.keyframes => Wanted::KeyFrames,
-        None => Wanted::All,
+        Some(count) => FrameSelection::Count(count),
+        None if arguments.keyframes => FrameSelection::KeyFrames,
+        None => FrameSelection::All,
     })
 }
 
-/// With `--all`, `Run::play` refuses damaged frames, so that the message can name them.
+/// With `--all`, `ExtractRun::play` refuses damaged frames, so that the message can name them.
 pub(super) fn builder(arguments: &ExtractArguments) -> EngineBuilder {
     let on_damage = if arguments.all { OnDamage::Flag } else { arguments.on_damage };
     opening::builder(arguments.threads, arguments.checkpoint_memory, arguments.decoding.limits)

@@ -4,43 +4,43 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bucket_streamer::{Error, ErrorKind, LeftOut, Result, Video};
+use bucket_streamer::{Error, ErrorKind, OmittedFrames, Result, Video};
 use indicatif::ProgressBar;
 
 use super::arguments::ExtractArguments;
-use crate::console::say;
+use crate::console::{report, say};
 use crate::options::Format;
-use crate::output::{Destination, Line, Record};
-use crate::wanted::Request;
+use crate::output::{Destination, FrameLine, OutputRecord};
+use crate::selection::RequestedIndex;
 
 /// A worker's result: its place in the output order, the frame, and the record or error.
-pub(super) type Made = (u32, u32, Result<Record>);
+pub(super) type ExtractedFrame = (u32, u32, Result<OutputRecord>);
 
-pub(super) fn is_write_error(record: &Result<Record>) -> bool {
+pub(super) fn is_write_error(record: &Result<OutputRecord>) -> bool {
     matches!(record.as_ref().map_err(Error::kind), Err(ErrorKind::Write { .. }))
 }
 
 /// The order in which results are emitted.
-pub(super) enum Order<'a> {
+pub(super) enum OutputOrder<'a> {
     /// The order of the requests.
-    Asked(&'a [Request]),
+    Requested(&'a [RequestedIndex]),
     /// The order of the decoder.
-    AsTheyCome,
+    Decoder,
 }
 
 /// Counts and state of a run so far.
-pub(super) struct Tally {
+pub(super) struct OutputTally {
     pub(super) done: usize,
     pub(super) failed: usize,
     /// Output cannot continue.
     pub(super) broken: bool,
-    pub(super) told_hdr: bool,
+    pub(super) is_hdr_reported: bool,
     pub(super) bar: ProgressBar,
 }
 
-impl Default for Tally {
-    fn default() -> Tally {
-        Tally { done: 0, failed: 0, broken: false, told_hdr: false, bar: ProgressBar::hidden() }
+impl Default for OutputTally {
+    fn default() -> OutputTally {
+        OutputTally { done: 0, failed: 0, broken: false, is_hdr_reported: false, bar: ProgressBar::hidden() }
     }
 }
 
@@ -49,25 +49,25 @@ pub(super) struct Emitter<'a> {
     pub(super) arguments: &'a ExtractArguments,
     pub(super) video: &'a Video,
     pub(super) destination: &'a Destination,
-    pub(super) tally: &'a mut Tally,
+    pub(super) tally: &'a mut OutputTally,
     /// Set when output cannot continue.
     pub(super) stop: &'a AtomicBool,
 }
 
 impl Emitter<'_> {
     /// Emits results in this order until there are no more, or until output cannot continue.
-    pub(super) fn collect(&mut self, results: impl IntoIterator<Item = Made>, order: Order<'_>) {
-        // A write error does not wait for its turn, which may never come.
+    pub(super) fn collect(&mut self, results: impl IntoIterator<Item = ExtractedFrame>, order: OutputOrder<'_>) {
+        // A write error is not reordered: the results before it may never arrive.
         let mut is_over = false;
         let results =
             results.into_iter().take_while(|(_, _, record)| !std::mem::replace(&mut is_over, is_write_error(record)));
         match order {
-            Order::AsTheyCome => self.collect_as_they_come(results),
-            Order::Asked(requests) => self.collect_asked(results, requests),
+            OutputOrder::Decoder => self.collect_in_decoder_order(results),
+            OutputOrder::Requested(requests) => self.collect_in_request_order(results, requests),
         }
     }
 
-    fn collect_as_they_come(&mut self, results: impl Iterator<Item = Made>) {
+    fn collect_in_decoder_order(&mut self, results: impl Iterator<Item = ExtractedFrame>) {
         let (mut waiting, mut next) = (HashMap::new(), 0);
         for (key, index, record) in results {
             if is_write_error(&record) {
@@ -82,7 +82,7 @@ impl Emitter<'_> {
         }
     }
 
-    fn collect_asked(&mut self, results: impl Iterator<Item = Made>, requests: &[Request]) {
+    fn collect_in_request_order(&mut self, results: impl Iterator<Item = ExtractedFrame>, requests: &[RequestedIndex]) {
         let mut uses: HashMap<u32, usize> = HashMap::new();
         requests.iter().flatten().for_each(|index| *uses.entry(*index).or_default() += 1);
         let (mut waiting, mut requests) = (HashMap::new(), requests.iter().peekable());
@@ -108,11 +108,11 @@ impl Emitter<'_> {
         self.emit_ready(&mut requests, &mut waiting, &mut uses);
     }
 
-    /// Emits requests from the front as long as their results are there.
+    /// Emits requests from the front as long as their results have arrived.
     fn emit_ready<'r>(
         &mut self,
-        requests: &mut std::iter::Peekable<impl Iterator<Item = &'r Request>>,
-        waiting: &mut HashMap<u32, Result<Record>>,
+        requests: &mut std::iter::Peekable<impl Iterator<Item = &'r RequestedIndex>>,
+        waiting: &mut HashMap<u32, Result<OutputRecord>>,
         uses: &mut HashMap<u32, usize>,
     ) {
         while let Some(request) = requests.peek() {
@@ -132,14 +132,14 @@ impl Emitter<'_> {
         }
     }
 
-    fn emit(&mut self, index: u32, record: &Result<Record>) {
+    fn emit(&mut self, index: u32, record: &Result<OutputRecord>) {
         match record {
             Ok(record) => self.emit_record(record),
             Err(error) => self.emit_error(Some(index), error),
         }
     }
 
-    fn emit_record(&mut self, record: &Record) {
+    fn emit_record(&mut self, record: &OutputRecord) {
         self.tally.done += 1;
         self.tally.bar.inc(1);
         let arguments = self.arguments;
@@ -158,13 +158,12 @@ impl Emitter<'_> {
         self.tally.failed += 1;
         self.tally.bar.inc(1);
         if self.arguments.json {
-            let known = index.map_or_else(Line::default, |index| Line::of(self.video, index));
-            self.write(json(&Line { error: Some(error.message()), ..known }).as_bytes());
+            let known = index.map_or_else(FrameLine::default, |index| FrameLine::of(self.video, index));
+            self.write(json(&FrameLine { error: Some(error.message()), ..known }).as_bytes());
         }
         // After output breaks, the first error is enough.
         if !self.tally.broken {
-            let line = format!("bucket-streamer: {error}");
-            self.tally.bar.suspend(|| say(&line));
+            self.tally.bar.suspend(|| report(error));
         }
         if matches!(error.kind(), ErrorKind::Write { .. }) {
             self.stop();
@@ -177,7 +176,7 @@ impl Emitter<'_> {
         }
         let mut stdout = io::stdout().lock();
         if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-            // A closed pipe is no error: the reader wants no more.
+            // A closed pipe is no error: the reader needs no more.
             if error.kind() != io::ErrorKind::BrokenPipe {
                 say(&format!("bucket-streamer: standard output: {error}"));
             }
@@ -191,8 +190,8 @@ impl Emitter<'_> {
     }
 }
 
-/// The reason why a sequential decode left frames out.
-pub(super) fn reason(left_out: &LeftOut) -> String {
+/// The reason why a sequential decode omitted frames.
+pub(super) fn reason(left_out: &OmittedFrames) -> String {
     match (left_out.unreadable.first(), left_out.damage) {
         (Some(error), _) => format!("which could not be read or depend on bytes that could not ({})", error.message()),
         (None, Some(error)) => format!("which could not be decoded ({error})"),
@@ -200,7 +199,7 @@ pub(super) fn reason(left_out: &LeftOut) -> String {
     }
 }
 
-fn json(line: &Line) -> String {
+fn json(line: &FrameLine) -> String {
     serde_json::to_string(line).expect("plain data") + "\n"
 }
 
@@ -223,7 +222,7 @@ mod tests {
     use super::ranges;
 
     #[test]
-    fn left_out_frames_are_told_as_ranges() {
+    fn frame_numbers_are_listed_as_ranges() {
         assert_eq!(ranges(&[0, 1, 2, 7, 9, 10]), "0-2, 7, 9-10");
         assert_eq!(ranges(&(0..40).step_by(2).collect::<Vec<_>>()), "0, 2, 4, 6, 8, 10, 12, 14, ...");
     }

@@ -11,12 +11,12 @@ pub(crate) struct Decoding {
     #[arg(long)]
     pub(crate) check_hashes: bool,
     #[command(flatten)]
-    pub(crate) limits: Limits,
+    pub(crate) limits: VideoLimitOptions,
 }
 
 /// Limits on the cost of a video.
 #[derive(Debug, Clone, Copy, Args)]
-pub(crate) struct Limits {
+pub(crate) struct VideoLimitOptions {
     /// Refuse videos whose pictures have more pixels: 8388608, 8192x4352
     #[arg(long, value_name = "N|WxH", default_value_t)]
     pub(crate) max_pixels: PixelCount,
@@ -29,7 +29,7 @@ pub(crate) struct Limits {
     pub(crate) index_memory: MemorySize,
 }
 
-impl Limits {
+impl VideoLimitOptions {
     /// Sets the limits of an engine.
     pub(crate) fn apply(self, builder: EngineBuilder) -> EngineBuilder {
         let builder = builder.max_pixels(self.max_pixels.0).index_memory(self.index_memory.0);
@@ -46,7 +46,7 @@ mod tests {
     use bucket_streamer::quantities::MemorySize;
 
     #[test]
-    fn what_the_help_says_is_the_default_of_the_library() {
+    fn index_memory_in_the_help_is_the_default_of_the_library() {
         assert_eq!("384M".parse(), Ok(MemorySize(DEFAULT_INDEX_MEMORY)));
     }
 }

@@ -11,7 +11,7 @@ use bucket_streamer::source::remote::{HttpClient, HttpOptions};
 use bucket_streamer::time;
 use clap::Args;
 
-use crate::console::{Outcome, say};
+use crate::console::{CommandOutcome, say};
 
 /// Options for requests to remote servers.
 #[derive(Debug, Args)]
@@ -39,13 +39,13 @@ fn timeout(text: &str) -> Result<Duration, String> {
 
 /// The configured headers and certificates.
 #[cfg(feature = "bench")]
-static CHOSEN: OnceLock<(Headers, Option<PathBuf>)> = OnceLock::new();
+static CONFIGURED: OnceLock<(Headers, Option<PathBuf>)> = OnceLock::new();
 
 /// The headers for servers, by name, and the file of certificates (PEM) to trust beside the system's, for parts of the
 /// command that send requests themselves.
 #[cfg(feature = "bench")]
-pub(crate) fn chosen() -> (Headers, Option<PathBuf>) {
-    CHOSEN.get().cloned().unwrap_or_default()
+pub(crate) fn configured() -> (Headers, Option<PathBuf>) {
+    CONFIGURED.get().cloned().unwrap_or_default()
 }
 
 /// Sent as a bearer token. A variable keeps the secret out of process lists.
@@ -53,15 +53,15 @@ const TOKEN: &str = "BUCKET_STREAMER_BEARER_TOKEN";
 
 impl RemoteArguments {
     /// Applies the options to all addresses that are opened from now on.
-    pub(crate) fn configure(&self) -> Result<(), Outcome> {
+    pub(crate) fn configure(&self) -> Result<(), CommandOutcome> {
         let refuse = |why: &str| {
             say(&format!("bucket-streamer: {why}"));
-            Outcome::Usage
+            CommandOutcome::Usage
         };
         let options = http_options(self).map_err(refuse)?;
         let usual = HttpOptions::default();
         #[cfg(feature = "bench")]
-        let _ = CHOSEN.set((options.headers.clone(), options.ca_file.clone()));
+        let _ = CONFIGURED.set((options.headers.clone(), options.ca_file.clone()));
         if options.headers.is_empty() && options.ca_file.is_none() && options.cache == usual.cache {
             return Ok(());
         }
@@ -87,8 +87,8 @@ fn headers(typed: &[String], token: Option<String>) -> Result<Headers, &'static 
         Ok((name.trim().to_owned(), value.trim().to_owned()))
     };
     let mut headers = typed.iter().map(header).collect::<Result<Headers, _>>()?;
-    let is_told = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
-    if let Some(token) = token.filter(|token| !token.is_empty() && !is_told) {
+    let has_authorization = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+    if let Some(token) = token.filter(|token| !token.is_empty() && !has_authorization) {
         headers.push(("Authorization".to_owned(), format!("Bearer {token}")));
     }
     Ok(headers)
@@ -99,7 +99,7 @@ mod tests {
     use super::headers;
 
     #[test]
-    fn a_header_that_is_typed_counts_before_the_token() {
+    fn a_typed_header_takes_precedence_over_the_token() {
         let of = |typed: &[&str]| headers(&typed.iter().map(|&it| it.to_owned()).collect::<Vec<_>>(), Some("t".into()));
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(of(&["X-A: b:c "]), Ok(vec![pair("X-A", "b:c"), pair("Authorization", "Bearer t")]));

@@ -19,7 +19,7 @@ pub(crate) struct TrackOption {
 
 /// The track of a video, and its index file.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Which {
+pub(crate) struct TrackAndIndex {
     #[command(flatten)]
     pub(crate) track: TrackOption,
     /// Open the video with this index file, made by `index`. Claims that cannot be checked are trusted: use only files

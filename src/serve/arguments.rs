@@ -51,10 +51,16 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "REGION", env = "BUCKET_STREAMER_S3_REGION")]
     pub(super) s3_region: Option<String>,
     /// Quality of stills unless a request sets it, 1 to 100 [default: 80]
-    #[arg(long, value_name = "N", env = "BUCKET_STREAMER_JPEG_QUALITY", value_parser = clap::value_parser!(u8).range(1..=100))]
+    #[arg(
+        long, value_name = "N", env = "BUCKET_STREAMER_JPEG_QUALITY",
+        value_parser = clap::value_parser!(u8).range(1..=100)
+    )]
     pub(super) jpeg_quality: Option<u8>,
     /// Threads for decoding [default: one per processor available to the process]
-    #[arg(long, value_name = "N", env = "BUCKET_STREAMER_THREADS", value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(
+        long, value_name = "N", env = "BUCKET_STREAMER_THREADS",
+        value_parser = clap::value_parser!(u16).range(1..=64)
+    )]
     pub(super) threads: Option<u16>,
     /// Memory for decoder checkpoints: 512M, 2G; 0 for none [default: 1/16 of the memory available to the process]
     #[arg(long, value_name = "SIZE", env = "BUCKET_STREAMER_CHECKPOINT_MEMORY")]
@@ -97,19 +103,31 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "TIME", env = "BUCKET_STREAMER_DEADLINE")]
     pub(super) deadline: Option<Period>,
     /// Most connections at one time [default: 4096]
-    #[arg(long, value_name = "N", env = "BUCKET_STREAMER_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long, value_name = "N", env = "BUCKET_STREAMER_MAX_CONNECTIONS",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub(super) max_connections: Option<u32>,
     /// Most connections of one address at one time; 0 for no limit per address [default: 1024]
     #[arg(long, value_name = "N", env = "BUCKET_STREAMER_MAX_CONNECTIONS_PER_CLIENT")]
     pub(super) max_connections_per_client: Option<u32>,
-    /// Longest side of a still that a request may ask for, in pixels [default: 8192]
-    #[arg(long, value_name = "PIXELS", env = "BUCKET_STREAMER_MAX_SIDE", value_parser = clap::value_parser!(u32).range(1..=65535))]
+    /// Longest side of a requested still, in pixels [default: 8192]
+    #[arg(
+        long, value_name = "PIXELS", env = "BUCKET_STREAMER_MAX_SIDE",
+        value_parser = clap::value_parser!(u32).range(1..=65535)
+    )]
     pub(super) max_side: Option<u32>,
     /// Most frames that a WebSocket may wait for at one time [default: 4096]
-    #[arg(long, value_name = "N", env = "BUCKET_STREAMER_MAX_FRAMES", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long, value_name = "N", env = "BUCKET_STREAMER_MAX_FRAMES",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub(super) max_frames: Option<u32>,
     /// Most tiles of a storyboard [default: 400]
-    #[arg(long, value_name = "N", env = "BUCKET_STREAMER_MAX_TILES", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(
+        long, value_name = "N", env = "BUCKET_STREAMER_MAX_TILES",
+        value_parser = clap::value_parser!(u32).range(1..=10_000)
+    )]
     pub(super) max_tiles: Option<u32>,
     /// Most bytes of one WebSocket message [default: 256K]
     #[arg(long, value_name = "SIZE", env = "BUCKET_STREAMER_MAX_MESSAGE")]
@@ -149,7 +167,7 @@ pub(crate) struct ServeArguments {
     /// [env: BUCKET_STREAMER_URL_KEYS, with commas between them]
     #[arg(long, value_name = "KEY")]
     pub(super) url_key: Vec<String>,
-    /// Keys of the file, likewise.
+    /// Keys of the file, optionally limited to roots and prefixes.
     #[arg(skip)]
     pub(super) url_keys: Vec<Granted>,
     /// Let pages of this origin read responses: https://example.com, or * for all; may be repeated
@@ -232,7 +250,7 @@ impl ServeArguments {
     /// Takes a setting from the file where flags and the environment have none.
     pub(super) fn or(self, file: ServeArguments) -> ServeArguments {
         let first = |own: Vec<String>, other: Vec<String>| if own.is_empty() { other } else { own };
-        let (storage_backend, local_path, s3_bucket) = self.place_or(&file);
+        let (storage_backend, local_path, s3_bucket) = self.storage_or(&file);
         ServeArguments {
             config: self.config,
             listen_addr: self.listen_addr.or(file.listen_addr),
@@ -284,11 +302,11 @@ impl ServeArguments {
         }
     }
 
-    /// A place from a flag or the environment replaces the file's place, whatever its kind.
-    fn place_or(&self, file: &ServeArguments) -> (Option<Backend>, Option<PathBuf>, Option<String>) {
-        let has_place = self.storage_backend.is_some() || self.local_path.is_some() || self.s3_bucket.is_some();
-        let place = if has_place { self } else { file };
-        (place.storage_backend, place.local_path.clone(), place.s3_bucket.clone())
+    /// A place from a flag or the environment replaces the file's place of any kind.
+    fn storage_or(&self, file: &ServeArguments) -> (Option<Backend>, Option<PathBuf>, Option<String>) {
+        let has_storage = self.storage_backend.is_some() || self.local_path.is_some() || self.s3_bucket.is_some();
+        let storage = if has_storage { self } else { file };
+        (storage.storage_backend, storage.local_path.clone(), storage.s3_bucket.clone())
     }
 }
 
@@ -317,7 +335,7 @@ impl ServeArguments {
 }
 
 pub(super) fn from_file(path: &Path) -> Result<ServeArguments, String> {
-    let told = |why: String| format!("{}: {why}", path.display());
-    let text = std::fs::read_to_string(path).map_err(|error| told(error.to_string()))?;
-    toml::from_str(&text).map_err(|error| told(error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")))
+    let with_path = |why: String| format!("{}: {why}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| with_path(error.to_string()))?;
+    toml::from_str(&text).map_err(|error| with_path(error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")))
 }

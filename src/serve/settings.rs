@@ -65,7 +65,7 @@ impl ServeArguments {
         })
     }
 
-    /// The place of the unnamed root, if one is given.
+    /// The place of the unnamed root, if there is one.
     pub(super) fn unnamed(&self) -> Result<Option<RootSpec>, String> {
         let backend = self.storage_backend.or(self.s3_bucket.as_ref().map(|_| Backend::S3));
         match (backend, &self.local_path, &self.s3_bucket) {
@@ -88,7 +88,7 @@ impl ServeArguments {
         let options = http_options(remote).map_err(str::to_owned)?;
         let options = HttpOptions { private_redirects: self.allow_private_redirects, ..options };
         let http = HttpClient::new(options).map_err(|error| error.to_string())?;
-        let roots = self.places()?;
+        let roots = self.named_roots()?;
         #[cfg(feature = "stores")]
         let roots = {
             let settings = Settings::from_env();
@@ -101,7 +101,7 @@ impl ServeArguments {
         Ok(roots.with_http(http))
     }
 
-    fn places(&self) -> Result<Roots, String> {
+    fn named_roots(&self) -> Result<Roots, String> {
         let mut specs = self.root.iter().map(|text| RootSpec::parse(text)).collect::<Result<Vec<_>, _>>()?;
         specs.extend(self.unnamed()?);
         if !specs.is_empty() {
@@ -116,7 +116,7 @@ impl ServeArguments {
 
     pub(super) fn log(&self) -> Result<(), String> {
         let level = self.log.as_deref().unwrap_or("info");
-        // A plain level is for this program; of libraries only warnings are shown.
+        // A plain level applies to this program. Libraries show only warnings.
         let filter =
             if level.contains(['=', ',']) { level.to_owned() } else { format!("warn,bucket_streamer={level}") };
         let filter = tracing_subscriber::EnvFilter::try_new(&filter).map_err(|error| format!("--log: {error}"))?;
@@ -129,13 +129,13 @@ impl ServeArguments {
     }
 }
 
-/// The credentials without limits, then those of the file.
+/// The credentials without limits, followed by those of the file.
 fn credentials(plain: &[String], granted: &[Granted]) -> Result<Vec<Credential>, String> {
     let mut all: Vec<Credential> = plain.iter().map(|secret| secret.as_str().into()).collect();
     for one in granted {
         let scope =
             Scope { roots: one.roots.clone().unwrap_or_default(), prefixes: one.prefixes.clone().unwrap_or_default() };
-        // An empty list is a mistake, and must not grant everything.
+        // An empty list is an error: it must not grant everything.
         if scope.is_all() && (one.roots.is_some() || one.prefixes.is_some()) {
             return Err("a token or key has empty lists of roots and prefixes: fill or remove them".to_owned());
         }

@@ -3,13 +3,12 @@
 use clap::Args;
 
 use super::arguments::{Period, listed};
-use crate::console::{Outcome, say};
+use crate::console::{CommandOutcome, say};
 
 /// The arguments of `sign`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  BUCKET_STREAMER_URL_KEYS=secret-key bucket-streamer sign 'https://frames.example.com/frame/cams/a.mp4?frame=120' --expires 1h"
-)]
+#[command(after_help = "Examples:\n  BUCKET_STREAMER_URL_KEYS=secret-key bucket-streamer sign \
+                  'https://frames.example.com/frame/cams/a.mp4?frame=120' --expires 1h")]
 pub(crate) struct SignArguments {
     /// The address, or its path and query, as clients will request it
     address: String,
@@ -21,12 +20,12 @@ pub(crate) struct SignArguments {
     url_key: Option<String>,
 }
 
-pub(crate) fn sign(arguments: &SignArguments) -> Outcome {
+pub(crate) fn sign(arguments: &SignArguments) -> CommandOutcome {
     use std::io::Write;
     let listed = listed("BUCKET_STREAMER_URL_KEYS");
     let Some(key) = arguments.url_key.as_ref().or(listed.first()) else {
         say("bucket-streamer: sign needs a key: give --url-key or set BUCKET_STREAMER_URL_KEYS");
-        return Outcome::Usage;
+        return CommandOutcome::Usage;
     };
     // A server sees only the part of an address behind the host name.
     let address = &arguments.address;
@@ -35,7 +34,7 @@ pub(crate) fn sign(arguments: &SignArguments) -> Outcome {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let signed = bucket_streamer_server::sign(key, &address[path..], now + arguments.expires.0.as_secs().max(1));
     match writeln!(std::io::stdout().lock(), "{}{signed}", &address[..path]) {
-        Ok(()) => Outcome::Done,
-        Err(_) => Outcome::SomeFailed,
+        Ok(()) => CommandOutcome::Done,
+        Err(_) => CommandOutcome::SomeFailed,
     }
 }

@@ -8,9 +8,9 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bucket_streamer::still::raw;
-use bucket_streamer::{Engine, LeftOut, Video};
+use bucket_streamer::{Engine, OmittedFrames, Video};
 
-/// A fixture of the repository.
+/// The path of a file in `fixtures/`. It need not exist.
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name)
 }
@@ -57,18 +57,23 @@ pub fn flagged_and_sound(clip: &Path) -> (Vec<u32>, Vec<u32>) {
     let mut frames: Vec<(u32, bool)> =
         video.frames(&all).filter_map(|(index, frame)| Some((index, frame.ok()?.is_corrupt()))).collect();
     frames.sort_unstable();
-    let of = |wanted: bool| frames.iter().filter(|(_, corrupt)| *corrupt == wanted).map(|(index, _)| *index).collect();
+    let of = |is_corrupt: bool| {
+        frames.iter().filter(|(_, corrupt)| *corrupt == is_corrupt).map(|(index, _)| *index).collect()
+    };
     let (flagged, sound): (Vec<u32>, Vec<u32>) = (of(true), of(false));
     assert!(!flagged.is_empty() && !sound.is_empty(), "{flagged:?} {sound:?}");
     (flagged, sound)
 }
 
-/// The name of a clip, for messages.
+/// The file name of a clip without its folder, for messages.
 pub fn name(clip: &Path) -> String {
     clip.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Path of a program of the vendored build.
+/// The path of a program of the vendored build: `ffmpeg` or `ffprobe`. The first call builds it if necessary.
+///
+/// # Panics
+/// If the build fails.
 pub fn program(name: &str) -> PathBuf {
     static PREFIX: OnceLock<vendor::Prefix> = OnceLock::new();
     PREFIX.get_or_init(|| vendor::ensure(&mut |_| {}).expect("the vendored build")).program(name)
@@ -111,8 +116,8 @@ pub fn oracle_packets(clip: &Path) -> Vec<(Option<i64>, bool)> {
     text.lines().filter_map(packet).collect()
 }
 
-/// All frames of a sequential decode in its order, with number and MD5, and those left out.
-pub fn play(video: &Video) -> (Vec<(u32, String)>, LeftOut) {
+/// All frames of a sequential decode in its order, with number and MD5, and the numbers of the omitted frames.
+pub fn play(video: &Video) -> (Vec<(u32, String)>, OmittedFrames) {
     let mut frames = Vec::new();
     let left_out = video
         .play(&mut |frame| {
@@ -123,7 +128,7 @@ pub fn play(video: &Video) -> (Vec<(u32, String)>, LeftOut) {
     (frames, left_out)
 }
 
-/// A sequential decode of a clip, made once for all tests of a file.
+/// A sequential decode of a clip, shared by all tests of a file.
 pub struct Sequential {
     /// Number and MD5, in output order.
     pub frames: Vec<(u32, String)>,
@@ -132,17 +137,19 @@ pub struct Sequential {
 }
 
 impl Sequential {
-    /// MD5 by number.
+    /// The MD5 of each shown frame, by its number.
     pub fn by_number(&self) -> HashMap<u32, String> {
         self.frames.iter().cloned().collect()
     }
 }
 
-/// The sequential decode of a clip; `None` if it cannot be opened.
+/// The sequential decode of a clip; `None` if it cannot be opened. Later calls with the same path return the same
+/// decode.
 pub fn sequential(clip: &Path) -> Option<Arc<Sequential>> {
     type Memory = Mutex<HashMap<PathBuf, Arc<OnceLock<Option<Arc<Sequential>>>>>>;
-    static MADE: OnceLock<Memory> = OnceLock::new();
-    let cell = Arc::clone(MADE.get_or_init(Memory::default).lock().expect("no panic").entry(clip.into()).or_default());
+    static DECODED: OnceLock<Memory> = OnceLock::new();
+    let cell =
+        Arc::clone(DECODED.get_or_init(Memory::default).lock().expect("no panic").entry(clip.into()).or_default());
     cell.get_or_init(|| {
         let video = open(&Engine::new(None), clip)?;
         let (frames, left_out) = play(&video);
@@ -151,7 +158,7 @@ pub fn sequential(clip: &Path) -> Option<Arc<Sequential>> {
     .clone()
 }
 
-/// Opens a clip, or prints why that fails.
+/// Opens a clip; an error is printed on standard error, and gives `None`.
 pub fn open(engine: &Engine, clip: &Path) -> Option<Video> {
     match engine.open_path(clip) {
         Ok(video) => Some(video),
@@ -165,11 +172,11 @@ pub fn open(engine: &Engine, clip: &Path) -> Option<Video> {
 /// The number of videos for a test with many: `BUCKET_STREAMER_VIDEOS`, else 100,000 with `BUCKET_STREAMER_EXHAUSTIVE`,
 /// else `usual`.
 pub fn many_videos(usual: usize) -> usize {
-    let said = std::env::var("BUCKET_STREAMER_VIDEOS").ok().and_then(|text| text.parse().ok());
-    said.unwrap_or(if std::env::var_os("BUCKET_STREAMER_EXHAUSTIVE").is_some() { 100_000 } else { usual })
+    let configured = std::env::var("BUCKET_STREAMER_VIDEOS").ok().and_then(|text| text.parse().ok());
+    configured.unwrap_or(if std::env::var_os("BUCKET_STREAMER_EXHAUSTIVE").is_some() { 100_000 } else { usual })
 }
 
-/// Makes this many videos in nested folders, as hard links to four small clips in turn, and returns their names.
+/// Creates this many videos in nested folders, as hard links to four small clips in rotation, and returns their names.
 pub fn hard_links(folder: &Path, count: usize) -> Vec<String> {
     let clips = ["hevc_gray.mp4", "hevc_rotated.mp4", "h264_slices.mp4", "hevc_10bit.mp4"];
     let originals = clips.map(|clip| {

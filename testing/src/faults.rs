@@ -1,4 +1,4 @@
-//! Frames over HTTP under random faults: counts correct and refused frames, times, and what is left behind.
+//! Frames over HTTP under random faults: counts correct frames, errors, times, and leaked resources.
 //! `bench/src/bin/remote_faults.rs` runs it at length, `engine/tests/remote_faults.rs` briefly.
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,7 +13,7 @@ use bucket_streamer::source::remote::{HttpClient, HttpOptions};
 use bucket_streamer::still::raw;
 use bucket_streamer::{Engine, ErrorKind, Result, Video};
 
-use crate::range_server::{Answer, Asked, Server, Traffic};
+use crate::range_server::{RangeReply, RangeRequest, RangeServer, Traffic};
 
 /// Containers with and without tables, all codecs, long and short GOPs.
 const CLIPS: [&str; 10] = [
@@ -29,12 +29,12 @@ const CLIPS: [&str; 10] = [
     "av1.mp4",
 ];
 
-/// One in this many requests opens its video anew, since bytes in memory need no requests.
+/// One in this many requests reopens its video, because bytes in memory need no requests.
 const REOPEN: u32 = 10;
 
 /// The amount and the kinds of faults.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct FaultPlan {
     pub requests: u64,
     pub callers: u64,
     pub seed: u64,
@@ -43,9 +43,9 @@ pub struct Plan {
     pub options: HttpOptions,
 }
 
-impl Plan {
+impl FaultPlan {
     /// 5% of each of five faults, with short time limits.
-    pub fn new(requests: u64, seed: u64) -> Plan {
+    pub fn new(requests: u64, seed: u64) -> FaultPlan {
         let options = HttpOptions {
             block: 4096,
             gap: 1024,
@@ -55,54 +55,54 @@ impl Plan {
             attempts: 4,
             ..HttpOptions::default()
         };
-        Plan { requests, callers: 8, seed, percent: 5, options }
+        FaultPlan { requests, callers: 8, seed, percent: 5, options }
     }
 }
 
 /// The results.
 #[derive(Debug, Default)]
-pub struct Report {
+pub struct FaultReport {
     pub right: u64,
     /// Errors by their text, without coordinates.
     pub refused: BTreeMap<String, u64>,
     /// Openings among them.
     pub not_opened: u64,
-    /// Violations: another picture, another number of frames, an error without an explanation.
+    /// Violations: another picture, another number of frames, an error without an injected cause.
     pub wrong: Vec<String>,
     /// The slowest frame and the slowest opening.
     pub slowest: Duration,
     pub slowest_opening: Duration,
     /// Frames that took longer than the limit of one read.
-    pub long: u64,
+    pub over_deadline: u64,
     /// Counts of the sources.
     pub attempts: u64,
     pub bytes: u64,
     /// Attempts that were second requests.
     pub hedged: u64,
     pub openings: u64,
-    /// Answers of the server, by kind.
+    /// Replies of the server, by kind.
     pub answers: BTreeMap<&'static str, u64>,
     /// Bytes that arrived although the same source had them, for sources with room for everything.
-    pub twice: u64,
+    pub duplicate_bytes: u64,
     pub traffic: Traffic,
     pub took: Duration,
 }
 
 /// Resources of the process.
 #[derive(Debug, Clone, Copy)]
-pub struct Resources {
+pub struct ProcessResources {
     pub resident_kib: u64,
     pub descriptors: usize,
     pub threads: usize,
 }
 
-impl Resources {
-    /// As of now.
-    pub fn now() -> Resources {
+impl ProcessResources {
+    /// Reads the present values of this process.
+    pub fn now() -> ProcessResources {
         let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
         let pages = text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0);
         let entries = |folder: &str| std::fs::read_dir(folder).map_or(0, Iterator::count);
-        Resources {
+        ProcessResources {
             resident_kib: 4 * pages,
             descriptors: entries("/proc/self/fd"),
             threads: entries("/proc/self/task"),
@@ -111,7 +111,7 @@ impl Resources {
 }
 
 /// A clip on the server, and its frames.
-struct Clip {
+struct HostedClip {
     name: &'static str,
     address: String,
     frame_count: usize,
@@ -119,41 +119,41 @@ struct Clip {
 }
 
 /// Ranges sent to each source with room for everything, by the number in its address.
-type Sent = Mutex<HashMap<u64, Vec<(u64, u64)>>>;
+type SentRanges = Mutex<HashMap<u64, Vec<(u64, u64)>>>;
 
-/// A video that callers share until one of them opens it anew.
-struct Opened {
+/// A video that callers share until one of them reopens it.
+struct CallerVideo {
     video: Video,
     number: u64,
 }
 
 /// State shared by runs: a server with clips, and an engine.
-pub struct Faults {
-    server: Server,
+pub struct FaultHarness {
+    server: RangeServer,
     engine: Engine,
-    clips: Vec<Clip>,
-    sent: Arc<Sent>,
+    clips: Vec<HostedClip>,
+    sent: Arc<SentRanges>,
     openings: AtomicU64,
 }
 
 /// A run in progress.
-struct Run<'a> {
-    faults: &'a Faults,
-    plan: &'a Plan,
-    /// One keeps everything, the other next to nothing.
+struct FaultRun<'a> {
+    faults: &'a FaultHarness,
+    plan: &'a FaultPlan,
+    /// Two clients: the cache of one holds all bytes, the cache of the other almost none.
     clients: [HttpClient; 2],
-    slots: Vec<Mutex<Option<Arc<Opened>>>>,
-    report: Mutex<Report>,
+    slots: Vec<Mutex<Option<Arc<CallerVideo>>>>,
+    report: Mutex<FaultReport>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-impl Faults {
+impl FaultHarness {
     /// Decodes all clips once, for comparison with HTTP.
-    pub fn new() -> Result<Faults> {
-        let server = Server::start();
+    pub fn new() -> Result<FaultHarness> {
+        let server = RangeServer::start();
         let engine = Engine::builder().threads(2).checkpoint_memory(64 << 20).build();
         let mut clips = Vec::new();
         for name in CLIPS {
@@ -166,20 +166,20 @@ impl Faults {
                 ControlFlow::Continue(())
             })?;
             let address = server.put(name, bytes, "\"1\"");
-            clips.push(Clip { name, address, frame_count: video.frame_count(), frames });
+            clips.push(HostedClip { name, address, frame_count: video.frame_count(), frames });
         }
-        Ok(Faults { server, engine, clips, sent: Arc::default(), openings: AtomicU64::new(0) })
+        Ok(FaultHarness { server, engine, clips, sent: Arc::default(), openings: AtomicU64::new(0) })
     }
 
     /// Requests frames, and closes all videos again.
-    pub fn run(&self, plan: &Plan) -> Result<Report> {
+    pub fn run(&self, plan: &FaultPlan) -> Result<FaultReport> {
         let answers = Arc::new(Mutex::new(BTreeMap::new()));
-        self.misbehave(plan, Arc::clone(&answers));
-        let begun = Instant::now();
+        self.inject_faults(plan, Arc::clone(&answers));
+        let started = Instant::now();
         let roomy = HttpClient::new(plan.options.clone())?;
         let tight = HttpClient::new(HttpOptions { cache: 100_000, ..plan.options.clone() })?;
         let slots = (0..2 * self.clips.len()).map(|_| Mutex::default()).collect();
-        let run = Run { faults: self, plan, clients: [roomy, tight], slots, report: Mutex::default() };
+        let run = FaultRun { faults: self, plan, clients: [roomy, tight], slots, report: Mutex::default() };
         std::thread::scope(|scope| {
             for caller in 0..plan.callers {
                 let run = &run;
@@ -192,43 +192,43 @@ impl Faults {
         let mut report = run.report.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
         report.answers = lock(&answers).clone();
         report.traffic = self.server.traffic();
-        report.took = begun.elapsed();
+        report.took = started.elapsed();
         Ok(report)
     }
 
     /// Makes the server inject each fault into its share of requests, and records what it sends.
-    fn misbehave(&self, plan: &Plan, answers: Arc<Mutex<BTreeMap<&'static str, u64>>>) {
+    fn inject_faults(&self, plan: &FaultPlan, answers: Arc<Mutex<BTreeMap<&'static str, u64>>>) {
         let (percent, options) = (plan.percent, plan.options.clone());
         let lengths: HashMap<String, u64> = self.clips.iter().map(|clip| (clip.path(), clip.len())).collect();
         let sent = Arc::clone(&self.sent);
         let mut random = fastrand::Rng::with_seed(plan.seed);
-        self.server.behave(move |asked| {
+        self.server.set_behaviour(move |request| {
             let (kind, answer) = pick(&mut random, percent, &options);
             *lock(&answers).entry(kind).or_default() += 1;
             if kind != TOO_SLOW {
-                note(&sent, asked, &answer, &lengths);
+                record_sent(&sent, request, &answer, &lengths);
             }
             answer
         });
     }
 
     /// Waits until the server is idle, and returns the resources of the process.
-    pub fn settled(&self) -> Resources {
+    pub fn settled(&self) -> ProcessResources {
         let mut last = None;
         for _ in 0..50 {
             std::thread::sleep(Duration::from_millis(200));
-            self.server.asked();
-            let now = (self.server.traffic().open, Resources::now().threads);
+            self.server.take_requests();
+            let now = (self.server.traffic().open, ProcessResources::now().threads);
             if last == Some(now) {
                 break;
             }
             last = Some(now);
         }
-        Resources::now()
+        ProcessResources::now()
     }
 }
 
-impl Clip {
+impl HostedClip {
     fn path(&self) -> String {
         format!("/{}", self.name)
     }
@@ -245,29 +245,29 @@ const TOO_SLOW: &str = "slow first byte, too slow";
 /// Second requests that a client may accumulate for one server.
 const SAVED: u64 = 8;
 
-/// The answer to a request: mostly the correct one.
-fn pick(random: &mut fastrand::Rng, percent: u32, options: &HttpOptions) -> (&'static str, Answer) {
+/// The reply to a request: mostly the correct one.
+fn pick(random: &mut fastrand::Rng, percent: u32, options: &HttpOptions) -> (&'static str, RangeReply) {
     let some = random.u64(0..5000);
     match random.u32(0..100) / percent.max(1) {
-        0 if some.is_multiple_of(2) => ("reset", Answer::Reset),
-        0 => ("reset in the body", Answer::ResetAfter(some)),
-        1 => ("stall", Answer::Stall(some)),
-        2 => ("cut", Answer::Cut(some)),
-        3 => ("503", Answer::Status(503, "")),
+        0 if some.is_multiple_of(2) => ("reset", RangeReply::Reset),
+        0 => ("reset in the body", RangeReply::ResetAfter(some)),
+        1 => ("stall", RangeReply::Stall(some)),
+        2 => ("cut", RangeReply::Cut(some)),
+        3 => ("503", RangeReply::Status(503, "")),
         // One in four is too late.
-        4 if some.is_multiple_of(4) => (TOO_SLOW, Answer::Late(2 * options.first_byte_timeout)),
-        4 => ("slow first byte", Answer::Late(options.first_byte_timeout / 4)),
-        _ => ("good", Answer::Good),
+        4 if some.is_multiple_of(4) => (TOO_SLOW, RangeReply::Late(2 * options.first_byte_timeout)),
+        4 => ("slow first byte", RangeReply::Late(options.first_byte_timeout / 4)),
+        _ => ("good", RangeReply::Good),
     }
 }
 
-/// Records what of an answer arrives, if the source keeps everything. After a reset that is not certain.
-fn note(sent: &Sent, asked: &Asked, answer: &Answer, lengths: &HashMap<String, u64>) {
-    let Some((path, number)) = asked.path.split_once("?opening=") else { return };
-    let (Some((start, end)), Some(&len)) = (asked.range, lengths.get(path)) else { return };
+/// Records the received bytes of a reply, for sources with room for all bytes. After a reset they are not certain.
+fn record_sent(sent: &SentRanges, request: &RangeRequest, answer: &RangeReply, lengths: &HashMap<String, u64>) {
+    let Some((path, number)) = request.path.split_once("?opening=") else { return };
+    let (Some((start, end)), Some(&len)) = (request.range, lengths.get(path)) else { return };
     let most = match answer {
-        Answer::Good | Answer::Late(_) => u64::MAX,
-        Answer::Cut(kept) | Answer::Stall(kept) => *kept,
+        RangeReply::Good | RangeReply::Late(_) => u64::MAX,
+        RangeReply::Cut(kept) | RangeReply::Stall(kept) => *kept,
         _ => return,
     };
     let number = number.parse().unwrap_or(0);
@@ -277,17 +277,17 @@ fn note(sent: &Sent, asked: &Asked, answer: &Answer, lengths: &HashMap<String, u
 }
 
 /// Bytes in more than one range.
-fn twice(mut ranges: Vec<(u64, u64)>) -> u64 {
+fn overlap(mut ranges: Vec<(u64, u64)>) -> u64 {
     ranges.sort_unstable();
-    let (mut twice, mut end) = (0, 0);
+    let (mut overlapping, mut end) = (0, 0);
     for (start, stop) in ranges {
-        twice += end.min(stop).saturating_sub(start);
+        overlapping += end.min(stop).saturating_sub(start);
         end = end.max(stop);
     }
-    twice
+    overlapping
 }
 
-impl Run<'_> {
+impl FaultRun<'_> {
     /// One caller's share of the requests.
     fn call(&self, caller: u64) {
         let mut random = fastrand::Rng::with_seed(self.plan.seed ^ (caller << 32));
@@ -295,7 +295,7 @@ impl Run<'_> {
             self.frame(&mut random);
             // The log would grow without bound.
             if request % 64 == 0 {
-                self.faults.server.asked();
+                self.faults.server.take_requests();
             }
         }
     }
@@ -303,15 +303,15 @@ impl Run<'_> {
     fn frame(&self, random: &mut fastrand::Rng) {
         let slot = random.usize(..self.slots.len());
         let clip = &self.faults.clips[slot / 2];
-        let Some(opened) = self.opened(slot, random.u32(..REOPEN) == 0) else { return };
+        let Some(opened) = self.video_of(slot, random.u32(..REOPEN) == 0) else { return };
         let frame = random.u32(..clip.frame_count as u32);
-        let begun = Instant::now();
+        let started = Instant::now();
         let result = opened.video.frame(frame).map(|frame| raw::md5(&frame.picture));
-        let took = begun.elapsed();
+        let took = started.elapsed();
         self.close(Some(opened));
         let mut report = lock(&self.report);
         report.slowest = report.slowest.max(took);
-        report.long += u64::from(took > self.plan.options.deadline);
+        report.over_deadline += u64::from(took > self.plan.options.deadline);
         let what = format!("{} frame {frame}", clip.name);
         match (result, clip.frames.get(&frame)) {
             (Ok(md5), Some(expected)) if md5 == *expected => report.right += 1,
@@ -322,35 +322,35 @@ impl Run<'_> {
     }
 
     /// The video of a slot, opened if necessary.
-    fn opened(&self, slot: usize, anew: bool) -> Option<Arc<Opened>> {
-        let mut held = lock(&self.slots[slot]);
+    fn video_of(&self, slot: usize, anew: bool) -> Option<Arc<CallerVideo>> {
+        let mut slot_video = lock(&self.slots[slot]);
         if anew {
-            let old = held.take();
+            let old = slot_video.take();
             self.close(old);
         }
-        if let Some(opened) = &*held {
+        if let Some(opened) = &*slot_video {
             return Some(Arc::clone(opened));
         }
         let opened = self.open(slot);
-        *held = opened.clone();
+        *slot_video = opened.clone();
         opened
     }
 
-    fn open(&self, slot: usize) -> Option<Arc<Opened>> {
+    fn open(&self, slot: usize) -> Option<Arc<CallerVideo>> {
         let clip = &self.faults.clips[slot / 2];
         let number = self.faults.openings.fetch_add(1, Relaxed);
         if slot.is_multiple_of(2) {
             lock(&self.faults.sent).insert(number, Vec::new());
         }
-        let begun = Instant::now();
+        let started = Instant::now();
         let source = self.clients[slot % 2].open(&format!("{}?opening={number}", clip.address));
         let video = source.and_then(|source| self.faults.engine.open(Arc::new(source), 0));
-        let took = begun.elapsed();
+        let took = started.elapsed();
         let mut report = lock(&self.report);
         report.openings += 1;
         report.slowest_opening = report.slowest_opening.max(took);
         match video {
-            Ok(video) if video.frame_count() == clip.frame_count => Some(Arc::new(Opened { video, number })),
+            Ok(video) if video.frame_count() == clip.frame_count => Some(Arc::new(CallerVideo { video, number })),
             Ok(video) => {
                 report.wrong.push(format!("{} has {} frames", clip.name, video.frame_count()));
                 None
@@ -364,7 +364,7 @@ impl Run<'_> {
     }
 
     /// Releases a video; the last caller adds its counts.
-    fn close(&self, opened: Option<Arc<Opened>>) {
+    fn close(&self, opened: Option<Arc<CallerVideo>>) {
         let Some(opened) = opened.and_then(Arc::into_inner) else { return };
         let counted = opened.video.source().counters().now();
         let sent = lock(&self.faults.sent).remove(&opened.number);
@@ -372,11 +372,11 @@ impl Run<'_> {
         report.attempts += counted.requests;
         report.bytes += counted.bytes;
         report.hedged += counted.hedged;
-        report.twice += sent.map_or(0, twice);
+        report.duplicate_bytes += sent.map_or(0, overlap);
     }
 }
 
-impl Report {
+impl FaultReport {
     /// An error is correct if it names the server's fault.
     fn refuse(&mut self, what: &str, error: &bucket_streamer::Error) {
         let text = match error.kind() {
@@ -390,13 +390,13 @@ impl Report {
         *self.refused.entry(text).or_default() += 1;
     }
 
-    /// Second requests that both clients may make.
-    pub fn most_hedged(&self, plan: &Plan) -> u64 {
+    /// The number of second requests that both clients together can send without a fault.
+    pub fn most_hedged(&self, plan: &FaultPlan) -> u64 {
         (plan.options.hedged_share * self.attempts as f64) as u64 + 2 * SAVED
     }
 
-    /// Requests with a faulty answer.
-    pub fn spoiled(&self) -> u64 {
+    /// The number of requests with a faulty reply. A slow first byte is no fault.
+    pub fn faulty_replies(&self) -> u64 {
         self.answers
             .iter()
             .filter(|(kind, _)| !matches!(**kind, "good" | "slow first byte"))

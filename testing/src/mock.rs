@@ -1,5 +1,5 @@
-//! A server that speaks the protocols of `bucket-streamer serve`, correctly or with one fault. Its stills are made
-//! beforehand, its one video is `cams/clip.mp4`.
+//! A server with the protocols of `bucket-streamer serve`, correct or with one fault. Its stills are encoded at the
+//! start, its one video is `cams/clip.mp4`.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ pub const VIDEO: &str = "cams/clip.mp4";
 
 /// The fault of a mock; for frames, in every third request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lie {
+pub enum MockFault {
     None,
     /// Returns the next frame, with that number.
     NextFrame,
@@ -49,22 +49,22 @@ pub enum Lie {
     Failing,
     /// Returns a still of another length than announced.
     Short,
-    /// Takes this many milliseconds per answer.
+    /// Delays each answer by this many milliseconds.
     Slow(u64),
     /// No fault, but a token is required.
     Closed,
 }
 
 struct Mock {
-    lie: Lie,
+    fault: MockFault,
     stills: Vec<Bytes>,
     offsets: HashMap<u64, usize>,
     /// Time and sync flag of each frame.
-    told: Vec<(i64, bool)>,
-    asked: AtomicU64,
+    timing: Vec<(i64, bool)>,
+    request_count: AtomicU64,
     connections: AtomicU64,
     /// The requests, as received.
-    seen: Mutex<Vec<String>>,
+    requests: Mutex<Vec<String>>,
 }
 
 /// Listens on a port of its own until it is dropped.
@@ -75,7 +75,8 @@ pub struct MockServer {
 }
 
 impl MockServer {
-    pub fn start(clip: &Path, lie: Lie) -> MockServer {
+    /// Decodes the frames of a clip to stills, and starts a server with them on a free port.
+    pub fn start(clip: &Path, fault: MockFault) -> MockServer {
         let video = Engine::new(Some(1)).open_path(clip).expect("a clip");
         let (options, mut maker) = (video.still_options(), StillMaker::new().expect("memory"));
         let mut stills = vec![Bytes::new(); video.frame_count()];
@@ -89,10 +90,11 @@ impl MockServer {
         let track = video.track();
         let offset = |(frame, &sample): (usize, &u32)| (track.samples[sample as usize].offset, frame);
         let offsets = track.frames.iter().enumerate().map(offset).collect();
-        let told = track.frames.iter().map(|&sample| &track.samples[sample as usize]);
-        let told = told.map(|sample| (sample.pts, sample.key)).collect();
-        let (asked, connections) = (AtomicU64::new(0), AtomicU64::new(0));
-        let mock = Arc::new(Mock { lie, stills, offsets, told, asked, connections, seen: Mutex::default() });
+        let samples = track.frames.iter().map(|&sample| &track.samples[sample as usize]);
+        let timing = samples.map(|sample| (sample.pts, sample.key)).collect();
+        let (request_count, connections) = (AtomicU64::new(0), AtomicU64::new(0));
+        let mock =
+            Arc::new(Mock { fault, stills, offsets, timing, request_count, connections, requests: Mutex::default() });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
@@ -103,38 +105,39 @@ impl MockServer {
             .route("/frame/{*video}", get(frame))
             .route("/ws", get(ws))
             .with_state(Arc::clone(&mock));
-        // Without this the still, a second packet, would wait for the acknowledgement of its head.
+        // With Nagle's algorithm the still, a second packet, would wait for the acknowledgement of its head.
         let listener = listener.tap_io(|stream| _ = stream.set_nodelay(true));
         runtime.spawn(async move { axum::serve(listener, router).await });
         MockServer { address, mock, _runtime: runtime }
     }
 
+    /// The address of a path, which begins with a slash or is empty.
     pub fn at(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// WebSocket connections so far.
+    /// The number of WebSocket connections since the start.
     pub fn connections(&self) -> u64 {
         self.mock.connections.load(SeqCst)
     }
 
-    /// Queries and messages since the last call.
-    pub fn seen(&self) -> Vec<String> {
-        std::mem::take(&mut self.mock.seen.lock().expect("no panic"))
+    /// Removes and returns the queries and messages since the last call.
+    pub fn take_requests(&self) -> Vec<String> {
+        std::mem::take(&mut self.mock.requests.lock().expect("no panic"))
     }
 }
 
-type Shared = State<Arc<Mock>>;
+type MockState = State<Arc<Mock>>;
 
-async fn videos(State(mock): Shared, headers: HeaderMap) -> Response {
-    if mock.lie == Lie::Closed && headers.get("authorization").is_none_or(|value| value != "Bearer token") {
+async fn videos(State(mock): MockState, headers: HeaderMap) -> Response {
+    if mock.fault == MockFault::Closed && headers.get("authorization").is_none_or(|value| value != "Bearer token") {
         return StatusCode::UNAUTHORIZED.into_response();
     }
     axum::Json(json!({"videos": [{"video": VIDEO}, {"video": "other.mp4"}]})).into_response()
 }
 
-async fn info(State(mock): Shared, At(video): At<String>, headers: HeaderMap) -> Response {
-    if mock.lie == Lie::Closed && headers.get("authorization").is_none_or(|value| value != "Bearer token") {
+async fn info(State(mock): MockState, At(video): At<String>, headers: HeaderMap) -> Response {
+    if mock.fault == MockFault::Closed && headers.get("authorization").is_none_or(|value| value != "Bearer token") {
         return StatusCode::UNAUTHORIZED.into_response();
     }
     if video != VIDEO {
@@ -147,30 +150,30 @@ async fn info(State(mock): Shared, At(video): At<String>, headers: HeaderMap) ->
 
 impl Mock {
     /// Whether the fault applies to this request.
-    fn lies(&self) -> bool {
-        self.asked.fetch_add(1, SeqCst) % 3 == 2
+    fn is_faulty(&self) -> bool {
+        self.request_count.fetch_add(1, SeqCst) % 3 == 2
     }
 
     async fn pause(&self) {
-        if let Lie::Slow(milliseconds) = self.lie {
+        if let MockFault::Slow(milliseconds) = self.fault {
             tokio::time::sleep(Duration::from_millis(milliseconds)).await;
         }
     }
 
     /// The announced number of a frame, and its still.
-    fn still(&self, frame: usize, lies: bool) -> (usize, Bytes) {
+    fn still(&self, frame: usize, is_faulty: bool) -> (usize, Bytes) {
         let next = (frame + 1) % self.stills.len();
-        match self.lie {
-            Lie::NextFrame if lies => (next, self.stills[next].clone()),
-            Lie::NextPicture if lies => (frame, self.stills[next].clone()),
-            Lie::Short if lies => (frame, self.stills[frame].slice(..100)),
+        match self.fault {
+            MockFault::NextFrame if is_faulty => (next, self.stills[next].clone()),
+            MockFault::NextPicture if is_faulty => (frame, self.stills[next].clone()),
+            MockFault::Short if is_faulty => (frame, self.stills[frame].slice(..100)),
             _ => (frame, self.stills[frame].clone()),
         }
     }
 }
 
-async fn frame(State(mock): Shared, Query(query): Query<HashMap<String, String>>) -> Response {
-    mock.seen.lock().expect("no panic").push(format!("{query:?}"));
+async fn frame(State(mock): MockState, Query(query): Query<HashMap<String, String>>) -> Response {
+    mock.requests.lock().expect("no panic").push(format!("{query:?}"));
     let Some(frame) = query.get("frame").and_then(|frame| frame.parse::<usize>().ok()) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
@@ -179,22 +182,24 @@ async fn frame(State(mock): Shared, Query(query): Query<HashMap<String, String>>
         return (StatusCode::NOT_FOUND, axum::Json(problem)).into_response();
     }
     mock.pause().await;
-    let lies = mock.lies();
-    match mock.lie {
-        Lie::Full if lies => return (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "2")]).into_response(),
-        Lie::FullForever if lies => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
-        Lie::Failing if lies => return StatusCode::UNPROCESSABLE_ENTITY.into_response(),
-        Lie::Silent if lies => std::future::pending().await,
+    let is_faulty = mock.is_faulty();
+    match mock.fault {
+        MockFault::Full if is_faulty => {
+            return (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "2")]).into_response();
+        }
+        MockFault::FullForever if is_faulty => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        MockFault::Failing if is_faulty => return StatusCode::UNPROCESSABLE_ENTITY.into_response(),
+        MockFault::Silent if is_faulty => std::future::pending().await,
         _ => {}
     }
-    let (index, still) = mock.still(frame, lies);
+    let (index, still) = mock.still(frame, is_faulty);
     let headers = [
         ("content-type", "image/jpeg".to_owned()),
         ("x-frame-index", index.to_string()),
-        ("x-frame-pts", mock.told[index].0.to_string()),
+        ("x-frame-pts", mock.timing[index].0.to_string()),
         ("server-timing", "queue;dur=0.25, fetch;dur=1, decode;dur=8.5, encode;dur=2".to_owned()),
     ];
-    if mock.lie == Lie::Gone && lies {
+    if mock.fault == MockFault::Gone && is_faulty {
         let half = still.slice(..still.len() / 2);
         let broken = std::io::Error::other("gone");
         let parts = futures_util::stream::iter([Ok(half), Err(broken)]);
@@ -203,7 +208,7 @@ async fn frame(State(mock): Shared, Query(query): Query<HashMap<String, String>>
     (headers, still).into_response()
 }
 
-async fn ws(State(mock): Shared, upgrade: WebSocketUpgrade) -> Response {
+async fn ws(State(mock): MockState, upgrade: WebSocketUpgrade) -> Response {
     mock.connections.fetch_add(1, SeqCst);
     upgrade.on_upgrade(async move |socket| _ = session(&mock, socket).await)
 }
@@ -213,68 +218,69 @@ async fn session(mock: &Mock, mut socket: WebSocket) -> Option<()> {
     let mut later: Option<(u64, usize)> = None;
     loop {
         let Message::Text(text) = socket.recv().await?.ok()? else { continue };
-        mock.seen.lock().expect("no panic").push(text.to_string());
+        mock.requests.lock().expect("no panic").push(text.to_string());
         let Ok(message) = serde_json::from_str::<Value>(&text) else {
-            tell(&mut socket, &json!({"type": "Error", "message": "no JSON"})).await?;
+            send_json(&mut socket, &json!({"type": "Error", "message": "no JSON"})).await?;
             continue;
         };
         if message["type"] == "SetVideo" {
-            let told = match message["path"] == VIDEO {
+            let reply = match message["path"] == VIDEO {
                 true => json!({"type": "VideoSet", "path": VIDEO, "ok": true}),
                 false => json!({"type": "VideoSet", "path": message["path"], "ok": false, "error": "not_found"}),
             };
-            tell(&mut socket, &told).await?;
+            send_json(&mut socket, &reply).await?;
             continue;
         }
         if message["type"] != "RequestFrames" {
-            tell(&mut socket, &json!({"type": "Error", "message": "no such type"})).await?;
+            send_json(&mut socket, &json!({"type": "Error", "message": "no such type"})).await?;
             continue;
         }
-        for (place, wish) in message["frames"].as_array().into_iter().flatten().enumerate() {
-            let tag = wish["index"].as_u64().unwrap_or(place as u64);
-            let by_offset = wish["offset"].as_u64().map(|offset| mock.offsets.get(&offset).copied());
-            let frame = by_offset.unwrap_or_else(|| wish["frame"].as_u64().map(|frame| frame as usize));
+        for (place, item) in message["frames"].as_array().into_iter().flatten().enumerate() {
+            let tag = item["index"].as_u64().unwrap_or(place as u64);
+            let by_offset = item["offset"].as_u64().map(|offset| mock.offsets.get(&offset).copied());
+            let frame = by_offset.unwrap_or_else(|| item["frame"].as_u64().map(|frame| frame as usize));
             let Some(frame) = frame.filter(|&frame| frame < mock.stills.len()) else {
                 let error = if by_offset.is_some() { "bad_offset" } else { "not_found" };
-                let told = json!({"type": "FrameError", "index": tag, "offset": wish["offset"], "error": error});
-                tell(&mut socket, &told).await?;
+                let reply = json!({"type": "FrameError", "index": tag, "offset": item["offset"], "error": error});
+                send_json(&mut socket, &reply).await?;
                 continue;
             };
             mock.pause().await;
-            let lies = mock.lies();
-            match mock.lie {
-                Lie::Silent if lies => {}
-                Lie::Gone if lies => return None,
-                Lie::Swapped if lies => later = Some((tag, frame)),
-                Lie::Failing if lies => {
-                    tell(&mut socket, &json!({"type": "FrameError", "index": tag, "error": "decode_failed"})).await?;
+            let is_faulty = mock.is_faulty();
+            match mock.fault {
+                MockFault::Silent if is_faulty => {}
+                MockFault::Gone if is_faulty => return None,
+                MockFault::Swapped if is_faulty => later = Some((tag, frame)),
+                MockFault::Failing if is_faulty => {
+                    send_json(&mut socket, &json!({"type": "FrameError", "index": tag, "error": "decode_failed"}))
+                        .await?;
                 }
-                Lie::Full if lies => {
-                    tell(&mut socket, &json!({"type": "FrameError", "index": tag, "error": "overloaded"})).await?;
+                MockFault::Full if is_faulty => {
+                    send_json(&mut socket, &json!({"type": "FrameError", "index": tag, "error": "overloaded"})).await?;
                 }
-                Lie::Twice if lies => {
-                    still(mock, &mut socket, tag, frame, lies).await?;
-                    still(mock, &mut socket, tag, frame, lies).await?;
+                MockFault::Twice if is_faulty => {
+                    still(mock, &mut socket, tag, frame, is_faulty).await?;
+                    still(mock, &mut socket, tag, frame, is_faulty).await?;
                 }
-                _ => still(mock, &mut socket, tag, frame, lies).await?,
+                _ => still(mock, &mut socket, tag, frame, is_faulty).await?,
             }
-            if let Some((tag, frame)) = later.take_if(|_| !lies) {
+            if let Some((tag, frame)) = later.take_if(|_| !is_faulty) {
                 still(mock, &mut socket, tag, frame, false).await?;
             }
         }
     }
 }
 
-async fn tell(socket: &mut WebSocket, what: &Value) -> Option<()> {
-    socket.send(Message::Text(what.to_string().into())).await.ok()
+async fn send_json(socket: &mut WebSocket, message: &Value) -> Option<()> {
+    socket.send(Message::Text(message.to_string().into())).await.ok()
 }
 
-async fn still(mock: &Mock, socket: &mut WebSocket, tag: u64, frame: usize, lies: bool) -> Option<()> {
-    let (told, still) = mock.still(frame, lies);
-    let offset = mock.offsets.iter().find(|entry| *entry.1 == told).map(|entry| *entry.0);
-    let size = if mock.lie == Lie::Short { mock.stills[told].len() } else { still.len() };
+async fn still(mock: &Mock, socket: &mut WebSocket, tag: u64, frame: usize, is_faulty: bool) -> Option<()> {
+    let (claimed, still) = mock.still(frame, is_faulty);
+    let offset = mock.offsets.iter().find(|entry| *entry.1 == claimed).map(|entry| *entry.0);
+    let size = if mock.fault == MockFault::Short { mock.stills[claimed].len() } else { still.len() };
     let header = json!({"type": "Frame", "index": tag, "offset": offset, "size": size,
-        "frame": told, "pts": mock.told[told].0, "time_s": 0.0, "key": mock.told[told].1});
-    tell(socket, &header).await?;
+        "frame": claimed, "pts": mock.timing[claimed].0, "time_s": 0.0, "key": mock.timing[claimed].1});
+    send_json(socket, &header).await?;
     socket.send(Message::Binary(still)).await.ok()
 }

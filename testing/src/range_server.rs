@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 server for tests: serves ranges of files, counts what it sends, and misbehaves on command.
+//! A small HTTP/1.1 server for tests: serves ranges of files, counts its requests and bytes, and misbehaves on command.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-/// The answer to a request, correct or not.
+/// The reply to a request, correct or faulty.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum RangeReply {
     /// 206 with the requested range.
     Good,
     /// A status without a body, with a header.
@@ -51,9 +51,9 @@ pub enum Answer {
     WholeTagged(&'static str),
 }
 
-/// A request, and its answer.
+/// A request, and its reply.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub struct RangeRequest {
     /// Path and query.
     pub path: String,
     /// First byte and one past the last.
@@ -64,10 +64,10 @@ pub struct Asked {
     pub sent: u64,
 }
 
-type Behaviour = Box<dyn FnMut(&Asked) -> Answer + Send>;
+type ServerBehaviour = Box<dyn FnMut(&RangeRequest) -> RangeReply + Send>;
 
 /// Bytes and their ETag.
-type File = (Arc<Vec<u8>>, String);
+type RangeFile = (Arc<Vec<u8>>, String);
 
 /// Connections since the server started.
 #[derive(Debug, Clone, Default)]
@@ -82,38 +82,39 @@ pub struct Traffic {
     pub requests: Vec<u64>,
 }
 
-struct State {
-    files: Mutex<HashMap<String, File>>,
-    log: Mutex<Log>,
-    behaviour: Mutex<Behaviour>,
+struct RangeServerState {
+    files: Mutex<HashMap<String, RangeFile>>,
+    log: Mutex<RangeRequestLog>,
+    behaviour: Mutex<ServerBehaviour>,
     traffic: Mutex<Traffic>,
     /// By number.
     streams: Mutex<HashMap<usize, Arc<TcpStream>>>,
     is_closed: AtomicBool,
 }
 
-/// Requests, and the number of the first one: earlier ones were taken out.
+/// Requests, and the number of the first one: [`RangeServer::take_requests`] removes earlier ones.
 #[derive(Default)]
-struct Log {
+struct RangeRequestLog {
     first: usize,
-    asked: Vec<Asked>,
+    requests: Vec<RangeRequest>,
 }
 
 /// A server on a port of its own. It and all of its connections end on drop.
-pub struct Server {
+pub struct RangeServer {
     address: SocketAddr,
-    state: Arc<State>,
+    state: Arc<RangeServerState>,
     listener: Option<JoinHandle<()>>,
 }
 
-impl Server {
-    pub fn start() -> Server {
+impl RangeServer {
+    /// Starts a server without files on a free port of the loopback interface.
+    pub fn start() -> RangeServer {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        let state = Arc::new(State {
+        let state = Arc::new(RangeServerState {
             files: Mutex::default(),
             log: Mutex::default(),
-            behaviour: Mutex::new(Box::new(|_| Answer::Good)),
+            behaviour: Mutex::new(Box::new(|_| RangeReply::Good)),
             traffic: Mutex::default(),
             streams: Mutex::default(),
             is_closed: AtomicBool::new(false),
@@ -124,11 +125,11 @@ impl Server {
                 if own.is_closed.load(Relaxed) {
                     return;
                 }
-                let connection = Connection::new(Arc::clone(&own), stream);
+                let connection = RangeConnection::new(Arc::clone(&own), stream);
                 std::thread::spawn(move || while connection.serve().is_some() {});
             }
         });
-        Server { address, state, listener: Some(listener) }
+        RangeServer { address, state, listener: Some(listener) }
     }
 
     /// Adds or replaces a file, and returns its address.
@@ -146,35 +147,35 @@ impl Server {
         self.at(again)
     }
 
-    /// The address of a file.
+    /// The address of a file with this name, which need not exist.
     pub fn at(&self, name: &str) -> String {
         format!("http://{}/{name}", self.address)
     }
 
-    /// Sets how requests are answered from now on.
-    pub fn behave(&self, behaviour: impl FnMut(&Asked) -> Answer + Send + 'static) {
+    /// Sets the function that chooses the reply to each later request. By default each reply is correct.
+    pub fn set_behaviour(&self, behaviour: impl FnMut(&RangeRequest) -> RangeReply + Send + 'static) {
         *self.state.behaviour.lock().expect("no panic") = Box::new(behaviour);
     }
 
-    /// The requests since the last call.
-    pub fn asked(&self) -> Vec<Asked> {
+    /// Removes and returns the requests since the last call, in the order of their arrival.
+    pub fn take_requests(&self) -> Vec<RangeRequest> {
         let mut log = self.state.log.lock().expect("no panic");
-        log.first += log.asked.len();
-        std::mem::take(&mut log.asked)
+        log.first += log.requests.len();
+        std::mem::take(&mut log.requests)
     }
 
-    /// Connections made so far.
+    /// The number of connections since the start.
     pub fn connections(&self) -> u64 {
         self.traffic().opened
     }
 
-    /// Counts of connections so far.
+    /// A copy of the counts since the start.
     pub fn traffic(&self) -> Traffic {
         self.state.traffic.lock().expect("no panic").clone()
     }
 }
 
-impl Drop for Server {
+impl Drop for RangeServer {
     fn drop(&mut self) {
         self.state.is_closed.store(true, Relaxed);
         // The listener checks the flag when a connection arrives.
@@ -189,15 +190,15 @@ impl Drop for Server {
 }
 
 /// A port where connections are neither accepted nor refused, as behind a firewall that drops packets.
-pub struct Deaf {
+pub struct UnresponsivePort {
     pub address: SocketAddr,
     _listener: Socket,
     _waiting: Vec<Socket>,
 }
 
-impl Deaf {
-    /// Its queue of connections is full.
-    pub fn start() -> Deaf {
+impl UnresponsivePort {
+    /// Opens a port and fills its queue of connections.
+    pub fn start() -> UnresponsivePort {
         let stream = || Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         let any: SocketAddr = ([127, 0, 0, 1], 0).into();
         let listener = stream();
@@ -208,16 +209,16 @@ impl Deaf {
             let _ = socket.set_nonblocking(true).and_then(|()| socket.connect(&address.into()));
             socket
         };
-        Deaf { address, _waiting: (0..4).map(wait).collect(), _listener: listener }
+        UnresponsivePort { address, _waiting: (0..4).map(wait).collect(), _listener: listener }
     }
 }
 
-/// Requests and bytes of a list.
-pub fn sum(asked: &[Asked]) -> (usize, u64) {
-    (asked.len(), asked.iter().map(|asked| asked.sent).sum())
+/// The number of requests, and the sum of the sent bytes of their bodies.
+pub fn totals(requests: &[RangeRequest]) -> (usize, u64) {
+    (requests.len(), requests.iter().map(|asked| asked.sent).sum())
 }
 
-fn read_request(stream: &TcpStream) -> Option<Asked> {
+fn read_request(stream: &TcpStream) -> Option<RangeRequest> {
     let mut lines = BufReader::new(stream).lines();
     let first = lines.next()?.ok()?;
     let path = first.split(' ').nth(1)?.to_owned();
@@ -231,18 +232,18 @@ fn read_request(stream: &TcpStream) -> Option<Asked> {
         let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
         Some((first.parse().ok()?, last.parse::<u64>().ok()? + 1))
     });
-    Some(Asked { path, range, headers, sent: 0 })
+    Some(RangeRequest { path, range, headers, sent: 0 })
 }
 
 /// An open connection. On drop it is closed and no longer counted.
-struct Connection {
-    state: Arc<State>,
+struct RangeConnection {
+    state: Arc<RangeServerState>,
     stream: Arc<TcpStream>,
     number: usize,
 }
 
-impl Connection {
-    fn new(state: Arc<State>, stream: TcpStream) -> Connection {
+impl RangeConnection {
+    fn new(state: Arc<RangeServerState>, stream: TcpStream) -> RangeConnection {
         let mut traffic = state.traffic.lock().expect("no panic");
         let number = traffic.requests.len();
         traffic.requests.push(0);
@@ -250,37 +251,37 @@ impl Connection {
         traffic.open += 1;
         traffic.most_open = traffic.most_open.max(traffic.open);
         drop(traffic);
-        // Without this a body waits for the acknowledgement of its head.
+        // With Nagle's algorithm a body waits for the acknowledgement of its head.
         let _ = stream.set_nodelay(true);
         let stream = Arc::new(stream);
         state.streams.lock().expect("no panic").insert(number, Arc::clone(&stream));
-        Connection { state, stream, number }
+        RangeConnection { state, stream, number }
     }
 
     /// Answers one request; `None` ends the connection.
     fn serve(&self) -> Option<()> {
         let state = &*self.state;
-        let asked = read_request(&self.stream)?;
+        let request = read_request(&self.stream)?;
         state.traffic.lock().expect("no panic").requests[self.number] += 1;
-        let answer = (state.behaviour.lock().expect("no panic"))(&asked);
-        let name = asked.path.split('?').next().unwrap_or_default();
+        let answer = (state.behaviour.lock().expect("no panic"))(&request);
+        let name = request.path.split('?').next().unwrap_or_default();
         let file = state.files.lock().expect("no panic").get(name).cloned();
-        let place = {
+        let position = {
             let mut log = state.log.lock().expect("no panic");
-            log.asked.push(asked.clone());
-            log.first + log.asked.len() - 1
+            log.requests.push(request.clone());
+            log.first + log.requests.len() - 1
         };
         match answer {
-            Answer::HangUp => return None,
-            Answer::Reset => return self.reset(),
-            Answer::Late(time) => self.wait(time)?,
+            RangeReply::HangUp => return None,
+            RangeReply::Reset => return self.reset(),
+            RangeReply::Late(time) => self.wait(time)?,
             _ => {}
         }
-        let trickle = if let Answer::Trickle(bytes, pause) = answer { Some((bytes, pause)) } else { None };
-        let (head, body, stop) = compose(&asked, answer, file);
-        // Logged before it is sent, so that the log is complete when the client has the answer.
+        let trickle = if let RangeReply::Trickle(bytes, pause) = answer { Some((bytes, pause)) } else { None };
+        let (head, body, stop) = compose(&request, answer, file);
+        // Logged before it is sent, so that the log is complete when the client has the reply.
         let mut log = state.log.lock().expect("no panic");
-        if let Some(entry) = place.checked_sub(log.first).and_then(|place| log.asked.get_mut(place)) {
+        if let Some(entry) = position.checked_sub(log.first).and_then(|place| log.requests.get_mut(place)) {
             entry.sent = body.len() as u64;
         }
         drop(log);
@@ -291,11 +292,11 @@ impl Connection {
             stream.write_all(part).ok()?;
         }
         match stop {
-            Stop::No => Some(()),
-            Stop::Close => None,
-            Stop::Hang => self.wait(Duration::from_secs(20)).and(None),
-            // The sent bytes should arrive first.
-            Stop::Reset => self.wait(Duration::from_millis(20)).and_then(|()| self.reset()),
+            AfterBody::No => Some(()),
+            AfterBody::Close => None,
+            AfterBody::Hang => self.wait(Duration::from_secs(20)).and(None),
+            // The sent bytes have to arrive before the reset.
+            AfterBody::Reset => self.wait(Duration::from_millis(20)).and_then(|()| self.reset()),
         }
     }
 
@@ -317,48 +318,48 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for RangeConnection {
     fn drop(&mut self) {
         self.state.streams.lock().expect("no panic").remove(&self.number);
         self.state.traffic.lock().expect("no panic").open -= 1;
     }
 }
 
-enum Stop {
+enum AfterBody {
     No,
     Close,
     Hang,
     Reset,
 }
 
-type Composed = (String, Vec<u8>, Stop);
+type ComposedReply = (String, Vec<u8>, AfterBody);
 
-/// Head and body of an answer, and the action after it.
-fn compose(asked: &Asked, answer: Answer, file: Option<File>) -> Composed {
+/// Head and body of a reply, and the action after it.
+fn compose(request: &RangeRequest, answer: RangeReply, file: Option<RangeFile>) -> ComposedReply {
     let status = |status: u16, header: &str| {
         let header = if header.is_empty() { String::new() } else { format!("{header}\r\n") };
-        (format!("HTTP/1.1 {status} no\r\n{header}Content-Length: 0\r\n\r\n"), Vec::new(), Stop::No)
+        (format!("HTTP/1.1 {status} no\r\n{header}Content-Length: 0\r\n\r\n"), Vec::new(), AfterBody::No)
     };
-    if let Answer::Status(code, header) = answer {
+    if let RangeReply::Status(code, header) = answer {
         return status(code, header);
     }
     let Some((bytes, etag)) = file else { return status(404, "") };
     let etag = if etag.is_empty() { String::new() } else { format!("ETag: {etag}\r\n") };
     let etag = match answer {
-        Answer::Tagged("") | Answer::WholeTagged("") => String::new(),
-        Answer::Tagged(lines) | Answer::WholeTagged(lines) => format!("{lines}\r\n"),
+        RangeReply::Tagged("") | RangeReply::WholeTagged("") => String::new(),
+        RangeReply::Tagged(lines) | RangeReply::WholeTagged(lines) => format!("{lines}\r\n"),
         _ => etag,
     };
-    let is_blind = matches!(answer, Answer::Tagged(_) | Answer::WholeTagged(_));
-    if !is_blind && asked.headers.get("if-match").is_some_and(|wanted| !etag.contains(&wanted[..])) {
+    let is_blind = matches!(answer, RangeReply::Tagged(_) | RangeReply::WholeTagged(_));
+    if !is_blind && request.headers.get("if-match").is_some_and(|condition| !etag.contains(&condition[..])) {
         return status(412, "");
     }
     let len = bytes.len() as u64;
-    let whole = matches!(answer, Answer::Whole | Answer::WholeUnbounded | Answer::WholeTagged(_));
-    let Some((start, end)) = asked.range.filter(|_| !whole) else {
-        let is_told = answer != Answer::WholeUnbounded;
-        let length = if is_told { format!("Content-Length: {len}\r\n") } else { String::new() };
-        let stop = if is_told { Stop::No } else { Stop::Close };
+    let whole = matches!(answer, RangeReply::Whole | RangeReply::WholeUnbounded | RangeReply::WholeTagged(_));
+    let Some((start, end)) = request.range.filter(|_| !whole) else {
+        let has_length = answer != RangeReply::WholeUnbounded;
+        let length = if has_length { format!("Content-Length: {len}\r\n") } else { String::new() };
+        let stop = if has_length { AfterBody::No } else { AfterBody::Close };
         return (format!("HTTP/1.1 200 OK\r\n{length}{etag}\r\n"), bytes.to_vec(), stop);
     };
     if start >= len {
@@ -366,21 +367,21 @@ fn compose(asked: &Asked, answer: Answer, file: Option<File>) -> Composed {
     }
     let end = end.min(len);
     let mut body = bytes[start as usize..end as usize].to_vec();
-    let (mut told, mut told_len, mut more, mut stop) = ((start, end), len, etag, Stop::No);
+    let (mut claimed_range, mut claimed_len, mut more, mut stop) = ((start, end), len, etag, AfterBody::No);
     let content_length = body.len() as u64;
     match answer {
-        Answer::Cut(kept) => (stop, _) = (Stop::Close, body.truncate(kept as usize)),
-        Answer::Stall(kept) => (stop, _) = (Stop::Hang, body.truncate(kept as usize)),
-        Answer::ResetAfter(kept) => (stop, _) = (Stop::Reset, body.truncate(kept as usize)),
-        Answer::OtherRange => told = (start + 1, end + 1),
-        Answer::OtherLength => told_len += 1000,
-        Answer::Gzip => more += "Content-Encoding: gzip\r\n",
-        Answer::TooLong => body.extend([0; 100]),
+        RangeReply::Cut(kept) => (stop, _) = (AfterBody::Close, body.truncate(kept as usize)),
+        RangeReply::Stall(kept) => (stop, _) = (AfterBody::Hang, body.truncate(kept as usize)),
+        RangeReply::ResetAfter(kept) => (stop, _) = (AfterBody::Reset, body.truncate(kept as usize)),
+        RangeReply::OtherRange => claimed_range = (start + 1, end + 1),
+        RangeReply::OtherLength => claimed_len += 1000,
+        RangeReply::Gzip => more += "Content-Encoding: gzip\r\n",
+        RangeReply::TooLong => body.extend([0; 100]),
         _ => {}
     }
-    let content_length = if answer == Answer::TooLong { body.len() as u64 } else { content_length };
-    let range = format!("Content-Range: bytes {}-{}/{told_len}\r\n", told.0, told.1 - 1);
-    let range = if answer == Answer::NoContentRange { String::new() } else { range };
+    let content_length = if answer == RangeReply::TooLong { body.len() as u64 } else { content_length };
+    let range = format!("Content-Range: bytes {}-{}/{claimed_len}\r\n", claimed_range.0, claimed_range.1 - 1);
+    let range = if answer == RangeReply::NoContentRange { String::new() } else { range };
     let head = format!("HTTP/1.1 206 Partial Content\r\nContent-Length: {content_length}\r\n{range}{more}\r\n");
     (head, body, stop)
 }

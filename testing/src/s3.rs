@@ -17,23 +17,23 @@ use s3s::service::S3ServiceBuilder;
 use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 use tokio::net::TcpListener;
 
-/// The key's id that the server accepts.
+/// The access key id that the server accepts.
 pub const KEY_ID: &str = "AKIDEXAMPLE";
-/// Its secret.
+/// The secret of [`KEY_ID`].
 pub const SECRET: &str = "wJalrXUtnFEMI+geheim/K7MDENG";
 
 /// Most keys of a list page, so that there are several pages.
 const PAGE: usize = 5;
 
 /// Bytes and their ETag.
-type Stored = (Bytes, String);
+type TestObject = (Bytes, String);
 
 /// By bucket and key.
-type Objects = Arc<Mutex<HashMap<(String, String), Stored>>>;
+type Objects = Arc<Mutex<HashMap<(String, String), TestObject>>>;
 
 /// An accepted request: the object's key, the region of its signature, its range and condition.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub struct ObjectRequest {
     pub key: String,
     pub region: Option<String>,
     pub range: Option<String>,
@@ -41,24 +41,25 @@ pub struct Asked {
 }
 
 /// A server on a port of its own, for the lifetime of the process.
-pub struct Store {
+pub struct S3Server {
     address: SocketAddr,
     objects: Objects,
-    log: Arc<Mutex<Vec<Asked>>>,
+    log: Arc<Mutex<Vec<ObjectRequest>>>,
 }
 
-impl Store {
-    pub fn start() -> Store {
-        let (objects, log) = (Objects::default(), Arc::<Mutex<Vec<Asked>>>::default());
+impl S3Server {
+    /// Starts a server without objects on a free port of the loopback interface.
+    pub fn start() -> S3Server {
+        let (objects, log) = (Objects::default(), Arc::<Mutex<Vec<ObjectRequest>>>::default());
         let mut builder = S3ServiceBuilder::new(Service { objects: Arc::clone(&objects), log: Arc::clone(&log) });
         builder.set_auth(SimpleAuth::from_single(KEY_ID, SECRET));
         let service = builder.build();
-        let (tell, told) = std::sync::mpsc::channel();
+        let (address_sender, address_receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async move {
                 let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-                tell.send(listener.local_addr().expect("an address")).expect("the starter waits");
+                address_sender.send(listener.local_addr().expect("an address")).expect("the starter waits");
                 while let Ok((stream, _)) = listener.accept().await {
                     let service = service.clone();
                     tokio::spawn(async move {
@@ -68,42 +69,43 @@ impl Store {
                 }
             });
         });
-        Store { address: told.recv().expect("it has started"), objects, log }
+        S3Server { address: address_receiver.recv().expect("it has started"), objects, log }
     }
 
     /// Adds or replaces an object of the bucket `clips`, and returns its address.
     pub fn put(&self, key: &str, bytes: impl Into<Bytes>, etag: &str) -> String {
-        let place = ("clips".to_owned(), key.to_owned());
-        self.objects.lock().expect("no panic").insert(place, (bytes.into(), etag.to_owned()));
+        let location = ("clips".to_owned(), key.to_owned());
+        self.objects.lock().expect("no panic").insert(location, (bytes.into(), etag.to_owned()));
         format!("s3://clips/{key}")
     }
 
+    /// The address of the server, for `AWS_ENDPOINT_URL`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The accepted requests since the last call.
-    pub fn asked(&self) -> Vec<Asked> {
+    /// Removes and returns the accepted requests since the last call.
+    pub fn take_requests(&self) -> Vec<ObjectRequest> {
         std::mem::take(&mut self.log.lock().expect("no panic"))
     }
 }
 
 struct Service {
     objects: Objects,
-    log: Arc<Mutex<Vec<Asked>>>,
+    log: Arc<Mutex<Vec<ObjectRequest>>>,
 }
 
 #[async_trait::async_trait]
 impl S3 for Service {
     async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
         let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let asked = Asked {
+        let entry = ObjectRequest {
             key: request.input.key.clone(),
             region: request.region.as_ref().map(ToString::to_string),
             range: header("range"),
             condition: header("if-match"),
         };
-        self.log.lock().expect("no panic").push(asked);
+        self.log.lock().expect("no panic").push(entry);
         let input = request.input;
         let error = |code| Err(S3Error::new(code));
         let objects = self.objects.lock().expect("no panic");
@@ -114,7 +116,7 @@ impl S3 for Service {
             return error(S3ErrorCode::NoSuchKey);
         };
         let etag = ETag::Strong(etag.clone());
-        if matches!(&input.if_match, Some(ETagCondition::ETag(wanted)) if *wanted != etag) {
+        if matches!(&input.if_match, Some(ETagCondition::ETag(condition)) if *condition != etag) {
             return error(S3ErrorCode::PreconditionFailed);
         }
         let len = bytes.len() as u64;
@@ -146,7 +148,7 @@ impl S3 for Service {
         listed.sort_by_key(|(place, _)| *place);
         let is_truncated = listed.len() > PAGE;
         listed.truncate(PAGE);
-        let object = |((_, key), (bytes, _)): (&(String, String), &Stored)| Object {
+        let object = |((_, key), (bytes, _)): (&(String, String), &TestObject)| Object {
             key: Some(key.clone()),
             size: Some(bytes.len() as i64),
             ..Default::default()

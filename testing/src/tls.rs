@@ -19,15 +19,16 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// A certificate authority that no machine trusts by default.
-pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub struct TestAuthority(CertifiedIssuer<'static, KeyPair>);
 
-impl Authority {
-    pub fn generate() -> Authority {
+impl TestAuthority {
+    /// Generates a key and a self-signed certificate.
+    pub fn generate() -> TestAuthority {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate().expect("a key");
-        Authority(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
+        TestAuthority(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
     }
 
     /// Its own certificate, for clients that should trust it.
@@ -54,15 +55,15 @@ impl Authority {
 
 /// A request, as received.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct TlsRequest {
     pub version: Version,
     /// Path and query.
     pub path: String,
     pub headers: HeaderMap,
 }
 
-impl Seen {
-    /// First byte and one past the last.
+impl TlsRequest {
+    /// The requested range: its first byte, and one past the last; `None` without a `Range` header.
     pub fn range(&self) -> Option<(u64, u64)> {
         range(&self.headers)
     }
@@ -75,16 +76,16 @@ fn range(headers: &HeaderMap) -> Option<(u64, u64)> {
 }
 
 #[derive(Default)]
-struct State {
+struct TlsServerState {
     files: Mutex<HashMap<String, Bytes>>,
     redirects: Mutex<HashMap<String, String>>,
-    seen: Mutex<Vec<Seen>>,
+    requests: Mutex<Vec<TlsRequest>>,
     connections: AtomicU64,
     handshakes: AtomicU64,
     open: AtomicU64,
     most_open: AtomicU64,
-    now: AtomicU64,
-    most: AtomicU64,
+    in_flight: AtomicU64,
+    most_in_flight: AtomicU64,
     /// Milliseconds that each answer takes.
     pause: AtomicU64,
 }
@@ -92,24 +93,24 @@ struct State {
 /// Listens on a port of its own until it is dropped.
 pub struct TlsServer {
     address: SocketAddr,
-    state: Arc<State>,
+    state: Arc<TlsServerState>,
     _runtime: Runtime,
 }
 
 impl TlsServer {
     /// A server for 127.0.0.1 and localhost. `protocols` are ALPN names, in the order of preference.
-    pub fn start(authority: &Authority, protocols: &[&str]) -> TlsServer {
+    pub fn start(authority: &TestAuthority, protocols: &[&str]) -> TlsServer {
         TlsServer::named(authority, &["127.0.0.1", "localhost"], protocols)
     }
 
     /// A server with a certificate for these names.
-    pub fn named(authority: &Authority, names: &[&str], protocols: &[&str]) -> TlsServer {
+    pub fn named(authority: &TestAuthority, names: &[&str], protocols: &[&str]) -> TlsServer {
         let acceptor = TlsAcceptor::from(Arc::new(authority.config(names, protocols)));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
         let address = listener.local_addr().expect("an address");
-        let state = Arc::new(State::default());
+        let state = Arc::new(TlsServerState::default());
         let own = Arc::clone(&state);
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -120,7 +121,7 @@ impl TlsServer {
         TlsServer { address, state, _runtime: runtime }
     }
 
-    /// Adds a file and returns its address.
+    /// Adds or replaces a file, and returns its address.
     pub fn put(&self, name: &str, bytes: Vec<u8>) -> String {
         self.state.files.lock().expect("no panic").insert(format!("/{name}"), bytes.into());
         self.at(name)
@@ -141,41 +142,43 @@ impl TlsServer {
         self.at(name)
     }
 
+    /// The address of a file with this name, which need not exist.
     pub fn at(&self, name: &str) -> String {
         format!("https://{}/{name}", self.address)
     }
 
-    /// Delays every answer by this time.
+    /// Delays every later response by this time, in whole milliseconds.
     pub fn slow_down(&self, pause: Duration) {
         self.state.pause.store(pause.as_millis() as u64, SeqCst);
     }
 
-    /// The requests since the last call.
-    pub fn seen(&self) -> Vec<Seen> {
-        std::mem::take(&mut self.state.seen.lock().expect("no panic"))
+    /// Removes and returns the requests since the last call.
+    pub fn take_requests(&self) -> Vec<TlsRequest> {
+        std::mem::take(&mut self.state.requests.lock().expect("no panic"))
     }
 
+    /// The number of accepted connections since the start.
     pub fn connections(&self) -> u64 {
         self.state.connections.load(SeqCst)
     }
 
-    /// Completed handshakes.
+    /// The number of completed TLS handshakes since the start.
     pub fn handshakes(&self) -> u64 {
         self.state.handshakes.load(SeqCst)
     }
 
-    /// The most connections at one time.
+    /// The greatest number of connections that were open at one time.
     pub fn most_open(&self) -> u64 {
         self.state.most_open.load(SeqCst)
     }
 
-    /// The most requests at one time.
-    pub fn most_at_once(&self) -> u64 {
-        self.state.most.load(SeqCst)
+    /// The greatest number of requests that were in flight at one time.
+    pub fn most_in_flight(&self) -> u64 {
+        self.state.most_in_flight.load(SeqCst)
     }
 }
 
-async fn connection(state: Arc<State>, acceptor: TlsAcceptor, stream: TcpStream) {
+async fn connection(state: Arc<TlsServerState>, acceptor: TlsAcceptor, stream: TcpStream) {
     let Ok(stream) = acceptor.accept(stream).await else { return };
     state.handshakes.fetch_add(1, SeqCst);
     let open = state.open.fetch_add(1, SeqCst) + 1;
@@ -192,20 +195,20 @@ async fn connection(state: Arc<State>, acceptor: TlsAcceptor, stream: TcpStream)
     state.open.fetch_sub(1, SeqCst);
 }
 
-async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let now = state.now.fetch_add(1, SeqCst) + 1;
-    state.most.fetch_max(now, SeqCst);
+async fn answer(state: Arc<TlsServerState>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let now = state.in_flight.fetch_add(1, SeqCst) + 1;
+    state.most_in_flight.fetch_max(now, SeqCst);
     let path = request.uri().path_and_query().map_or(String::new(), ToString::to_string);
-    let seen = Seen { version: request.version(), path, headers: request.headers().clone() };
-    state.seen.lock().expect("no panic").push(seen);
+    let received = TlsRequest { version: request.version(), path, headers: request.headers().clone() };
+    state.requests.lock().expect("no panic").push(received);
     let pause = state.pause.load(SeqCst);
     tokio::time::sleep(Duration::from_millis(pause)).await;
     let response = respond(&state, &request).unwrap_or_else(|_| Response::new(Full::default()));
-    state.now.fetch_sub(1, SeqCst);
+    state.in_flight.fetch_sub(1, SeqCst);
     Ok(response)
 }
 
-fn respond(state: &State, request: &Request<Incoming>) -> http::Result<Response<Full<Bytes>>> {
+fn respond(state: &TlsServerState, request: &Request<Incoming>) -> http::Result<Response<Full<Bytes>>> {
     let path = request.uri().path();
     if let Some(to) = state.redirects.lock().expect("no panic").get(path) {
         return Response::builder().status(302).header(header::LOCATION, to).body(Full::default());
@@ -217,7 +220,8 @@ fn respond(state: &State, request: &Request<Incoming>) -> http::Result<Response<
     let Some((start, end)) = range.filter(|(start, end)| start < end) else {
         return Response::builder().status(416).body(Full::default());
     };
-    let told = format!("bytes {start}-{}/{}", end - 1, bytes.len());
-    let response = Response::builder().status(206).header(header::CONTENT_RANGE, told).header(header::ETAG, "\"1\"");
+    let content_range = format!("bytes {start}-{}/{}", end - 1, bytes.len());
+    let response =
+        Response::builder().status(206).header(header::CONTENT_RANGE, content_range).header(header::ETAG, "\"1\"");
     response.body(Full::new(bytes.slice(start..end)))
 }

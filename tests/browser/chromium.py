@@ -168,10 +168,10 @@ class Page:
             if value:
                 return value
             if time.monotonic() > end:
-                raise Failed(f"this does not come about: {what or expression}; {await self.told()}")
+                raise Failed(f"did not happen: {what or expression}; {await self.description()}")
             await asyncio.sleep(0.02)
 
-    async def told(self):
+    async def description(self):
         """A short description of the page's state, for messages."""
         return await self.js("""JSON.stringify({frame: document.getElementById('frame')?.value,
             drawn: {...document.getElementById('picture')?.dataset},

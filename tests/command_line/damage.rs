@@ -4,26 +4,26 @@ use super::*;
 use common::{damaged, flagged_and_sound};
 
 /// A clip with damage, and the numbers of the flagged frames.
-struct Damaged {
+struct DamagedFixture {
     folder: TempDir,
     clip: String,
     flagged: Vec<u64>,
 }
 
-impl Damaged {
-    fn new() -> Damaged {
+impl DamagedFixture {
+    fn new() -> DamagedFixture {
         let folder = tempfile::tempdir().expect("a folder");
         let clip = damaged(folder.path());
         let flagged = flagged_and_sound(&clip).0.into_iter().map(u64::from).collect();
-        Damaged { clip: clip.to_string_lossy().into_owned(), folder, flagged }
+        DamagedFixture { clip: clip.to_string_lossy().into_owned(), folder, flagged }
     }
 
-    fn extract(&self, arguments: &[&str]) -> Ran {
+    fn extract(&self, arguments: &[&str]) -> ProgramRun {
         run_command(&[&["extract", &self.clip, "--format", "framemd5", "--json"], arguments].concat())
     }
 
     /// A sheet of every frame.
-    fn sheet(&self, arguments: &[&str]) -> Ran {
+    fn sheet(&self, arguments: &[&str]) -> ProgramRun {
         let output = self.folder.path().join("sheet.jpg");
         let output = output.to_str().expect("text");
         let every = ["--count", "10000", "--columns", "20", "--width", "32"];
@@ -37,8 +37,8 @@ fn having(lines: &[Value], field: &str) -> Vec<u64> {
 }
 
 #[test]
-fn damaged_frames_come_flagged_unless_the_command_line_says_otherwise() {
-    let damaged = Damaged::new();
+fn damaged_frames_are_flagged_by_default() {
+    let damaged = DamagedFixture::new();
     for arguments in [&["--all"][..], &["--all", "--on-damage", "flag"], &["--frames", "0-149"]] {
         let ran = damaged.extract(arguments);
         assert_eq!((ran.code(), ran.stderr.as_str()), (0, ""));
@@ -48,8 +48,8 @@ fn damaged_frames_come_flagged_unless_the_command_line_says_otherwise() {
 }
 
 #[test]
-fn all_leaves_damaged_frames_out_and_says_so() {
-    let damaged = Damaged::new();
+fn all_with_on_damage_error_omits_and_reports_damaged_frames() {
+    let damaged = DamagedFixture::new();
     let (flag, error) = (damaged.extract(&["--all"]), damaged.extract(&["--all", "--on-damage", "error"]));
     let is_sound = |line: &Value| line["corrupt"].is_null();
     let sound: Vec<Value> = flag.json().into_iter().filter(is_sound).collect();
@@ -60,8 +60,8 @@ fn all_leaves_damaged_frames_out_and_says_so() {
 }
 
 #[test]
-fn a_damaged_frame_that_is_asked_for_is_an_error_on_request() {
-    let damaged = Damaged::new();
+fn a_damaged_frame_is_an_error_with_on_damage_error() {
+    let damaged = DamagedFixture::new();
     let flag = damaged.extract(&["--frames", "0-149"]);
     let error = damaged.extract(&["--frames", "0-149", "--on-damage", "error"]);
     assert_eq!((error.code(), error.json().len()), (1, flag.json().len()));
@@ -78,8 +78,8 @@ fn a_damaged_frame_that_is_asked_for_is_an_error_on_request() {
 }
 
 #[test]
-fn sheets_leave_damaged_pictures_out_on_request() {
-    let damaged = Damaged::new();
+fn sheets_with_on_damage_error_omit_damaged_pictures() {
+    let damaged = DamagedFixture::new();
     let sheet = damaged.sheet(&["--json", "--on-damage", "error"]);
     assert_eq!(sheet.code(), 1, "{}", sheet.stderr);
     let tiles = sheet.json()[0]["tiles"].as_array().expect("tiles").clone();
@@ -88,8 +88,8 @@ fn sheets_leave_damaged_pictures_out_on_request() {
 }
 
 #[test]
-fn sheets_say_which_pictures_are_damaged() {
-    let damaged = Damaged::new();
+fn sheets_report_damaged_pictures() {
+    let damaged = DamagedFixture::new();
     let sheet = damaged.sheet(&["--json"]);
     assert_eq!(sheet.code(), 0, "{}", sheet.stderr);
     let tiles = sheet.json()[0]["tiles"].as_array().expect("tiles").clone();

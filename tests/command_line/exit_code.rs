@@ -3,13 +3,13 @@
 use super::*;
 
 #[test]
-fn is_0_when_everything_was_done_and_1_when_some_frames_failed() {
+fn is_0_for_success_and_1_if_some_frames_fail() {
     let code = |frames: &str| Stills::of("hevc_gray.mp4", &["--frames", frames]).ran.code();
     assert_eq!([code("0-2"), code("0,48,2"), code("48")], [0, 1, 1]);
 }
 
 #[test]
-fn is_2_for_wrong_usage_told_in_one_line_before_the_video_is_looked_at() {
+fn is_2_in_one_line_for_wrong_usage_before_the_video_is_opened() {
     for wrong in [
         "extract no-such-video",
         "extract --all",
@@ -54,7 +54,7 @@ fn is_2_for_wrong_usage_told_in_one_line_before_the_video_is_looked_at() {
 }
 
 #[test]
-fn is_2_with_help_on_standard_error_when_nothing_was_asked_for() {
+fn is_2_with_help_on_standard_error_without_arguments() {
     let ran = run_command(&[]);
     assert_eq!((ran.code(), ran.text()), (2, ""));
     assert!(ran.stderr.contains("Usage: bucket-streamer"), "{}", ran.stderr);
@@ -77,7 +77,7 @@ fn is_3_when_the_video_cannot_be_read() {
 }
 
 #[test]
-fn is_3_when_pictures_have_more_pixels_than_are_allowed() {
+fn is_3_when_pictures_exceed_max_pixels() {
     let (clip, folder) = (clip("hevc_gray.mp4"), tempfile::tempdir().expect("a folder"));
     let output = folder.path().join("output.jpg");
     let output = output.to_str().expect("text");
@@ -101,7 +101,7 @@ fn is_3_when_pictures_have_more_pixels_than_are_allowed() {
 }
 
 #[test]
-fn is_3_for_a_scheme_that_is_not_known() {
+fn is_3_for_an_unknown_scheme() {
     let ran = run_command(&["info", "gopher://example/cam.mp4"]);
     assert_eq!((ran.code(), ran.text(), ran.stderr.lines().count()), (3, "", 1));
     assert!(ran.stderr.contains("gopher://example/cam.mp4: "), "{}", ran.stderr);

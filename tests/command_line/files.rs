@@ -6,7 +6,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("text")
 }
 
-/// Everything below a folder except folders.
+/// The names of all files below a folder, sorted.
 fn files_below(folder: &Path) -> Vec<String> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder") {
@@ -18,14 +18,14 @@ fn files_below(folder: &Path) -> Vec<String> {
 }
 
 /// The built program with a limit of one block per file: a full disk without a disk.
-fn on_a_full_disk(arguments: &[&str]) -> Ran {
+fn on_a_full_disk(arguments: &[&str]) -> ProgramRun {
     let mut command = Command::new("sh");
     command.args(["-c", r#"ulimit -f 1 && exec "$0" "$@""#, env!("CARGO_BIN_EXE_bucket-streamer")]).args(arguments);
-    Ran::of(&mut command)
+    ProgramRun::run(&mut command)
 }
 
 #[test]
-fn on_a_full_disk_no_part_of_a_file_is_left_and_what_was_there_stays() {
+fn on_a_full_disk_no_partial_file_is_left_and_existing_files_stay() {
     let (video, folder) = (clip("hevc_gray.mp4"), tempfile::tempdir().expect("a folder"));
     let place = |name: &str| text(&folder.path().join(name)).to_owned();
     let measured = ["bench", "random", &video, "--count", "1", "--no-floor", "--no-check"];
@@ -117,23 +117,23 @@ mod signals {
     use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
     use std::time::Duration;
 
-    use testing::range_server::{Answer, Server};
+    use testing::range_server::{RangeReply, RangeServer};
 
     use super::*;
 
-    /// Starts `extract` in the middle of a read over a network: the first still is written, the bytes of the last ones
-    /// never arrive. Signals have their default actions, except for those of `ignored`.
-    fn waiting(server: &Server, output: &Path, ignored: &str) -> Child {
+    /// Starts `extract` and waits until it is blocked in a network read: the first still is written, and the bytes of
+    /// the last ones never arrive. Signals have their default actions, except for those of `ignored`.
+    fn waiting(server: &RangeServer, output: &Path, ignored: &str) -> Child {
         let video = fs::read(fixture("hevc_demo.mp4")).expect("the fixture");
         let (half, is_stalled) = (video.len() as u64 / 2, Arc::new(AtomicBool::new(false)));
         let address = server.put("a.mp4", video, "\"a\"");
         let stalled = Arc::clone(&is_stalled);
-        server.behave(move |asked| match asked.range {
+        server.set_behaviour(move |asked| match asked.range {
             Some((_, end)) if end > half => {
                 stalled.store(true, Relaxed);
-                Answer::Stall(1)
+                RangeReply::Stall(1)
             }
-            _ => Answer::Good,
+            _ => RangeReply::Good,
         });
         let mut command = Command::new("env");
         let signals = ["--default-signal=INT,TERM,HUP".to_owned(), format!("--ignore-signal={ignored}")];
@@ -154,9 +154,9 @@ mod signals {
     }
 
     #[test]
-    fn a_signal_in_the_middle_of_extract_ends_it_and_leaves_whole_files() {
+    fn a_signal_in_the_middle_of_extract_ends_it_and_leaves_complete_files() {
         for (name, number) in [("INT", 2), ("TERM", 15), ("HUP", 1)] {
-            let (server, folder) = (Server::start(), tempfile::tempdir().expect("a folder"));
+            let (server, folder) = (RangeServer::start(), tempfile::tempdir().expect("a folder"));
             let mut child = waiting(&server, folder.path(), "");
             signal(&child, name);
             assert_eq!(child.wait().expect("a status").signal(), Some(number));
@@ -164,14 +164,14 @@ mod signals {
             assert!(files.iter().all(|name| name.starts_with("frame-")) && files.len() < 250, "{files:?}");
             for file in files {
                 let still = fs::read(folder.path().join(file)).expect("the still");
-                assert!(still.starts_with(&[0xff, 0xd8]) && still.ends_with(&[0xff, 0xd9]), "it is whole");
+                assert!(still.starts_with(&[0xff, 0xd8]) && still.ends_with(&[0xff, 0xd9]), "the still is complete");
             }
         }
     }
 
     #[test]
-    fn a_signal_that_is_ignored_stays_ignored() {
-        let (server, folder) = (Server::start(), tempfile::tempdir().expect("a folder"));
+    fn an_ignored_signal_stays_ignored() {
+        let (server, folder) = (RangeServer::start(), tempfile::tempdir().expect("a folder"));
         let mut child = waiting(&server, folder.path(), "HUP");
         signal(&child, "HUP");
         signal(&child, "INT");
@@ -183,7 +183,7 @@ mod verify {
     use super::*;
 
     #[test]
-    fn an_index_file_is_compared_with_the_video_if_asked_for() {
+    fn verify_compares_an_index_file_with_the_video() {
         let folder = tempfile::tempdir().expect("a folder");
         let (right, wrong) = (folder.path().join("right"), folder.path().join("wrong"));
         let video = clip("h264_bframes.mp4");
@@ -194,15 +194,15 @@ mod verify {
             .output();
         let index = unpacked.expect("to start");
         let mut forged: Value = serde_json::from_slice(&index.stdout).expect("JSON");
-        // Possible, and wrong: no sample refers to another.
+        // A valid claim, but a wrong one: no sample refers to another.
         forged["references"]["h264"]["droppable"] = json!([1, [1, 20]]);
         fs::write(folder.path().join("json"), forged.to_string()).expect("to write");
-        let packed = Ran::of(Command::new("gzip").args(["--stdout", text(&folder.path().join("json"))]));
+        let packed = ProgramRun::run(Command::new("gzip").args(["--stdout", text(&folder.path().join("json"))]));
         fs::write(&wrong, packed.stdout).expect("to write");
 
         let info =
             |index: &Path, more: &[&str]| run_command(&[&["info", &video, "--index", text(index)], more].concat());
-        assert_eq!((info(&right, &[]).code(), info(&wrong, &[]).code()), (0, 0), "it is believed");
+        assert_eq!((info(&right, &[]).code(), info(&wrong, &[]).code()), (0, 0), "without --verify it is trusted");
         assert_eq!(info(&right, &["--verify"]).text(), info(&right, &[]).text());
         let refused = info(&wrong, &["--verify"]);
         assert_eq!((refused.code(), refused.stderr.lines().count()), (3, 1), "{}", refused.stderr);

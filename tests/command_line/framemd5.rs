@@ -2,9 +2,8 @@
 
 use super::*;
 
-/// Clips for which ffmpeg's command line invents times that the file does not have (`ffprobe` has ours, see
-/// `engine/tests/exact.rs`): it never goes back in time, counts the shown pictures of a raw stream, and guesses missing
-/// durations.
+/// Clips whose times ffmpeg's command line changes: it makes times ascend, numbers the shown pictures of a raw stream,
+/// and guesses missing durations. `ffprobe` has the same times as the engine (`engine/tests/exact.rs`).
 const OTHER_TIMES: [&str; 8] = [
     "h264_fields_mixed.h264",
     "hevc_edit_segments.mp4",
@@ -21,7 +20,7 @@ fn of_ffmpeg(clip: &Path) -> Vec<String> {
     let mut command = Command::new(program("ffmpeg"));
     command.args(["-v", "quiet", "-threads", "1", "-noautorotate", "-copyts", "-i"]).arg(clip);
     command.args(["-map", "0:v:0", "-fps_mode", "passthrough", "-noautoscale", "-enc_time_base", "demux"]);
-    let ran = Ran::of(command.args(["-f", "framemd5", "-"]));
+    let ran = ProgramRun::run(command.args(["-f", "framemd5", "-"]));
     ran.text().lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
 }
 
@@ -72,7 +71,7 @@ fn has_six_fields_and_the_size_of_the_planes() {
 }
 
 #[test]
-fn goes_to_standard_output_whatever_the_output_folder() {
+fn goes_to_standard_output_even_with_an_output_folder() {
     let folder = tempfile::tempdir().expect("a folder");
     let output = folder.path().join("stills");
     let more = ["--frames", "0", "--format", "framemd5", "--output", output.to_str().expect("text")];

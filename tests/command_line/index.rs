@@ -3,7 +3,7 @@
 use super::*;
 
 /// A folder with the index of a fixture, and its path.
-fn made(name: &str, more: &[&str]) -> (TempDir, String) {
+fn make_index(name: &str, more: &[&str]) -> (TempDir, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("clip.index").to_string_lossy().into_owned();
     let ran = run_command(&[&["index", &clip(name), "-o", &path], more].concat());
@@ -12,9 +12,9 @@ fn made(name: &str, more: &[&str]) -> (TempDir, String) {
 }
 
 #[test]
-fn info_and_extract_are_the_same_with_it() {
+fn info_and_extract_have_the_same_output_with_an_index_file() {
     for name in ["hevc.ts", "hevc.mkv", "hevc_rotated.mp4", "h264_truncated.mp4", "hevc_open_gop_cut.265"] {
-        let (_folder, path) = made(name, &[]);
+        let (_folder, path) = make_index(name, &[]);
         let info = |more: &[&str]| run_command(&[&["info", &clip(name), "--json"], more].concat()).json().remove(0);
         let (mut without, mut with) = (info(&[]), info(&["--index", &path]));
         let opened = with["opened_with"].take();
@@ -28,9 +28,9 @@ fn info_and_extract_are_the_same_with_it() {
 }
 
 #[test]
-fn it_goes_to_standard_output_too_and_is_of_the_track_that_was_chosen() {
+fn standard_output_gets_the_index_of_the_selected_track() {
     let ran = run_command(&["index", &clip("h264_avc3_4tracks.mp4"), "-o", "-", "--track", "1"]);
-    let (_folder, path) = made("h264_avc3_4tracks.mp4", &["--track", "1"]);
+    let (_folder, path) = make_index("h264_avc3_4tracks.mp4", &["--track", "1"]);
     assert_eq!((ran.code(), ran.stdout), (0, fs::read(&path).expect("the index")));
     let info = |more: &[&str]| {
         let clip = clip("h264_avc3_4tracks.mp4");
@@ -49,8 +49,8 @@ fn check_refused(arguments: &[&str], code: i32, why: &str) {
 }
 
 #[test]
-fn what_cannot_be_used_is_refused_in_one_line() {
-    let (folder, path) = made("hevc.ts", &[]);
+fn an_unusable_index_is_refused_in_one_line() {
+    let (folder, path) = make_index("hevc.ts", &[]);
     let (ts, mkv) = (clip("hevc.ts"), clip("hevc.mkv"));
     let extract = ["extract", &mkv, "--frames", "0", "--format", "framemd5", "--index", &path];
     check_refused(&extract, 3, "hevc.mkv has");

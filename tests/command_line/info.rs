@@ -17,7 +17,7 @@ fn fields(list: &str) -> BTreeSet<&str> {
 }
 
 #[test]
-fn has_the_fields_that_are_promised_and_no_others() {
+fn has_the_documented_fields_and_no_others() {
     for name in ["hevc_closed_gop.mp4", "h264_avc3_4tracks.mp4", "vp9.ivf", "hevc_open_gop_cut.265", "hevc.mkv"] {
         let info = info(name, &[]);
         assert_eq!(keys(&info), fields(FIELDS), "{name}");
@@ -38,7 +38,7 @@ fn check(name: &str, more: &[&str], expected: Value) {
 }
 
 #[test]
-fn says_what_each_shape_of_video_is() {
+fn has_the_properties_of_every_kind_of_video() {
     check(
         "hevc_closed_gop.mp4",
         &[],
@@ -55,7 +55,8 @@ fn says_what_each_shape_of_video_is() {
         &[],
         json!({
             "profile": "Main 10", "pixel_format": "yuv420p10le", "bit_depth": 10,
-            "color": {"primaries": "bt2020", "transfer": "arib-std-b67", "matrix": "bt2020nc", "range": "tv", "assumed": {}},
+            "color": {"primaries": "bt2020", "transfer": "arib-std-b67", "matrix": "bt2020nc", "range": "tv",
+                      "assumed": {}},
         }),
     );
     check("hevc_gray.mp4", &[], json!({"pixel_format": "gray", "bit_depth": 8}));
@@ -79,7 +80,7 @@ fn says_what_each_shape_of_video_is() {
 }
 
 #[test]
-fn time_is_that_of_the_frames() {
+fn duration_and_frame_rate_match_the_frame_times() {
     let pts: Vec<i64> = oracle_pts(&fixture("hevc_vfr.mp4")).into_iter().flatten().collect();
     let info = info("hevc_vfr.mp4", &[]);
     let (seconds, rate) = (info["duration_s"].as_f64().expect("s"), info["average_frame_rate"].as_f64().expect("fps"));
@@ -89,13 +90,15 @@ fn time_is_that_of_the_frames() {
 }
 
 #[test]
-fn lists_every_track_and_which_is_chosen() {
+fn lists_every_track_and_marks_the_selected_one() {
     let expected = |chosen: u64| {
         json!([
             {"stream": 0, "kind": "audio", "codec": "aac", "selected": false},
-            {"stream": 1, "kind": "video", "codec": "h264", "width": 240, "height": 136, "track": 0, "selected": chosen == 0},
+            {"stream": 1, "kind": "video", "codec": "h264", "width": 240, "height": 136, "track": 0,
+             "selected": chosen == 0},
             {"stream": 2, "kind": "subtitle", "codec": "mov_text", "selected": false},
-            {"stream": 3, "kind": "video", "codec": "h264", "width": 416, "height": 240, "track": 1, "selected": chosen == 1},
+            {"stream": 3, "kind": "video", "codec": "h264", "width": 416, "height": 240, "track": 1,
+             "selected": chosen == 1},
         ])
     };
     let first = json!({"tracks": expected(0), "width": 240, "height": 136, "frames": 48});
@@ -109,7 +112,7 @@ fn lists_every_track_and_which_is_chosen() {
 }
 
 #[test]
-fn without_json_it_is_a_table_of_the_same() {
+fn without_json_the_same_properties_are_a_table() {
     let ran = run_command(&["info", &clip("hevc_rotated.mp4")]);
     assert_eq!((ran.code(), ran.stderr.as_str()), (0, ""));
     for part in ["hevc, Main", "320x180, yuv420p", "24, 1 of them key frames", "-90 degrees"] {

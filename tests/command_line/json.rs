@@ -1,4 +1,4 @@
-//! The JSON lines of `extract`: their fields, and the values of these.
+//! The JSON lines of `extract`: their fields and values.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn with<'a>(fields: &[&'a str], last: &'a str) -> BTreeSet<&'a str> {
 }
 
 #[test]
-fn lines_have_the_fields_that_are_promised_and_no_others() {
+fn lines_have_the_documented_fields_and_no_others() {
     let planes = extract("hevc_vfr.mp4", &["--frames", "0,7", "--format", "framemd5", "--json"]).json();
     assert!(planes.iter().all(|line| keys(line) == with(&FRAME, "md5")), "{planes:?}");
     for format in ["jpeg", "raw"] {
@@ -24,7 +24,7 @@ fn lines_have_the_fields_that_are_promised_and_no_others() {
 }
 
 #[test]
-fn lines_say_when_and_what() {
+fn lines_have_the_time_key_flag_and_shape_of_each_frame() {
     let pts = oracle_pts(&fixture("hevc.ts"));
     let keys: HashMap<Option<i64>, bool> = oracle_packets(&fixture("hevc.ts")).into_iter().collect();
     let lines = extract("hevc.ts", &["--all", "--format", "framemd5", "--json"]).json();
@@ -40,7 +40,7 @@ fn lines_say_when_and_what() {
 }
 
 #[test]
-fn all_keeps_the_numbers_of_frames_that_come_after_ones_left_out() {
+fn omitted_frames_do_not_renumber_later_frames() {
     let ran = extract("hevc_open_gop_cut.265", &["--all", "--format", "framemd5", "--json"]);
     assert_eq!(numbers(&ran.json()), (3..99).map(Some).collect::<Vec<_>>());
     assert_eq!(ran.code(), 0, "nothing is wrong with them: a sequential decode does not show them");

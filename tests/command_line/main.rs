@@ -1,5 +1,5 @@
-//! The command for its users: standard output, standard error, and the exit code.
-#![allow(clippy::print_stderr, reason = "tests report what they leave out")]
+//! The interface of the command: standard output, standard error, and the exit code.
+#![allow(clippy::print_stderr, reason = "tests report skipped checks")]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -10,6 +10,7 @@ mod framemd5;
 mod index;
 mod info;
 mod json;
+mod manual;
 mod order;
 mod program;
 mod selection;
@@ -27,7 +28,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use common::{
-    Ran, bucket_streamer, clips, fixture, name, oracle_md5s, oracle_packets, oracle_pts, program, run_command,
+    ProgramRun, bucket_streamer, clips, fixture, name, oracle_md5s, oracle_packets, oracle_pts, program, run_command,
 };
 
 /// A fixture's path, as an argument.
@@ -35,20 +36,20 @@ fn clip(name: &str) -> String {
     fixture(name).to_string_lossy().into_owned()
 }
 
-/// `bench` is a feature: without it there is no such command.
+/// False for `bench` if its feature is off.
 fn is_built_in(command: &[&str]) -> bool {
     command[0] != "bench" || cfg!(feature = "bench")
 }
 
 /// `extract` of a fixture.
-fn extract(name: &str, arguments: &[&str]) -> Ran {
+fn extract(name: &str, arguments: &[&str]) -> ProgramRun {
     run_command(&[&["extract", &clip(name)], arguments].concat())
 }
 
 /// `extract` of a fixture into a folder of its own.
 struct Stills {
     folder: TempDir,
-    ran: Ran,
+    ran: ProgramRun,
 }
 
 impl Stills {
@@ -76,7 +77,7 @@ impl Stills {
 }
 
 /// Checks that every message is one line that begins with the name of the program.
-fn check_messages(ran: &Ran) {
+fn check_messages(ran: &ProgramRun) {
     for line in ran.stderr.lines() {
         assert!(line.starts_with("bucket-streamer: ") && line.len() > 20, "{line}");
     }

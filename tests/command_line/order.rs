@@ -1,4 +1,4 @@
-//! Results come in the order of the request.
+//! Results are in the order of the request.
 
 use super::*;
 
@@ -7,7 +7,7 @@ const ASKED: &str = "100,3,50-52,3,999,0,100,143,51";
 const NUMBERS: [u64; 11] = [100, 3, 50, 51, 52, 3, 999, 0, 100, 143, 51];
 
 #[test]
-fn json_lines_come_as_asked_and_a_missing_frame_is_an_error_among_them() {
+fn json_lines_follow_the_request_and_a_missing_frame_is_an_error_among_them() {
     let expected = oracle_md5s(&fixture("hevc_closed_gop.mp4"));
     for threads in ["1", "3"] {
         let more = ["--frames", ASKED, "--format", "framemd5", "--json", "--threads", threads];
@@ -25,7 +25,7 @@ fn json_lines_come_as_asked_and_a_missing_frame_is_an_error_among_them() {
 }
 
 #[test]
-fn framemd5_lines_come_as_asked() {
+fn framemd5_lines_follow_the_request() {
     let expected = oracle_md5s(&fixture("hevc_closed_gop.mp4"));
     let ran = extract("hevc_closed_gop.mp4", &["--frames", ASKED, "--format", "framemd5"]);
     let there = NUMBERS.into_iter().filter_map(|number| expected.get(number as usize));
@@ -34,11 +34,11 @@ fn framemd5_lines_come_as_asked() {
 }
 
 #[test]
-fn bytes_on_standard_output_are_those_of_the_files_as_asked() {
+fn bytes_on_standard_output_are_those_of_the_files_in_request_order() {
     for format in ["jpeg", "raw"] {
-        let asked = ["--frames", "40,2,41,2,47", "--format", format];
-        let files = Stills::of("hevc_10bit.mp4", &asked).files();
-        let piped = extract("hevc_10bit.mp4", &[&asked[..], &["--output", "-"]].concat());
+        let options = ["--frames", "40,2,41,2,47", "--format", format];
+        let files = Stills::of("hevc_10bit.mp4", &options).files();
+        let piped = extract("hevc_10bit.mp4", &[&options[..], &["--output", "-"]].concat());
         assert_eq!(files.len(), 5);
         assert!(piped.stdout == files.concat(), "{format}");
         assert_eq!(piped.code(), 0);

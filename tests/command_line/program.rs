@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn version_names_what_is_inside_with_licences() {
+fn version_names_the_linked_libraries_with_licences() {
     let ran = run_command(&["--version"]);
     assert_eq!((ran.code(), ran.stderr.as_str()), (0, ""));
     let text = ran.text().to_lowercase();

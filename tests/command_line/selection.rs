@@ -34,7 +34,7 @@ fn on_show(pts: &[i64], ticks: i64) -> u64 {
 }
 
 #[test]
-fn every_takes_the_frame_on_show_at_each_step_up_to_the_end() {
+fn every_selects_the_frame_shown_at_each_step_up_to_the_end() {
     let pts: Vec<i64> = oracle_pts(&fixture("hevc_vfr.mp4")).into_iter().flatten().collect();
     for (step, ticks) in [("1s", 90_000), ("0.5", 45_000), ("700ms", 63_000), ("0:02", 180_000), ("1h", 324_000_000)] {
         let last = pts.last().expect("frames");
@@ -58,8 +58,8 @@ fn times_are_counted_from_the_first_frame_in_any_notation() {
 
 #[test]
 fn a_time_past_the_end_is_an_error_or_the_last_frame_with_clamp() {
-    let asked = ["--times", "0,5.76,99,1", "--format", "framemd5", "--json"];
-    let ran = extract("hevc_closed_gop.mp4", &asked);
+    let options = ["--times", "0,5.76,99,1", "--format", "framemd5", "--json"];
+    let ran = extract("hevc_closed_gop.mp4", &options);
     let lines = ran.json();
     assert_eq!(ran.code(), 1);
     assert_eq!(numbers(&lines), [Some(0), None, None, Some(25)], "144 frames end at 5.76 s");

@@ -8,15 +8,15 @@ fn file_names_sort_in_the_order_of_frames() {
     let files: Vec<String> =
         stills.ran.json().iter().map(|line| line["file"].as_str().expect("a file").into()).collect();
     let named = |at: usize| name(&PathBuf::from(&files[at]));
-    assert_eq!(stills.names(), [5, 3, 4, 6, 0, 1, 2].map(named), "one file for a frame asked for twice");
+    assert_eq!(stills.names(), [5, 3, 4, 6, 0, 1, 2].map(named), "one file for a frame that is requested twice");
     assert!(stills.names().iter().all(|name| name.ends_with(".jpg")));
     assert_eq!(stills.ran.code(), 0);
 }
 
 #[test]
-fn who_makes_them_does_not_matter() {
+fn the_encoding_thread_does_not_change_the_bytes() {
     for name in ["hevc_open_gop.mp4", "h264_open_gop.mkv", "hevc_two_descriptions.mp4"] {
-        // Five GOPs on two threads are encoded by their decoding threads, on four threads by others.
+        // With two threads, the decoding threads encode the five GOPs. With four threads, other threads do.
         let made = |threads: &str| Stills::of(name, &["--keyframes", "--threads", threads, "--width", "64"]);
         let (spread, handed_on) = (made("2"), made("4"));
         assert!(spread.files().len() >= 4 && spread.files() == handed_on.files(), "{name}");
@@ -39,8 +39,8 @@ fn size_of(name: &str, arguments: &[&str]) -> (usize, usize) {
     let stills = Stills::of(name, &[&["--frames", "20"], arguments].concat());
     let (lines, files) = (stills.ran.json(), stills.files());
     let image = turbojpeg::decompress_to_yuv(&files[0]).expect("a JPEG");
-    let told = json!([lines[0]["width"], lines[0]["height"], lines[0]["format"]]);
-    assert_eq!(told, json!([image.width, image.height, "jpeg"]), "{name} {arguments:?}");
+    let properties = json!([lines[0]["width"], lines[0]["height"], lines[0]["format"]]);
+    assert_eq!(properties, json!([image.width, image.height, "jpeg"]), "{name} {arguments:?}");
     (image.width, image.height)
 }
 
@@ -160,7 +160,7 @@ fn higher_quality_is_larger() {
 }
 
 #[test]
-fn hdr_that_is_left_as_it_is_is_told_once() {
+fn hdr_without_tone_mapping_is_reported_once() {
     let mapped = Stills::of("hevc_10bit.mp4", &["--frames", "1,2,3"]);
     assert_eq!((mapped.ran.code(), mapped.ran.stderr.as_str()), (0, ""));
     let left = Stills::of("hevc_10bit.mp4", &["--frames", "1,2,3", "--no-tonemap"]);

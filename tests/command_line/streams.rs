@@ -20,18 +20,18 @@ fn a_file_url_is_a_path() {
 }
 
 /// Reads one line (or bytes up to the first newline among them), then closes the pipe.
-fn first_of(arguments: &[&str]) -> (Vec<u8>, Ran) {
+fn first_of(arguments: &[&str]) -> (Vec<u8>, ProgramRun) {
     let mut child = bucket_streamer(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("to start");
     let mut line = Vec::new();
     let stdout = child.stdout.take().expect("a pipe");
     BufReader::new(stdout).read_until(b'\n', &mut line).expect("a line");
     let output = child.wait_with_output().expect("an end");
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    (line, Ran { status: output.status, stdout: output.stdout, stderr })
+    (line, ProgramRun { status: output.status, stdout: output.stdout, stderr })
 }
 
 #[test]
-fn standard_output_closed_early_ends_it_quietly() {
+fn standard_output_closed_early_ends_the_command_without_messages() {
     let demo = clip("hevc_demo.mp4");
     for more in [
         &["--all", "--format", "framemd5"][..],

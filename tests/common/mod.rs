@@ -7,7 +7,7 @@ pub(crate) use testing::clips::{
     clips, damaged, fixture, flagged_and_sound, hard_links, many_videos, name, oracle_md5s, oracle_packets, oracle_pts,
     program,
 };
-pub(crate) use testing::ran::Ran;
+pub(crate) use testing::program_run::ProgramRun;
 
 /// The built `bucket-streamer` with these arguments.
 pub(crate) fn bucket_streamer(arguments: &[&str]) -> Command {
@@ -17,6 +17,6 @@ pub(crate) fn bucket_streamer(arguments: &[&str]) -> Command {
 }
 
 /// Runs the built `bucket-streamer` to its end.
-pub(crate) fn run_command(arguments: &[&str]) -> Ran {
-    Ran::of(&mut bucket_streamer(arguments))
+pub(crate) fn run_command(arguments: &[&str]) -> ProgramRun {
+    ProgramRun::run(&mut bucket_streamer(arguments))
 }

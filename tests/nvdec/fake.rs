@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use bucket_streamer::bitstream::{Codec, h264};
 use bucket_streamer::{Engine, Video};
-use ffi::{Decoder, Frame, Packet, PixelFormat, Received, Threads};
+use ffi::{Decoder, DecoderOutput, Frame, Packet, PixelFormat, Threads};
 use tempfile::TempDir;
 
 /// The largest oracle in bytes: more takes too long here.
@@ -156,7 +156,7 @@ fn decode(video: &Video) -> HashMap<u32, Frame> {
     decoder.keep_margins();
     let mut pictures = HashMap::new();
     let mut take = |decoder: &mut Decoder| {
-        while let Ok(Received::Picture(picture)) = decoder.receive() {
+        while let Ok(DecoderOutput::Picture(picture)) = decoder.receive() {
             if let Some(tag) = picture.tag() {
                 pictures.insert(tag, picture);
             }

@@ -61,7 +61,7 @@ fn same_as_on_the_cpu(driver: &Driver, clip: &Path, environment: &[(&str, &str)]
 }
 
 #[test]
-fn every_clip_is_on_the_card_what_it_is_on_the_cpu() {
+fn every_clip_has_the_same_frames_on_the_gpu_and_the_cpu() {
     let driver = Driver::build();
     let mut seen = Vec::new();
     for clip in clips() {
@@ -81,7 +81,7 @@ fn every_clip_is_on_the_card_what_it_is_on_the_cpu() {
 
 /// The GPU decodes only the pictures that a target needs.
 #[test]
-fn only_what_is_needed_is_decoded() {
+fn only_needed_pictures_are_decoded() {
     let driver = Driver::build();
     let clip = fixture("hevc_demo.mp4");
     let oracle = driver.oracle(&clip).expect("an oracle");
@@ -92,14 +92,14 @@ fn only_what_is_needed_is_decoded() {
     let report = run.report();
     let engine = Engine::builder().checkpoint_memory(0).build();
     let video = engine.open_path(&clip).expect("to open");
-    let planned: usize = video.plan(&[oracle.frames as u32 - 1]).iter().map(|(samples, _)| samples.len()).sum();
+    let planned: usize = video.plan(&[oracle.frames as u32 - 1]).iter().map(|run| run.samples.len()).sum();
     assert_eq!(number(&report, "pictures_decoded"), planned as u64, "{said}");
     assert!(planned < oracle.frames, "the clip has something to leave out");
-    assert_eq!(number(&report, "maps"), 1, "only the picture that was asked for is copied");
+    assert_eq!(number(&report, "maps"), 1, "only the requested picture is copied");
 }
 
 #[test]
-fn what_the_card_lacks_is_decoded_on_the_cpu_with_a_word() {
+fn unsupported_video_is_decoded_on_the_cpu_with_a_message() {
     let driver = Driver::build();
     let clip = fixture("hevc_closed_gop.mp4");
     let (report, said) = same_as_on_the_cpu(&driver, &clip, &[("FAKE_NO_CODEC", "hevc")]).expect("an oracle");
@@ -130,7 +130,7 @@ fn failures_of_the_driver_end_on_the_cpu() {
         for (time, code) in [(1, 999), (3, 999), (2, 700), (1, 719), (1, 2)] {
             let fault = format!("{call}:{time}:{code}");
             let (report, said) = same_as_on_the_cpu(&driver, &clip, &[("FAKE_FAIL", &fault)]).expect("an oracle");
-            // Out of memory is tried again; and not every call is made three times.
+            // A call that runs out of memory is repeated; and not every call occurs three times.
             if code != 2 && number(&report, "maps") + number(&report, "pictures_decoded") > 0 && time == 1 {
                 assert!(said.contains("on the CPU"), "{fault}: {said} {report}");
             }
@@ -175,7 +175,7 @@ fn hardware_decoders_are_used_again() {
     let driver = Driver::build();
     let clip = fixture("hevc_closed_gop.mp4");
     let (report, _) = same_as_on_the_cpu(&driver, &clip, &[]).expect("an oracle");
-    // Never more than there are workers, for any number of decode runs.
+    // At most one decoder per worker, for any number of decode runs.
     assert!(number(&report, "decoders_created") <= 14, "{report}");
     assert_eq!(number(&report, "decoders_created"), number(&report, "max_decoders_open"), "{report}");
 }
@@ -200,7 +200,7 @@ fn auto_with_a_card_tries_both_and_every_frame_is_right() {
     let driver = Driver::build();
     for clip in ["hevc_demo.mp4", "h264_bframes.mp4"].map(fixture) {
         let oracle = driver.oracle(&clip).expect("an oracle");
-        // One GOP after the other, so that there is a choice.
+        // One GOP after the other, so that the cost model has a choice.
         let frames = some_frames(oracle.frames);
         let expected = md5s(&mut Run::without_card(), &clip, "cpu", &frames).0;
         let mut run = Run::on(&driver, &oracle);
@@ -245,7 +245,7 @@ fn frames_from_afar_are_decoded_on_the_card() {
     let driver = Driver::build();
     let clip = fixture("hevc_closed_gop.mp4");
     let oracle = driver.oracle(&clip).expect("an oracle");
-    let server = testing::range_server::Server::start();
+    let server = testing::range_server::RangeServer::start();
     let address = server.put("clip.mp4", std::fs::read(&clip).expect("the clip"), "\"1\"");
     let expected = md5s(&mut Run::without_card(), &clip, "cpu", "100,3,60,140").0;
     let mut run = Run::on(&driver, &oracle);
@@ -272,7 +272,7 @@ fn frames_stay_in_the_memory_of_the_card() {
 
 /// Stills that are encoded on the GPU. This nvJPEG outputs the planes that it gets.
 #[test]
-fn stills_are_made_on_the_card() {
+fn stills_are_encoded_on_the_gpu() {
     let driver = Driver::build();
     // 8 and 10 bits, and of a cropped size.
     for clip in ["hevc_closed_gop.mp4", "hevc_10bit.mp4", "h264_bframes.mp4"].map(fixture) {
@@ -305,7 +305,7 @@ fn stills_are_made_on_the_card() {
 
 /// Other stills, and all of them when nvJPEG fails, are encoded on the CPU from the GPU's pictures.
 #[test]
-fn other_stills_are_made_on_the_cpu() {
+fn other_stills_are_encoded_on_the_cpu() {
     let driver = Driver::build();
     let clip = fixture("hevc_closed_gop.mp4");
     let oracle = driver.oracle(&clip).expect("an oracle");
@@ -366,7 +366,7 @@ mod on_the_card {
         let (_, refused) = other.frames_on_device(&[0]).next().expect("an answer");
         assert!(matches!(refused.expect_err("not on this card").kind(), ErrorKind::NotOnDevice));
         assert_eq!(other.track().codec, Codec::Hevc);
-        // Downloaded ones too, before the engine is dropped.
+        // Also downloaded frames, before the engine is dropped.
         assert_eq!(video.frame(5).expect("a frame").planes().count(), 3);
         drop((video, other, engine));
         // The workers release their current pictures.

@@ -8,22 +8,23 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::error::Error;
+use crate::error::VendorError;
 use crate::fetch::hex;
 
-/// Where entries live: `$BUCKET_STREAMER_CACHE`, else `$XDG_CACHE_HOME/bucket-streamer`, else `~/.cache/bucket-streamer`.
+/// Where entries live: `$BUCKET_STREAMER_CACHE`, else `$XDG_CACHE_HOME/bucket-streamer`, else
+/// `~/.cache/bucket-streamer`.
 ///
 /// # Errors
-/// [`Error::Unfit`] when none of the three variables is set.
-pub fn root() -> Result<PathBuf, Error> {
+/// [`VendorError::Unfit`] when none of the three variables is set.
+pub fn root() -> Result<PathBuf, VendorError> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("BUCKET_STREAMER_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("bucket-streamer")))
         .or_else(|| set("HOME").map(|dir| dir.join(".cache/bucket-streamer")))
-        .ok_or_else(|| Error::Unfit("none of BUCKET_STREAMER_CACHE, XDG_CACHE_HOME and HOME is set".into()))
+        .ok_or_else(|| VendorError::Unfit("none of BUCKET_STREAMER_CACHE, XDG_CACHE_HOME and HOME is set".into()))
 }
 
-/// A short key over all inputs of a result.
+/// The key of a build: 16 hexadecimal digits of the SHA-256 over all of its inputs, with their lengths.
 pub fn key<S: AsRef<str>>(parts: impl IntoIterator<Item = S>) -> String {
     let mut all = Sha256::new();
     for part in parts {
@@ -34,29 +35,33 @@ pub fn key<S: AsRef<str>>(parts: impl IntoIterator<Item = S>) -> String {
     hex(&all.finalize())[..16].to_owned()
 }
 
-/// The entry `name-key`, made by `make` in an empty folder if it is missing.
+/// The entry `name-key`; if it is missing, `make` fills an empty folder first.
 ///
 /// # Errors
-/// Those of `make`, and [`Error::Io`].
-pub fn entry(name: &str, key: &str, make: impl FnOnce(&Path) -> Result<(), Error>) -> Result<PathBuf, Error> {
+/// Those of `make`, and [`VendorError::Io`].
+pub fn entry(
+    name: &str,
+    key: &str,
+    make: impl FnOnce(&Path) -> Result<(), VendorError>,
+) -> Result<PathBuf, VendorError> {
     let root = root()?;
     let dir = root.join(format!("{name}-{key}"));
     if dir.is_dir() {
         return Ok(dir);
     }
-    fs::create_dir_all(&root).map_err(Error::io(&root))?;
+    fs::create_dir_all(&root).map_err(VendorError::io(&root))?;
     let lock_path = root.join(format!("{name}-{key}.lock"));
-    let lock = File::create(&lock_path).map_err(Error::io(&lock_path))?;
-    lock.lock().map_err(Error::io(&lock_path))?;
+    let lock = File::create(&lock_path).map_err(VendorError::io(&lock_path))?;
+    lock.lock().map_err(VendorError::io(&lock_path))?;
     // Another process may have built it during the wait for the lock, which is released with the file handle.
     if dir.is_dir() {
         return Ok(dir);
     }
     let staging = root.join(format!("{name}-{key}.building"));
     let _ = fs::remove_dir_all(&staging);
-    fs::create_dir(&staging).map_err(Error::io(&staging))?;
+    fs::create_dir(&staging).map_err(VendorError::io(&staging))?;
     make(&staging)?;
-    fs::rename(&staging, &dir).map_err(Error::io(&dir))?;
+    fs::rename(&staging, &dir).map_err(VendorError::io(&dir))?;
     Ok(dir)
 }
 
@@ -64,12 +69,12 @@ pub fn entry(name: &str, key: &str, make: impl FnOnce(&Path) -> Result<(), Error
 /// been moved since.
 ///
 /// # Errors
-/// [`Error::Unfit`] if `written` is in no existing entry: it was then not built from the pinned sources.
-pub fn relocated(written: &Path) -> Result<PathBuf, Error> {
+/// [`VendorError::Unfit`] if `written` is in no existing entry: it was then not built from the pinned sources.
+pub fn relocated(written: &Path) -> Result<PathBuf, VendorError> {
     relocated_to(&root()?, written)
 }
 
-fn relocated_to(root: &Path, written: &Path) -> Result<PathBuf, Error> {
+fn relocated_to(root: &Path, written: &Path) -> Result<PathBuf, VendorError> {
     let now = |ancestor: &Path| {
         let entry = root.join(ancestor.file_name()?);
         let folder = entry.join(written.strip_prefix(ancestor).ok()?);
@@ -78,7 +83,7 @@ fn relocated_to(root: &Path, written: &Path) -> Result<PathBuf, Error> {
     written
         .ancestors()
         .find_map(now)
-        .ok_or_else(|| Error::Unfit(format!("{} is no folder of an entry of the cache", written.display())))
+        .ok_or_else(|| VendorError::Unfit(format!("{} is no folder of an entry of the cache", written.display())))
 }
 
 #[cfg(test)]
@@ -89,7 +94,7 @@ mod tests {
     use super::{key, relocated_to};
 
     #[test]
-    fn a_folder_of_an_entry_is_found_wherever_the_cache_lies_and_one_outside_of_it_is_refused() {
+    fn a_folder_of_an_entry_is_found_after_the_cache_moved_and_one_outside_is_refused() {
         let root = std::env::temp_dir().join(format!("bucket-streamer-relocated-{}", std::process::id()));
         let lib = root.join("dav1d-0123/lib");
         fs::create_dir_all(&lib).unwrap();

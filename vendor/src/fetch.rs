@@ -8,15 +8,15 @@ use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
-use crate::error::Error;
-use crate::pins::{Carrier, Inside, Pin};
+use crate::error::VendorError;
+use crate::pins::{Carrier, CrateContent, Pin};
 
 /// The folder of this crate in the checkout: pins, carriers and unpacked sources live below it.
 pub fn vendor_dir() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The folder into which `pin` is unpacked.
+/// The folder into which `pin` is unpacked, `vendor/sources/NAME-VERSION`.
 pub fn source_dir(pin: &Pin) -> PathBuf {
     vendor_dir().join("sources").join(format!("{}-{}", pin.name, pin.version))
 }
@@ -24,9 +24,9 @@ pub fn source_dir(pin: &Pin) -> PathBuf {
 /// The folder with the verified source of `pin`, fetched first if it is missing.
 ///
 /// # Errors
-/// [`Error::Mismatch`] if the unpacked source differs from the pin (it is not replaced silently, since a user has
-/// edited it); [`Error::NoCarrier`] if every carrier failed.
-pub fn ensure(pin: &Pin) -> Result<PathBuf, Error> {
+/// [`VendorError::Mismatch`] if the unpacked source differs from the pin (it is not replaced silently, since a user has
+/// edited it); [`VendorError::NoCarrier`] if every carrier failed.
+pub fn ensure(pin: &Pin) -> Result<PathBuf, VendorError> {
     let dir = source_dir(pin);
     if dir.is_dir() {
         verify(pin, &dir)?;
@@ -34,26 +34,26 @@ pub fn ensure(pin: &Pin) -> Result<PathBuf, Error> {
     }
     let mut tried = Vec::new();
     for carrier in pin.carriers {
-        match bring(pin, carrier, &dir) {
+        match fetch_from(pin, carrier, &dir) {
             Ok(()) => return Ok(dir),
             // A carrier with other content than the pinned one is an attack or a mistake: no further carrier is tried.
-            Err(error @ Error::Mismatch { .. }) => return Err(error),
+            Err(error @ VendorError::Mismatch { .. }) => return Err(error),
             Err(error) => tried.push(format!("{carrier:?}: {error}")),
         }
     }
-    Err(Error::NoCarrier { source_name: format!("{} {}", pin.name, pin.version), tried })
+    Err(VendorError::NoCarrier { source_name: format!("{} {}", pin.name, pin.version), tried })
 }
 
 /// Checks that `dir` has the content of `pin`.
 ///
 /// # Errors
-/// [`Error::Mismatch`], or [`Error::Io`] for a file that is missing or unreadable.
-pub fn verify(pin: &Pin, dir: &Path) -> Result<(), Error> {
+/// [`VendorError::Mismatch`], or [`VendorError::Io`] for a file that is missing or unreadable.
+pub fn verify(pin: &Pin, dir: &Path) -> Result<(), VendorError> {
     let found = content_sha256(pin, dir)?;
     if found == pin.content_sha256 {
         return Ok(());
     }
-    Err(Error::Mismatch {
+    Err(VendorError::Mismatch {
         what: format!("the content of {} ({} {})", dir.display(), pin.name, pin.version),
         expected: pin.content_sha256.to_owned(),
         found,
@@ -63,8 +63,8 @@ pub fn verify(pin: &Pin, dir: &Path) -> Result<(), Error> {
 /// The content checksum of the source in `dir`: SHA-256 over sorted `sha256  path` lines of the covered files.
 ///
 /// # Errors
-/// [`Error::Io`] for a file that is missing or unreadable.
-pub fn content_sha256(pin: &Pin, dir: &Path) -> Result<String, Error> {
+/// [`VendorError::Io`] for a file that is missing or unreadable.
+pub fn content_sha256(pin: &Pin, dir: &Path) -> Result<String, VendorError> {
     let mut files = Vec::new();
     for covered in pin.covered {
         list_files(&dir.join(covered), &mut files)?;
@@ -78,14 +78,14 @@ pub fn content_sha256(pin: &Pin, dir: &Path) -> Result<String, Error> {
     Ok(hex(&all.finalize()))
 }
 
-fn list_files(path: &Path, into: &mut Vec<PathBuf>) -> Result<(), Error> {
-    let kind = fs::symlink_metadata(path).map_err(Error::io(path))?;
+fn list_files(path: &Path, into: &mut Vec<PathBuf>) -> Result<(), VendorError> {
+    let kind = fs::symlink_metadata(path).map_err(VendorError::io(path))?;
     if !kind.is_dir() {
         into.push(path.to_path_buf());
         return Ok(());
     }
-    for entry in fs::read_dir(path).map_err(Error::io(path))? {
-        let entry = entry.map_err(Error::io(path))?;
+    for entry in fs::read_dir(path).map_err(VendorError::io(path))? {
+        let entry = entry.map_err(VendorError::io(path))?;
         // Version-control files differ between an archive and a crate and take no part in a build.
         if !entry.file_name().as_encoded_bytes().starts_with(b".") {
             list_files(&entry.path(), into)?;
@@ -97,12 +97,12 @@ fn list_files(path: &Path, into: &mut Vec<PathBuf>) -> Result<(), Error> {
 /// SHA-256 of a file, in hexadecimal.
 ///
 /// # Errors
-/// [`Error::Io`] if it cannot be read.
-pub fn file_sha256(path: &Path) -> Result<String, Error> {
-    Ok(hex(&Sha256::digest(fs::read(path).map_err(Error::io(path))?)))
+/// [`VendorError::Io`] if it cannot be read.
+pub fn file_sha256(path: &Path) -> Result<String, VendorError> {
+    Ok(hex(&Sha256::digest(fs::read(path).map_err(VendorError::io(path))?)))
 }
 
-/// Bytes in hexadecimal.
+/// Bytes in hexadecimal, two lower-case digits each.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -110,10 +110,10 @@ pub fn hex(bytes: &[u8]) -> String {
 /// Runs `command` to its end.
 ///
 /// # Errors
-/// [`Error::Command`] with the end of its output if it cannot be started or fails.
-pub fn run(command: &mut Command) -> Result<String, Error> {
+/// [`VendorError::Command`] with the end of its output if it cannot be started or fails.
+pub fn run(command: &mut Command) -> Result<String, VendorError> {
     let shown = format!("{command:?}");
-    let fail = |tail: String| Error::Command { command: shown.clone(), tail };
+    let fail = |tail: String| VendorError::Command { command: shown.clone(), tail };
     let output = command.output().map_err(|error| fail(error.to_string()))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if output.status.success() {
@@ -124,18 +124,18 @@ pub fn run(command: &mut Command) -> Result<String, Error> {
     Err(fail(lines[lines.len().saturating_sub(25)..].join("\n")))
 }
 
-fn bring(pin: &Pin, carrier: &Carrier, dir: &Path) -> Result<(), Error> {
+fn fetch_from(pin: &Pin, carrier: &Carrier, dir: &Path) -> Result<(), VendorError> {
     let parent = dir.parent().expect("a source folder lies in vendor/sources");
-    fs::create_dir_all(parent).map_err(Error::io(parent))?;
+    fs::create_dir_all(parent).map_err(VendorError::io(parent))?;
     let staging = parent.join(format!(".{}-{}", pin.name, std::process::id()));
     let _ = fs::remove_dir_all(&staging);
-    fs::create_dir(&staging).map_err(Error::io(&staging))?;
+    fs::create_dir(&staging).map_err(VendorError::io(&staging))?;
     let result = unpack(pin, carrier, &staging).and_then(|root| {
         verify(pin, &root)?;
         match fs::rename(&root, dir) {
             // A concurrent build of the same checkout was faster; callers verify its result.
             Err(_) if dir.is_dir() => Ok(()),
-            other => other.map_err(Error::io(dir)),
+            other => other.map_err(VendorError::io(dir)),
         }
     });
     let _ = fs::remove_dir_all(&staging);
@@ -143,17 +143,17 @@ fn bring(pin: &Pin, carrier: &Carrier, dir: &Path) -> Result<(), Error> {
 }
 
 /// Unpacks the source of `carrier` below `staging` and returns its root.
-fn unpack(pin: &Pin, carrier: &Carrier, staging: &Path) -> Result<PathBuf, Error> {
+fn unpack(pin: &Pin, carrier: &Carrier, staging: &Path) -> Result<PathBuf, VendorError> {
     match carrier {
         Carrier::Crate { package, inside } => {
             let krate = crate_dir(package)?;
             match inside {
-                Inside::Folder(path) => {
+                CrateContent::Folder(path) => {
                     let root = staging.join("copy");
                     run(Command::new("cp").arg("-R").arg(krate.join(path)).arg(&root))?;
                     Ok(root)
                 }
-                Inside::Archive { path, sha256 } => {
+                CrateContent::Archive { path, sha256 } => {
                     let archive = krate.join(path);
                     check_archive(&archive, sha256)?;
                     unpack_archive(&archive, staging)
@@ -175,28 +175,28 @@ fn unpack(pin: &Pin, carrier: &Carrier, staging: &Path) -> Result<PathBuf, Error
     }
 }
 
-fn check_archive(archive: &Path, expected: &str) -> Result<(), Error> {
+fn check_archive(archive: &Path, expected: &str) -> Result<(), VendorError> {
     let found = file_sha256(archive)?;
     if found == expected {
         return Ok(());
     }
-    Err(Error::Mismatch { what: archive.display().to_string(), expected: expected.to_owned(), found })
+    Err(VendorError::Mismatch { what: archive.display().to_string(), expected: expected.to_owned(), found })
 }
 
 /// Unpacks an archive with one top folder, and returns that folder.
-fn unpack_archive(archive: &Path, staging: &Path) -> Result<PathBuf, Error> {
+fn unpack_archive(archive: &Path, staging: &Path) -> Result<PathBuf, VendorError> {
     let out = staging.join("unpacked");
-    fs::create_dir(&out).map_err(Error::io(&out))?;
+    fs::create_dir(&out).map_err(VendorError::io(&out))?;
     run(Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(&out))?;
-    let mut entries = fs::read_dir(&out).map_err(Error::io(&out))?;
+    let mut entries = fs::read_dir(&out).map_err(VendorError::io(&out))?;
     match (entries.next(), entries.next()) {
         (Some(Ok(only)), None) => Ok(only.path()),
-        _ => Err(Error::Unfit(format!("{}: expected one top folder", archive.display()))),
+        _ => Err(VendorError::Unfit(format!("{}: expected one top folder", archive.display()))),
     }
 }
 
 /// The unpacked crate `package` (`name-version`) of Cargo's registry, fetched if it is missing.
-fn crate_dir(package: &str) -> Result<PathBuf, Error> {
+fn crate_dir(package: &str) -> Result<PathBuf, VendorError> {
     if let Some(found) = crate_in_registry(package)? {
         return Ok(found);
     }
@@ -204,11 +204,13 @@ fn crate_dir(package: &str) -> Result<PathBuf, Error> {
     let manifest = vendor_dir().join("carriers/Cargo.toml");
     run(Command::new(cargo).args(["fetch", "--locked", "--manifest-path"]).arg(manifest))?;
     crate_in_registry(package)?.ok_or_else(|| {
-        Error::Unfit(format!("cargo fetch did not bring {package} (is crates.io replaced in Cargo's configuration?)"))
+        VendorError::Unfit(format!(
+            "cargo fetch did not bring {package} (is crates.io replaced in Cargo's configuration?)"
+        ))
     })
 }
 
-fn crate_in_registry(package: &str) -> Result<Option<PathBuf>, Error> {
+fn crate_in_registry(package: &str) -> Result<Option<PathBuf>, VendorError> {
     let home = std::env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));

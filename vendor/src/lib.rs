@@ -1,6 +1,6 @@
 //! The C sources that bucket-streamer links statically: versions, verification, configuration and build.
 //!
-//! [`pins`] has each source with version, licence, content checksum and carriers; [`fetch`] gets one from the first
+//! [`pins`] has each source with version, licence, content checksum and carriers; [`fetch`] fetches one from the first
 //! carrier that works and verifies it; [`recipe`] has the configurations; [`cache`] stores results once per machine and
 //! configuration, for all Cargo profiles and clones; [`build`] combines them.
 //!
@@ -14,4 +14,4 @@ pub mod pins;
 pub mod recipe;
 
 pub use build::{Prefix, ensure, ensure_with_http};
-pub use error::Error;
+pub use error::VendorError;

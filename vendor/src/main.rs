@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use bucket_streamer_vendor::{Error, ensure, ensure_with_http, fetch, pins};
+use bucket_streamer_vendor::{VendorError, ensure, ensure_with_http, fetch, pins};
 
 const USAGE: &str = "\
 usage: scripts/vendor COMMAND
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn list() -> Result<(), Error> {
+fn list() -> Result<(), VendorError> {
     for pin in pins::ALL {
         println!(
             "{} {} ({})\n  {}\n  content sha256 {}",
@@ -53,16 +53,16 @@ fn list() -> Result<(), Error> {
 }
 
 /// Prints the content checksum of an unpacked source, for a new pin.
-fn content(name: &str, dir: &str) -> Result<(), Error> {
+fn content(name: &str, dir: &str) -> Result<(), VendorError> {
     let pin = pins::ALL
         .iter()
         .find(|pin| pin.name == name)
-        .ok_or_else(|| Error::Unfit(format!("no pin is called {name}")))?;
+        .ok_or_else(|| VendorError::Unfit(format!("no pin is called {name}")))?;
     println!("{}", fetch::content_sha256(pin, dir.as_ref())?);
     Ok(())
 }
 
-fn path(name: &str) -> Result<(), Error> {
+fn path(name: &str) -> Result<(), VendorError> {
     let say = &mut |message: &str| eprintln!("vendor: {message}");
     let prefix = if name == "ffmpeg-http" { ensure_with_http(say)? } else { ensure(say)? };
     let path = match name {

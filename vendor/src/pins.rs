@@ -31,7 +31,7 @@ pub enum Carrier {
         /// Folder name of the unpacked crate, `name-version`.
         package: &'static str,
         /// The source within the crate: an archive or a folder.
-        inside: Inside,
+        inside: CrateContent,
     },
     /// An archive behind a URL, fetched with curl.
     Url {
@@ -44,7 +44,7 @@ pub enum Carrier {
 
 /// The form of a source within a crate.
 #[derive(Debug)]
-pub enum Inside {
+pub enum CrateContent {
     /// An archive at this path.
     Archive {
         /// Path inside the crate.
@@ -87,7 +87,7 @@ pub const FFMPEG: Pin = Pin {
     carriers: &[
         Carrier::Crate {
             package: "ramp-ffmpeg-sys-9.0.5",
-            inside: Inside::Archive {
+            inside: CrateContent::Archive {
                 path: "vendor/ffmpeg-9.0.2.tar.xz",
                 sha256: "b8663330d81917929710c9d6e644fbc0004a6c491b71900c1605a470a46e39b7",
             },
@@ -113,7 +113,7 @@ pub const DAV1D: Pin = Pin {
     covered: &["COPYING", "include", "meson.build", "meson_options.txt", "src"],
     content_sha256: "f41c0dde04230288057eb9b7808dddceac7ecb0ac70e3c9d383e3b1fd2475fa8",
     carriers: &[
-        Carrier::Crate { package: "libdav1d-sys-0.7.1+libdav1d.1.4.3", inside: Inside::Folder("vendor") },
+        Carrier::Crate { package: "libdav1d-sys-0.7.1+libdav1d.1.4.3", inside: CrateContent::Folder("vendor") },
         Carrier::Url {
             url: "https://downloads.videolan.org/pub/videolan/dav1d/1.4.3/dav1d-1.4.3.tar.xz",
             archive_sha256: None,

@@ -40,8 +40,9 @@ pub const HARDENING: [&str; 4] =
 /// Traces of [`HARDENING`] in a library: the functions called for a dead canary or a copy that is too long.
 const HARDENED: [&str; 2] = ["__stack_chk_fail", "__memcpy_chk"];
 
-/// Why a built library is not acceptable, if so: `undefined` is the output of `nm --undefined-only`.
-pub fn unhardened(undefined: &str) -> Option<String> {
+/// The reason why a built library lacks hardening; `None` if it has it. `undefined` is the output of
+/// `nm --undefined-only`.
+pub fn missing_hardening(undefined: &str) -> Option<String> {
     let calls = |function: &&str| undefined.lines().any(|line| line.trim_end().ends_with(*function));
     let missing = HARDENED.iter().find(|function| !calls(function))?;
     Some(format!("the compiled library never calls {missing}: the compiler ignores {}", HARDENING.join(" ")))
@@ -114,7 +115,8 @@ pub fn dav1d_meson() -> Vec<String> {
     .collect()
 }
 
-/// Why the configured FFmpeg is not acceptable, if so: `config_h` is the text of the `config.h` that `configure` wrote.
+/// The reason why the configured FFmpeg is not acceptable; `None` if it is. `config_h` is the text of the `config.h`
+/// that `configure` wrote.
 ///
 /// Without assembly decoding is several times slower; with GPL parts the binary could not be distributed under its
 /// licence.
@@ -127,7 +129,7 @@ pub fn ffmpeg_unfit(config_h: &str) -> Option<String> {
             return Some(format!("no assembly is known for {other}, and FFmpeg without it is several times slower"));
         }
     };
-    let wanted = [
+    let required = [
         (assembly, "1"),
         ("CONFIG_GPL", "0"),
         ("CONFIG_NONFREE", "0"),
@@ -136,7 +138,7 @@ pub fn ffmpeg_unfit(config_h: &str) -> Option<String> {
         ("HAVE_PTHREADS", "1"),
     ];
     let config_components = ["CONFIG_GPL", "CONFIG_NONFREE"];
-    wanted.iter().find(|(name, value)| !defined(name, value)).map(|(name, value)| {
+    required.iter().find(|(name, value)| !defined(name, value)).map(|(name, value)| {
         let why = if config_components.contains(name) { "licence" } else { "speed or completeness" };
         format!("FFmpeg's config.h lacks `#define {name} {value}` ({why}): not building it like this")
     })
@@ -144,7 +146,7 @@ pub fn ffmpeg_unfit(config_h: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{dav1d_meson, ffmpeg_configure, ffmpeg_configure_with_http, ffmpeg_unfit, unhardened};
+    use super::{dav1d_meson, ffmpeg_configure, ffmpeg_configure_with_http, ffmpeg_unfit, missing_hardening};
 
     const GOOD: &str = "#define HAVE_X86ASM 1\n#define HAVE_NEON 1\n#define CONFIG_GPL 0\n#define CONFIG_NONFREE 0\n\
                         #define CONFIG_LIBDAV1D 1\n#define CONFIG_NVDEC 1\n#define HAVE_PTHREADS 1\n";
@@ -159,9 +161,11 @@ mod tests {
     #[test]
     fn a_library_without_canaries_or_bounded_copies_is_refused() {
         let hardened = "mov.o:\n                 U __memcpy_chk\n                 U __stack_chk_fail\n";
-        assert_eq!(unhardened(hardened), None);
-        assert!(unhardened(&hardened.replace("__stack_chk_fail", "av_free")).unwrap().contains("__stack_chk_fail"));
-        assert!(unhardened(&hardened.replace("_chk\n", "\n")).unwrap().contains("__memcpy_chk"));
+        assert_eq!(missing_hardening(hardened), None);
+        assert!(
+            missing_hardening(&hardened.replace("__stack_chk_fail", "av_free")).unwrap().contains("__stack_chk_fail")
+        );
+        assert!(missing_hardening(&hardened.replace("_chk\n", "\n")).unwrap().contains("__memcpy_chk"));
         for arguments in [ffmpeg_configure(), dav1d_meson()] {
             assert!(arguments.iter().any(|argument| argument.contains("-fstack-protector-strong")), "{arguments:?}");
         }

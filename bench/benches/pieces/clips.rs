@@ -9,25 +9,25 @@ use bucket_streamer::{Engine, Frame, Video};
 /// The same seed in every run, so that the frames are the same.
 const SEED: u64 = 1;
 
-/// A file to measure with.
-pub(crate) struct Clip {
-    /// The name in the benches' names.
+/// An input file of the benches.
+pub(crate) struct BenchClip {
+    /// The name of the clip in the names of benches.
     pub name: String,
     path: PathBuf,
 }
 
-impl Clip {
+impl BenchClip {
     /// A file of the repository.
-    pub(crate) fn fixture(name: &str) -> Clip {
-        Clip::at(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name))
+    pub(crate) fn fixture(name: &str) -> BenchClip {
+        BenchClip::at(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name))
     }
 
     /// Any file.
-    pub(crate) fn at(path: &Path) -> Clip {
-        Clip { name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(), path: path.into() }
+    pub(crate) fn at(path: &Path) -> BenchClip {
+        BenchClip { name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(), path: path.into() }
     }
 
-    /// Opens the clip with an engine of its own, which has decoded nothing yet.
+    /// Opens the clip with a new, cold engine.
     pub(crate) fn open(&self) -> Video {
         Engine::new(Some(1)).open_path(&self.path).expect("a clip that can be opened")
     }
@@ -38,13 +38,13 @@ impl Clip {
     }
 }
 
-/// These fixtures, and those of these clips of `$BUCKET_STREAMER_CORPUS` that exist.
-pub(crate) fn clips(fixtures: &[&str], corpus: &[&str]) -> Vec<Clip> {
-    let mut clips: Vec<Clip> = fixtures.iter().map(|name| Clip::fixture(name)).collect();
+/// These fixtures, and the existing ones of these clips of `$BUCKET_STREAMER_CORPUS`.
+pub(crate) fn clips(fixtures: &[&str], corpus: &[&str]) -> Vec<BenchClip> {
+    let mut clips: Vec<BenchClip> = fixtures.iter().map(|name| BenchClip::fixture(name)).collect();
     let Some(folder) = folder() else { return clips };
     for path in corpus.iter().map(|name| folder.join(name)) {
         if path.is_file() {
-            clips.push(Clip::at(&path));
+            clips.push(BenchClip::at(&path));
         } else {
             eprintln!("{} does not exist: left out", path.display());
         }
@@ -72,12 +72,12 @@ pub(crate) fn random_frames(video: &Video, count: usize, lot: u64) -> Vec<u32> {
     frames
 }
 
-/// A picture from the middle of a video.
+/// The decoded picture in the middle of a video.
 pub(crate) fn picture(video: &Video) -> Frame {
     video.frame(video.frame_count() as u32 / 2).expect("a frame that can be decoded").picture
 }
 
-/// Its pixels, for throughput.
+/// The number of pixels of a picture, for throughput.
 pub(crate) fn pixels(video: &Video) -> u64 {
     let (width, height) = video.track().parameters.size();
     (width * height) as u64

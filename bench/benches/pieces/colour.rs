@@ -2,7 +2,7 @@
 //!
 //! - `convert`: by a matrix where the picture is SDR in BT.709's primaries, by a table where it is HDR or wide gamut;
 //!   for the second picture of a stream and later ones, for which the table and the buffers exist.
-//! - `first`: the first picture of an HDR stream, including making the table and allocating memory.
+//! - `first`: the first picture of an HDR stream, including the computation of the table and the allocation of memory.
 //! - `rgb`: the result of `convert` to R'G'B', for PNG.
 
 use std::cell::LazyCell;
@@ -27,7 +27,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         let options = video.colour_options();
         let picture = LazyCell::new(|| picture(&video));
         group.throughput(Throughput::Elements(pixels(&video)));
-        // Not all containers have this; the first picture does.
+        // The colour description: not all containers have it, the first picture does.
         let is_hdr = is_hdr_picture(&video.frame(0).expect("a frame that can be decoded").picture);
         let convert = |converter: &mut ColourConverter, planes: &mut JfifPlanes| {
             converter.to_jfif(black_box(&picture), &options, planes).expect("a picture whose colour is known");

@@ -18,7 +18,7 @@ use bucket_streamer::Video;
 use bucket_streamer::bitstream::Codec;
 use criterion::measurement::WallTime;
 use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion};
-use ffi::{Checkpoint, Decoder, Packet, Received, Sent, Threads};
+use ffi::{Checkpoint, Decoder, DecoderOutput, Packet, SendStatus, Threads};
 
 use super::clips::clips;
 
@@ -92,9 +92,9 @@ fn packet(video: &Video, sample: u32) -> Packet {
 
 /// Decodes a sample, and takes the pictures that the decoder then outputs.
 fn decode(decoder: &mut Decoder, packet: &Packet) -> usize {
-    assert_eq!(decoder.send(packet).expect("a sample without damage"), Sent::Accepted);
+    assert_eq!(decoder.send(packet).expect("a sample without damage"), SendStatus::Accepted);
     let mut pictures = 0;
-    while let Received::Picture(picture) = decoder.receive().expect("a sample without damage") {
+    while let DecoderOutput::Picture(picture) = decoder.receive().expect("a sample without damage") {
         black_box(picture);
         pictures += 1;
     }

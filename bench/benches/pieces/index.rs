@@ -8,7 +8,7 @@
 //! - `open_with_index_bare`, `read_bare`: the same with an index without references.
 //!
 //! Throughput counts samples. One engine opens all videos; closing is not timed. The large file is the demo clip 400
-//! times over; the `ffmpeg` of the same build makes it once, in Cargo's folder for such files.
+//! times over; the `ffmpeg` of the same build writes it once, in Cargo's folder for such files.
 
 use std::cell::LazyCell;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use bucket_streamer::{Engine, Index};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput};
 
-use super::clips::Clip;
+use super::clips::BenchClip;
 
 const SAMPLES: usize = 100_000;
 
@@ -31,14 +31,14 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     group.sampling_mode(SamplingMode::Flat);
     let engine = Engine::new(Some(1));
     for name in ["hevc_demo.mp4", "vp9.webm", "hevc.ts"] {
-        let clip = Clip::fixture(name);
+        let clip = BenchClip::fixture(name);
         group.throughput(Throughput::Elements(clip.open().track().samples.len() as u64));
         group.bench_function(BenchmarkId::new("open", &clip.name), |bencher| {
             bencher.iter_with_large_drop(|| engine.open_path(clip.path()).expect("a video"));
         });
     }
     group.throughput(Throughput::Elements(SAMPLES as u64));
-    let large = LazyCell::new(|| Clip::at(&made_of(Clip::fixture("hevc_demo.mp4").path())));
+    let large = LazyCell::new(|| BenchClip::at(&looped_file(BenchClip::fixture("hevc_demo.mp4").path())));
     group.bench_function(BenchmarkId::new("open", SAMPLES), |bencher| {
         LazyCell::force(&large);
         bencher.iter_with_large_drop(|| engine.open_path(large.path()).expect("a video"));
@@ -58,10 +58,10 @@ fn with_index<M, E>(
     group: &mut BenchmarkGroup<'_, WallTime>,
     engine: &Engine,
     kind: &str,
-    large: &LazyCell<Clip, M>,
+    large: &LazyCell<BenchClip, M>,
     index: &LazyCell<Index, E>,
 ) where
-    M: FnOnce() -> Clip,
+    M: FnOnce() -> BenchClip,
     E: FnOnce() -> Index,
 {
     let bytes = LazyCell::new(|| MemorySource::new("index", index.to_bytes()));
@@ -80,14 +80,14 @@ fn with_index<M, E>(
 }
 
 /// A file of [`SAMPLES`] samples, made from copies of this clip unless it exists.
-fn made_of(clip: &Path) -> PathBuf {
-    let count = Clip::at(clip).open().track().samples.len();
+fn looped_file(clip: &Path) -> PathBuf {
+    let count = BenchClip::at(clip).open().track().samples.len();
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    // Another clip makes another file.
+    // The name depends on the clip, so that another clip gives another file.
     let length = std::fs::metadata(clip).expect("a file").len();
     let path = folder.join(format!("samples_{SAMPLES}_of_{length}.mp4"));
     if !path.exists() {
-        // The file gets its name when it is complete.
+        // A rename gives a complete file its name.
         let unfinished = folder.join(format!("unfinished_{}.mp4", std::process::id()));
         let ffmpeg = vendor::ensure(&mut |_| {}).expect("the vendored build").program("ffmpeg");
         let mut command = Command::new(ffmpeg);
@@ -96,6 +96,6 @@ fn made_of(clip: &Path) -> PathBuf {
         assert!(status.success(), "ffmpeg: {status}");
         std::fs::rename(&unfinished, &path).expect("to rename a file");
     }
-    assert_eq!(Clip::at(&path).open().track().samples.len(), SAMPLES);
+    assert_eq!(BenchClip::at(&path).open().track().samples.len(), SAMPLES);
     path
 }

@@ -1,7 +1,7 @@
 //! Benches of the engine's parts, one by one: `docs/pieces.md` says how to run them, and has results.
 //!
-//! All benches run on one thread. The inputs of a bench (pictures, checkpoints, the large file) are made before it is
-//! timed, and only if its filter selects it: Criterion calls the closure of `bench_function` once for every
+//! All benches run on one thread. The inputs of a bench (pictures, checkpoints, the large file) are created before it
+//! is timed, and only if its filter selects it: Criterion calls the closure of `bench_function` once for every
 //! measurement, and not at all for a bench that its filter excludes. So these inputs are in a `LazyCell` outside of it,
 //! and so are reused buffers.
 

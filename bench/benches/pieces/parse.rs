@@ -15,7 +15,7 @@ use std::hint::black_box;
 use bucket_streamer::Video;
 use bucket_streamer::bitstream::hevc_sets::ParameterSets;
 use bucket_streamer::bitstream::hevc_slice::SliceHeader;
-use bucket_streamer::bitstream::{Codec, EntryFacts, av1_refs, hevc, vp9_refs};
+use bucket_streamer::bitstream::{Codec, SyncSampleFacts, av1_refs, hevc, vp9_refs};
 use bucket_streamer::container::Track;
 use bucket_streamer::plan::{Planner, References, Structure};
 use criterion::measurement::WallTime;
@@ -57,7 +57,7 @@ fn headers(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, track: &Track, 
     if track.codec == Codec::Hevc {
         units().for_each(|unit| _ = sets.absorb(unit));
     }
-    // The number of parsed samples must be that of all samples: else this would measure giving up.
+    // All samples must parse: otherwise this would measure parsers that stop early.
     let understood = || match track.codec {
         Codec::Hevc => {
             let first_slice = |sample: &PaddedBytes| {
@@ -68,17 +68,17 @@ fn headers(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, track: &Track, 
         }
         // A sample without any claims and a sample that is no picture parse alike, so the result is not counted.
         Codec::H264 => {
-            let facts = |sample: &PaddedBytes| EntryFacts::of(track.codec, track.framing, sample.data(), false);
+            let facts = |sample: &PaddedBytes| SyncSampleFacts::of(track.codec, track.framing, sample.data(), false);
             samples.iter().for_each(|sample| _ = black_box(facts(sample)));
             samples.len()
         }
         Codec::Vp9 => {
-            let mut tracker = vp9_refs::Tracker::new();
+            let mut tracker = vp9_refs::Vp9Tracker::new();
             let take = |(number, sample): (u32, &PaddedBytes)| black_box(tracker.take(number, sample.data()));
             (0..).zip(samples).filter_map(take).count()
         }
         Codec::Av1 => {
-            let mut tracker = av1_refs::Tracker::new(track.parameters.extradata());
+            let mut tracker = av1_refs::Av1Tracker::new(track.parameters.extradata());
             let take = |(number, sample): (u32, &PaddedBytes)| black_box(tracker.take(number, sample.data()));
             (0..).zip(samples).filter_map(take).count()
         }

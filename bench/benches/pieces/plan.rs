@@ -3,8 +3,8 @@
 //!
 //! - `one`: a random frame, for an engine without checkpoints; a different one each time.
 //! - `batch`: 60 random frames in one request, likewise.
-//! - `near`: a random frame, a different one each time, after 60 others were decoded and have left their checkpoints:
-//!   planning compares decode runs from up to eight of them. The search for the nearest is included. AV1 has none.
+//! - `near`: a random frame, a different one each time, after 60 other frames have left their checkpoints: planning
+//!   compares decode runs from up to eight checkpoints. The search for the nearest is included. AV1 has none.
 
 use std::cell::LazyCell;
 use std::collections::BTreeSet;
@@ -12,11 +12,11 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use bucket_streamer::bitstream::Codec;
-use bucket_streamer::decode::checkpoints::Store;
-use bucket_streamer::decode::pool::{Inspection, Key};
-use bucket_streamer::decode::{Counters, DecodeRun, Event, Keeper, Pool, SampleReader};
-use bucket_streamer::plan::route::{self, Leg, Target};
-use bucket_streamer::plan::{Depth, Kept, Known, Planner, References};
+use bucket_streamer::decode::checkpoints::CheckpointStore;
+use bucket_streamer::decode::pool::{DecoderKey, PoolOptions};
+use bucket_streamer::decode::{CheckpointWriter, DecodeCounters, DecodeRun, DecoderPool, Event, SampleReader};
+use bucket_streamer::plan::runs::{self, PlannedRun, Target};
+use bucket_streamer::plan::{Depth, Planner, References, StoredCheckpoint, TrackDependencies};
 use bucket_streamer::{DEFAULT_MAX_PIXELS, Video};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
@@ -57,72 +57,76 @@ pub(crate) fn bench(criterion: &mut Criterion) {
 }
 
 fn near(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, video: &Video) {
-    let walked = LazyCell::new(|| Walked::through(video, &random_frames(video, FRAMES, 0)));
+    let warm = LazyCell::new(|| WarmVideo::decode(video, &random_frames(video, FRAMES, 0)));
     let frames = random_frames(video, FRAMES, 1);
     group.throughput(Throughput::Elements(1));
     group.bench_function(BenchmarkId::new("near", name), |bencher| {
-        let walked = &*walked;
+        let warm = &*warm;
         let mut frames = frames.iter().cycle();
-        bencher.iter(|| walked.plan(*frames.next().expect("without end")));
+        bencher.iter(|| warm.plan(*frames.next().expect("without end")));
     });
 }
 
-/// A video some of whose frames were decoded.
-struct Walked<'a> {
+/// A video with checkpoints of some decoded frames.
+struct WarmVideo<'a> {
     video: &'a Video,
     planner: Planner,
     references: References,
-    store: Store,
+    store: CheckpointStore,
 }
 
 /// The number of the only video in its store.
 const VIDEO: u64 = 0;
 
-impl<'a> Walked<'a> {
+impl<'a> WarmVideo<'a> {
     /// Decodes these frames, one after the other.
-    fn through(video: &'a Video, frames: &[u32]) -> Walked<'a> {
+    fn decode(video: &'a Video, frames: &[u32]) -> WarmVideo<'a> {
         let (planner, references) = (Planner::new(video.track()), References::new());
-        let walked = Walked { video, planner, references, store: Store::new(u64::MAX) };
+        let warm = WarmVideo { video, planner, references, store: CheckpointStore::new(u64::MAX) };
         let (pool, counters) = (
-            Pool::new(1, Inspection { check_hashes: false, max_pixels: DEFAULT_MAX_PIXELS, idle_bytes: u64::MAX }),
-            Counters::default(),
+            DecoderPool::new(
+                1,
+                PoolOptions { check_hashes: false, max_pixels: DEFAULT_MAX_PIXELS, idle_bytes: u64::MAX },
+            ),
+            DecodeCounters::default(),
         );
-        for leg in frames.iter().flat_map(|&frame| walked.plan(frame)) {
-            walked.walk(&leg, &pool, &counters);
+        for planned in frames.iter().flat_map(|&frame| warm.plan(frame)) {
+            warm.run(&planned, &pool, &counters);
         }
-        assert!(walked.store.held().checkpoints > 0, "checkpoints were left");
+        assert!(warm.store.usage().checkpoints > 0, "checkpoints were left");
         // The references of the other frames are learned now, not while the clock runs.
-        (0..video.frame_count() as u32).for_each(|frame| _ = walked.plan(frame));
-        walked
+        (0..video.frame_count() as u32).for_each(|frame| _ = warm.plan(frame));
+        warm
     }
 
-    fn known(&self) -> Known<'_> {
-        Known::new(self.video.track(), self.video.source(), &self.planner, &self.references)
+    fn known(&self) -> TrackDependencies<'_> {
+        TrackDependencies::new(self.video.track(), self.video.source(), &self.planner, &self.references)
     }
 
     /// Plans a frame as the engine does, except for the check whether a checkpoint holds the picture itself.
-    fn plan(&self, frame: u32) -> Vec<Leg> {
+    fn plan(&self, frame: u32) -> Vec<PlannedRun> {
         let track = self.video.track();
         let sample = track.frames[frame as usize];
         let jobs = self.planner.plan(track, self.video.source(), &[sample], Depth::Nearest);
-        let near = |target: Target| -> Vec<Arc<Kept>> {
-            let near = self.store.within(VIDEO, target.entry..=target.sample.saturating_add(BEHIND));
+        let near = |target: Target| -> Vec<Arc<StoredCheckpoint>> {
+            let near = self.store.within(VIDEO, target.start..=target.sample.saturating_add(BEHIND));
             let before = near.partition_point(|kept| kept.state.position <= target.sample);
             near[before.saturating_sub(CANDIDATES)..(before + CANDIDATES).min(near.len())].to_vec()
         };
-        route::plan(&[Target { sample, entry: jobs[0].entry }], &self.known(), &near)
+        runs::plan(&[Target { sample, start: jobs[0].first }], &self.known(), &near)
     }
 
-    fn walk(&self, leg: &Leg, pool: &Arc<Pool>, counters: &Counters) {
+    fn run(&self, planned: &PlannedRun, pool: &Arc<DecoderPool>, counters: &DecodeCounters) {
         let (track, source, needs) = (self.video.track(), self.video.source(), self.known());
-        let key = Key { video: VIDEO, threads: Threads::One, lenient: false, check_ends: true };
+        let key = DecoderKey { video: VIDEO, threads: Threads::One, lenient: false, check_ends: true };
         let mut lease = pool.lease(key, track).expect("a decoder");
-        let keeper = Keeper { store: &self.store, video: VIDEO, spacing: SPACING, needs: &needs };
+        let keeper = CheckpointWriter { store: &self.store, video: VIDEO, spacing: SPACING, dependencies: &needs };
         let (planner, keeper) = (&self.planner, &keeper);
         let keeps = Some(keeper);
-        let reader = SampleReader { track, source, planner, zeros: false, counters, may_read: None, keeper: keeps };
-        let mut left: BTreeSet<u32> = leg.targets.iter().copied().collect();
-        let mut run = DecodeRun::planned(leg, keeper);
+        let reader =
+            SampleReader { track, source, planner, zeros: false, counters, may_read: None, checkpoint_writer: keeps };
+        let mut left: BTreeSet<u32> = planned.targets.iter().copied().collect();
+        let mut run = DecodeRun::planned(planned, keeper);
         while let Some(event) = run.next(&reader, &mut lease).expect("memory") {
             if matches!(event, Event::Picture(sample, _) if left.remove(&sample)) && left.is_empty() {
                 run.stop();

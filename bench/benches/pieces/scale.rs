@@ -1,7 +1,7 @@
 //! Scaling a picture in JPEG's colour: 4:2:0, plane by plane. Throughput counts the input pixels.
 //!
-//! The content of the pixels does not affect the time, so all inputs are a frame of the demo clip, scaled to the wanted
-//! size. Making them is not timed; nor are conversion and compression, see `colour` and `jpeg`.
+//! The content of the pixels does not affect the time, so all inputs are a frame of the demo clip, scaled to the input
+//! size. That scaling is not timed; nor are conversion and compression, see `colour` and `jpeg`.
 
 use std::cell::LazyCell;
 use std::hint::black_box;
@@ -11,7 +11,7 @@ use bucket_streamer::pixels::{Fit, JfifPlanes, Shape};
 use bucket_streamer::still::{StillMaker, StillOptions};
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 
-use super::clips::{Clip, picture};
+use super::clips::{BenchClip, picture};
 
 /// Widths before and after scaling; heights follow, 16 to 9.
 const WIDTHS: [(u32, u32); 4] = [(1920, 640), (1920, 160), (3840, 640), (640, 1920)];
@@ -20,7 +20,7 @@ const WIDTHS: [(u32, u32); 4] = [(1920, 640), (1920, 160), (3840, 640), (640, 19
 pub(crate) fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("scale");
     group.sampling_mode(SamplingMode::Flat);
-    let source = LazyCell::new(|| picture(&Clip::fixture("hevc_demo.mp4").open()));
+    let source = LazyCell::new(|| picture(&BenchClip::fixture("hevc_demo.mp4").open()));
     for (from, to) in WIDTHS {
         let of_width = |width| Shape { width: Some(width), height: None, fit: Fit::Contain };
         let planes = LazyCell::new(|| {

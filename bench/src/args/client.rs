@@ -13,7 +13,7 @@ pub(crate) struct ClientArguments {
     pub(crate) video_path: Option<String>,
     /// Frames to request, and their order [default: random]
     #[arg(long, value_enum)]
-    pub(crate) manner: Option<Manner>,
+    pub(crate) manner: Option<RequestPattern>,
     /// Width of the stills in pixels
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65535))]
     pub(crate) width: Option<u32>,
@@ -34,13 +34,13 @@ pub(crate) struct ClientArguments {
     pub(crate) check: Option<String>,
     /// Handling of frames that still wait when another one is requested (ws) [default: fifo]
     #[arg(long, value_enum)]
-    pub(crate) order: Option<Order>,
+    pub(crate) order: Option<QueuePolicy>,
     /// Frames that a connection waits for at the same time (ws) [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) pipeline: Option<u16>,
     /// Name frames by number, or by the byte offset of their samples (ws) [default: frame]
     #[arg(long, value_enum)]
-    pub(crate) by: Option<By>,
+    pub(crate) by: Option<FrameAddressing>,
     /// With --by offset: a copy of the video, to find the offsets [default: that of --check]
     #[arg(long, value_name = "VIDEO")]
     pub(crate) copy: Option<String>,
@@ -48,7 +48,7 @@ pub(crate) struct ClientArguments {
 
 /// The requested frames, and their order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Manner {
+pub(crate) enum RequestPattern {
     /// As in the scenario random
     #[default]
     Random,
@@ -60,7 +60,7 @@ pub(crate) enum Manner {
 
 /// The handling of frames that still wait when another one is requested.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Order {
+pub(crate) enum QueuePolicy {
     /// Answer them first
     #[default]
     Fifo,
@@ -70,7 +70,7 @@ pub(crate) enum Order {
 
 /// The name of a frame in a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum By {
+pub(crate) enum FrameAddressing {
     /// By its number
     #[default]
     Frame,
@@ -97,9 +97,9 @@ fn seconds(text: &str) -> Result<f64, String> {
 ///
 /// # Errors
 /// Options without effect for this scenario.
-pub(crate) fn fitting(arguments: &BenchArguments) -> Result<(), String> {
+pub(crate) fn check_options(arguments: &BenchArguments) -> Result<(), String> {
     let client = &arguments.client;
-    let refused = |options: &[(bool, &'static str)], why: &str| {
+    let reject = |options: &[(bool, &'static str)], why: &str| {
         let option = options.iter().find(|option| option.0);
         option.map_or(Ok(()), |(_, name)| Err(format!("{name} {why}")))
     };
@@ -120,7 +120,7 @@ pub(crate) fn fitting(arguments: &BenchArguments) -> Result<(), String> {
             (client.timeout.is_some(), "--timeout"),
             (client.check.is_some(), "--check"),
         ];
-        return refused(&[&both[..], &only_ws[..]].concat(), "applies to http and ws only");
+        return reject(&[&both[..], &only_ws[..]].concat(), "applies to http and ws only");
     }
     let of_engines = [
         (!arguments.engine.is_empty(), "--engine"),
@@ -129,14 +129,14 @@ pub(crate) fn fitting(arguments: &BenchArguments) -> Result<(), String> {
         (arguments.checkpoint_memory.is_some(), "--checkpoint-memory"),
         (arguments.checkpoint_spacing.is_some(), "--checkpoint-spacing"),
     ];
-    refused(&of_engines, "applies to engines, not to http and ws")?;
+    reject(&of_engines, "applies to engines, not to http and ws")?;
     if arguments.scenario == Scenario::Http {
-        refused(&only_ws, "applies to ws only")?;
+        reject(&only_ws, "applies to ws only")?;
     }
     if arguments.indices.is_some() && client.manner.is_some() {
         return Err("--indices and --manner both select frames: use one of them".into());
     }
-    let is_by_offset = client.by == Some(By::Offset);
+    let is_by_offset = client.by == Some(FrameAddressing::Offset);
     if is_by_offset && client.copy.is_none() && client.check.is_none() {
         return Err("--by offset needs --copy, to find the offsets of samples".into());
     }

@@ -72,9 +72,9 @@ fn many(requests: usize, mebibytes: u64, paths: &[&str]) -> Result<(), Failure> 
     for _ in 0..requests {
         let video = &videos[random.usize(0..videos.len())];
         let index = random.u32(0..video.frame_count() as u32);
-        let asked = Instant::now();
+        let requested_at = Instant::now();
         video.frame(index)?;
-        latencies.push(asked.elapsed().as_secs_f64() * 1e3);
+        latencies.push(requested_at.elapsed().as_secs_f64() * 1e3);
         most = most.max(engine.checkpoints().bytes);
     }
     latencies.sort_by(f64::total_cmp);
@@ -100,7 +100,7 @@ fn many(requests: usize, mebibytes: u64, paths: &[&str]) -> Result<(), Failure> 
 
 fn union(path: &str, frames: &[u32]) -> Result<(), Failure> {
     let video = bucket_streamer_bench::engine().threads(THREADS).build().open_path(path)?;
-    let needed = |frames: &[u32]| video.plan(frames).into_iter().flat_map(|(samples, _)| samples).collect::<Vec<_>>();
+    let needed = |frames: &[u32]| video.plan(frames).into_iter().flat_map(|run| run.samples).collect::<Vec<_>>();
     let alone: Vec<u32> = frames.iter().flat_map(|&frame| needed(&[frame])).collect();
     println!(
         "{}",

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use bucket_streamer::source::{ByteRange, FileSource, Source};
 use bucket_streamer::{Video, process};
-use ffi::{Decoder, Demuxer, Input, Packet, Received, Sent, Threads};
+use ffi::{Decoder, DecoderOutput, Demuxer, Input, Packet, SendStatus, Threads};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -93,14 +93,14 @@ fn bare_loop(video: &Video, threads: usize) -> Result<usize, Failure> {
     let mut decoder = Decoder::open(&track.parameters, threads, false)?;
     let mut frames = 0;
     let mut take = |decoder: &mut Decoder| {
-        while let Ok(Received::Picture(_)) = decoder.receive() {
+        while let Ok(DecoderOutput::Picture(_)) = decoder.receive() {
             frames += 1;
         }
     };
     for (index, sample) in (0..).zip(&track.samples) {
         let range = ByteRange { start: sample.offset, len: u64::from(sample.size) };
         let packet = Packet::new(&video.source().read_padded(range)?, index, Some(sample.pts))?;
-        while decoder.send(&packet)? == Sent::Full {
+        while decoder.send(&packet)? == SendStatus::Full {
             take(&mut decoder);
         }
         take(&mut decoder);

@@ -16,18 +16,18 @@ use std::time::{Duration, Instant};
 use bucket_streamer::still::raw;
 use bucket_streamer::{DecodedFrame, Device, DeviceChoice, Engine, ErrorKind, Video, VideoFrame, process};
 use clap::{Args, Parser, Subcommand};
-use ffi::{AvError, DamageOptions, Decoder, Frame, Gpu, GpuError, Packet, PaddedBytes, Received, Sent};
+use ffi::{AvError, DamageOptions, Decoder, DecoderOutput, Frame, Gpu, GpuError, Packet, PaddedBytes, SendStatus};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
 #[derive(Debug, Parser)]
-struct Arguments {
+struct NvdecArguments {
     #[command(subcommand)]
-    what: What,
+    what: NvdecCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
+enum NvdecCommand {
     /// Show the GPU and its driver
     Card,
     /// Run bare loops over all samples of the clips, a decoder each; only the last picture of each pass is downloaded
@@ -37,9 +37,9 @@ enum What {
     /// Request all frames of a clip at once, for several clips at a time
     Sequential(Sequential),
     /// Compare frames decoded on the GPU with those of the CPU
-    Exact(Exact),
+    Exact(ExactArguments),
     /// Measure single random frames, with a new engine and with a warm one
-    Latency(Latency),
+    Latency(LatencyArguments),
 }
 
 #[derive(Debug, Args)]
@@ -106,7 +106,7 @@ struct Sequential {
 }
 
 #[derive(Debug, Args)]
-struct Exact {
+struct ExactArguments {
     /// Clips
     #[arg(required = true)]
     clips: Vec<PathBuf>,
@@ -116,7 +116,7 @@ struct Exact {
 }
 
 #[derive(Debug, Args)]
-struct Latency {
+struct LatencyArguments {
     /// A clip
     clip: PathBuf,
     /// Number of frames
@@ -142,7 +142,7 @@ impl fmt::Display for NoGpu {
 impl Error for NoGpu {}
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse().what) {
+    match run(&NvdecArguments::parse().what) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(failure) => {
@@ -153,39 +153,39 @@ fn main() -> ExitCode {
 }
 
 /// False if a frame was wrong.
-fn run(what: &What) -> Result<bool, Failure> {
+fn run(what: &NvdecCommand) -> Result<bool, Failure> {
     process::dedicate()?;
     match what {
-        What::Card => card(),
-        What::Ceiling(arguments) => ceiling(arguments),
-        What::Random(arguments) => random(arguments),
-        What::Sequential(arguments) => sequential(arguments),
-        What::Exact(arguments) => exact(arguments),
-        What::Latency(arguments) => latency(arguments),
+        NvdecCommand::Card => card(),
+        NvdecCommand::Ceiling(arguments) => ceiling(arguments),
+        NvdecCommand::Random(arguments) => random(arguments),
+        NvdecCommand::Sequential(arguments) => sequential(arguments),
+        NvdecCommand::Exact(arguments) => exact(arguments),
+        NvdecCommand::Latency(arguments) => latency(arguments),
     }
     .map(|()| true)
-    .or_else(|failure| if failure.is::<Wrong>() { Ok(false) } else { Err(failure) })
+    .or_else(|failure| if failure.is::<WrongFrames>() { Ok(false) } else { Err(failure) })
 }
 
 /// Frames were wrong; the rows name them.
 #[derive(Debug)]
-struct Wrong;
+struct WrongFrames;
 
-impl fmt::Display for Wrong {
+impl fmt::Display for WrongFrames {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("frames are wrong")
     }
 }
 
-impl Error for Wrong {}
+impl Error for WrongFrames {}
 
-/// Opens the device. A missing GPU is a failure here, even where the engine would fall back to the CPU.
+/// Opens the device. A missing GPU is a failure here, even if the engine would fall back to the CPU.
 fn open_device(choice: DeviceChoice) -> Result<Device, Failure> {
     let device = Device::open(choice).map_err(|error| match error.kind() {
         ErrorKind::Device(why) => NoGpu(why.clone()),
         _ => NoGpu(error.to_string()),
     })?;
-    match device.why_not() {
+    match device.unavailable_reason() {
         Some(why) => Err(NoGpu(why.to_owned()).into()),
         None => Ok(device),
     }
@@ -195,7 +195,7 @@ fn engine_on(device: &Device) -> Engine {
     bucket_streamer_bench::engine().device(device.clone()).build()
 }
 
-/// The same without checkpoints: then the CPU decodes every frame anew, as the GPU does.
+/// The same without checkpoints: then the CPU decodes every frame from its random access point, as the GPU does.
 fn forgetful_engine_on(device: &Device) -> Engine {
     bucket_streamer_bench::engine().device(device.clone()).checkpoint_memory(0).build()
 }
@@ -213,12 +213,12 @@ fn card() -> Result<(), Failure> {
 }
 
 /// The error of libavcodec, or of the GPU's driver behind it.
-fn told(error: AvError) -> Failure {
+fn decode_failure(error: AvError) -> Failure {
     GpuError::last().map_or_else(|| error.into(), Into::into)
 }
 
 /// A decoder on the GPU with its packets: the least work of decoding them.
-struct Bare<'a> {
+struct BareLoop<'a> {
     decoder: Decoder,
     packets: Vec<Packet>,
     video: &'a Video,
@@ -230,8 +230,8 @@ struct Bare<'a> {
 /// Duration of a loop before it is timed: the hardware decoder is created only then.
 const WARM: Duration = Duration::from_millis(200);
 
-impl<'a> Bare<'a> {
-    fn open(gpu: &Gpu, video: &'a Video) -> Result<Bare<'a>, Failure> {
+impl<'a> BareLoop<'a> {
+    fn open(gpu: &Gpu, video: &'a Video) -> Result<BareLoop<'a>, Failure> {
         GpuError::forget();
         let track = video.track();
         let mut packets = Vec::new();
@@ -250,7 +250,7 @@ impl<'a> Bare<'a> {
             max_pixels: bucket_streamer::DEFAULT_MAX_PIXELS,
         };
         let decoder = Decoder::open_on(&track.parameters, gpu, &damage)?;
-        let mut bare = Bare { decoder, packets, video, pictures: 0, last: None };
+        let mut bare = BareLoop { decoder, packets, video, pictures: 0, last: None };
         bare.pass(Instant::now() + WARM)?;
         if bare.pictures == 0 {
             return Err(format!("{}: nothing was decoded", video.source().name()).into());
@@ -260,7 +260,7 @@ impl<'a> Bare<'a> {
     }
 
     fn take(&mut self) -> Result<(), Failure> {
-        while let Received::Picture(picture) = self.decoder.receive().map_err(told)? {
+        while let DecoderOutput::Picture(picture) = self.decoder.receive().map_err(decode_failure)? {
             self.pictures += 1;
             self.last = Some(picture);
         }
@@ -273,14 +273,14 @@ impl<'a> Bare<'a> {
             if Instant::now() >= until {
                 break;
             }
-            while self.decoder.send(&self.packets[index]).map_err(told)? == Sent::Full {
+            while self.decoder.send(&self.packets[index]).map_err(decode_failure)? == SendStatus::Full {
                 self.take()?;
             }
             self.take()?;
         }
-        self.decoder.send_end().map_err(told)?;
+        self.decoder.send_end().map_err(decode_failure)?;
         self.take()?;
-        // One decoder decodes in order: when the last picture is there, all are.
+        // One decoder decodes in order: when the last picture is ready, all are.
         if let Some(last) = self.last.take() {
             last.download(&self.video.track().parameters)?;
         }
@@ -312,7 +312,7 @@ fn ceiling(arguments: &Ceiling) -> Result<(), Failure> {
 /// Pictures of this many concurrent loops, and the seconds until the last loop ended.
 fn loops(gpu: &Gpu, videos: &[Video], streams: usize, seconds: f64) -> Result<(u64, f64), Failure> {
     let taken = videos.iter().cycle().take(streams);
-    let bares: Vec<Bare<'_>> = taken.map(|video| Bare::open(gpu, video)).collect::<Result<_, _>>()?;
+    let bares: Vec<BareLoop<'_>> = taken.map(|video| BareLoop::open(gpu, video)).collect::<Result<_, _>>()?;
     let started = Instant::now();
     let until = started + Duration::from_secs_f64(seconds);
     let pictures = at_once(bares, |mut bare| bare.passes(until))?;
@@ -340,7 +340,7 @@ fn one(video: &Video, frame: u32, stays: bool) -> Result<DecodedFrame, Failure> 
     if !stays {
         return Ok(DecodedFrame::Host(video.frame(frame)?));
     }
-    let (_, frame) = video.frames_on_device(&[frame]).next().ok_or("nothing came")?;
+    let (_, frame) = video.frames_on_device(&[frame]).next().ok_or("no frame")?;
     Ok(DecodedFrame::Device(frame?))
 }
 
@@ -414,7 +414,7 @@ fn sequential(arguments: &Sequential) -> Result<(), Failure> {
     for &streams in &arguments.streams {
         // With checkpoints, a short clip that plays over and over on the CPU would need no decoding after a while.
         let engine = forgetful_engine_on(&device);
-        // Each stream opens a video of its own, so that no stream profits from what another one has learned.
+        // Each stream opens a video of its own, so that no stream uses the references that another one has learned.
         let clips: Vec<PathBuf> = arguments.clips.iter().cycle().take(streams.into()).cloned().collect();
         let videos = open_all(&engine, &clips)?;
         at_once(&videos, |video| one(video, 0, arguments.stay))?;
@@ -451,7 +451,7 @@ fn all_frames(video: &Video, until: Instant, stays: bool) -> Result<u64, Failure
     Ok(count)
 }
 
-fn exact(arguments: &Exact) -> Result<(), Failure> {
+fn exact(arguments: &ExactArguments) -> Result<(), Failure> {
     let device = open_device(DeviceChoice::Nvdec(0))?;
     println!("| clip | codec | pixel format | size | frames | on the card | wrong | notes |");
     println!("|---|---|---|---|---|---|---|---|");
@@ -468,7 +468,7 @@ fn exact(arguments: &Exact) -> Result<(), Failure> {
             }
         }
     }
-    if wrong > 0 { Err(Wrong.into()) } else { Ok(()) }
+    if wrong > 0 { Err(WrongFrames.into()) } else { Ok(()) }
 }
 
 /// Text that does not end a cell of a table.
@@ -477,7 +477,7 @@ fn cell(text: &str) -> String {
 }
 
 /// The MD5 of a frame's planes; `None` where the frame failed.
-type Sums = HashMap<u32, Option<[u8; 16]>>;
+type FrameSums = HashMap<u32, Option<[u8; 16]>>;
 
 /// The row of a clip, and the number of frames that differ.
 fn compare(device: &Device, clip: &Path, count: Option<usize>) -> Result<(String, usize), Failure> {
@@ -517,7 +517,7 @@ fn notes_of(card: &Engine, video: &Video, wrong: &[u32]) -> String {
 }
 
 /// The sums of requests, one after the other. The decoding threads compute them: there are many.
-fn sums(video: &Video, requests: &[Vec<u32>]) -> Sums {
+fn sums(video: &Video, requests: &[Vec<u32>]) -> FrameSums {
     let sum = |_, frame: bucket_streamer::Result<VideoFrame>| frame.ok().map(|frame| raw::md5(&frame.picture));
     requests.iter().flat_map(|frames| video.frames_with(frames, sum)).collect()
 }
@@ -529,7 +529,7 @@ const PLACES: [(&str, DeviceChoice, bool); 3] = [
     ("stay", DeviceChoice::Nvdec(0), true),
 ];
 
-fn latency(arguments: &Latency) -> Result<(), Failure> {
+fn latency(arguments: &LatencyArguments) -> Result<(), Failure> {
     // While this device is open, others share its context, so that opening them takes almost no time.
     let kept = open_device(DeviceChoice::Nvdec(0))?;
     for (place, choice, stays) in PLACES {
@@ -537,19 +537,19 @@ fn latency(arguments: &Latency) -> Result<(), Failure> {
         let device = if is_on_card { kept.clone() } else { Device::default() };
         if is_on_card {
             // The engine has hardware decoders of its own: the first frame waits for one.
-            report(place, State::First, arguments, stays, || Ok(engine_on(&open_device(choice)?)))?;
+            report(place, WarmUp::First, arguments, stays, || Ok(engine_on(&open_device(choice)?)))?;
         }
-        report(place, State::Cold, arguments, stays, || Ok(engine_on(&device)))?;
+        report(place, WarmUp::Cold, arguments, stays, || Ok(engine_on(&device)))?;
         let engine = engine_on(&device);
-        report(place, State::Warm, arguments, stays, || Ok(engine.clone()))?;
+        report(place, WarmUp::Warm, arguments, stays, || Ok(engine.clone()))?;
     }
     Ok(())
 }
 
 /// What is already open when a frame is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Nothing, not even the card.
+enum WarmUp {
+    /// Nothing, not even the device.
     First,
     /// The card.
     Cold,
@@ -557,12 +557,12 @@ enum State {
     Warm,
 }
 
-impl State {
+impl WarmUp {
     fn name(self) -> &'static str {
         match self {
-            State::First => "first",
-            State::Cold => "cold",
-            State::Warm => "warm",
+            WarmUp::First => "first",
+            WarmUp::Cold => "cold",
+            WarmUp::Warm => "warm",
         }
     }
 }
@@ -571,22 +571,22 @@ impl State {
 /// starts.
 fn report(
     place: &str,
-    state: State,
-    arguments: &Latency,
+    warm_up: WarmUp,
+    arguments: &LatencyArguments,
     stays: bool,
     engine: impl Fn() -> Result<Engine, Failure>,
 ) -> Result<(), Failure> {
     let kept = engine()?.open_path(&arguments.clip)?;
     let list = shuffled(std::slice::from_ref(&kept), usize::from(arguments.count), 1);
     let mut times = Vec::new();
-    if state == State::Warm {
+    if warm_up == WarmUp::Warm {
         one(&kept, 0, stays)?;
     }
     for (_, frame) in list {
-        let video = if state == State::Warm { kept.clone() } else { engine()?.open_path(&arguments.clip)? };
+        let video = if warm_up == WarmUp::Warm { kept.clone() } else { engine()?.open_path(&arguments.clip)? };
         times.push(timed(|| one(&video, frame, stays))?);
     }
     let (p50, least, greatest) = (percentile(&times, 50), percentile(&times, 0), percentile(&times, 100));
-    println!("place={place} state={} p50_ms={p50:.2} least_ms={least:.2} greatest_ms={greatest:.2}", state.name());
+    println!("place={place} state={} p50_ms={p50:.2} least_ms={least:.2} greatest_ms={greatest:.2}", warm_up.name());
     Ok(())
 }

@@ -3,10 +3,10 @@
 //!     cargo run --release -p bucket-streamer-bench --features harness --bin range_server -- FOLDER [--port N] [--rtt-ms MS] [--rate-mbit N]
 //!     cargo run --release -p bucket-streamer-bench --features harness --bin range_server -- --self-test
 //!
-//! A round trip passes before the first request of a connection is looked at (making a connection takes one), and one
-//! more before the head of each response goes out. Bodies share one token bucket, in small slices and with almost no
-//! burst. The server supports GET and HEAD, one range per request, ETag and If-Match, and keep-alive. It does not
-//! imitate TCP's slow start.
+//! A round trip passes before the first request of a connection is processed (connecting takes one), and one more
+//! before the head of each response is sent. Bodies share one token bucket, in small slices and with almost no burst.
+//! The server supports GET and HEAD, one range per request, ETag and If-Match, and keep-alive. It does not simulate
+//! TCP's slow start.
 //!
 //! `/_counts` reports requests and bytes since `/_reset`, `/_log` each request with its times. Bytes count when they
 //! are passed to the socket, whose buffer is small: bytes that a client never read count if they were in flight. These
@@ -30,7 +30,7 @@ use serde::Serialize;
 const SLICE: usize = 8 << 10;
 /// Depth of the bucket, in time: a thread that wakes up late loses no bandwidth.
 const DEPTH: Duration = Duration::from_millis(2);
-/// Bytes that may lie between the server and the line.
+/// Most bytes in the socket's buffer, between the server and the link.
 const SEND_BUFFER: usize = 64 << 10;
 
 fn main() -> Result<()> {
@@ -54,17 +54,17 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn server(folder: &str, port: u16, rtt_ms: f64, rate_mbit: f64) -> Result<(TcpListener, Arc<Server>)> {
-    let server = Server {
+fn server(folder: &str, port: u16, rtt_ms: f64, rate_mbit: f64) -> Result<(TcpListener, Arc<LinkServer>)> {
+    let server = LinkServer {
         folder: PathBuf::from(folder),
         rtt: Duration::from_secs_f64(rtt_ms / 1e3),
-        line: Line::new(rate_mbit),
-        counts: Mutex::new(Counts::new()),
+        line: SimulatedLink::new(rate_mbit),
+        counts: Mutex::new(RequestLog::new()),
     };
     Ok((TcpListener::bind(("127.0.0.1", port))?, Arc::new(server)))
 }
 
-fn accept(listener: &TcpListener, server: &Arc<Server>) {
+fn accept(listener: &TcpListener, server: &Arc<LinkServer>) {
     for stream in listener.incoming().flatten() {
         let server = Arc::clone(server);
         std::thread::spawn(move || {
@@ -75,17 +75,17 @@ fn accept(listener: &TcpListener, server: &Arc<Server>) {
 }
 
 /// The bandwidth that all bodies share.
-struct Line {
+struct SimulatedLink {
     /// Seconds per byte; zero without a limit.
     seconds_a_byte: f64,
-    /// The time until which the line is busy.
+    /// The time until which the link is busy.
     taken: Mutex<Instant>,
 }
 
-impl Line {
-    fn new(rate_mbit: f64) -> Line {
+impl SimulatedLink {
+    fn new(rate_mbit: f64) -> SimulatedLink {
         let seconds_a_byte = if rate_mbit > 0.0 { 8.0 / (rate_mbit * 1e6) } else { 0.0 };
-        Line { seconds_a_byte, taken: Mutex::new(Instant::now()) }
+        SimulatedLink { seconds_a_byte, taken: Mutex::new(Instant::now()) }
     }
 
     /// Waits as long as `len` more bytes take.
@@ -109,9 +109,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A request and its response; times are since the last reset.
 #[derive(Debug, Clone, Serialize)]
-struct Asked {
+struct LoggedRequest {
     number: u64,
-    /// The request came before the last reset and still sends bytes: those count, the request does not.
+    /// The request is older than the last reset and still sends bytes: those count, the request does not.
     is_older: bool,
     connection: u64,
     method: String,
@@ -128,30 +128,30 @@ struct Asked {
 }
 
 #[derive(Debug, Default, Clone, Serialize)]
-struct Sum {
+struct RequestTotals {
     requests: u64,
     bytes: u64,
     /// Connections with at least one request.
     connections: u64,
 }
 
-struct Counts {
+struct RequestLog {
     since: Instant,
     connections: u64,
     requests: u64,
-    log: Vec<Asked>,
+    log: Vec<LoggedRequest>,
 }
 
-impl Counts {
-    fn new() -> Counts {
-        Counts { since: Instant::now(), connections: 0, requests: 0, log: Vec::new() }
+impl RequestLog {
+    fn new() -> RequestLog {
+        RequestLog { since: Instant::now(), connections: 0, requests: 0, log: Vec::new() }
     }
 
     fn reset(&mut self) {
         self.since = Instant::now();
-        self.log.retain_mut(|asked| {
-            (asked.is_older, asked.bytes) = (true, 0);
-            asked.end_ms.is_none()
+        self.log.retain_mut(|request| {
+            (request.is_older, request.bytes) = (true, 0);
+            request.end_ms.is_none()
         });
     }
 
@@ -159,35 +159,35 @@ impl Counts {
         self.since.elapsed().as_secs_f64() * 1e3
     }
 
-    fn of(&mut self, number: u64) -> Option<&mut Asked> {
+    fn of(&mut self, number: u64) -> Option<&mut LoggedRequest> {
         self.log.iter_mut().find(|asked| asked.number == number)
     }
 
-    fn sum<'a>(asked: impl Iterator<Item = &'a Asked> + Clone) -> Sum {
-        let new = asked.clone().filter(|asked| !asked.is_older);
+    fn sum<'a>(requests: impl Iterator<Item = &'a LoggedRequest> + Clone) -> RequestTotals {
+        let new = requests.clone().filter(|asked| !asked.is_older);
         let mut connections: Vec<u64> = new.clone().map(|asked| asked.connection).collect();
         connections.sort_unstable();
         connections.dedup();
-        let bytes = asked.map(|asked| asked.bytes).sum();
-        Sum { requests: new.count() as u64, bytes, connections: connections.len() as u64 }
+        let bytes = requests.map(|asked| asked.bytes).sum();
+        RequestTotals { requests: new.count() as u64, bytes, connections: connections.len() as u64 }
     }
 
-    fn told(&self) -> serde_json::Value {
+    fn summary(&self) -> serde_json::Value {
         let mut paths: Vec<&str> = self.log.iter().map(|asked| &asked.path[..]).collect();
         paths.sort_unstable();
         paths.dedup();
-        let of = |path: &str| Counts::sum(self.log.iter().filter(move |asked| asked.path == path));
-        let each: HashMap<&str, Sum> = paths.into_iter().map(|path| (path, of(path))).collect();
+        let of = |path: &str| RequestLog::sum(self.log.iter().filter(move |asked| asked.path == path));
+        let each: HashMap<&str, RequestTotals> = paths.into_iter().map(|path| (path, of(path))).collect();
         let open = self.log.iter().filter(|asked| asked.end_ms.is_none()).count();
-        serde_json::json!({ "all": Counts::sum(self.log.iter()), "unfinished": open, "paths": each })
+        serde_json::json!({ "all": RequestLog::sum(self.log.iter()), "unfinished": open, "paths": each })
     }
 }
 
-struct Server {
+struct LinkServer {
     folder: PathBuf,
     rtt: Duration,
-    line: Line,
-    counts: Mutex<Counts>,
+    line: SimulatedLink,
+    counts: Mutex<RequestLog>,
 }
 
 /// A parsed request.
@@ -204,7 +204,7 @@ impl Request {
 }
 
 /// A response to send.
-struct Answer {
+struct LinkResponse {
     status: &'static str,
     headers: String,
     file: Option<File>,
@@ -212,13 +212,13 @@ struct Answer {
     len: u64,
 }
 
-impl Answer {
-    fn bare(status: &'static str) -> Answer {
-        Answer { status, headers: String::new(), file: None, start: 0, len: 0 }
+impl LinkResponse {
+    fn bare(status: &'static str) -> LinkResponse {
+        LinkResponse { status, headers: String::new(), file: None, start: 0, len: 0 }
     }
 }
 
-impl Server {
+impl LinkServer {
     fn connection(&self, stream: &TcpStream, accepted: Instant) -> Result<()> {
         stream.set_nodelay(true)?;
         socket2::SockRef::from(stream).set_send_buffer_size(SEND_BUFFER)?;
@@ -229,7 +229,7 @@ impl Server {
                 self.control(stream, control)?;
                 continue;
             }
-            let number = *number.get_or_insert_with(|| self.made(accepted));
+            let number = *number.get_or_insert_with(|| self.register_connection(accepted));
             self.answer(stream, &request, number, Instant::now())?;
             if request.is_last() {
                 return Ok(());
@@ -238,8 +238,8 @@ impl Server {
         Ok(())
     }
 
-    /// Makes a connection: a round trip after it was accepted; returns its number.
-    fn made(&self, accepted: Instant) -> u64 {
+    /// Registers a connection one round trip after it was accepted; returns its number.
+    fn register_connection(&self, accepted: Instant) -> u64 {
         sleep((accepted + self.rtt).saturating_duration_since(Instant::now()));
         let mut counts = lock(&self.counts);
         counts.connections += 1;
@@ -248,7 +248,7 @@ impl Server {
 
     fn control(&self, mut stream: &TcpStream, what: &str) -> Result<()> {
         let body = match what {
-            "counts" => lock(&self.counts).told().to_string(),
+            "counts" => lock(&self.counts).summary().to_string(),
             "log" => serde_json::to_string(&lock(&self.counts).log)?,
             "reset" => {
                 lock(&self.counts).reset();
@@ -260,10 +260,10 @@ impl Server {
         stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}").as_bytes())
     }
 
-    fn answer(&self, mut stream: &TcpStream, request: &Request, connection: u64, came: Instant) -> Result<()> {
+    fn answer(&self, mut stream: &TcpStream, request: &Request, connection: u64, received: Instant) -> Result<()> {
         let answer = self.compose(request);
-        let number = self.log(request, &answer, connection, came);
-        sleep((came + self.rtt).saturating_duration_since(Instant::now()));
+        let number = self.log(request, &answer, connection, received);
+        sleep((received + self.rtt).saturating_duration_since(Instant::now()));
         self.note(number, |asked, now| asked.head_ms = now);
         let last = if request.is_last() { "Connection: close\r\n" } else { "" };
         let head = format!("{last}Content-Length: {}\r\nAccept-Ranges: bytes\r\n{}", answer.len, answer.headers);
@@ -276,10 +276,10 @@ impl Server {
         sent
     }
 
-    fn log(&self, request: &Request, answer: &Answer, connection: u64, came: Instant) -> u64 {
+    fn log(&self, request: &Request, answer: &LinkResponse, connection: u64, received: Instant) -> u64 {
         let mut counts = lock(&self.counts);
         counts.requests += 1;
-        let asked = Asked {
+        let entry = LoggedRequest {
             number: counts.requests,
             is_older: false,
             connection,
@@ -289,15 +289,15 @@ impl Server {
             status: answer.status[..3].parse().unwrap_or(0),
             promised: answer.len,
             bytes: 0,
-            came_ms: came.saturating_duration_since(counts.since).as_secs_f64() * 1e3,
+            came_ms: received.saturating_duration_since(counts.since).as_secs_f64() * 1e3,
             head_ms: 0.0,
             end_ms: None,
         };
-        counts.log.push(asked);
+        counts.log.push(entry);
         counts.requests
     }
 
-    fn note(&self, number: u64, change: impl FnOnce(&mut Asked, f64)) {
+    fn note(&self, number: u64, change: impl FnOnce(&mut LoggedRequest, f64)) {
         let mut counts = lock(&self.counts);
         let now = counts.now_ms();
         if let Some(asked) = counts.of(number) {
@@ -305,7 +305,7 @@ impl Server {
         }
     }
 
-    fn body(&self, mut stream: &TcpStream, file: &File, answer: &Answer, number: u64) -> Result<()> {
+    fn body(&self, mut stream: &TcpStream, file: &File, answer: &LinkResponse, number: u64) -> Result<()> {
         let mut slice = vec![0; SLICE];
         let mut at = answer.start;
         let end = answer.start + answer.len;
@@ -320,32 +320,32 @@ impl Server {
         Ok(())
     }
 
-    fn compose(&self, request: &Request) -> Answer {
+    fn compose(&self, request: &Request) -> LinkResponse {
         if !["GET", "HEAD"].contains(&&request.method[..]) {
-            return Answer::bare("405 Method Not Allowed");
+            return LinkResponse::bare("405 Method Not Allowed");
         }
         let name = request.path.split('?').next().unwrap_or_default().trim_start_matches('/');
         let is_inside = name.split('/').all(|part| !part.is_empty() && part != "..");
         let file = File::open(self.folder.join(name)).ok().filter(|_| is_inside);
         let Some((file, about)) = file.and_then(|file| file.metadata().ok().map(|about| (file, about))) else {
-            return Answer::bare("404 Not Found");
+            return LinkResponse::bare("404 Not Found");
         };
         if !about.is_file() {
-            return Answer::bare("404 Not Found");
+            return LinkResponse::bare("404 Not Found");
         }
         let etag = format!("\"{:x}-{:x}-{:x}\"", about.len(), about.mtime(), about.mtime_nsec());
         let wanted = request.headers.get("if-match");
         if wanted.is_some_and(|wanted| wanted != "*" && !wanted.split(',').any(|one| one.trim() == etag)) {
-            return Answer::bare("412 Precondition Failed");
+            return LinkResponse::bare("412 Precondition Failed");
         }
         part(request.headers.get("range"), file, about.len(), &etag)
     }
 }
 
 /// The part of a file that a Range header requests. An invalid header is ignored.
-fn part(range: Option<&String>, file: File, len: u64, etag: &str) -> Answer {
+fn part(range: Option<&String>, file: File, len: u64, etag: &str) -> LinkResponse {
     let headers = format!("Content-Type: application/octet-stream\r\nETag: {etag}\r\n");
-    let whole = |file| Answer { status: "200 OK", headers: headers.clone(), file: Some(file), start: 0, len };
+    let whole = |file| LinkResponse { status: "200 OK", headers: headers.clone(), file: Some(file), start: 0, len };
     let Some((first, last)) = range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-')) else {
         return whole(file);
     };
@@ -357,10 +357,10 @@ fn part(range: Option<&String>, file: File, len: u64, etag: &str) -> Answer {
     };
     if start >= end {
         let headers = format!("Content-Range: bytes */{len}\r\n");
-        return Answer { headers, ..Answer::bare("416 Range Not Satisfiable") };
+        return LinkResponse { headers, ..LinkResponse::bare("416 Range Not Satisfiable") };
     }
     let headers = format!("{headers}Content-Range: bytes {start}-{}/{len}\r\n", end - 1);
-    Answer { status: "206 Partial Content", headers, file: Some(file), start, len: end - start }
+    LinkResponse { status: "206 Partial Content", headers, file: Some(file), start, len: end - start }
 }
 
 fn read_request(reader: &mut impl BufRead) -> Result<Option<Request>> {
@@ -399,15 +399,15 @@ fn self_test() -> Result<()> {
 
 fn check(address: SocketAddr, rtt_ms: f64, rate_mbit: f64, report: &mut String) -> Result<()> {
     let bits = |bytes: usize| bytes as f64 * 8.0 / 1e6;
-    let mut tell = |what: &str, measured: f64, wanted: f64| {
+    let mut report_value = |what: &str, measured: f64, wanted: f64| {
         let off = measured / wanted - 1.0;
-        let _ = writeln!(report, "{what}: {measured:.2}, wanted {wanted:.2}, {:+.1}%", off * 1e2);
+        let _ = writeln!(report, "{what}: {measured:.2}, expected {wanted:.2}, {:+.1}%", off * 1e2);
         if off.abs() < 0.05 { Ok(()) } else { Err(Error::other(format!("{what} is off by {:.0}%", off * 1e2))) }
     };
     let began = Instant::now();
     let stream = TcpStream::connect(address)?;
     get(&stream, 1)?;
-    tell("ms, a connection and a request", began.elapsed().as_secs_f64() * 1e3, 2.0 * rtt_ms)?;
+    report_value("ms, a connection and a request", began.elapsed().as_secs_f64() * 1e3, 2.0 * rtt_ms)?;
     let mut times: Vec<f64> = Vec::new();
     for _ in 0..9 {
         let began = Instant::now();
@@ -415,15 +415,15 @@ fn check(address: SocketAddr, rtt_ms: f64, rate_mbit: f64, report: &mut String) 
         times.push(began.elapsed().as_secs_f64() * 1e3);
     }
     times.sort_unstable_by(f64::total_cmp);
-    tell("ms, a request", times[4], rtt_ms)?;
+    report_value("ms, a request", times[4], rtt_ms)?;
     let (len, began) = (4 << 20, Instant::now());
     get(&stream, len)?;
-    tell("Mbit/s, one body", bits(len) / (began.elapsed().as_secs_f64() - rtt_ms / 1e3), rate_mbit)?;
+    report_value("Mbit/s, one body", bits(len) / (began.elapsed().as_secs_f64() - rtt_ms / 1e3), rate_mbit)?;
     let began = Instant::now();
     let streams = (0..4).map(|_| std::thread::spawn(move || get(&TcpStream::connect(address)?, 2 << 20)));
     streams.collect::<Vec<_>>().into_iter().try_for_each(|one| one.join().expect("no panic"))?;
     let seconds = began.elapsed().as_secs_f64() - 2.0 * rtt_ms / 1e3;
-    tell("Mbit/s, four bodies together", bits(8 << 20) / seconds, rate_mbit)
+    report_value("Mbit/s, four bodies together", bits(8 << 20) / seconds, rate_mbit)
 }
 
 /// Reads the first bytes of the file.

@@ -18,14 +18,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bucket_streamer::source::remote::{HttpClient, HttpOptions};
-use bucket_streamer::source::{Counted, MemorySource, Source};
+use bucket_streamer::source::{MemorySource, ReadCounts, Source};
 use bucket_streamer::still::raw;
 use bucket_streamer::{Catalog, Engine, Result, process};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 
-use testing::range_server::{Answer, Server};
-use testing::tls::{Authority, TlsServer};
+use testing::range_server::{RangeReply, RangeServer};
+use testing::tls::{TestAuthority, TlsServer};
 
 const FIXTURES: [&str; 6] =
     ["hevc_demo.mp4", "hevc_closed_gop.mp4", "hevc_open_gop.mp4", "h264_bframes.mp4", "hevc_fragmented.mp4", "av1.mp4"];
@@ -79,14 +79,14 @@ impl Plan {
     }
 }
 
-/// Each concurrent request needs one. Of two requests for the same bytes the slower one is dropped before its response
-/// is over, and its connection with it: another one replaces it. And where all cores decode, a few more are made
-/// because a connection is not idle immediately after its response.
+/// Most connections. Each concurrent request needs one. Of two requests for the same bytes the slower one is dropped
+/// before the end of its response, and its connection with it: another one replaces it. If all cores decode, a few more
+/// are opened, because a connection is not idle immediately after its response.
 fn most_connections(options: &HttpOptions, hedged: u64) -> u64 {
     options.connections as u64 * 5 / 4 + hedged
 }
 
-/// A share of all requests, which all go to one server.
+/// Most second requests, of all requests to the one server.
 fn most_hedged(options: &HttpOptions, requests: u64) -> u64 {
     (options.hedged_share * requests as f64).ceil() as u64
 }
@@ -95,28 +95,28 @@ fn most_memory(options: &HttpOptions) -> u64 {
     CHECKPOINTS + AT_WORK + options.cache
 }
 
-enum Origin {
-    Plain(Server),
+enum LoadOrigin {
+    Plain(RangeServer),
     Tls(Box<TlsServer>),
     /// Contents by name.
     Memory(Mutex<HashMap<String, Bytes>>),
 }
 
-impl Origin {
-    fn start(plan: &Plan, authority: &Authority) -> Origin {
+impl LoadOrigin {
+    fn start(plan: &Plan, authority: &TestAuthority) -> LoadOrigin {
         let tls = |protocols| {
             let server = TlsServer::start(authority, protocols);
             server.slow_down(plan.late);
-            Origin::Tls(Box::new(server))
+            LoadOrigin::Tls(Box::new(server))
         };
         match &plan.over[..] {
             "h2" => tls(&["h2", "http/1.1"]),
             "https" => tls(&["http/1.1"]),
-            "memory" => Origin::Memory(Mutex::default()),
+            "memory" => LoadOrigin::Memory(Mutex::default()),
             "http" => {
-                let (server, late) = (Server::start(), plan.late);
-                server.behave(move |_| if late.is_zero() { Answer::Good } else { Answer::Late(late) });
-                Origin::Plain(server)
+                let (server, late) = (RangeServer::start(), plan.late);
+                server.set_behaviour(move |_| if late.is_zero() { RangeReply::Good } else { RangeReply::Late(late) });
+                LoadOrigin::Plain(server)
             }
             other => panic!("--over is http, https, h2 or memory, not {other}"),
         }
@@ -124,20 +124,20 @@ impl Origin {
 
     fn put(&self, name: &str, bytes: &Bytes, first: Option<&str>) -> String {
         match (self, first) {
-            (Origin::Memory(files), _) => {
+            (LoadOrigin::Memory(files), _) => {
                 files.lock().expect("no panic").insert(name.to_owned(), bytes.clone());
                 name.to_owned()
             }
-            (Origin::Plain(server), Some(first)) => server.put_again(first, name),
-            (Origin::Plain(server), None) => server.put(name, bytes.to_vec(), "\"1\""),
-            (Origin::Tls(server), Some(first)) => server.put_again(first, name),
-            (Origin::Tls(server), None) => server.put(name, bytes.to_vec()),
+            (LoadOrigin::Plain(server), Some(first)) => server.put_again(first, name),
+            (LoadOrigin::Plain(server), None) => server.put(name, bytes.to_vec(), "\"1\""),
+            (LoadOrigin::Tls(server), Some(first)) => server.put_again(first, name),
+            (LoadOrigin::Tls(server), None) => server.put(name, bytes.to_vec()),
         }
     }
 
     fn open(&self, client: &HttpClient, address: &str) -> Result<Arc<dyn Source>> {
         match self {
-            Origin::Memory(files) => {
+            LoadOrigin::Memory(files) => {
                 let bytes = files.lock().expect("no panic")[address].clone();
                 Ok(Arc::new(MemorySource::new(address, bytes)))
             }
@@ -147,52 +147,52 @@ impl Origin {
 
     fn connections(&self) -> u64 {
         match self {
-            Origin::Plain(server) => server.connections(),
-            Origin::Tls(server) => server.connections(),
-            Origin::Memory(_) => 0,
+            LoadOrigin::Plain(server) => server.connections(),
+            LoadOrigin::Tls(server) => server.connections(),
+            LoadOrigin::Memory(_) => 0,
         }
     }
 
     /// TLS handshakes; without TLS, connections.
     fn handshakes(&self) -> u64 {
         match self {
-            Origin::Plain(server) => server.connections(),
-            Origin::Tls(server) => server.handshakes(),
-            Origin::Memory(_) => 0,
+            LoadOrigin::Plain(server) => server.connections(),
+            LoadOrigin::Tls(server) => server.handshakes(),
+            LoadOrigin::Memory(_) => 0,
         }
     }
 
     fn most_open(&self) -> u64 {
         match self {
-            Origin::Plain(server) => server.traffic().most_open,
-            Origin::Tls(server) => server.most_open(),
-            Origin::Memory(_) => 0,
+            LoadOrigin::Plain(server) => server.traffic().most_open,
+            LoadOrigin::Tls(server) => server.most_open(),
+            LoadOrigin::Memory(_) => 0,
         }
     }
 
     /// The ranges requested since the last call.
-    fn asked(&self) -> Vec<(String, (u64, u64))> {
+    fn take_ranges(&self) -> Vec<(String, (u64, u64))> {
         match self {
-            Origin::Plain(server) => {
-                server.asked().into_iter().filter_map(|asked| Some((asked.path, asked.range?))).collect()
+            LoadOrigin::Plain(server) => {
+                server.take_requests().into_iter().filter_map(|asked| Some((asked.path, asked.range?))).collect()
             }
-            Origin::Tls(server) => {
-                server.seen().into_iter().filter_map(|seen| Some((seen.path.clone(), seen.range()?))).collect()
+            LoadOrigin::Tls(server) => {
+                server.take_requests().into_iter().filter_map(|seen| Some((seen.path.clone(), seen.range()?))).collect()
             }
-            Origin::Memory(_) => Vec::new(),
+            LoadOrigin::Memory(_) => Vec::new(),
         }
     }
 }
 
 /// A clip and the sums of its frames.
-struct Clip {
+struct LoadClip {
     bytes: Bytes,
     frame_count: u32,
     frames: HashMap<u32, [u8; 16]>,
 }
 
-impl Clip {
-    fn decode(engine: &Engine, path: &str) -> Result<Clip> {
+impl LoadClip {
+    fn decode(engine: &Engine, path: &str) -> Result<LoadClip> {
         let bytes = Bytes::from(std::fs::read(path).expect("a clip"));
         let video = engine.open(Arc::new(MemorySource::new(path, bytes.clone())), 0)?;
         let mut frames = HashMap::new();
@@ -200,13 +200,13 @@ impl Clip {
             frames.insert(frame.index, raw::md5(&frame.picture));
             ControlFlow::Continue(())
         })?;
-        Ok(Clip { bytes, frame_count: video.frame_count() as u32, frames })
+        Ok(LoadClip { bytes, frame_count: video.frame_count() as u32, frames })
     }
 }
 
 struct Remote<'a> {
     address: String,
-    clip: &'a Clip,
+    clip: &'a LoadClip,
 }
 
 #[derive(Default)]
@@ -256,11 +256,11 @@ impl Load<'_> {
     }
 
     /// The sum of all sources' counters, and the number of sources.
-    fn fetched(&self) -> (Counted, usize) {
+    fn fetched(&self) -> (ReadCounts, usize) {
         let sources = self.sources.lock().expect("no panic");
-        let sum = sources.iter().fold(Counted::default(), |sum, source| {
+        let sum = sources.iter().fold(ReadCounts::default(), |sum, source| {
             let one = source.counters().now();
-            Counted {
+            ReadCounts {
                 requests: sum.requests + one.requests,
                 bytes: sum.bytes + one.bytes,
                 copied: sum.copied + one.copied,
@@ -277,9 +277,9 @@ fn resident() -> u64 {
 }
 
 /// Bytes of all ranges, each counted once.
-fn distinct(asked: Vec<(String, (u64, u64))>, lengths: &HashMap<String, u64>) -> u64 {
+fn distinct(ranges_by_path: Vec<(String, (u64, u64))>, lengths: &HashMap<String, u64>) -> u64 {
     let mut by_path: HashMap<String, Vec<(u64, u64)>> = HashMap::new();
-    asked.into_iter().for_each(|(path, range)| by_path.entry(path).or_default().push(range));
+    ranges_by_path.into_iter().for_each(|(path, range)| by_path.entry(path).or_default().push(range));
     let mut sum = 0;
     for (path, mut ranges) in by_path {
         ranges.sort_unstable();
@@ -297,9 +297,9 @@ pub(crate) fn main() -> Result<ExitCode> {
     process::dedicate().expect("a signal handler");
     let plan = Plan::read();
     let engine = || bucket_streamer_bench::engine().checkpoint_memory(CHECKPOINTS).build();
-    let clips = plan.clips.iter().map(|path| Clip::decode(&engine(), path)).collect::<Result<Vec<_>>>()?;
-    let authority = Authority::generate();
-    let origin = Arc::new(Origin::start(&plan, &authority));
+    let clips = plan.clips.iter().map(|path| LoadClip::decode(&engine(), path)).collect::<Result<Vec<_>>>()?;
+    let authority = TestAuthority::generate();
+    let origin = Arc::new(LoadOrigin::start(&plan, &authority));
     let (mut videos, mut lengths) = (Vec::new(), HashMap::new());
     for number in 0..plan.videos {
         let clip = &clips[number % clips.len()];
@@ -335,10 +335,10 @@ fn run(
     load: &Load<'_>,
     plan: &Plan,
     options: &HttpOptions,
-    origin: &Origin,
+    origin: &LoadOrigin,
     lengths: &HashMap<String, u64>,
 ) -> ExitCode {
-    let (before, mut most_resident, mut asked) = (resident(), 0, Vec::new());
+    let (before, mut most_resident, mut requested) = (resident(), 0, Vec::new());
     let mut warm = None;
     std::thread::scope(|scope| {
         for caller in 0..plan.callers {
@@ -348,13 +348,13 @@ fn run(
         while Instant::now() < load.until {
             std::thread::sleep(Duration::from_millis(250));
             most_resident = most_resident.max(resident());
-            asked.extend(origin.asked());
+            requested.extend(origin.take_ranges());
             if warm.is_none() && Instant::now() + Duration::from_secs(plan.seconds / 2) > load.until {
                 warm = Some((origin.handshakes(), load.counts.right.load(Relaxed)));
             }
         }
     });
-    asked.extend(origin.asked());
+    requested.extend(origin.take_ranges());
     let Counts { right, wrong, failed } = &load.counts;
     let (right, wrong, failed) = (right.load(Relaxed), wrong.load(Relaxed), failed.load(Relaxed));
     let latencies = load.latencies.lock().expect("no panic");
@@ -369,14 +369,14 @@ fn run(
     let (handshakes, since) = warm.unwrap_or((origin.handshakes(), right));
     let (more, frames) = (origin.handshakes() - handshakes, (right - since).max(1));
     println!("handshakes in the second half: {more} for {frames} frames, {:.4} each", more as f64 / frames as f64);
-    let (Counted { requests, bytes, hedged, .. }, distinct) = (counted, distinct(asked, lengths));
+    let (ReadCounts { requests, bytes, hedged, .. }, distinct) = (counted, distinct(requested, lengths));
     println!("{requests} requests, {bytes} bytes, {distinct} distinct, {} in all", lengths.values().sum::<u64>());
     let most_hedged = most_hedged(options, requests);
-    println!("{hedged} of them made a second time, of {most_hedged}");
+    println!("{hedged} of them sent a second time, of at most {most_hedged}");
     let (grown, limit) = (most_resident.saturating_sub(before), most_memory(options));
     println!("resident memory grew by {} MiB at most, of {} MiB", grown >> 20, limit >> 20);
     println!("{} MiB of it checkpoints", load.engine.checkpoints().bytes >> 20);
-    println!("{} MiB of bytes that came, of {} MiB", load.client.held_bytes() >> 20, options.cache >> 20);
+    println!("{} MiB of cached bytes, of at most {} MiB", load.client.held_bytes() >> 20, options.cache >> 20);
     let is_right = wrong == 0 && failed == 0 && openings <= plan.videos;
     let is_well = is_right && connections <= most && hedged <= most_hedged && grown <= limit;
     println!("{}", if is_well { "all is well" } else { "not as it should be" });

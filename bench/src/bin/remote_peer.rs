@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 fn main() {
     process::dedicate().expect("a signal handler");
-    let mut peer = Peer::default();
+    let mut peer = RemoteSession::default();
     for line in std::io::stdin().lines().map_while(std::io::Result::ok) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let answer = peer.answer(&words).unwrap_or_else(|error| json!({ "error": error.to_string() }));
@@ -32,12 +32,12 @@ fn main() {
 }
 
 #[derive(Default)]
-struct Peer {
+struct RemoteSession {
     client: Option<HttpClient>,
     video: Option<(Engine, Video)>,
 }
 
-impl Peer {
+impl RemoteSession {
     fn answer(&mut self, words: &[&str]) -> Result<Value> {
         match words {
             ["open", rest @ ..] => {

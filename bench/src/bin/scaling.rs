@@ -10,7 +10,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bucket_streamer::pixels::matrix::{Matrix, Range, YcbcrView};
+use bucket_streamer::pixels::matrix::{ColourRange, Matrix, YcbcrView};
 use bucket_streamer::pixels::planes::{JfifPlanes, Plane, PlaneView};
 use bucket_streamer::pixels::scale::Scaler;
 use bucket_streamer::pixels::siting::Siting;
@@ -59,8 +59,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Processor time in seconds.
-fn cpu(whose: UsageWho) -> nix::Result<f64> {
-    let usage = getrusage(whose)?;
+fn cpu(usage_of: UsageWho) -> nix::Result<f64> {
+    let usage = getrusage(usage_of)?;
     Ok((usage.user_time() + usage.system_time()).num_microseconds() as f64 / 1e6)
 }
 
@@ -73,7 +73,7 @@ fn planes(picture: &Frame) -> Result<JfifPlanes, Box<dyn Error>> {
         .filter_map(|plane| picture.plane(plane))
         .map(|plane| PlaneView { data: plane.data, stride: plane.stride, width: plane.columns, height: plane.rows })
         .collect();
-    let (matrix, range, siting) = (Matrix::Bt601, Range::Full, Siting::LEFT);
+    let (matrix, range, siting) = (Matrix::Bt601, ColourRange::Full, Siting::LEFT);
     let mut out = JfifPlanes::default();
     out.convert(&YcbcrView { planes: &views, depth: 8, log2_chroma_w: 1, log2_chroma_h: 1, matrix, range, siting })?;
     Ok(out)

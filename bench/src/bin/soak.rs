@@ -1,4 +1,5 @@
-//! Random requests for a chosen time, over all given clips, with one engine; prints the resident memory at intervals.
+//! Random requests for a chosen time, over all clips of the arguments, with one engine; prints the resident memory at
+//! intervals.
 //!
 //!     cargo run --release -p bucket-streamer-bench --features harness --bin soak -- MINUTES MEBIBYTES CLIP...
 #![allow(clippy::print_stdout, reason = "a program that prints its results")]
@@ -20,7 +21,7 @@ fn main() -> Result<()> {
     let (minutes, budget) = (number(), number());
     let engine = bucket_streamer_bench::engine().checkpoint_memory(budget << 20).build();
     let videos = arguments.map(|clip| engine.open_path(clip)).collect::<Result<Vec<_>>>()?;
-    let (began, mut told, mut random) = (Instant::now(), Duration::ZERO, fastrand::Rng::with_seed(1));
+    let (began, mut next_report, mut random) = (Instant::now(), Duration::ZERO, fastrand::Rng::with_seed(1));
     let (mut requests, mut failed) = (0_u64, 0_u64);
     while began.elapsed() < Duration::from_secs(60 * minutes) {
         let video = &videos[random.usize(..videos.len())];
@@ -35,8 +36,8 @@ fn main() -> Result<()> {
             _ => failed += u64::from(video.frame(random.u32(..frames)).is_err()),
         }
         requests += 1;
-        if began.elapsed() >= told {
-            told += Duration::from_secs(20);
+        if began.elapsed() >= next_report {
+            next_report += Duration::from_secs(20);
             let held = engine.checkpoints();
             let (seconds, bytes) = (began.elapsed().as_secs(), held.bytes >> 20);
             println!(

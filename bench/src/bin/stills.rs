@@ -66,17 +66,17 @@ fn subsampling(picture: &Frame) -> JpegSubsampling {
     }
 }
 
-type Work<'a> = &'a mut dyn FnMut() -> Result<(), Box<dyn Error>>;
+type TimedWork<'a> = &'a mut dyn FnMut() -> Result<(), Box<dyn Error>>;
 
 /// The duration in milliseconds.
-fn timed(work: Work<'_>) -> Result<f64, Box<dyn Error>> {
+fn timed(work: TimedWork<'_>) -> Result<f64, Box<dyn Error>> {
     let begin = Instant::now();
     work()?;
     Ok(begin.elapsed().as_secs_f64() * 1e3)
 }
 
 /// The median and the least time of each piece of work over many rounds; a round runs all of them in turn.
-fn measured<const N: usize>(rounds: usize, mut works: [Work<'_>; N]) -> Result<[[f64; 2]; N], Box<dyn Error>> {
+fn measured<const N: usize>(rounds: usize, mut works: [TimedWork<'_>; N]) -> Result<[[f64; 2]; N], Box<dyn Error>> {
     let mut times = [const { Vec::new() }; N];
     for _ in 0..rounds.max(1) {
         for (work, times) in works.iter_mut().zip(&mut times) {

@@ -9,22 +9,22 @@ use bucket_streamer::still::{StillMaker, StillOptions};
 use md5::{Digest, Md5};
 
 use crate::args::{BenchArguments, ClientArguments};
-use crate::host::Given;
+use crate::host::BenchContext;
 
 /// The MD5 of a still.
-pub(super) type Sum = [u8; 16];
+pub(super) type StillMd5 = [u8; 16];
 
 /// The MD5 of each expected still, by frame.
-pub(super) type Sums = HashMap<u32, Sum>;
+pub(super) type StillMd5s = HashMap<u32, StillMd5>;
 
 /// The MD5 of a still.
-pub(super) fn sum(still: &[u8]) -> Sum {
+pub(super) fn sum(still: &[u8]) -> StillMd5 {
     Md5::digest(still).into()
 }
 
 /// The byte offsets of a frame's sample, and of a sync sample at which decoding may begin.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Spot {
+pub(super) struct SampleOffsets {
     pub(super) offset: u64,
     pub(super) irap_offset: u64,
 }
@@ -33,18 +33,23 @@ pub(super) struct Spot {
 ///
 /// # Errors
 /// The error that makes the copy unreadable.
-pub(super) fn sums(copy: &str, arguments: &BenchArguments, given: &Given, frames: &[u32]) -> Result<Sums> {
-    let engine = given.engine.clone().checkpoint_memory(0).build();
-    let video = given.opening.open(&engine, copy)?;
+pub(super) fn sums(
+    copy: &str,
+    arguments: &BenchArguments,
+    context: &BenchContext,
+    frames: &[u32],
+) -> Result<StillMd5s> {
+    let engine = context.engine.clone().checkpoint_memory(0).build();
+    let video = context.opening.open(&engine, copy)?;
     let (ClientArguments { width, height, .. }, quality) = (&arguments.client, arguments.client.quality());
     let usual = video.still_options();
     let shape = Shape { width: *width, height: *height, fit: Fit::Contain };
     let options = StillOptions { shape, quality: quality.unwrap_or(usual.quality), ..usual };
-    let wanted: BTreeSet<u32> = frames.iter().copied().collect();
-    let last = wanted.last().copied().unwrap_or(0);
-    let (mut maker, mut bytes, mut sums, mut failed) = (StillMaker::new()?, Vec::new(), Sums::new(), Ok(()));
+    let requested: BTreeSet<u32> = frames.iter().copied().collect();
+    let last = requested.last().copied().unwrap_or(0);
+    let (mut maker, mut bytes, mut sums, mut failed) = (StillMaker::new()?, Vec::new(), StillMd5s::new(), Ok(()));
     video.play(&mut |frame| {
-        if wanted.contains(&frame.index) && !frame.is_corrupt() {
+        if requested.contains(&frame.index) && !frame.is_corrupt() {
             if let Err(error) = maker.encode(&frame.picture, &options, &mut bytes) {
                 failed = Err(error);
                 return ControlFlow::Break(());
@@ -52,7 +57,7 @@ pub(super) fn sums(copy: &str, arguments: &BenchArguments, given: &Given, frames
             sums.insert(frame.index, sum(&bytes));
         }
         // A frame may be shown late, but not later than its GOP.
-        if sums.len() == wanted.len() || frame.index > last + 1000 {
+        if sums.len() == requested.len() || frame.index > last + 1000 {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
@@ -66,9 +71,9 @@ pub(super) fn sums(copy: &str, arguments: &BenchArguments, given: &Given, frames
 ///
 /// # Errors
 /// The error that makes the copy unreadable.
-pub(super) fn spots(copy: &str, given: &Given) -> Result<Vec<Option<Spot>>> {
-    let engine = given.engine.clone().threads(1).build();
-    let video = given.opening.open(&engine, copy)?;
+pub(super) fn sample_offsets(copy: &str, context: &BenchContext) -> Result<Vec<Option<SampleOffsets>>> {
+    let engine = context.engine.clone().threads(1).build();
+    let video = context.opening.open(&engine, copy)?;
     let (samples, frames) = (&video.track().samples, &video.track().frames);
     let mut times: HashMap<u64, usize> = HashMap::new();
     frames.iter().for_each(|&sample| *times.entry(samples[sample as usize].offset).or_default() += 1);
@@ -76,7 +81,7 @@ pub(super) fn spots(copy: &str, given: &Given) -> Result<Vec<Option<Spot>>> {
         let before = &samples[..=sample as usize];
         let irap = before.iter().rev().find(|sample| sample.key).unwrap_or(&before[0]);
         let offset = samples[sample as usize].offset;
-        (times.get(&offset) == Some(&1)).then_some(Spot { offset, irap_offset: irap.offset })
+        (times.get(&offset) == Some(&1)).then_some(SampleOffsets { offset, irap_offset: irap.offset })
     };
     Ok(frames.iter().map(spot).collect())
 }

@@ -6,24 +6,24 @@ use std::time::{Duration, Instant};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Url};
 
-use super::expected::Sums;
-use super::server::{Server, cause, refused};
-use super::tally::{Still, Tally};
-use super::tickets::{Ticket, Tickets};
+use super::expected::StillMd5s;
+use super::server::{ServerEndpoint, describe_refusal, root_cause};
+use super::tally::{ClientTally, ReceivedStill};
+use super::tickets::{RequestTicket, RequestTickets};
 
 /// State that all callers share.
-pub(super) struct Asking {
-    pub(super) server: Arc<Server>,
-    pub(super) tickets: Tickets,
+pub(super) struct HttpCallers {
+    pub(super) server: Arc<ServerEndpoint>,
+    pub(super) tickets: RequestTickets,
     /// The route of frames, with the parameters that all requests share.
     pub(super) route: Url,
-    pub(super) known: Option<Arc<Sums>>,
+    pub(super) expected: Option<Arc<StillMd5s>>,
 }
 
-impl Asking {
+impl HttpCallers {
     /// Makes requests until there are no tickets left.
-    pub(super) async fn call(self: Arc<Asking>, client: Client) -> Tally {
-        let mut tally = Tally { connections: 1, ..Tally::default() };
+    pub(super) async fn call(self: Arc<HttpCallers>, client: Client) -> ClientTally {
+        let mut tally = ClientTally { connections: 1, ..ClientTally::default() };
         while let Some(ticket) = self.tickets.take() {
             if let Some(due) = ticket.due {
                 tokio::time::sleep_until(due.into()).await;
@@ -31,7 +31,7 @@ impl Asking {
             let since = ticket.due.unwrap_or_else(Instant::now);
             let mut url = self.route.clone();
             url.query_pairs_mut().append_pair("frame", &ticket.frame.to_string());
-            if let Err(why) = self.one(&client, url, &ticket, since, &mut tally).await {
+            if let Err(why) = self.request_frame(&client, url, &ticket, since, &mut tally).await {
                 tally.error(ticket.place, ticket.frame, why);
             }
         }
@@ -39,22 +39,22 @@ impl Asking {
         tally
     }
 
-    async fn one(
+    async fn request_frame(
         &self,
         client: &Client,
         url: Url,
-        ticket: &Ticket,
+        ticket: &RequestTicket,
         since: Instant,
-        tally: &mut Tally,
+        tally: &mut ClientTally,
     ) -> Result<(), String> {
         let seconds = self.server.timeout.as_secs_f64();
-        let failed = |error: reqwest::Error, tally: &mut Tally| {
+        let failed = |error: reqwest::Error, tally: &mut ClientTally| {
             if error.is_timeout() {
                 tally.count("missing");
                 return format!("no answer within {seconds} s");
             }
             tally.count("broken");
-            format!("no answer: {}", cause(&error))
+            format!("no answer: {}", root_cause(&error))
         };
         let response = client.get(url).send().await.map_err(|error| failed(error, tally))?;
         let (status, headers) = (response.status(), response.headers().clone());
@@ -76,15 +76,15 @@ impl Asking {
         let pts = text(&headers, "x-frame-pts").and_then(|pts| pts.parse().ok());
         // A number out of range is another frame, too.
         let index = Some(u32::try_from(index).unwrap_or(u32::MAX));
-        let still = Still { frame: ticket.frame, index, pts, latency, bytes: &body };
-        tally.still(ticket.place, &still, self.known.as_deref());
+        let still = ReceivedStill { frame: ticket.frame, index, pts, latency, bytes: &body };
+        tally.still(ticket.place, &still, self.expected.as_deref());
         Ok(())
     }
 }
 
 /// The reason for a response without a still. A 503 must have a Retry-After.
 fn refusal(status: reqwest::StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
-    let why = refused(status, body);
+    let why = describe_refusal(status, body);
     if status != reqwest::StatusCode::SERVICE_UNAVAILABLE {
         return why;
     }

@@ -16,8 +16,8 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 
-use super::address::Address;
-use crate::host::Given;
+use super::address::ServerAddress;
+use crate::host::BenchContext;
 
 /// Timeout for a connection, including TLS.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -29,7 +29,7 @@ pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// A server's description of a video: some fields of `info --json`.
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Info {
+pub(super) struct RemoteVideoInfo {
     pub(super) frames: u32,
     #[serde(default)]
     pub(super) container: String,
@@ -45,30 +45,34 @@ pub(super) struct Info {
 }
 
 /// The address of a server, and the options for connecting.
-pub(super) struct Server {
-    pub(super) address: Address,
+pub(super) struct ServerEndpoint {
+    pub(super) address: ServerAddress,
     pub(super) timeout: Duration,
     headers: HeaderMap,
     tls: Option<Arc<ClientConfig>>,
 }
 
-impl Server {
+impl ServerEndpoint {
     /// # Errors
-    /// Invalid headers and certificates, for the user.
-    pub(super) fn new(address: Address, given: &Given, timeout: Duration) -> Result<Server, String> {
+    /// Invalid headers and certificates, as a message for the user.
+    pub(super) fn new(
+        address: ServerAddress,
+        context: &BenchContext,
+        timeout: Duration,
+    ) -> Result<ServerEndpoint, String> {
         // A provider of cryptography that was installed before stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut headers = HeaderMap::new();
-        for (name, value) in &given.headers {
+        for (name, value) in &context.headers {
             // The error omits the value: it may be a secret.
-            let senseless = || format!("{name:?} and its value are not a valid header");
-            let name = HeaderName::try_from(name).map_err(|_| senseless())?;
-            let mut value = HeaderValue::try_from(value).map_err(|_| senseless())?;
+            let invalid = || format!("{name:?} and its value are not a valid header");
+            let name = HeaderName::try_from(name).map_err(|_| invalid())?;
+            let mut value = HeaderValue::try_from(value).map_err(|_| invalid())?;
             value.set_sensitive(true);
             headers.append(name, value);
         }
-        let tls = if address.is_secure() { Some(Arc::new(tls(given)?)) } else { None };
-        Ok(Server { address, timeout, headers, tls })
+        let tls = if address.is_secure() { Some(Arc::new(tls(context)?)) } else { None };
+        Ok(ServerEndpoint { address, timeout, headers, tls })
     }
 
     /// A client with one keep-alive connection of its own.
@@ -89,26 +93,26 @@ impl Server {
             .no_proxy();
         let builder = match &self.tls {
             Some(tls) => builder.tls_backend_preconfigured(ClientConfig::clone(tls)),
-            // Loading the system's certificates takes time, and none are needed.
+            // Plain HTTP needs no certificates, and loading the system's takes time.
             None => builder.tls_certs_only([]),
         };
-        builder.build().map_err(|error| cause(&error))
+        builder.build().map_err(|error| root_cause(&error))
     }
 
     /// A connection to `/ws`.
     ///
     /// # Errors
-    /// Why the connection failed.
+    /// The reason why the connection failed.
     pub(super) async fn socket(&self) -> Result<Socket, String> {
         let address = self.address.ws();
-        let mut request = address.as_str().into_client_request().map_err(|error| cause(&error))?;
+        let mut request = address.as_str().into_client_request().map_err(|error| root_cause(&error))?;
         request.headers_mut().extend(self.headers.clone());
         let config = WebSocketConfig::default().max_message_size(Some(LARGEST)).max_frame_size(Some(LARGEST));
         let connector = self.tls.clone().map_or(Connector::Plain, Connector::Rustls);
         let connect = tokio_tungstenite::connect_async_tls_with_config(request, Some(config), true, Some(connector));
         match tokio::time::timeout(CONNECT.min(self.timeout), connect).await {
             Ok(Ok((socket, _))) => Ok(socket),
-            Ok(Err(error)) => Err(cause(&error)),
+            Ok(Err(error)) => Err(root_cause(&error)),
             Err(_) => Err("no connection in time".to_owned()),
         }
     }
@@ -116,7 +120,7 @@ impl Server {
     /// The first video of the server's list.
     ///
     /// # Errors
-    /// Why it is unknown, for the user.
+    /// The reason why it is unknown, as a message for the user.
     pub(super) async fn first_video(&self, client: &Client) -> Result<String, String> {
         let listed: Value = self.get(client, None).await?;
         // A list, or a page with a list; of names, or of objects with names.
@@ -129,38 +133,38 @@ impl Server {
     /// The server's description of a video.
     ///
     /// # Errors
-    /// Why it is unknown, for the user.
-    pub(super) async fn info(&self, client: &Client, video: &str) -> Result<Info, String> {
+    /// The reason why it is unknown, as a message for the user.
+    pub(super) async fn info(&self, client: &Client, video: &str) -> Result<RemoteVideoInfo, String> {
         self.get(client, Some(video)).await
     }
 
     async fn get<T: for<'a> Deserialize<'a>>(&self, client: &Client, video: Option<&str>) -> Result<T, String> {
-        let response = client.get(self.address.videos(video)).send().await.map_err(|error| cause(&error))?;
+        let response = client.get(self.address.videos(video)).send().await.map_err(|error| root_cause(&error))?;
         let status = response.status();
-        let body = response.bytes().await.map_err(|error| cause(&error))?;
+        let body = response.bytes().await.map_err(|error| root_cause(&error))?;
         match status {
             StatusCode::OK => {
                 serde_json::from_slice(&body).map_err(|error| format!("the server's response is invalid: {error}"))
             }
             StatusCode::NOT_FOUND if video.is_some() => Err("the server has no such video".to_owned()),
-            _ => Err(refused(status, &body)),
+            _ => Err(describe_refusal(status, &body)),
         }
     }
 }
 
 /// Describes a response that is no success, with the title of its problem document.
-pub(super) fn refused(status: StatusCode, body: &[u8]) -> String {
+pub(super) fn describe_refusal(status: StatusCode, body: &[u8]) -> String {
     let problem: Option<Value> = serde_json::from_slice(body).ok();
-    let said = |field: &str| problem.as_ref()?[field].as_str().map(str::to_owned);
+    let field_text = |field: &str| problem.as_ref()?[field].as_str().map(str::to_owned);
     // Only the first line: the rest of a body is not for a terminal.
-    match said("title") {
+    match field_text("title") {
         Some(title) => format!("{}: {}", status.as_u16(), title.lines().next().unwrap_or_default()),
         None => format!("{}", status.as_u16()),
     }
 }
 
 /// The innermost error: outer ones only say that something failed.
-pub(super) fn cause(error: &dyn Error) -> String {
+pub(super) fn root_cause(error: &dyn Error) -> String {
     let mut deepest = error;
     while let Some(source) = deepest.source() {
         deepest = source;
@@ -169,15 +173,15 @@ pub(super) fn cause(error: &dyn Error) -> String {
 }
 
 /// Trusts the system's certificates, and those of `--ca-file`.
-fn tls(given: &Given) -> Result<ClientConfig, String> {
+fn tls(context: &BenchContext) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if let Some(file) = &given.ca_file {
-        let useless = |why: String| format!("--ca-file {}: {why}", file.display());
-        let pem = std::fs::read(file).map_err(|error| useless(error.to_string()))?;
+    if let Some(file) = &context.ca_file {
+        let invalid = |why: String| format!("--ca-file {}: {why}", file.display());
+        let pem = std::fs::read(file).map_err(|error| invalid(error.to_string()))?;
         for certificate in CertificateDer::pem_slice_iter(&pem) {
-            let certificate = certificate.map_err(|error| useless(error.to_string()))?;
-            roots.add(certificate).map_err(|error| useless(error.to_string()))?;
+            let certificate = certificate.map_err(|error| invalid(error.to_string()))?;
+            roots.add(certificate).map_err(|error| invalid(error.to_string()))?;
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 /// A frame to request.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ticket {
-    /// Place in the order of all requests.
+pub(super) struct RequestTicket {
+    /// Position in the order of all requests.
     pub(super) place: usize,
     pub(super) frame: u32,
     /// The due time, if there is a rate; latency counts from it.
@@ -15,7 +15,7 @@ pub(super) struct Ticket {
 }
 
 /// All frames to request.
-pub(super) struct Tickets {
+pub(super) struct RequestTickets {
     frames: Arc<[u32]>,
     next: AtomicUsize,
     pub(super) started: Instant,
@@ -24,15 +24,21 @@ pub(super) struct Tickets {
     until: Option<Instant>,
 }
 
-impl Tickets {
+impl RequestTickets {
     /// Starts now. With a rate, request `n` is due `n / rate` seconds after the start, whether or not a caller is free.
-    pub(super) fn new(frames: &Arc<[u32]>, rate_per_s: Option<f64>, lasting: Option<Duration>) -> Tickets {
+    pub(super) fn new(frames: &Arc<[u32]>, rate_per_s: Option<f64>, duration: Option<Duration>) -> RequestTickets {
         let (started, frames) = (Instant::now(), Arc::clone(frames));
-        Tickets { frames, next: AtomicUsize::new(0), started, rate_per_s, until: lasting.map(|time| started + time) }
+        RequestTickets {
+            frames,
+            next: AtomicUsize::new(0),
+            started,
+            rate_per_s,
+            until: duration.map(|time| started + time),
+        }
     }
 
     /// The next ticket, if there is one.
-    pub(super) fn take(&self) -> Option<Ticket> {
+    pub(super) fn take(&self) -> Option<RequestTicket> {
         if self.until.is_some_and(|until| Instant::now() >= until) {
             return None;
         }
@@ -41,7 +47,7 @@ impl Tickets {
         let frame = *self.frames.get(at)?;
         let due = self.rate_per_s.map(|rate| self.started + Duration::from_secs_f64(place as f64 / rate));
         let is_too_late = self.until.zip(due).is_some_and(|(until, due)| due >= until);
-        (!is_too_late).then_some(Ticket { place, frame, due })
+        (!is_too_late).then_some(RequestTicket { place, frame, due })
     }
 }
 
@@ -49,21 +55,21 @@ impl Tickets {
 mod tests {
     use std::time::Duration;
 
-    use super::Tickets;
+    use super::RequestTickets;
 
     #[test]
     fn each_frame_once_or_over_and_over() {
-        let once = Tickets::new(&[5, 3].into(), None, None);
+        let once = RequestTickets::new(&[5, 3].into(), None, None);
         let taken: Vec<_> = std::iter::from_fn(|| once.take()).map(|ticket| (ticket.place, ticket.frame)).collect();
         assert_eq!(taken, [(0, 5), (1, 3)]);
-        let over = Tickets::new(&[5, 3].into(), None, Some(Duration::from_secs(1000)));
+        let over = RequestTickets::new(&[5, 3].into(), None, Some(Duration::from_secs(1000)));
         assert_eq!((0..5).filter_map(|_| over.take()).map(|ticket| ticket.frame).collect::<Vec<_>>(), [5, 3, 5, 3, 5]);
-        assert!(Tickets::new(&[].into(), None, Some(Duration::from_secs(1000))).take().is_none());
+        assert!(RequestTickets::new(&[].into(), None, Some(Duration::from_secs(1000))).take().is_none());
     }
 
     #[test]
-    fn what_would_be_due_after_the_end_is_not_asked_for() {
-        let tickets = Tickets::new(&[1].into(), Some(0.01), Some(Duration::from_secs(150)));
+    fn requests_due_after_the_end_are_not_made() {
+        let tickets = RequestTickets::new(&[1].into(), Some(0.01), Some(Duration::from_secs(150)));
         let due = [tickets.take(), tickets.take(), tickets.take()].map(|ticket| ticket.and_then(|ticket| ticket.due));
         assert_eq!(due.map(|due| due.is_some()), [true, true, false]);
         assert_eq!(due[1].zip(due[0]).map(|(second, first)| second - first), Some(Duration::from_secs(100)));

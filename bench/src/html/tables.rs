@@ -2,9 +2,9 @@
 
 use maud::{Markup, html};
 
-use crate::entry::Measured;
-use crate::entry::Part;
 use crate::plots::{self, number, pick};
+use crate::records::Measurement;
+use crate::records::ReportPart;
 
 /// Longer tables are folded.
 const LONG: usize = 24;
@@ -12,8 +12,8 @@ const LONG: usize = 24;
 const SUBJECT: &str = plots::SUBJECT;
 
 /// One line per scenario and engine, for several videos: medians over the videos.
-pub(crate) fn overview(all: &[&Measured]) -> Option<Markup> {
-    if pick::videos(&pick::part(all, Part::Clips)).len() < 2 {
+pub(crate) fn overview(all: &[&Measurement]) -> Option<Markup> {
+    if pick::videos(&pick::part(all, ReportPart::Clips)).len() < 2 {
         return None;
     }
     Some(html! {
@@ -28,7 +28,7 @@ pub(crate) fn overview(all: &[&Measured]) -> Option<Markup> {
     })
 }
 
-fn of_scenario(all: &[&Measured], scenario: &str) -> Markup {
+fn of_scenario(all: &[&Measurement], scenario: &str) -> Markup {
     let all_of_it = pick::scenario(all, scenario);
     let engines = pick::engines(&all_of_it);
     html! {
@@ -39,7 +39,7 @@ fn of_scenario(all: &[&Measured], scenario: &str) -> Markup {
             @let faulty = those.iter().filter(|one| pick::fault(one).is_some()).count();
             tr {
                 @if row == 0 { th rowspan=(engines.len()) { (scenario) } }
-                td class="name" { (sign(engine)) (engine) }
+                td class="name" { (swatch(engine)) (engine) }
                 td { (those.len()) }
                 td { (cell(pick::median(sound))) }
                 td { (cell(ratio)) @if ratio.is_some() { " ×" } }
@@ -51,16 +51,16 @@ fn of_scenario(all: &[&Measured], scenario: &str) -> Markup {
 }
 
 /// A column: its title, its subtitle, and its values.
-type Column = (&'static str, &'static str, fn(&Measured) -> Option<f64>);
+type TableColumn = (&'static str, &'static str, fn(&Measurement) -> Option<f64>);
 
-const COLUMNS: [Column; 15] = [
+const COLUMNS: [TableColumn; 15] = [
     ("p50", "ms", |one| one.latency_ms.p50),
     ("p95", "ms", |one| one.latency_ms.p95),
     ("p99", "ms", |one| one.latency_ms.p99),
     ("max", "ms", |one| one.latency_ms.max),
     ("mean", "ms", |one| one.latency_ms.mean),
     ("floor", "ms a frame", |one| one.floor_ms),
-    ("ratio", "to floor", Measured::ratio),
+    ("ratio", "to floor", Measurement::ratio),
     ("open", "ms", |one| one.open_ms),
     ("CPU", "ms a frame", |one| one.cpu_per_frame_ms),
     ("memory", "peak, MiB", |one| one.peak_rss_bytes.map(mebibytes)),
@@ -72,11 +72,12 @@ const COLUMNS: [Column; 15] = [
 ];
 
 /// All numbers, a line for each engine and video, or for each point of a curve.
-pub(crate) fn numbers(all: &[&Measured]) -> Option<Markup> {
+pub(crate) fn numbers(all: &[&Measurement]) -> Option<Markup> {
     let first = all.first()?;
-    let (videos, part) = (pick::videos(all), first.setup.part.filter(|part| *part != Part::Clips));
+    let (videos, part) = (pick::videos(all), first.setup.part.filter(|part| *part != ReportPart::Clips));
     // A column without any value is left out.
-    let columns: Vec<&Column> = COLUMNS.iter().filter(|column| all.iter().any(|one| column.2(one).is_some())).collect();
+    let columns: Vec<&TableColumn> =
+        COLUMNS.iter().filter(|column| all.iter().any(|one| column.2(one).is_some())).collect();
     let is_faulty = all.iter().any(|one| pick::fault(one).is_some());
     let table = html! {
         div class="wide" { table {
@@ -99,12 +100,12 @@ pub(crate) fn numbers(all: &[&Measured]) -> Option<Markup> {
 }
 
 fn lines(
-    all: &[&Measured],
+    all: &[&Measurement],
     video: &str,
     is_named: bool,
-    part: Option<Part>,
+    part: Option<ReportPart>,
     is_faulty: bool,
-    columns: &[&Column],
+    columns: &[&TableColumn],
 ) -> Markup {
     let those: Vec<_> = all.iter().filter(|one| one.video == video).collect();
     html! {
@@ -112,7 +113,7 @@ fn lines(
             @let fault = pick::fault(one);
             tr class=[fault.as_ref().map(|_| "faulty")] {
                 @if is_named && row == 0 { th rowspan=(those.len()) title=(video) { (pick::name(video, 40)) } }
-                td class="name" { (sign(&one.engine)) (one.engine) }
+                td class="name" { (swatch(&one.engine)) (one.engine) }
                 @if let Some(part) = part { td { (step(part, one)) } }
                 td { (one.frames) @if let Some(checked) = one.checked { " " small { (checked) } } }
                 @if is_faulty { td class=[fault.as_ref().map(|_| "loud")] { (fault.unwrap_or_default()) } }
@@ -123,7 +124,7 @@ fn lines(
     }
 }
 
-fn speed(one: &Measured) -> Markup {
+fn speed(one: &Measurement) -> Markup {
     let range = pick::fps_range(one);
     html! {
         @if one.noise().is_some() { "~" }
@@ -132,20 +133,20 @@ fn speed(one: &Measured) -> Markup {
     }
 }
 
-/// The place of a point on its curve.
-fn step(part: Part, one: &Measured) -> String {
+/// The parameter value of a point on its curve.
+fn step(part: ReportPart, one: &Measurement) -> String {
     match part {
-        Part::Threads => one.threads.to_string(),
-        Part::Callers => one.setup.callers.to_string(),
-        Part::Clips => String::new(),
-        Part::CheckpointMemory => {
+        ReportPart::Threads => one.threads.to_string(),
+        ReportPart::Callers => one.setup.callers.to_string(),
+        ReportPart::Clips => String::new(),
+        ReportPart::CheckpointMemory => {
             one.setup.checkpoint_memory_bytes.map_or_else(String::new, |bytes| plots::bytes(bytes as f64))
         }
     }
 }
 
 /// The properties of the videos.
-pub(crate) fn clips(all: &[&Measured]) -> Option<Markup> {
+pub(crate) fn clips(all: &[&Measurement]) -> Option<Markup> {
     let videos = pick::videos(all);
     let of = |video: &str| all.iter().find(|one| one.video == video).map(|one| &one.clip);
     let table = html! {
@@ -168,7 +169,7 @@ pub(crate) fn clips(all: &[&Measured]) -> Option<Markup> {
 }
 
 /// The colour of an engine in the plots.
-fn sign(engine: &str) -> Markup {
+fn swatch(engine: &str) -> Markup {
     html! { i class="sign" style={ "background:" (plots::colour(engine)) } {} }
 }
 

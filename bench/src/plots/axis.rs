@@ -1,4 +1,4 @@
-//! Axes: the mapping of values to places, and the labels.
+//! Axes: the mapping of values to positions, and the labels.
 //!
 //! The drawing library's own logarithmic axes label powers of ten only; the measured values often lie within one.
 
@@ -17,7 +17,7 @@ pub(crate) struct Axis {
     is_log: bool,
     from: f64,
     to: f64,
-    /// The place of zero and negative values, which have no logarithm.
+    /// The position of zero and negative values, which have no logarithm.
     zero: f64,
 }
 
@@ -101,7 +101,7 @@ impl Axis {
         self.ticks.iter().find(|(value, _)| *value == tick).map_or_else(String::new, |(_, name)| name.clone())
     }
 
-    /// The relative place of a value: from 0 to 1.
+    /// The relative position of a value: from 0 to 1.
     fn part(&self, value: f64) -> f64 {
         let part = match self.is_log {
             true if value > 0.0 => (value / self.from).ln() / (self.to / self.from).ln(),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_drawn_is_drawn_at_an_end() {
+    fn values_without_a_logarithm_are_drawn_at_an_end() {
         for axis in [Axis::log("", [0.0, 0.0]), Axis::from_zero("", [0.0]), Axis::rows(Vec::new())] {
             for value in [0.0, -1.0, f64::NAN, f64::INFINITY, f64::MAX] {
                 assert!((0..=100).contains(&axis.map(&value, (0, 100))), "{axis:?} {value}");

@@ -7,25 +7,25 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters_backend::{BackendCoord, DrawingErrorKind};
 
 use super::axis::Axis;
-use super::look::{self, GRID, INK, LOUD, Look, PAPER, SMALL, Shape, TEXT, TITLE};
+use super::style::{self, GRID, INK, LOUD, MarkerShape, PAPER, SMALL, SeriesStyle, TEXT, TITLE};
 
 /// An area to draw in.
 pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// The result of drawing.
-pub(crate) type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
-type Context<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>;
+pub(crate) type DrawResult = Result<(), DrawingAreaErrorKind<std::io::Error>>;
+type PlotContext<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>;
 
 /// Points of one colour and shape, with a name.
 #[derive(Debug, Clone)]
 pub(crate) struct Series {
     pub(crate) name: String,
-    pub(crate) look: Look,
+    pub(crate) style: SeriesStyle,
     pub(crate) points: Vec<Point>,
     /// Whether lines join the points.
     pub(crate) is_joined: bool,
 }
 
-/// A place in a chart.
+/// A point of a series.
 #[derive(Debug, Clone)]
 pub(crate) struct Point {
     pub(crate) at: (f64, f64),
@@ -48,14 +48,14 @@ pub(crate) enum Mark {
 
 /// The direction of whiskers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Along {
+pub(crate) enum AxisDirection {
     X,
     Y,
 }
 
-/// The place of the names of series.
+/// The position of the names of series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Names {
+pub(crate) enum LegendPlacement {
     /// Under the title.
     Above,
     /// Beside the last points.
@@ -67,7 +67,7 @@ pub(crate) enum Names {
 /// A reference line at a value of an axis, with a name.
 #[derive(Debug, Clone)]
 pub(crate) struct Guide {
-    pub(crate) on: Along,
+    pub(crate) axis: AxisDirection,
     pub(crate) value: f64,
     pub(crate) name: String,
 }
@@ -76,14 +76,14 @@ pub(crate) struct Guide {
 #[derive(Debug, Clone)]
 pub(crate) struct Chart {
     pub(crate) title: String,
-    /// An important notice under the title; empty to leave room for it, as other charts of the row do.
+    /// An important notice under the title; an empty one leaves room, so that the charts of a row align.
     pub(crate) fault: Option<String>,
     pub(crate) x: Axis,
     pub(crate) y: Axis,
     pub(crate) series: Vec<Series>,
     pub(crate) guides: Vec<Guide>,
-    pub(crate) whiskers: Along,
-    pub(crate) names: Names,
+    pub(crate) whiskers: AxisDirection,
+    pub(crate) names: LegendPlacement,
     /// Room to the right of the axes, for texts.
     pub(crate) room: i32,
     /// One of many charts: with smaller text.
@@ -97,22 +97,22 @@ impl Point {
 }
 
 impl Chart {
-    pub(crate) fn draw(&self, area: &Area<'_>) -> Drawn {
+    pub(crate) fn draw(&self, area: &Area<'_>) -> DrawResult {
         let (title, line) = if self.is_small { (TEXT, 20) } else { (TITLE, 28) };
-        area.draw_text(&self.title, &look::bold(title, INK), (4, line / 2 + 2))?;
+        area.draw_text(&self.title, &style::bold(title, INK), (4, line / 2 + 2))?;
         let line = match &self.fault {
             Some(fault) => {
-                area.draw_text(fault, &look::text(SMALL, LOUD), (4, line + 6))?;
+                area.draw_text(fault, &style::text(SMALL, LOUD), (4, line + 6))?;
                 line + 18
             }
             None => line,
         };
         let top = match self.names {
-            Names::Above => line + legend(area, &self.series, line)?,
+            LegendPlacement::Above => line + legend(area, &self.series, line)?,
             _ => line + 4,
         };
         let (x_title, y_title) = (18 * i32::from(!self.x.title.is_empty()), 18 * i32::from(!self.y.title.is_empty()));
-        let left = look::width(&"0".repeat(self.y.longest()), SMALL) + 14 + y_title;
+        let left = style::width(&"0".repeat(self.y.longest()), SMALL) + 14 + y_title;
         let mut chart = ChartBuilder::on(area)
             .margin_top(top)
             .margin_right(self.room)
@@ -128,10 +128,10 @@ impl Chart {
         for series in &self.series {
             self.points(&mut chart, series)?;
         }
-        if self.names == Names::AtEnds { self.names_at_ends(&mut chart) } else { Ok(()) }
+        if self.names == LegendPlacement::AtEnds { self.names_at_ends(&mut chart) } else { Ok(()) }
     }
 
-    fn mesh(&self, chart: &mut Context<'_, '_>) -> Drawn {
+    fn mesh(&self, chart: &mut PlotContext<'_, '_>) -> DrawResult {
         let (x, y) = (|value: &f64| self.x.name(*value), |value: &f64| self.y.name(*value));
         chart
             .configure_mesh()
@@ -139,8 +139,8 @@ impl Chart {
             .light_line_style(TRANSPARENT)
             .axis_style(GRID.stroke_width(1))
             .set_all_tick_mark_size(3)
-            .label_style(look::text(SMALL, INK))
-            .axis_desc_style(look::text(SMALL, INK))
+            .label_style(style::text(SMALL, INK))
+            .axis_desc_style(style::text(SMALL, INK))
             .x_desc(&self.x.title)
             .y_desc(&self.y.title)
             .x_label_formatter(&x)
@@ -148,33 +148,33 @@ impl Chart {
             .draw()
     }
 
-    fn guides(&self, chart: &mut Context<'_, '_>) -> Drawn {
+    fn guides(&self, chart: &mut PlotContext<'_, '_>) -> DrawResult {
         let ((left, right), (low, high)) = (self.x.ends(), self.y.ends());
         for guide in &self.guides {
-            let (ends, offset) = match guide.on {
-                Along::X => ([(guide.value, high), (guide.value, low)], (4, -9)),
-                Along::Y => ([(left, guide.value), (right, guide.value)], (-4, 8)),
+            let (ends, offset) = match guide.axis {
+                AxisDirection::X => ([(guide.value, high), (guide.value, low)], (4, -9)),
+                AxisDirection::Y => ([(left, guide.value), (right, guide.value)], (-4, 8)),
             };
             chart.draw_series([PathElement::new(ends, INK.stroke_width(1))])?;
-            let side = if guide.on == Along::X { HPos::Left } else { HPos::Right };
-            let style = look::text(SMALL, INK).pos(Pos::new(side, VPos::Center));
+            let side = if guide.axis == AxisDirection::X { HPos::Left } else { HPos::Right };
+            let style = style::text(SMALL, INK).pos(Pos::new(side, VPos::Center));
             chart.draw_series([EmptyElement::at(ends[1]) + Text::new(guide.name.clone(), offset, style)])?;
         }
         Ok(())
     }
 
-    fn points(&self, chart: &mut Context<'_, '_>, series: &Series) -> Drawn {
+    fn points(&self, chart: &mut PlotContext<'_, '_>, series: &Series) -> DrawResult {
         for point in &series.points {
             let (x, y) = point.at;
             if let Some((least, greatest)) = point.whisker {
                 let ends = match self.whiskers {
-                    Along::X => [(least, y), (greatest, y)],
-                    Along::Y => [(x, least), (x, greatest)],
+                    AxisDirection::X => [(least, y), (greatest, y)],
+                    AxisDirection::Y => [(x, least), (x, greatest)],
                 };
-                chart.draw_series([PathElement::new(ends, series.look.colour.stroke_width(2))])?;
+                chart.draw_series([PathElement::new(ends, series.style.colour.stroke_width(2))])?;
             }
             let size = if self.is_small { 3 } else { 4 };
-            chart.draw_series([Sign { at: point.at, look: series.look, mark: point.mark, size }])?;
+            chart.draw_series([PointMarker { at: point.at, style: series.style, mark: point.mark, size }])?;
             if !point.note.is_empty() {
                 self.note(chart, point)?;
             }
@@ -183,52 +183,52 @@ impl Chart {
     }
 
     /// Writes the text of a point: to its right behind the whisker, or above it where a line continues to the right.
-    fn note(&self, chart: &mut Context<'_, '_>, point: &Point) -> Drawn {
+    fn note(&self, chart: &mut PlotContext<'_, '_>, point: &Point) -> DrawResult {
         let (x, y) = point.at;
         let (at, offset, side) = match self.whiskers {
-            Along::Y => (x, (0, -14), HPos::Center),
-            Along::X => (point.whisker.map_or(x, |whisker| whisker.1.max(x)), (10, 0), HPos::Left),
+            AxisDirection::Y => (x, (0, -14), HPos::Center),
+            AxisDirection::X => (point.whisker.map_or(x, |whisker| whisker.1.max(x)), (10, 0), HPos::Left),
         };
         let colour = if point.mark == Mark::Sound { INK } else { LOUD };
-        let style = look::text(SMALL, colour).pos(Pos::new(side, VPos::Center));
+        let style = style::text(SMALL, colour).pos(Pos::new(side, VPos::Center));
         let text = Text::new(point.note.clone(), offset, style);
         chart.draw_series([EmptyElement::at((at, y)) + text]).map(|_| ())
     }
 
     /// Writes each name beside its last point, without overlaps.
-    fn names_at_ends(&self, chart: &mut Context<'_, '_>) -> Drawn {
+    fn names_at_ends(&self, chart: &mut PlotContext<'_, '_>) -> DrawResult {
         let last = |series: &'_ Series| Some((series.points.last()?.at, series.name.clone()));
         let mut names: Vec<_> = self.series.iter().filter_map(last).collect();
         names.sort_by_key(|(at, _)| chart.backend_coord(at).1);
         let mut free = i32::MIN;
         for (at, name) in names {
-            let wanted = chart.backend_coord(&at).1;
-            let given = wanted.max(free);
-            free = given + 15;
-            let text = Text::new(name, (12, given - wanted), look::text(SMALL, INK));
+            let natural_y = chart.backend_coord(&at).1;
+            let placed_y = natural_y.max(free);
+            free = placed_y + 15;
+            let text = Text::new(name, (12, placed_y - natural_y), style::text(SMALL, INK));
             chart.draw_series([EmptyElement::at(at) + text])?;
         }
         Ok(())
     }
 }
 
-fn line_of(chart: &mut Context<'_, '_>, series: &Series) -> Drawn {
+fn line_of(chart: &mut PlotContext<'_, '_>, series: &Series) -> DrawResult {
     if series.is_joined && series.points.len() > 1 {
         let line: Vec<(f64, f64)> = series.points.iter().map(|point| point.at).collect();
-        chart.draw_series([PathElement::new(line, series.look.colour.stroke_width(2))])?;
+        chart.draw_series([PathElement::new(line, series.style.colour.stroke_width(2))])?;
     }
     Ok(())
 }
 
 /// A mark: a filled shape, or if frames are wrong a hollow circle with a cross.
-struct Sign<At> {
+struct PointMarker<At> {
     at: At,
-    look: Look,
+    style: SeriesStyle,
     mark: Mark,
     size: i32,
 }
 
-impl<'a, At> PointCollection<'a, At> for &'a Sign<At> {
+impl<'a, At> PointCollection<'a, At> for &'a PointMarker<At> {
     type Point = &'a At;
     type IntoIter = std::iter::Once<&'a At>;
 
@@ -237,7 +237,7 @@ impl<'a, At> PointCollection<'a, At> for &'a Sign<At> {
     }
 }
 
-impl<At, DB: DrawingBackend> Drawable<DB> for Sign<At> {
+impl<At, DB: DrawingBackend> Drawable<DB> for PointMarker<At> {
     fn draw<I: Iterator<Item = BackendCoord>>(
         &self,
         mut points: I,
@@ -245,10 +245,10 @@ impl<At, DB: DrawingBackend> Drawable<DB> for Sign<At> {
         _: (u32, u32),
     ) -> Result<(), DrawingErrorKind<DB::ErrorType>> {
         let Some((x, y)) = points.next() else { return Ok(()) };
-        let (colour, size) = (self.look.colour, self.size + 1);
-        match (self.mark, self.look.shape) {
+        let (colour, size) = (self.style.colour, self.size + 1);
+        match (self.mark, self.style.shape) {
             (Mark::Nothing, _) => Ok(()),
-            (Mark::Sound, Shape::Circle) => backend.draw_circle((x, y), size as u32, &colour.filled(), true),
+            (Mark::Sound, MarkerShape::Circle) => backend.draw_circle((x, y), size as u32, &colour.filled(), true),
             (Mark::Sound, shape) => {
                 let corners = shape.corners(self.size).into_iter().map(|(right, down)| (x + right, y + down));
                 backend.fill_polygon(corners, &colour.filled())
@@ -264,8 +264,8 @@ impl<At, DB: DrawingBackend> Drawable<DB> for Sign<At> {
 }
 
 /// Writes the title and the legend of several charts.
-pub(crate) fn heading(area: &Area<'_>, title: &str, series: &[Series]) -> Drawn {
-    area.draw_text(title, &look::bold(TITLE, INK), (4, 16))?;
+pub(crate) fn heading(area: &Area<'_>, title: &str, series: &[Series]) -> DrawResult {
+    area.draw_text(title, &style::bold(TITLE, INK), (4, 16))?;
     legend(area, series, 28).map(|_| ())
 }
 
@@ -277,25 +277,25 @@ pub(crate) fn legend(
 ) -> Result<i32, DrawingAreaErrorKind<std::io::Error>> {
     let line = 20;
     let (mut x, mut y) = (10, from + 10);
-    let mut told: Vec<&str> = Vec::new();
+    let mut listed: Vec<&str> = Vec::new();
     for one in series {
-        if told.contains(&one.name.as_str()) || one.name.is_empty() {
+        if listed.contains(&one.name.as_str()) || one.name.is_empty() {
             continue;
         }
-        told.push(&one.name);
-        let taken = look::width(&one.name, TEXT) + 34;
+        listed.push(&one.name);
+        let taken = style::width(&one.name, TEXT) + 34;
         if x > 10 && x + taken > area.dim_in_pixel().0 as i32 {
             (x, y) = (10, y + line);
         }
-        area.draw(&Sign { at: (x, y), look: one.look, mark: Mark::Sound, size: 4 })?;
-        area.draw_text(&one.name, &look::text(TEXT, INK), (x + 11, y))?;
+        area.draw(&PointMarker { at: (x, y), style: one.style, mark: Mark::Sound, size: 4 })?;
+        area.draw_text(&one.name, &style::text(TEXT, INK), (x + 11, y))?;
         x += taken;
     }
-    Ok(if told.is_empty() { 4 } else { y - from + 14 })
+    Ok(if listed.is_empty() { 4 } else { y - from + 14 })
 }
 
 /// Draws an SVG of this size.
-pub(crate) fn svg((width, height): (i32, i32), draw: impl FnOnce(&Area<'_>) -> Drawn) -> String {
+pub(crate) fn svg((width, height): (i32, i32), draw: impl FnOnce(&Area<'_>) -> DrawResult) -> String {
     let mut svg = String::new();
     let area = SVGBackend::with_string(&mut svg, (width as u32, height as u32)).into_drawing_area();
     let drawn = area.fill(&PAPER).and_then(|()| draw(&area)).and_then(|()| area.present());

@@ -1,23 +1,23 @@
 //! Speed by the length of GOPs: the benefit of checkpoints and seeking where key frames are far apart.
 
 use super::axis::Axis;
-use super::chart::{self, Along, Chart, Guide, Mark, Names, Point, Series};
+use super::chart::{self, AxisDirection, Chart, Guide, LegendPlacement, Mark, Point, Series};
 use super::speed::SUBJECT;
-use super::{Plot, look, pick};
-use crate::entry::Measured;
+use super::{Plot, pick, style};
+use crate::records::Measurement;
 
 /// The engines to compare with.
-const OTHERS: [&str; 2] = ["from-key", "ffmpeg-cli"];
+const BASELINES: [&str; 2] = ["from-key", "ffmpeg-cli"];
 /// The scenario of single frames, which long GOPs slow down.
 const SCENARIO: &str = "random";
 
 /// A plot for each engine to compare with, if there are several videos.
-pub(crate) fn all(all: &[&Measured]) -> Vec<Plot> {
+pub(crate) fn all(all: &[&Measurement]) -> Vec<Plot> {
     let those = pick::scenario(all, SCENARIO);
     if pick::videos(&those).len() < 2 {
         return Vec::new();
     }
-    OTHERS.iter().filter_map(|other| against(&those, other)).collect()
+    BASELINES.iter().filter_map(|other| against(&those, other)).collect()
 }
 
 /// A video in the plot.
@@ -28,9 +28,9 @@ struct Dot<'a> {
     is_sound: bool,
 }
 
-fn against(those: &[&Measured], other: &str) -> Option<Plot> {
+fn against(those: &[&Measurement], other: &str) -> Option<Plot> {
     let dot = |video: &&str| {
-        let (one, other) = (pick::of(those, video, SUBJECT)?, pick::of(those, video, other)?);
+        let (one, other) = (pick::find(those, video, SUBJECT)?, pick::find(those, video, other)?);
         let is_sound = pick::is_sound(one) && pick::is_sound(other);
         let (codec, gop) = (one.clip.codec.as_str(), one.clip.longest_gop.unwrap_or(0).max(1) as f64);
         let ratio = Some(one.fps / other.fps).filter(|ratio| ratio.is_finite() && *ratio > 0.0)?;
@@ -45,7 +45,7 @@ fn against(those: &[&Measured], other: &str) -> Option<Plot> {
     codecs.dedup();
     let series = codecs.into_iter().map(|codec| Series {
         name: codec.to_owned(),
-        look: look::codec(codec),
+        style: style::codec(codec),
         is_joined: false,
         points: dots
             .iter()
@@ -60,9 +60,9 @@ fn against(those: &[&Measured], other: &str) -> Option<Plot> {
         x: Axis::log("frames of the longest GOP (logarithmic)", dots.iter().map(|dot| dot.gop)),
         y: Axis::log(&format!("times as fast as {other} (logarithmic)"), dots.iter().map(|dot| dot.ratio).chain([1.0])),
         series: series.collect(),
-        guides: vec![Guide { on: Along::Y, value: 1.0, name: "equally fast".to_owned() }],
-        whiskers: Along::Y,
-        names: Names::Above,
+        guides: vec![Guide { axis: AxisDirection::Y, value: 1.0, name: "equally fast".to_owned() }],
+        whiskers: AxisDirection::Y,
+        names: LegendPlacement::Above,
         room: 20,
         is_small: false,
     };

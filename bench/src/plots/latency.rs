@@ -1,10 +1,10 @@
 //! The distribution of latencies: the share of each engine's requests that were answered within a time.
 
 use super::axis::Axis;
-use super::chart::{self, Along, Chart, Drawn, Guide, Mark, Names, Point, Series};
+use super::chart::{self, AxisDirection, Chart, DrawResult, Guide, LegendPlacement, Mark, Point, Series};
 use super::speed::SUBJECT;
-use super::{Plot, look, pick};
-use crate::entry::Measured;
+use super::{Plot, pick, style};
+use crate::records::Measurement;
 
 /// Percentiles with a mark on the curve.
 const MARKED: [usize; 2] = [50, 95];
@@ -15,14 +15,14 @@ const COLUMNS: usize = 4;
 const CELL: (i32, i32) = (240, 180);
 /// Most labels at the axis of a small chart.
 const TICKS: usize = 4;
-/// Shorter times are drawn at the edge: differences between frames that are immediately there do not matter.
+/// Shorter times are drawn at the edge: differences between immediate frames do not matter.
 const SHORTEST_MS: f64 = 0.01;
 
 /// The distribution of a scenario; for several videos a small chart each.
-pub(crate) fn of(all: &[&Measured], scenario: &str) -> Option<Plot> {
+pub(crate) fn of(all: &[&Measurement], scenario: &str) -> Option<Plot> {
     let those = pick::scenario(all, scenario);
-    let told: Vec<_> = those.iter().copied().filter(|one| !curve(one).is_empty()).collect();
-    let videos = pick::videos(&told);
+    let with_curve: Vec<_> = those.iter().copied().filter(|one| !curve(one).is_empty()).collect();
+    let videos = pick::videos(&with_curve);
     let title = format!("Latency, {scenario}");
     let caption = "Upwards: the percentage of requests answered within the time; marks at 50 and 95 %. \
                    Engines that do not report when frames arrive are left out.";
@@ -31,7 +31,7 @@ pub(crate) fn of(all: &[&Measured], scenario: &str) -> Option<Plot> {
         [video] => {
             let chart = Chart {
                 title: format!("{title}: {}", pick::name(video, 60)),
-                names: Names::Above,
+                names: LegendPlacement::Above,
                 room: 20,
                 is_small: false,
                 guides: floor(&those).into_iter().collect(),
@@ -46,23 +46,23 @@ pub(crate) fn of(all: &[&Measured], scenario: &str) -> Option<Plot> {
 }
 
 /// The finite times of the percentiles.
-fn curve(one: &Measured) -> Vec<(usize, f64)> {
+fn curve(one: &Measurement) -> Vec<(usize, f64)> {
     one.latency_curve_ms.iter().copied().enumerate().filter(|(_, time)| time.is_finite()).collect()
 }
 
-fn axis(those: &[&Measured]) -> Axis {
+fn axis(those: &[&Measurement]) -> Axis {
     let times = those.iter().flat_map(|one| curve(one)).map(|(_, time)| time.max(SHORTEST_MS));
     Axis::log("milliseconds (logarithmic)", times.chain(those.iter().filter_map(|one| one.floor_ms)))
 }
 
 /// The time of a bare loop for the frames of this program's engine.
-fn floor(those: &[&Measured]) -> Option<Guide> {
+fn floor(those: &[&Measurement]) -> Option<Guide> {
     let value = those.iter().find(|one| one.engine == SUBJECT)?.floor_ms.filter(|floor| *floor > 0.0)?;
-    Some(Guide { on: Along::X, value, name: "bare loop, mean".to_owned() })
+    Some(Guide { axis: AxisDirection::X, value, name: "bare loop, mean".to_owned() })
 }
 
 /// The chart of one video among many.
-fn small(those: &[&Measured], video: &str, x: Axis) -> Chart {
+fn small(those: &[&Measurement], video: &str, x: Axis) -> Chart {
     let of_video = those.iter().filter(|one| one.video == video);
     let series = of_video.clone().filter(|one| !curve(one).is_empty()).map(|one| {
         let mark = |percent: usize| match (MARKED.contains(&percent), pick::is_sound(one)) {
@@ -72,8 +72,8 @@ fn small(those: &[&Measured], video: &str, x: Axis) -> Chart {
         };
         let points = curve(one);
         let points = points.into_iter().map(|(percent, time)| Point::new((time, percent as f64), mark(percent)));
-        let look = look::engine(&one.engine);
-        Series { name: one.engine.clone(), look, points: points.collect(), is_joined: true }
+        let style = style::engine(&one.engine);
+        Series { name: one.engine.clone(), style, points: points.collect(), is_joined: true }
     });
     // An engine without latencies may still have faults.
     let faults = of_video.filter_map(|one| Some(format!("{} {}", one.engine, pick::fault(one)?)));
@@ -86,15 +86,15 @@ fn small(those: &[&Measured], video: &str, x: Axis) -> Chart {
         y: Axis::fixed(title, 0.0..100.0, &[0.0, 25.0, 50.0, 75.0, 100.0]),
         series: series.collect(),
         guides: Vec::new(),
-        whiskers: Along::X,
-        names: Names::Elsewhere,
+        whiskers: AxisDirection::X,
+        names: LegendPlacement::Elsewhere,
         room: 10,
         is_small: true,
     }
 }
 
 /// A small chart for each video, all with the same axes.
-fn grid(those: &[&Measured], videos: &[&str], title: &str) -> String {
+fn grid(those: &[&Measurement], videos: &[&str], title: &str) -> String {
     let head = 62;
     let rows = videos.len().div_ceil(COLUMNS) as i32;
     let x = axis(those).untitled().sparse(TICKS);
@@ -103,10 +103,10 @@ fn grid(those: &[&Measured], videos: &[&str], title: &str) -> String {
         // Room for the notice in all charts, so that the axes of a row align.
         charts
             .iter_mut()
-            .for_each(|chart| chart.fault = Some(look::shortened(chart.fault.as_deref().unwrap_or(""), 36)));
+            .for_each(|chart| chart.fault = Some(style::shortened(chart.fault.as_deref().unwrap_or(""), 36)));
     }
     let size = (CELL.0 * COLUMNS as i32, head + CELL.1 * rows);
-    chart::svg(size, |area| -> Drawn {
+    chart::svg(size, |area| -> DrawResult {
         let (top, cells) = area.split_vertically(head);
         let all = charts.iter().flat_map(|chart| chart.series.clone()).collect::<Vec<_>>();
         chart::heading(&top, &format!("{title}: milliseconds (logarithmic), percent of requests"), &all)?;

@@ -1,24 +1,24 @@
 //! Plots of results, as SVG.
 //!
-//! `pick` selects entries that belong together; `speed`, `latency`, `gop` and `curves` make charts of them; `chart`
-//! draws one, on the axes of `axis`, in the colours of `look`. `entry` has the numbers.
+//! `pick` selects results that belong together; `speed`, `latency`, `gop` and `curves` turn them into charts; `chart`
+//! draws one, on the axes of `axis`, in the colours of `style`. `records` has the numbers.
 
 mod axis;
 mod chart;
 mod curves;
 mod gop;
 mod latency;
-mod look;
 pub(crate) mod pick;
 #[cfg(test)]
 pub(crate) mod sample;
 mod speed;
+mod style;
 
 pub(crate) use axis::number;
 pub(crate) use curves::bytes;
 pub(crate) use speed::SUBJECT;
 
-use super::entry::Entry;
+use super::records::EngineResult;
 
 /// A plot and its texts.
 #[derive(Debug)]
@@ -34,13 +34,13 @@ pub(crate) struct Plot {
 
 /// The colour of an engine, in CSS.
 pub(crate) fn colour(engine: &str) -> String {
-    let plotters::style::RGBColor(red, green, blue) = look::engine(engine).colour;
+    let plotters::style::RGBColor(red, green, blue) = style::engine(engine).colour;
     format!("#{red:02x}{green:02x}{blue:02x}")
 }
 
-/// All plots that these entries allow, the most important ones first.
-pub(crate) fn of(entries: &[Entry]) -> Vec<Plot> {
-    let all = pick::measured(entries);
+/// All plots that these results allow, the most important ones first.
+pub(crate) fn of(entries: &[EngineResult]) -> Vec<Plot> {
+    let all = pick::measurements(entries);
     let mut plots: Vec<Plot> = speed::overview(&all).into_iter().collect();
     plots.extend(pick::scenarios(&all).into_iter().filter_map(|scenario| speed::by_engine(&all, scenario)));
     plots.extend(pick::scenarios(&all).into_iter().filter_map(|scenario| latency::of(&all, scenario)));
@@ -51,10 +51,10 @@ pub(crate) fn of(entries: &[Entry]) -> Vec<Plot> {
 
 #[cfg(test)]
 mod tests {
-    use super::sample::{absent, entry, measured, report, single};
+    use super::sample::{absent, entry, measurement, report, single};
     use super::{Plot, of};
-    use crate::entry::Part;
-    use crate::entry::{Entry, Measured};
+    use crate::records::ReportPart;
+    use crate::records::{EngineResult, Measurement};
     use crate::stats::Latency;
 
     fn names(plots: &[Plot]) -> Vec<&str> {
@@ -71,18 +71,18 @@ mod tests {
     }
 
     #[test]
-    fn wrong_frames_are_seen() {
+    fn wrong_frames_are_visible_in_every_plot() {
         let is_loud = |plot: &Plot| plot.svg.contains("✗ 6 of 10 wrong") && plot.svg.contains("stroke=\"#C61010\"");
         assert!(of(&single("random")).iter().all(is_loud));
         let plots = of(&report(6));
-        let seen = |name: &str, text: &str| plots.iter().any(|plot| plot.name == name && plot.svg.contains(text));
-        assert!(seen("fps-scrub", "ffmpeg-cli ✗ 4 of 10 wrong") && seen("latency-random", "✗ 4 of 10 wrong"));
-        assert!(seen("threads-fps", "✗ 3 of 10 wrong") && seen("gop-ffmpeg-cli", "#C61010"));
+        let has_text = |name: &str, text: &str| plots.iter().any(|plot| plot.name == name && plot.svg.contains(text));
+        assert!(has_text("fps-scrub", "ffmpeg-cli ✗ 4 of 10 wrong") && has_text("latency-random", "✗ 4 of 10 wrong"));
+        assert!(has_text("threads-fps", "✗ 3 of 10 wrong") && has_text("gop-ffmpeg-cli", "#C61010"));
     }
 
-    /// One measurement for each thing that may be odd about it.
-    fn odd(part: Part) -> impl Iterator<Item = Entry> {
-        let changes: [fn(&mut Measured); 5] = [
+    /// One measurement for each kind of extreme value.
+    fn odd(part: ReportPart) -> impl Iterator<Item = EngineResult> {
+        let changes: [fn(&mut Measurement); 5] = [
             |one| (one.fps, one.frames, one.errors, one.latency_curve_ms) = (0.0, 0, 10, vec![0.0; 101]),
             |one| (one.latency_ms, one.rounds, one.floor_ms) = (Latency::default(), Vec::new(), None),
             |one| one.fps = f64::NAN,
@@ -90,7 +90,7 @@ mod tests {
             |one| (one.clip.longest_gop, one.threads, one.setup.callers) = (None, 0, 0),
         ];
         changes.into_iter().map(move |change| {
-            let mut one = measured("random", "cpu", 10.0);
+            let mut one = measurement("random", "cpu", 10.0);
             (one.setup.part, one.setup.checkpoint_memory_bytes) = (Some(part), Some(0));
             change(&mut one);
             entry(one)
@@ -99,18 +99,18 @@ mod tests {
 
     #[test]
     fn whatever_was_measured_can_be_plotted() {
-        let parts = [Part::Clips, Part::CheckpointMemory, Part::Threads, Part::Callers];
+        let parts = [ReportPart::Clips, ReportPart::CheckpointMemory, ReportPart::Threads, ReportPart::Callers];
         assert!(of(&[]).is_empty() && of(&[absent()]).is_empty());
-        assert_eq!(names(&of(&[entry(measured("random", "cpu", 10.0))])), ["fps-random", "latency-random"]);
+        assert_eq!(names(&of(&[entry(measurement("random", "cpu", 10.0))])), ["fps-random", "latency-random"]);
         for one in parts.into_iter().flat_map(odd) {
             of(&[one]);
         }
-        let same = (0..5).map(|_| entry(measured("random", "cpu", 10.0)));
+        let same = (0..5).map(|_| entry(measurement("random", "cpu", 10.0)));
         let plots = of(&parts.into_iter().flat_map(odd).chain(same).chain(report(2)).collect::<Vec<_>>());
         assert!(plots.iter().all(|plot| plot.svg.ends_with("</svg>\n") && !plot.svg.contains("NaN")));
     }
 
-    /// Plots stay within the paper, and files stay small.
+    /// Plots stay within the page, and files stay small.
     #[test]
     fn plots_of_many_videos_fit() {
         for plot in of(&report(52)) {

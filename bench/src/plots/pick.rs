@@ -1,36 +1,36 @@
-//! Selects entries that belong together, and summarises them.
+//! Selects results that belong together, and summarises them.
 
-use super::look;
-use crate::entry::Part;
-use crate::entry::{Entry, Measured};
+use super::style;
+use crate::records::ReportPart;
+use crate::records::{EngineResult, Measurement};
 
-/// The entries with numbers.
-pub(crate) fn measured(entries: &[Entry]) -> Vec<&Measured> {
-    entries.iter().filter_map(Entry::measured).collect()
+/// The results with numbers.
+pub(crate) fn measurements(entries: &[EngineResult]) -> Vec<&Measurement> {
+    entries.iter().filter_map(EngineResult::measurement).collect()
 }
 
-/// The entries of a part of the report. An entry without a part is over clips, not a point of a curve.
-pub(crate) fn part<'a>(all: &[&'a Measured], part: Part) -> Vec<&'a Measured> {
-    all.iter().copied().filter(|one| one.setup.part.unwrap_or(Part::Clips) == part).collect()
+/// The results of a part of the report. A result without a part is over clips, not a point of a curve.
+pub(crate) fn part<'a>(all: &[&'a Measurement], part: ReportPart) -> Vec<&'a Measurement> {
+    all.iter().copied().filter(|one| one.setup.part.unwrap_or(ReportPart::Clips) == part).collect()
 }
 
-/// The entries of a scenario over clips.
-pub(crate) fn scenario<'a>(all: &[&'a Measured], scenario: &str) -> Vec<&'a Measured> {
-    part(all, Part::Clips).into_iter().filter(|one| one.scenario == scenario).collect()
+/// The results of a scenario over clips.
+pub(crate) fn scenario<'a>(all: &[&'a Measurement], scenario: &str) -> Vec<&'a Measurement> {
+    part(all, ReportPart::Clips).into_iter().filter(|one| one.scenario == scenario).collect()
 }
 
 /// The scenarios over clips, in order of their first appearance.
-pub(crate) fn scenarios<'a>(all: &[&'a Measured]) -> Vec<&'a str> {
-    distinct(part(all, Part::Clips).into_iter().map(|one| one.scenario.as_str()))
+pub(crate) fn scenarios<'a>(all: &[&'a Measurement]) -> Vec<&'a str> {
+    distinct(part(all, ReportPart::Clips).into_iter().map(|one| one.scenario.as_str()))
 }
 
 /// The engines, in the order of their first appearance.
-pub(crate) fn engines<'a>(all: &[&'a Measured]) -> Vec<&'a str> {
+pub(crate) fn engines<'a>(all: &[&'a Measurement]) -> Vec<&'a str> {
     distinct(all.iter().map(|one| one.engine.as_str()))
 }
 
 /// The videos, in the order of their first appearance.
-pub(crate) fn videos<'a>(all: &[&'a Measured]) -> Vec<&'a str> {
+pub(crate) fn videos<'a>(all: &[&'a Measurement]) -> Vec<&'a str> {
     distinct(all.iter().map(|one| one.video.as_str()))
 }
 
@@ -44,19 +44,19 @@ fn distinct<'a>(values: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     seen
 }
 
-/// The entry of an engine and a video.
-pub(crate) fn of<'a>(all: &[&'a Measured], video: &str, engine: &str) -> Option<&'a Measured> {
+/// The result of an engine and a video.
+pub(crate) fn find<'a>(all: &[&'a Measurement], video: &str, engine: &str) -> Option<&'a Measurement> {
     all.iter().copied().find(|one| one.video == video && one.engine == engine)
 }
 
 /// The name of a video without its folders, of at most this many characters.
 pub(crate) fn name(video: &str, most: usize) -> String {
     let file = video.trim_end_matches('/').rsplit('/').next().unwrap_or(video);
-    look::shortened(file, most)
+    style::shortened(file, most)
 }
 
 /// The faults of an engine's result: wrong frames and missing frames.
-pub(crate) fn fault(one: &Measured) -> Option<String> {
+pub(crate) fn fault(one: &Measurement) -> Option<String> {
     let wrong = one.wrong.filter(|wrong| *wrong > 0);
     let wrong = wrong.map(|wrong| format!("{wrong} of {} wrong", one.checked.unwrap_or(one.frames)));
     let missing = (one.errors > 0).then(|| format!("{} of {} missing", one.errors, one.requested()));
@@ -65,12 +65,12 @@ pub(crate) fn fault(one: &Measured) -> Option<String> {
 }
 
 /// Whether all frames arrived, and none is known to be wrong.
-pub(crate) fn is_sound(one: &Measured) -> bool {
+pub(crate) fn is_sound(one: &Measurement) -> bool {
     fault(one).is_none() && one.fps > 0.0
 }
 
 /// Frames per second of the slowest and the fastest round, if there are several.
-pub(crate) fn fps_range(one: &Measured) -> Option<(f64, f64)> {
+pub(crate) fn fps_range(one: &Measurement) -> Option<(f64, f64)> {
     super::axis::bounds(one.rounds.iter().map(|round| round.fps)).filter(|_| one.rounds.len() > 1)
 }
 
@@ -81,10 +81,10 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
 }
 
 /// The speed of an engine relative to another one, for each video of a scenario where all frames of both are right.
-pub(crate) fn ratios(all: &[&Measured], scenario_name: &str, engine: &str, other: &str) -> Vec<f64> {
+pub(crate) fn ratios(all: &[&Measurement], scenario_name: &str, engine: &str, other: &str) -> Vec<f64> {
     let those = scenario(all, scenario_name);
     let ratio = |video: &&str| {
-        let (one, other) = (of(&those, video, engine)?, of(&those, video, other)?);
+        let (one, other) = (find(&those, video, engine)?, find(&those, video, other)?);
         (is_sound(one) && is_sound(other)).then(|| one.fps / other.fps)
     };
     videos(&those).iter().filter_map(ratio).collect()

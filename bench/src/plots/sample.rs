@@ -1,8 +1,8 @@
-//! Made-up results for tests: those of `bench` for one video, and those of `bench all`.
+//! Synthetic results for tests: those of `bench` for one video, and those of `bench all`.
 
-use crate::entry::Part;
-use crate::entry::{Clip, Entry, Measured, RoundTold, SetupTold};
-use crate::machine::Machine;
+use crate::machine::MachineRecord;
+use crate::records::ReportPart;
+use crate::records::{ClipProperties, EngineResult, Measurement, RoundRecord, SetupRecord};
 use crate::stats::Latency;
 
 /// The engines of a report, and their relative speeds.
@@ -10,9 +10,9 @@ const ENGINES: [(&str, f64); 4] = [("cpu", 400.0), ("from-key", 120.0), ("ffmpeg
 pub(crate) const SCENARIOS: [&str; 5] = ["random", "batch", "sequential", "keyframes", "scrub"];
 
 /// The result of an engine for `cam.mp4`, at this many frames a second.
-pub(crate) fn measured(scenario: &str, engine: &str, fps: f64) -> Measured {
+pub(crate) fn measurement(scenario: &str, engine: &str, fps: f64) -> Measurement {
     let milliseconds = 1e3 / fps;
-    let round = |factor: f64| RoundTold {
+    let round = |factor: f64| RoundRecord {
         seconds: 10.0 / (fps * factor),
         fps: fps * factor,
         cpu_ms: Some(milliseconds),
@@ -22,7 +22,7 @@ pub(crate) fn measured(scenario: &str, engine: &str, fps: f64) -> Measured {
         allocations: None,
     };
     let is_pass = engine == "ffmpeg-pass";
-    Measured {
+    Measurement {
         version: 1,
         scenario: scenario.to_owned(),
         engine: engine.to_owned(),
@@ -54,7 +54,7 @@ pub(crate) fn measured(scenario: &str, engine: &str, fps: f64) -> Measured {
         spread: Some(0.13),
         setup: setup(),
         clip: clip(),
-        machine: Machine::this(),
+        machine: MachineRecord::this(),
         command: "bucket-streamer bench random cam.mp4".to_owned(),
         #[cfg(feature = "client")]
         served: None,
@@ -69,8 +69,8 @@ fn latency(mean: f64) -> Latency {
     Latency { min: at(0.1), p50: at(0.8), p90: at(1.8), p95: at(2.1), p99: at(2.8), max: at(3.0), mean: at(1.0) }
 }
 
-fn setup() -> SetupTold {
-    SetupTold {
+fn setup() -> SetupRecord {
+    SetupRecord {
         part: None,
         callers: 1,
         rate_per_s: None,
@@ -80,8 +80,8 @@ fn setup() -> SetupTold {
     }
 }
 
-fn clip() -> Clip {
-    Clip {
+fn clip() -> ClipProperties {
+    ClipProperties {
         container: "mp4".to_owned(),
         codec: "hevc".to_owned(),
         width: 1920,
@@ -93,26 +93,26 @@ fn clip() -> Clip {
     }
 }
 
-pub(crate) fn entry(measured: Measured) -> Entry {
-    Entry::Measured(Box::new(measured))
+pub(crate) fn entry(measured: Measurement) -> EngineResult {
+    EngineResult::Measured(Box::new(measured))
 }
 
-pub(crate) fn absent() -> Entry {
-    Entry::Unavailable { engine: "nvdec".to_owned(), unavailable: "not <built>".to_owned() }
+pub(crate) fn absent() -> EngineResult {
+    EngineResult::Unavailable { engine: "nvdec".to_owned(), unavailable: "not <built>".to_owned() }
 }
 
 /// One video, all engines, wrong frames of one of them.
-pub(crate) fn single(scenario: &str) -> Vec<Entry> {
+pub(crate) fn single(scenario: &str) -> Vec<EngineResult> {
     let one = |(engine, fps): (&str, f64)| {
-        let measured = measured(scenario, engine, fps);
+        let measurement = measurement(scenario, engine, fps);
         let wrong = Some(if engine == "ffmpeg-cli" { 6 } else { 0 });
-        entry(Measured { wrong, ..measured })
+        entry(Measurement { wrong, ..measurement })
     };
     ENGINES.into_iter().map(one).chain([absent()]).collect()
 }
 
 /// A folder of this many videos, and the curves.
-pub(crate) fn report(videos: usize) -> Vec<Entry> {
+pub(crate) fn report(videos: usize) -> Vec<EngineResult> {
     let mut entries = Vec::new();
     for video in 0..videos {
         for scenario in SCENARIOS {
@@ -121,20 +121,20 @@ pub(crate) fn report(videos: usize) -> Vec<Entry> {
         entries.push(absent());
     }
     for step in [0u32, 1, 2, 3] {
-        let curve = |part: Part, engine: &str, fps: f64| {
-            let mut one = measured("random", engine, fps);
+        let curve = |part: ReportPart, engine: &str, fps: f64| {
+            let mut one = measurement("random", engine, fps);
             one.setup.part = Some(part);
             one
         };
         let times = 2f64.powi(step as i32);
-        let mut memory = curve(Part::CheckpointMemory, "cpu", 100.0 * times);
+        let mut memory = curve(ReportPart::CheckpointMemory, "cpu", 100.0 * times);
         memory.setup.checkpoint_memory_bytes = Some([0, 64 << 20, 256 << 20, 1 << 30][step as usize]);
         entries.push(entry(memory));
         for (engine, fps) in [ENGINES[0], ENGINES[2], ENGINES[3]] {
-            let mut threads = curve(Part::Threads, engine, fps * times.sqrt());
+            let mut threads = curve(ReportPart::Threads, engine, fps * times.sqrt());
             threads.threads = 1 << step;
             threads.wrong = Some(if engine == "ffmpeg-cli" { step as usize } else { 0 });
-            let mut callers = curve(Part::Callers, engine, fps * times.sqrt());
+            let mut callers = curve(ReportPart::Callers, engine, fps * times.sqrt());
             callers.setup.callers = 1 << step;
             entries.extend([entry(threads), entry(callers)]);
         }
@@ -142,11 +142,11 @@ pub(crate) fn report(videos: usize) -> Vec<Entry> {
     entries
 }
 
-fn of_folder(video: usize, scenario: &str, engine: &str, fps: f64) -> Measured {
+fn of_folder(video: usize, scenario: &str, engine: &str, fps: f64) -> Measurement {
     let factor = 1.0 + (video * 37 % 11) as f64 * 0.4;
     let mut one =
-        measured(scenario, engine, fps * factor / if engine == "from-key" { 1.0 + video as f64 } else { 1.0 });
-    one.setup.part = Some(Part::Clips);
+        measurement(scenario, engine, fps * factor / if engine == "from-key" { 1.0 + video as f64 } else { 1.0 });
+    one.setup.part = Some(ReportPart::Clips);
     one.video = format!("clips/{video:02}_a_name_as_long_as_such_names_can_become.mp4");
     one.clip.codec = ["hevc", "h264", "av1", "vp9"][video % 4].to_owned();
     one.clip.longest_gop = Some(1 << (video % 10));

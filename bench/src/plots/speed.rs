@@ -1,11 +1,11 @@
 //! Frames per second by engine, and the speed relative to other engines.
 
 use super::axis::{Axis, bounds, number};
-use super::chart::{self, Along, Chart, Guide, Mark, Names, Point, Series};
-use super::look::{self, SMALL};
+use super::chart::{self, AxisDirection, Chart, Guide, LegendPlacement, Mark, Point, Series};
+use super::style::{self, SMALL};
 use super::{Plot, pick};
-use crate::entry::Measured;
-use crate::entry::Part;
+use crate::records::Measurement;
+use crate::records::ReportPart;
 
 /// The engine that is compared with the others.
 pub(crate) const SUBJECT: &str = "cpu";
@@ -13,7 +13,7 @@ pub(crate) const SUBJECT: &str = "cpu";
 const NAME: usize = 38;
 
 /// Frames per second of a scenario: a row for each engine, or for each video if there are several.
-pub(crate) fn by_engine(all: &[&Measured], scenario: &str) -> Option<Plot> {
+pub(crate) fn by_engine(all: &[&Measurement], scenario: &str) -> Option<Plot> {
     let those = pick::scenario(all, scenario);
     let (videos, engines) = (pick::videos(&those), pick::engines(&those));
     if videos.is_empty() {
@@ -28,7 +28,7 @@ pub(crate) fn by_engine(all: &[&Measured], scenario: &str) -> Option<Plot> {
         true => engines.iter().map(|engine| (*engine).to_owned()).collect(),
         false => videos.iter().map(|video| pick::name(video, NAME)).collect(),
     };
-    let row = |one: &Measured| match is_single {
+    let row = |one: &Measurement| match is_single {
         true => engines.iter().position(|engine| *engine == one.engine),
         false => videos.iter().position(|video| *video == one.video),
     };
@@ -37,10 +37,10 @@ pub(crate) fn by_engine(all: &[&Measured], scenario: &str) -> Option<Plot> {
         [one.fps, least, greatest]
     });
     let x = Axis::log("frames per second (logarithmic)", speeds);
-    let notes = |one: &Measured| if is_single { beside(one) } else { String::new() };
+    let notes = |one: &Measurement| if is_single { beside(one) } else { String::new() };
     let series = engines.iter().map(|engine| Series {
         name: (*engine).to_owned(),
-        look: look::engine(engine),
+        style: style::engine(engine),
         is_joined: false,
         points: those
             .iter()
@@ -58,8 +58,8 @@ pub(crate) fn by_engine(all: &[&Measured], scenario: &str) -> Option<Plot> {
         y: Axis::rows(names),
         series,
         guides: Vec::new(),
-        whiskers: Along::X,
-        names: if is_single { Names::Elsewhere } else { Names::Above },
+        whiskers: AxisDirection::X,
+        names: if is_single { LegendPlacement::Elsewhere } else { LegendPlacement::Above },
         room,
         is_small: false,
     };
@@ -74,32 +74,32 @@ pub(crate) fn by_engine(all: &[&Measured], scenario: &str) -> Option<Plot> {
     })
 }
 
-fn point(one: &Measured, row: f64, note: String) -> Point {
+fn point(one: &Measurement, row: f64, note: String) -> Point {
     let mark = if pick::is_sound(one) { Mark::Sound } else { Mark::Wrong };
     Point { at: (one.fps, row), mark, whisker: pick::fps_range(one), note }
 }
 
 /// The text beside the only point of a row.
-fn beside(one: &Measured) -> String {
+fn beside(one: &Measurement) -> String {
     let ratio = one.ratio().map_or_else(String::new, |ratio| format!("  ({ratio:.2} × floor)"));
     let fault = pick::fault(one).map_or_else(String::new, |fault| format!("  {fault}"));
     format!("{}{ratio}{fault}", number(one.fps))
 }
 
 /// Writes the faults of each row at the right margin; returns the width.
-fn margin(series: &mut Vec<Series>, those: &[&Measured], videos: &[&str], right: f64) -> i32 {
-    let told = |video: &&str| {
+fn margin(series: &mut Vec<Series>, those: &[&Measurement], videos: &[&str], right: f64) -> i32 {
+    let fault_note = |video: &&str| {
         let faults = those.iter().filter(|one| one.video == *video);
         let faults = faults.filter_map(|one| Some(format!("{} {}", one.engine, pick::fault(one)?)));
-        look::shortened(&faults.collect::<Vec<_>>().join("  "), 48)
+        style::shortened(&faults.collect::<Vec<_>>().join("  "), 48)
     };
-    let notes: Vec<String> = videos.iter().map(told).collect();
-    let room = notes.iter().map(|note| look::width(note, SMALL) + 16).max().unwrap_or(0).max(14);
+    let notes: Vec<String> = videos.iter().map(fault_note).collect();
+    let room = notes.iter().map(|note| style::width(note, SMALL) + 16).max().unwrap_or(0).max(14);
     let points = notes.into_iter().enumerate();
     let points = points.map(|(row, note)| Point { note, ..Point::new((right, row as f64), Mark::Nothing) });
     // No name: the series is not an engine.
-    let look = look::engine("");
-    series.push(Series { name: String::new(), look, is_joined: false, points: points.collect() });
+    let style = style::engine("");
+    series.push(Series { name: String::new(), style, is_joined: false, points: points.collect() });
     room
 }
 
@@ -107,13 +107,13 @@ fn margin(series: &mut Vec<Series>, those: &[&Measured], videos: &[&str], right:
 const AS: &str = "as ";
 
 fn beside_of(engine: &str) -> Series {
-    Series { name: format!("{AS}{engine}"), look: look::engine(engine), points: Vec::new(), is_joined: false }
+    Series { name: format!("{AS}{engine}"), style: style::engine(engine), points: Vec::new(), is_joined: false }
 }
 
 /// The relative speed of this program's engine in each scenario, if there are several videos.
-pub(crate) fn overview(all: &[&Measured]) -> Option<Plot> {
+pub(crate) fn overview(all: &[&Measurement]) -> Option<Plot> {
     let scenarios = pick::scenarios(all);
-    let clips = pick::part(all, Part::Clips);
+    let clips = pick::part(all, ReportPart::Clips);
     let others: Vec<&str> = pick::engines(&clips).into_iter().filter(|engine| *engine != SUBJECT).collect();
     if pick::videos(&clips).len() < 2 || others.is_empty() {
         return None;
@@ -144,9 +144,9 @@ pub(crate) fn overview(all: &[&Measured]) -> Option<Plot> {
         x: Axis::log("times as fast (logarithmic)", ends.chain([1.0])),
         y: Axis::rows(rows),
         series,
-        guides: vec![Guide { on: Along::X, value: 1.0, name: String::new() }],
-        whiskers: Along::X,
-        names: Names::Above,
+        guides: vec![Guide { axis: AxisDirection::X, value: 1.0, name: String::new() }],
+        whiskers: AxisDirection::X,
+        names: LegendPlacement::Above,
         room: 130,
         is_small: false,
     };

@@ -1,4 +1,4 @@
-//! AV1: open bitstream units (5.3), and key frames by the first unit.
+//! AV1: open bitstream units (AV1 specification, 5.3), and whether a temporal unit begins with a key frame.
 //!
 //! Headers are left to `av1_headers`, references to `av1_refs`.
 
@@ -22,13 +22,13 @@ pub(super) const TILE_LIST: u32 = 8;
 pub(super) struct Obu<'a> {
     /// `obu_type`.
     pub kind: u32,
-    /// It names a temporal and a spatial layer (`obu_extension_flag`).
+    /// `obu_extension_flag`: the header names a temporal and a spatial layer.
     pub is_layered: bool,
     /// The bytes after header and size.
     pub payload: &'a [u8],
 }
 
-/// Takes the first unit from `data`; `None` if it does not fit.
+/// Takes the first unit from `data` (5.3.1), which then begins at the next one. `None` if the unit exceeds `data`.
 pub(super) fn next_obu<'a>(data: &mut &'a [u8]) -> Option<Obu<'a>> {
     let mut bits = BitReader::new(data);
     bits.skip(1)?;
@@ -41,7 +41,8 @@ pub(super) fn next_obu<'a>(data: &mut &'a [u8]) -> Option<Obu<'a>> {
     Some(Obu { kind, is_layered, payload })
 }
 
-/// True if the temporal unit begins with a shown key frame; `None` if it has no frame header.
+/// True if the first frame header of a temporal unit (5.9.2) is that of a shown key frame; `None` if there is no frame
+/// header.
 pub fn is_key(mut sample: &[u8]) -> Option<bool> {
     loop {
         let obu = next_obu(&mut sample)?;

@@ -28,26 +28,28 @@ pub struct SequenceHeader {
     screen_content: (u32, u32),
     /// `OrderHintBits`; 0 without order hints.
     pub order_hint_bits: u32,
-    /// An operating point has more than one layer (`operating_point_idc`): the output depends on the chosen one.
+    /// An operating point has more than one layer (`operating_point_idc`), so that the output depends on the chosen
+    /// operating point.
     pub is_layered: bool,
 }
 
 /// Timing information and decoder model (5.5.3, 5.5.4).
 #[derive(Default)]
-struct Timing {
+struct TimingInfo {
     is_equal_interval: bool,
     /// `buffer_delay_length`, `buffer_removal_time_length`, `frame_presentation_time_length`.
     model: Option<[u32; 3]>,
 }
 
 impl SequenceHeader {
-    /// Reads `sequence_header_obu` (5.5.1), up to the last field that frame headers need.
+    /// Reads `sequence_header_obu` (5.5.1) up to the last field that frame headers need. `payload` is the unit without
+    /// its header and size; `None` if it ends early.
     pub fn parse(payload: &[u8]) -> Option<SequenceHeader> {
         let mut bits = BitReader::new(payload);
         // seq_profile, still_picture.
         bits.skip(4)?;
         let is_reduced = bits.flag()?;
-        let (mut timing, mut removal_times, mut is_layered) = (Timing::default(), 0, false);
+        let (mut timing, mut removal_times, mut is_layered) = (TimingInfo::default(), 0, false);
         if is_reduced {
             // seq_level_idx.
             bits.skip(5)?;
@@ -85,8 +87,8 @@ impl SequenceHeader {
 }
 
 /// `timing_info` (5.5.3) and `decoder_model_info` (5.5.4), with the flag before each.
-fn parse_timing(bits: &mut BitReader) -> Option<Timing> {
-    let mut timing = Timing::default();
+fn parse_timing(bits: &mut BitReader) -> Option<TimingInfo> {
+    let mut timing = TimingInfo::default();
     if !bits.flag()? {
         return Some(timing);
     }
@@ -104,7 +106,7 @@ fn parse_timing(bits: &mut BitReader) -> Option<Timing> {
 }
 
 /// One operating point: `operating_point_idc`, and whether frames have removal times for it.
-fn operating_point(bits: &mut BitReader, timing: &Timing, has_initial_delays: bool) -> Option<(u32, bool)> {
+fn operating_point(bits: &mut BitReader, timing: &TimingInfo, has_initial_delays: bool) -> Option<(u32, bool)> {
     let idc = bits.bits(12)?;
     if bits.bits(5)? > 7 {
         // seq_tier.
@@ -152,7 +154,7 @@ fn uvlc(bits: &mut BitReader) -> Option<()> {
 
 /// Slots that an inter frame reads (5.9.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum References {
+pub enum FrameReferences {
     /// `ref_frame_idx`.
     Listed([u32; 7]),
     /// `frame_refs_short_signaling`: `last_frame_idx` and `gold_frame_idx`; the others follow from the order hints of
@@ -162,10 +164,10 @@ pub enum References {
 
 /// A frame header (5.9.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FrameHeader {
+pub enum Av1FrameHeader {
     /// `show_existing_frame`: the frame in this slot is shown.
     ShowExisting(u32),
-    /// A frame of its own.
+    /// The header of a coded frame.
     Frame {
         /// `frame_type`.
         kind: u32,
@@ -183,16 +185,17 @@ pub enum FrameHeader {
         /// `refresh_frame_flags`: slots that it writes.
         refresh: u32,
         /// Slots that it reads; `None` for a frame of intra blocks only.
-        references: Option<References>,
+        references: Option<FrameReferences>,
     },
 }
 
-impl FrameHeader {
-    /// Reads `uncompressed_header` up to the references, of a frame without layers.
-    pub fn parse(sequence: &SequenceHeader, payload: &[u8]) -> Option<FrameHeader> {
+impl Av1FrameHeader {
+    /// Reads `uncompressed_header` (5.9.2) up to the references. `sequence` is the active sequence header, of a stream
+    /// without layers; `payload` is the unit without its header and size. `None` if it ends early.
+    pub fn parse(sequence: &SequenceHeader, payload: &[u8]) -> Option<Av1FrameHeader> {
         let mut bits = BitReader::new(payload);
         if !sequence.is_reduced && bits.flag()? {
-            return Some(FrameHeader::ShowExisting(bits.bits(3)?));
+            return Some(Av1FrameHeader::ShowExisting(bits.bits(3)?));
         }
         let (kind, shown, showable, error_resilient) =
             if sequence.is_reduced { (KEY_FRAME, true, false, true) } else { frame_kind(sequence, &mut bits)? };
@@ -219,7 +222,7 @@ impl FrameHeader {
             bits.skip(8 * sequence.order_hint_bits as usize)?;
         }
         let references = if is_intra { None } else { Some(references(sequence, &mut bits)?) };
-        Some(FrameHeader::Frame {
+        Some(Av1FrameHeader::Frame {
             kind,
             shown,
             showable,
@@ -255,9 +258,9 @@ fn skip_tools(sequence: &SequenceHeader, bits: &mut BitReader) -> Option<()> {
     Some(())
 }
 
-fn references(sequence: &SequenceHeader, bits: &mut BitReader) -> Option<References> {
+fn references(sequence: &SequenceHeader, bits: &mut BitReader) -> Option<FrameReferences> {
     if sequence.order_hint_bits > 0 && bits.flag()? {
-        return Some(References::FromOrderHints(bits.bits(3)?, bits.bits(3)?));
+        return Some(FrameReferences::FromOrderHints(bits.bits(3)?, bits.bits(3)?));
     }
     let mut slots = [0; 7];
     for slot in &mut slots {
@@ -266,5 +269,5 @@ fn references(sequence: &SequenceHeader, bits: &mut BitReader) -> Option<Referen
             bits.skip(delta as usize)?;
         }
     }
-    Some(References::Listed(slots))
+    Some(FrameReferences::Listed(slots))
 }

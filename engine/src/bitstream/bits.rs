@@ -59,7 +59,7 @@ impl<'a> BitReader<'a> {
         Some((1_u32 << zeros) - 1 + self.bits(zeros)?)
     }
 
-    /// An unsigned Exp-Golomb code of at most `most`; `None` for a larger one.
+    /// An unsigned Exp-Golomb code of at most `most`: ue(v). `None` for a larger one.
     pub fn ue_to(&mut self, most: u32) -> Option<u32> {
         self.ue().filter(|&code| code <= most)
     }

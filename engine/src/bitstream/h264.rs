@@ -20,30 +20,30 @@ pub fn has_lasting_message(unit: &[u8]) -> bool {
     unit.get(1..).is_none_or(|payload| sei_has_other_than(&unescape(payload), &[0, 1, 2, 3, 4, 5]))
 }
 
-/// True for the NAL unit types of slices in a primary coded picture.
+/// True for the NAL unit types of slices in a primary coded picture: 1 to 5 (table 7-1).
 pub fn is_slice(kind: u8) -> bool {
     matches!(kind, 1..=5)
 }
 
-/// A recovery point SEI message.
+/// A recovery point SEI message (D.2.8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecoveryPoint {
-    /// Frames until pictures are right.
+    /// `recovery_frame_cnt`: frames from this one until pictures are right; 0 if this one is.
     pub frame_count: u32,
-    /// Pictures are then exact, not only approximately right.
+    /// `exact_match_flag`: pictures are then exact, not only approximately right.
     pub exact_match: bool,
-    /// An edit has broken references across the point.
+    /// `broken_link_flag`: an edit has broken references across the point.
     pub broken_link: bool,
 }
 
 impl RecoveryPoint {
     /// True if decoding that begins here is bit-exact for all pictures shown from this one on.
-    pub fn is_exact_entry(self) -> bool {
+    pub fn is_exact(self) -> bool {
         self.frame_count == 0 && self.exact_match && !self.broken_link
     }
 }
 
-/// The recovery point SEI message in a NAL unit, if there is one.
+/// The recovery point SEI message (payload type 6) in a NAL unit. `None` for other units, and if it is malformed.
 pub fn recovery_point(unit: &[u8]) -> Option<RecoveryPoint> {
     if kind(unit)? != 6 {
         return None;
@@ -90,9 +90,9 @@ mod tests {
         let unit = [6, 5, 2, 0, 0, 6, 1, 0b1100_0100, 0x80];
         let point = recovery_point(&unit).unwrap();
         assert_eq!(point, RecoveryPoint { frame_count: 0, exact_match: true, broken_link: false });
-        assert!(point.is_exact_entry());
-        assert!(!recovery_point(&[6, 6, 1, 0b1000_0100, 0x80]).unwrap().is_exact_entry(), "only about right");
-        assert!(!recovery_point(&[6, 6, 1, 0b0101_0100, 0x80]).unwrap().is_exact_entry(), "a frame later");
+        assert!(point.is_exact());
+        assert!(!recovery_point(&[6, 6, 1, 0b1000_0100, 0x80]).unwrap().is_exact(), "only about right");
+        assert!(!recovery_point(&[6, 6, 1, 0b0101_0100, 0x80]).unwrap().is_exact(), "a frame later");
         assert_eq!(recovery_point(&[6, 6]), None);
         assert_eq!(recovery_point(&[5, 6, 1, 0xff, 0x80]), None);
     }

@@ -72,7 +72,8 @@ pub fn drops_earlier(unit: &[u8], after_end_of_sequence: bool) -> bool {
     }
 }
 
-/// Type and identifier of a parameter set.
+/// Type (32 video, 33 sequence, 34 picture; table 7-1) and identifier of a parameter set. `None` for other units, and
+/// for a unit that ends before its identifier.
 pub fn parameter_set_id(unit: &[u8]) -> Option<(u8, u32)> {
     let (kind, _) = header(unit)?;
     let payload = unescape(unit.get(2..unit.len().min(128))?);
@@ -176,7 +177,7 @@ mod tests {
         assert_eq!(header(&unit(33, 1)), Some((33, 1)));
         assert_eq!(kind(&unit(19, 0)), NalKind::Idr);
         assert_eq!(kind(&unit(21, 0)), NalKind::Open);
-        assert_eq!(kind(&unit(21, 1)), NalKind::Other, "a CRA of a second layer is not ours");
+        assert_eq!(kind(&unit(21, 1)), NalKind::Other, "a CRA of a second layer is of no concern");
         assert_eq!(kind(&unit(8, 0)), NalKind::Slice);
         assert_eq!(kind(&[]), NalKind::Other);
     }

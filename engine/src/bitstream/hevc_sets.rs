@@ -1,25 +1,25 @@
 //! H.265: sequence and picture parameter sets, as far as slice headers need them, and the sets that are active.
 //!
-//! Slice headers are left to `hevc_slice`, the samples that bring sets to `parameter_sets`.
+//! Slice headers are left to `hevc_slice`, the choice of the sets that are active at a sample to `parameter_sets`.
 
 use std::sync::Arc;
 
 use super::bits::{BitReader, unescape};
 use super::{Framing, hevc};
 
-/// Most pictures in one short-term reference picture set: a picture buffer has 16 places (A.4.2).
+/// Most pictures in one short-term reference picture set: a picture buffer holds 16 pictures (A.4.2).
 const MOST_PICTURES: usize = 16;
 /// Most short-term sets in a sequence parameter set (7.4.3.2.1).
 const MOST_SETS: u32 = 64;
 /// Most long-term pictures in a sequence parameter set (7.4.3.2.1).
 const MOST_LONG_TERM: u32 = 32;
 
-/// An entry of a short-term reference picture set (7.4.8).
+/// An element of a short-term reference picture set (7.4.8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShortTerm {
     /// Picture order count, relative to the current picture. Never 0.
     pub delta_poc: i32,
-    /// The current picture may refer to it; otherwise it is only kept for later pictures.
+    /// The current picture may refer to it; otherwise the decoder keeps it for later pictures only.
     pub used: bool,
 }
 
@@ -67,7 +67,8 @@ pub struct Pps {
 }
 
 impl Sps {
-    /// Reads a NAL unit of type 33.
+    /// Reads a sequence parameter set: a NAL unit of type 33 with its header, with emulation prevention bytes. `None`
+    /// if it is malformed.
     pub fn parse(unit: &[u8]) -> Option<Sps> {
         let payload = unescape(unit.get(2..)?);
         let mut bits = BitReader::new(&payload);
@@ -207,7 +208,8 @@ fn explicit_set(bits: &mut BitReader<'_>) -> Option<ShortTermSet> {
 }
 
 impl Pps {
-    /// Reads a NAL unit of type 34.
+    /// Reads a picture parameter set: a NAL unit of type 34 with its header, with emulation prevention bytes. `None` if
+    /// it is malformed.
     pub fn parse(unit: &[u8]) -> Option<Pps> {
         let payload = unescape(unit.get(2..unit.len().min(32))?);
         let mut bits = BitReader::new(&payload);
@@ -237,7 +239,7 @@ fn read_wavefronts(bits: &mut BitReader<'_>) -> Option<bool> {
     Some(bits.flag()? && !has_tiles)
 }
 
-/// The active parameter sets at a place in a stream. Clones share the sets.
+/// The active parameter sets at a position in a stream. Clones share the sets.
 #[derive(Debug, Clone, Default)]
 pub struct ParameterSets {
     sps: [Option<Arc<Sps>>; 16],
@@ -317,7 +319,8 @@ impl ParameterSets {
         self.pps.iter().map(rows).min().unwrap_or(0)
     }
 
-    /// The picture parameter set with this identifier, and the sequence parameter set that it refers to.
+    /// The picture parameter set with this identifier, and the sequence parameter set that it refers to. `None` if
+    /// either is missing.
     pub fn get(&self, pps_id: u32) -> Option<(&Pps, &Sps)> {
         let pps = &self.pps[self.pps.binary_search_by_key(&pps_id, |pps| pps.id).ok()?];
         Some((pps, self.sps.get(pps.sps_id as usize)?.as_deref()?))
@@ -329,7 +332,7 @@ pub(crate) mod tests {
     use super::{ParameterSets, Pps, ShortTerm, Sps};
     use crate::bitstream::bits::BitWriter;
 
-    /// An SPS of one sub-layer, 416x240 in blocks of 16, counts of 8 bits, with what `rest` writes from
+    /// An SPS of one sub-layer, 416x240 in blocks of 16, counts of 8 bits. `rest` writes the fields from
     /// `num_short_term_ref_pic_sets` on.
     pub(crate) fn sps(rest: impl Fn(&mut BitWriter)) -> Vec<u8> {
         let mut bits = BitWriter::default();
@@ -361,7 +364,7 @@ pub(crate) mod tests {
     fn sets_predicted_from_the_set_before() {
         let unit = sps(|bits| {
             bits.ue(3);
-            // -1, -3 (kept only), +2
+            // -1, -3 (for later pictures only), +2
             bits.ue(2).ue(1).ue(0).bits(1, 1).ue(1).bits(1, 0).ue(1).bits(1, 1);
             // Shifted by -2: -3, -5, 0 (left out), and the picture itself: -2.
             bits.bits(1, 1).bits(1, 1).ue(1).bits(1, 1).bits(2, 0b01).bits(2, 0b00).bits(1, 1);
@@ -416,7 +419,7 @@ pub(crate) mod tests {
         let none = sps(|bits| _ = bits.ue(0).bits(2, 0b01));
         let long = sps(|bits| _ = bits.ue(0).bits(1, 1).ue(1).bits(8, 77).bits(1, 1).bits(1, 0));
         let mut sets = ParameterSets::default();
-        assert!(sets.absorb(&pps(3, 2)) && sets.get(3).is_none(), "its sequence parameter set is not there yet");
+        assert!(sets.absorb(&pps(3, 2)) && sets.get(3).is_none(), "its sequence parameter set is missing");
         assert!(sets.absorb(&none) && sets.absorb(&pps(1, 0)));
         let expected = Pps {
             id: 3,
@@ -430,7 +433,7 @@ pub(crate) mod tests {
         assert!(sets.absorb(&long) && sets.absorb(&pps(3, 1)));
         let (pps, sps) = sets.get(3).expect("both");
         assert_eq!((pps.extra_slice_header_bits, sps.long_term.as_deref()), (1, Some(&[(77, true)][..])));
-        assert!(sets.absorb(&long[..30]) && sets.get(3).is_none(), "one that cannot be read is not the one before");
+        assert!(sets.absorb(&long[..30]) && sets.get(3).is_none(), "a malformed set removes the earlier one");
         assert!(!sets.absorb(&[1 << 1, 1, 0x80]) && !sets.absorb(&[]));
     }
 

@@ -15,7 +15,7 @@ const MOST_LONG_TERM: u32 = 32;
 
 /// The kind of a picture by its slices' NAL unit type (table 7-1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum PictureKind {
     /// Instantaneous decoding refresh: earlier pictures do not matter from here on.
     Idr,
     /// Clean random access: pictures that are output after it need no earlier one.
@@ -30,27 +30,27 @@ pub enum Kind {
     Trailing,
 }
 
-impl Kind {
+impl PictureKind {
     /// The kind of a `nal_unit_type`; `None` for other units than slices and for reserved types.
-    pub fn of(nal_unit_type: u8) -> Option<Kind> {
+    pub fn of(nal_unit_type: u8) -> Option<PictureKind> {
         Some(match nal_unit_type {
-            0..=5 => Kind::Trailing,
-            6 | 7 => Kind::Radl,
-            8 | 9 => Kind::Rasl,
-            16..=18 => Kind::Bla,
-            19 | 20 => Kind::Idr,
-            21 => Kind::Cra,
+            0..=5 => PictureKind::Trailing,
+            6 | 7 => PictureKind::Radl,
+            8 | 9 => PictureKind::Rasl,
+            16..=18 => PictureKind::Bla,
+            19 | 20 => PictureKind::Idr,
+            21 => PictureKind::Cra,
             _ => return None,
         })
     }
 
     /// An intra random access point picture.
     pub fn is_irap(self) -> bool {
-        matches!(self, Kind::Idr | Kind::Cra | Kind::Bla)
+        matches!(self, PictureKind::Idr | PictureKind::Cra | PictureKind::Bla)
     }
 }
 
-/// A long-term entry of a reference picture set (7.4.7.1).
+/// A long-term element of a reference picture set (7.4.7.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LongTerm {
     /// PocLsbLt: the low bits of its picture order count.
@@ -68,7 +68,7 @@ pub struct SliceHeader {
     /// `nal_unit_type`.
     pub nal_unit_type: u8,
     /// The kind of its NAL unit type.
-    pub kind: Kind,
+    pub kind: PictureKind,
     /// TemporalId.
     pub temporal_id: u8,
     /// `no_output_of_prior_pics_flag`; false for other pictures than IRAP.
@@ -81,7 +81,7 @@ pub struct SliceHeader {
     pub log2_max_poc_lsb: u32,
     /// The short-term reference picture set; empty for IDR.
     pub short_term: ShortTermSet,
-    /// The long-term entries; none for IDR.
+    /// The long-term elements; none for IDR.
     pub long_term: Vec<LongTerm>,
 }
 
@@ -104,13 +104,15 @@ impl SliceHeader {
     /// True if the picture becomes prevTid0Pic for later pictures (8.3.1).
     pub fn is_tid0(&self) -> bool {
         let is_sub_layer_non_reference = self.nal_unit_type < 16 && self.nal_unit_type.is_multiple_of(2);
-        self.temporal_id == 0 && !matches!(self.kind, Kind::Radl | Kind::Rasl) && !is_sub_layer_non_reference
+        self.temporal_id == 0
+            && !matches!(self.kind, PictureKind::Radl | PictureKind::Rasl)
+            && !is_sub_layer_non_reference
     }
 }
 
 fn read_header(unit: &[u8], bits: &mut BitReader<'_>, sets: &ParameterSets) -> Option<SliceHeader> {
     let (nal_unit_type, 0) = hevc::header(unit)? else { return None };
-    let kind = Kind::of(nal_unit_type)?;
+    let kind = PictureKind::of(nal_unit_type)?;
     let temporal_id = (unit.get(1)? & 7).checked_sub(1)?;
     if !bits.flag()? {
         return None;
@@ -132,7 +134,7 @@ fn read_header(unit: &[u8], bits: &mut BitReader<'_>, sets: &ParameterSets) -> O
     if sps.separate_colour_plane {
         bits.skip(2)?;
     }
-    if kind != Kind::Idr {
+    if kind != PictureKind::Idr {
         header.poc_lsb = bits.bits(sps.log2_max_poc_lsb)?;
         header.short_term = read_short_term(bits, sps)?;
         header.long_term = read_long_term(bits, sps)?;
@@ -165,7 +167,7 @@ fn read_long_term(bits: &mut BitReader<'_>, sps: &Sps) -> Option<Vec<LongTerm>> 
             (bits.bits(sps.log2_max_poc_lsb)?, bits.flag()?)
         };
         let has_msb = bits.flag()?;
-        // (7-52): accumulated from the entry before; the slice's own entries begin again.
+        // (7-52): accumulated from the preceding element; the slice's own elements start again from 0.
         let before = if index == from_sps { 0 } else { msb_cycle };
         msb_cycle = before.checked_add(if has_msb { bits.ue()? } else { 0 })?;
         entries.push(LongTerm { poc_lsb, msb_cycle: has_msb.then_some(msb_cycle), used });
@@ -181,10 +183,10 @@ pub struct PocState {
 }
 
 impl PocState {
-    /// PicOrderCntVal of the next picture. For IDR and BLA, and with `begins` (an IRAP with NoRaslOutputFlag, where
-    /// decoding begins), it is the low bits alone. `None` if it exceeds 32 bits.
+    /// PicOrderCntVal of the next picture in decode order. For IDR and BLA, and with `begins` (an IRAP with
+    /// NoRaslOutputFlag, where decoding begins), it is the low bits alone. `None` if it exceeds 32 bits.
     pub fn next(&mut self, header: &SliceHeader, begins: bool) -> Option<i32> {
-        let begins = begins || matches!(header.kind, Kind::Idr | Kind::Bla);
+        let begins = begins || matches!(header.kind, PictureKind::Idr | PictureKind::Bla);
         let poc = if begins {
             i32::try_from(header.poc_lsb).ok()?
         } else {
@@ -196,12 +198,12 @@ impl PocState {
         Some(poc)
     }
 
-    /// The state after a picture with this count that is prevTid0Pic.
+    /// The state if prevTid0Pic has the count `poc`.
     pub fn after(poc: i32) -> PocState {
         PocState { previous: poc }
     }
 
-    /// The count with these low bits that is nearest to prevTid0Pic's (8-1).
+    /// The count with these low bits that is nearest to prevTid0Pic's (8-1); `None` if it exceeds 32 bits.
     pub fn nearest(self, poc_lsb: u32, log2_max_poc_lsb: u32) -> Option<i32> {
         let max = 1_i32.checked_shl(log2_max_poc_lsb).filter(|&max| max > 1)?;
         let lsb = i32::try_from(poc_lsb).ok()?;
@@ -219,7 +221,7 @@ impl PocState {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, LongTerm, ParameterSets, PocState, SliceHeader};
+    use super::{LongTerm, ParameterSets, PictureKind, PocState, SliceHeader};
     use crate::bitstream::bits::BitWriter;
     use crate::bitstream::hevc_sets::{ShortTerm, tests::sps};
 
@@ -261,7 +263,7 @@ mod tests {
         ];
         assert_eq!(header.long_term, expected);
         assert_eq!(header.short_term, [ShortTerm { delta_poc: -2, used: true }]);
-        assert_eq!((header.poc_lsb, header.kind, header.pic_output), (5, Kind::Trailing, false));
+        assert_eq!((header.poc_lsb, header.kind, header.pic_output), (5, PictureKind::Trailing, false));
         assert!((0..10).all(|end| SliceHeader::parse(&unit[..end], &sets()).is_none()), "cut off");
         assert!(SliceHeader::parse(&unit, &ParameterSets::default()).is_none(), "without its sets");
     }
@@ -273,7 +275,7 @@ mod tests {
         assert!(
             header.no_output_of_prior_pics && header.pic_output && header.is_tid0() && header.short_term.is_empty()
         );
-        assert_eq!((header.kind, header.poc_lsb), (Kind::Idr, 0));
+        assert_eq!((header.kind, header.poc_lsb), (PictureKind::Idr, 0));
         let mut not_first = unit.clone();
         not_first[2] &= 0x7f;
         assert!(SliceHeader::parse(&not_first, &sets()).is_none());
@@ -284,7 +286,7 @@ mod tests {
     fn header(nal_unit_type: u8, poc_lsb: u32) -> SliceHeader {
         SliceHeader {
             nal_unit_type,
-            kind: Kind::of(nal_unit_type).expect("a slice"),
+            kind: PictureKind::of(nal_unit_type).expect("a slice"),
             temporal_id: 0,
             no_output_of_prior_pics: false,
             pic_output: true,
@@ -302,7 +304,7 @@ mod tests {
         assert_eq!([next(19, 0), next(1, 6), next(1, 12)], [Some(0), Some(6), Some(12)]);
         assert_eq!([next(1, 3), next(0, 10), next(1, 14)], [Some(19), Some(26), Some(14)], "type 0 does not count");
         assert_eq!([next(21, 5), next(9, 15), next(1, 8)], [Some(21), Some(15), Some(24)], "nor do leading pictures");
-        assert_eq!([next(16, 9), next(1, 1)], [Some(9), Some(17)], "a BLA begins anew");
+        assert_eq!([next(16, 9), next(1, 1)], [Some(9), Some(17)], "a BLA resets the count");
         assert_eq!(PocState::after(-3).nearest(1, 4), Some(1));
         assert_eq!(PocState::after(-3).nearest(6, 4), Some(-10));
         assert_eq!(PocState::after(i32::MAX).nearest(0, 16), None);

@@ -1,25 +1,25 @@
 //! Parsers of coded samples: NAL units, picture types, random access points, parameter sets, picture hashes.
 //!
-//! They read only as much as exact random access needs. Containers and decoding are left to others. Every length is
-//! checked before it is used, and no input causes a panic.
+//! They read only as much as exact random access needs. Containers are left to [`container`](crate::container),
+//! decoding to [`decode`](crate::decode). Every length is checked before it is used, and no input causes a panic.
 
 pub mod av1;
 pub mod av1_headers;
 pub mod av1_refs;
 pub mod bits;
-pub mod entry;
 pub mod h264;
 pub mod hevc;
 pub mod hevc_sets;
 pub mod hevc_slice;
 pub mod nal;
 pub mod parameter_sets;
+pub mod random_access;
 pub mod references;
 pub mod vp9;
 pub mod vp9_refs;
 
-pub use entry::{Entry, EntryFacts};
 pub use nal::Framing;
+pub use random_access::{RandomAccessPoint, SyncSampleFacts};
 
 /// The supported codecs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,7 +35,7 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// FFmpeg's name.
+    /// FFmpeg's name of the codec: `hevc`, `h264`, `vp9`, `av1`.
     pub fn name(self) -> &'static str {
         match self {
             Codec::Hevc => "hevc",
@@ -45,7 +45,7 @@ impl Codec {
         }
     }
 
-    /// The codec with FFmpeg's name; `None` for other codecs.
+    /// The codec with FFmpeg's name `name`; `None` for other codecs.
     pub fn from_name(name: &str) -> Option<Codec> {
         Some(match name {
             "hevc" => Codec::Hevc,

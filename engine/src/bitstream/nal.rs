@@ -11,7 +11,8 @@ pub enum Framing {
 }
 
 impl Framing {
-    /// From the decoder configuration: `avcC` and `hvcC` records have the size of lengths; anything else is Annex B.
+    /// The framing that the decoder configuration declares: `avcC` and `hvcC` records (ISO/IEC 14496-15, 5.3.3.1 and
+    /// 8.3.3.1) have the size of lengths; anything else is Annex B.
     pub fn of(codec: super::Codec, extradata: &[u8]) -> Framing {
         let length_size = match codec {
             super::Codec::H264 if extradata.first() == Some(&1) => extradata.get(4),
@@ -26,18 +27,19 @@ impl Framing {
         length_size.map_or(Framing::AnnexB, |byte| Framing::Length((byte & 3) + 1))
     }
 
-    /// The NAL units of a sample, without start codes or lengths. Stops at the first one that does not fit.
-    pub fn units(self, sample: &[u8]) -> Units<'_> {
+    /// The NAL units of a sample in order, without start codes or lengths. The iterator stops at the first unit that
+    /// exceeds the sample.
+    pub fn units(self, sample: &[u8]) -> NalUnits<'_> {
         let rest = match self {
             Framing::AnnexB => after_start_code(sample).unwrap_or(&[]),
             Framing::Length(_) => sample,
         };
-        Units { framing: self, rest, is_head: false }
+        NalUnits { framing: self, rest, is_head: false }
     }
 
     /// As [`Framing::units`], for the first bytes of a sample: the last unit is cut off where they end.
-    pub fn units_of_head(self, head: &[u8]) -> Units<'_> {
-        Units { is_head: true, ..self.units(head) }
+    pub fn units_of_head(self, head: &[u8]) -> NalUnits<'_> {
+        NalUnits { is_head: true, ..self.units(head) }
     }
 
     /// A unit with its start code or length.
@@ -53,20 +55,20 @@ impl Framing {
 
 /// Iterator over the NAL units of a sample.
 #[derive(Debug, Clone)]
-pub struct Units<'a> {
+pub struct NalUnits<'a> {
     framing: Framing,
     rest: &'a [u8],
     is_head: bool,
 }
 
-impl<'a> Units<'a> {
+impl<'a> NalUnits<'a> {
     /// The bytes that were not returned: at the end, those that are no unit (a length that does not fit).
     pub fn remainder(&self) -> &'a [u8] {
         self.rest
     }
 }
 
-impl<'a> Iterator for Units<'a> {
+impl<'a> Iterator for NalUnits<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {

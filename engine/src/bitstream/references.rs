@@ -4,25 +4,26 @@
 //! The trackers of `av1_refs` and `vp9_refs` turn slots into samples; [`needed`] computes the closure. Reading headers
 //! is left to them.
 //!
-//! Why that is exact: let a set of samples hold, with each sample, all samples that wrote last what it reads. Take the
-//! first slot (or other state) that a sample of the set reads. Its last writer is in the set, and no omitted sample
-//! between the two writes it, or that would be the last writer. So the sample reads what it reads in a sequential
-//! decode, hence writes what it writes there; and so on to the target. No sample of the set reads what an omitted
-//! sample would have written. The trackers must name every state that a sample reads.
+//! Proof that this is exact: let a set of samples contain, for each of its samples, the last writer of every state that
+//! the sample reads. Take the first slot (or other state) that a sample of the set reads. Its last writer is in the
+//! set, and no omitted sample between the two writes it, or that would be the last writer. So the sample reads the same
+//! state as in a sequential decode, and writes the same; by induction this holds up to the target. No sample of the set
+//! reads a state that an omitted sample would have written. The trackers must name every state that a sample reads.
 
-use super::hevc_slice::Kind;
+use super::hevc_slice::PictureKind;
 
 /// An H.265 picture in the reference graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
-    /// Samples that this picture may refer to, ascending: the used entries of its reference picture set.
+    /// Samples that this picture may refer to, ascending: the elements of its reference picture set with UsedByCurrPic
+    /// (8.3.2).
     pub refs: Box<[u32]>,
     /// Picture order count, relative to the GOP's own origin: the high bits of its first picture's count are 0.
     pub poc: i32,
     /// The sample of its associated IRAP picture; its own for an IRAP.
     pub irap: u32,
     /// The kind of its NAL unit type.
-    pub kind: Kind,
+    pub kind: PictureKind,
     /// `log2_max_pic_order_cnt_lsb_minus4` + 4: the number of low bits of the count in its header.
     pub log2_max_poc_lsb: u8,
     /// It becomes prevTid0Pic for the picture order counts of later pictures (8.3.1).
@@ -36,9 +37,9 @@ pub struct Picture {
 
 /// The references and effects of one AV1 or VP9 sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unit {
-    /// Samples of the state that its frames read, ascending, without duplicates and without itself. The entry is not
-    /// added here: [`needed`] adds it.
+pub struct SampleReferences {
+    /// Samples of the state that its frames read, ascending, without duplicates and without itself. They do not include
+    /// the random access point, which [`needed`] adds.
     pub refs: Vec<u32>,
     /// It begins with a key frame that resets all state: no earlier sample affects it or later samples.
     pub is_key: bool,
@@ -48,32 +49,34 @@ pub struct Unit {
     pub shows: bool,
 }
 
-/// The samples that must be decoded for `target`, ascending, itself the last; `units[0]` is that of sample `first`. If
-/// a unit is not understood (`None`), that is all samples from the entry on. The nearest entry before the target is
-/// always included: it brings the state of the whole sequence. `None` if there is no entry.
-pub fn needed(first: u32, units: &[Option<Unit>], target: u32) -> Option<Vec<u32>> {
+/// The samples that must be decoded for `target`, ascending, itself the last; `units[0]` is that of sample `first`. The
+/// nearest random access point before the target is always included, since it sets the state of the whole sequence. If
+/// a unit is unknown (`None`), the result is all samples from the random access point on. `None` if there is no random
+/// access point.
+pub fn needed(first: u32, units: &[Option<SampleReferences>], target: u32) -> Option<Vec<u32>> {
     let last = usize::try_from(target.checked_sub(first)?).ok()?;
     let until = units.get(..=last)?;
-    let is_entry = |unit: &Option<Unit>| unit.as_ref().is_some_and(|unit| unit.is_key);
-    let entry = until.iter().rposition(is_entry)?;
-    let mut wanted = vec![false; last + 1 - entry];
-    (wanted[0], wanted[last - entry]) = (true, true);
-    // References only go backwards, so one pass from the target to the entry visits each sample before its references.
-    for at in (entry..=last).rev().filter(|&at| at > entry) {
-        if !wanted[at - entry] {
+    let is_start = |unit: &Option<SampleReferences>| unit.as_ref().is_some_and(|unit| unit.is_key);
+    let start = until.iter().rposition(is_start)?;
+    let mut required = vec![false; last + 1 - start];
+    (required[0], required[last - start]) = (true, true);
+    // References only go backwards, so one pass from the target to the random access point visits each sample before
+    // its references.
+    for at in (start..=last).rev().filter(|&at| at > start) {
+        if !required[at - start] {
             continue;
         }
         let Some(unit) = &until[at] else {
-            wanted[..=at - entry].fill(true);
+            required[..=at - start].fill(true);
             continue;
         };
         for &sample in &unit.refs {
-            let place = sample.checked_sub(first).and_then(|sample| usize::try_from(sample).ok()?.checked_sub(entry));
-            *wanted.get_mut(place?)? = true;
+            let place = sample.checked_sub(first).and_then(|sample| usize::try_from(sample).ok()?.checked_sub(start));
+            *required.get_mut(place?)? = true;
         }
     }
-    let base = first.checked_add(u32::try_from(entry).ok()?)?;
-    Some((base..).zip(wanted).filter_map(|(sample, wanted)| wanted.then_some(sample)).collect())
+    let base = first.checked_add(u32::try_from(start).ok()?)?;
+    Some((base..).zip(required).filter_map(|(sample, wanted)| wanted.then_some(sample)).collect())
 }
 
 /// Sorted, without duplicates and without the sample itself.
@@ -86,10 +89,10 @@ pub(super) fn tidy(mut refs: Vec<u32>, sample: u32) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Unit, needed};
+    use super::{SampleReferences, needed};
 
-    fn unit(refs: &[u32]) -> Option<Unit> {
-        Some(Unit { refs: refs.into(), is_key: refs.is_empty(), refreshes: true, shows: true })
+    fn unit(refs: &[u32]) -> Option<SampleReferences> {
+        Some(SampleReferences { refs: refs.into(), is_key: refs.is_empty(), refreshes: true, shows: true })
     }
 
     #[test]
@@ -103,12 +106,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_before_an_entry_and_everything_since_it_where_something_is_not_understood() {
+    fn nothing_before_a_random_access_point_and_all_samples_after_it_where_one_is_unknown() {
         let units = [unit(&[]), unit(&[0]), unit(&[]), unit(&[2]), None, unit(&[2]), unit(&[4])];
         assert_eq!(needed(0, &units, 5), Some(vec![2, 5]));
         assert_eq!(needed(0, &units, 4), Some(vec![2, 3, 4]));
         assert_eq!(needed(0, &units, 6), Some(vec![2, 3, 4, 6]));
         assert_eq!(needed(0, &[None, unit(&[0])], 1), None, "no entry");
-        assert_eq!(needed(0, &[unit(&[]), unit(&[7])], 1), None, "a reference forwards is none");
+        assert_eq!(needed(0, &[unit(&[]), unit(&[7])], 1), None, "a reference to a later sample is invalid");
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! # Why leaving out the rest is exact
 //!
-//! `references` says why a set is enough that has, for each of its samples, those that wrote what it reads. In VP9 a
-//! frame reads more than the slots of its three references: four sets of probabilities, which frames adapt backwards
-//! and leave to the next one; the motion vectors of the frame before, and whether that was shown; its segmentation map;
-//! loop filter deltas and segmentation features that stay until they are changed. The tracker models all of these as
-//! one state that every decoded frame writes. So an ordinary frame needs the frame decoded before it, and with that all
-//! frames since the last one that reads none of it. A finer model would gain little: the frame before provides the
-//! motion vectors, or, if it is hidden, the fact that there are none.
+//! `references` shows why a set of samples is enough if it contains, for each of its samples, the samples that wrote
+//! the state that this one reads. In VP9 a frame reads more than the slots of its three references: four sets of
+//! probabilities, which frames adapt backwards and leave to the next one; the motion vectors of the preceding frame,
+//! and whether that was shown; its segmentation map; loop filter deltas and segmentation features that stay until they
+//! are changed. The tracker models all of these as one state that every decoded frame writes. So an ordinary frame
+//! needs the frame decoded before it, and with that all frames since the last one that reads none of this state. A
+//! finer model would gain little: the preceding frame provides the motion vectors, or, if it is hidden, the fact that
+//! there are none.
 //!
 //! A frame reads none of it if it is a key frame, has `error_resilient_mode`, or is an intra-only frame with
 //! `reset_frame_context` 3. Then all probabilities are reset (7.2, `setup_past_independence` and
@@ -21,18 +22,18 @@
 //! sample after an intra-only frame needs the last of these, even if only for its tags. A frame that shows an existing
 //! one reads its slot and writes nothing: libavcodec returns before it touches the state.
 //!
-//! So samples can be left out in error resilient streams only; in all others all samples since the key frame are
-//! needed, and the tracker says so.
+//! So samples can be left out in error resilient streams only; in all others the tracker returns all samples since the
+//! key frame.
 
 use super::bits::BitReader;
-use super::references::{Unit, tidy};
+use super::references::{SampleReferences, tidy};
 
 /// The fields of a frame header (6.2) that references need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FrameHeader {
+pub enum Vp9FrameHeader {
     /// `show_existing_frame`: the frame in this slot is shown.
     ShowExisting(u32),
-    /// A frame of its own.
+    /// The header of a coded frame.
     Frame {
         /// `frame_type` is `KEY_FRAME`.
         is_key: bool,
@@ -51,9 +52,10 @@ pub enum FrameHeader {
     },
 }
 
-impl FrameHeader {
-    /// Reads `uncompressed_header` up to the references.
-    pub fn parse(frame: &[u8]) -> Option<FrameHeader> {
+impl Vp9FrameHeader {
+    /// Reads `uncompressed_header` (6.2) up to the references; `frame` is one frame of a superframe. `None` if it ends
+    /// early, lacks `frame_sync_code`, or has an unknown profile.
+    pub fn parse(frame: &[u8]) -> Option<Vp9FrameHeader> {
         let mut bits = BitReader::new(frame);
         if bits.bits(2)? != 2 {
             return None;
@@ -63,14 +65,14 @@ impl FrameHeader {
             return None;
         }
         if bits.flag()? {
-            return Some(FrameHeader::ShowExisting(bits.bits(3)?));
+            return Some(Vp9FrameHeader::ShowExisting(bits.bits(3)?));
         }
         let (is_key, shown, error_resilient) = (!bits.flag()?, bits.flag()?, bits.flag()?);
         if is_key {
             let (intra_only, reset_context) = (false, 0);
             sync_code(&mut bits)?;
             let (refresh, references) = (0xff, None);
-            return Some(FrameHeader::Frame {
+            return Some(Vp9FrameHeader::Frame {
                 is_key,
                 shown,
                 error_resilient,
@@ -88,7 +90,7 @@ impl FrameHeader {
         }
         let refresh = bits.bits(8)?;
         let references = if intra_only { None } else { Some(references(&mut bits)?) };
-        Some(FrameHeader::Frame { is_key, shown, error_resilient, intra_only, reset_context, refresh, references })
+        Some(Vp9FrameHeader::Frame { is_key, shown, error_resilient, intra_only, reset_context, refresh, references })
     }
 }
 
@@ -123,7 +125,8 @@ fn references(bits: &mut BitReader) -> Option<[u32; 3]> {
     Some(slots)
 }
 
-/// The frames of a sample, which may be a superframe (Annex B); `None` if its index does not fit.
+/// The frames of a sample, which may be a superframe (Annex B), in decode order; `None` if its index contradicts its
+/// size.
 pub fn frames(sample: &[u8]) -> Option<Vec<&[u8]>> {
     let &marker = sample.last()?;
     let (count, size_bytes) = (usize::from(marker & 7) + 1, usize::from(marker >> 3 & 3) + 1);
@@ -144,53 +147,59 @@ pub fn frames(sample: &[u8]) -> Option<Vec<&[u8]>> {
 
 /// The samples that the slots and the other state of a decoder come from.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Tracker {
+pub struct Vp9Tracker {
     slots: [Option<u32>; 8],
-    /// The sample of the last decoded frame; `None` until the entry.
+    /// The sample of the last decoded frame; `None` before the random access point.
     state: Option<u32>,
-    /// The sample of the last intra-only frame since the entry.
+    /// The sample of the last intra-only frame since the random access point.
     intra_only: Option<u32>,
 }
 
-impl Tracker {
-    /// A tracker without any state.
-    pub fn new() -> Tracker {
-        Tracker::default()
+impl Vp9Tracker {
+    /// A tracker before the first sample.
+    pub fn new() -> Vp9Tracker {
+        Vp9Tracker::default()
     }
 
-    /// Reads the next sample in decode order. `None` if it is not understood: then no sample may be left out for it,
-    /// and later samples are unknown until the next entry.
-    pub fn take(&mut self, sample: u32, data: &[u8]) -> Option<Unit> {
-        let mut unit = Unit { refs: Vec::new(), is_key: false, refreshes: false, shows: false };
+    /// Reads the next sample in decode order. `None` if it cannot be parsed: then no sample may be left out for it, and
+    /// later samples are unknown until the next random access point.
+    pub fn take(&mut self, sample: u32, data: &[u8]) -> Option<SampleReferences> {
+        let mut unit = SampleReferences { refs: Vec::new(), is_key: false, refreshes: false, shows: false };
         let read = frames(data).and_then(|frames| {
             frames.into_iter().enumerate().try_for_each(|(number, frame)| {
-                let header = FrameHeader::parse(frame)?;
-                unit.is_key |= number == 0 && matches!(header, FrameHeader::Frame { is_key: true, .. });
+                let header = Vp9FrameHeader::parse(frame)?;
+                unit.is_key |= number == 0 && matches!(header, Vp9FrameHeader::Frame { is_key: true, .. });
                 self.frame(sample, header, &mut unit)
             })
         });
         if read.is_none() {
-            *self = Tracker::new();
+            *self = Vp9Tracker::new();
             return None;
         }
         unit.refs = tidy(unit.refs, sample);
         Some(unit)
     }
 
-    fn frame(&mut self, sample: u32, header: FrameHeader, unit: &mut Unit) -> Option<()> {
+    fn frame(&mut self, sample: u32, header: Vp9FrameHeader, unit: &mut SampleReferences) -> Option<()> {
         let (is_key, shown, error_resilient, intra_only, reset_context, refresh, references) = match header {
-            FrameHeader::ShowExisting(slot) => {
+            Vp9FrameHeader::ShowExisting(slot) => {
                 unit.refs.push(self.slot(slot)?);
                 unit.refs.extend(self.intra_only);
                 unit.shows = true;
                 return Some(());
             }
-            FrameHeader::Frame { is_key, shown, error_resilient, intra_only, reset_context, refresh, references } => {
-                (is_key, shown, error_resilient, intra_only, reset_context, refresh, references)
-            }
+            Vp9FrameHeader::Frame {
+                is_key,
+                shown,
+                error_resilient,
+                intra_only,
+                reset_context,
+                refresh,
+                references,
+            } => (is_key, shown, error_resilient, intra_only, reset_context, refresh, references),
         };
         if is_key {
-            *self = Tracker::new();
+            *self = Vp9Tracker::new();
         } else {
             let state = self.state?;
             let is_independent = error_resilient || intra_only && reset_context == 3;
@@ -221,7 +230,7 @@ impl Tracker {
 
 #[cfg(test)]
 mod tests {
-    use super::{FrameHeader, Tracker, Unit, frames};
+    use super::{SampleReferences, Vp9FrameHeader, Vp9Tracker, frames};
 
     /// Bits as text to bytes.
     fn bits(text: &str) -> Vec<u8> {
@@ -251,15 +260,15 @@ mod tests {
         bits(&format!("10 00 1 {slot:03b}"))
     }
 
-    fn refs(tracker: &mut Tracker, sample: u32, data: &[u8]) -> Option<Vec<u32>> {
+    fn refs(tracker: &mut Vp9Tracker, sample: u32, data: &[u8]) -> Option<Vec<u32>> {
         tracker.take(sample, data).map(|unit| unit.refs)
     }
 
     #[test]
     fn ordinary_frames_need_the_one_before() {
-        let mut tracker = Tracker::new();
-        assert_eq!(tracker.take(0, &inter(true, "00000001", [0; 3])), None, "before the entry");
-        let entry = Unit { refs: vec![], is_key: true, refreshes: true, shows: true };
+        let mut tracker = Vp9Tracker::new();
+        assert_eq!(tracker.take(0, &inter(true, "00000001", [0; 3])), None, "before the random access point");
+        let entry = SampleReferences { refs: vec![], is_key: true, refreshes: true, shows: true };
         assert_eq!(tracker.take(1, &key()), Some(entry));
         assert_eq!(refs(&mut tracker, 2, &inter(false, "00000001", [1; 3])), Some(vec![1]));
         assert_eq!(refs(&mut tracker, 3, &inter(false, "00000010", [2; 3])), Some(vec![1, 2]));
@@ -273,7 +282,7 @@ mod tests {
 
     #[test]
     fn error_resilient_frames_need_their_slots_only() {
-        let mut tracker = Tracker::new();
+        let mut tracker = Vp9Tracker::new();
         tracker.take(0, &key());
         assert_eq!(refs(&mut tracker, 1, &inter(true, "00000001", [1; 3])), Some(vec![0]));
         assert_eq!(refs(&mut tracker, 2, &inter(true, "00000000", [0, 0, 1])), Some(vec![0, 1]));
@@ -283,13 +292,13 @@ mod tests {
 
     #[test]
     fn intra_only_frames() {
-        let mut tracker = Tracker::new();
+        let mut tracker = Vp9Tracker::new();
         tracker.take(0, &key());
         tracker.take(1, &inter(true, "00000001", [1; 3]));
         assert_eq!(refs(&mut tracker, 2, &intra_only("10")), Some(vec![1]), "one set of probabilities is not all");
         assert_eq!(refs(&mut tracker, 3, &intra_only("11")), Some(vec![2]), "its colours replace the last one's");
-        assert_eq!(refs(&mut tracker, 4, &inter(true, "00000000", [0; 3])), Some(vec![1, 3]), "which gives the format");
-        let mut tracker = Tracker::new();
+        assert_eq!(refs(&mut tracker, 4, &inter(true, "00000000", [0; 3])), Some(vec![1, 3]), "which sets the format");
+        let mut tracker = Vp9Tracker::new();
         tracker.take(0, &key());
         tracker.take(1, &inter(true, "00000001", [1; 3]));
         assert_eq!(refs(&mut tracker, 2, &intra_only("11")), Some(vec![]));
@@ -304,8 +313,8 @@ mod tests {
         let index = [marker, first.len() as u8, second.len() as u8, marker];
         let sample = [&first[..], &second, &index].concat();
         assert_eq!(frames(&sample), Some(vec![&first[..], &second]));
-        let whole = Unit { refs: vec![], is_key: true, refreshes: true, shows: true };
-        assert_eq!(Tracker::new().take(7, &sample), Some(whole));
+        let whole = SampleReferences { refs: vec![], is_key: true, refreshes: true, shows: true };
+        assert_eq!(Vp9Tracker::new().take(7, &sample), Some(whole));
         assert_eq!(frames(&[marker, 9, 9, marker]), None, "sizes that do not fit");
         assert_eq!(frames(&[1, 2]), Some(vec![&[1, 2][..]]));
         assert_eq!(frames(&[]), None);
@@ -315,11 +324,11 @@ mod tests {
     fn headers_that_are_none() {
         for bad in [bits("01 00 0 0 1 0"), bits("10 11 1 0"), bits("10 00 0 0 1 0 00000000 00000000 00000000"), vec![]]
         {
-            assert_eq!(FrameHeader::parse(&bad), None, "{bad:?}");
+            assert_eq!(Vp9FrameHeader::parse(&bad), None, "{bad:?}");
         }
-        assert_eq!(FrameHeader::parse(&show(5)), Some(FrameHeader::ShowExisting(5)));
+        assert_eq!(Vp9FrameHeader::parse(&show(5)), Some(Vp9FrameHeader::ShowExisting(5)));
         let rgb = bits(&format!("10 10 0 1 0 0 1 11 {SYNC} 111 0 00010000 0000"));
-        let Some(FrameHeader::Frame { refresh, .. }) = FrameHeader::parse(&rgb) else { panic!("a frame") };
+        let Some(Vp9FrameHeader::Frame { refresh, .. }) = Vp9FrameHeader::parse(&rgb) else { panic!("a frame") };
         assert_eq!(refresh, 16);
     }
 }

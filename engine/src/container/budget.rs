@@ -7,7 +7,7 @@
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use ffi::meter::{self, Exceeded, Grant, Limits};
+use ffi::meter::{self, ExceededLimit, Grant, MeterLimits};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{Source, opening};
@@ -19,7 +19,7 @@ pub const DEFAULT_INDEX_MEMORY: u64 = 384 << 20;
 const SMALL_BYTES: u64 = 16 << 20;
 /// Concurrent openings that may take more than that.
 const LARGE_SHARES: usize = 3;
-/// The longest wait of an opening for a large share.
+/// The longest time that an opening waits for a large share.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Steps of work for any file; each byte of the file adds one.
@@ -34,7 +34,7 @@ const BYTES_A_SECOND: u64 = 16 << 20;
 pub(crate) struct IndexBudget {
     /// Limit of one opening, in bytes.
     bytes: u64,
-    patience: Duration,
+    timeout: Duration,
     /// Free large shares.
     free: Mutex<usize>,
     freed: Condvar,
@@ -46,14 +46,14 @@ impl Default for IndexBudget {
     }
 }
 
-/// A large share, given back on drop.
+/// A large share, released on drop.
 #[derive(Debug)]
-struct Share<'a>(&'a IndexBudget);
+struct LargeShare<'a>(&'a IndexBudget);
 
-impl Drop for Share<'_> {
+impl Drop for LargeShare<'_> {
     fn drop(&mut self) {
         *self.0.free() += 1;
-        // All waiters are woken: the first may not be allowed to take the last share.
+        // All waiting threads are woken: the first may not be allowed to take the last share.
         self.0.freed.notify_all();
     }
 }
@@ -61,10 +61,10 @@ impl Drop for Share<'_> {
 impl IndexBudget {
     /// A budget with `bytes` for one opening.
     pub(crate) fn new(bytes: u64) -> IndexBudget {
-        IndexBudget { bytes, patience: PATIENCE, free: Mutex::new(LARGE_SHARES), freed: Condvar::new() }
+        IndexBudget { bytes, timeout: PATIENCE, free: Mutex::new(LARGE_SHARES), freed: Condvar::new() }
     }
 
-    /// A budget for callers without an engine.
+    /// A budget for callers without an engine, which no other opening shares.
     pub(crate) fn unshared() -> Arc<IndexBudget> {
         Arc::new(IndexBudget::default())
     }
@@ -73,10 +73,10 @@ impl IndexBudget {
         self.free.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// A large share; `None` if none becomes free in time. Remote sources do not get the last one, since their bytes
-    /// may be slow.
-    fn share(&self, is_far: bool) -> Option<Share<'_>> {
-        let end = Instant::now() + self.patience;
+    /// A large share; `None` if none becomes free in time. Remote sources do not get the last one, since they may
+    /// deliver bytes slowly.
+    fn share(&self, is_far: bool) -> Option<LargeShare<'_>> {
+        let end = Instant::now() + self.timeout;
         let mut free = self.free();
         while *free <= usize::from(is_far) {
             let left = end.checked_duration_since(Instant::now())?.min(opening::LOOK);
@@ -84,7 +84,7 @@ impl IndexBudget {
             opening::check(0).ok()?;
         }
         *free -= 1;
-        Some(Share(self))
+        Some(LargeShare(self))
     }
 
     /// Opens a source within the limits.
@@ -101,7 +101,7 @@ impl IndexBudget {
     }
 
     fn open<T>(&self, length: u64, is_far: bool, open: impl FnOnce() -> Result<T>) -> Result<T> {
-        let limits = Limits {
+        let limits = MeterLimits {
             bytes: SMALL_BYTES.min(self.bytes),
             steps: STEPS.saturating_add(length),
             time: TIME + Duration::from_secs(length / BYTES_A_SECOND),
@@ -122,12 +122,12 @@ impl IndexBudget {
         }
     }
 
-    fn error(&self, exceeded: Exceeded) -> Error {
+    fn error(&self, exceeded: ExceededLimit) -> Error {
         match exceeded {
-            Exceeded::Memory => ErrorKind::IndexTooLarge { limit: self.bytes },
-            Exceeded::Work => ErrorKind::IndexTooCostly("its tables lead over the same entries again and again"),
-            Exceeded::Time => ErrorKind::IndexTooCostly("it takes too much processor time for its length"),
-            Exceeded::Busy => ErrorKind::IndexBusy,
+            ExceededLimit::Memory => ErrorKind::IndexTooLarge { limit: self.bytes },
+            ExceededLimit::Work => ErrorKind::IndexTooCostly("its tables lead over the same entries again and again"),
+            ExceededLimit::Time => ErrorKind::IndexTooCostly("it takes too much processor time for its length"),
+            ExceededLimit::Busy => ErrorKind::IndexBusy,
         }
         .into()
     }
@@ -181,12 +181,12 @@ mod tests {
                 one.join().unwrap()
             })
         }
-        let budget = IndexBudget { patience: Duration::from_millis(20), ..IndexBudget::new(4 * SMALL_BYTES) };
+        let budget = IndexBudget { timeout: Duration::from_millis(20), ..IndexBudget::new(4 * SMALL_BYTES) };
         nested(&budget, LARGE_SHARES).unwrap();
         assert_eq!(*budget.free(), LARGE_SHARES);
         let near = budget.share(false).unwrap();
         let far = budget.share(true).unwrap();
-        assert!(budget.share(true).is_none(), "the last one is kept for what is near");
+        assert!(budget.share(true).is_none(), "the last share is for local sources");
         drop((budget.share(false).unwrap(), near, far));
         assert!(budget.open(1, false, || IndexBudget::charge(LARGE)).is_ok());
     }

@@ -13,11 +13,11 @@ pub enum Container {
     MpegTs,
     /// A raw H.265 or H.264 byte stream.
     AnnexB,
-    /// IVF.
+    /// IVF, of VP9 or AV1.
     Ivf,
-    /// Raw AV1 OBUs.
+    /// A low-overhead byte stream of AV1 OBUs (AV1 specification, 5.2).
     Obu,
-    /// AV1's own Annex B.
+    /// AV1's length-delimited byte stream (AV1 specification, Annex B).
     Av1,
 }
 
@@ -32,7 +32,8 @@ impl Container {
         Container::Av1,
     ];
 
-    /// The name in index files and in the records of `info`: `mp4`, `matroska`, `mpegts`, `annexb`, `ivf`, `obu`, `av1`.
+    /// The name in index files and in the records of `info`: `mp4`, `matroska`, `mpegts`, `annexb`, `ivf`, `obu`,
+    /// `av1`.
     pub fn name(self) -> &'static str {
         match self {
             Container::Mp4 => "mp4",
@@ -45,7 +46,7 @@ impl Container {
         }
     }
 
-    /// The inverse of [`Container::name`].
+    /// The container with this name; `None` for other names. The inverse of [`Container::name`].
     pub fn from_name(name: &str) -> Option<Container> {
         Container::ALL.into_iter().find(|container| container.name() == name)
     }

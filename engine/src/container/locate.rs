@@ -1,25 +1,25 @@
 //! Finds the bytes of a demuxed packet in the file.
 //!
 //! libavformat returns packets in its own memory. To read samples in place later, the scan searches for each packet's
-//! bytes near the position that the container gives, and accepts only an exact match. Packets without one stay in
+//! bytes near the position that the container states, and accepts only an exact match. Packets without one stay in
 //! memory, within a budget of the scan.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::ts::{ElementaryStream, Grid, Scattered};
+use super::ts::{ElementaryStream, TsLocation, TsPacketLayout};
 use crate::error::Result;
 use crate::source::{ByteRange, Source};
 
-/// The place of a packet's bytes.
+/// The location of a packet's bytes.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum PacketLocation {
     /// One range of the file, beginning at this offset.
     Whole(u64),
     /// Between packet headers.
-    Scattered(Scattered),
-    /// Not in the file in this form.
+    Scattered(TsLocation),
+    /// The file does not contain the bytes in this form.
     Nowhere,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Locator {
     effort: usize,
 }
 
-/// The most effort of one search, in bytes examined.
+/// The largest effort of one search, in bytes examined.
 const EFFORT: usize = 16 << 20;
 /// Effort added per packet, and per byte of it.
 const PACKET_EFFORT: usize = 2048;
@@ -53,9 +53,9 @@ impl Locator {
         Ok(Locator { source, transport, next: 0, effort: EFFORT })
     }
 
-    pub(super) fn find(&mut self, data: &[u8], position: Option<u64>) -> Result<Found> {
+    pub(super) fn find(&mut self, data: &[u8], position: Option<u64>) -> Result<PacketLocation> {
         if let Some(transport) = &mut self.transport {
-            return Ok(transport.find(data)?.map_or(Found::Nowhere, Found::Scattered));
+            return Ok(transport.find(data)?.map_or(PacketLocation::Nowhere, PacketLocation::Scattered));
         }
         let more = PACKET_EFFORT.saturating_add(data.len().saturating_mul(BYTE_EFFORT));
         self.effort = self.effort.saturating_add(more).min(EFFORT);
@@ -63,16 +63,16 @@ impl Locator {
             for start in [position, Some(self.next)].into_iter().flatten() {
                 if let Some(offset) = self.search(data, start, window)? {
                     self.next = offset + data.len() as u64;
-                    return Ok(Found::Whole(offset));
+                    return Ok(PacketLocation::Whole(offset));
                 }
             }
         }
-        Ok(Found::Nowhere)
+        Ok(PacketLocation::Nowhere)
     }
 
     /// The layout of transport packets, in a transport stream.
-    pub(super) fn grid(&self) -> Option<Grid> {
-        self.transport.as_ref().map(ElementaryStream::grid)
+    pub(super) fn packet_layout(&self) -> Option<TsPacketLayout> {
+        self.transport.as_ref().map(ElementaryStream::layout)
     }
 
     /// The first offset of `data` in the file, from `start` on, within the window.
@@ -91,7 +91,7 @@ impl Locator {
     }
 }
 
-/// The first place of `data` in `window`. Examines at most `effort` bytes, and subtracts them: without a limit, long
+/// The first offset of `data` in `window`. Examines at most `effort` bytes, and subtracts them: without a limit, long
 /// runs of one byte value would make the time the product of both lengths.
 pub(super) fn search(window: &[u8], data: &[u8], effort: &mut usize) -> Option<usize> {
     let last = window.len().checked_sub(data.len())?;
@@ -116,20 +116,20 @@ pub(super) fn search(window: &[u8], data: &[u8], effort: &mut usize) -> Option<u
 mod tests {
     use std::sync::Arc;
 
-    use super::{Found, Locator, search};
+    use super::{Locator, PacketLocation, search};
     use crate::source::MemorySource;
 
     #[test]
     fn packets_are_found_at_or_behind_their_position_or_not_at_all() {
         let bytes: Vec<u8> = (0..100_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         let mut locator = Locator::new(Arc::new(MemorySource::new("memory", bytes.clone())), None).unwrap();
-        let at = |found| if let Found::Whole(offset) = found { Some(offset) } else { None };
+        let at = |found| if let PacketLocation::Whole(offset) = found { Some(offset) } else { None };
         assert_eq!(at(locator.find(&bytes[1000..2000], Some(990)).unwrap()), Some(1000));
-        assert_eq!(at(locator.find(&bytes[2000..2100], None).unwrap()), Some(2000), "right after the one before");
+        assert_eq!(at(locator.find(&bytes[2000..2100], None).unwrap()), Some(2000), "after the preceding packet");
         assert_eq!(at(locator.find(&bytes[99_990..], Some(99_000)).unwrap()), Some(99_990));
         let mut changed = bytes[500..900].to_vec();
         changed[399] ^= 1;
-        assert_eq!(at(locator.find(&changed, Some(400)).unwrap()), None, "almost is not found");
+        assert_eq!(at(locator.find(&changed, Some(400)).unwrap()), None, "a partial match is none");
         assert_eq!(at(locator.find(&bytes[..10], Some(u64::MAX)).unwrap()), None);
     }
 
@@ -141,6 +141,6 @@ mod tests {
         assert_eq!(search(&window, &data, &mut effort), Some(900));
         assert!(effort < 100_000 - 900 * 100);
         assert_eq!(search(&window, &data, &mut 10_000), None);
-        assert_eq!(search(&window, &window, &mut 0), Some(0), "a place that fits is no effort");
+        assert_eq!(search(&window, &window, &mut 0), Some(0), "a match at the first offset takes no effort");
     }
 }

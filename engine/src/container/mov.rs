@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use ffi::{Demuxer, MovSample};
 
-use super::pictures::{PictureReader, Place};
+use super::pictures::{OutputPosition, PictureReader};
 use super::{
-    Container, Elsewhere, IndexBudget, SAMPLE_BYTES, Sample, Track, choose, order, sample_limit, sane_time_base,
-    summaries, unreadable,
+    Container, IndexBudget, NoncontiguousSamples, SAMPLE_BYTES, Sample, Track, choose, order, sample_limit,
+    sane_time_base, summaries, unreadable,
 };
 use crate::bitstream::Framing;
 use crate::error::{ErrorKind, Result};
@@ -39,7 +39,7 @@ pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usiz
     if frames.is_empty() {
         return Err(ErrorKind::NoFrames.into());
     }
-    let is_told = order::is_told_by_pts(&samples, &frames);
+    let is_ordered_by_pts = order::has_distinct_pts(&samples, &frames);
     let mut track = Track {
         container: Container::Mp4,
         streams: streams_summary,
@@ -53,10 +53,10 @@ pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usiz
         samples,
         frames,
         history: None,
-        elsewhere: Elsewhere::default(),
+        noncontiguous: NoncontiguousSamples::default(),
         references: None,
     };
-    if !is_told {
+    if !is_ordered_by_pts {
         order_by_pictures(&mut track, &**source);
     }
     Ok(track)
@@ -68,22 +68,22 @@ fn order_by_pictures(track: &mut Track, source: &dyn Source) {
     if !pictures.reorders() || overlap_much(&track.samples, source.len()) {
         return;
     }
-    let mut last = Place { sequence: 0, picture_order_count: 0 };
-    let mut places = Vec::with_capacity(track.samples.len());
+    let mut last = OutputPosition { sequence: 0, picture_order_count: 0 };
+    let mut positions = Vec::with_capacity(track.samples.len());
     for sample in 0..track.samples.len() as u32 {
         if let Ok(data) = track.read(source, sample, false) {
             last = pictures.read(&data).0;
         }
-        places.push(last);
+        positions.push(last);
     }
-    track.frames = order::by_picture_order(&track.samples, &places);
+    track.frames = order::by_picture_order(&track.samples, &positions);
 }
 
-/// True if the samples within the file have far more bytes together than the file, which the repeats of an edit list do
-/// not reach. Reading all of them would take too long, so their times decide.
+/// True if the samples within the file have far more bytes together than the file, more than the repeats of an edit
+/// list reach. Reading all of them would take too long, so their times decide.
 fn overlap_much(samples: &[Sample], file_length: u64) -> bool {
-    let there = samples.iter().map(Sample::range).filter(|range| range.end() <= file_length);
-    there.fold(0_u64, |sum, range| sum.saturating_add(range.len)) > file_length.saturating_mul(16)
+    let in_file = samples.iter().map(Sample::range).filter(|range| range.end() <= file_length);
+    in_file.fold(0_u64, |sum, range| sum.saturating_add(range.len)) > file_length.saturating_mul(16)
 }
 
 /// `None` for an entry without bytes, which libavformat skips too.

@@ -1,7 +1,7 @@
 //! Presentation order: maps frame numbers to displayable samples.
 
 use super::Sample;
-use super::pictures::Place;
+use super::pictures::OutputPosition;
 
 /// Frames by presentation time. A timeline may restart (streams joined end to end): if decoding times decrease at a
 /// sync sample, the samples from there on are presented after the earlier ones.
@@ -29,21 +29,21 @@ fn falls_back(before: &Sample, after: &Sample) -> bool {
 }
 
 /// True if no two frames have the same time. (A segmenter that writes wrong composition offsets at segment starts
-/// produces such times; picture order then gives the decoder's output order.)
-pub(super) fn is_told_by_pts(samples: &[Sample], frames: &[u32]) -> bool {
+/// produces equal times; picture order then gives the decoder's output order.)
+pub(super) fn has_distinct_pts(samples: &[Sample], frames: &[u32]) -> bool {
     frames.windows(2).all(|pair| samples[pair[0] as usize].pts != samples[pair[1] as usize].pts)
 }
 
 /// Frames by coded video sequence and picture order count (H.265 C.5.2, H.264 C.4.5.3): for streams without times.
-pub(super) fn by_picture_order(samples: &[Sample], places: &[Place]) -> Vec<u32> {
+pub(super) fn by_picture_order(samples: &[Sample], positions: &[OutputPosition]) -> Vec<u32> {
     let mut frames: Vec<u32> = (0..samples.len() as u32).filter(|&at| samples[at as usize].is_displayable()).collect();
-    frames.sort_by_key(|&at| (places[at as usize].sequence, places[at as usize].picture_order_count));
+    frames.sort_by_key(|&at| (positions[at as usize].sequence, positions[at as usize].picture_order_count));
     frames
 }
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::{Place, Sample, by_picture_order, by_pts, is_told_by_pts};
+    use super::{OutputPosition, Sample, by_picture_order, by_pts, has_distinct_pts};
 
     pub(crate) fn sample(dts: i64, pts: i64, key: bool) -> Sample {
         Sample {
@@ -63,9 +63,9 @@ pub(super) mod tests {
     fn frames_are_ordered_by_time_and_leave_out_what_is_not_shown() {
         let mut samples = vec![sample(0, 0, true), sample(1, 4, false), sample(2, 2, false), sample(3, 1, false)];
         assert_eq!(by_pts(&samples), [0, 3, 2, 1]);
-        assert!(is_told_by_pts(&samples, &by_pts(&samples)));
+        assert!(has_distinct_pts(&samples, &by_pts(&samples)));
         samples[1].pts = 1;
-        assert!(!is_told_by_pts(&samples, &by_pts(&samples)));
+        assert!(!has_distinct_pts(&samples, &by_pts(&samples)));
         samples[1].pts = 4;
         samples[2].discard = true;
         samples[3].silent = true;
@@ -88,7 +88,7 @@ pub(super) mod tests {
     #[test]
     fn picture_order_counts_start_again_with_each_sequence() {
         let samples = [sample(0, 0, true); 5];
-        let place = |sequence, picture_order_count| Place { sequence, picture_order_count };
+        let place = |sequence, picture_order_count| OutputPosition { sequence, picture_order_count };
         let places = [place(0, 0), place(0, 8), place(0, 4), place(1, 0), place(1, -2)];
         assert_eq!(by_picture_order(&samples, &places), [0, 2, 1, 4, 3]);
     }

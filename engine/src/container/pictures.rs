@@ -1,14 +1,15 @@
-//! The picture of a sample according to its slice headers: its place in output order, and whether it is a second field.
+//! The picture of a sample according to its slice headers: its position in output order, and whether it is a second
+//! field.
 //!
-//! Read by libavcodec's parser. Needed if a container has no times, or impossible ones.
+//! libavcodec's parser reads the headers. Needed if a container has no times, or impossible ones.
 
 use ffi::{CodecParameters, PaddedBytes, Parser, PictureStructure};
 
 use crate::bitstream::{Codec, Framing, h264, hevc, vp9};
 
-/// A sample's place in output order.
+/// A sample's position in output order.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct OutputPosition {
     /// Pictures are ordered within a coded video sequence, and follow those of earlier sequences.
     pub(super) sequence: u32,
     /// Picture order count.
@@ -39,11 +40,11 @@ impl PictureReader {
         self.parser.is_some()
     }
 
-    /// The place of the next sample's picture, and whether the sample has no picture of its own.
-    pub(super) fn read(&mut self, sample: &PaddedBytes) -> (Place, bool) {
+    /// The position of the next sample's picture, and whether the sample has no picture of its own.
+    pub(super) fn read(&mut self, sample: &PaddedBytes) -> (OutputPosition, bool) {
         if self.codec == Codec::Vp9 {
             let is_hidden = vp9::facts(sample.data()).is_some_and(|facts| !facts.shown);
-            return (Place { sequence: 0, picture_order_count: 0 }, is_hidden);
+            return (OutputPosition { sequence: 0, picture_order_count: 0 }, is_hidden);
         }
         let starts = self.starts_sequence(sample.data());
         let starts = starts || (self.codec == Codec::Hevc && hevc::begins_after_end(self.framing, sample.data()));
@@ -52,7 +53,7 @@ impl PictureReader {
         let unit = self.parser.as_mut().and_then(|parser| parser.parse(sample, 0).ok()?.1);
         let structure = unit.map_or(PictureStructure::Frame, |unit| unit.structure);
         let picture_order_count = unit.map_or(0, |unit| unit.picture_order_count);
-        (Place { sequence: self.sequence, picture_order_count }, self.is_second_field(structure))
+        (OutputPosition { sequence: self.sequence, picture_order_count }, self.is_second_field(structure))
     }
 
     /// Two consecutive fields of opposite parity are one picture (H.264 7.4.1.2.4).
@@ -65,7 +66,7 @@ impl PictureReader {
         pairs
     }
 
-    /// Whether picture order restarts here: at an IDR picture, in H.265 also at a BLA.
+    /// True if picture order restarts here: at an IDR picture, in H.265 also at a BLA.
     fn starts_sequence(&self, data: &[u8]) -> bool {
         self.framing.units(data).any(|unit| match self.codec {
             Codec::Hevc => hevc::header(unit).is_some_and(|(kind, layer)| layer == 0 && matches!(kind, 16..=20)),

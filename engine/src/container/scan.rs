@@ -6,16 +6,16 @@
 use std::io;
 use std::sync::Arc;
 
-use ffi::{Demuxed, Demuxer, PaddedBytes, StreamInfo, meter};
+use ffi::{DemuxedPacket, Demuxer, PaddedBytes, StreamInfo, meter};
 
-use super::locate::{Found, Locator};
+use super::locate::{Locator, PacketLocation};
 use super::order;
-use super::pictures::{PictureReader, Place};
+use super::pictures::{OutputPosition, PictureReader};
 use super::{
-    Container, Elsewhere, IndexBudget, Most, RESIDENT_BYTES, SAMPLE_BYTES, SCATTERED_BYTES, Sample, Track, choose,
-    packet_limit, sane_time_base, summaries, unreadable,
+    Container, IndexBudget, NoncontiguousSamples, ProbeLimits, RESIDENT_BYTES, SAMPLE_BYTES, SCATTERED_BYTES, Sample,
+    Track, choose, packet_limit, sane_time_base, summaries, unreadable,
 };
-use crate::bitstream::parameter_sets::{self, History};
+use crate::bitstream::parameter_sets::{self, ParameterSetHistory};
 use crate::bitstream::{Codec, Framing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::Source;
@@ -26,22 +26,27 @@ pub(super) const RESIDENT_LIMIT: u64 = 256 << 20;
 /// Samples between two checks of the clock.
 const LOOK: u32 = 64;
 
-pub(super) fn index(demuxer: &mut Demuxer, source: &Arc<dyn Source>, track: usize, most: Most<'_>) -> Result<Track> {
+pub(super) fn index(
+    demuxer: &mut Demuxer,
+    source: &Arc<dyn Source>,
+    track: usize,
+    limits: ProbeLimits<'_>,
+) -> Result<Track> {
     let no_memory = |error| Error::from(ErrorKind::NotAVideo(format!("{error}")));
-    demuxer.find_stream_info(most.pixels, most.memory.account()).map_err(unreadable)?;
-    if most.memory.account().refused().is_some() {
-        // The analysis of the streams is worthless; the caller checks the account.
+    demuxer.find_stream_info(limits.pixels, limits.memory.account()).map_err(unreadable)?;
+    if limits.memory.account().refused().is_some() {
+        // The analysis of the streams is useless; the caller checks the account.
         return Err(ErrorKind::NotAVideo("no memory for its first pictures".into()).into());
     }
     // No decoding from here on, and bytes may be slow to arrive.
-    most.memory.give_back();
+    limits.memory.release_unused();
     let mut streams = demuxer.streams().map_err(no_memory)?;
     let (chosen, codec) = choose(&streams, track)?;
     demuxer.keep_only(Some(chosen));
     let summaries = summaries(&streams);
     let stream = streams.swap_remove(chosen);
     let name = demuxer.format_name();
-    let unknown = || ErrorKind::NotAVideo(format!("no reader for the container {name}"));
+    let unknown = || ErrorKind::NotAVideo(format!("the container {name} is not supported"));
     let container = Container::of_demuxer(name).ok_or_else(unknown)?;
     let mut scan = Scan::new(&stream, codec, source, container)?;
     loop {
@@ -64,10 +69,10 @@ struct Scan {
     locator: Locator,
     samples: Vec<Sample>,
     sample_limit: usize,
-    places: Vec<Place>,
-    elsewhere: Elsewhere,
-    history: History,
-    /// Per sample: it has a time of its own, or needs none.
+    positions: Vec<OutputPosition>,
+    noncontiguous: NoncontiguousSamples,
+    history: ParameterSetHistory,
+    /// For each sample: it has a time of its own, or needs none.
     has_pts: Vec<bool>,
 }
 
@@ -81,14 +86,14 @@ impl Scan {
             locator: Locator::new(Arc::clone(source), (container == Container::MpegTs).then_some(stream.id))?,
             samples: Vec::new(),
             sample_limit: packet_limit(source.len()),
-            places: Vec::new(),
-            elsewhere: Elsewhere::default(),
-            history: History::default(),
+            positions: Vec::new(),
+            noncontiguous: NoncontiguousSamples::default(),
+            history: ParameterSetHistory::default(),
             has_pts: Vec::new(),
         })
     }
 
-    fn add(&mut self, demuxed: &Demuxed) -> Result<()> {
+    fn add(&mut self, demuxed: &DemuxedPacket) -> Result<()> {
         let data = demuxed.packet.data();
         if data.is_empty() {
             return Ok(());
@@ -106,8 +111,8 @@ impl Scan {
             return Err(ErrorKind::IndexBudget { limit: parameter_sets::LIMIT as u64 }.into());
         }
         // The parser needs padding, and the packet belongs to libavformat: a copy of data that is read once.
-        let (place, silent) = self.pictures.read(&PaddedBytes::copy_of(&[data]));
-        self.places.push(place);
+        let (position, silent) = self.pictures.read(&PaddedBytes::copy_of(&[data]));
+        self.positions.push(position);
         let pts = demuxed.packet.pts();
         self.has_pts.push(pts.is_some() || silent);
         self.samples.push(Sample {
@@ -124,24 +129,24 @@ impl Scan {
         Ok(())
     }
 
-    /// Records the place of a packet's bytes, and returns its offset.
-    fn place_bytes(&mut self, index: u32, demuxed: &Demuxed) -> Result<u64> {
+    /// Records the location of a packet's bytes, and returns its offset.
+    fn place_bytes(&mut self, index: u32, demuxed: &DemuxedPacket) -> Result<u64> {
         let data = demuxed.packet.data();
         match self.locator.find(data, demuxed.position)? {
-            Found::Whole(offset) => Ok(offset),
-            Found::Scattered(place) => {
-                let packet = place.packet;
+            PacketLocation::Whole(offset) => Ok(offset),
+            PacketLocation::Scattered(location) => {
+                let packet = location.packet;
                 IndexBudget::charge(SCATTERED_BYTES)?;
-                self.elsewhere.scattered.insert(index, place);
+                self.noncontiguous.scattered.insert(index, location);
                 Ok(packet)
             }
-            Found::Nowhere => {
-                self.elsewhere.resident_bytes += data.len() as u64;
-                if self.elsewhere.resident_bytes > RESIDENT_LIMIT {
+            PacketLocation::Nowhere => {
+                self.noncontiguous.resident_bytes += data.len() as u64;
+                if self.noncontiguous.resident_bytes > RESIDENT_LIMIT {
                     return Err(ErrorKind::IndexBudget { limit: RESIDENT_LIMIT }.into());
                 }
                 IndexBudget::charge(data.len() + RESIDENT_BYTES)?;
-                self.elsewhere.resident.insert(index, PaddedBytes::copy_of(&[data]));
+                self.noncontiguous.resident.insert(index, PaddedBytes::copy_of(&[data]));
                 Ok(demuxed.position.unwrap_or(0))
             }
         }
@@ -156,9 +161,9 @@ impl Scan {
     ) -> Result<Track> {
         let mut frames = order::by_pts(&self.samples);
         let is_timed = self.has_pts.iter().all(|&has| has);
-        let is_told = is_timed && order::is_told_by_pts(&self.samples, &frames);
-        if !is_told && self.pictures.reorders() {
-            frames = order::by_picture_order(&self.samples, &self.places);
+        let is_ordered_by_pts = is_timed && order::has_distinct_pts(&self.samples, &frames);
+        if !is_ordered_by_pts && self.pictures.reorders() {
+            frames = order::by_picture_order(&self.samples, &self.positions);
         }
         if !is_timed {
             self.make_times(&frames);
@@ -166,7 +171,7 @@ impl Scan {
         if frames.is_empty() {
             return Err(ErrorKind::NoFrames.into());
         }
-        self.elsewhere.grid = self.locator.grid();
+        self.noncontiguous.packet_layout = self.locator.packet_layout();
         Ok(Track {
             container,
             streams,
@@ -180,12 +185,12 @@ impl Scan {
             samples: self.samples,
             frames,
             history: Some(self.history),
-            elsewhere: self.elsewhere,
+            noncontiguous: self.noncontiguous,
             references: None,
         })
     }
 
-    /// Gives a raw stream times: the durations of the parser, one after another. Existing times stay.
+    /// Sets times for a raw stream: the durations of the parser, one after another. Existing times stay.
     fn make_times(&mut self, frames: &[u32]) {
         let mut time = 0;
         for &frame in frames {

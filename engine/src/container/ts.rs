@@ -1,7 +1,7 @@
 //! MPEG-TS (ISO/IEC 13818-1): locates the bytes of an elementary stream between packet headers.
 //!
 //! Demultiplexing is left to libavformat. This code reads the packets of one PID in parallel, removes transport and PES
-//! headers, and so knows where each sample begins and ends; [`gather`] repeats it to read one sample.
+//! headers, and so records where each sample begins and ends; [`gather`] repeats it to read one sample.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,16 +23,16 @@ const EFFORT: usize = 16 * SEARCH;
 
 /// The layout of transport packets in the file.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Grid {
+pub(super) struct TsPacketLayout {
     /// Packet identifier of the elementary stream.
     pub(super) pid: u16,
     /// Distance of transport packets: 188, or 192 and 204 with time codes and error correction.
     pub(super) distance: u64,
 }
 
-/// The place of a sample between packet headers, from which [`gather`] reads it.
+/// The location of a sample between packet headers, from which [`gather`] reads it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Scattered {
+pub(super) struct TsLocation {
     /// First byte of the transport packet in which it begins.
     pub(super) packet: u64,
     /// Bytes of that packet's payload that come before it.
@@ -42,17 +42,22 @@ pub(super) struct Scattered {
 }
 
 /// Reads a sample: one read of all its transport packets, and one copy without the headers.
-pub(super) fn gather(source: &dyn Source, grid: Grid, place: &Scattered, size: usize) -> Result<PaddedBytes> {
-    let all = source.read(ByteRange { start: place.packet, len: place.end - place.packet })?;
-    let (mut pieces, mut left, mut skip, mut at) = (Vec::new(), size, usize::from(place.skip), 0);
+pub(super) fn gather(
+    source: &dyn Source,
+    layout: TsPacketLayout,
+    location: &TsLocation,
+    size: usize,
+) -> Result<PaddedBytes> {
+    let all = source.read(ByteRange { start: location.packet, len: location.end - location.packet })?;
+    let (mut pieces, mut left, mut skip, mut at) = (Vec::new(), size, usize::from(location.skip), 0);
     while left > 0 {
         let Some(packet) = all.get(at..at + 188) else { break };
         if packet[0] != SYNC {
             at += 1;
             continue;
         }
-        at += grid.distance as usize;
-        let Some((start, _)) = payload(packet, grid.pid) else { continue };
+        at += layout.distance as usize;
+        let Some((start, _)) = payload(packet, layout.pid) else { continue };
         let piece = packet.get(start + skip..).unwrap_or(&[]);
         skip = 0;
         let piece = &piece[..piece.len().min(left)];
@@ -61,32 +66,32 @@ pub(super) fn gather(source: &dyn Source, grid: Grid, place: &Scattered, size: u
     }
     let gathered = PaddedBytes::copy_of(&pieces);
     source.counters().copy(gathered.len());
-    // All bytes were there at the scan: missing ones mean a change.
+    // All bytes existed at the scan: missing ones mean that the file has changed.
     if left == 0 { Ok(gathered) } else { Err(ErrorKind::Changed.into()) }
 }
 
 /// A payload in the bytes read ahead.
 #[derive(Debug, Clone, Copy)]
-struct Piece {
+struct TsPayload {
     packet: u64,
     /// Bytes of the payload that have been taken.
     skip: usize,
     len: usize,
 }
 
-/// The elementary stream of one PID, read on as packets are searched for.
+/// The elementary stream of one PID. More of it is read as packets are searched for.
 pub(super) struct ElementaryStream {
     source: Arc<dyn Source>,
-    grid: Grid,
+    layout: TsPacketLayout,
     /// Next transport packet in the file.
     next_packet: u64,
     chunk: (u64, Bytes),
     started: bool,
-    /// Bytes read ahead of the last packet found, of which the first `taken` are used up.
+    /// Bytes read ahead of the last packet found. The first `taken` of them are used up.
     ahead: Vec<u8>,
     taken: usize,
-    /// The places of `ahead` in the file.
-    pieces: VecDeque<Piece>,
+    /// The locations of `ahead` in the file.
+    pieces: VecDeque<TsPayload>,
     /// Bytes that searches may still examine. It grows with the packets, so that the total time is proportional to
     /// them.
     effort: usize,
@@ -98,7 +103,7 @@ impl ElementaryStream {
         let (start, distance) = packet_grid(&head).unwrap_or((0, 188));
         Ok(ElementaryStream {
             source,
-            grid: Grid { pid, distance },
+            layout: TsPacketLayout { pid, distance },
             next_packet: start,
             chunk: (0, Bytes::new()),
             started: false,
@@ -109,17 +114,17 @@ impl ElementaryStream {
         })
     }
 
-    pub(super) fn grid(&self) -> Grid {
-        self.grid
+    pub(super) fn layout(&self) -> TsPacketLayout {
+        self.layout
     }
 
-    /// The place of `data`, the next packet of the stream; `None` if the stream does not continue with it.
-    pub(super) fn find(&mut self, data: &[u8]) -> Result<Option<Scattered>> {
+    /// The location of `data`, the next packet of the stream; `None` if the stream does not continue with it.
+    pub(super) fn find(&mut self, data: &[u8]) -> Result<Option<TsLocation>> {
         self.effort = (self.effort + 16 * data.len()).min(EFFORT);
-        while self.rest().len() < data.len() && self.read_on()? {}
+        while self.rest().len() < data.len() && self.read_next_payload()? {}
         if !self.rest().starts_with(data) {
             // libavformat has skipped something: bytes before the first access unit, or a broken packet.
-            while self.rest().len() < data.len() + SEARCH.min(self.effort) && self.read_on()? {}
+            while self.rest().len() < data.len() + SEARCH.min(self.effort) && self.read_next_payload()? {}
             let mut effort = self.effort;
             let found = search(self.rest(), data, &mut effort);
             self.effort = effort;
@@ -139,8 +144,8 @@ impl ElementaryStream {
         &self.ahead[self.taken..]
     }
 
-    /// Takes `len` bytes from those read ahead, and returns their place.
-    fn take(&mut self, len: usize) -> Option<Scattered> {
+    /// Takes `len` bytes from those read ahead, and returns their location.
+    fn take(&mut self, len: usize) -> Option<TsLocation> {
         self.taken += len;
         if self.taken > self.ahead.len() / 2 {
             self.ahead.drain(..self.taken);
@@ -151,7 +156,7 @@ impl ElementaryStream {
             let piece = self.pieces.front_mut()?;
             let part = piece.len.min(left);
             let end = piece.packet + 188;
-            taken.get_or_insert(Scattered { packet: piece.packet, skip: piece.skip as u16, end }).end = end;
+            taken.get_or_insert(TsLocation { packet: piece.packet, skip: piece.skip as u16, end }).end = end;
             piece.skip += part;
             piece.len -= part;
             left -= part;
@@ -163,7 +168,7 @@ impl ElementaryStream {
     }
 
     /// Reads the payload of the PID's next packet; false at the end of the file.
-    fn read_on(&mut self) -> Result<bool> {
+    fn read_next_payload(&mut self) -> Result<bool> {
         loop {
             let start = self.next_packet;
             let Some(packet) = self.packet(start)? else { return Ok(false) };
@@ -172,14 +177,14 @@ impl ElementaryStream {
                 self.next_packet += 1;
                 continue;
             }
-            self.next_packet += self.grid.distance;
-            let Some((offset, unit_start)) = payload(&packet, self.grid.pid) else { continue };
+            self.next_packet += self.layout.distance;
+            let Some((offset, unit_start)) = payload(&packet, self.layout.pid) else { continue };
             self.started |= unit_start;
             if !self.started {
                 continue;
             }
             self.ahead.extend_from_slice(&packet[offset..]);
-            self.pieces.push_back(Piece { packet: start, skip: 0, len: packet.len() - offset });
+            self.pieces.push_back(TsPayload { packet: start, skip: 0, len: packet.len() - offset });
             return Ok(true);
         }
     }
@@ -215,7 +220,7 @@ fn packet_grid(head: &[u8]) -> Option<(u64, u64)> {
 }
 
 /// Offset of the elementary stream's bytes in a packet of `pid`, after transport and PES headers, and whether a PES
-/// packet begins with it (2.4.3.2). `None` if it has none.
+/// packet begins with it (2.4.3.2). `None` if the packet has no such bytes.
 fn payload(packet: &[u8], pid: u16) -> Option<(usize, bool)> {
     let unit_start = packet[1] & 0x40 != 0;
     let found = u16::from(packet[1] & 0x1f) << 8 | u16::from(packet[2]);
@@ -272,7 +277,7 @@ mod tests {
             let mut stream = ElementaryStream::new(Arc::clone(&source), 256).unwrap();
             let mut read = |wanted: &[u8]| {
                 let place = stream.find(wanted).unwrap()?;
-                Some(gather(&*source, stream.grid(), &place, wanted.len()).unwrap().data().to_vec())
+                Some(gather(&*source, stream.layout(), &place, wanted.len()).unwrap().data().to_vec())
             };
             let first: Vec<u8> = (1..=120).collect();
             assert_eq!(read(&first), Some(first), "packets {distance} apart");
@@ -291,18 +296,18 @@ mod tests {
         file.extend(packet(false, &[5; 184]));
         let source: Arc<dyn Source> = Arc::new(MemorySource::new("memory", file));
         let mut stream = ElementaryStream::new(source, 256).unwrap();
-        // Each place matches except for its last byte: without a limit this would take hours.
+        // Each offset matches except for its last byte: without a limit the search would take hours.
         let mut absent = vec![0; 500_000];
         absent.push(7);
         for _ in 0..15 {
             assert!(stream.find(&absent).unwrap().is_none());
         }
         assert!(stream.effort < SEARCH);
-        assert!(stream.rest().len() < 4_000_000, "pace was kept");
+        assert!(stream.rest().len() < 4_000_000, "the search keeps pace with the demuxer");
     }
 
     #[test]
-    fn packets_that_say_they_are_damaged_count() {
+    fn packets_with_an_error_indicator_count() {
         let mut file = packet(true, &[0, 0, 1, 0xe0, 0, 0, 0x80, 0, 0, 1, 2, 3]);
         let mut damaged = packet(false, &[4, 5, 6]);
         damaged[1] |= 0x80;
@@ -310,6 +315,6 @@ mod tests {
         let source: Arc<dyn Source> = Arc::new(MemorySource::new("memory", file));
         let mut stream = ElementaryStream::new(Arc::clone(&source), 256).unwrap();
         let place = stream.find(&[1, 2, 3, 4, 5, 6]).unwrap().unwrap();
-        assert_eq!(gather(&*source, stream.grid(), &place, 6).unwrap().data(), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(gather(&*source, stream.layout(), &place, 6).unwrap().data(), [1, 2, 3, 4, 5, 6]);
     }
 }

@@ -1,7 +1,7 @@
-//! Decodes samples to learn whether the decoder finds damage; the pictures are discarded. The conclusions are left to
-//! `session::losses` and `session::decoders`.
+//! Decodes samples to detect damage; the pictures are discarded. The conclusions are left to `session::losses` and
+//! `session::decoders`.
 
-use ffi::{Found, Packet};
+use ffi::{DamageSign, Packet};
 
 use super::pool::Lease;
 use super::run::{DecodeRun, Event};
@@ -13,13 +13,13 @@ impl SampleReader<'_> {
     pub fn accepts(&self, lease: &mut Lease, index: u32) -> bool {
         let packet = self.sample(index).and_then(|data| self.packet(index, &data));
         packet.is_ok_and(|packet| {
-            let is_accepted = self.exchange(lease, packet, index);
+            let is_accepted = self.decode_one(lease, packet, index);
             is_accepted && !lease.decoder().lacks_room()
         })
     }
 
     /// Sends a packet and receives the pictures that are ready. False if there was damage.
-    fn exchange(&self, lease: &mut Lease, packet: Packet, index: u32) -> bool {
+    fn decode_one(&self, lease: &mut Lease, packet: Packet, index: u32) -> bool {
         let mut run = DecodeRun::single(packet, index);
         let mut is_accepted = true;
         while let Ok(Some(event)) = run.next(self, lease) {
@@ -28,21 +28,27 @@ impl SampleReader<'_> {
         is_accepted
     }
 
-    /// Decodes samples `entry..=last` on one thread, and gives `sink` the findings in each picture.
+    /// Decodes samples `first..=last` on one thread, and passes the findings in each picture to `sink`.
     ///
     /// # Errors
     /// Only for lack of memory.
-    pub fn inspect_each(&self, lease: &mut Lease, entry: u32, last: u32, sink: &mut dyn FnMut(Found)) -> Result<()> {
-        for index in entry..=last {
-            let data = if index == entry { self.entry(index) } else { self.sample(index) };
+    pub fn inspect_each(
+        &self,
+        lease: &mut Lease,
+        first: u32,
+        last: u32,
+        sink: &mut dyn FnMut(DamageSign),
+    ) -> Result<()> {
+        for index in first..=last {
+            let data = if index == first { self.sample_with_parameter_sets(index) } else { self.sample(index) };
             let Ok(data) = data else { continue };
             let packet = self.packet(index, &data)?;
-            lease.decoder().forget_found();
-            self.exchange(lease, packet, index);
+            lease.decoder().clear_damage_sign();
+            self.decode_one(lease, packet, index);
             if lease.decoder().lacks_room() {
                 return Ok(());
             }
-            sink(lease.decoder().found());
+            sink(lease.decoder().damage_sign());
         }
         Ok(())
     }

@@ -4,18 +4,18 @@
 //! packets, [`run`] sends them and receives pictures, each with its sample. The choice of runs is left to
 //! [`plan`](crate::plan), the decision on each picture to `session`.
 
+mod checkpoint_writer;
 pub mod checkpoints;
 mod counters;
 mod inspect;
-mod keeper;
 pub mod pool;
 pub mod run;
 pub mod samples;
 pub mod workers;
 
-pub use counters::{Counters, Work};
-pub use ffi::{Checkpoint, Decoder, Found, Gpu, GpuError, HeldPicture};
-pub use keeper::Keeper;
-pub use pool::{Lease, Pool};
+pub use checkpoint_writer::CheckpointWriter;
+pub use counters::{DecodeCounters, DecodeCounts};
+pub use ffi::{Checkpoint, CheckpointPicture, DamageSign, Decoder, Gpu, GpuError};
+pub use pool::{DecoderPool, Lease};
 pub use run::{DecodeRun, Event};
 pub use samples::SampleReader;

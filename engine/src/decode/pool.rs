@@ -11,7 +11,7 @@ use crate::picture_memory::Reservation;
 
 /// Decoders with equal keys can replace each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Key {
+pub struct DecoderKey {
     /// The number of the open video, unique in the process.
     pub video: u64,
     /// Number and use of threads.
@@ -24,8 +24,8 @@ pub struct Key {
 
 /// An idle decoder.
 #[derive(Debug)]
-struct Idle {
-    key: Key,
+struct IdleDecoder {
+    key: DecoderKey,
     decoder: Decoder,
     /// Bytes of its tables, which grow with pictures.
     bytes: u64,
@@ -34,16 +34,16 @@ struct Idle {
 /// Idle decoders, at most `limit` of them with `idle_bytes` of memory; beyond that the pool closes the one that is idle
 /// longest.
 #[derive(Debug)]
-pub struct Pool {
-    idle: Mutex<Vec<Idle>>,
+pub struct DecoderPool {
+    idle: Mutex<Vec<IdleDecoder>>,
     limit: usize,
     idle_bytes: u64,
-    inspection: Inspection,
+    inspection: PoolOptions,
 }
 
 /// Checks and limits of a pool's decoders.
 #[derive(Debug, Clone, Copy)]
-pub struct Inspection {
+pub struct PoolOptions {
     /// Compare pictures with their hashes in the stream.
     pub check_hashes: bool,
     /// The largest picture in pixels.
@@ -52,10 +52,10 @@ pub struct Inspection {
     pub idle_bytes: u64,
 }
 
-impl Pool {
-    /// A pool that keeps up to `limit` decoders open while they are idle.
-    pub fn new(limit: usize, inspection: Inspection) -> Arc<Pool> {
-        Arc::new(Pool { idle: Mutex::default(), limit, idle_bytes: inspection.idle_bytes, inspection })
+impl DecoderPool {
+    /// A pool of at most `limit` idle decoders.
+    pub fn new(limit: usize, inspection: PoolOptions) -> Arc<DecoderPool> {
+        Arc::new(DecoderPool { idle: Mutex::default(), limit, idle_bytes: inspection.idle_bytes, inspection })
     }
 
     /// Memory of idle decoders in bytes, as far as it grows with pictures.
@@ -63,11 +63,11 @@ impl Pool {
         self.lock().iter().map(|idle| idle.bytes).sum()
     }
 
-    /// An idle decoder for `key`, or a new one.
+    /// An idle decoder for `key`, or a new one. It returns to the pool when the lease is dropped.
     ///
     /// # Errors
     /// `Decoder` if none can be opened.
-    pub fn lease(self: &Arc<Self>, key: Key, track: &Track) -> Result<Lease> {
+    pub fn lease(self: &Arc<Self>, key: DecoderKey, track: &Track) -> Result<Lease> {
         let reused = {
             let mut idle = self.lock();
             idle.iter().rposition(|other| other.key == key).map(|at| idle.remove(at).decoder)
@@ -80,11 +80,11 @@ impl Pool {
         Ok(Lease { pool: Some(Arc::clone(self)), key, decoder: Some(decoder), is_fresh })
     }
 
-    /// A new decoder, which no sample has affected yet.
+    /// A new decoder, which has decoded no sample.
     ///
     /// # Errors
     /// `Decoder` if none can be opened.
-    pub fn lease_fresh(self: &Arc<Self>, key: Key, track: &Track) -> Result<Lease> {
+    pub fn lease_fresh(self: &Arc<Self>, key: DecoderKey, track: &Track) -> Result<Lease> {
         Ok(Lease { pool: Some(Arc::clone(self)), key, decoder: Some(self.open(key, track)?), is_fresh: true })
     }
 
@@ -95,12 +95,12 @@ impl Pool {
     }
 
     /// Closes the idle decoders of a video that is no longer open.
-    pub fn forget(&self, video: u64) {
+    pub fn close_video(&self, video: u64) {
         self.lock().retain(|idle| idle.key.video != video);
     }
 
     /// The checks of a decoder for `key`.
-    pub fn damage_options(&self, key: Key) -> DamageOptions {
+    pub fn damage_options(&self, key: DecoderKey) -> DamageOptions {
         DamageOptions {
             owner: key.video + 1,
             lenient: key.lenient,
@@ -110,12 +110,12 @@ impl Pool {
         }
     }
 
-    fn open(&self, key: Key, track: &Track) -> Result<Decoder> {
+    fn open(&self, key: DecoderKey, track: &Track) -> Result<Decoder> {
         Decoder::open_inspecting(&track.parameters, key.threads, &self.damage_options(key))
             .map_err(|error| ErrorKind::Decoder(error).into())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<IdleDecoder>> {
         self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
@@ -124,15 +124,15 @@ impl Pool {
 #[derive(Debug)]
 pub struct Lease {
     /// The pool that it returns to, if it is reused.
-    pool: Option<Arc<Pool>>,
-    key: Key,
+    pool: Option<Arc<DecoderPool>>,
+    key: DecoderKey,
     decoder: Option<Decoder>,
     is_fresh: bool,
 }
 
 impl Lease {
     /// A decoder that is closed on drop.
-    pub fn of_unkept(decoder: Decoder, key: Key) -> Lease {
+    pub fn unpooled(decoder: Decoder, key: DecoderKey) -> Lease {
         Lease { pool: None, key, decoder: Some(decoder), is_fresh: true }
     }
 
@@ -169,7 +169,7 @@ impl Drop for Lease {
         if self.key.lenient {
             return;
         }
-        // The state of a decoder that was refused memory within a picture is unknown.
+        // After memory for a picture was refused in the middle of it, the state of a decoder is unknown.
         if decoder.lacks_room() {
             return;
         }
@@ -181,7 +181,7 @@ impl Drop for Lease {
             return;
         }
         let mut idle = pool.lock();
-        idle.push(Idle { key: self.key, decoder, bytes });
+        idle.push(IdleDecoder { key: self.key, decoder, bytes });
         while idle.len() > pool.limit || idle.iter().map(|one| one.bytes).sum::<u64>() > pool.idle_bytes {
             let oldest = idle.remove(0);
             drop(idle);

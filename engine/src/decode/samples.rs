@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use ffi::{Frame, Packet, PaddedBytes};
 
-use super::counters::Counters;
-use super::keeper::Keeper;
+use super::checkpoint_writer::CheckpointWriter;
+use super::counters::DecodeCounters;
 use crate::bitstream::parameter_sets::identify;
 use crate::bitstream::{Codec, hevc};
 use crate::container::Track;
@@ -16,20 +16,20 @@ use crate::source::Source;
 
 /// The input of a decode run: reads the samples of a track and makes packets of them.
 pub struct SampleReader<'a> {
-    /// The track.
+    /// The track, as the planner has it.
     pub track: &'a Track,
-    /// Its bytes.
+    /// The source of its bytes.
     pub source: &'a dyn Source,
-    /// Its entries.
+    /// The planner of the track, for its random access points and parameter sets.
     pub planner: &'a Planner,
     /// Copies every packet and pads it with zeros, which is what a sequential decode of a damaged file reads there.
     pub zeros: bool,
     /// The counters of decoded pictures.
-    pub counters: &'a Counters,
-    /// Called before each sample is read: false ends the run there.
+    pub counters: &'a DecodeCounters,
+    /// Called before each sample is read, with its number: false ends the run there.
     pub may_read: Option<&'a dyn Fn(u32) -> bool>,
-    /// Leaves the checkpoints of a planned run.
-    pub keeper: Option<&'a Keeper<'a>>,
+    /// Saves the checkpoints of a planned run.
+    pub checkpoint_writer: Option<&'a CheckpointWriter<'a>>,
 }
 
 impl SampleReader<'_> {
@@ -37,8 +37,8 @@ impl SampleReader<'_> {
         self.may_read.is_none_or(|may_read| may_read(index))
     }
 
-    pub(super) fn keeps_promise(&self, index: u32, data: &[u8]) -> bool {
-        self.planner.keeps_promise(self.track, index, data)
+    pub(super) fn matches_index(&self, index: u32, data: &[u8]) -> bool {
+        self.planner.matches_index(self.track, index, data)
     }
 
     pub(super) fn sample(&self, index: u32) -> Result<PaddedBytes> {
@@ -60,15 +60,15 @@ impl SampleReader<'_> {
 
     pub(super) fn packet(&self, index: u32, data: &PaddedBytes) -> Result<Packet> {
         let sample = &self.track.samples[index as usize];
-        // The decoder does not need the container's times. The packet's time is the sample's number, which comes back
-        // where the tag does not (`sample_of`).
+        // The decoder does not need the container's times. The packet's time is the sample's number, which the picture
+        // has even where it lacks the tag (`sample_of`).
         let mut packet = Packet::new(data, index, Some(i64::from(index))).map_err(ErrorKind::Decoder)?;
         packet.set_flags(sample.key, sample.discard);
         Ok(packet)
     }
 
-    /// The bytes of the first sample of a run, after the active parameter sets, unless the sample brings them all.
-    pub(super) fn entry(&self, index: u32) -> Result<PaddedBytes> {
+    /// The bytes of the first sample of a run, after the active parameter sets, unless the sample contains them all.
+    pub(super) fn sample_with_parameter_sets(&self, index: u32) -> Result<PaddedBytes> {
         let data = self.sample(index)?;
         let sets = self.parameter_sets(index, data.data())?;
         if sets.is_empty() {
@@ -81,26 +81,26 @@ impl SampleReader<'_> {
         Ok(all)
     }
 
-    fn parameter_sets(&self, entry: u32, sample: &[u8]) -> Result<Vec<Vec<u8>>> {
+    fn parameter_sets(&self, first: u32, sample: &[u8]) -> Result<Vec<Vec<u8>>> {
         let (track, framing) = (self.track, self.track.framing);
         if !matches!(track.codec, Codec::Hevc | Codec::H264) {
             return Ok(Vec::new());
         }
         let own: Vec<_> = framing.units(sample).filter_map(|unit| identify(track.codec, unit)).collect();
-        let framed = |held: BTreeMap<(u8, u32), &[u8]>| -> Vec<Vec<u8>> {
-            if held.keys().all(|id| own.contains(id)) {
+        let framed = |active: BTreeMap<(u8, u32), &[u8]>| -> Vec<Vec<u8>> {
+            if active.keys().all(|id| own.contains(id)) {
                 return Vec::new();
             }
             // In the order of types: VPS, SPS, PPS, each before the sets that refer to it.
-            held.values().map(|unit| framing.frame(unit)).collect()
+            active.values().map(|unit| framing.frame(unit)).collect()
         };
         if let Some(history) = &track.history {
-            return Ok(framed(history.before(entry)));
+            return Ok(framed(history.before(first)));
         }
-        if self.planner.facts(track, self.source, entry).has_parameter_sets {
+        if self.planner.facts(track, self.source, first).has_all_parameter_sets {
             return Ok(Vec::new());
         }
-        let earlier = self.planner.sync_samples_since_parameter_sets(track, self.source, entry);
+        let earlier = self.planner.sync_samples_since_parameter_sets(track, self.source, first);
         let read = |sync| match track.read(self.source, sync, false) {
             // A sample past the end of the file has no parameter sets.
             Err(error) if matches!(error.kind(), ErrorKind::PastEnd { .. }) => None,
@@ -116,9 +116,9 @@ impl SampleReader<'_> {
     pub(super) fn extradata(&self, index: u32, is_reentry: bool, current: &mut Option<u16>) -> Option<&[u8]> {
         let track = self.track;
         if !track.descriptions.is_empty() {
-            let wanted = track.samples[index as usize].description;
-            let changed = current.replace(wanted) != Some(wanted);
-            let description = track.descriptions.get(usize::from(wanted))?;
+            let description_index = track.samples[index as usize].description;
+            let changed = current.replace(description_index) != Some(description_index);
+            let description = track.descriptions.get(usize::from(description_index))?;
             return (changed && !description.is_empty()).then_some(&description[..]);
         }
         let can_change = matches!(track.codec, Codec::Hevc | Codec::H264);

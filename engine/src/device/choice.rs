@@ -9,7 +9,7 @@ use ffi::{Gpu, GpuInfo};
 
 use crate::error::{ErrorKind, Result};
 
-/// The device that should decode.
+/// The device that decodes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// On the processor.
@@ -33,7 +33,7 @@ impl FromStr for DeviceChoice {
             Some(("nvdec", number)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
                 number.parse().map(DeviceChoice::Nvdec).map_err(|_| format!("{number:?} is not the number of a GPU"))
             }
-            _ => Err("a device is auto, cpu, nvdec or nvdec:N".to_owned()),
+            _ => Err("the device must be auto, cpu, nvdec or nvdec:N".to_owned()),
         }
     }
 }
@@ -53,7 +53,7 @@ impl fmt::Display for DeviceChoice {
 pub struct Device {
     pub(crate) choice: DeviceChoice,
     pub(crate) gpu: Option<Gpu>,
-    why_not: Option<String>,
+    unavailable_reason: Option<String>,
 }
 
 impl Device {
@@ -61,7 +61,7 @@ impl Device {
     /// of its memory.
     ///
     /// # Errors
-    /// `Device` if a chosen GPU cannot be opened; with `Auto` that is no error, see [`Device::why_not`].
+    /// `Device` if a chosen GPU cannot be opened; with `Auto` that is no error, see [`Device::unavailable_reason`].
     pub fn open(choice: DeviceChoice) -> Result<Device> {
         let ordinal = match choice {
             DeviceChoice::Cpu => return Ok(Device::default()),
@@ -69,27 +69,27 @@ impl Device {
             DeviceChoice::Nvdec(ordinal) => ordinal,
         };
         match Gpu::open(ordinal) {
-            Ok(gpu) => Ok(Device { choice, gpu: Some(gpu), why_not: None }),
+            Ok(gpu) => Ok(Device { choice, gpu: Some(gpu), unavailable_reason: None }),
             Err(error) if choice == DeviceChoice::Auto => {
-                Ok(Device { choice, gpu: None, why_not: Some(error.to_string()) })
+                Ok(Device { choice, gpu: None, unavailable_reason: Some(error.to_string()) })
             }
             Err(error) => Err(ErrorKind::Device(error.to_string()).into()),
         }
     }
 
-    /// The choice.
+    /// The choice that the device was opened for.
     pub fn choice(&self) -> DeviceChoice {
         self.choice
     }
 
-    /// The GPU, if there is one.
+    /// The opened GPU; `None` if the processor decodes everything.
     pub fn info(&self) -> Option<GpuInfo> {
         self.gpu.as_ref().map(Gpu::info)
     }
 
-    /// The reason why there is no GPU, if one was tried.
-    pub fn why_not(&self) -> Option<&str> {
-        self.why_not.as_deref()
+    /// The reason why no GPU is open, if one was tried.
+    pub fn unavailable_reason(&self) -> Option<&str> {
+        self.unavailable_reason.as_deref()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Decode runs on the processor, by the engine's workers and the decoders of its pool. What a run decodes is left to
+//! Decode runs on the processor, by the engine's workers and the decoders of its pool. The samples of a run are left to
 //! the session.
 
 use std::sync::Arc;
@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use ffi::{Frame, GpuError};
 
-use super::cost_model::{CostModel, Kind, Place};
-use super::seam::{DecodeDevice, Decoded, Opening, Residency, Traits};
+use super::cost_model::{CostClass, CostModel, DeviceClass};
+use super::interface::{DecodeDevice, DecodedPicture, DecoderOpening, DeviceTraits, Residency};
 use crate::bitstream::Codec;
 use crate::container::Track;
 use crate::decode::Lease;
 use crate::decode::workers::WorkerPool;
 use crate::error::Result;
 
-/// The time that a task waits for its reader to make room, if there are no checkpoints: a task that ended would have to
-/// begin anew.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// The time that a task waits for room in the queue of its results, if there are no checkpoints: a task that ends has
+/// to be decoded from its beginning.
+const OUTPUT_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The processor.
 #[derive(Debug)]
@@ -41,14 +41,14 @@ impl DecodeDevice for Cpu {
         &self.workers
     }
 
-    fn traits(&self, track: &Track) -> Traits {
+    fn traits(&self, track: &Track) -> DeviceTraits {
         // dav1d's decoders have no state that can be saved.
         let leaves_checkpoints = self.has_checkpoints && track.codec != Codec::Av1;
-        let patience = if leaves_checkpoints { Duration::ZERO } else { PATIENCE };
-        Traits { leaves_checkpoints, may_wait: false, is_host: true, patience }
+        let output_timeout = if leaves_checkpoints { Duration::ZERO } else { OUTPUT_TIMEOUT };
+        DeviceTraits { leaves_checkpoints, may_wait: false, is_host: true, output_timeout }
     }
 
-    fn open(&self, opening: &Opening<'_>) -> Result<Option<Lease>> {
+    fn open(&self, opening: &DecoderOpening<'_>) -> Result<Option<Lease>> {
         let lease = opening.pool.lease(opening.key, opening.track).map_err(|error| error.of(opening.source))?;
         Ok(Some(match opening.memory {
             Some(memory) => lease.charged_to(memory),
@@ -56,15 +56,20 @@ impl DecodeDevice for Cpu {
         }))
     }
 
-    fn take(&self, picture: Frame, _track: &Track, _residency: Residency) -> std::result::Result<Decoded, GpuError> {
-        Ok(Decoded::Host(picture))
+    fn take(
+        &self,
+        picture: Frame,
+        _track: &Track,
+        _residency: Residency,
+    ) -> std::result::Result<DecodedPicture, GpuError> {
+        Ok(DecodedPicture::Host(picture))
     }
 
-    fn abandoned(&self, _source: &str, _is_refused: &AtomicBool, _error: Option<GpuError>) {}
+    fn record_abandoned(&self, _source: &str, _is_refused: &AtomicBool, _error: Option<GpuError>) {}
 
-    fn learn(&self, kind: Kind, pictures: u64, time: Duration) {
+    fn learn(&self, kind: CostClass, pictures: u64, time: Duration) {
         if let Some(costs) = &self.costs {
-            costs.learn(kind, Place::Processor, pictures, time.as_secs_f64());
+            costs.learn(kind, DeviceClass::Processor, pictures, time.as_secs_f64());
         }
     }
 }

@@ -1,23 +1,23 @@
 //! Devices: the interface between the engine and its decoders.
 //!
-//! A [`DecodeDevice`] ([`seam`]) opens decoders, takes pictures from them, and defines what its workers may do and what
-//! its failures mean; the processor ([`cpu`]) and NVDEC ([`nvdec`]) are two of them. [`Devices`] chooses one for a
-//! group of frames by the costs that [`cost_model`] has learned. The user's choice is in [`choice`]. What is decoded is
-//! left to [`session`](crate::session).
+//! A [`DecodeDevice`] (`interface`) opens decoders, takes pictures from them, and defines the rules for its workers and
+//! the meaning of its failures; the processor (`cpu`) and NVDEC (`nvdec`) are two of them. [`Devices`] chooses one for
+//! a group of frames by the costs that `cost_model` has learned. The user's choice is in `choice`. The samples to
+//! decode are left to [`session`](crate::session).
 
 mod choice;
 mod cost_model;
 mod cpu;
+mod interface;
 mod nvdec;
-mod seam;
 
 use std::sync::Arc;
 
 pub use self::choice::{Device, DeviceChoice};
-pub(crate) use self::cost_model::{CostModel, Kind, Offer, Place};
+pub(crate) use self::cost_model::{CostClass, CostModel, DeviceClass, Workload};
 pub(crate) use self::cpu::Cpu;
-pub(crate) use self::nvdec::{Listener, Nvdec};
-pub(crate) use self::seam::{DecodeDevice, Decoded, Opening, Residency, Traits};
+pub(crate) use self::interface::{DecodeDevice, DecodedPicture, DecoderOpening, DeviceTraits, Residency};
+pub(crate) use self::nvdec::{NoteListener, Nvdec};
 use crate::bitstream::Codec;
 use crate::decode::workers::WorkerPool;
 
@@ -50,10 +50,10 @@ impl Devices {
     }
 
     /// The device for a group of frames. A GPU decodes `pictures` pictures for it, the processor `from_checkpoints()`.
-    /// With `is_host_only` a GPU is only chosen if the frames must be in its memory.
+    /// With `is_host_only` a GPU is chosen only if the frames must be in its memory.
     pub(crate) fn choose(
         &self,
-        kind: Kind,
+        kind: CostClass,
         residency: Residency,
         is_host_only: bool,
         pictures: u64,
@@ -70,16 +70,16 @@ impl Devices {
         if nvdec.is_forced() {
             return on_device();
         }
-        // For these codecs the driver does not report damaged pictures: they go to a GPU only if the user has chosen
+        // For these codecs the driver does not report damaged pictures: a GPU decodes them only if the user has chosen
         // it.
         if matches!(kind.codec, Codec::Vp9 | Codec::Av1) {
             return self.host();
         }
-        let on_host = Offer { pictures: from_checkpoints(), load: self.cpu.workers().load() };
-        let there = Offer { pictures, load: nvdec.workers().load() };
-        match self.costs.choose(kind, on_host, there) {
-            Place::Processor => self.host(),
-            Place::Device => on_device(),
+        let host_load = Workload { pictures: from_checkpoints(), load: self.cpu.workers().load() };
+        let gpu_load = Workload { pictures, load: nvdec.workers().load() };
+        match self.costs.choose(kind, host_load, gpu_load) {
+            DeviceClass::Processor => self.host(),
+            DeviceClass::Device => on_device(),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Decode runs on a GPU's hardware decoders (NVDEC).
 //!
 //! Runs are planned as for the processor, but begin at random access points, since there are no checkpoints. A GPU is
-//! only the first try: what it does not decode as expected is left to the processor, which also decides about damaged
-//! frames.
+//! only the first try: the processor decodes again what the GPU does not decode as expected, and also decides about
+//! damaged frames.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use ffi::{AvError, Decoder, Frame, Gpu, GpuError, GpuInfo};
 
-use super::cost_model::{CostModel, Kind, Place};
-use super::seam::{DecodeDevice, Decoded, Opening, Residency, Traits};
+use super::cost_model::{CostClass, CostModel, DeviceClass};
+use super::interface::{DecodeDevice, DecodedPicture, DecoderOpening, DeviceTraits, Residency};
 use crate::container::Track;
 use crate::decode::workers::WorkerPool;
-use crate::decode::{Counters, Lease};
+use crate::decode::{DecodeCounters, Lease};
 use crate::error::{ErrorKind, Result};
 
-/// Workers for each NVDEC: one with a picture in decoding, one that sends or fetches.
+/// Workers for each NVDEC: one waits for a picture, another one sends samples or copies a picture.
 const WORKERS_PER_ENGINE: usize = 2;
 /// Workers if the driver does not report the number of NVDECs.
 const WORKERS: usize = 4;
@@ -26,50 +26,50 @@ const MOST_WORKERS: usize = 32;
 /// The largest number of notes.
 const MOST_NOTES: usize = 64;
 
-type Hear = dyn Fn(&str) + Send + Sync;
+type NoteCallback = dyn Fn(&str) + Send + Sync;
 
-/// Receives each note as soon as it is made, if there is a receiver.
+/// Passes each note to a callback as soon as it is made, if there is one.
 #[derive(Clone, Default)]
-pub(crate) struct Listener(Option<Arc<Hear>>);
+pub(crate) struct NoteListener(Option<Arc<NoteCallback>>);
 
-impl Listener {
-    /// Calls `hear` with each note.
-    pub(crate) fn new(hear: impl Fn(&str) + Send + Sync + 'static) -> Listener {
-        Listener(Some(Arc::new(hear)))
+impl NoteListener {
+    /// Calls `callback` with each note.
+    pub(crate) fn new(callback: impl Fn(&str) + Send + Sync + 'static) -> NoteListener {
+        NoteListener(Some(Arc::new(callback)))
     }
 
-    fn hear(&self, note: &str) {
-        if let Some(hear) = &self.0 {
-            hear(note);
+    fn notify(&self, note: &str) {
+        if let Some(callback) = &self.0 {
+            callback(note);
         }
     }
 }
 
-impl std::fmt::Debug for Listener {
+impl std::fmt::Debug for NoteListener {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_tuple("Listener").field(&self.0.is_some()).finish()
+        formatter.debug_tuple("NoteListener").field(&self.0.is_some()).finish()
     }
 }
 
 /// The pause after the GPU's memory is full.
-const REST: Duration = Duration::from_secs(5);
-/// The time that a task waits for its reader to make room: a waiting worker takes no processor time.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_secs(5);
+/// The time that a task waits for room in the queue of its results: a waiting worker takes no processor time.
+const OUTPUT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The GPU of an engine.
 #[derive(Debug)]
 pub(crate) struct Nvdec {
     gpu: Gpu,
-    /// They wait for the GPU, and are not bound to cores.
+    /// The workers wait for the GPU, and are not bound to cores.
     workers: WorkerPool,
     /// The GPU decodes all streams that it can.
     is_forced: bool,
     costs: Arc<CostModel>,
-    counters: Arc<Counters>,
+    counters: Arc<DecodeCounters>,
     notes: Mutex<Vec<String>>,
-    listener: Listener,
+    listener: NoteListener,
     /// The GPU is not used before this time.
-    rests_until: Mutex<Option<Instant>>,
+    paused_until: Mutex<Option<Instant>>,
 }
 
 impl Nvdec {
@@ -77,21 +77,21 @@ impl Nvdec {
     pub(crate) fn new(
         gpu: Gpu,
         is_forced: bool,
-        listener: Listener,
+        listener: NoteListener,
         costs: Arc<CostModel>,
-        counters: Arc<Counters>,
+        counters: Arc<DecodeCounters>,
     ) -> Nvdec {
         let engines = gpu.info().engines;
         let workers = if engines == 0 { WORKERS } else { (engines * WORKERS_PER_ENGINE).clamp(WORKERS, MOST_WORKERS) };
         Nvdec {
             gpu,
-            workers: WorkerPool::of_waiters(workers),
+            workers: WorkerPool::for_waiting_tasks(workers),
             is_forced,
             costs,
             counters,
             notes: Mutex::default(),
             listener,
-            rests_until: Mutex::default(),
+            paused_until: Mutex::default(),
         }
     }
 
@@ -102,7 +102,7 @@ impl Nvdec {
 
     /// True unless the GPU is lost or paused.
     pub(crate) fn is_ready(&self) -> bool {
-        let until = *self.rests_until.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let until = *self.paused_until.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         !self.gpu.is_lost() && until.is_none_or(|until| Instant::now() >= until)
     }
 
@@ -117,11 +117,11 @@ impl Nvdec {
     }
 
     /// Pauses the GPU if its memory is full, and excludes a video that it cannot decode. Notes either once.
-    fn failed(&self, source: &str, is_refused: &AtomicBool, error: &GpuError) {
+    fn record_failure(&self, source: &str, is_unsupported: &AtomicBool, error: &GpuError) {
         if error.is_for_good() {
-            is_refused.store(true, Relaxed);
+            is_unsupported.store(true, Relaxed);
         } else if error.code == AvError::NO_MEMORY {
-            *self.rests_until.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(Instant::now() + REST);
+            *self.paused_until.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(Instant::now() + PAUSE);
         }
         let note = format!("{source}: {error}: decoded on the CPU");
         {
@@ -131,8 +131,8 @@ impl Nvdec {
             }
             notes.push(note.clone());
         }
-        // Without the lock: the receiver may call [`Nvdec::notes`].
-        self.listener.hear(&note);
+        // Without the lock: the callback may call [`Nvdec::notes`].
+        self.listener.notify(&note);
     }
 }
 
@@ -141,48 +141,57 @@ impl DecodeDevice for Nvdec {
         &self.workers
     }
 
-    fn traits(&self, _track: &Track) -> Traits {
-        Traits { leaves_checkpoints: false, may_wait: true, is_host: false, patience: PATIENCE }
+    fn traits(&self, _track: &Track) -> DeviceTraits {
+        DeviceTraits { leaves_checkpoints: false, may_wait: true, is_host: false, output_timeout: OUTPUT_TIMEOUT }
     }
 
-    fn open(&self, opening: &Opening<'_>) -> Result<Option<Lease>> {
-        if opening.is_refused.load(Relaxed) || self.gpu.is_lost() {
+    fn open(&self, opening: &DecoderOpening<'_>) -> Result<Option<Lease>> {
+        if opening.is_unsupported.load(Relaxed) || self.gpu.is_lost() {
             return Ok(None);
         }
         GpuError::forget();
         let damage = opening.pool.damage_options(opening.key);
         match Decoder::open_on(&opening.track.parameters, &self.gpu, &damage) {
-            Ok(decoder) => Ok(Some(Lease::of_unkept(decoder, opening.key))),
+            Ok(decoder) => Ok(Some(Lease::unpooled(decoder, opening.key))),
             Err(error) => {
                 let why = ErrorKind::Device(error.to_string()).to_string();
-                self.failed(opening.source, opening.is_refused, &GpuError { code: AvError::NOT_SUPPORTED, why });
+                self.record_failure(
+                    opening.source,
+                    opening.is_unsupported,
+                    &GpuError { code: AvError::NOT_SUPPORTED, why },
+                );
                 Ok(None)
             }
         }
     }
 
-    fn take(&self, surface: Frame, track: &Track, residency: Residency) -> std::result::Result<Decoded, GpuError> {
+    fn take(
+        &self,
+        surface: Frame,
+        track: &Track,
+        residency: Residency,
+    ) -> std::result::Result<DecodedPicture, GpuError> {
         let taken = match residency {
-            Residency::Host => Decoded::Host(surface.download(&track.parameters)?),
-            Residency::Either | Residency::Device => Decoded::Device(surface.keep_on_device()?),
+            Residency::Host => DecodedPicture::Host(surface.download(&track.parameters)?),
+            Residency::Either | Residency::Device => DecodedPicture::Device(surface.keep_on_device()?),
         };
         self.counters.device_frame();
         Ok(taken)
     }
 
-    fn abandoned(&self, source: &str, is_refused: &AtomicBool, error: Option<GpuError>) {
-        // Without an error of the driver the cause is the stream, as libavcodec or the GPU sees it. The processor
+    fn record_abandoned(&self, source: &str, is_unsupported: &AtomicBool, error: Option<GpuError>) {
+        // Without an error of the driver the cause is the stream, as libavcodec or the GPU reports it. The processor
         // decodes it next.
         let of_stream = || {
             let why = "a picture is damaged or lacks a reference".to_owned();
             GpuError { code: AvError::INVALID_DATA, why }
         };
-        self.failed(source, is_refused, &error.or_else(GpuError::last).unwrap_or_else(of_stream));
+        self.record_failure(source, is_unsupported, &error.or_else(GpuError::last).unwrap_or_else(of_stream));
     }
 
-    fn learn(&self, kind: Kind, pictures: u64, time: Duration) {
+    fn learn(&self, kind: CostClass, pictures: u64, time: Duration) {
         if !self.is_forced && pictures > 0 {
-            self.costs.learn(kind, Place::Device, pictures, time.as_secs_f64());
+            self.costs.learn(kind, DeviceClass::Device, pictures, time.as_secs_f64());
         }
     }
 }

@@ -15,10 +15,10 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// An error of an [`ErrorKind`], and where it occurred. `Display` is one line that includes the cause;
 /// [`std::error::Error::source`] is therefore the cause of that cause.
 #[derive(Debug)]
-pub struct Error(Box<Inner>);
+pub struct Error(Box<ErrorInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct ErrorInner {
     kind: ErrorKind,
     source: Option<Arc<str>>,
     frame: Option<u64>,
@@ -45,7 +45,7 @@ pub enum ErrorKind {
         /// The limit.
         timeout: Duration,
     },
-    /// The opening was cancelled: its result is not wanted any more.
+    /// The opening was cancelled by its caller ([`Opening::cancel`](crate::source::Opening::cancel)).
     #[error("opening was cancelled")]
     OpenCancelled,
     /// The engine, video or source was made before `fork`, by the parent of this process. Its threads do not exist
@@ -63,7 +63,7 @@ pub enum ErrorKind {
         /// End of the sample, as a byte offset.
         end: u64,
     },
-    /// No video has that name, or no video could have such a name.
+    /// No video has that name, or the name is not valid for a video.
     #[error("there is no such video")]
     NoSuchVideo,
     /// The container is of no known format, or broken.
@@ -283,7 +283,7 @@ impl Error {
 
 impl ErrorKind {
     /// The same error for another frame; `None` for kinds that hold an error that cannot be cloned.
-    pub(crate) fn repeated(&self) -> Option<ErrorKind> {
+    pub(crate) fn try_clone(&self) -> Option<ErrorKind> {
         Some(match self {
             ErrorKind::Remote(refusal) => ErrorKind::Remote(refusal.clone()),
             ErrorKind::Forked => ErrorKind::Forked,
@@ -304,7 +304,7 @@ impl ErrorKind {
 
 impl From<ErrorKind> for Error {
     fn from(kind: ErrorKind) -> Error {
-        Error(Box::new(Inner { kind, source: None, frame: None, sample: None, offset: None }))
+        Error(Box::new(ErrorInner { kind, source: None, frame: None, sample: None, offset: None }))
     }
 }
 
@@ -359,7 +359,7 @@ mod tests {
             (error.source_name(), error.frame(), error.sample(), error.offset()),
             (Some("cam.mp4"), Some(5), Some(7), Some(20))
         );
-        assert_eq!(error.of("other").to_string(), line, "the first name given stays");
+        assert_eq!(error.of("other").to_string(), line, "the first name stays");
     }
 
     /// A cause with a cause of its own.
@@ -371,12 +371,12 @@ mod tests {
     #[error("the lower cause")]
     struct Lower;
 
-    /// An I/O error that wraps an error with a cause of its own, as libraries make them.
+    /// An I/O error that wraps an error with a cause of its own, as libraries return them.
     fn layered() -> io::Error {
         io::Error::other(Upper(Lower))
     }
 
-    /// One error of each kind. `is_listed` does not compile without a new kind, as a reminder to add it here.
+    /// One error of each kind. The exhaustive match in `is_listed` is a reminder to add new kinds here.
     fn kinds() -> Vec<ErrorKind> {
         let text = || "some text".to_owned();
         vec![
@@ -420,7 +420,7 @@ mod tests {
         ]
     }
 
-    /// True for all [`kinds`]. Its exhaustive match makes the compiler ask for new kinds.
+    /// True for all [`kinds`]. Its exhaustive match does not compile without a new kind.
     fn is_listed(kind: &ErrorKind) -> bool {
         use ErrorKind as K;
         match kind {
@@ -457,10 +457,10 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_kind_is_the_same_kind() {
+    fn a_cloned_kind_is_the_same_kind() {
         let (mut repeated, mut left) = (0, Vec::new());
         for kind in kinds() {
-            match kind.repeated() {
+            match kind.try_clone() {
                 Some(again) => {
                     repeated += 1;
                     assert_eq!(format!("{again:?}"), format!("{kind:?}"));

@@ -1,8 +1,8 @@
-//! The reasons why a server gives no bytes. The classification of answers is left to `source/remote`.
+//! The reasons why a server returns no bytes. The classification of answers is left to `source/remote`.
 
 use std::time::Duration;
 
-/// Why a server's bytes cannot be had, and how to correct it. Never contains credentials.
+/// The reason why a server returned no bytes, and how to correct it. Never contains credentials.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -27,7 +27,7 @@ pub enum Refusal {
     Certificates {
         /// Path of the file.
         file: String,
-        /// What is wrong with it.
+        /// The reason: unreadable, malformed, or empty.
         why: String,
     },
     /// Status 404 or 410.

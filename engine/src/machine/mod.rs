@@ -1,20 +1,20 @@
 //! The processors and the memory that the process may use: those of the machine, within the limits of its control
 //! groups.
 //!
-//! The defaults of an engine (threads, checkpoint memory) and of the server's caches depend on it. `groups` reads the
-//! limits of control groups, versions 1 and 2; `pins` reserves cores for workers. Everything is read beneath a folder
-//! that stands for `/`, so that tests can simulate machines.
+//! The defaults of an engine (threads, checkpoint memory) and of the server's caches depend on it. `cgroups` reads the
+//! limits of control groups, versions 1 and 2; `core_reservation` reserves cores for workers. Everything is read
+//! beneath a folder that stands for `/`, so that tests can simulate machines.
 
-mod groups;
-mod pins;
+mod cgroups;
+mod core_reservation;
 
 use std::fmt::{self, Display, Formatter};
 use std::path::Path;
 
-pub use groups::{MemoryLimit, Quota};
-pub(crate) use pins::Pins;
+pub use cgroups::{MemoryLimit, Quota};
+pub(crate) use core_reservation::CoreReservation;
 
-use groups::Groups;
+use cgroups::Cgroups;
 
 /// The inodes of the initial control group and process namespaces (`include/linux/proc_ns.h`). A process in others runs
 /// in a container.
@@ -49,7 +49,7 @@ impl Machine {
         let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).and_then(count);
         let online = read("sys/devices/system/cpu/online").as_deref().and_then(count);
         let allowed = allowed.or(online).unwrap_or(1);
-        let groups = Groups::read(root);
+        let groups = Cgroups::read(root);
         let memory_bytes = read("proc/meminfo").as_deref().and_then(total);
         let namespace = |name: &str| std::fs::read_link(root.join("proc/self/ns").join(name)).ok();
         let is_other = |(name, first): (&str, &str)| namespace(name).is_none_or(|found| found.as_os_str() != first);
@@ -60,14 +60,15 @@ impl Machine {
             memory_bytes,
             memory_limit: groups.memory_limit().filter(|limit| memory_bytes.is_none_or(|all| limit.bytes < all)),
             is_container: FIRST_NAMESPACES.into_iter().any(is_other),
-            // An affinity mask below the cpuset excludes no others, nor does the root of version 1, which is always exclusive.
+            // An affinity mask below the cpuset excludes no other process, nor does the root of version 1, which is
+            // always exclusive.
             has_exclusive_cpuset: groups.exclusive_processors() == Some(allowed),
         }
     }
 
-    /// Threads that can run all the time, at least 1: the processors of the affinity mask, or the whole processors that
-    /// the tightest quota pays for. More threads would use up the quota early in each period, and all of them would
-    /// stop until its end.
+    /// The number of threads that can run all the time, at least 1: the processors of the affinity mask, or the whole
+    /// processors of the tightest quota. More threads would use up the quota early in each period, and all of them
+    /// would stop until its end.
     pub fn processors(&self) -> usize {
         let paid = self.quota.as_ref().map_or(usize::MAX, |quota| quota.processors as usize);
         self.allowed.min(paid).max(1)
@@ -78,7 +79,7 @@ impl Machine {
         self.memory_limit.as_ref().map(|limit| limit.bytes).or(self.memory_bytes)
     }
 
-    /// The memory in bytes divided by `part`, at most `most`; `most` if the memory is not known.
+    /// The memory in bytes divided by `part` (0 counts as 1), at most `most` bytes; `most` if the memory is not known.
     pub fn memory_share(&self, part: u64, most: u64) -> u64 {
         self.memory_bytes().map_or(most, |bytes| (bytes / part.max(1)).min(most))
     }
@@ -103,10 +104,11 @@ impl Machine {
 }
 
 impl Display for Machine {
-    /// `2 of 64 processors (quota of 2.0 in /sys/fs/cgroup/a.slice), 4.0 GiB of memory (limit in /sys/fs/cgroup/a.slice)`
+    /// Writes `2 of 64 processors (quota of 2.0 in /sys/fs/cgroup/a.slice), 4.0 GiB of memory (limit in
+    /// /sys/fs/cgroup/a.slice)`
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         match (&self.quota, self.processors()) {
-            (Some(Quota { processors, place }), usable) => {
+            (Some(Quota { processors, cgroup: place }), usable) => {
                 write!(formatter, "{usable} of {} processors (quota of {processors:.1} in {place})", self.online)?;
             }
             (None, usable) if usable < self.online => {
@@ -117,7 +119,7 @@ impl Display for Machine {
         }
         let gibibytes = |bytes: u64| bytes as f64 / f64::from(1 << 30);
         match (&self.memory_limit, self.memory_bytes) {
-            (Some(MemoryLimit { bytes, place }), _) => {
+            (Some(MemoryLimit { bytes, cgroup: place }), _) => {
                 write!(formatter, ", {:.1} GiB of memory (limit in {place})", gibibytes(*bytes))
             }
             (None, Some(bytes)) => write!(formatter, ", {:.1} GiB of memory", gibibytes(bytes)),

@@ -1,18 +1,18 @@
-//! One budget for the pictures that an engine's decoders have in work.
+//! One budget for the pictures in the decoders of an engine.
 //!
-//! A decode run reserves an estimate before it begins, and its pictures are charged to the reservation (`ffi::Account`). A run
-//! that turns out to need more requests it while it runs, which never waits. Where there is no room its picture is refused, the
-//! run ends, gives back what it holds, and is queued again for what it needs. So no run waits for memory while it holds some, and
-//! none of them can block another for good.
+//! A decode run reserves an estimate before it begins, and its pictures are charged to the reservation
+//! (`ffi::PictureAccount`). A run that needs more requests it while it runs, and never waits for it. Without room the
+//! picture is refused: the run ends, releases its memory, and is queued again with the larger estimate. So no run waits
+//! for memory while it holds some, and no two runs can block each other for ever.
 //!
-//! The budget has shares (`shares.rs`), so that costly runs do not keep cheap ones waiting. Small runs may use their own share and
-//! whatever of the rest is free; large ones only the rest. Each kind is served in the order of its queue; when small runs have
-//! overtaken a waiting large one too often, they are kept to their own share. Decoding that determines a file's properties has a
-//! small share of its own, since it holds memory while bytes are on their way.
+//! The budget has shares (`shares.rs`), so that costly runs do not delay cheap ones. Small runs may use their own share
+//! and the free part of the rest; large ones only the rest. Each share has a queue in order of arrival. After small
+//! runs have overtaken a waiting large one too often, they are limited to their own share. Decoding that determines the
+//! properties of a file has a small share of its own, since it holds memory while bytes are in flight.
 //!
-//! A run that needs more than the large share is alone with it, on one thread, and gets all that it asks for: the budget is
-//! exceeded by one such run at most. Damaged pictures and those of files that are being opened do not justify that: past the
-//! large share they are refused.
+//! A run that needs more than the large share has it exclusively, on one thread, and gets all memory that it requests:
+//! one such run at most exceeds the budget. Damaged pictures, and those of files that are being opened, do not justify
+//! that: past the large share they are refused.
 
 mod reservation;
 mod shares;
@@ -22,12 +22,12 @@ mod tests;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
-pub use ffi::Account;
+pub use ffi::PictureAccount;
 use ffi::{Ledger, Lender};
 
-pub use self::reservation::{Pause, Refused, Reservation};
+pub use self::reservation::{Pause, Reservation, ReservationRefusal};
 
-use self::shares::{ALONE, Share, Shares, Usage, Waiting};
+use self::shares::{ALONE, BudgetShare, QueuedReservation, Shares, Usage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::machine::Machine;
 use crate::source::opening;
@@ -52,7 +52,7 @@ pub(crate) fn default_bytes(machine: &Machine, threads: usize) -> u64 {
 
 /// The purpose of a reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ReservationKind {
     /// A decode run.
     Run = 0,
     /// Determining the properties of a file.
@@ -61,7 +61,7 @@ pub enum Kind {
 
 /// The use of a budget, for reports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PicturesInWork {
+pub struct PictureMemoryUsage {
     /// Bytes that decoders hold, with the tables that they keep for pictures.
     pub bytes: u64,
     /// The largest number of bytes so far.
@@ -87,7 +87,7 @@ impl std::fmt::Debug for Budget {
 }
 
 impl Budget {
-    /// A budget of `limit` bytes, at least 1 MiB.
+    /// A budget of `limit` bytes, at least 1 MiB, for all decoders of an engine.
     pub fn new(limit: u64) -> Arc<Budget> {
         let limit = limit.clamp(LEAST, ALONE / 4);
         let shares = Shares::of(limit);
@@ -100,19 +100,20 @@ impl Budget {
         self.limit
     }
 
-    /// The largest reservation of a run while others have some.
+    /// Bytes of the largest reservation that a run can have beside other runs.
     pub fn largest_run(&self) -> u64 {
         self.shares.large
     }
 
-    /// The bytes that decoders hold now.
-    pub fn now(&self) -> PicturesInWork {
+    /// The use of the budget now.
+    pub fn now(&self) -> PictureMemoryUsage {
         let (bytes, peak_bytes) = (self.ledger.live(), self.ledger.peak());
-        PicturesInWork { bytes, peak_bytes, waiting: self.waiting.load(Relaxed) }
+        PictureMemoryUsage { bytes, peak_bytes, waiting: self.waiting.load(Relaxed) }
     }
 
-    /// A reservation of `bytes`, if there is room and no waiting caller is overtaken too often.
-    pub fn try_reserve(self: &Arc<Self>, kind: Kind, bytes: u64) -> Option<Reservation> {
+    /// A reservation of `bytes`, if there is room now, and it overtakes no waiting caller too often; `None` otherwise.
+    /// Never waits.
+    pub fn try_reserve(self: &Arc<Self>, kind: ReservationKind, bytes: u64) -> Option<Reservation> {
         let mut usage = self.lock();
         let share = self.shares.share_of(kind, bytes);
         // A reservation of no bytes always fits.
@@ -123,30 +124,31 @@ impl Budget {
         Some(self.begin(&mut usage, kind, bytes))
     }
 
-    /// Waits for `bytes`, in the caller's thread.
-    pub fn reserve(self: &Arc<Self>, kind: Kind, bytes: u64) -> Reservation {
+    /// Reserves `bytes`, and blocks the calling thread until there is room.
+    pub fn reserve(self: &Arc<Self>, kind: ReservationKind, bytes: u64) -> Reservation {
         if let Some(reservation) = self.try_reserve(kind, bytes) {
             return reservation;
         }
-        let (give, given) = mpsc::sync_channel(1);
-        self.when_room(kind, bytes, || false, move |reservation| _ = give.send(reservation));
-        // The entry only leaves the queue to be called.
-        given.recv().unwrap_or_else(|_| self.begin(&mut self.lock(), kind, bytes))
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.reserve_later(kind, bytes, || false, move |reservation| _ = sender.send(reservation));
+        // An item leaves the queue only when its callback is called.
+        receiver.recv().unwrap_or_else(|_| self.begin(&mut self.lock(), kind, bytes))
     }
 
-    /// Calls `then` with a reservation of `bytes` as soon as there is room, perhaps at once. `then` should only pass it
-    /// on. Once `is_cancelled` returns true, `then` may be dropped instead.
-    pub fn when_room(
+    /// Calls `then` with a reservation of `bytes` as soon as there is room, perhaps before this method returns, in the
+    /// thread that makes the room. `then` must not take long: it passes the reservation on. Once `is_cancelled` returns
+    /// true, `then` may be dropped instead.
+    pub fn reserve_later(
         self: &Arc<Self>,
-        kind: Kind,
+        kind: ReservationKind,
         bytes: u64,
         is_cancelled: impl Fn() -> bool + Send + 'static,
         then: impl FnOnce(Reservation) + Send + 'static,
     ) {
         let share = self.shares.share_of(kind, bytes);
-        let waiting = Waiting { kind, bytes, is_cancelled: Box::new(is_cancelled), then: Box::new(then) };
+        let queued = QueuedReservation { kind, bytes, is_cancelled: Box::new(is_cancelled), then: Box::new(then) };
         let mut usage = self.lock();
-        usage.queue(share).push_back(waiting);
+        usage.queue(share).push_back(queued);
         self.waiting.fetch_add(1, Relaxed);
         drop(usage);
         self.admit();
@@ -157,33 +159,38 @@ impl Budget {
     /// # Errors
     /// `OpenTimeout`, `OpenCancelled`.
     fn reserve_for_probe(self: &Arc<Self>, bytes: u64) -> Result<Reservation> {
-        if let Some(reservation) = self.try_reserve(Kind::Probe, bytes) {
+        if let Some(reservation) = self.try_reserve(ReservationKind::Probe, bytes) {
             return Ok(reservation);
         }
-        let (give, given) = mpsc::sync_channel(1);
+        let (sender, receiver) = mpsc::sync_channel(1);
         let is_cancelled = Arc::new(AtomicBool::new(false));
         let own = Arc::clone(&is_cancelled);
-        self.when_room(Kind::Probe, bytes, move || own.load(Relaxed), move |reservation| _ = give.send(reservation));
+        self.reserve_later(
+            ReservationKind::Probe,
+            bytes,
+            move || own.load(Relaxed),
+            move |reservation| _ = sender.send(reservation),
+        );
         loop {
-            if let Ok(reservation) = given.recv_timeout(opening::LOOK) {
+            if let Ok(reservation) = receiver.recv_timeout(opening::LOOK) {
                 return Ok(reservation);
             }
             if let Err(error) = opening::check(0) {
                 is_cancelled.store(true, Relaxed);
-                self.forget_cancelled();
+                self.remove_cancelled();
                 return Err(error);
             }
         }
     }
 
     /// True if a caller waits for room.
-    pub fn is_waited_for(&self) -> bool {
+    pub fn has_waiters(&self) -> bool {
         self.waiting.load(Relaxed) > 0
     }
 
-    /// Drops callers that were cancelled while they waited.
-    pub fn forget_cancelled(self: &Arc<Self>) {
-        if !self.is_waited_for() {
+    /// Drops the queued reservations that were cancelled, and admits those behind them.
+    pub fn remove_cancelled(self: &Arc<Self>) {
+        if !self.has_waiters() {
             return;
         }
         let mut usage = self.lock();
@@ -206,42 +213,42 @@ impl Budget {
             let opened = open(&memory);
             match memory.refusal() {
                 None => return opened,
-                Some(Refused::ForGood { needed }) => return Err(self.too_much(needed)),
-                Some(Refused::ForNow { needed }) => bytes = needed,
+                Some(ReservationRefusal::Permanent { needed }) => return Err(self.too_much(needed)),
+                Some(ReservationRefusal::Temporary { needed }) => bytes = needed,
             }
         }
     }
 
-    /// The error of a run that needs more than the largest reservation.
+    /// The error of a run that needs `needed` bytes, more than the largest reservation.
     pub fn too_much(&self, needed: u64) -> Error {
         ErrorKind::PictureMemory { needed, limit: self.shares.large }.into()
     }
 
-    fn begin(self: &Arc<Self>, usage: &mut Usage, kind: Kind, bytes: u64) -> Reservation {
+    fn begin(self: &Arc<Self>, usage: &mut Usage, kind: ReservationKind, bytes: u64) -> Reservation {
         usage.begin(kind, bytes);
-        let exceeds = self.shares.share_of(kind, bytes) == Share::Large && bytes > self.shares.large;
+        let exceeds = self.shares.share_of(kind, bytes) == BudgetShare::Large && bytes > self.shares.large;
         let granted = if exceeds { ALONE } else { bytes };
-        Reservation::of(self, kind, Account::open(&self.ledger, self, kind as i32, granted, self.shares.large))
+        Reservation::of(self, kind, PictureAccount::open(&self.ledger, self, kind as i32, granted, self.shares.large))
     }
 
-    /// Calls the waiting callers that have room now.
+    /// Calls the callbacks of the waiting reservations that have room now.
     fn admit(self: &Arc<Self>) {
         loop {
             let mut usage = self.lock();
-            let Some(waiting) = usage.next() else { return };
+            let Some(queued) = usage.next() else { return };
             self.waiting.fetch_sub(1, Relaxed);
-            if (waiting.is_cancelled)() {
+            if (queued.is_cancelled)() {
                 drop(usage);
                 continue;
             }
-            let reservation = self.begin(&mut usage, waiting.kind, waiting.bytes);
+            let reservation = self.begin(&mut usage, queued.kind, queued.bytes);
             drop(usage);
-            (waiting.then)(reservation);
+            (queued.then)(reservation);
         }
     }
 
-    fn admit_if_any_waits(self: &Arc<Self>) {
-        if self.is_waited_for() {
+    fn admit_waiters(self: &Arc<Self>) {
+        if self.has_waiters() {
             self.admit();
         }
     }
@@ -253,15 +260,15 @@ impl Budget {
 
 impl Lender for Budget {
     fn grow(&self, kind: i32, granted: u64, used: u64) -> u64 {
-        let kind = if kind == Kind::Probe as i32 { Kind::Probe } else { Kind::Run };
+        let kind = if kind == ReservationKind::Probe as i32 { ReservationKind::Probe } else { ReservationKind::Run };
         let mut usage = self.lock();
         usage.remove(kind, granted);
         let before = self.shares.share_of(kind, granted);
         let more = used.saturating_add(used / SPARE_PART).min(self.shares.large);
-        // A growing run does not overtake waiting runs either: it ends, and waits as well.
+        // A growing run does not overtake waiting runs either: it is refused, ends, and waits as well.
         let may_have = |&bytes: &u64| {
             let share = self.shares.share_of(kind, bytes);
-            let goes_ahead = share == Share::Large && before != Share::Large && usage.is_large_awaited();
+            let goes_ahead = share == BudgetShare::Large && before != BudgetShare::Large && usage.has_large_waiters();
             bytes >= used && bytes <= self.shares.large && !goes_ahead && usage.has_room(share, bytes)
         };
         let bytes = [more, used].into_iter().find(may_have).unwrap_or(granted);

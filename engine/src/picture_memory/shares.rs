@@ -1,9 +1,9 @@
 //! The shares of the budget: the share that a reservation counts against, and whether it has room there. Calling the
-//! waiting callers is left to the parent module.
+//! callbacks is left to the parent module.
 
 use std::collections::VecDeque;
 
-use super::{Kind, Reservation};
+use super::{Reservation, ReservationKind};
 
 /// The granted bytes of a run that may use as many as it needs.
 pub(super) const ALONE: u64 = i64::MAX as u64;
@@ -22,16 +22,16 @@ pub(super) struct Shares {
     small_probe: u64,
 }
 
-/// The share that a reservation is counted in.
+/// The share that a reservation is charged to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Share {
+pub(super) enum BudgetShare {
     Probe,
     Small,
     Large,
 }
 
-impl Share {
-    pub(super) const ALL: [Share; 3] = [Share::Probe, Share::Small, Share::Large];
+impl BudgetShare {
+    pub(super) const ALL: [BudgetShare; 3] = [BudgetShare::Probe, BudgetShare::Small, BudgetShare::Large];
 }
 
 impl Shares {
@@ -40,29 +40,29 @@ impl Shares {
         Shares { probe, small, large: limit - probe - small, small_run: limit / 8, small_probe: limit / 32 }
     }
 
-    pub(super) fn share_of(&self, kind: Kind, bytes: u64) -> Share {
+    pub(super) fn share_of(&self, kind: ReservationKind, bytes: u64) -> BudgetShare {
         match kind {
-            Kind::Probe if bytes <= self.small_probe => Share::Probe,
-            Kind::Run if bytes <= self.small_run => Share::Small,
-            _ => Share::Large,
+            ReservationKind::Probe if bytes <= self.small_probe => BudgetShare::Probe,
+            ReservationKind::Run if bytes <= self.small_run => BudgetShare::Small,
+            _ => BudgetShare::Large,
         }
     }
 
-    /// The bytes that a reservation counts: the whole large share if it may exceed it.
-    fn counted(&self, share: Share, bytes: u64) -> u64 {
-        if share == Share::Large { bytes.min(self.large) } else { bytes }
+    /// The bytes that a reservation charges to its share: the whole large share if it may exceed it.
+    fn counted(&self, share: BudgetShare, bytes: u64) -> u64 {
+        if share == BudgetShare::Large { bytes.min(self.large) } else { bytes }
     }
 }
 
-/// A caller that waits for room.
-pub(super) struct Waiting {
-    pub(super) kind: Kind,
+/// A reservation that waits for room.
+pub(super) struct QueuedReservation {
+    pub(super) kind: ReservationKind,
     pub(super) bytes: u64,
     pub(super) is_cancelled: Box<dyn Fn() -> bool + Send>,
     pub(super) then: Box<dyn FnOnce(Reservation) + Send>,
 }
 
-/// The reserved bytes, and the waiting callers.
+/// The reserved bytes, and the queues of waiting reservations.
 pub(super) struct Usage {
     shares: Shares,
     probes: u64,
@@ -70,11 +70,11 @@ pub(super) struct Usage {
     large: u64,
     /// Number of reservations.
     pub(super) holders: usize,
-    /// The subset of `holders` with a caller that runs code that may wait for other runs.
+    /// The number of `holders` that are paused: the code of their callers runs, and may wait for other runs.
     pub(super) paused: usize,
-    probe_queue: VecDeque<Waiting>,
-    small_queue: VecDeque<Waiting>,
-    large_queue: VecDeque<Waiting>,
+    probe_queue: VecDeque<QueuedReservation>,
+    small_queue: VecDeque<QueuedReservation>,
+    large_queue: VecDeque<QueuedReservation>,
     /// Small runs that overtook the first large one, with memory that it could use.
     overtaken: u32,
 }
@@ -86,74 +86,75 @@ impl Usage {
         Usage { shares, probes, small, large, holders, paused, probe_queue, small_queue, large_queue, overtaken }
     }
 
-    fn count(&mut self, share: Share) -> &mut u64 {
+    fn count(&mut self, share: BudgetShare) -> &mut u64 {
         match share {
-            Share::Probe => &mut self.probes,
-            Share::Small => &mut self.small,
-            Share::Large => &mut self.large,
+            BudgetShare::Probe => &mut self.probes,
+            BudgetShare::Small => &mut self.small,
+            BudgetShare::Large => &mut self.large,
         }
     }
 
-    pub(super) fn queue(&mut self, share: Share) -> &mut VecDeque<Waiting> {
+    pub(super) fn queue(&mut self, share: BudgetShare) -> &mut VecDeque<QueuedReservation> {
         match share {
-            Share::Probe => &mut self.probe_queue,
-            Share::Small => &mut self.small_queue,
-            Share::Large => &mut self.large_queue,
+            BudgetShare::Probe => &mut self.probe_queue,
+            BudgetShare::Small => &mut self.small_queue,
+            BudgetShare::Large => &mut self.large_queue,
         }
     }
 
-    pub(super) fn add(&mut self, kind: Kind, bytes: u64) {
+    pub(super) fn add(&mut self, kind: ReservationKind, bytes: u64) {
         let share = self.shares.share_of(kind, bytes);
         *self.count(share) += self.shares.counted(share, bytes);
     }
 
-    pub(super) fn remove(&mut self, kind: Kind, bytes: u64) {
+    pub(super) fn remove(&mut self, kind: ReservationKind, bytes: u64) {
         let share = self.shares.share_of(kind, bytes);
         *self.count(share) -= self.shares.counted(share, bytes);
     }
 
     /// Counts a new reservation.
-    pub(super) fn begin(&mut self, kind: Kind, bytes: u64) {
+    pub(super) fn begin(&mut self, kind: ReservationKind, bytes: u64) {
         match self.shares.share_of(kind, bytes) {
-            Share::Large => self.overtaken = 0,
-            Share::Small if self.small + bytes > self.shares.small && !self.large_queue.is_empty() => {
+            BudgetShare::Large => self.overtaken = 0,
+            BudgetShare::Small if self.small + bytes > self.shares.small && !self.large_queue.is_empty() => {
                 self.overtaken += 1;
             }
-            Share::Small | Share::Probe => {}
+            BudgetShare::Small | BudgetShare::Probe => {}
         }
         self.add(kind, bytes);
         self.holders += 1;
     }
 
-    /// True if all reservations belong to callers that may wait for runs in the queues.
+    /// True if every reservation is paused, so that none of them is sure to end: then the next one is admitted without
+    /// room.
     pub(super) fn is_stalled(&self) -> bool {
         self.holders == self.paused
     }
 
-    pub(super) fn is_large_awaited(&self) -> bool {
+    pub(super) fn has_large_waiters(&self) -> bool {
         !self.large_queue.is_empty()
     }
 
-    fn fits(&self, share: Share, bytes: u64) -> bool {
+    fn fits(&self, share: BudgetShare, bytes: u64) -> bool {
         let (shares, bytes) = (&self.shares, self.shares.counted(share, bytes));
         let fits_at_all = self.small + self.large + bytes <= shares.small + shares.large;
         match share {
-            Share::Probe => self.probes + bytes <= shares.probe,
-            Share::Small => self.small + bytes <= shares.small || fits_at_all,
-            Share::Large => self.large + bytes <= shares.large && fits_at_all,
+            BudgetShare::Probe => self.probes + bytes <= shares.probe,
+            BudgetShare::Small => self.small + bytes <= shares.small || fits_at_all,
+            BudgetShare::Large => self.large + bytes <= shares.large && fits_at_all,
         }
     }
 
     /// True if a new reservation fits, and does not overtake a large run too often.
-    pub(super) fn has_room(&self, share: Share, bytes: u64) -> bool {
-        let is_own = share != Share::Small || self.small + bytes <= self.shares.small;
-        let is_held_back = !is_own && self.is_large_awaited() && self.overtaken >= OVERTAKING;
+    pub(super) fn has_room(&self, share: BudgetShare, bytes: u64) -> bool {
+        let is_own = share != BudgetShare::Small || self.small + bytes <= self.shares.small;
+        let is_held_back = !is_own && self.has_large_waiters() && self.overtaken >= OVERTAKING;
         !is_held_back && self.fits(share, bytes)
     }
 
-    /// Removes the next caller with room from its queue.
-    pub(super) fn next(&mut self) -> Option<Waiting> {
-        for share in Share::ALL {
+    /// Removes the next reservation with room from its queue.
+    pub(super) fn next(&mut self) -> Option<QueuedReservation> {
+        for share in BudgetShare::ALL {
             let Some((kind, bytes)) = self.queue(share).front().map(|first| (first.kind, first.bytes)) else {
                 continue;
             };
@@ -164,10 +165,10 @@ impl Usage {
         None
     }
 
-    /// Removes the cancelled callers from the queues.
-    pub(super) fn take_cancelled(&mut self) -> Vec<Waiting> {
+    /// Removes the cancelled reservations from the queues.
+    pub(super) fn take_cancelled(&mut self) -> Vec<QueuedReservation> {
         let mut cancelled = Vec::new();
-        for share in Share::ALL {
+        for share in BudgetShare::ALL {
             for waiting in std::mem::take(self.queue(share)) {
                 if (waiting.is_cancelled)() {
                     cancelled.push(waiting);

@@ -1,9 +1,10 @@
 //! The colour description of a picture, completed, and its conversion to JFIF.
 //!
-//! A stream describes its colour by code points of H.273, in part, or not at all. [`Meaning`] completes the description
-//! with the usual values, and records which of them were assumed. [`ColourConverter`] chooses the conversion: the 3x3
-//! matrix of [`jfif`](super::jfif) for nearly all video, or the table of `table` where primaries or transfer function
-//! change (wide gamut, HDR) and for R'G'B'. Colour that cannot be converted correctly is refused with a reason.
+//! A stream describes its colour by code points of ITU-T H.273, in part, or not at all. [`ColourInterpretation`]
+//! completes the description with the usual values, and records which of them were assumed. [`ColourConverter`] chooses
+//! the conversion: the 3x3 matrix of [`jfif`](super::jfif) for nearly all video, or the table of `table` where
+//! primaries or transfer function change (wide gamut, HDR) and for R'G'B'. Colour that cannot be converted correctly is
+//! refused with a reason.
 //!
 //! The usual values: at least 1280 columns or 720 lines mean BT.709, less means BT.601; PQ, HLG and any code point of
 //! BT.2020 mean BT.2020; YCbCr has limited range, R'G'B' full range; chroma is sited left, between two rows. BT.601's
@@ -13,10 +14,10 @@ use ffi::{Color, DolbyVision, Frame, PixelFormat};
 
 use super::error::PictureError;
 use super::light::{self, Curve};
-use super::matrix::{Matrix, Range, YcbcrView};
+use super::matrix::{ColourRange, Matrix, YcbcrView};
 use super::planes::{JfifPlanes, PlaneView};
 use super::siting::Siting;
-use super::table::{ColourTable, Passage, Samples, TableKey};
+use super::table::{ColourModel, ColourTable, TableConverter, TableKey};
 use crate::error::{ErrorKind, Result};
 
 /// Options of the colour conversion of a still.
@@ -35,18 +36,18 @@ impl Default for ColourOptions {
     }
 }
 
-/// A complete colour description.
+/// A complete colour description of a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Meaning {
+pub struct ColourInterpretation {
     /// Code points of H.273, none of them unspecified.
     pub color: Color,
     /// Those that the stream left unspecified.
-    pub assumed: Assumed,
+    pub assumed: ColourAssumptions,
 }
 
 /// The assumed parts of a colour description.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Assumed {
+pub struct ColourAssumptions {
     /// The primaries.
     pub primaries: bool,
     /// The transfer function.
@@ -73,12 +74,12 @@ const LIMITED: u32 = 1;
 const FULL: u32 = 2;
 const LEFT: u32 = 1;
 
-impl Meaning {
-    /// Completes the description `told` of a picture. `size` is width and height in pixels.
-    pub fn of(told: &Color, format: PixelFormat, size: (usize, usize)) -> Meaning {
-        let mut color = *told;
-        let mut assumed = Assumed::default();
-        let usual = usual(told, size);
+impl ColourInterpretation {
+    /// Completes the colour description `signalled` of a picture. `size` is width and height in pixels.
+    pub fn of(signalled: &Color, format: PixelFormat, size: (usize, usize)) -> ColourInterpretation {
+        let mut color = *signalled;
+        let mut assumed = ColourAssumptions::default();
+        let usual = usual(signalled, size);
         let complete = |value: &mut u32, open: u32, usual: u32| {
             let is_open = *value == open;
             if is_open {
@@ -90,7 +91,7 @@ impl Meaning {
         let matrix = if is_rgb { RGB_MATRIX } else { usual };
         assumed.matrix = complete(&mut color.matrix, UNSPECIFIED, matrix) && !is_gray && !is_rgb;
         let primaries = match color.matrix {
-            _ if is_hdr(told.transfer) => BT2020,
+            _ if is_hdr(signalled.transfer) => BT2020,
             BT709 | BT470BG | SMPTE170M | BT2020 => color.matrix,
             BT2020_CONSTANT => BT2020,
             _ => usual,
@@ -109,17 +110,18 @@ impl Meaning {
         assumed.range = complete(&mut color.range, 0, if is_rgb { FULL } else { LIMITED });
         let is_subsampled = !is_gray && format.chroma_shift() != (0, 0);
         assumed.siting = is_subsampled && complete(&mut color.chroma_location, 0, LEFT);
-        Meaning { color, assumed }
+        ColourInterpretation { color, assumed }
     }
 
     /// The description of a decoded picture, completed.
-    pub fn of_picture(picture: &Frame) -> Meaning {
-        Meaning::of(&picture.color(), picture.format(), (picture.width(), picture.height()))
+    pub fn of_picture(picture: &Frame) -> ColourInterpretation {
+        ColourInterpretation::of(&picture.color(), picture.format(), (picture.width(), picture.height()))
     }
 
-    /// The assumed parts as pairs of a name and FFmpeg's name of the value, such as `("primaries", "bt709")`. The names
-    /// are `primaries`, `transfer`, `matrix`, `range` and `chroma_location`, in this order; parts that the stream
-    /// specifies are missing.
+    /// The assumed parts as pairs of a name and FFmpeg's name of the value, such as `("primaries", "bt709")`, for
+    /// reports. The names are `primaries`, `transfer`, `matrix`, `range` and `chroma_location`, in this order, each at
+    /// most once; parts that the stream specifies are missing, and so are those that its format does not have (matrix
+    /// of grey, location of full chroma).
     pub fn assumptions(&self) -> Vec<(&'static str, &'static str)> {
         let [primaries, transfer, matrix, range] = self.color.names();
         let all = [
@@ -132,12 +134,12 @@ impl Meaning {
         all.into_iter().filter(|(is_assumed, ..)| *is_assumed).map(|(_, name, value)| (name, value)).collect()
     }
 
-    fn range(&self) -> Range {
-        if self.color.range == FULL { Range::Full } else { Range::Limited }
+    fn range(&self) -> ColourRange {
+        if self.color.range == FULL { ColourRange::Full } else { ColourRange::Limited }
     }
 
     pub(crate) fn is_full_range(&self) -> bool {
-        self.range() == Range::Full
+        self.range() == ColourRange::Full
     }
 
     /// The weights of R' and B' in Y', if the matrix has them.
@@ -163,11 +165,12 @@ impl Meaning {
     }
 }
 
-/// The usual code point of matrix and primaries, from the transfer function, the specified parts, and the size.
-fn usual(told: &Color, (width, height): (usize, usize)) -> u32 {
-    let is_bt2020 = told.primaries == BT2020 || matches!(told.matrix, BT2020 | BT2020_CONSTANT);
+/// The usual code point of matrix and primaries, from the transfer function, the specified parts, and the size in
+/// pixels.
+fn usual(signalled: &Color, (width, height): (usize, usize)) -> u32 {
+    let is_bt2020 = signalled.primaries == BT2020 || matches!(signalled.matrix, BT2020 | BT2020_CONSTANT);
     match () {
-        () if is_hdr(told.transfer) || is_bt2020 => BT2020,
+        () if is_hdr(signalled.transfer) || is_bt2020 => BT2020,
         () if width >= 1280 || height >= 720 => BT709,
         () if height == 576 || height == 288 => BT470BG,
         () => SMPTE170M,
@@ -183,9 +186,9 @@ pub fn is_hdr_picture(picture: &Frame) -> bool {
     is_hdr(picture.color().transfer)
 }
 
-/// Why stills of a stream with this record would have wrong colours; `None` if they would not. Profile 5 has IPT-PQ-c2
-/// instead of YCbCr, and its inverse differs from picture to picture.
-pub fn refused(dolby_vision: Option<DolbyVision>) -> Option<&'static str> {
+/// The reason why stills of a stream with this Dolby Vision record would have wrong colours; `None` if they would not.
+/// Profile 5 has IPT-PQ-c2 instead of YCbCr, and its inverse differs from picture to picture.
+pub fn unsupported_reason(dolby_vision: Option<DolbyVision>) -> Option<&'static str> {
     let is_ipt = |record: DolbyVision| match record.profile {
         5 => Some(
             "Dolby Vision profile 5 (IPT-PQ-c2) is no YCbCr, its stills would have wrong colours: use --format raw",
@@ -201,15 +204,15 @@ pub fn refused(dolby_vision: Option<DolbyVision>) -> Option<&'static str> {
 /// The peak of a PQ stream in cd/m²: its brightest pixel, or the mastering display's peak, or 1000. A stream that has
 /// these only at its beginning is treated as 1000 when decoding begins later.
 fn peak(picture: &Frame) -> u32 {
-    let told = picture.brightest_pixel().or_else(|| picture.mastering_peak());
-    told.unwrap_or(light::USUAL_PEAK).clamp(light::SDR_WHITE as u32, 10000)
+    let signalled = picture.brightest_pixel().or_else(|| picture.mastering_peak());
+    signalled.unwrap_or(light::USUAL_PEAK).clamp(light::SDR_WHITE as u32, 10000)
 }
 
 /// Converts pictures to JFIF planes. Keep it: it reuses its buffers and its table.
 #[derive(Default)]
 pub struct ColourConverter {
     table: Option<ColourTable>,
-    passage: Passage,
+    passage: TableConverter,
 }
 
 impl ColourConverter {
@@ -223,11 +226,11 @@ impl ColourConverter {
     /// # Errors
     /// `Still` for pixel formats other than gray, YCbCr and R'G'B' in planes of 8 to 16 bits, and for unknown colour.
     pub fn to_jfif(&mut self, picture: &Frame, options: &ColourOptions, out: &mut JfifPlanes) -> Result<()> {
-        if let Some(why) = refused(options.dolby_vision) {
+        if let Some(why) = unsupported_reason(options.dolby_vision) {
             return Err(ErrorKind::Still(why.to_owned()).into());
         }
         let views = plane_views(picture)?;
-        let meaning = Meaning::of_picture(picture);
+        let meaning = ColourInterpretation::of_picture(picture);
         let samples = samples(picture, &meaning)?;
         let (range, depth) = (meaning.range(), picture.format().depth());
         let (log2_chroma_w, log2_chroma_h) = picture.format().chroma_shift();
@@ -236,7 +239,7 @@ impl ColourConverter {
             YcbcrView { planes: &views, depth, log2_chroma_w, log2_chroma_h, matrix: Matrix::Bt601, range, siting };
         let light = if options.tonemap { meaning.light(picture) } else { None };
         let converted = match (samples, light) {
-            (Samples::Ycbcr(matrix), None) => {
+            (ColourModel::Ycbcr(matrix), None) => {
                 view.matrix = matrix;
                 out.convert(&view)
             }
@@ -251,7 +254,7 @@ impl ColourConverter {
     }
 
     /// The last picture's table if its key is the same, otherwise a new one. The pictures of a stream usually share it.
-    fn table(&mut self, key: TableKey, meaning: &Meaning) -> Result<ColourTable> {
+    fn table(&mut self, key: TableKey, meaning: &ColourInterpretation) -> Result<ColourTable> {
         if let Some(table) = self.table.take().filter(|table| table.key == key) {
             return Ok(table);
         }
@@ -276,15 +279,15 @@ fn plane_views(picture: &Frame) -> Result<Vec<PlaneView<'_>>> {
 }
 
 /// The kind of samples, by the matrix (H.273 table 4). A gray picture needs no matrix.
-fn samples(picture: &Frame, meaning: &Meaning) -> Result<Samples> {
+fn samples(picture: &Frame, meaning: &ColourInterpretation) -> Result<ColourModel> {
     if picture.format().is_rgb() {
-        return Ok(Samples::Gbr);
+        return Ok(ColourModel::Gbr);
     }
     if picture.format().components() == 1 {
-        return Ok(Samples::Ycbcr(Matrix::Bt601));
+        return Ok(ColourModel::Ycbcr(Matrix::Bt601));
     }
     match matrix_of(meaning.color.matrix) {
-        Some(matrix) => Ok(Samples::Ycbcr(matrix)),
+        Some(matrix) => Ok(ColourModel::Ycbcr(matrix)),
         None => Err(refusal(&format!("{} colour", meaning.color.names()[2])).into()),
     }
 }
@@ -336,12 +339,12 @@ mod tests {
 
     /// The assumptions for a specified part, as one line.
     fn assumed(told: Color, name: &str, size: (usize, usize)) -> String {
-        let pairs = Meaning::of(&told, format(name), size).assumptions();
+        let pairs = ColourInterpretation::of(&told, format(name), size).assumptions();
         pairs.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
     }
 
     #[test]
-    fn what_is_left_open_follows_the_size() {
+    fn unspecified_parts_follow_the_size() {
         let all =
             |name: &str| format!("primaries {name}, transfer {name}, matrix {name}, range tv, chroma_location left");
         assert_eq!(assumed(NOTHING, "yuv420p", (1280, 534)), all("bt709"));
@@ -352,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_decides_what_is_left_open() {
+    fn specified_parts_decide_the_unspecified_ones() {
         let hlg = Color { transfer: 18, ..NOTHING };
         let bt2020 = "primaries bt2020, matrix bt2020nc, range tv, chroma_location left";
         assert_eq!(assumed(hlg, "yuv420p10le", (640, 480)), bt2020);
@@ -375,9 +378,9 @@ mod tests {
 
     #[test]
     fn only_dolby_vision_profile_5_is_refused() {
-        let record = |profile, compatibility| refused(Some(DolbyVision { profile, compatibility }));
+        let record = |profile, compatibility| unsupported_reason(Some(DolbyVision { profile, compatibility }));
         assert!(record(5, 0).is_some_and(|why| why.contains("profile 5")));
         assert!(record(10, 0).is_some() && record(10, 1).is_none());
-        assert!(record(8, 4).is_none() && record(7, 6).is_none() && refused(None).is_none());
+        assert!(record(8, 4).is_none() && record(7, 6).is_none() && unsupported_reason(None).is_none());
     }
 }

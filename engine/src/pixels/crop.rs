@@ -1,10 +1,10 @@
-//! Rectangles of pictures: in whole pixels of the shown picture ([`Part`]), and in stored samples ([`Crop`]).
+//! Rectangles of pictures: in whole pixels of the shown picture ([`PixelRect`]), and in stored samples ([`Crop`]).
 
 use std::str::FromStr;
 
 /// A part of the picture as shown (turned, square pixels, before scaling), in pixels from its upper left corner.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Part {
+pub struct PixelRect {
     /// Left edge.
     pub left: u32,
     /// Upper edge.
@@ -15,18 +15,18 @@ pub struct Part {
     pub height: u32,
 }
 
-impl FromStr for Part {
+impl FromStr for PixelRect {
     type Err = String;
 
     /// Parses `640x480+10+20`: width, height, left, top. Left and top are 0 if missing.
-    fn from_str(text: &str) -> Result<Part, String> {
+    fn from_str(text: &str) -> Result<PixelRect, String> {
         let wrong =
             || format!("`{text}` is not a part of a picture: write WIDTHxHEIGHT+LEFT+TOP, such as 640x480+10+20");
         let number = |text: &str| text.parse::<u32>().map_err(|_| wrong());
         let mut places = text.split('+');
         let (width, height) = places.next().and_then(|size| size.split_once('x')).ok_or_else(wrong)?;
         let (left, top) = (places.next().unwrap_or("0"), places.next().unwrap_or("0"));
-        let part = Part { left: number(left)?, top: number(top)?, width: number(width)?, height: number(height)? };
+        let part = PixelRect { left: number(left)?, top: number(top)?, width: number(width)?, height: number(height)? };
         if part.width == 0 || part.height == 0 || places.next().is_some() {
             return Err(wrong());
         }
@@ -34,7 +34,7 @@ impl FromStr for Part {
     }
 }
 
-impl std::fmt::Display for Part {
+impl std::fmt::Display for PixelRect {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}x{}+{}+{}", self.width, self.height, self.left, self.top)
     }

@@ -2,12 +2,12 @@
 
 use thiserror::Error;
 
-use super::crop::Part;
+use super::crop::PixelRect;
 
 /// The longest side of a JPEG, in pixels.
 pub const MAX_SIDE: u32 = 65535;
 
-/// Why pixels cannot be converted or scaled. `plane` counts from 0, which is luma.
+/// The reason why pixels cannot be converted, scaled or laid out. `plane` counts from 0, which is luma.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PictureError {
     /// The picture is neither grey (1 plane) nor YCbCr (3 planes).
@@ -92,7 +92,7 @@ pub enum PictureError {
     #[error("the part {part} is not within the picture, which is shown at {width}x{height}")]
     Crop {
         /// The requested part.
-        part: Part,
+        part: PixelRect,
         /// Columns of the picture as shown.
         width: usize,
         /// Rows of the picture as shown.

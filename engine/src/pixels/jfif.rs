@@ -1,4 +1,4 @@
-//!  Converts decoded YCbCr planes to the planes of a JPEG: BT.601 matrix, full range, 8 bits.
+//! Converts decoded YCbCr planes to the planes of a JPEG: BT.601 matrix, full range, 8 bits.
 //!
 //! JFIF has one kind of YCbCr, and most video another: BT.709 or BT.2020, limited range, 10 bits. The conversion from
 //! one YCbCr to another is a 3x3 matrix of a simple form, so no RGB is computed:
@@ -9,17 +9,17 @@
 //! Cr' =                    e·Cb + f·Cr
 //! ```
 //!
-//! Luma needs the chroma at its place. Where chroma is subsampled, the *correction* `a·Cb + b·Cr` is interpolated instead
-//! of Cb and Cr, which is the same (both are linear) and half the work; `siting` has the places of chroma. The output keeps
-//! the siting of the source. JFIF's chroma is centred, so chroma sited left is displayed a quarter of a chroma sample to
-//! the side; moving it would blur it.
+//! Luma needs the chroma at its place. Where chroma is subsampled, the *correction* `a·Cb + b·Cr` is interpolated
+//! instead of Cb and Cr: the result is the same, since both are linear, at half the work. `siting` has the places of
+//! chroma. The output keeps the siting of the source. JFIF's chroma is centred, so chroma sited left is displayed a
+//! quarter of a chroma sample to the side; moving it would blur it.
 //!
-//! Left to others: `colour` completes the colour description and chooses the conversion; `table` changes primaries and
-//! transfer function (wide gamut, HDR) and converts R'G'B'; `scale` changes the size; encoders take [`JfifPlanes`].
-//! Rotation and interlacing are left to `still`.
+//! Left to other modules: `colour` completes the colour description and chooses the conversion; `table` changes
+//! primaries and transfer function (wide gamut, HDR) and converts R'G'B'; `scale` changes the size; encoders take
+//! [`JfifPlanes`]. Rotation and interlacing are left to `still`.
 
 use super::error::PictureError;
-use super::matrix::{Matrix, Range, YcbcrView};
+use super::matrix::{ColourRange, Matrix, YcbcrView};
 use super::planes::{JfifPlanes, PlaneView};
 
 impl JfifPlanes {
@@ -55,7 +55,7 @@ impl JfifPlanes {
     }
 
     fn convert_samples<const N: usize>(&mut self, view: &YcbcrView<'_>) {
-        let fixed = Fixed::new(view);
+        let fixed = FixedPointMatrix::new(view);
         let (source, planes) = (view.planes, self.planes.as_mut_slice());
         if let ([_, cb, cr], [_, to_cb, to_cr]) = (source, &mut *planes) {
             for y in 0..cb.height {
@@ -91,7 +91,7 @@ const FRACTION: u32 = 6;
 /// Samples of every depth become unsigned 16-bit ones and are multiplied by unsigned 16-bit factors; the upper half of
 /// the product is kept. SSE2 computes eight of these in an instruction (`pmulhuw`), and has none for 32-bit products.
 /// LLVM finds the instruction reliably for the unsigned products below, and only sometimes for signed ones.
-struct Fixed {
+struct FixedPointMatrix {
     /// Shift to 16 bits. Variable for 8-bit samples too: LLVM would merge a literal 8 with the factor, which makes
     /// 32-bit products of 16-bit ones and doubled the time of luma.
     shift: u32,
@@ -153,14 +153,14 @@ fn high_product(a: u16, b: u16) -> u16 {
     ((u32::from(a) * u32::from(b)) >> 16) as u16
 }
 
-impl Fixed {
+impl FixedPointMatrix {
     fn new(view: &YcbcrView<'_>) -> Self {
         let depth = i32::from(view.depth);
         // Luma and chroma steps of the output per step of the source at 16 bits.
         let full = 255.0 / ((2f64.powi(depth) - 1.0) * 2f64.powi(16 - depth));
         let (black, luma_gain, chroma_gain) = match view.range {
-            Range::Limited => (16.0, 255.0 / 219.0 / 256.0, 255.0 / view.matrix.chroma_steps() / 256.0),
-            Range::Full => (0.0, full, full),
+            ColourRange::Limited => (16.0, 255.0 / 219.0 / 256.0, 255.0 / view.matrix.chroma_steps() / 256.0),
+            ColourRange::Full => (0.0, full, full),
         };
         let one = f64::from(1 << FRACTION);
         let [to_luma, to_cb, to_cr] = view.matrix.to_bt601().map(|row| row.map(|factor| factor * chroma_gain * one));

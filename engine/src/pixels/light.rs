@@ -10,7 +10,7 @@
 //!   dark parts keep their light relative to that white, bright parts are compressed. Then the primaries become
 //!   BT.709's.
 //!
-//! Colours outside of BT.709 are below 0 or above 1 ([`Light::shown`]); clipping is left to the caller.
+//! Colours outside of BT.709 are below 0 or above 1 ([`DisplayTransform::apply`]); clipping is left to the caller.
 //!
 //! All of it is slow, and exact to a hundredth of an 8-bit step; `table` calls it once per node.
 
@@ -39,7 +39,7 @@ type Square = [[f64; 3]; 3];
 
 /// The conversion from a stream's R'G'B' to the still's.
 #[derive(Clone, Debug)]
-pub(super) struct Light {
+pub(super) struct DisplayTransform {
     curve: Curve,
     /// Light for values from 0 to 1, evenly spaced: display light in cd/m² for PQ, otherwise relative.
     light: Vec<f64>,
@@ -50,12 +50,12 @@ pub(super) struct Light {
     luminance: Vector,
 }
 
-/// Steps of [`Light`]'s table: PQ, the most curved one, is off by 0.000003 between them.
+/// Steps of [`DisplayTransform`]'s table: PQ, the most curved one, is off by 0.000003 between them.
 const STEPS: usize = 4096;
 
-impl Light {
+impl DisplayTransform {
     /// `None` for primaries (H.273 table 2) that are not three colours of light.
-    pub(super) fn new(primaries: u32, curve: Curve) -> Option<Light> {
+    pub(super) fn new(primaries: u32, curve: Curve) -> Option<DisplayTransform> {
         let xyz = to_xyz(primaries)?;
         let to_bt709 = product(&inverse(&to_xyz(1)?), &xyz);
         let (to_light, peak): (fn(f64) -> f64, _) = match curve {
@@ -64,11 +64,11 @@ impl Light {
             Curve::Hlg => (hlg_to_scene, USUAL_PEAK),
         };
         let light = (0..=STEPS).map(|step| to_light(step as f64 / STEPS as f64)).collect();
-        Some(Light { curve, light, eetf: Eetf::new(f64::from(peak)), to_bt709, luminance: xyz[1] })
+        Some(DisplayTransform { curve, light, eetf: Eetf::new(f64::from(peak)), to_bt709, luminance: xyz[1] })
     }
 
     /// The still's R'G'B'; colours that it cannot show are outside of 0..=1.
-    pub(super) fn shown(&self, rgb: Vector) -> Vector {
+    pub(super) fn apply(&self, rgb: Vector) -> Vector {
         let light = rgb.map(|value| self.light_of(value.clamp(0.0, 1.0)));
         let light = match self.curve {
             Curve::Sdr => light,
@@ -247,13 +247,13 @@ mod tests {
         near(hlg_to_scene(1.0), 1.0, 1e-6);
         near(hlg_to_scene(0.5), 1.0 / 12.0, 1e-9);
         // HLG's 75 % is reference white too.
-        let light = Light::new(9, Curve::Hlg).unwrap();
+        let light = DisplayTransform::new(9, Curve::Hlg).unwrap();
         near(light.displayed([hlg_to_scene(0.75); 3])[0], 203.0, 1.0);
     }
 
     #[test]
     fn bt2020_becomes_bt709_by_the_matrix_of_bt2407() {
-        let light = Light::new(9, Curve::Sdr).unwrap();
+        let light = DisplayTransform::new(9, Curve::Sdr).unwrap();
         let printed = [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]];
         for (row, printed) in light.to_bt709.iter().zip(printed) {
             row.iter().zip(printed).for_each(|(value, printed)| near(*value, printed, 0.0002));
@@ -264,12 +264,12 @@ mod tests {
     #[test]
     fn white_stays_white_and_grey_grey() {
         for primaries in [1, 4, 5, 6, 7, 8, 9, 11, 12, 22] {
-            let light = Light::new(primaries, Curve::Sdr).unwrap();
+            let light = DisplayTransform::new(primaries, Curve::Sdr).unwrap();
             for grey in [0.0, 0.25, 0.5, 1.0] {
-                light.shown([grey; 3]).iter().for_each(|value| near(*value, grey, 1e-5));
+                light.apply([grey; 3]).iter().for_each(|value| near(*value, grey, 1e-5));
             }
         }
-        assert!(Light::new(2, Curve::Hlg).is_none() && Light::new(10, Curve::Hlg).is_none());
+        assert!(DisplayTransform::new(2, Curve::Hlg).is_none() && DisplayTransform::new(10, Curve::Hlg).is_none());
     }
 
     #[test]

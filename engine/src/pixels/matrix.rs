@@ -70,7 +70,7 @@ impl Matrix {
 
 /// The sample values of black and white.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Range {
+pub enum ColourRange {
     /// 16 to 235, chroma 16 to 240 (times 2^(depth-8)): "TV", "MPEG".
     Limited,
     /// 0 to 2^depth - 1: "PC", "JPEG".
@@ -92,7 +92,7 @@ pub struct YcbcrView<'a> {
     /// Matrix of the source.
     pub matrix: Matrix,
     /// Range of the source.
-    pub range: Range,
+    pub range: ColourRange,
     /// Location of chroma between luma; parts that do not apply to the subsampling are ignored.
     pub siting: Siting,
 }
@@ -109,6 +109,6 @@ impl YcbcrView<'_> {
 
     pub(super) fn is_jfif_already(&self) -> bool {
         let matrix_fits = self.matrix == Matrix::Bt601 || self.planes.len() == 1;
-        matrix_fits && self.range == Range::Full && self.depth == 8
+        matrix_fits && self.range == ColourRange::Full && self.depth == 8
     }
 }

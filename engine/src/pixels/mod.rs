@@ -21,8 +21,8 @@ mod table;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use colour::{ColourConverter, ColourOptions, Meaning};
-pub use crop::Part;
+pub use colour::{ColourConverter, ColourInterpretation, ColourOptions};
+pub use crop::PixelRect;
 pub use error::PictureError;
 pub use planes::JfifPlanes;
 pub use scale::{Fit, Shape};

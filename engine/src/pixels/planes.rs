@@ -4,7 +4,7 @@
 //! encoding of samples is left to `matrix`, the conversion to `jfif` and `table`.
 
 use super::error::PictureError;
-use super::siting::{Siting, Upsampled};
+use super::siting::{ChromaUpsampler, Siting};
 
 /// One plane of samples, as a decoder leaves it.
 #[derive(Clone, Copy, Debug)]
@@ -143,7 +143,7 @@ pub struct JfifPlanes {
     pub siting: Siting,
     /// Y, or Y, Cb and Cr.
     pub planes: Vec<Plane>,
-    pub(super) corrections: Upsampled,
+    pub(super) corrections: ChromaUpsampler,
 }
 
 impl JfifPlanes {

@@ -1,7 +1,7 @@
 //! A reference for tests: colour by the formulas of the standards, in `f64`, by way of R'G'B' at every luma place. It
 //! shares no code with the implementation.
 
-use super::matrix::{Matrix, Range, YcbcrView};
+use super::matrix::{ColourRange, Matrix, YcbcrView};
 use super::planes::{JfifPlanes, PlaneView};
 use super::siting::Siting;
 
@@ -114,7 +114,7 @@ impl Picture {
             log2_chroma_w: across as u8 - 1,
             log2_chroma_h: down as u8 - 1,
             matrix,
-            range: if self.kind.is_full { Range::Full } else { Range::Limited },
+            range: if self.kind.is_full { ColourRange::Full } else { ColourRange::Limited },
             siting: Siting::from_location(self.kind.location),
         })
     }

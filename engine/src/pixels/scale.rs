@@ -43,7 +43,7 @@ pub struct Shape {
 
 /// A [`Shape`] resolved for a picture.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Resolved {
+pub struct ScalePlan {
     /// Columns of the output.
     pub width: u32,
     /// Rows of the output.
@@ -52,7 +52,7 @@ pub struct Resolved {
     pub crop: Crop,
 }
 
-impl Resolved {
+impl ScalePlan {
     /// True if this is the whole source, unscaled. The argument is the source's width and height.
     pub(crate) fn is_all_of(&self, (width, height): (usize, usize)) -> bool {
         let crop = Crop { left: 0.0, top: 0.0, width: width as f64, height: height as f64 };
@@ -63,7 +63,7 @@ impl Resolved {
 impl Shape {
     /// Output size and crop for a source of this size, in luma samples. A side that follows from the other is rounded
     /// to the nearest, at least 1. [`Scaler::scale`] checks sides against JPEG's limit.
-    pub fn resolve(&self, source_width: usize, source_height: usize) -> Resolved {
+    pub fn resolve(&self, source_width: usize, source_height: usize) -> ScalePlan {
         let (width, height) = self.size(source_width, source_height);
         let (source_width, source_height) = (source_width as f64, source_height as f64);
         let mut crop = Crop { left: 0.0, top: 0.0, width: source_width, height: source_height };
@@ -74,7 +74,7 @@ impl Shape {
             crop.left = (source_width - crop.width) / 2.0;
             crop.top = (source_height - crop.height) / 2.0;
         }
-        Resolved { width, height, crop }
+        ScalePlan { width, height, crop }
     }
 
     fn size(&self, source_width: usize, source_height: usize) -> (u32, u32) {
@@ -127,21 +127,21 @@ impl Scaler {
     /// then unchanged.
     pub fn scale(&mut self, source: &JfifPlanes, shape: &Shape, out: &mut JfifPlanes) -> Result<(), PictureError> {
         source.check()?;
-        self.resample(source, &resolved(source, shape)?, out)
+        self.resample(source, &scale_plan(source, shape)?, out)
     }
 
-    /// Fills `out` with the crop and size of `wanted`, at the same subsampling.
+    /// Fills `out` with the crop and size of `plan`, at the same subsampling.
     ///
     /// # Errors
     /// As [`Scaler::scale`].
     pub(crate) fn resample(
         &mut self,
         source: &JfifPlanes,
-        wanted: &Resolved,
+        plan: &ScalePlan,
         out: &mut JfifPlanes,
     ) -> Result<(), PictureError> {
         source.check()?;
-        let Resolved { width, height, crop } = *wanted;
+        let ScalePlan { width, height, crop } = *plan;
         check_sides(width, height)?;
         let (log2_w, log2_h) = (source.log2_chroma_w, source.log2_chroma_h);
         out.reshape(width as usize, height as usize, source.planes.len(), log2_w, log2_h);
@@ -155,12 +155,12 @@ impl Scaler {
     }
 }
 
-fn resolved(source: &JfifPlanes, shape: &Shape) -> Result<Resolved, PictureError> {
-    let resolved = shape.resolve(source.planes[0].width, source.planes[0].height);
+fn scale_plan(source: &JfifPlanes, shape: &Shape) -> Result<ScalePlan, PictureError> {
+    let plan = shape.resolve(source.planes[0].width, source.planes[0].height);
     // A side of 0 is rounded to 1 in the result, so the request is checked first.
-    check_sides(shape.width.unwrap_or(resolved.width), shape.height.unwrap_or(resolved.height))?;
-    check_sides(resolved.width, resolved.height)?;
-    Ok(resolved)
+    check_sides(shape.width.unwrap_or(plan.width), shape.height.unwrap_or(plan.height))?;
+    check_sides(plan.width, plan.height)?;
+    Ok(plan)
 }
 
 /// The most pixels of a resampled picture: four times an 8K one. The sample aspect ratio is an untrusted input, too.

@@ -1,8 +1,8 @@
 //! The location of chroma samples between luma samples, and interpolation to luma rows.
 //!
 //! Both conversions to JFIF need chroma at the places of luma: [`jfif`](super::jfif) for the correction of luma, the
-//! colour table for the colour itself. `Upsampled` interpolates any values per chroma sample to a luma row, linearly
-//! between the nearest two, with repeated edges. The values are left to the callers.
+//! colour table for the colour itself. `ChromaUpsampler` interpolates any values per chroma sample to a luma row,
+//! linearly between the nearest two, with repeated edges. The values are left to the callers.
 
 /// The place of a chroma sample in its block of luma samples (`AVChromaLocation`; H.273 8.7).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,7 +69,7 @@ impl Siting {
 /// Interpolates values per chroma sample to the places of luma, row by row from top to bottom. Values may use 12 bits
 /// and a sign; the result is eight times as large.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Upsampled {
+pub(super) struct ChromaUpsampler {
     /// The two current chroma rows: row j is at index j % 2.
     rows: [Vec<i16>; 2],
     /// Number of chroma rows filled in.
@@ -82,7 +82,7 @@ pub(super) struct Upsampled {
     spread: Vec<i16>,
 }
 
-impl Upsampled {
+impl ChromaUpsampler {
     /// Begins a picture with this many chroma columns and rows, at least one of each.
     pub(super) fn begin(&mut self, width: usize, height: usize) {
         self.rows.iter_mut().for_each(|row| row.resize(width, 0));

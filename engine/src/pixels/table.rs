@@ -9,14 +9,14 @@
 //! `colour` and `light`.
 
 use super::error::PictureError;
-use super::light::{Curve, Light};
-use super::matrix::{Matrix, Range, YcbcrView, jfif_of_rgb};
+use super::light::{Curve, DisplayTransform};
+use super::matrix::{ColourRange, Matrix, YcbcrView, jfif_of_rgb};
 use super::planes::{JfifPlanes, PlaneView};
-use super::siting::Upsampled;
+use super::siting::ChromaUpsampler;
 
 /// The kind of the three samples.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Samples {
+pub(super) enum ColourModel {
     /// Y', Cb and Cr.
     Ycbcr(Matrix),
     /// G', B' and R', in this order.
@@ -26,8 +26,8 @@ pub(super) enum Samples {
 /// The parameters of a table.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct TableKey {
-    pub(super) samples: Samples,
-    pub(super) range: Range,
+    pub(super) samples: ColourModel,
+    pub(super) range: ColourRange,
     pub(super) depth: u8,
     /// Primaries (H.273 table 2) and transfer function of the stream; `None` if they stay.
     pub(super) light: Option<(u32, Curve)>,
@@ -38,17 +38,17 @@ impl TableKey {
     fn rgb(&self, samples: [f64; 3]) -> [f64; 3] {
         let values = 2f64.powi(i32::from(self.depth));
         let luma = |sample: f64| match self.range {
-            Range::Limited => (sample * 256.0 - 16.0) / 219.0,
-            Range::Full => sample * values / (values - 1.0),
+            ColourRange::Limited => (sample * 256.0 - 16.0) / 219.0,
+            ColourRange::Full => sample * values / (values - 1.0),
         };
         let chroma = |sample: f64, matrix: Matrix| match self.range {
-            Range::Limited => (sample * 256.0 - 128.0) / matrix.chroma_steps(),
-            Range::Full => (sample - 0.5) * values / (values - 1.0),
+            ColourRange::Limited => (sample * 256.0 - 128.0) / matrix.chroma_steps(),
+            ColourRange::Full => (sample - 0.5) * values / (values - 1.0),
         };
         let [first, second, third] = samples;
         match self.samples {
-            Samples::Ycbcr(matrix) => matrix.to_rgb([luma(first), chroma(second, matrix), chroma(third, matrix)]),
-            Samples::Gbr => [luma(third), luma(first), luma(second)],
+            ColourModel::Ycbcr(matrix) => matrix.to_rgb([luma(first), chroma(second, matrix), chroma(third, matrix)]),
+            ColourModel::Gbr => [luma(third), luma(first), luma(second)],
         }
     }
 }
@@ -63,7 +63,7 @@ const CHROMA_CELLS: u32 = 6;
 const FRACTION: u32 = 6;
 /// Bits of the position between two nodes, in chroma: the product of two is a weight that fits an `i16`.
 const PLACE: u32 = 7;
-/// Interpolated chroma has three more bits ([`Upsampled`]).
+/// Interpolated chroma has three more bits ([`ChromaUpsampler`]).
 const CHROMA_BITS: u32 = BITS + 3;
 
 /// The four nodes around a place in the plane of Cb and Cr, at one Y.
@@ -79,7 +79,7 @@ impl ColourTable {
     /// Takes some ten milliseconds. `None` for unknown primaries.
     pub(super) fn new(key: TableKey) -> Option<ColourTable> {
         let light = match key.light {
-            Some((primaries, curve)) => Some(Light::new(primaries, curve)?),
+            Some((primaries, curve)) => Some(DisplayTransform::new(primaries, curve)?),
             None => None,
         };
         let nodes = Nodes::new(&key, light.as_ref());
@@ -140,14 +140,14 @@ impl Nodes {
     const LUMA: usize = (1 << LUMA_CELLS) + 1;
     const CHROMA: usize = (1 << CHROMA_CELLS) + 1;
 
-    fn new(key: &TableKey, light: Option<&Light>) -> Nodes {
+    fn new(key: &TableKey, light: Option<&DisplayTransform>) -> Nodes {
         let place = |node: usize, nodes: usize| node as f64 / (nodes - 1) as f64;
-        let shown = light.map(Shown::new);
+        let transform = light.map(CachedTransform::new);
         let node = |index: usize| {
             let (chroma, luma) = (index / Self::LUMA, index % Self::LUMA);
             let (cb, cr) = (chroma / Self::CHROMA, chroma % Self::CHROMA);
             let rgb = key.rgb([place(luma, Self::LUMA), place(cb, Self::CHROMA), place(cr, Self::CHROMA)]);
-            let [y, cb, cr] = shown.as_ref().map_or_else(|| jfif_of_rgb(rgb), |shown| clipped_later(shown.of(rgb)));
+            let [y, cb, cr] = transform.as_ref().map_or_else(|| jfif_of_rgb(rgb), |shown| clipped_later(shown.of(rgb)));
             let one = f64::from(1 << FRACTION);
             [y * 255.0, cb * 255.0 + 128.0, cr * 255.0 + 128.0].map(|value| (value * one).round() as i16)
         };
@@ -165,27 +165,27 @@ impl Nodes {
     }
 }
 
-/// The shown R'G'B', with less work for the many nodes that are no colour.
-struct Shown<'a> {
-    light: &'a Light,
-    /// The results for greys.
+/// The R'G'B' of the still, with less work for the many nodes outside of the R'G'B' cube, which no picture has.
+struct CachedTransform<'a> {
+    light: &'a DisplayTransform,
+    /// Results for greys, which replace those of nodes outside of the cube.
     greys: Vec<f64>,
 }
 
-impl Shown<'_> {
+impl CachedTransform<'_> {
     /// Steps of `greys`.
     const STEPS: usize = 256;
     /// The range of R', G' and B' outside of 0..=1, for overshoot and noise.
     const MARGIN: f64 = 0.1;
 
-    fn new(light: &Light) -> Shown<'_> {
-        let grey = |step: usize| light.shown([step as f64 / Self::STEPS as f64; 3])[0];
-        Shown { light, greys: (0..=Self::STEPS).map(grey).collect() }
+    fn new(light: &DisplayTransform) -> CachedTransform<'_> {
+        let grey = |step: usize| light.apply([step as f64 / Self::STEPS as f64; 3])[0];
+        CachedTransform { light, greys: (0..=Self::STEPS).map(grey).collect() }
     }
 
     fn of(&self, rgb: [f64; 3]) -> [f64; 3] {
         if rgb.iter().all(|value| (-Self::MARGIN..=1.0 + Self::MARGIN).contains(value)) {
-            return self.light.shown(rgb);
+            return self.light.apply(rgb);
         }
         rgb.map(|value| self.greys[(value.clamp(0.0, 1.0) * Self::STEPS as f64).round() as usize])
     }
@@ -209,14 +209,14 @@ fn clipped_later(rgb: [f64; 3]) -> [f64; 3] {
 
 /// Row buffers of a conversion by a table.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Passage {
+pub(super) struct TableConverter {
     luma: Vec<u16>,
     cb: Vec<i16>,
     cr: Vec<i16>,
-    upsampled: [Upsampled; 2],
+    upsampled: [ChromaUpsampler; 2],
 }
 
-impl Passage {
+impl TableConverter {
     /// As [`JfifPlanes::convert`], by `table`; matrix and range of `view` are ignored for the table's. Results are
     /// those of exact arithmetic where the colour is linear between nodes, and close to them elsewhere.
     ///
@@ -339,12 +339,12 @@ mod tests {
 
     fn through(table: &ColourTable, picture: &Picture) -> JfifPlanes {
         let mut out = JfifPlanes::default();
-        picture.view(Matrix::Bt601, |view| Passage::default().convert(table, view, &mut out)).unwrap();
+        picture.view(Matrix::Bt601, |view| TableConverter::default().convert(table, view, &mut out)).unwrap();
         out
     }
 
-    fn table(kind: &Kind, samples: Samples, light: Option<(u32, Curve)>) -> ColourTable {
-        let range = if kind.is_full { Range::Full } else { Range::Limited };
+    fn table(kind: &Kind, samples: ColourModel, light: Option<(u32, Curve)>) -> ColourTable {
+        let range = if kind.is_full { ColourRange::Full } else { ColourRange::Limited };
         ColourTable::new(TableKey { samples, range, depth: kind.depth, light }).unwrap()
     }
 
@@ -373,7 +373,7 @@ mod tests {
         for (curve, shown) in LIGHTS {
             for (depth, is_full) in [(8, false), (10, false), (12, false), (10, true), (16, true)] {
                 let kind = Kind { depth, is_full, ..UHD };
-                let table = table(&kind, Samples::Ycbcr(Matrix::Bt2020), Some((9, curve)));
+                let table = table(&kind, ColourModel::Ycbcr(Matrix::Bt2020), Some((9, curve)));
                 let (waves, bars) = (Picture::new(kind, waves(kind.size)), Picture::new(kind, bars(kind.size)));
                 let (mean, most) = waves.errors(&through(&table, &waves), shown);
                 assert!(mean < 0.8 && most < 45.0, "{curve:?} {kind:?}: mean {mean}, most {most}");
@@ -388,7 +388,7 @@ mod tests {
     #[test]
     fn subsampled_chroma_is_taken_from_where_it_lies() {
         for (curve, shown) in [LIGHTS[0], LIGHTS[3]] {
-            let table = table(&UHD, Samples::Ycbcr(Matrix::Bt2020), Some((9, curve)));
+            let table = table(&UHD, ColourModel::Ycbcr(Matrix::Bt2020), Some((9, curve)));
             for (block, location) in
                 [(2, 1), (1, 2), (2, 2)].into_iter().flat_map(|block| (1..=6).map(move |place| (block, place)))
             {
@@ -409,7 +409,7 @@ mod tests {
     fn gray_is_mapped_too() {
         for (curve, shown) in LIGHTS {
             let kind = Kind { block: None, ..UHD };
-            let table = table(&kind, Samples::Ycbcr(Matrix::Bt601), Some((9, curve)));
+            let table = table(&kind, ColourModel::Ycbcr(Matrix::Bt601), Some((9, curve)));
             let ramp = Picture::new(kind, |x, y| [(x + y) as f64 / 150.0; 3]);
             let (mean, most) = ramp.errors(&through(&table, &ramp), shown);
             assert!(mean < 0.6 && most < 4.0, "{curve:?}: mean {mean}, most {most}");
@@ -421,7 +421,7 @@ mod tests {
         for (depth, is_full) in [8, 10, 12, 16].into_iter().flat_map(|depth| [(depth, false), (depth, true)]) {
             for size in [(96, 54), (1, 1), (3, 5)] {
                 let kind = Kind { size, depth, is_full, weights: None, ..UHD };
-                let table = table(&kind, Samples::Gbr, None);
+                let table = table(&kind, ColourModel::Gbr, None);
                 for picture in [Picture::new(kind, bars(size)), Picture::new(kind, waves(size))] {
                     let (mean, most) = picture.errors(&through(&table, &picture), |rgb| rgb);
                     assert!(mean <= 1.0 && most < 2.5, "{kind:?}: mean {mean}, most {most}");
@@ -430,7 +430,7 @@ mod tests {
         }
         let kind = Kind { weights: None, ..UHD };
         let picture = Picture::new(kind, waves(kind.size));
-        let table = table(&kind, Samples::Gbr, Some((9, Curve::Hlg)));
+        let table = table(&kind, ColourModel::Gbr, Some((9, Curve::Hlg)));
         let (mean, _) = picture.errors(&through(&table, &picture), display::of_hlg);
         assert!(mean < 1.0, "HLG in R'G'B': mean {mean}");
     }
@@ -438,7 +438,7 @@ mod tests {
     #[test]
     fn unknown_primaries_have_no_table() {
         let key = |primaries| {
-            let (samples, range) = (Samples::Ycbcr(Matrix::Bt2020), Range::Limited);
+            let (samples, range) = (ColourModel::Ycbcr(Matrix::Bt2020), ColourRange::Limited);
             TableKey { samples, range, depth: 10, light: Some((primaries, Curve::Hlg)) }
         };
         assert!([0, 2, 3, 10, 23, 1000].into_iter().all(|primaries| ColourTable::new(key(primaries)).is_none()));

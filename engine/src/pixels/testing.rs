@@ -1,6 +1,6 @@
 //! Synthetic pictures for the tests of this folder and of `still`.
 
-use super::matrix::{Matrix, Range, YcbcrView};
+use super::matrix::{ColourRange, Matrix, YcbcrView};
 use super::planes::{JfifPlanes, PlaneView};
 use super::siting::Siting;
 
@@ -26,7 +26,7 @@ pub(crate) fn planes(
         .zip(sizes)
         .map(|(data, (width, height))| PlaneView { data, stride: width, width, height })
         .collect();
-    let (matrix, range, siting) = (Matrix::Bt601, Range::Full, Siting::LEFT);
+    let (matrix, range, siting) = (Matrix::Bt601, ColourRange::Full, Siting::LEFT);
     let mut out = JfifPlanes::default();
     out.convert(&YcbcrView { planes: &views, depth: 8, log2_chroma_w, log2_chroma_h, matrix, range, siting }).unwrap();
     out

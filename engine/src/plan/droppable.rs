@@ -1,15 +1,15 @@
 //! H.264: the samples that no other sample refers to.
 //!
 //! References in H.264 depend on frame numbers and marking commands, which fail if a reference picture is missing. A
-//! picture with `nal_ref_idc` 0 (7.4.1) affects no other picture: only this is known here. The choice of samples is
-//! left to [`route`](super::route).
+//! picture with `nal_ref_idc` 0 (7.4.1) affects no other picture; this is the only rule here. The choice of samples is
+//! left to [`runs`](super::runs).
 
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use super::Planner;
 use crate::bitstream::{Framing, h264};
-use crate::container::{Table, Track};
+use crate::container::{ReferenceTable, Track};
 use crate::error::ErrorKind;
 use crate::source::Source;
 
@@ -20,24 +20,24 @@ const NEEDED: u8 = 2;
 /// The samples of a run that may be left out if they are no targets.
 #[derive(Debug, Clone)]
 pub struct Droppable {
-    seen: Arc<[AtomicU8]>,
+    classes: Arc<[AtomicU8]>,
     first: u32,
     last: u32,
 }
 
 impl Droppable {
-    /// True if no other sample refers to this one. Both fields of a picture have the same answer. False outside of the
+    /// True if no other sample refers to this one. Both fields of a picture have the same value. False outside of the
     /// run.
     pub fn is_droppable(&self, sample: u32) -> bool {
-        (self.first..=self.last).contains(&sample) && self.seen[sample as usize].load(Relaxed) == DROPPABLE
+        (self.first..=self.last).contains(&sample) && self.classes[sample as usize].load(Relaxed) == DROPPABLE
     }
 }
 
-/// The known samples of a track, filled on request.
+/// The classified samples of a track, filled on request.
 #[derive(Debug, Default)]
-pub(super) struct Seen(OnceLock<Arc<[AtomicU8]>>);
+pub(super) struct DroppableCache(OnceLock<Arc<[AtomicU8]>>);
 
-impl Seen {
+impl DroppableCache {
     /// Classifies samples `first..=last`; `last` must be in the track.
     pub(super) fn run(
         &self,
@@ -47,43 +47,43 @@ impl Seen {
         first: u32,
         last: u32,
     ) -> Droppable {
-        let seen = self.0.get_or_init(|| seen_before(planner, track));
-        let is_unseen = |&sample: &u32| seen[sample as usize].load(Relaxed) == UNSEEN;
+        let classes = self.0.get_or_init(|| initial_classes(planner, track));
+        let is_unseen = |&sample: &u32| classes[sample as usize].load(Relaxed) == UNSEEN;
         track.will_need(source, (first..=last).filter(is_unseen));
         let mut at = first;
         while at <= last {
             let after = after_picture(track, at);
-            if seen[at as usize].load(Relaxed) == UNSEEN {
-                let verdict = match (at..after).map(|sample| is_droppable(track, source, sample)).min() {
+            if classes[at as usize].load(Relaxed) == UNSEEN {
+                let class = match (at..after).map(|sample| is_droppable(track, source, sample)).min() {
                     // A sample that cannot be read is needed; another attempt may succeed.
                     Some(None) | None => UNSEEN,
                     Some(Some(false)) => NEEDED,
                     Some(Some(true)) => DROPPABLE,
                 };
-                seen[at as usize..after as usize].iter().for_each(|place| place.store(verdict, Relaxed));
+                classes[at as usize..after as usize].iter().for_each(|place| place.store(class, Relaxed));
             }
             at = after;
         }
-        Droppable { seen: Arc::clone(seen), first, last }
+        Droppable { classes: Arc::clone(classes), first, last }
     }
 }
 
-impl Seen {
+impl DroppableCache {
     /// True if all samples from `first` to `last` are classified.
     pub(super) fn knows(&self, first: u32, last: u32) -> bool {
-        let run = self.0.get().and_then(|seen| seen.get(first as usize..=last as usize));
-        run.is_some_and(|run| run.iter().all(|place| place.load(Relaxed) != UNSEEN))
+        let classes = self.0.get().and_then(|known| known.get(first as usize..=last as usize));
+        classes.is_some_and(|run| run.iter().all(|place| place.load(Relaxed) != UNSEEN))
     }
 }
 
-/// The initial knowledge: of all samples with an index file, else of none.
-fn seen_before(planner: &Planner, track: &Track) -> Arc<[AtomicU8]> {
-    let Some(Table::Droppable(list)) = planner.told(track).map(|told| &told.table) else {
+/// The initial classes: those of an index file for all samples, otherwise none.
+fn initial_classes(planner: &Planner, track: &Track) -> Arc<[AtomicU8]> {
+    let Some(ReferenceTable::Droppable(list)) = planner.references(track).map(|references| &references.table) else {
         return track.samples.iter().map(|_| AtomicU8::new(UNSEEN)).collect();
     };
-    let seen: Arc<[AtomicU8]> = track.samples.iter().map(|_| AtomicU8::new(NEEDED)).collect();
-    list.iter().for_each(|&sample| seen[sample as usize].store(DROPPABLE, Relaxed));
-    seen
+    let classes: Arc<[AtomicU8]> = track.samples.iter().map(|_| AtomicU8::new(NEEDED)).collect();
+    list.iter().for_each(|&sample| classes[sample as usize].store(DROPPABLE, Relaxed));
+    classes
 }
 
 /// The sample after this one and the second field of its picture.
@@ -98,13 +98,13 @@ fn is_droppable(track: &Track, source: &dyn Source, sample: u32) -> Option<bool>
         return Some(false);
     }
     match track.read(source, sample, false) {
-        Ok(data) => Some(leaves_no_trace(track.framing, data.data())),
+        Ok(data) => Some(is_unreferenced(track.framing, data.data())),
         Err(error) => matches!(error.kind(), ErrorKind::PastEnd { .. }).then_some(false),
     }
 }
 
 /// True if the sample is a picture with `nal_ref_idc` 0 without persistent messages or parameter sets.
-pub(super) fn leaves_no_trace(framing: Framing, sample: &[u8]) -> bool {
+pub(super) fn is_unreferenced(framing: Framing, sample: &[u8]) -> bool {
     let (mut units, mut slices) = (framing.units(sample), 0);
     for unit in units.by_ref().filter(|unit| !unit.is_empty()) {
         match h264::kind(unit) {
@@ -120,13 +120,13 @@ pub(super) fn leaves_no_trace(framing: Framing, sample: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Framing, leaves_no_trace};
+    use super::{Framing, is_unreferenced};
 
     #[test]
     fn only_plain_pictures_that_nothing_refers_to_leave_no_trace() {
         let of = |units: &[&[u8]]| {
             let sample: Vec<u8> = units.iter().flat_map(|unit| Framing::Length(4).frame(unit)).collect();
-            leaves_no_trace(Framing::Length(4), &sample)
+            is_unreferenced(Framing::Length(4), &sample)
         };
         let (slice, reference) = ([0x01, 0x9a], [0x21, 0x9a]);
         assert!(of(&[&[9, 0xf0], &slice, &slice]));
@@ -134,6 +134,6 @@ mod tests {
         assert!(!of(&[&[0x67, 1], &slice]) && !of(&[&[0x65, 1]]));
         assert!(of(&[&[6, 1, 1, 0xaa, 0x80], &slice]), "picture timing");
         assert!(!of(&[&[6, 6, 1, 0xc4, 0x80], &slice]), "a recovery point");
-        assert!(!leaves_no_trace(Framing::Length(1), &[2, 0x01, 0x9a, 9]), "cut off");
+        assert!(!is_unreferenced(Framing::Length(1), &[2, 0x01, 0x9a, 9]), "cut off");
     }
 }

@@ -6,57 +6,57 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::bitstream::hevc_slice::{Kind, PocState, SliceHeader};
+use crate::bitstream::hevc_slice::{PictureKind, PocState, SliceHeader};
 pub use crate::bitstream::references::Picture;
 
-/// The state that a GOP hands on to the next one, if that begins with a CRA.
+/// The state at the end of a GOP that the next GOP needs if it begins with a CRA.
 #[derive(Debug, Default)]
-pub(super) struct Tail {
+pub(super) struct GopTail {
     /// prevTid0Pic, relative to the GOP's own origin.
     pub(super) poc: PocState,
     /// The samples of its last coded video sequence, by picture order count.
     by_poc: HashMap<i32, u32>,
     /// Picture order counts of the reference pictures in the buffer.
-    held: Vec<i32>,
+    buffered: Vec<i32>,
     /// The samples of RASL pictures.
     rasl: Vec<u32>,
 }
 
-/// The references of a RASL picture to the GOP before, as picture order counts relative to its own GOP's origin.
-pub(super) type Outer = (u32, Vec<i32>);
+/// The references of a RASL picture to the preceding GOP, as picture order counts relative to its own GOP's origin.
+pub(super) type OuterReferences = (u32, Vec<i32>);
 
 /// The state between two pictures of a GOP.
 #[derive(Debug, Default)]
-pub(super) struct Learner {
-    first: Option<(u32, Kind)>,
+pub(super) struct GopLearner {
+    first: Option<(u32, PictureKind)>,
     irap: u32,
-    now: Tail,
+    state: GopTail,
     /// In the order of samples.
-    pub(super) outer: Vec<Outer>,
+    pub(super) outer: Vec<OuterReferences>,
     /// A long-term reference has only the low bits of its picture order count.
-    has_vague: bool,
+    has_partial_poc: bool,
 }
 
-/// An entry of a reference picture set: picture order count, and whether the current picture may refer to it.
-type Entry = (i32, bool);
+/// An element of a reference picture set: picture order count, and whether the current picture may refer to it.
+type RpsEntry = (i32, bool);
 
-impl Learner {
+impl GopLearner {
     /// Adds the next picture of the GOP. `None` if its references are not certain: it and all later pictures are
     /// unknown then, and the learner must not be called again.
     pub(super) fn learn(&mut self, sample: u32, header: &SliceHeader, has_sets: bool) -> Option<Picture> {
         self.begin(sample, header)?;
-        let poc = self.now.poc.next(header, self.is_first(sample))?;
+        let poc = self.state.poc.next(header, self.is_first(sample))?;
         let entries = self.entries(header, poc)?;
         let refs = if header.kind.is_irap() { Vec::new() } else { self.resolve(sample, header.kind, &entries)? };
         // Two pictures with one count: it is ambiguous which of them a reference means.
-        let is_taken = self.now.held.contains(&poc) || self.now.by_poc.insert(poc, sample).is_some();
+        let is_taken = self.state.buffered.contains(&poc) || self.state.by_poc.insert(poc, sample).is_some();
         if is_taken {
             return None;
         }
-        self.hold(sample, &entries);
-        self.now.held.push(poc);
-        if header.kind == Kind::Rasl {
-            self.now.rasl.push(sample);
+        self.update_buffer(sample, &entries);
+        self.state.buffered.push(poc);
+        if header.kind == PictureKind::Rasl {
+            self.state.rasl.push(sample);
         }
         Some(Picture {
             refs: refs.into(),
@@ -84,13 +84,13 @@ impl Learner {
         }
         match (self.first, header.kind) {
             (None, kind) => self.first = Some((sample, kind)),
-            (Some(_), Kind::Idr) => {
-                self.now.by_poc.clear();
-                self.now.held.clear();
+            (Some(_), PictureKind::Idr) => {
+                self.state.by_poc.clear();
+                self.state.buffered.clear();
             }
             // The references of its leading pictures, and the pictures of the old sequence that remain, are not
             // modelled.
-            (Some(_), Kind::Bla) => return None,
+            (Some(_), PictureKind::Bla) => return None,
             (Some(_), _) => {}
         }
         self.irap = sample;
@@ -98,9 +98,9 @@ impl Learner {
     }
 
     /// The picture's reference picture set, as picture order counts (8-5).
-    fn entries(&mut self, header: &SliceHeader, poc: i32) -> Option<Vec<Entry>> {
+    fn entries(&mut self, header: &SliceHeader, poc: i32) -> Option<Vec<RpsEntry>> {
         let short = header.short_term.iter();
-        let mut entries: Vec<Entry> =
+        let mut entries: Vec<RpsEntry> =
             short.map(|entry| Some((poc.checked_add(entry.delta_poc)?, entry.used))).collect::<Option<_>>()?;
         for entry in &header.long_term {
             match entry.msb_cycle {
@@ -110,7 +110,7 @@ impl Learner {
                     entries.push((i32::try_from(poc).ok()?, entry.used));
                 }
                 None => {
-                    self.has_vague = true;
+                    self.has_partial_poc = true;
                     entries.extend(self.by_low_bits(entry.poc_lsb, header.log2_max_poc_lsb, entry.used)?);
                 }
             }
@@ -120,9 +120,9 @@ impl Learner {
 
     /// A picture by the low bits of its count. They must be unique even among pictures that the buffer no longer holds:
     /// if pictures are left out, it may hold them longer.
-    fn by_low_bits(&self, low: u32, bits: u32, used: bool) -> Option<Option<Entry>> {
+    fn by_low_bits(&self, low: u32, bits: u32, used: bool) -> Option<Option<RpsEntry>> {
         let mask = (1_i32 << bits) - 1;
-        let mut same = self.now.by_poc.keys().filter(|&&poc| (poc & mask) as u32 == low);
+        let mut same = self.state.by_poc.keys().filter(|&&poc| (poc & mask) as u32 == low);
         match (same.next(), same.next()) {
             (Some(&poc), None) => Some(Some((poc, used))),
             (None, _) if !used => Some(None),
@@ -130,19 +130,19 @@ impl Learner {
         }
     }
 
-    /// The samples of the used entries. References to the GOP before are added to `outer`.
-    fn resolve(&mut self, sample: u32, kind: Kind, entries: &[Entry]) -> Option<Vec<u32>> {
+    /// The samples of the used elements. References to the preceding GOP are added to `outer`.
+    fn resolve(&mut self, sample: u32, kind: PictureKind, entries: &[RpsEntry]) -> Option<Vec<u32>> {
         let begins_here = self.is_first(self.irap);
         let (mut refs, mut outer) = (Vec::new(), Vec::new());
         for &(poc, _) in entries.iter().filter(|(_, used)| *used) {
-            if !self.now.held.contains(&poc) {
+            if !self.state.buffered.contains(&poc) {
                 return None;
             }
-            match self.now.by_poc.get(&poc) {
+            match self.state.by_poc.get(&poc) {
                 // A run that begins at the IRAP has no RASL pictures: no other picture may need them.
-                Some(reference) if kind != Kind::Rasl && self.now.rasl.contains(reference) => return None,
+                Some(reference) if kind != PictureKind::Rasl && self.state.rasl.contains(reference) => return None,
                 Some(&reference) => refs.push(reference),
-                None if kind == Kind::Rasl && begins_here => outer.push(poc),
+                None if kind == PictureKind::Rasl && begins_here => outer.push(poc),
                 None => return None,
             }
         }
@@ -154,32 +154,40 @@ impl Learner {
         Some(refs)
     }
 
-    /// A picture in the buffer stays if it is in the set. The set of a GOP's first picture is taken to be present.
-    fn hold(&mut self, sample: u32, entries: &[Entry]) {
+    /// A picture in the buffer stays if it is in the set. The pictures in the set of a GOP's first picture count as
+    /// present.
+    fn update_buffer(&mut self, sample: u32, entries: &[RpsEntry]) {
         let is_first = self.is_first(sample);
-        let held = std::mem::take(&mut self.now.held);
+        let held = std::mem::take(&mut self.state.buffered);
         let kept = entries.iter().map(|&(poc, _)| poc).filter(|poc| is_first || held.contains(poc));
-        self.now.held = kept.collect();
+        self.state.buffered = kept.collect();
     }
 
     /// The state after the GOP's last picture, for the next GOP.
-    pub(super) fn finish(&mut self) -> Tail {
-        std::mem::take(&mut self.now)
+    pub(super) fn finish(&mut self) -> GopTail {
+        std::mem::take(&mut self.state)
     }
 }
 
-/// A GOP that begins with a CRA, decoded after the one before it: its RASL pictures have all references.
+/// A GOP that begins with a CRA, decoded after the preceding one: its RASL pictures have all references.
 #[derive(Debug, Default)]
-pub(super) struct Joined {
+pub(super) struct ContinuedGop {
     pub(super) pictures: Arc<Vec<Picture>>,
     /// The pictures from here on are unknown.
     is_broken: bool,
 }
 
-impl Joined {
+impl ContinuedGop {
     /// Adds the new ones of `pictures`. `shift` is the amount by which picture order counts are higher relative to the
-    /// origin of the GOP before, `first` the first sample.
-    pub(super) fn extend(&mut self, first: u32, pictures: &[Picture], learner: &Learner, tail: &Tail, shift: i32) {
+    /// origin of the preceding GOP, `first` the first sample.
+    pub(super) fn extend(
+        &mut self,
+        first: u32,
+        pictures: &[Picture],
+        learner: &GopLearner,
+        tail: &GopTail,
+        shift: i32,
+    ) {
         let known = self.pictures.len();
         if self.is_broken || known >= pictures.len() {
             return;
@@ -197,19 +205,19 @@ impl Joined {
     }
 }
 
-fn join(sample: u32, picture: &Picture, learner: &Learner, tail: &Tail, shift: i32) -> Option<Picture> {
+fn join(sample: u32, picture: &Picture, learner: &GopLearner, tail: &GopTail, shift: i32) -> Option<Picture> {
     // After an IDR inside of the GOP earlier pictures do not matter, and counts may repeat.
     let is_same_sequence = picture.irap == learner.first?.0;
-    let there = |poc: i32| poc.checked_add(shift);
-    if is_same_sequence && (learner.has_vague || tail.by_poc.contains_key(&there(picture.poc)?)) {
+    let shifted = |poc: i32| poc.checked_add(shift);
+    if is_same_sequence && (learner.has_partial_poc || tail.by_poc.contains_key(&shifted(picture.poc)?)) {
         return None;
     }
     let mut joined = picture.clone();
     if let Ok(at) = learner.outer.binary_search_by_key(&sample, |(sample, _)| *sample) {
         let mut refs = joined.refs.into_vec();
         for &poc in &learner.outer[at].1 {
-            let poc = there(poc)?;
-            let reference = *tail.by_poc.get(&poc).filter(|_| tail.held.contains(&poc))?;
+            let poc = shifted(poc)?;
+            let reference = *tail.by_poc.get(&poc).filter(|_| tail.buffered.contains(&poc))?;
             if tail.rasl.contains(&reference) {
                 return None;
             }
@@ -224,21 +232,21 @@ fn join(sample: u32, picture: &Picture, learner: &Learner, tail: &Tail, shift: i
 
 #[cfg(test)]
 mod tests {
-    use super::{Joined, Learner, Picture, Tail};
+    use super::{ContinuedGop, GopLearner, GopTail, Picture};
     use crate::bitstream::hevc_sets::ShortTerm;
-    use crate::bitstream::hevc_slice::{Kind, LongTerm, SliceHeader};
+    use crate::bitstream::hevc_slice::{LongTerm, PictureKind, SliceHeader};
 
     const IDR: u8 = 19;
     const CRA: u8 = 21;
     const RASL: u8 = 9;
     const TRAIL: u8 = 1;
 
-    /// Deltas of the used pictures, and of those that are only kept.
+    /// Deltas of the used pictures, and of those that the decoder only keeps for later pictures.
     fn header(nal_unit_type: u8, poc_lsb: u32, used: &[i32], kept: &[i32]) -> SliceHeader {
         let entry = |used| move |&delta_poc: &i32| ShortTerm { delta_poc, used };
         SliceHeader {
             nal_unit_type,
-            kind: Kind::of(nal_unit_type).expect("a slice"),
+            kind: PictureKind::of(nal_unit_type).expect("a slice"),
             temporal_id: 0,
             no_output_of_prior_pics: false,
             pic_output: true,
@@ -249,8 +257,8 @@ mod tests {
         }
     }
 
-    fn learn(first: u32, headers: &[SliceHeader]) -> (Learner, Vec<Option<Picture>>) {
-        let mut learner = Learner::default();
+    fn learn(first: u32, headers: &[SliceHeader]) -> (GopLearner, Vec<Option<Picture>>) {
+        let mut learner = GopLearner::default();
         let pictures = (first..).zip(headers).map(|(sample, header)| learner.learn(sample, header, false)).collect();
         (learner, pictures)
     }
@@ -276,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn one_count_twice_and_a_gop_without_irap_are_nobodys() {
+    fn a_repeated_count_and_a_gop_without_irap_are_unknown() {
         let (_, pictures) = learn(0, &[header(IDR, 0, &[], &[]), header(TRAIL, 0, &[], &[])]);
         assert_eq!(refs(&pictures), [Some(&[][..]), None]);
         assert_eq!(learn(0, &[header(TRAIL, 0, &[], &[])]).1, [None]);
@@ -305,7 +313,7 @@ mod tests {
         pictures[6].long_term = long(0, None);
         let (learner, learned) = learn(0, &pictures);
         assert_eq!(refs(&learned)[2..], [Some(&[0, 1][..]), Some(&[0, 2]), Some(&[3]), Some(&[4]), None]);
-        assert!(learner.has_vague);
+        assert!(learner.has_partial_poc);
     }
 
     #[test]
@@ -318,15 +326,15 @@ mod tests {
         let pictures: Vec<Picture> = pictures.into_iter().flatten().collect();
         let shift = tail.poc.nearest(4, 8).expect("a count") - 4;
         assert_eq!(shift, 256);
-        let mut joined = Joined::default();
+        let mut joined = ContinuedGop::default();
         joined.extend(3, &pictures[..1], &learner, &tail, shift);
         assert_eq!(joined.pictures.len(), 1);
         joined.extend(3, &pictures, &learner, &tail, shift);
         let refs: Vec<&[u32]> = joined.pictures.iter().map(|picture| &picture.refs[..]).collect();
         assert_eq!(refs, [&[][..], &[2, 3], &[3]]);
-        // After a GOP without it nothing is known.
-        let mut lost = Joined::default();
-        lost.extend(3, &pictures, &learner, &Tail::default(), shift);
+        // Without the preceding GOP's tail nothing is known.
+        let mut lost = ContinuedGop::default();
+        lost.extend(3, &pictures, &learner, &GopTail::default(), shift);
         assert_eq!(lost.pictures.len(), 1);
     }
 }

@@ -5,81 +5,81 @@
 
 use std::sync::Arc;
 
-use super::gop::Tail;
-use super::references::{Gop, Place, configured, sets_before};
-use super::slots::Tracker;
+use super::gop::GopTail;
+use super::references::{LearnedGop, TrackInput, configured, sets_before};
+use super::slots::SlotTracker;
 use super::{Planner, References, Structure};
-use crate::bitstream::EntryFacts;
+use crate::bitstream::SyncSampleFacts;
 use crate::bitstream::hevc_sets::ParameterSets;
-use crate::bitstream::references::Unit;
-use crate::bitstream::{Codec, Entry};
-use crate::container::{self, Graph, Table, Track, Units};
+use crate::bitstream::references::SampleReferences;
+use crate::bitstream::{Codec, RandomAccessPoint};
+use crate::container::{self, ReferenceGraph, ReferenceRuns, ReferenceTable, Track};
 use crate::source::Source;
 
 impl Planner {
-    /// Learns the references of all samples. Reads all of them.
-    pub(crate) fn learn(&self, track: &Track, source: &dyn Source) -> container::References {
-        let entries = self.sync.iter().map(|&sync| self.facts(track, source, sync)).collect();
+    /// Learns the references of all samples, for an index file. Reads all of them, and takes as long as that.
+    pub(crate) fn learn(&self, track: &Track, source: &dyn Source) -> container::TrackReferences {
+        let sync_samples = self.sync.iter().map(|&sync| self.facts(track, source, sync)).collect();
         let table = match track.codec {
-            Codec::Hevc => Table::Graph(graph(self, track, source)),
-            Codec::H264 => Table::Droppable(droppable(self, track, source)),
-            Codec::Av1 | Codec::Vp9 => Table::Units(units(track, source)),
+            Codec::Hevc => ReferenceTable::Graph(graph(self, track, source)),
+            Codec::H264 => ReferenceTable::Droppable(droppable(self, track, source)),
+            Codec::Av1 | Codec::Vp9 => ReferenceTable::Runs(units(track, source)),
         };
-        container::References { entries, table }
+        container::TrackReferences { sync_samples, table }
     }
 }
 
-fn graph(planner: &Planner, track: &Track, source: &dyn Source) -> Graph {
-    let place = Place { planner, track, source };
-    let mut graph = Graph::builder();
-    let mut before: Option<(u32, Arc<Tail>)> = None;
-    let mut carried = Carried::default();
+fn graph(planner: &Planner, track: &Track, source: &dyn Source) -> ReferenceGraph {
+    let input = TrackInput { planner, track, source };
+    let mut graph = ReferenceGraph::builder();
+    let mut before: Option<(u32, Arc<GopTail>)> = None;
+    let mut carried = CarriedSets::default();
     for &first in &planner.sync {
         let facts = planner.facts(track, source, first);
-        let sets = carried.pass(place, first, facts);
-        if facts.entry == Entry::Unsafe {
+        let sets = carried.advance(input, first, facts);
+        if facts.kind == RandomAccessPoint::Unsafe {
             continue;
         }
         let tail = before.take().filter(|(next, _)| *next == first);
-        let mut gop = Gop::with(first, sets);
+        let mut gop = LearnedGop::with(first, sets);
         // A sample that cannot be read ends the known part.
-        let _ = gop.learn_to(place, track.samples.len() as u32 - 1);
+        let _ = gop.learn_to(input, track.samples.len() as u32 - 1);
         let joined = tail.and_then(|(_, tail)| gop.segment(Some(&tail)));
         let joined = joined.map(|segment| segment.pictures).unwrap_or_default();
-        let is_put_in = graph.begin(first).is_ok()
+        let is_added = graph.begin(first).is_ok()
             && gop.pictures.iter().enumerate().all(|(place, alone)| match joined.get(place) {
                 Some(picture) => graph.picture(picture, true).is_ok(),
                 None => graph.picture(alone, false).is_ok(),
             });
-        before = gop.next.filter(|_| is_put_in);
+        before = gop.next.filter(|_| is_added);
     }
     graph.finish()
 }
 
-/// The active parameter sets, carried from one sync sample to the next. It equals [`sets_before`], which for each GOP
-/// reads all sync samples before it.
+/// The active parameter sets, carried from one sync sample to the next. They equal those of [`sets_before`], which for
+/// each GOP reads all sync samples before it.
 #[derive(Default)]
-struct Carried {
+struct CarriedSets {
     description: u16,
-    /// The sets since a sync sample that brings all kinds, or since the first that brings any.
+    /// The sets since a sync sample with all kinds of sets, or since the first with any.
     sets: Option<ParameterSets>,
 }
 
-impl Carried {
-    /// The sets that are active if decoding begins at `sync`; then adds those that the sample brings.
-    fn pass(&mut self, place: Place<'_>, sync: u32, facts: EntryFacts) -> ParameterSets {
-        let Place { track, source, .. } = place;
+impl CarriedSets {
+    /// The sets that are active if decoding begins at `sync`; then adds the sets of that sample.
+    fn advance(&mut self, input: TrackInput<'_>, sync: u32, facts: SyncSampleFacts) -> ParameterSets {
+        let TrackInput { track, source, .. } = input;
         if track.history.is_some() {
-            // Sets that cannot be read now are unknown.
-            return sets_before(place, sync).unwrap_or_default();
+            // Sets that cannot be read now count as unknown.
+            return sets_before(input, sync).unwrap_or_default();
         }
         let description = track.samples[sync as usize].description;
         if std::mem::replace(&mut self.description, description) != description {
             self.sets = None;
         }
-        let carried = self.sets.clone().filter(|_| !facts.has_parameter_sets);
+        let carried = self.sets.clone().filter(|_| !facts.has_all_parameter_sets);
         let before = carried.unwrap_or_else(|| configured(track, sync));
-        if facts.brings_parameter_sets {
+        if facts.has_some_parameter_sets {
             let mut sets = before.clone();
             if let Ok(data) = track.read(source, sync, false) {
                 track.framing.units(data.data()).for_each(|unit| _ = sets.absorb(unit));
@@ -98,9 +98,9 @@ fn droppable(planner: &Planner, track: &Track, source: &dyn Source) -> Vec<u32> 
     }
 }
 
-/// A run continues past an entry if a tracker that begins there has the same state.
-fn units(track: &Track, source: &dyn Source) -> Units {
-    let (mut units, mut tracker): (Units, Option<Tracker>) = (Units::default(), None);
+/// A run continues past a random access point if a tracker that begins there has the same state.
+fn units(track: &Track, source: &dyn Source) -> ReferenceRuns {
+    let (mut units, mut tracker): (ReferenceRuns, Option<SlotTracker>) = (ReferenceRuns::default(), None);
     for (sample, at) in (0..).zip(&track.samples) {
         let Ok(data) = track.read(source, sample, false) else {
             tracker = None;
@@ -126,9 +126,9 @@ fn units(track: &Track, source: &dyn Source) -> Units {
     units
 }
 
-/// A tracker that begins at a sample, if the sample is an entry.
-fn begin(track: &Track, sample: u32, data: &[u8]) -> Option<(Tracker, Unit)> {
-    let mut tracker = Tracker::of(track);
+/// A tracker that begins at a sample; `None` if the sample is no random access point.
+fn begin(track: &Track, sample: u32, data: &[u8]) -> Option<(SlotTracker, SampleReferences)> {
+    let mut tracker = SlotTracker::of(track);
     let unit = tracker.take(sample, data).filter(|unit| unit.is_key)?;
     Some((tracker, unit))
 }

@@ -1,40 +1,41 @@
 //! Planning: chooses the samples to decode for the requested frames.
 //!
-//! A decode run begins at a random access point and ends at its last target; targets can share a run. The entry is the
-//! nearest random access point from which the target is exact ([`Entry`]), or one further back ([`Depth`]) if that
-//! turned out to be wrong. Threads, decoders and the scheduling of reads are left to others.
+//! A decode run begins at a random access point and ends at its last target; targets can share a run. It begins at the
+//! nearest [`RandomAccessPoint`] from which the target is exact, or at one further back ([`Depth`]) if an attempt has
+//! shown that to be wrong. Threads and decoders are left to [`decode`](crate::decode), the order of attempts and of
+//! reads to `session`.
 
-mod ahead;
+mod decoder_history;
+mod dependencies;
 mod droppable;
 mod gop;
-mod known;
 mod learn;
 mod pictures;
+mod prediction;
 #[cfg(test)]
 mod reads;
 mod references;
-pub mod route;
+pub mod runs;
 mod slots;
-mod state;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::bitstream::hevc_sets::ParameterSets;
-use crate::bitstream::hevc_slice::Kind;
-use crate::bitstream::{Codec, Entry, EntryFacts, Framing, entry, hevc};
+use crate::bitstream::hevc_slice::PictureKind;
+use crate::bitstream::{Codec, Framing, RandomAccessPoint, SyncSampleFacts, hevc, random_access};
 use crate::container::{self, Track};
 use crate::error::ErrorKind;
 use crate::source::Source;
 
+pub use decoder_history::{DecoderHistory, StoredCheckpoint};
+pub use dependencies::TrackDependencies;
 pub use droppable::Droppable;
 pub use gop::Picture;
-pub use known::Known;
 pub use pictures::Pictures;
 pub use references::{References, Structure};
 pub use slots::Slots;
-pub use state::{Kept, State};
 
 /// How far back a decode run begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,82 +49,85 @@ pub enum Depth {
     Sequential,
 }
 
-/// A decode run over all samples `entry..=last`, in decode order.
+/// A decode run over all samples `first..=last`, in decode order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Job {
+pub struct FallbackRun {
     /// First sample to decode.
-    pub entry: u32,
+    pub first: u32,
     /// Last sample to decode.
     pub last: u32,
-    /// The samples with the wanted pictures, ascending.
+    /// The samples of the targets, ascending.
     pub targets: Vec<u32>,
-    /// An earlier entry would give the same pictures.
+    /// An earlier random access point would give the same pictures.
     pub is_self_contained: bool,
 }
 
-/// The most pictures that are decoded while another one waits for output: a decoded picture buffer has 16 places (H.265
-/// A.4.2).
-const LONGEST_WAIT: u32 = 16;
+/// The largest number of pictures that are decoded while another one waits for output: a decoded picture buffer holds
+/// 16 pictures (H.265 A.4.2).
+const MAX_REORDER: u32 = 16;
 
 /// Sync samples that are read together in the search for parameter sets.
-const LOOKS: usize = 64;
+const READ_BATCH: usize = 64;
 
-/// Finds the random access points of a track. It reads sync samples as needed and remembers their [`EntryFacts`].
+/// Finds the random access points of a track. It reads sync samples as needed and caches their [`SyncSampleFacts`].
+/// Threads can share it.
 #[derive(Debug)]
 pub struct Planner {
     sync: Vec<u32>,
     /// The frame number of each sample; `u32::MAX` for one that is not shown.
     frame_of: Vec<u32>,
-    facts: Mutex<HashMap<u32, EntryFacts>>,
-    /// An entry in the index file was wrong: the file's references are distrusted from then on.
-    is_deceived: AtomicBool,
+    facts: Mutex<HashMap<u32, SyncSampleFacts>>,
+    /// The index file's kind of a random access point was wrong: its references are distrusted from then on.
+    is_index_distrusted: AtomicBool,
 }
 
 impl Planner {
-    /// A planner for a track with its table of sync samples and frame numbers. Reads nothing. Its other methods must be
-    /// called with the same track.
+    /// A planner for `track`, with its sync samples and frame numbers. It reads nothing, and takes time proportional to
+    /// the number of samples. The planner does not keep the track: the caller passes the same track to its other
+    /// methods, and a source with the bytes of that track.
     pub fn new(track: &Track) -> Planner {
         let sync = (0_u32..).zip(&track.samples).filter(|(_, sample)| sample.key).map(|(index, _)| index).collect();
         let mut frame_of = vec![u32::MAX; track.samples.len()];
         track.frames.iter().zip(0..).for_each(|(&sample, frame)| frame_of[sample as usize] = frame);
-        Planner { sync, frame_of, facts: Mutex::default(), is_deceived: AtomicBool::new(false) }
+        Planner { sync, frame_of, facts: Mutex::default(), is_index_distrusted: AtomicBool::new(false) }
     }
 
     /// The decode runs for `targets` (sample numbers, ascending, no duplicates), ascending. Adjacent and overlapping
-    /// runs are merged.
-    pub fn plan(&self, track: &Track, source: &dyn Source, targets: &[u32], depth: Depth) -> Vec<Job> {
+    /// runs are merged. Reads sync samples of `source` as needed; a sample that cannot be read counts as no random
+    /// access point, and the run over it returns the error.
+    pub fn plan(&self, track: &Track, source: &dyn Source, targets: &[u32], depth: Depth) -> Vec<FallbackRun> {
         debug_assert!(targets.is_sorted());
-        let mut jobs: Vec<Job> = Vec::new();
+        let mut runs: Vec<FallbackRun> = Vec::new();
         for &target in targets {
-            let (entry, is_self_contained) = self.entry_for(track, source, target, depth);
+            let (first, is_self_contained) = self.start_for(track, source, target, depth);
             let last = self.last_for(track, source, target);
-            match jobs.last_mut() {
-                // To go on is never more work than to begin again, and keeps the decoder's threads busy.
-                Some(job) if entry <= job.last + 1 && job.entry <= entry => {
-                    job.last = job.last.max(last);
-                    job.targets.push(target);
+            match runs.last_mut() {
+                // To continue a run costs no more than to begin another one, and keeps the decoder's threads busy.
+                Some(run) if first <= run.last + 1 && run.first <= first => {
+                    run.last = run.last.max(last);
+                    run.targets.push(target);
                 }
-                _ => jobs.push(Job { entry, last, targets: vec![target], is_self_contained }),
+                _ => runs.push(FallbackRun { first, last, targets: vec![target], is_self_contained }),
             }
         }
-        jobs
+        runs
     }
 
-    /// The entry of a run to `target`, and whether an earlier one would give the same picture.
-    pub(crate) fn entry_for(&self, track: &Track, source: &dyn Source, target: u32, depth: Depth) -> (u32, bool) {
+    /// The first sample of a run to `target`, and whether an earlier random access point would give the same picture.
+    pub(crate) fn start_for(&self, track: &Track, source: &dyn Source, target: u32, depth: Depth) -> (u32, bool) {
         let before = &self.sync[..self.sync.partition_point(|&sync| sync <= target)];
         let mut passed = 0;
-        for (looks, &sync) in before.iter().rev().enumerate() {
-            // In most cases the nearest will do. The sync samples before it are fetched in stretches that double, each
-            // with one wait.
-            if looks > 0 && (looks % LOOKS == 0 || looks < LOOKS && looks.is_power_of_two()) {
-                let stretch = before.iter().rev().skip(looks).take(looks.min(LOOKS));
-                source.will_need(&mut stretch.flat_map(|&sync| self.unread_for_entry(track, sync)));
+        for (reads, &sync) in before.iter().rev().enumerate() {
+            // In most cases the nearest one is enough. The sync samples before it are fetched in batches of doubled
+            // size, each with one wait.
+            if reads > 0 && (reads % READ_BATCH == 0 || reads < READ_BATCH && reads.is_power_of_two()) {
+                let stretch = before.iter().rev().skip(reads).take(reads.min(READ_BATCH));
+                source.will_need(&mut stretch.flat_map(|&sync| self.unread_for_sync_sample(track, sync)));
             }
-            match self.facts(track, source, sync).entry {
-                Entry::Clean if depth == Depth::Sequential && track.codec == Codec::H264 => break,
-                Entry::Clean => return (sync, true),
-                Entry::Open if self.is_exact_from(track, source, sync, target) => match depth {
+            match self.facts(track, source, sync).kind {
+                RandomAccessPoint::Clean if depth == Depth::Sequential && track.codec == Codec::H264 => break,
+                RandomAccessPoint::Clean => return (sync, true),
+                RandomAccessPoint::Open if self.is_exact_from(track, source, sync, target) => match depth {
                     Depth::Nearest => return (sync, sync == 0),
                     Depth::Earlier if passed > 0 => return (sync, sync == 0),
                     _ => passed += 1,
@@ -135,10 +139,10 @@ impl Planner {
     }
 
     /// The last sync sample up to `sample` with a random access point picture; the first sample if there is none.
-    pub(crate) fn entry_before(&self, track: &Track, source: &dyn Source, sample: u32) -> u32 {
+    pub(crate) fn access_point_before(&self, track: &Track, source: &dyn Source, sample: u32) -> u32 {
         let before = &self.sync[..self.sync.partition_point(|&sync| sync <= sample)];
-        let is_entry = |sync: &&u32| self.facts(track, source, **sync).entry != Entry::Unsafe;
-        before.iter().rev().find(is_entry).copied().unwrap_or(0)
+        let is_access_point = |sync: &&u32| self.facts(track, source, **sync).kind != RandomAccessPoint::Unsafe;
+        before.iter().rev().find(is_access_point).copied().unwrap_or(0)
     }
 
     /// The last sample of a run to `target`: the target itself, unless a key frame soon after it drops pictures that
@@ -153,11 +157,11 @@ impl Planner {
             return target;
         }
         let after = &self.sync[self.sync.partition_point(|&sync| sync <= target)..];
-        for &sync in after.iter().take_while(|&&sync| sync - target <= LONGEST_WAIT) {
-            match self.look(track, source, sync) {
+        for &sync in after.iter().take_while(|&&sync| sync - target <= MAX_REORDER) {
+            match self.try_facts(track, source, sync) {
                 // A sample that cannot be read may drop pictures: the run to it returns the error.
-                None | Some(EntryFacts { drops_earlier: true, .. }) => return sync,
-                Some(EntryFacts { entry: Entry::Clean, .. }) => break,
+                None | Some(SyncSampleFacts { drops_earlier: true, .. }) => return sync,
+                Some(SyncSampleFacts { kind: RandomAccessPoint::Clean, .. }) => break,
                 _ => {}
             }
         }
@@ -169,17 +173,17 @@ impl Planner {
         self.frame_of.get(sample as usize).copied().filter(|&frame| frame != u32::MAX)
     }
 
-    /// A picture that is presented before an open entry may need pictures before the entry, unless it is a RADL
+    /// A picture that is presented before an open random access point may need earlier pictures, unless it is a RADL
     /// picture.
     fn is_exact_from(&self, track: &Track, source: &dyn Source, sync: u32, target: u32) -> bool {
         let is_presented_later = self.is_presented_later(track, sync, target);
-        let kind = self.told(track).and_then(|told| told.kind(target));
+        let kind = self.references(track).and_then(|indexed| indexed.kind(target));
         is_presented_later
-            || kind == Some(Kind::Radl)
+            || kind == Some(PictureKind::Radl)
             || kind.is_none()
                 && track
                     .read(source, target, false)
-                    .is_ok_and(|sample| entry::is_decodable_leading(track.codec, track.framing, sample.data()))
+                    .is_ok_and(|sample| random_access::is_decodable_leading(track.codec, track.framing, sample.data()))
     }
 
     fn is_presented_later(&self, track: &Track, sync: u32, target: u32) -> bool {
@@ -190,24 +194,24 @@ impl Planner {
         }
     }
 
-    /// The facts of a sync sample; one that cannot be read counts as no random access point.
-    pub(crate) fn facts(&self, track: &Track, source: &dyn Source, sync: u32) -> EntryFacts {
-        self.look(track, source, sync).unwrap_or(EntryFacts::UNKNOWN)
+    /// The facts of a sync sample; a sample that cannot be read counts as no random access point.
+    pub(crate) fn facts(&self, track: &Track, source: &dyn Source, sync: u32) -> SyncSampleFacts {
+        self.try_facts(track, source, sync).unwrap_or(SyncSampleFacts::UNKNOWN)
     }
 
-    /// As `facts`; `None` for a sample that cannot be read, which may succeed later.
-    pub(crate) fn look(&self, track: &Track, source: &dyn Source, sync: u32) -> Option<EntryFacts> {
+    /// As `facts`; `None` for a sample that cannot be read now, since a later read may succeed.
+    pub(crate) fn try_facts(&self, track: &Track, source: &dyn Source, sync: u32) -> Option<SyncSampleFacts> {
         if let Some(facts) = self.known_facts(track, sync) {
             return Some(facts);
         }
-        let facts = match ahead::facts(track, source, sync) {
+        let facts = match prediction::facts(track, source, sync) {
             Some(facts) => facts,
             None => {
                 let after_end = sync > 0 && ends_sequence(track, source, sync - 1)?;
                 match track.read(source, sync, false) {
-                    Ok(data) => EntryFacts::of(track.codec, track.framing, data.data(), after_end),
+                    Ok(data) => SyncSampleFacts::of(track.codec, track.framing, data.data(), after_end),
                     // A sample past the end of the file is no random access point.
-                    Err(error) if matches!(error.kind(), ErrorKind::PastEnd { .. }) => EntryFacts::UNKNOWN,
+                    Err(error) if matches!(error.kind(), ErrorKind::PastEnd { .. }) => SyncSampleFacts::UNKNOWN,
                     Err(_) => return None,
                 }
             }
@@ -216,37 +220,38 @@ impl Planner {
         Some(facts)
     }
 
-    /// The known facts of a sync sample. Reads nothing.
-    fn known_facts(&self, track: &Track, sync: u32) -> Option<EntryFacts> {
-        let told = || self.told(track)?.entries.get(self.sync.binary_search(&sync).ok()?).copied();
-        told().or_else(|| self.facts.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&sync).copied())
+    /// The facts of a sync sample that was read, or that the index file has. Reads nothing.
+    fn known_facts(&self, track: &Track, sync: u32) -> Option<SyncSampleFacts> {
+        let indexed = || self.references(track)?.sync_samples.get(self.sync.binary_search(&sync).ok()?).copied();
+        indexed().or_else(|| self.facts.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&sync).copied())
     }
 
     /// The references from the index file, unless it is distrusted.
-    pub(crate) fn told<'a>(&self, track: &'a Track) -> Option<&'a container::References> {
-        track.references.as_ref().filter(|_| !self.is_deceived())
+    pub(crate) fn references<'a>(&self, track: &'a Track) -> Option<&'a container::TrackReferences> {
+        track.references.as_ref().filter(|_| !self.is_index_distrusted())
     }
 
     /// True if the index file is distrusted.
-    pub(crate) fn is_deceived(&self) -> bool {
-        self.is_deceived.load(Relaxed)
+    pub(crate) fn is_index_distrusted(&self) -> bool {
+        self.is_index_distrusted.load(Relaxed)
     }
 
-    /// Checks the first sample of a run against the claim of the index file. If they differ, the file's references are
+    /// Compares the first sample of a run with the claim of the index file. If they differ, the file's references are
     /// distrusted from now on.
-    pub(crate) fn keeps_promise(&self, track: &Track, entry: u32, sample: &[u8]) -> bool {
-        if self.told(track).is_none() || !track.samples.get(entry as usize).is_some_and(|sample| sample.key) {
+    pub(crate) fn matches_index(&self, track: &Track, first: u32, sample: &[u8]) -> bool {
+        if self.references(track).is_none() || !track.samples.get(first as usize).is_some_and(|sample| sample.key) {
             return true;
         }
-        let promised = self.sync.binary_search(&entry).ok().and_then(|at| self.told(track)?.entries.get(at).copied());
-        let found = EntryFacts::of(track.codec, track.framing, sample, false);
-        let is_kept = promised.is_none_or(|promised| {
-            promised.entry == found.entry && (found.has_parameter_sets || !promised.has_parameter_sets)
+        let claimed =
+            self.sync.binary_search(&first).ok().and_then(|at| self.references(track)?.sync_samples.get(at).copied());
+        let found = SyncSampleFacts::of(track.codec, track.framing, sample, false);
+        let is_match = claimed.is_none_or(|claim| {
+            claim.kind == found.kind && (found.has_all_parameter_sets || !claim.has_all_parameter_sets)
         });
-        if !is_kept {
-            self.is_deceived.store(true, Relaxed);
+        if !is_match {
+            self.is_index_distrusted.store(true, Relaxed);
         }
-        is_kept
+        is_match
     }
 
     /// Number of samples from the sync sample `first` up to the next one.
@@ -257,36 +262,36 @@ impl Planner {
 
     /// True if all parameter sets are taken to be in the decoder configuration. To verify that takes a read of every
     /// sync sample. For a remote file it is assumed if the sample entry says so (ISO/IEC 14496-15: `hvc1`, `avc1`), the
-    /// first sample does not contradict it, and no other sample is known to. An index file with references has checked
+    /// first sample does not contradict it, and no sample read so far does. An index file with references has checked
     /// all samples.
-    fn believes_configuration(&self, track: &Track, source: &dyn Source, run: &[u32]) -> bool {
-        let brings = |sync: &u32| self.known_facts(track, *sync).is_some_and(|facts| facts.brings_parameter_sets);
-        let keeps_promise = |first: u32| self.look(track, source, first).is_some_and(|it| !it.brings_parameter_sets);
+    fn trusts_configuration(&self, track: &Track, source: &dyn Source, run: &[u32]) -> bool {
+        let has_sets = |sync: &u32| self.known_facts(track, *sync).is_some_and(|facts| facts.has_some_parameter_sets);
+        let has_none = |first: u32| self.try_facts(track, source, first).is_some_and(|it| !it.has_some_parameter_sets);
         source.is_remote()
-            && promises_configuration(track)
-            && self.told(track).is_none()
-            && !run.iter().any(brings)
-            && run.first().is_some_and(|&first| keeps_promise(first))
+            && claims_configuration(track)
+            && self.references(track).is_none()
+            && !run.iter().any(has_sets)
+            && run.first().is_some_and(|&first| has_none(first))
     }
 
-    /// The sync samples before `entry` that bring parameter sets, ascending: from the nearest that brings all kinds on,
-    /// or from the first. Samples of another sample description do not count.
-    pub(crate) fn sync_samples_since_parameter_sets(&self, track: &Track, source: &dyn Source, entry: u32) -> Vec<u32> {
+    /// The sync samples before `start` that contain parameter sets, ascending: from the nearest one with all kinds of
+    /// sets on, or from the first. Samples of another sample description do not count.
+    pub(crate) fn sync_samples_since_parameter_sets(&self, track: &Track, source: &dyn Source, start: u32) -> Vec<u32> {
         let description = |sample: u32| track.samples[sample as usize].description;
-        let before = &self.sync[..self.sync.partition_point(|&sync| sync < entry)];
-        let run = before.iter().rev().take_while(|&&sync| description(sync) == description(entry)).count();
+        let before = &self.sync[..self.sync.partition_point(|&sync| sync < start)];
+        let run = before.iter().rev().take_while(|&&sync| description(sync) == description(start)).count();
         let run = &before[before.len() - run..];
-        if self.believes_configuration(track, source, run) {
+        if self.trusts_configuration(track, source, run) {
             return Vec::new();
         }
         let mut found = Vec::new();
-        for some in run.rchunks(LOOKS) {
-            source.will_need(&mut some.iter().rev().flat_map(|&sync| self.unread_for_entry(track, sync)));
+        for some in run.rchunks(READ_BATCH) {
+            source.will_need(&mut some.iter().rev().flat_map(|&sync| self.unread_for_sync_sample(track, sync)));
             for &sync in some.iter().rev() {
-                match self.look(track, source, sync) {
-                    Some(EntryFacts { brings_parameter_sets: false, .. }) => continue,
+                match self.try_facts(track, source, sync) {
+                    Some(SyncSampleFacts { has_some_parameter_sets: false, .. }) => continue,
                     // A sample that cannot be read is included: the run that reads it returns the error.
-                    Some(EntryFacts { has_parameter_sets: false, .. }) | None => found.push(sync),
+                    Some(SyncSampleFacts { has_all_parameter_sets: false, .. }) | None => found.push(sync),
                     Some(_) => {
                         found.push(sync);
                         found.reverse();
@@ -312,8 +317,9 @@ fn ends_sequence(track: &Track, source: &dyn Source, sample: u32) -> Option<bool
     }
 }
 
-/// True if the sample entry says that all parameter sets are in the decoder configuration, and there are some.
-fn promises_configuration(track: &Track) -> bool {
+/// True if the sample entry says that all parameter sets are in the decoder configuration, and the configuration has
+/// some.
+fn claims_configuration(track: &Track) -> bool {
     let extradata = track.parameters.extradata();
     let has_sets = match track.codec {
         Codec::Hevc => !ParameterSets::from_configuration(extradata).is_empty(),

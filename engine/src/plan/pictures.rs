@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use super::gop::Picture;
-use crate::bitstream::hevc_slice::{Kind, PocState};
+use crate::bitstream::hevc_slice::{PictureKind, PocState};
 
-/// The pictures of samples `first..=last`. Cheap to clone; its contents do not change.
+/// The pictures of samples `first..=last`, from one random access point on. Cheap to clone; its contents do not change.
 #[derive(Debug, Clone)]
 pub struct Pictures {
     pub(super) first: u32,
@@ -21,7 +21,7 @@ pub struct Pictures {
 pub(super) struct Segment {
     pub(super) first: u32,
     pub(super) pictures: Arc<Vec<Picture>>,
-    /// The amount by which picture order counts are higher relative to the origin of the GOP before; `None` where a
+    /// The amount by which picture order counts are higher relative to the origin of the preceding GOP; `None` where a
     /// coded video sequence begins.
     pub(super) shift: Option<i32>,
 }
@@ -56,13 +56,13 @@ impl Pictures {
     /// True if a decoder that begins at the first sample skips this one: it is a RASL picture of that sample, or of a
     /// BLA.
     pub fn is_skipped(&self, sample: u32) -> bool {
-        let is_rasl = |picture: &&Picture| picture.kind == Kind::Rasl;
+        let is_rasl = |picture: &&Picture| picture.kind == PictureKind::Rasl;
         let has_lost =
-            |irap: u32| irap == self.first || self.get(irap).is_some_and(|picture| picture.kind == Kind::Bla);
+            |irap: u32| irap == self.first || self.get(irap).is_some_and(|picture| picture.kind == PictureKind::Bla);
         self.get(sample).filter(is_rasl).is_some_and(|picture| has_lost(picture.irap))
     }
 
-    /// The picture order count of a CRA that begins a GOP within the run, relative to the origin of the GOP before.
+    /// The picture order count of a CRA that begins a GOP within the run, relative to the origin of the preceding GOP.
     /// `None` for all other samples.
     pub fn poc_in_gop_before(&self, sample: u32) -> Option<i32> {
         let segment = self.segment(sample).filter(|segment| segment.first == sample)?;
@@ -85,8 +85,8 @@ impl Pictures {
     }
 
     /// The first picture that a decoder would misidentify if it got only these (samples, ascending, the run's first
-    /// among them). That is a picture after a beginning of a coded video sequence that is left out; one without its
-    /// IRAP (a RASL picture might be skipped); or one with a wrong derived picture order count, since too many pictures
+    /// among them). That is a picture after an omitted beginning of a coded video sequence; one without its IRAP (a
+    /// RASL picture might be skipped); or one with a wrong derived picture order count (8.3.1), since too many pictures
     /// before it are left out.
     pub fn misplaced(&self, kept: &[u32]) -> Option<u32> {
         let is_kept = |sample: u32| kept.binary_search(&sample).is_ok();
@@ -119,9 +119,9 @@ impl Pictures {
     /// The first picture with a wrong derived picture order count, for a decoder in whose state prevTid0Pic is the
     /// picture of sample `tid0` and that gets only these pictures (samples, ascending, all within the run and its coded
     /// video sequence).
-    pub fn misplaced_after(&self, tid0: u32, given: &[u32]) -> Option<u32> {
-        let Some(mut state) = self.poc(tid0).map(PocState::after) else { return given.first().copied() };
-        for &sample in given {
+    pub fn misplaced_after(&self, tid0: u32, samples: &[u32]) -> Option<u32> {
+        let Some(mut state) = self.poc(tid0).map(PocState::after) else { return samples.first().copied() };
+        for &sample in samples {
             let (Some(picture), Some(poc)) = (self.get(sample), self.poc(sample)) else { return Some(sample) };
             if begins_sequence(picture) || derive(picture, state, false) != Some(poc) {
                 return Some(sample);
@@ -148,25 +148,25 @@ impl Pictures {
         (self.first..=last.min(self.last)).filter(|&sample| self.get(sample).is_some_and(begins_sequence))
     }
 
-    /// The samples that a decoder must be given for the targets (samples, ascending): their closure, the first sample,
-    /// the IRAP of each picture, every IDR and BLA on the way, and bridges that keep picture order counts right
+    /// The samples that a decoder needs for the targets (samples, ascending): their closure, the first sample, the IRAP
+    /// of each picture, every IDR and BLA between them, and bridges that keep picture order counts right
     /// ([`Pictures::misplaced`]). Ascending. `None` if bridges do not help: then no sample may be left out.
     pub fn to_decode(&self, targets: &[u32]) -> Option<Vec<u32>> {
-        let mut wanted: Vec<u32> = [&[self.first], targets].concat();
-        wanted.extend(self.beginnings(*targets.last()?));
+        let mut required: Vec<u32> = [&[self.first], targets].concat();
+        required.extend(self.beginnings(*targets.last()?));
         loop {
-            let mut kept = self.closure(&wanted);
+            let mut kept = self.closure(&required);
             kept.extend(kept.clone().into_iter().filter_map(|sample| Some(self.get(sample)?.irap)));
             kept.sort_unstable();
             kept.dedup();
             let Some(misplaced) = self.misplaced(&kept) else { return Some(kept) };
             let bridge = self.bridge(&kept, misplaced)?;
-            wanted = kept;
-            wanted.push(bridge);
+            required = kept;
+            required.push(bridge);
         }
     }
 
-    /// A picture that is to be kept too, so that the count of `misplaced` is derived correctly: the last one before it
+    /// A further picture for the decoder, so that it derives the count of `misplaced` correctly: the last one before it
     /// with a correct count of its own, so that few are needed.
     fn bridge(&self, kept: &[u32], misplaced: u32) -> Option<u32> {
         let is_tid0 = |sample: &u32| self.get(*sample).is_some_and(|picture| picture.is_tid0);
@@ -182,7 +182,7 @@ impl Pictures {
 }
 
 fn begins_sequence(picture: &Picture) -> bool {
-    matches!(picture.kind, Kind::Idr | Kind::Bla)
+    matches!(picture.kind, PictureKind::Idr | PictureKind::Bla)
 }
 
 /// The picture order count that a decoder derives in this state.
@@ -196,23 +196,23 @@ fn derive(picture: &Picture, state: PocState, begins: bool) -> Option<i32> {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Kind, Picture, Pictures, Segment};
+    use super::{Picture, PictureKind, Pictures, Segment};
 
     /// Counts of 4 bits, one for each sample.
-    fn picture(kind: Kind, irap: u32, poc: i32, refs: &[u32]) -> Picture {
-        let is_tid0 = !matches!(kind, Kind::Rasl | Kind::Radl);
+    fn picture(kind: PictureKind, irap: u32, poc: i32, refs: &[u32]) -> Picture {
+        let is_tid0 = !matches!(kind, PictureKind::Rasl | PictureKind::Radl);
         let refs = refs.into();
         Picture { refs, poc, irap, kind, log2_max_poc_lsb: 4, is_tid0, is_output: true, has_sets: false }
     }
 
     /// An IDR and 23 pictures that refer to it alone; then a CRA, a RASL picture, and one after.
     fn run() -> Pictures {
-        let mut first = vec![picture(Kind::Idr, 0, 0, &[])];
-        first.extend((1..24).map(|poc| picture(Kind::Trailing, 0, poc, &[0])));
+        let mut first = vec![picture(PictureKind::Idr, 0, 0, &[])];
+        first.extend((1..24).map(|poc| picture(PictureKind::Trailing, 0, poc, &[0])));
         let second = vec![
-            picture(Kind::Cra, 24, 9, &[]),
-            picture(Kind::Rasl, 24, 8, &[23, 24]),
-            picture(Kind::Trailing, 24, 10, &[24]),
+            picture(PictureKind::Cra, 24, 9, &[]),
+            picture(PictureKind::Rasl, 24, 8, &[23, 24]),
+            picture(PictureKind::Trailing, 24, 10, &[24]),
         ];
         let segment = |first, pictures, shift| Segment { first, pictures: Arc::new(pictures), shift };
         Pictures { first: 0, last: 26, segments: vec![segment(0, first, None), segment(24, second, Some(16))] }

@@ -1,5 +1,5 @@
-//! Tests of the ranges that planning reads on cold state: compares them with the predictions of `ahead`, and with a
-//! planner that reports missing ranges and is called again.
+//! Tests of the ranges that planning reads on cold state: compares them with the predictions of `prediction`, and with
+//! a planner that reports missing ranges and is called again.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::ahead::head;
-use super::route::{Target, plan};
-use super::{Depth, Known, Planner, References};
+use super::prediction::head;
+use super::runs::{Target, plan};
+use super::{Depth, Planner, References, TrackDependencies};
 use crate::bitstream::Codec;
 use crate::container::Track;
 use crate::error::{ErrorKind, Result};
-use crate::source::{ByteRange, Counted, Counters, FileSource, RemoteSource, Source};
+use crate::source::{ByteRange, FileSource, ReadCounters, ReadCounts, RemoteSource, Source};
 
 /// The default gap that `HttpOptions` bridges, in bytes.
 const GAP: u64 = 64 << 10;
@@ -83,38 +83,38 @@ struct Cost {
 /// The result of a read of missing bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Missing {
-    /// It waits for them, and for all hinted ranges.
+    /// The read waits for them, and for all hinted ranges.
     Comes,
-    /// It is an error, and the source remembers the first.
+    /// The read is an error, and the source records the first one.
     IsNoted,
 }
 
 /// A remote file as a planner sees it, without any bytes at first.
 #[derive(Debug)]
-struct Distant {
+struct RemoteFile {
     file: FileSource,
     missing: Missing,
-    state: Mutex<State>,
+    state: Mutex<RemoteState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct RemoteState {
     here: Ranges,
-    /// Hinted ranges that are not here yet.
+    /// Hinted ranges that have not arrived yet.
     coming: Ranges,
     /// The ranges that were read.
     read: Ranges,
-    /// Reads of bytes that were neither here nor hinted.
-    unforeseen: Vec<ByteRange>,
+    /// Reads of bytes that were neither available nor hinted.
+    unpredicted: Vec<ByteRange>,
     /// `IsNoted`: the first missing range, with the hints before it.
-    wanted: Vec<ByteRange>,
+    missing: Vec<ByteRange>,
     is_noted: bool,
     cost: Cost,
 }
 
-impl State {
+impl RemoteState {
     /// One round: requests all ranges together.
-    fn bring(&mut self, ranges: impl IntoIterator<Item = ByteRange>) {
+    fn fetch(&mut self, ranges: impl IntoIterator<Item = ByteRange>) {
         let wanted = Ranges::of(ranges.into_iter().flat_map(|range| self.here.missing(range)));
         let mut merged: Vec<(u64, u64)> = Vec::new();
         for (&start, &end) in &wanted.0 {
@@ -132,18 +132,18 @@ impl State {
     }
 }
 
-impl Distant {
-    fn new(clip: &Path, missing: Missing) -> Distant {
+impl RemoteFile {
+    fn new(clip: &Path, missing: Missing) -> RemoteFile {
         let file = FileSource::open(clip).expect("it was open before");
-        Distant { file, missing, state: Mutex::default() }
+        RemoteFile { file, missing, state: Mutex::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, RemoteState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Source for Distant {
+impl Source for RemoteFile {
     fn name(&self) -> &str {
         self.file.name()
     }
@@ -158,7 +158,7 @@ impl Source for Distant {
         if !state.here.has(range) {
             if self.missing == Missing::IsNoted {
                 if !std::mem::replace(&mut state.is_noted, true) {
-                    state.wanted.push(range);
+                    state.missing.push(range);
                 }
                 return Err(ErrorKind::OpenCancelled.into());
             }
@@ -168,9 +168,9 @@ impl Source for Distant {
                 .map(|(&start, &end)| ByteRange { start, len: end - start })
                 .collect();
             if !Ranges::of(coming.iter().copied()).has(range) {
-                state.unforeseen.push(range);
+                state.unpredicted.push(range);
             }
-            state.bring(coming.into_iter().chain([range]));
+            state.fetch(coming.into_iter().chain([range]));
         }
         state.read.insert(range);
         Ok(bytes)
@@ -180,7 +180,7 @@ impl Source for Distant {
         Ok(())
     }
 
-    fn counters(&self) -> &Counters {
+    fn counters(&self) -> &ReadCounters {
         self.file.counters()
     }
 
@@ -189,87 +189,94 @@ impl Source for Distant {
     }
 }
 
-impl RemoteSource for Distant {
+impl RemoteSource for RemoteFile {
     fn will_need(&self, ranges: &mut dyn Iterator<Item = ByteRange>) {
         let mut state = self.state();
         for range in ranges {
             if self.missing == Missing::Comes {
                 state.coming.insert(range);
             } else if !state.is_noted && !state.here.has(range) {
-                state.wanted.push(range);
+                state.missing.push(range);
             }
         }
     }
 
-    fn when_here(&self, ranges: &mut dyn Iterator<Item = ByteRange>, then: Box<dyn FnOnce() + Send>) {
+    fn on_available(&self, ranges: &mut dyn Iterator<Item = ByteRange>, then: Box<dyn FnOnce() + Send>) {
         self.will_need(ranges);
         then();
     }
 
-    fn is_awaited(&self, _range: ByteRange, _patience: Duration) -> bool {
+    fn is_pending_after(&self, _range: ByteRange, _patience: Duration) -> bool {
         false
     }
 
-    fn is_here(&self, range: ByteRange) -> bool {
+    fn is_available(&self, range: ByteRange) -> bool {
         self.state().here.has(range)
     }
 
-    fn room(&self) -> u64 {
+    fn prefetch_capacity(&self) -> u64 {
         u64::MAX
     }
 
-    fn opening(&self) -> Counted {
-        Counted::default()
+    fn opening_reads(&self) -> ReadCounts {
+        ReadCounts::default()
     }
 
-    fn confirmed(&self) -> Instant {
+    fn validated_at(&self) -> Instant {
         Instant::now()
     }
 
-    fn confirm(&self) {}
+    fn revalidate(&self) {}
 }
 
 /// A clip, opened as a local file.
-struct Clip {
+struct OpenedClip {
     path: std::path::PathBuf,
     track: Track,
 }
 
 /// Fixtures and corpus clips with a supported track.
-fn clips() -> impl Iterator<Item = Clip> {
+fn clips() -> impl Iterator<Item = OpenedClip> {
     testing::clips::clips().into_iter().filter_map(|path| {
         let source: Arc<dyn Source> = Arc::new(FileSource::open(&path).ok()?);
         let track = Track::open(&source, 0).ok()?;
-        Some(Clip { path, track })
+        Some(OpenedClip { path, track })
     })
 }
 
 /// A planner that has read nothing.
-struct Cold<'a> {
+struct ColdPlanner<'a> {
     track: &'a Track,
     planner: Planner,
     references: References,
 }
 
 /// The samples to decode for a frame, and those that are sent for their parameter sets.
-type Decoded = Vec<u32>;
+type DecodeSamples = Vec<u32>;
 
-impl<'a> Cold<'a> {
-    fn new(track: &'a Track) -> Cold<'a> {
-        Cold { track, planner: Planner::new(track), references: References::new() }
+impl<'a> ColdPlanner<'a> {
+    fn new(track: &'a Track) -> ColdPlanner<'a> {
+        ColdPlanner { track, planner: Planner::new(track), references: References::new() }
     }
 
-    /// Plans as a request for one frame does without checkpoints. Returns the target's entry and the samples to decode.
-    fn plan(&self, source: &dyn Source, sample: u32) -> (u32, Decoded) {
-        let entry = self.planner.entry_for(self.track, source, sample, Depth::Nearest).0;
-        let known = Known::new(self.track, source, &self.planner, &self.references);
-        let legs = plan(&[Target { sample, entry }], &known, &|_| Vec::new());
-        (entry, legs.into_iter().flat_map(|leg| leg.samples.into_iter().chain(leg.sets)).collect())
+    /// Plans as a request for one frame does without checkpoints. Returns the first sample of the target's run and the
+    /// samples to decode.
+    fn plan(&self, source: &dyn Source, sample: u32) -> (u32, DecodeSamples) {
+        let entry = self.planner.start_for(self.track, source, sample, Depth::Nearest).0;
+        let known = TrackDependencies::new(self.track, source, &self.planner, &self.references);
+        let planned_runs = plan(&[Target { sample, start: entry }], &known, &|_| Vec::new());
+        (
+            entry,
+            planned_runs
+                .into_iter()
+                .flat_map(|planned_run| planned_run.samples.into_iter().chain(planned_run.sets))
+                .collect(),
+        )
     }
 
     fn predicted(&self, sample: u32) -> Vec<ByteRange> {
         let mut ranges = self.planner.unread(self.track, &self.references, sample);
-        ranges.extend(self.planner.unread_promise(self.track));
+        ranges.extend(self.planner.unread_configuration(self.track));
         ranges
     }
 
@@ -282,7 +289,7 @@ impl<'a> Cold<'a> {
 fn targets(track: &Track) -> Vec<u32> {
     let count = track.frames.len();
     let step = count.div_ceil(FRAMES).max(1);
-    // Not in step with most GOPs.
+    // In another step than most GOPs.
     (0..count)
         .step_by(step)
         .enumerate()
@@ -291,67 +298,68 @@ fn targets(track: &Track) -> Vec<u32> {
 }
 
 /// The cost of a cold frame if everything is requested in advance, as the engine does.
-fn in_advance(clip: &Clip, sample: u32) -> (Cost, (u32, Decoded), State) {
-    let (cold, source) = (Cold::new(&clip.track), Distant::new(&clip.path, Missing::Comes));
-    source.state().bring(cold.predicted(sample));
+fn in_advance(clip: &OpenedClip, sample: u32) -> (Cost, (u32, DecodeSamples), RemoteState) {
+    let (cold, source) = (ColdPlanner::new(&clip.track), RemoteFile::new(&clip.path, Missing::Comes));
+    source.state().fetch(cold.predicted(sample));
     let planned = cold.plan(&source, sample);
-    source.state().bring(cold.extents(planned.1.iter().copied()));
+    source.state().fetch(cold.extents(planned.1.iter().copied()));
     let state = std::mem::take(&mut *source.state());
     (state.cost, planned, state)
 }
 
 /// The cost if the planner reports the missing range first and is called again. It gets all bytes that certainly follow
-/// from that range: the whole read of a sync sample, and all samples up to the target once the entry is known.
-fn by_asking_again(clip: &Clip, sample: u32) -> (Cost, (u32, Decoded)) {
-    let (cold, source) = (Cold::new(&clip.track), Distant::new(&clip.path, Missing::IsNoted));
+/// from that range: the whole read of a sync sample, and all samples up to the target once the first sample of the run
+/// is known.
+fn by_replanning(clip: &OpenedClip, sample: u32) -> (Cost, (u32, DecodeSamples)) {
+    let (cold, source) = (ColdPlanner::new(&clip.track), RemoteFile::new(&clip.path, Missing::IsNoted));
     loop {
-        let entry = cold.planner.entry_for(cold.track, &source, sample, Depth::Nearest).0;
+        let entry = cold.planner.start_for(cold.track, &source, sample, Depth::Nearest).0;
         let has_entry = !source.state().is_noted;
-        let (first, at_entry) = take_wanted(&source);
-        // Independent of the entry.
+        let (first, at_entry) = take_missing(&source);
+        // Independent of the first sample.
         cold.planner.last_for(cold.track, &source, sample);
-        let (behind, at_last) = take_wanted(&source);
+        let (behind, at_last) = take_missing(&source);
         if at_entry || at_last {
             let wanted = first.into_iter().chain(behind).flat_map(|range| completed(&cold, range));
             let wanted: Vec<ByteRange> = wanted.collect();
-            source.state().bring(wanted);
+            source.state().fetch(wanted);
             continue;
         }
         let planned = cold.plan(&source, sample);
-        let (wanted, is_missing) = take_wanted(&source);
+        let (wanted, is_missing) = take_missing(&source);
         if !is_missing {
             assert!(has_entry && planned.0 == entry);
-            source.state().bring(cold.extents(planned.1.iter().copied()));
+            source.state().fetch(cold.extents(planned.1.iter().copied()));
             return (source.state().cost, planned);
         }
         let run = cold.extents(entry..=sample);
         let is_run = wanted.iter().any(|range| run.contains(range));
         let wanted = wanted.into_iter().flat_map(|range| completed(&cold, range));
         let wanted: Vec<ByteRange> = wanted.chain(run.into_iter().filter(|_| is_run)).collect();
-        source.state().bring(wanted);
+        source.state().fetch(wanted);
     }
 }
 
 /// The missing ranges, and whether there are any.
-fn take_wanted(source: &Distant) -> (Vec<ByteRange>, bool) {
+fn take_missing(source: &RemoteFile) -> (Vec<ByteRange>, bool) {
     let mut state = source.state();
     let is_noted = std::mem::take(&mut state.is_noted);
-    let wanted = std::mem::take(&mut state.wanted);
+    let wanted = std::mem::take(&mut state.missing);
     (wanted.into_iter().filter(|_| is_noted).collect(), is_noted)
 }
 
 /// All ranges of the read of a sync sample, if `range` is its first.
-fn completed(cold: &Cold<'_>, range: ByteRange) -> Vec<ByteRange> {
+fn completed(cold: &ColdPlanner<'_>, range: ByteRange) -> Vec<ByteRange> {
     let begins = |&&sync: &&u32| head(cold.track, sync).or_else(|| cold.track.extent(sync)) == Some(range);
-    let look = cold.planner.sync.iter().find(begins).map(|&sync| cold.planner.unread_for_entry(cold.track, sync));
+    let look = cold.planner.sync.iter().find(begins).map(|&sync| cold.planner.unread_for_sync_sample(cold.track, sync));
     look.into_iter().flatten().chain([range]).collect()
 }
 
 #[derive(Debug, Default)]
-struct Row {
+struct RoundsRow {
     clips: usize,
     frames: usize,
-    /// Frames with another entry than the likely one.
+    /// Frames whose run begins elsewhere than predicted.
     strayed: usize,
     /// Reads that were not predicted.
     unforeseen: usize,
@@ -368,21 +376,21 @@ fn add(sums: &mut [u64; 3], cost: Cost) {
 
 /// Prints the table of `docs/decisions/0047-planning-reads.md`.
 #[test]
-#[ignore = "a measurement: it prints a table and judges nothing"]
+#[ignore = "a measurement: it prints a table and checks nothing"]
 #[allow(clippy::print_stdout, reason = "the table is what it is for")]
 fn measure_rounds() {
-    let mut rows: BTreeMap<(&str, &str), Row> = BTreeMap::new();
+    let mut rows: BTreeMap<(&str, &str), RoundsRow> = BTreeMap::new();
     for clip in clips() {
         let row = rows.entry((clip.track.codec.name(), clip.track.container.name())).or_default();
         row.clips += 1;
         for sample in targets(&clip.track) {
-            let likely = Cold::new(&clip.track).planner.likely_entry(&clip.track, sample);
+            let likely = ColdPlanner::new(&clip.track).planner.likely_start(&clip.track, sample);
             let (advance, planned, state) = in_advance(&clip, sample);
-            let (again, same) = by_asking_again(&clip, sample);
+            let (again, same) = by_replanning(&clip, sample);
             assert_eq!(planned, same, "{} sample {sample}", clip.path.display());
             row.frames += 1;
             row.strayed += usize::from(planned.0 != likely);
-            row.unforeseen += state.unforeseen.len();
+            row.unforeseen += state.unpredicted.len();
             add(&mut row.advance, advance);
             add(&mut row.again, again);
             row.most = [row.most[0].max(advance.rounds), row.most[1].max(again.rounds)];
@@ -406,15 +414,15 @@ fn measure_rounds() {
     }
 }
 
-/// Reads that were not predicted cost a round trip each; predicted bytes without use are fetched in vain.
+/// Reads that were not predicted cost a round trip each; predicted bytes that are not read are wasted.
 #[test]
-fn what_planning_reads_is_foreseen_and_little_else() {
+fn planning_reads_only_predicted_ranges() {
     let (mut frames, mut strayed) = (BTreeMap::<&str, usize>::new(), 0);
     let (mut foreseen, mut unused) = (0, 0);
     for clip in clips() {
         for sample in targets(&clip.track) {
-            let cold = Cold::new(&clip.track);
-            let (likely, predicted) = (cold.planner.likely_entry(&clip.track, sample), cold.predicted(sample));
+            let cold = ColdPlanner::new(&clip.track);
+            let (likely, predicted) = (cold.planner.likely_start(&clip.track, sample), cold.predicted(sample));
             let (cost, (entry, decoded), state) = in_advance(&clip, sample);
             let place = || format!("{}: sample {sample} from {entry}", clip.path.display());
             assert!(cost.rounds <= MOST_ROUNDS, "{}: {} waits", place(), cost.rounds);
@@ -423,7 +431,7 @@ fn what_planning_reads_is_foreseen_and_little_else() {
                 let mut befores = cold.planner.sync.iter().filter_map(|sync| sync.checked_sub(1));
                 clip.track.codec == Codec::Hevc && befores.any(|before| clip.track.extent(before) == Some(*range))
             };
-            let unforeseen: Vec<_> = state.unforeseen.iter().filter(|range| !before(range)).collect();
+            let unforeseen: Vec<_> = state.unpredicted.iter().filter(|range| !before(range)).collect();
             assert!(unforeseen.is_empty(), "{}: {unforeseen:?}", place());
             *frames.entry(clip.track.codec.name()).or_default() += 1;
             strayed += usize::from(entry != likely);
@@ -433,8 +441,8 @@ fn what_planning_reads_is_foreseen_and_little_else() {
             unused += predicted.iter().flat_map(|range| used.missing(*range)).map(|range| range.len).sum::<u64>();
         }
     }
-    assert!(unused * 50 < foreseen, "{unused} of {foreseen} bytes in vain");
+    assert!(unused * 50 < foreseen, "{unused} of {foreseen} predicted bytes unused");
     let least = |codec: Codec| frames.get(codec.name()).copied().unwrap_or(0);
     let has_all = [Codec::Hevc, Codec::H264, Codec::Vp9, Codec::Av1].map(least).iter().all(|&frames| frames >= 20);
-    assert!(has_all && strayed >= 20, "{frames:?}, {strayed} strayed");
+    assert!(has_all && strayed >= 20, "{frames:?}, {strayed} begin elsewhere than predicted");
 }

@@ -1,28 +1,28 @@
-//! The reference structure of a track, learned as it is requested: the samples that each picture refers to.
+//! The reference structure of a track, learned on request: the samples that each picture refers to.
 //!
-//! It is learned GOP by GOP, each from its first sample on and only as far as needed, and kept, so that repeated
-//! requests cost next to nothing. Where a reference is in doubt there is no answer, and no sample may be left out. The
-//! choice of samples is left to [`route`](super::route).
+//! It is learned GOP by GOP, each from its first sample on and only as far as needed, and cached, so that repeated
+//! requests cost next to nothing. Where a reference is in doubt the structure is unknown, and no sample may be left
+//! out. The choice of samples is left to [`runs`](super::runs).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::Planner;
-use super::droppable::{Droppable, Seen};
-use super::gop::{Joined, Learner, Picture, Tail};
+use super::droppable::{Droppable, DroppableCache};
+use super::gop::{ContinuedGop, GopLearner, GopTail, Picture};
 use super::pictures::{Pictures, Segment};
-use super::slots::{Learned, Slots};
+use super::slots::{SlotCache, Slots};
 use crate::bitstream::hevc_sets::ParameterSets;
-use crate::bitstream::hevc_slice::{Kind, SliceHeader, is_first_in_picture};
-use crate::bitstream::{Codec, Entry, Framing, hevc};
-use crate::container::{Graph, Table, ToldGop, Track};
+use crate::bitstream::hevc_slice::{PictureKind, SliceHeader, is_first_in_picture};
+use crate::bitstream::{Codec, Framing, RandomAccessPoint, hevc};
+use crate::container::{IndexedGop, ReferenceGraph, ReferenceTable, Track};
 use crate::error::ErrorKind;
 use crate::source::Source;
 
-/// Approximate number of pictures that are remembered: a few dozen megabytes. Beyond it learning begins anew.
+/// Approximate number of pictures in the cache: a few dozen megabytes. Beyond it the cache is emptied.
 const LIMIT: usize = 1 << 18;
 
-/// The knowledge of the references within a run.
+/// The structure of a run of samples, as far as the codec and its stream reveal it.
 #[derive(Debug, Clone)]
 pub enum Structure {
     /// The references of every picture.
@@ -38,24 +38,24 @@ pub enum Structure {
 /// The reference structure of a track, as far as it was requested. Threads share it.
 #[derive(Debug)]
 pub struct References {
-    gops: Mutex<Gops>,
+    gops: Mutex<LearnedGops>,
     /// The GOPs from an index file.
-    told: Mutex<Told>,
-    seen: Seen,
-    slots: Learned,
+    indexed: Mutex<IndexedGops>,
+    droppable: DroppableCache,
+    slots: SlotCache,
 }
 
 /// GOPs of an index file, by their first sample and whether the run began before them.
 #[derive(Debug, Default)]
-struct Told {
+struct IndexedGops {
     segments: HashMap<(u32, bool), Segment>,
     pictures: usize,
 }
 
 /// GOPs by their first sample.
 #[derive(Debug, Default)]
-struct Gops {
-    by_first: HashMap<u32, Arc<Mutex<Gop>>>,
+struct LearnedGops {
+    by_first: HashMap<u32, Arc<Mutex<LearnedGop>>>,
     /// Number of samples in the known GOPs, counted when they were added.
     pictures: usize,
 }
@@ -71,13 +71,19 @@ impl Default for References {
 }
 
 impl References {
-    /// A structure without any knowledge.
+    /// An empty structure; references are learned on request.
     pub fn new() -> References {
-        References { gops: Mutex::default(), told: Mutex::default(), seen: Seen::default(), slots: Learned::default() }
+        References {
+            gops: Mutex::default(),
+            indexed: Mutex::default(),
+            droppable: DroppableCache::default(),
+            slots: SlotCache::default(),
+        }
     }
 
-    /// The structure of samples `first..=last`, where `first` is a sync sample at which decoding begins. `planner` must
-    /// be the same track's. Reads the samples that are not known yet.
+    /// The structure of samples `first..=last`, where `first` is a sync sample at which decoding begins. `planner` and
+    /// `source` must be those of the same track. Reads the samples that are not known yet; where one cannot be read,
+    /// the result is [`Structure::Unknown`].
     pub fn structure(&self, planner: &Planner, track: &Track, source: &dyn Source, first: u32, last: u32) -> Structure {
         if first > last || last as usize >= track.samples.len() {
             return Structure::Unknown;
@@ -86,7 +92,7 @@ impl References {
             Codec::Hevc => {
                 self.pictures(planner, track, source, first, last).map_or(Structure::Unknown, Structure::Graph)
             }
-            Codec::H264 => Structure::Droppable(self.seen.run(planner, track, source, first, last)),
+            Codec::H264 => Structure::Droppable(self.droppable.run(planner, track, source, first, last)),
             Codec::Av1 | Codec::Vp9 => {
                 self.slots.run(planner, track, source, first, last).map_or(Structure::Unknown, Structure::Slots)
             }
@@ -95,17 +101,17 @@ impl References {
 
     /// Approximate memory in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        // A picture, its references, and what planning remembers of it.
+        // A picture, its references, and the facts about it that planning caches.
         const PICTURE: usize = 128;
-        PICTURE * (lock(&self.gops).pictures + lock(&self.told).pictures)
+        PICTURE * (lock(&self.gops).pictures + lock(&self.indexed).pictures)
     }
 
     /// True if the structure of samples `first..=last` is known as far as it can be. Reads nothing.
     pub(crate) fn is_known(&self, planner: &Planner, track: &Track, first: u32, last: u32) -> bool {
-        planner.told(track).is_some()
+        planner.references(track).is_some()
             || match track.codec {
                 Codec::Hevc => self.is_learned(first, last),
-                Codec::H264 => self.seen.knows(first, last),
+                Codec::H264 => self.droppable.knows(first, last),
                 Codec::Av1 | Codec::Vp9 => self.slots.knows(first, last),
             }
     }
@@ -114,7 +120,7 @@ impl References {
         let mut at = first;
         loop {
             let Some(gop) = lock(&self.gops).by_first.get(&at).cloned() else { return false };
-            // Another task is learning the GOP: its bytes are being fetched already.
+            // Another task is learning the GOP: its bytes are already in flight.
             let Ok(gop) = gop.try_lock() else { return false };
             if gop.is_broken || last.saturating_sub(at) < gop.pictures.len() as u32 {
                 return true;
@@ -139,34 +145,34 @@ impl References {
         if track.codec != Codec::Hevc || first > last || last as usize >= track.samples.len() {
             return None;
         }
-        if let Some(Table::Graph(graph)) = planner.told(track).map(|told| &told.table) {
-            return self.told(graph, first, last);
+        if let Some(ReferenceTable::Graph(graph)) = planner.references(track).map(|references| &references.table) {
+            return self.indexed_pictures(graph, first, last);
         }
-        let place = Place { planner, track, source };
+        let input = TrackInput { planner, track, source };
         let mut segments: Vec<Segment> = Vec::with_capacity(2);
         let (mut at, mut before) = (first, None);
         loop {
-            let gop = self.gop(place, at)?;
+            let gop = self.gop(input, at)?;
             let mut gop = lock(&gop);
-            gop.learn_to(place, last)?;
+            gop.learn_to(input, last)?;
             let segment = gop.segment(before.as_deref())?;
             let known = segment.pictures.len();
             segments.push(segment);
             if last - at < known as u32 {
                 return Some(Pictures { first, last, segments });
             }
-            // A GOP that is not known to its end ends the answer.
+            // A GOP that is not known to its end ends the run.
             let (next, tail) = gop.next.as_ref().filter(|(next, _)| (next - at) as usize == known)?;
             (at, before) = (*next, Some(Arc::clone(tail)));
         }
     }
 
-    /// As [`References::pictures`], from an index file, which describes the whole track: what it leaves out is unknown.
-    fn told(&self, graph: &Graph, first: u32, last: u32) -> Option<Pictures> {
+    /// As [`References::pictures`], from an index file, which describes the whole track: an omitted picture is unknown.
+    fn indexed_pictures(&self, graph: &ReferenceGraph, first: u32, last: u32) -> Option<Pictures> {
         let mut segments: Vec<Segment> = Vec::with_capacity(2);
         let mut at = first;
         loop {
-            let segment = self.told_segment(graph, graph.gop(at)?, !segments.is_empty());
+            let segment = self.indexed_segment(graph, graph.gop(at)?, !segments.is_empty());
             let known = segment.pictures.len() as u32;
             segments.push(segment);
             if last - at < known {
@@ -177,40 +183,40 @@ impl References {
         }
     }
 
-    fn told_segment(&self, graph: &Graph, gop: &ToldGop, is_behind: bool) -> Segment {
-        let key = (gop.first, is_behind && gop.behind.is_some());
-        if let Some(segment) = lock(&self.told).segments.get(&key) {
+    fn indexed_segment(&self, graph: &ReferenceGraph, gop: &IndexedGop, is_behind: bool) -> Segment {
+        let key = (gop.first, is_behind && gop.continuation.is_some());
+        if let Some(segment) = lock(&self.indexed).segments.get(&key) {
             return segment.clone();
         }
-        let shift = gop.behind.filter(|_| key.1).map(|behind| behind.shift);
+        let shift = gop.continuation.filter(|_| key.1).map(|continuation| continuation.shift);
         let segment = Segment { first: gop.first, pictures: Arc::new(graph.pictures(gop, key.1)), shift };
-        let mut told = lock(&self.told);
-        if told.pictures > LIMIT {
-            *told = Told::default();
+        let mut indexed = lock(&self.indexed);
+        if indexed.pictures > LIMIT {
+            *indexed = IndexedGops::default();
         }
-        told.pictures += segment.pictures.len();
-        told.segments.insert(key, segment.clone());
+        indexed.pictures += segment.pictures.len();
+        indexed.segments.insert(key, segment.clone());
         segment
     }
 
-    fn gop(&self, place: Place<'_>, first: u32) -> Option<Arc<Mutex<Gop>>> {
+    fn gop(&self, input: TrackInput<'_>, first: u32) -> Option<Arc<Mutex<LearnedGop>>> {
         if let Some(gop) = lock(&self.gops).by_first.get(&first) {
             return Some(Arc::clone(gop));
         }
         // Not under the lock: this reads samples.
-        let gop = Arc::new(Mutex::new(Gop::new(place, first)?));
+        let gop = Arc::new(Mutex::new(LearnedGop::new(input, first)?));
         let mut gops = lock(&self.gops);
         if gops.pictures > LIMIT {
-            *gops = Gops::default();
+            *gops = LearnedGops::default();
         }
-        gops.pictures += place.planner.gop_length(place.track, first);
+        gops.pictures += input.planner.gop_length(input.track, first);
         Some(Arc::clone(gops.by_first.entry(first).or_insert(gop)))
     }
 }
 
 /// The track and the source of its samples.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct TrackInput<'a> {
     pub(super) planner: &'a Planner,
     pub(super) track: &'a Track,
     pub(super) source: &'a dyn Source,
@@ -218,44 +224,44 @@ pub(super) struct Place<'a> {
 
 /// The known part of a GOP: from a sync sample with an IRAP to the next one.
 #[derive(Debug)]
-pub(super) struct Gop {
+pub(super) struct LearnedGop {
     first: u32,
     /// The parameter sets that are active after the last known picture.
     sets: ParameterSets,
-    learner: Learner,
+    learner: GopLearner,
     pub(super) pictures: Arc<Vec<Picture>>,
     /// The next GOP's first sample, and the state that it begins with.
-    pub(super) next: Option<(u32, Arc<Tail>)>,
-    /// The sample after `pictures` is not understood, so the rest of the GOP is unknown.
+    pub(super) next: Option<(u32, Arc<GopTail>)>,
+    /// The sample after `pictures` cannot be parsed, so the rest of the GOP is unknown.
     is_broken: bool,
-    joined: Joined,
+    joined: ContinuedGop,
 }
 
-impl Gop {
+impl LearnedGop {
     /// `None` if `first` is no sync sample with an IRAP.
-    fn new(place: Place<'_>, first: u32) -> Option<Gop> {
-        let Place { planner, track, source } = place;
-        let is_entry =
-            track.samples.get(first as usize)?.key && planner.facts(track, source, first).entry != Entry::Unsafe;
-        if is_entry { Some(Gop::with(first, sets_before(place, first)?)) } else { None }
+    fn new(input: TrackInput<'_>, first: u32) -> Option<LearnedGop> {
+        let TrackInput { planner, track, source } = input;
+        let is_access_point = track.samples.get(first as usize)?.key
+            && planner.facts(track, source, first).kind != RandomAccessPoint::Unsafe;
+        if is_access_point { Some(LearnedGop::with(first, sets_before(input, first)?)) } else { None }
     }
 
     /// A GOP with the parameter sets that are active if decoding begins at `first`.
-    pub(super) fn with(first: u32, sets: ParameterSets) -> Gop {
-        Gop {
+    pub(super) fn with(first: u32, sets: ParameterSets) -> LearnedGop {
+        LearnedGop {
             first,
             sets,
-            learner: Learner::default(),
+            learner: GopLearner::default(),
             pictures: Arc::default(),
             next: None,
             is_broken: false,
-            joined: Joined::default(),
+            joined: ContinuedGop::default(),
         }
     }
 
     /// Learns up to sample `last` or the end of the GOP. `None` if a sample cannot be read, which may succeed later.
-    pub(super) fn learn_to(&mut self, place: Place<'_>, last: u32) -> Option<()> {
-        let Place { planner, track, source } = place;
+    pub(super) fn learn_to(&mut self, input: TrackInput<'_>, last: u32) -> Option<()> {
+        let TrackInput { planner, track, source } = input;
         let next = self.first + self.pictures.len() as u32;
         if !self.is_broken && self.next.is_none() {
             track.will_need(source, next..=last);
@@ -266,7 +272,7 @@ impl Gop {
                 break;
             }
             let is_sync = sample != self.first && track.samples[sample as usize].key;
-            if is_sync && planner.look(track, source, sample)?.entry != Entry::Unsafe {
+            if is_sync && planner.try_facts(track, source, sample)?.kind != RandomAccessPoint::Unsafe {
                 self.next = Some((sample, Arc::new(self.learner.finish())));
                 break;
             }
@@ -289,9 +295,10 @@ impl Gop {
     }
 
     /// The known pictures, as decoded after the GOP with the tail `before`, or by a run that begins here.
-    pub(super) fn segment(&mut self, before: Option<&Tail>) -> Option<Segment> {
+    pub(super) fn segment(&mut self, before: Option<&GopTail>) -> Option<Segment> {
         let alone = |shift| Segment { first: self.first, pictures: Arc::clone(&self.pictures), shift };
-        let (Some(tail), Some(cra)) = (before, self.pictures.first().filter(|first| first.kind == Kind::Cra)) else {
+        let (Some(tail), Some(cra)) = (before, self.pictures.first().filter(|first| first.kind == PictureKind::Cra))
+        else {
             return Some(alone(None));
         };
         let bits = u32::from(cra.log2_max_poc_lsb);
@@ -303,16 +310,16 @@ impl Gop {
 
 /// The parameter sets that are active if decoding begins at `first`: those that `decode/samples.rs` sends. `None` if a
 /// sample cannot be read, which may succeed later.
-pub(super) fn sets_before(place: Place<'_>, first: u32) -> Option<ParameterSets> {
-    let Place { planner, track, source } = place;
+pub(super) fn sets_before(input: TrackInput<'_>, first: u32) -> Option<ParameterSets> {
+    let TrackInput { planner, track, source } = input;
     let mut sets = configured(track, first);
     if let Some(history) = &track.history {
         history.before(first).into_values().for_each(|unit| _ = sets.absorb(unit));
-    } else if !planner.facts(track, source, first).has_parameter_sets {
+    } else if !planner.facts(track, source, first).has_all_parameter_sets {
         for sync in planner.sync_samples_since_parameter_sets(track, source, first) {
             let data = match track.read(source, sync, false) {
                 Ok(data) => data,
-                // A sample past the end of the file brings no parameter sets.
+                // A sample past the end of the file contains no parameter sets.
                 Err(error) if matches!(error.kind(), ErrorKind::PastEnd { .. }) => continue,
                 Err(_) => return None,
             };

@@ -7,24 +7,24 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use super::Planner;
-use crate::bitstream::references::{Unit, needed};
+use crate::bitstream::references::{SampleReferences, needed};
 use crate::bitstream::{Codec, av1_refs, vp9_refs};
-use crate::container::{Table, Track};
+use crate::container::{ReferenceTable, Track};
 use crate::source::Source;
 
-/// Approximate number of samples that are remembered.
+/// Approximate number of samples in the cache. Beyond it the cache is emptied.
 const LIMIT: usize = 1 << 18;
 
-/// The references of the samples from an entry on.
+/// The references of the samples from a random access point on.
 #[derive(Debug, Clone)]
 pub struct Slots {
     first: u32,
-    units: Arc<Vec<Option<Unit>>>,
+    units: Arc<Vec<Option<SampleReferences>>>,
     first_loss: Option<u32>,
 }
 
 impl Slots {
-    /// True if the samples between the entry and `target` indicate that others are missing.
+    /// True if the samples between the random access point and `target` indicate that others are missing.
     pub fn follows_loss(&self, target: u32) -> bool {
         self.first_loss.is_some_and(|first| first <= target)
     }
@@ -39,27 +39,27 @@ impl Slots {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Tracker {
-    Av1(av1_refs::Tracker),
-    Vp9(vp9_refs::Tracker),
+pub(super) enum SlotTracker {
+    Av1(av1_refs::Av1Tracker),
+    Vp9(vp9_refs::Vp9Tracker),
 }
 
 #[derive(Debug)]
-struct Run {
-    tracker: Tracker,
-    /// Samples that the tracker has read: units from an index file do not count.
-    taken: u32,
-    units: Arc<Vec<Option<Unit>>>,
+struct SlotRun {
+    tracker: SlotTracker,
+    /// Samples that the tracker has read; the references of an index file are not among them.
+    tracked: u32,
+    units: Arc<Vec<Option<SampleReferences>>>,
     /// The first sample that indicates missing samples before it.
     first_loss: Option<u32>,
 }
 
-/// The known samples of a track, by the entry from which they were learned.
+/// The known samples of a track, by the random access point from which they were learned.
 #[derive(Debug, Default)]
-pub(super) struct Learned(Mutex<HashMap<u32, Run>>);
+pub(super) struct SlotCache(Mutex<HashMap<u32, SlotRun>>);
 
-impl Learned {
-    /// The samples from the entry `first` to at least `last`. `None` if a sample cannot be read.
+impl SlotCache {
+    /// The samples from the random access point `first` to at least `last`. `None` if a sample cannot be read.
     pub(super) fn run(
         &self,
         planner: &Planner,
@@ -68,26 +68,26 @@ impl Learned {
         first: u32,
         last: u32,
     ) -> Option<Slots> {
-        let told = match planner.told(track).map(|told| &told.table) {
-            Some(Table::Units(units)) => Some(units),
+        let indexed = match planner.references(track).map(|indexed| &indexed.table) {
+            Some(ReferenceTable::Runs(units)) => Some(units),
             _ => None,
         };
         let mut runs = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if !runs.contains_key(&first) && runs.values().map(|run| run.units.len()).sum::<usize>() > LIMIT {
             runs.clear();
         }
-        let run = runs.entry(first).or_insert_with(|| Run {
-            tracker: Tracker::of(track),
-            taken: 0,
+        let run = runs.entry(first).or_insert_with(|| SlotRun {
+            tracker: SlotTracker::of(track),
+            tracked: 0,
             units: Arc::default(),
             first_loss: None,
         });
-        if told.is_none() {
-            track.will_need(source, first + run.taken..=last);
+        if indexed.is_none() {
+            track.will_need(source, first + run.tracked..=last);
         }
         while first + (run.units.len() as u32) <= last {
             let sample = first + run.units.len() as u32;
-            let unit = match told.and_then(|told| told.unit(first, sample)) {
+            let unit = match indexed.and_then(|indexed| indexed.unit(first, sample)) {
                 Some(unit) => unit,
                 None => run.learn_to(track, source, first, sample)?,
             };
@@ -97,51 +97,57 @@ impl Learned {
     }
 }
 
-impl Learned {
-    /// True if all samples from the entry `first` to `last` are known.
+impl SlotCache {
+    /// True if all samples from the random access point `first` to `last` are known.
     pub(super) fn knows(&self, first: u32, last: u32) -> bool {
         let Ok(runs) = self.0.try_lock() else { return false };
         runs.get(&first).is_some_and(|run| u64::from(last - first) < run.units.len() as u64)
     }
 }
 
-impl Run {
+impl SlotRun {
     /// Reads the samples up to this one and returns its unit. `None` if one cannot be read.
-    fn learn_to(&mut self, track: &Track, source: &dyn Source, first: u32, sample: u32) -> Option<Option<Unit>> {
+    fn learn_to(
+        &mut self,
+        track: &Track,
+        source: &dyn Source,
+        first: u32,
+        sample: u32,
+    ) -> Option<Option<SampleReferences>> {
         let mut last = None;
-        while first + self.taken <= sample {
-            let next = first + self.taken;
+        while first + self.tracked <= sample {
+            let next = first + self.tracked;
             let data = track.read(source, next, false).ok()?;
             last = self.tracker.take(next, data.data());
             if self.tracker.follows_loss() {
                 self.first_loss = self.first_loss.or(Some(next));
             }
-            self.taken += 1;
+            self.tracked += 1;
         }
         Some(last)
     }
 }
 
-impl Tracker {
-    pub(super) fn of(track: &Track) -> Tracker {
+impl SlotTracker {
+    pub(super) fn of(track: &Track) -> SlotTracker {
         match track.codec {
-            Codec::Vp9 => Tracker::Vp9(vp9_refs::Tracker::new()),
-            _ => Tracker::Av1(av1_refs::Tracker::new(track.parameters.extradata())),
+            Codec::Vp9 => SlotTracker::Vp9(vp9_refs::Vp9Tracker::new()),
+            _ => SlotTracker::Av1(av1_refs::Av1Tracker::new(track.parameters.extradata())),
         }
     }
 
-    pub(super) fn take(&mut self, sample: u32, data: &[u8]) -> Option<Unit> {
+    pub(super) fn take(&mut self, sample: u32, data: &[u8]) -> Option<SampleReferences> {
         match self {
-            Tracker::Av1(tracker) => tracker.take(sample, data),
-            Tracker::Vp9(tracker) => tracker.take(sample, data),
+            SlotTracker::Av1(tracker) => tracker.take(sample, data),
+            SlotTracker::Vp9(tracker) => tracker.take(sample, data),
         }
     }
 
-    /// See [`av1_refs::Tracker::follows_loss`]. VP9 has no order hints that indicate losses.
+    /// See [`av1_refs::Av1Tracker::follows_loss`]. VP9 has no order hints that indicate losses.
     pub(super) fn follows_loss(&self) -> bool {
         match self {
-            Tracker::Av1(tracker) => tracker.follows_loss(),
-            Tracker::Vp9(_) => false,
+            SlotTracker::Av1(tracker) => tracker.follows_loss(),
+            SlotTracker::Vp9(_) => false,
         }
     }
 }

@@ -6,14 +6,14 @@
 //! whole list.
 //!
 //! Objects that were made before a `fork` return errors in the child (`owner`);
-//! [`Engine::reopen`](crate::Engine::reopen) and [`Video::reopen_in`](crate::Video::reopen_in) make them anew there.
+//! [`Engine::reopen`](crate::Engine::reopen) and [`Video::reopen_in`](crate::Video::reopen_in) open them again there.
 
 mod owner;
 
 use std::io;
 
 pub use owner::Owner;
-pub(crate) use owner::{Owned, PerProcess, WeakOwned};
+pub(crate) use owner::{PerProcess, ProcessBound, WeakProcessBound};
 
 /// Applies [`map_files`] and [`return_large_blocks`], for a program that only decodes. It must be called before the
 /// first video is opened. Cores are a setting of the engine:

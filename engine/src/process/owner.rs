@@ -14,14 +14,14 @@ use crate::error::{ErrorKind, Result};
 pub struct Owner(u64);
 
 impl Owner {
-    /// This process.
-    pub fn this() -> Owner {
+    /// The calling process.
+    pub fn current() -> Owner {
         Owner(ffi::process_number())
     }
 
     /// True in the owner's process. Costs one load from memory.
-    pub fn is_here(self) -> bool {
-        self == Owner::this()
+    pub fn is_current(self) -> bool {
+        self == Owner::current()
     }
 
     /// Checks that this is the owner's process.
@@ -29,31 +29,31 @@ impl Owner {
     /// # Errors
     /// `Forked` in a child of the owner's process.
     pub fn check(self) -> Result<()> {
-        if self.is_here() { Ok(()) } else { Err(ErrorKind::Forked.into()) }
+        if self.is_current() { Ok(()) } else { Err(ErrorKind::Forked.into()) }
     }
 }
 
 /// An [`Arc`] that is only dropped in its owner's process.
 #[derive(Debug)]
-pub(crate) struct Owned<T> {
+pub(crate) struct ProcessBound<T> {
     /// Present until drop.
     value: Option<Arc<T>>,
     owner: Owner,
 }
 
-impl<T> Owned<T> {
+impl<T> ProcessBound<T> {
     /// An object owned by this process.
     #[cfg(feature = "remote")]
-    pub(crate) fn new(value: T) -> Owned<T> {
-        Owned::of(Arc::new(value), Owner::this())
+    pub(crate) fn new(value: T) -> ProcessBound<T> {
+        ProcessBound::of(Arc::new(value), Owner::current())
     }
 
-    pub(crate) fn of(value: Arc<T>, owner: Owner) -> Owned<T> {
-        Owned { value: Some(value), owner }
+    pub(crate) fn of(value: Arc<T>, owner: Owner) -> ProcessBound<T> {
+        ProcessBound { value: Some(value), owner }
     }
 
-    pub(crate) fn is_here(&self) -> bool {
-        self.owner.is_here()
+    pub(crate) fn is_current(&self) -> bool {
+        self.owner.is_current()
     }
 
     /// See [`Owner::check`].
@@ -62,15 +62,15 @@ impl<T> Owned<T> {
     }
 
     pub(crate) fn arc(&self) -> &Arc<T> {
-        self.value.as_ref().expect("it is there until it is dropped")
+        self.value.as_ref().expect("present until drop")
     }
 
-    pub(crate) fn downgrade(&self) -> WeakOwned<T> {
-        WeakOwned { value: Arc::downgrade(self.arc()), owner: self.owner }
+    pub(crate) fn downgrade(&self) -> WeakProcessBound<T> {
+        WeakProcessBound { value: Arc::downgrade(self.arc()), owner: self.owner }
     }
 }
 
-impl<T> Deref for Owned<T> {
+impl<T> Deref for ProcessBound<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -78,30 +78,30 @@ impl<T> Deref for Owned<T> {
     }
 }
 
-impl<T> Clone for Owned<T> {
-    fn clone(&self) -> Owned<T> {
-        Owned::of(Arc::clone(self.arc()), self.owner)
+impl<T> Clone for ProcessBound<T> {
+    fn clone(&self) -> ProcessBound<T> {
+        ProcessBound::of(Arc::clone(self.arc()), self.owner)
     }
 }
 
-impl<T> Drop for Owned<T> {
+impl<T> Drop for ProcessBound<T> {
     fn drop(&mut self) {
-        if !self.is_here() {
+        if !self.is_current() {
             std::mem::forget(self.value.take());
         }
     }
 }
 
-/// The result of [`Owned::downgrade`].
+/// A weak [`ProcessBound`], from [`ProcessBound::downgrade`].
 #[derive(Debug)]
-pub(crate) struct WeakOwned<T> {
+pub(crate) struct WeakProcessBound<T> {
     value: Weak<T>,
     owner: Owner,
 }
 
-impl<T> WeakOwned<T> {
-    pub(crate) fn upgrade(&self) -> Option<Owned<T>> {
-        Some(Owned::of(self.value.upgrade()?, self.owner))
+impl<T> WeakProcessBound<T> {
+    pub(crate) fn upgrade(&self) -> Option<ProcessBound<T>> {
+        Some(ProcessBound::of(self.value.upgrade()?, self.owner))
     }
 
     pub(crate) fn strong_count(&self) -> usize {
@@ -109,50 +109,50 @@ impl<T> WeakOwned<T> {
     }
 }
 
-impl<T> Clone for WeakOwned<T> {
-    fn clone(&self) -> WeakOwned<T> {
-        WeakOwned { value: self.value.clone(), owner: self.owner }
+impl<T> Clone for WeakProcessBound<T> {
+    fn clone(&self) -> WeakProcessBound<T> {
+        WeakProcessBound { value: self.value.clone(), owner: self.owner }
     }
 }
 
-/// A value that each process makes when it first needs it. The values of its parents stay in memory, untouched.
+/// A value that each process initialises at its first use. The values of parent processes stay in memory, untouched.
 #[derive(Debug)]
 pub(crate) struct PerProcess<T> {
-    made: OnceLock<(Owner, T)>,
+    value: OnceLock<(Owner, T)>,
     /// The value of a child process.
     next: OnceLock<Box<PerProcess<T>>>,
 }
 
 impl<T> PerProcess<T> {
     pub(crate) const fn new() -> PerProcess<T> {
-        PerProcess { made: OnceLock::new(), next: OnceLock::new() }
+        PerProcess { value: OnceLock::new(), next: OnceLock::new() }
     }
 
-    /// A value that this process has made.
+    /// A value that belongs to this process.
     #[cfg(feature = "remote")]
     pub(crate) fn of(value: T) -> PerProcess<T> {
-        PerProcess { made: OnceLock::from((Owner::this(), value)), next: OnceLock::new() }
+        PerProcess { value: OnceLock::from((Owner::current(), value)), next: OnceLock::new() }
     }
 
-    /// The value of this process. If several threads make it at the same time, one value stays.
-    pub(crate) fn get_or_try_make<E>(
+    /// The value of this process. If several threads initialise it at the same time, one value stays.
+    pub(crate) fn get_or_try_init<E>(
         &self,
         make: impl FnOnce() -> std::result::Result<T, E>,
     ) -> std::result::Result<&T, E> {
         let mut place = self;
-        while let Some((owner, value)) = place.made.get() {
-            if owner.is_here() {
+        while let Some((owner, value)) = place.value.get() {
+            if owner.is_current() {
                 return Ok(value);
             }
             place = place.next.get_or_init(|| Box::new(PerProcess::new()));
         }
         let value = make()?;
-        Ok(&place.made.get_or_init(|| (Owner::this(), value)).1)
+        Ok(&place.value.get_or_init(|| (Owner::current(), value)).1)
     }
 
-    /// As `get_or_try_make`, for a value that cannot fail.
-    pub(crate) fn get_or_make(&self, make: impl FnOnce() -> T) -> &T {
-        match self.get_or_try_make(|| Ok::<T, std::convert::Infallible>(make())) {
+    /// As `get_or_try_init`, for a value that cannot fail.
+    pub(crate) fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
+        match self.get_or_try_init(|| Ok::<T, std::convert::Infallible>(make())) {
             Ok(value) => value,
             Err(never) => match never {},
         }

@@ -1,9 +1,9 @@
-//! Frames in the order of their indices, unlike [`results`](super::results), which returns them as they are decoded.
+//! Frames in the order of the request, unlike [`results`](super::results), which returns them as they are decoded.
 
 use std::collections::HashMap;
 
 use crate::error::Result;
-use crate::process::Owned;
+use crate::process::ProcessBound;
 use crate::session::frame::VideoFrame;
 use crate::session::results::Frames;
 use crate::session::schedule;
@@ -12,8 +12,8 @@ use crate::session::shared::VideoState;
 /// Frames in the order in which they were requested, duplicates included. It requests them in batches, so that at most
 /// one batch is held in memory.
 #[derive(Debug)]
-pub struct InOrder {
-    video: Owned<VideoState>,
+pub struct OrderedFrames {
+    video: ProcessBound<VideoState>,
     indices: Vec<u32>,
     next: usize,
     until: usize,
@@ -24,13 +24,13 @@ pub struct InOrder {
 /// Frames of a batch.
 const BATCH: usize = 64;
 
-impl InOrder {
-    pub(crate) fn of(video: Owned<VideoState>, indices: Vec<u32>) -> InOrder {
-        InOrder { video, indices, next: 0, until: 0, frames: None, waiting: HashMap::new() }
+impl OrderedFrames {
+    pub(crate) fn of(video: ProcessBound<VideoState>, indices: Vec<u32>) -> OrderedFrames {
+        OrderedFrames { video, indices, next: 0, until: 0, frames: None, waiting: HashMap::new() }
     }
 
-    /// The result for a frame. A frame that the batch has again stays; an error is made again by a new request.
-    fn hand_out(&mut self, index: u32, result: Result<VideoFrame>) -> Result<VideoFrame> {
+    /// The result for a frame. A frame that the batch contains again stays; an error is repeated by a new request.
+    fn keep_if_repeated(&mut self, index: u32, result: Result<VideoFrame>) -> Result<VideoFrame> {
         if let Ok(frame) = &result
             && self.indices[self.next..self.until].contains(&index)
         {
@@ -40,7 +40,7 @@ impl InOrder {
     }
 }
 
-impl Iterator for InOrder {
+impl Iterator for OrderedFrames {
     type Item = Result<VideoFrame>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -53,11 +53,11 @@ impl Iterator for InOrder {
         self.next += 1;
         loop {
             if let Some(result) = self.waiting.remove(&index) {
-                return Some(self.hand_out(index, result));
+                return Some(self.keep_if_repeated(index, result));
             }
             match self.frames.as_mut().and_then(Iterator::next) {
                 Some((other, result)) => _ = self.waiting.insert(other, result),
-                // A duplicate of a frame that was an error.
+                // A duplicate of a frame whose first result was an error.
                 None => return Some(schedule::frame(self.video.arc(), index)),
             }
         }

@@ -2,32 +2,32 @@
 //!
 //! At the first sign of damage all samples are decoded again by a decoder that outputs damaged pictures; the damage
 //! does not affect the frames that were shown before. A pass that needs more memory than it reserved begins again with
-//! more. The decision on each picture is left to [`validate`](super::validate).
+//! more. The decision on each picture is left to [`validate`].
 
 use crate::decode::{DecodeRun, Lease};
-use crate::device::Decoded;
+use crate::device::DecodedPicture;
 use crate::error::{ErrorKind, Result};
-use crate::picture_memory::{Kind, Pause, Refused, Reservation};
-use crate::process::Owned;
-use crate::session::frame::{DecodedFrame, LeftOut, VideoFrame};
+use crate::picture_memory::{Pause, Reservation, ReservationKind, ReservationRefusal};
+use crate::process::ProcessBound;
+use crate::session::frame::{DecodedFrame, OmittedFrames, VideoFrame};
 use crate::session::shared::VideoState;
-use crate::session::validate::{self, Ruling, Validator};
+use crate::session::validate::{self, PictureDecision, Validator};
 
-/// The frames of a video in the order of a sequential decode. It owns its state: the video stays open as long as it
-/// exists.
+/// The frames of a video in the order of a sequential decode. It owns its state: the video stays open as long as the
+/// iterator exists. It decodes on the caller's thread and the threads of one decoder.
 #[derive(Debug)]
 pub struct Sequence {
     /// Dropped before the video: a decoder that returns to the pool after the video is closed would stay there for
     /// ever.
     pass: Option<Pass>,
-    video: Owned<VideoState>,
+    video: ProcessBound<VideoState>,
     /// For each frame, whether it was shown.
     shown: Vec<bool>,
     /// Damaged pictures are shown, flagged. Set when the first frame is pulled, which may read all samples.
     is_lenient: Option<bool>,
     /// The expected bytes of a pass's pictures.
     bytes: u64,
-    left_out: LeftOut,
+    omitted: OmittedFrames,
     is_over: bool,
 }
 
@@ -43,27 +43,35 @@ struct Pass {
 }
 
 impl Sequence {
-    pub(crate) fn of(video: Owned<VideoState>) -> Sequence {
+    pub(crate) fn of(video: ProcessBound<VideoState>) -> Sequence {
         let bytes = video.picture_bytes_of_run(video.engine.sequential_threads);
         let shown = vec![false; video.track.frames.len()];
-        Sequence { pass: None, video, shown, is_lenient: None, bytes, left_out: LeftOut::default(), is_over: false }
+        Sequence {
+            pass: None,
+            video,
+            shown,
+            is_lenient: None,
+            bytes,
+            omitted: OmittedFrames::default(),
+            is_over: false,
+        }
     }
 
-    /// The frames that were left out so far; without a pull to the end, these are all frames that were not shown.
-    pub fn into_left_out(mut self) -> LeftOut {
-        self.left_out.frames = (0..).zip(&self.shown).filter(|(_, shown)| !**shown).map(|(index, _)| index).collect();
-        std::mem::take(&mut self.left_out)
+    /// The frames that were omitted so far; if not all frames were pulled, these are all frames that were not shown.
+    pub fn into_omitted(mut self) -> OmittedFrames {
+        self.omitted.frames = (0..).zip(&self.shown).filter(|(_, shown)| !**shown).map(|(index, _)| index).collect();
+        std::mem::take(&mut self.omitted)
     }
 
     fn begin(&mut self) -> Result<()> {
         let video = &self.video;
         let last = video.track.samples.len() as u32 - 1;
         let is_lenient = *self.is_lenient.get_or_insert_with(|| video.may_lack_samples());
-        let memory = video.engine.pictures.reserve(Kind::Run, self.bytes);
+        let memory = video.engine.pictures.reserve(ReservationKind::Run, self.bytes);
         let lease = video.sequential_lease(is_lenient, Some(&memory))?;
         let validator =
             if is_lenient { Validator::lenient(video.losses(0, last, Some(&memory))) } else { Validator::strict() };
-        self.left_out = LeftOut::default();
+        self.omitted = OmittedFrames::default();
         self.pass = Some(Pass { run: DecodeRun::over(0, last), lease, validator, pause: None, memory });
         Ok(())
     }
@@ -73,31 +81,31 @@ impl Sequence {
         let Some(pass) = &mut self.pass else { return Ok(None) };
         let (video, is_lenient) = (&*self.video, self.is_lenient == Some(true));
         while let Some(event) = pass.run.next(&video.reader(is_lenient), &mut pass.lease)? {
-            match pass.validator.rule(video, event) {
-                Ruling::Show(sample, picture) => {
+            match pass.validator.decide(video, event) {
+                PictureDecision::Show(sample, picture) => {
                     let Some(index) = video.planner.frame_of(sample) else { continue };
                     if self.shown[index as usize] {
                         continue;
                     }
-                    match validate::let_out(video, index, sample, Decoded::Host(picture))
+                    match validate::release_frame(video, index, sample, DecodedPicture::Host(picture))
                         .and_then(DecodedFrame::into_host)
                     {
                         Ok(frame) => {
                             self.shown[index as usize] = true;
                             return Ok(Some(frame));
                         }
-                        Err(error) if matches!(error.kind(), ErrorKind::Corrupt) => self.left_out.refused.push(error),
+                        Err(error) if matches!(error.kind(), ErrorKind::Corrupt) => self.omitted.refused.push(error),
                         Err(error) => return Err(error),
                     }
                 }
-                Ruling::Unreadable(_, error) => {
-                    self.left_out.unreadable.push(error);
+                PictureDecision::Unreadable(_, error) => {
+                    self.omitted.unreadable.push(error);
                     if !is_lenient {
                         break;
                     }
                 }
-                Ruling::Nothing => {}
-                Ruling::Abandon => break,
+                PictureDecision::Nothing => {}
+                PictureDecision::Abandon => break,
             }
         }
         Ok(None)
@@ -107,14 +115,14 @@ impl Sequence {
     fn end_pass(&mut self) -> Result<bool> {
         let Some(mut pass) = self.pass.take() else { return Ok(false) };
         let (video, engine) = (&*self.video, &self.video.engine);
-        video.learn_of_ends(pass.lease.decoder().found(), Some(&pass.memory));
-        video.note_pictures(engine.sequential_threads, &pass.memory);
-        self.left_out.damage = pass.validator.damage();
+        video.learn_slice_ends(pass.lease.decoder().damage_sign(), Some(&pass.memory));
+        video.record_peak(engine.sequential_threads, &pass.memory);
+        self.omitted.damage = pass.validator.damage();
         match pass.memory.refusal() {
-            Some(Refused::ForGood { needed }) => {
+            Some(ReservationRefusal::Permanent { needed }) => {
                 return Err(engine.pictures.too_much(needed).of(video.source.name()));
             }
-            Some(Refused::ForNow { needed }) => {
+            Some(ReservationRefusal::Temporary { needed }) => {
                 self.bytes = needed;
                 return Ok(true);
             }
@@ -158,7 +166,7 @@ impl Iterator for Sequence {
         }
         let next = self.advance().transpose();
         self.is_over = !matches!(next, Some(Ok(_)));
-        if self.is_over && self.video.is_here() {
+        if self.is_over && self.video.is_current() {
             self.pass = None;
         }
         next
@@ -167,7 +175,7 @@ impl Iterator for Sequence {
 
 impl Drop for Sequence {
     fn drop(&mut self) {
-        if !self.video.is_here() {
+        if !self.video.is_current() {
             // Its decoder would wait for threads of another process.
             std::mem::forget(self.pass.take());
         }
@@ -192,7 +200,7 @@ mod tests {
             sequence
         };
         drop(begun());
-        assert!(idle_bytes() > 0, "as long as the video is open its decoder is kept");
+        assert!(idle_bytes() > 0, "the pool has the decoder as long as the video is open");
         let sequence = begun();
         drop(video);
         drop(sequence);

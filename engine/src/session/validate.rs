@@ -1,6 +1,6 @@
-//! The one place that decides whether a picture may be shown.
+//! The only module that decides whether a picture may be shown.
 //!
-//! Every decode run gives its events to a [`Validator`]: planned or over all samples, on the processor or on a device,
+//! Every decode run passes its events to a [`Validator`]: planned or over all samples, on the processor or on a device,
 //! for single frames, batches or playback. A *strict* validator shows pictures without any sign of damage, and abandons
 //! the run at the first sign. A *lenient* one is for the last resort, a sequential decode: it shows what such a decode
 //! shows, flagged where it may show damage.
@@ -8,7 +8,7 @@
 use ffi::{AvError, Frame};
 
 use crate::decode::Event;
-use crate::device::Decoded;
+use crate::device::DecodedPicture;
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::frame::DecodedFrame;
 use crate::session::losses::Losses;
@@ -16,7 +16,7 @@ use crate::session::shared::VideoState;
 
 /// The decision on an event.
 #[derive(Debug)]
-pub(crate) enum Ruling {
+pub(crate) enum PictureDecision {
     /// The picture of this sample may be shown.
     Show(u32, Frame),
     /// This sample could not be read: the error is its answer.
@@ -32,10 +32,11 @@ pub(crate) enum Ruling {
 pub(crate) struct Validator {
     is_lenient: bool,
     damage: Option<AvError>,
-    /// The first sample that could not be read, with the reason, for messages.
+    /// The first sample that could not be read, and why; for messages.
     unreadable: Option<String>,
-    /// The last sample that is in the file and could not be read. Where a file ends early, a sequential decode goes on
-    /// without the rest, and what it shows is right. The failure of a disk or a server says nothing about the contents.
+    /// The last sample that is in the file and could not be read. Where a file ends early, a sequential decode
+    /// continues without the rest, and its pictures are right. The failure of a disk or a server says nothing about the
+    /// contents.
     lost: Option<u32>,
     /// Samples without a picture.
     losses: Losses,
@@ -49,42 +50,42 @@ impl Validator {
         Validator::default()
     }
 
-    /// For the last resort, with the losses that are known.
+    /// For the last resort, with the known losses.
     pub(crate) fn lenient(losses: Losses) -> Validator {
         Validator { is_lenient: true, losses, ..Validator::default() }
     }
 
     /// Decides whether the event's picture may be shown.
-    pub(crate) fn rule(&mut self, video: &VideoState, event: Event) -> Ruling {
+    pub(crate) fn decide(&mut self, video: &VideoState, event: Event) -> PictureDecision {
         match event {
-            Event::Damage(_, error) => self.damaged(error),
+            Event::Damage(_, error) => self.record_damage(error),
             Event::Unreadable(sample, error) => {
                 self.losses.add(sample);
                 if !matches!(error.kind(), ErrorKind::PastEnd { .. }) {
                     self.lost = Some(sample);
                 }
                 self.unreadable.get_or_insert_with(|| format!("{} (sample {sample})", error.message()));
-                Ruling::Unreadable(sample, error)
+                PictureDecision::Unreadable(sample, error)
             }
             Event::Picture(_, picture) if picture.is_corrupt() && !self.is_lenient => {
-                self.damaged(AvError::INVALID_DATA)
+                self.record_damage(AvError::INVALID_DATA)
             }
-            Event::Picture(..) if self.has_fault() && !self.is_lenient => Ruling::Nothing,
+            Event::Picture(..) if self.has_fault() && !self.is_lenient => PictureDecision::Nothing,
             Event::Picture(sample, mut picture) => {
                 if self.lost.is_some_and(|lost| video.may_need(sample, lost)) {
-                    return Ruling::Nothing;
+                    return PictureDecision::Nothing;
                 }
                 if self.losses.may_show_in(sample, video) {
                     picture.set_corrupt();
                 }
-                Ruling::Show(sample, picture)
+                PictureDecision::Show(sample, picture)
             }
         }
     }
 
-    fn damaged(&mut self, error: AvError) -> Ruling {
+    fn record_damage(&mut self, error: AvError) -> PictureDecision {
         self.damage = self.damage.or(Some(error));
-        if self.is_lenient { Ruling::Nothing } else { Ruling::Abandon }
+        if self.is_lenient { PictureDecision::Nothing } else { PictureDecision::Abandon }
     }
 
     /// True if a sample of the run was damaged or could not be read.
@@ -98,7 +99,7 @@ impl Validator {
     }
 
     /// Records the size that the stream claims, at the end of a run, if it exceeds the limit and something was wrong.
-    pub(crate) fn claims(&mut self, (width, height): (usize, usize), limit: u64) {
+    pub(crate) fn check_claimed_size(&mut self, (width, height): (usize, usize), limit: u64) {
         if self.has_fault() && width as u64 * height as u64 > limit {
             self.too_large = Some((width, height));
         }
@@ -121,19 +122,24 @@ impl Validator {
     }
 }
 
-/// Makes a frame of a picture that a [`Validator`] has shown, if the source is unchanged and the frame is not damaged
-/// or damage is not refused.
+/// A frame of a picture that a [`Validator`] has shown. Fails if the source has changed, and for a damaged frame if the
+/// engine refuses damage.
 ///
 /// # Errors
 /// `Changed` and `Corrupt`, with the frame's number.
-pub(crate) fn let_out(video: &VideoState, index: u32, sample: u32, picture: Decoded) -> Result<DecodedFrame> {
+pub(crate) fn release_frame(
+    video: &VideoState,
+    index: u32,
+    sample: u32,
+    picture: DecodedPicture,
+) -> Result<DecodedFrame> {
     video.source.check().map_err(|error| error.at_frame(index))?;
     match DecodedFrame::of(&video.track, index, sample, picture) {
         DecodedFrame::Host(frame) => {
             let frame = frame.unless_refused(video.engine.on_damage);
             frame.map(DecodedFrame::Host).map_err(|error| error.of(video.source.name()))
         }
-        // The validator was strict: the picture is not damaged.
+        // A frame on a device comes from a strict validator: the picture is not damaged.
         frame @ DecodedFrame::Device(_) => Ok(frame),
     }
 }

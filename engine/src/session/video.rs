@@ -1,5 +1,5 @@
-//! The public interface of an open video: frames, stills, playback, index. How frames are decoded is left to
-//! [`schedule`](super::schedule).
+//! The public interface of an open video: frames, stills, playback, index. Decoding frames is left to
+//! [`schedule`].
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,36 +8,37 @@ use std::sync::{Arc, OnceLock};
 use ffi::{PaddedBytes, Threads};
 
 use crate::bitstream::Codec;
-use crate::bitstream::parameter_sets::History;
+use crate::bitstream::parameter_sets::ParameterSetHistory;
 use crate::container::{Index, Sample, Track};
 use crate::decode::workers::Account;
 use crate::decode::{DecodeRun, Event};
 use crate::device::Residency;
 use crate::error::{Error, ErrorKind, Result};
-use crate::picture_memory::Kind;
+use crate::picture_memory::ReservationKind;
 use crate::pixels::ColourOptions;
+use crate::plan::runs::PlannedRun;
 use crate::plan::{Depth, Planner, References};
-use crate::process::{Owned, WeakOwned};
-use crate::session::frame::{DecodedFrame, Described, DeviceFrame, LeftOut, VideoFrame};
-use crate::session::in_order::InOrder;
+use crate::process::{ProcessBound, WeakProcessBound};
+use crate::session::frame::{DecodedFrame, DeviceFrame, OmittedFrames, StreamProperties, VideoFrame};
+use crate::session::in_order::OrderedFrames;
 use crate::session::prefetch::pattern::AccessPattern;
-use crate::session::results::{Charged, FrameFuture, Frames};
+use crate::session::results::{FrameFuture, Frames, RequestAccount};
 use crate::session::schedule;
 use crate::session::sequence::Sequence;
 use crate::session::shared::{EngineState, VideoState};
-use crate::source::{Counted, Source};
-use crate::still::{StillOptions, Turn, may_be_made_there};
+use crate::source::{ReadCounts, Source};
+use crate::still::{Orientation, StillOptions, can_encode_on_device};
 use crate::time::{Nanos, Timeline};
 
 /// An open video: one indexed track. Threads can share it. Cheap to clone: all clones share one state.
 #[derive(Debug, Clone)]
 pub struct Video {
-    pub(crate) shared: Owned<VideoState>,
+    pub(crate) shared: ProcessBound<VideoState>,
 }
 
 /// A weak reference to a video, for caches that must not keep it open.
 #[derive(Debug, Clone)]
-pub struct WeakVideo(WeakOwned<VideoState>);
+pub struct WeakVideo(WeakProcessBound<VideoState>);
 
 impl WeakVideo {
     /// The video, if it is still open.
@@ -65,8 +66,8 @@ impl Video {
         if width as u64 * height as u64 > limit {
             return Err(Error::from(ErrorKind::TooManyPixels { width, height, limit }).of(source.name()));
         }
-        let (after, opening) = (source.counters().now(), source.opening());
-        let opened_with = Counted {
+        let (after, opening) = (source.counters().now(), source.opening_reads());
+        let opened_with = ReadCounts {
             requests: opening.requests + after.requests - before.requests,
             bytes: opening.bytes + after.bytes - before.bytes,
             copied: after.copied - before.copied,
@@ -84,11 +85,11 @@ impl Video {
             pattern: AccessPattern::default(),
             rows_side_by_side: OnceLock::new(),
             key_frames: OnceLock::new(),
-            is_refused: AtomicBool::new(false),
+            is_unsupported: AtomicBool::new(false),
             pictures_of_run: Default::default(),
-            ends_anywhere: OnceLock::new(),
+            has_loose_ends: OnceLock::new(),
         };
-        Ok(Video { shared: Owned::of(Arc::new(shared), engine.owner) })
+        Ok(Video { shared: ProcessBound::of(Arc::new(shared), engine.owner) })
     }
 
     /// `Forked` in a child of the process that opened the video.
@@ -96,7 +97,7 @@ impl Video {
         self.shared.check().map_err(|error| error.of(self.source().name()))
     }
 
-    /// The track with its index.
+    /// The track with its index: samples, frame numbers, parameters.
     pub fn track(&self) -> &Track {
         &self.shared.track
     }
@@ -109,12 +110,12 @@ impl Video {
     /// Those of the source.
     pub fn export_index(&self) -> Result<Index> {
         self.check_process()?;
-        let told = self.shared.planner.told(self.track());
-        let learned = told.is_none().then(|| self.shared.planner.learn(self.track(), self.source()));
-        Index::of(self.track(), self.source(), told.or(learned.as_ref()))
+        let indexed = self.shared.planner.references(self.track());
+        let learned = indexed.is_none().then(|| self.shared.planner.learn(self.track(), self.source()));
+        Index::of(self.track(), self.source(), indexed.or(learned.as_ref()))
     }
 
-    /// The index without references: smaller, and built at once. Reads only the ends of the source.
+    /// The index without references: smaller, and without a read of the samples. Reads only the ends of the source.
     ///
     /// # Errors
     /// Those of the source.
@@ -126,23 +127,23 @@ impl Video {
     /// The index with the references of the index file that the video was opened with, if any, for a source that the
     /// caller identifies by its version. Reads nothing.
     pub(crate) fn export_known_index(&self) -> Result<Index> {
-        Index::of_known(self.track(), self.source(), self.shared.planner.told(self.track()))
+        Index::of_known(self.track(), self.source(), self.shared.planner.references(self.track()))
     }
 
-    /// Approximate memory of the index in bytes, with the references learned so far.
+    /// Approximate memory of the index in bytes, with the references that were learned so far.
     pub fn index_bytes(&self) -> u64 {
         let track = self.track();
         let samples = track.samples.len() * (size_of::<Sample>() + 2 * size_of::<u32>());
         let keys = self.shared.key_frames.get().map_or(0, |keys| keys.len());
         // A frame has its sample's number, and a time in the timeline.
         let frames = track.frames.len() * (size_of::<u32>() + size_of::<i64>()) + keys * size_of::<u32>();
-        let sets = track.history.as_ref().map_or(0, History::bytes);
-        let learned = if self.shared.is_here() { self.shared.references.bytes() } else { 0 };
+        let sets = track.history.as_ref().map_or(0, ParameterSetHistory::bytes);
+        let learned = if self.shared.is_current() { self.shared.references.bytes() } else { 0 };
         let all = samples + frames + sets + learned + track.parameters.extradata().len();
-        all as u64 + track.elsewhere.bytes()
+        all as u64 + track.noncontiguous.bytes()
     }
 
-    /// The source of the file's bytes.
+    /// The source of the file's bytes, for its counters and its name.
     pub fn source(&self) -> &dyn Source {
         &*self.shared.source
     }
@@ -152,21 +153,22 @@ impl Video {
         self.shared.track.frames.len()
     }
 
-    /// The presentation times of the frames.
+    /// The presentation times of the frames, in ticks of the track.
     pub fn timeline(&self) -> &Timeline {
         &self.shared.timeline
     }
 
-    /// The number of the frame on display at a time: see [`Timeline::frame_at`].
+    /// The number of the frame on display at `time`, counted from the first frame: see [`Timeline::frame_at`]. With
+    /// `clamp` a time past the end is that of the last frame.
     ///
     /// # Errors
-    /// `PastEndOfVideo`.
+    /// `PastEndOfVideo` for a time past the end, without `clamp`.
     pub fn index_at(&self, time: Nanos, clamp: bool) -> Result<u32> {
         self.shared.timeline.frame_at(time, clamp).map_err(|error| error.of(self.source().name()))
     }
 
     /// Requests and bytes that opening the video took.
-    pub fn opened_with(&self) -> Counted {
+    pub fn opened_with(&self) -> ReadCounts {
         self.shared.opened_with
     }
 
@@ -175,7 +177,7 @@ impl Video {
         Some(&self.shared.track.samples[*self.shared.track.frames.get(frame as usize)? as usize])
     }
 
-    /// The bytes of a sample (counted in decode order) as the first attempt gives them to a decoder.
+    /// The bytes of a sample (counted in decode order) as a first decode sends them to the decoder.
     ///
     /// # Errors
     /// Those of the source, with the sample's number and offset.
@@ -187,20 +189,24 @@ impl Video {
         self.shared.track.read(self.source(), sample, self.shared.reader(false).zeros)
     }
 
-    /// How a decoder uses `threads` threads for these samples (in decode order) if no other decoder is at work.
+    /// How a decoder uses `threads` threads for these samples (in decode order) if no other decoder is running. Reads
+    /// the first sample where the parameter sets are not in the configuration.
     pub fn use_of_threads(&self, threads: usize, samples: &[u32]) -> Threads {
-        if self.shared.is_here() { self.shared.use_of(threads, samples) } else { Threads::One }
+        if self.shared.is_current() { self.shared.use_of(threads, samples) } else { Threads::One }
     }
 
-    /// The decode runs with which an engine without checkpoints answers one request for `indices`. Each element is one
-    /// run: the samples to decode and, among them, the samples whose pictures are the requested frames; both ascending,
-    /// in decode order. Frames that do not exist are left out. Reads samples where the references are not known yet;
-    /// empty in a child after `fork`.
-    pub fn plan(&self, indices: &[u32]) -> Vec<(Vec<u32>, Vec<u32>)> {
-        if self.shared.is_here() { schedule::cold_plan(&self.shared, indices) } else { Vec::new() }
+    /// The decode runs with which an engine without checkpoints answers one request for the frames `indices`, which may
+    /// be in any order. Runs are in decode order, each with its samples and targets. Numbers past the last frame are
+    /// ignored, and so are frames that only the fallback decode can answer.
+    ///
+    /// Decodes nothing, but blocks: it reads samples where references are not known yet, and treats a sample that cannot
+    /// be read as one with unknown references. Empty in a child after `fork`.
+    pub fn plan(&self, indices: &[u32]) -> Vec<PlannedRun> {
+        if self.shared.is_current() { schedule::cold_plan(&self.shared, indices) } else { Vec::new() }
     }
 
-    /// Decodes one frame exactly.
+    /// Decodes one frame exactly: the picture of a sequential decode, bit for bit. Blocks; frames count from 0 in
+    /// presentation order.
     ///
     /// # Errors
     /// `NoSuchFrame`, `NotShown`, `Damaged`, and those of the source.
@@ -217,7 +223,7 @@ impl Video {
         schedule::frame_async(self.shared.arc(), index)
     }
 
-    /// The frame on display at a time: see [`Timeline::frame_at`].
+    /// The frame on display at a time: see [`Video::index_at`].
     ///
     /// # Errors
     /// `PastEndOfVideo`, and as [`Video::frame`].
@@ -240,15 +246,15 @@ impl Video {
         schedule::frames(self.shared.arc(), indices)
     }
 
-    /// As [`Video::frames`], with the results of `make`. The worker that has decoded a frame calls `make`: where frames
-    /// are spread over many GOPs all cores share this work too, and no picture moves between cores. Meanwhile that
+    /// As [`Video::frames`], with the results of `make`. The worker that has decoded a frame calls `make`: if frames
+    /// are spread over many GOPs, all cores share this work too, and no picture moves between cores. Meanwhile that
     /// worker decodes nothing.
     pub fn frames_with<T: Send + 'static>(
         &self,
         indices: &[u32],
         make: impl Fn(u32, Result<VideoFrame>) -> T + Send + Sync + 'static,
     ) -> Frames<T> {
-        self.frames_charged(Charged::default(), indices, make)
+        self.frames_charged(RequestAccount::default(), indices, make)
     }
 
     /// As [`Video::frames_with`], charged to the account of a client, which the client's other requests share.
@@ -258,12 +264,12 @@ impl Video {
         indices: &[u32],
         make: impl Fn(u32, Result<VideoFrame>) -> T + Send + Sync + 'static,
     ) -> Frames<T> {
-        self.frames_charged(Charged::Client(Arc::clone(account)), indices, make)
+        self.frames_charged(RequestAccount::Client(Arc::clone(account)), indices, make)
     }
 
     fn frames_charged<T: Send + 'static>(
         &self,
-        account: Charged,
+        account: RequestAccount,
         indices: &[u32],
         make: impl Fn(u32, Result<VideoFrame>) -> T + Send + Sync + 'static,
     ) -> Frames<T> {
@@ -271,14 +277,14 @@ impl Video {
         schedule::request(self.shared.arc(), indices, account, Residency::Host, make)
     }
 
-    /// How the container wants its pictures displayed: the default for stills of this video. The container's sample
-    /// aspect ratio takes precedence over the stream's, as in FFmpeg, since it may correct it. A picture that H.265
-    /// calls interlaced is a single field, so there is nothing to deinterlace.
+    /// How the container specifies the display of its pictures: the default for stills of this video. The container's
+    /// sample aspect ratio takes precedence over the stream's, as in FFmpeg, since it may correct it. A picture that
+    /// H.265 calls interlaced is a single field, so there is nothing to deinterlace.
     pub fn still_options(&self) -> StillOptions {
         let track = self.track();
         let (degrees, mirrored) = track.parameters.rotation();
         StillOptions {
-            turn: Turn::from_rotation(degrees, mirrored),
+            orientation: Orientation::from_rotation(degrees, mirrored),
             sample_aspect_ratio: track.sample_aspect_ratio,
             deinterlace: track.codec != Codec::Hevc,
             colour: self.colour_options(),
@@ -286,7 +292,7 @@ impl Video {
         }
     }
 
-    /// The frame of a sample; `None` if the sample is not shown.
+    /// The number of the frame of a sample; `None` if the sample is not shown.
     pub fn frame_of_sample(&self, sample: u32) -> Option<u32> {
         self.shared.planner.frame_of(sample)
     }
@@ -296,7 +302,7 @@ impl Video {
         self.shared.id
     }
 
-    /// A weak reference to the video.
+    /// A weak reference to the video; it does not keep the video open.
     pub fn downgrade(&self) -> WeakVideo {
         WeakVideo(self.shared.downgrade())
     }
@@ -304,14 +310,14 @@ impl Video {
     /// The estimated work of one worker for these frames, in seconds: the pictures from the nearest checkpoint or
     /// random access point on. Reads nothing.
     pub fn cost_s(&self, indices: &[u32]) -> f64 {
-        if !self.shared.is_here() {
+        if !self.shared.is_current() {
             return 0.0;
         }
         let pictures = schedule::pictures_to_decode(&self.shared, indices);
         pictures as f64 * schedule::picture_ns(&self.shared) as f64 / 1e9
     }
 
-    /// As [`Video::frames_with`], where `make` only makes stills with these options by a
+    /// As [`Video::frames_with`], for a `make` that uses the pictures only to make stills with these options by a
     /// [`StillMaker`](crate::still::StillMaker): a frame that a GPU has decoded stays there if its JPEG can be made
     /// there.
     pub fn stills_with<T: Send + 'static>(
@@ -321,9 +327,9 @@ impl Video {
         make: impl Fn(u32, Result<DecodedFrame>) -> T + Send + Sync + 'static,
     ) -> Frames<T> {
         // The host applies the container's crop.
-        let may_stay = may_be_made_there(options) && !self.track().parameters.is_cropped();
+        let may_stay = can_encode_on_device(options) && !self.track().parameters.is_cropped();
         let residency = if may_stay { Residency::Either } else { Residency::Host };
-        schedule::request(self.shared.arc(), indices, Charged::default(), residency, make)
+        schedule::request(self.shared.arc(), indices, RequestAccount::default(), residency, make)
     }
 
     /// As [`Video::frames`], with pictures that stay in the memory of the engine's GPU, where `picture.planes()` of
@@ -331,12 +337,12 @@ impl Video {
     /// format, damage, no GPU) is the error `NotOnDevice`.
     pub fn frames_on_device(&self, indices: &[u32]) -> Frames<Result<DeviceFrame>> {
         let make = |_, frame: Result<DecodedFrame>| frame.and_then(DecodedFrame::into_device);
-        schedule::request(self.shared.arc(), indices, Charged::default(), Residency::Device, make)
+        schedule::request(self.shared.arc(), indices, RequestAccount::default(), Residency::Device, make)
     }
 
     /// Frames in the order of `indices`, duplicates included.
-    pub fn frames_in_order(&self, indices: Vec<u32>) -> InOrder {
-        InOrder::of(self.shared.clone(), indices)
+    pub fn frames_in_order(&self, indices: Vec<u32>) -> OrderedFrames {
+        OrderedFrames::of(self.shared.clone(), indices)
     }
 
     /// Numbers of the frames whose samples the container marks as sync samples, ascending.
@@ -344,7 +350,7 @@ impl Video {
         self.key_frames().to_vec()
     }
 
-    /// As [`Video::key_indices`] without a copy: they are collected once for a video.
+    /// As [`Video::key_indices`] without a copy: the list is built once for a video.
     pub fn key_frames(&self) -> &[u32] {
         if let Some(known) = self.shared.key_frames.get() {
             return known;
@@ -362,17 +368,17 @@ impl Video {
         keys.iter().zip(ends).map(|(key, end)| end.saturating_sub(*key) as usize).max().unwrap_or(0)
     }
 
-    /// The frames of all sync samples, as [`Video::frames`] returns them.
+    /// The frames of all sync samples, in the order of decoding, as [`Video::frames`] returns them.
     pub fn keyframes(&self) -> Frames {
         self.frames(self.key_frames())
     }
 
-    /// Gives `sink` all frames in the order of a sequential decode, until it breaks. Frames that such a decode does not
-    /// show are left out and reported.
+    /// Passes all frames to `sink` in the order of a sequential decode, until it breaks. Blocks. Frames that such a
+    /// decode does not show are omitted; the result lists them with the reasons.
     ///
     /// # Errors
     /// Errors that end the decode: no decoder, no memory, a source that changed.
-    pub fn play(&self, sink: &mut dyn FnMut(VideoFrame) -> ControlFlow<()>) -> Result<LeftOut> {
+    pub fn play(&self, sink: &mut dyn FnMut(VideoFrame) -> ControlFlow<()>) -> Result<OmittedFrames> {
         let mut sequence = self.sequence();
         for frame in sequence.by_ref() {
             if sink(frame?).is_break() {
@@ -380,29 +386,30 @@ impl Video {
             }
         }
         self.shared.source.check()?;
-        Ok(sequence.into_left_out())
+        Ok(sequence.into_omitted())
     }
 
-    /// As [`Video::play`], as an iterator that owns its state. Each step decodes in the caller's thread, beside the
-    /// threads of a sequential decode; [`Sequence::into_left_out`] reports the frames that were left out. An error ends
-    /// it.
+    /// As [`Video::play`], as an iterator that owns its state. Each step decodes on the caller's thread, besides the
+    /// threads of a sequential decode; [`Sequence::into_omitted`](crate::Sequence::into_omitted) returns the omitted
+    /// frames. An error ends it.
     pub fn sequence(&self) -> Sequence {
         Sequence::of(self.shared.clone())
     }
 
-    /// The colour options for stills of this video: they fill in what the pictures do not signal.
+    /// The colour options for stills of this video: they supply values that the pictures do not signal.
     pub fn colour_options(&self) -> ColourOptions {
         ColourOptions { dolby_vision: self.shared.track.parameters.dolby_vision(), ..ColourOptions::default() }
     }
 
-    /// Decodes the first frame that can be decoded (of the first 32) to learn properties that only a picture has.
+    /// Decodes the first frame that can be decoded (of the first 32), to read properties that only a picture has.
+    /// Blocks.
     ///
     /// # Errors
     /// `Forked`. Without a decodable frame the properties come from [`Video::track`].
-    pub fn describe(&self) -> Result<Described> {
+    pub fn describe(&self) -> Result<StreamProperties> {
         self.check_process()?;
         let parameters = &self.shared.track.parameters;
-        let mut described = Described {
+        let mut described = StreamProperties {
             format: parameters.pixel_format(),
             size: parameters.size(),
             color: parameters.color(),
@@ -424,12 +431,12 @@ impl Video {
 }
 
 impl VideoState {
-    /// The profile as a decoder reports it after a picture. It takes a decoder of its own, since a worker may still use
-    /// the one that decoded `shown`.
+    /// The profile as a decoder reports it after a picture. It takes another decoder, since a worker may still use the
+    /// decoder that has decoded `shown`.
     fn profile(&self, shown: u32) -> Option<&'static str> {
-        let memory = self.engine.pictures.reserve(Kind::Run, self.picture_bytes_of_run(1));
+        let memory = self.engine.pictures.reserve(ReservationKind::Run, self.picture_bytes_of_run(1));
         let mut lease = self.lease(1, Some(&memory)).ok()?;
-        let (entry, _) = self.planner.entry_for(&self.track, &*self.source, shown, Depth::Nearest);
+        let (entry, _) = self.planner.start_for(&self.track, &*self.source, shown, Depth::Nearest);
         let (reader, mut run) = (self.reader(false), DecodeRun::over(entry, shown));
         while let Some(event) = run.next(&reader, &mut lease).ok()? {
             if matches!(event, Event::Picture(..)) {

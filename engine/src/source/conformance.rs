@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use ffi::PADDING;
 
-use super::{ByteRange, Counted, RemoteSource, Source};
+use super::{ByteRange, ReadCounts, RemoteSource, Source};
 use crate::error::ErrorKind;
 
 const LENGTH: usize = 10_000;
 
-/// The limit for bytes that travel within this machine.
+/// The time limit for bytes that travel within this machine.
 const SOON: Duration = Duration::from_secs(20);
 
 /// The bytes that the source under test must hold.
@@ -23,7 +23,7 @@ pub(crate) fn bytes() -> Vec<u8> {
 
 /// A source without a remote part: counters count reads, and `dyn Source` answers that bytes are available.
 pub(crate) fn local(source: &dyn Source) {
-    gives_what_it_has(source);
+    reads_all_ranges(source);
     let before = source.counters().now();
     let last = ByteRange { start: (LENGTH - PADDING) as u64, len: PADDING as u64 };
     source.read_padded(last).unwrap();
@@ -32,12 +32,15 @@ pub(crate) fn local(source: &dyn Source) {
     assert!(source.remote().is_none() && !source.is_remote());
     source.will_need(&mut std::iter::from_fn(|| panic!("a local source does not look at hints")));
     let (sender, called) = channel();
-    source.when_here(&mut std::iter::once(last), Box::new(move || sender.send(()).unwrap()));
-    called.try_recv().expect("at once: the bytes are here");
-    assert!(source.is_here(last) && !source.is_awaited(last, SOON));
-    assert_eq!((source.room(), source.opening(), source.confirmed()), (u64::MAX, Counted::default(), None));
-    source.confirm();
-    assert_eq!(source.counters().now(), after, "nothing of that reads");
+    source.on_available(&mut std::iter::once(last), Box::new(move || sender.send(()).unwrap()));
+    called.try_recv().expect("at once: the bytes are available");
+    assert!(source.is_available(last) && !source.is_pending_after(last, SOON));
+    assert_eq!(
+        (source.prefetch_capacity(), source.opening_reads(), source.validated_at()),
+        (u64::MAX, ReadCounts::default(), None)
+    );
+    source.revalidate();
+    assert_eq!(source.counters().now(), after, "none of these calls reads");
 }
 
 /// A source with a remote part that was just opened, and whose server still has the same version.
@@ -47,12 +50,12 @@ pub(crate) fn remote(source: &dyn Source) {
     hints_bring_bytes(source, remote);
     opening_is_counted(source, remote);
     a_version_is_confirmed(source, remote);
-    gives_what_it_has(source);
+    reads_all_ranges(source);
     opening_is_counted(source, remote);
 }
 
 /// The suite of every source.
-fn gives_what_it_has(source: &dyn Source) {
+fn reads_all_ranges(source: &dyn Source) {
     let expected = bytes();
     assert_eq!(source.len(), LENGTH as u64);
     assert!(!source.name().is_empty());
@@ -83,61 +86,61 @@ fn gives_what_it_has(source: &dyn Source) {
 /// Hints return at once, their bytes arrive and are then read without a request, and `then` is called exactly once,
 /// for any ranges.
 fn hints_bring_bytes(source: &dyn Source, remote: &dyn RemoteSource) {
-    assert!(remote.room() > 0);
-    let len = (remote.room() / 8).min(40);
-    let wanted = [3000, 3000 + len, 9000].map(|start| ByteRange { start, len });
+    assert!(remote.prefetch_capacity() > 0);
+    let len = (remote.prefetch_capacity() / 8).min(40);
+    let ranges = [3000, 3000 + len, 9000].map(|start| ByteRange { start, len });
     let before = source.counters().now();
-    let arrived = await_hint(remote, &wanted);
+    let arrived = await_hint(remote, &ranges);
     let counted = source.counters().now();
-    for range in wanted {
-        assert!(remote.is_here(range) && !remote.is_awaited(range, Duration::ZERO), "{range:?}");
+    for range in ranges {
+        assert!(remote.is_available(range) && !remote.is_pending_after(range, Duration::ZERO), "{range:?}");
         let (start, end) = (range.start as usize, range.end() as usize);
         assert_eq!(source.read_padded(range).unwrap().data(), &bytes()[start..end]);
     }
     let after = source.counters().now();
-    assert_eq!((after.requests, after.bytes), (counted.requests, counted.bytes), "what is here is not fetched");
-    assert!(counted.bytes - before.bytes >= 3 * len || counted == before, "{arrived:?}: it was fetched, or was here");
-    remote.will_need(&mut wanted.into_iter());
+    assert_eq!((after.requests, after.bytes), (counted.requests, counted.bytes), "available bytes are not fetched");
+    assert!(counted.bytes - before.bytes >= 3 * len || counted == before, "{arrived:?}: fetched, or available before");
+    remote.will_need(&mut ranges.into_iter());
     let (end, past) = (ByteRange { start: LENGTH as u64, len: 0 }, ByteRange { start: LENGTH as u64, len: 1000 });
-    await_hint(remote, &wanted);
+    await_hint(remote, &ranges);
     await_hint(remote, &[end, past, ByteRange { start: u64::MAX, len: u64::MAX }]);
     await_hint(remote, &[]);
-    assert!(!remote.is_awaited(past, Duration::ZERO), "nothing comes from behind the end");
-    assert_eq!(source.counters().now().requests, after.requests, "nothing was left to ask for");
+    assert!(!remote.is_pending_after(past, Duration::ZERO), "no byte past the end is in flight");
+    assert_eq!(source.counters().now().requests, after.requests, "no further request");
     let far = ByteRange { start: 6000, len };
-    let (asked, patience) = (Instant::now(), Duration::from_millis(5));
+    let (started, timeout) = (Instant::now(), Duration::from_millis(5));
     remote.will_need(&mut std::iter::once(far));
-    while remote.is_awaited(far, patience) {
-        assert!(asked.elapsed() < SOON, "it does not arrive");
+    while remote.is_pending_after(far, timeout) {
+        assert!(started.elapsed() < SOON, "it does not arrive");
     }
-    assert!(remote.is_here(far));
+    assert!(remote.is_available(far));
 }
 
 /// Waits until a hint calls back, and asserts that it does so once.
 fn await_hint(remote: &dyn RemoteSource, ranges: &[ByteRange]) -> Duration {
     let (sender, called) = channel();
     let began = Instant::now();
-    remote.when_here(&mut ranges.iter().copied(), Box::new(move || sender.send(()).unwrap()));
+    remote.on_available(&mut ranges.iter().copied(), Box::new(move || sender.send(()).unwrap()));
     called.recv_timeout(SOON).expect("it calls back");
-    assert!(called.recv().is_err(), "it calls back once, and lets go of its callback");
+    assert!(called.recv().is_err(), "it calls back once, and drops its callback");
     began.elapsed()
 }
 
 /// Opening has a fixed share of the counters.
 fn opening_is_counted(source: &dyn Source, remote: &dyn RemoteSource) {
-    let (opening, all) = (remote.opening(), source.counters().now());
+    let (opening, all) = (remote.opening_reads(), source.counters().now());
     assert!(opening.requests >= 1 && opening.requests <= all.requests, "{opening:?} of {all:?}");
     assert!(opening.bytes <= all.bytes && opening.copied <= all.copied, "{opening:?} of {all:?}");
     source.read(ByteRange { start: 7000, len: 100 }).unwrap();
-    assert_eq!(remote.opening(), opening);
+    assert_eq!(remote.opening_reads(), opening);
 }
 
-/// A confirmation moves its time, and finds nothing changed.
+/// A validation sets its time, and reports no change.
 fn a_version_is_confirmed(source: &dyn Source, remote: &dyn RemoteSource) {
-    let (asked, version) = (Instant::now(), source.version());
-    assert!(remote.confirmed() <= asked);
-    remote.confirm();
-    assert!(remote.confirmed() >= asked && remote.confirmed() <= Instant::now());
+    let (started, version) = (Instant::now(), source.version());
+    assert!(remote.validated_at() <= started);
+    remote.revalidate();
+    assert!(remote.validated_at() >= started && remote.validated_at() <= Instant::now());
     source.check().unwrap();
     assert!(version.is_some() && source.version() == version);
 }

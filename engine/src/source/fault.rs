@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{ByteRange, Counted, Counters, RemoteSource, Source, SourceVersion};
+use super::{ByteRange, ReadCounters, ReadCounts, RemoteSource, Source, SourceVersion};
 use crate::error::{ErrorKind, Result};
 
 /// A fault to inject.
@@ -43,7 +43,7 @@ impl FaultSource {
         self.faults.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    /// Why a range cannot be read, if a fault affects it.
+    /// The error of reading a range, if a fault affects it.
     fn fault_of(&self, range: ByteRange) -> Option<ErrorKind> {
         self.faults().into_iter().find_map(|fault| match fault {
             Fault::Unreadable(bad) if range.start < bad.end() && bad.start < range.end() => {
@@ -86,7 +86,7 @@ impl Source for FaultSource {
         if self.faults().iter().any(changed) { Err(ErrorKind::Changed.into()) } else { self.inner.check() }
     }
 
-    fn counters(&self) -> &Counters {
+    fn counters(&self) -> &ReadCounters {
         self.inner.counters()
     }
 
@@ -95,38 +95,38 @@ impl Source for FaultSource {
     }
 }
 
-/// Ranges that a fault affects are not fetched either: they are neither in memory nor on their way.
+/// Ranges that a fault affects are not fetched either: they are neither in memory nor in flight.
 impl RemoteSource for FaultSource {
     fn will_need(&self, ranges: &mut dyn Iterator<Item = ByteRange>) {
         self.inner_remote().will_need(&mut ranges.filter(|&range| self.fault_of(range).is_none()));
     }
 
-    fn when_here(&self, ranges: &mut dyn Iterator<Item = ByteRange>, then: Box<dyn FnOnce() + Send>) {
-        self.inner_remote().when_here(&mut ranges.filter(|&range| self.fault_of(range).is_none()), then);
+    fn on_available(&self, ranges: &mut dyn Iterator<Item = ByteRange>, then: Box<dyn FnOnce() + Send>) {
+        self.inner_remote().on_available(&mut ranges.filter(|&range| self.fault_of(range).is_none()), then);
     }
 
-    fn is_awaited(&self, range: ByteRange, patience: Duration) -> bool {
-        self.fault_of(range).is_none() && self.inner_remote().is_awaited(range, patience)
+    fn is_pending_after(&self, range: ByteRange, patience: Duration) -> bool {
+        self.fault_of(range).is_none() && self.inner_remote().is_pending_after(range, patience)
     }
 
-    fn is_here(&self, range: ByteRange) -> bool {
-        self.fault_of(range).is_none() && self.inner_remote().is_here(range)
+    fn is_available(&self, range: ByteRange) -> bool {
+        self.fault_of(range).is_none() && self.inner_remote().is_available(range)
     }
 
-    fn room(&self) -> u64 {
-        self.inner_remote().room()
+    fn prefetch_capacity(&self) -> u64 {
+        self.inner_remote().prefetch_capacity()
     }
 
-    fn opening(&self) -> Counted {
-        self.inner_remote().opening()
+    fn opening_reads(&self) -> ReadCounts {
+        self.inner_remote().opening_reads()
     }
 
-    fn confirmed(&self) -> Instant {
-        self.inner_remote().confirmed()
+    fn validated_at(&self) -> Instant {
+        self.inner_remote().validated_at()
     }
 
-    fn confirm(&self) {
-        self.inner_remote().confirm();
+    fn revalidate(&self) {
+        self.inner_remote().revalidate();
     }
 }
 
@@ -158,7 +158,7 @@ mod tests {
         use crate::source::RemoteSource;
         use crate::source::remote::{HttpClient, HttpOptions};
 
-        let server = testing::range_server::Server::start();
+        let server = testing::range_server::RangeServer::start();
         let address = server.put("bytes", conformance::bytes(), "\"1\"");
         let options = HttpOptions { block: 1000, gap: 100, cache: 20_000, ..HttpOptions::default() };
         let open = || {
@@ -170,10 +170,12 @@ mod tests {
         source.set([Fault::Unreadable(ByteRange { start: 5000, len: 1 })]);
         let (bad, good) = (ByteRange { start: 4990, len: 20 }, ByteRange { start: 8000, len: 20 });
         let (sender, arrived) = std::sync::mpsc::channel();
-        source.when_here(&mut [bad, good].into_iter(), Box::new(move || sender.send(()).unwrap()));
+        source.on_available(&mut [bad, good].into_iter(), Box::new(move || sender.send(()).unwrap()));
         arrived.recv_timeout(Duration::from_secs(20)).unwrap();
-        assert!(source.is_here(good) && !source.is_here(bad) && !source.is_awaited(bad, Duration::ZERO));
+        assert!(
+            source.is_available(good) && !source.is_available(bad) && !source.is_pending_after(bad, Duration::ZERO)
+        );
         source.set([]);
-        assert!(!source.is_here(bad), "the hint was not passed on");
+        assert!(!source.is_available(bad), "the hint was not passed on");
     }
 }

@@ -18,8 +18,8 @@ use bytes::Bytes;
 use ffi::{PADDING, PaddedBytes};
 use nix::libc;
 
-use super::open_files::{OpenFile, Permit, Slot, has_run_out, with_room};
-use super::{ByteRange, Counters, Source, SourceVersion, check_bounds, padded_view};
+use super::open_files::{FileSlot, OpenFile, OpenFilePermit, is_exhausted, retry_with_free_files};
+use super::{ByteRange, ReadCounters, Source, SourceVersion, check_bounds, padded_view};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::{self, Owner};
 
@@ -35,38 +35,38 @@ use crate::process::{self, Owner};
 #[derive(Debug)]
 pub struct FileSource {
     name: Arc<str>,
-    slot: Arc<Slot>,
+    slot: Arc<FileSlot>,
     is_mapped: bool,
-    way: Way,
-    /// Where the file of that name is looked for, if [`Source::check`] compares it too.
-    place: Option<PathBuf>,
-    opened_as: Identity,
-    counters: Counters,
+    reopen_method: ReopenMethod,
+    /// The path of the file that [`Source::check`] compares with the opened one; `None` if it examines the open file.
+    lookup_path: Option<PathBuf>,
+    identity: FileIdentity,
+    counters: ReadCounters,
     owner: Owner,
 }
 
 /// How a closed file is opened again.
 #[derive(Clone)]
-enum Way {
+enum ReopenMethod {
     Path(PathBuf),
     Opener(Arc<dyn Fn() -> io::Result<File> + Send + Sync>),
     /// It is never closed.
     None,
 }
 
-impl fmt::Debug for Way {
+impl fmt::Debug for ReopenMethod {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Way::Path(path) => formatter.debug_tuple("Path").field(path).finish(),
-            Way::Opener(_) => formatter.write_str("Opener"),
-            Way::None => formatter.write_str("None"),
+            ReopenMethod::Path(path) => formatter.debug_tuple("Path").field(path).finish(),
+            ReopenMethod::Opener(_) => formatter.write_str("Opener"),
+            ReopenMethod::None => formatter.write_str("None"),
         }
     }
 }
 
-/// Tells states of a file, and files, apart.
+/// Identifies a file and its state. A file that was replaced, or has changed, has another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Identity {
+struct FileIdentity {
     device: u64,
     inode: u64,
     len: u64,
@@ -92,21 +92,27 @@ impl FileSource {
             return Err(fail(io::Error::other(what)));
         }
         // Before the file is opened: the permit closes others to make room.
-        let permit = Permit::take();
-        let file = with_room(|| open_regular(path)).map_err(fail)?;
+        let permit = OpenFilePermit::take();
+        let file = retry_with_free_files(|| open_regular(path)).map_err(fail)?;
         // Absolute, since the current folder may be another one when the file is opened again.
-        let way = std::path::absolute(path).map_or(Way::None, Way::Path);
-        FileSource::new(&name, (file, permit), None, way, is_mapped)
+        let reopen_method = std::path::absolute(path).map_or(ReopenMethod::None, ReopenMethod::Path);
+        FileSource::new(&name, (file, permit), None, reopen_method, is_mapped)
     }
 
     /// A file that is open for reading, called `name` in messages. [`Source::check`] fails once another file, or none,
-    /// lies at `place`. Nothing is ever read from `place`: the file stays open as long as the source, see
-    /// [`FileSource::from_opener`].
+    /// lies at `lookup_path`. Nothing is ever read from there: the file stays open as long as the source.
+    /// [`FileSource::from_opener`] may close it.
     ///
     /// # Errors
     /// As [`FileSource::open`].
-    pub fn from_file(name: &str, file: File, place: PathBuf) -> Result<FileSource> {
-        FileSource::new(name, (file, Permit::take()), Some(place), Way::None, process::maps_files())
+    pub fn from_file(name: &str, file: File, lookup_path: PathBuf) -> Result<FileSource> {
+        FileSource::new(
+            name,
+            (file, OpenFilePermit::take()),
+            Some(lookup_path),
+            ReopenMethod::None,
+            process::maps_files(),
+        )
     }
 
     /// The file that `open` opens, as in [`FileSource::from_file`]. The source may close it when other files need the
@@ -116,19 +122,25 @@ impl FileSource {
     /// As [`FileSource::open`]; `Read` with the error of `open`.
     pub fn from_opener(
         name: &str,
-        place: PathBuf,
+        lookup_path: PathBuf,
         open: impl Fn() -> io::Result<File> + Send + Sync + 'static,
     ) -> Result<FileSource> {
-        let permit = Permit::take();
-        let file = with_room(&open).map_err(|error| Error::from(ErrorKind::Read(error)).of(name))?;
-        FileSource::new(name, (file, permit), Some(place), Way::Opener(Arc::new(open)), process::maps_files())
+        let permit = OpenFilePermit::take();
+        let file = retry_with_free_files(&open).map_err(|error| Error::from(ErrorKind::Read(error)).of(name))?;
+        FileSource::new(
+            name,
+            (file, permit),
+            Some(lookup_path),
+            ReopenMethod::Opener(Arc::new(open)),
+            process::maps_files(),
+        )
     }
 
     fn new(
         name: &str,
-        (file, permit): (File, Permit),
-        place: Option<PathBuf>,
-        way: Way,
+        (file, permit): (File, OpenFilePermit),
+        lookup_path: Option<PathBuf>,
+        reopen_method: ReopenMethod,
         is_mapped: bool,
     ) -> Result<FileSource> {
         let fail = |error: io::Error| Error::from(ErrorKind::Read(error)).of(name);
@@ -136,15 +148,15 @@ impl FileSource {
         if !metadata.is_file() {
             return Err(fail(io::Error::other("not a regular file")));
         }
-        let opened_as = Identity::of(&metadata);
+        let identity = FileIdentity::of(&metadata);
         let broken = Arc::default();
-        let file = OpenFile::new(file, is_mapped.then_some(opened_as.len), &broken, permit).map_err(fail)?;
-        if file.bytes.as_ref().is_some_and(|bytes| bytes.len() as u64 != opened_as.len) {
+        let file = OpenFile::new(file, is_mapped.then_some(identity.len), &broken, permit).map_err(fail)?;
+        if file.bytes.as_ref().is_some_and(|bytes| bytes.len() as u64 != identity.len) {
             return Err(Error::from(ErrorKind::Changed).of(name));
         }
-        let slot = Slot::new(file, broken, !matches!(way, Way::None));
-        let (counters, owner) = (Counters::default(), Owner::this());
-        Ok(FileSource { name: name.into(), slot, is_mapped, way, place, opened_as, counters, owner })
+        let slot = FileSlot::new(file, broken, !matches!(reopen_method, ReopenMethod::None));
+        let (counters, owner) = (ReadCounters::default(), Owner::current());
+        Ok(FileSource { name: name.into(), slot, is_mapped, reopen_method, lookup_path, identity, counters, owner })
     }
 
     /// The file, opened again if it was closed.
@@ -157,32 +169,32 @@ impl FileSource {
         self.owner.check().map_err(|error| error.of(&self.name))
     }
 
-    fn open_again(&self, permit: Permit, broken: &Arc<AtomicBool>) -> Result<OpenFile> {
+    fn open_again(&self, permit: OpenFilePermit, broken: &Arc<AtomicBool>) -> Result<OpenFile> {
         let changed = || Error::from(ErrorKind::Changed).of(&self.name);
-        let file = with_room(|| match &self.way {
-            Way::Path(path) => {
+        let file = retry_with_free_files(|| match &self.reopen_method {
+            ReopenMethod::Path(path) => {
                 // The path may name a pipe by now.
-                let is_same = Identity::of(&std::fs::metadata(path)?) == self.opened_as;
+                let is_same = FileIdentity::of(&std::fs::metadata(path)?) == self.identity;
                 if is_same { open_regular(path) } else { Err(io::ErrorKind::NotFound.into()) }
             }
-            Way::Opener(open) => open(),
-            Way::None => {
+            ReopenMethod::Opener(open) => open(),
+            ReopenMethod::None => {
                 self.slot.kept.as_ref().map_or(Err(io::ErrorKind::NotFound.into()), |open| open.file.try_clone())
             }
         });
-        // The path is examined, since the slot is locked.
-        let lies_there = || self.in_place().is_ok_and(|metadata| Identity::of(&metadata) == self.opened_as);
-        let failed = |error: io::Error| match has_run_out(&error) || lies_there() {
+        // Examines the path, not the open file: the slot is locked.
+        let lies_there = || self.in_place().is_ok_and(|metadata| FileIdentity::of(&metadata) == self.identity);
+        let failed = |error: io::Error| match is_exhausted(&error) || lies_there() {
             true => Error::from(ErrorKind::Read(error)).of(&self.name),
             false => changed(),
         };
         let file = file.map_err(failed)?;
-        if Identity::of(&file.metadata().map_err(failed)?) != self.opened_as {
+        if FileIdentity::of(&file.metadata().map_err(failed)?) != self.identity {
             return Err(changed());
         }
-        let len = self.is_mapped.then_some(self.opened_as.len);
+        let len = self.is_mapped.then_some(self.identity.len);
         let file = OpenFile::new(file, len, broken, permit).map_err(failed)?;
-        let is_whole = file.bytes.as_ref().is_none_or(|bytes| bytes.len() as u64 == self.opened_as.len);
+        let is_whole = file.bytes.as_ref().is_none_or(|bytes| bytes.len() as u64 == self.identity.len);
         if is_whole { Ok(file) } else { Err(changed()) }
     }
 
@@ -218,15 +230,15 @@ impl FileSource {
         Ok(PaddedBytes::view(bytes, range.len as usize).expect("read with its padding"))
     }
 
-    /// Whether the file, or the one at `place`, has the identity that was opened.
+    /// Whether the file, or the one at `lookup_path`, has the identity that was opened.
     fn is_same(&self) -> bool {
-        self.now().is_ok_and(|metadata| Identity::of(&metadata) == self.opened_as)
+        self.now().is_ok_and(|metadata| FileIdentity::of(&metadata) == self.identity)
     }
 
-    /// The metadata of the file that the name stands for: with a `place`, of the file there, which may be another one.
-    /// One system call.
+    /// The metadata of the file that the name stands for: with a `lookup_path`, of the file there, which may be another
+    /// one. One system call.
     fn now(&self) -> io::Result<Metadata> {
-        match self.slot.peek().filter(|_| self.place.is_none()) {
+        match self.slot.peek().filter(|_| self.lookup_path.is_none()) {
             Some(open) => open.file.metadata(),
             None => self.in_place(),
         }
@@ -234,8 +246,8 @@ impl FileSource {
 
     /// The metadata of the file at the path.
     fn in_place(&self) -> io::Result<Metadata> {
-        match (&self.place, &self.way) {
-            (Some(place), _) | (None, Way::Path(place)) => std::fs::metadata(place),
+        match (&self.lookup_path, &self.reopen_method) {
+            (Some(place), _) | (None, ReopenMethod::Path(place)) => std::fs::metadata(place),
             (None, _) => Err(io::ErrorKind::NotFound.into()),
         }
     }
@@ -246,9 +258,9 @@ fn open_regular(path: &Path) -> io::Result<File> {
     File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
-impl Identity {
-    fn of(metadata: &Metadata) -> Identity {
-        Identity {
+impl FileIdentity {
+    fn of(metadata: &Metadata) -> FileIdentity {
+        FileIdentity {
             device: metadata.dev(),
             inode: metadata.ino(),
             len: metadata.len(),
@@ -263,7 +275,7 @@ impl Source for FileSource {
     }
 
     fn len(&self) -> u64 {
-        self.opened_as.len
+        self.identity.len
     }
 
     fn read(&self, range: ByteRange) -> Result<Bytes> {
@@ -305,7 +317,7 @@ impl Source for FileSource {
 
     /// The time of the last change: exact if it has a fraction of a second.
     fn version(&self) -> Option<SourceVersion> {
-        let time = self.opened_as.modified?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        let time = self.identity.modified?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
         let (seconds, nanos) = (time.as_secs(), time.subsec_nanos());
         Some(match nanos {
             0 => SourceVersion::Approximate(format!("modified {seconds}")),
@@ -315,21 +327,22 @@ impl Source for FileSource {
 
     fn reopen(&self) -> Result<Arc<dyn Source>> {
         let broken = Arc::default();
-        let file = self.open_again(Permit::take(), &broken)?;
-        let (way, may_close) = (self.way.clone(), !matches!(self.way, Way::None));
+        let file = self.open_again(OpenFilePermit::take(), &broken)?;
+        let (reopen_method, may_close) =
+            (self.reopen_method.clone(), !matches!(self.reopen_method, ReopenMethod::None));
         Ok(Arc::new(FileSource {
             name: Arc::clone(&self.name),
-            slot: Slot::new(file, broken, may_close),
+            slot: FileSlot::new(file, broken, may_close),
             is_mapped: self.is_mapped,
-            way,
-            place: self.place.clone(),
-            opened_as: self.opened_as,
-            counters: Counters::default(),
-            owner: Owner::this(),
+            reopen_method,
+            lookup_path: self.lookup_path.clone(),
+            identity: self.identity,
+            counters: ReadCounters::default(),
+            owner: Owner::current(),
         }))
     }
 
-    fn counters(&self) -> &Counters {
+    fn counters(&self) -> &ReadCounters {
         &self.counters
     }
 }
@@ -405,7 +418,7 @@ mod tests {
                     }
                 }
             }
-            assert_eq!(source.read(ByteRange { start: 0, len: 100 }).unwrap()[..], [9; 100], "what is left is there");
+            assert_eq!(source.read(ByteRange { start: 0, len: 100 }).unwrap()[..], [9; 100], "the rest stays readable");
             assert!(source.check().is_err());
             // As if nothing had happened.
             file.set_len(50_000).unwrap();
@@ -427,7 +440,7 @@ mod tests {
         std::fs::OpenOptions::new().write(true).open(&other).unwrap().set_modified(time).unwrap();
         std::fs::rename(&other, &path).unwrap();
         assert_eq!(source.check().unwrap_err().to_string(), "a.mp4: the file changed while it was being read");
-        assert_eq!(source.read(ByteRange { start: 0, len: 1 }).unwrap()[..], [1], "what was opened is still there");
+        assert_eq!(source.read(ByteRange { start: 0, len: 1 }).unwrap()[..], [1], "the opened file stays readable");
         let source = open();
         source.check().unwrap();
         std::fs::remove_file(&path).unwrap();

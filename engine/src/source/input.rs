@@ -18,9 +18,9 @@ impl ffi::Input for SourceInput {
         if len == 0 {
             return Ok(0);
         }
-        // A demuxer asks for as much as its buffer holds, and needs the first bytes first: a prefix in memory is
+        // A demuxer requests as much as its buffer holds, and needs the first bytes first: a prefix in memory is
         // returned at once.
-        let is_here = |len: &u64| self.0.is_here(ByteRange { start: offset, len: *len });
+        let is_here = |len: &u64| self.0.is_available(ByteRange { start: offset, len: *len });
         let halves = std::iter::successors(Some(len), |len| (*len > 1).then(|| len.div_ceil(2)));
         let len = halves.into_iter().find(is_here).unwrap_or(len);
         // Local reads are too fast to need a limit.

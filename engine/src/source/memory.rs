@@ -5,21 +5,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ffi::PaddedBytes;
 
-use super::{ByteRange, Counters, Source, check_bounds, padded_view};
+use super::{ByteRange, ReadCounters, Source, check_bounds, padded_view};
 use crate::error::Result;
 
-/// A video in memory. It cannot change: views share the one allocation.
+/// A video in memory. It cannot change, so [`Source::check`] never fails; views share the one allocation.
 #[derive(Debug)]
 pub struct MemorySource {
     name: Arc<str>,
     bytes: Bytes,
-    counters: Counters,
+    counters: ReadCounters,
 }
 
 impl MemorySource {
     /// A source over `bytes`, called `name` in messages.
     pub fn new(name: &str, bytes: impl Into<Bytes>) -> MemorySource {
-        MemorySource { name: name.into(), bytes: bytes.into(), counters: Counters::default() }
+        MemorySource { name: name.into(), bytes: bytes.into(), counters: ReadCounters::default() }
     }
 }
 
@@ -50,7 +50,7 @@ impl Source for MemorySource {
         Ok(Arc::new(MemorySource::new(&self.name, self.bytes.clone())))
     }
 
-    fn counters(&self) -> &Counters {
+    fn counters(&self) -> &ReadCounters {
         &self.counters
     }
 }

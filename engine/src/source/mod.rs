@@ -1,7 +1,7 @@
-//! Where the bytes of a video come from.
+//! Sources: the bytes of a video.
 //!
 //! A [`Source`] gives byte ranges as reference-counted views, without a copy where possible, and counts its reads. A
-//! source behind a network has a second part, [`RemoteSource`]. What the bytes mean is left to `container`. Every
+//! source behind a network has a second part, [`RemoteSource`]. The meaning of the bytes is left to `container`. Every
 //! implementation passes the same suites, one for each trait (`conformance`).
 
 #[cfg(test)]
@@ -51,7 +51,8 @@ impl ByteRange {
 }
 
 /// Opens a path, a `file://`, `http://` or `https://` address, or the address of an object in a store:
-/// `s3://bucket/key`, `gs://bucket/key`, `az://container/blob`.
+/// `s3://bucket/key`, `gs://bucket/key`, `az://container/blob`. A remote source is opened with one request, and this
+/// function blocks until its first bytes arrive.
 ///
 /// # Errors
 /// `UnsupportedScheme` for other addresses, `Remote` where a server or a store refuses, and those of
@@ -69,7 +70,7 @@ pub fn open(location: &str) -> Result<Arc<dyn Source>> {
         Some((scheme, _)) if remote::StoreClient::knows(scheme) => {
             Ok(Arc::new(remote::StoreClient::shared()?.open(location)?))
         }
-        Some((scheme, _)) => Err(Error::from(ErrorKind::UnsupportedScheme(scheme.to_owned())).of(&shown(location))),
+        Some((scheme, _)) => Err(Error::from(ErrorKind::UnsupportedScheme(scheme.to_owned())).of(&redacted(location))),
     }
 }
 
@@ -82,7 +83,7 @@ pub fn open_files() -> OpenFiles {
 }
 
 /// An address without its user, password and query (which may be a signature), for messages. A path stays as it is.
-pub fn shown(location: &str) -> String {
+pub fn redacted(location: &str) -> String {
     let Some((scheme, rest)) = location.split_once("://") else { return location.to_owned() };
     let rest = rest.split(['?', '#']).next().unwrap_or_default();
     let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
@@ -99,18 +100,18 @@ pub fn fetched_bytes() -> u64 {
     FETCHED.load(Relaxed)
 }
 
-/// Counts of a source's reads. They only grow.
+/// Counters of a source's reads, for any number of threads. They only grow.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub struct ReadCounters {
     requests: AtomicU64,
     bytes: AtomicU64,
     copied: AtomicU64,
     hedged: AtomicU64,
 }
 
-/// A snapshot of [`Counters`].
+/// A snapshot of [`ReadCounters`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counted {
+pub struct ReadCounts {
     /// Reads; of a remote source, requests.
     pub requests: u64,
     /// Bytes read; of a remote source, bytes of answers.
@@ -118,11 +119,11 @@ pub struct Counted {
     /// Those of `bytes` that were copied on their way to the decoder: at the end of a map, scattered, or for zero
     /// padding.
     pub copied: u64,
-    /// Those of `requests` that were second requests, made while the first one was under way.
+    /// Those of `requests` that were second requests (hedging), sent while the first one was in flight.
     pub hedged: u64,
 }
 
-impl Counters {
+impl ReadCounters {
     pub(crate) fn read(&self, bytes: u64) {
         self.requests.fetch_add(1, Relaxed);
         self.bytes.fetch_add(bytes, Relaxed);
@@ -141,7 +142,7 @@ impl Counters {
         self.bytes.fetch_add(bytes, Relaxed);
     }
 
-    /// Counts a second request.
+    /// Counts a second request (hedging).
     #[cfg(feature = "remote")]
     pub(crate) fn hedged(&self) {
         self.hedged.fetch_add(1, Relaxed);
@@ -152,8 +153,8 @@ impl Counters {
     }
 
     /// The counts now.
-    pub fn now(&self) -> Counted {
-        Counted {
+    pub fn now(&self) -> ReadCounts {
+        ReadCounts {
             requests: self.requests.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
             copied: self.copied.load(Relaxed),
@@ -162,7 +163,7 @@ impl Counters {
     }
 }
 
-/// Tells versions of a source of one name apart. The text is only for comparison.
+/// Identifies a version of a source among those of the same name. The text is only for comparison.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SourceVersion {
     /// No other version of a source of that name has the same text.
@@ -183,13 +184,13 @@ impl SourceVersion {
 
 /// Bytes of a fixed length, readable at any offset by any number of threads.
 pub trait Source: Send + Sync + Debug {
-    /// The name that the user gave, for messages.
+    /// The name for messages: the path or address as given to the opening, without credentials and signatures.
     fn name(&self) -> &str;
 
     /// Length in bytes, as of opening.
     fn len(&self) -> u64;
 
-    /// True if the length is 0.
+    /// True if the source has no bytes.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -197,7 +198,8 @@ pub trait Source: Send + Sync + Debug {
     /// All bytes of `range`: a view where the source has them in memory.
     ///
     /// # Errors
-    /// `PastEnd` if the range does not lie within the source; `Read` and `Changed` as they happen.
+    /// `PastEnd` if the range does not lie within the source; `Read` with the system's error, or `Remote` with the
+    /// server's; `Changed` if the source no longer has the version that was opened.
     fn read(&self, range: ByteRange) -> Result<Bytes>;
 
     /// The bytes of `range`, followed by the readable padding that libavcodec demands. A view where at least
@@ -226,8 +228,8 @@ pub trait Source: Send + Sync + Debug {
         None
     }
 
-    /// Whether the source still has the version that was opened. The engine calls it before it returns anything made
-    /// from the bytes.
+    /// Checks that the source still has the version that was opened. The engine calls it before it returns anything
+    /// made from the bytes. One system call for a local file, and none for a remote source.
     ///
     /// # Errors
     /// `Changed` if not.
@@ -244,7 +246,7 @@ pub trait Source: Send + Sync + Debug {
     }
 
     /// The counts of this source's reads.
-    fn counters(&self) -> &Counters;
+    fn counters(&self) -> &ReadCounters;
 
     /// The remote part; `None` for a source whose bytes are always available.
     fn remote(&self) -> Option<&dyn RemoteSource> {
@@ -258,8 +260,8 @@ pub(crate) fn check_bounds(range: ByteRange, length: u64) -> Result<()> {
     end.map(|_| ()).ok_or_else(|| ErrorKind::PastEnd { length, end: range.end() }.into())
 }
 
-/// Slices `range` out of bytes in memory: a view, if enough bytes follow to serve as padding.
-pub(crate) fn padded_view(all: &Bytes, range: ByteRange, counters: &Counters) -> Result<PaddedBytes> {
+/// Slices `range` out of bytes in memory: a view if enough bytes follow to serve as padding, otherwise a counted copy.
+pub(crate) fn padded_view(all: &Bytes, range: ByteRange, counters: &ReadCounters) -> Result<PaddedBytes> {
     check_bounds(range, all.len() as u64)?;
     let (start, len) = (range.start as usize, range.len as usize);
     counters.read(range.len);

@@ -1,11 +1,11 @@
-//! The budget of open local files, and which are closed when it is used up.
+//! The budget of open local files, and the choice of the files that are closed when it is used up.
 //!
 //! A process has a limit of descriptors (`RLIMIT_NOFILE`) and one of mappings (`vm.max_map_count`); an open file takes
-//! one of each. So a source owns a `Slot` instead of a file. The least recently used slots are emptied when other files
-//! need their places, and filled again when their sources are read. Both limits belong to the process, and so does the
-//! budget. It is a share of the current limit: a library does not change limits. A server reserves descriptors for its
-//! connections. If the rest of the process has used up all descriptors, half of the files are closed at once
-//! ([`with_room`]).
+//! one of each. So a source owns a `FileSlot` instead of a file. The least recently used slots are emptied when other
+//! files need their descriptors, and filled again when their sources are read. Both limits belong to the process, and
+//! so does the budget. It is a share of the current limit: a library does not change limits. A server reserves
+//! descriptors for its connections. If the rest of the process has used up all descriptors, half of the files are
+//! closed at once ([`retry_with_free_files`]).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -43,7 +43,7 @@ static REOPENED: AtomicU64 = AtomicU64::new(0);
 /// Descriptors reserved for connections.
 static RESERVED: AtomicUsize = AtomicUsize::new(0);
 /// The slots whose files may be closed.
-static SLOTS: PerProcess<Mutex<BTreeMap<u64, Weak<Slot>>>> = PerProcess::new();
+static SLOTS: PerProcess<Mutex<BTreeMap<u64, Weak<FileSlot>>>> = PerProcess::new();
 
 /// Counts of the files of local sources, see [`super::open_files()`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub struct OpenFiles {
     pub open: usize,
     /// Files that may be open at one time, under the current limits.
     pub most: usize,
-    /// Files that were closed for others and opened again so far.
+    /// Files that were closed for other files, and opened again, so far.
     pub reopened: u64,
     /// The current limit of descriptors of the process.
     pub descriptors: usize,
@@ -93,16 +93,16 @@ fn most() -> usize {
     budget(descriptors(), RESERVED.load(Relaxed), mappings())
 }
 
-/// Descriptors reserved for other things than files, given back on drop.
+/// Descriptors reserved for other things than files, released on drop.
 #[derive(Debug)]
-pub struct Reserved(usize);
+pub struct DescriptorReservation(usize);
 
-impl Reserved {
-    /// Reserves `wanted` descriptors, at most half of the available ones.
-    pub fn at_most(wanted: usize) -> Reserved {
-        let granted = wanted.min(spare(descriptors()) / 2);
+impl DescriptorReservation {
+    /// Reserves `requested` descriptors, at most half of the available ones.
+    pub fn at_most(requested: usize) -> DescriptorReservation {
+        let granted = requested.min(spare(descriptors()) / 2);
         RESERVED.fetch_add(granted, Relaxed);
-        Reserved(granted)
+        DescriptorReservation(granted)
     }
 
     /// The number of reserved descriptors.
@@ -111,7 +111,7 @@ impl Reserved {
     }
 }
 
-impl Drop for Reserved {
+impl Drop for DescriptorReservation {
     fn drop(&mut self) {
         RESERVED.fetch_sub(self.0, Relaxed);
     }
@@ -119,22 +119,22 @@ impl Drop for Reserved {
 
 /// The right to keep one file open.
 #[derive(Debug)]
-pub(super) struct Permit(());
+pub(super) struct OpenFilePermit(());
 
-impl Permit {
-    /// Never waits: it closes other files.
-    pub(super) fn take() -> Permit {
+impl OpenFilePermit {
+    /// Takes the right to open a file. Closes other files if there is no room, and never waits.
+    pub(super) fn take() -> OpenFilePermit {
         OPENED.fetch_add(1, Relaxed);
         let open = OPEN.fetch_add(1, Relaxed) + 1;
         let most = most();
         if open > most {
             close(open - most + most / AT_ONCE);
         }
-        Permit(())
+        OpenFilePermit(())
     }
 }
 
-impl Drop for Permit {
+impl Drop for OpenFilePermit {
     fn drop(&mut self) {
         OPEN.fetch_sub(1, Relaxed);
     }
@@ -148,7 +148,7 @@ pub(super) struct OpenFile {
     /// The map behind `bytes`; `None` for an empty file, which cannot be mapped.
     map: Option<Arc<MappedFile>>,
     pub(super) file: File,
-    _permit: Permit,
+    _permit: OpenFilePermit,
 }
 
 impl OpenFile {
@@ -157,13 +157,13 @@ impl OpenFile {
         file: File,
         mapped: Option<u64>,
         broken: &Arc<AtomicBool>,
-        permit: Permit,
+        permit: OpenFilePermit,
     ) -> io::Result<OpenFile> {
         let Some(len) = mapped.filter(|&len| len > 0) else {
             return Ok(OpenFile { bytes: mapped.map(|_| Bytes::new()), map: None, file, _permit: permit });
         };
-        let map = Arc::new(with_room(|| MappedFile::map(&file))?);
-        let bytes = Bytes::from_owner(View { map: Arc::clone(&map), broken: Arc::clone(broken) });
+        let map = Arc::new(retry_with_free_files(|| MappedFile::map(&file))?);
+        let bytes = Bytes::from_owner(MappedBytes { map: Arc::clone(&map), broken: Arc::clone(broken) });
         // Bytes added since were not examined; missing bytes show when the identity is compared.
         let bytes = bytes.slice(..bytes.len().min(usize::try_from(len).unwrap_or(usize::MAX)));
         Ok(OpenFile { bytes: Some(bytes), map: Some(map), file, _permit: permit })
@@ -175,19 +175,19 @@ impl OpenFile {
 }
 
 /// Lets a shared map own `Bytes`. On drop of the last view it records whether the map was broken.
-struct View {
+struct MappedBytes {
     map: Arc<MappedFile>,
-    /// See `Slot::is_broken`.
+    /// See `FileSlot::is_broken`.
     broken: Arc<AtomicBool>,
 }
 
-impl AsRef<[u8]> for View {
+impl AsRef<[u8]> for MappedBytes {
     fn as_ref(&self) -> &[u8] {
         (*self.map).as_ref()
     }
 }
 
-impl Drop for View {
+impl Drop for MappedBytes {
     fn drop(&mut self) {
         if self.map.is_broken() {
             self.broken.store(true, Relaxed);
@@ -195,11 +195,11 @@ impl Drop for View {
     }
 }
 
-/// The place of a source's file, whether it is open or not.
+/// The slot of a source's file, which may be open or closed.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct FileSlot {
     number: u64,
-    state: Mutex<State>,
+    state: Mutex<FileSlotState>,
     /// The last use, on the clock of `OPENED`.
     used: AtomicU64,
     /// A file that is never closed, outside of the lock, for which a child after `fork` could wait for ever.
@@ -209,21 +209,21 @@ pub(super) struct Slot {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct FileSlotState {
     open: Option<Arc<OpenFile>>,
     /// Maps with views that outlive the closing of their file.
     earlier: Vec<Weak<MappedFile>>,
 }
 
-impl Slot {
-    /// A slot with an open file. With `may_close` the file is closed when others need the place.
-    pub(super) fn new(file: OpenFile, broken: Arc<AtomicBool>, may_close: bool) -> Arc<Slot> {
+impl FileSlot {
+    /// A slot with an open file. With `may_close` the file is closed when other files need its descriptor.
+    pub(super) fn new(file: OpenFile, broken: Arc<AtomicBool>, may_close: bool) -> Arc<FileSlot> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let file = Arc::new(file);
         let kept = (!may_close).then(|| Arc::clone(&file));
-        let state = Mutex::new(State { open: Some(file), earlier: Vec::new() });
+        let state = Mutex::new(FileSlotState { open: Some(file), earlier: Vec::new() });
         let used = AtomicU64::new(OPENED.load(Relaxed));
-        let slot = Arc::new(Slot { number: NEXT.fetch_add(1, Relaxed), state, used, kept, broken });
+        let slot = Arc::new(FileSlot { number: NEXT.fetch_add(1, Relaxed), state, used, kept, broken });
         if may_close {
             slot.enter();
         }
@@ -231,7 +231,7 @@ impl Slot {
     }
 
     /// From now on its file may be closed. Lock order: the state, if it is shared yet, then the list.
-    fn enter(self: &Arc<Slot>) {
+    fn enter(self: &Arc<FileSlot>) {
         slots().insert(self.number, Arc::downgrade(self));
     }
 
@@ -242,8 +242,8 @@ impl Slot {
 
     /// The file; `open` opens it if it was closed. Callers wait for each other only if they want the same file.
     pub(super) fn get<E>(
-        self: &Arc<Slot>,
-        open: impl FnOnce(Permit) -> Result<OpenFile, E>,
+        self: &Arc<FileSlot>,
+        open: impl FnOnce(OpenFilePermit) -> Result<OpenFile, E>,
     ) -> Result<Arc<OpenFile>, E> {
         if let Some(file) = self.peek() {
             let now = OPENED.load(Relaxed);
@@ -255,7 +255,7 @@ impl Slot {
             return Ok(file);
         }
         // Makes room before the lock is taken: other callers that make room need the lock of this slot.
-        let permit = Permit::take();
+        let permit = OpenFilePermit::take();
         let mut state = lock(&self.state);
         if let Some(file) = &state.open {
             return Ok(Arc::clone(file));
@@ -297,7 +297,7 @@ impl Slot {
     }
 }
 
-impl State {
+impl FileSlotState {
     fn close(&mut self) -> Option<Arc<OpenFile>> {
         let file = self.open.take()?;
         self.earlier.retain(|map| map.strong_count() > 0);
@@ -306,14 +306,14 @@ impl State {
     }
 }
 
-impl Drop for Slot {
+impl Drop for FileSlot {
     fn drop(&mut self) {
         slots().remove(&self.number);
     }
 }
 
-fn slots() -> MutexGuard<'static, BTreeMap<u64, Weak<Slot>>> {
-    lock(SLOTS.get_or_make(Mutex::default))
+fn slots() -> MutexGuard<'static, BTreeMap<u64, Weak<FileSlot>>> {
+    lock(SLOTS.get_or_init(Mutex::default))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -323,8 +323,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Closes up to `count` files, the least recently used first, and returns how many were closed.
 fn close(count: usize) -> usize {
     // The last owner of a slot removes it from the list: none may be dropped while the list is locked.
-    let slots: Vec<Arc<Slot>> = slots().values().filter_map(Weak::upgrade).collect();
-    let mut aged: Vec<(u64, Arc<Slot>)> = slots.into_iter().map(|slot| (slot.used.load(Relaxed), slot)).collect();
+    let slots: Vec<Arc<FileSlot>> = slots().values().filter_map(Weak::upgrade).collect();
+    let mut aged: Vec<(u64, Arc<FileSlot>)> = slots.into_iter().map(|slot| (slot.used.load(Relaxed), slot)).collect();
     let count = count.min(aged.len());
     if count == 0 {
         return 0;
@@ -343,11 +343,11 @@ pub fn close_half() -> bool {
 ///
 /// # Errors
 /// Those of `work`, after the last attempt.
-pub fn with_room<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub fn retry_with_free_files<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for attempt in 0..ATTEMPTS {
         match work() {
-            Err(error) if has_run_out(&error) => {
-                // Descriptors that are open for a moment are soon back.
+            Err(error) if is_exhausted(&error) => {
+                // Short-lived descriptors are soon free again.
                 if !close_half() {
                     std::thread::sleep(Duration::from_millis(1 << attempt));
                 }
@@ -359,7 +359,7 @@ pub fn with_room<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 }
 
 /// Whether the error is a lack of descriptors or mappings, of the process or of the system.
-pub fn has_run_out(error: &io::Error) -> bool {
+pub fn is_exhausted(error: &io::Error) -> bool {
     let is_code = |code| matches!(code, libc::EMFILE | libc::ENFILE | libc::ENOMEM);
     error.raw_os_error().is_some_and(is_code) || error.kind() == io::ErrorKind::QuotaExceeded
 }
@@ -368,11 +368,11 @@ pub fn has_run_out(error: &io::Error) -> bool {
 mod tests {
     use std::io;
 
-    use super::{LEAST, MOST, budget, has_run_out, spare, with_room};
+    use super::{LEAST, MOST, budget, is_exhausted, retry_with_free_files, spare};
 
     #[test]
     fn the_budget_leaves_descriptors_for_everything_else() {
-        assert_eq!(budget(1024, 0, 65_530), 448, "half of what is left: others in the process need some too");
+        assert_eq!(budget(1024, 0, 65_530), 448, "half of what is left for the rest of the process");
         assert_eq!((spare(256), budget(256, 96, 65_530)), (192, 96));
         assert_eq!(budget(20_000, 4608, 65_530), MOST);
         assert_eq!(budget(20_000, 4608, 1000), 250, "few mappings");
@@ -383,18 +383,18 @@ mod tests {
     #[test]
     fn where_descriptors_have_run_out_it_is_tried_again() {
         let mut left = 3;
-        let done = with_room(|| {
+        let done = retry_with_free_files(|| {
             left -= 1;
             if left > 0 { Err(io::Error::from_raw_os_error(super::libc::EMFILE)) } else { Ok(7) }
         });
         assert_eq!((done.unwrap(), left), (7, 0));
         let mut calls = 0;
-        let failed: io::Result<()> = with_room(|| {
+        let failed: io::Result<()> = retry_with_free_files(|| {
             calls += 1;
             Err(io::Error::from_raw_os_error(super::libc::ENFILE))
         });
-        assert!(has_run_out(&failed.unwrap_err()) && calls == 9);
-        let failed: io::Result<()> = with_room(|| Err(io::ErrorKind::NotFound.into()));
-        assert!(!has_run_out(&failed.unwrap_err()));
+        assert!(is_exhausted(&failed.unwrap_err()) && calls == 9);
+        let failed: io::Result<()> = retry_with_free_files(|| Err(io::ErrorKind::NotFound.into()));
+        assert!(!is_exhausted(&failed.unwrap_err()));
     }
 }

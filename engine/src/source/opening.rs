@@ -36,21 +36,21 @@ impl Opening {
         Opening { began: Instant::now(), timeout, is_cancelled: Arc::default() }
     }
 
-    /// The result is not wanted any more: the next wait for bytes fails with `OpenCancelled`.
+    /// Cancels the opening: its next wait for bytes fails with `OpenCancelled`.
     pub fn cancel(&self) {
         self.is_cancelled.store(true, Relaxed);
     }
 
     /// Runs `open` within these limits, and within those that apply already.
     pub fn run<T>(&self, open: impl FnOnce() -> T) -> T {
-        struct Installed;
-        impl Drop for Installed {
+        struct CurrentOpeningGuard;
+        impl Drop for CurrentOpeningGuard {
             fn drop(&mut self) {
                 CURRENT.with_borrow_mut(|current| _ = current.pop());
             }
         }
         CURRENT.with_borrow_mut(|current| current.push(self.clone()));
-        let _installed = Installed;
+        let _installed = CurrentOpeningGuard;
         open()
     }
 
@@ -78,7 +78,7 @@ pub(crate) fn check(fetched_bytes: u64) -> Result<()> {
 
 /// Whether limits apply to this thread: waits then check them every [`LOOK`].
 #[cfg_attr(not(feature = "remote"), allow(dead_code, reason = "only remote sources take long"))]
-pub(crate) fn is_under_way() -> bool {
+pub(crate) fn is_active() -> bool {
     CURRENT.with_borrow(|current| !current.is_empty())
 }
 
@@ -86,21 +86,21 @@ pub(crate) fn is_under_way() -> bool {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Opening, check, is_under_way};
+    use super::{Opening, check, is_active};
     use crate::error::ErrorKind;
 
     #[test]
     fn limits_hold_within_an_opening_and_the_outer_one_counts_too() {
-        assert!(check(0).is_ok() && !is_under_way());
+        assert!(check(0).is_ok() && !is_active());
         let (outer, inner) = (Opening::new(None), Opening::new(Some(Duration::from_secs(3600))));
         outer.run(|| {
             inner.run(|| {
-                assert!(check(0).is_ok() && is_under_way());
+                assert!(check(0).is_ok() && is_active());
                 outer.cancel();
                 assert!(matches!(check(0).unwrap_err().kind(), ErrorKind::OpenCancelled));
             });
         });
-        assert!(check(0).is_ok() && !is_under_way());
+        assert!(check(0).is_ok() && !is_active());
     }
 
     #[test]

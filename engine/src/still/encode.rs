@@ -65,13 +65,14 @@ impl StillFormat {
         }
     }
 
-    /// The format with this name ([`StillFormat::name`]) or extension ([`StillFormat::extension`]), both in lower case.
+    /// The format with this name ([`StillFormat::name`]) or extension ([`StillFormat::extension`]), both in lower case;
+    /// `None` for other texts.
     pub fn of_name(name: &str) -> Option<StillFormat> {
         StillFormat::ALL.into_iter().find(|format| format.name() == name || format.extension() == name)
     }
 
-    /// The format of a file with this extension, in upper or lower case and without the dot: `jpg`, `jpeg`, `png` or
-    /// `webp`; `None` for other extensions.
+    /// The format of a file with this extension, without the dot; ASCII case does not matter: `jpg`, `jpeg`, `png` or
+    /// `webp`. `None` for other extensions.
     pub fn of_extension(extension: &str) -> Option<StillFormat> {
         StillFormat::of_name(&extension.to_ascii_lowercase())
     }
@@ -81,7 +82,8 @@ impl StillFormat {
         self != StillFormat::Png
     }
 
-    /// The approximate cost of encoding, in nanoseconds per pixel. For ordering requests, not for promises.
+    /// The approximate time of encoding on a processor, in nanoseconds per pixel: for the order of requests, not a
+    /// limit.
     pub fn encoding_ns_per_pixel(self) -> u64 {
         match self {
             StillFormat::Jpeg => 10,
@@ -100,8 +102,8 @@ impl StillFormat {
     }
 }
 
-/// Success, or why there is no file.
-type Encoded = std::result::Result<(), String>;
+/// Success, or the reason why there is no file.
+type EncodeResult = std::result::Result<(), String>;
 
 /// Encodes planes. Keep it: it reuses its buffers.
 #[derive(Debug)]
@@ -142,7 +144,7 @@ impl StillEncoder {
         .map_err(|why| ErrorKind::Still(why).into())
     }
 
-    fn jpeg(&mut self, planes: &JfifPlanes, quality: u8, out: &mut Vec<u8>) -> Encoded {
+    fn jpeg(&mut self, planes: &JfifPlanes, quality: u8, out: &mut Vec<u8>) -> EncodeResult {
         let subsampling = match (planes.planes.len(), planes.log2_chroma_w, planes.log2_chroma_h) {
             (1, _, _) => JpegSubsampling::Gray,
             (_, 0, 0) => JpegSubsampling::Yuv444,
@@ -155,7 +157,7 @@ impl StillEncoder {
         self.jpeg.encode(&views, (planes.width, planes.height), subsampling, quality, out)
     }
 
-    fn png(&mut self, planes: &JfifPlanes, out: &mut Vec<u8>) -> Encoded {
+    fn png(&mut self, planes: &JfifPlanes, out: &mut Vec<u8>) -> EncodeResult {
         let text = |error: png::EncodingError| format!("PNG: {error}");
         let side = |length: usize| u32::try_from(length).map_err(|_| "a PNG cannot be that large".to_owned());
         self.rgb.convert(planes, &mut self.pixels);
@@ -171,7 +173,7 @@ impl StillEncoder {
         writer.finish().map_err(text)
     }
 
-    fn webp(&mut self, planes: &JfifPlanes, quality: u8, out: &mut Vec<u8>) -> Encoded {
+    fn webp(&mut self, planes: &JfifPlanes, quality: u8, out: &mut Vec<u8>) -> EncodeResult {
         to_420(planes, &mut self.limited);
         for (index, plane) in self.limited.planes.iter_mut().enumerate() {
             limit(&mut plane.data, index > 0);

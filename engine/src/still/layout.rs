@@ -6,10 +6,10 @@
 //! result, and the shape applies to the crop. Everything is combined to one rectangle of stored samples and one size,
 //! so that planes are resampled once, before they are turned.
 
-use super::turn::Turn;
+use super::orientation::Orientation;
 use crate::pixels::PictureError;
-use crate::pixels::crop::{Crop, Part};
-use crate::pixels::scale::{Resolved, Shape};
+use crate::pixels::crop::{Crop, PixelRect};
+use crate::pixels::scale::{ScalePlan, Shape};
 
 /// Larger ratios, or smaller than their inverse, are taken for damage and ignored.
 const LARGEST_RATIO: u64 = 16;
@@ -20,35 +20,35 @@ pub struct Layout {
     /// The sample aspect ratio, as `(width, height)`; square if a part is not positive.
     pub sample_aspect_ratio: (i32, i32),
     /// The rotation.
-    pub turn: Turn,
+    pub orientation: Orientation,
     /// The part to show, in pixels as shown; `None` for all of it.
-    pub crop: Option<Part>,
+    pub crop: Option<PixelRect>,
     /// The requested size.
     pub shape: Shape,
 }
 
 impl Layout {
     /// Width and height of a picture of `size` as shown, before cropping and scaling.
-    pub fn shown(&self, size: (usize, usize)) -> (usize, usize) {
-        self.turn.size(square(size, self.sample_aspect_ratio))
+    pub fn display_size(&self, size: (usize, usize)) -> (usize, usize) {
+        self.orientation.size(square(size, self.sample_aspect_ratio))
     }
 
     /// Width and height of the still, and its rectangle of stored samples; both before rotation.
     ///
     /// # Errors
     /// `Crop` for a part outside of the picture.
-    pub(super) fn resolve(&self, size: (usize, usize)) -> Result<Resolved, PictureError> {
-        let shown = self.shown(size);
-        let part = self.crop.map_or(Ok(whole(shown)), |part| within(part, shown))?;
-        let Resolved { width, height, crop } = self.shape.resolve(part.width as usize, part.height as usize);
+    pub(super) fn resolve(&self, size: (usize, usize)) -> Result<ScalePlan, PictureError> {
+        let display_size = self.display_size(size);
+        let part = self.crop.map_or(Ok(whole(display_size)), |part| within(part, display_size))?;
+        let ScalePlan { width, height, crop } = self.shape.resolve(part.width as usize, part.height as usize);
         let crop = Crop { left: part.left + crop.left, top: part.top + crop.top, ..crop };
-        let before = self.turn.before((shown.0 as f64, shown.1 as f64), crop);
-        let square = self.turn.size(shown);
+        let before = self.orientation.before((display_size.0 as f64, display_size.1 as f64), crop);
+        let square = self.orientation.size(display_size);
         let (x, y) = (size.0 as f64 / square.0 as f64, size.1 as f64 / square.1 as f64);
         let crop =
             Crop { left: before.left * x, top: before.top * y, width: before.width * x, height: before.height * y };
-        let (width, height) = self.turn.size((width, height));
-        Ok(Resolved { width, height, crop: inside(crop, size) })
+        let (width, height) = self.orientation.size((width, height));
+        Ok(ScalePlan { width, height, crop: inside(crop, size) })
     }
 }
 
@@ -62,7 +62,7 @@ fn whole((width, height): (usize, usize)) -> Crop {
     Crop { left: 0.0, top: 0.0, width: width as f64, height: height as f64 }
 }
 
-fn within(part: Part, (width, height): (usize, usize)) -> Result<Crop, PictureError> {
+fn within(part: PixelRect, (width, height): (usize, usize)) -> Result<Crop, PictureError> {
     let ends = |start: u32, length: u32| u64::from(start) + u64::from(length);
     let fits = ends(part.left, part.width) <= width as u64 && ends(part.top, part.height) <= height as u64;
     if part.width == 0 || part.height == 0 || !fits {
@@ -93,15 +93,15 @@ mod tests {
     const KEPT: Shape = Shape { width: None, height: None, fit: Fit::Contain };
 
     fn layout() -> Layout {
-        Layout { sample_aspect_ratio: (1, 1), turn: Turn::default(), crop: None, shape: KEPT }
+        Layout { sample_aspect_ratio: (1, 1), orientation: Orientation::default(), crop: None, shape: KEPT }
     }
 
-    fn clockwise() -> Turn {
-        Turn::from_rotation(-90.0, false)
+    fn clockwise() -> Orientation {
+        Orientation::from_rotation(-90.0, false)
     }
 
     #[test]
-    fn nothing_wanted_is_the_whole_picture() {
+    fn without_options_the_whole_picture_is_shown() {
         for size in [(1, 1), (3, 5), (1600, 100), (8192, 4320)] {
             let resolved = layout().resolve(size).unwrap();
             assert_eq!(resolved.crop, whole(size));
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_side_that_is_too_short_is_enlarged() {
-        let shown = |size, sample_aspect_ratio| Layout { sample_aspect_ratio, ..layout() }.shown(size);
+        let shown = |size, sample_aspect_ratio| Layout { sample_aspect_ratio, ..layout() }.display_size(size);
         assert_eq!(shown((720, 576), (64, 45)), (1024, 576));
         assert_eq!(shown((720, 480), (8, 9)), (720, 540));
         assert_eq!(shown((1440, 1080), (4, 3)), (1920, 1080));
@@ -119,14 +119,14 @@ mod tests {
         for ratio in [(0, 1), (1, 0), (-4, 3), (1, 1), (7, 7), (17, 1), (1, i32::MAX)] {
             assert_eq!(shown((720, 576), ratio), (720, 576), "{ratio:?}");
         }
-        let turned = Layout { sample_aspect_ratio: (4, 3), turn: clockwise(), ..layout() };
-        assert_eq!(turned.shown((1440, 1080)), (1080, 1920));
+        let turned = Layout { sample_aspect_ratio: (4, 3), orientation: clockwise(), ..layout() };
+        assert_eq!(turned.display_size((1440, 1080)), (1080, 1920));
     }
 
     #[test]
     fn width_means_the_picture_as_shown() {
         let shape = Shape { width: Some(540), ..KEPT };
-        let resolved = Layout { sample_aspect_ratio: (4, 3), turn: clockwise(), shape, ..layout() };
+        let resolved = Layout { sample_aspect_ratio: (4, 3), orientation: clockwise(), shape, ..layout() };
         let resolved = resolved.resolve((1440, 1080)).unwrap();
         // 540 columns and 960 rows after rotation.
         assert_eq!((resolved.width, resolved.height), (960, 540));
@@ -135,12 +135,13 @@ mod tests {
 
     #[test]
     fn a_crop_counts_pixels_as_shown() {
-        let part = |text: &str| Some(text.parse::<Part>().unwrap());
+        let part = |text: &str| Some(text.parse::<PixelRect>().unwrap());
         let resolved = Layout { crop: part("100x50+10+20"), ..layout() }.resolve((320, 180)).unwrap();
         assert_eq!((resolved.width, resolved.height), (100, 50));
         assert_eq!(resolved.crop, Crop { left: 10.0, top: 20.0, width: 100.0, height: 50.0 });
         // Shown 180 wide and 320 high; the upper right corner is the stored upper left one.
-        let turned = Layout { crop: part("30x40+150+0"), turn: clockwise(), ..layout() }.resolve((320, 180)).unwrap();
+        let turned =
+            Layout { crop: part("30x40+150+0"), orientation: clockwise(), ..layout() }.resolve((320, 180)).unwrap();
         assert_eq!(turned.crop, Crop { left: 0.0, top: 0.0, width: 40.0, height: 30.0 });
         let wide = Layout { crop: part("200x100+100+0"), sample_aspect_ratio: (2, 1), ..layout() };
         let wide = wide.resolve((320, 180)).unwrap();
@@ -156,8 +157,8 @@ mod tests {
             assert!(matches!(error, PictureError::Crop { width: 320, height: 180, .. }), "{text}");
         }
         for text in ["", "1", "0x1+0+0", "1x0", "axb", "1x1+1+1+1", "-1x1", "1x1+-1+0", "1x99999999999"] {
-            assert!(text.parse::<Part>().is_err(), "{text}");
+            assert!(text.parse::<PixelRect>().is_err(), "{text}");
         }
-        assert_eq!("7x8+9+10".parse::<Part>().unwrap().to_string(), "7x8+9+10");
+        assert_eq!("7x8+9+10".parse::<PixelRect>().unwrap().to_string(), "7x8+9+10");
     }
 }

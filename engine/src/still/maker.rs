@@ -6,19 +6,19 @@
 use ffi::{DevicePicture, Frame};
 
 use super::deinterlace::Deinterlacer;
+use super::device_encoder::DeviceStillEncoder;
 use super::encode::StillEncoder;
 use super::layout::Layout;
-use super::on_device::OnDevice;
 use super::options::StillOptions;
 use crate::error::{ErrorKind, Result};
 use crate::pixels::scale::Scaler;
 use crate::pixels::{ColourConverter, JfifPlanes, PictureError};
 
-/// Makes stills. Keep it: it reuses its buffers. Each thread needs its own.
+/// Makes stills of decoded pictures. Keep it: it reuses its buffers. Each thread needs its own.
 pub struct StillMaker {
     encoder: StillEncoder,
-    shaper: Shaper,
-    on_device: OnDevice,
+    renderer: StillRenderer,
+    device_encoder: DeviceStillEncoder,
 }
 
 impl StillMaker {
@@ -27,7 +27,11 @@ impl StillMaker {
     /// # Errors
     /// `Still` if memory runs out.
     pub fn new() -> Result<StillMaker> {
-        Ok(StillMaker { encoder: StillEncoder::new()?, shaper: Shaper::default(), on_device: OnDevice::default() })
+        Ok(StillMaker {
+            encoder: StillEncoder::new()?,
+            renderer: StillRenderer::default(),
+            device_encoder: DeviceStillEncoder::default(),
+        })
     }
 
     /// Encodes a picture into `out`, and returns the still's width and height in pixels.
@@ -36,7 +40,7 @@ impl StillMaker {
     /// As [`ColourConverter::to_jfif`], and `Still` for parts outside of the picture and sizes that the format cannot
     /// have.
     pub fn encode(&mut self, picture: &Frame, options: &StillOptions, out: &mut Vec<u8>) -> Result<(usize, usize)> {
-        let planes = self.shaper.shape(picture, options)?;
+        let planes = self.renderer.shape(picture, options)?;
         self.encoder.encode(planes, options.format, options.quality, out)?;
         Ok((planes.width, planes.height))
     }
@@ -51,7 +55,7 @@ impl StillMaker {
         options: &StillOptions,
         out: &mut Vec<u8>,
     ) -> Result<(usize, usize)> {
-        if let Some(size) = self.on_device.encode(picture, options, out) {
+        if let Some(size) = self.device_encoder.encode(picture, options, out) {
             return Ok(size);
         }
         let picture = picture.download().map_err(|error| ErrorKind::Device(error.to_string()))?;
@@ -63,13 +67,13 @@ impl StillMaker {
     /// # Errors
     /// As [`StillMaker::encode`].
     pub fn planes(&mut self, picture: &Frame, options: &StillOptions) -> Result<&JfifPlanes> {
-        self.shaper.shape(picture, options)
+        self.renderer.shape(picture, options)
     }
 }
 
 /// The steps before the encoding.
 #[derive(Default)]
-struct Shaper {
+struct StillRenderer {
     colour: ColourConverter,
     deinterlacer: Deinterlacer,
     scaler: Scaler,
@@ -78,7 +82,7 @@ struct Shaper {
     turned: JfifPlanes,
 }
 
-impl Shaper {
+impl StillRenderer {
     fn shape(&mut self, picture: &Frame, options: &StillOptions) -> Result<&JfifPlanes> {
         self.colour.to_jfif(picture, &options.colour, &mut self.converted)?;
         if options.deinterlace && picture.is_interlaced() {
@@ -95,8 +99,8 @@ impl Shaper {
             self.scaler.resample(planes, &resolved, &mut self.scaled)?;
             planes = &self.scaled;
         }
-        if !layout.turn.is_none() {
-            layout.turn.apply(planes, &mut self.turned);
+        if !layout.orientation.is_none() {
+            layout.orientation.apply(planes, &mut self.turned);
             planes = &self.turned;
         }
         Ok(planes)
@@ -107,17 +111,26 @@ impl Shaper {
 mod tests {
     use super::*;
     use crate::pixels::testing::planes;
-    use crate::pixels::{Fit, Part, Shape};
-    use crate::still::Turn;
+    use crate::pixels::{Fit, PixelRect, Shape};
+    use crate::still::Orientation;
 
-    /// A shaper with a converted picture.
-    fn with(size: (usize, usize), subsampling: Option<(u8, u8)>, sample: impl Fn(usize, usize, usize) -> u8) -> Shaper {
-        Shaper { converted: planes(size, subsampling, sample), ..Shaper::default() }
+    /// A renderer with a converted picture.
+    fn with(
+        size: (usize, usize),
+        subsampling: Option<(u8, u8)>,
+        sample: impl Fn(usize, usize, usize) -> u8,
+    ) -> StillRenderer {
+        StillRenderer { converted: planes(size, subsampling, sample), ..StillRenderer::default() }
     }
 
     fn layout(width: Option<u32>, degrees: f64) -> Layout {
         let shape = Shape { width, height: None, fit: Fit::Contain };
-        Layout { sample_aspect_ratio: (1, 1), turn: Turn::from_rotation(degrees, false), crop: None, shape }
+        Layout {
+            sample_aspect_ratio: (1, 1),
+            orientation: Orientation::from_rotation(degrees, false),
+            crop: None,
+            shape,
+        }
     }
 
     #[test]
@@ -132,8 +145,8 @@ mod tests {
                 ((100, 1600), Some(160), (160, 10)),
                 ((8192, 4320), Some(540), (540, 1024)),
             ] {
-                let mut shaper = with(size, subsampling, |plane, x, y| (plane + x / 9 + y / 7) as u8);
-                let out = shaper.lay_out(&layout(width, -90.0)).unwrap();
+                let mut renderer = with(size, subsampling, |plane, x, y| (plane + x / 9 + y / 7) as u8);
+                let out = renderer.lay_out(&layout(width, -90.0)).unwrap();
                 out.check().unwrap();
                 assert_eq!((out.width, out.height), expected, "{size:?}");
             }
@@ -142,10 +155,10 @@ mod tests {
 
     #[test]
     fn a_part_of_a_turned_picture_is_cut_out_exactly() {
-        let mut shaper = with((32, 16), Some((0, 0)), |_, x, y| (x + 32 * y) as u8);
-        let whole = shaper.lay_out(&layout(None, -90.0)).unwrap().clone();
-        let crop = Some(Part { left: 3, top: 20, width: 7, height: 9 });
-        let part = shaper.lay_out(&Layout { crop, ..layout(None, -90.0) }).unwrap();
+        let mut renderer = with((32, 16), Some((0, 0)), |_, x, y| (x + 32 * y) as u8);
+        let whole = renderer.lay_out(&layout(None, -90.0)).unwrap().clone();
+        let crop = Some(PixelRect { left: 3, top: 20, width: 7, height: 9 });
+        let part = renderer.lay_out(&Layout { crop, ..layout(None, -90.0) }).unwrap();
         assert_eq!((part.width, part.height), (7, 9));
         for y in 0..9 {
             assert_eq!(part.planes[0].row(y), &whole.planes[0].row(20 + y)[3..10]);
@@ -159,8 +172,8 @@ mod tests {
             let (x, y) = (2.0 * x as f64 + 0.5 - 60.0, y as f64 - 59.5);
             if (x * x + y * y).sqrt() < 40.0 { 220 } else { 30 }
         };
-        let mut shaper = with((60, 120), Some((1, 1)), ring);
-        let out = shaper.lay_out(&Layout { sample_aspect_ratio: (2, 1), ..layout(None, 0.0) }).unwrap();
+        let mut renderer = with((60, 120), Some((1, 1)), ring);
+        let out = renderer.lay_out(&Layout { sample_aspect_ratio: (2, 1), ..layout(None, 0.0) }).unwrap();
         assert_eq!((out.width, out.height), (120, 120));
         let inside = |samples: &mut dyn Iterator<Item = u8>| samples.filter(|&sample| sample > 128).count();
         let across = inside(&mut out.planes[0].row(60).iter().copied());

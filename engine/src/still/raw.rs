@@ -3,7 +3,7 @@
 use ffi::Frame;
 use md5::{Digest, Md5};
 
-/// Length in bytes of [`write()`]'s result.
+/// Length in bytes of [`write()`]'s result: the visible bytes of all planes.
 pub fn len(picture: &Frame) -> usize {
     (0..picture.planes()).filter_map(|plane| picture.plane(plane)).map(|plane| plane.row_bytes * plane.rows).sum()
 }
@@ -44,7 +44,7 @@ fn each_row(picture: &Frame, mut take: impl FnMut(&[u8])) {
     }
 }
 
-/// Bytes in hexadecimal.
+/// Bytes in hexadecimal, in lower case.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -129,7 +129,7 @@ impl Grid {
     }
 }
 
-/// `HH:MM:SS.mmm`.
+/// Formats a time as `HH:MM:SS.mmm` (WebVTT timestamp).
 fn clock(seconds: f64) -> String {
     let milliseconds = (seconds.max(0.0) * 1000.0).round() as u64;
     let (seconds, milliseconds) = (milliseconds / 1000, milliseconds % 1000);

@@ -53,7 +53,7 @@ pub(crate) fn check(timed_waits: TimedWaits, body: impl Fn() + Send + Sync + 'st
     }
 }
 
-/// Processor time does not pass either.
+/// Processor time is the same model clock.
 pub(crate) fn thread_time() -> Duration {
     CLOCK.get()
 }
@@ -90,7 +90,7 @@ impl Add<Duration> for Instant {
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
 
-/// Knows its mutex, so that a wait can release the lock and take it again.
+/// Has a reference to its mutex, so that a wait can release the lock and take it again.
 #[derive(Debug)]
 pub(crate) struct MutexGuard<'a, T> {
     guard: shuttle::sync::MutexGuard<'a, T>,
@@ -102,7 +102,7 @@ impl<T> Mutex<T> {
         Mutex(shuttle::sync::Mutex::new(value))
     }
 
-    /// Poison is ignored, as all callers do.
+    /// Ignores poison, as all callers of the standard mutex do.
     pub(crate) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
         Ok(self.guarded(self.0.lock()))
     }

@@ -8,10 +8,10 @@ use bucket_streamer::Video;
 use bucket_streamer::bitstream::Codec;
 
 use testing::clips::program;
-use testing::damage::seen::{Path, Seen, engine};
-use testing::damage::{Form, Kind, open};
+use testing::damage::observations::{AccessOrder, FrameObservation, engine};
+use testing::damage::{ContainerForm, DamageKind, open};
 
-use crate::{Table, damaged, shown, victims};
+use crate::{Table, damaged_copies, shown, victims};
 
 #[test]
 fn damaged_frames_equal_ffmpeg_with_one_thread() {
@@ -21,12 +21,12 @@ fn damaged_frames_equal_ffmpeg_with_one_thread() {
     let mut table: Table<[usize; 5]> = BTreeMap::new();
     let mut wrong = Vec::new();
     for clip in victims() {
-        for damaged in damaged(&clip, 4, 3) {
+        for damaged in damaged_copies(&clip, 4, 3) {
             let Ok(video) = open(&engine(2, None), &damaged.name, &damaged.bytes) else { continue };
             let path = folder.path().join(&damaged.name);
             std::fs::write(&path, &damaged.bytes).expect("to write a clip");
             let counts = table.entry((damaged.kind, clip.codec.name())).or_default();
-            let compare = if clip.form == Form::AnnexB { by_order } else { by_time };
+            let compare = if clip.form == ContainerForm::AnnexB { by_order } else { by_time };
             // Undecoded parts show earlier pictures, which depend on the order in which memory was freed.
             let theirs = ffmpeg(&path);
             let is_oracle = (0..2).all(|_| ffmpeg(&path) == theirs);
@@ -36,7 +36,7 @@ fn damaged_frames_equal_ffmpeg_with_one_thread() {
                 continue;
             }
             // After a missing key frame `ffmpeg` shifts pictures to other times than their samples'.
-            if different > 0 && clip.codec == Codec::H264 && damaged.kind != Kind::KeyLost {
+            if different > 0 && clip.codec == Codec::H264 && damaged.kind != DamageKind::KeyLost {
                 wrong.push(format!("{}: {different} of {} frames differ", damaged.name, equal + different));
             }
             let found = [equal, different, ours_alone, theirs_alone];
@@ -57,10 +57,10 @@ fn damaged_frames_equal_ffmpeg_with_one_thread() {
 /// Time and MD5 of all frames of a batch; no MD5 for errors.
 fn ours(video: &Video) -> Vec<(i64, Option<String>)> {
     let md5 = |seen| match seen {
-        Seen::Picture { md5, .. } => Some(md5),
+        FrameObservation::Picture { md5, .. } => Some(md5),
         _ => None,
     };
-    let seen = Path::Batch.see(video).into_iter().enumerate();
+    let seen = AccessOrder::Batch.observe(video).into_iter().enumerate();
     seen.map(|(number, seen)| (video.sample_of(number as u32).expect("a frame's sample").pts, md5(seen))).collect()
 }
 

@@ -8,35 +8,35 @@ use bucket_streamer::{Engine, ErrorKind};
 
 use testing::clips::fixture;
 use testing::damage::bombs::bombs;
-use testing::damage::seen::Path;
-use testing::damage::{Clip, Form, open, resized};
+use testing::damage::observations::AccessOrder;
+use testing::damage::{ContainerForm, IntactClip, open, resized};
 
 /// Large pictures, and the budget in these tests: in the same proportion as 256 MiB to the largest allowed pictures.
 const LARGE: (u64, u64) = (4096, 2176);
 const BUDGET: u64 = 64 * MIB;
-/// Memory of the one run that may exceed the budget, until it meets damage: a large picture, and one for each missing
-/// reference.
+/// Memory of the only run that may exceed the budget, until it detects damage: a large picture, and one for each
+/// missing reference.
 const ALONE: u64 = 96 * MIB;
 const MIB: u64 = 1 << 20;
 /// Frames requested of each.
 const FRAMES: usize = 6;
 
-/// Requests the frames of a small intact video repeatedly while `others` work.
-fn asks_beside(engine: &Engine, others: &AtomicBool) -> usize {
+/// Requests the frames of a small intact video repeatedly while `are_running` is set.
+fn requests_alongside(engine: &Engine, are_running: &AtomicBool) -> usize {
     let clip = fixture("hevc_bframes.mp4");
     let clip = if clip.exists() { clip } else { fixture("hevc_closed_gop.mp4") };
-    let expected = Path::Batch.see(&Engine::new(Some(1)).open_path(&clip).expect("a video"));
+    let expected = AccessOrder::Batch.observe(&Engine::new(Some(1)).open_path(&clip).expect("a video"));
     let mut rounds = 0;
-    while rounds == 0 || others.load(Relaxed) {
+    while rounds == 0 || are_running.load(Relaxed) {
         let video = engine.open_path(&clip).expect("a video");
-        assert_eq!(Path::Batch.see(&video), expected, "beside bombs, round {rounds}");
+        assert_eq!(AccessOrder::Batch.observe(&video), expected, "beside bombs, round {rounds}");
         rounds += 1;
     }
     rounds
 }
 
 /// The result of opening a bomb and requesting its first frames together; never an unflagged picture of that size.
-fn set_off(engine: &Engine, name: &str, bytes: &[u8], outcomes: &mut BTreeMap<String, usize>) {
+fn request_bomb(engine: &Engine, name: &str, bytes: &[u8], outcomes: &mut BTreeMap<String, usize>) {
     let mut count = |what: &str| *outcomes.entry(what.to_owned()).or_default() += 1;
     let video = match open(engine, name, bytes) {
         Ok(video) => video,
@@ -64,10 +64,10 @@ fn all_at_once(budget: u64, bombs: &[(String, Vec<u8>)]) -> (u64, BTreeMap<Strin
     let engine = Engine::builder().threads(4).picture_memory(budget).checkpoint_memory(64 * MIB).build();
     let (is_busy, engine) = (AtomicBool::new(true), &engine);
     let (outcomes, rounds) = std::thread::scope(|scope| {
-        let beside = scope.spawn(|| asks_beside(engine, &is_busy));
+        let beside = scope.spawn(|| requests_alongside(engine, &is_busy));
         let set_off = |(name, bytes): &(String, Vec<u8>)| {
             let mut outcomes = BTreeMap::new();
-            set_off(engine, name, bytes, &mut outcomes);
+            request_bomb(engine, name, bytes, &mut outcomes);
             outcomes
         };
         let running: Vec<_> = bombs.iter().map(|bomb| scope.spawn(move || set_off(bomb))).collect();
@@ -81,7 +81,7 @@ fn all_at_once(budget: u64, bombs: &[(String, Vec<u8>)]) -> (u64, BTreeMap<Strin
         (outcomes, beside.join().expect("no panic"))
     });
     let pictures = engine.pictures_in_work();
-    assert_eq!((pictures.bytes, pictures.waiting), (0, 0), "nothing is left in work");
+    assert_eq!((pictures.bytes, pictures.waiting), (0, 0), "no picture is left in memory");
     (pictures.peak_bytes, outcomes, rounds)
 }
 
@@ -93,8 +93,8 @@ fn bombs_share_one_budget() {
     let (free, without, _) = all_at_once(u64::MAX, &bombs);
     let (taken, within, rounds) = all_at_once(budget, &bombs);
     eprintln!("without a budget {} MiB, {without:?}", free / MIB);
-    eprintln!("within {} MiB: {} MiB, {within:?}, {rounds} rounds beside", budget / MIB, taken / MIB);
-    assert!(free > 2 * budget, "{} MiB without a budget: no bombs", free / MIB);
+    eprintln!("within {} MiB: {} MiB, {within:?}, {rounds} rounds of the small video", budget / MIB, taken / MIB);
+    assert!(free > 2 * budget, "{} MiB without a budget: these are no bombs", free / MIB);
     assert!(taken <= budget + ALONE, "{} MiB within {}", taken / MIB, budget / MIB);
 }
 
@@ -118,7 +118,8 @@ const INTACT: [&str; 11] = [
 fn intact_clips_are_exact_under_any_budget() {
     let (free, tight) = (Engine::new(Some(2)), Engine::builder().threads(4).picture_memory(0).build());
     let clips = INTACT.map(|name| {
-        let expected = [Path::Batch, Path::Play].map(|path| path.see(&free.open_path(fixture(name)).expect("a video")));
+        let expected = [AccessOrder::Batch, AccessOrder::Play]
+            .map(|path| path.observe(&free.open_path(fixture(name)).expect("a video")));
         (name, expected)
     });
     // Concurrently, each in three orders: nearly every run needs more than the budget.
@@ -127,22 +128,22 @@ fn intact_clips_are_exact_under_any_budget() {
             let tight = &tight;
             scope.spawn(move || {
                 let video = tight.open_path(fixture(name)).expect("a video");
-                for path in [Path::Shuffled(1), Path::Batch] {
-                    assert_eq!(&path.see(&video), batch, "{name}, {path:?}");
+                for path in [AccessOrder::Shuffled(1), AccessOrder::Batch] {
+                    assert_eq!(&path.observe(&video), batch, "{name}, {path:?}");
                 }
-                assert_eq!(&Path::Play.see(&video), play, "{name}, played");
+                assert_eq!(&AccessOrder::Play.observe(&video), play, "{name}, played");
             });
         }
     });
     let pictures = tight.pictures_in_work();
-    assert_eq!((pictures.bytes, pictures.waiting), (0, 0), "nothing is left in work");
+    assert_eq!((pictures.bytes, pictures.waiting), (0, 0), "no picture is left in memory");
     eprintln!("{} KiB at most, within {} KiB", pictures.peak_bytes >> 10, tight.picture_memory() >> 10);
     assert!(pictures.peak_bytes > tight.picture_memory(), "no run had to be alone");
 }
 
 /// Frames that a caller keeps do not count, and callers may request frames inside of other requests.
 #[test]
-fn callers_that_keep_frames_or_ask_for_more_block_nobody() {
+fn callers_that_keep_frames_or_exceed_the_budget_block_no_other() {
     let engine = Engine::builder().threads(2).picture_memory(0).checkpoint_memory(0).build();
     let video = engine.open_path(fixture("h264_bframes.mp4")).expect("a video");
     let other = engine.open_path(fixture("hevc_10bit.mp4")).expect("a video");
@@ -162,10 +163,10 @@ fn callers_that_keep_frames_or_ask_for_more_block_nobody() {
         kept.push(frame);
         std::ops::ControlFlow::Continue(())
     });
-    shown.expect("all of it");
+    shown.expect("all frames");
     assert!(kept.len() > 20 && inner > 2, "{} frames, {inner}", kept.len());
     let mut waiting = video.frames(&(0..20).collect::<Vec<_>>());
-    assert!(waiting.next().is_some(), "one of a request that nothing more is taken of");
+    assert!(waiting.next().is_some(), "a result of a request whose other results are not taken");
     assert!(other.frames(&(0..10).collect::<Vec<_>>()).all(|(_, frame)| frame.is_ok()));
     drop(waiting);
     assert_eq!(engine.pictures_in_work().waiting, 0);
@@ -176,9 +177,10 @@ fn callers_that_keep_frames_or_ask_for_more_block_nobody() {
 fn a_size_that_changes_in_mid_stream_is_charged() {
     let mut tried = 0;
     for name in ["hevc_slices.mp4", "h264_slices.mp4", "vp9_tiles.ivf", "av1_tiles.ivf"] {
-        let clip = Clip::fixture(name);
-        let clip = if clip.form == Form::InPlace { clip.annex_b().expect("a raw stream") } else { clip };
-        let Some(claims) = resized(&clip, LARGE).and_then(|damaged| Clip::of(name_of(&clip), damaged.bytes)) else {
+        let clip = IntactClip::fixture(name);
+        let clip = if clip.form == ContainerForm::InPlace { clip.annex_b().expect("a raw stream") } else { clip };
+        let Some(claims) = resized(&clip, LARGE).and_then(|damaged| IntactClip::of(name_of(&clip), damaged.bytes))
+        else {
             continue;
         };
         let Some(key) = (1..clip.samples.len()).find(|&sample| clip.keys[sample]) else { continue };
@@ -188,10 +190,11 @@ fn a_size_that_changes_in_mid_stream_is_charged() {
         }
         let (bytes, _) = clip.with(&units).expect("a raw stream");
         let engine = Engine::builder().threads(2).picture_memory(BUDGET).build();
-        let video = open(&engine, name_of(&clip), &bytes).expect("it begins as a small video");
+        let video = open(&engine, name_of(&clip), &bytes).expect("the first pictures are small");
         tried += 1;
-        let frames = Path::Batch.see(&video);
-        let intact = Path::Batch.see(&open(&Engine::new(Some(1)), name_of(&clip), &clip.bytes).expect("a video"));
+        let frames = AccessOrder::Batch.observe(&video);
+        let intact =
+            AccessOrder::Batch.observe(&open(&Engine::new(Some(1)), name_of(&clip), &clip.bytes).expect("a video"));
         let same = frames.iter().zip(&intact).take_while(|(own, intact)| own == intact).count();
         let taken = engine.pictures_in_work().peak_bytes;
         eprintln!("{name}: {same} of {} frames, {} MiB", intact.len(), taken / MIB);
@@ -201,6 +204,6 @@ fn a_size_that_changes_in_mid_stream_is_charged() {
     assert!(tried >= 3, "{tried}");
 }
 
-fn name_of(clip: &Clip) -> &str {
+fn name_of(clip: &IntactClip) -> &str {
     &clip.name
 }

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use bucket_streamer::Video;
 
-use testing::damage::seen::{Path, Seen, engine};
-use testing::damage::{Clip, Damaged, Kind, open};
+use testing::damage::observations::{AccessOrder, FrameObservation, engine};
+use testing::damage::{DamageKind, DamagedClip, IntactClip, open};
 
-use crate::{Table, damaged, is_exhaustive, shown, victims, video};
+use crate::{Table, damaged_copies, is_exhaustive, shown, victims, video};
 
-/// A VP9 clip whose pictures do not adapt probabilities (error resilient): the loss of one leaves no trace in the
+/// A VP9 clip whose pictures do not adapt probabilities (error resilient): the loss of one is not visible in the
 /// others, since VP9 has no frame numbers.
 const UNTOLD: &str = "vp9_resized.ivf";
 
@@ -41,7 +41,7 @@ fn known_damage_is_never_silent() {
     let mut silent = Vec::new();
     for clip in victims() {
         let intact = intact(&clip);
-        for damaged in damaged(&clip, 3, 1) {
+        for damaged in damaged_copies(&clip, 3, 1) {
             if let Some(folder) = &folder {
                 std::fs::create_dir_all(folder).expect("a folder");
                 std::fs::write(folder.join(&damaged.name), &damaged.bytes).expect("to write a clip");
@@ -57,7 +57,7 @@ fn known_damage_is_never_silent() {
             if is_known && !(in_batch.is_empty() && in_play.is_empty()) {
                 silent.push(format!(
                     "{} (touched: access unit {:?}): frames {in_batch:?} of a batch, {in_play:?} played",
-                    damaged.name, damaged.first_touched
+                    damaged.name, damaged.first_damaged
                 ));
             }
         }
@@ -70,11 +70,11 @@ fn known_damage_is_never_silent() {
 /// Counts the frames of a damaged clip; returns those that differ without a flag, in a batch and played.
 fn count(
     counts: &mut Counts,
-    damaged: &Damaged,
+    damaged: &DamagedClip,
     video: &Video,
     intact: &HashMap<usize, String>,
 ) -> (Vec<u32>, Vec<u32>) {
-    let (seen, played) = (Path::Batch.see(video), Path::Play.see(video));
+    let (seen, played) = (AccessOrder::Batch.observe(video), AccessOrder::Play.observe(video));
     let (mut in_batch, mut in_play) = (Vec::new(), Vec::new());
     for (number, (seen, played)) in seen.iter().zip(&played).enumerate() {
         counts.frames += 1;
@@ -84,13 +84,13 @@ fn count(
             counts.unmatched += 1;
             continue;
         };
-        let is_silent = |seen: &Seen| matches!(seen, Seen::Picture { md5, is_corrupt: false } if md5 != expected);
+        let is_silent = |seen: &FrameObservation| matches!(seen, FrameObservation::Picture { md5, is_corrupt: false } if md5 != expected);
         match seen {
-            Seen::Picture { md5, is_corrupt } if md5 != expected => {
+            FrameObservation::Picture { md5, is_corrupt } if md5 != expected => {
                 counts.different += 1;
                 counts.flagged += u32::from(*is_corrupt);
             }
-            Seen::Picture { is_corrupt, .. } => counts.needless += u32::from(*is_corrupt),
+            FrameObservation::Picture { is_corrupt, .. } => counts.needless += u32::from(*is_corrupt),
             _ => counts.failed += 1,
         }
         if is_silent(seen) {
@@ -107,22 +107,24 @@ fn count(
 /// Every kind of damage changes pictures, and few undetectable changes are silent.
 fn check_counts(table: &Table<Counts>) {
     for codec in ["hevc", "h264", "vp9", "av1"] {
-        for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_known()) {
+        for kind in DamageKind::ALL.into_iter().filter(|kind| !kind.is_known()) {
             let Some(counts) = table.get(&(kind, codec)).filter(|counts| counts.different > 0) else { continue };
             let share = f64::from(counts.silent) / f64::from(counts.different);
             eprintln!("{kind}, {codec}: {:.0} % of the pictures that change are silent", share * 100.0);
-            if is_exhaustive() && matches!(kind, Kind::Overwritten | Kind::BitFlipped | Kind::TileOverwritten) {
+            if is_exhaustive()
+                && matches!(kind, DamageKind::Overwritten | DamageKind::BitFlipped | DamageKind::TileOverwritten)
+            {
                 assert!(share <= SILENT_OVERWRITTEN, "{kind}, {codec}: {share}");
             }
         }
     }
-    let changes = |kind: Kind| {
+    let changes = |kind: DamageKind| {
         table
             .iter()
             .filter(|((other, _), _)| *other == kind)
             .any(|(_, counts)| counts.different + counts.failed + counts.unreadable > 0)
     };
-    for kind in Kind::ALL {
+    for kind in DamageKind::ALL {
         assert!(changes(kind), "{kind} changes no picture");
     }
     if is_exhaustive() {
@@ -132,11 +134,11 @@ fn check_counts(table: &Table<Counts>) {
 }
 
 /// MD5s of an intact clip's frames, by access unit.
-fn intact(clip: &Clip) -> HashMap<usize, String> {
+fn intact(clip: &IntactClip) -> HashMap<usize, String> {
     let video = video(&engine(2, None), clip);
-    let seen = Path::Batch.see(&video);
-    let of = |(number, seen): (usize, Seen)| match seen {
-        Seen::Picture { md5, .. } => Some((*video.track().frames.get(number)? as usize, md5)),
+    let seen = AccessOrder::Batch.observe(&video);
+    let of = |(number, seen): (usize, FrameObservation)| match seen {
+        FrameObservation::Picture { md5, .. } => Some((*video.track().frames.get(number)? as usize, md5)),
         _ => None,
     };
     seen.into_iter().enumerate().filter_map(of).collect()

@@ -1,9 +1,9 @@
-//! Pictures above the size limit, or larger than the container says.
+//! Pictures above the size limit, or larger than the container claims.
 
 use bucket_streamer::ErrorKind;
 
-use testing::damage::seen::{Path, Seen, engine};
-use testing::damage::{Clip, open, resized};
+use testing::damage::observations::{AccessOrder, FrameObservation, engine};
+use testing::damage::{IntactClip, open, resized};
 
 /// A stream that claims pictures of 256 million pixels is refused before memory is allocated for them.
 #[test]
@@ -12,29 +12,29 @@ fn pictures_that_are_too_large_are_refused_before_they_take_memory() {
     let mut tried = 0;
     for name in ["hevc_open_gop_cut.265", "hevc_size_change.265", "h264_fields.h264", "vp9_tiles.ivf", "av1_tiles.ivf"]
     {
-        let Some(claims) = resized(&Clip::fixture(name), (16_000, 16_000)) else { continue };
+        let Some(claims) = resized(&IntactClip::fixture(name), (16_000, 16_000)) else { continue };
         tried += 1;
         let frames = match open(&engine(2, None), name, &claims.bytes) {
-            Ok(video) => Path::Batch.see(&video),
+            Ok(video) => AccessOrder::Batch.observe(&video),
             Err(error) => {
                 assert!(matches!(error.kind(), ErrorKind::TooManyPixels { .. }), "{name}: {error}");
                 continue;
             }
         };
-        assert!(frames.iter().all(|seen| !matches!(seen, Seen::Picture { .. })), "{name}");
+        assert!(frames.iter().all(|seen| !matches!(seen, FrameObservation::Picture { .. })), "{name}");
     }
     let taken = peak_kib() - before;
     assert!(tried >= 4 && taken < 256 << 10, "{tried} clips, {taken} KiB");
 }
 
-/// The same with another size in the container, and the real one in parameter sets in samples.
+/// The same with another size in the container, and the real one in the parameter sets of samples.
 #[test]
 fn pictures_that_are_larger_than_the_container_says_are_errors() {
     let mut tried = 0;
     for name in
         ["hevc_params_in_samples.mp4", "h264_slices.mp4", "h264_bframes.mp4", "hevc_slices.mp4", "hevc_closed_gop.mp4"]
     {
-        let Some(claims) = resized(&Clip::fixture(name), (640, 352)) else { continue };
+        let Some(claims) = resized(&IntactClip::fixture(name), (640, 352)) else { continue };
         let engine = bucket_streamer::Engine::builder().threads(2).max_pixels(320 * 192).build();
         let Ok(video) = open(&engine, name, &claims.bytes) else { continue };
         tried += 1;

@@ -1,50 +1,51 @@
 //! No still or contact sheet shows parts of the preceding one.
 
-use bucket_streamer::pixels::{Fit, JfifPlanes, Part, Shape};
-use bucket_streamer::still::{Grid, StillEncoder, StillFormat, StillMaker, StillOptions, Turn};
+use bucket_streamer::pixels::{Fit, JfifPlanes, PixelRect, Shape};
+use bucket_streamer::still::{Grid, Orientation, StillEncoder, StillFormat, StillMaker, StillOptions};
 
-use testing::damage::seen::engine;
-use testing::damage::{Clip, Kind, often};
+use testing::damage::observations::engine;
+use testing::damage::{DamageKind, IntactClip, damage_repeatedly};
 
 use crate::{noise_and_rest, video};
 
 /// Options of stills: whole, smaller, rotated, a part; with odd widths and heights too.
-fn ways_of_stills() -> Vec<StillOptions> {
+fn still_variants() -> Vec<StillOptions> {
     let shape = |width, height, fit| Shape { width, height, fit };
     let whole = StillOptions::default();
-    let turned = StillOptions { turn: Turn::from_rotation(90.0, false), ..whole };
+    let turned = StillOptions { orientation: Orientation::from_rotation(90.0, false), ..whole };
     vec![
         whole,
         StillOptions { shape: shape(Some(161), None, Fit::Contain), ..whole },
         StillOptions { shape: shape(Some(97), Some(151), Fit::Cover), ..whole },
         StillOptions { shape: shape(Some(33), Some(7), Fit::Fill), ..turned },
         turned,
-        StillOptions { crop: Some(Part { left: 3, top: 5, width: 91, height: 75 }), ..whole },
+        StillOptions { crop: Some(PixelRect { left: 3, top: 5, width: 91, height: 75 }), ..whole },
     ]
 }
 
-/// A picture of the video, as far as it decodes.
-pub(crate) fn picture(clip: &Clip, frame: u32) -> bucket_streamer::Frame {
+/// A picture of the video, as far as it can be decoded.
+pub(crate) fn picture(clip: &IntactClip, frame: u32) -> bucket_streamer::Frame {
     video(&engine(1, None), clip).frame(frame).expect("a frame").picture
 }
 
 #[test]
 fn stills_show_nothing_of_the_stills_before() {
     let noise = picture(&noise_and_rest("h264_slices.mp4").0, 1);
-    let damaged = often(&noise_and_rest("hevc_slices.mp4").1, Kind::SliceMissing, 1, 1).expect("a damaged clip");
-    let damaged = Clip::of(&damaged.name, damaged.bytes).expect("a clip");
+    let damaged = damage_repeatedly(&noise_and_rest("hevc_slices.mp4").1, DamageKind::SliceMissing, 1, 1)
+        .expect("a damaged clip");
+    let damaged = IntactClip::of(&damaged.name, damaged.bytes).expect("a clip");
     let others = ["hevc_444_8bit.mp4", "hevc_12bit_422.mp4", "hevc_gray.mp4", "vp9_odd.webm", "h264_interlaced.mp4"];
     let mut pictures = vec![(damaged.name.clone(), picture(&damaged, 2))];
-    pictures.extend(others.map(|name| (name.to_owned(), picture(&Clip::fixture(name), 20))));
+    pictures.extend(others.map(|name| (name.to_owned(), picture(&IntactClip::fixture(name), 20))));
     let mut used = StillMaker::new().expect("a maker");
     let (mut found, mut expected, mut stills) = (Vec::new(), Vec::new(), 0);
     for (name, picture) in &pictures {
-        for options in ways_of_stills() {
+        for options in still_variants() {
             for format in [StillFormat::Jpeg, StillFormat::Png, StillFormat::Webp] {
                 let options = StillOptions { format, ..options };
                 let size = StillMaker::new().expect("a maker").encode(picture, &options, &mut expected);
                 let size = size.unwrap_or_else(|error| panic!("{name}: {error}"));
-                for before in ways_of_stills() {
+                for before in still_variants() {
                     used.encode(&noise, &StillOptions { format, ..before }, &mut found).expect("a still of noise");
                     assert_eq!(used.encode(picture, &options, &mut found).expect("a still"), size, "{name}");
                     assert!(found == expected, "{name}: {options:?} after {before:?}");
@@ -60,7 +61,7 @@ fn stills_show_nothing_of_the_stills_before() {
 fn sheets_show_nothing_of_the_sheets_before() {
     let (mut maker, mut used) = (StillMaker::new().expect("a maker"), StillEncoder::new().expect("an encoder"));
     let noise = picture(&noise_and_rest("h264_slices.mp4").0, 1);
-    let odd = picture(&Clip::fixture("vp9_odd.webm"), 20);
+    let odd = picture(&IntactClip::fixture("vp9_odd.webm"), 20);
     let mut tile = |picture, width| {
         let shape = Shape { width: Some(width), height: None, fit: Fit::Contain };
         maker.planes(picture, &StillOptions { shape, ..StillOptions::default() }).expect("a tile").clone()
@@ -81,6 +82,6 @@ fn sheets_show_nothing_of_the_sheets_before() {
         assert!(found == expected, "{format:?}");
         let (left, top) = grid.place(1);
         let cell = (0..56).flat_map(|y| &again.planes[0].row(top + y)[left..left + 76]);
-        assert!(cell.copied().all(|luma| luma == 0), "the cell of a tile that failed is black");
+        assert!(cell.copied().all(|luma| luma == 0), "the cell of a failed tile is black");
     }
 }

@@ -33,7 +33,7 @@ fn a_damaged_index_is_an_error_or_the_same_index() {
     }
 }
 
-/// Damage under a correct checksum of gzip, as a forger makes it.
+/// Damage under a correct checksum of gzip, as an attacker makes it.
 #[test]
 fn a_forged_index_is_an_error_or_gives_frames_and_errors_never_a_panic() {
     let engine = Engine::new(Some(1));
@@ -124,7 +124,7 @@ const FORGED: [&str; 8] = [
 
 /// A GOP may have no known pictures, as in a stream with two layers.
 #[test]
-fn a_gop_of_which_nothing_is_known_is_decoded_whole() {
+fn a_gop_without_known_pictures_is_decoded_whole() {
     let clip = fixture("hevc_closed_gop.mp4");
     let mut forged = unpacked(&exported(&clip));
     forged["references"]["h265"] = json!({"first": [0], "pictures": [0], "cut": [0], "picture_order_count": [],
@@ -137,7 +137,7 @@ fn a_gop_of_which_nothing_is_known_is_decoded_whole() {
 /// The claims about sync samples are compared with their bytes when a decode run begins there; if they differ, the
 /// index is distrusted.
 #[test]
-fn a_false_entry_is_found_out() {
+fn a_false_random_access_point_is_detected() {
     for clip in
         ["h264_intra_refresh.ts", "h264_bframes.mp4", "h264_open_gop.mkv", "hevc_demo.mp4", "vp9.ivf"].map(fixture)
     {
@@ -161,7 +161,7 @@ fn a_false_entry_is_found_out() {
     }
 }
 
-/// Changes a claim about a picture or GOP so that it usually remains possible.
+/// Changes a claim about a picture or GOP in a way that usually remains possible.
 fn forge_graph(graph: &mut Value, random: &mut fastrand::Rng) -> String {
     let column = |field: &str| -> Vec<i64> {
         let Some(Value::Array(items)) = graph.pointer(field) else { panic!("no {field}") };

@@ -1,6 +1,6 @@
-//! The portable index: it gives the same video as opening without it; a file that is no index, or one of another video,
-//! is refused.
-#![allow(clippy::print_stderr, reason = "tests report what they leave out")]
+//! The portable index: it gives the same video as opening without it; a file that is no index, or an index of another
+//! video, is refused.
+#![allow(clippy::print_stderr, reason = "tests report the clips that they skip")]
 
 mod forged;
 mod refused;
@@ -65,9 +65,9 @@ fn every_clip_is_the_same_with_its_index_as_without() {
         let Some(video) = open(&engine, &clip) else { continue };
         let bytes = video.export_index().expect("an index").to_bytes();
         let again = reopened(&engine, &clip, &bytes).unwrap_or_else(|error| panic!("{}: {error}", name(&clip)));
-        assert!(described(&video) == described(&again), "{}: another track", name(&clip));
-        // Private parts (places in transport streams, parameter sets, stored samples) are in the file too.
-        assert!(bytes == again.export_index().expect("an index").to_bytes(), "{}: another index", name(&clip));
+        assert!(described(&video) == described(&again), "{}: the track differs", name(&clip));
+        // Private parts (locations in transport streams, parameter sets, stored samples) are in the file too.
+        assert!(bytes == again.export_index().expect("an index").to_bytes(), "{}: the index differs", name(&clip));
         assert_eq!(some_frames(&video), some_frames(&again), "{}", name(&clip));
         let opened = again.opened_with();
         assert!(opened.requests <= 2 && opened.bytes <= 128 * 1024, "{}: {opened:?}", name(&clip));
@@ -90,14 +90,14 @@ fn structure(video: &Video, planner: &Planner, references: &References, first: u
 }
 
 #[test]
-fn the_structure_with_an_index_is_the_one_that_is_learned() {
+fn the_structure_from_an_index_equals_the_learned_one() {
     let engine = Engine::new(Some(1));
     let (mut runs, mut unknown) = (BTreeMap::new(), 0);
     for clip in clips() {
         let Some(video) = open(&engine, &clip) else { continue };
-        let told = reopened(&engine, &clip, &video.export_index().expect("an index").to_bytes()).expect("the same");
-        let before = told.source().counters().now();
-        let planners = (Planner::new(video.track()), Planner::new(told.track()));
+        let indexed = reopened(&engine, &clip, &video.export_index().expect("an index").to_bytes()).expect("the same");
+        let before = indexed.source().counters().now();
+        let planners = (Planner::new(video.track()), Planner::new(indexed.track()));
         let references = (References::new(), References::new());
         let samples = video.track().samples.len() as u32;
         let syncs: Vec<u32> = (0..samples).filter(|&sample| video.track().samples[sample as usize].key).collect();
@@ -108,15 +108,19 @@ fn the_structure_with_an_index_is_the_one_that_is_learned() {
             for last in [first, first.midpoint(next), next, third, samples - 1] {
                 let last = last.min(first + 500);
                 let learned = structure(&video, &planners.0, &references.0, first, last);
-                let told = structure(&told, &planners.1, &references.1, first, last);
-                assert!(learned == told, "{}: {first}..={last}: {learned} became {told}", name(&clip));
+                let indexed_structure = structure(&indexed, &planners.1, &references.1, first, last);
+                assert!(
+                    learned == indexed_structure,
+                    "{}: {first}..={last}: {learned} is, from the index, {indexed_structure}",
+                    name(&clip)
+                );
                 unknown += u32::from(learned == "unknown");
                 *runs.entry(format!("{:?}", video.track().codec)).or_insert(0) += 1;
             }
         }
-        let read = told.source().counters().now().requests - before.requests;
+        let read = indexed.source().counters().now().requests - before.requests;
         if read > 0 {
-            eprintln!("{}: {read} reads, although there is an index", name(&clip));
+            eprintln!("{}: {read} reads in spite of the index", name(&clip));
         }
     }
     eprintln!("{runs:?} runs, {unknown} unknown");
@@ -125,7 +129,7 @@ fn the_structure_with_an_index_is_the_one_that_is_learned() {
 
 /// With an index, a single frame of a new engine reads the samples that it decodes, and nothing else.
 #[test]
-fn nothing_is_read_but_what_is_decoded() {
+fn only_decoded_samples_are_read() {
     let (mut exact, mut random) = (0, fastrand::Rng::with_seed(4));
     for clip in clips() {
         let engine = Engine::new(Some(1));
@@ -140,9 +144,9 @@ fn nothing_is_read_but_what_is_decoded() {
             let video = reopened(&engine, &clip, &index).expect("the same");
             let frame = random.u32(0..video.frame_count() as u32);
             let before = video.source().counters().now();
-            let legs = video.plan(&[frame]);
+            let runs = video.plan(&[frame]);
             assert_eq!(video.source().counters().now(), before, "{}: reads for a plan", name(&clip));
-            let planned: Vec<u32> = legs.into_iter().flat_map(|(samples, _)| samples).collect();
+            let planned: Vec<u32> = runs.into_iter().flat_map(|run| run.samples).collect();
             let Ok(_) = video.frame(frame) else { continue };
             let after = video.source().counters().now();
             let (requests, bytes) = (after.requests - before.requests, after.bytes - before.bytes);
@@ -170,7 +174,7 @@ fn the_same_video_gives_the_same_bytes() {
     for clip in ["hevc.ts", "hevc.mkv", "hevc_demo.mp4", "h264_sets_change.mkv", "h264_fields.h264", "vp9.ivf"] {
         let clip = fixture(clip);
         assert!(exported(&clip) == exported(&clip), "{}", name(&clip));
-        // With another name, place and time.
+        // With another name, folder and time.
         let folder = tempfile::tempdir().expect("a folder");
         let copy = folder.path().join("elsewhere");
         std::fs::copy(&clip, &copy).expect("a copy");

@@ -117,7 +117,7 @@ fn impossible_references(samples: u64) -> Vec<(&'static str, Value)> {
 }
 
 #[test]
-fn what_cannot_be_is_refused() {
+fn impossible_values_are_refused() {
     let samples = unpacked(&exported(&fixture("hevc.ts")))["samples"]["count"].as_u64().expect("a count");
     for (field, value) in impossible_fields(samples).into_iter().chain(impossible_references(samples)) {
         let error = with("hevc.ts", field, value.clone()).expect_err(&format!("{field} {value}"));
@@ -137,7 +137,7 @@ fn verified(clip: &Path, bytes: &[u8]) -> Result<Video> {
 }
 
 #[test]
-fn an_index_that_is_made_anew_says_the_same() {
+fn an_index_equals_the_rebuilt_one() {
     for clip in clips().into_iter().filter(|clip| clip.starts_with(fixture(""))) {
         let Some(video) = open(&Engine::new(Some(1)), &clip) else { continue };
         for index in [video.export_index(), video.export_index_without_references()] {
@@ -157,7 +157,7 @@ fn an_index_that_is_made_anew_says_the_same() {
 
 /// Claims that [`Engine::open_with_index`] accepts, since they are possible.
 #[test]
-fn an_index_that_says_otherwise_than_the_video_is_found_out() {
+fn an_index_that_contradicts_the_video_is_refused_on_verification() {
     let samples = unpacked(&exported(&fixture("hevc.ts")))["samples"]["count"].as_u64().expect("a count");
     for (clip, field, value) in [
         ("hevc.ts", "/codec/width", json!(64)),
@@ -195,9 +195,9 @@ fn an_index_that_says_otherwise_than_the_video_is_found_out() {
 }
 
 #[test]
-fn what_a_newer_writer_has_added_does_no_harm() {
-    with("hevc.ts", "/made_by", json!("somebody else")).expect("as good as ours");
-    with("hevc.ts", "/references", json!({"version": 99, "what": "ever"})).expect("a section left aside");
+fn unknown_additions_of_a_newer_writer_are_ignored() {
+    with("hevc.ts", "/made_by", json!("another program")).expect("an index by another program");
+    with("hevc.ts", "/references", json!({"version": 99, "what": "ever"})).expect("an ignored section");
     let mut text = unpacked(&exported(&fixture("hevc.ts")));
     text["more"] = json!([1, {"two": 3}]);
     text.as_object_mut().expect("an object").remove("references");

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bucket_streamer::bitstream::Codec;
 use bucket_streamer::plan::{Pictures, References};
 use bucket_streamer::still::raw;
-use ffi::{AvError, Decoder, Packet, Received, Sent, Threads};
+use ffi::{AvError, Decoder, DecoderOutput, Packet, SendStatus, Threads};
 
 use testing::clips::{clips, name};
 
@@ -33,7 +33,7 @@ fn decode(clip: &Clip, samples: &[u32], strict: bool) -> Result<BTreeMap<u32, [u
     let mut decoder = Decoder::open(&clip.track.parameters, Threads::One, strict).expect("a decoder");
     let mut pictures = BTreeMap::new();
     for packet in packets(clip, samples) {
-        while decoder.send(&packet)? == Sent::Full {
+        while decoder.send(&packet)? == SendStatus::Full {
             receive(&mut decoder, &mut pictures)?;
         }
     }
@@ -43,7 +43,7 @@ fn decode(clip: &Clip, samples: &[u32], strict: bool) -> Result<BTreeMap<u32, [u
 }
 
 fn receive(decoder: &mut Decoder, pictures: &mut BTreeMap<u32, [u8; 16]>) -> Result<(), AvError> {
-    while let Received::Picture(frame) = decoder.receive()? {
+    while let DecoderOutput::Picture(frame) = decoder.receive()? {
         pictures.extend(frame.tag().map(|sample| (sample, raw::md5(&frame))));
     }
     Ok(())
@@ -87,22 +87,22 @@ fn pictures_decoded_without_all_others_are_the_same() {
 fn picture_of(clip: &Clip, samples: &[u32], target: u32, show_broken: bool) -> Option<([u8; 16], bool)> {
     let mut decoder = Decoder::open(&clip.track.parameters, Threads::One, false).expect("a decoder");
     if show_broken {
-        decoder.show_broken();
+        decoder.output_corrupt();
     }
     let mut found = None;
     let mut take = |decoder: &mut Decoder| {
         loop {
             match decoder.receive() {
-                Ok(Received::Picture(frame)) if frame.tag() == Some(target) => {
+                Ok(DecoderOutput::Picture(frame)) if frame.tag() == Some(target) => {
                     found = Some((raw::md5(&frame), frame.is_corrupt()));
                 }
-                Ok(Received::Picture(_)) | Err(_) => {}
-                Ok(Received::NeedsMore | Received::End) => break,
+                Ok(DecoderOutput::Picture(_)) | Err(_) => {}
+                Ok(DecoderOutput::NeedsMore | DecoderOutput::End) => break,
             }
         }
     };
     for packet in packets(clip, samples) {
-        while let Ok(Sent::Full) = decoder.send(&packet) {
+        while let Ok(SendStatus::Full) = decoder.send(&packet) {
             take(&mut decoder);
         }
         take(&mut decoder);
@@ -136,7 +136,7 @@ fn some_members(graph: &Pictures, target: u32, random: &mut fastrand::Rng) -> BT
 /// pixels. The latter not always, since a stream may list a picture that no block refers to. Tests some targets of each
 /// clip, few of large ones.
 #[test]
-fn closures_without_one_of_their_members_go_wrong() {
+fn closures_without_one_of_their_members_are_detected() {
     let mut all = Cuts::default();
     for path in clips().iter().filter(|path| !name(path).contains("damaged")) {
         let Some(clip) = open(path, Codec::Hevc) else { continue };

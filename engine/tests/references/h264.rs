@@ -5,7 +5,7 @@ use bucket_streamer::plan::{References, Structure};
 
 use testing::clips::clips;
 
-use crate::trace::Unit;
+use crate::trace::TracedUnit;
 use crate::{Clip, open};
 
 #[test]
@@ -40,7 +40,7 @@ fn h264_samples_without_reference_pictures_are_those_of_the_trace() {
     assert!(droppable > 100);
 }
 
-fn h264_is_slice(unit: &Unit) -> bool {
+fn h264_is_slice(unit: &TracedUnit) -> bool {
     matches!(unit.kind(), 1..=5)
 }
 

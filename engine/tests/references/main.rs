@@ -1,6 +1,6 @@
 //! Compares the reference structure with the slice headers that the vendored `ffmpeg` prints (its `trace_headers`
 //! filter), and with decoding without all other samples.
-#![allow(clippy::print_stderr, reason = "tests report what they leave out")]
+#![allow(clippy::print_stderr, reason = "tests report the pictures that they skip")]
 
 mod decoding;
 mod h264;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bucket_streamer::bitstream::hevc_sets::ParameterSets;
-use bucket_streamer::bitstream::hevc_slice::{Kind, SliceHeader};
+use bucket_streamer::bitstream::hevc_slice::{PictureKind, SliceHeader};
 use bucket_streamer::bitstream::{Codec, hevc};
 use bucket_streamer::container::{Sample, Track};
 use bucket_streamer::plan::{Pictures, Planner, References, Structure};
@@ -21,12 +21,12 @@ use bucket_streamer::source::Source;
 
 use testing::clips::{clips, name};
 
-use crate::trace::{Reader, Trace, Traced, Unit, trace};
+use crate::trace::{Trace, TraceReader, TracedPicture, TracedUnit, trace};
 
-fn ours(header: &SliceHeader) -> Traced {
+fn ours(header: &SliceHeader) -> TracedPicture {
     let short = header.short_term.iter().map(|entry| (i64::from(entry.delta_poc), entry.used));
     let long = header.long_term.iter();
-    Traced {
+    TracedPicture {
         nal_unit_type: header.nal_unit_type.into(),
         temporal_id: header.temporal_id.into(),
         no_output_of_prior_pics: header.no_output_of_prior_pics,
@@ -87,14 +87,14 @@ impl Clip {
 }
 
 /// The slices of the base layer in a packet.
-fn slices(units: &[Unit]) -> impl Iterator<Item = &Unit> {
+fn slices(units: &[TracedUnit]) -> impl Iterator<Item = &TracedUnit> {
     units.iter().filter(|unit| unit.kind() < 32 && unit.get("nuh_layer_id") == Some(0))
 }
 
 /// Pictures by packet, from the filter's output; all slices of a picture must agree.
-fn traced_pictures(trace: &Trace, clip: &str) -> Vec<Option<Traced>> {
-    let mut reader = Reader::default();
-    let of_units = |units: &[Unit], reader: &mut Reader| {
+fn traced_pictures(trace: &Trace, clip: &str) -> Vec<Option<TracedPicture>> {
+    let mut reader = TraceReader::default();
+    let of_units = |units: &[TracedUnit], reader: &mut TraceReader| {
         units.iter().for_each(|unit| reader.absorb(unit));
         let mut slices = slices(units).filter_map(|unit| reader.slice(unit));
         let first = slices.next();
@@ -148,7 +148,7 @@ fn headers_of_all_h265_pictures_are_what_ffmpeg_reads() {
 }
 
 /// Every picture's direct references by the equations, over the whole stream.
-fn simple_references(pictures: &[Option<Traced>]) -> Vec<BTreeSet<u32>> {
+fn simple_references(pictures: &[Option<TracedPicture>]) -> Vec<BTreeSet<u32>> {
     let (mut previous, mut by_poc) = (0_i64, BTreeMap::<i64, u32>::new());
     let mut all = Vec::new();
     for (sample, picture) in (0..).zip(pictures) {
@@ -193,7 +193,7 @@ fn simple_closure(references: &[BTreeSet<u32>], target: u32) -> BTreeSet<u32> {
 }
 
 /// Sync samples with an IRAP picture.
-fn entries(clip: &Clip, pictures: &[Option<Traced>]) -> Vec<u32> {
+fn entries(clip: &Clip, pictures: &[Option<TracedPicture>]) -> Vec<u32> {
     let is_entry = |&sample: &u32| {
         let picture = pictures.get(sample as usize).and_then(Option::as_ref);
         clip.track.samples[sample as usize].key && picture.is_some_and(|picture| picture.nal_unit_type >= 16)
@@ -202,13 +202,13 @@ fn entries(clip: &Clip, pictures: &[Option<Traced>]) -> Vec<u32> {
 }
 
 /// The samples of a decode run to the target: for a RASL picture it begins a GOP earlier.
-fn run_for(entries: &[u32], pictures: &[Option<Traced>], target: u32) -> Option<u32> {
+fn run_for(entries: &[u32], pictures: &[Option<TracedPicture>], target: u32) -> Option<u32> {
     let before = entries.partition_point(|&entry| entry <= target);
     let is_rasl = pictures[target as usize].as_ref().is_some_and(|picture| matches!(picture.nal_unit_type, 8 | 9));
     entries.get(before.checked_sub(1 + usize::from(is_rasl))?).copied()
 }
 
-/// Clips in which some pictures have no definite place: two layers.
+/// Clips in which some pictures have no definite reference structure: two layers.
 const WITHOUT_GRAPH: [&str; 2] = ["mvhevc_stereo_spatial_160x120.mp4", "mvhevc_water_1934x2160.mov"];
 
 #[test]
@@ -252,7 +252,7 @@ fn check_to_decode(graph: &Pictures, target: u32, closure: &BTreeSet<u32>, clip:
 }
 
 #[test]
-fn what_was_learned_in_any_order_is_the_same() {
+fn the_order_of_learning_does_not_matter() {
     for path in clips() {
         let Some(clip) = open(&path, Codec::Hevc) else { continue };
         let entries: Vec<u32> = (0..clip.count()).filter(|&sample| clip.track.samples[sample as usize].key).collect();
@@ -284,7 +284,7 @@ fn kinds_and_sets_are_those_of_the_samples() {
             let picture = graph.get(sample).expect("a picture");
             let units = || clip.track.framing.units(data.data());
             let kind = units().find(|unit| hevc::kind(unit).is_slice()).and_then(hevc::header).map(|(kind, _)| kind);
-            assert_eq!(Some(picture.kind), kind.and_then(Kind::of), "{}: {sample}", clip.name);
+            assert_eq!(Some(picture.kind), kind.and_then(PictureKind::of), "{}: {sample}", clip.name);
             let has_sets = units().any(|unit| hevc::kind(unit) == hevc::NalKind::ParameterSet);
             assert!(!has_sets || picture.has_sets, "{}: {sample}", clip.name);
             assert_eq!(picture.irap == sample, picture.kind.is_irap(), "{}: {sample}", clip.name);
@@ -293,7 +293,7 @@ fn kinds_and_sets_are_those_of_the_samples() {
 }
 
 #[test]
-fn asking_again_costs_next_to_nothing() {
+fn a_repeated_request_costs_next_to_nothing() {
     let clip = open(&testing::clips::fixture("hevc_demo.mp4"), Codec::Hevc).expect("the fixture");
     let last = clip.count() - 1;
     let references = References::new();
@@ -304,6 +304,6 @@ fn asking_again_costs_next_to_nothing() {
     };
     let first = timed();
     let again = (0..200).map(|_| timed()).min().expect("some");
-    eprintln!("{} pictures learned in {first:?}, asked again {again:?}", last + 1);
+    eprintln!("{} pictures learned in {first:?}, requested again in {again:?}", last + 1);
     assert!(again < Duration::from_micros(20), "{again:?}");
 }

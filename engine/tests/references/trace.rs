@@ -9,11 +9,11 @@ use testing::clips::program;
 
 /// A NAL unit: name and value of each syntax element.
 #[derive(Debug, Default)]
-pub(crate) struct Unit {
+pub(crate) struct TracedUnit {
     elements: Vec<(String, i64)>,
 }
 
-impl Unit {
+impl TracedUnit {
     pub(crate) fn get(&self, name: &str) -> Option<i64> {
         self.elements.iter().find(|(element, _)| element == name).map(|(_, value)| *value)
     }
@@ -25,8 +25,8 @@ impl Unit {
 
 /// The filter's output for a clip: units before the first packet, and packets with their size.
 pub(crate) struct Trace {
-    pub(crate) head: Vec<Unit>,
-    pub(crate) packets: Vec<(usize, Vec<Unit>)>,
+    pub(crate) head: Vec<TracedUnit>,
+    pub(crate) packets: Vec<(usize, Vec<TracedUnit>)>,
 }
 
 pub(crate) fn trace(clip: &Path) -> Trace {
@@ -60,7 +60,7 @@ fn read_line(trace: &mut Trace, line: &str) {
     });
     let Some(element) = element else { return };
     if element.0 == "forbidden_zero_bit" {
-        units.push(Unit::default());
+        units.push(TracedUnit::default());
     }
     if let Some(unit) = units.last_mut() {
         unit.elements.push(element);
@@ -146,7 +146,7 @@ struct TracedSps {
 
 /// A picture's slice header.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Traced {
+pub(crate) struct TracedPicture {
     pub(crate) nal_unit_type: i64,
     pub(crate) temporal_id: i64,
     pub(crate) no_output_of_prior_pics: bool,
@@ -160,13 +160,13 @@ pub(crate) struct Traced {
 
 /// Keeps the current parameter sets along a trace.
 #[derive(Default)]
-pub(crate) struct Reader {
+pub(crate) struct TraceReader {
     sps: HashMap<i64, TracedSps>,
     sps_of_pps: HashMap<i64, i64>,
 }
 
-impl Reader {
-    pub(crate) fn absorb(&mut self, unit: &Unit) {
+impl TraceReader {
+    pub(crate) fn absorb(&mut self, unit: &TracedUnit) {
         if unit.get("nuh_layer_id") != Some(0) {
             return;
         }
@@ -183,12 +183,12 @@ impl Reader {
         }
     }
 
-    pub(crate) fn slice(&self, unit: &Unit) -> Option<Traced> {
+    pub(crate) fn slice(&self, unit: &TracedUnit) -> Option<TracedPicture> {
         if unit.get("dependent_slice_segment_flag") == Some(1) {
             return None;
         }
         let sps = &self.sps[&self.sps_of_pps[&unit.get("slice_pic_parameter_set_id").expect("an identifier")]];
-        let mut traced = Traced {
+        let mut traced = TracedPicture {
             nal_unit_type: unit.kind(),
             temporal_id: unit.get("nuh_temporal_id_plus1").expect("a layer") - 1,
             no_output_of_prior_pics: unit.get("no_output_of_prior_pics_flag") == Some(1),
@@ -212,7 +212,7 @@ impl Reader {
     }
 }
 
-fn read_sps(unit: &Unit) -> TracedSps {
+fn read_sps(unit: &TracedUnit) -> TracedSps {
     let log2_max_poc_lsb = unit.get("log2_max_pic_order_cnt_lsb_minus4").expect("a length") as u32 + 4;
     let mut cursor = Cursor(&unit.elements);
     cursor.skip_to(&["num_short_term_ref_pic_sets"]);

@@ -1,6 +1,6 @@
 //! Frames over HTTP: the same as from disk, in few requests, and typed errors where a server misbehaves.
 #![cfg(feature = "remote")]
-#![allow(clippy::print_stderr, reason = "tests report what they counted")]
+#![allow(clippy::print_stderr, reason = "tests report their counts")]
 
 mod misbehaving;
 mod requests;
@@ -15,7 +15,7 @@ use bucket_streamer::still::raw;
 use bucket_streamer::{Engine, Error, Video};
 
 use testing::clips::{clips, fixture, name, play, sequential};
-use testing::range_server::{Answer, Asked, Server, sum};
+use testing::range_server::{RangeReply, RangeRequest, RangeServer, totals};
 
 /// Small files in small blocks, so that there are as many requests as for a large file. Without hedging, so that the
 /// counts do not depend on the load of the machine.
@@ -44,7 +44,7 @@ fn bytes(clip: &Path) -> Vec<u8> {
     std::fs::read(clip).expect("the fixture")
 }
 
-fn put(server: &Server, clip: &Path) -> String {
+fn put(server: &RangeServer, clip: &Path) -> String {
     server.put(&name(clip), bytes(clip), "\"1\"")
 }
 
@@ -53,9 +53,9 @@ fn md5(video: &Video, frame: u32) -> Result<String, Error> {
 }
 
 /// Bytes that were sent more than once.
-fn sent_twice(asked: &[Asked]) -> u64 {
+fn sent_twice(requests: &[RangeRequest]) -> u64 {
     let mut ranges: Vec<(u64, u64)> =
-        asked.iter().filter_map(|asked| asked.range.map(|(start, _)| (start, start + asked.sent))).collect();
+        requests.iter().filter_map(|asked| asked.range.map(|(start, _)| (start, start + asked.sent))).collect();
     ranges.sort_unstable();
     let mut twice = 0;
     let mut end = 0;
@@ -67,14 +67,14 @@ fn sent_twice(asked: &[Asked]) -> u64 {
 }
 
 /// The requests, and the source's counts, once all requested bytes have arrived, which may be after the frame.
-fn settled(server: &Server, video: &Video) -> (Vec<Asked>, (usize, u64)) {
-    let (begun, mut asked) = (Instant::now(), Vec::new());
+fn settled(server: &RangeServer, video: &Video) -> (Vec<RangeRequest>, (usize, u64)) {
+    let (begun, mut requests) = (Instant::now(), Vec::new());
     loop {
-        asked.extend(server.asked());
+        requests.extend(server.take_requests());
         let counted = video.source().counters().now();
         let counted = (counted.requests as usize, counted.bytes);
-        if counted == sum(&asked) || begun.elapsed() > Duration::from_secs(5) {
-            return (asked, counted);
+        if counted == totals(&requests) || begun.elapsed() > Duration::from_secs(5) {
+            return (requests, counted);
         }
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -82,18 +82,18 @@ fn settled(server: &Server, video: &Video) -> (Vec<Asked>, (usize, u64)) {
 
 #[test]
 fn every_clip_is_over_http_what_it_is_on_disk() {
-    let server = Server::start();
+    let server = RangeServer::start();
     let mut random = fastrand::Rng::with_seed(11);
     let mut frames = 0;
     for clip in clips() {
         let address = put(&server, &clip);
         let Some(expected) = sequential(&clip) else {
             assert!(open(&address).is_err(), "{}", name(&clip));
-            server.asked();
+            server.take_requests();
             continue;
         };
         let by_number = expected.by_number();
-        // Pictures of damage depend on the number of threads: the default is common.
+        // Pictures of damage depend on the number of threads: both use the default.
         let open = || {
             let source = HttpClient::new(options()).and_then(|client| client.open(&address))?;
             Engine::new(None).open(Arc::new(source), 0)
@@ -106,10 +106,10 @@ fn every_clip_is_over_http_what_it_is_on_disk() {
         }
         let (asked, counted) = settled(&server, &video);
         assert_eq!(sent_twice(&asked), 0, "{}: {asked:#?}", name(&clip));
-        assert_eq!(counted, sum(&asked), "{}", name(&clip));
+        assert_eq!(counted, totals(&asked), "{}", name(&clip));
         let (played, _) = play(&open().expect("again"));
         assert_eq!(played, expected.frames, "{}", name(&clip));
-        server.asked();
+        server.take_requests();
     }
     eprintln!("{frames} frames");
     assert!(frames > 200);
@@ -117,17 +117,19 @@ fn every_clip_is_over_http_what_it_is_on_disk() {
 
 #[test]
 fn credentials_are_sent_and_never_shown() {
-    let server = Server::start();
+    let server = RangeServer::start();
     let clip = fixture("hevc_demo.mp4");
     let address = put(&server, &clip).replace("http://", "http://me:geheim@") + "?signature=geheim";
     let headers = vec![("X-Token".to_owned(), "geheim".to_owned())];
     let video = open_with(&address, HttpOptions { headers, ..options() }).expect("a clip");
-    let asked = server.asked();
+    let asked = server.take_requests();
     assert_eq!(asked[0].headers["authorization"], "Basic bWU6Z2VoZWlt");
     assert_eq!((&asked[0].headers["x-token"][..], &asked[0].path[..]), ("geheim", "/hevc_demo.mp4?signature=geheim"));
     let mut shown = vec![format!("{video:?}"), video.source().name().to_owned()];
-    for answer in [Answer::Status(403, ""), Answer::HangUp, Answer::Status(302, "Location: ?signature=geheim")] {
-        server.behave(move |_| answer.clone());
+    for answer in
+        [RangeReply::Status(403, ""), RangeReply::HangUp, RangeReply::Status(302, "Location: ?signature=geheim")]
+    {
+        server.set_behaviour(move |_| answer.clone());
         let error = open(&address).expect_err("refused");
         shown.extend([error.to_string(), format!("{error:?}")]);
     }

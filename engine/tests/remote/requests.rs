@@ -8,7 +8,7 @@ use bucket_streamer::source::{ByteRange, MemorySource, Source};
 use bucket_streamer::{Catalog, Engine, Index, IndexCache, Video};
 
 use testing::clips::{fixture, name, sequential};
-use testing::range_server::{Answer, Server, sum};
+use testing::range_server::{RangeReply, RangeServer, totals};
 
 use crate::{bytes, md5, open, open_with, options, put, sent_twice};
 
@@ -27,12 +27,12 @@ fn quiet(video: &Video) {
 }
 
 /// Requests and bytes of one action.
-pub(crate) fn counted<T>(server: &Server, what: &str, act: impl FnOnce() -> T) -> (T, usize, u64) {
-    server.asked();
+pub(crate) fn counted<T>(server: &RangeServer, what: &str, act: impl FnOnce() -> T) -> (T, usize, u64) {
+    server.take_requests();
     let done = act();
-    let asked = server.asked();
-    let (requests, bytes) = sum(&asked);
-    let ranges: Vec<_> = asked.iter().filter_map(|asked| asked.range).collect();
+    let requests_seen = server.take_requests();
+    let (requests, bytes) = totals(&requests_seen);
+    let ranges: Vec<_> = requests_seen.iter().filter_map(|asked| asked.range).collect();
     eprintln!("{what}: {requests} requests, {bytes} bytes, {ranges:?}");
     (done, requests, bytes)
 }
@@ -48,7 +48,7 @@ fn padded(file: &[u8], before: Option<&[u8; 4]>, len: u32) -> Vec<u8> {
 /// With default options, and files that are larger than a block.
 #[test]
 fn opening_takes_few_requests() {
-    let server = Server::start();
+    let server = RangeServer::start();
     let fast = put(&server, &fixture("hevc_demo.mp4"));
     let last = padded(&bytes(&fixture("hevc_closed_gop.mp4")), Some(b"moov"), 1 << 20);
     let last = server.put("last.mp4", last, "\"1\"");
@@ -65,7 +65,7 @@ fn opening_takes_few_requests() {
 
 #[test]
 fn frames_take_few_requests() {
-    let server = Server::start();
+    let server = RangeServer::start();
     for (clip, most) in [("hevc_demo.mp4", 1), ("hevc_closed_gop.mp4", 3), ("hevc_fragmented.mp4", 12)] {
         let clip = fixture(clip);
         let address = put(&server, &clip);
@@ -82,9 +82,9 @@ fn frames_take_few_requests() {
             quiet(&video);
             md5
         };
-        let (_, requests, _) = counted(&server, "the next, and what is ahead", next);
+        let (_, requests, _) = counted(&server, "the next frame, and read-ahead", next);
         assert!(requests <= 2);
-        let (_, requests, _) = counted(&server, "the same", || md5(&video, frame).expect("a frame"));
+        let (_, requests, _) = counted(&server, "the same frame", || md5(&video, frame).expect("a frame"));
         assert_eq!(requests, 0);
         let (_, requests, _) = counted(&server, "key frames", || video.keyframes().count());
         assert!(requests <= 3 * video.key_indices().len());
@@ -96,7 +96,7 @@ fn frames_take_few_requests() {
 /// Stepping through a video waits rarely for a request, in either direction; jumps fetch only the requested bytes.
 #[test]
 fn steps_are_fetched_ahead_and_jumps_are_not() {
-    let server = Server::start();
+    let server = RangeServer::start();
     let clip = fixture("hevc_closed_gop.mp4");
     let address = server.put("long.mp4", bytes(&clip), "\"1\"");
     let expected = sequential(&clip).expect("a clip").by_number();
@@ -122,7 +122,7 @@ fn steps_are_fetched_ahead_and_jumps_are_not() {
 
 #[test]
 fn a_frame_with_known_references_costs_its_closure() {
-    let server = Server::start();
+    let server = RangeServer::start();
     let mut shares = Vec::new();
     for clip in ["hevc_demo.mp4", "hevc_closed_gop.mp4", "h264_bframes.mp4", "av1.mp4"].map(fixture) {
         let address = server.put(&name(&clip), padded(&bytes(&clip), None, 70_000), "\"1\"");
@@ -135,14 +135,14 @@ fn a_frame_with_known_references_costs_its_closure() {
             let index = Index::read(&MemorySource::new("index", index.clone())).expect("an index");
             let engine = Engine::new(Some(1));
             let video = engine.open_with_index(Arc::new(source), &index).expect("the same");
-            server.asked();
+            server.take_requests();
             let plan = video.plan(&[frame]);
-            assert!(server.asked().is_empty(), "a plan reads nothing");
+            assert!(server.take_requests().is_empty(), "a plan reads nothing");
             md5(&video, frame).expect("a frame");
-            let asked = server.asked();
+            let asked = server.take_requests();
             let mut ranges: Vec<(u64, u64)> = plan
                 .iter()
-                .flat_map(|(samples, _)| samples)
+                .flat_map(|run| &run.samples)
                 .map(|&at| &video.track().samples[at as usize])
                 .map(|sample| (sample.offset, sample.offset + u64::from(sample.size)))
                 .collect();
@@ -150,7 +150,7 @@ fn a_frame_with_known_references_costs_its_closure() {
             let closure: u64 = ranges.iter().map(|(start, end)| end - start).sum();
             let gaps = ranges.windows(2).map(|pair| pair[1].0.saturating_sub(pair[0].1)).filter(|&gap| gap <= 1024);
             let most = closure as f64 * 1.05 + gaps.sum::<u64>() as f64;
-            let (requests, bytes) = sum(&asked);
+            let (requests, bytes) = totals(&asked);
             eprintln!("{} frame {frame}: {requests} requests, {bytes} bytes for a closure of {closure}", name(&clip));
             assert!(bytes as f64 <= most, "{} frame {frame}: {bytes} of {closure}", name(&clip));
             shares.push(bytes as f64 / closure as f64);
@@ -160,12 +160,12 @@ fn a_frame_with_known_references_costs_its_closure() {
 }
 
 #[test]
-fn callers_of_one_video_share_what_is_fetched() {
-    let server = Server::start();
+fn callers_of_one_video_share_fetched_bytes() {
+    let server = RangeServer::start();
     let clip = fixture("hevc_closed_gop.mp4");
     let address = put(&server, &clip);
     // Slow enough for concurrent requests to overlap.
-    server.behave(|_| Answer::Late(Duration::from_millis(10)));
+    server.set_behaviour(|_| RangeReply::Late(Duration::from_millis(10)));
     let video = open(&address).expect("a clip");
     let expected = sequential(&clip).expect("a clip").by_number();
     std::thread::scope(|scope| {
@@ -180,25 +180,25 @@ fn callers_of_one_video_share_what_is_fetched() {
             });
         }
     });
-    let asked = server.asked();
-    eprintln!("{:?} for {} bytes, {} connections", sum(&asked), video.source().len(), server.connections());
+    let asked = server.take_requests();
+    eprintln!("{:?} for {} bytes, {} connections", totals(&asked), video.source().len(), server.connections());
     assert_eq!(sent_twice(&asked), 0);
     assert!(server.connections() <= options().connections as u64 + 1);
 }
 
 #[test]
-fn a_slow_answer_is_asked_for_again_within_a_budget() {
-    let server = Server::start();
+fn a_slow_request_is_repeated_within_a_budget() {
+    let server = RangeServer::start();
     let content: Vec<u8> = (0..200 * 8192_u32).map(|at| (at % 251) as u8).collect();
     let address = server.put("long.bin", content.clone(), "\"1\"");
     for (every, share, most) in [(20, 0.05, 200 / 20 + 8), (2, 0.05, 200 / 20 + 8), (20, 0.0, 0)] {
         let mut turn = 0;
-        server.behave(move |_| {
+        server.set_behaviour(move |_| {
             turn += 1;
-            if turn > 40 && turn % every == 0 { Answer::Late(Duration::from_millis(120)) } else { Answer::Good }
+            if turn > 40 && turn % every == 0 { RangeReply::Late(Duration::from_millis(120)) } else { RangeReply::Good }
         });
         let options = HttpOptions { hedged_share: share, ..options() };
-        let source = HttpClient::new(options).and_then(|client| client.open(&address)).expect("it is there");
+        let source = HttpClient::new(options).and_then(|client| client.open(&address)).expect("the file exists");
         for part in 1..200_u64 {
             let range = ByteRange { start: part * 8192, len: 100 };
             assert_eq!(source.read(range).expect("bytes")[..], content[part as usize * 8192..][..100]);
@@ -207,19 +207,19 @@ fn a_slow_answer_is_asked_for_again_within_a_budget() {
         eprintln!("every {every}th is slow: {} of {} requests were second ones", counted.hedged, counted.requests);
         assert!(counted.hedged <= most && (most == 0 || counted.hedged > 3), "{counted:?}");
         // An unnecessary second request may not have been sent.
-        assert!(server.asked().len() <= counted.requests as usize);
+        assert!(server.take_requests().len() <= counted.requests as usize);
     }
 }
 
 #[test]
 fn an_index_on_disk_saves_all_requests_but_one() {
-    let server = Server::start();
+    let server = RangeServer::start();
     let folder = tempfile::tempdir().expect("a folder");
     let cache = IndexCache::open(folder.path()).expect("a folder");
     for clip in ["hevc_fragmented.mp4", "hevc.ts", "vp9.webm"].map(fixture) {
         let address = put(&server, &clip);
         let open = |address: &str| {
-            let source = HttpClient::new(options()).and_then(|client| client.open(address)).expect("it is there");
+            let source = HttpClient::new(options()).and_then(|client| client.open(address)).expect("the file exists");
             cache.open_video(&Engine::new(Some(2)), Arc::new(source), 0).expect("a clip")
         };
         let (first, requests, _) = counted(&server, &format!("{} first", name(&clip)), || open(&address));
@@ -235,12 +235,12 @@ fn an_index_on_disk_saves_all_requests_but_one() {
 
 #[test]
 fn callers_of_many_videos_share_one_budget_and_open_each_once() {
-    let server = Server::start();
+    let server = RangeServer::start();
     let clips = ["hevc_demo.mp4", "hevc_closed_gop.mp4", "h264_bframes.mp4"].map(fixture);
     let expected: Vec<_> = clips.iter().map(|clip| sequential(clip).expect("a clip").by_number()).collect();
     let addresses: Vec<(String, usize)> =
         (0..9).map(|at| (server.put(&format!("{at}.mp4"), bytes(&clips[at % 3]), "\"1\""), at % 3)).collect();
-    server.behave(|_| Answer::Late(Duration::from_millis(5)));
+    server.set_behaviour(|_| RangeReply::Late(Duration::from_millis(5)));
     let client = HttpClient::new(HttpOptions { cache: 300_000, connections: 6, ..options() }).expect("a client");
     let own = client.clone();
     let catalog = Catalog::new(&Engine::new(Some(2))).with_opener(move |address| Ok(Arc::new(own.open(address)?)));
@@ -254,13 +254,13 @@ fn callers_of_many_videos_share_one_budget_and_open_each_once() {
                     let video = catalog.open(address, 0).expect("a clip");
                     let frame = random.u32(0..video.frame_count() as u32);
                     assert_eq!(md5(&video, frame).ok().as_ref(), expected[*clip].get(&frame), "{address} {frame}");
-                    // Bytes on their way to memory held by others may be added.
+                    // Bytes in flight to memory that others hold may be added.
                     assert!(client.held_bytes() < 400_000, "{}", client.held_bytes());
                 }
             });
         }
     });
-    let opened = server.asked().iter().filter(|asked| !asked.headers.contains_key("if-match")).count();
+    let opened = server.take_requests().iter().filter(|asked| !asked.headers.contains_key("if-match")).count();
     assert_eq!(opened, addresses.len(), "each once");
     assert!(server.connections() <= 6 + 1, "{} connections", server.connections());
 }

@@ -5,13 +5,13 @@ use std::path::Path;
 use bucket_streamer::{Engine, ErrorKind};
 
 use testing::clips::{fixture, sequential};
-use testing::range_server::{Answer, Server};
+use testing::range_server::{RangeReply, RangeServer};
 
 use crate::{bytes, md5, open};
 
 #[test]
 fn a_file_that_is_replaced_is_an_error_and_a_fresh_one_when_opened_again() {
-    let server = Server::start();
+    let server = RangeServer::start();
     let clip = fixture("hevc_demo.mp4");
     for (etag, then) in [("\"1\"", "\"2\""), ("W/\"1\"", "W/\"2\"")] {
         let address = server.put("clip.mp4", bytes(&clip), etag);
@@ -24,7 +24,7 @@ fn a_file_that_is_replaced_is_an_error_and_a_fresh_one_when_opened_again() {
     }
     let address = server.put("clip.mp4", bytes(&clip), "");
     let video = open(&address).expect("a clip");
-    server.behave(|_| Answer::OtherLength);
+    server.set_behaviour(|_| RangeReply::OtherLength);
     assert!(matches!(md5(&video, 240).expect_err("it has grown").kind(), ErrorKind::Changed));
 }
 
@@ -44,8 +44,8 @@ const NOT_CHANGED: (&str, &str) =
 
 /// A server that ignores `If-Match` and sends bytes of another file of the same length, under any headers.
 #[test]
-fn a_version_that_was_seen_is_demanded_of_every_answer() {
-    let server = Server::start();
+fn every_answer_must_have_the_first_version() {
+    let server = RangeServer::start();
     let clip = fixture("hevc_closed_gop.mp4");
     let expected = sequential(&clip).expect("a clip").by_number();
     let (monday, tuesday) = NOT_CHANGED;
@@ -59,13 +59,13 @@ fn a_version_that_was_seen_is_demanded_of_every_answer() {
     let mut wrong = 0;
     for (opened, others) in changes {
         for other in others {
-            for answer in [Answer::Tagged(other), Answer::WholeTagged(other)] {
+            for answer in [RangeReply::Tagged(other), RangeReply::WholeTagged(other)] {
                 let address = server.put("clip.mp4", bytes(&clip), "");
-                server.behave(move |_| Answer::Tagged(opened));
+                server.set_behaviour(move |_| RangeReply::Tagged(opened));
                 let video = open(&address).expect("a clip");
                 server.put("clip.mp4", altered(&clip), "");
                 let own = answer.clone();
-                server.behave(move |_| own.clone());
+                server.set_behaviour(move |_| own.clone());
                 let what = format!("{opened:?} and then {answer:?}");
                 for frame in (60..expected.len() as u32).step_by(9) {
                     match md5(&video, frame) {
@@ -82,8 +82,8 @@ fn a_version_that_was_seen_is_demanded_of_every_answer() {
 
 /// Headers that differ without a change of version.
 #[test]
-fn the_same_version_may_be_told_in_other_words() {
-    let server = Server::start();
+fn the_same_version_may_be_spelled_differently() {
+    let server = RangeServer::start();
     let clip = fixture("hevc_demo.mp4");
     let expected = sequential(&clip).expect("a clip").by_number();
     let (monday, tuesday) = NOT_CHANGED;
@@ -97,11 +97,11 @@ fn the_same_version_may_be_told_in_other_words() {
     ];
     let address = server.put("clip.mp4", bytes(&clip), "");
     for (opened, then) in same {
-        server.behave(move |_| Answer::Tagged(opened));
+        server.set_behaviour(move |_| RangeReply::Tagged(opened));
         let video = open(&address).expect("a clip");
-        server.behave(move |_| Answer::Tagged(then));
+        server.set_behaviour(move |_| RangeReply::Tagged(then));
         assert_eq!(md5(&video, 240).ok().as_ref(), expected.get(&240), "{opened:?} and then {then:?}");
-        video.source().confirm();
+        video.source().revalidate();
         video.source().check().expect("the same");
     }
 }

@@ -1,11 +1,11 @@
-//! Thousands of requests of all kinds, from several callers, on engines of all sizes: every answer is the sequential
-//! decode's, and each frame gets exactly one.
+//! Thousands of requests of all kinds, from several callers, on engines of all sizes: every answer equals the
+//! sequential decode, and each frame has exactly one answer.
 //!
 //! A round is one engine with some videos and their requests, all derived from the seed and the round's number.
 //! `BUCKET_STREAMER_EXHAUSTIVE=1` makes at least 10,000 requests, the default as many as fit into half a minute. To
 //! repeat rounds, or to make fewer: `BUCKET_STREAMER_STRESS` with any of `seed=7 first=130 rounds=1 requests=100
 //! clips=vp9.webm,hevc.ts patience=3600`.
-#![allow(clippy::print_stderr, reason = "tests report what they saw")]
+#![allow(clippy::print_stderr, reason = "tests report their results")]
 
 mod clip;
 mod requests;
@@ -26,8 +26,8 @@ use fastrand::Rng;
 use testing::clips::{clips, name, open};
 
 use crate::clip::{Clip, Truth};
-use crate::requests::{Counts, Subject, pattern};
-use crate::waiting::Watch;
+use crate::requests::{RequestCounts, Subject, pattern};
+use crate::waiting::HangWatch;
 
 /// A setting of `BUCKET_STREAMER_STRESS`.
 fn setting<T: FromStr>(key: &str) -> Option<T> {
@@ -57,7 +57,7 @@ fn exhaustive() -> bool {
     std::env::var_os("BUCKET_STREAMER_EXHAUSTIVE").is_some()
 }
 
-/// The number of callers, and their videos.
+/// The number of callers, and the distribution of their requests over videos.
 #[derive(Debug, Clone, Copy)]
 enum Callers {
     One,
@@ -68,7 +68,7 @@ enum Callers {
 }
 
 /// One engine, its videos, and their requests.
-fn round(number: u64, seed: u64, clips: &[&Clip], requests: usize, counts: &Counts, watch: &Watch) {
+fn round(number: u64, seed: u64, clips: &[&Clip], requests: usize, counts: &RequestCounts, watch: &HangWatch) {
     let mut random = Rng::with_seed(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let threads = random.usize(1..=4);
     let memory = match random.u8(0..6) {
@@ -139,7 +139,7 @@ fn workers() -> usize {
 }
 
 #[test]
-fn any_requests_from_anyone_get_the_sequential_decode() {
+fn any_requests_get_the_sequential_decode() {
     let _alone = lock(&ALONE);
     let begun = Instant::now();
     let clips = stress_clips();
@@ -149,7 +149,7 @@ fn any_requests_from_anyone_get_the_sequential_decode() {
     let rounds: u64 = setting("rounds").unwrap_or(u64::MAX);
     let enough = setting("requests").unwrap_or(if exhaustive() { 12_000 } else { 1_000_000 });
     let until = Instant::now() + Duration::from_secs(if exhaustive() { 100_000 } else { 25 });
-    let (counts, watch) = (Counts::default(), Watch::start());
+    let (counts, watch) = (RequestCounts::default(), HangWatch::start());
     for number in first..first.saturating_add(rounds) {
         // Each clip in turn, with up to two others.
         let mut random = Rng::with_seed(seed.wrapping_add(number));
@@ -214,7 +214,7 @@ fn a_cold_batch_decodes_the_union_of_the_closures() {
             let mut wanted = pattern(&mut random, &video, 40);
             // Frames that are not shown use the fallback decode.
             wanted.retain(|&index| matches!(truths.get(index as usize), Some(Truth::Shown(_))));
-            let planned: u64 = video.plan(&wanted).iter().map(|(samples, _)| samples.len() as u64).sum();
+            let planned: u64 = video.plan(&wanted).iter().map(|run| run.samples.len() as u64).sum();
             let distinct: BTreeSet<u32> = wanted.iter().copied().collect();
             assert_eq!(video.frames(&wanted).filter(|(_, result)| result.is_ok()).count(), distinct.len());
             let decoded = engine.work().decoded_pictures;

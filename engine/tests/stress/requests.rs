@@ -15,11 +15,11 @@ use fastrand::Rng;
 
 use crate::clip::{Clip, Truth};
 use crate::lock;
-use crate::waiting::{Next, Watch, block_on};
+use crate::waiting::{HangWatch, Next, block_on};
 
 /// Counts of requests and answers.
 #[derive(Default)]
-pub(crate) struct Counts {
+pub(crate) struct RequestCounts {
     pub(crate) requests: AtomicUsize,
     pub(crate) frames: AtomicUsize,
     pub(crate) errors: AtomicUsize,
@@ -37,15 +37,15 @@ pub(crate) struct Subject<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) video: &'a Video,
     pub(crate) truths: Arc<Vec<Truth>>,
-    pub(crate) counts: &'a Counts,
+    pub(crate) counts: &'a RequestCounts,
     /// Seed, round, engine: for messages.
     pub(crate) recipe: &'a str,
 }
 
 impl Subject<'_> {
-    fn check(&self, asked: u32, index: u32, result: &Result<VideoFrame, Error>, request: &str) {
+    fn check(&self, expected: u32, index: u32, result: &Result<VideoFrame, Error>, request: &str) {
         let place = || format!("{} {}: {request}", self.recipe, self.clip.name);
-        assert_eq!(asked, index, "{}: another frame's answer", place());
+        assert_eq!(expected, index, "{}: another frame's answer", place());
         match (result, self.truths.get(index as usize)) {
             (Ok(frame), truth) => {
                 self.counts.frames.fetch_add(1, Relaxed);
@@ -74,13 +74,13 @@ impl Subject<'_> {
     }
 
     /// Makes one request of a random kind.
-    pub(crate) fn request(&self, random: &mut Rng, watch: &Watch) {
+    pub(crate) fn request(&self, random: &mut Rng, watch: &HangWatch) {
         let most = if self.clip.pixels > 500_000 { 12 } else { 48 };
-        let wanted = pattern(random, self.video, most);
+        let frames = pattern(random, self.video, most);
         let kind = random.choice(KINDS).expect("some");
-        let text = format!("{kind:?} {wanted:?}");
+        let text = format!("{kind:?} {frames:?}");
         watch.during(format!("{} {}: {text}", self.recipe, self.clip.name), || {
-            self.make(kind, &wanted, random, &text);
+            self.make(kind, &frames, random, &text);
         });
         let (held, budget) = (self.engine.checkpoints(), self.engine.checkpoint_memory());
         assert!(held.bytes <= budget, "{} {}: {text}: {held:?} of {budget}", self.recipe, self.clip.name);
@@ -89,23 +89,23 @@ impl Subject<'_> {
         *lock(&self.counts.clips).entry(self.clip.name.clone()).or_default() += 1;
     }
 
-    fn make(&self, kind: Kind, wanted: &[u32], random: &mut Rng, text: &str) {
+    fn make(&self, kind: RequestKind, wanted: &[u32], random: &mut Rng, text: &str) {
         let first = wanted[0];
         match kind {
-            Kind::Single => self.check(first, first, &self.video.frame(first), text),
-            Kind::Singly => {
+            RequestKind::Single => self.check(first, first, &self.video.frame(first), text),
+            RequestKind::Singly => {
                 for &index in wanted.iter().take(8) {
                     self.check(index, index, &self.video.frame(index), text);
                 }
             }
-            Kind::Batch => self.batch(wanted, text, || {}),
-            Kind::Slowly => self.batch(wanted, text, || {
+            RequestKind::Batch => self.batch(wanted, text, || {}),
+            RequestKind::Slowly => self.batch(wanted, text, || {
                 if random.u8(0..4) == 0 {
                     thread::sleep(Duration::from_millis(random.u64(0..6)));
                 }
             }),
-            Kind::InOrder => self.in_order(wanted, text),
-            Kind::Cancelled => {
+            RequestKind::InOrder => self.in_order(wanted, text),
+            RequestKind::Cancelled => {
                 let read = random.usize(0..=wanted.len().min(12));
                 let mut left: BTreeSet<u32> = wanted.iter().copied().collect();
                 for (index, result) in self.video.frames(wanted).take(read) {
@@ -113,17 +113,17 @@ impl Subject<'_> {
                 }
                 self.counts.cancelled.fetch_add(1, Relaxed);
             }
-            Kind::InOrderCancelled => {
+            RequestKind::InOrderCancelled => {
                 let read = random.usize(0..=wanted.len());
                 for (&index, result) in wanted.iter().zip(self.video.frames_in_order(wanted.to_vec())).take(read) {
                     self.check(index, index, &result, text);
                 }
                 self.counts.cancelled.fetch_add(1, Relaxed);
             }
-            Kind::Async => self.check(first, first, &block_on(self.video.frame_async(first)), text),
-            Kind::ManyAsync => self.many_async(wanted, random, text),
-            Kind::Streamed => self.streamed(wanted, text),
-            Kind::Overlapping => self.overlapping(wanted, text),
+            RequestKind::Async => self.check(first, first, &block_on(self.video.frame_async(first)), text),
+            RequestKind::ManyAsync => self.many_async(wanted, random, text),
+            RequestKind::Streamed => self.streamed(wanted, text),
+            RequestKind::Overlapping => self.overlapping(wanted, text),
         }
     }
 
@@ -136,7 +136,7 @@ impl Subject<'_> {
             pause();
         }
         self.none_left(&left, text);
-        assert!(frames.next().is_none(), "{} {}: {text}: an end is an end", self.recipe, self.clip.name);
+        assert!(frames.next().is_none(), "{} {}: {text}: a result after the end", self.recipe, self.clip.name);
     }
 
     fn in_order(&self, wanted: &[u32], text: &str) {
@@ -146,7 +146,7 @@ impl Subject<'_> {
             let found = result.as_ref().map_or(index, |frame| frame.index);
             self.check(index, found, &result, text);
         }
-        assert!(answers.next().is_none(), "{} {}: {text}: an end is an end", self.recipe, self.clip.name);
+        assert!(answers.next().is_none(), "{} {}: {text}: a result after the end", self.recipe, self.clip.name);
     }
 
     fn many_async(&self, wanted: &[u32], random: &mut Rng, text: &str) {
@@ -197,7 +197,7 @@ impl Subject<'_> {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+enum RequestKind {
     Single,
     Singly,
     Batch,
@@ -211,37 +211,37 @@ enum Kind {
     Overlapping,
 }
 
-const KINDS: [Kind; 14] = [
-    Kind::Single,
-    Kind::Single,
-    Kind::Single,
-    Kind::Singly,
-    Kind::Batch,
-    Kind::Batch,
-    Kind::Slowly,
-    Kind::InOrder,
-    Kind::Cancelled,
-    Kind::InOrderCancelled,
-    Kind::Async,
-    Kind::ManyAsync,
-    Kind::Streamed,
-    Kind::Overlapping,
+const KINDS: [RequestKind; 14] = [
+    RequestKind::Single,
+    RequestKind::Single,
+    RequestKind::Single,
+    RequestKind::Singly,
+    RequestKind::Batch,
+    RequestKind::Batch,
+    RequestKind::Slowly,
+    RequestKind::InOrder,
+    RequestKind::Cancelled,
+    RequestKind::InOrderCancelled,
+    RequestKind::Async,
+    RequestKind::ManyAsync,
+    RequestKind::Streamed,
+    RequestKind::Overlapping,
 ];
 
-impl Kind {
+impl RequestKind {
     fn name(self) -> &'static str {
         match self {
-            Kind::Single => "single",
-            Kind::Singly => "one after the other",
-            Kind::Batch => "batch",
-            Kind::Slowly => "batch, read slowly",
-            Kind::InOrder => "in order",
-            Kind::Cancelled => "batch, dropped",
-            Kind::InOrderCancelled => "in order, dropped",
-            Kind::Async => "async",
-            Kind::ManyAsync => "many async",
-            Kind::Streamed => "stream",
-            Kind::Overlapping => "two batches",
+            RequestKind::Single => "single",
+            RequestKind::Singly => "one after the other",
+            RequestKind::Batch => "batch",
+            RequestKind::Slowly => "batch, read slowly",
+            RequestKind::InOrder => "in order",
+            RequestKind::Cancelled => "batch, dropped",
+            RequestKind::InOrderCancelled => "in order, dropped",
+            RequestKind::Async => "async",
+            RequestKind::ManyAsync => "many async",
+            RequestKind::Streamed => "stream",
+            RequestKind::Overlapping => "two batches",
         }
     }
 }
@@ -271,7 +271,7 @@ pub(crate) fn pattern(random: &mut Rng, video: &Video, most: usize) -> Vec<u32> 
             let key = random.choice(&keys).copied().unwrap_or(0);
             (0..few).map(|_| near(random, key, 8)).collect()
         }
-        // Every so many.
+        // Frames at equal distances.
         _ => {
             let step = random.usize(2..17);
             (random.u32(0..frames)..frames).step_by(step).take(many).collect()

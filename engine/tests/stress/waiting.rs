@@ -49,21 +49,21 @@ impl Future for Next<'_> {
     }
 }
 
-/// Pending waits with their begin, to distinguish a hang from a long decode and to name it.
+/// Pending waits with their start, to distinguish a hang from a long decode and to name it.
 #[derive(Default)]
-pub(crate) struct Watch {
+pub(crate) struct HangWatch {
     pub(crate) waiting: Mutex<BTreeMap<usize, (Instant, String)>>,
     pub(crate) next: AtomicUsize,
 }
 
-impl Watch {
-    pub(crate) fn start() -> Arc<Watch> {
-        let watch = Arc::new(Watch::default());
-        let (patience, own) = (Duration::from_secs(setting("patience").unwrap_or(240)), Arc::downgrade(&watch));
+impl HangWatch {
+    pub(crate) fn start() -> Arc<HangWatch> {
+        let watch = Arc::new(HangWatch::default());
+        let (timeout, own) = (Duration::from_secs(setting("patience").unwrap_or(240)), Arc::downgrade(&watch));
         thread::spawn(move || {
             while let Some(watch) = own.upgrade() {
                 for (since, what) in lock(&watch.waiting).values() {
-                    if since.elapsed() > patience {
+                    if since.elapsed() > timeout {
                         eprintln!("HANGS: {what}");
                         std::process::abort();
                     }

@@ -4,38 +4,40 @@ use axum::http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
-/// The ETag of a response, and whether its address names the video's version.
-pub(super) struct Version {
+/// The validator of a response (RFC 9110, section 8.8): its ETag, and the inputs of `Cache-Control`.
+pub(super) struct CacheValidator {
     etag: HeaderValue,
+    /// The address names the video's current version: the response never changes.
     is_named: bool,
     is_private: bool,
 }
 
-impl Version {
-    /// For a response made from the video with the tag `video`, to an address that names the version `named`.
-    pub(super) fn new(etag: &str, video: &str, named: Option<&str>, is_private: bool) -> Version {
-        // Clients may copy the value of a header, with its quotes.
+impl CacheValidator {
+    /// For a response with the tag `etag` from a video with the tag `video`. `named` is the version in the address.
+    pub(super) fn new(etag: &str, video: &str, named: Option<&str>, is_private: bool) -> CacheValidator {
+        // Clients may copy the whole value of an ETag header, with its quotes.
         let plain = |text: &str| text.trim_start_matches("W/").trim_matches('"').to_owned();
         let etag = HeaderValue::from_str(&format!("\"{etag}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"\""));
-        Version { etag, is_named: named.is_some_and(|named| plain(named) == video), is_private }
+        CacheValidator { etag, is_named: named.is_some_and(|named| plain(named) == video), is_private }
     }
 
-    /// Whether the client has this version already.
-    pub(super) fn is_known(&self, headers: &HeaderMap) -> bool {
+    /// Whether `If-None-Match` lists this ETag (RFC 9110, section 13.1.2, weak comparison).
+    pub(super) fn matches(&self, headers: &HeaderMap) -> bool {
         let own = self.etag.to_str().unwrap_or_default();
         let listed = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
         listed.flat_map(|list| list.split(',')).any(|one| one.trim().trim_start_matches("W/") == own)
     }
 
-    /// The response for a client that has it.
+    /// The 304 response for a client that has this version.
     pub(super) fn not_modified(&self) -> Response {
         let mut response = StatusCode::NOT_MODIFIED.into_response();
-        self.mark(response.headers_mut());
+        self.set_headers(response.headers_mut());
         response
     }
 
-    /// Sets the headers: a response whose address names its version never changes, any other one must be revalidated.
-    pub(super) fn mark(&self, headers: &mut HeaderMap) {
+    /// Sets `ETag` and `Cache-Control`: a response whose address names its version never changes, any other one must be
+    /// revalidated.
+    pub(super) fn set_headers(&self, headers: &mut HeaderMap) {
         headers.insert(ETAG, self.etag.clone());
         let control = match (self.is_named, self.is_private) {
             (true, false) => "public, max-age=31536000, immutable",
@@ -49,25 +51,25 @@ impl Version {
 
 #[cfg(test)]
 mod tests {
-    use super::{HeaderMap, HeaderValue, IF_NONE_MATCH, Version};
+    use super::{CacheValidator, HeaderMap, HeaderValue, IF_NONE_MATCH};
 
     #[test]
-    fn what_is_known_is_not_sent_again() {
-        let version = Version::new("abc-1", "abc", None, false);
-        let asked = |value: &str| {
+    fn a_listed_etag_matches() {
+        let validator = CacheValidator::new("abc-1", "abc", None, false);
+        let matches = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(IF_NONE_MATCH, HeaderValue::from_str(value).unwrap());
-            version.is_known(&headers)
+            validator.matches(&headers)
         };
-        assert!(asked("\"abc-1\"") && asked("\"x\", W/\"abc-1\""));
-        assert!(!asked("\"abc\"") && !asked("abc-1") && !asked("*"));
+        assert!(matches("\"abc-1\"") && matches("\"x\", W/\"abc-1\""));
+        assert!(!matches("\"abc\"") && !matches("abc-1") && !matches("*"));
     }
 
     #[test]
-    fn only_the_version_that_is_there_never_changes() {
+    fn only_an_address_with_the_current_version_is_immutable() {
         let control = |named: Option<&str>, is_private: bool| {
             let mut headers = HeaderMap::new();
-            Version::new("abc-1", "abc", named, is_private).mark(&mut headers);
+            CacheValidator::new("abc-1", "abc", named, is_private).set_headers(&mut headers);
             headers["cache-control"].to_str().unwrap().to_owned()
         };
         assert_eq!(control(Some("abc"), false), "public, max-age=31536000, immutable");

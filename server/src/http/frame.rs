@@ -1,4 +1,4 @@
-//! `/frame`: one still, by number, by time, or by bytes.
+//! `/frame`: one still of a frame that is selected by number, by time, or by byte offsets.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,22 +9,22 @@ use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::response::Response;
 use serde::Deserialize;
 
-use super::conditional::Version;
-use super::params::{FitParam, FormatParam, damage, name, query, spec};
+use super::conditional::CacheValidator;
+use super::params::{FitParam, FormatParam, damage_policy, name, query, spec};
 use super::reply;
-use crate::admission::Client;
-use crate::auth::Visitor;
-use crate::limits::{fits, shape};
-use crate::problem::{Kind, Problem};
-use crate::scope::Permitted;
-use crate::shared::Shared;
-use crate::stills::Spec;
-use crate::target::{Target, frame_of, key_before};
-use crate::videos::Opened;
+use crate::admission::RequestClient;
+use crate::auth::Principal;
+use crate::frame_locator::{FrameLocator, frame_of, key_before};
+use crate::limits::{check_other_side, shape};
+use crate::problem::{Problem, ProblemKind};
+use crate::scope::PermittedName;
+use crate::server_state::ServerState;
+use crate::stills::StillSpec;
+use crate::videos::OpenVideo;
 use bucket_streamer::OnDamage;
 use bucket_streamer::pixels::Fit;
 
-/// The frame, and the form of its still.
+/// The parameters: the frame, and the form of its still.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
@@ -43,7 +43,8 @@ pub(super) struct FrameQuery {
     offset: Option<u64>,
     /// `exact` (default), or `keyframe`: the key frame at or before the frame.
     #[serde(default)]
-    mode: Mode,
+    #[param(inline)]
+    mode: FrameMode,
     /// Width of the still in pixels.
     width: Option<u32>,
     /// Height of the still in pixels.
@@ -73,24 +74,24 @@ pub(super) struct FrameQuery {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum Mode {
+enum FrameMode {
     #[default]
     Exact,
     Keyframe,
 }
 
 impl FrameQuery {
-    fn target(&self) -> Result<Target, Problem> {
+    fn locator(&self) -> Result<FrameLocator, Problem> {
         let by_bytes = self.irap.is_some() || self.end.is_some() || self.offset.is_some();
-        let target = match (self.frame, &self.time, self.irap) {
-            (Some(frame), None, None) if !by_bytes => Target::Frame(frame),
+        let locator = match (self.frame, &self.time, self.irap) {
+            (Some(frame), None, None) if !by_bytes => FrameLocator::Frame(frame),
             (None, Some(time), None) if !by_bytes => {
-                Target::Time(bucket_streamer::time::parse(time).map_err(Problem::bad_parameter)?)
+                FrameLocator::Time(bucket_streamer::time::parse(time).map_err(Problem::bad_parameter)?)
             }
-            (None, None, Some(irap)) => Target::Bytes { irap, end: self.end, offset: self.offset },
+            (None, None, Some(irap)) => FrameLocator::Bytes { irap, end: self.end, offset: self.offset },
             _ => return Err(Problem::bad_parameter("give exactly one of frame, time, and irap (with end or offset)")),
         };
-        Ok(target)
+        Ok(locator)
     }
 }
 
@@ -111,22 +112,22 @@ impl FrameQuery {
     )
 )]
 pub(super) async fn by_path(
-    Extract(shared): Extract<Arc<Shared>>,
-    Extension(client): Extension<Client>,
-    Extension(visitor): Extension<Visitor>,
+    Extract(shared): Extract<Arc<ServerState>>,
+    Extension(client): Extension<RequestClient>,
+    Extension(principal): Extension<Principal>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let video = name(&uri, "/frame/")?;
-    let video = shared.permit(&visitor, &video)?;
+    let video = shared.permit(&principal, &video)?;
     let query: FrameQuery = query(&uri)?;
     if query.video.is_some() {
         return Err(Problem::bad_parameter("the video is named in the path and in the query: name it once"));
     }
-    answer(&shared, &client, video, &query, &headers).await
+    respond(&shared, &client, video, &query, &headers).await
 }
 
-/// A still of a video that the query names: the expert's route, for clients with their own index of byte offsets.
+/// A still of a video that the query names. With `irap`, for clients with their own index of byte offsets.
 #[utoipa::path(
     get,
     path = "/frame",
@@ -141,27 +142,27 @@ pub(super) async fn by_path(
     )
 )]
 pub(super) async fn by_query(
-    Extract(shared): Extract<Arc<Shared>>,
-    Extension(client): Extension<Client>,
-    Extension(visitor): Extension<Visitor>,
+    Extract(shared): Extract<Arc<ServerState>>,
+    Extension(client): Extension<RequestClient>,
+    Extension(principal): Extension<Principal>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let query: FrameQuery = query(&uri)?;
     let video = query.video.as_deref().ok_or_else(|| Problem::bad_parameter("the parameter video is missing"))?;
-    let video = shared.permit(&visitor, video)?;
-    answer(&shared, &client, video, &query, &headers).await
+    let video = shared.permit(&principal, video)?;
+    respond(&shared, &client, video, &query, &headers).await
 }
 
-async fn answer(
-    shared: &Arc<Shared>,
-    client: &Client,
-    video: Permitted<'_>,
+async fn respond(
+    shared: &Arc<ServerState>,
+    client: &RequestClient,
+    video: PermittedName<'_>,
     query: &FrameQuery,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    // The address is checked before any work.
-    let target = query.target()?;
+    // All parameters are checked before the video is opened.
+    let locator = query.locator()?;
     let fit = match query.fit {
         None | Some(FitParam::Contain) => Fit::Contain,
         Some(FitParam::Cover) => Fit::Cover,
@@ -170,54 +171,54 @@ async fn answer(
     let shape = shape(&shared.config, query.width, query.height, fit)?;
     let spec = spec(&shared.config, query.format, (query.quality, shape), headers)?;
     // The deadline covers both attempts.
-    let until = Instant::now() + shared.config.deadline;
-    let mut is_again = false;
+    let deadline = Instant::now() + shared.config.deadline;
+    let mut is_retry = false;
     loop {
-        let opened = shared.videos.open(video, client, until.saturating_duration_since(Instant::now())).await?;
-        fits(&shared.config, &opened, spec.shape)?;
-        let asked = (query, &target, spec, until);
-        match still(shared, client, &opened, asked, headers).await {
-            // The video has changed: one more attempt with its new contents.
-            Err(problem) if problem.kind == Kind::Changed && !is_again => is_again = true,
-            answer => return answer,
+        let opened = shared.videos.open(video, client, deadline.saturating_duration_since(Instant::now())).await?;
+        check_other_side(&shared.config, &opened, spec.shape)?;
+        let request = (query, &locator, spec, deadline);
+        match respond_once(shared, client, &opened, request, headers).await {
+            // The video has changed: one further attempt with its new content.
+            Err(problem) if problem.kind == ProblemKind::Changed && !is_retry => is_retry = true,
+            response => return response,
         }
     }
 }
 
-async fn still(
-    shared: &Arc<Shared>,
-    client: &Client,
-    opened: &Opened,
-    (query, target, spec, until): (&FrameQuery, &Target, Spec, Instant),
+async fn respond_once(
+    shared: &Arc<ServerState>,
+    client: &RequestClient,
+    opened: &OpenVideo,
+    (query, locator, spec, deadline): (&FrameQuery, &FrameLocator, StillSpec, Instant),
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let mut frame = frame_of(&opened.video, opened.order(), target)?;
-    if query.mode == Mode::Keyframe {
+    let mut frame = frame_of(&opened.video, opened.order(), locator)?;
+    if query.mode == FrameMode::Keyframe {
         frame = key_before(&opened.video, frame);
     }
     let tag = opened.etag();
-    let (on_damage, ending) = damage(&shared.config, query.on_damage);
-    let etag = format!("{tag}-{frame}-{}{ending}", spec.tag());
-    let version = Version::new(&etag, &tag, query.v.as_deref(), shared.is_private());
+    let (on_damage, etag_suffix) = damage_policy(&shared.config, query.on_damage);
+    let etag = format!("{tag}-{frame}-{}{etag_suffix}", spec.tag());
+    let validator = CacheValidator::new(&etag, &tag, query.v.as_deref(), shared.is_private());
     let is_negotiated = query.format.is_none();
-    if version.is_known(headers) {
-        let mut response = version.not_modified();
+    if validator.matches(headers) {
+        let mut response = validator.not_modified();
         if is_negotiated {
             response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
         }
         return Ok(response);
     }
-    let patience = until.saturating_duration_since(Instant::now());
-    let (still, timing, found) = shared.stills.get(opened, frame, spec, client, patience).await?;
+    let max_wait = deadline.saturating_duration_since(Instant::now());
+    let (still, timing, cache) = shared.stills.get(opened, frame, spec, client, max_wait).await?;
     if let Some(problem) = still.refusal(on_damage, opened) {
         return Err(problem);
     }
     shared.metrics.sent(still.bytes.len());
     let mut response = reply::bytes(spec.format.media_type(), still.bytes.clone());
     let headers = response.headers_mut();
-    version.mark(headers);
-    reply::describe(headers, &still);
-    reply::timing(headers, &timing, found);
+    validator.set_headers(headers);
+    reply::set_frame_headers(headers, &still);
+    reply::set_timing_headers(headers, &timing, cache);
     if is_negotiated {
         headers.insert(VARY, HeaderValue::from_static("Accept"));
     }

@@ -1,4 +1,4 @@
-//! The routes, and what they share: authentication, request ids, logging and metrics.
+//! The routes, and the layers around all of them: authentication, request ids, logging and metrics.
 
 mod conditional;
 mod frame;
@@ -24,24 +24,24 @@ use axum::routing::get;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer, ExposeHeaders};
 use tracing::Instrument;
 
-use super::admission::Client;
-use super::auth::{Shown, Visitor};
-use super::connection::Peer;
-use super::problem::{Kind, Problem};
-use super::shared::Shared;
+use super::admission::RequestClient;
+use super::auth::{Principal, RequestCredentials};
+use super::connection::ConnectionPeer;
+use super::problem::{Problem, ProblemKind};
+use super::server_state::ServerState;
 use super::{streams, ws};
 
 pub use status::openapi;
 
-/// The id of a request, in logs here and at the client.
+/// The header with the id of a request, for logs of the server and of the client.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The original client, as proxies report it.
+/// The header with the addresses of the client and of proxies.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The longest request id that is accepted from a client.
 const LONGEST_ID: usize = 128;
 /// Most headers of one request.
 pub(super) const HEADERS: usize = 64;
-/// Headers that pages of other origins may read.
+/// Response headers that pages of other origins may read (`Access-Control-Expose-Headers`).
 const EXPOSED: [&str; 13] = [
     "etag",
     "link",
@@ -58,8 +58,8 @@ const EXPOSED: [&str; 13] = [
     "x-request-id",
 ];
 
-/// All routes.
-pub(super) fn router(shared: &Arc<Shared>) -> Router {
+/// The router of all routes. Those that show videos or metrics require authentication.
+pub(super) fn router(shared: &Arc<ServerState>) -> Router {
     let guarded = Router::new()
         .route("/videos", get(videos::list))
         .route("/videos/{*video}", get(videos::info))
@@ -68,7 +68,7 @@ pub(super) fn router(shared: &Arc<Shared>) -> Router {
         .route("/storyboard/{*video}", get(storyboard::get))
         .route("/ws", get(ws::open))
         .route("/metrics", get(status::metrics))
-        .layer(from_fn_with_state(Arc::clone(shared), admit));
+        .layer(from_fn_with_state(Arc::clone(shared), authenticate));
     let open = Router::new()
         .route("/", get(page::index))
         .route("/page/{file}", get(page::file))
@@ -82,7 +82,7 @@ pub(super) fn router(shared: &Arc<Shared>) -> Router {
     if !shared.config.cors_origins.is_empty() {
         all = all.layer(cors(&shared.config.cors_origins));
     }
-    all.layer(from_fn_with_state(Arc::clone(shared), account)).with_state(Arc::clone(shared))
+    all.layer(from_fn_with_state(Arc::clone(shared), observe_request)).with_state(Arc::clone(shared))
 }
 
 fn cors(origins: &[String]) -> CorsLayer {
@@ -98,47 +98,47 @@ fn cors(origins: &[String]) -> CorsLayer {
     layer.allow_origin(AllowOrigin::list(origins))
 }
 
-/// Authenticates a request, and adds its client and visitor.
-async fn admit(Extract(shared): Extract<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+/// Authenticates a request, and adds its [`RequestClient`] and its [`Principal`] to the extensions.
+async fn authenticate(Extract(shared): Extract<Arc<ServerState>>, mut request: Request, next: Next) -> Response {
     let headers = request.headers();
-    let shown = Shown {
+    let credentials = RequestCredentials {
         path: request.uri().path(),
         query: request.uri().query(),
         authorization: text(headers, &AUTHORIZATION),
         subprotocols: text(headers, &SEC_WEBSOCKET_PROTOCOL),
     };
-    let visitor = match shared.guard.admit(&shown) {
-        Ok(visitor) => visitor,
+    let principal = match shared.authenticator.authenticate(&credentials) {
+        Ok(principal) => principal,
         Err(problem) => return problem.into_response(),
     };
-    let Some(peer) = request.extensions().get::<Peer>().copied() else {
+    let Some(peer) = request.extensions().get::<ConnectionPeer>().copied() else {
         return Problem::internal("the connection has no number").into_response();
     };
-    let who = match visitor {
-        Visitor::Token(number) => format!("token {}", shared.guard.name(number)),
-        Visitor::Anybody | Visitor::Signed(_) => {
+    let client_name = match principal {
+        Principal::Token(number) => format!("token {}", shared.authenticator.name(number)),
+        Principal::Anonymous | Principal::UrlKey(_) => {
             let forwarded = forwarded(headers).filter(|_| shared.config.trust_forwarded);
-            neighbourhood(forwarded.unwrap_or(peer.address.ip()))
+            address_key(forwarded.unwrap_or(peer.address.ip()))
         }
     };
-    let client = shared.clients.client(&who, peer.number);
+    let client = shared.clients.client(&client_name, peer.number);
     request.extensions_mut().insert(client.clone());
-    request.extensions_mut().insert(visitor);
+    request.extensions_mut().insert(principal);
     let mut response = next.run(request).await;
     response.extensions_mut().insert(client);
     response
 }
 
-/// The client that the nearest proxy has seen: the last address of the last header. Clients can forge the ones before
-/// it.
+/// The client's address from the nearest proxy: the last address of the last header. Clients can forge the addresses
+/// before it.
 fn forwarded(headers: &HeaderMap) -> Option<IpAddr> {
     let last = headers.get_all(FORWARDED_FOR).iter().next_back()?.to_str().ok()?;
     last.rsplit(',').next()?.trim().parse().ok()
 }
 
-/// The key of a client by address; for IPv6 the /64 network, since one machine can use as many addresses of it as it
-/// likes.
-fn neighbourhood(address: IpAddr) -> String {
+/// The name of a client that is identified by its address. For IPv6 it is the /64 network, since one host can use all
+/// addresses of its network.
+fn address_key(address: IpAddr) -> String {
     match address.to_canonical() {
         IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => format!("{:x?}", &address.segments()[..4]),
@@ -149,17 +149,17 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// Gives every request an id, counts it, and logs its result.
-async fn account(Extract(shared): Extract<Arc<Shared>>, request: Request, next: Next) -> Response {
+/// Assigns an id to every request, reserves memory for its response, counts it, and logs its result.
+async fn observe_request(Extract(shared): Extract<Arc<ServerState>>, request: Request, next: Next) -> Response {
     let since = Instant::now();
     let route = route(request.uri().path());
     let id = request_id(request.headers());
-    // The query is not logged: it may be signed.
+    // The query is not logged: it may contain a signature.
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let (is_head, is_second) = (method == Method::HEAD, request.version() == Version::HTTP_2);
+    let (is_head, is_http2) = (method == Method::HEAD, request.version() == Version::HTTP_2);
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default(), %method, path);
-    let peer = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
-    // The parser limits the headers of HTTP/1.1.
+    let peer = request.extensions().get::<ConnectionPeer>().map(|peer| peer.address.ip());
+    // HTTP/2 has no limit on the number of headers; that of HTTP/1.1 is in the parser.
     let mut response = match request.headers().len() > HEADERS {
         true => Problem::too_many_headers().into_response(),
         false => next.run(request).instrument(span.clone()).await,
@@ -167,13 +167,13 @@ async fn account(Extract(shared): Extract<Arc<Shared>>, request: Request, next: 
     if is_head {
         streams::no_body();
     } else {
-        let known = response.extensions().get::<Client>().map(|client| Arc::clone(&client.who));
-        let who = known.unwrap_or_else(|| peer.map(neighbourhood).unwrap_or_default().into());
-        response = reply::charge(&shared, &who, is_second, response).await;
+        let known = response.extensions().get::<RequestClient>().map(|client| Arc::clone(&client.name));
+        let client_name = known.unwrap_or_else(|| peer.map(address_key).unwrap_or_default().into());
+        response = reply::reserve_memory(&shared, &client_name, is_http2, response).await;
     }
     let (status, took) = (response.status(), since.elapsed());
     shared.metrics.request(route, status.as_u16(), took);
-    if response.extensions().get::<Kind>() == Some(&Kind::Overloaded) {
+    if response.extensions().get::<ProblemKind>() == Some(&ProblemKind::Overloaded) {
         shared.metrics.rejected("queue");
     }
     let _entered = span.enter();
@@ -188,14 +188,14 @@ async fn account(Extract(shared): Extract<Arc<Shared>>, request: Request, next: 
     response
 }
 
-/// The request id that the client sent, if it is fit for logs; else a new one.
+/// The client's request id, if it is short and printable, so that it cannot corrupt logs; else a new one.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let is_fit = |value: &&HeaderValue| {
         let bytes = value.as_bytes();
         (1..=LONGEST_ID).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
     };
-    if let Some(given) = headers.get(REQUEST_ID).filter(is_fit) {
-        return given.clone();
+    if let Some(sent) = headers.get(REQUEST_ID).filter(is_fit) {
+        return sent.clone();
     }
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Relaxed);
@@ -205,7 +205,7 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     HeaderValue::from_str(&format!("{number:016x}")).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
-/// The name of a route in metrics: one of a few, whatever the path.
+/// The name of a route in metrics. Only these names exist, so that arbitrary paths add no time series.
 fn route(path: &str) -> &'static str {
     match path.split('/').nth(1).unwrap_or_default() {
         "" | "page" => "page",
@@ -223,10 +223,10 @@ fn route(path: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::{HeaderMap, HeaderValue, forwarded, neighbourhood};
+    use super::{HeaderMap, HeaderValue, address_key, forwarded};
 
     #[test]
-    fn only_the_proxy_next_to_us_is_believed() {
+    fn only_the_address_from_the_nearest_proxy_is_trusted() {
         let of = |values: &[&str]| {
             let mut headers = HeaderMap::new();
             values
@@ -235,14 +235,14 @@ mod tests {
             forwarded(&headers).map(|address| address.to_string())
         };
         assert_eq!(of(&["1.2.3.4, 5.6.7.8"]).as_deref(), Some("5.6.7.8"));
-        assert_eq!(of(&["1.2.3.4", "9.9.9.9"]).as_deref(), Some("9.9.9.9"), "proxies that add a line of their own");
-        assert_eq!(of(&["1.2.3.4, anybody"]), None);
+        assert_eq!(of(&["1.2.3.4", "9.9.9.9"]).as_deref(), Some("9.9.9.9"), "a proxy that adds a header of its own");
+        assert_eq!(of(&["1.2.3.4, unknown"]), None);
         assert_eq!(of(&[]), None);
     }
 
     #[test]
     fn a_network_of_ipv6_is_one_client() {
-        let of = |text: &str| neighbourhood(text.parse().unwrap());
+        let of = |text: &str| address_key(text.parse().unwrap());
         assert_eq!(of("2001:db8:1:2::3"), of("2001:db8:1:2:ffff::4"));
         assert_ne!(of("2001:db8:1:2::3"), of("2001:db8:1:3::3"));
         assert_eq!(of("::ffff:1.2.3.4"), of("1.2.3.4"));

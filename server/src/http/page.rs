@@ -1,4 +1,4 @@
-//! The page at `/`: its files are part of the program, and it sends requests to this server only.
+//! The page at `/`. Its files are part of the program, and it sends requests to this server only.
 
 use axum::extract::Path;
 use axum::http::HeaderValue;
@@ -9,7 +9,8 @@ use bytes::Bytes;
 use super::reply;
 use crate::problem::Problem;
 
-/// The page may load files from this server, and pictures that it was sent.
+/// The Content-Security-Policy: the page may load files from this server, and show pictures from WebSocket messages
+/// (`blob:`).
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
     connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
 
@@ -32,7 +33,7 @@ const FILES: [(&str, &str, &str); 11] = [
     ("words.js", JS, include_str!("../page/words.js")),
 ];
 
-fn answer(media_type: &'static str, content: &'static str) -> Response {
+fn respond(media_type: &'static str, content: &'static str) -> Response {
     let mut response = reply::bytes(media_type, Bytes::from_static(content.as_bytes()));
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -42,11 +43,11 @@ fn answer(media_type: &'static str, content: &'static str) -> Response {
 }
 
 pub(super) async fn index() -> Response {
-    answer("text/html; charset=utf-8", INDEX)
+    respond("text/html; charset=utf-8", INDEX)
 }
 
 pub(super) async fn file(Path(name): Path<String>) -> Result<Response, Problem> {
     let file = FILES.iter().find(|(own, _, _)| *own == name);
     let (_, media_type, content) = file.ok_or_else(|| Problem::not_found("the page has no such file"))?;
-    Ok(answer(media_type, content))
+    Ok(respond(media_type, content))
 }

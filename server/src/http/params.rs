@@ -1,4 +1,4 @@
-//! Parameters of requests, parsed strictly, so that a typing error is an error and not another picture.
+//! Parameters of requests. They are parsed strictly, so that a misspelt parameter is an error and not ignored.
 
 use axum::extract::Query;
 use axum::http::header::ACCEPT;
@@ -14,12 +14,15 @@ use super::text;
 use crate::config::Config;
 use crate::limits::quality;
 use crate::problem::Problem;
-use crate::stills::Spec;
+use crate::stills::StillSpec;
 use bucket_streamer::OnDamage;
 use bucket_streamer::pixels::Shape;
 use bucket_streamer::still::StillFormat;
 
 /// Parses the query of an address.
+///
+/// # Errors
+/// `bad-parameter` with the reason.
 pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
     let parsed = Query::<T>::try_from_uri(uri);
     parsed.map(|Query(query)| query).map_err(|rejection| Problem::bad_parameter(rejection.body_text()))
@@ -70,39 +73,39 @@ impl utoipa::PartialSchema for FormatParam {
 
 impl utoipa::ToSchema for FormatParam {}
 
-/// The handling of damaged pictures, from the request or else the server, and the suffix of an ETag. Where damage is
-/// refused, ETags differ from those of responses that may be damaged, so that a cached damaged picture is not taken for
-/// a sound one.
-pub(super) fn damage(config: &Config, on_damage: Option<OnDamage>) -> (OnDamage, &'static str) {
+/// The damage policy of a request, by default the server's, and the suffix of ETags under it. Under `error`, ETags
+/// differ from those of responses that may be damaged, so that a client's cached damaged picture is never revalidated
+/// for a request that refuses damage.
+pub(super) fn damage_policy(config: &Config, on_damage: Option<OnDamage>) -> (OnDamage, &'static str) {
     let on_damage = on_damage.unwrap_or(config.on_damage);
     (on_damage, if on_damage == OnDamage::Error { "-sound" } else { "" })
 }
 
-/// The form of a still: from the address, and if that has no format, from `Accept`.
+/// The form of a still. The format comes from the address, or else from `Accept`.
 pub(super) fn spec(
     config: &Config,
     format: Option<FormatParam>,
     (quality_param, shape): (Option<u32>, Shape),
     headers: &HeaderMap,
-) -> Result<Spec, Problem> {
+) -> Result<StillSpec, Problem> {
     let format = match format {
         Some(FormatParam(format)) => format,
-        None => accepted(text(headers, &ACCEPT))?,
+        None => preferred_format(text(headers, &ACCEPT))?,
     };
     let quality = quality(config, quality_param)?;
-    // Formats without a quality have one still, whatever the request says.
+    // Formats without a quality ignore it: requests with different qualities share one cached still.
     let quality = if format.has_quality() { quality } else { 0 };
-    Ok(Spec { format, quality, shape })
+    Ok(StillSpec { format, quality, shape })
 }
 
-/// The preferred format; of equals the first of `StillFormat::ALL`.
-fn accepted(header: Option<&str>) -> Result<StillFormat, Problem> {
+/// The format that `Accept` prefers (RFC 9110, section 12.5.1); of equal weights the first of [`StillFormat::ALL`].
+fn preferred_format(header: Option<&str>) -> Result<StillFormat, Problem> {
     let Some(header) = header else { return Ok(StillFormat::Jpeg) };
-    let ranges: Vec<(Mime, f32)> = header.split(',').filter_map(range).collect();
+    let ranges: Vec<(Mime, f32)> = header.split(',').filter_map(media_range).collect();
     if ranges.is_empty() {
         return Ok(StillFormat::Jpeg);
     }
-    let liked = |format: StillFormat| {
+    let weight = |format: StillFormat| {
         let (kind, subtype) = format.media_type().split_once('/').unwrap_or_default();
         let fit = |range: &Mime| match (range.type_().as_str(), range.subtype().as_str()) {
             ("*", "*") => Some(0),
@@ -110,18 +113,18 @@ fn accepted(header: Option<&str>) -> Result<StillFormat, Problem> {
             (own, other) if own == kind && other == subtype => Some(2),
             _ => None,
         };
-        // The most specific range counts.
+        // The most specific media range determines the weight.
         let best = ranges.iter().filter_map(|(range, q)| Some((fit(range)?, *q)));
-        best.max_by_key(|(close, _)| *close).map_or(0.0, |(_, q)| q)
+        best.max_by_key(|(specificity, _)| *specificity).map_or(0.0, |(_, q)| q)
     };
     // `max_by` takes the last of equals, hence `rev`.
-    let best = StillFormat::ALL.into_iter().rev().map(|format| (liked(format), format)).filter(|(q, _)| *q > 0.0);
+    let best = StillFormat::ALL.into_iter().rev().map(|format| (weight(format), format)).filter(|(q, _)| *q > 0.0);
     let best = best.max_by(|(one, _), (other, _)| one.total_cmp(other));
     best.map(|(_, format)| format).ok_or_else(Problem::not_acceptable)
 }
 
-/// A media range and its weight.
-fn range(text: &str) -> Option<(Mime, f32)> {
+/// Parses a media range and its weight `q`, 1 by default.
+fn media_range(text: &str) -> Option<(Mime, f32)> {
     let range: Mime = text.trim().parse().ok()?;
     let q = range.get_param("q").map_or(Some(1.0), |q| q.as_str().parse().ok());
     Some((range, q.filter(|q| (0.0..=1.0).contains(q))?))
@@ -129,12 +132,12 @@ fn range(text: &str) -> Option<(Mime, f32)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{StillFormat, Uri, accepted, name};
+    use super::{StillFormat, Uri, name, preferred_format};
 
     #[test]
-    fn the_format_that_is_liked_best() {
-        let of = |header: &str| accepted(Some(header)).ok();
-        assert_eq!(accepted(None).ok(), Some(StillFormat::Jpeg));
+    fn the_format_with_the_greatest_weight_is_chosen() {
+        let of = |header: &str| preferred_format(Some(header)).ok();
+        assert_eq!(preferred_format(None).ok(), Some(StillFormat::Jpeg));
         assert_eq!(of("*/*"), Some(StillFormat::Jpeg));
         assert_eq!(of("image/avif,image/webp,image/apng,image/*,*/*;q=0.8"), Some(StillFormat::Jpeg));
         assert_eq!(of("image/webp"), Some(StillFormat::Webp));

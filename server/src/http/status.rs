@@ -13,10 +13,10 @@ use serde::Serialize;
 use utoipa::OpenApi;
 
 use super::{frame, reply, storyboard, videos};
-use crate::auth::Visitor;
-use crate::metrics::{CONTENT_TYPE, Now};
+use crate::auth::Principal;
+use crate::metrics::{CONTENT_TYPE, MetricsSnapshot};
 use crate::problem::Problem;
-use crate::shared::Shared;
+use crate::server_state::ServerState;
 
 /// The result of a health check, part by part.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -50,12 +50,12 @@ fn report(checks: Vec<Check>) -> Response {
     response
 }
 
-/// Whether the process should be kept: it should not if its decoders have had work for a long time without any result.
+/// Whether the process is healthy. It is not if many requests in a row have ended without any result after a long time.
 #[utoipa::path(get, path = "/health", operation_id = "health", responses(
     (status = 200, description = "The process is healthy", body = Report), (status = 503, description = "The process should be restarted", body = Report),
 ))]
-pub(super) async fn health(Extract(shared): Extract<Arc<Shared>>) -> Response {
-    report(vec![Check::of("decoders", shared.stuck())])
+pub(super) async fn health(Extract(shared): Extract<Arc<ServerState>>) -> Response {
+    report(vec![Check::of("decoders", shared.stuck_reason())])
 }
 
 /// Whether the server should get requests: it should not if it is about to end, if folders of its roots are missing, or
@@ -63,18 +63,18 @@ pub(super) async fn health(Extract(shared): Extract<Arc<Shared>>) -> Response {
 #[utoipa::path(get, path = "/ready", operation_id = "ready", responses(
     (status = 200, description = "The server is ready", body = Report), (status = 503, description = "The server should get no requests now", body = Report),
 ))]
-pub(super) async fn ready(Extract(shared): Extract<Arc<Shared>>) -> Response {
-    let is_ending = shared.is_leaving.load(Relaxed) || shared.is_draining();
+pub(super) async fn ready(Extract(shared): Extract<Arc<ServerState>>) -> Response {
+    let is_ending = shared.is_stopping.load(Relaxed) || shared.is_draining();
     let draining = is_ending.then(|| "the server is shutting down".to_owned());
-    let is_full = |load: super::super::admission::Load| load.waiting > 0 && load.waiting >= load.room;
+    let is_full = |load: super::super::admission::AdmissionLoad| load.waiting > 0 && load.waiting >= load.max_waiting;
     let full = shared.stills.admissions().iter().any(|(_, admission)| is_full(admission.load()));
     let full = full.then(|| "the request queue is full".to_owned());
     let roots = Arc::clone(&shared.roots);
-    // The route is open to all clients, but not every client may know the names of all roots.
-    let is_told = !shared.guard.is_limited();
+    // The route needs no credentials, but limited credentials must not reveal the names of all roots.
+    let may_name_roots = !shared.authenticator.is_limited();
     let missing = tokio::task::spawn_blocking(move || {
         let missing = roots.missing();
-        match is_told || missing.is_empty() {
+        match may_name_roots || missing.is_empty() {
             true => missing.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", "),
             false => format!("{} roots", missing.len()),
         }
@@ -86,7 +86,7 @@ pub(super) async fn ready(Extract(shared): Extract<Arc<Shared>>) -> Response {
         Check::of("draining", draining),
         Check::of("queue", full),
         Check::of("roots", missing),
-        Check::of("decoders", shared.stuck()),
+        Check::of("decoders", shared.stuck_reason()),
     ])
 }
 
@@ -96,26 +96,26 @@ pub(super) async fn ready(Extract(shared): Extract<Arc<Shared>>) -> Response {
     (status = 403, description = "The token or signature reaches only a part of the videos", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn metrics(
-    Extract(shared): Extract<Arc<Shared>>,
-    Extension(visitor): Extension<Visitor>,
+    Extract(shared): Extract<Arc<ServerState>>,
+    Extension(principal): Extension<Principal>,
 ) -> Result<Response, Problem> {
-    // Metrics include the requests of all clients.
-    if !shared.guard.reach(&visitor).is_all() {
+    // Metrics include the requests of all clients, so that limited credentials must not read them.
+    if !shared.authenticator.reach(&principal).is_all() {
         return Err(Problem::out_of_reach());
     }
-    let text = shared.metrics.text(&now(&shared));
+    let text = shared.metrics.text(&snapshot(&shared));
     Ok(reply::bytes(CONTENT_TYPE, text.into()))
 }
 
-fn now(shared: &Shared) -> Now {
-    let (still_bytes, stills) = shared.stills.held();
+fn snapshot(shared: &ServerState) -> MetricsSnapshot {
+    let (still_bytes, stills) = shared.stills.cache_size();
     let (work, held, opening) = (shared.engine.work(), shared.engine.checkpoints(), shared.videos.load());
     let pictures = shared.engine.pictures_in_work();
     let load = |(name, admission): &(&'static str, &Arc<super::super::admission::Admission>)| {
         let load = admission.load();
         (*name, load.running, load.waiting)
     };
-    Now {
+    MetricsSnapshot {
         admissions: shared
             .stills
             .admissions()
@@ -137,11 +137,11 @@ fn now(shared: &Shared) -> Now {
         decoded_pictures: work.decoded_pictures,
         forks: work.forks,
         device_frames: work.device_frames,
-        taken: work.checkpoints,
+        checkpoints_taken: work.checkpoints,
         resident_bytes: bucket_streamer::resident_bytes().unwrap_or(0),
         connections: shared.connections.load(Relaxed),
         websockets: shared.websockets.load(Relaxed),
-        reply_bytes: shared.replies.held(),
+        reply_bytes: shared.reply_memory.used(),
         files: bucket_streamer::source::open_files(),
     }
 }
@@ -166,11 +166,11 @@ fn now(shared: &Shared) -> Now {
     ),
     components(schemas(Problem))
 )]
-struct Document;
+struct ApiDocument;
 
-/// The OpenAPI document that `/openapi.json` serves.
+/// The OpenAPI document that `/openapi.json` serves, as JSON.
 pub fn openapi() -> String {
-    Document::openapi().to_json().unwrap_or_default()
+    ApiDocument::openapi().to_json().unwrap_or_default()
 }
 
 pub(super) async fn document() -> Response {

@@ -1,5 +1,4 @@
-//! `/storyboard`: a sheet of small pictures over the whole length of a video, and the WebVTT file for it. `sheets`
-//! makes them.
+//! `/storyboard`: a sheet of small pictures over the whole length of a video, and its WebVTT file. `sheets` makes them.
 
 use std::sync::Arc;
 
@@ -8,20 +7,20 @@ use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use serde::Deserialize;
 
-use super::conditional::Version;
-use super::params::{damage, name, query};
+use super::conditional::CacheValidator;
+use super::params::{damage_policy, name, query};
 use super::reply;
-use crate::admission::Client;
-use crate::auth::{self, Visitor};
+use crate::admission::RequestClient;
+use crate::auth::{self, Principal};
 use crate::limits::{quality, shape};
 use crate::problem::Problem;
-use crate::shared::Shared;
+use crate::server_state::ServerState;
 use crate::sheets::SheetSpec;
-use crate::stills::refused;
+use crate::stills::damage_problem;
 use bucket_streamer::OnDamage;
 use bucket_streamer::pixels::Fit;
 use bucket_streamer::still::sheet::relative_address;
-use bucket_streamer::storyboard::Shown;
+use bucket_streamer::storyboard::TileFrame;
 
 /// Defaults: tiles, tiles per row, and width of a tile in pixels.
 const TILES: u32 = 100;
@@ -43,7 +42,8 @@ pub(super) struct SheetQuery {
     quality: Option<u32>,
     /// `keyframe` (default): each tile shows the key frame nearest to the middle of its part; `exact`: the frame in the
     /// middle, which takes longer.
-    mode: Option<Mode>,
+    #[param(inline)]
+    mode: Option<TileMode>,
     /// Handling of pictures that are known to be damaged: `flag` returns the sheet with `X-Frame-Corrupt: true`,
     /// `error` returns 422; by default the server's setting (`--on-damage`).
     #[serde(rename = "on-damage")]
@@ -60,16 +60,16 @@ pub(super) struct SheetQuery {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum Mode {
+enum TileMode {
     Keyframe,
     Exact,
 }
 
 impl SheetQuery {
-    fn spec(&self, shared: &Shared) -> Result<SheetSpec, Problem> {
+    fn spec(&self, shared: &ServerState) -> Result<SheetSpec, Problem> {
         let most = shared.config.tiles;
-        let within = |name: &str, value: Option<u32>, usual: u32| {
-            let value = value.unwrap_or(usual.min(most));
+        let within = |name: &str, value: Option<u32>, default: u32| {
+            let value = value.unwrap_or(default.min(most));
             let fits = (1..=most).contains(&value);
             if fits { Ok(value) } else { Err(Problem::bad_parameter(format!("{name} is 1 to {most}"))) }
         };
@@ -79,7 +79,7 @@ impl SheetQuery {
             columns: within("columns", self.columns, COLUMNS)?,
             shape,
             quality: quality(&shared.config, self.quality)?,
-            shown: if self.mode == Some(Mode::Exact) { Shown::Middle } else { Shown::Key },
+            shown: if self.mode == Some(TileMode::Exact) { TileFrame::Middle } else { TileFrame::Key },
         })
     }
 }
@@ -101,9 +101,9 @@ impl SheetQuery {
     )
 )]
 pub(super) async fn get(
-    Extract(shared): Extract<Arc<Shared>>,
-    Extension(client): Extension<Client>,
-    Extension(visitor): Extension<Visitor>,
+    Extract(shared): Extract<Arc<ServerState>>,
+    Extension(client): Extension<RequestClient>,
+    Extension(principal): Extension<Principal>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -115,46 +115,51 @@ pub(super) async fn get(
         _ => return Err(Problem::not_found("the name of a storyboard is a video's name followed by .jpg or .vtt")),
     };
     let spec = query.spec(&shared)?;
-    let permitted = shared.permit(&visitor, video)?;
+    let permitted = shared.permit(&principal, video)?;
     let opened = shared.videos.open(permitted, &client, shared.config.deadline).await?;
     let tag = opened.etag();
     let kind = if is_sheet { "sheet" } else { "cues" };
-    let (on_damage, ending) = damage(&shared.config, query.on_damage);
-    let etag = format!("{tag}-{kind}-{}{ending}", spec.tag());
-    let version = Version::new(&etag, &tag, query.v.as_deref(), shared.is_private());
-    if version.is_known(&headers) {
-        return Ok(version.not_modified());
+    let (on_damage, etag_suffix) = damage_policy(&shared.config, query.on_damage);
+    let etag = format!("{tag}-{kind}-{}{etag_suffix}", spec.tag());
+    let validator = CacheValidator::new(&etag, &tag, query.v.as_deref(), shared.is_private());
+    if validator.matches(&headers) {
+        return Ok(validator.not_modified());
     }
     let sheet = shared.sheets.get(&shared.stills, &opened, spec, &client, 4 * shared.config.deadline).await?;
     if let Some(frame) = sheet.corrupt.filter(|_| on_damage == OnDamage::Error) {
-        return Err(refused(frame, &opened));
+        return Err(damage_problem(frame, &opened));
     }
     let mut response = if is_sheet {
         reply::bytes("image/jpeg", sheet.image.clone())
     } else {
-        let cues = sheet.grid.webvtt(&sheet_address(&shared, &visitor, video, (&uri, &query)), &sheet.times);
+        let cues = sheet.grid.webvtt(&sheet_address(&shared, &principal, video, (&uri, &query)), &sheet.times);
         reply::bytes("text/vtt; charset=utf-8", cues.into())
     };
     if sheet.corrupt.is_some() {
-        reply::corrupt(response.headers_mut());
+        reply::set_corrupt_header(response.headers_mut());
     }
-    version.mark(response.headers_mut());
+    validator.set_headers(response.headers_mut());
     Ok(response)
 }
 
-/// The address of the sheet relative to the cues; signed, if the request was.
-fn sheet_address(shared: &Shared, visitor: &Visitor, video: &str, (uri, query): (&Uri, &SheetQuery)) -> String {
+/// The address of the sheet relative to the cues. It is signed if the request was.
+fn sheet_address(
+    shared: &ServerState,
+    principal: &Principal,
+    video: &str,
+    (uri, query): (&Uri, &SheetQuery),
+) -> String {
     let file = format!("{}.jpg", relative_address(video.rsplit('/').next().unwrap_or_default()));
-    let Some(asked) = uri.query() else { return file };
+    let Some(raw_query) = uri.query() else { return file };
     let expires = query.expires.as_deref().and_then(|expires| expires.parse().ok());
-    // The key of the request's own address signs it, so that the sheet reaches no further.
-    match (shared.guard.key(visitor), expires) {
+    // The key that signed the request signs the sheet's address, so that it reaches no further videos.
+    match (shared.authenticator.key(principal), expires) {
         (Some(key), Some(expires)) => {
             let segments: Vec<String> = video.split('/').map(relative_address).collect();
-            let signed = auth::sign(key, &format!("/storyboard/{}.jpg?{asked}", segments.join("/")), expires);
+            let signed = auth::sign(key, &format!("/storyboard/{}.jpg?{raw_query}", segments.join("/")), expires);
             let query = signed.split_once('?').map_or("", |(_, query)| query);
             format!("{file}?{query}")
         }
-        _ => format!("{file}?{asked}"),
+        _ => format!("{file}?{raw_query}"),
     }
 }

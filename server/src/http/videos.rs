@@ -10,15 +10,15 @@ use bytes::Bytes;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
-use super::conditional::Version;
+use super::conditional::CacheValidator;
 use super::params::{name, query};
 use super::reply;
-use crate::admission::Client;
-use crate::auth::Visitor;
+use crate::admission::RequestClient;
+use crate::auth::Principal;
 use crate::problem::Problem;
 use crate::scope::Reach;
-use crate::shared::Shared;
-use crate::videos::Opened;
+use crate::server_state::ServerState;
+use crate::videos::OpenVideo;
 use bucket_streamer::Info;
 
 /// Videos of one page: the default, and the most.
@@ -83,8 +83,8 @@ pub(super) struct VideoInfo {
     (status = 400, description = "A parameter is wrong; `detail` says which", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn list(
-    Extract(shared): Extract<Arc<Shared>>,
-    Extension(visitor): Extension<Visitor>,
+    Extract(shared): Extract<Arc<ServerState>>,
+    Extension(principal): Extension<Principal>,
     uri: Uri,
 ) -> Result<Response, Problem> {
     let query: ListQuery = query(&uri)?;
@@ -92,18 +92,18 @@ pub(super) async fn list(
     if !(1..=LONGEST_PAGE).contains(&limit) {
         return Err(Problem::bad_parameter(format!("limit is 1 to {LONGEST_PAGE}")));
     }
-    // Listing reads folders and sends requests to stores, which takes time: only a few run at one time.
+    // Listing reads folders and sends requests to stores, which takes time: only a few listings run at one time.
     let permit = Arc::clone(&shared.listing).acquire_owned();
     let permit = tokio::time::timeout(shared.config.deadline, permit).await;
     let permit = permit.map_err(|_| Problem::deadline())?.map_err(|_| Problem::draining())?;
     let (roots, prefix) = (Arc::clone(&shared.roots), query.prefix.clone());
-    let reach = shared.guard.reach(&visitor).clone();
+    let reach = shared.authenticator.reach(&principal).clone();
     let listing = tokio::task::spawn_blocking(move || {
         let _permit = permit;
         let (after, prefix) = (query.after.as_deref(), query.prefix.as_deref());
         match reach {
             Reach::All => roots.list(after, limit, prefix),
-            Reach::Within(within) => roots.list_within(&within, after, limit, prefix),
+            Reach::Subtrees(within) => roots.list_subtrees(&within, after, limit, prefix),
         }
     });
     let listing = tokio::time::timeout(shared.config.deadline, listing).await.map_err(|_| Problem::deadline())?;
@@ -158,26 +158,26 @@ pub(super) struct InfoQuery {
     )
 )]
 pub(super) async fn info(
-    Extract(shared): Extract<Arc<Shared>>,
-    Extension(client): Extension<Client>,
-    Extension(visitor): Extension<Visitor>,
+    Extract(shared): Extract<Arc<ServerState>>,
+    Extension(client): Extension<RequestClient>,
+    Extension(principal): Extension<Principal>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (video, query) = (name(&uri, "/videos/")?, query::<InfoQuery>(&uri)?);
-    let permitted = shared.permit(&visitor, &video)?;
+    let permitted = shared.permit(&principal, &video)?;
     let opened = shared.videos.open(permitted, &client, shared.config.deadline).await?;
     let tag = opened.etag();
-    let version = Version::new(&tag, &tag, query.v.as_deref(), shared.is_private());
-    if version.is_known(&headers) {
-        return Ok(version.not_modified());
+    let validator = CacheValidator::new(&tag, &tag, query.v.as_deref(), shared.is_private());
+    if validator.matches(&headers) {
+        return Ok(validator.not_modified());
     }
     let json = match shared.infos.get(&opened.tag) {
         Some(json) => json,
         None => {
-            let (work, _) = shared.describing.join(&opened.tag, || {
+            let (work, _) = shared.info_requests.join(&opened.tag, || {
                 let (shared, client, opened) = (Arc::clone(&shared), client.clone(), opened.clone());
-                async move { described(&shared, &client, &opened, tag).await }
+                async move { describe(&shared, &client, &opened, tag).await }
             });
             let json = work.await?;
             shared.infos.insert(opened.tag, json.clone());
@@ -185,17 +185,22 @@ pub(super) async fn info(
         }
     };
     let mut response = reply::bytes("application/json", json);
-    version.mark(response.headers_mut());
+    validator.set_headers(response.headers_mut());
     Ok(response)
 }
 
-async fn described(shared: &Arc<Shared>, client: &Client, opened: &Opened, etag: String) -> Result<Bytes, Problem> {
+async fn describe(
+    shared: &Arc<ServerState>,
+    client: &RequestClient,
+    opened: &OpenVideo,
+    etag: String,
+) -> Result<Bytes, Problem> {
     let work = async {
         let permit = shared.stills.enter(opened, client, 0.0).await?;
         let video = opened.video.clone();
         let info = tokio::task::spawn_blocking(move || {
             let info = Info::of(&video);
-            permit.progresses();
+            permit.mark_fruitful();
             info
         });
         info.await.map_err(|_| Problem::internal("reading its properties failed"))?.map_err(|error| Problem::of(&error))

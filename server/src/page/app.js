@@ -290,7 +290,8 @@ document.addEventListener("keydown", ({ key }) => {
   }
 });
 
-// The list loads first: it asks for the token if the server requires one, which a WebSocket cannot do.
+// The list loads first: its response shows whether the server requires a token. A page does not learn why a WebSocket
+// was refused.
 show();
 library.load().then((problem) => {
   if (problem?.status === 401) link.lock();

@@ -83,7 +83,7 @@ export class Library {
     for (const { video, size_bytes } of page.videos) this.#known.set(video, size_bytes);
   }
 
-  /** Asks the server for names that begin with the typed text: the list may not have reached them yet. */
+  /** Requests names that begin with the typed text: the loaded pages may not contain them yet. */
   async #search() {
     const prefix = this.#find.value.trim();
     this.#loading?.abort();

@@ -52,7 +52,7 @@ export class Link extends EventTarget {
     return this.#socket?.readyState === WebSocket.OPEN && this.state.is === "open";
   }
 
-  /** Requests frames in one message. `frames` are `{frame}` or `{time}`; responses go to `answer(place, told)`. */
+  /** Requests frames in one message: `{frame}` or `{time}` each. `answer` gets the position and the response of each. */
   request(frames, options, answer) {
     if (!this.isOpen) {
       queueMicrotask(() => frames.forEach((_, place) => answer(place, { ok: false, error: "disconnected" })));

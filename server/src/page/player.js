@@ -155,7 +155,7 @@ export class Player extends EventTarget {
     this.goTo(frame, { step });
   }
 
-  /** The pointer is at this frame, and may move on at once. */
+  /** Shows the frame at the pointer, which may move on at once. */
   scrub(frame) {
     if (!this.info) return;
     this.#stop();
@@ -258,7 +258,7 @@ export class Player extends EventTarget {
     if (isNew) this.#screen.draw(picture.bitmap);
     this.#attempts = 0;
     this.#say(null);
-    // The latency is from the wish to the picture; a better picture of the same frame does not count.
+    // The latency is from the request to the picture; a better picture of the same frame does not count.
     const wish = this.#wish?.frame === picture.frame ? this.#wish : null;
     if (wish) this.#wish = null;
     const took = wish && performance.now() - wish.at;
@@ -266,7 +266,7 @@ export class Player extends EventTarget {
     if (isNew || wish) this.#emit("picture", { picture, took, found, isPlaying: this.isPlaying });
   }
 
-  /** The picture has come to rest: fetches it in full, and then the frames around it. */
+  /** After the last move: fetches the picture in full, and then the frames around it. */
   #settle() {
     this.#step = 0;
     if (this.shown?.frame === this.wanted && this.shown.tier === "draft" && !this.#inflight.has(`${this.wanted} full`)) {

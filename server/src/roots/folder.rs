@@ -1,6 +1,6 @@
-//! A root in the file system. The system itself resolves names, beneath the folder (`openat2`): between the check of a
-//! path and its use, no other process can add a link that leads out of the folder. Relative links that stay beneath the
-//! folder are followed.
+//! A root in the file system. The system itself resolves paths beneath the folder (`openat2`, `RESOLVE_BENEATH`), so
+//! that no other process can add a link that leads out of the folder between the check of a path and its use. Relative
+//! links that stay beneath the folder are followed.
 
 use std::fs::File;
 use std::io;
@@ -10,23 +10,23 @@ use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use nix::libc;
 
-use super::no_such;
-use super::walk::{Sought, walk};
+use super::no_such_video;
+use super::walk::{PathQuery, walk};
 use bucket_streamer::error::{Error, ErrorKind, Result};
 use bucket_streamer::source::FileSource;
-use bucket_streamer::source::open_files::with_room;
+use bucket_streamer::source::open_files::retry_with_free_files;
 
-/// Errors of the system where no file has such a name, or none can. Other kinds of files are treated as absent.
-const NOWHERE: [i32; 7] =
+/// Error codes of the system if no file has the name, or none can. Files other than regular ones count as absent.
+const NOT_FOUND_CODES: [i32; 7] =
     [libc::ENOENT, libc::ENOTDIR, libc::ELOOP, libc::ENAMETOOLONG, libc::EINVAL, libc::ENXIO, libc::EXDEV];
 
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(super) struct FolderRoot {
     path: PathBuf,
 }
 
-impl Folder {
-    pub(super) fn new(path: &Path) -> std::result::Result<Folder, String> {
+impl FolderRoot {
+    pub(super) fn new(path: &Path) -> std::result::Result<FolderRoot, String> {
         let shown = path.display();
         match std::fs::metadata(path) {
             Ok(found) if found.is_dir() => {}
@@ -37,16 +37,16 @@ impl Folder {
             Err(error) => return Err(format!("the folder {shown} cannot be read ({error})")),
         }
         let path = absolute(path).map_err(|error| format!("the path {shown} cannot be resolved ({error})"))?;
-        Ok(Folder { path })
+        Ok(FolderRoot { path })
     }
 
-    /// Opened anew each time: another file system may have been mounted there.
+    /// Opens the folder. It is not kept open, because another file system may be mounted at its path.
     fn dir(&self) -> io::Result<Dir> {
-        with_room(|| open_dir(&self.path))
+        retry_with_free_files(|| open_dir(&self.path))
     }
 
     /// Whether the folder can be read.
-    pub(super) fn is_there(&self) -> bool {
+    pub(super) fn is_readable(&self) -> bool {
         self.dir().is_ok_and(|dir| dir.entries().is_ok())
     }
 
@@ -54,31 +54,31 @@ impl Folder {
         let read = |error| Error::from(ErrorKind::Read(error)).of(video);
         let gone = |error: io::Error| read(io::Error::new(error.kind(), format!("its root cannot be read ({error})")));
         let dir = self.dir().map_err(gone)?;
-        let absent = |error| if is_nowhere(&error) { no_such(video) } else { read(error) };
-        // Opening some devices has effects.
+        let absent = |error| if is_not_found(&error) { no_such_video(video) } else { read(error) };
+        // Opening a device can have side effects.
         if !dir.metadata(path).map_err(absent)?.is_file() {
-            return Err(no_such(video));
+            return Err(no_such_video(video));
         }
-        // Later openings resolve the name the same way: beneath the folder.
+        // The source may be closed to free descriptors: it is reopened the same way, beneath the folder.
         let (root, name) = (self.path.clone(), path.to_owned());
         let opened = FileSource::from_opener(video, self.path.join(path), move || open_file(&open_dir(&root)?, &name));
         opened.map_err(|error| match error.kind() {
-            ErrorKind::Read(error) if is_nowhere(error) => no_such(video),
+            ErrorKind::Read(error) if is_not_found(error) => no_such_video(video),
             _ => error,
         })
     }
 
     /// Paths of videos, in the order of their bytes, with their lengths.
-    pub(super) fn list(&self, sought: Sought<'_>) -> std::result::Result<Vec<(String, Option<u64>)>, String> {
+    pub(super) fn list(&self, query: PathQuery<'_>) -> std::result::Result<Vec<(String, Option<u64>)>, String> {
         let dir = self.dir().map_err(|error| format!("its folder cannot be read ({error})"))?;
-        let found = walk(&dir, sought)?;
+        let found = walk(&dir, query)?;
         let len = |path: &String| dir.metadata(path).ok().map(|metadata| metadata.len());
         Ok(found.into_iter().map(|path| (len(&path), path)).map(|(len, path)| (path, len)).collect())
     }
 
     pub(super) fn has_videos(&self) -> bool {
-        let sought = Sought { after: None, prefix: "", limit: 1, is_any: true, leave_out: &|_| false };
-        self.list(sought).is_ok_and(|found| !found.is_empty())
+        let query = PathQuery { after: None, prefix: "", limit: 1, is_any: true, leave_out: &|_| false };
+        self.list(query).is_ok_and(|found| !found.is_empty())
     }
 }
 
@@ -86,18 +86,18 @@ fn open_dir(path: &Path) -> io::Result<Dir> {
     Dir::open_ambient_dir(path, ambient_authority())
 }
 
-/// Opens a regular file without blocking: it may have been replaced by a pipe, where opening waits for the other end.
+/// Opens a regular file. Non-blocking, because a pipe may have replaced it, and opening one waits for its writer.
 fn open_file(dir: &Dir, path: &str) -> io::Result<File> {
-    let how = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).clone();
-    let file = dir.open_with(path, &how)?.into_std();
+    let options = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).clone();
+    let file = dir.open_with(path, &options)?.into_std();
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
-/// Whether an error means that no file has such a name. A path that leads out of the folder gives an error without a
-/// code.
-fn is_nowhere(error: &io::Error) -> bool {
+/// Whether an error means that no file has the name. A path that leads out of the folder results in an error without
+/// a code.
+fn is_not_found(error: &io::Error) -> bool {
     match error.raw_os_error() {
-        Some(code) => NOWHERE.contains(&code),
+        Some(code) => NOT_FOUND_CODES.contains(&code),
         None => matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound),
     }
 }

@@ -1,13 +1,13 @@
 //! `/ws`: many frames over one connection.
 //!
-//! `protocol` has the messages, `agenda` is the request queue; `session` reads messages into the queue and processes
-//! it, `portion` answers a batch of items, `outlet` is the writer.
+//! `protocol` has the messages. `session` reads them into the `request_queue` and processes it, `batch` answers a batch
+//! of items, `writer` sends messages and pings.
 
-mod agenda;
-mod outlet;
-mod portion;
+mod batch;
 mod protocol;
+mod request_queue;
 mod session;
+mod writer;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,26 +20,27 @@ use axum::http::header::{HOST, ORIGIN};
 use axum::response::Response;
 use tracing::Instrument;
 
-use super::admission::Client;
-use super::auth::Visitor;
-use super::connection::Held;
+use super::admission::RequestClient;
+use super::auth::Principal;
+use super::connection::ConnectionSlot;
 use super::problem::Problem;
-use super::shared::Shared;
-use session::Session;
+use super::server_state::ServerState;
+use session::SocketSession;
 
-/// The subprotocol that pages offer beside their token.
+/// The subprotocol that pages offer in addition to the one with their token: browsers require that the server selects
+/// one of them, and the response must not repeat the token.
 const SUBPROTOCOL: &str = "bucket-streamer";
 
-/// Bytes that the socket collects before it writes them.
+/// Bytes that the socket buffers before it writes them.
 const WRITE_BUFFER: usize = 4 << 10;
 
-/// Counts a WebSocket until dropped, and keeps its connection's place.
-struct Counted {
-    shared: Arc<Shared>,
-    _held: Held,
+/// Counts a WebSocket until dropped, and holds its connection's slot.
+struct WebSocketCount {
+    shared: Arc<ServerState>,
+    _slot: ConnectionSlot,
 }
 
-impl Drop for Counted {
+impl Drop for WebSocketCount {
     fn drop(&mut self) {
         self.shared.websockets.fetch_sub(1, Relaxed);
     }
@@ -51,10 +52,10 @@ impl Drop for Counted {
     (status = 400, description = "The request is not a WebSocket upgrade", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn open(
-    Extract(shared): Extract<Arc<Shared>>,
-    Extension(client): Extension<Client>,
-    Extension(visitor): Extension<Visitor>,
-    Extension(held): Extension<Held>,
+    Extract(shared): Extract<Arc<ServerState>>,
+    Extension(client): Extension<RequestClient>,
+    Extension(principal): Extension<Principal>,
+    Extension(slot): Extension<ConnectionSlot>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
@@ -62,26 +63,26 @@ pub(super) async fn open(
         return Err(Problem::draining());
     }
     let upgrade = upgrade.map_err(|rejection| Problem::bad_parameter(rejection.body_text()))?;
-    if !is_ours(&headers, &shared.config.cors_origins) {
+    if !is_allowed_origin(&headers, &shared.config.cors_origins) {
         return Err(Problem::forbidden("pages of this origin are not allowed (see --cors-origin)"));
     }
     let limit = shared.config.message;
-    // The message before a picture is written with it; a picture is not buffered.
+    // The buffer holds the message before a picture, so that both are written together; pictures exceed it.
     let upgrade = upgrade.max_message_size(limit).max_frame_size(limit).write_buffer_size(WRITE_BUFFER);
     let upgrade = upgrade.protocols([SUBPROTOCOL]);
     let span = tracing::Span::current();
     let serve = move |socket| async move {
         shared.websockets.fetch_add(1, Relaxed);
-        let counted = Counted { shared: Arc::clone(&shared), _held: held };
-        Session::new(shared, client, visitor).run(socket).await;
-        drop(counted);
+        let count = WebSocketCount { shared: Arc::clone(&shared), _slot: slot };
+        SocketSession::new(shared, client, principal).run(socket).await;
+        drop(count);
     };
     Ok(upgrade.on_upgrade(move |socket| serve(socket).instrument(span)))
 }
 
-/// Whether a request comes from the server's own page, from an allowed origin, or from no page. Browsers let every page
-/// open WebSockets to any server, and send the page's origin.
-fn is_ours(headers: &HeaderMap, allowed: &[String]) -> bool {
+/// Whether a request comes from the server's own page, from an allowed origin, or from no page. Browsers allow every
+/// page to open WebSockets to any server, and send the page's origin (RFC 6455, section 10.2).
+fn is_allowed_origin(headers: &HeaderMap, allowed: &[String]) -> bool {
     let Some(origin) = headers.get(ORIGIN) else { return true };
     let Ok(origin) = origin.to_str() else { return false };
     let own = headers.get(HOST).and_then(|host| host.to_str().ok());
@@ -94,15 +95,15 @@ fn is_ours(headers: &HeaderMap, allowed: &[String]) -> bool {
 mod tests {
     use axum::http::HeaderValue;
 
-    use super::{HOST, HeaderMap, ORIGIN, is_ours};
+    use super::{HOST, HeaderMap, ORIGIN, is_allowed_origin};
 
     #[test]
-    fn pages_of_others_stay_out() {
+    fn pages_of_other_origins_are_refused() {
         let of = |origin: Option<&str>, allowed: &[&str]| {
             let mut headers = HeaderMap::new();
             headers.insert(HOST, HeaderValue::from_static("frames.example:3000"));
             origin.map(|origin| headers.insert(ORIGIN, HeaderValue::from_str(origin).unwrap()));
-            is_ours(&headers, &allowed.iter().map(|&one| one.to_owned()).collect::<Vec<_>>())
+            is_allowed_origin(&headers, &allowed.iter().map(|&one| one.to_owned()).collect::<Vec<_>>())
         };
         assert!(
             of(None, &[])

@@ -3,26 +3,26 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub(super) use crate::problem::Word;
-use crate::problem::{Kind, Problem};
-use crate::stills::{Found, Still};
-use crate::target::Target;
+use crate::frame_locator::FrameLocator;
+pub(super) use crate::problem::FrameErrorCode;
+use crate::problem::{Problem, ProblemKind};
+use crate::stills::{CacheOutcome, EncodedStill};
 use bucket_streamer::OnDamage;
 use bucket_streamer::time::{self, Nanos};
 
 /// A message of the client.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type")]
-pub(super) enum Incoming {
+pub(super) enum ClientMessage {
     /// Sets the video of the frames that follow.
     SetVideo { path: String },
     /// Requests frames.
     RequestFrames {
-        /// One entry per frame, each parsed on its own, so that an invalid one is that frame's error.
+        /// One entry per frame. Each is parsed on its own, so that an invalid entry is an error of that frame only.
         frames: Vec<Value>,
         #[serde(default)]
-        order: Order,
-        /// These are parsed on their own, too: frames with an invalid size still get a response.
+        order: RequestOrder,
+        /// The options are parsed on their own, too: frames with an invalid size still get a response.
         #[serde(default)]
         width: Value,
         #[serde(default)]
@@ -39,7 +39,7 @@ pub(super) enum Incoming {
 /// The order in which frames are answered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Order {
+pub(super) enum RequestOrder {
     /// The order of the requests.
     #[default]
     Fifo,
@@ -47,33 +47,33 @@ pub(super) enum Order {
     Latest,
 }
 
-/// An item: one requested frame, and the client's name for it.
+/// An item of the request queue: one requested frame, and the client's number for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wish {
-    /// The client's number for the item.
+pub(super) struct QueueItem {
+    /// The client's number for the item, repeated in the response.
     pub(super) index: i64,
-    /// The requested offset.
+    /// The requested byte offset, if the item has one.
     pub(super) offset: Option<u64>,
-    /// The frame, or the reason why there is none.
-    pub(super) target: Result<Target, Word>,
+    /// The requested frame, or the error of an invalid entry.
+    pub(super) locator: Result<FrameLocator, FrameErrorCode>,
 }
 
-impl Wish {
-    /// Parses an entry, the one at `place` of its list.
-    pub(super) fn read(entry: &Value, place: usize) -> Wish {
-        let index = entry.get("index").and_then(Value::as_i64).unwrap_or(place as i64);
+impl QueueItem {
+    /// Parses the entry at `position` of a message's list. Without an `index` of its own, the item gets its position.
+    pub(super) fn parse(entry: &Value, position: usize) -> QueueItem {
+        let index = entry.get("index").and_then(Value::as_i64).unwrap_or(position as i64);
         let offset = entry.get("offset").and_then(Value::as_u64);
-        let target = match (entry.get("offset"), entry.get("frame"), entry.get("time")) {
-            (Some(_), None, None) => offset.map(Target::Offset).ok_or(Word::BadOffset),
-            (None, Some(frame), None) => frame.as_u64().map(Target::Frame).ok_or(Word::NotFound),
-            (None, None, Some(time)) => nanos(time).map(Target::Time).ok_or(Word::NotFound),
-            _ => Err(Word::NotFound),
+        let locator = match (entry.get("offset"), entry.get("frame"), entry.get("time")) {
+            (Some(_), None, None) => offset.map(FrameLocator::Offset).ok_or(FrameErrorCode::BadOffset),
+            (None, Some(frame), None) => frame.as_u64().map(FrameLocator::Frame).ok_or(FrameErrorCode::NotFound),
+            (None, None, Some(time)) => nanos(time).map(FrameLocator::Time).ok_or(FrameErrorCode::NotFound),
+            _ => Err(FrameErrorCode::NotFound),
         };
-        Wish { index, offset, target }
+        QueueItem { index, offset, locator }
     }
 }
 
-/// An optional number.
+/// Parses an optional number; `name` is for the error.
 pub(super) fn number(name: &str, value: &Value) -> Result<Option<u32>, String> {
     if value.is_null() {
         return Ok(None);
@@ -82,7 +82,7 @@ pub(super) fn number(name: &str, value: &Value) -> Result<Option<u32>, String> {
     number.map(Some).ok_or_else(|| format!("{name} must be a whole number"))
 }
 
-/// The handling of damaged pictures, if the message has one.
+/// Parses the optional damage policy.
 pub(super) fn on_damage(value: &Value) -> Result<Option<OnDamage>, String> {
     match value {
         Value::Null => Ok(None),
@@ -91,7 +91,7 @@ pub(super) fn on_damage(value: &Value) -> Result<Option<OnDamage>, String> {
     }
 }
 
-/// A time in seconds, or as text.
+/// Parses a time: a number of seconds, or text such as `0:12.5`.
 fn nanos(time: &Value) -> Option<Nanos> {
     match time {
         Value::String(text) => time::parse(text).ok(),
@@ -105,20 +105,20 @@ fn nanos(time: &Value) -> Option<Nanos> {
 /// A message of the server.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type")]
-pub(super) enum Outgoing<'a> {
+pub(super) enum ServerMessage<'a> {
     VideoSet {
         path: &'a str,
         ok: bool,
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<String>,
     },
-    /// Announces a picture, which is the next message.
+    /// Describes a picture, which is the next message (binary).
     Frame {
         index: i64,
         /// Byte offset of the frame's sample.
         #[serde(skip_serializing_if = "Option::is_none")]
         offset: Option<u64>,
-        /// Bytes of the picture.
+        /// Number of bytes of the picture.
         size: usize,
         frame: u32,
         pts: i64,
@@ -133,7 +133,7 @@ pub(super) enum Outgoing<'a> {
         index: i64,
         #[serde(skip_serializing_if = "Option::is_none")]
         offset: Option<u64>,
-        error: Word,
+        error: FrameErrorCode,
         #[serde(skip_serializing_if = "Option::is_none")]
         message: Option<String>,
     },
@@ -142,29 +142,34 @@ pub(super) enum Outgoing<'a> {
     },
 }
 
-impl Outgoing<'_> {
+impl ServerMessage<'_> {
     pub(super) fn text(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
-/// The message before a picture.
-pub(super) fn frame(wish: &Wish, offset: Option<u64>, still: &Still, found: Found) -> String {
-    let Still { frame, pts, time_s, key, corrupt, .. } = *still;
-    let (index, size, cache) = (wish.index, still.bytes.len(), found.name());
-    Outgoing::Frame { index, offset: wish.offset.or(offset), size, frame, pts, time_s, key, cache, corrupt }.text()
+/// The text message before a picture.
+pub(super) fn picture_message(
+    item: &QueueItem,
+    offset: Option<u64>,
+    still: &EncodedStill,
+    cache: CacheOutcome,
+) -> String {
+    let EncodedStill { frame, pts, time_s, key, corrupt, .. } = *still;
+    let (index, size, cache) = (item.index, still.bytes.len(), cache.name());
+    ServerMessage::Frame { index, offset: item.offset.or(offset), size, frame, pts, time_s, key, cache, corrupt }.text()
 }
 
-/// The message instead of a picture.
-pub(super) fn failed(wish: &Wish, error: Word, message: Option<String>) -> String {
-    Outgoing::FrameError { index: wish.index, offset: wish.offset, error, message }.text()
+/// The text message instead of a picture.
+pub(super) fn error_message(item: &QueueItem, error: FrameErrorCode, message: Option<String>) -> String {
+    ServerMessage::FrameError { index: item.index, offset: item.offset, error, message }.text()
 }
 
-/// The word for a problem with the frame of an item.
-pub(super) fn word(wish: &Wish, problem: &Problem) -> Word {
+/// The error code of an item for a problem with its frame.
+pub(super) fn error_code(item: &QueueItem, problem: &Problem) -> FrameErrorCode {
     match problem.kind {
-        Kind::BadParameter if wish.offset.is_some() => Word::BadOffset,
-        _ => problem.word(),
+        ProblemKind::BadParameter if item.offset.is_some() => FrameErrorCode::BadOffset,
+        _ => problem.frame_error(),
     }
 }
 
@@ -172,20 +177,20 @@ pub(super) fn word(wish: &Wish, problem: &Problem) -> Word {
 mod tests {
     use serde_json::json;
 
-    use super::{Incoming, Nanos, OnDamage, Order, Target, Wish, Word, on_damage};
+    use super::{ClientMessage, FrameErrorCode, FrameLocator, Nanos, OnDamage, QueueItem, RequestOrder, on_damage};
 
-    fn wish(entry: serde_json::Value) -> Wish {
-        Wish::read(&entry, 7)
+    fn item(entry: serde_json::Value) -> QueueItem {
+        QueueItem::parse(&entry, 7)
     }
 
     #[test]
-    fn entries_say_which_frame_and_what_it_is_called() {
-        let asked = |index, offset, target| Wish { index, offset, target };
-        assert_eq!(wish(json!({"offset": 1500, "index": 0})), asked(0, Some(1500), Ok(Target::Offset(1500))));
-        assert_eq!(wish(json!({"frame": 120})), asked(7, None, Ok(Target::Frame(120))));
-        assert_eq!(wish(json!({"time": 4.8})), asked(7, None, Ok(Target::Time(Nanos(4_800_000_000)))));
-        assert_eq!(wish(json!({"time": "0:04.8"})), asked(7, None, Ok(Target::Time(Nanos(4_800_000_000)))));
-        assert_eq!(wish(json!({"offset": -1, "index": 3})), asked(3, None, Err(Word::BadOffset)));
+    fn entries_have_a_frame_and_an_index() {
+        let expected = |index, offset, locator| QueueItem { index, offset, locator };
+        assert_eq!(item(json!({"offset": 1500, "index": 0})), expected(0, Some(1500), Ok(FrameLocator::Offset(1500))));
+        assert_eq!(item(json!({"frame": 120})), expected(7, None, Ok(FrameLocator::Frame(120))));
+        assert_eq!(item(json!({"time": 4.8})), expected(7, None, Ok(FrameLocator::Time(Nanos(4_800_000_000)))));
+        assert_eq!(item(json!({"time": "0:04.8"})), expected(7, None, Ok(FrameLocator::Time(Nanos(4_800_000_000)))));
+        assert_eq!(item(json!({"offset": -1, "index": 3})), expected(3, None, Err(FrameErrorCode::BadOffset)));
         for entry in [
             json!({"frame": "x"}),
             json!({}),
@@ -194,12 +199,12 @@ mod tests {
             json!({"frame": 1, "time": 2}),
             json!({"time": 1e300}),
         ] {
-            assert_eq!(wish(entry), asked(7, None, Err(Word::NotFound)));
+            assert_eq!(item(entry), expected(7, None, Err(FrameErrorCode::NotFound)));
         }
     }
 
     #[test]
-    fn damage_is_left_to_the_server_or_named() {
+    fn the_damage_policy_is_optional() {
         let of = |value: serde_json::Value| on_damage(&value);
         assert_eq!(of(json!(null)), Ok(None));
         assert_eq!(of(json!("error")), Ok(Some(OnDamage::Error)));
@@ -210,16 +215,18 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_read_as_they_are_documented() {
+    fn messages_are_parsed_as_documented() {
         let text =
             r#"{"type":"RequestFrames","irap_offset":1000,"frames":[{"offset":1500,"index":0}],"order":"latest"}"#;
-        let read: Incoming = serde_json::from_str(text).unwrap();
-        assert!(matches!(read, Incoming::RequestFrames { order: Order::Latest, ref frames, .. } if frames.len() == 1));
-        assert!(matches!(serde_json::from_str(r#"{"type":"Cancel"}"#), Ok(Incoming::Cancel)));
+        let read: ClientMessage = serde_json::from_str(text).unwrap();
+        assert!(
+            matches!(read, ClientMessage::RequestFrames { order: RequestOrder::Latest, ref frames, .. } if frames.len() == 1)
+        );
+        assert!(matches!(serde_json::from_str(r#"{"type":"Cancel"}"#), Ok(ClientMessage::Cancel)));
         for wrong in
             ["", "{}", "[]", r#"{"type":"Other"}"#, r#"{"type":"SetVideo"}"#, r#"{"type":"RequestFrames","frames":3}"#]
         {
-            assert!(serde_json::from_str::<Incoming>(wrong).is_err(), "{wrong}");
+            assert!(serde_json::from_str::<ClientMessage>(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The session of one client's WebSocket: reads messages into the request queue, and processes the queue.
+//! The session of one WebSocket: reads messages into the request queue, and processes the queue.
 
 use std::collections::VecDeque;
 use std::error::Error as _;
@@ -10,231 +10,246 @@ use futures_util::StreamExt;
 use futures_util::stream::SplitStream;
 use tokio::time::timeout;
 
-use super::agenda::{Agenda, Job, Work};
-use super::outlet::{Gone, Outlet, Sent};
-use super::protocol::{Incoming, Outgoing, Wish, Word, failed, number, on_damage};
-use crate::admission::Client;
-use crate::auth::Visitor;
+use super::protocol::{ClientMessage, FrameErrorCode, QueueItem, ServerMessage, error_message, number, on_damage};
+use super::request_queue::{RequestQueue, SessionTask, SocketRequest};
+use super::writer::{ClientGone, SentCount, SocketWriter};
+use crate::admission::RequestClient;
+use crate::auth::Principal;
 use crate::limits::{quality, shape};
 use crate::problem::Problem;
-use crate::shared::Shared;
-use crate::videos::Opened;
+use crate::server_state::ServerState;
+use crate::videos::OpenVideo;
 use bucket_streamer::pixels::{Fit, Shape};
 
 /// Invalid messages after which the session ends.
-const COMPLAINTS: u32 = 100;
-/// Ping intervals without any message after which the client counts as gone.
+const INVALID_MESSAGES: u32 = 100;
+/// Ping intervals without any message after which the client counts as disconnected.
 const PINGS: u32 = 3;
 /// Most bytes of a video's name.
 const LONGEST_PATH: usize = 4096;
-/// Most characters of an error about an invalid message: it may repeat the message.
-const LONGEST_COMPLAINT: usize = 200;
-/// Frames of one message beyond the limit still get one error each, up to this multiple of the limit.
+/// Most characters of an error about an invalid message: it may repeat parts of the message.
+const LONGEST_ERROR: usize = 200;
+/// Frames above the limit of one message get one error each, up to this multiple of the limit.
 const SURPLUS: usize = 4;
-/// Time for the client to take the last messages.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// Time for the client to read the last messages.
+const CLOSE_GRACE: Duration = Duration::from_secs(2);
 
 /// A session; see the module.
-pub(super) struct Session {
-    pub(super) shared: Arc<Shared>,
-    pub(super) client: Client,
-    visitor: Visitor,
-    pub(super) agenda: Agenda,
-    sent: Sent,
+pub(super) struct SocketSession {
+    pub(super) shared: Arc<ServerState>,
+    pub(super) client: RequestClient,
+    principal: Principal,
+    pub(super) queue: RequestQueue,
+    sent: SentCount,
 }
 
-/// An error in a message.
-enum Complaint {
-    Of(String),
-    /// Too many frames for one error each.
-    TooMany,
+/// An error of a message of the client.
+enum MessageError {
+    Invalid(String),
+    /// The message has too many frames for one error each.
+    TooManyFrames,
 }
 
 /// The reason why reading ends.
-enum Over {
-    /// The client has gone, or has closed the connection.
+enum SessionEnd {
+    /// The client has disconnected, or has closed the connection.
     Gone,
-    /// The server ends.
+    /// The server shuts down.
     Draining,
-    /// The server closes the connection.
-    Refused(u16, &'static str),
+    /// The server closes the connection, with this code and reason.
+    Close(u16, &'static str),
 }
 
-impl Session {
-    pub(super) fn new(shared: Arc<Shared>, client: Client, visitor: Visitor) -> Session {
-        Session { shared, client, visitor, agenda: Agenda::default(), sent: Sent::default() }
+impl SocketSession {
+    pub(super) fn new(shared: Arc<ServerState>, client: RequestClient, principal: Principal) -> SocketSession {
+        SocketSession { shared, client, principal, queue: RequestQueue::default(), sent: SentCount::default() }
     }
 
     pub(super) async fn run(self, socket: WebSocket) {
         let (sink, mut stream) = socket.split();
-        let mut outlet = Outlet::new(sink, self.shared.config.ping, &self.sent);
-        let over = {
-            let mut work = std::pin::pin!(self.work(&mut outlet));
+        let mut writer = SocketWriter::new(sink, self.shared.config.ping, &self.sent);
+        let end = {
+            let mut work = std::pin::pin!(self.process(&mut writer));
             tokio::select! {
                 over = self.read(&mut stream) => match over {
-                    // Earlier requests are still answered.
-                    Over::Draining => {
-                        self.agenda.close();
+                    // Requests in the queue are still answered.
+                    SessionEnd::Draining => {
+                        self.queue.close();
                         let _ = work.await;
-                        Over::Refused(close_code::AWAY, "the server is shutting down")
+                        SessionEnd::Close(close_code::AWAY, "the server is shutting down")
                     }
                     over => over,
                 },
-                _ = &mut work => Over::Gone,
+                _ = &mut work => SessionEnd::Gone,
             }
         };
-        if let Over::Refused(code, reason) = over {
-            outlet.close(code, reason).await;
+        if let SessionEnd::Close(code, reason) = end {
+            writer.close(code, reason).await;
         }
-        // Further input is read and dropped: closing a socket with unread input resets the connection, and the last
-        // messages are lost. The client's close message also gets its reply here.
-        let _ = timeout(FAREWELL, async { while let Some(Ok(_)) = stream.next().await {} }).await;
-        tracing::debug!(left = self.agenda.outstanding(), "WebSocket closed");
+        // Further input is read and dropped: closing a socket with unread input resets the connection, and the client
+        // may lose the last messages. Reading also answers the client's close message.
+        let _ = timeout(CLOSE_GRACE, async { while let Some(Ok(_)) = stream.next().await {} }).await;
+        tracing::debug!(left = self.queue.outstanding(), "WebSocket closed");
     }
 
     /// Reads messages until the session ends.
-    async fn read(&self, stream: &mut SplitStream<WebSocket>) -> Over {
+    async fn read(&self, stream: &mut SplitStream<WebSocket>) -> SessionEnd {
         let config = &self.shared.config;
         let mut draining = self.shared.draining.subscribe();
-        let (mut complaints, mut spoken, mut sent) = (0, Instant::now(), 0);
+        let (mut invalid_messages, mut last_message, mut sent) = (0, Instant::now(), 0);
         loop {
             let next = tokio::select! {
                 next = timeout(config.ping * PINGS, stream.next()) => next,
-                _ = draining.wait_for(|draining| *draining) => return Over::Draining,
+                _ = draining.wait_for(|draining| *draining) => return SessionEnd::Draining,
             };
             let message = match next {
-                // The client still takes pictures: its pongs may be stuck behind them.
+                // The client still reads pictures: it has not reached the last pings yet.
                 Err(_) if self.sent.count() > sent => {
                     sent = self.sent.count();
                     continue;
                 }
-                Err(_) => return Over::Refused(close_code::POLICY, "the client does not answer pings"),
-                Ok(None | Some(Ok(Message::Close(_)))) => return Over::Gone,
-                Ok(Some(Err(error))) => return refused(&error),
+                Err(_) => return SessionEnd::Close(close_code::POLICY, "the client does not answer pings"),
+                Ok(None | Some(Ok(Message::Close(_)))) => return SessionEnd::Gone,
+                Ok(Some(Err(error))) => return end_after(&error),
                 Ok(Some(Ok(message))) => message,
             };
-            let told = match message {
+            let result = match message {
                 Message::Text(text) => tokio::select! {
-                    told = self.hear(text.as_str()) => told,
-                    _ = draining.wait_for(|draining| *draining) => return Over::Draining,
+                    result = self.enqueue(text.as_str()) => result,
+                    _ = draining.wait_for(|draining| *draining) => return SessionEnd::Draining,
                 },
-                Message::Binary(_) => Err(Complaint::Of("messages must be JSON text".to_owned())),
-                _ if spoken.elapsed() > config.idle_timeout && self.agenda.outstanding() == 0 => {
-                    return Over::Refused(close_code::POLICY, "the connection was idle for too long");
+                Message::Binary(_) => Err(MessageError::Invalid("messages must be JSON text".to_owned())),
+                _ if last_message.elapsed() > config.idle_timeout && self.queue.outstanding() == 0 => {
+                    return SessionEnd::Close(close_code::POLICY, "the connection was idle for too long");
                 }
                 _ => continue,
             };
-            spoken = Instant::now();
-            match told {
+            last_message = Instant::now();
+            match result {
                 Ok(()) => {}
-                Err(Complaint::TooMany) => return Over::Refused(close_code::POLICY, "too many frames in one message"),
-                Err(Complaint::Of(message)) => {
-                    complaints += 1;
-                    if complaints > COMPLAINTS {
-                        return Over::Refused(close_code::POLICY, "too many invalid messages");
+                Err(MessageError::TooManyFrames) => {
+                    return SessionEnd::Close(close_code::POLICY, "too many frames in one message");
+                }
+                Err(MessageError::Invalid(message)) => {
+                    invalid_messages += 1;
+                    if invalid_messages > INVALID_MESSAGES {
+                        return SessionEnd::Close(close_code::POLICY, "too many invalid messages");
                     }
-                    self.agenda.complain(message.chars().take(LONGEST_COMPLAINT).collect());
+                    self.queue.push_error(message.chars().take(LONGEST_ERROR).collect());
                 }
             }
         }
     }
 
-    /// Adds a message to the queue; waits until the queue has room.
-    async fn hear(&self, text: &str) -> Result<(), Complaint> {
+    /// Parses a message and adds it to the queue; waits until the queue has room.
+    async fn enqueue(&self, text: &str) -> Result<(), MessageError> {
         let config = &self.shared.config;
-        let heard = serde_json::from_str(text);
-        match heard.map_err(|error| Complaint::Of(format!("invalid message: {error}")))? {
-            Incoming::SetVideo { path } if path.len() > LONGEST_PATH => {
-                return Err(Complaint::Of("the video's name is too long".to_owned()));
+        let parsed = serde_json::from_str(text);
+        match parsed.map_err(|error| MessageError::Invalid(format!("invalid message: {error}")))? {
+            ClientMessage::SetVideo { path } if path.len() > LONGEST_PATH => {
+                return Err(MessageError::Invalid("the video's name is too long".to_owned()));
             }
-            Incoming::SetVideo { path } => {
-                self.agenda.has_room(config.frames).await;
-                self.agenda.set_video(path);
+            ClientMessage::SetVideo { path } => {
+                self.queue.wait_for_room(config.frames).await;
+                self.queue.set_video(path);
             }
-            Incoming::Cancel => self.agenda.cancel(),
-            Incoming::RequestFrames { frames, order, width, height, quality: wanted, on_damage: policy } => {
+            ClientMessage::Cancel => self.queue.cancel(),
+            ClientMessage::RequestFrames {
+                frames,
+                order,
+                width,
+                height,
+                quality: quality_value,
+                on_damage: policy,
+            } => {
                 if frames.len() > SURPLUS * config.frames {
-                    return Err(Complaint::TooMany);
+                    return Err(MessageError::TooManyFrames);
                 }
-                let mut wishes: VecDeque<Wish> =
-                    frames.iter().enumerate().map(|(place, entry)| Wish::read(entry, place)).collect();
+                let mut items: VecDeque<QueueItem> =
+                    frames.iter().enumerate().map(|(place, entry)| QueueItem::parse(entry, place)).collect();
                 drop(frames);
-                wishes.iter_mut().skip(config.frames).for_each(|wish| wish.target = Err(Word::Overloaded));
-                let asked = (|| {
+                items.iter_mut().skip(config.frames).for_each(|item| item.locator = Err(FrameErrorCode::Overloaded));
+                let form = (|| {
                     let (width, height) = (number("width", &width)?, number("height", &height)?);
                     let shape = shape(config, width, height, Fit::Contain).map_err(|problem| problem.detail)?;
-                    let wanted = quality(config, number("quality", &wanted)?).map_err(|problem| problem.detail)?;
-                    Ok((shape, wanted, on_damage(&policy)?.unwrap_or(config.on_damage)))
+                    let jpeg_quality =
+                        quality(config, number("quality", &quality_value)?).map_err(|problem| problem.detail)?;
+                    Ok((shape, jpeg_quality, on_damage(&policy)?.unwrap_or(config.on_damage)))
                 })();
-                let (shape, quality, on_damage) = asked.unwrap_or_else(|message: String| {
-                    self.agenda.complain(message);
-                    wishes.iter_mut().for_each(|wish| wish.target = Err(Word::DecodeFailed));
+                let (shape, quality, on_damage) = form.unwrap_or_else(|message: String| {
+                    self.queue.push_error(message);
+                    items.iter_mut().for_each(|item| item.locator = Err(FrameErrorCode::DecodeFailed));
                     (Shape { width: None, height: None, fit: Fit::Contain }, config.jpeg_quality, config.on_damage)
                 });
-                self.agenda.has_room(config.frames).await;
-                self.agenda.ask(Job { wishes, order, shape, quality, on_damage });
+                self.queue.wait_for_room(config.frames).await;
+                self.queue.push(SocketRequest { items, order, shape, quality, on_damage });
             }
         }
         Ok(())
     }
 
-    /// Processes the queue.
-    async fn work(&self, outlet: &mut Outlet<'_>) -> Result<(), Gone> {
-        let mut video: Option<Opened> = None;
+    /// Processes the queue until it is closed and empty.
+    async fn process(&self, writer: &mut SocketWriter<'_>) -> Result<(), ClientGone> {
+        let mut video: Option<OpenVideo> = None;
         loop {
-            match outlet.while_waiting(self.agenda.next()).await? {
-                Work::End => return Ok(()),
-                Work::Complain(message) => outlet.text(Outgoing::Error { message: &message }.text()).await?,
-                Work::Refuse(wish, word) => self.fail(outlet, &wish, word, None).await?,
-                Work::SetVideo(path) => self.set_video(outlet, &mut video, &path).await?,
-                Work::Portion(portion) => self.answer(outlet, &mut video, portion).await?,
+            match writer.while_waiting(self.queue.next()).await? {
+                SessionTask::End => return Ok(()),
+                SessionTask::Error(message) => writer.text(ServerMessage::Error { message: &message }.text()).await?,
+                SessionTask::Refuse(item, code) => self.fail(writer, &item, code, None).await?,
+                SessionTask::SetVideo(path) => self.set_video(writer, &mut video, &path).await?,
+                SessionTask::Batch(batch) => self.answer(writer, &mut video, batch).await?,
             }
         }
     }
 
-    /// Opens a video by name, if this session may have it.
-    pub(super) async fn open(&self, name: &str) -> Result<Opened, Problem> {
-        let permitted = self.shared.permit(&self.visitor, name)?;
+    /// Opens a video by name, if the session's principal may open it.
+    pub(super) async fn open(&self, name: &str) -> Result<OpenVideo, Problem> {
+        let permitted = self.shared.permit(&self.principal, name)?;
         self.shared.videos.open(permitted, &self.client, self.shared.config.deadline).await
     }
 
-    async fn set_video(&self, outlet: &mut Outlet<'_>, video: &mut Option<Opened>, path: &str) -> Result<(), Gone> {
-        let error = match outlet.while_waiting(self.open(path)).await? {
+    async fn set_video(
+        &self,
+        writer: &mut SocketWriter<'_>,
+        video: &mut Option<OpenVideo>,
+        path: &str,
+    ) -> Result<(), ClientGone> {
+        let error = match writer.while_waiting(self.open(path)).await? {
             Ok(opened) => {
                 *video = Some(opened);
                 None
             }
             Err(problem) => {
-                // Frames that are requested from now on must not come from the old video.
+                // Later items must not get frames of the previous video.
                 *video = None;
                 Some(problem.detail)
             }
         };
-        outlet.text(Outgoing::VideoSet { path, ok: error.is_none(), error }.text()).await
+        writer.text(ServerMessage::VideoSet { path, ok: error.is_none(), error }.text()).await
     }
 
-    /// Sends the error of an item.
+    /// Answers an item with an error.
     pub(super) async fn fail(
         &self,
-        outlet: &mut Outlet<'_>,
-        wish: &Wish,
-        word: Word,
+        writer: &mut SocketWriter<'_>,
+        item: &QueueItem,
+        code: FrameErrorCode,
         message: Option<String>,
-    ) -> Result<(), Gone> {
-        self.shared.metrics.frame(word.name());
-        if word == Word::Overloaded {
+    ) -> Result<(), ClientGone> {
+        self.shared.metrics.frame(code.name());
+        if code == FrameErrorCode::Overloaded {
             self.shared.metrics.rejected("queue");
         }
-        outlet.text(failed(wish, word, message)).await?;
-        self.agenda.answered();
+        writer.text(error_message(item, code, message)).await?;
+        self.queue.mark_answered();
         Ok(())
     }
 }
 
-/// How a session ends after a read error.
-fn refused(error: &axum::Error) -> Over {
+/// The end of a session after a read error.
+fn end_after(error: &axum::Error) -> SessionEnd {
     match error.source().and_then(|source| source.downcast_ref()) {
-        Some(tungstenite::Error::Capacity(_)) => Over::Refused(close_code::SIZE, "the message is too long"),
-        _ => Over::Gone,
+        Some(tungstenite::Error::Capacity(_)) => SessionEnd::Close(close_code::SIZE, "the message is too long"),
+        _ => SessionEnd::Gone,
     }
 }

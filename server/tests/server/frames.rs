@@ -6,18 +6,18 @@ use bucket_streamer::pixels::{Fit, Shape};
 use bucket_streamer::still::StillOptions;
 use reqwest::{Method, StatusCode};
 
-use crate::house::{Expected, House, PNG, config};
+use crate::test_server::{ExpectedStills, PNG, TestServer, config};
 use testing::clips::fixture;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_frame_is_the_sequential_decodes() {
-    let house = House::open().await;
+    let server = TestServer::open().await;
     for clip in
         ["hevc_open_gop.mp4", "hevc_edit_list.mp4", "h264_bframes.mp4", "hevc_rotated.mp4", "av1.mp4", "hevc.ts"]
     {
-        let expected = Expected::of(&fixture(clip));
+        let expected = ExpectedStills::of(&fixture(clip));
         for frame in expected.shuffled(7).into_iter().take(24) {
-            let response = house.get(&format!("/frame/fx/{clip}?frame={frame}")).await;
+            let response = server.get(&format!("/frame/fx/{clip}?frame={frame}")).await;
             assert_eq!(response.status(), StatusCode::OK, "{clip} {frame}");
             let headers = response.headers().clone();
             let header = |name: &str| headers[name].to_str().unwrap().to_owned();
@@ -40,11 +40,11 @@ async fn every_frame_is_the_sequential_decodes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frame_by_time_by_key_frame_and_by_bytes() {
-    let house = House::open().await;
-    let expected = Expected::of(&fixture("hevc_open_gop.mp4"));
+    let server = TestServer::open().await;
+    let expected = ExpectedStills::of(&fixture("hevc_open_gop.mp4"));
     let video = &expected.video;
     let shown = async |query: String| {
-        let response = house.get(&format!("/frame/fx/hevc_open_gop.mp4?{query}")).await;
+        let response = server.get(&format!("/frame/fx/hevc_open_gop.mp4?{query}")).await;
         assert_eq!(response.status(), StatusCode::OK, "{query}");
         let frame: u32 = response.headers()["x-frame-index"].to_str().unwrap().parse().unwrap();
         assert!(response.bytes().await.unwrap() == expected.stills[&frame][..], "{query}");
@@ -72,7 +72,7 @@ async fn a_frame_by_time_by_key_frame_and_by_bytes() {
             format!("{base}&offset={}", own.offset),
             format!("{base}&end={end}&offset={}", own.offset),
         ] {
-            let response = house.get(&format!("/frame?{query}")).await;
+            let response = server.get(&format!("/frame?{query}")).await;
             assert_eq!(response.headers()["x-frame-index"], frame.to_string(), "{query}");
             assert!(response.bytes().await.unwrap() == expected.stills[&frame][..], "{query}");
         }
@@ -88,14 +88,14 @@ async fn a_frame_by_time_by_key_frame_and_by_bytes() {
         (format!("irap={key}&frame=3"), 400),
         (format!("end={other}"), 400),
     ] {
-        let (own, kind) = house.problem(&format!("/frame?video=fx/hevc_open_gop.mp4&{query}")).await;
+        let (own, kind) = server.problem(&format!("/frame?video=fx/hevc_open_gop.mp4&{query}")).await;
         assert_eq!((own, &kind[..]), (status, "bad-parameter"), "{query}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_still_in_the_size_and_format_that_is_asked_for() {
-    let house = House::open().await;
+async fn a_still_has_the_requested_size_and_format() {
+    let server = TestServer::open().await;
     let clip = "hevc_rotated.mp4";
     let shape = |width, height, fit| Shape { width, height, fit };
     let cases = [
@@ -106,20 +106,20 @@ async fn a_still_in_the_size_and_format_that_is_asked_for() {
         ("width=50&height=60&fit=fill", shape(Some(50), Some(60), Fit::Fill)),
     ];
     for (query, shape) in cases {
-        let expected = Expected::with(&fixture(clip), |options| StillOptions { shape, ..options });
-        let response = house.get(&format!("/frame/fx/{clip}?frame=3&{query}")).await;
+        let expected = ExpectedStills::with(&fixture(clip), |options| StillOptions { shape, ..options });
+        let response = server.get(&format!("/frame/fx/{clip}?frame=3&{query}")).await;
         assert!(response.bytes().await.unwrap() == expected.stills[&3][..], "{query}");
     }
-    let png = Expected::with(&fixture(clip), |options| StillOptions { format: PNG, ..options });
-    let plain = Expected::with(&fixture(clip), |options| StillOptions { quality: 31, ..options });
+    let png = ExpectedStills::with(&fixture(clip), |options| StillOptions { format: PNG, ..options });
+    let plain = ExpectedStills::with(&fixture(clip), |options| StillOptions { quality: 31, ..options });
     for query in ["format=png", "format=png&quality=3"] {
-        let response = house.get(&format!("/frame/fx/{clip}?frame=3&{query}")).await;
+        let response = server.get(&format!("/frame/fx/{clip}?frame=3&{query}")).await;
         assert_eq!(response.headers()["content-type"], "image/png");
         assert!(response.headers().get("vary").is_none());
         assert!(response.bytes().await.unwrap() == png.stills[&3][..]);
     }
     let accepting = async |accept: &str| {
-        let response = house.get_with(&format!("/frame/fx/{clip}?frame=3&quality=31"), &[("accept", accept)]).await;
+        let response = server.get_with(&format!("/frame/fx/{clip}?frame=3&quality=31"), &[("accept", accept)]).await;
         assert_eq!(response.status() == 200, response.headers().get("vary").is_some_and(|vary| vary == "Accept"));
         (
             response.status().as_u16(),
@@ -135,37 +135,37 @@ async fn a_still_in_the_size_and_format_that_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_known_is_not_sent_again_and_versions_never_change() {
-    let house = House::open().await;
+async fn known_versions_are_not_sent_again_and_never_change() {
+    let server = TestServer::open().await;
     let path = "/frame/fx/hevc_demo.mp4?frame=5";
-    let first = house.get(path).await;
+    let first = server.get(path).await;
     let etag = first.headers()["etag"].to_str().unwrap().to_owned();
     assert_eq!(
         (first.headers()["cache-control"].to_str().unwrap(), &first.headers()["x-cache"]),
         ("no-cache", &"miss".parse().unwrap())
     );
-    let again = house.get_with(path, &[("if-none-match", &etag)]).await;
+    let again = server.get_with(path, &[("if-none-match", &etag)]).await;
     assert_eq!((again.status(), again.headers()["etag"].to_str().unwrap()), (StatusCode::NOT_MODIFIED, etag.as_str()));
     assert!(again.bytes().await.unwrap().is_empty());
-    let other = house.get_with("/frame/fx/hevc_demo.mp4?frame=6", &[("if-none-match", &etag)]).await;
+    let other = server.get_with("/frame/fx/hevc_demo.mp4?frame=6", &[("if-none-match", &etag)]).await;
     assert_eq!(other.status(), StatusCode::OK);
-    let kept = house.get(path).await;
+    let kept = server.get(path).await;
     assert_eq!(kept.headers()["x-cache"], "hit");
-    let head = house.client.request(Method::HEAD, house.url(path)).send().await.unwrap();
+    let head = server.client.request(Method::HEAD, server.url(path)).send().await.unwrap();
     assert_eq!(head.headers()["content-length"], kept.headers()["content-length"]);
     assert_eq!(head.headers()["x-frame-index"], "5");
     assert!(head.bytes().await.unwrap().is_empty());
     // With the video's current version.
-    let video = house.get("/videos/fx/hevc_demo.mp4").await;
+    let video = server.get("/videos/fx/hevc_demo.mp4").await;
     let tag = video.headers()["etag"].to_str().unwrap().trim_matches('"').to_owned();
-    let named = house.get(&format!("{path}&v={tag}")).await;
+    let named = server.get(&format!("{path}&v={tag}")).await;
     assert_eq!(named.headers()["cache-control"], "public, max-age=31536000, immutable");
-    let named = house.get(&format!("{path}&v=0{}", &tag[1..])).await;
+    let named = server.get(&format!("{path}&v=0{}", &tag[1..])).await;
     assert_eq!(named.headers()["cache-control"], "no-cache");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replaced_video_is_another_one() {
+async fn a_replaced_video_has_another_etag() {
     let folder = tempfile::tempdir().unwrap();
     let put = |name: &str| {
         let part = folder.path().join("part");
@@ -173,25 +173,25 @@ async fn a_replaced_video_is_another_one() {
         std::fs::rename(&part, folder.path().join("clip.mp4")).unwrap();
     };
     put("hevc_demo.mp4");
-    let house = House::with(config(), &[("", folder.path())]).await;
+    let server = TestServer::with(config(), &[("", folder.path())]).await;
     let still = async || {
-        let response = house.get("/frame/clip.mp4?frame=3").await;
+        let response = server.get("/frame/clip.mp4?frame=3").await;
         let etag = response.headers()["etag"].to_str().unwrap().to_owned();
         (etag, response.bytes().await.unwrap())
     };
     let (etag, bytes) = still().await;
-    assert!(bytes == Expected::of(&fixture("hevc_demo.mp4")).stills[&3][..]);
+    assert!(bytes == ExpectedStills::of(&fixture("hevc_demo.mp4")).stills[&3][..]);
     put("h264_bframes.mp4");
     let (other, bytes) = still().await;
-    assert!(bytes == Expected::of(&fixture("h264_bframes.mp4")).stills[&3][..], "the one that is there now");
+    assert!(bytes == ExpectedStills::of(&fixture("h264_bframes.mp4")).stills[&3][..], "the one that is there now");
     assert_ne!(etag, other);
     std::fs::remove_file(folder.path().join("clip.mp4")).unwrap();
-    assert_eq!(house.problem("/frame/clip.mp4?frame=3").await.0, 404);
+    assert_eq!(server.problem("/frame/clip.mp4?frame=3").await.0, 404);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_answered_says_why() {
-    let house = House::open().await;
+async fn errors_state_their_reason() {
+    let server = TestServer::open().await;
     for (path, status, kind) in [
         ("/frame/fx/hevc_demo.mp4", 400, "bad-parameter"),
         ("/frame/fx/hevc_demo.mp4?frame=-1", 400, "bad-parameter"),
@@ -219,24 +219,24 @@ async fn what_cannot_be_answered_says_why() {
         ("/nothing", 404, "not-found"),
         ("/ws", 400, "bad-parameter"),
     ] {
-        assert_eq!(house.problem(path).await, (status, kind.to_owned()), "{path}");
+        assert_eq!(server.problem(path).await, (status, kind.to_owned()), "{path}");
     }
-    let post = house.client.post(house.url("/videos")).send().await.unwrap();
-    assert_eq!(crate::house::problem(post).await.0, 405);
+    let post = server.client.post(server.url("/videos")).send().await.unwrap();
+    assert_eq!(crate::test_server::problem(post).await.0, 405);
     // A frame that a sequential decode does not show, and a damaged one.
-    let expected = Expected::of(&fixture("hevc_open_gop_cut.265"));
+    let expected = ExpectedStills::of(&fixture("hevc_open_gop_cut.265"));
     let missing = (0..expected.video.frame_count() as u32).find(|frame| !expected.stills.contains_key(frame)).unwrap();
-    let (status, kind) = house.problem(&format!("/frame/fx/hevc_open_gop_cut.265?frame={missing}")).await;
+    let (status, kind) = server.problem(&format!("/frame/fx/hevc_open_gop_cut.265?frame={missing}")).await;
     assert_eq!((status, kind.as_str()), (422, "undecodable"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn storyboards_have_a_cue_for_each_tile() {
-    let house = House::open().await;
-    let sheet = house.get("/storyboard/fx/hevc_demo.mp4.jpg?count=7&columns=3&width=40").await;
+    let server = TestServer::open().await;
+    let sheet = server.get("/storyboard/fx/hevc_demo.mp4.jpg?count=7&columns=3&width=40").await;
     assert_eq!(sheet.headers()["content-type"], "image/jpeg");
     let jpeg = sheet.bytes().await.unwrap();
-    let cues = house.get("/storyboard/fx/hevc_demo.mp4.vtt?count=7&columns=3&width=40").await;
+    let cues = server.get("/storyboard/fx/hevc_demo.mp4.vtt?count=7&columns=3&width=40").await;
     assert!(cues.headers()["content-type"].to_str().unwrap().starts_with("text/vtt"));
     let etag = cues.headers()["etag"].to_str().unwrap().to_owned();
     let text = cues.text().await.unwrap();
@@ -246,7 +246,7 @@ async fn storyboards_have_a_cue_for_each_tile() {
     assert_eq!(width, 120);
     let cell = height / 3;
     assert!(text.contains(&format!("#xywh=0,{},40,{cell}", 2 * cell)), "{text}");
-    let again = house
+    let again = server
         .get_with("/storyboard/fx/hevc_demo.mp4.vtt?count=7&columns=3&width=40", &[("if-none-match", &etag)])
         .await;
     assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
@@ -261,8 +261,8 @@ fn jpeg_size(jpeg: &[u8]) -> (usize, usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn videos_are_listed_in_pages_and_described() {
-    let house = House::with(config(), &[("fx", &fixture("")), ("b", &fixture(""))]).await;
-    let all = house.json("/videos?limit=1000").await;
+    let server = TestServer::with(config(), &[("fx", &fixture("")), ("b", &fixture(""))]).await;
+    let all = server.json("/videos?limit=1000").await;
     let names = |page: &serde_json::Value| -> Vec<String> {
         page["videos"].as_array().unwrap().iter().map(|one| one["video"].as_str().unwrap().to_owned()).collect()
     };
@@ -271,7 +271,7 @@ async fn videos_are_listed_in_pages_and_described() {
     assert!(all_names.contains(&"fx/hevc_demo.mp4".to_owned()) && all_names.contains(&"b/hevc.ts".to_owned()));
     let (mut paged, mut path) = (Vec::new(), "/videos?limit=7".to_owned());
     loop {
-        let response = house.get(&path).await;
+        let response = server.get(&path).await;
         let link = response.headers().get("link").map(|link| link.to_str().unwrap().to_owned());
         let page: serde_json::Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
         paged.extend(names(&page));
@@ -280,9 +280,9 @@ async fn videos_are_listed_in_pages_and_described() {
         path = link.split(['<', '>']).nth(1).unwrap().to_owned();
     }
     assert_eq!(paged, all_names);
-    let some = house.json("/videos?prefix=fx/hevc_op").await;
+    let some = server.json("/videos?prefix=fx/hevc_op").await;
     assert_eq!(names(&some), ["fx/hevc_open_gop.mp4", "fx/hevc_open_gop_cut.265"]);
-    let info = house.json("/videos/fx/hevc_demo.mp4").await;
+    let info = server.json("/videos/fx/hevc_demo.mp4").await;
     // The same as the command's `info --json`.
     let video = bucket_streamer::Engine::new(Some(1)).open_path(fixture("hevc_demo.mp4")).unwrap();
     let mut printed = serde_json::to_value(bucket_streamer::Info::of(&video).unwrap()).unwrap();
@@ -294,13 +294,13 @@ async fn videos_are_listed_in_pages_and_described() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn equal_requests_are_decoded_once() {
-    let house = House::open().await;
-    let before = house.engine.work().decoded_pictures;
-    house.get("/frame/fx/hevc_closed_gop.mp4?frame=20").await;
-    let one = house.engine.work().decoded_pictures - before;
-    let fresh = House::open().await;
-    let asked = (0..32).map(|_| fresh.get("/frame/fx/hevc_closed_gop.mp4?frame=20"));
-    let answers = futures_util::future::join_all(asked).await;
+    let server = TestServer::open().await;
+    let before = server.engine.work().decoded_pictures;
+    server.get("/frame/fx/hevc_closed_gop.mp4?frame=20").await;
+    let one = server.engine.work().decoded_pictures - before;
+    let fresh = TestServer::open().await;
+    let requests = (0..32).map(|_| fresh.get("/frame/fx/hevc_closed_gop.mp4?frame=20"));
+    let answers = futures_util::future::join_all(requests).await;
     assert!(answers.iter().all(|answer| answer.status() == 200));
     assert_eq!(fresh.engine.work().decoded_pictures, one);
     let found: Vec<_> = answers.iter().map(|answer| answer.headers()["x-cache"].to_str().unwrap()).collect();
@@ -309,21 +309,21 @@ async fn equal_requests_are_decoded_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn operators_and_clients_see_what_there_is() {
-    let house = House::open().await;
-    house.get("/frame/fx/hevc_demo.mp4?frame=5").await;
-    house.get("/frame/fx/hevc_demo.mp4?frame=5").await;
-    assert_eq!(house.metric("http_requests_total{route=\"frame\",status=\"200\"}").await, 2.0);
-    assert_eq!(house.metric("still_cache_total{outcome=\"hit\"}").await, 1.0);
-    assert_eq!(house.metric("still_stage_duration_seconds_count{stage=\"decode\"}").await, 1.0);
-    assert!(house.metric("pictures_decoded_total").await >= 1.0);
-    assert!(house.metric("still_cache_held_bytes").await > 1000.0);
-    assert!(house.metric("process_resident_bytes").await > 1e6);
-    assert_eq!(house.get("/health").await.status(), 200);
-    assert_eq!(house.json("/ready").await["ok"], true);
-    let page = house.get("/").await;
+    let server = TestServer::open().await;
+    server.get("/frame/fx/hevc_demo.mp4?frame=5").await;
+    server.get("/frame/fx/hevc_demo.mp4?frame=5").await;
+    assert_eq!(server.metric("http_requests_total{route=\"frame\",status=\"200\"}").await, 2.0);
+    assert_eq!(server.metric("still_cache_total{outcome=\"hit\"}").await, 1.0);
+    assert_eq!(server.metric("still_stage_duration_seconds_count{stage=\"decode\"}").await, 1.0);
+    assert!(server.metric("pictures_decoded_total").await >= 1.0);
+    assert!(server.metric("still_cache_held_bytes").await > 1000.0);
+    assert!(server.metric("process_resident_bytes").await > 1e6);
+    assert_eq!(server.get("/health").await.status(), 200);
+    assert_eq!(server.json("/ready").await["ok"], true);
+    let page = server.get("/").await;
     assert!(page.headers()["content-type"].to_str().unwrap().starts_with("text/html"));
     assert!(page.headers().contains_key("content-security-policy"));
-    let api = house.json("/openapi.json").await;
+    let api = server.json("/openapi.json").await;
     let paths = api["paths"].as_object().unwrap();
     for path in [
         "/videos",
@@ -342,7 +342,7 @@ async fn operators_and_clients_see_what_there_is() {
     for name in ["frame", "time", "mode", "width", "height", "fit", "format", "quality", "v", "signature"] {
         assert!(parameters.iter().any(|parameter| parameter["name"] == name), "{name}");
     }
-    let named = house.get_with("/videos", &[("x-request-id", "abc-1")]).await;
+    let named = server.get_with("/videos", &[("x-request-id", "abc-1")]).await;
     assert_eq!(named.headers()["x-request-id"], "abc-1");
     tokio::time::sleep(Duration::from_millis(1)).await;
 }

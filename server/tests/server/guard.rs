@@ -12,21 +12,21 @@ use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 
-use crate::house::{House, config, problem};
-use crate::socket::{Line, Said};
+use crate::socket::{SocketEvent, TestSocket};
+use crate::test_server::{TestServer, config, problem};
 use testing::clips::fixture;
 
 const TOKEN: &str = "a-token-of-some-length";
 const KEY: &str = "a-key-of-some-length";
 
-async fn guarded() -> House {
+async fn guarded() -> TestServer {
     let config = Config { tokens: vec!["another-token".into(), TOKEN.into()], url_keys: vec![KEY.into()], ..config() };
-    House::with(config, &[("fx", &fixture(""))]).await
+    TestServer::with(config, &[("fx", &fixture(""))]).await
 }
 
-/// The answer to malformed bytes: its status and text.
-pub(crate) async fn raw(house: &House, request: &[u8]) -> (u16, String) {
-    let mut stream = TcpStream::connect(house.address).await.unwrap();
+/// The answer to any bytes: its status and text.
+pub(crate) async fn raw(server: &TestServer, request: &[u8]) -> (u16, String) {
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(request).await.unwrap();
     let mut answer = Vec::new();
     let _ = tokio::time::timeout(std::time::Duration::from_secs(30), stream.read_to_end(&mut answer)).await;
@@ -73,7 +73,7 @@ const OUTSIDE: [&str; 30] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_outside_of_the_roots() {
+async fn nothing_outside_of_the_roots_is_served() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root");
     std::fs::create_dir_all(root.join("inner")).unwrap();
@@ -83,9 +83,9 @@ async fn nothing_outside_of_the_roots() {
     std::os::unix::fs::symlink(folder.path().join("secret.mp4"), root.join("absolute.mp4")).unwrap();
     std::os::unix::fs::symlink("..", root.join("up")).unwrap();
     std::os::unix::fs::symlink("inner/in.mp4", root.join("inside.mp4")).unwrap();
-    let house = House::with(config(), &[("a", &root), ("", &root)]).await;
+    let server = TestServer::with(config(), &[("a", &root), ("", &root)]).await;
     for good in ["a/inner/in.mp4", "inner/in.mp4", "a/inside.mp4"] {
-        assert_eq!(house.get(&format!("/frame/{good}?frame=1")).await.status(), 200, "{good}");
+        assert_eq!(server.get(&format!("/frame/{good}?frame=1")).await.status(), 200, "{good}");
     }
     let secret = folder.path().join("secret.mp4").display().to_string();
     let mut names: Vec<String> = OUTSIDE.map(str::to_owned).into();
@@ -99,21 +99,21 @@ async fn nothing_outside_of_the_roots() {
             format!("/videos/{name}?v=1"),
             format!("/storyboard/{name}.jpg"),
         ] {
-            let (status, answer) = raw(&house, &get(&target)).await;
+            let (status, answer) = raw(&server, &get(&target)).await;
             assert!(
                 (400..500).contains(&status) || (answer.starts_with("HTTP/1.1 200") && target.starts_with("/videos/?")),
                 "{target}: {answer}"
             );
-            let told = answer.split("\r\n\r\n").nth(1).unwrap_or_default();
-            assert!(!told.contains(folder.path().to_str().unwrap()), "{told}");
+            let body = answer.split("\r\n\r\n").nth(1).unwrap_or_default();
+            assert!(!body.contains(folder.path().to_str().unwrap()), "{body}");
         }
     }
-    assert!(!house.json("/videos").await.to_string().contains("secret"));
+    assert!(!server.json("/videos").await.to_string().contains("secret"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_with_a_token_or_a_signature() {
-    let house = guarded().await;
+async fn routes_of_videos_require_a_token_or_a_signature() {
+    let server = guarded().await;
     let frame = "/frame/fx/hevc_demo.mp4?frame=1";
     let soon = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 600;
     for path in [
@@ -125,25 +125,25 @@ async fn only_with_a_token_or_a_signature() {
         "/ws",
         "/frame?video=fx/hevc_demo.mp4&frame=1",
     ] {
-        assert_eq!(house.problem(path).await, (401, "unauthorized".to_owned()), "{path}");
-        assert_eq!(house.get(path).await.headers()["www-authenticate"], "Bearer");
-        let wrong = house.get_with(path, &[("authorization", "Bearer a-token-of-some-lengtH")]).await;
+        assert_eq!(server.problem(path).await, (401, "unauthorized".to_owned()), "{path}");
+        assert_eq!(server.get(path).await.headers()["www-authenticate"], "Bearer");
+        let wrong = server.get_with(path, &[("authorization", "Bearer a-token-of-some-lengtH")]).await;
         assert_eq!(wrong.status(), 401, "{path}");
-        let head = house.client.head(house.url(path)).send().await.unwrap();
+        let head = server.client.head(server.url(path)).send().await.unwrap();
         assert_eq!(head.status(), 401, "{path}");
     }
     // Routes that show no video need no token.
     for path in ["/", "/health", "/ready", "/openapi.json"] {
-        assert_eq!(house.get(path).await.status(), 200, "{path}");
+        assert_eq!(server.get(path).await.status(), 200, "{path}");
     }
     let bearer = format!("Bearer {TOKEN}");
-    let answer = house.get_with(frame, &[("authorization", &bearer)]).await;
+    let answer = server.get_with(frame, &[("authorization", &bearer)]).await;
     assert_eq!(
         (answer.status().as_u16(), answer.headers()["cache-control"].to_str().unwrap()),
         (200, "private, no-cache")
     );
     let signed = sign(KEY, frame, soon);
-    assert_eq!(house.get(&signed).await.status(), 200);
+    assert_eq!(server.get(&signed).await.status(), 200);
     for (wrong, status) in [
         (signed.replace("frame=1", "frame=2"), 403),
         (signed.replace("/frame/fx", "/videos/fx"), 403),
@@ -153,15 +153,15 @@ async fn only_with_a_token_or_a_signature() {
         (sign("another-key-of-length", frame, soon), 403),
         (signed.split("&signature").next().unwrap().to_owned(), 401),
     ] {
-        assert_eq!(house.get(&wrong).await.status(), status, "{wrong}");
+        assert_eq!(server.get(&wrong).await.status(), status, "{wrong}");
     }
     // The cues of a signed storyboard contain a signed address of its sheet.
-    let cues = house.get(&sign(KEY, "/storyboard/fx/hevc_demo.mp4.vtt?count=3", soon)).await.text().await.unwrap();
+    let cues = server.get(&sign(KEY, "/storyboard/fx/hevc_demo.mp4.vtt?count=3", soon)).await.text().await.unwrap();
     let sheet = cues.lines().find(|line| line.contains("#xywh")).unwrap().split('#').next().unwrap().to_owned();
-    assert_eq!(house.get(&format!("/storyboard/fx/{sheet}")).await.status(), 200, "{cues}");
+    assert_eq!(server.get(&format!("/storyboard/fx/{sheet}")).await.status(), 200, "{cues}");
     // A page sends its token as a subprotocol.
     let ask = |protocols: Option<String>| {
-        let mut request = format!("ws://{}/ws", house.address).into_client_request().unwrap();
+        let mut request = format!("ws://{}/ws", server.address).into_client_request().unwrap();
         if let Some(protocols) = protocols {
             request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_str(&protocols).unwrap());
         }
@@ -175,16 +175,16 @@ async fn only_with_a_token_or_a_signature() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_of_other_origins_only_where_they_are_named() {
+async fn only_configured_origins_are_allowed() {
     let cors = Config { cors_origins: vec!["https://good.example".into()], ..config() };
-    let house = House::with(cors, &[("fx", &fixture(""))]).await;
+    let server = TestServer::with(cors, &[("fx", &fixture(""))]).await;
     let allowed = async |origin: &str| {
-        let answer = house.get_with("/videos", &[("origin", origin)]).await;
+        let answer = server.get_with("/videos", &[("origin", origin)]).await;
         answer.headers().get("access-control-allow-origin").map(|value| value.to_str().unwrap().to_owned())
     };
     assert_eq!(allowed("https://good.example").await.as_deref(), Some("https://good.example"));
     assert_eq!(allowed("https://evil.example").await, None);
-    let plain = House::open().await;
+    let plain = TestServer::open().await;
     let answer = plain.get_with("/videos", &[("origin", "https://good.example")]).await;
     assert!(!answer.headers().contains_key("access-control-allow-origin"));
 }
@@ -199,8 +199,8 @@ fn limited(secret: &str, roots: &[&str], prefixes: &[&str]) -> Credential {
     Credential { secret: secret.to_owned(), name: Some(secret.to_owned()), scope }
 }
 
-/// Two customers with folders in one root, one of them with a root of its own; and an operator.
-async fn shared_house(folder: &std::path::Path) -> House {
+/// A server for two customers with folders in one root, one of them with a root of its own, and for an operator.
+async fn shared_server(folder: &std::path::Path) -> TestServer {
     let (films, cams) = (folder.join("films"), folder.join("cams"));
     for clip in
         ["customer-a/x.mp4", "customer-a/sub/z.mp4", "customer-ab/y.mp4", "customer-b/x.mp4", "a.mp4", "only.mp4"]
@@ -216,7 +216,7 @@ async fn shared_house(folder: &std::path::Path) -> House {
         limited(FOR_B, &["cams"], &["films/customer-b"]),
     ];
     let url_keys = vec![KEY.into(), limited(KEY_OF_A, &[], &["films/customer-a"])];
-    House::with(Config { tokens, url_keys, ..config() }, &[("films", &films), ("cams", &cams)]).await
+    TestServer::with(Config { tokens, url_keys, ..config() }, &[("films", &films), ("cams", &cams)]).await
 }
 
 /// The addresses of every route that names a video.
@@ -231,18 +231,18 @@ fn routes(video: &str) -> Vec<String> {
     ]
 }
 
-async fn as_of(house: &House, token: &str, path: &str) -> reqwest::Response {
-    house.get_with(path, &[("authorization", &format!("Bearer {token}"))]).await
+async fn as_of(server: &TestServer, token: &str, path: &str) -> reqwest::Response {
+    server.get_with(path, &[("authorization", &format!("Bearer {token}"))]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_reaches_its_roots_and_prefixes_and_is_told_nothing_of_others() {
+async fn a_token_reaches_its_roots_and_prefixes_and_learns_nothing_of_others() {
     let folder = tempfile::tempdir().unwrap();
-    let house = shared_house(folder.path()).await;
+    let server = shared_server(folder.path()).await;
     // Cached stills are protected too.
     for video in ["films/customer-b/x.mp4", "films/customer-a/x.mp4", "cams/c.mp4"] {
         for path in routes(video).into_iter().filter(|path| !path.contains("irap")) {
-            assert_eq!(as_of(&house, TOKEN, &path).await.status(), 200, "{path}");
+            assert_eq!(as_of(&server, TOKEN, &path).await.status(), 200, "{path}");
         }
     }
     for (token, videos) in [
@@ -250,7 +250,7 @@ async fn a_token_reaches_its_roots_and_prefixes_and_is_told_nothing_of_others() 
         (FOR_B, ["films/customer-b/x.mp4", "films/customer%2Db/x.mp4", "cams/c.mp4"]),
     ] {
         for path in videos.into_iter().flat_map(routes).filter(|path| !path.contains("irap")) {
-            assert_eq!(as_of(&house, token, &path).await.status(), 200, "{token} {path}");
+            assert_eq!(as_of(&server, token, &path).await.status(), 200, "{token} {path}");
         }
     }
     // Existing and missing videos get the same answer.
@@ -274,32 +274,32 @@ async fn a_token_reaches_its_roots_and_prefixes_and_is_told_nothing_of_others() 
         "nowhere/c.mp4",
         "films",
     ];
-    let mut told: Vec<String> = Vec::new();
+    let mut body: Vec<String> = Vec::new();
     for path in outside.into_iter().flat_map(routes) {
         let header = format!("Authorization: Bearer {FOR_A}\r\nIf-None-Match: *\r\nConnection: close\r\nHost: x\r\n");
-        let (status, answer) = raw(&house, format!("GET {path} HTTP/1.1\r\n{header}\r\n").as_bytes()).await;
+        let (status, answer) = raw(&server, format!("GET {path} HTTP/1.1\r\n{header}\r\n").as_bytes()).await;
         assert_eq!(status, 403, "{path}: {answer}");
-        told.push(answer.split("\r\n\r\n").nth(1).unwrap_or_default().to_owned());
+        body.push(answer.split("\r\n\r\n").nth(1).unwrap_or_default().to_owned());
     }
-    told.dedup();
-    assert_eq!(told.len(), 1, "{told:#?}");
-    let unknown = as_of(&house, FOR_A, "/frame/films/customer-a/nothing.mp4?frame=1").await;
-    assert_eq!(problem(unknown).await, (404, "not-found".to_owned()), "of its own it is told");
-    assert_eq!(as_of(&house, FOR_A, "/metrics").await.status(), 403);
-    let metrics = as_of(&house, TOKEN, "/metrics").await.text().await.unwrap();
+    body.dedup();
+    assert_eq!(body.len(), 1, "{body:#?}");
+    let unknown = as_of(&server, FOR_A, "/frame/films/customer-a/nothing.mp4?frame=1").await;
+    assert_eq!(problem(unknown).await, (404, "not-found".to_owned()), "errors about its own videos are specific");
+    assert_eq!(as_of(&server, FOR_A, "/metrics").await.status(), 403);
+    let metrics = as_of(&server, TOKEN, "/metrics").await.text().await.unwrap();
     assert!(!metrics.contains("customer") && !metrics.contains("films"), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lists_have_what_a_token_reaches_page_by_page() {
+async fn lists_contain_what_a_token_reaches_page_by_page() {
     let folder = tempfile::tempdir().unwrap();
-    let house = shared_house(folder.path()).await;
+    let server = shared_server(folder.path()).await;
     let own = ["films/customer-a/sub/z.mp4", "films/customer-a/x.mp4", "films/only.mp4"];
     let theirs = ["cams/c.mp4", "films/customer-b/x.mp4"];
     let all = async |token: &str, limit: usize, more: &str| {
         let (mut found, mut begin) = (Vec::new(), more.to_owned());
         loop {
-            let list = as_of(&house, token, &format!("/videos?limit={limit}{begin}")).await;
+            let list = as_of(&server, token, &format!("/videos?limit={limit}{begin}")).await;
             assert!(
                 list.headers().get("link").is_none_or(|link| token == TOKEN || !link.to_str().unwrap().contains("ab"))
             );
@@ -336,39 +336,39 @@ async fn lists_have_what_a_token_reaches_page_by_page() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_reaches_what_its_key_does_and_a_websocket_what_its_token_does() {
     let folder = tempfile::tempdir().unwrap();
-    let house = shared_house(folder.path()).await;
+    let server = shared_server(folder.path()).await;
     let soon = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 600;
     for (video, status) in [("films/customer-a/x.mp4", 200), ("films/customer-b/x.mp4", 403), ("films/only.mp4", 403)] {
         for path in routes(video).into_iter().filter(|path| !path.contains("irap")) {
-            assert_eq!(house.get(&sign(KEY_OF_A, &path, soon)).await.status(), status, "{path}");
-            assert_eq!(house.get(&sign(KEY, &path, soon)).await.status(), 200, "{path}");
+            assert_eq!(server.get(&sign(KEY_OF_A, &path, soon)).await.status(), status, "{path}");
+            assert_eq!(server.get(&sign(KEY, &path, soon)).await.status(), 200, "{path}");
         }
     }
-    let cues = house.get(&sign(KEY_OF_A, "/storyboard/films/customer-a/x.mp4.vtt?count=2", soon)).await;
+    let cues = server.get(&sign(KEY_OF_A, "/storyboard/films/customer-a/x.mp4.vtt?count=2", soon)).await;
     let cues = cues.text().await.unwrap();
     let sheet = cues.lines().find(|line| line.contains(".jpg")).unwrap().split('#').next().unwrap();
-    assert_eq!(house.get(&format!("/storyboard/films/customer-a/{sheet}")).await.status(), 200, "{sheet}");
-    let list = house.get(&sign(KEY_OF_A, "/videos", soon)).await.text().await.unwrap();
+    assert_eq!(server.get(&format!("/storyboard/films/customer-a/{sheet}")).await.status(), 200, "{sheet}");
+    let list = server.get(&sign(KEY_OF_A, "/videos", soon)).await.text().await.unwrap();
     assert!(list.contains("customer-a/x.mp4") && !list.contains("customer-ab") && !list.contains("only"), "{list}");
-    assert_eq!(house.get(&sign(KEY_OF_A, "/metrics", soon)).await.status(), 403);
+    assert_eq!(server.get(&sign(KEY_OF_A, "/metrics", soon)).await.status(), 403);
     // Over a WebSocket.
-    let mut request = format!("ws://{}/ws", house.address).into_client_request().unwrap();
+    let mut request = format!("ws://{}/ws", server.address).into_client_request().unwrap();
     let header = HeaderValue::from_str(&format!("Bearer {FOR_A}")).unwrap();
     request.headers_mut().insert("authorization", header);
-    let mut line = Line(connect_async(request).await.unwrap().0);
-    let mut told = Vec::new();
+    let mut line = TestSocket(connect_async(request).await.unwrap().0);
+    let mut body = Vec::new();
     for path in ["films/customer-b/x.mp4", "films/customer-b/nothing.mp4", "cams/c.mp4", "films/customer-a/../a.mp4"] {
-        line.set("films/customer-a/x.mp4").await;
-        line.say(json!({"type": "SetVideo", "path": path})).await;
-        let Said::Message(message) = line.hear().await else { panic!("an answer") };
+        line.set_video("films/customer-a/x.mp4").await;
+        line.send(json!({"type": "SetVideo", "path": path})).await;
+        let SocketEvent::Message(message) = line.receive().await else { panic!("an answer") };
         assert_eq!((&message["type"], &message["ok"]), (&json!("VideoSet"), &json!(false)), "{message}");
-        told.push(message["error"].clone());
-        line.say(json!({"type": "RequestFrames", "frames": [{"frame": 1}]})).await;
-        assert_eq!(line.answers(1).await, [(0, Some("not_found".to_owned()))], "nor is the video before still set");
+        body.push(message["error"].clone());
+        line.send(json!({"type": "RequestFrames", "frames": [{"frame": 1}]})).await;
+        assert_eq!(line.answers(1).await, [(0, Some("not_found".to_owned()))], "the previous video is not set");
     }
-    told.dedup();
-    assert_eq!(told.len(), 1, "{told:?}");
-    line.set("films/customer-a/sub/z.mp4").await;
-    line.say(json!({"type": "RequestFrames", "frames": [{"frame": 1}]})).await;
+    body.dedup();
+    assert_eq!(body.len(), 1, "{body:?}");
+    line.set_video("films/customer-a/sub/z.mp4").await;
+    line.send(json!({"type": "RequestFrames", "frames": [{"frame": 1}]})).await;
     assert_eq!(line.answers(1).await, [(0, None)]);
 }

@@ -7,17 +7,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::guard::raw;
-use crate::house::{House, config};
+use crate::test_server::{TestServer, config};
 use testing::clips::fixture;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn heads_that_are_too_large_and_bytes_that_are_no_request() {
-    let house = House::open().await;
+async fn large_heads_and_malformed_requests_are_refused() {
+    let server = TestServer::open().await;
     let long = format!("GET /frame/{}?frame=1 HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(100_000));
     let header = format!("GET /videos HTTP/1.1\r\nHost: x\r\nX-A: {}\r\n\r\n", "a".repeat(100_000));
     let many = format!("GET /videos HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-A: b\r\n".repeat(200));
     for request in [long, header, many] {
-        let (status, answer) = raw(&house, request.as_bytes()).await;
+        let (status, answer) = raw(&server, request.as_bytes()).await;
         assert!((400..500).contains(&status), "{answer}");
     }
     for request in [
@@ -26,45 +26,45 @@ async fn heads_that_are_too_large_and_bytes_that_are_no_request() {
         b"GET / HTTP/9.9\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
     ] {
-        let (status, answer) = raw(&house, request).await;
+        let (status, answer) = raw(&server, request).await;
         assert!(status == 0 || (400..=505).contains(&status), "{answer}");
     }
-    assert_eq!(house.get("/videos").await.status(), 200);
+    assert_eq!(server.get("/videos").await.status(), 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_says_nothing_is_sent_away() {
+async fn silent_connections_are_closed() {
     let limits = Config { head_timeout: Duration::from_millis(300), deadline: Duration::from_millis(200), ..config() };
-    let house = House::with(limits, &[("fx", &fixture(""))]).await;
+    let server = TestServer::with(limits, &[("fx", &fixture(""))]).await;
     for begun in [&b""[..], b"GET /vid", b"GET /videos HTTP/1.1\r\nHost: x\r\n", b"PRI * HT"] {
-        let mut stream = TcpStream::connect(house.address).await.unwrap();
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
         stream.write_all(begun).await.unwrap();
         let mut rest = Vec::new();
         let ended = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut rest)).await;
         assert!(ended.is_ok(), "{begun:?}");
     }
-    assert_eq!(house.metric("connections_open").await, 1.0, "the one that asks this");
+    assert_eq!(server.metric("connections_open").await, 1.0, "the connection of this request");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_past_the_limit_are_refused_with_a_word() {
-    let house = House::with(Config { connections: 3, ..config() }, &[("fx", &fixture(""))]).await;
+async fn connections_above_the_limit_get_a_refusal() {
+    let server = TestServer::with(Config { connections: 3, ..config() }, &[("fx", &fixture(""))]).await;
     let mut held = Vec::new();
     for _ in 0..3 {
-        let mut stream = TcpStream::connect(house.address).await.unwrap();
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
         stream.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         let mut first = [0; 12];
         stream.read_exact(&mut first).await.unwrap();
         assert_eq!(&first, b"HTTP/1.1 200");
         held.push(stream);
     }
-    let (status, answer) = raw(&house, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let (status, answer) = raw(&server, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert_eq!(status, 503, "{answer}");
     assert!(answer.contains("Retry-After: 1") && answer.contains("application/problem+json"));
     drop(held);
-    // After their end there is room again.
+    // Closed connections return their slots.
     for _ in 0..200 {
-        if raw(&house, b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.0 == 200 {
+        if raw(&server, b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.0 == 200 {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -73,19 +73,19 @@ async fn connections_past_the_limit_are_refused_with_a_word() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_websocket_that_does_not_answer_or_asks_for_nothing_ends() {
-    use crate::socket::{Line, Said};
+async fn an_unresponsive_or_idle_websocket_is_closed() {
+    use crate::socket::{SocketEvent, TestSocket};
     use futures_util::StreamExt;
     let limits = Config { ping: Duration::from_millis(100), idle_timeout: Duration::from_millis(500), ..config() };
-    let house = House::with(limits, &[("fx", &fixture(""))]).await;
+    let server = TestServer::with(limits, &[("fx", &fixture(""))]).await;
     // A client that answers pings, as its library does while the test reads.
-    let mut line = Line::to(&house).await;
-    assert_eq!(line.hear().await, Said::Closed(Some(1008)));
+    let mut line = TestSocket::connect(&server).await;
+    assert_eq!(line.receive().await, SocketEvent::Closed(Some(1008)));
     // A client that reads nothing.
-    let line = Line::to(&house).await;
+    let line = TestSocket::connect(&server).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     for _ in 0..500 {
-        if house.metric("websockets_open").await == 0.0 {
+        if server.metric("websockets_open").await == 0.0 {
             drop(line);
             return;
         }

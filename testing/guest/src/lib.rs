@@ -14,7 +14,7 @@ use bucket_streamer::{Engine, OpenOptions, Result};
 /// `path` is a C string, and `md5` points to 16 writable bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn guest_frame(path: *const c_char, index: u32, md5: *mut [u8; 16]) -> c_int {
-    // SAFETY: the caller's guarantee.
+    // SAFETY: the caller guarantees a C string.
     let (path, md5) = unsafe { (CStr::from_ptr(path), &mut *md5) };
     match path.to_str().map(|path| frame(path, index)) {
         Ok(Ok(sum)) => {

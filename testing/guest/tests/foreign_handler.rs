@@ -1,4 +1,4 @@
-//! A program with a SIGBUS handler of its own that also asks for mapped files.
+//! A program with its own SIGBUS handler that also calls `map_files`.
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
@@ -14,7 +14,7 @@ static FAULTS: AtomicUsize = AtomicUsize::new(0);
 const PAGE: usize = 4096;
 const LEN: usize = 8 * PAGE;
 
-/// Maps a page in the place of the missing one, so that the program continues.
+/// Maps a page over the missing one, so that the program continues.
 extern "C" fn own_handler(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     FAULTS.fetch_add(1, SeqCst);
     // SAFETY: the kernel's information is valid while the handler runs. The page belongs to this test's map, and its

@@ -1,5 +1,5 @@
-//! Children of a process in which the engine is at work: objects from before the fork refuse there, never hang, and can
-//! be opened anew.
+//! Children of a process with a busy engine: objects from before the fork refuse in the child, never hang, and can be
+//! opened again.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -16,13 +16,13 @@ use bucket_streamer::source::{ByteRange, FileSource, MemorySource, Source};
 use bucket_streamer::still::{StillOptions, raw};
 use bucket_streamer::time::Nanos;
 use bucket_streamer::{
-    Catalog, Engine, Error, ErrorKind, FrameFuture, Frames, InOrder, Index, OpenOptions, Sequence, Video, VideoFrame,
-    WeakVideo, process,
+    Catalog, Engine, Error, ErrorKind, FrameFuture, Frames, Index, OpenOptions, OrderedFrames, Sequence, Video,
+    VideoFrame, WeakVideo, process,
 };
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use testing::clips::{fixture, sequential};
-use testing::range_server::Server;
+use testing::range_server::RangeServer;
 
 /// Seconds after which a signal ends a hanging child.
 const HANGS: u32 = 60;
@@ -45,7 +45,7 @@ fn in_child(what: &str, work: impl FnOnce()) {
     }
 }
 
-fn forked<T>(what: &str, result: Result<T, Error>) {
+fn expect_forked<T>(what: &str, result: Result<T, Error>) {
     match result {
         Ok(_) => panic!("{what}: not refused"),
         Err(error) => {
@@ -65,32 +65,32 @@ fn poll<F: Future>(future: F) -> Poll<F::Output> {
 
 #[test]
 fn a_child_is_another_process_and_so_is_a_child_of_it() {
-    let here = Owner::this();
-    assert!(here.is_here() && here == Owner::this() && here.check().is_ok());
+    let here = Owner::current();
+    assert!(here.is_current() && here == Owner::current() && here.check().is_ok());
     in_child("the child", || {
-        assert!(!here.is_here());
-        forked("the check", here.check());
-        let child = Owner::this();
-        assert!(child != here && child.is_here());
-        in_child("its child", || assert!(!here.is_here() && !child.is_here() && Owner::this().is_here()));
-        assert!(child.is_here());
+        assert!(!here.is_current());
+        expect_forked("the check", here.check());
+        let child = Owner::current();
+        assert!(child != here && child.is_current());
+        in_child("its child", || assert!(!here.is_current() && !child.is_current() && Owner::current().is_current()));
+        assert!(child.is_current());
     });
-    assert!(here.is_here());
+    assert!(here.is_current());
 }
 
 /// All requests of a video.
-fn is_refused(video: &Video) {
-    forked("frame", video.frame(3));
-    forked("frame_at", video.frame_at(Nanos(0), true));
+fn check_refused(video: &Video) {
+    expect_forked("frame", video.frame(3));
+    expect_forked("frame_at", video.frame_at(Nanos(0), true));
     assert!(matches!(poll(video.frame_async(3)), Poll::Ready(Err(error)) if matches!(error.kind(), ErrorKind::Forked)));
     let refused: Vec<u32> = video
         .frames(&[9, 3, 3, 120])
         .map(|(index, frame)| {
-            forked("frames", frame);
+            expect_forked("frames", frame);
             index
         })
         .collect();
-    assert_eq!(refused, [3, 9, 120], "each is told once");
+    assert_eq!(refused, [3, 9, 120], "each is reported once");
     assert_eq!(video.frames_with(&[1, 2], |_, frame| frame.is_err()).collect::<Vec<_>>(), [(1, true), (2, true)]);
     assert!(video.keyframes().all(|(_, frame)| frame.is_err()));
     let stills = video.stills_with(&[5], &StillOptions::default(), |_, frame| frame.is_err());
@@ -98,28 +98,28 @@ fn is_refused(video: &Video) {
     assert!(video.frames_on_device(&[5]).all(|(_, frame)| frame.is_err()));
     let in_order: Vec<_> = video.frames_in_order(vec![7, 2, 7]).collect();
     assert_eq!(in_order.len(), 3);
-    in_order.into_iter().for_each(|frame| forked("frames_in_order", frame));
-    forked("play", video.play(&mut |_| ControlFlow::Continue(())));
+    in_order.into_iter().for_each(|frame| expect_forked("frames_in_order", frame));
+    expect_forked("play", video.play(&mut |_| ControlFlow::Continue(())));
     let mut sequence = video.sequence();
-    forked("sequence", sequence.next().expect("an error"));
+    expect_forked("sequence", sequence.next().expect("an error"));
     assert!(sequence.next().is_none());
-    forked("describe", video.describe());
-    forked("export_index", video.export_index());
-    forked("export_index_without_references", video.export_index_without_references());
-    forked("sample_bytes", video.sample_bytes(0));
-    // Bytes in memory are in the child's memory too.
+    expect_forked("describe", video.describe());
+    expect_forked("export_index", video.export_index());
+    expect_forked("export_index_without_references", video.export_index_without_references());
+    expect_forked("sample_bytes", video.sample_bytes(0));
+    // Bytes in memory are also in the child's memory.
     if video.source().name() != "memory" {
-        forked("read", video.source().read(ByteRange { start: 0, len: 10 }));
-        forked("check", video.source().check());
+        expect_forked("read", video.source().read(ByteRange { start: 0, len: 10 }));
+        expect_forked("check", video.source().check());
     }
     assert!(video.plan(&[3]).is_empty() && video.cost_s(&[3]) == 0.0 && video.index_bytes() > 0);
     assert!(video.frame_count() > 0 && video.id() < u64::MAX && !video.downgrade().is_closed());
 }
 
 /// Ends the callers on drop.
-struct Over<'a>(&'a AtomicBool);
+struct SetOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for Over<'_> {
+impl Drop for SetOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Relaxed);
     }
@@ -138,12 +138,12 @@ struct Parent {
     index: Index,
     path: String,
     address: String,
-    _server: Server,
+    _server: RangeServer,
 }
 
 impl Parent {
     fn open() -> Parent {
-        let server = Server::start();
+        let server = RangeServer::start();
         let first = fixture(CLIPS[0]);
         let bytes = std::fs::read(&first).expect("the clip");
         let address = server.put("clip.mp4", bytes.clone(), "\"1\"");
@@ -184,22 +184,22 @@ impl Parent {
     }
 
     /// In a child: the engine refuses everything.
-    fn is_refused(&self, video: &Video) {
+    fn check_refused(&self, video: &Video) {
         let (engine, path) = (&self.engine, &self.path);
         let source = || Arc::new(MemorySource::new("memory", vec![0; 10]));
-        forked("open_path", engine.open_path(fixture(CLIPS[0])));
-        forked("open", engine.open(source(), 0));
-        forked("open_with_index", engine.open_with_index(source(), &self.index));
-        forked("open_with_verified_index", engine.open_with_verified_index(source(), &self.index));
-        forked("OpenOptions", OpenOptions::new().open(engine, path));
-        forked("Catalog", self.catalog.open(path, 0));
+        expect_forked("open_path", engine.open_path(fixture(CLIPS[0])));
+        expect_forked("open", engine.open(source(), 0));
+        expect_forked("open_with_index", engine.open_with_index(source(), &self.index));
+        expect_forked("open_with_verified_index", engine.open_with_verified_index(source(), &self.index));
+        expect_forked("OpenOptions", OpenOptions::new().open(engine, path));
+        expect_forked("Catalog", self.catalog.open(path, 0));
         assert!(self.catalog.get(path, 0).is_none() && self.catalog.count() == 0);
         assert!(engine.checkpoints().checkpoints == 0 && !engine.is_pinned() && engine.device_notes().is_empty());
-        forked("reopen_in the same engine", video.reopen_in(engine));
+        expect_forked("reopen_in the same engine", video.reopen_in(engine));
     }
 
-    /// In a child: some of the videos, opened anew, return the same frames.
-    fn opens_anew(&self, numbers: [usize; 2]) {
+    /// In a child: some of the videos, opened again, return the same frames.
+    fn check_reopening(&self, numbers: [usize; 2]) {
         let engine = self.engine.reopen();
         assert_eq!((engine.threads(), engine.checkpoint_memory()), (3, 32 << 20));
         for number in numbers {
@@ -227,48 +227,48 @@ impl Parent {
         let (clip, again) = (round % self.videos.len(), (round + 1) % self.videos.len());
         let video = &self.videos[clip];
         let what = format!("round {round}, {}", video.source().name());
-        let mut begun = Some(Begun::of(video));
+        let mut ongoing = Some(OngoingRequests::of(video));
         in_child(&what, || {
-            let begun = begun.take().expect("it is held");
-            is_refused(video);
-            begun.ends_refused();
-            self.is_refused(video);
+            let ongoing = ongoing.take().expect("it is held");
+            check_refused(video);
+            ongoing.check_refused();
+            self.check_refused(video);
             drop((video.clone(), self.engine.clone()));
-            self.opens_anew([clip, again]);
+            self.check_reopening([clip, again]);
         });
         // Nothing changes in the parent.
-        begun.expect("it is held").goes_on(&what);
+        ongoing.expect("it is held").check_continued(&what);
     }
 }
 
-/// Requests that are partly answered.
-struct Begun {
+/// Requests with some results received and others in progress.
+struct OngoingRequests {
     frame: VideoFrame,
     frames: Frames<Result<VideoFrame, Error>>,
-    in_order: InOrder,
+    in_order: OrderedFrames,
     sequence: Sequence,
     future: FrameFuture,
     weak: WeakVideo,
 }
 
-impl Begun {
-    fn of(video: &Video) -> Begun {
+impl OngoingRequests {
+    fn of(video: &Video) -> OngoingRequests {
         let mut frames = video.frames(&[2, 40, 9, 20]);
         let frame = frames.next().expect("a frame").1.expect("a frame");
         let mut in_order = video.frames_in_order((0..30).collect());
         in_order.next().expect("a frame").expect("a frame");
         let mut sequence = video.sequence();
         sequence.next().expect("a frame").expect("a frame");
-        Begun { frame, frames, in_order, sequence, future: video.frame_async(11), weak: video.downgrade() }
+        OngoingRequests { frame, frames, in_order, sequence, future: video.frame_async(11), weak: video.downgrade() }
     }
 
     /// In a child; everything is dropped at the end.
-    fn ends_refused(mut self) {
+    fn check_refused(mut self) {
         let sum = md5(&self.frame);
         let mut left = vec![2, 9, 20, 40];
         left.retain(|index| *index != self.frame.index);
         let refused = self.frames.by_ref().map(|(index, frame)| {
-            forked("frames", frame);
+            expect_forked("frames", frame);
             index
         });
         assert_eq!(refused.collect::<Vec<_>>(), left, "what has not come before");
@@ -278,26 +278,26 @@ impl Begun {
                 assert!(matches!(error.kind(), ErrorKind::Forked), "{error}");
             }
         }
-        forked("sequence", self.sequence.next().expect("an error"));
+        expect_forked("sequence", self.sequence.next().expect("an error"));
         assert!(matches!(poll(self.future), Poll::Ready(Err(error)) if matches!(error.kind(), ErrorKind::Forked)));
         assert_eq!(md5(&self.frame), sum, "a frame that was there stays");
         drop(self.weak.upgrade());
     }
 
     /// In the parent.
-    fn goes_on(mut self, what: &str) {
+    fn check_continued(mut self, what: &str) {
         assert_eq!(self.frames.filter(|(_, frame)| frame.is_ok()).count(), 3, "{what}");
         assert!(self.sequence.next().expect("a frame").is_ok() && self.in_order.all(|frame| frame.is_ok()), "{what}");
     }
 }
 
 #[test]
-fn what_was_opened_before_a_fork_is_refused_and_can_be_opened_anew() {
+fn objects_from_before_a_fork_refuse_and_can_be_opened_again() {
     let parent = Parent::open();
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         // Also after a panic, which endless callers would hide.
-        let over = Over(&is_over);
+        let set_on_drop = SetOnDrop(&is_over);
         for caller in 0..3_usize {
             let (parent, is_over) = (&parent, &is_over);
             scope.spawn(move || parent.call(caller, is_over));
@@ -309,7 +309,7 @@ fn what_was_opened_before_a_fork_is_refused_and_can_be_opened_anew() {
             }
             parent.fork(round);
         }
-        drop(over);
+        drop(set_on_drop);
     });
 }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use bucket_streamer::still::raw;
 use testing::clips::{fixture, sequential};
 
-/// Built for the tests of this package, beside them.
+/// The path of this package's `cdylib`, which Cargo builds beside its tests.
 fn library() -> PathBuf {
     let tests = std::env::current_exe().expect("this program");
     let library = tests.with_file_name("libguest.so");
@@ -18,7 +18,7 @@ fn library() -> PathBuf {
 
 #[test]
 fn a_shared_library_exports_its_own_functions_and_nothing_of_the_engine() {
-    let symbols = said(Command::new("nm").args(["-D", "--defined-only", "--format=just-symbols"]).arg(library()));
+    let symbols = output_of(Command::new("nm").args(["-D", "--defined-only", "--format=just-symbols"]).arg(library()));
     // A Rust dependency of `object_store` exports its own functions from every library that contains it.
     let symbols: Vec<&str> = symbols.lines().filter(|name| !name.starts_with("crc_fast_")).collect();
     assert_eq!(symbols, ["guest_frame"]);
@@ -26,12 +26,12 @@ fn a_shared_library_exports_its_own_functions_and_nothing_of_the_engine() {
 
 #[test]
 fn a_shared_library_needs_no_room_in_the_static_block_of_threads() {
-    let dynamic = said(Command::new("readelf").args(["-dW"]).arg(library()));
+    let dynamic = output_of(Command::new("readelf").args(["-dW"]).arg(library()));
     assert!(dynamic.contains("SONAME") || dynamic.contains("NEEDED"), "{dynamic}");
     assert!(!dynamic.contains("STATIC_TLS"), "{dynamic}");
 }
 
-fn said(command: &mut Command) -> String {
+fn output_of(command: &mut Command) -> String {
     let output = command.output().expect("binutils, which the build needs too");
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
@@ -51,7 +51,7 @@ const OTHERS: [&str; 9] = [
 ];
 
 /// The file of that library, with its version, if it is installed.
-fn found(name: &str) -> Option<PathBuf> {
+fn installed_library(name: &str) -> Option<PathBuf> {
     let folders = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"];
     let entries = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
     let has_name = |path: &PathBuf| {
@@ -76,7 +76,7 @@ fn c_path(path: &std::path::Path) -> CString {
 #[test]
 fn beside_another_ffmpeg_the_engine_calls_its_own() {
     for name in OTHERS {
-        match found(name) {
+        match installed_library(name) {
             // As in a program linked with them: their symbols precede those of libraries that are loaded later.
             Some(path) => _ = load(&c_path(&path), libc::RTLD_NOW | libc::RTLD_GLOBAL),
             None => {

@@ -1,4 +1,4 @@
-//! Files that are cut while a program without the engine's signal handler has them open.
+//! Files that are truncated while a program without the engine's signal handler has them open.
 
 use std::fs::OpenOptions;
 use std::ops::ControlFlow;
@@ -25,13 +25,13 @@ fn building_an_engine_and_opening_files_installs_no_handler_and_a_cut_file_is_an
         let frames = video.frame_count() as u32;
         let cut = OpenOptions::new().write(true).open(&path).expect("the copy");
         let (right, is_cut, is_over) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicBool::new(false));
-        // Readers are at work during the cut.
+        // Readers are active during the truncation.
         std::thread::scope(|scope| {
             for reader in 0..3 {
                 let (video, expected, right, is_cut) = (&video, &expected, &right, &is_cut);
-                let over = Over(&is_over);
+                let reader_end = ReaderEnd(&is_over);
                 scope.spawn(move || {
-                    let _over = over;
+                    let _reader_end = reader_end;
                     for round in 0..400_u32 {
                         let index = (round * 37 + reader * 11) % frames;
                         let was_cut = is_cut.load(Relaxed);
@@ -48,7 +48,7 @@ fn building_an_engine_and_opening_files_installs_no_handler_and_a_cut_file_is_an
                 });
             }
             scope.spawn(|| {
-                // Or they have failed with a reason.
+                // Otherwise the readers have failed with a reason.
                 while right.load(Relaxed) < 20 && !is_over.load(Relaxed) {
                     std::thread::yield_now();
                 }
@@ -62,7 +62,7 @@ fn building_an_engine_and_opening_files_installs_no_handler_and_a_cut_file_is_an
         errors.for_each(|error| assert!(is_of_cut(&error), "{clip}: {error}"));
     }
     assert_eq!(handler(), before, "a handler was installed");
-    // With the handler the action would differ.
+    // The engine's handler would change the action.
     process::map_files().expect("a signal handler");
     assert_ne!(handler(), before);
 }
@@ -82,9 +82,9 @@ fn is_of_cut(error: &bucket_streamer::Error) -> bool {
 }
 
 /// Reports the end of a reader, successful or not.
-struct Over<'a>(&'a AtomicBool);
+struct ReaderEnd<'a>(&'a AtomicBool);
 
-impl Drop for Over<'_> {
+impl Drop for ReaderEnd<'_> {
     fn drop(&mut self) {
         self.0.store(true, Relaxed);
     }

@@ -1,15 +1,15 @@
 //! Streams that claim large pictures: a few bytes that demand gigabytes.
 
-use super::{Clip, Form, resized};
+use super::{ContainerForm, IntactClip, resized};
 
-/// The largest pictures under the default limit.
+/// The width and height of the largest pictures under the default limit, in luma samples.
 pub const LARGEST: (u64, u64) = (8192, 4352);
 
 /// Streams that claim pictures of this size, in every codec.
 pub fn bombs(size: (u64, u64)) -> Vec<(String, Vec<u8>)> {
     let raw = |name: &str| {
-        let clip = Clip::fixture(name);
-        if clip.form == Form::InPlace { clip.annex_b().expect("a raw stream") } else { clip }
+        let clip = IntactClip::fixture(name);
+        if clip.form == ContainerForm::InPlace { clip.annex_b().expect("a raw stream") } else { clip }
     };
     let names = [
         "hevc_open_gop_cut.265",

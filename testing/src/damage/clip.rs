@@ -13,12 +13,12 @@ use crate::clips::{fixture, name};
 
 /// How a container allows its samples to be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum ContainerForm {
     /// Annex B: access units are concatenated.
     AnnexB,
     /// IVF: a header of 12 bytes before each packet.
     Ivf,
-    /// Tables have the places of samples: bytes change in place.
+    /// Tables have the offsets of samples: bytes change in place.
     InPlace,
 }
 
@@ -28,11 +28,11 @@ const IVF_PACKET: usize = 12;
 
 /// An intact clip in memory.
 #[derive(Debug, Clone)]
-pub struct Clip {
+pub struct IntactClip {
     /// For messages.
     pub name: String,
     pub codec: Codec,
-    pub form: Form,
+    pub form: ContainerForm,
     pub framing: Framing,
     pub bytes: Vec<u8>,
     /// The decoder configuration of the container.
@@ -44,39 +44,42 @@ pub struct Clip {
 }
 
 /// The parts of an access unit: NAL units without start code or length, OBUs with header, or a whole VP9 packet.
-pub type Pieces = Vec<Vec<u8>>;
+pub type UnitPieces = Vec<Vec<u8>>;
 
 /// Access units, each with its original number.
-pub type Units = Vec<(usize, Vec<u8>)>;
+pub type NumberedUnits = Vec<(usize, Vec<u8>)>;
 
 /// Offsets of access units, ascending, each with its original number.
-pub type Origins = Vec<(usize, usize)>;
+pub type UnitOrigins = Vec<(usize, usize)>;
 
-/// Opens bytes as a video.
+/// Opens the first track of `bytes` as a video. `name` is the name in messages.
 pub fn open(engine: &Engine, name: &str, bytes: &[u8]) -> bucket_streamer::Result<Video> {
     let source: Arc<dyn Source> = Arc::new(MemorySource::new(name, bytes.to_vec()));
     engine.open(source, 0)
 }
 
-impl Clip {
-    /// A fixture.
-    pub fn fixture(name: &str) -> Clip {
-        Clip::read(&fixture(name)).unwrap_or_else(|| panic!("{name} is no clip that can be damaged"))
+impl IntactClip {
+    /// Reads a fixture.
+    ///
+    /// # Panics
+    /// If the fixture is no clip that can be damaged.
+    pub fn fixture(name: &str) -> IntactClip {
+        IntactClip::read(&fixture(name)).unwrap_or_else(|| panic!("{name} is no clip that can be damaged"))
     }
 
-    /// A file; `None` if it is no video, or its samples are not contiguous in it.
-    pub fn read(path: &Path) -> Option<Clip> {
-        Clip::of(&name(path), std::fs::read(path).ok()?)
+    /// Reads a file; `None` if it is no video, or its samples are not contiguous in it.
+    pub fn read(path: &Path) -> Option<IntactClip> {
+        IntactClip::of(&name(path), std::fs::read(path).ok()?)
     }
 
-    /// Bytes of a video.
-    pub fn of(name: &str, bytes: Vec<u8>) -> Option<Clip> {
+    /// The clip with these bytes; `None` under the conditions of [`IntactClip::read`].
+    pub fn of(name: &str, bytes: Vec<u8>) -> Option<IntactClip> {
         let video = open(&Engine::new(Some(1)), name, &bytes).ok()?;
         let track = video.track();
         let form = match track.container {
-            Container::AnnexB => Form::AnnexB,
-            Container::Ivf => Form::Ivf,
-            Container::Mp4 | Container::Matroska => Form::InPlace,
+            Container::AnnexB => ContainerForm::AnnexB,
+            Container::Ivf => ContainerForm::Ivf,
+            Container::Mp4 | Container::Matroska => ContainerForm::InPlace,
             Container::MpegTs | Container::Obu | Container::Av1 => return None,
         };
         let range = |at: &bucket_streamer::container::Sample| {
@@ -85,7 +88,7 @@ impl Clip {
         };
         let samples: Vec<_> = track.samples.iter().map(range).collect();
         samples.iter().all(|range| range.end <= bytes.len()).then_some(())?;
-        Some(Clip {
+        Some(IntactClip {
             name: name.into(),
             codec: track.codec,
             form,
@@ -97,13 +100,13 @@ impl Clip {
         })
     }
 
-    /// Whether the codec is H.264 or H.265.
+    /// Whether the codec has slices in NAL units: H.264 or H.265.
     pub fn has_slices(&self) -> bool {
         matches!(self.codec, Codec::H264 | Codec::Hevc)
     }
 
-    /// Splits an access unit.
-    pub fn pieces(&self, sample: usize) -> Pieces {
+    /// Splits access unit `sample`, counted in decode order, into its pieces.
+    pub fn pieces(&self, sample: usize) -> UnitPieces {
         let bytes = &self.bytes[self.samples[sample].clone()];
         match self.codec {
             Codec::H264 | Codec::Hevc => self.framing.units(bytes).map(<[u8]>::to_vec).collect(),
@@ -112,8 +115,8 @@ impl Clip {
         }
     }
 
-    /// The bytes of an access unit.
-    pub fn join(&self, pieces: &Pieces) -> Vec<u8> {
+    /// The bytes of an access unit with these pieces: the reverse of [`IntactClip::pieces`].
+    pub fn join(&self, pieces: &UnitPieces) -> Vec<u8> {
         if self.has_slices() {
             pieces.iter().flat_map(|piece| self.framing.frame(piece)).collect()
         } else {
@@ -123,23 +126,23 @@ impl Clip {
 
     /// A copy with other access units, and their offsets and original numbers. `None` if the container cannot hold
     /// them.
-    pub fn with(&self, units: &[(usize, Vec<u8>)]) -> Option<(Vec<u8>, Origins)> {
+    pub fn with(&self, units: &[(usize, Vec<u8>)]) -> Option<(Vec<u8>, UnitOrigins)> {
         let mut origins = Vec::with_capacity(units.len());
         let mut bytes = match self.form {
-            Form::AnnexB => Vec::new(),
-            Form::Ivf => self.bytes.get(..IVF_FILE)?.to_vec(),
-            Form::InPlace => self.bytes.clone(),
+            ContainerForm::AnnexB => Vec::new(),
+            ContainerForm::Ivf => self.bytes.get(..IVF_FILE)?.to_vec(),
+            ContainerForm::InPlace => self.bytes.clone(),
         };
         for (sample, unit) in units {
             let range = self.samples[*sample].clone();
             match self.form {
-                Form::AnnexB => origins.push((bytes.len(), *sample)),
-                Form::Ivf => {
+                ContainerForm::AnnexB => origins.push((bytes.len(), *sample)),
+                ContainerForm::Ivf => {
                     origins.push((bytes.len(), *sample));
                     bytes.extend_from_slice(&u32::try_from(unit.len()).ok()?.to_le_bytes());
                     bytes.extend_from_slice(&self.bytes[range.start - IVF_PACKET + 4..range.start]);
                 }
-                Form::InPlace => {
+                ContainerForm::InPlace => {
                     (unit.len() == range.len()).then_some(())?;
                     origins.push((range.start, *sample));
                     bytes[range].copy_from_slice(unit);
@@ -149,27 +152,27 @@ impl Clip {
             bytes.extend_from_slice(unit);
         }
         origins.sort_unstable();
-        (self.form != Form::InPlace || units.len() == self.samples.len()).then_some((bytes, origins))
+        (self.form != ContainerForm::InPlace || units.len() == self.samples.len()).then_some((bytes, origins))
     }
 
-    /// All access units, unchanged.
-    pub fn units(&self) -> Units {
+    /// All access units in decode order, unchanged.
+    pub fn units(&self) -> NumberedUnits {
         self.samples.iter().map(|range| self.bytes[range.clone()].to_vec()).enumerate().collect()
     }
 
     /// Some access units as a clip; the first must be a key frame. `None` if that needs other tables.
-    pub fn part(&self, samples: Range<usize>) -> Option<Clip> {
-        if self.form == Form::InPlace {
+    pub fn part(&self, samples: Range<usize>) -> Option<IntactClip> {
+        if self.form == ContainerForm::InPlace {
             return None;
         }
         let (bytes, _) = self.with(&self.units()[samples.clone()])?;
         let (stem, extension) = self.name.rsplit_once('.').unwrap_or((&self.name, ""));
         let name = format!("{stem}-from-{}.{extension}", samples.start);
-        Clip::of(&name, bytes).filter(|clip| clip.samples.len() == samples.len())
+        IntactClip::of(&name, bytes).filter(|clip| clip.samples.len() == samples.len())
     }
 
     /// An H.264 or H.265 clip of another container as Annex B, with the header's parameter sets before each key frame.
-    pub fn annex_b(&self) -> Option<Clip> {
+    pub fn annex_b(&self) -> Option<IntactClip> {
         self.has_slices().then_some(())?;
         let sets: Vec<u8> =
             configuration(self.codec, &self.extradata)?.iter().flat_map(|unit| Framing::AnnexB.frame(unit)).collect();
@@ -183,7 +186,7 @@ impl Clip {
         }
         let extension = if self.codec == Codec::Hevc { "265" } else { "264" };
         let stem = self.name.rsplit_once('.').map_or(&*self.name, |(stem, _)| stem);
-        Clip::of(&format!("{stem}.{extension}"), bytes).filter(|clip| clip.samples.len() == self.samples.len())
+        IntactClip::of(&format!("{stem}.{extension}"), bytes).filter(|clip| clip.samples.len() == self.samples.len())
     }
 }
 

@@ -14,9 +14,9 @@ const SPREAD: u8 = 32;
 /// Runs of bytes of one video, at any offset: a block of 31 bytes or more contains one at a multiple of 16, at any
 /// place in a picture.
 #[derive(Debug, Default)]
-pub struct Foreign(HashSet<u128>);
+pub struct ForeignPixels(HashSet<u128>);
 
-impl Foreign {
+impl ForeignPixels {
     /// Adds the runs of a picture of the other video.
     pub fn add(&mut self, picture: &Frame) {
         rows(picture, |_, _, row| self.add_row(row));
@@ -27,7 +27,7 @@ impl Foreign {
         rows(picture, |_, _, row| self.except_row(row));
     }
 
-    /// Places in a picture with content of the other video: plane, row and byte in the row.
+    /// Positions in a picture with content of the other video: plane, row and byte in the row.
     pub fn find(&self, picture: &Frame) -> Vec<(usize, usize, usize)> {
         let mut found = Vec::new();
         rows(picture, |plane, number, row| {
@@ -36,7 +36,7 @@ impl Foreign {
         found
     }
 
-    /// The number of recognisable runs.
+    /// The number of distinct runs that are recognisable; 0 if nothing can be detected.
     pub fn count(&self) -> usize {
         self.0.len()
     }
@@ -75,12 +75,12 @@ fn key(run: &[u8]) -> u128 {
     run.iter().fold(0, |key, &byte| key << 8 | u128::from(byte))
 }
 
-/// Tests of the detection itself are in `engine/tests/damage/`.
-pub fn check_that_the_judge_can_fail() {
+/// Asserts that the detection finds planted pixels and ignores others. `engine/tests/damage/` calls it.
+pub fn check_that_detection_can_fail() {
     let mut random = fastrand::Rng::with_seed(1);
     let noise: Vec<u8> = (0..320).map(|_| random.u8(..)).collect();
     let own: Vec<u8> = (0..320).map(|_| random.u8(..)).collect();
-    let mut foreign = Foreign::default();
+    let mut foreign = ForeignPixels::default();
     foreign.add_row(&noise);
     foreign.add_row(&own);
     foreign.add_row(&[128; 320]);

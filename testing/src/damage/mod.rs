@@ -1,28 +1,28 @@
 //! Damaged copies of intact clips, reproducible from a seed, with their known damage.
 //!
-//! [`variants`] makes them; `seen` decodes them, and `foreign` detects other videos in them. `bombs` are streams that
-//! claim large pictures. `clip` splits and joins clips, `sets` rewrites sizes, `tiles` finds tiles. Raw streams and IVF
-//! lose and gain access units; in MP4 and Matroska bytes change in place, so that the tables stay valid: removed parts
-//! become filler data, and cut parts end in zeros.
+//! [`variants`] creates them; `observations` decodes them, and `foreign` detects other videos in them. `bombs` are
+//! streams that claim large pictures. `clip` splits and joins clips, `sets` rewrites sizes, `tiles` finds tiles. Raw
+//! streams and IVF lose and gain access units; in MP4 and Matroska bytes change in place, so that the tables stay
+//! valid: removed parts become filler data, and cut parts end in zeros.
 
 pub mod bombs;
 pub mod clip;
 pub mod foreign;
-pub mod seen;
+pub mod observations;
 mod sets;
 mod tiles;
 
 use std::fmt;
 
-use bucket_streamer::bitstream::av1_refs::Tracker;
+use bucket_streamer::bitstream::av1_refs::Av1Tracker;
 use bucket_streamer::bitstream::{Codec, vp9_refs};
 use fastrand::Rng;
 
-pub use clip::{Clip, Form, Origins, Pieces, Units, open};
+pub use clip::{ContainerForm, IntactClip, NumberedUnits, UnitOrigins, UnitPieces, open};
 
 /// The kind of damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum DamageKind {
     /// A slice is removed. In VP9 and AV1: the last tile of a frame.
     SliceMissing,
     /// A slice is repeated.
@@ -53,77 +53,80 @@ pub enum Kind {
     BitFlipped,
 }
 
-impl Kind {
-    /// All kinds.
-    pub const ALL: [Kind; 14] = [
-        Kind::SliceMissing,
-        Kind::SliceRepeated,
-        Kind::SecondFirst,
-        Kind::SliceCut,
-        Kind::TileOverwritten,
-        Kind::TileSize,
-        Kind::PacketLost,
-        Kind::PacketsLost,
-        Kind::KeyLost,
-        Kind::ReferenceLost,
-        Kind::SizeRewritten,
-        Kind::Truncated,
-        Kind::Overwritten,
-        Kind::BitFlipped,
+impl DamageKind {
+    /// All kinds, in the order of [`variants`].
+    pub const ALL: [DamageKind; 14] = [
+        DamageKind::SliceMissing,
+        DamageKind::SliceRepeated,
+        DamageKind::SecondFirst,
+        DamageKind::SliceCut,
+        DamageKind::TileOverwritten,
+        DamageKind::TileSize,
+        DamageKind::PacketLost,
+        DamageKind::PacketsLost,
+        DamageKind::KeyLost,
+        DamageKind::ReferenceLost,
+        DamageKind::SizeRewritten,
+        DamageKind::Truncated,
+        DamageKind::Overwritten,
+        DamageKind::BitFlipped,
     ];
 
     /// Whether a decoder can always detect the damage. Other bytes in a slice or a tile, and a tile with another
     /// beginning, may just mean other pixels.
     pub fn is_known(self) -> bool {
-        use Kind::{BitFlipped, Overwritten, SizeRewritten, TileOverwritten, TileSize};
+        use DamageKind::{BitFlipped, Overwritten, SizeRewritten, TileOverwritten, TileSize};
         !matches!(self, BitFlipped | Overwritten | TileOverwritten | TileSize | SizeRewritten)
     }
 }
 
-impl Kind {
-    /// Whether something is removed.
+impl DamageKind {
+    /// Whether whole access units are removed.
     pub fn is_loss(self) -> bool {
-        matches!(self, Kind::PacketLost | Kind::PacketsLost | Kind::KeyLost | Kind::ReferenceLost)
+        matches!(
+            self,
+            DamageKind::PacketLost | DamageKind::PacketsLost | DamageKind::KeyLost | DamageKind::ReferenceLost
+        )
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for DamageKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Kind::SliceMissing => "slice missing",
-            Kind::SliceRepeated => "slice repeated",
-            Kind::SecondFirst => "second first",
-            Kind::SliceCut => "slice cut",
-            Kind::TileOverwritten => "tile overwritten",
-            Kind::TileSize => "tile size",
-            Kind::PacketLost => "packet lost",
-            Kind::PacketsLost => "packets lost",
-            Kind::KeyLost => "key lost",
-            Kind::ReferenceLost => "reference lost",
-            Kind::SizeRewritten => "size rewritten",
-            Kind::Truncated => "truncated",
-            Kind::Overwritten => "overwritten",
-            Kind::BitFlipped => "bit flipped",
+            DamageKind::SliceMissing => "slice missing",
+            DamageKind::SliceRepeated => "slice repeated",
+            DamageKind::SecondFirst => "second first",
+            DamageKind::SliceCut => "slice cut",
+            DamageKind::TileOverwritten => "tile overwritten",
+            DamageKind::TileSize => "tile size",
+            DamageKind::PacketLost => "packet lost",
+            DamageKind::PacketsLost => "packets lost",
+            DamageKind::KeyLost => "key lost",
+            DamageKind::ReferenceLost => "reference lost",
+            DamageKind::SizeRewritten => "size rewritten",
+            DamageKind::Truncated => "truncated",
+            DamageKind::Overwritten => "overwritten",
+            DamageKind::BitFlipped => "bit flipped",
         })
     }
 }
 
 /// A damaged copy of a clip.
 #[derive(Debug, Clone)]
-pub struct Damaged {
+pub struct DamagedClip {
     /// The clip's name, the kind of damage, and a number: suitable as a file name.
     pub name: String,
-    pub kind: Kind,
+    pub kind: DamageKind,
     pub bytes: Vec<u8>,
     /// The first damaged access unit of the intact clip, in decode order; `None` for all of them.
-    pub first_touched: Option<usize>,
+    pub first_damaged: Option<usize>,
     /// Offsets of access units, ascending, with their numbers in the intact clip.
-    origins: Origins,
+    origins: UnitOrigins,
     /// Bytes by which a sample may begin early: a parser may attribute the zeros of a start code to the preceding unit.
     slack: usize,
 }
 
-impl Damaged {
+impl DamagedClip {
     /// The access unit of the intact clip from which the bytes of a sample come.
     pub fn origin(&self, offset: u64) -> Option<usize> {
         let offset = usize::try_from(offset).ok()?;
@@ -132,18 +135,19 @@ impl Damaged {
     }
 }
 
-/// Each kind of damage that is possible in the clip, `times` over, at places from the seed.
-pub fn variants(clip: &Clip, seed: u64, times: usize) -> Vec<Damaged> {
+/// Damaged copies of the clip: for each kind of damage that is possible in it up to `times`, at positions from the seed.
+/// The same arguments give the same copies. A copy without any changed byte is omitted.
+pub fn variants(clip: &IntactClip, seed: u64, times: usize) -> Vec<DamagedClip> {
     let mut random = Rng::with_seed(seed);
     let mut all = Vec::new();
-    for kind in Kind::ALL {
+    for kind in DamageKind::ALL {
         for number in 0..times {
-            let mut attack = Attack { clip, random: Rng::with_seed(random.u64(..)) };
+            let mut attack = DamageInjector { clip, random: Rng::with_seed(random.u64(..)) };
             if let Some((units, first_touched)) = attack.units(kind)
                 && let Some((bytes, origins)) = clip.with(&units)
             {
                 all.push(attack.finish(kind, number, bytes, origins, first_touched));
-            } else if let Some((bytes, first_touched)) = attack.whole(kind, number) {
+            } else if let Some((bytes, first_touched)) = attack.damage_file(kind, number) {
                 let units = clip.units();
                 let origins = clip.with(&units).map(|(_, origins)| origins).unwrap_or_default();
                 all.push(attack.finish(kind, number, bytes, origins, first_touched));
@@ -155,23 +159,23 @@ pub fn variants(clip: &Clip, seed: u64, times: usize) -> Vec<Damaged> {
 }
 
 /// A copy with this picture size; `None` if the container cannot hold it.
-pub fn resized(clip: &Clip, size: (u64, u64)) -> Option<Damaged> {
-    let mut attack = Attack { clip, random: Rng::with_seed(0) };
+pub fn resized(clip: &IntactClip, size: (u64, u64)) -> Option<DamagedClip> {
+    let mut attack = DamageInjector { clip, random: Rng::with_seed(0) };
     let (bytes, origins) = if let Some(units) = attack.resized_units(size) {
         clip.with(&units)?
     } else {
         (attack.resized_header(size)?, clip.with(&clip.units())?.1)
     };
-    (bytes != clip.bytes).then(|| attack.finish(Kind::SizeRewritten, size.0 as usize, bytes, origins, None))
+    (bytes != clip.bytes).then(|| attack.finish(DamageKind::SizeRewritten, size.0 as usize, bytes, origins, None))
 }
 
 /// A copy with damage of this kind in every `every`-th access unit, where possible; `None` if in none.
-pub fn often(clip: &Clip, kind: Kind, every: usize, seed: u64) -> Option<Damaged> {
+pub fn damage_repeatedly(clip: &IntactClip, kind: DamageKind, every: usize, seed: u64) -> Option<DamagedClip> {
     const TRIES: usize = 8;
-    let mut attack = Attack { clip, random: Rng::with_seed(seed) };
+    let mut attack = DamageInjector { clip, random: Rng::with_seed(seed) };
     let mut units = clip.units();
     for (sample, unit) in units.iter_mut().step_by(every) {
-        if let Some(other) = (0..TRIES).find_map(|_| attack.one(kind, *sample)) {
+        if let Some(other) = (0..TRIES).find_map(|_| attack.damage_unit(kind, *sample)) {
             *unit = other;
         }
     }
@@ -179,37 +183,39 @@ pub fn often(clip: &Clip, kind: Kind, every: usize, seed: u64) -> Option<Damaged
     (bytes != clip.bytes).then(|| attack.finish(kind, clip.samples.len() / every, bytes, origins, Some(0)))
 }
 
-struct Attack<'a> {
-    clip: &'a Clip,
+struct DamageInjector<'a> {
+    clip: &'a IntactClip,
     random: Rng,
 }
 
-impl Attack<'_> {
+impl DamageInjector<'_> {
     fn finish(
         &mut self,
-        kind: Kind,
+        kind: DamageKind,
         number: usize,
         bytes: Vec<u8>,
-        origins: Origins,
+        origins: UnitOrigins,
         first_touched: Option<usize>,
-    ) -> Damaged {
+    ) -> DamagedClip {
         let (stem, extension) = self.clip.name.rsplit_once('.').unwrap_or((&self.clip.name, ""));
         let kind_name = kind.to_string().replace(' ', "-");
         let name = format!("{stem}.{kind_name}.{number}.{extension}");
-        let slack = if self.clip.form == Form::AnnexB { 4 } else { 0 };
-        Damaged { name, kind, bytes, first_touched, origins, slack }
+        let slack = if self.clip.form == ContainerForm::AnnexB { 4 } else { 0 };
+        DamagedClip { name, kind, bytes, first_damaged: first_touched, origins, slack }
     }
 
     /// The access units of a copy with this damage; `None` if it is not possible in the clip.
-    fn units(&mut self, kind: Kind) -> Option<(Units, Option<usize>)> {
+    fn units(&mut self, kind: DamageKind) -> Option<(NumberedUnits, Option<usize>)> {
         match kind {
-            Kind::PacketLost | Kind::PacketsLost | Kind::KeyLost | Kind::ReferenceLost => self.lost(kind),
-            Kind::SizeRewritten | Kind::Truncated => None,
+            DamageKind::PacketLost | DamageKind::PacketsLost | DamageKind::KeyLost | DamageKind::ReferenceLost => {
+                self.remove_units(kind)
+            }
+            DamageKind::SizeRewritten | DamageKind::Truncated => None,
             _ => {
                 // If the damage is not possible at a place, others are tried.
                 (0..24).find_map(|_| {
                     let sample = self.random.usize(..self.clip.samples.len());
-                    let unit = self.one(kind, sample)?;
+                    let unit = self.damage_unit(kind, sample)?;
                     let mut units = self.clip.units();
                     (units[sample].1 != unit).then_some(())?;
                     units[sample].1 = unit;
@@ -220,7 +226,7 @@ impl Attack<'_> {
     }
 
     /// Damages one access unit.
-    fn one(&mut self, kind: Kind, sample: usize) -> Option<Vec<u8>> {
+    fn damage_unit(&mut self, kind: DamageKind, sample: usize) -> Option<Vec<u8>> {
         let mut pieces = self.clip.pieces(sample);
         if self.clip.has_slices() {
             self.slices(kind, &mut pieces)?;
@@ -230,37 +236,39 @@ impl Attack<'_> {
         Some(self.clip.join(&pieces))
     }
 
-    fn slices(&mut self, kind: Kind, pieces: &mut Pieces) -> Option<()> {
-        let in_place = self.clip.form == Form::InPlace;
+    fn slices(&mut self, kind: DamageKind, pieces: &mut UnitPieces) -> Option<()> {
+        let in_place = self.clip.form == ContainerForm::InPlace;
         let slices: Vec<usize> = (0..pieces.len()).filter(|&at| self.is_slice(&pieces[at])).collect();
         let several = slices.len() > 1;
         let &chosen = slices.get(self.random.usize(..slices.len().max(1)))?;
         match kind {
-            Kind::SliceMissing if several && in_place => self.blank(&mut pieces[chosen]),
-            Kind::SliceMissing if several => _ = pieces.remove(chosen),
-            Kind::SliceRepeated if several && !in_place => pieces.insert(chosen, pieces[chosen].clone()),
+            DamageKind::SliceMissing if several && in_place => self.blank(&mut pieces[chosen]),
+            DamageKind::SliceMissing if several => _ = pieces.remove(chosen),
+            DamageKind::SliceRepeated if several && !in_place => pieces.insert(chosen, pieces[chosen].clone()),
             // Either the flag alone, so that the header's other fields are misread, or the first slice once more.
-            Kind::SecondFirst if several && self.clip.codec == Codec::Hevc && (in_place || self.random.bool()) => {
+            DamageKind::SecondFirst
+                if several && self.clip.codec == Codec::Hevc && (in_place || self.random.bool()) =>
+            {
                 *pieces[slices[1]].get_mut(2)? |= 0x80;
             }
-            Kind::SecondFirst if several && !in_place => pieces[slices[1]] = pieces[slices[0]].clone(),
-            Kind::SliceCut => self.cut(&mut pieces[chosen], 12)?,
-            Kind::TileSize if self.clip.codec == Codec::Hevc => {
+            DamageKind::SecondFirst if several && !in_place => pieces[slices[1]] = pieces[slices[0]].clone(),
+            DamageKind::SliceCut => self.cut(&mut pieces[chosen], 12)?,
+            DamageKind::TileSize if self.clip.codec == Codec::Hevc => {
                 // The entry points are at these bytes of a header that has them, as those of wavefronts do.
                 let is_rows = self.clip.name.contains("wavefronts");
                 (is_rows && pieces[chosen].len() > 40).then_some(())?;
                 self.scribble(&mut pieces[chosen][10..20]);
             }
-            Kind::Overwritten => self.overwrite(&mut pieces[chosen], 16)?,
-            Kind::BitFlipped => self.flip(&mut pieces[chosen], 12)?,
+            DamageKind::Overwritten => self.overwrite(&mut pieces[chosen], 16)?,
+            DamageKind::BitFlipped => self.flip(&mut pieces[chosen], 12)?,
             _ => return None,
         }
         Some(())
     }
 
-    fn frames(&mut self, kind: Kind, pieces: &mut Pieces) -> Option<()> {
+    fn frames(&mut self, kind: DamageKind, pieces: &mut UnitPieces) -> Option<()> {
         let codec = self.clip.codec;
-        let in_place = self.clip.form == Form::InPlace;
+        let in_place = self.clip.form == ContainerForm::InPlace;
         let with_frames: Vec<usize> =
             (0..pieces.len()).filter(|&at| !tiles::frames(codec, &pieces[at]).is_empty()).collect();
         let &chosen = with_frames.get(self.random.usize(..with_frames.len().max(1)))?;
@@ -269,27 +277,27 @@ impl Attack<'_> {
         let is_alone = frame.end == pieces[chosen].len();
         let data = &mut pieces[chosen][frame.clone()];
         match kind {
-            Kind::SliceMissing if is_alone && !in_place => {
+            DamageKind::SliceMissing if is_alone && !in_place => {
                 let found = tiles::find(codec, &pieces[chosen][frame.clone()])?;
                 let end = frame.start + found.data.last()?.start;
                 self.shorten(&mut pieces[chosen], frame.start, end);
             }
-            Kind::SliceCut if is_alone && !in_place && frame.len() > 40 => {
+            DamageKind::SliceCut if is_alone && !in_place && frame.len() > 40 => {
                 let end = frame.start + frame.len() * self.random.usize(40..80) / 100;
                 self.shorten(&mut pieces[chosen], frame.start, end);
             }
-            Kind::SliceCut => {
+            DamageKind::SliceCut => {
                 let end = data.len();
                 (end > 40).then_some(())?;
                 data[end * 2 / 3..].fill(0);
             }
-            Kind::TileOverwritten => {
+            DamageKind::TileOverwritten => {
                 let found = tiles::find(codec, data)?;
                 let tile = found.data[self.random.usize(..found.data.len())].clone();
                 (tile.len() > 8).then_some(())?;
                 self.scribble(&mut data[tile.start + tile.len() / 4..tile.end]);
             }
-            Kind::TileSize => {
+            DamageKind::TileSize => {
                 let found = tiles::find(codec, data)?;
                 let field = found.sizes[self.random.usize(..found.sizes.len())].clone();
                 let low = if codec == Codec::Vp9 { field.end - 1 } else { field.start };
@@ -300,8 +308,8 @@ impl Attack<'_> {
                     _ => data[low] = data[low].wrapping_add(self.random.u8(1..20)),
                 }
             }
-            Kind::Overwritten => self.overwrite(data, data.len() / 2)?,
-            Kind::BitFlipped => self.flip(data, data.len() / 3)?,
+            DamageKind::Overwritten => self.overwrite(data, data.len() / 2)?,
+            DamageKind::BitFlipped => self.flip(data, data.len() / 3)?,
             _ => return None,
         }
         Some(())
@@ -316,7 +324,7 @@ impl Attack<'_> {
         }
     }
 
-    fn lost(&mut self, kind: Kind) -> Option<(Units, Option<usize>)> {
+    fn remove_units(&mut self, kind: DamageKind) -> Option<(NumberedUnits, Option<usize>)> {
         let is_reference = self.references();
         let count = self.clip.samples.len();
         let keys = &self.clip.keys;
@@ -324,16 +332,16 @@ impl Attack<'_> {
             .filter(|&at| match kind {
                 // An AV1 key frame directly after another one leaves no trace: later frames refer to the first in its
                 // place.
-                Kind::KeyLost => keys[at] && !(self.clip.codec == Codec::Av1 && keys[at - 1]),
-                Kind::ReferenceLost => is_reference[at] && !keys[at],
-                Kind::PacketsLost => !keys[at..at + 3].contains(&true),
+                DamageKind::KeyLost => keys[at] && !(self.clip.codec == Codec::Av1 && keys[at - 1]),
+                DamageKind::ReferenceLost => is_reference[at] && !keys[at],
+                DamageKind::PacketsLost => !keys[at..at + 3].contains(&true),
                 _ => !keys[at],
             })
             .collect();
         let &first = candidates.get(self.random.usize(..candidates.len().max(1)))?;
-        let lost = first..first + if kind == Kind::PacketsLost { 3 } else { 1 };
+        let lost = first..first + if kind == DamageKind::PacketsLost { 3 } else { 1 };
         let mut units = self.clip.units();
-        if self.clip.form == Form::InPlace {
+        if self.clip.form == ContainerForm::InPlace {
             for sample in lost {
                 let mut pieces = self.clip.pieces(sample);
                 pieces.iter_mut().for_each(|piece| self.blank(piece));
@@ -349,7 +357,7 @@ impl Attack<'_> {
     /// The access units that others may refer to, according to their headers.
     fn references(&self) -> Vec<bool> {
         let clip = self.clip;
-        let mut tracker = Tracker::new(&clip.extradata);
+        let mut tracker = Av1Tracker::new(&clip.extradata);
         (0..clip.samples.len())
             .map(|sample| match clip.codec {
                 Codec::H264 => clip.pieces(sample).iter().any(|unit| self.is_slice(unit) && unit[0] & 0x60 != 0),
@@ -360,8 +368,8 @@ impl Attack<'_> {
                 Codec::Vp9 => {
                     let frames = vp9_refs::frames(&clip.bytes[clip.samples[sample].clone()]).unwrap_or_default();
                     frames.iter().any(|frame| {
-                        matches!(vp9_refs::FrameHeader::parse(frame),
-                            Some(vp9_refs::FrameHeader::Frame { refresh, .. }) if refresh != 0)
+                        matches!(vp9_refs::Vp9FrameHeader::parse(frame),
+                            Some(vp9_refs::Vp9FrameHeader::Frame { refresh, .. }) if refresh != 0)
                     })
                 }
                 Codec::Av1 => tracker
@@ -371,15 +379,15 @@ impl Attack<'_> {
             .collect()
     }
 
-    fn whole(&mut self, kind: Kind, number: usize) -> Option<(Vec<u8>, Option<usize>)> {
+    fn damage_file(&mut self, kind: DamageKind, number: usize) -> Option<(Vec<u8>, Option<usize>)> {
         match kind {
-            Kind::Truncated => {
+            DamageKind::Truncated => {
                 let length = self.clip.bytes.len();
                 let cut = length * self.random.usize(50..95) / 100;
                 let first = self.clip.samples.iter().position(|range| range.end > cut);
                 Some((self.clip.bytes[..cut].to_vec(), first))
             }
-            Kind::SizeRewritten => {
+            DamageKind::SizeRewritten => {
                 const SIZES: [(u64, u64); 7] =
                     [(640, 368), (240, 144), (336, 192), (304, 176), (3840, 2160), (320, 240), (384, 128)];
                 let start = self.random.usize(..SIZES.len());
@@ -400,7 +408,7 @@ impl Attack<'_> {
     }
 
     /// The access units with another size in their headers; `None` if no header has one.
-    fn resized_units(&mut self, size: (u64, u64)) -> Option<Units> {
+    fn resized_units(&mut self, size: (u64, u64)) -> Option<NumberedUnits> {
         let mut units = self.clip.units();
         let mut has_changed = false;
         for (sample, unit) in &mut units {
@@ -425,7 +433,7 @@ impl Attack<'_> {
             *unit = self.clip.join(&pieces);
         }
         let fits = |&(sample, ref unit): &(usize, Vec<u8>)| unit.len() == self.clip.samples[sample].len();
-        let fits = self.clip.form != Form::InPlace || units.iter().all(fits);
+        let fits = self.clip.form != ContainerForm::InPlace || units.iter().all(fits);
         (has_changed && fits).then_some(units)
     }
 
@@ -464,7 +472,7 @@ impl Attack<'_> {
     fn cut(&mut self, unit: &mut Vec<u8>, least: usize) -> Option<()> {
         (unit.len() > 2 * least).then_some(())?;
         let end = unit.len() * self.random.usize(40..75) / 100;
-        if self.clip.form == Form::InPlace {
+        if self.clip.form == ContainerForm::InPlace {
             unit[end..].fill(0)
         } else {
             unit.truncate(end.max(least))

@@ -4,15 +4,15 @@ use bucket_streamer::bitstream::Codec;
 use bucket_streamer::bitstream::bits::unescape;
 
 /// Bits that can be read and replaced.
-struct Bits {
+struct BitEditor {
     bits: Vec<bool>,
     at: usize,
 }
 
-impl Bits {
-    fn of(bytes: &[u8]) -> Bits {
+impl BitEditor {
+    fn of(bytes: &[u8]) -> BitEditor {
         let bits = bytes.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1 == 1)).collect();
-        Bits { bits, at: 0 }
+        BitEditor { bits, at: 0 }
     }
 
     fn u(&mut self, count: usize) -> Option<u64> {
@@ -79,7 +79,7 @@ pub(super) fn is_sps(codec: Codec, unit: &[u8]) -> bool {
 /// A sequence parameter set with another size in pixels, multiples of 16; cropping stays.
 pub(super) fn resized_sps(codec: Codec, unit: &[u8], (width, height): (u64, u64)) -> Option<Vec<u8>> {
     let header = if codec == Codec::H264 { 1 } else { 2 };
-    let mut bits = Bits::of(&unescape(unit.get(header..)?));
+    let mut bits = BitEditor::of(&unescape(unit.get(header..)?));
     if codec == Codec::H264 {
         to_size_h264(&mut bits)?;
         bits.replace_ue(width / 16 - 1)?;
@@ -96,7 +96,7 @@ pub(super) fn resized_sps(codec: Codec, unit: &[u8], (width, height): (u64, u64)
 }
 
 /// 7.3.2.1.1 up to `pic_width_in_mbs_minus1`.
-fn to_size_h264(bits: &mut Bits) -> Option<()> {
+fn to_size_h264(bits: &mut BitEditor) -> Option<()> {
     let profile = bits.u(8)?;
     bits.u(16)?;
     bits.ue()?;
@@ -129,7 +129,7 @@ fn to_size_h264(bits: &mut Bits) -> Option<()> {
 }
 
 /// 7.3.2.2.1 up to `pic_width_in_luma_samples`, of one temporal layer.
-fn to_size_hevc(bits: &mut Bits) -> Option<()> {
+fn to_size_hevc(bits: &mut BitEditor) -> Option<()> {
     bits.u(4)?;
     let layers = bits.u(3)? as usize;
     bits.u(1 + 88 + 8)?;
@@ -150,7 +150,7 @@ fn to_size_hevc(bits: &mut Bits) -> Option<()> {
 
 /// A VP9 key frame with another size (6.2); `None` for other frames.
 pub(super) fn resized_vp9(frame: &[u8], (width, height): (u64, u64)) -> Option<Vec<u8>> {
-    let mut bits = Bits::of(frame);
+    let mut bits = BitEditor::of(frame);
     (bits.u(2)? == 2).then_some(())?;
     let profile = bits.u(1)? | bits.u(1)? << 1;
     bits.u(usize::from(profile == 3))?;
@@ -172,7 +172,7 @@ pub(super) fn resized_vp9(frame: &[u8], (width, height): (u64, u64)) -> Option<V
 
 /// The payload of an AV1 sequence header with another maximum size (5.5.1), which is that of its frames.
 pub(super) fn resized_av1(payload: &[u8], (width, height): (u64, u64)) -> Option<Vec<u8>> {
-    let mut bits = Bits::of(payload);
+    let mut bits = BitEditor::of(payload);
     bits.u(3 + 1)?;
     if bits.u(1)? == 1 {
         bits.u(5)?;

@@ -78,22 +78,22 @@ pub(super) fn frames(codec: Codec, piece: &[u8]) -> Vec<Range<usize>> {
     }
 }
 
-/// The tiles of a frame: the place of the size of each, and its data. The last one has no size.
+/// The tiles of a frame: the position of the size of each, and its data. The last one has no size.
 #[derive(Debug, Clone)]
-pub(super) struct Tiles {
+pub(super) struct TileRanges {
     pub sizes: Vec<Range<usize>>,
     pub data: Vec<Range<usize>>,
 }
 
-/// Finds them without parsing headers: the first place from which sizes lead from tile to tile to the end. With sizes
-/// of four bytes, three in a row hardly ever do so by chance; shorter ones are tried only if those are not found.
-pub(super) fn find(codec: Codec, frame: &[u8]) -> Option<Tiles> {
+/// Finds them without parsing headers: the first position from which sizes lead from tile to tile to the end. With
+/// sizes of four bytes, three in a row hardly ever do so by chance; shorter ones are tried only if those are not found.
+pub(super) fn find(codec: Codec, frame: &[u8]) -> Option<TileRanges> {
     let lengths: &[usize] = if codec == Codec::Vp9 { &[4] } else { &[4, 3, 2, 1] };
     lengths.iter().find_map(|&length| (3..frame.len()).find_map(|at| chain(codec, frame, at, length)))
 }
 
-fn chain(codec: Codec, frame: &[u8], mut at: usize, length: usize) -> Option<Tiles> {
-    let mut tiles = Tiles { sizes: Vec::new(), data: Vec::new() };
+fn chain(codec: Codec, frame: &[u8], mut at: usize, length: usize) -> Option<TileRanges> {
+    let mut tiles = TileRanges { sizes: Vec::new(), data: Vec::new() };
     for _ in 1..TILES {
         let field = frame.get(at..at + length)?;
         let fold = |value: usize, &byte: &u8| value << 8 | usize::from(byte);

@@ -27,8 +27,8 @@ pub(crate) async fn client(load: Arc<Load>, number: usize, mut random: Rng) {
             3 => ("sent bytes at random", timeout(LONGEST, bytes(&load, &mut random)).await),
             4 => ("sent broken HTTP", timeout(LONGEST, broken_http(&load, &mut random)).await),
             5 => ("sent an invalid message", timeout(LONGEST, broken_ws(&load, &mut random)).await),
-            6 => ("asked for a million frames", timeout(LONGEST, million(&load, &mut random)).await),
-            _ => ("said nothing", timeout(LONGEST, silent(&load)).await),
+            6 => ("requested a million frames", timeout(LONGEST, million(&load, &mut random)).await),
+            _ => ("sent nothing", timeout(LONGEST, silent(&load)).await),
         };
         load.counts.abused(how);
         if what.is_ok_and(|done| done.is_none()) {

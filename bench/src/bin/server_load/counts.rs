@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use crate::expected::{Sum, Video, sum};
+use crate::expected::{LoadVideo, Sum, sum};
 
-/// Requests from shortly before the server was asked to end may not have reached it.
+/// Requests from shortly before SIGTERM may not have reached the server.
 const GREY: Duration = Duration::from_millis(250);
 
 /// Most wrong frames that are listed.
@@ -23,13 +23,13 @@ const LONGEST: u64 = 3_600_000_000;
 pub(crate) struct Counts {
     right: AtomicU64,
     wrong: AtomicU64,
-    /// The wrong frames: the requested frame and its expected sum.
+    /// The wrong frames: the requested frame and its expected MD5.
     wrongs: Mutex<BTreeMap<(u32, Sum), u64>>,
     /// Requests without a response.
     lost: AtomicU64,
     /// Correct refusals of a full server.
     pub(crate) full: AtomicU64,
-    /// Refusals because the server was asked to end.
+    /// Refusals after SIGTERM.
     refused: AtomicU64,
     bytes: AtomicU64,
     /// Other faults, by kind.
@@ -37,8 +37,8 @@ pub(crate) struct Counts {
     /// The actions of abusive clients, and their results.
     pub(crate) abuse: Mutex<BTreeMap<&'static str, u64>>,
     latencies: Mutex<Option<Histogram<u64>>>,
-    /// The time when the server was asked to end.
-    pub(crate) told_to_end: Mutex<Option<Instant>>,
+    /// The time of SIGTERM.
+    pub(crate) termination: Mutex<Option<Instant>>,
 }
 
 fn one(counter: &AtomicU64) {
@@ -47,8 +47,8 @@ fn one(counter: &AtomicU64) {
 
 impl Counts {
     /// Counts a still that arrived for a frame.
-    pub(crate) fn still(&self, told: Option<u32>, (frame, known): (u32, Sum), bytes: &[u8], took: Duration) {
-        let is_right = told == Some(frame) && sum(bytes) == known;
+    pub(crate) fn still(&self, claimed: Option<u32>, (frame, known): (u32, Sum), bytes: &[u8], took: Duration) {
+        let is_right = claimed == Some(frame) && sum(bytes) == known;
         one(if is_right { &self.right } else { &self.wrong });
         if !is_right {
             *self.wrongs.lock().expect("no panic").entry((frame, known)).or_default() += 1;
@@ -79,9 +79,9 @@ impl Counts {
         *self.abuse.lock().expect("no panic").entry(how).or_default() += 1;
     }
 
-    /// Whether the server was asked to end before then.
+    /// Whether SIGTERM was sent before then.
     pub(crate) fn is_ending(&self, then: Instant) -> bool {
-        self.told_to_end.lock().expect("no panic").is_some_and(|told| told <= then)
+        self.termination.lock().expect("no panic").is_some_and(|told| told <= then)
     }
 
     /// Counts a correct refusal: the server is full, or ends.
@@ -90,7 +90,7 @@ impl Counts {
     }
 
     /// Prints all counts. True if there were no faults.
-    pub(crate) fn tell(&self, took: Duration, videos: &[Video]) -> bool {
+    pub(crate) fn print_summary(&self, took: Duration, videos: &[LoadVideo]) -> bool {
         let now = |counter: &AtomicU64| counter.load(Relaxed);
         let (right, wrong, lost) = (now(&self.right), now(&self.wrong), now(&self.lost));
         println!("{right} stills right, {wrong} wrong, {lost} lost, {:.1} MB", now(&self.bytes) as f64 / 1e6);
@@ -106,12 +106,12 @@ impl Counts {
         other.iter().for_each(|(kind, count)| println!("not as it should be: {count} times {kind}"));
         self.abuse.lock().expect("no panic").iter().for_each(|(how, count)| println!("abuse: {count} times {how}"));
         for ((frame, sum), count) in self.wrongs.lock().expect("no panic").iter().take(TOLD) {
-            let is_it = |video: &&Video| video.frames.contains(&(*frame, *sum));
+            let is_it = |video: &&LoadVideo| video.frames.contains(&(*frame, *sum));
             let name = videos.iter().find(is_it).map_or("?", |video| &video.name);
             println!("not as it should be: {count} times another picture than frame {frame} of {name}");
         }
         if right == 0 {
-            println!("not as it should be: nothing came at all");
+            println!("not as it should be: no still arrived");
         }
         right > 0 && wrong == 0 && lost == 0 && other.is_empty()
     }

@@ -23,13 +23,13 @@ pub(crate) fn sum(still: &[u8]) -> Sum {
 }
 
 /// A video under the server's name, and the frames that a sequential decode shows.
-pub(crate) struct Video {
+pub(crate) struct LoadVideo {
     pub(crate) name: String,
     pub(crate) frames: Arc<Vec<(u32, Sum)>>,
 }
 
 /// The first videos of the folder, by name. Copies of the same file are decoded once.
-pub(crate) fn videos(plan: &Plan) -> std::result::Result<Vec<Video>, String> {
+pub(crate) fn videos(plan: &Plan) -> std::result::Result<Vec<LoadVideo>, String> {
     let mut files = Vec::new();
     collect(&plan.folder, &mut files).map_err(|error| format!("{}: {error}", plan.folder.display()))?;
     files.sort();
@@ -61,9 +61,9 @@ pub(crate) fn videos(plan: &Plan) -> std::result::Result<Vec<Video>, String> {
         let frames = Arc::clone(known.get(&content)?);
         let below = file.strip_prefix(&plan.folder).ok()?.to_string_lossy().into_owned();
         let name = if plan.root.is_empty() { below } else { format!("{}/{below}", plan.root) };
-        (!frames.is_empty()).then_some(Video { name, frames })
+        (!frames.is_empty()).then_some(LoadVideo { name, frames })
     };
-    let videos: Vec<Video> = contents.into_iter().filter_map(video).take(plan.videos).collect();
+    let videos: Vec<LoadVideo> = contents.into_iter().filter_map(video).take(plan.videos).collect();
     if videos.is_empty() { Err(format!("{}: no videos", plan.folder.display())) } else { Ok(videos) }
 }
 

@@ -10,7 +10,7 @@ use reqwest::{Client, StatusCode};
 use crate::expected::Sum;
 use crate::load::Load;
 
-/// Longest wait of a client, whatever the server says.
+/// Longest wait of a client, for any Retry-After.
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// Requests random frames until the time is up.
@@ -51,13 +51,13 @@ async fn one(load: &Load, client: &Client, url: reqwest::Url, frame: (u32, Sum))
     };
     let (status, headers) = (response.status(), response.headers().clone());
     let number = |name: &str| headers.get(name)?.to_str().ok()?.parse::<u32>().ok();
-    let (told, again) = (number("x-frame-index"), number(RETRY_AFTER.as_str()));
+    let (index, again) = (number("x-frame-index"), number(RETRY_AFTER.as_str()));
     let Ok(body) = response.bytes().await else {
         counts.lost(sent, "an answer that broke off");
         return None;
     };
     match (status, again) {
-        (StatusCode::OK, _) => counts.still(told, frame, &body, sent.elapsed()),
+        (StatusCode::OK, _) => counts.still(index, frame, &body, sent.elapsed()),
         (StatusCode::SERVICE_UNAVAILABLE, Some(seconds)) => {
             counts.refused(sent);
             return Some(Duration::from_secs(seconds.into()));

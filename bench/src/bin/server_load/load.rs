@@ -12,18 +12,18 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::counts::Counts;
-use crate::expected::{Sum, Video};
+use crate::expected::{LoadVideo, Sum};
 use crate::plan::Plan;
-use crate::watch::Watch;
+use crate::watch::ResourceWatch;
 use crate::{abuse, expected, http, ws};
 
-/// Time for a server that was asked to end to finish its requests.
+/// Time for a server to finish its requests after SIGTERM.
 const TO_END: Duration = Duration::from_secs(60);
 
 /// State that all clients share.
 pub(crate) struct Load {
     pub(crate) plan: Plan,
-    pub(crate) videos: Vec<Video>,
+    pub(crate) videos: Vec<LoadVideo>,
     pub(crate) counts: Counts,
     until: Instant,
 }
@@ -45,7 +45,7 @@ impl Load {
 /// Runs the load. True if there were no faults.
 ///
 /// # Errors
-/// Why the run cannot begin.
+/// The reason why the run cannot begin.
 pub(crate) fn run(plan: Plan) -> Result<bool, String> {
     // The clients need a provider of cryptography, even without TLS.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -66,7 +66,7 @@ pub(crate) fn run(plan: Plan) -> Result<bool, String> {
 async fn all(load: &Arc<Load>) -> Result<bool, String> {
     let plan = &load.plan;
     TcpStream::connect(plan.authority()).await.map_err(|error| format!("{}: {error}", plan.authority()))?;
-    let (began, watch) = (Instant::now(), Watch::start(plan.pid));
+    let (began, watch) = (Instant::now(), ResourceWatch::start(plan.pid));
     let (mut clients, mut abusers) = (JoinSet::new(), JoinSet::new());
     let over_ws = (plan.clients as f64 * plan.ws).round() as usize;
     for number in 0..plan.clients {
@@ -84,7 +84,7 @@ async fn all(load: &Arc<Load>) -> Result<bool, String> {
     let mut is_well = true;
     if let Some((after, pid)) = plan.term_after.zip(plan.pid) {
         sleep(after).await;
-        *load.counts.told_to_end.lock().expect("no panic") = Some(Instant::now());
+        *load.counts.termination.lock().expect("no panic") = Some(Instant::now());
         is_well = Command::new("kill").args(["-TERM", &pid.to_string()]).status().is_ok_and(|status| status.success());
         println!("SIGTERM after {:.1} s", began.elapsed().as_secs_f64());
         // From now on, or nearly, the server must refuse new requests.
@@ -107,8 +107,8 @@ async fn all(load: &Arc<Load>) -> Result<bool, String> {
         println!("not as it should be: the server has ended");
         is_well = false;
     }
-    watch.tell();
-    is_well &= load.counts.tell(took, &load.videos);
+    watch.print_summary();
+    is_well &= load.counts.print_summary(took, &load.videos);
     println!("{}", if is_well { "all is well" } else { "not as it should be" });
     Ok(is_well)
 }

@@ -8,7 +8,7 @@
 //! FOLDER is one of the server's roots, which it calls NAME. `--ws` is the share of clients that use WebSocket. `--pid`
 //! is the server's process: then its resident memory and open files are reported. `--abuse` adds abusive clients, see
 //! `abuse.rs`. `--term-after` sends SIGTERM: earlier requests must be answered completely, later ones must be refused.
-//! `--retry` tries again after a 503, when the server says. A token is read from BUCKET_STREAMER_BEARER_TOKEN.
+//! `--retry` tries again after a 503, after the time of Retry-After. A token is read from BUCKET_STREAMER_BEARER_TOKEN.
 //!
 //!     cargo run --release -p bucket-streamer-bench --features harness --bin server_load -- --table --server target/release/bucket-streamer --clips FOLDER
 //!         [--seconds 12] [--only NAME] [--clip FILE] [--large FILE] [--with 'MORE ARGUMENTS OF THE SERVER']

@@ -22,13 +22,13 @@ pub(crate) async fn connect_slowly(server: SocketAddr, own: Ipv4Addr) -> io::Res
 }
 
 /// A response.
-pub(crate) struct Answer {
+pub(crate) struct RawResponse {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
 
-impl Answer {
+impl RawResponse {
     /// The value of a header, by its name in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let line = self.head.lines().find(|line| line.to_lowercase().starts_with(&format!("{name}:")))?;
@@ -37,7 +37,7 @@ impl Answer {
 }
 
 /// Requests `path` over a connection of its own, and reads the whole response.
-pub(crate) async fn get(server: SocketAddr, own: Ipv4Addr, path: &str) -> io::Result<Answer> {
+pub(crate) async fn get(server: SocketAddr, own: Ipv4Addr, path: &str) -> io::Result<RawResponse> {
     let mut stream = connect(server, own).await?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
@@ -48,5 +48,5 @@ pub(crate) async fn get(server: SocketAddr, own: Ipv4Addr, path: &str) -> io::Re
     let body = bytes.split_off(end + 4);
     let head = String::from_utf8_lossy(&bytes).into_owned();
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(broken)?;
-    Ok(Answer { status, head, body })
+    Ok(RawResponse { status, head, body })
 }

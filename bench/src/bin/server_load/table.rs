@@ -86,7 +86,7 @@ impl Plan {
 /// Prints the table. True if no still was wrong.
 ///
 /// # Errors
-/// Why the run cannot begin.
+/// The reason why the run cannot begin.
 pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<bool, String> {
     let plan = Plan::read(arguments)?;
     if let Ok((_, most)) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE) {
@@ -100,7 +100,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<bool, Strin
     write_hostile(&plan, hostile.path()).map_err(|error| error.to_string())?;
     let stalled = stalled().map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
-    println!("| attack | asked | lost | late | wrong | p50, ms | p95, ms | resident, MiB |");
+    println!("| attack | requests | lost | late | wrong | p50, ms | p95, ms | resident, MiB |");
     println!("|---|---|---|---|---|---|---|---|");
     let mut is_well = true;
     let is_chosen = |attack: &Attack| plan.only.as_ref().is_none_or(|only| attack.name().contains(&only[..]));
@@ -142,8 +142,8 @@ impl Row {
             let place = ((self.ms.len() as f64 * share) as usize).min(self.ms.len().saturating_sub(1));
             self.ms.get(place).map_or("-".to_owned(), u128::to_string)
         };
-        let asked = self.lost + self.ms.len();
-        format!("{asked} | {} | {} | {} | {} | {}", self.lost, self.late, self.wrong, at(0.5), at(0.95))
+        let requested = self.lost + self.ms.len();
+        format!("{requested} | {} | {} | {} | {} | {}", self.lost, self.late, self.wrong, at(0.5), at(0.95))
     }
 }
 
@@ -160,12 +160,12 @@ fn path(plan: &Plan, number: u32, frame: u32) -> String {
 /// Makes five requests a second, whether or not responses arrive.
 async fn behave(plan: &Plan, server: SocketAddr, expected: &[Sum]) -> Row {
     let mut ticks = interval(PERIOD);
-    let mut asked = Vec::new();
+    let mut requests = Vec::new();
     for number in 0..5 * plan.seconds {
         ticks.tick().await;
         let frame = number * 29 % expected.len() as u32;
         let (path, known) = (path(plan, number, frame), expected[frame as usize]);
-        asked.push(tokio::spawn(async move {
+        requests.push(tokio::spawn(async move {
             let since = Instant::now();
             let answer = timeout(LOST, raw::get(server, OWN, &path)).await.ok()?.ok()?;
             let is_right = answer.header("x-frame-index") == Some(&frame.to_string()) && sum(&answer.body) == known;
@@ -173,7 +173,7 @@ async fn behave(plan: &Plan, server: SocketAddr, expected: &[Sum]) -> Row {
         }));
     }
     let mut row = Row::default();
-    for one in asked {
+    for one in requests {
         match one.await.ok().flatten() {
             None => row.lost += 1,
             Some((took, is_right)) => {

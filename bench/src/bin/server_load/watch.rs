@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// A sample: time in seconds, resident memory in MiB, and open files.
-type Sample = (f64, f64, usize);
+type ResourceSample = (f64, f64, usize);
 
 /// Samples a process until the samples are printed.
-pub(crate) struct Watch(Arc<Mutex<Vec<Sample>>>);
+pub(crate) struct ResourceWatch(Arc<Mutex<Vec<ResourceSample>>>);
 
-impl Watch {
+impl ResourceWatch {
     /// Samples a process from now on; none without a pid.
-    pub(crate) fn start(pid: Option<u32>) -> Watch {
+    pub(crate) fn start(pid: Option<u32>) -> ResourceWatch {
         let samples = Arc::new(Mutex::new(Vec::new()));
         if let Some(pid) = pid {
             let (began, samples) = (Instant::now(), Arc::downgrade(&samples));
@@ -25,11 +25,11 @@ impl Watch {
                 }
             });
         }
-        Watch(samples)
+        ResourceWatch(samples)
     }
 
     /// Prints a summary of the samples.
-    pub(crate) fn tell(self) {
+    pub(crate) fn print_summary(self) {
         let samples = self.0.lock().expect("no panic");
         let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return };
         let middle = samples[samples.len() / 2];
@@ -50,9 +50,9 @@ impl Watch {
 }
 
 /// Slope per second, by least squares.
-fn slope(samples: &[Sample]) -> f64 {
+fn slope(samples: &[ResourceSample]) -> f64 {
     let count = samples.len() as f64;
-    let mean = |of: fn(&Sample) -> f64| samples.iter().map(of).sum::<f64>() / count;
+    let mean = |of: fn(&ResourceSample) -> f64| samples.iter().map(of).sum::<f64>() / count;
     let (time, resident) = (mean(|sample| sample.0), mean(|sample| sample.1));
     let product: f64 = samples.iter().map(|sample| (sample.0 - time) * (sample.1 - resident)).sum();
     let square: f64 = samples.iter().map(|sample| (sample.0 - time).powi(2)).sum();

@@ -36,7 +36,7 @@ pub(crate) async fn connect(load: &Load) -> Result<Socket, Error> {
 /// Requests random frames until the time is up.
 pub(crate) async fn client(load: Arc<Load>, mut random: Rng) {
     while load.goes_on() {
-        let asked = Instant::now();
+        let requested_at = Instant::now();
         match timeout(load.plan.timeout, connect(&load)).await {
             Ok(Ok(mut socket)) => {
                 let mut tag = 0;
@@ -44,23 +44,23 @@ pub(crate) async fn client(load: Arc<Load>, mut random: Rng) {
                 let _ = timeout(Duration::from_secs(1), socket.close(None)).await;
                 continue;
             }
-            Ok(Err(Error::Http(response))) if response.status() == 503 => load.counts.refused(asked),
+            Ok(Err(Error::Http(response))) if response.status() == 503 => load.counts.refused(requested_at),
             Ok(Err(Error::Http(response))) => {
                 load.counts.other(format!("status {} at /ws", response.status().as_u16()))
             }
-            Ok(Err(_)) => load.counts.lost(asked, "no connection to /ws"),
-            Err(_) => load.counts.lost(asked, "no connection to /ws in time"),
+            Ok(Err(_)) => load.counts.lost(requested_at, "no connection to /ws"),
+            Err(_) => load.counts.lost(requested_at, "no connection to /ws in time"),
         }
         sleep(AGAIN).await;
     }
 }
 
 /// A session has ended with an error, which is counted already.
-struct Broken;
+struct SessionEnded;
 
 /// Requests some batches of one video. No tag is used twice: else a second response could pass for that to another
 /// request.
-async fn video(load: &Load, socket: &mut Socket, random: &mut Rng, tag: &mut u64) -> Result<(), Broken> {
+async fn video(load: &Load, socket: &mut Socket, random: &mut Rng, tag: &mut u64) -> Result<(), SessionEnded> {
     let video = random.usize(..load.videos.len());
     let name = &load.videos[video].name;
     let sent = Instant::now();
@@ -68,12 +68,12 @@ async fn video(load: &Load, socket: &mut Socket, random: &mut Rng, tag: &mut u64
         say(socket, &json!({"type": "SetVideo", "path": name})).await?;
         text(load, socket).await
     };
-    let told = set.await.map_err(|why| {
+    let reply = set.await.map_err(|why| {
         load.counts.lost(sent, &why);
-        Broken
+        SessionEnded
     })?;
-    if told["type"] != "VideoSet" || told["ok"] != true {
-        load.counts.other(format!("SetVideo {name}: {told}"));
+    if reply["type"] != "VideoSet" || reply["ok"] != true {
+        load.counts.other(format!("SetVideo {name}: {reply}"));
         return Ok(());
     }
     for _ in 0..BATCHES {
@@ -81,9 +81,9 @@ async fn video(load: &Load, socket: &mut Socket, random: &mut Rng, tag: &mut u64
             break;
         }
         let frames = &load.videos[video].frames;
-        let wanted: VecDeque<(u32, Sum)> =
+        let expected: VecDeque<(u32, Sum)> =
             (0..random.usize(1..=load.plan.batch)).map(|_| frames[random.usize(..frames.len())]).collect();
-        batch(load, socket, wanted, tag).await?;
+        batch(load, socket, expected, tag).await?;
         sleep(load.plan.pause).await;
     }
     Ok(())
@@ -92,43 +92,45 @@ async fn video(load: &Load, socket: &mut Socket, random: &mut Rng, tag: &mut u64
 async fn batch(
     load: &Load,
     socket: &mut Socket,
-    mut wanted: VecDeque<(u32, Sum)>,
+    mut expected: VecDeque<(u32, Sum)>,
     tag: &mut u64,
-) -> Result<(), Broken> {
+) -> Result<(), SessionEnded> {
     let frame = |(tag, (frame, _)): (u64, &(u32, Sum))| json!({"frame": frame, "index": tag});
-    let frames: Vec<Value> = (*tag..).zip(&wanted).map(frame).collect();
+    let frames: Vec<Value> = (*tag..).zip(&expected).map(frame).collect();
     let mut ask = json!({"type": "RequestFrames", "frames": frames, "order": "fifo", "quality": load.plan.quality});
     load.plan.width.iter().for_each(|width| ask["width"] = json!(width));
-    let (sent, count) = (Instant::now(), wanted.len());
+    let (sent, count) = (Instant::now(), expected.len());
     let lost = |left: usize, why: &str| {
         (0..left).for_each(|_| load.counts.lost(sent, why));
-        Broken
+        SessionEnded
     };
     say(socket, &ask).await.map_err(|why| lost(count, &why))?;
     let mut is_full = false;
-    while let Some(frame) = wanted.front().copied() {
-        let told = text(load, socket).await.map_err(|why| lost(wanted.len(), &why))?;
-        if told["index"].as_u64() != Some(*tag) {
+    while let Some(frame) = expected.front().copied() {
+        let reply = text(load, socket).await.map_err(|why| lost(expected.len(), &why))?;
+        if reply["index"].as_u64() != Some(*tag) {
             // Later responses can no longer be matched to requests.
-            load.counts.other(format!("{} out of order", told["type"]));
-            return Err(Broken);
+            load.counts.other(format!("{} out of order", reply["type"]));
+            return Err(SessionEnded);
         }
-        match told["type"].as_str() {
+        match reply["type"].as_str() {
             Some("Frame") => {
-                let still = next(load, socket).await.map_err(|why| lost(wanted.len(), &why))?;
-                let Message::Binary(bytes) = still else { return Err(lost(wanted.len(), "a Frame without its still")) };
-                let number = told["frame"].as_u64().and_then(|frame| u32::try_from(frame).ok());
+                let still = next(load, socket).await.map_err(|why| lost(expected.len(), &why))?;
+                let Message::Binary(bytes) = still else {
+                    return Err(lost(expected.len(), "a Frame without its still"));
+                };
+                let number = reply["frame"].as_u64().and_then(|frame| u32::try_from(frame).ok());
                 load.counts.still(number, frame, &bytes, sent.elapsed());
             }
-            Some("FrameError") if told["error"] == "overloaded" => {
+            Some("FrameError") if reply["error"] == "overloaded" => {
                 is_full = true;
                 load.counts.refused(sent);
             }
             Some("FrameError") if load.counts.is_ending(sent) => load.counts.refused(sent),
-            Some("FrameError") => load.counts.other(format!("FrameError {}", told["error"])),
-            _ => load.counts.other(format!("a message of type {}", told["type"])),
+            Some("FrameError") => load.counts.other(format!("FrameError {}", reply["error"])),
+            _ => load.counts.other(format!("a message of type {}", reply["type"])),
         }
-        wanted.pop_front();
+        expected.pop_front();
         *tag += 1;
     }
     if is_full {

@@ -1,4 +1,4 @@
-//! A column of an index file: one integer per sample, frame or entry, with runs of equal values counted.
+//! A column of an index file: one integer per sample, frame or sync sample, with runs of equal values counted.
 
 use std::fmt;
 
@@ -11,14 +11,14 @@ use crate::error::Result;
 
 /// Values and the lengths of their runs. They are expanded only after their number is checked.
 #[derive(Debug, Default)]
-pub(super) struct Column(Vec<(i64, u64)>);
+pub(super) struct RunLengthColumn(Vec<(i64, u64)>);
 
 /// The shortest run that is written as a count.
 const SHORTEST_RUN: u64 = 4;
 
-impl Column {
-    /// Stores values as they are.
-    pub(super) fn of(values: impl IntoIterator<Item = i64>) -> Column {
+impl RunLengthColumn {
+    /// A column of values.
+    pub(super) fn of(values: impl IntoIterator<Item = i64>) -> RunLengthColumn {
         let mut runs: Vec<(i64, u64)> = Vec::new();
         for value in values {
             match runs.last_mut() {
@@ -26,21 +26,21 @@ impl Column {
                 _ => runs.push((value, 1)),
             }
         }
-        Column(runs)
+        RunLengthColumn(runs)
     }
 
-    /// Stores differences from the preceding value, the first from 0; modulo 2^64.
-    pub(super) fn of_steps(values: impl IntoIterator<Item = i64>) -> Column {
+    /// A column of differences from the preceding value, the first from 0; modulo 2^64.
+    pub(super) fn of_steps(values: impl IntoIterator<Item = i64>) -> RunLengthColumn {
         let mut before = 0;
-        Column::of(values.into_iter().map(|value| value.wrapping_sub(std::mem::replace(&mut before, value))))
+        RunLengthColumn::of(values.into_iter().map(|value| value.wrapping_sub(std::mem::replace(&mut before, value))))
     }
 
-    /// Number of values; saturates.
+    /// The number of values; saturates.
     fn len(&self) -> u64 {
         self.0.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count))
     }
 
-    /// The values of a column made by [`Column::of`], which must have `count` of them.
+    /// The values of a column from [`RunLengthColumn::of`], which must have `count` of them.
     ///
     /// # Errors
     /// `BadIndex` with the column's `name`, for another number, or a value outside of `T`.
@@ -56,10 +56,10 @@ impl Column {
         Ok(values)
     }
 
-    /// The values of a column made by [`Column::of_steps`], which must have `count` of them.
+    /// The values of a column from [`RunLengthColumn::of_steps`], which must have `count` of them.
     ///
     /// # Errors
-    /// As [`Column::values`].
+    /// As [`RunLengthColumn::values`].
     pub(super) fn steps(&self, name: &str, count: usize) -> Result<Vec<i64>> {
         let mut values = self.values::<i64>(name, count)?;
         let mut sum = 0_i64;
@@ -70,7 +70,7 @@ impl Column {
         Ok(values)
     }
 
-    /// The samples of a list made by [`Column::of_steps`]: ascending, below `samples`.
+    /// The samples of a list from [`RunLengthColumn::of_steps`]: ascending, below `samples`.
     ///
     /// # Errors
     /// `BadIndex` with the list's `name`.
@@ -85,7 +85,7 @@ impl Column {
     }
 }
 
-impl Serialize for Column {
+impl Serialize for RunLengthColumn {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let mut items = serializer.serialize_seq(None)?;
         for &(value, count) in &self.0 {
@@ -99,63 +99,63 @@ impl Serialize for Column {
     }
 }
 
-impl<'de> Deserialize<'de> for Column {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Column, D::Error> {
-        struct Items;
-        impl<'de> Visitor<'de> for Items {
-            type Value = Column;
+impl<'de> Deserialize<'de> for RunLengthColumn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<RunLengthColumn, D::Error> {
+        struct ColumnVisitor;
+        impl<'de> Visitor<'de> for ColumnVisitor {
+            type Value = RunLengthColumn;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an array of integers and of [value, count] pairs")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> std::result::Result<Column, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> std::result::Result<RunLengthColumn, A::Error> {
                 let mut runs = Vec::new();
-                while let Some(Item(value, count)) = items.next_element()? {
+                while let Some(ColumnItem(value, count)) = items.next_element()? {
                     runs.push((value, count));
                 }
-                Ok(Column(runs))
+                Ok(RunLengthColumn(runs))
             }
         }
-        deserializer.deserialize_seq(Items)
+        deserializer.deserialize_seq(ColumnVisitor)
     }
 }
 
-struct Item(i64, u64);
+struct ColumnItem(i64, u64);
 
-impl<'de> Deserialize<'de> for Item {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Item, D::Error> {
-        struct Entry;
-        impl<'de> Visitor<'de> for Entry {
-            type Value = Item;
+impl<'de> Deserialize<'de> for ColumnItem {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<ColumnItem, D::Error> {
+        struct ItemVisitor;
+        impl<'de> Visitor<'de> for ItemVisitor {
+            type Value = ColumnItem;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an integer or a pair [value, count]")
             }
 
-            fn visit_i64<E: serde::de::Error>(self, value: i64) -> std::result::Result<Item, E> {
-                Ok(Item(value, 1))
+            fn visit_i64<E: serde::de::Error>(self, value: i64) -> std::result::Result<ColumnItem, E> {
+                Ok(ColumnItem(value, 1))
             }
 
-            fn visit_u64<E: serde::de::Error>(self, value: u64) -> std::result::Result<Item, E> {
-                i64::try_from(value).map(|value| Item(value, 1)).map_err(|_| E::custom("an integer past 63 bits"))
+            fn visit_u64<E: serde::de::Error>(self, value: u64) -> std::result::Result<ColumnItem, E> {
+                i64::try_from(value).map(|value| ColumnItem(value, 1)).map_err(|_| E::custom("an integer past 63 bits"))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut pair: A) -> std::result::Result<Item, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut pair: A) -> std::result::Result<ColumnItem, A::Error> {
                 let value = pair.next_element()?.ok_or_else(|| A::Error::invalid_length(0, &self))?;
                 let count = pair.next_element()?.ok_or_else(|| A::Error::invalid_length(1, &self))?;
-                Ok(Item(value, count))
+                Ok(ColumnItem(value, count))
             }
         }
-        deserializer.deserialize_any(Entry)
+        deserializer.deserialize_any(ItemVisitor)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Column;
+    use super::RunLengthColumn;
 
-    fn read(text: &str) -> Column {
+    fn read(text: &str) -> RunLengthColumn {
         serde_json::from_str(text).unwrap()
     }
 
@@ -167,19 +167,22 @@ mod tests {
             (vec![7; 9], "[[7,9]]"),
             (vec![i64::MIN, i64::MAX], "[-9223372036854775808,9223372036854775807]"),
         ] {
-            let column = Column::of(values.clone());
+            let column = RunLengthColumn::of(values.clone());
             assert_eq!(serde_json::to_string(&column).unwrap(), text);
             assert_eq!(read(text).values::<i64>("it", values.len()).unwrap(), values);
-            let steps = serde_json::to_string(&Column::of_steps(values.clone())).unwrap();
+            let steps = serde_json::to_string(&RunLengthColumn::of_steps(values.clone())).unwrap();
             assert_eq!(read(&steps).steps("it", values.len()).unwrap(), values);
         }
-        assert_eq!(serde_json::to_string(&Column::of_steps([0, 512, 1024, 1536, 2048])).unwrap(), "[0,[512,4]]");
+        assert_eq!(
+            serde_json::to_string(&RunLengthColumn::of_steps([0, 512, 1024, 1536, 2048])).unwrap(),
+            "[0,[512,4]]"
+        );
     }
 
     #[test]
     fn what_no_column_can_be_is_refused() {
         for text in ["[1.5]", "[[1]]", "[[1,2,3]]", "[[1,-1]]", "[18446744073709551615]", "[null]", "[\"1\"]", "7"] {
-            assert!(serde_json::from_str::<Column>(text).is_err(), "{text}");
+            assert!(serde_json::from_str::<RunLengthColumn>(text).is_err(), "{text}");
         }
         let endless = read("[[1,18446744073709551615],[1,18446744073709551615]]");
         assert!(endless.values::<i64>("it", 1000).is_err());

@@ -4,19 +4,20 @@ use std::collections::{BTreeMap, HashMap};
 
 use ffi::{CodecParameters, PaddedBytes};
 
-use super::column::Column;
-use super::identity::Identity;
+use super::column::RunLengthColumn;
+use super::identity::ContentIdentity;
 use super::layout::{
-    Blob, Color, FORMAT, Layout, ParameterSet, Parameters, Resident, Samples, Stream, TransportStream, VERSION,
+    Base64Bytes, ColorFields, FORMAT, IndexFields, ParameterFields, ParameterSetFields, ResidentFields, SampleColumns,
+    StreamFields, TransportStreamFields, VERSION,
 };
 use super::references;
 use crate::bitstream::Framing;
-use crate::bitstream::parameter_sets::History;
-use crate::container::{References, Sample, StreamSummary, Track, ts};
+use crate::bitstream::parameter_sets::ParameterSetHistory;
+use crate::container::{Sample, StreamSummary, Track, TrackReferences, ts};
 
-pub(super) fn layout(track: &Track, file: Identity, references: Option<&References>) -> Layout {
+pub(super) fn layout(track: &Track, file: ContentIdentity, references: Option<&TrackReferences>) -> IndexFields {
     let pair = |(first, second)| [first, second];
-    Layout {
+    IndexFields {
         format: FORMAT.to_owned(),
         version: VERSION,
         made_by: concat!("bucket-streamer ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -25,7 +26,7 @@ pub(super) fn layout(track: &Track, file: Identity, references: Option<&Referenc
         streams: track.streams.iter().map(stream).collect(),
         track: track.track,
         codec: parameters(&track.parameters),
-        descriptions: track.descriptions.iter().cloned().map(Blob).collect(),
+        descriptions: track.descriptions.iter().cloned().map(Base64Bytes).collect(),
         nal_length_size: match track.framing {
             Framing::AnnexB => 0,
             Framing::Length(size) => size,
@@ -33,16 +34,19 @@ pub(super) fn layout(track: &Track, file: Identity, references: Option<&Referenc
         time_base: pair(track.time_base),
         sample_aspect_ratio: pair(track.sample_aspect_ratio),
         samples: samples(&track.samples),
-        frames: Column::of_steps(track.frames.iter().map(|&sample| i64::from(sample))),
+        frames: RunLengthColumn::of_steps(track.frames.iter().map(|&sample| i64::from(sample))),
         parameter_sets: track.history.as_ref().map(parameter_sets),
-        transport_stream: track.elsewhere.grid.map(|grid| transport_stream(grid, &track.elsewhere.scattered)),
-        resident: resident(&track.elsewhere.resident),
+        transport_stream: track
+            .noncontiguous
+            .packet_layout
+            .map(|grid| transport_stream(grid, &track.noncontiguous.scattered)),
+        resident: resident(&track.noncontiguous.resident),
         references: references.map(references::section),
     }
 }
 
-fn stream(summary: &StreamSummary) -> Stream {
-    Stream {
+fn stream(summary: &StreamSummary) -> StreamFields {
+    StreamFields {
         number: summary.stream,
         kind: summary.kind.name().to_owned(),
         codec: summary.codec.to_owned(),
@@ -51,13 +55,13 @@ fn stream(summary: &StreamSummary) -> Stream {
     }
 }
 
-fn parameters(parameters: &CodecParameters) -> Parameters {
+fn parameters(parameters: &CodecParameters) -> ParameterFields {
     let values = parameters.values();
     let color = values.color;
-    Parameters {
+    ParameterFields {
         name: values.codec,
         tag: values.codec_tag,
-        configuration: Blob(values.extradata),
+        configuration: Base64Bytes(values.extradata),
         pixel_format: values.pixel_format,
         bits_per_coded_sample: values.bits_per_coded_sample,
         bits_per_raw_sample: values.bits_per_raw_sample,
@@ -68,7 +72,7 @@ fn parameters(parameters: &CodecParameters) -> Parameters {
         sample_aspect_ratio: values.sample_aspect_ratio.into(),
         frame_rate: values.frame_rate.into(),
         field_order: values.field_order,
-        color: Color {
+        color: ColorFields {
             primaries: color.primaries,
             transfer: color.transfer,
             matrix: color.matrix,
@@ -81,9 +85,11 @@ fn parameters(parameters: &CodecParameters) -> Parameters {
     }
 }
 
-fn samples(samples: &[Sample]) -> Samples {
-    let those = |wanted: fn(&Sample) -> bool| {
-        Column::of_steps((0..).zip(samples).filter(move |(_, sample)| wanted(sample)).map(|(index, _)| index))
+fn samples(samples: &[Sample]) -> SampleColumns {
+    let those = |has_flag: fn(&Sample) -> bool| {
+        RunLengthColumn::of_steps(
+            (0..).zip(samples).filter(move |(_, sample)| has_flag(sample)).map(|(index, _)| index),
+        )
     };
     let mut end = 0_u64;
     let gap = samples.iter().map(|sample| {
@@ -91,14 +97,14 @@ fn samples(samples: &[Sample]) -> Samples {
         end = sample.offset.wrapping_add(u64::from(sample.size));
         gap as i64
     });
-    Samples {
+    SampleColumns {
         count: samples.len() as u32,
-        size: Column::of(samples.iter().map(|sample| i64::from(sample.size))),
-        gap: Column::of(gap),
-        pts: Column::of_steps(samples.iter().map(|sample| sample.pts)),
-        dts: Column::of_steps(samples.iter().filter_map(|sample| sample.dts)),
-        duration: Column::of(samples.iter().map(|sample| sample.duration)),
-        description: Column::of(samples.iter().map(|sample| i64::from(sample.description))),
+        size: RunLengthColumn::of(samples.iter().map(|sample| i64::from(sample.size))),
+        gap: RunLengthColumn::of(gap),
+        pts: RunLengthColumn::of_steps(samples.iter().map(|sample| sample.pts)),
+        dts: RunLengthColumn::of_steps(samples.iter().filter_map(|sample| sample.dts)),
+        duration: RunLengthColumn::of(samples.iter().map(|sample| sample.duration)),
+        description: RunLengthColumn::of(samples.iter().map(|sample| i64::from(sample.description))),
         key: those(|sample| sample.key),
         discard: those(|sample| sample.discard),
         silent: those(|sample| sample.silent),
@@ -106,25 +112,25 @@ fn samples(samples: &[Sample]) -> Samples {
     }
 }
 
-fn parameter_sets(history: &History) -> Vec<ParameterSet> {
-    history.changes().map(|(sample, unit)| ParameterSet { sample, unit: Blob(unit.to_vec()) }).collect()
+fn parameter_sets(history: &ParameterSetHistory) -> Vec<ParameterSetFields> {
+    history.changes().map(|(sample, unit)| ParameterSetFields { sample, unit: Base64Bytes(unit.to_vec()) }).collect()
 }
 
-fn transport_stream(grid: ts::Grid, scattered: &HashMap<u32, ts::Scattered>) -> TransportStream {
-    let places: BTreeMap<u32, ts::Scattered> = scattered.iter().map(|(&sample, &place)| (sample, place)).collect();
-    TransportStream {
+fn transport_stream(grid: ts::TsPacketLayout, scattered: &HashMap<u32, ts::TsLocation>) -> TransportStreamFields {
+    let places: BTreeMap<u32, ts::TsLocation> = scattered.iter().map(|(&sample, &place)| (sample, place)).collect();
+    TransportStreamFields {
         pid: grid.pid,
         distance: grid.distance,
-        samples: Column::of_steps(places.keys().map(|&sample| i64::from(sample))),
-        skip: Column::of(places.values().map(|place| i64::from(place.skip))),
-        length: Column::of(places.values().map(|place| (place.end - place.packet) as i64)),
+        samples: RunLengthColumn::of_steps(places.keys().map(|&sample| i64::from(sample))),
+        skip: RunLengthColumn::of(places.values().map(|place| i64::from(place.skip))),
+        length: RunLengthColumn::of(places.values().map(|place| (place.end - place.packet) as i64)),
     }
 }
 
-fn resident(resident: &HashMap<u32, PaddedBytes>) -> Resident {
+fn resident(resident: &HashMap<u32, PaddedBytes>) -> ResidentFields {
     let data: BTreeMap<u32, &PaddedBytes> = resident.iter().map(|(&sample, data)| (sample, data)).collect();
-    Resident {
-        samples: Column::of_steps(data.keys().map(|&sample| i64::from(sample))),
-        data: data.values().map(|data| Blob(data.data().to_vec())).collect(),
+    ResidentFields {
+        samples: RunLengthColumn::of_steps(data.keys().map(|&sample| i64::from(sample))),
+        data: data.values().map(|data| Base64Bytes(data.data().to_vec())).collect(),
     }
 }

@@ -1,7 +1,7 @@
-//! The portable index: a file with everything that opening a video determines, so that it need not be determined again.
+//! The portable index: a file with the results of opening a video, so that later openings need not parse the video.
 //!
-//! The file is JSON, compressed with gzip; `docs/index-format.md` describes it. This file reads, writes and refuses it;
-//! `layout` has its fields, `export` and `restore` convert it from and to a [`Track`].
+//! The file is JSON, compressed with gzip; `docs/index-format.md` describes it. This module reads, writes and refuses
+//! index files; `layout` has their fields, `export` and `restore` convert them from and to a [`Track`].
 
 mod column;
 mod export;
@@ -16,11 +16,11 @@ use std::io::{Read, Write};
 use flate2::bufread::GzDecoder;
 use flate2::{Compression, GzBuilder};
 
-use super::{References, Track};
+use super::{Track, TrackReferences};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{ByteRange, Source};
-use identity::Identity;
-use layout::{FORMAT, Head, Layout, VERSION};
+use identity::ContentIdentity;
+use layout::{FORMAT, IndexFields, IndexHeader, VERSION};
 
 /// Limit of the JSON text in bytes: this for any file, or this many times the file's length, ...
 const TEXT_FLOOR: u64 = 16 << 20;
@@ -28,10 +28,11 @@ const MOST_COMPRESSION: u64 = 100;
 /// ... and never more than this.
 const TEXT_LIMIT: u64 = 1 << 30;
 
-/// The index of a video, apart from the video. It identifies the file, but has no path: the file may be moved.
+/// The index of a video, apart from the video. It identifies the file by its contents, not by its path: the file may be
+/// moved.
 #[derive(Debug)]
 pub struct Index {
-    layout: Layout,
+    layout: IndexFields,
     /// The name of the index file, for messages.
     name: String,
 }
@@ -42,20 +43,21 @@ impl Index {
     ///
     /// # Errors
     /// Those of the source.
-    pub(crate) fn of(track: &Track, source: &dyn Source, references: Option<&References>) -> Result<Index> {
-        let layout = export::layout(track, Identity::of(source)?, references);
+    pub(crate) fn of(track: &Track, source: &dyn Source, references: Option<&TrackReferences>) -> Result<Index> {
+        let layout = export::layout(track, ContentIdentity::of(source)?, references);
         source.check()?;
         Ok(Index { layout, name: "index".to_owned() })
     }
 
-    /// The same for a cache that knows the version of the source: reads nothing, and has no checksum of the ends.
-    pub(crate) fn of_known(track: &Track, source: &dyn Source, references: Option<&References>) -> Result<Index> {
-        let layout = export::layout(track, Identity::unread(source), references);
+    /// As [`Index::of`], for a cache that identifies the version of the source: reads nothing, and has no checksum of
+    /// the ends.
+    pub(crate) fn of_known(track: &Track, source: &dyn Source, references: Option<&TrackReferences>) -> Result<Index> {
+        let layout = export::layout(track, ContentIdentity::unread(source), references);
         source.check()?;
         Ok(Index { layout, name: "index".to_owned() })
     }
 
-    /// Reads an index file.
+    /// Reads an index file. The file may be malicious: its text is limited to a multiple of its size, and to 1 GiB.
     ///
     /// # Errors
     /// `BadIndex` for a file that is no index, is damaged, or has another version; and those of the source.
@@ -72,11 +74,11 @@ impl Index {
         Ok(Index { layout, name })
     }
 
-    /// The bytes of an index file: the same for the same video.
+    /// The bytes of an index file: gzip-compressed JSON. Equal tracks give equal bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let text = serde_json::to_vec(&self.layout).expect("plain data");
         let packed = pack(&text, Compression::default());
-        // A text above the limit for its compressed size would be refused as a bomb: it is stored uncompressed.
+        // A reader would refuse a text above the limit for its compressed size as a bomb: it is stored uncompressed.
         if text.len() as u64 > text_limit(packed.len()) { pack(&text, Compression::none()) } else { packed }
     }
 
@@ -94,7 +96,7 @@ impl Index {
         self.restore_known(source)
     }
 
-    /// The same for a source that is known to be the index's file.
+    /// As [`Index::restore`], for a source that the caller has identified as the index's file.
     ///
     /// # Errors
     /// `BadIndex` if the index has impossible values.
@@ -107,23 +109,23 @@ fn bad(why: impl Into<String>) -> Error {
     ErrorKind::BadIndex(why.into()).into()
 }
 
-fn parse(packed: &[u8]) -> Result<Layout> {
+fn parse(packed: &[u8]) -> Result<IndexFields> {
     let text = unpack(packed)?;
-    match serde_json::from_slice::<Layout>(&text) {
+    match serde_json::from_slice::<IndexFields>(&text) {
         Ok(layout) if layout.format == FORMAT && layout.version == VERSION => Ok(layout),
-        // Missing or different fields may be those of another version, which is then the reason to report.
-        parsed => Err(match (serde_json::from_slice::<Head>(&text), parsed) {
+        // Missing or different fields may be those of another version; then that is the reason to report.
+        parsed => Err(match (serde_json::from_slice::<IndexHeader>(&text), parsed) {
             (Ok(head), _) if head.format == FORMAT && head.version != VERSION => {
                 bad(format!("it has version {} of the format, this build reads version {VERSION}", head.version))
             }
-            (Ok(head), Err(error)) if head.format == FORMAT => bad(told(&error)),
+            (Ok(head), Err(error)) if head.format == FORMAT => bad(parser_message(&error)),
             _ => bad("it is no index file"),
         }),
     }
 }
 
-/// The error of a JSON parser: one line of bounded length, whatever it quotes.
-fn told(error: &serde_json::Error) -> String {
+/// The error of a JSON parser: one line of bounded length, whatever the parser quotes.
+fn parser_message(error: &serde_json::Error) -> String {
     let words: String = error.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
     format!("it is damaged ({words})")
 }
@@ -152,7 +154,7 @@ fn unpack(packed: &[u8]) -> Result<Vec<u8>> {
         return Err(bad(format!("it has more than {limit} bytes, too many for a file of its size")));
     }
     if !rest.is_empty() {
-        return Err(bad("it is damaged (something follows its end)"));
+        return Err(bad("it is damaged (bytes follow its end)"));
     }
     Ok(text)
 }
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_index_is_told_apart_from_one_of_another_version() {
+    fn a_file_that_is_no_index_and_an_index_of_another_version_have_different_errors() {
         assert_eq!(parse(b"").unwrap_err().to_string(), "this index cannot be used: it is no index file");
         assert!(refused("{}").contains("no index file"));
         assert!(refused("[1,2").contains("no index file"));

@@ -1,37 +1,38 @@
-//! The section of an index file with the references of samples. It has a version of its own, since an index without it
-//! is complete: a section of another version is ignored.
+//! The section of an index file with the references of samples. It has its own version, since an index without it is
+//! complete: a section of another version is ignored.
 //!
 //! This file has its columns; the tables in `container/references` check their values.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::column::Column;
-use super::{bad, told};
-use crate::bitstream::hevc_slice::Kind;
-use crate::bitstream::references::{Picture, Unit};
-use crate::bitstream::{Entry, EntryFacts};
+use super::column::RunLengthColumn;
+use super::{bad, parser_message};
+use crate::bitstream::hevc_slice::PictureKind;
+use crate::bitstream::references::{Picture, SampleReferences};
+use crate::bitstream::{RandomAccessPoint, SyncSampleFacts};
 use crate::container::references::MOST;
-use crate::container::{Graph, References, Table, Track, Units};
+use crate::container::{ReferenceGraph, ReferenceRuns, ReferenceTable, Track, TrackReferences};
 use crate::error::Result;
 
 const VERSION: u32 = 3;
 
 /// Kinds of pictures by their number in the file.
-const KINDS: [Kind; 6] = [Kind::Trailing, Kind::Radl, Kind::Rasl, Kind::Idr, Kind::Cra, Kind::Bla];
+const KINDS: [PictureKind; 6] =
+    [PictureKind::Trailing, PictureKind::Radl, PictureKind::Rasl, PictureKind::Idr, PictureKind::Cra, PictureKind::Bla];
 /// Kinds of random access points by their number in the file.
-const ENTRIES: [Entry; 3] = [Entry::Unsafe, Entry::Open, Entry::Clean];
+const ENTRIES: [RandomAccessPoint; 3] = [RandomAccessPoint::Unsafe, RandomAccessPoint::Open, RandomAccessPoint::Clean];
 
 #[derive(Deserialize)]
-struct Head {
+struct SectionHeader {
     version: u32,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Section {
+struct ReferenceSection {
     version: u32,
     /// One per sync sample.
-    entries: Column,
+    entries: RunLengthColumn,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     h265: Option<GraphColumns>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,65 +44,68 @@ struct Section {
 #[derive(Serialize, Deserialize)]
 struct GraphColumns {
     /// One per GOP.
-    first: Column,
-    pictures: Column,
-    cut: Column,
+    first: RunLengthColumn,
+    pictures: RunLengthColumn,
+    cut: RunLengthColumn,
     /// One per picture of the GOPs.
-    picture_order_count: Column,
-    low_bits: Column,
-    kind: Column,
-    flags: Column,
-    references: Lists,
+    picture_order_count: RunLengthColumn,
+    low_bits: RunLengthColumn,
+    kind: RunLengthColumn,
+    flags: RunLengthColumn,
+    references: ReferenceLists,
 }
 
 #[derive(Serialize, Deserialize)]
 struct DroppableColumns {
-    droppable: Column,
+    droppable: RunLengthColumn,
 }
 
 #[derive(Serialize, Deserialize)]
 struct UnitColumns {
     /// One per run.
-    first: Column,
-    samples: Column,
+    first: RunLengthColumn,
+    samples: RunLengthColumn,
     /// One per sample of the runs.
-    flags: Column,
-    references: Lists,
+    flags: RunLengthColumn,
+    references: ReferenceLists,
 }
 
 /// Samples that samples refer to.
 #[derive(Serialize, Deserialize)]
-struct Lists {
+struct ReferenceLists {
     /// Number of references per sample.
-    counts: Column,
+    counts: RunLengthColumn,
     /// Distance back to each of them.
-    back: Column,
+    back: RunLengthColumn,
 }
 
-impl Lists {
-    fn of<'a>(lists: impl Iterator<Item = (u32, &'a [u32])> + Clone) -> Lists {
+impl ReferenceLists {
+    fn of<'a>(lists: impl Iterator<Item = (u32, &'a [u32])> + Clone) -> ReferenceLists {
         let back = lists.clone().flat_map(|(sample, refs)| refs.iter().map(move |of| i64::from(sample - of)));
-        Lists { counts: Column::of(lists.map(|(_, refs)| refs.len() as i64)), back: Column::of(back) }
+        ReferenceLists {
+            counts: RunLengthColumn::of(lists.map(|(_, refs)| refs.len() as i64)),
+            back: RunLengthColumn::of(back),
+        }
     }
 
     /// `count` lists, as distances.
-    fn distances(&self, count: usize) -> Result<Distances> {
+    fn distances(&self, count: usize) -> Result<ReferenceDistances> {
         let counts = self.counts.values::<u8>("references.counts", count)?;
         if counts.iter().any(|&count| usize::from(count) > MOST) {
             return Err(bad("a sample has too many references"));
         }
         let all = counts.iter().map(|&count| usize::from(count)).sum();
         let back = self.back.values::<u32>("references.back", all)?;
-        Ok(Distances { counts: counts.into_iter(), back: back.into_iter() })
+        Ok(ReferenceDistances { counts: counts.into_iter(), back: back.into_iter() })
     }
 }
 
-struct Distances {
+struct ReferenceDistances {
     counts: std::vec::IntoIter<u8>,
     back: std::vec::IntoIter<u32>,
 }
 
-impl Distances {
+impl ReferenceDistances {
     /// The next list, which is that of `sample`; `None` if a distance reaches past the beginning.
     fn next(&mut self, sample: u32) -> Option<Vec<u32>> {
         let count = usize::from(self.counts.next()?);
@@ -117,25 +121,25 @@ fn bits<const N: usize>(flags: [bool; N]) -> i64 {
     (0..).zip(flags).map(|(bit, flag)| i64::from(flag) << bit).sum()
 }
 
-pub(super) fn section(references: &References) -> Box<RawValue> {
-    let entry = |facts: &EntryFacts| {
-        let flags = [facts.has_parameter_sets, facts.drops_earlier, facts.brings_parameter_sets];
-        number(&ENTRIES, &facts.entry) + (bits(flags) << 2)
+pub(super) fn section(references: &TrackReferences) -> Box<RawValue> {
+    let entry = |facts: &SyncSampleFacts| {
+        let flags = [facts.has_all_parameter_sets, facts.drops_earlier, facts.has_some_parameter_sets];
+        number(&ENTRIES, &facts.kind) + (bits(flags) << 2)
     };
-    let entries = Column::of(references.entries.iter().map(entry));
-    let mut section = Section { version: VERSION, entries, h265: None, h264: None, slots: None };
+    let entries = RunLengthColumn::of(references.sync_samples.iter().map(entry));
+    let mut section = ReferenceSection { version: VERSION, entries, h265: None, h264: None, slots: None };
     match &references.table {
-        Table::Graph(graph) => section.h265 = Some(graph_columns(graph)),
-        Table::Droppable(list) => {
-            let droppable = Column::of_steps(list.iter().map(|&sample| i64::from(sample)));
+        ReferenceTable::Graph(graph) => section.h265 = Some(graph_columns(graph)),
+        ReferenceTable::Droppable(list) => {
+            let droppable = RunLengthColumn::of_steps(list.iter().map(|&sample| i64::from(sample)));
             section.h264 = Some(DroppableColumns { droppable });
         }
-        Table::Units(units) => section.slots = Some(unit_columns(units)),
+        ReferenceTable::Runs(units) => section.slots = Some(unit_columns(units)),
     }
     to_raw_value(&section).expect("plain data")
 }
 
-fn graph_columns(graph: &Graph) -> GraphColumns {
+fn graph_columns(graph: &ReferenceGraph) -> GraphColumns {
     let pictures: Vec<(u32, Picture)> =
         graph.gops().iter().flat_map(|gop| (gop.first..).zip(graph.pictures(gop, false))).collect();
     let of = |value: fn(&Picture) -> i64| pictures.iter().map(move |(_, picture)| value(picture));
@@ -145,29 +149,31 @@ fn graph_columns(graph: &Graph) -> GraphColumns {
         .flat_map(|gop| (gop.first..gop.first + gop.pictures).map(move |sample| (sample, graph.refs(gop, sample))));
     let cut = |known: u32, all: u32| i64::from(all - known);
     GraphColumns {
-        first: Column::of_steps(graph.gops().iter().map(|gop| i64::from(gop.first))),
-        pictures: Column::of(graph.gops().iter().map(|gop| i64::from(gop.pictures))),
-        cut: Column::of(
-            graph.gops().iter().map(|gop| gop.behind.map_or(0, |behind| cut(behind.pictures, gop.pictures))),
+        first: RunLengthColumn::of_steps(graph.gops().iter().map(|gop| i64::from(gop.first))),
+        pictures: RunLengthColumn::of(graph.gops().iter().map(|gop| i64::from(gop.pictures))),
+        cut: RunLengthColumn::of(
+            graph.gops().iter().map(|gop| gop.continuation.map_or(0, |behind| cut(behind.pictures, gop.pictures))),
         ),
-        picture_order_count: Column::of_steps(of(|picture| i64::from(picture.poc))),
-        low_bits: Column::of(of(|picture| i64::from(picture.log2_max_poc_lsb))),
-        kind: Column::of(of(|picture| number(&KINDS, &picture.kind))),
-        flags: Column::of(of(|picture| bits([picture.is_tid0, picture.is_output, picture.has_sets]))),
-        references: Lists::of(refs),
+        picture_order_count: RunLengthColumn::of_steps(of(|picture| i64::from(picture.poc))),
+        low_bits: RunLengthColumn::of(of(|picture| i64::from(picture.log2_max_poc_lsb))),
+        kind: RunLengthColumn::of(of(|picture| number(&KINDS, &picture.kind))),
+        flags: RunLengthColumn::of(of(|picture| bits([picture.is_tid0, picture.is_output, picture.has_sets]))),
+        references: ReferenceLists::of(refs),
     }
 }
 
-fn unit_columns(units: &Units) -> UnitColumns {
-    let all: Vec<(u32, Option<Unit>)> = units.firsts().flat_map(|first| (first..).zip(units.of_run(first))).collect();
-    let flags =
-        |unit: &Option<Unit>| unit.as_ref().map_or(0, |unit| bits([true, unit.is_key, unit.refreshes, unit.shows]));
+fn unit_columns(units: &ReferenceRuns) -> UnitColumns {
+    let all: Vec<(u32, Option<SampleReferences>)> =
+        units.firsts().flat_map(|first| (first..).zip(units.of_run(first))).collect();
+    let flags = |unit: &Option<SampleReferences>| {
+        unit.as_ref().map_or(0, |unit| bits([true, unit.is_key, unit.refreshes, unit.shows]))
+    };
     let refs = all.iter().map(|(sample, unit)| (*sample, unit.as_ref().map_or(&[][..], |unit| &unit.refs)));
     UnitColumns {
-        first: Column::of_steps(units.firsts().map(i64::from)),
-        samples: Column::of(units.runs().map(|(_, samples)| i64::from(samples))),
-        flags: Column::of(all.iter().map(|(_, unit)| flags(unit))),
-        references: Lists::of(refs),
+        first: RunLengthColumn::of_steps(units.firsts().map(i64::from)),
+        samples: RunLengthColumn::of(units.runs().map(|(_, samples)| i64::from(samples))),
+        flags: RunLengthColumn::of(all.iter().map(|(_, unit)| flags(unit))),
+        references: ReferenceLists::of(refs),
     }
 }
 
@@ -175,45 +181,45 @@ fn unit_columns(units: &Units) -> UnitColumns {
 ///
 /// # Errors
 /// `BadIndex` for impossible values.
-pub(super) fn of(section: &RawValue, track: &Track) -> Result<Option<References>> {
-    let damaged = |error| bad(told(&error));
-    if serde_json::from_str::<Head>(section.get()).map_err(damaged)?.version != VERSION {
+pub(super) fn of(section: &RawValue, track: &Track) -> Result<Option<TrackReferences>> {
+    let damaged = |error| bad(parser_message(&error));
+    if serde_json::from_str::<SectionHeader>(section.get()).map_err(damaged)?.version != VERSION {
         return Ok(None);
     }
-    let section: Section = serde_json::from_str(section.get()).map_err(damaged)?;
+    let section: ReferenceSection = serde_json::from_str(section.get()).map_err(damaged)?;
     let samples = track.samples.len();
     let table = match (section.h265, section.h264, section.slots) {
-        (Some(columns), None, None) => Table::Graph(graph(&columns, samples)?),
+        (Some(columns), None, None) => ReferenceTable::Graph(graph(&columns, samples)?),
         (None, Some(columns), None) => {
-            Table::Droppable(columns.droppable.samples("references.h264.droppable", samples)?)
+            ReferenceTable::Droppable(columns.droppable.samples("references.h264.droppable", samples)?)
         }
-        (None, None, Some(columns)) => Table::Units(units(&columns, samples)?),
+        (None, None, Some(columns)) => ReferenceTable::Runs(units(&columns, samples)?),
         _ => return Err(bad("its references are not of one codec")),
     };
     let syncs = track.samples.iter().filter(|sample| sample.key).count();
-    let references = References { entries: entries(&section.entries, syncs)?, table };
+    let references = TrackReferences { sync_samples: entries(&section.entries, syncs)?, table };
     references.problem(track).map_or(Ok(Some(references)), |problem| Err(bad(problem)))
 }
 
-fn entries(column: &Column, syncs: usize) -> Result<Vec<EntryFacts>> {
+fn entries(column: &RunLengthColumn, syncs: usize) -> Result<Vec<SyncSampleFacts>> {
     let facts = |number: u8| {
         let entry = ENTRIES.get(usize::from(number & 3)).copied().filter(|_| number < 32)?;
         let (all, some) = (number & 4 != 0, number & 16 != 0);
         let is_possible = some || !all;
-        is_possible.then_some(EntryFacts {
-            entry,
-            has_parameter_sets: all,
-            brings_parameter_sets: some,
+        is_possible.then_some(SyncSampleFacts {
+            kind: entry,
+            has_all_parameter_sets: all,
+            has_some_parameter_sets: some,
             drops_earlier: number & 8 != 0,
         })
     };
     let numbers = column.values::<u8>("references.entries", syncs)?;
-    let entries: Option<Vec<EntryFacts>> = numbers.into_iter().map(facts).collect();
+    let entries: Option<Vec<SyncSampleFacts>> = numbers.into_iter().map(facts).collect();
     entries.ok_or_else(|| bad("a sync sample has an unknown kind"))
 }
 
 /// GOPs or runs: first sample and number of samples, each after the preceding one, all within the track.
-fn stretches(first: &Column, count: &Column, samples: usize) -> Result<(Vec<(u32, u32)>, usize)> {
+fn sample_ranges(first: &RunLengthColumn, count: &RunLengthColumn, samples: usize) -> Result<(Vec<(u32, u32)>, usize)> {
     let first = first.samples("references.first", samples)?;
     let counts = count.values::<u32>("references.samples", first.len())?;
     let ends = first.iter().skip(1).map(|&next| next as usize).chain([samples]);
@@ -227,12 +233,12 @@ fn stretches(first: &Column, count: &Column, samples: usize) -> Result<(Vec<(u32
     }
 }
 
-fn graph(columns: &GraphColumns, samples: usize) -> Result<Graph> {
-    let (gops, all) = stretches(&columns.first, &columns.pictures, samples)?;
+fn graph(columns: &GraphColumns, samples: usize) -> Result<ReferenceGraph> {
+    let (gops, all) = sample_ranges(&columns.first, &columns.pictures, samples)?;
     let cut = columns.cut.values::<u32>("references.h265.cut", gops.len())?;
     let mut pictures = pictures(columns, all)?.into_iter();
     let mut lists = columns.references.distances(all)?;
-    let mut graph = Graph::builder();
+    let mut graph = ReferenceGraph::builder();
     for ((first, count), cut) in gops.into_iter().zip(cut) {
         graph.begin(first).map_err(bad)?;
         let joined = count.checked_sub(cut).ok_or_else(|| bad("more pictures of a GOP are unknown than it has"))?;
@@ -271,11 +277,11 @@ fn pictures(columns: &GraphColumns, count: usize) -> Result<Vec<Picture>> {
     (0..count).map(picture).collect()
 }
 
-fn units(columns: &UnitColumns, samples: usize) -> Result<Units> {
-    let (runs, all) = stretches(&columns.first, &columns.samples, samples)?;
+fn units(columns: &UnitColumns, samples: usize) -> Result<ReferenceRuns> {
+    let (runs, all) = sample_ranges(&columns.first, &columns.samples, samples)?;
     let flags = columns.flags.values::<u8>("references.slots.flags", all)?;
     let (mut flags, mut lists) = (flags.into_iter(), columns.references.distances(all)?);
-    let mut units = Units::default();
+    let mut units = ReferenceRuns::default();
     for (first, count) in runs {
         units.begin(first).map_err(bad)?;
         for sample in first..first + count {
@@ -284,7 +290,7 @@ fn units(columns: &UnitColumns, samples: usize) -> Result<Units> {
                 return Err(refused("a sample refers to one before the first sample"));
             };
             let has = |bit: u8| flags & bit != 0;
-            let unit = has(1).then(|| Unit { refs, is_key: has(2), refreshes: has(4), shows: has(8) });
+            let unit = has(1).then(|| SampleReferences { refs, is_key: has(2), refreshes: has(4), shows: has(8) });
             if unit.is_none() && flags != 0 {
                 return Err(refused("a sample is both known and unknown"));
             }

@@ -1,22 +1,26 @@
 //! Converts the fields of an index file to a [`Track`]. The file may be malicious: columns are expanded only after
-//! their number is checked, and only values that opening the video could have produced are accepted.
+//! their length is checked, and only values that opening the video could have produced are accepted.
 
 use std::collections::HashMap;
 
 use ffi::{CodecParameters, PaddedBytes, ParameterValues, SideData};
 
-use super::layout::{Layout, ParameterSet, Parameters, Resident, Samples, Stream, TransportStream};
+use super::layout::{
+    IndexFields, ParameterFields, ParameterSetFields, ResidentFields, SampleColumns, StreamFields,
+    TransportStreamFields,
+};
 use super::{bad, references};
-use crate::bitstream::parameter_sets::{History, identify};
+use crate::bitstream::parameter_sets::{ParameterSetHistory, identify};
 use crate::bitstream::{Codec, Framing};
 use crate::container::scan::RESIDENT_LIMIT;
 use crate::container::{
-    Container, Elsewhere, IndexBudget, SAMPLE_BYTES, Sample, StreamKind, StreamSummary, Track, sample_limit, ts,
+    Container, IndexBudget, NoncontiguousSamples, SAMPLE_BYTES, Sample, StreamKind, StreamSummary, Track, sample_limit,
+    ts,
 };
 use crate::error::Result;
 
-/// The track, of a file of `length` bytes.
-pub(super) fn track(layout: &Layout, length: u64) -> Result<Track> {
+/// The track of a file of `length` bytes.
+pub(super) fn track(layout: &IndexFields, length: u64) -> Result<Track> {
     let codec = Codec::from_name(&layout.codec.name)
         .ok_or_else(|| bad(format!("this build has no decoder for {:?}", shortened(&layout.codec.name))))?;
     let container = known(&layout.container, Container::from_name)?;
@@ -35,12 +39,12 @@ pub(super) fn track(layout: &Layout, length: u64) -> Result<Track> {
         time_base: layout.time_base.into(),
         sample_aspect_ratio: layout.sample_aspect_ratio.into(),
         history: layout.parameter_sets.as_deref().map(|sets| history(sets, codec, count)).transpose()?,
-        elsewhere: elsewhere(layout, &samples, length)?,
+        noncontiguous: noncontiguous(layout, &samples, length)?,
         references: None,
         samples,
         frames,
     };
-    check_places(&track, length)?;
+    check_ranges(&track, length)?;
     track.problem().map_or(Ok(()), |problem| Err(bad(problem)))?;
     if let Some(section) = layout.references.as_deref() {
         track.references = references::of(section, &track)?;
@@ -48,7 +52,7 @@ pub(super) fn track(layout: &Layout, length: u64) -> Result<Track> {
     Ok(track)
 }
 
-/// Looks up a name.
+/// Looks up a codec, container or format by its name in the index file.
 fn known<T>(name: &str, from_name: impl Fn(&str) -> Option<T>) -> Result<T> {
     from_name(name).ok_or_else(|| bad(format!("it has an unknown name, {:?}", shortened(name))))
 }
@@ -57,7 +61,7 @@ fn shortened(name: &str) -> String {
     name.chars().take(40).collect()
 }
 
-fn stream(stream: &Stream) -> Result<StreamSummary> {
+fn stream(stream: &StreamFields) -> Result<StreamSummary> {
     Ok(StreamSummary {
         stream: stream.number,
         kind: known(&stream.kind, StreamKind::from_name)?,
@@ -75,7 +79,7 @@ fn framing(nal_length_size: u8) -> Result<Framing> {
     }
 }
 
-fn parameters(parameters: &Parameters) -> Result<ParameterValues> {
+fn parameters(parameters: &ParameterFields) -> Result<ParameterValues> {
     let color = &parameters.color;
     let side = |(kind, numbers): (&String, &Vec<i32>)| {
         let from_name = |name: &str| SideData::KINDS.into_iter().find(|known| *known == name);
@@ -108,7 +112,7 @@ fn parameters(parameters: &Parameters) -> Result<ParameterValues> {
     })
 }
 
-fn samples(columns: &Samples, length: u64) -> Result<Vec<Sample>> {
+fn samples(columns: &SampleColumns, length: u64) -> Result<Vec<Sample>> {
     let (count, limit) = (columns.count as usize, sample_limit(length));
     if count > limit {
         return Err(bad(format!("it has {count} samples, above the {limit} that a file of this size may have")));
@@ -126,7 +130,7 @@ fn samples(columns: &Samples, length: u64) -> Result<Vec<Sample>> {
         end = offset
             .checked_add(u64::from(size[at]))
             .filter(|&end| size[at] > 0 && end <= i64::MAX as u64)
-            .ok_or_else(|| bad(format!("sample {at} has an impossible place: {} bytes at byte {offset}", size[at])))?;
+            .ok_or_else(|| bad(format!("sample {at} has an impossible range: {} bytes at byte {offset}", size[at])))?;
         samples.push(Sample {
             offset,
             size: size[at],
@@ -144,7 +148,7 @@ fn samples(columns: &Samples, length: u64) -> Result<Vec<Sample>> {
 }
 
 /// Sets the flags of samples, and the decoding times, which the samples of `without_dts` lack.
-fn flags(columns: &Samples, samples: &mut [Sample]) -> Result<()> {
+fn flags(columns: &SampleColumns, samples: &mut [Sample]) -> Result<()> {
     let count = samples.len();
     let key = columns.key.samples("samples.key", count)?;
     key.into_iter().for_each(|sample| samples[sample as usize].key = true);
@@ -161,8 +165,8 @@ fn flags(columns: &Samples, samples: &mut [Sample]) -> Result<()> {
     Ok(())
 }
 
-fn history(sets: &[ParameterSet], codec: Codec, samples: usize) -> Result<History> {
-    let mut history = History::default();
+fn history(sets: &[ParameterSetFields], codec: Codec, samples: usize) -> Result<ParameterSetHistory> {
+    let mut history = ParameterSetHistory::default();
     let mut before = 0;
     for set in sets {
         let in_order = set.sample >= before && (set.sample as usize) < samples;
@@ -177,40 +181,41 @@ fn history(sets: &[ParameterSet], codec: Codec, samples: usize) -> Result<Histor
     Ok(history)
 }
 
-fn elsewhere(layout: &Layout, samples: &[Sample], length: u64) -> Result<Elsewhere> {
+fn noncontiguous(layout: &IndexFields, samples: &[Sample], length: u64) -> Result<NoncontiguousSamples> {
     let resident = resident(&layout.resident, samples)?;
     let resident_bytes = resident.values().map(|data| data.len() as u64).sum();
-    let mut elsewhere = Elsewhere { resident, resident_bytes, ..Elsewhere::default() };
+    let mut elsewhere = NoncontiguousSamples { resident, resident_bytes, ..NoncontiguousSamples::default() };
     if let Some(stream) = &layout.transport_stream {
-        elsewhere.grid = Some(grid(stream)?);
+        elsewhere.packet_layout = Some(packet_layout(stream)?);
         elsewhere.scattered = scattered(stream, samples, length)?;
     }
     Ok(elsewhere)
 }
 
-fn grid(stream: &TransportStream) -> Result<ts::Grid> {
+fn packet_layout(stream: &TransportStreamFields) -> Result<ts::TsPacketLayout> {
     let fits = stream.pid <= 0x1fff && [188, 192, 204].contains(&stream.distance);
-    fits.then_some(ts::Grid { pid: stream.pid, distance: stream.distance })
+    fits.then_some(ts::TsPacketLayout { pid: stream.pid, distance: stream.distance })
         .ok_or_else(|| bad("its transport packets are of an unknown kind"))
 }
 
-fn scattered(stream: &TransportStream, samples: &[Sample], length: u64) -> Result<HashMap<u32, ts::Scattered>> {
+fn scattered(stream: &TransportStreamFields, samples: &[Sample], length: u64) -> Result<HashMap<u32, ts::TsLocation>> {
     let list = stream.samples.samples("transport_stream.samples", samples.len())?;
     let skip = stream.skip.values::<u8>("transport_stream.skip", list.len())?;
     let lengths = stream.length.values::<u64>("transport_stream.length", list.len())?;
     let places = list.into_iter().zip(skip).zip(lengths).map(|((sample, skip), span)| {
         let at = &samples[sample as usize];
         let end = at.offset.checked_add(span).filter(|&end| end <= length && u64::from(at.size) <= span);
-        let end = end.ok_or_else(|| bad(format!("the packets of sample {sample} have an impossible place")))?;
-        Ok((sample, ts::Scattered { packet: at.offset, skip: u16::from(skip), end }))
+        let end = end.ok_or_else(|| bad(format!("the packets of sample {sample} have an impossible range")))?;
+        Ok((sample, ts::TsLocation { packet: at.offset, skip: u16::from(skip), end }))
     });
     places.collect()
 }
 
-fn resident(resident: &Resident, samples: &[Sample]) -> Result<HashMap<u32, PaddedBytes>> {
+fn resident(resident: &ResidentFields, samples: &[Sample]) -> Result<HashMap<u32, PaddedBytes>> {
     let list = resident.samples.samples("resident.samples", samples.len())?;
     let bytes: u64 = resident.data.iter().map(|data| data.0.len() as u64).sum();
-    let fit = |(&sample, data): (&u32, &super::layout::Blob)| samples[sample as usize].size as usize == data.0.len();
+    let fit =
+        |(&sample, data): (&u32, &super::layout::Base64Bytes)| samples[sample as usize].size as usize == data.0.len();
     if list.len() != resident.data.len() || bytes > RESIDENT_LIMIT || !list.iter().zip(&resident.data).all(fit) {
         return Err(bad("the samples that it contains have wrong lengths"));
     }
@@ -219,8 +224,8 @@ fn resident(resident: &Resident, samples: &[Sample]) -> Result<HashMap<u32, Padd
 
 /// Samples of a container that was read to its end lie within the file. The tables of a truncated MP4 may name missing
 /// bytes: only reading these is an error.
-fn check_places(track: &Track, length: u64) -> Result<()> {
-    let elsewhere = &track.elsewhere;
+fn check_ranges(track: &Track, length: u64) -> Result<()> {
+    let elsewhere = &track.noncontiguous;
     let is_in_place = |sample| !elsewhere.resident.contains_key(&sample) && !elsewhere.scattered.contains_key(&sample);
     let outside = |(index, sample): &(u32, &Sample)| sample.range().end() > length && is_in_place(*index);
     match (0_u32..).zip(&track.samples).find(outside) {

@@ -1,4 +1,4 @@
-//! Compares an index file with an index made anew from the video.
+//! Compares an index file with an index that is built from the video again.
 
 use std::collections::BTreeMap;
 
@@ -8,21 +8,21 @@ use super::{Index, bad};
 use crate::error::Result;
 
 /// Fields that do not describe the content: `file` is compared when the video is opened.
-const ASIDE: [&str; 2] = ["made_by", "file"];
-/// The most differences that are named.
+const IGNORED: [&str; 2] = ["made_by", "file"];
+/// The largest number of differences in a message.
 const NAMED: usize = 8;
 
 /// The members of a JSON object, as text.
 type Members<'a> = BTreeMap<&'a str, &'a RawValue>;
 
 impl Index {
-    /// Compares two indexes of the video `name`: `told`, which is this index written again, and `found`, which was made
-    /// anew. Writing again removes differences of notation.
+    /// Compares two indexes of the video `name`: `stored`, which is this index written again, and `rebuilt`, which is
+    /// built from the video. Writing again removes differences of notation.
     ///
     /// # Errors
     /// `BadIndex` with the fields that differ.
-    pub(crate) fn compare(&self, told: &Index, found: &Index, name: &str) -> Result<()> {
-        let differences = differences(&text(told), &text(found));
+    pub(crate) fn compare(&self, stored: &Index, rebuilt: &Index, name: &str) -> Result<()> {
+        let differences = differences(&text(stored), &text(rebuilt));
         if differences.is_empty() {
             return Ok(());
         }
@@ -34,7 +34,7 @@ impl Index {
 }
 
 impl Index {
-    /// Whether the index has references.
+    /// True if the index has references.
     pub(crate) fn has_references(&self) -> bool {
         self.layout.references.is_some()
     }
@@ -44,7 +44,7 @@ fn text(index: &Index) -> String {
     serde_json::to_string(&index.layout).expect("plain data")
 }
 
-/// The paths of the differences between two JSON objects, without [`ASIDE`].
+/// The paths of the differences between two JSON objects, without [`IGNORED`].
 fn differences(one: &str, other: &str) -> Vec<String> {
     let mut paths = Vec::new();
     if let (Ok(one), Ok(other)) = (serde_json::from_str(one), serde_json::from_str(other)) {
@@ -53,27 +53,27 @@ fn differences(one: &str, other: &str) -> Vec<String> {
     paths
 }
 
-fn compare(above: &str, one: Members<'_>, mut other: Members<'_>, paths: &mut Vec<String>) {
+fn compare(parent: &str, one: Members<'_>, mut other: Members<'_>, paths: &mut Vec<String>) {
     for (name, value) in one {
-        let beside = other.remove(name);
-        let is_same = beside.is_some_and(|beside| beside.get() == value.get());
-        if is_same || (above.is_empty() && ASIDE.contains(&name)) {
+        let counterpart = other.remove(name);
+        let is_same = counterpart.is_some_and(|beside| beside.get() == value.get());
+        if is_same || (parent.is_empty() && IGNORED.contains(&name)) {
             continue;
         }
-        match members(value).zip(beside.and_then(members)) {
-            Some((value, beside)) => compare(&path(above, name), value, beside, paths),
-            None => paths.push(path(above, name)),
+        match members(value).zip(counterpart.and_then(members)) {
+            Some((value, beside)) => compare(&path(parent, name), value, beside, paths),
+            None => paths.push(path(parent, name)),
         }
     }
-    paths.extend(other.into_keys().map(|name| path(above, name)));
+    paths.extend(other.into_keys().map(|name| path(parent, name)));
 }
 
 fn members(value: &RawValue) -> Option<Members<'_>> {
     serde_json::from_str(value.get()).ok()
 }
 
-fn path(above: &str, name: &str) -> String {
-    if above.is_empty() { name.to_owned() } else { format!("{above}.{name}") }
+fn path(parent: &str, name: &str) -> String {
+    if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Accounts: the tasks of an account have one share of the workers together, and its time is measured here. The order
+//! Accounts: the tasks of an account have one share of the workers together. This module measures their time; the order
 //! of tasks is left to `fair_queue`.
 
 use std::time::Duration;
@@ -11,7 +11,7 @@ const LIGHT: f64 = 0.25;
 /// The half-life of a client's recent use, in seconds.
 const HALF_LIFE_S: f64 = 4.0;
 
-/// The payer of tasks: a request, or a client with all of its requests.
+/// The account that tasks are charged to: that of a request, or that of a client with all of its requests.
 #[derive(Debug, Default)]
 pub struct Account {
     /// The end of its last task in virtual time, in nanoseconds.
@@ -43,13 +43,13 @@ impl Account {
     }
 
     /// Charges time that was spent on its tasks.
-    pub fn worked(&self, time: Duration) {
+    pub fn charge(&self, time: Duration) {
         self.worked_ns.fetch_add(nanos(time), Relaxed);
     }
 
-    /// A task has ended: its measured cost replaces the expected one.
+    /// Records the end of a task: its measured cost replaces the expected one.
     pub fn settle(&self, expected_ns: u64, took: Duration) {
-        self.worked(took);
+        self.charge(took);
         let settle = |end_ns: u64| Some(end_ns.saturating_add(nanos(took)).saturating_sub(expected_ns));
         let _ = self.end_ns.fetch_update(Relaxed, Relaxed, settle);
     }

@@ -3,7 +3,7 @@
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-/// The numbers of the cores that the current thread may run on; none if the system does not report them.
+/// The numbers of the cores that the current thread may run on; empty if the system does not report them.
 pub(super) fn own_cores() -> Vec<usize> {
     let Ok(cores) = sched_getaffinity(Pid::from_raw(0)) else { return Vec::new() };
     (0..CpuSet::count()).filter(|&core| cores.is_set(core).unwrap_or(false)).collect()

@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 
 use super::Task;
 
-/// Light tasks in a row, after which another task gets its turn.
+/// The number of light tasks in a row after which another task is next.
 const LIGHT_IN_A_ROW: usize = 4;
 
 /// The order of a task in its queue: by its end in virtual time; among equals, resumed tasks first, then by submission.
@@ -24,33 +24,33 @@ pub(super) struct Rank {
 
 /// A waiting task.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct QueuedTask {
     rank: Reverse<Rank>,
     pub(super) task: Task,
 }
 
-impl Waiting {
+impl QueuedTask {
     pub(super) fn rank(&self) -> Rank {
         self.rank.0
     }
 }
 
-impl PartialEq for Waiting {
-    fn eq(&self, other: &Waiting) -> bool {
+impl PartialEq for QueuedTask {
+    fn eq(&self, other: &QueuedTask) -> bool {
         self.rank == other.rank
     }
 }
 
-impl Eq for Waiting {}
+impl Eq for QueuedTask {}
 
-impl PartialOrd for Waiting {
-    fn partial_cmp(&self, other: &Waiting) -> Option<Ordering> {
+impl PartialOrd for QueuedTask {
+    fn partial_cmp(&self, other: &QueuedTask) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Waiting {
-    fn cmp(&self, other: &Waiting) -> Ordering {
+impl Ord for QueuedTask {
+    fn cmp(&self, other: &QueuedTask) -> Ordering {
         self.rank.cmp(&other.rank)
     }
 }
@@ -58,30 +58,30 @@ impl Ord for Waiting {
 /// The waiting tasks.
 #[derive(Debug, Default)]
 pub(super) struct FairQueue {
-    light: BinaryHeap<Waiting>,
-    others: BinaryHeap<Waiting>,
-    /// Light tasks that were taken in a row while others waited.
+    light: BinaryHeap<QueuedTask>,
+    others: BinaryHeap<QueuedTask>,
+    /// Light tasks that were taken in a row while others were waiting.
     in_a_row: usize,
 }
 
 impl FairQueue {
     pub(super) fn push(&mut self, rank: Rank, task: Task) {
-        let waiting = Waiting { rank: Reverse(rank), task };
+        let waiting = QueuedTask { rank: Reverse(rank), task };
         if rank.is_light { self.light.push(waiting) } else { self.others.push(waiting) }
     }
 
-    fn is_lights_turn(&self) -> bool {
+    fn is_light_next(&self) -> bool {
         !self.light.is_empty() && (self.in_a_row < LIGHT_IN_A_ROW || self.others.is_empty())
     }
 
     /// The rank of the task that [`pop`](FairQueue::pop) would take.
     pub(super) fn next(&self) -> Option<Rank> {
-        let queue = if self.is_lights_turn() { &self.light } else { &self.others };
-        queue.peek().map(Waiting::rank)
+        let queue = if self.is_light_next() { &self.light } else { &self.others };
+        queue.peek().map(QueuedTask::rank)
     }
 
-    pub(super) fn pop(&mut self) -> Option<Waiting> {
-        let is_light = self.is_lights_turn();
+    pub(super) fn pop(&mut self) -> Option<QueuedTask> {
+        let is_light = self.is_light_next();
         self.in_a_row = if is_light && !self.others.is_empty() { self.in_a_row + 1 } else { 0 };
         if is_light { self.light.pop() } else { self.others.pop() }
     }

@@ -1,17 +1,20 @@
 //! The worker pool: the threads that decode, and how many of them a task gets.
 //!
-//! There are as many workers as the engine may use threads, each bound to a core where that is wanted. A task occupies one
-//! worker; a task so long that all others together would finish earlier occupies several, and its decoder uses as many threads.
-//! Tasks never wait for the reader of their results: a task that cannot deliver ends, and is submitted again later. What a task
-//! does is up to its caller.
+//! There are as many workers as the engine may use threads, each bound to a core if the engine is configured so. A task
+//! occupies one worker. A task so long that all others together would finish earlier occupies several, and its decoder
+//! uses as many threads. Tasks never wait long for room in the queue of their results: a task that cannot deliver ends,
+//! and is submitted again later. The work of a task is left to its caller.
 //!
-//! Tasks are scheduled by start-time fair queueing (`fair_queue.rs`): each belongs to an [`Account`], that of its request or of a
-//! client with all of its requests, and virtual time is the time that workers spend. In virtual time a task starts where the last
-//! task of its account ends, but not before the start of the task that was begun last; the task with the earliest end is next. So
-//! an account with many tasks waits for accounts with few, and short tasks overtake long ones. Short tasks of clients with little
-//! recent use come before all others, however many accounts there are, except for every fifth task. A task that runs for longer
-//! than another one would have to wait is [overtaken](WorkerPool::is_overtaken): it may end early and be submitted again. Not
-//! every task can: where tasks of other clients occupy all workers for long, a spare thread begins the next one.
+//! Tasks are scheduled by start-time fair queueing (`fair_queue.rs`). Each task belongs to an [`Account`], that of its
+//! request or of a client with all of its requests. Virtual time is the time that workers spend. In virtual time a task
+//! starts where the last task of its account ends, but not before the start of the task that was begun last; the task
+//! with the earliest end is next. So an account with many tasks waits for accounts with few, and short tasks overtake
+//! long ones. Short tasks of clients with little recent use precede all others, however many accounts there are, except
+//! for every fifth task.
+//!
+//! A task that runs for longer than another one would have to wait is [overtaken](WorkerPool::is_overtaken): it may end
+//! early and be submitted again. Not every task can: if tasks of other clients occupy all workers for long, a spare
+//! thread begins the next one.
 
 mod account;
 mod cores;
@@ -29,12 +32,12 @@ use std::time::Duration;
 use ffi::Affinity;
 
 pub use self::account::Account;
-pub use self::running::{position, took};
+pub use self::running::{current_cost, current_position};
 
 use self::cores::{bind_to, own_cores};
-use self::fair_queue::{FairQueue, Rank, Waiting};
-use self::running::{Running, current, set_current};
-use crate::machine::Pins;
+use self::fair_queue::{FairQueue, QueuedTask, Rank};
+use self::running::{CurrentTask, current, set_current};
+use crate::machine::CoreReservation;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use crate::sync::{Condvar, Instant, Mutex, MutexGuard, thread};
 
@@ -45,15 +48,16 @@ const STUCK: Duration = Duration::from_millis(250);
 /// The interval at which the spare thread checks that.
 const STUCK_CHECK: Duration = Duration::from_millis(50);
 
-/// A piece of work for one worker.
+/// A piece of work for one worker, or for several.
 pub struct Task {
     /// Expected cost in pictures.
     pub pictures: u64,
     /// Expected cost in nanoseconds of one worker.
     pub cost_ns: u64,
     /// The position in virtual time at which it was interrupted, if it was.
-    pub goes_on: Option<u64>,
-    /// Does the work, with as many threads as the argument says.
+    pub resume_ns: Option<u64>,
+    /// Does the work, with the given number of threads. Called at most once, on a worker; a dropped pool drops it
+    /// uncalled.
     pub run: Box<dyn FnOnce(usize) + Send>,
 }
 
@@ -65,7 +69,7 @@ impl std::fmt::Debug for Task {
 
 /// A running task, for the spare thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct AtWork {
+struct ActiveTask {
     owner: usize,
     since: Instant,
 }
@@ -80,7 +84,7 @@ struct PoolState {
     number: u64,
     /// Workers that no task occupies.
     free: usize,
-    at_work: Vec<AtWork>,
+    active: Vec<ActiveTask>,
     has_spare: bool,
     started: bool,
     closed: bool,
@@ -97,7 +101,7 @@ struct PoolShared {
     threads: usize,
     pin: bool,
     /// The cores that workers are bound to. They are released when the last worker has ended.
-    pins: Mutex<Option<Pins>>,
+    core_reservation: Mutex<Option<CoreReservation>>,
     /// Every task gets one thread.
     is_narrow: bool,
     /// The next task, which running tasks read without the lock: its end in virtual time, and its account.
@@ -106,22 +110,22 @@ struct PoolShared {
     next_is_light: AtomicBool,
 }
 
-/// The workers of an engine. Dropping the pool ends them, and drops the waiting tasks.
+/// The workers of an engine. Dropping the pool ends them after their current tasks, and drops the waiting tasks.
 #[derive(Debug)]
 pub struct WorkerPool {
     shared: Arc<PoolShared>,
 }
 
 impl WorkerPool {
-    /// A pool of `threads` workers, started with the first task. With `pin` each is bound to a core of its own, if there are as
-    /// many cores as workers, and no other pool has bound workers to them.
+    /// A pool of `threads` workers, started with the first task. With `pin` each is bound to a core of its own, if
+    /// there are as many cores as workers, and no other pool has bound workers to them.
     pub fn new(threads: usize, pin: bool) -> WorkerPool {
         // With fewer threads than cores, every process would choose the same cores.
         WorkerPool::with(threads, pin && threads == ffi::cpu_count(), false)
     }
 
-    /// A pool for tasks that wait for work done elsewhere, one thread each.
-    pub fn of_waiters(threads: usize) -> WorkerPool {
+    /// A pool for tasks that wait for work done elsewhere; each task has one thread.
+    pub fn for_waiting_tasks(threads: usize) -> WorkerPool {
         WorkerPool::with(threads, false, true)
     }
 
@@ -133,7 +137,7 @@ impl WorkerPool {
             spare: Condvar::new(),
             threads,
             pin,
-            pins: Mutex::default(),
+            core_reservation: Mutex::default(),
             is_narrow,
             next_end_ns: AtomicU64::new(u64::MAX),
             next_owner: AtomicUsize::new(0),
@@ -145,10 +149,11 @@ impl WorkerPool {
     /// True if workers are bound to cores; before they are started, if they would be now.
     pub fn is_pinned(&self) -> bool {
         let is_started = self.shared.lock().started;
-        self.shared.pins().is_some() || (!is_started && self.shared.pin && Pins::take(own_cores()).is_some())
+        self.shared.core_reservation().is_some()
+            || (!is_started && self.shared.pin && CoreReservation::take(own_cores()).is_some())
     }
 
-    /// Queues a task: behind others of the same account, or where it was interrupted.
+    /// Queues a task: after others of the same account, or at the position at which it was interrupted.
     pub fn submit(&self, task: Task, account: &Account) {
         let mut state = self.shared.lock();
         if !std::mem::replace(&mut state.started, true) {
@@ -159,16 +164,16 @@ impl WorkerPool {
         }
         state.number += 1;
         let is_light = task.cost_ns <= SHORT_NS && account.is_light(self.shared.threads);
-        let is_new = task.goes_on.is_none();
-        // A light task has no share to keep within.
-        let own_ns = if is_light { 0 } else { task.goes_on.unwrap_or(account.end_ns()) };
+        let is_new = task.resume_ns.is_none();
+        // A light task does not count against the share of its account.
+        let own_ns = if is_light { 0 } else { task.resume_ns.unwrap_or(account.end_ns()) };
         let start_ns = state.now_ns.max(own_ns);
         account.extend(start_ns, task.cost_ns);
         // A resumed task is nearly done in most cases.
         let end_ns = if is_new { start_ns.saturating_add(task.cost_ns) } else { start_ns };
         let (number, owner, is_client) = (state.number, account.owner(), account.is_client());
         state.queue.push(Rank { end_ns, is_new, number, start_ns, owner, is_client, is_light }, task);
-        self.shared.show_next(&state);
+        self.shared.publish_next(&state);
         drop(state);
         self.shared.work.notify_one();
         self.shared.spare.notify_one();
@@ -181,7 +186,7 @@ impl WorkerPool {
     }
 
     /// True if tasks wait for a worker.
-    pub fn is_waited_for(&self) -> bool {
+    pub fn has_waiting_tasks(&self) -> bool {
         !self.shared.lock().queue.is_empty()
     }
 
@@ -198,7 +203,7 @@ impl WorkerPool {
 
     fn start(&self) {
         let cores = self.take_cores();
-        // Decoders with threads of their own must not inherit a worker's single core.
+        // Decoders with threads of their own must not inherit the single core of a worker.
         let everywhere = Affinity::of_this_thread();
         for worker in 0..self.shared.threads {
             let shared = Arc::clone(&self.shared);
@@ -218,7 +223,7 @@ impl WorkerPool {
     fn start_spare(&self) {
         let shared = Arc::clone(&self.shared);
         // If it cannot be started, tasks only wait longer.
-        let _ = thread::Builder::new().name("decode-spare".to_owned()).spawn(move || shared.help_out());
+        let _ = thread::Builder::new().name("decode-spare".to_owned()).spawn(move || shared.spare_loop());
     }
 
     /// Takes the cores to bind workers to; none if `pin` is off or another pool has them.
@@ -227,9 +232,9 @@ impl WorkerPool {
             return Vec::new();
         }
         let cores = own_cores();
-        let mut pins = self.shared.pins();
-        *pins = Pins::take(cores.clone());
-        if pins.is_some() { cores } else { Vec::new() }
+        let mut core_reservation = self.shared.core_reservation();
+        *core_reservation = CoreReservation::take(cores.clone());
+        if core_reservation.is_some() { cores } else { Vec::new() }
     }
 }
 
@@ -240,7 +245,7 @@ impl Drop for WorkerPool {
             state.closed = true;
             // Idle workers only have to end: the next pool need not wait for that.
             if state.free == self.shared.threads {
-                self.shared.pins().take();
+                self.shared.core_reservation().take();
             }
             std::mem::take(&mut state.queue)
         };
@@ -256,8 +261,8 @@ impl PoolShared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pins(&self) -> MutexGuard<'_, Option<Pins>> {
-        self.pins.lock().unwrap_or_else(PoisonError::into_inner)
+    fn core_reservation(&self) -> MutexGuard<'_, Option<CoreReservation>> {
+        self.core_reservation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The loop of a worker.
@@ -273,7 +278,7 @@ impl PoolShared {
                 continue;
             };
             state.now_ns = state.now_ns.max(next.rank().start_ns);
-            self.show_next(&state);
+            self.publish_next(&state);
             let width = self.width(&next.task, &state);
             state.free -= width;
             state = self.run(state, next, width);
@@ -285,13 +290,13 @@ impl PoolShared {
     }
 
     /// The loop of the spare thread: it begins the next task if tasks of other clients occupy all workers for long.
-    fn help_out(&self) {
+    fn spare_loop(&self) {
         let mut state = self.lock();
         while !state.closed {
-            if self.is_help_due(&state)
+            if self.is_spare_needed(&state)
                 && let Some(next) = state.queue.pop()
             {
-                self.show_next(&state);
+                self.publish_next(&state);
                 state = self.run(state, next, 1);
             } else if state.queue.is_empty() {
                 state = self.spare.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -301,9 +306,9 @@ impl PoolShared {
         }
     }
 
-    fn is_help_due(&self, state: &PoolState) -> bool {
-        let is_stuck = state.free == 0 && state.at_work.iter().all(|at_work| at_work.since.elapsed() >= STUCK);
-        let is_others = |next: Rank| next.is_client && state.at_work.iter().all(|at_work| at_work.owner != next.owner);
+    fn is_spare_needed(&self, state: &PoolState) -> bool {
+        let is_stuck = state.free == 0 && state.active.iter().all(|at_work| at_work.since.elapsed() >= STUCK);
+        let is_others = |next: Rank| next.is_client && state.active.iter().all(|at_work| at_work.owner != next.owner);
         is_stuck && state.queue.next().is_some_and(is_others)
     }
 
@@ -311,12 +316,12 @@ impl PoolShared {
     fn run<'a>(
         &'a self,
         mut state: MutexGuard<'a, PoolState>,
-        next: Waiting,
+        next: QueuedTask,
         width: usize,
     ) -> MutexGuard<'a, PoolState> {
-        let running = Running::begin(next.rank(), width);
-        let own = AtWork { owner: running.owner, since: running.since };
-        state.at_work.push(own);
+        let running = CurrentTask::begin(next.rank(), width);
+        let own = ActiveTask { owner: running.owner, since: running.since };
+        state.active.push(own);
         drop(state);
         set_current(Some(running));
         let run = next.task.run;
@@ -325,13 +330,13 @@ impl PoolShared {
         let _ = catch_unwind(run);
         set_current(None);
         let mut state = self.lock();
-        if let Some(place) = state.at_work.iter().position(|at_work| *at_work == own) {
-            state.at_work.swap_remove(place);
+        if let Some(place) = state.active.iter().position(|at_work| *at_work == own) {
+            state.active.swap_remove(place);
         }
         state
     }
 
-    fn show_next(&self, state: &PoolState) {
+    fn publish_next(&self, state: &PoolState) {
         let next = state.queue.next();
         self.next_end_ns.store(next.map_or(u64::MAX, |rank| rank.end_ns), Relaxed);
         self.next_owner.store(next.map_or(0, |rank| rank.owner), Relaxed);

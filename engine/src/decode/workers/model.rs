@@ -1,5 +1,5 @@
-//! Model check of the pool: under every schedule that is tried each task is run or dropped exactly once, no worker sleeps while
-//! a task waits for it, and all threads end once the pool is dropped.
+//! Model check of the pool. Under every schedule that is tried each task is run or dropped exactly once, no worker
+//! sleeps while a task waits for it, and all threads end once the pool is dropped.
 
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ fn task(number: usize, pictures: u64, outcomes: &Arc<Outcomes>, work: impl FnOnc
         token.has_run = true;
         work();
     };
-    Task { pictures, cost_ns: 1, goes_on: None, run: Box::new(run) }
+    Task { pictures, cost_ns: 1, resume_ns: None, run: Box::new(run) }
 }
 
 /// Each task has one outcome.
@@ -95,7 +95,8 @@ fn all_tasks_run_while_the_pool_is_there() {
     });
 }
 
-/// Two tasks wait for each other, behind one that occupies both workers: when it ends, both workers have to go on.
+/// Two tasks wait for each other, queued after one that occupies both workers: when it ends, both workers have to
+/// continue.
 #[test]
 fn no_worker_sleeps_while_a_task_waits_for_it() {
     check(TimedWaits::MayTimeOut, || {

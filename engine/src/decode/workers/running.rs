@@ -9,7 +9,7 @@ use crate::sync::{Instant, thread_local, thread_time};
 
 /// A running task.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Running {
+pub(super) struct CurrentTask {
     pub(super) start_ns: u64,
     pub(super) since: Instant,
     /// The processor time of the thread when it began.
@@ -20,15 +20,15 @@ pub(super) struct Running {
     pub(super) is_light: bool,
 }
 
-impl Running {
+impl CurrentTask {
     /// A task of this rank that begins now on the current thread.
-    pub(super) fn begin(rank: Rank, width: usize) -> Running {
+    pub(super) fn begin(rank: Rank, width: usize) -> CurrentTask {
         let Rank { start_ns, owner, is_light, .. } = rank;
-        Running { start_ns, since: Instant::now(), time: thread_time(), width: width as u32, owner, is_light }
+        CurrentTask { start_ns, since: Instant::now(), time: thread_time(), width: width as u32, owner, is_light }
     }
 
     /// Its cost so far: the thread's processor time, or with several threads an estimate for all of them.
-    fn took(&self) -> Duration {
+    fn cost(&self) -> Duration {
         match self.width {
             1 => thread_time().saturating_sub(self.time),
             width => self.since.elapsed() * width,
@@ -36,29 +36,29 @@ impl Running {
     }
 
     pub(super) fn now_ns(&self) -> u64 {
-        self.start_ns.saturating_add(nanos(self.took()))
+        self.start_ns.saturating_add(nanos(self.cost()))
     }
 }
 
 thread_local! {
-    static RUNNING: Cell<Option<Running>> = const { Cell::new(None) };
+    static RUNNING: Cell<Option<CurrentTask>> = const { Cell::new(None) };
 }
 
 /// The task that runs on the current thread.
-pub(super) fn current() -> Option<Running> {
+pub(super) fn current() -> Option<CurrentTask> {
     RUNNING.with(Cell::get)
 }
 
-pub(super) fn set_current(running: Option<Running>) {
+pub(super) fn set_current(running: Option<CurrentTask>) {
     RUNNING.with(|current| current.set(running));
 }
 
 /// The cost of the current thread's task so far: time, on all threads that it uses.
-pub fn took() -> Duration {
-    current().map_or(Duration::ZERO, |running| running.took())
+pub fn current_cost() -> Duration {
+    current().map_or(Duration::ZERO, |running| running.cost())
 }
 
 /// The position of the current thread's task in virtual time, in nanoseconds.
-pub fn position() -> u64 {
+pub fn current_position() -> u64 {
     current().map_or(0, |running| running.now_ns())
 }

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::{Account, Task, WorkerPool, own_cores, position};
+use super::{Account, Task, WorkerPool, current_position, own_cores};
 
 #[test]
 fn a_lone_task_gets_all_threads_and_many_get_one_each() {
@@ -11,7 +11,7 @@ fn a_lone_task_gets_all_threads_and_many_get_one_each() {
     let (send, results) = mpsc::channel();
     let task = |pictures: u64| {
         let send = send.clone();
-        Task { pictures, cost_ns: 1, goes_on: None, run: Box::new(move |width| send.send(width).unwrap()) }
+        Task { pictures, cost_ns: 1, resume_ns: None, run: Box::new(move |width| send.send(width).unwrap()) }
     };
     let account = Account::default();
     pool.submit(task(100), &account);
@@ -26,7 +26,7 @@ fn a_lone_task_gets_all_threads_and_many_get_one_each() {
 
 /// A task of this many nanoseconds.
 fn plain(cost_ns: u64, run: impl FnOnce(usize) + Send + 'static) -> Task {
-    Task { pictures: 1, cost_ns, goes_on: None, run: Box::new(run) }
+    Task { pictures: 1, cost_ns, resume_ns: None, run: Box::new(run) }
 }
 
 /// A pool of one worker, which a task of the first account occupies until it is released.
@@ -57,7 +57,7 @@ fn accounts_take_turns() {
     ["a1", "a2", "a3", "a4"].into_iter().for_each(|name| pool.submit(task(name), &all[1]));
     pool.submit(task("b"), &all[2]);
     ["c1", "c2"].into_iter().for_each(|name| pool.submit(task(name), &all[3]));
-    pool.submit(Task { goes_on: Some(0), ..task("a0") }, &all[1]);
+    pool.submit(Task { resume_ns: Some(0), ..task("a0") }, &all[1]);
     drop(hold);
     let names: Vec<&str> = (0..8).map(|_| results.recv().unwrap()).collect();
     assert_eq!(names, ["a0", "a1", "b", "c1", "a2", "c2", "a3", "a4"]);
@@ -111,7 +111,7 @@ fn a_task_is_overtaken_by_another_account_and_not_by_its_own() {
     let (send, results) = mpsc::channel();
     let (own, accounts) = (std::sync::Arc::clone(&pool), std::sync::Arc::clone(&all));
     let long = move |_| {
-        while position() < 1_000_000 {
+        while current_position() < 1_000_000 {
             std::hint::spin_loop();
         }
         let is_overtaken = || own.is_overtaken(Duration::ZERO);

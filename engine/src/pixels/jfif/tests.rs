@@ -7,7 +7,7 @@ use super::*;
 
 const MATRICES: [Matrix; 6] =
     [Matrix::Bt601, Matrix::Bt709, Matrix::Bt2020, Matrix::Fcc, Matrix::Smpte240m, Matrix::YCgCo];
-const RANGES: [Range; 2] = [Range::Limited, Range::Full];
+const RANGES: [ColourRange; 2] = [ColourRange::Limited, ColourRange::Full];
 const DEPTHS: [u8; 6] = [8, 9, 10, 12, 14, 16];
 /// 4:2:0, 4:2:2, 4:4:0, 4:4:4 as (across, down), and grey.
 const SUBSAMPLINGS: [Option<(u8, u8)>; 5] = [Some((1, 1)), Some((1, 0)), Some((0, 1)), Some((0, 0)), None];
@@ -20,7 +20,7 @@ struct Kind {
     depth: u8,
     subsampling: Option<(u8, u8)>,
     matrix: Matrix,
-    range: Range,
+    range: ColourRange,
     siting: Siting,
 }
 
@@ -50,10 +50,10 @@ impl Kind {
         let unit = 2f64.powi(i32::from(self.depth) - 8);
         let top = 2f64.powi(i32::from(self.depth)) - 1.0;
         match (plane, self.range) {
-            (0, Range::Limited) => (sample / unit - 16.0) / 219.0,
-            (0, Range::Full) => sample / top,
-            (_, Range::Limited) => (sample / unit - 128.0) / self.chroma_steps(),
-            (_, Range::Full) => (sample - 128.0 * unit) / top,
+            (0, ColourRange::Limited) => (sample / unit - 16.0) / 219.0,
+            (0, ColourRange::Full) => sample / top,
+            (_, ColourRange::Limited) => (sample / unit - 128.0) / self.chroma_steps(),
+            (_, ColourRange::Full) => (sample - 128.0 * unit) / top,
         }
     }
 
@@ -62,10 +62,10 @@ impl Kind {
         let unit = 2f64.powi(i32::from(self.depth) - 8);
         let top = 2f64.powi(i32::from(self.depth)) - 1.0;
         let sample = match (plane, self.range) {
-            (0, Range::Limited) => (normal * 219.0 + 16.0) * unit,
-            (0, Range::Full) => normal * top,
-            (_, Range::Limited) => (normal * self.chroma_steps() + 128.0) * unit,
-            (_, Range::Full) => normal * top + 128.0 * unit,
+            (0, ColourRange::Limited) => (normal * 219.0 + 16.0) * unit,
+            (0, ColourRange::Full) => normal * top,
+            (_, ColourRange::Limited) => (normal * self.chroma_steps() + 128.0) * unit,
+            (_, ColourRange::Full) => normal * top + 128.0 * unit,
         };
         sample.round().clamp(0.0, top) as u16
     }
@@ -283,7 +283,7 @@ fn chroma_is_taken_from_where_it_lies() {
         for subsampling in SUBSAMPLINGS {
             for size in SIZES {
                 for (depth, matrix) in [(8, Matrix::Bt709), (10, Matrix::Bt2020), (8, Matrix::YCgCo)] {
-                    let range = Range::Limited;
+                    let range = ColourRange::Limited;
                     check(&contents(Kind { size, depth, subsampling, matrix, range, siting })[2]);
                 }
             }
@@ -354,7 +354,7 @@ fn colours_are_those_that_were_filmed() {
 fn what_is_jfif_already_is_copied() {
     for subsampling in SUBSAMPLINGS {
         let (matrix, siting) = (Matrix::Bt601, Siting::LEFT);
-        let kind = Kind { size: (37, 21), depth: 8, subsampling, matrix, range: Range::Full, siting };
+        let kind = Kind { size: (37, 21), depth: 8, subsampling, matrix, range: ColourRange::Full, siting };
         for picture in contents(kind) {
             let out = picture.converted();
             for (plane, samples) in out.planes.iter().zip(&picture.samples) {
@@ -398,7 +398,7 @@ fn buffers_of_another_picture_leave_no_trace() {
 
 /// The error for a 4:2:0 view of 16x10 after `spoil`.
 fn error_of(depth: u8, spoil: impl FnOnce(&mut YcbcrView<'_>, &mut Vec<PlaneView<'_>>)) -> PictureError {
-    let (matrix, range, siting) = (Matrix::Bt709, Range::Full, Siting::LEFT);
+    let (matrix, range, siting) = (Matrix::Bt709, ColourRange::Full, Siting::LEFT);
     let kind = Kind { size: (16, 10), depth, subsampling: Some((1, 1)), matrix, range, siting };
     let picture = Picture::flat(kind, [0.5, 0.1, 0.1]);
     let mut planes = picture.views();

@@ -1,59 +1,59 @@
 //! Fetch admission: groups of remote sources begin one after the other, so that the bytes that are in flight or not
-//! decoded yet fit into the source's memory. Otherwise the first bytes would be evicted for the last, and be fetched
-//! again. Which bytes a group needs is left to [`schedule`](crate::session::schedule).
+//! decoded yet fit into the source's memory. Otherwise the source would evict the first bytes for the last, and fetch
+//! them again. The bytes of a group are left to [`schedule`](crate::session::schedule).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// The admission queue of an engine. Clones share it.
+/// The admission queue of an engine. Clones share one queue.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct FetchAdmission(Arc<Mutex<Queue>>);
+pub(crate) struct FetchAdmission(Arc<Mutex<AdmissionQueue>>);
 
 #[derive(Debug, Default)]
-struct Queue {
+struct AdmissionQueue {
     /// Bytes of the admitted groups.
     taken: u64,
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<WaitingBundle>,
 }
 
-struct Waiting {
+struct WaitingBundle {
     bytes: u64,
     room: u64,
-    start: Box<dyn FnOnce(Admitted) + Send>,
+    start: Box<dyn FnOnce(FetchPermit) + Send>,
 }
 
-impl std::fmt::Debug for Waiting {
+impl std::fmt::Debug for WaitingBundle {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Waiting").field("bytes", &self.bytes).finish_non_exhaustive()
+        formatter.debug_struct("WaitingBundle").field("bytes", &self.bytes).finish_non_exhaustive()
     }
 }
 
-/// The admission of a bundle of groups, which ends on drop.
+/// The admission of a bundle of groups; it ends on drop.
 #[derive(Debug)]
-pub(crate) struct Admitted {
+pub(crate) struct FetchPermit {
     admission: FetchAdmission,
     bytes: u64,
 }
 
-/// Keeps the admission of a bundle as long as one of its groups is at work; `None` for local sources.
-pub(crate) type Held = Option<Arc<OnceLock<Admitted>>>;
+/// The admission of a bundle, which lasts as long as one of its groups is being decoded; `None` for local sources.
+pub(crate) type SharedFetchPermit = Option<Arc<OnceLock<FetchPermit>>>;
 
 impl FetchAdmission {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, AdmissionQueue> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Calls `start` once `bytes` are admitted. Admission is in order: the admitted bytes stay within `room`, or
-    /// nothing else is admitted.
-    pub(crate) fn admit(&self, bytes: u64, room: u64, start: impl FnOnce(Admitted) + Send + 'static) {
-        self.lock().waiting.push_back(Waiting { bytes, room, start: Box::new(start) });
-        self.go_on();
+    /// Calls `start` once `bytes` are admitted. Admission is in order: the admitted bytes stay within `room`, or the
+    /// group is the only one.
+    pub(crate) fn admit(&self, bytes: u64, room: u64, start: impl FnOnce(FetchPermit) + Send + 'static) {
+        self.lock().waiting.push_back(WaitingBundle { bytes, room, start: Box::new(start) });
+        self.admit_next();
     }
 
-    fn go_on(&self) {
+    fn admit_next(&self) {
         loop {
             let mut queue = self.lock();
-            let fits = |next: &Waiting| queue.taken == 0 || queue.taken.saturating_add(next.bytes) <= next.room;
+            let fits = |next: &WaitingBundle| queue.taken == 0 || queue.taken.saturating_add(next.bytes) <= next.room;
             if !queue.waiting.front().is_some_and(fits) {
                 return;
             }
@@ -61,15 +61,15 @@ impl FetchAdmission {
             let bytes = next.bytes.max(1);
             queue.taken += bytes;
             drop(queue);
-            (next.start)(Admitted { admission: self.clone(), bytes });
+            (next.start)(FetchPermit { admission: self.clone(), bytes });
         }
     }
 }
 
-impl Drop for Admitted {
+impl Drop for FetchPermit {
     fn drop(&mut self) {
         self.admission.lock().taken -= self.bytes;
-        self.admission.go_on();
+        self.admission.admit_next();
     }
 }
 
@@ -77,12 +77,12 @@ impl Drop for Admitted {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use super::{Admitted, FetchAdmission};
+    use super::{FetchAdmission, FetchPermit};
 
     #[test]
     fn groups_are_admitted_in_order_and_only_as_many_as_there_is_room_for() {
         let admission = FetchAdmission::default();
-        let begun: Arc<Mutex<Vec<(u32, Admitted)>>> = Arc::default();
+        let begun: Arc<Mutex<Vec<(u32, FetchPermit)>>> = Arc::default();
         for (name, bytes) in [(0, 60), (1, 30), (2, 20), (3, 500), (4, 1)] {
             let begun = Arc::clone(&begun);
             admission.admit(bytes, 100, move |admitted| begun.lock().unwrap().push((name, admitted)));
@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(names(), [1, 2]);
         end(2);
         end(1);
-        assert_eq!(names(), [3], "more than there is room for, alone");
+        assert_eq!(names(), [3], "more bytes than the room, alone");
         end(3);
         assert_eq!(names(), [4]);
     }

@@ -1,18 +1,19 @@
-//! The prefetcher: recognizes the access pattern of single frames (steps forwards or backwards, or jumps).
+//! The prefetcher: recognises the access pattern of single frames (steps forwards or backwards, or jumps).
 //!
-//! A client that steps misses a few bytes at each step and waits a round trip for them. So bytes ahead are fetched
-//! before they are requested: more with each step, none for a client that jumps. Fetching is left to the caller.
+//! A client that steps misses a few bytes at each step, and waits a round trip for them. So bytes ahead of it are
+//! fetched before they are requested: more with each step, none for a client that jumps. Fetching is left to the
+//! caller.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::container::Track;
 use crate::source::ByteRange;
 
-/// The longest step in samples: a second or two of scrubbing.
+/// The longest step in samples: one or two seconds of scrubbing.
 const STEP: u32 = 48;
 /// Samples are decoded in another order than shown: their distance may be this much longer than a step.
 const REORDER: u32 = 16;
-/// The first and the largest window of bytes to fetch ahead.
+/// The first window of bytes to fetch ahead, and the largest one.
 const FIRST: u64 = 64 << 10;
 const MOST: u64 = 4 << 20;
 
@@ -34,13 +35,13 @@ struct Steps {
 }
 
 impl AccessPattern {
-    /// Records a request for the frame `frame` of `sample`, whose entry is `entry`, and returns the range to fetch
+    /// Records a request for the frame `frame` of `sample`, whose run begins at `entry`, and returns the range to fetch
     /// ahead. `sync` returns the last sync sample up to a sample.
     pub(crate) fn note(
         &self,
         track: &Track,
         (sample, frame): (u32, u32),
-        entry: u32,
+        start: u32,
         sync: impl Fn(u32) -> Option<u32>,
     ) -> Option<ByteRange> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -60,7 +61,7 @@ impl AccessPattern {
             1.. => state.forwards(track, sample),
             // A whole GOP is fetched backwards: one step back does not justify it.
             -1 => None,
-            _ => state.backwards(track, sample, entry, sync),
+            _ => state.backwards(track, sample, start, sync),
         }
     }
 }
@@ -84,13 +85,13 @@ impl Steps {
         &mut self,
         track: &Track,
         sample: u32,
-        entry: u32,
+        start: u32,
         sync: impl Fn(u32) -> Option<u32>,
     ) -> Option<ByteRange> {
-        if sample.saturating_sub(entry) > STEP {
+        if sample.saturating_sub(start) > STEP {
             return None;
         }
-        let (from, to) = (track.extent(sync(entry.checked_sub(1)?)?)?, track.extent(entry - 1)?);
+        let (from, to) = (track.extent(sync(start.checked_sub(1)?)?)?, track.extent(start - 1)?);
         let range = ByteRange { start: from.start, len: to.end().checked_sub(from.start)? };
         if range.len > MOST || self.ahead == range.start {
             return None;

@@ -3,18 +3,18 @@
 
 use std::sync::{Arc, Weak};
 
-use super::spans::Spans;
+use super::spans::SpanTable;
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::sync::{Mutex, MutexGuard};
 
-/// The budget of several sources.
+/// One budget of bytes for all sources of a client.
 #[derive(Debug)]
 pub(super) struct Cache {
     budget: u64,
     held: AtomicU64,
     /// A clock of uses, common to all sources.
     clock: AtomicU64,
-    members: Mutex<Vec<Weak<Spans>>>,
+    members: Mutex<Vec<Weak<SpanTable>>>,
 }
 
 impl Cache {
@@ -22,29 +22,29 @@ impl Cache {
         Cache { budget, held: AtomicU64::new(0), clock: AtomicU64::new(0), members: Mutex::default() }
     }
 
-    fn members(&self) -> MutexGuard<'_, Vec<Weak<Spans>>> {
+    fn members(&self) -> MutexGuard<'_, Vec<Weak<SpanTable>>> {
         self.members.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Includes a source's bytes in the budget.
-    pub(super) fn join(&self, spans: &Arc<Spans>) {
+    pub(super) fn join(&self, spans: &Arc<SpanTable>) {
         let mut members = self.members();
         members.retain(|member| member.strong_count() > 0);
         members.push(Arc::downgrade(spans));
     }
 
-    /// The next time of the clock.
+    /// Advances the clock of uses, and returns its time.
     pub(super) fn now(&self) -> u64 {
         self.clock.fetch_add(1, Relaxed)
     }
 
     /// Adds to the bytes held.
-    pub(super) fn took(&self, bytes: u64) {
+    pub(super) fn add_bytes(&self, bytes: u64) {
         self.held.fetch_add(bytes, Relaxed);
     }
 
     /// Subtracts from the bytes held.
-    pub(super) fn gave(&self, bytes: u64) {
+    pub(super) fn remove_bytes(&self, bytes: u64) {
         self.held.fetch_sub(bytes, Relaxed);
     }
 
@@ -55,7 +55,7 @@ impl Cache {
 
     /// Over budget, evicts the least recently used pieces of any source until an eighth is free. The caller must hold
     /// no lock on a source's bytes.
-    pub(super) fn relieve(&self) {
+    pub(super) fn evict_over_budget(&self) {
         if self.held() <= self.budget {
             return;
         }
@@ -66,8 +66,8 @@ impl Cache {
         if self.held() <= self.budget {
             return;
         }
-        let alive: Vec<Arc<Spans>> = members.iter().filter_map(Weak::upgrade).collect();
-        let of = |(place, spans): (usize, &Arc<Spans>)| {
+        let alive: Vec<Arc<SpanTable>> = members.iter().filter_map(Weak::upgrade).collect();
+        let of = |(place, spans): (usize, &Arc<SpanTable>)| {
             spans.free().into_iter().map(move |(used, start, len)| (used, place, start, len)).collect::<Vec<_>>()
         };
         let mut by_age: Vec<_> = alive.iter().enumerate().flat_map(of).collect();

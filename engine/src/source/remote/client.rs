@@ -1,4 +1,4 @@
-//! HTTP clients: connection pools, and the state that their sources share. Requests are left to `attempt`.
+//! HTTP clients: connection pools, and the state that their sources share. Requests are left to `request`.
 
 use std::collections::HashMap;
 use std::sync::mpsc::RecvTimeoutError;
@@ -13,21 +13,21 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::address::without_secrets;
-use super::attempt::{self, Origin, Place};
-#[cfg(feature = "stores")]
-use super::authority::Authority;
 use super::cache::Cache;
 #[cfg(feature = "stores")]
 use super::document;
-use super::host::Host;
+use super::host::HostLimiter;
 use super::http::HttpSource;
 use super::options::HttpOptions;
 use super::public::PublicAddresses;
+use super::request::{self, Endpoint, Origin};
 use super::runtime::runtime;
+#[cfg(feature = "stores")]
+use super::signer::RequestSigner;
 use super::tls;
 use crate::error::{Error, ErrorKind, Result};
-use crate::process::{Owned, PerProcess};
-use crate::source::{Counters, Refusal, opening};
+use crate::process::{PerProcess, ProcessBound};
+use crate::source::{ReadCounters, Refusal, opening};
 
 static SHARED: OnceLock<HttpClient> = OnceLock::new();
 
@@ -35,22 +35,23 @@ static SHARED: OnceLock<HttpClient> = OnceLock::new();
 #[derive(Debug, Clone)]
 pub struct HttpClient {
     options: HttpOptions,
-    /// A child after `fork` makes its own: the parent's connections and their threads are not usable there.
-    state: Owned<PerProcess<State>>,
+    /// A child process after `fork` makes its own state: the parent's connections and their threads are not usable
+    /// there.
+    state: ProcessBound<PerProcess<ClientState>>,
 }
 
 /// State shared by the sources of a client within a process.
 #[derive(Debug)]
-struct State {
-    connections: Arc<Connections>,
+struct ClientState {
+    connections: Arc<ClientPool>,
     cache: Arc<Cache>,
-    hosts: Mutex<HashMap<String, Arc<Host>>>,
+    hosts: Mutex<HashMap<String, Arc<HostLimiter>>>,
 }
 
-impl State {
-    fn new(options: &HttpOptions) -> Result<State> {
-        let connections = Arc::new(Connections::new(options)?);
-        Ok(State { connections, cache: Arc::new(Cache::new(options.cache)), hosts: Mutex::default() })
+impl ClientState {
+    fn new(options: &HttpOptions) -> Result<ClientState> {
+        let connections = Arc::new(ClientPool::new(options)?);
+        Ok(ClientState { connections, cache: Arc::new(Cache::new(options.cache)), hosts: Mutex::default() })
     }
 }
 
@@ -60,28 +61,28 @@ impl HttpClient {
     /// # Errors
     /// `Remote` if a certificate or a header of the options is not valid.
     pub fn new(options: HttpOptions) -> Result<HttpClient> {
-        let state = Owned::new(PerProcess::of(State::new(&options)?));
+        let state = ProcessBound::new(PerProcess::of(ClientState::new(&options)?));
         Ok(HttpClient { options, state })
     }
 
-    fn state(&self) -> Result<&State> {
-        self.state.get_or_try_make(|| State::new(&self.options))
+    fn state(&self) -> Result<&ClientState> {
+        self.state.get_or_try_init(|| ClientState::new(&self.options))
     }
 
-    /// Bytes that its sources keep in memory now.
+    /// Bytes that all sources of this client keep in memory now.
     pub fn held_bytes(&self) -> u64 {
         self.state().map_or(0, |state| state.cache.held())
     }
 
-    /// The statistics of a place's server; a bucket counts as a server.
-    fn host(&self, state: &State, place: &Place) -> Arc<Host> {
-        let name = match place {
-            Place::Named(url, _) => url.origin().ascii_serialization(),
+    /// The limits and statistics of an endpoint's server; a bucket counts as a server.
+    fn host(&self, state: &ClientState, endpoint: &Endpoint) -> Arc<HostLimiter> {
+        let name = match endpoint {
+            Endpoint::Fixed(url, _) => url.origin().ascii_serialization(),
             #[cfg(feature = "stores")]
-            Place::Store(authority) => authority.bucket(),
+            Endpoint::Store(authority) => authority.bucket(),
         };
         let mut hosts = state.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(hosts.entry(name).or_insert_with(|| Arc::new(Host::new(&self.options))))
+        Arc::clone(hosts.entry(name).or_insert_with(|| Arc::new(HostLimiter::new(&self.options))))
     }
 
     /// The client of the process, with default options unless another one was [shared](HttpClient::share).
@@ -98,13 +99,14 @@ impl HttpClient {
         }
     }
 
-    /// Makes this client the process's, which [`source::open`](crate::source::open) uses. False if there is one
-    /// already.
+    /// Makes this client the shared one of the process, which [`source::open`](crate::source::open) uses. False,
+    /// without effect, if there is one already.
     pub fn share(self) -> bool {
         SHARED.set(self).is_ok()
     }
 
-    /// Opens the file at an address with one request, which also brings the first bytes.
+    /// Opens the file at an `http://` or `https://` address with one request, which also brings the first bytes. Blocks
+    /// until they arrive, or the limits of [`HttpOptions`] are reached.
     ///
     /// # Errors
     /// `Remote`, with the reason.
@@ -114,7 +116,7 @@ impl HttpClient {
         self.open_url(url, &name).map_err(|error| error.of(&name))
     }
 
-    /// As [`HttpClient::open`]; messages and the source's name say `name` instead of the address.
+    /// As [`HttpClient::open`], with `name` instead of the address as the name of the source and in messages.
     ///
     /// # Errors
     /// As [`HttpClient::open`].
@@ -124,15 +126,15 @@ impl HttpClient {
     }
 
     fn open_url(&self, url: Url, name: &str) -> Result<HttpSource> {
-        let place = Place::Named(url.clone(), headers(&self.options)?);
+        let endpoint = Endpoint::Fixed(url.clone(), headers(&self.options)?);
         let (client, own) = (self.clone(), name.to_owned());
-        Ok(self.open_place(place, name)?.reopened_by(move || client.open_url(url.clone(), &own)))
+        Ok(self.open_place(endpoint, name)?.with_reopener(move || client.open_url(url.clone(), &own)))
     }
 
-    /// Opens the object of an authority.
+    /// Opens the object whose requests `signer` signs.
     #[cfg(feature = "stores")]
-    pub(super) fn open_authorized(&self, authority: Arc<dyn Authority>, name: &str) -> Result<HttpSource> {
-        self.open_place(Place::Store(authority), name)
+    pub(super) fn open_signed(&self, signer: Arc<dyn RequestSigner>, name: &str) -> Result<HttpSource> {
+        self.open_place(Endpoint::Store(signer), name)
     }
 
     #[cfg(feature = "stores")]
@@ -141,39 +143,40 @@ impl HttpClient {
         Ok(connections.secure().unwrap_or(&connections.plain))
     }
 
-    fn origin(&self, place: Place) -> Result<Origin> {
+    fn origin(&self, endpoint: Endpoint) -> Result<Origin> {
         let state = self.state()?;
         let (connections, options) = (Arc::clone(&state.connections), self.options.clone());
-        let host = self.host(state, &place);
-        Ok(Origin { connections, place, host, options })
+        let host = self.host(state, &endpoint);
+        Ok(Origin { connections, endpoint, host, options })
     }
 
-    /// Fetches the document of an authority, if it has at most `limit` bytes: without ranges, and without the cache.
+    /// Fetches the document whose requests `signer` signs, if it has at most `limit` bytes: without ranges, and without
+    /// the cache.
     #[cfg(feature = "stores")]
-    pub(super) fn document(&self, authority: Arc<dyn Authority>, limit: usize) -> Result<Bytes> {
-        let origin = self.origin(Place::Store(authority))?;
-        let (tell, told) = std::sync::mpsc::channel();
+    pub(super) fn document(&self, signer: Arc<dyn RequestSigner>, limit: usize) -> Result<Bytes> {
+        let origin = self.origin(Endpoint::Store(signer))?;
+        let (sender, receiver) = std::sync::mpsc::channel();
         runtime().map_err(refused)?.spawn(async move {
-            let _ = tell.send(document::fetch(&origin, limit).await);
+            let _ = sender.send(document::fetch(&origin, limit).await);
         });
-        let broken = |_| refused(Refusal::Connection("the thread for the network has ended".to_owned()));
-        Ok(told.recv().map_err(broken)??)
+        let broken = |_| refused(Refusal::Connection("the network thread has ended".to_owned()));
+        Ok(receiver.recv().map_err(broken)??)
     }
 
-    fn open_place(&self, place: Place, name: &str) -> Result<HttpSource> {
-        let origin = self.origin(place)?;
-        let counters = Arc::new(Counters::default());
+    fn open_place(&self, endpoint: Endpoint, name: &str) -> Result<HttpSource> {
+        let origin = self.origin(endpoint)?;
+        let counters = Arc::new(ReadCounters::default());
         let runtime = runtime().map_err(refused)?;
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         let own = Arc::clone(&counters);
         let task = runtime.spawn(async move {
-            let opened = attempt::open(&origin, &own).await;
-            let _ = tell.send((origin, opened));
+            let opened = request::open(&origin, &own).await;
+            let _ = sender.send((origin, opened));
         });
-        let broken = || refused(Refusal::Connection("the thread for the network has ended".to_owned()));
+        let broken = || refused(Refusal::Connection("the network thread has ended".to_owned()));
         let (origin, opened) = loop {
-            match told.recv_timeout(opening::LOOK) {
-                Ok(told) => break told,
+            match receiver.recv_timeout(opening::LOOK) {
+                Ok(result) => break result,
                 Err(RecvTimeoutError::Disconnected) => return Err(broken()),
                 Err(RecvTimeoutError::Timeout) => opening::check(counters.now().bytes).inspect_err(|_| task.abort())?,
             }
@@ -186,57 +189,52 @@ impl HttpClient {
 /// Connection pools without and with TLS. The latter is made at its first use: to read the system's certificates takes
 /// longer than a request to a near server.
 #[derive(Debug)]
-pub(super) struct Connections {
+pub(super) struct ClientPool {
     plain: Client,
     secure: OnceLock<Client>,
-    /// For redirects to servers that the user has not named; made at the first redirect.
-    plain_strange: OnceLock<Client>,
-    secure_strange: OnceLock<Client>,
+    /// For redirects away from the requested server, to public addresses only; made at the first redirect.
+    plain_public: OnceLock<Client>,
+    secure_public: OnceLock<Client>,
     roots: Vec<CertificateDer<'static>>,
     options: HttpOptions,
 }
 
-impl Connections {
-    fn new(options: &HttpOptions) -> Result<Connections> {
+impl ClientPool {
+    fn new(options: &HttpOptions) -> Result<ClientPool> {
         let plain = builder(options).tls_backend_preconfigured(tls::without_roots()).build().map_err(unusable)?;
-        let (secure, plain_strange, secure_strange) = Default::default();
-        Ok(Connections {
-            plain,
-            secure,
-            plain_strange,
-            secure_strange,
-            roots: roots(options)?,
-            options: options.clone(),
-        })
+        let (secure, plain_public, secure_public) = Default::default();
+        Ok(ClientPool { plain, secure, plain_public, secure_public, roots: roots(options)?, options: options.clone() })
     }
 
     /// The pool for the server of an address.
-    pub(super) fn to(&self, url: &Url) -> std::result::Result<&Client, Refusal> {
+    pub(super) fn client_for(&self, url: &Url) -> std::result::Result<&Client, Refusal> {
         if url.scheme() == "https" { self.secure() } else { Ok(&self.plain) }
     }
 
     /// The pool for redirects to other servers: to public addresses only.
-    pub(super) fn to_stranger(&self, url: &Url) -> std::result::Result<&Client, Refusal> {
+    pub(super) fn public_client_for(&self, url: &Url) -> std::result::Result<&Client, Refusal> {
         // No proxy: it would resolve the name itself, unchecked.
         let builder = || builder(&self.options).no_proxy().dns_resolver(PublicAddresses);
         match url.scheme() {
-            "https" => kept(&self.secure_strange, || Ok(builder().tls_backend_preconfigured(tls::with(&self.roots)?))),
-            _ => kept(&self.plain_strange, || Ok(builder().tls_backend_preconfigured(tls::without_roots()))),
+            "https" => {
+                get_or_build(&self.secure_public, || Ok(builder().tls_backend_preconfigured(tls::with(&self.roots)?)))
+            }
+            _ => get_or_build(&self.plain_public, || Ok(builder().tls_backend_preconfigured(tls::without_roots()))),
         }
     }
 
     fn secure(&self) -> std::result::Result<&Client, Refusal> {
-        kept(&self.secure, || Ok(builder(&self.options).tls_backend_preconfigured(tls::with(&self.roots)?)))
+        get_or_build(&self.secure, || Ok(builder(&self.options).tls_backend_preconfigured(tls::with(&self.roots)?)))
     }
 
     /// Whether redirects to private addresses are allowed.
-    pub(super) fn may_go_anywhere(&self) -> bool {
+    pub(super) fn allows_private_redirects(&self) -> bool {
         self.options.private_redirects
     }
 }
 
 /// A client made at its first use.
-fn kept(
+fn get_or_build(
     place: &OnceLock<Client>,
     make: impl FnOnce() -> std::result::Result<ClientBuilder, Refusal>,
 ) -> std::result::Result<&Client, Refusal> {
@@ -280,13 +278,13 @@ fn certificates(pem: &[u8], file: &str) -> Result<Vec<CertificateDer<'static>>> 
     let useless = |why: String| refused(Refusal::Certificates { file: file.to_owned(), why });
     let certificates: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let certificates = certificates.map_err(|error| useless(error.to_string()))?;
-    if certificates.is_empty() { Err(useless("there is none in it".to_owned())) } else { Ok(certificates) }
+    if certificates.is_empty() { Err(useless("it contains none".to_owned())) } else { Ok(certificates) }
 }
 
 fn headers(options: &HttpOptions) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     for (name, value) in &options.headers {
-        let senseless = || refused(Refusal::Address(format!("{name:?} and its value are no valid header")));
+        let senseless = || refused(Refusal::Address(format!("{name:?} with its value is not a valid header")));
         let name = HeaderName::try_from(name).map_err(|_| senseless())?;
         let mut value = HeaderValue::try_from(value).map_err(|_| senseless())?;
         value.set_sensitive(true);

@@ -1,5 +1,5 @@
-//! Documents of a store that are no part of any file, such as lists of a bucket: fetched whole, with the attempts of
-//! `attempt`.
+//! Documents of a store that are no part of any file, such as lists of a bucket: fetched whole, with the retries of
+//! `request`.
 
 use std::time::Duration;
 
@@ -8,38 +8,42 @@ use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 use tokio::time::timeout;
 
-use super::attempt::{Origin, Place, Problem, Tried, Tries, admitted, chunk, distrust, refusal};
-use crate::source::{Counters, Refusal};
+use super::request::{
+    Endpoint, FetchError, Origin, RequestResult, RetryState, chunk, invalid_answer, refusal, send_signed,
+};
+use crate::source::{ReadCounters, Refusal};
 
-/// For the whole document, with all attempts: a caller waits for it.
+/// The time limit of a document with all attempts: the caller blocks on it.
 const TIME: Duration = Duration::from_secs(10);
 
-/// The document at an authority's address, if it has at most `limit` bytes.
-pub(super) async fn fetch(origin: &Origin, limit: usize) -> Result<Bytes, Problem> {
-    let mut tries = Tries::new(&origin.options);
-    let asked = timeout(TIME, async {
+/// The document of a store's endpoint, if it has at most `limit` bytes.
+pub(super) async fn fetch(origin: &Origin, limit: usize) -> Result<Bytes, FetchError> {
+    let mut retries = RetryState::new(&origin.options);
+    let fetched = timeout(TIME, async {
         loop {
-            tries.begin();
-            match tries.attempt(ask(origin, limit)).await {
+            retries.begin();
+            match retries.run(fetch_once(origin, limit)).await {
                 Ok(bytes) => return Ok(bytes),
-                Err(failure) => tries.again(failure).await?,
+                Err(failure) => retries.back_off(failure).await?,
             }
         }
     });
-    asked.await.unwrap_or(Err(Problem::Refused(Refusal::Timeout { what: "the list", limit: TIME })))
+    fetched.await.unwrap_or(Err(FetchError::Refused(Refusal::Timeout { what: "the list", limit: TIME })))
 }
 
-async fn ask(origin: &Origin, limit: usize) -> Tried<Bytes> {
-    let Place::Store(authority) = &origin.place else { return distrust("the address is not that of a store") };
+async fn fetch_once(origin: &Origin, limit: usize) -> RequestResult<Bytes> {
+    let Endpoint::Store(authority) = &origin.endpoint else {
+        return invalid_answer("the address is not that of a store");
+    };
     let _permit = origin.host.permit().await;
-    let mut response = admitted(origin, &**authority, &Counters::default(), &HeaderMap::new()).await?;
+    let mut response = send_signed(origin, &**authority, &ReadCounters::default(), &HeaderMap::new()).await?;
     if response.status() != StatusCode::OK {
         return Err(refusal(&response, false));
     }
     let mut all = Vec::new();
     while let Some(bytes) = chunk(&origin.options, &mut response).await? {
         if all.len() + bytes.len() > limit {
-            return distrust(format!("a list of more than {limit} bytes"));
+            return invalid_answer(format!("a list of more than {limit} bytes"));
         }
         all.extend_from_slice(&bytes);
     }

@@ -1,4 +1,4 @@
-//! Statistics and limits of one server, shared by its sources: requests under way, times to the first byte, and the
+//! Statistics and limits of one server, shared by its sources: requests in flight, times to the first byte, and the
 //! budget of second requests (hedging).
 //!
 //! In every store a few answers take ten times as long as the others, and a second request mostly gets its answer at
@@ -31,19 +31,19 @@ const SAVED: f64 = 8.0;
 
 /// One server.
 #[derive(Debug)]
-pub(super) struct Host {
-    /// Limits requests under way.
+pub(super) struct HostLimiter {
+    /// Limits the requests in flight.
     permits: Arc<Semaphore>,
     /// Answers that have arrived, but whose connections are not yet idle.
     ending: AtomicUsize,
     has_ended: Notify,
     /// Second requests per request.
     share: f64,
-    seen: Mutex<Seen>,
+    latency: Mutex<HostLatency>,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct HostLatency {
     waits: VecDeque<Duration>,
     /// The percentile of times to the first byte.
     most: Option<Duration>,
@@ -51,19 +51,19 @@ struct Seen {
     credit: f64,
 }
 
-impl Host {
-    pub(super) fn new(options: &HttpOptions) -> Host {
+impl HostLimiter {
+    pub(super) fn new(options: &HttpOptions) -> HostLimiter {
         let permits = Arc::new(Semaphore::new(options.connections.max(1)));
         let share = options.hedged_share.clamp(0.0, 1.0);
-        Host { permits, ending: AtomicUsize::new(0), has_ended: Notify::new(), share, seen: Mutex::default() }
+        HostLimiter { permits, ending: AtomicUsize::new(0), has_ended: Notify::new(), share, latency: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn lock(&self) -> MutexGuard<'_, HostLatency> {
+        self.latency.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Permission for a request. Waits a moment for a connection that is about to become idle: a new one costs at least
-    /// a round trip.
+    /// A permit for a request. Waits a moment for a connection that is about to become idle: a new one costs at least a
+    /// round trip.
     pub(super) async fn permit(&self) -> OwnedSemaphorePermit {
         let permit = Arc::clone(&self.permits).acquire_owned().await.expect("it is never closed");
         let ended = self.has_ended.notified();
@@ -74,12 +74,12 @@ impl Host {
     }
 
     /// All of an answer has arrived. Called before a reader can see the bytes.
-    pub(super) fn ends(&self) {
+    pub(super) fn begin_release(&self) {
         self.ending.fetch_add(1, Relaxed);
     }
 
     /// Its connection is idle.
-    pub(super) fn ended(&self) {
+    pub(super) fn finish_release(&self) {
         self.ending.fetch_sub(1, Relaxed);
         self.has_ended.notify_waiters();
     }
@@ -90,28 +90,29 @@ impl Host {
     }
 
     /// Counts a request, which adds to the budget of second requests.
-    pub(super) fn asked(&self) {
-        let mut seen = self.lock();
-        seen.credit = (seen.credit + self.share).min(SAVED);
+    pub(super) fn count_request(&self) {
+        let mut latency = self.lock();
+        latency.credit = (latency.credit + self.share).min(SAVED);
     }
 
     /// Records a time to the first byte.
-    pub(super) fn answered(&self, wait: Duration) {
-        let mut seen = self.lock();
-        if seen.waits.len() == REMEMBERED {
-            seen.waits.pop_front();
+    pub(super) fn record_latency(&self, wait: Duration) {
+        let mut latency = self.lock();
+        if latency.waits.len() == REMEMBERED {
+            latency.waits.pop_front();
         }
-        seen.waits.push_back(wait);
-        if seen.waits.len() < ENOUGH {
+        latency.waits.push_back(wait);
+        if latency.waits.len() < ENOUGH {
             return;
         }
-        let mut waits: Vec<Duration> = seen.waits.iter().copied().collect();
+        let mut waits: Vec<Duration> = latency.waits.iter().copied().collect();
         let place = ((waits.len() as f64 * IN_TIME) as usize).min(waits.len() - 1);
-        seen.most = Some(*waits.select_nth_unstable(place).1);
+        latency.most = Some(*waits.select_nth_unstable(place).1);
     }
 
-    /// The wait before a second request: for the first bytes of an answer, or for the next.
-    pub(super) fn patience(&self, is_first: bool) -> Option<Duration> {
+    /// The delay of a second request: after a request for the first bytes of an answer, or within a body for the next.
+    /// `None` without hedging, or with too few answers in the statistics.
+    pub(super) fn hedge_delay(&self, is_first: bool) -> Option<Duration> {
         if self.share == 0.0 {
             return None;
         }
@@ -121,10 +122,10 @@ impl Host {
 
     /// Takes a second request from the budget, if it suffices.
     pub(super) fn may_hedge(&self) -> bool {
-        let mut seen = self.lock();
-        let may = seen.credit >= 1.0;
+        let mut latency = self.lock();
+        let may = latency.credit >= 1.0;
         if may {
-            seen.credit -= 1.0;
+            latency.credit -= 1.0;
         }
         may
     }
@@ -134,32 +135,32 @@ impl Host {
 mod tests {
     use std::time::Duration;
 
-    use super::{ENOUGH, Host, LEAST};
+    use super::{ENOUGH, HostLimiter, LEAST};
     use crate::source::remote::HttpOptions;
 
     #[test]
     fn patience_is_what_most_answers_take() {
-        let host = Host::new(&HttpOptions::default());
-        (1..ENOUGH).for_each(|_| host.answered(Duration::from_millis(30)));
-        assert_eq!(host.patience(true), None, "too few");
-        (0..100).for_each(|_| host.answered(Duration::from_millis(40)));
-        assert_eq!(host.patience(true), Some(Duration::from_millis(40)));
-        (0..200).for_each(|_| host.answered(Duration::from_micros(300)));
-        assert_eq!(host.patience(true), Some(LEAST), "only the last ones count");
-        assert!(host.patience(false) > host.patience(true));
+        let host = HostLimiter::new(&HttpOptions::default());
+        (1..ENOUGH).for_each(|_| host.record_latency(Duration::from_millis(30)));
+        assert_eq!(host.hedge_delay(true), None, "too few");
+        (0..100).for_each(|_| host.record_latency(Duration::from_millis(40)));
+        assert_eq!(host.hedge_delay(true), Some(Duration::from_millis(40)));
+        (0..200).for_each(|_| host.record_latency(Duration::from_micros(300)));
+        assert_eq!(host.hedge_delay(true), Some(LEAST), "only the last ones count");
+        assert!(host.hedge_delay(false) > host.hedge_delay(true));
     }
 
     #[test]
     fn second_requests_are_a_share_of_all() {
-        let host = Host::new(&HttpOptions { hedged_share: 0.1, ..HttpOptions::default() });
+        let host = HostLimiter::new(&HttpOptions { hedged_share: 0.1, ..HttpOptions::default() });
         let mut hedged = 0;
         for _ in 0..1000 {
-            host.asked();
+            host.count_request();
             hedged += u32::from(host.may_hedge());
         }
         assert!((90..=101).contains(&hedged), "{hedged}");
-        let none = Host::new(&HttpOptions { hedged_share: 0.0, ..HttpOptions::default() });
-        (0..100).for_each(|_| none.answered(Duration::ZERO));
-        assert_eq!(none.patience(true), None);
+        let none = HostLimiter::new(&HttpOptions { hedged_share: 0.0, ..HttpOptions::default() });
+        (0..100).for_each(|_| none.record_latency(Duration::ZERO));
+        assert_eq!(none.hedge_delay(true), None);
     }
 }

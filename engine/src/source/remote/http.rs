@@ -12,71 +12,71 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::address::lasting_query;
-use super::attempt::{self, Begun, Failure, Opened, Origin, Place, Problem};
 use super::cache::Cache;
 use super::client::refused;
-use super::confirmed::Confirmed;
-use super::lane::{self, Asking};
+use super::range_fetch::{self, FetchContext};
 use super::read_ahead::ReadAhead;
+use super::request::{self, Endpoint, FetchError, FirstResponse, Origin, PendingResponse, RequestFailure};
 use super::runtime::runtime;
-use super::spans::Spans;
-use super::version::Version;
+use super::spans::SpanTable;
+use super::validation::ValidationTime;
+use super::version::ObjectVersion;
 use crate::error::{Error, ErrorKind, Result};
-use crate::process::{Owned, Owner};
+use crate::process::{Owner, ProcessBound};
 use crate::source::{
-    ByteRange, Counted, Counters, Refusal, RemoteSource, Source, SourceVersion, check_bounds, opening,
+    ByteRange, ReadCounters, ReadCounts, Refusal, RemoteSource, Source, SourceVersion, check_bounds, opening,
 };
 
 /// After a final failure nothing is requested for this long, unless bytes arrive after all: a decode run over many
 /// samples would otherwise wait for each of them.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The limit of a confirmation.
+/// The time limit of a validation.
 const CONFIRMING: Duration = Duration::from_secs(2);
 
-/// The head start of the first of several requests.
+/// The head start of the first of several requests: it takes the idle connection.
 const AFTER: Duration = Duration::from_millis(1);
 
 /// A file behind HTTP or HTTPS, on a server with range requests; without them, if it is small. Fetched bytes are kept
 /// in memory within a budget, and all readers share them. Its counters count requests and bytes of answers.
 #[derive(Debug)]
 pub struct HttpSource {
-    shared: Owned<Shared>,
-    again: Option<Again>,
+    shared: ProcessBound<HttpSourceInner>,
+    reopener: Option<Reopener>,
     /// Read-ahead of the demuxer, which reads in small steps, and of samples, which are read as they are.
     demuxer: Mutex<ReadAhead>,
     samples: Mutex<ReadAhead>,
 }
 
-/// How another process opens the same file.
-struct Again(Box<dyn Fn() -> Result<HttpSource> + Send + Sync>);
+/// Opens the same file in another process.
+struct Reopener(Box<dyn Fn() -> Result<HttpSource> + Send + Sync>);
 
-impl fmt::Debug for Again {
+impl fmt::Debug for Reopener {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Again")
+        formatter.write_str("Reopener")
     }
 }
 
-/// State shared with the requests under way.
+/// State shared with the fetches in flight.
 #[derive(Debug)]
-struct Shared {
+struct HttpSourceInner {
     name: Arc<str>,
     origin: Origin,
-    version: Version,
+    version: ObjectVersion,
     /// The complete file, of a server without ranges.
     whole: Option<Bytes>,
-    spans: Arc<Spans>,
-    counters: Arc<Counters>,
-    opening: Counted,
+    spans: Arc<SpanTable>,
+    counters: Arc<ReadCounters>,
+    opening_reads: ReadCounts,
     has_changed: AtomicBool,
-    confirmed: Confirmed,
-    /// Held during a confirmation.
-    confirming: Mutex<()>,
+    validated: ValidationTime,
+    /// Held during a validation, so that concurrent callers share its result.
+    validation_lock: Mutex<()>,
     /// The last failed range's time and reason, if nothing has arrived since.
-    trouble: Mutex<Option<(Instant, Problem)>>,
+    recent_error: Mutex<Option<(Instant, FetchError)>>,
     /// The source was dropped.
     is_closed: AtomicBool,
-    /// Notified when the source is dropped: requests under way then end.
+    /// Notified when the source is dropped: fetches in flight then end.
     closing: Notify,
 }
 
@@ -84,53 +84,56 @@ impl HttpSource {
     pub(super) fn new(
         name: &str,
         origin: Origin,
-        version: Version,
-        opened: Opened,
-        counters: Arc<Counters>,
+        version: ObjectVersion,
+        opened: FirstResponse,
+        counters: Arc<ReadCounters>,
         cache: &Arc<Cache>,
     ) -> HttpSource {
         let options = origin.options.clone();
         let (whole, part) = match opened {
-            Opened::Whole(bytes) => (Some(bytes), None),
-            Opened::Part(begun, part) => (None, Some((begun, part))),
+            FirstResponse::Whole(bytes) => (Some(bytes), None),
+            FirstResponse::Part(begun, part) => (None, Some((begun, part))),
         };
         let first = part.as_ref().map_or(0, |(_, part)| part.len);
-        // The rest of the opening answer is on its way, and counts as received.
+        // The rest of the opening answer is in flight, and counts as received.
         counters.fetched(first);
         let opening = counters.now();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(HttpSourceInner {
             name: name.into(),
             version,
             whole,
-            spans: Spans::new(cache),
+            spans: SpanTable::new(cache),
             counters,
-            opening,
+            opening_reads: opening,
             has_changed: AtomicBool::new(false),
-            confirmed: Confirmed::now(),
-            confirming: Mutex::default(),
-            trouble: Mutex::default(),
+            validated: ValidationTime::now(),
+            validation_lock: Mutex::default(),
+            recent_error: Mutex::default(),
             is_closed: AtomicBool::new(false),
             closing: Notify::new(),
             origin,
         });
         if let Some((begun, part)) = part {
-            let flights = shared.spans.reserve(vec![part], 0, u64::MAX);
-            flights.into_iter().zip([begun]).for_each(|((number, range), begun)| {
-                Shared::fly(&shared, number, range, Some(begun), Duration::ZERO);
+            let fetches = shared.spans.reserve(vec![part], 0, u64::MAX);
+            fetches.into_iter().zip([begun]).for_each(|((number, range), begun)| {
+                HttpSourceInner::spawn_fetch(&shared, number, range, Some(begun), Duration::ZERO);
             });
         }
         let (block, most, gap) = (options.block, options.read_ahead, options.gap);
         HttpSource {
-            shared: Owned::of(shared, Owner::this()),
-            again: None,
+            shared: ProcessBound::of(shared, Owner::current()),
+            reopener: None,
             demuxer: Mutex::new(ReadAhead::new(block, block, most, gap, first)),
             samples: Mutex::new(ReadAhead::new(1, 2 * block, most, gap, 0)),
         }
     }
 
     /// Sets how [`Source::reopen`] opens the file.
-    pub(super) fn reopened_by(mut self, again: impl Fn() -> Result<HttpSource> + Send + Sync + 'static) -> HttpSource {
-        self.again = Some(Again(Box::new(again)));
+    pub(super) fn with_reopener(
+        mut self,
+        again: impl Fn() -> Result<HttpSource> + Send + Sync + 'static,
+    ) -> HttpSource {
+        self.reopener = Some(Reopener(Box::new(again)));
         self
     }
 
@@ -138,41 +141,41 @@ impl HttpSource {
         self.shared.check().map_err(|error| error.of(&self.shared.name))
     }
 
-    /// Begins to fetch the bytes that are neither in memory nor on their way.
-    fn start(&self, wanted: Vec<ByteRange>) {
+    /// Begins to fetch the bytes that are neither in memory nor in flight.
+    fn start(&self, ranges: Vec<ByteRange>) {
         let options = &self.shared.origin.options;
         let len = self.len();
         let within = |range: ByteRange| {
             let end = range.end().min(len);
             (range.start < end).then(|| ByteRange { start: range.start, len: end - range.start })
         };
-        let wanted: Vec<ByteRange> = wanted.into_iter().filter_map(within).collect();
+        let ranges: Vec<ByteRange> = ranges.into_iter().filter_map(within).collect();
         // The first request takes the idle connection; the others may have to open one.
-        let first = wanted.first().map_or(0, |range| range.start);
-        let mut flights = self.shared.spans.reserve(wanted, options.gap, options.longest);
-        flights.sort_by_key(|(_, range)| range.end() <= first || first < range.start);
-        for (place, (number, range)) in flights.into_iter().enumerate() {
+        let first = ranges.first().map_or(0, |range| range.start);
+        let mut fetches = self.shared.spans.reserve(ranges, options.gap, options.longest);
+        fetches.sort_by_key(|(_, range)| range.end() <= first || first < range.start);
+        for (place, (number, range)) in fetches.into_iter().enumerate() {
             let delay = if place == 0 { Duration::ZERO } else { AFTER };
-            Shared::fly(self.shared.arc(), number, range, None, delay);
+            HttpSourceInner::spawn_fetch(self.shared.arc(), number, range, None, delay);
         }
     }
 
     /// The ranges for which there is room: more would evict earlier ones before they are read.
-    fn affordable(&self, ranges: &mut dyn Iterator<Item = ByteRange>) -> Vec<ByteRange> {
-        let mut wanted = Vec::new();
-        if self.shared.whole.is_some() || self.shared.trouble().is_some() {
-            return wanted;
+    fn within_cache(&self, ranges: &mut dyn Iterator<Item = ByteRange>) -> Vec<ByteRange> {
+        let mut accepted = Vec::new();
+        if self.shared.whole.is_some() || self.shared.recent_error().is_some() {
+            return accepted;
         }
         let mut room = self.shared.origin.options.cache / 2;
         for range in ranges {
             let len = range.len.min(room);
-            wanted.push(ByteRange { len, ..range });
+            accepted.push(ByteRange { len, ..range });
             room -= len;
             if room == 0 {
                 break;
             }
         }
-        wanted
+        accepted
     }
 
     /// The bytes of a range, in pieces, with the read-ahead of `reader`.
@@ -182,7 +185,7 @@ impl HttpSource {
         let check = || opening::check(self.shared.counters.now().bytes).map_err(|error| error.of(&self.shared.name));
         check()?;
         let read = self.shared.spans.read(range, limit, &|| check().is_err(), &mut |missing| {
-            if let Some(problem) = self.shared.trouble() {
+            if let Some(problem) = self.shared.recent_error() {
                 return Err(problem);
             }
             let ahead = reader().miss(missing);
@@ -195,61 +198,67 @@ impl HttpSource {
             None => check().and_then(|()| Err(late())),
         });
         let pieces = pieces.map_err(|error| error.of(&self.shared.name))?;
-        let ahead = reader().pass(range).filter(|_| self.shared.trouble().is_none());
+        let ahead = reader().pass(range).filter(|_| self.shared.recent_error().is_none());
         self.start(ahead.into_iter().collect());
         Ok(pieces)
     }
 }
 
-impl Shared {
-    /// Why nothing is requested now.
-    fn trouble(&self) -> Option<Problem> {
+impl HttpSourceInner {
+    /// The error for which no requests are sent now.
+    fn recent_error(&self) -> Option<FetchError> {
         if self.has_changed.load(Relaxed) {
-            return Some(Problem::Changed);
+            return Some(FetchError::Changed);
         }
-        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        trouble.as_ref().filter(|(since, _)| since.elapsed() < PAUSE).map(|(_, problem)| problem.clone())
+        let recent = self.recent_error.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.as_ref().filter(|(since, _)| since.elapsed() < PAUSE).map(|(_, problem)| problem.clone())
     }
 
-    fn note(&self, problem: Option<Problem>) {
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        *trouble = problem.map(|problem| (Instant::now(), problem));
+    fn note(&self, problem: Option<FetchError>) {
+        let mut recent = self.recent_error.lock().unwrap_or_else(PoisonError::into_inner);
+        *recent = problem.map(|problem| (Instant::now(), problem));
     }
 
-    /// Confirms the version, and records the outcome.
-    async fn ask_again(&self) {
+    /// Validates the version with one request, and records the outcome.
+    async fn request_validation(&self) {
         let since = Instant::now();
-        let asked = timeout(CONFIRMING, async {
+        let response = timeout(CONFIRMING, async {
             let _permit = self.origin.host.permit().await;
-            attempt::confirm(&self.origin, &self.counters, &self.version).await
+            request::revalidate(&self.origin, &self.counters, &self.version).await
         });
-        match asked.await {
-            Ok(Ok(())) => self.confirmed.note(since),
-            Ok(Err(Failure::Final(problem))) if problem.is_end() => self.has_changed.store(true, Relaxed),
-            // The bytes in memory stay valid. The server is asked again, but not at once.
-            _ => self.confirmed.note(Instant::now()),
+        match response.await {
+            Ok(Ok(())) => self.validated.note(since),
+            Ok(Err(RequestFailure::Final(problem))) if problem.is_end() => self.has_changed.store(true, Relaxed),
+            // The bytes in memory stay valid. The next validation is due after the usual interval, not at once.
+            _ => self.validated.note(Instant::now()),
         }
     }
 
-    /// Starts a flight. `begun` is an answer that has begun already.
-    fn fly(self: &Arc<Shared>, number: u64, range: ByteRange, begun: Option<Begun>, delay: Duration) {
-        let landing = Landing { shared: Arc::clone(self), number, problem: None };
+    /// Starts the task of a fetch. `begun` is an answer to its request that has begun already.
+    fn spawn_fetch(
+        self: &Arc<HttpSourceInner>,
+        number: u64,
+        range: ByteRange,
+        begun: Option<PendingResponse>,
+        delay: Duration,
+    ) {
+        let task = FetchTask { shared: Arc::clone(self), number, problem: None };
         match runtime() {
-            Ok(runtime) => drop(runtime.spawn(landing.fetch(range, begun, delay))),
-            Err(refusal) => landing.end(Some(Problem::Refused(refusal))),
+            Ok(runtime) => drop(runtime.spawn(task.fetch(range, begun, delay))),
+            Err(refusal) => task.end(Some(FetchError::Refused(refusal))),
         }
     }
 }
 
-/// Ends a flight on drop, so that it ends even if its task is cancelled or panics.
-struct Landing {
-    shared: Arc<Shared>,
+/// The task of a fetch. Its drop ends the fetch in the span table, even if the task is cancelled or panics.
+struct FetchTask {
+    shared: Arc<HttpSourceInner>,
     number: u64,
-    problem: Option<Problem>,
+    problem: Option<FetchError>,
 }
 
-impl Landing {
-    async fn fetch(self, range: ByteRange, begun: Option<Begun>, delay: Duration) {
+impl FetchTask {
+    async fn fetch(self, range: ByteRange, begun: Option<PendingResponse>, delay: Duration) {
         if !delay.is_zero() {
             sleep(delay).await;
         }
@@ -258,7 +267,7 @@ impl Landing {
         // From here on a notification of the source's end is not missed.
         closing.as_mut().enable();
         let (begun, _permit) = match begun {
-            Some(Begun { answer, permit }) => (Some(answer), permit),
+            Some(PendingResponse { answer, permit }) => (Some(answer), permit),
             None => {
                 let limit = shared.origin.options.deadline;
                 let permit = tokio::select! {
@@ -266,7 +275,7 @@ impl Landing {
                     () = &mut closing => return,
                 };
                 let Ok(permit) = permit else {
-                    return self.end(Some(Problem::Refused(Refusal::Timeout { what: "a free connection", limit })));
+                    return self.end(Some(FetchError::Refused(Refusal::Timeout { what: "a free connection", limit })));
                 };
                 (None, permit)
             }
@@ -275,7 +284,7 @@ impl Landing {
             return;
         }
         // A failure of another range in the meantime applies to this one.
-        if let Some(problem) = shared.trouble() {
+        if let Some(problem) = shared.recent_error() {
             return self.end(Some(problem));
         }
         let mut arrive = |bytes| {
@@ -283,18 +292,18 @@ impl Landing {
             shared.note(None);
             !shared.is_closed.load(Relaxed)
         };
-        let (counters, version, confirmed) = (&shared.counters, &shared.version, &shared.confirmed);
-        let asking = Asking { origin: &shared.origin, counters, version, confirmed };
+        let (counters, version, confirmed) = (&shared.counters, &shared.version, &shared.validated);
+        let context = FetchContext { origin: &shared.origin, counters, version, validated: confirmed };
         // A stalled server must not hold the connection of a dropped source.
         let fetched = tokio::select! {
-            fetched = lane::fetch(asking, range, begun, &mut arrive) => fetched,
+            fetched = range_fetch::fetch(context, range, begun, &mut arrive) => fetched,
             () = closing => return,
         };
         self.end(fetched.err());
     }
 
-    fn end(mut self, problem: Option<Problem>) {
-        if problem == Some(Problem::Changed) {
+    fn end(mut self, problem: Option<FetchError>) {
+        if problem == Some(FetchError::Changed) {
             self.shared.has_changed.store(true, Relaxed);
         } else if problem.is_some() {
             self.shared.note(problem.clone());
@@ -303,7 +312,7 @@ impl Landing {
     }
 }
 
-impl Drop for Landing {
+impl Drop for FetchTask {
     fn drop(&mut self) {
         self.shared.spans.end(self.number, self.problem.take());
     }
@@ -311,7 +320,7 @@ impl Drop for Landing {
 
 impl Drop for HttpSource {
     fn drop(&mut self) {
-        if !self.shared.is_here() {
+        if !self.shared.is_current() {
             return;
         }
         self.shared.is_closed.store(true, Relaxed);
@@ -374,15 +383,15 @@ impl Source for HttpSource {
         let Some(tag) = self.shared.version.strong() else {
             return self.shared.version.hint().map(SourceVersion::Approximate);
         };
-        Some(SourceVersion::Exact(match &self.shared.origin.place {
-            Place::Named(url, _) => format!("etag {tag} of {}", lasting_query(url)),
+        Some(SourceVersion::Exact(match &self.shared.origin.endpoint {
+            Endpoint::Fixed(url, _) => format!("etag {tag} of {}", lasting_query(url)),
             #[cfg(feature = "stores")]
-            Place::Store(_) => format!("etag {tag}"),
+            Endpoint::Store(_) => format!("etag {tag}"),
         }))
     }
 
     fn reopen(&self) -> Result<Arc<dyn Source>> {
-        let Some(Again(again)) = &self.again else { return Err(ErrorKind::Forked.into()) };
+        let Some(Reopener(again)) = &self.reopener else { return Err(ErrorKind::Forked.into()) };
         let source = again()?;
         if !self.shared.version.is(&source.shared.version) {
             return Err(Error::from(ErrorKind::Changed).of(&self.shared.name));
@@ -390,7 +399,7 @@ impl Source for HttpSource {
         Ok(Arc::new(source))
     }
 
-    fn counters(&self) -> &Counters {
+    fn counters(&self) -> &ReadCounters {
         &self.shared.counters
     }
 
@@ -401,57 +410,57 @@ impl Source for HttpSource {
 
 impl RemoteSource for HttpSource {
     fn will_need(&self, ranges: &mut dyn Iterator<Item = ByteRange>) {
-        if self.shared.is_here() {
-            self.start(self.affordable(ranges));
+        if self.shared.is_current() {
+            self.start(self.within_cache(ranges));
         }
     }
 
-    fn when_here(&self, ranges: &mut dyn Iterator<Item = ByteRange>, then: Box<dyn FnOnce() + Send>) {
-        if !self.shared.is_here() {
+    fn on_available(&self, ranges: &mut dyn Iterator<Item = ByteRange>, then: Box<dyn FnOnce() + Send>) {
+        if !self.shared.is_current() {
             return then();
         }
-        let wanted: Vec<ByteRange> = ranges.collect();
-        // Waits for bytes on their way even if nothing more is requested now.
-        self.start(self.affordable(&mut wanted.iter().copied()));
-        self.shared.spans.when_here(&wanted, then);
+        let requested: Vec<ByteRange> = ranges.collect();
+        // Waits for bytes in flight even if nothing more is requested now.
+        self.start(self.within_cache(&mut requested.iter().copied()));
+        self.shared.spans.on_available(&requested, then);
     }
 
-    fn is_awaited(&self, range: ByteRange, patience: Duration) -> bool {
-        self.shared.is_here() && self.shared.whole.is_none() && self.shared.spans.is_awaited(range, patience)
+    fn is_pending_after(&self, range: ByteRange, patience: Duration) -> bool {
+        self.shared.is_current() && self.shared.whole.is_none() && self.shared.spans.is_pending_after(range, patience)
     }
 
-    fn is_here(&self, range: ByteRange) -> bool {
-        !self.shared.is_here() || self.shared.whole.is_some() || self.shared.spans.is_here(range)
+    fn is_available(&self, range: ByteRange) -> bool {
+        !self.shared.is_current() || self.shared.whole.is_some() || self.shared.spans.is_available(range)
     }
 
-    fn room(&self) -> u64 {
+    fn prefetch_capacity(&self) -> u64 {
         self.shared.origin.options.cache / 2
     }
 
-    fn opening(&self) -> Counted {
-        self.shared.opening
+    fn opening_reads(&self) -> ReadCounts {
+        self.shared.opening_reads
     }
 
-    fn confirmed(&self) -> Instant {
-        self.shared.confirmed.last()
+    fn validated_at(&self) -> Instant {
+        self.shared.validated.last()
     }
 
-    fn confirm(&self) {
-        if !self.shared.is_here() {
+    fn revalidate(&self) {
+        if !self.shared.is_current() {
             return;
         }
         let shared = Arc::clone(self.shared.arc());
-        let last = self.shared.confirmed.last();
-        let _turn = self.shared.confirming.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another caller has asked in the meantime.
-        let is_told = shared.has_changed.load(Relaxed) || shared.confirmed.last() > last;
-        let Some(runtime) = runtime().ok().filter(|_| !is_told && self.len() > 0) else { return };
-        let (tell, told) = mpsc::channel();
+        let last = self.shared.validated.last();
+        let _guard = self.shared.validation_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another caller has validated the version in the meantime.
+        let is_validated = shared.has_changed.load(Relaxed) || shared.validated.last() > last;
+        let Some(runtime) = runtime().ok().filter(|_| !is_validated && self.len() > 0) else { return };
+        let (sender, receiver) = mpsc::channel();
         runtime.spawn(async move {
-            shared.ask_again().await;
-            let _ = tell.send(());
+            shared.request_validation().await;
+            let _ = sender.send(());
         });
-        let _ = told.recv();
+        let _ = receiver.recv();
     }
 }
 
@@ -463,7 +472,7 @@ mod tests {
     use super::HttpSource;
     use crate::source::remote::HttpOptions;
     use crate::source::{ByteRange, RemoteSource, Source, conformance};
-    use testing::range_server::{Answer, Server, sum};
+    use testing::range_server::{RangeReply, RangeServer, totals};
 
     fn options() -> HttpOptions {
         HttpOptions {
@@ -475,92 +484,92 @@ mod tests {
         }
     }
 
-    fn open(server: &Server, options: HttpOptions) -> HttpSource {
+    fn open(server: &RangeServer, options: HttpOptions) -> HttpSource {
         let address = server.put("bytes", conformance::bytes(), "\"1\"");
         HttpClient::new(options).unwrap().open(&address).unwrap()
     }
 
     #[test]
     fn conforms_and_fetches_no_byte_twice() {
-        let server = Server::start();
+        let server = RangeServer::start();
         let source = open(&server, options());
         conformance::remote(&source);
-        let asked = server.asked();
+        let requests = server.take_requests();
         let confirming = 1;
-        assert_eq!(sum(&asked).1, source.len() + confirming, "{asked:#?}");
+        assert_eq!(totals(&requests).1, source.len() + confirming, "{requests:#?}");
         let counted = source.counters().now();
-        assert_eq!((counted.requests as usize, counted.bytes), sum(&asked));
-        assert!(asked[1..].iter().all(|asked| asked.headers["if-match"] == "\"1\""));
+        assert_eq!((counted.requests as usize, counted.bytes), totals(&requests));
+        assert!(requests[1..].iter().all(|requests| requests.headers["if-match"] == "\"1\""));
     }
 
     #[test]
     fn conforms_where_there_is_no_room_to_keep_anything() {
-        let server = Server::start();
+        let server = RangeServer::start();
         conformance::remote(&open(&server, HttpOptions { cache: 700, ..options() }));
     }
 
     #[test]
     fn conforms_where_the_server_gives_no_parts() {
-        let server = Server::start();
-        for answer in [Answer::Whole, Answer::WholeUnbounded] {
-            server.behave(move |_| answer.clone());
+        let server = RangeServer::start();
+        for answer in [RangeReply::Whole, RangeReply::WholeUnbounded] {
+            server.set_behaviour(move |_| answer.clone());
             conformance::remote(&open(&server, HttpOptions { cache: 20_000, ..options() }));
         }
     }
 
     #[test]
     fn a_hint_brings_everything_in_few_requests() {
-        let server = Server::start();
+        let server = RangeServer::start();
         let source = open(&server, options());
         let range = |start, len| ByteRange { start, len };
         source.will_need(&mut [range(2000, 500), range(2550, 100), range(5000, 10), range(500, 50)].into_iter());
         for (start, len) in [(2000, 500), (2550, 100), (5000, 10), (500, 50)] {
             assert_eq!(source.read_padded(range(start, len)).unwrap().len() as u64, len);
         }
-        let ranges: Vec<_> = server.asked().iter().filter_map(|asked| asked.range).skip(1).collect();
+        let ranges: Vec<_> = server.take_requests().iter().filter_map(|requests| requests.range).skip(1).collect();
         assert!(ranges.len() == 2 && ranges.contains(&(2000, 2650)) && ranges.contains(&(5000, 5010)), "{ranges:?}");
     }
 
     #[test]
-    fn what_is_replaced_or_gone_is_noticed_by_who_asks_for_it() {
+    fn a_validation_detects_a_replaced_or_deleted_file() {
         for is_whole in [false, true] {
-            let server = Server::start();
-            let good = if is_whole { Answer::Whole } else { Answer::Good };
-            let behave = |answer: &Answer| {
+            let server = RangeServer::start();
+            let good = if is_whole { RangeReply::Whole } else { RangeReply::Good };
+            let behave = |answer: &RangeReply| {
                 let answer = answer.clone();
-                server.behave(move |_| answer.clone());
+                server.set_behaviour(move |_| answer.clone());
             };
             behave(&good);
             let source = open(&server, HttpOptions { cache: 20_000, ..options() });
             let all = ByteRange { start: 0, len: source.len() };
             source.read(all).unwrap();
-            let opened = source.confirmed();
-            server.asked();
-            source.confirm();
-            let confirmed = source.confirmed();
-            assert!(confirmed > opened && source.check().is_ok() && server.asked().len() == 1);
+            let opened = source.validated_at();
+            server.take_requests();
+            source.revalidate();
+            let confirmed = source.validated_at();
+            assert!(confirmed > opened && source.check().is_ok() && server.take_requests().len() == 1);
             // An unreachable server proves nothing.
-            for answer in [Answer::HangUp, Answer::Status(503, ""), Answer::Status(403, "")] {
+            for answer in [RangeReply::HangUp, RangeReply::Status(503, ""), RangeReply::Status(403, "")] {
                 behave(&answer);
-                source.confirm();
+                source.revalidate();
                 source.check().unwrap();
-                assert!(source.confirmed() > confirmed && server.asked().len() == 1);
+                assert!(source.validated_at() > confirmed && server.take_requests().len() == 1);
             }
             behave(&good);
             server.put("bytes", conformance::bytes(), "\"2\"");
             source.check().unwrap();
-            source.confirm();
+            source.revalidate();
             assert!(source.check().is_err());
             let source = open(&server, HttpOptions { cache: 20_000, ..options() });
-            behave(&Answer::Status(404, ""));
-            source.confirm();
-            assert!(source.check().is_err(), "it is gone");
+            behave(&RangeReply::Status(404, ""));
+            source.revalidate();
+            assert!(source.check().is_err(), "the file is deleted");
             // The same bytes, but no header says so.
             for tags in ["", "ETag: W/\"2\"", "ETag: \"2\"\r\nETag: \"3\""] {
                 behave(&good);
                 let source = open(&server, HttpOptions { cache: 20_000, ..options() });
-                behave(&if is_whole { Answer::WholeTagged(tags) } else { Answer::Tagged(tags) });
-                source.confirm();
+                behave(&if is_whole { RangeReply::WholeTagged(tags) } else { RangeReply::Tagged(tags) });
+                source.revalidate();
                 assert!(source.check().is_err(), "{tags}");
             }
         }
@@ -568,7 +577,7 @@ mod tests {
 
     #[test]
     fn secrets_are_not_shown() {
-        let server = Server::start();
+        let server = RangeServer::start();
         let options = HttpOptions { headers: vec![("Authorization".into(), "secret".into())], ..options() };
         assert!(!format!("{:?}", open(&server, options)).contains("secret"));
     }

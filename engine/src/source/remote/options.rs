@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::machine::Machine;
 
-/// How HTTP sources are read. The defaults suit most servers.
+/// Limits and behaviour of HTTP sources. The defaults suit most servers.
 #[derive(Clone)]
 pub struct HttpOptions {
     /// Headers (name and value) of every request to the server of the address; not sent to servers that it redirects
@@ -16,7 +16,7 @@ pub struct HttpOptions {
     pub roots: Vec<Vec<u8>>,
     /// A PEM file of certificate authorities trusted in addition to the system's.
     pub ca_file: Option<PathBuf>,
-    /// Limit of making a connection, with TLS.
+    /// Limit of the connection set-up, with TLS.
     pub connect_timeout: Duration,
     /// Limit from a request to the head of its answer, with the connection.
     pub first_byte_timeout: Duration,
@@ -24,7 +24,7 @@ pub struct HttpOptions {
     pub stall_timeout: Duration,
     /// Limit of a range with all its attempts, and of a read.
     pub deadline: Duration,
-    /// Attempts for a range.
+    /// Attempts for a range, with exponential back-off; an attempt that makes progress resets the count.
     pub attempts: u32,
     /// Redirects that a request follows.
     pub redirects: usize,
@@ -33,12 +33,12 @@ pub struct HttpOptions {
     /// proxy, which would resolve the name itself. The server of the address and stores may have any address, since the
     /// program's user has named them. For programs that open addresses of their clients.
     pub private_redirects: bool,
-    /// Requests under way at one time, per server.
+    /// Requests in flight at one time, per server.
     pub connections: usize,
     /// Second requests (hedging) as a share of all requests: `0.05` are five in a hundred, 0 none. A request is hedged
     /// when it takes longer than nearly all others to that server; the first answer is used.
     pub hedged_share: f64,
-    /// Bytes that all sources of a client keep in memory together. One request may have half of them on their way.
+    /// Bytes that all sources of a client keep in memory together. One hint may fetch up to half of them.
     pub cache: u64,
     /// Reads of a demuxer are rounded to this many bytes; opening reads as many.
     pub block: u64,

@@ -26,7 +26,7 @@ impl Resolve for PublicAddresses {
             let found: Vec<SocketAddr> = tokio::task::spawn_blocking(found).await??.collect();
             match found.iter().all(|address| is_public(address.ip())) {
                 true => Ok(Box::new(found.into_iter()) as Addrs),
-                false => Err(Private.into()),
+                false => Err(PrivateAddressError.into()),
             }
         })
     }
@@ -34,19 +34,19 @@ impl Resolve for PublicAddresses {
 
 /// The error for a name with a private address.
 #[derive(Debug)]
-struct Private;
+struct PrivateAddressError;
 
-impl fmt::Display for Private {
+impl fmt::Display for PrivateAddressError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         PRIVATE.fmt(formatter)
     }
 }
 
-impl StdError for Private {}
+impl StdError for PrivateAddressError {}
 
 /// Whether a private address is the reason for the lack of a connection.
 pub(super) fn is_private(error: &reqwest::Error) -> bool {
-    std::iter::successors(error.source(), |error| (*error).source()).any(|error| error.is::<Private>())
+    std::iter::successors(error.source(), |error| (*error).source()).any(|error| error.is::<PrivateAddressError>())
 }
 
 /// Whether a host is a literal, private address. A parsed address has its usual form, however it was written.
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_to_write_an_address_is_judged() {
+    fn every_notation_of_an_address_is_checked() {
         for host in [
             "127.0.0.1",
             "[::1]",

@@ -27,8 +27,8 @@ impl ReadAhead {
 
     /// The range to fetch for a read of `range`, which is not in memory.
     pub(super) fn miss(&mut self, range: ByteRange) -> ByteRange {
-        let goes_on = (self.begin..=self.next.saturating_add(self.gap)).contains(&range.start);
-        if goes_on && range.end() > self.next {
+        let continues = (self.begin..=self.next.saturating_add(self.gap)).contains(&range.start);
+        if continues && range.end() > self.next {
             self.window = (2 * self.window).min(self.most);
             self.next = range.end().max(self.next + self.window).next_multiple_of(self.block);
             return ByteRange { start: range.start, len: self.next - range.start };
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn who_goes_on_gets_more_each_time_and_who_jumps_a_block() {
+    fn sequential_reads_grow_the_window_and_a_jump_reads_one_block() {
         let mut ahead = ReadAhead::new(100, 100, 500, 50, 100);
         assert_eq!(ahead.miss(range(100, 130)), range(100, 300), "behind what was read at first");
         assert_eq!(ahead.pass(range(130, 290)), None, "once is not enough");
@@ -72,6 +72,6 @@ mod tests {
         assert_eq!(ahead.miss(range(5010, 5020)), range(5000, 5100));
         assert_eq!(ahead.pass(range(5090, 5100)), None, "one jump is no sequence");
         assert_eq!(ahead.miss(range(9010, 9120)), range(9000, 9200));
-        assert_eq!(ahead.miss(range(9050, 9060)), range(9000, 9100), "lost and wanted again: no sequence");
+        assert_eq!(ahead.miss(range(9050, 9060)), range(9000, 9100), "evicted and read again: no sequence");
     }
 }

@@ -8,7 +8,7 @@
 use reqwest::header::{self, HeaderMap, HeaderName};
 use reqwest::{Method, Request, RequestBuilder, Response, Url};
 
-use super::client::Connections;
+use super::client::ClientPool;
 use super::public::{PRIVATE, is_private_literal};
 use crate::error::Refusal;
 
@@ -16,41 +16,41 @@ use crate::error::Refusal;
 const HARMLESS: [HeaderName; 4] =
     [header::RANGE, header::IF_MATCH, header::IF_UNMODIFIED_SINCE, header::ACCEPT_ENCODING];
 
-/// Why there is no answer.
-pub(super) enum Lost {
+/// The reason why a request has no answer.
+pub(super) enum SendError {
     Failed(reqwest::Error),
     /// The request was not sent.
-    Unsent(Refusal),
+    Refused(Refusal),
     /// Too many redirects, or one without a valid location.
-    Astray,
+    BadRedirect,
 }
 
-impl From<reqwest::Error> for Lost {
-    fn from(error: reqwest::Error) -> Lost {
-        Lost::Failed(error)
+impl From<reqwest::Error> for SendError {
+    fn from(error: reqwest::Error) -> SendError {
+        SendError::Failed(error)
     }
 }
 
 /// Sends a request, and follows up to `redirects` redirects. With `None`, a redirect is an answer.
 pub(super) async fn send(
-    connections: &Connections,
+    connections: &ClientPool,
     request: RequestBuilder,
     redirects: Option<usize>,
-) -> Result<Response, Lost> {
+) -> Result<Response, SendError> {
     let mut request = request.build()?;
     let mut is_strange = false;
     for _ in 0..=redirects.unwrap_or(0) {
         let (here, mut headers) = (request.url().clone(), request.headers().clone());
-        let client = if is_strange { connections.to_stranger(&here) } else { connections.to(&here) };
-        let response = client.map_err(Lost::Unsent)?.execute(request).await?;
+        let client = if is_strange { connections.public_client_for(&here) } else { connections.client_for(&here) };
+        let response = client.map_err(SendError::Refused)?.execute(request).await?;
         if redirects.is_none() || !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
             return Ok(response);
         }
-        let next = next(&here, response.headers()).ok_or(Lost::Astray)?;
-        if !connections.may_go_anywhere() {
+        let next = next(&here, response.headers()).ok_or(SendError::BadRedirect)?;
+        if !connections.allows_private_redirects() {
             // A server that redirects away must not redirect back into a private network.
             is_strange |= !is_same_server(&here, &next);
-            allow(&here, &next, is_strange).map_err(Lost::Unsent)?;
+            allow(&here, &next, is_strange).map_err(SendError::Refused)?;
         }
         if next.origin() != here.origin() {
             headers =
@@ -59,7 +59,7 @@ pub(super) async fn send(
         request = Request::new(Method::GET, next);
         *request.headers_mut() = headers;
     }
-    Err(Lost::Astray)
+    Err(SendError::BadRedirect)
 }
 
 /// The location of a redirect, if that is HTTP or HTTPS.
@@ -87,22 +87,22 @@ mod tests {
     use crate::source::remote::{HttpClient, HttpOptions};
     use crate::source::{Refusal, Source};
     use crate::{Error, ErrorKind};
-    use testing::range_server::{Answer, Server};
+    use testing::range_server::{RangeReply, RangeServer};
 
     /// Opens a server that redirects its first path to `to`.
-    fn sent(server: &Server, to: &str, private_redirects: bool) -> Result<u64, Error> {
+    fn sent(server: &RangeServer, to: &str, private_redirects: bool) -> Result<u64, Error> {
         let header: &'static str = format!("Location: {to}").leak();
-        server.behave(move |asked| match &asked.path[..] {
-            "/first" => Answer::Status(302, header),
-            "/round" => Answer::Status(302, "Location: /round"),
-            _ => Answer::Good,
+        server.set_behaviour(move |requests| match &requests.path[..] {
+            "/first" => RangeReply::Status(302, header),
+            "/round" => RangeReply::Status(302, "Location: /round"),
+            _ => RangeReply::Good,
         });
         let options = HttpOptions { private_redirects, ..HttpOptions::default() };
         HttpClient::new(options)?.open_as(&server.at("first"), "a.mp4").map(|source| source.len())
     }
 
     #[track_caller]
-    fn is_refused(sent: Result<u64, Error>) {
+    fn is_rejected(sent: Result<u64, Error>) {
         let error = sent.expect_err("it is refused");
         assert!(matches!(error.kind(), ErrorKind::Remote(Refusal::Redirect(_))), "{error}");
         assert_eq!(
@@ -112,26 +112,26 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_sent_into_a_private_network() {
-        let (server, inner) = (Server::start(), Server::start());
+    fn redirects_into_a_private_network_are_refused() {
+        let (server, inner) = (RangeServer::start(), RangeServer::start());
         inner.put("secret", vec![1; 100], "\"1\"");
         let port = inner.at("").split(':').nth(2).map(|rest| rest.trim_end_matches('/').to_owned()).unwrap();
         let hosts =
             ["127.0.0.1", "2130706433", "0x7f000001", "0x7f.1", "127.1", "0177.0.0.1", "0", "[::ffff:127.0.0.1]"];
         for host in hosts.into_iter().chain(["[::1]", "localhost", "LOCALHOST", "user:pass@localhost"]) {
-            is_refused(sent(&server, &format!("http://{host}:{port}/secret"), false));
+            is_rejected(sent(&server, &format!("http://{host}:{port}/secret"), false));
         }
-        is_refused(sent(&server, &format!("//127.0.0.1:{port}/secret"), false));
+        is_rejected(sent(&server, &format!("//127.0.0.1:{port}/secret"), false));
         for address in ["http://169.254.169.254/latest/meta-data/", "https://10.0.0.1/", "http://[fd00:ec2::254]/"] {
-            is_refused(sent(&server, address, false));
+            is_rejected(sent(&server, address, false));
         }
-        assert!(inner.asked().is_empty() && inner.connections() == 0, "there was no connection at all");
-        assert_eq!(sent(&server, &inner.at("secret"), true).unwrap(), 100, "unless that is wanted");
+        assert!(inner.take_requests().is_empty() && inner.connections() == 0, "there was no connection at all");
+        assert_eq!(sent(&server, &inner.at("secret"), true).unwrap(), 100, "unless the options allow it");
     }
 
     #[test]
-    fn the_server_that_was_named_may_send_us_around_within_itself() {
-        let server = Server::start();
+    fn redirects_within_the_requested_server_are_followed() {
+        let server = RangeServer::start();
         server.put("clip", vec![1; 100], "\"1\"");
         assert_eq!(sent(&server, "/clip", false).unwrap(), 100);
         assert_eq!(sent(&server, &server.at("clip"), false).unwrap(), 100);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn from_https_nobody_is_sent_to_http_and_with_tls_a_host_is_the_same() {
+    fn redirects_from_https_to_http_are_refused_and_upgrades_keep_the_host() {
         let url = |address: &str| reqwest::Url::parse(address).unwrap();
         let allow = |here: &str, next: &str| {
             super::allow(&url(here), &url(next), !super::is_same_server(&url(here), &url(next)))

@@ -18,7 +18,7 @@ pub(super) fn runtime() -> Result<&'static Runtime, Refusal> {
         let runtime = builder.build();
         runtime.map_err(|error| format!("no threads for the network: {error}"))
     };
-    RUNTIME.get_or_make(make).as_ref().map_err(|why| Refusal::Connection(why.clone()))
+    RUNTIME.get_or_init(make).as_ref().map_err(|why| Refusal::Connection(why.clone()))
 }
 
 /// Blocks SIGPIPE in the network threads. Connections are written with `writev`, which has no `MSG_NOSIGNAL`: a reset

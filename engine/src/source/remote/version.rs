@@ -11,7 +11,7 @@ const REVISIONS: [HeaderName; 2] =
 
 /// A version of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Version {
+pub(super) struct ObjectVersion {
     /// Length of the whole file, in bytes.
     pub(super) len: u64,
     etag: Option<String>,
@@ -19,14 +19,14 @@ pub(super) struct Version {
     revision: Option<String>,
 }
 
-impl Version {
-    pub(super) fn of(headers: &HeaderMap, len: u64) -> Version {
-        let etag = told(headers, &header::ETAG);
+impl ObjectVersion {
+    pub(super) fn of(headers: &HeaderMap, len: u64) -> ObjectVersion {
+        let etag = header_text(headers, &header::ETAG);
         // Several different tags prove nothing: they count as a weak one.
         let etag = etag.map(|(etag, is_single)| if is_single { etag } else { format!("W/{etag}") });
-        let modified = told(headers, &header::LAST_MODIFIED).map(|(modified, _)| modified);
-        let revision = REVISIONS.iter().find_map(|name| told(headers, name)).map(|(revision, _)| revision);
-        Version { len, etag, modified, revision }
+        let modified = header_text(headers, &header::LAST_MODIFIED).map(|(modified, _)| modified);
+        let revision = REVISIONS.iter().find_map(|name| header_text(headers, name)).map(|(revision, _)| revision);
+        ObjectVersion { len, etag, modified, revision }
     }
 
     /// The tag, unless it is weak: weak tags do not identify bytes (RFC 9110 8.8.1).
@@ -54,7 +54,7 @@ impl Version {
 
     /// Whether an answer with the headers `other` is of this version. A strong tag decides alone. Without one, all
     /// headers that either answer has must agree; one that only one of them has is a difference.
-    pub(super) fn is(&self, other: &Version) -> bool {
+    pub(super) fn is(&self, other: &ObjectVersion) -> bool {
         match self.strong() {
             Some(etag) => self.len == other.len && other.strong() == Some(etag),
             None => self == other,
@@ -64,7 +64,7 @@ impl Version {
 
 /// The values of a header, without repetitions, and whether there is exactly one. Tags may have any byte (RFC 9110
 /// 8.8.3), so each byte becomes a character.
-fn told(headers: &HeaderMap, name: &HeaderName) -> Option<(String, bool)> {
+fn header_text(headers: &HeaderMap, name: &HeaderName) -> Option<(String, bool)> {
     let mut values: Vec<&[u8]> = Vec::new();
     for value in headers.get_all(name) {
         let value = value.as_bytes().trim_ascii();
@@ -81,14 +81,14 @@ fn told(headers: &HeaderMap, name: &HeaderName) -> Option<(String, bool)> {
 mod tests {
     use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
-    use super::Version;
+    use super::ObjectVersion;
 
-    fn version(len: u64, headers: &[(&'static str, &str)]) -> Version {
+    fn version(len: u64, headers: &[(&'static str, &str)]) -> ObjectVersion {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        Version::of(&map, len)
+        ObjectVersion::of(&map, len)
     }
 
     const TAG: (&str, &str) = ("etag", "\"a\"");

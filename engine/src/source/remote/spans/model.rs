@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Cache, Problem, Spans};
+use super::{Cache, FetchError, SpanTable};
 use crate::source::ByteRange;
 use crate::sync::model::{TimedWaits, check};
 use crate::sync::{Mutex, thread};
@@ -20,18 +20,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A source in which the value of each byte is its offset.
 struct Fixture {
-    spans: Arc<Spans>,
-    /// Bytes of flights that have not arrived.
+    spans: Arc<SpanTable>,
+    /// Bytes of fetches that have not arrived.
     under_way: Mutex<Vec<u64>>,
     /// Bytes that a fetch brings at a time.
-    portion: u64,
+    chunk: u64,
     /// The number of the fetch that fails half way.
     fails: Option<u64>,
 }
 
 impl Fixture {
-    fn new(cache: &Arc<Cache>, portion: u64, fails: Option<u64>) -> Arc<Fixture> {
-        Arc::new(Fixture { spans: Spans::new(cache), under_way: Mutex::default(), portion, fails })
+    fn new(cache: &Arc<Cache>, chunk: u64, fails: Option<u64>) -> Arc<Fixture> {
+        Arc::new(Fixture { spans: SpanTable::new(cache), under_way: Mutex::default(), chunk, fails })
     }
 
     /// Reserves the missing parts of a range, and fetches them in threads of their own.
@@ -49,11 +49,11 @@ impl Fixture {
     }
 
     fn bring(&self, number: u64, range: ByteRange) {
-        let problem = (self.fails == Some(number)).then_some(Problem::Changed);
+        let problem = (self.fails == Some(number)).then_some(FetchError::Changed);
         let end = if problem.is_some() { range.start + range.len / 2 } else { range.end() };
         let mut at = range.start;
         while at < end {
-            let next = (at + self.portion).min(end);
+            let next = (at + self.chunk).min(end);
             // Before `arrive`: after it the bytes may be evicted, and fetched again.
             self.brought(at..next);
             self.spans.arrive(number, content(at, next));
@@ -76,7 +76,7 @@ impl Fixture {
         loop {
             match self.spans.read(range, PATIENCE, &|| false, &mut fetch) {
                 Ok(pieces) => return pieces.map(|pieces| pieces.concat()),
-                Err(problem) => assert!(problem == Problem::Changed && self.fails.is_some()),
+                Err(problem) => assert!(problem == FetchError::Changed && self.fails.is_some()),
             }
         }
     }
@@ -113,10 +113,10 @@ fn join(threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
 fn readers_of_two_sources_get_their_bytes_while_the_cache_evicts() {
     check(TimedWaits::MayTimeOut, || {
         let cache = Arc::new(Cache::new(6));
-        let sources = [3, 2].map(|portion| Fixture::new(&cache, portion, None));
+        let sources = [3, 2].map(|chunk| Fixture::new(&cache, chunk, None));
         join([reader(&sources[0], 0, 6), reader(&sources[0], 3, 8), reader(&sources[1], 10, 15)]);
         // Fetches may outlast readers.
-        while sources.iter().any(|source| !source.spans.lock().flights.is_empty()) {
+        while sources.iter().any(|source| !source.spans.lock().pending.is_empty()) {
             thread::yield_now();
         }
         assert_eq!(cache.held(), sources.iter().map(|source| source.kept()).sum::<u64>());
@@ -128,7 +128,7 @@ fn readers_of_two_sources_get_their_bytes_while_the_cache_evicts() {
 fn the_cache_counts_what_is_kept_and_keeps_to_its_budget() {
     check(TimedWaits::MayTimeOut, || {
         let cache = Arc::new(Cache::new(4));
-        let sources = [2, 2].map(|portion| Fixture::new(&cache, portion, None));
+        let sources = [2, 2].map(|chunk| Fixture::new(&cache, chunk, None));
         let threads = [(0, 0), (0, 4), (1, 0), (1, 4)].map(|(source, start): (usize, u64)| {
             let source = Arc::clone(&sources[source]);
             thread::spawn(move || {
@@ -159,7 +159,7 @@ fn a_reader_that_waits_has_its_bytes_before_they_are_evicted() {
             let mut fetches = 0;
             let mut fetch = |_| {
                 fetches += 1;
-                Err(Problem::Changed)
+                Err(FetchError::Changed)
             };
             // Called under the lock, just before the reader waits.
             let is_over = || {
@@ -181,7 +181,7 @@ fn a_reader_that_waits_has_its_bytes_before_they_are_evicted() {
 }
 
 #[test]
-fn a_reader_has_its_bytes_before_the_flight_is_over() {
+fn a_reader_has_its_bytes_before_the_fetch_ends() {
     check(TimedWaits::MayTimeOut, || {
         let source = Fixture::new(&Arc::new(Cache::new(100)), 4, None);
         let number = source.spans.reserve(vec![range(0, 4)], 0, 4)[0].0;
@@ -212,14 +212,14 @@ fn watchers_are_called_once_and_not_before_their_bytes_are_here() {
                 source.fetch(wanted);
                 let own = Arc::clone(&source);
                 let then = move || {
-                    assert!(own.spans.is_here(wanted));
+                    assert!(own.spans.is_available(wanted));
                     calls.lock().unwrap()[watcher] += 1;
                 };
-                source.spans.when_here(&[wanted], Box::new(then));
+                source.spans.on_available(&[wanted], Box::new(then));
             })
         });
         join(watchers.collect::<Vec<_>>());
-        while !source.spans.lock().flights.is_empty() || calls.lock().unwrap().contains(&0) {
+        while !source.spans.lock().pending.is_empty() || calls.lock().unwrap().contains(&0) {
             thread::yield_now();
         }
         assert_eq!(*calls.lock().unwrap(), [1; 3]);
@@ -233,8 +233,8 @@ fn a_watcher_of_a_fetch_that_fails_is_called() {
         let calls = Arc::new(Mutex::new(0));
         source.fetch(range(0, 4));
         let own = Arc::clone(&calls);
-        source.spans.when_here(&[range(0, 4)], Box::new(move || *own.lock().unwrap() += 1));
-        while *calls.lock().unwrap() == 0 || !source.spans.lock().flights.is_empty() {
+        source.spans.on_available(&[range(0, 4)], Box::new(move || *own.lock().unwrap() += 1));
+        while *calls.lock().unwrap() == 0 || !source.spans.lock().pending.is_empty() {
             thread::yield_now();
         }
         assert_eq!(*calls.lock().unwrap(), 1);
@@ -247,7 +247,7 @@ fn a_wait_for_bytes_ends_when_they_are_here() {
     check(TimedWaits::MayTimeOut, || {
         let source = Fixture::new(&Arc::new(Cache::new(100)), 2, None);
         source.fetch(range(0, 4));
-        let is_awaited = source.spans.is_awaited(range(1, 3), PATIENCE);
-        assert!(is_awaited || source.spans.is_here(range(1, 3)));
+        let is_awaited = source.spans.is_pending_after(range(1, 3), PATIENCE);
+        assert!(is_awaited || source.spans.is_available(range(1, 3)));
     });
 }

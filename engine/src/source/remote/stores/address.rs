@@ -7,27 +7,27 @@ use crate::error::Refusal;
 
 /// The kind of store that holds an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Store {
+pub(super) enum StoreKind {
     S3,
     Google,
     Azure,
 }
 
-impl Store {
-    pub(super) fn of(scheme: &str) -> Option<Store> {
+impl StoreKind {
+    pub(super) fn of(scheme: &str) -> Option<StoreKind> {
         match &scheme.to_ascii_lowercase()[..] {
-            "s3" => Some(Store::S3),
-            "gs" => Some(Store::Google),
-            "az" | "abfs" | "abfss" => Some(Store::Azure),
+            "s3" => Some(StoreKind::S3),
+            "gs" => Some(StoreKind::Google),
+            "az" | "abfs" | "abfss" => Some(StoreKind::Azure),
             _ => None,
         }
     }
 }
 
-/// The place of an object. Names are unescaped.
+/// The address of an object, parsed. Names are unescaped.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Address {
-    pub(super) store: Store,
+pub(super) struct StoreAddress {
+    pub(super) store: StoreKind,
     /// The bucket; for Azure, the container.
     pub(super) bucket: String,
     pub(super) key: String,
@@ -40,10 +40,10 @@ pub(super) struct Address {
 /// Parameters of signed addresses, which stand behind the name: part of no name, and secret.
 const SIGNATURES: [&str; 5] = ["sig=", "signature=", "x-amz-signature=", "x-goog-signature=", "x-amz-security-token="];
 
-impl Address {
+impl StoreAddress {
     /// Parses the address of an object.
-    pub(super) fn parse(address: &str) -> Result<Address, Refusal> {
-        let address = Address::parse_prefix(address)?;
+    pub(super) fn parse(address: &str) -> Result<StoreAddress, Refusal> {
+        let address = StoreAddress::parse_prefix(address)?;
         match address.key.is_empty() {
             true => Err(Refusal::Address("the name of the object is missing after the bucket's".to_owned())),
             false => Ok(address),
@@ -51,13 +51,13 @@ impl Address {
     }
 
     /// Parses the address of a bucket, or a part of one: its key may be empty.
-    pub(super) fn parse_prefix(address: &str) -> Result<Address, Refusal> {
+    pub(super) fn parse_prefix(address: &str) -> Result<StoreAddress, Refusal> {
         let refuse = |why: &str| Err(Refusal::Address(why.to_owned()));
-        let parts = address.split_once("://").and_then(|(scheme, rest)| Some((Store::of(scheme)?, rest)));
+        let parts = address.split_once("://").and_then(|(scheme, rest)| Some((StoreKind::of(scheme)?, rest)));
         let Some((store, rest)) = parts else { return refuse("it is not that of an object store") };
         let (place, key) = rest.split_once('/').unwrap_or((rest, ""));
         let (bucket, account) = match (store, place.split_once('@')) {
-            (Store::Azure, Some((container, host))) => (container, host.split('.').next().map(str::to_owned)),
+            (StoreKind::Azure, Some((container, host))) => (container, host.split('.').next().map(str::to_owned)),
             _ => (place, None),
         };
         if !is_name(bucket) || account.as_deref().is_some_and(|account| !is_name(account)) {
@@ -69,11 +69,11 @@ impl Address {
         if key.split('/').any(|part| part == "." || part == "..") {
             return refuse("no request can be made for a name with . or .. between slashes");
         }
-        Ok(Address { store, bucket: bucket.to_owned(), key: key.to_owned(), account, query: Vec::new() })
+        Ok(StoreAddress { store, bucket: bucket.to_owned(), key: key.to_owned(), account, query: Vec::new() })
     }
 
     /// A name of the bucket that is unique among all stores.
-    pub(super) fn place(&self) -> String {
+    pub(super) fn bucket_id(&self) -> String {
         let account = self.account.as_deref().unwrap_or_default();
         format!("{:?}://{account}@{}", self.store, self.bucket)
     }
@@ -100,8 +100,8 @@ impl Address {
 }
 
 /// An address for messages: of an invalid one, the parts that may be shown.
-pub(super) fn shown(address: &str) -> String {
-    let Err(_) = Address::parse(address) else { return address.to_owned() };
+pub(super) fn redacted(address: &str) -> String {
+    let Err(_) = StoreAddress::parse(address) else { return address.to_owned() };
     let (scheme, rest) = address.split_once("://").unwrap_or_default();
     let (place, key) = rest.split_once('/').unwrap_or((rest, ""));
     let key = if has_signature(key) { key.split('?').next().unwrap_or_default() } else { key };
@@ -130,19 +130,19 @@ fn escape(text: &str, is_path: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Address, Store, shown};
+    use super::{StoreAddress, StoreKind, redacted};
 
-    fn parse(address: &str) -> Option<(Store, String, String)> {
-        Address::parse(address).ok().map(|address| (address.store, address.bucket, address.key))
+    fn parse(address: &str) -> Option<(StoreKind, String, String)> {
+        StoreAddress::parse(address).ok().map(|address| (address.store, address.bucket, address.key))
     }
 
     #[test]
     fn addresses_are_taken_apart_as_they_are() {
         let is = |store, bucket: &str, key: &str| Some((store, bucket.to_owned(), key.to_owned()));
-        assert_eq!(parse("s3://my.bucket/a b/c?d#e%20.mp4"), is(Store::S3, "my.bucket", "a b/c?d#e%20.mp4"));
-        assert_eq!(parse("GS://b//a//"), is(Store::Google, "b", "/a//"));
-        assert_eq!(parse("az://c/d"), is(Store::Azure, "c", "d"));
-        let address = Address::parse("abfss://c@account.dfs.core.windows.net/d").expect("an address");
+        assert_eq!(parse("s3://my.bucket/a b/c?d#e%20.mp4"), is(StoreKind::S3, "my.bucket", "a b/c?d#e%20.mp4"));
+        assert_eq!(parse("GS://b//a//"), is(StoreKind::Google, "b", "/a//"));
+        assert_eq!(parse("az://c/d"), is(StoreKind::Azure, "c", "d"));
+        let address = StoreAddress::parse("abfss://c@account.dfs.core.windows.net/d").expect("an address");
         assert_eq!((&address.bucket[..], address.account.as_deref()), ("c", Some("account")));
         for none in
             ["s3://bucket", "s3://bucket/", "s3:///key", "s3://b@c/key", "s3://b:9/key", "gs://b/a/../c", "az:/c/d"]
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn requests_go_to_the_object_and_nowhere_else() {
-        let address = Address::parse("s3://b/a b/ü?c#d%2e.mp4").expect("an address");
+        let address = StoreAddress::parse("s3://b/a b/ü?c#d%2e.mp4").expect("an address");
         let url = address.below("http://localhost:9000/store/", true).expect("a url");
         assert_eq!(url.as_str(), "http://localhost:9000/store/b/a%20b/%C3%BC%3Fc%23d%252e.mp4");
         assert!(address.below("localhost:9000", true).is_err() && address.below("", true).is_err());
@@ -161,9 +161,9 @@ mod tests {
 
     #[test]
     fn what_signs_an_address_is_not_shown() {
-        assert_eq!(shown("s3://b/k"), "s3://b/k");
-        assert_eq!(shown("az://c/clip.mp4?sv=1&sig=geheim"), "az://c/clip.mp4");
-        assert!(Address::parse("az://c/clip.mp4?sv=1&sig=geheim").is_err());
-        assert_eq!(shown("s3://me:geheim@b/k"), "s3://b/k");
+        assert_eq!(redacted("s3://b/k"), "s3://b/k");
+        assert_eq!(redacted("az://c/clip.mp4?sv=1&sig=geheim"), "az://c/clip.mp4");
+        assert!(StoreAddress::parse("az://c/clip.mp4?sv=1&sig=geheim").is_err());
+        assert_eq!(redacted("s3://me:geheim@b/k"), "s3://b/k");
     }
 }

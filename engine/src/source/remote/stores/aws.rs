@@ -21,12 +21,12 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use aws_types::service_config::ServiceConfigKey;
 use object_store::aws::AwsCredential;
 use reqwest::Client;
-use tokio::sync::{Mutex as Turns, OnceCell};
+use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 use tokio::time::timeout;
 
 use super::connector;
+use super::error_chain;
 use super::settings::Settings;
-use super::told;
 use crate::error::Refusal;
 
 /// Limit of getting credentials, which may need a request to a service, or a program.
@@ -44,19 +44,19 @@ const KEYS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
 const REGION: &str = "us-east-1";
 
 /// The configuration of S3.
-pub(super) struct Surroundings {
+pub(super) struct AwsEnvironment {
     region: Option<String>,
     /// Another endpoint than Amazon's.
     pub(super) endpoint: Option<String>,
     /// Whether the bucket is a part of the server's name, if configured.
-    pub(super) bucket_in_name: Option<bool>,
+    pub(super) virtual_hosted: Option<bool>,
     /// The requester pays.
     pub(super) pays: bool,
     provider: Option<SharedCredentialsProvider>,
 }
 
-/// Credentials, or that there are none, and until when this holds.
-struct Held {
+/// The result of a search for credentials, `None` if there are none, and how long it holds.
+struct CachedCredentials {
     credentials: Option<Arc<AwsCredential>>,
     since: Instant,
     expire: Option<SystemTime>,
@@ -66,16 +66,16 @@ struct Held {
 pub(super) struct Aws {
     settings: Settings,
     client: Client,
-    surroundings: OnceCell<Surroundings>,
-    held: Turns<Option<Held>>,
+    environment: OnceCell<AwsEnvironment>,
+    cached: AsyncMutex<Option<CachedCredentials>>,
     /// Regions of buckets, learned from answers.
     regions: Mutex<HashMap<String, String>>,
 }
 
 impl Aws {
     pub(super) fn new(settings: Settings, client: Client) -> Aws {
-        let (surroundings, held, regions) = (OnceCell::new(), Turns::default(), Mutex::default());
-        Aws { settings, client, surroundings, held, regions }
+        let (environment, cached, regions) = (OnceCell::new(), AsyncMutex::default(), Mutex::default());
+        Aws { settings, client, environment, cached, regions }
     }
 
     /// Half a pair of keys is a mistake, and not the same as none.
@@ -91,54 +91,54 @@ impl Aws {
         if has_id == has_secret { Ok(()) } else { Err(why()) }
     }
 
-    pub(super) async fn surroundings(&self) -> &Surroundings {
-        self.surroundings.get_or_init(|| load(&self.settings, &self.client)).await
+    pub(super) async fn environment(&self) -> &AwsEnvironment {
+        self.environment.get_or_init(|| load(&self.settings, &self.client)).await
     }
 
-    /// The region in which to ask for a bucket.
+    /// The region for requests to a bucket.
     pub(super) async fn region(&self, bucket: &str) -> String {
-        let told = self.regions.lock().unwrap_or_else(PoisonError::into_inner).get(bucket).cloned();
-        let region = || async { self.surroundings().await.region.clone() };
-        match told {
+        let known = self.regions.lock().unwrap_or_else(PoisonError::into_inner).get(bucket).cloned();
+        let region = || async { self.environment().await.region.clone() };
+        match known {
             Some(region) => region,
             None => region().await.unwrap_or_else(|| REGION.to_owned()),
         }
     }
 
     /// Records the region of a bucket, from an answer.
-    pub(super) fn is_in(&self, bucket: &str, region: String) {
+    pub(super) fn set_region(&self, bucket: &str, region: String) {
         self.regions.lock().unwrap_or_else(PoisonError::into_inner).insert(bucket.to_owned(), region);
     }
 
     /// The credentials; `None` if there are none, and requests are then not signed. Concurrent callers wait for one
     /// search.
     pub(super) async fn credentials(&self) -> Result<Option<Arc<AwsCredential>>, Refusal> {
-        let Some(provider) = &self.surroundings().await.provider else { return Ok(None) };
-        let mut held = self.held.lock().await;
-        if let Some(held) = held.as_ref().filter(|held| held.is_good()) {
+        let Some(provider) = &self.environment().await.provider else { return Ok(None) };
+        let mut cached = self.cached.lock().await;
+        if let Some(held) = cached.as_ref().filter(|held| held.is_good()) {
             return Ok(held.credentials.clone());
         }
-        let had_some = held.as_ref().is_some_and(|held| held.credentials.is_some());
+        let had_some = cached.as_ref().is_some_and(|held| held.credentials.is_some());
         let late = |_| Refusal::Timeout { what: "credentials", limit: LIMIT };
         let credentials = match timeout(LIMIT, provider.provide_credentials()).await.map_err(late)? {
             Ok(credentials) => Some(credentials),
             // If there were credentials before, failing to renew them is an error.
             Err(CredentialsError::CredentialsNotLoaded(_)) if !had_some => None,
-            Err(error) => return Err(Refusal::Configuration(format!("no credentials: {}", told(&error)))),
+            Err(error) => return Err(Refusal::Configuration(format!("no credentials: {}", error_chain(&error)))),
         };
         let expire = credentials.as_ref().and_then(Credentials::expiry);
         let credentials = credentials.as_ref().map(usable).transpose()?;
-        *held = Some(Held { credentials: credentials.clone(), since: Instant::now(), expire });
+        *cached = Some(CachedCredentials { credentials: credentials.clone(), since: Instant::now(), expire });
         Ok(credentials)
     }
 
     /// Drops credentials that the store refuses.
     pub(super) async fn forget_credentials(&self) {
-        *self.held.lock().await = None;
+        *self.cached.lock().await = None;
     }
 }
 
-impl Held {
+impl CachedCredentials {
     fn is_good(&self) -> bool {
         match (&self.credentials, self.expire) {
             (None, _) => self.since.elapsed() < NOWHERE,
@@ -160,7 +160,7 @@ fn usable(credentials: &Credentials) -> Result<Arc<AwsCredential>, Refusal> {
     Ok(Arc::new(AwsCredential { key_id: key_id.to_owned(), secret_key, token }))
 }
 
-async fn load(settings: &Settings, client: &Client) -> Surroundings {
+async fn load(settings: &Settings, client: &Client) -> AwsEnvironment {
     let config = if settings.is_env() { Some(sdk_config(settings, client).await) } else { None };
     let config = config.as_ref();
     let region = ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| settings.get(name));
@@ -170,10 +170,10 @@ async fn load(settings: &Settings, client: &Client) -> Surroundings {
         Some(credentials) => Some(SharedCredentialsProvider::new(credentials)),
         None => config.and_then(SdkConfig::credentials_provider),
     };
-    Surroundings {
+    AwsEnvironment {
         region: region.or_else(|| Some(config?.region()?.to_string())),
         endpoint: endpoint.or_else(|| config.and_then(own_endpoint)),
-        bucket_in_name: bucket_in_name(settings),
+        virtual_hosted: virtual_hosted(settings),
         pays: settings.get("AWS_REQUEST_PAYER").is_some_and(|who| who.eq_ignore_ascii_case("requester"))
             || settings.is_on("AWS_REQUEST_PAYER"),
         provider,
@@ -186,7 +186,7 @@ fn static_credentials(settings: &Settings) -> Option<Credentials> {
     Some(Credentials::new(key_id, secret, settings.get("AWS_SESSION_TOKEN"), None, "settings"))
 }
 
-fn bucket_in_name(settings: &Settings) -> Option<bool> {
+fn virtual_hosted(settings: &Settings) -> Option<bool> {
     match settings.get("AWS_S3_ADDRESSING_STYLE").as_deref() {
         Some("path") => Some(false),
         Some("virtual") => Some(true),
@@ -206,8 +206,8 @@ async fn sdk_config(settings: &Settings, client: &Client) -> SdkConfig {
         (region, own) = (region.profile_name(&profile), own.profile_name(&profile));
         loader = loader.profile_name(profile);
     }
-    // The region is not asked of the machine's metadata service: outside of Amazon that takes time, and a bucket may be
-    // anywhere.
+    // The machine's metadata service is not queried for the region: outside of Amazon that takes time, and a bucket may
+    // be in any region.
     let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(region.build());
     let provider = ProviderConfig::default().with_http_client(http).with_region(region.region().await);
     let web = WebIdentityTokenCredentialsProvider::builder().configure(&provider).build();
@@ -215,23 +215,23 @@ async fn sdk_config(settings: &Settings, client: &Client) -> SdkConfig {
     let chain = CredentialsProviderChain::first_try("profile", own.configure(&provider).build())
         .or_else("web identity", web)
         .or_else("container", container)
-        .or_else("machine", Machine::new(&provider));
+        .or_else("machine", InstanceCredentials::new(&provider));
     loader.region(region).credentials_provider(chain).load().await
 }
 
 /// The credentials of a machine at Amazon. They are not configured, so it is no error if the metadata service does not
 /// answer.
 #[derive(Debug)]
-struct Machine(ImdsCredentialsProvider);
+struct InstanceCredentials(ImdsCredentialsProvider);
 
-impl Machine {
-    fn new(provider: &ProviderConfig) -> Machine {
+impl InstanceCredentials {
+    fn new(provider: &ProviderConfig) -> InstanceCredentials {
         let metadata = imds::Client::builder().configure(provider).max_attempts(1).build();
-        Machine(ImdsCredentialsProvider::builder().configure(provider).imds_client(metadata).build())
+        InstanceCredentials(ImdsCredentialsProvider::builder().configure(provider).imds_client(metadata).build())
     }
 }
 
-impl ProvideCredentials for Machine {
+impl ProvideCredentials for InstanceCredentials {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,

@@ -7,14 +7,14 @@ use object_store::client::{HttpRequest, HttpRequestBody};
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, Url};
 
-use super::address::Address;
-use super::answer::understand;
-use super::connector::Shared;
+use super::address::StoreAddress;
+use super::connector::SharedConnector;
+use super::error_chain;
+use super::refusal::check_response;
 use super::settings::Settings;
 use super::tokens::{Tokens, retries};
-use super::told;
 use crate::error::Refusal;
-use crate::source::remote::authority::{Authority, Later, Verdict};
+use crate::source::remote::signer::{BoxedFuture, RequestSigner, StoreResponse};
 
 /// Variables of Azure's own command line that the signing library does not read.
 const ALIASES: [(&str, AzureConfigKey); 2] =
@@ -25,15 +25,15 @@ const VERSION: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-ms-version"), HeaderValue::from_static("2023-11-03"));
 
 /// State shared by the objects of an account.
-pub(super) struct Account {
+pub(super) struct AzureAccount {
     name: String,
     endpoint: String,
     tokens: Tokens<AzureCredential>,
 }
 
-impl Account {
+impl AzureAccount {
     /// The account that the address names, or the configured one.
-    pub(super) fn new(named: Option<&str>, settings: &Settings, client: &Client) -> Result<Account, Refusal> {
+    pub(super) fn new(named: Option<&str>, settings: &Settings, client: &Client) -> Result<AzureAccount, Refusal> {
         let mut builder = MicrosoftAzureBuilder::new();
         let mut is_named = false;
         for (key, value) in configured(settings) {
@@ -55,11 +55,11 @@ impl Account {
         } else {
             // Credentials are the same for all containers.
             let builder = builder.with_account(&name).with_container_name("any").with_retry(retries());
-            let store = builder.with_http_connector(Shared(client.clone())).build();
-            let store = store.map_err(|error| Refusal::Configuration(told(&error)))?;
+            let store = builder.with_http_connector(SharedConnector(client.clone())).build();
+            let store = store.map_err(|error| Refusal::Configuration(error_chain(&error)))?;
             Tokens::new(Arc::clone(store.credentials()), is_named || is_emulator)
         };
-        Ok(Account { name, endpoint, tokens })
+        Ok(AzureAccount { name, endpoint, tokens })
     }
 }
 
@@ -104,15 +104,15 @@ fn is_credential(key: &AzureConfigKey) -> bool {
 
 /// A blob.
 pub(super) struct Azure {
-    account: Arc<Account>,
-    place: String,
+    account: Arc<AzureAccount>,
+    bucket_id: String,
     url: Url,
 }
 
 impl Azure {
-    pub(super) fn new(account: Arc<Account>, address: &Address) -> Result<Azure, Refusal> {
+    pub(super) fn new(account: Arc<AzureAccount>, address: &StoreAddress) -> Result<Azure, Refusal> {
         let url = address.below(&account.endpoint, true)?;
-        Ok(Azure { account, place: address.place(), url })
+        Ok(Azure { account, bucket_id: address.bucket_id(), url })
     }
 
     async fn signed(&self, mut conditions: HeaderMap) -> Result<(Url, HeaderMap), Refusal> {
@@ -147,20 +147,20 @@ fn sign(
     Ok((url, headers))
 }
 
-impl Authority for Azure {
-    fn admit(&self, conditions: HeaderMap) -> Later<'_, Result<(Url, HeaderMap), Refusal>> {
+impl RequestSigner for Azure {
+    fn sign_request(&self, conditions: HeaderMap) -> BoxedFuture<'_, Result<(Url, HeaderMap), Refusal>> {
         Box::pin(self.signed(conditions))
     }
 
     fn bucket(&self) -> String {
-        self.place.clone()
+        self.bucket_id.clone()
     }
 
-    fn judge(&self, response: Response) -> Later<'_, Verdict> {
+    fn classify(&self, response: Response) -> BoxedFuture<'_, StoreResponse> {
         Box::pin(async {
-            match understand(response).await {
-                Ok(response) => Verdict::Answer(response),
-                Err(refused) => Verdict::Refused(refused.told(self.account.tokens.are_nowhere())),
+            match check_response(response).await {
+                Ok(response) => StoreResponse::Accepted(response),
+                Err(refused) => StoreResponse::Refused(refused.into_refusal(self.account.tokens.are_nowhere())),
             }
         })
     }

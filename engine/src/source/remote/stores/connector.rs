@@ -35,15 +35,15 @@ impl HttpConnector for Connector {
         let (client, limit) = (self.client.clone(), self.limit);
         HttpConnectorFuture::new(async move {
             let method = Method::from_bytes(request.method().as_bytes()).map_err(|error| user(error.into()))?;
-            let mut asked = client.request(method, request.uri());
+            let mut builder = client.request(method, request.uri());
             for (name, value) in request.headers() {
-                asked = asked.header(name, value);
+                builder = builder.header(name, value);
             }
             if let Some(limit) = limit {
-                asked = asked.timeout(limit);
+                builder = builder.timeout(limit);
             }
             let body = request.body().bytes().map(<[u8]>::to_vec).unwrap_or_default();
-            let response = asked.body(body).send().await.map_err(failure)?;
+            let response = builder.body(body).send().await.map_err(failure)?;
             let status = StatusCode::try_from(response.status().as_u16()).map_err(|error| user(error.into()))?;
             let headers = response.headers().clone();
             let mut answer = HttpResponse::new(status, SdkBody::from(response.bytes().await.map_err(failure)?));
@@ -68,9 +68,9 @@ fn failure(error: reqwest::Error) -> ConnectorError {
 
 /// For the library of the other stores.
 #[derive(Debug)]
-pub(super) struct Shared(pub(super) Client);
+pub(super) struct SharedConnector(pub(super) Client);
 
-impl object_store::client::HttpConnector for Shared {
+impl object_store::client::HttpConnector for SharedConnector {
     fn connect(&self, _options: &ClientOptions) -> object_store::Result<object_store::client::HttpClient> {
         Ok(object_store::client::HttpClient::new(self.0.clone()))
     }

@@ -6,14 +6,14 @@ use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder, GoogleConfigKe
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Client, Response, Url};
 
-use super::address::Address;
-use super::answer::understand;
-use super::connector::Shared;
+use super::address::StoreAddress;
+use super::connector::SharedConnector;
+use super::error_chain;
+use super::refusal::check_response;
 use super::settings::Settings;
 use super::tokens::{Tokens, retries};
-use super::told;
 use crate::error::Refusal;
-use crate::source::remote::authority::{Authority, Later, Verdict};
+use crate::source::remote::signer::{BoxedFuture, RequestSigner, StoreResponse};
 
 const ENDPOINT: &str = "https://storage.googleapis.com";
 
@@ -21,13 +21,13 @@ const ENDPOINT: &str = "https://storage.googleapis.com";
 const LOGIN: &str = ".config/gcloud/application_default_credentials.json";
 
 /// State shared by all objects.
-pub(super) struct Account {
+pub(super) struct GoogleAccount {
     endpoint: String,
     tokens: Tokens<GcpCredential>,
 }
 
-impl Account {
-    pub(super) fn new(settings: &Settings, client: &Client) -> Result<Account, Refusal> {
+impl GoogleAccount {
+    pub(super) fn new(settings: &Settings, client: &Client) -> Result<GoogleAccount, Refusal> {
         let mut builder = GoogleCloudStorageBuilder::new();
         let mut is_named = settings.is_env() && std::env::home_dir().is_some_and(|home| home.join(LOGIN).exists());
         for (name, value) in settings.all("GOOGLE_").into_iter().chain(settings.all("SERVICE_ACCOUNT")) {
@@ -45,12 +45,14 @@ impl Account {
             Tokens::none()
         } else {
             // Credentials are the same for all buckets.
-            let builder =
-                builder.with_bucket_name("any").with_retry(retries()).with_http_connector(Shared(client.clone()));
-            let store = builder.build().map_err(|error| Refusal::Configuration(told(&error)))?;
+            let builder = builder
+                .with_bucket_name("any")
+                .with_retry(retries())
+                .with_http_connector(SharedConnector(client.clone()));
+            let store = builder.build().map_err(|error| Refusal::Configuration(error_chain(&error)))?;
             Tokens::new(Arc::clone(store.credentials()), is_named)
         };
-        Ok(Account { endpoint: endpoint.unwrap_or_else(|| ENDPOINT.to_owned()), tokens })
+        Ok(GoogleAccount { endpoint: endpoint.unwrap_or_else(|| ENDPOINT.to_owned()), tokens })
     }
 }
 
@@ -61,15 +63,15 @@ fn is_credential(key: &GoogleConfigKey) -> bool {
 
 /// An object.
 pub(super) struct Google {
-    account: Arc<Account>,
-    place: String,
+    account: Arc<GoogleAccount>,
+    bucket_id: String,
     url: Url,
 }
 
 impl Google {
-    pub(super) fn new(account: Arc<Account>, address: &Address) -> Result<Google, Refusal> {
+    pub(super) fn new(account: Arc<GoogleAccount>, address: &StoreAddress) -> Result<Google, Refusal> {
         let url = address.below(&account.endpoint, true)?;
-        Ok(Google { account, place: address.place(), url })
+        Ok(Google { account, bucket_id: address.bucket_id(), url })
     }
 
     async fn headers(&self, mut headers: HeaderMap) -> Result<HeaderMap, Refusal> {
@@ -86,20 +88,20 @@ impl Google {
     }
 }
 
-impl Authority for Google {
-    fn admit(&self, conditions: HeaderMap) -> Later<'_, Result<(Url, HeaderMap), Refusal>> {
+impl RequestSigner for Google {
+    fn sign_request(&self, conditions: HeaderMap) -> BoxedFuture<'_, Result<(Url, HeaderMap), Refusal>> {
         Box::pin(async { Ok((self.url.clone(), self.headers(conditions).await?)) })
     }
 
     fn bucket(&self) -> String {
-        self.place.clone()
+        self.bucket_id.clone()
     }
 
-    fn judge(&self, response: Response) -> Later<'_, Verdict> {
+    fn classify(&self, response: Response) -> BoxedFuture<'_, StoreResponse> {
         Box::pin(async {
-            match understand(response).await {
-                Ok(response) => Verdict::Answer(response),
-                Err(refused) => Verdict::Refused(refused.told(self.account.tokens.are_nowhere())),
+            match check_response(response).await {
+                Ok(response) => StoreResponse::Accepted(response),
+                Err(refused) => StoreResponse::Refused(refused.into_refusal(self.account.tokens.are_nowhere())),
             }
         })
     }

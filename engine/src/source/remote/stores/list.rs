@@ -5,7 +5,7 @@
 use serde::Deserialize;
 
 use super::StoreClient;
-use super::address::{Address, Store};
+use super::address::{StoreAddress, StoreKind};
 use crate::error::Refusal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::remote::HttpSource;
@@ -17,7 +17,7 @@ const LIMIT: usize = 8 << 20;
 #[derive(Debug, Clone)]
 pub struct StorePrefix {
     /// Its key is empty or ends with a slash.
-    address: Address,
+    address: StoreAddress,
 }
 
 /// A page of the objects of a prefix.
@@ -33,9 +33,9 @@ impl StorePrefix {
     /// Parses `s3://bucket` or `s3://bucket/prefix`, with or without a final slash.
     ///
     /// # Errors
-    /// The reason why it is no address of a part of a bucket.
+    /// The reason why `address` is not that of a bucket or of a part of one.
     pub fn parse(address: &str) -> std::result::Result<StorePrefix, Refusal> {
-        let mut address = Address::parse_prefix(address)?;
+        let mut address = StoreAddress::parse_prefix(address)?;
         if !address.key.is_empty() && !address.key.ends_with('/') {
             address.key.push('/');
         }
@@ -43,24 +43,24 @@ impl StorePrefix {
     }
 
     /// The list request: keys that begin with the prefix and `beginning`.
-    fn question(&self, beginning: &str, after: Option<&str>, token: Option<&str>) -> Address {
+    fn question(&self, beginning: &str, after: Option<&str>, token: Option<&str>) -> StoreAddress {
         let key = |text: &str| format!("{}{text}", self.address.key);
         let query = match self.address.store {
-            Store::S3 | Store::Google => {
+            StoreKind::S3 | StoreKind::Google => {
                 let from = token.map(str::to_owned).or_else(|| after.map(key));
                 let mut query = vec![("list-type", "2".to_owned()), ("prefix", key(beginning))];
                 query.extend(from.map(|from| ("start-after", from)));
                 query
             }
             // Azure has no start key, only its own tokens.
-            Store::Azure => {
+            StoreKind::Azure => {
                 let mut query = vec![("comp", "list".to_owned()), ("prefix", key(beginning))];
                 query.extend(token.map(|token| ("marker", token.to_owned())));
                 query.push(("restype", "container".to_owned()));
                 query
             }
         };
-        Address { key: String::new(), query, ..self.address.clone() }
+        StoreAddress { key: String::new(), query, ..self.address.clone() }
     }
 }
 
@@ -70,12 +70,13 @@ impl StoreClient {
     /// # Errors
     /// As [`StoreClient::open`].
     pub fn open_below(&self, place: &StorePrefix, key: &str, name: &str) -> Result<HttpSource> {
-        let address = Address { key: format!("{}{key}", place.address.key), ..place.address.clone() };
+        let address = StoreAddress { key: format!("{}{key}", place.address.key), ..place.address.clone() };
         self.open_address(address, name)
     }
 
-    /// A page of the objects whose keys, after the prefix, begin with `beginning` and are greater than `after`: one
-    /// request. `token` is that of the preceding page, which was requested with the same arguments.
+    /// Requests a page of the objects whose keys, after the prefix, begin with `beginning` and are greater than
+    /// `after`: one request, for which the caller blocks. `token` is that of the preceding page, which was requested
+    /// with the same arguments.
     ///
     /// # Errors
     /// `Remote`, with the reason of the store, but without any name.
@@ -87,17 +88,17 @@ impl StoreClient {
         token: Option<&str>,
     ) -> Result<StorePage> {
         let refuse = |refusal| Error::from(ErrorKind::Remote(refusal));
-        let authority = self.authority(place.question(beginning, after, token))?;
+        let authority = self.signer(place.question(beginning, after, token))?;
         let answer = self.http.document(authority, LIMIT)?;
         let distrust = |what: &str| refuse(Refusal::Answer(what.to_owned()));
         let text = std::str::from_utf8(&answer).map_err(|_| distrust("a list that is no text"))?;
         let page = match place.address.store {
-            Store::S3 | Store::Google => read_s3(text),
-            Store::Azure => read_azure(text),
+            StoreKind::S3 | StoreKind::Google => read_s3(text),
+            StoreKind::Azure => read_azure(text),
         };
         let (objects, next) = page.ok_or_else(|| distrust("a list that cannot be read"))?;
         // A server that ignores the start key would cause endless requests.
-        if next.is_some() && next.as_deref() <= token && place.address.store != Store::Azure {
+        if next.is_some() && next.as_deref() <= token && place.address.store != StoreKind::Azure {
             return Err(distrust("a list that does not go on"));
         }
         let behind = objects.into_iter().filter_map(|(key, len)| {
@@ -110,7 +111,7 @@ impl StoreClient {
     }
 }
 
-type Read = (Vec<(String, u64)>, Option<String>);
+type ParsedList = (Vec<(String, u64)>, Option<String>);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -129,7 +130,7 @@ struct Contents {
 }
 
 /// The next page is requested by the last key instead of the server's token: all servers with lists understand that.
-fn read_s3(text: &str) -> Option<Read> {
+fn read_s3(text: &str) -> Option<ParsedList> {
     let result: ListBucketResult = quick_xml::de::from_str(text).ok()?;
     let last = result.contents.last().map(|last| last.key.clone());
     let objects = result.contents.into_iter().map(|it| (it.key, it.size)).collect();
@@ -147,12 +148,12 @@ struct EnumerationResults {
 #[derive(Deserialize)]
 struct Blobs {
     #[serde(default, rename = "Blob")]
-    blobs: Vec<Blob>,
+    blobs: Vec<AzureBlob>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Blob {
+struct AzureBlob {
     name: String,
     properties: Properties,
 }
@@ -163,7 +164,7 @@ struct Properties {
     length: u64,
 }
 
-fn read_azure(text: &str) -> Option<Read> {
+fn read_azure(text: &str) -> Option<ParsedList> {
     let result: EnumerationResults = quick_xml::de::from_str(text.trim_start_matches('\u{feff}')).ok()?;
     let objects = result.blobs.blobs.into_iter().map(|it| (it.name, it.properties.length)).collect();
     Some((objects, Some(result.next_marker).filter(|marker| !marker.is_empty())))

@@ -1,17 +1,17 @@
 //! Objects in stores: Amazon S3 and compatible servers, Google Cloud Storage, Azure Blob Storage.
 //!
-//! Bytes are fetched as from any other server ([`HttpSource`]). Particular to a store are the place of an object
+//! Bytes are fetched as from any other server ([`HttpSource`]). Particular to a store are the address of an object
 //! (`address`), credentials (`aws`, `tokens`, from [`Settings`]), the headers of a request (`s3`, `google`, `azure`:
-//! one [`Authority`](super::authority::Authority) each), refusals (`answer`) and lists of a bucket (`list`). Finding
-//! credentials and signing are left to the common libraries, over the client's connections (`connector`).
+//! one [`RequestSigner`] each), refusals (`refusal`) and lists of a bucket (`list`).
+//! Finding credentials and signing are left to the common libraries, over the client's connections (`connector`).
 
 mod address;
-mod answer;
 mod aws;
 mod azure;
 mod connector;
 mod google;
 mod list;
+mod refusal;
 mod s3;
 mod settings;
 mod tokens;
@@ -25,51 +25,51 @@ use reqwest::Client;
 pub use list::{StorePage, StorePrefix};
 pub use settings::Settings;
 
-use super::authority::Authority;
+use super::signer::RequestSigner;
 use super::{HttpClient, HttpSource};
 use crate::error::Refusal;
 use crate::error::{Error, ErrorKind, Result};
-use crate::process::{Owned, PerProcess};
-use address::{Address, Store};
+use crate::process::{PerProcess, ProcessBound};
+use address::{StoreAddress, StoreKind};
 
-type Allowed<T> = std::result::Result<T, Refusal>;
+type StoreResult<T> = std::result::Result<T, Refusal>;
 
 /// A client of object stores. Objects of one store share connections and credentials. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct StoreClient {
     http: HttpClient,
     settings: Settings,
-    /// Per process: credentials are renewed over connections, which a child after `fork` must make itself.
-    shared: Owned<PerProcess<Shared>>,
+    /// Per process: credentials are renewed over connections, which a child process after `fork` makes itself.
+    shared: ProcessBound<PerProcess<StoreProviders>>,
 }
 
-struct Shared {
+struct StoreProviders {
     client: Client,
     settings: Settings,
     aws: Arc<aws::Aws>,
-    google: Mutex<Option<Arc<google::Account>>>,
+    google: Mutex<Option<Arc<google::GoogleAccount>>>,
     /// By the account's name, for addresses that have one.
-    azure: Mutex<HashMap<Option<String>, Arc<azure::Account>>>,
+    azure: Mutex<HashMap<Option<String>, Arc<azure::AzureAccount>>>,
 }
 
 /// Without credentials.
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for StoreProviders {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Shared").field("settings", &self.settings).finish_non_exhaustive()
+        formatter.debug_struct("StoreProviders").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
 impl StoreClient {
     /// Uses the connections of `http`, with its time limits but without its headers.
     pub fn new(http: HttpClient, settings: Settings) -> StoreClient {
-        StoreClient { http, settings, shared: Owned::new(PerProcess::new()) }
+        StoreClient { http, settings, shared: ProcessBound::new(PerProcess::new()) }
     }
 
-    fn accounts(&self) -> Result<&Shared> {
-        self.shared.get_or_try_make(|| {
+    fn providers(&self) -> Result<&StoreProviders> {
+        self.shared.get_or_try_init(|| {
             let (client, settings) = (self.http.client()?.clone(), self.settings.clone());
             let aws = Arc::new(aws::Aws::new(settings.clone(), client.clone()));
-            Ok(Shared { client, settings, aws, google: Mutex::default(), azure: Mutex::default() })
+            Ok(StoreProviders { client, settings, aws, google: Mutex::default(), azure: Mutex::default() })
         })
     }
 
@@ -90,88 +90,90 @@ impl StoreClient {
 
     /// Whether a scheme is that of an object store.
     pub fn knows(scheme: &str) -> bool {
-        Store::of(scheme).is_some()
+        StoreKind::of(scheme).is_some()
     }
 
-    /// Opens an object with one request, which also brings the first bytes.
+    /// Opens the object at an `s3://`, `gs://` or `az://` address with one request, which also brings the first bytes.
+    /// Blocks until they arrive.
     ///
     /// # Errors
     /// `Remote`, with the reason.
     pub fn open(&self, address: &str) -> Result<HttpSource> {
-        let name = address::shown(address);
-        let address = Address::parse(address).map_err(|refusal| Error::from(ErrorKind::Remote(refusal)).of(&name))?;
+        let name = address::redacted(address);
+        let address =
+            StoreAddress::parse(address).map_err(|refusal| Error::from(ErrorKind::Remote(refusal)).of(&name))?;
         self.open_address(address, &name)
     }
 
-    fn open_address(&self, address: Address, name: &str) -> Result<HttpSource> {
-        let open = |address| self.http.open_authorized(self.authority(address)?, name);
+    fn open_address(&self, address: StoreAddress, name: &str) -> Result<HttpSource> {
+        let open = |address| self.http.open_signed(self.signer(address)?, name);
         let source = open(address.clone()).map_err(|error| error.of(name))?;
         let (client, own) = (self.clone(), name.to_owned());
-        Ok(source.reopened_by(move || client.open_address(address.clone(), &own)))
+        Ok(source.with_reopener(move || client.open_address(address.clone(), &own)))
     }
 
-    fn authority(&self, address: Address) -> Result<Arc<dyn Authority>> {
-        Ok(self.accounts()?.authority(address).map_err(ErrorKind::Remote)?)
+    fn signer(&self, address: StoreAddress) -> Result<Arc<dyn RequestSigner>> {
+        Ok(self.providers()?.signer(address).map_err(ErrorKind::Remote)?)
     }
 }
 
-impl Shared {
-    fn authority(&self, address: Address) -> Allowed<Arc<dyn Authority>> {
-        if address.store == Store::S3 {
+impl StoreProviders {
+    fn signer(&self, address: StoreAddress) -> StoreResult<Arc<dyn RequestSigner>> {
+        if address.store == StoreKind::S3 {
             self.aws.check()?;
         }
         Ok(match address.store {
-            Store::S3 => Arc::new(s3::S3::new(Arc::clone(&self.aws), address)),
-            Store::Google => Arc::new(google::Google::new(self.google()?, &address)?),
-            Store::Azure => Arc::new(azure::Azure::new(self.azure(&address)?, &address)?),
+            StoreKind::S3 => Arc::new(s3::S3::new(Arc::clone(&self.aws), address)),
+            StoreKind::Google => Arc::new(google::Google::new(self.google()?, &address)?),
+            StoreKind::Azure => Arc::new(azure::Azure::new(self.azure(&address)?, &address)?),
         })
     }
 
-    fn google(&self) -> Allowed<Arc<google::Account>> {
+    fn google(&self) -> StoreResult<Arc<google::GoogleAccount>> {
         let mut account = self.google.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(account) = &*account {
             return Ok(Arc::clone(account));
         }
-        let made = Arc::new(google::Account::new(&self.settings, &self.client)?);
+        let made = Arc::new(google::GoogleAccount::new(&self.settings, &self.client)?);
         Ok(Arc::clone(account.insert(made)))
     }
 
-    fn azure(&self, address: &Address) -> Allowed<Arc<azure::Account>> {
+    fn azure(&self, address: &StoreAddress) -> StoreResult<Arc<azure::AzureAccount>> {
         let mut accounts = self.azure.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(account) = accounts.get(&address.account) {
             return Ok(Arc::clone(account));
         }
-        let account = azure::Account::new(address.account.as_deref(), &self.settings, &self.client)?;
+        let account = azure::AzureAccount::new(address.account.as_deref(), &self.settings, &self.client)?;
         Ok(Arc::clone(accounts.entry(address.account.clone()).or_insert(Arc::new(account))))
     }
 }
 
 /// The chain of an error's causes, in one line of limited length.
-fn told(error: &dyn StdError) -> String {
-    let (mut told, mut next) = (String::new(), Some(error));
+fn error_chain(error: &dyn StdError) -> String {
+    let (mut chain, mut next) = (String::new(), Some(error));
     while let Some(error) = next {
         let text = error.to_string();
         // Some errors repeat the text of their cause.
-        if !told.contains(&text) {
-            let gap = if told.is_empty() { "" } else { ": " };
-            told = format!("{told}{gap}{text}");
+        if !chain.contains(&text) {
+            let gap = if chain.is_empty() { "" } else { ": " };
+            chain = format!("{chain}{gap}{text}");
         }
         next = error.source();
     }
-    let line: Vec<&str> = told.split_whitespace().collect();
+    let line: Vec<&str> = chain.split_whitespace().collect();
     line.join(" ").chars().take(300).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Settings, StoreClient, told};
+    use super::{Settings, StoreClient, error_chain};
     use crate::source::conformance;
     use crate::source::remote::{HttpClient, HttpOptions};
-    use testing::s3::{KEY_ID, SECRET, Store};
+    use testing::s3::{KEY_ID, S3Server, SECRET};
 
     #[test]
     fn conforms_and_signs_every_request() {
-        let store = Store::start();
+        let store = S3Server::start();
         let address = store.put("bytes", conformance::bytes(), "1");
         let settings = Settings::none().with("AWS_ENDPOINT_URL", store.endpoint());
         let settings = settings.with("AWS_ACCESS_KEY_ID", KEY_ID).with("AWS_SECRET_ACCESS_KEY", SECRET);
@@ -180,13 +182,13 @@ mod tests {
             let source = StoreClient::new(HttpClient::new(options).unwrap(), settings.clone()).open(&address).unwrap();
             conformance::remote(&source);
             // Refused requests are not counted among them.
-            assert_eq!(store.asked().len() as u64, crate::source::Source::counters(&source).now().requests);
+            assert_eq!(store.take_requests().len() as u64, crate::source::Source::counters(&source).now().requests);
         }
     }
 
     #[test]
     fn errors_of_libraries_are_one_line() {
         let below = std::io::Error::other("b\n  c");
-        assert_eq!(told(&std::io::Error::other(below)), "b c");
+        assert_eq!(error_chain(&std::io::Error::other(below)), "b c");
     }
 }

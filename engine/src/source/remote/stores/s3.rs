@@ -7,30 +7,30 @@ use object_store::client::{HttpRequest, HttpRequestBody};
 use reqwest::header::HeaderMap;
 use reqwest::{Response, Url};
 
-use super::address::Address;
-use super::answer::{Refused, understand};
-use super::aws::{Aws, Surroundings};
+use super::address::StoreAddress;
+use super::aws::{Aws, AwsEnvironment};
+use super::refusal::{StoreRefusal, check_response};
 use crate::error::Refusal;
-use crate::source::remote::authority::{Authority, Later, Verdict};
+use crate::source::remote::signer::{BoxedFuture, RequestSigner, StoreResponse};
 
 /// An object.
 pub(super) struct S3 {
     aws: Arc<Aws>,
-    address: Address,
+    address: StoreAddress,
 }
 
 impl S3 {
-    pub(super) fn new(aws: Arc<Aws>, address: Address) -> S3 {
+    pub(super) fn new(aws: Arc<Aws>, address: StoreAddress) -> S3 {
         S3 { aws, address }
     }
 
     /// Virtual-hosted style (the bucket in the server's name) where possible, else path style.
-    fn url(&self, surroundings: &Surroundings, region: &str) -> Result<Url, Refusal> {
+    fn url(&self, environment: &AwsEnvironment, region: &str) -> Result<Url, Refusal> {
         let bucket = &self.address.bucket;
         // A wildcard certificate for *.s3.example.com does not cover a.b.s3.example.com.
         let is_label = !bucket.contains(['.', '_', '$']) && !bucket.bytes().any(|byte| byte.is_ascii_uppercase());
-        let in_name = surroundings.bucket_in_name.unwrap_or(surroundings.endpoint.is_none() && is_label);
-        let endpoint = surroundings.endpoint.clone().unwrap_or_else(|| amazon(region));
+        let in_name = environment.virtual_hosted.unwrap_or(environment.endpoint.is_none() && is_label);
+        let endpoint = environment.endpoint.clone().unwrap_or_else(|| amazon(region));
         match endpoint.split_once("://").filter(|_| in_name) {
             Some((scheme, host)) => self.address.below(&format!("{scheme}://{bucket}.{host}"), false),
             None => self.address.below(&endpoint, true),
@@ -38,11 +38,11 @@ impl S3 {
     }
 
     async fn signed(&self, conditions: HeaderMap) -> Result<(Url, HeaderMap), Refusal> {
-        let surroundings = self.aws.surroundings().await;
+        let environment = self.aws.environment().await;
         let region = self.aws.region(&self.address.bucket).await;
-        let url = self.url(surroundings, &region)?;
+        let url = self.url(environment, &region)?;
         let mut headers = match self.aws.credentials().await? {
-            Some(credentials) => sign(&url, &credentials, &region, surroundings.pays)?,
+            Some(credentials) => sign(&url, &credentials, &region, environment.pays)?,
             None => HeaderMap::new(),
         };
         // Not signed: proxies may change some of them.
@@ -51,20 +51,20 @@ impl S3 {
     }
 
     /// Corrects region or credentials after a refusal.
-    async fn learn(&self, refused: Refused) -> Verdict {
+    async fn handle_refusal(&self, refused: StoreRefusal) -> StoreResponse {
         let is_elsewhere = matches!(refused.status, 301 | 307) || refused.status == 400;
         let known = self.aws.region(&self.address.bucket).await;
         let region = refused.region.clone().filter(|region| is_elsewhere && *region != known);
         let is_anonymous = matches!(self.aws.credentials().await, Ok(None));
         if let Some(region) = region {
-            self.aws.is_in(&self.address.bucket, region);
-            return Verdict::Again(refused.told(is_anonymous));
+            self.aws.set_region(&self.address.bucket, region);
+            return StoreResponse::Retry(refused.into_refusal(is_anonymous));
         }
         if refused.is(&["ExpiredToken", "TokenRefreshRequired"]) {
             self.aws.forget_credentials().await;
-            return Verdict::Again(refused.told(is_anonymous));
+            return StoreResponse::Retry(refused.into_refusal(is_anonymous));
         }
-        Verdict::Refused(refused.told(is_anonymous))
+        StoreResponse::Refused(refused.into_refusal(is_anonymous))
     }
 }
 
@@ -85,20 +85,20 @@ fn sign(url: &Url, credentials: &AwsCredential, region: &str, pays: bool) -> Res
     Ok(headers)
 }
 
-impl Authority for S3 {
-    fn admit(&self, conditions: HeaderMap) -> Later<'_, Result<(Url, HeaderMap), Refusal>> {
+impl RequestSigner for S3 {
+    fn sign_request(&self, conditions: HeaderMap) -> BoxedFuture<'_, Result<(Url, HeaderMap), Refusal>> {
         Box::pin(self.signed(conditions))
     }
 
     fn bucket(&self) -> String {
-        self.address.place()
+        self.address.bucket_id()
     }
 
-    fn judge(&self, response: Response) -> Later<'_, Verdict> {
+    fn classify(&self, response: Response) -> BoxedFuture<'_, StoreResponse> {
         Box::pin(async {
-            match understand(response).await {
-                Ok(response) => Verdict::Answer(response),
-                Err(refused) => self.learn(refused).await,
+            match check_response(response).await {
+                Ok(response) => StoreResponse::Accepted(response),
+                Err(refused) => self.handle_refusal(refused).await,
             }
         })
     }

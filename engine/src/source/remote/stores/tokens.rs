@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use object_store::{BackoffConfig, CredentialProvider, RetryConfig};
 use tokio::time::timeout;
 
-use super::told;
+use super::error_chain;
 use crate::error::Refusal;
 
 /// Limit of getting configured credentials.
@@ -27,7 +27,7 @@ pub(super) fn retries() -> RetryConfig {
 /// A provider of credentials. It has no `Debug`: some providers show their credentials.
 pub(super) struct Tokens<C> {
     provider: Option<Arc<dyn CredentialProvider<Credential = C>>>,
-    /// The credentials are configured: it is an error if they cannot be had.
+    /// The credentials are configured: it is an error if they cannot be obtained.
     is_named: bool,
     /// The time of a search without result.
     nowhere: Mutex<Option<Instant>>,
@@ -49,7 +49,9 @@ impl<C> Tokens<C> {
         let limit = if self.is_named { LIMIT } else { GUESS };
         match timeout(limit, provider.get_credential()).await {
             Ok(Ok(credentials)) => Ok(Some(credentials)),
-            Ok(Err(error)) if self.is_named => Err(Refusal::Configuration(format!("no credentials: {}", told(&error)))),
+            Ok(Err(error)) if self.is_named => {
+                Err(Refusal::Configuration(format!("no credentials: {}", error_chain(&error))))
+            }
             Err(_) if self.is_named => Err(Refusal::Timeout { what: "credentials", limit }),
             _ => {
                 *self.nowhere.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
