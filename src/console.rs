@@ -57,8 +57,13 @@ fn advice(kind: &ErrorKind) -> Option<&'static str> {
         ErrorKind::Changed => "try again once nothing writes to it",
         ErrorKind::Corrupt => "--on-damage flag outputs it, marked",
         ErrorKind::Encrypted => "decrypt it first: there is no option for keys",
-        ErrorKind::NoSuchTrack { .. } | ErrorKind::NoVideoTrack => "`bucket-streamer info` lists the tracks of a video",
-        ErrorKind::PastEnd { .. } => "frames before its end can be decoded",
+        ErrorKind::NoSuchTrack { available: 1.., .. } => "`bucket-streamer info` lists the tracks of a video",
+        ErrorKind::NoVideoTrack | ErrorKind::NoSuchTrack { .. } => {
+            "a file with H.265, H.264, VP9 or AV1 video is needed"
+        }
+        ErrorKind::NotAVideo(_) => "supported are MP4, MOV, Matroska, WebM, MPEG-TS, IVF, raw H.264, H.265 and AV1",
+        ErrorKind::PastEnd { .. } => "copy the whole file again",
+        ErrorKind::Read(error) if error.kind() == std::io::ErrorKind::NotFound => "check the path",
         ErrorKind::PastEndOfVideo { .. } => "--clamp takes the last frame",
         _ => return None,
     })

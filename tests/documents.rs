@@ -37,6 +37,35 @@ fn the_map_is_short() {
 }
 
 #[test]
+fn the_tests_of_invariants_exist() {
+    let text = read(Path::new("ARCHITECTURE.md"));
+    let section = text.split("\n## ").find(|section| section.starts_with("What must always hold")).expect("a section");
+    let spans = section.split('`').skip(1).step_by(2);
+    let is_name = |span: &&str| span.contains('_') && span.chars().all(|sign| sign.is_ascii_lowercase() || sign == '_');
+    let names: BTreeSet<&str> = spans.filter(is_name).filter(|name| *name != "undocumented_unsafe_blocks").collect();
+    let mut sources = String::new();
+    for folder in ["engine/tests", "engine/src", "server/tests", "tests", "testing/guest/tests"] {
+        sources += &rust_below(Path::new(folder));
+    }
+    let missing: Vec<_> = names.iter().filter(|name| !sources.contains(&format!("fn {name}("))).collect();
+    assert!(names.len() > 10 && missing.is_empty(), "ARCHITECTURE.md names tests that do not exist: {missing:?}");
+}
+
+/// The text of all Rust files below a folder.
+fn rust_below(folder: &Path) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(root().join(folder)).expect("a folder of the repository").flatten() {
+        let path = folder.join(entry.file_name());
+        if entry.file_type().expect("its kind").is_dir() {
+            text += &rust_below(&path);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text += &read(&path);
+        }
+    }
+    text
+}
+
+#[test]
 fn links_paths_and_anchors_are_read() {
     let text = "# A *title*, `code` & more\n\
         See [one](a.md), [two `x](no.md)`](b.md#c) and `d/e.rs`, `a b/c.rs`, `f/`.\n\

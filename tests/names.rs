@@ -42,7 +42,7 @@ fn each_type_has_a_name_of_its_own() {
 
 #[test]
 fn types_are_found_and_those_of_tests_are_not() {
-    let text = "pub struct A;\npub(crate) enum B<T> {\n}\n    struct C {\ntype D = u8;\n// struct No;\nimpl A {\n    \
+    let text = "pub struct A;\npub(in crate::a) enum B<T> {\n}\n    struct C {\ntype D = u8;\n// struct No;\nimpl A {\n    \
         type No = u8;\n}\nunsafe trait E {}\nlet structure = 1;\n#[cfg(test)]\nstruct No;\nstruct F;\n\
         #[cfg(test)]\nmod tests {\n    struct No;\n}\nstruct G;\n";
     let names: Vec<String> = types(text).into_iter().map(|(_, name)| name).collect();
@@ -69,10 +69,13 @@ fn types(text: &str) -> Vec<(usize, String)> {
 
 /// The name of the type whose definition begins on this line.
 fn defined(line: &str) -> Option<String> {
-    let mut words = line.split_whitespace().peekable();
-    if words.peek()?.starts_with("pub") {
-        words.next();
-    }
+    let trimmed = line.trim_start();
+    // `pub`, `pub(crate)`, `pub(in path)`.
+    let item = trimmed.strip_prefix("pub").map_or(trimmed, |rest| match rest.strip_prefix('(') {
+        Some(scope) => scope.split_once(')').map_or("", |(_, item)| item),
+        None => rest,
+    });
+    let mut words = item.split_whitespace();
     let mut keyword = words.next()?;
     if keyword == "unsafe" {
         keyword = words.next()?;

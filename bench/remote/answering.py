@@ -42,11 +42,11 @@ def answer(Clip):
     for line in sys.stdin:
         try:
             clip, came, ms = carry_out(Clip, clip, line.split())
-            told = {"ms": ms}
+            record = {"ms": ms}
             for number, frame in sorted(came.items()):
                 for kind, value in clip.seen(number, frame).items():
-                    told.setdefault(kind, {})[str(number)] = value
+                    record.setdefault(kind, {})[str(number)] = value
             del came
         except Exception as error:  # Every library has its own.
-            told = {"error": first_line(error)}
-        print(json.dumps(told), flush=True)
+            record = {"error": first_line(error)}
+        print(json.dumps(record), flush=True)

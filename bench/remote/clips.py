@@ -36,5 +36,5 @@ def references(names):
 
 
 def facts(name):
-    told = json.loads(output([OURS, "info", "--json", FILES / f"{name}.mp4"]))
-    return {"frames": told["frames"], "keyframes": told["keyframes"], "bytes": told["size_bytes"]}
+    record = json.loads(output([OURS, "info", "--json", FILES / f"{name}.mp4"]))
+    return {"frames": record["frames"], "keyframes": record["keyframes"], "bytes": record["size_bytes"]}

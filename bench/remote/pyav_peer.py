@@ -109,12 +109,12 @@ class FsspecClip(Clip):
 
 def version(way):
     libavcodec = ".".join(map(str, av.library_versions["libavcodec"]))
-    told = f"PyAV {av.__version__}, libavcodec {libavcodec}"
+    text = f"PyAV {av.__version__}, libavcodec {libavcodec}"
     if way == "fsspec":
         import aiohttp
         import fsspec
-        told += f", fsspec {fsspec.__version__}, aiohttp {aiohttp.__version__}"
-    return told
+        text += f", fsspec {fsspec.__version__}, aiohttp {aiohttp.__version__}"
+    return text
 
 
 if __name__ == "__main__":

@@ -41,15 +41,15 @@ def summary(lines):
     ms = [line["ms"] for line in good]
     mean = lambda name: statistics.mean(line[name] for line in good)
     pictures = [line["decoded_pictures"] for line in good if "decoded_pictures" in line]
-    told = {"asked": len(lines), "errors": len(lines) - len(good), "wrong": sum(line["wrong"] for line in lines),
-            "ms": round(statistics.median(ms), 1), "p95_ms": round(percentile(ms, 95), 1), "mean_ms": round(statistics.mean(ms), 1),
-            "requests": round(mean("requests"), 2), "bytes": round(mean("bytes")), "connections": round(mean("connections"), 2)}
+    record = {"asked": len(lines), "errors": len(lines) - len(good), "wrong": sum(line["wrong"] for line in lines),
+              "ms": round(statistics.median(ms), 1), "p95_ms": round(percentile(ms, 95), 1), "mean_ms": round(statistics.mean(ms), 1),
+              "requests": round(mean("requests"), 2), "bytes": round(mean("bytes")), "connections": round(mean("connections"), 2)}
     if pictures:
-        told["decoded_pictures"] = round(statistics.mean(pictures), 1)
-    return told
+        record["decoded_pictures"] = round(statistics.mean(pictures), 1)
+    return record
 
 
-def summarise(arguments, told_versions):
+def summarise(arguments, engine_versions):
     lines, _ = read_raw()
     pick = lambda **wanted: [line for line in lines if all(line.get(name) == value for name, value in wanted.items())]
     known = lambda name: list(dict.fromkeys(line[name] for line in lines if line.get(name) is not None))
@@ -57,8 +57,8 @@ def summarise(arguments, told_versions):
     for clip in [clip for clip in CLIPS if clip in known("clip")]:
         for rtt in sorted(known("rtt")):
             for scenario in ["open", "untouched", "touched", "next", "open_known", "known", "keys", "batch", "process"]:
-                engines = {engine: told for engine in ENGINES
-                           if (told := summary(pick(clip=clip, rtt=rtt, scenario=scenario, engine=engine)))}
+                engines = {engine: record for engine in ENGINES
+                           if (record := summary(pick(clip=clip, rtt=rtt, scenario=scenario, engine=engine)))}
                 here = pick(clip=clip, scenario="untouched" if scenario == "known" else scenario, engine="floor")
                 floors = [line["ms"] for line in here if line["ms"] is not None]
                 results.append({"clip": clip, "rtt": rtt, "scenario": scenario, "engines": engines,
@@ -76,14 +76,14 @@ def summarise(arguments, told_versions):
     clips = {clip: facts(clip) for clip in CLIPS if (FILES / f"{clip}.mp4").exists()}
     checks = summary(pick(scenario="check"))
     content = {"date": time.strftime("%Y-%m-%d"), "commit": output(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"]).strip(),
-               "rate_mbit": arguments.rate, "rounds": 1 + max(line["round"] for line in lines), "machine": machine, "versions": told_versions,
+               "rate_mbit": arguments.rate, "rounds": 1 + max(line["round"] for line in lines), "machine": machine, "versions": engine_versions,
                "clips": clips, "results": results, "containers": containers, "ffmpeg_checked": checks}
     (HERE / "results.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
 def first_frames(clip, rtt, pick):
     """Opening and the first frame after it, as one measurement."""
-    told = {}
+    result = {}
     for engine in ENGINES:
         lines = [line for scenario in ("open", "untouched") for line in pick(clip=clip, rtt=rtt, engine=engine, scenario=scenario)]
         opened, both = None, []
@@ -93,8 +93,8 @@ def first_frames(clip, rtt, pick):
             elif line["scenario"] == "untouched" and line.get("is_first") and opened and "ms" in line and "ms" in opened:
                 both.append({**line, **{name: line[name] + opened[name] for name in ("ms", "requests", "bytes")}})
         if both:
-            told[engine] = summary(both)
-    return told
+            result[engine] = summary(both)
+    return result
 
 
 def goals(scenario, rtt, clip, pick):
@@ -103,7 +103,7 @@ def goals(scenario, rtt, clip, pick):
         lines = pick(clip=clip, rtt=rtt, scenario=what, engine=engine, round=number)
         return {line.get("frame"): line for line in lines if "error" not in line}
 
-    told = {}
+    result = {}
     for number in sorted({line["round"] for line in pick(clip=clip, rtt=rtt, scenario=scenario, engine="ours")}):
         ours = each("ours", number, scenario)
         for engine in ("pyav", "fsspec", "torchcodec", "ffmpeg"):
@@ -114,13 +114,13 @@ def goals(scenario, rtt, clip, pick):
             for name, kind in (("ms", f"times_{engine}"), ("bytes", f"bytes_of_{engine}")):
                 own, other = (sum(pair[side][name] for pair in both) for side in (0, 1))
                 if name == "ms" and own:
-                    told.setdefault(kind, []).append(other / own)
+                    result.setdefault(kind, []).append(other / own)
                 elif name == "bytes" and other:
-                    told.setdefault(kind, []).append(own / other)
+                    result.setdefault(kind, []).append(own / other)
         floor = [line["ms"] for line in pick(clip=clip, engine="floor", round=number,
                                              scenario="untouched" if scenario == "known" else scenario) if line["ms"] is not None]
         if floor and ours:
             mean = statistics.mean(line["ms"] for line in ours.values())
-            told.setdefault("of_rtt_and_floor", []).append(mean / (rtt + floor[0]))
+            result.setdefault("of_rtt_and_floor", []).append(mean / (rtt + floor[0]))
     return {name: {"median": round(statistics.median(values), 3), "min": round(min(values), 3), "max": round(max(values), 3)}
-            for name, values in told.items()}
+            for name, values in result.items()}

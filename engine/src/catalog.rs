@@ -159,8 +159,8 @@ impl Catalog {
             let mut state = self.lock();
             // Another caller may have detected the change first.
             if state.videos.get(key).is_some_and(|slot| slot.is_of(&video)) {
-                let gone = state.videos.insert(key.clone(), CatalogEntry::Opening);
-                state.bytes -= gone.as_ref().map_or(0, CatalogEntry::bytes);
+                let evicted = state.videos.insert(key.clone(), CatalogEntry::Opening);
+                state.bytes -= evicted.as_ref().map_or(0, CatalogEntry::bytes);
                 drop(state);
                 return Ok(None);
             }
@@ -262,17 +262,17 @@ impl CatalogState {
         let aged = self.videos.iter().filter_map(|(key, slot)| Some((age(slot)?, key.clone())));
         let mut aged: Vec<(u64, (String, usize))> = aged.collect();
         aged.sort_unstable();
-        let mut gone = Vec::new();
+        let mut evicted = Vec::new();
         for (_, key) in aged {
             if self.bytes <= budget - budget / WEIGHED as u64 {
                 break;
             }
             if let Some(slot) = self.videos.remove(&key) {
                 self.bytes -= slot.bytes();
-                gone.push(slot);
+                evicted.push(slot);
             }
         }
-        gone
+        evicted
     }
 }
 
@@ -300,10 +300,10 @@ impl PendingOpen<'_> {
         if !sizes.is_empty() {
             state.update_sizes(&sizes);
         }
-        let gone = state.evict(self.catalog.budget);
+        let evicted = state.evict(self.catalog.budget);
         drop(state);
         // Outside of the lock, since closing takes time.
-        drop((gone, open));
+        drop((evicted, open));
     }
 }
 

@@ -116,7 +116,7 @@ fn middles(frames: usize, count: u32) -> Vec<(u32, u32)> {
     (0..count).map(slice).collect()
 }
 
-/// Whether to continue with a storyboard.
+/// The caller's answer after each tile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BuildControl {
     /// Continue.

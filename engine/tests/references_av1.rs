@@ -250,7 +250,7 @@ fn decode(video: &Video, samples: &[u32]) -> HashMap<u32, String> {
 struct Tally {
     targets: usize,
     sent: usize,
-    from_entry: usize,
+    from_random_access_point: usize,
     /// Runs without one member, and those of them that failed or gave another picture.
     cut: usize,
     cut_wrong: usize,
@@ -282,7 +282,7 @@ fn prune(clip: &Path, video: &Video, targets: usize) -> Tally {
         assert!(pruned.contains_key(&target), "{}: {target} is shown", name(clip));
         tally.targets += 1;
         tally.sent += closure.len();
-        tally.from_entry += (target - closure[0]) as usize + 1;
+        tally.from_random_access_point += (target - closure[0]) as usize + 1;
         if closure.len() > 2 {
             let left_out = random.usize(0..closure.len() - 1);
             let cut: Vec<u32> = closure.iter().copied().filter(|&sample| sample != closure[left_out]).collect();
@@ -290,9 +290,9 @@ fn prune(clip: &Path, video: &Video, targets: usize) -> Tally {
             tally.cut_wrong += usize::from(decode(video, &cut).get(&target) != whole.get(&target));
         }
     }
-    let Tally { targets, sent, from_entry, cut, cut_wrong } = tally;
+    let Tally { targets, sent, from_random_access_point, cut, cut_wrong } = tally;
     eprintln!(
-        "{}: {targets} targets exact with {sent} of {from_entry} samples; {cut_wrong} of {cut} walks with one member \
+        "{}: {targets} targets exact with {sent} of {from_random_access_point} samples; {cut_wrong} of {cut} walks with one member \
          too few went wrong",
         name(clip)
     );
@@ -307,7 +307,7 @@ fn pruned_decode_runs_are_exact() {
             let pixels = video.track().parameters.size();
             let is_small = pixels.0 * pixels.1 <= 320 * 180 && video.track().samples.len() <= 150;
             let tally = prune(&clip, &video, if is_small { 150 } else { 12 });
-            pruned += tally.from_entry - tally.sent;
+            pruned += tally.from_random_access_point - tally.sent;
             cut += tally.cut;
             cut_wrong += tally.cut_wrong;
         }

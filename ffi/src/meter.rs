@@ -21,7 +21,7 @@ pub struct MeterLimits {
     pub time: Duration,
 }
 
-/// The exceeded limit.
+/// The limit of `MeterLimits` that a metered call exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExceededLimit {
     /// Bytes.

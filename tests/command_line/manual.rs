@@ -94,6 +94,8 @@ fn a_pipe_gets_no_table_and_no_colour() {
 fn an_error_ends_with_advice() {
     let ran = extract("hevc_closed_gop.mp4", &["--times", "99", "--format", "framemd5"]);
     assert!(ran.stderr.contains("; --clamp takes the last frame\n"), "{}", ran.stderr);
+    let ran = run_command(&["info", &clip("audio_only.mp4")]);
+    assert!(ran.stderr.contains("; a file with H.265, H.264, VP9 or AV1 video is needed\n"), "{}", ran.stderr);
     let ran = run_command(&["info", &clip("hevc_closed_gop.mp4"), "--track", "7"]);
     assert!(ran.stderr.contains("; `bucket-streamer info` lists the tracks of a video\n"), "{}", ran.stderr);
 }

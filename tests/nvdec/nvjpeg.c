@@ -1,6 +1,6 @@
 /*
- * A libnvjpeg for tests without a GPU: the functions that gpu_jpeg.c uses, for "device memory" that is ordinary memory. What
- * it makes is no JPEG but the planes that it got, behind a line with quality, width and height: a test compares those.
+ * A libnvjpeg for tests without a GPU: the functions that gpu_jpeg.c uses, for "device memory" that is ordinary memory.
+ * Its output is not a JPEG: a line with quality, width and height, then the planes of the input, which a test compares.
  * FAKE_NVJPEG_FAIL=nvjpegEncodeYUV:6 in the environment makes that function return that status.
  */
 #include <stdio.h>
@@ -24,14 +24,14 @@ BsNvjpegEncoderParamsSet nvjpegEncoderParamsSetOptimizedHuffman;
 BsNvjpegEncodeYUV nvjpegEncodeYUV;
 BsNvjpegEncodeRetrieveBitstream nvjpegEncodeRetrieveBitstream;
 
-/* The status that the environment wants of a function, else 0. */
+/* The status that the environment sets for a function, else 0. */
 static int wanted(const char *function) {
     const char *fail = getenv("FAKE_NVJPEG_FAIL");
     size_t length = strlen(function);
     return fail && !strncmp(fail, function, length) && fail[length] == ':' ? atoi(fail + length + 1) : 0;
 }
 
-/* What every function begins with: is it to fail, are these objects what they should be? */
+/* The beginning of every function: returns the status that the environment sets, or an error for invalid arguments. */
 #define CHECK(is_valid) \
     do { \
         int status = wanted(__func__); \
@@ -109,7 +109,7 @@ static unsigned char *put_plane(unsigned char *to, const BsNvjpegImage *image, i
 int nvjpegEncodeYUV(BsNvjpegHandle handle, BsNvjpegState state, BsNvjpegParams params, const BsNvjpegImage *image,
                     int subsampling, int width, int height, BsNvjpegStream stream) {
     (void)stream;
-    /* The real one would resample where these two differ. */
+    /* The real library would resample if these two differed. */
     CHECK(handle && state && params && image && subsampling == BS_NVJPEG_CSS_420 && params->sampling == subsampling);
     int columns = (width + 1) / 2, rows = (height + 1) / 2;
     char head[64];

@@ -11,7 +11,7 @@ usage: scripts/vendor COMMAND
   fetch             bring and verify all sources (into vendor/sources)
   content NAME DIR  print the content checksum of a source unpacked in DIR
   verify            check the sources that are there
-  build             build what is not in the cache yet, and print where it is
+  build             build the sources that the cache lacks, and print the path of the prefix
   path NAME         print a path of the vendored build: ffmpeg, ffprobe, prefix, dav1d;
                     ffmpeg-http: the same ffmpeg built once more, to read over HTTP (bench/remote)";
 

@@ -120,13 +120,14 @@ impl<'a> WarmVideo<'a> {
         let (track, source, needs) = (self.video.track(), self.video.source(), self.known());
         let key = DecoderKey { video: VIDEO, threads: Threads::One, lenient: false, check_ends: true };
         let mut lease = pool.lease(key, track).expect("a decoder");
-        let keeper = CheckpointWriter { store: &self.store, video: VIDEO, spacing: SPACING, dependencies: &needs };
-        let (planner, keeper) = (&self.planner, &keeper);
-        let keeps = Some(keeper);
+        let checkpoint_writer =
+            CheckpointWriter { store: &self.store, video: VIDEO, spacing: SPACING, dependencies: &needs };
+        let (planner, checkpoint_writer) = (&self.planner, &checkpoint_writer);
+        let keeps = Some(checkpoint_writer);
         let reader =
             SampleReader { track, source, planner, zeros: false, counters, may_read: None, checkpoint_writer: keeps };
         let mut left: BTreeSet<u32> = planned.targets.iter().copied().collect();
-        let mut run = DecodeRun::planned(planned, keeper);
+        let mut run = DecodeRun::planned(planned, checkpoint_writer);
         while let Some(event) = run.next(&reader, &mut lease).expect("memory") {
             if matches!(event, Event::Picture(sample, _) if left.remove(&sample)) && left.is_empty() {
                 run.stop();

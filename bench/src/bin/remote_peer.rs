@@ -82,13 +82,13 @@ impl RemoteSession {
         let Some((engine, video)) = &self.video else { return Ok(json!({ "error": "nothing is open" })) };
         let (decoded, fetched) = (engine.work().decoded_pictures, video.source().counters().now());
         let began = Instant::now();
-        let mut came: Vec<(u32, VideoFrame)> = match wanted[..] {
+        let mut frames: Vec<(u32, VideoFrame)> = match wanted[..] {
             [one] => vec![(one, video.frame(one)?)],
             _ => video.frames(&wanted).map(|(index, frame)| Ok((index, frame?))).collect::<Result<_>>()?,
         };
         let ms = milliseconds(began);
-        came.sort_unstable_by_key(|(index, _)| *index);
-        let sums = came.iter().map(|(index, frame)| (index.to_string(), raw::hex(&raw::md5(&frame.picture)).into()));
+        frames.sort_unstable_by_key(|(index, _)| *index);
+        let sums = frames.iter().map(|(index, frame)| (index.to_string(), raw::hex(&raw::md5(&frame.picture)).into()));
         let now = video.source().counters().now();
         Ok(json!({
             "ms": ms,

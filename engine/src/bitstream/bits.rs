@@ -28,7 +28,7 @@ impl<'a> BitReader<'a> {
         BitReader { data, position: 0 }
     }
 
-    /// One bit.
+    /// u(1); `None` past the end.
     pub fn flag(&mut self) -> Option<bool> {
         let byte = self.data.get(self.position / 8)?;
         let bit = byte >> (7 - self.position % 8) & 1;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The format of a file.
+/// A supported container format, as libavformat detects it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Container {
     /// MP4, QuickTime and related formats (ISO/IEC 14496-12).

@@ -71,12 +71,12 @@ const HALF_LIFE: u64 = 256;
 const SPARES: usize = 8;
 
 impl CheckpointStore {
-    /// A store for up to `budget` bytes; with 0 it stores nothing.
+    /// A store for up to `budget` bytes; 0: none is stored.
     pub fn new(budget: u64) -> CheckpointStore {
         CheckpointStore { inner: Mutex::default(), budget }
     }
 
-    /// The budget in bytes.
+    /// The budget in bytes; 0: none is stored.
     pub fn budget(&self) -> u64 {
         self.budget
     }

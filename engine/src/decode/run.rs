@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::plan::DecoderHistory;
 use crate::plan::runs::{PlannedRun, RunStart};
 
-/// A result of a decode run.
+/// One result that `DecodeRun` passes to the caller: a picture, damage, or an unreadable sample.
 #[derive(Debug)]
 pub enum Event {
     /// The picture of a sample.
@@ -253,10 +253,10 @@ impl<'a> DecodeRun<'a> {
         }
         self.is_set = is_set;
         self.advance();
-        let is_entry = self.start == Some(sample);
+        let is_first = self.start == Some(sample);
         let data = match is_set {
             true => reader.lasting_units(sample),
-            false if is_entry => reader.sample_with_parameter_sets(sample),
+            false if is_first => reader.sample_with_parameter_sets(sample),
             false => reader.sample(sample),
         };
         let data = match data {
@@ -266,15 +266,15 @@ impl<'a> DecodeRun<'a> {
                 return Ok(());
             }
         };
-        if self.checkpoints.is_some() && is_entry && !reader.matches_index(sample, data.data()) {
+        if self.checkpoints.is_some() && is_first && !reader.matches_index(sample, data.data()) {
             self.pending_event = Some(Event::Damage(sample, AvError::INVALID_DATA));
             return Ok(());
         }
         let mut packet = reader.packet(sample, &data)?;
         if !is_set {
             reader.counters.decoded(1);
-            let is_reentry = is_entry && !lease.is_fresh();
-            if let Some(extradata) = reader.extradata(sample, is_reentry, &mut self.description) {
+            let is_restart = is_first && !lease.is_fresh();
+            if let Some(extradata) = reader.extradata(sample, is_restart, &mut self.description) {
                 packet.set_new_extradata(extradata).map_err(ErrorKind::Decoder)?;
             }
         }

@@ -9,7 +9,7 @@ use ffi::{Gpu, GpuInfo};
 
 use crate::error::{ErrorKind, Result};
 
-/// The device that decodes.
+/// The user's choice of a device: automatic, the processor, or one GPU.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// On the processor.

@@ -50,7 +50,7 @@ pub(crate) fn default_bytes(machine: &Machine, threads: usize) -> u64 {
     machine.memory_share(8, most).max(machine.memory_share(4, LEAST_BY_DEFAULT))
 }
 
-/// The purpose of a reservation.
+/// The share and queue that a reservation belongs to, and whether it may exceed the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReservationKind {
     /// A decode run.

@@ -81,7 +81,7 @@ impl Reservation {
     }
 }
 
-/// A paused run.
+/// A paused run. While it exists, the reservation's run does not count as one that will end; see `shares`.
 #[derive(Debug)]
 pub struct Pause(Arc<Budget>);
 

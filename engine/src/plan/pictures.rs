@@ -27,12 +27,12 @@ pub(super) struct Segment {
 }
 
 impl Pictures {
-    /// The first sample.
+    /// Number of the first sample, in decode order.
     pub fn first(&self) -> u32 {
         self.first
     }
 
-    /// The last sample.
+    /// Number of the last sample, in decode order.
     pub fn last(&self) -> u32 {
         self.last
     }

@@ -18,7 +18,8 @@ pub enum RunStart {
     Checkpoint(Arc<StoredCheckpoint>),
 }
 
-/// One planned decode run.
+/// One planned decode run. Samples count from 0 in decode order. [`Video::plan`](crate::Video::plan) returns such runs,
+/// where `start` is always [`RunStart::RandomAccessPoint`].
 #[derive(Debug, Clone)]
 pub struct PlannedRun {
     /// The initial state of the decoder.
@@ -51,7 +52,7 @@ impl PlannedRun {
     }
 }
 
-/// The cost of restoring a checkpoint, in pictures: 15 to 200 µs where a picture takes 1 to 20 ms.
+/// The cost of restoring a checkpoint, in pictures: see docs/decisions/0016-decoder-checkpoints.md.
 const FORK_COST: f64 = 0.1;
 
 /// The dependencies between the samples from a random access point to a target, as far as they are known.
@@ -84,8 +85,8 @@ pub trait SampleDependencies {
     /// Updates `state` for a decoder that has decoded `sample`, which follows `state.position`.
     fn update_history(&self, _state: &mut DecoderHistory, _sample: u32) {}
 
-    /// True if a later picture may refer to this one. A checkpoint after an unreferenced picture holds that picture to
-    /// no use.
+    /// True if a later picture may refer to this one. A checkpoint after an unreferenced picture holds a picture that
+    /// no later picture needs.
     fn is_referred_to(&self, _sample: u32) -> bool {
         true
     }

@@ -29,7 +29,7 @@ pub struct FaultSource {
 }
 
 impl FaultSource {
-    /// Wraps `inner`.
+    /// A source that reads `inner` and applies `faults`; `set` replaces them.
     pub fn new(inner: Arc<dyn Source>, faults: impl Into<Vec<Fault>>) -> FaultSource {
         FaultSource { inner, faults: Mutex::new(faults.into()) }
     }

@@ -100,8 +100,8 @@ impl FileSource {
     }
 
     /// A file that is open for reading, called `name` in messages. [`Source::check`] fails once another file, or none,
-    /// lies at `lookup_path`. Nothing is ever read from there: the file stays open as long as the source.
-    /// [`FileSource::from_opener`] may close it.
+    /// lies at `lookup_path`. Nothing is ever read from there: the file stays open as long as the source;
+    /// only sources of [`FileSource::open`] and [`FileSource::from_opener`] may close and reopen theirs.
     ///
     /// # Errors
     /// As [`FileSource::open`].

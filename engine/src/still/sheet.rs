@@ -50,12 +50,12 @@ impl Grid {
         (self.cell_width, self.cell_height)
     }
 
-    /// Cells per row.
+    /// Tiles per row.
     pub fn columns(&self) -> usize {
         self.columns
     }
 
-    /// Rows of cells.
+    /// Number of rows.
     pub fn rows(&self) -> usize {
         self.count.div_ceil(self.columns)
     }

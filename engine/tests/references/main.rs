@@ -194,11 +194,11 @@ fn simple_closure(references: &[BTreeSet<u32>], target: u32) -> BTreeSet<u32> {
 
 /// Sync samples with an IRAP picture.
 fn entries(clip: &Clip, pictures: &[Option<TracedPicture>]) -> Vec<u32> {
-    let is_entry = |&sample: &u32| {
+    let is_first = |&sample: &u32| {
         let picture = pictures.get(sample as usize).and_then(Option::as_ref);
         clip.track.samples[sample as usize].key && picture.is_some_and(|picture| picture.nal_unit_type >= 16)
     };
-    (0..clip.count()).filter(is_entry).collect()
+    (0..clip.count()).filter(is_first).collect()
 }
 
 /// The samples of a decode run to the target: for a RASL picture it begins a GOP earlier.

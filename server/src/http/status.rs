@@ -99,7 +99,7 @@ pub(super) async fn metrics(
     Extract(shared): Extract<Arc<ServerState>>,
     Extension(principal): Extension<Principal>,
 ) -> Result<Response, Problem> {
-    // Metrics include the requests of all clients, so that limited credentials must not read them.
+    // Metrics include the requests of all clients; therefore limited credentials may not read them.
     if !shared.authenticator.reach(&principal).is_all() {
         return Err(Problem::out_of_reach());
     }

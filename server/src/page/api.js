@@ -68,14 +68,14 @@ export async function get(url, { signal } = {}) {
 
 async function problemOf(response) {
   const retryAfter = Number(response.headers.get("Retry-After")) || 0;
-  let told = {};
+  let body = {};
   try {
-    told = await response.json();
+    body = await response.json();
   } catch {
     // The response does not come from this server; perhaps from a proxy.
   }
-  const words = told.detail ?? told.title ?? `The server answered ${response.status} ${response.statusText}`.trim();
-  return new Problem(words, { status: response.status, kind: told.type, retryAfter });
+  const words = body.detail ?? body.title ?? `The server answered ${response.status} ${response.statusText}`.trim();
+  return new Problem(words, { status: response.status, kind: body.type, retryAfter });
 }
 
 export const listVideos = async (query, options) => (await get(address("videos", query), options)).json();

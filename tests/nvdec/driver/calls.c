@@ -3,13 +3,13 @@
  * libnvcuvid.so.1, so that a program's NVDEC path can run on a machine without a GPU.
  *
  * It does not decode. A picture's content comes from an oracle file, by a hash of its bitstream
- * bytes. What it checks is how the driver is used: a context for every call, the extents of every
- * copy, the limits of a decoder, that a picture's references stand in the surfaces it names, that
- * mapped frames are unmapped, that everything is released. It fails on demand, in chosen calls.
+ * bytes. It checks the use of the driver: every call has a context, every copy is within its extents,
+ * a decoder keeps its limits, a picture's references are in the surfaces that it names, mapped frames
+ * are unmapped, everything is released. It fails on demand, in chosen calls.
  *
- * What it cannot tell: whether the codec parameters other than the references are right, anything
- * about speed, what a real device does with a damaged stream, and whether work that a real device
- * does later (streams, asynchronous copies) was waited for: here all work is done at once.
+ * It cannot check the codec parameters other than the references, speed, the behaviour of a real
+ * device with a damaged stream, or whether the program waits for work that a real device does later
+ * (streams, asynchronous copies): here all work is complete when a call returns.
  *
  * Environment: FAKE_GPUS, FAKE_MEMORY_MIB, FAKE_MIN_SIZE, FAKE_NO_CODEC, FAKE_ORACLE, FAKE_BUSY,
  * FAKE_DAMAGED, FAKE_FAIL, FAKE_DECODE_US, FAKE_MAP_US, FAKE_CREATE_US, FAKE_QUIET, FAKE_REPORT;

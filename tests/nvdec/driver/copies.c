@@ -43,7 +43,7 @@ static CUresult copy(const char *name, struct side to, struct side from, size_t 
 static struct side side_of(CUmemorytype type, const void *host, CUdeviceptr device, size_t x,
                            size_t y, size_t pitch)
 {
-    bool unified = (int)type == 4;    /* the address itself tells, and stands in the device field */
+    bool unified = (int)type == 4;    /* the address decides; it is in the device field */
     struct side s = { .device = type == CU_MEMORYTYPE_DEVICE, .pitch = pitch };
     uintptr_t base = s.device || unified ? (uintptr_t)device : (uintptr_t)host;
     if (unified)

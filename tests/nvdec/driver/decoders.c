@@ -59,7 +59,7 @@ CUresult cuvidGetDecoderCaps(CUVIDDECODECAPS *c)
     return leave(c ? CUDA_SUCCESS : INVALID_VALUE);
 }
 
-/* Why a decoder of this kind is not valid, or NULL. */
+/* The reason why a decoder of this kind is not valid, or NULL. */
 static const char *info_fault(const CUVIDDECODECREATEINFO *i)
 {
     CUVIDDECODECAPS c = { .eCodecType = i->CodecType, .eChromaFormat = i->ChromaFormat,

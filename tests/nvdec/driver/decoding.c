@@ -13,7 +13,7 @@ const struct surface *surface_of(const struct decoder *d, int index)
                                                                             : NULL;
 }
 
-/* One entry of a HEVC picture's reference set. *spoiled: it is right, but itself garbage. */
+/* One entry of a HEVC picture's reference set. *spoiled: the reference is right, but its content is garbage. */
 static bool hevc_reference(const struct decoder *d, const CUVIDPICPARAMS *p, unsigned j,
                            bool *spoiled)
 {

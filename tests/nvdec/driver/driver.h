@@ -1,6 +1,6 @@
 /*
- * What the files of the fake driver share: see calls.c. All of it is hidden, so that no program or library that is loaded
- * with the driver can take its place.
+ * The shared declarations of the fake driver's files: see calls.c. The shared state is hidden, so that no symbol of a
+ * program or library in the same process replaces it.
  */
 #ifndef FAKE_DRIVER_H
 #define FAKE_DRIVER_H
@@ -76,13 +76,13 @@ struct CUctx_st { CUcontext next; CUdevice device; bool alive; unsigned retained
 
 enum kind { DEVICE = 1, FRAME = 2, HOST = 4, STREAM = 8, EVENT = 16 };
 
-struct block {                 /* anything with an address that a caller may hand back */
+struct block {                 /* an object whose address a caller may pass to a call */
     struct block *next;
     enum kind kind;
     unsigned char *start;
     size_t size;
     CUcontext context;
-    const void *decoder;       /* of a FRAME: whose it is */
+    const void *decoder;       /* of a FRAME: its decoder */
 };
 
 struct fault { char name[48]; unsigned nth, seen; CUresult code; struct fault *next; };
@@ -91,7 +91,7 @@ struct picture {               /* an entry of the oracle */
     uint64_t hash;
     const unsigned char *planes;
     uint32_t width, height, format, depth;
-    long index;                /* place in the file */
+    long index;                /* position in the file */
 };
 
 enum content { EMPTY, GOOD, UNKNOWN, GARBAGE };

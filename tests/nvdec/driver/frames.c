@@ -1,5 +1,5 @@
 /*
- * Frames that are mapped.
+ * Mapped frames.
  */
 #include "driver.h"
 

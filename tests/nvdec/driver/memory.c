@@ -33,7 +33,7 @@ struct block *take(enum kind kind, size_t size)
     return b;
 }
 
-/* Freed addresses stay out of use for a while: else the next frame would get the address of the
+/* Freed addresses are not reused for a while: otherwise the next frame would get the address of the
  * last one, and a copy from a frame after its unmapping would look right. */
 void drop(struct block *b)
 {

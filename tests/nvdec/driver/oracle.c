@@ -1,5 +1,5 @@
 /*
- * What a picture shows: looked up in a file, by a hash of its bitstream.
+ * The content of pictures: looked up in a file, by a hash of the bitstream.
  */
 #include "driver.h"
 
@@ -14,8 +14,8 @@ static struct picture *oracle;
 static long oracle_count;
 static bool oracle_tried;
 
-/* FNV-1a, without the zeros that a stream may have between a unit and the next start code: whether they come along is the
- * caller's choice. */
+/* FNV-1a, without the zeros that a stream may have between a unit and the next start code: a caller may pass them or
+ * not. */
 uint64_t hash_of(const unsigned char *data, size_t n)
 {
     uint64_t h = 0xcbf29ce484222325u;
@@ -97,8 +97,8 @@ static void load_oracle(void)
         qsort(oracle, (size_t)oracle_count, sizeof *oracle, by_hash);
 }
 
-/* Two pictures may have the same bytes and not the same content (both say "as the one before").
- * Then the entry is taken that stands nearest in the file to that of the picture last decoded. */
+/* Two pictures may have the same bytes and different content (both repeat the picture before). The
+ * result is the entry nearest in the file to that of the picture that was decoded last. */
 const struct picture *look_up(uint64_t hash, long last)
 {
     const struct picture *best = NULL;

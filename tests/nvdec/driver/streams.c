@@ -1,5 +1,5 @@
 /*
- * Streams, events and kernels: handles to check, and nothing to wait for.
+ * Streams, events and kernels: their handles are checked; all work is complete at once.
  */
 #include "driver.h"
 

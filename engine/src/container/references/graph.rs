@@ -65,8 +65,8 @@ impl ReferenceGraph {
 
     /// Its pictures; with `is_continued`, as decoded after the preceding GOP, if that is possible.
     pub(crate) fn pictures(&self, gop: &IndexedGop, is_continued: bool) -> Vec<Picture> {
-        let behind = gop.continuation.filter(|_| is_continued);
-        let known = behind.map_or(gop.pictures, |behind| behind.pictures);
+        let continuation = gop.continuation.filter(|_| is_continued);
+        let known = continuation.map_or(gop.pictures, |continuation| continuation.pictures);
         let mut irap = gop.first;
         let picture = |sample: u32| {
             let (row, refs) = self.row(gop, sample);
@@ -74,7 +74,7 @@ impl ReferenceGraph {
                 irap = sample;
             }
             // A decode that begins at the GOP lacks the references before it.
-            let outside = if behind.is_some() { 0 } else { refs.partition_point(|&of| of < gop.first) };
+            let outside = if continuation.is_some() { 0 } else { refs.partition_point(|&of| of < gop.first) };
             Picture {
                 refs: refs[outside..].into(),
                 poc: row.poc,
@@ -172,17 +172,20 @@ impl GraphBuilder {
     pub(crate) fn picture(&mut self, picture: &Picture, is_joined: bool) -> Result<(), &'static str> {
         let sample = self.current.end;
         self.check_fields(picture)?;
-        let behind = self.continuation(picture, is_joined)?;
+        let continuation = self.continuation(picture, is_joined)?;
         let irap = if picture.kind.is_irap() { sample } else { self.current.irap };
         self.check_refs(picture, sample, irap)?;
-        if behind.is_some_and(|behind| is_joined && irap == self.current.first && self.is_counted(behind, picture.poc))
-        {
+        if continuation.is_some_and(|continuation| {
+            is_joined && irap == self.current.first && self.is_counted(continuation, picture.poc)
+        }) {
             return Err("two pictures have the same picture order count");
         }
         self.count(picture, sample)?;
         let Some(gop) = self.graph.gops.last_mut() else { return Err("a picture has no GOP") };
-        gop.continuation =
-            behind.map(|behind| Continuation { pictures: behind.pictures + u32::from(is_joined), ..behind });
+        gop.continuation = continuation.map(|continuation| Continuation {
+            pictures: continuation.pictures + u32::from(is_joined),
+            ..continuation
+        });
         gop.pictures += 1;
         (self.current.end, self.current.irap) = (sample + 1, irap);
         self.graph.refs.extend(&picture.refs);
@@ -219,7 +222,8 @@ impl GraphBuilder {
     fn continuation(&self, picture: &Picture, is_joined: bool) -> Result<Option<Continuation>, &'static str> {
         let Some((gop, earlier)) = self.graph.gops.split_last() else { return Ok(None) };
         if gop.pictures > 0 {
-            let is_next = gop.continuation.is_none_or(|behind| !is_joined || behind.pictures == gop.pictures);
+            let is_next =
+                gop.continuation.is_none_or(|continuation| !is_joined || continuation.pictures == gop.pictures);
             return ensure(is_next, "a known picture follows an unknown one").map(|()| gop.continuation);
         }
         if picture.kind != PictureKind::Cra || earlier.is_empty() || self.previous.end != gop.first {
@@ -234,8 +238,8 @@ impl GraphBuilder {
     }
 
     /// True if the preceding GOP has a picture with this count.
-    fn is_counted(&self, behind: Continuation, poc: i32) -> bool {
-        poc.checked_add(behind.shift).is_none_or(|poc| self.previous.counts.contains(&poc))
+    fn is_counted(&self, continuation: Continuation, poc: i32) -> bool {
+        poc.checked_add(continuation.shift).is_none_or(|poc| self.previous.counts.contains(&poc))
     }
 
     fn check_refs(&self, picture: &Picture, sample: u32, irap: u32) -> Result<(), &'static str> {
@@ -320,7 +324,7 @@ mod tests {
     fn an_open_gop_is_seen_alone_and_behind_another() {
         let graph = graph().finish();
         let gop = *graph.gop(3).expect("a GOP");
-        assert_eq!(gop.continuation.map(|behind| (behind.shift, behind.pictures)), Some((16, 3)));
+        assert_eq!(gop.continuation.map(|continuation| (continuation.shift, continuation.pictures)), Some((16, 3)));
         let refs = |is_behind| {
             graph.pictures(&gop, is_behind).into_iter().map(|picture| picture.refs.to_vec()).collect::<Vec<_>>()
         };

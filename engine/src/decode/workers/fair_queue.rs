@@ -59,7 +59,7 @@ impl Ord for QueuedTask {
 #[derive(Debug, Default)]
 pub(super) struct FairQueue {
     light: BinaryHeap<QueuedTask>,
-    others: BinaryHeap<QueuedTask>,
+    heavy: BinaryHeap<QueuedTask>,
     /// Light tasks that were taken in a row while others were waiting.
     in_a_row: usize,
 }
@@ -67,35 +67,35 @@ pub(super) struct FairQueue {
 impl FairQueue {
     pub(super) fn push(&mut self, rank: Rank, task: Task) {
         let waiting = QueuedTask { rank: Reverse(rank), task };
-        if rank.is_light { self.light.push(waiting) } else { self.others.push(waiting) }
+        if rank.is_light { self.light.push(waiting) } else { self.heavy.push(waiting) }
     }
 
     fn is_light_next(&self) -> bool {
-        !self.light.is_empty() && (self.in_a_row < LIGHT_IN_A_ROW || self.others.is_empty())
+        !self.light.is_empty() && (self.in_a_row < LIGHT_IN_A_ROW || self.heavy.is_empty())
     }
 
     /// The rank of the task that [`pop`](FairQueue::pop) would take.
     pub(super) fn next(&self) -> Option<Rank> {
-        let queue = if self.is_light_next() { &self.light } else { &self.others };
+        let queue = if self.is_light_next() { &self.light } else { &self.heavy };
         queue.peek().map(QueuedTask::rank)
     }
 
     pub(super) fn pop(&mut self) -> Option<QueuedTask> {
         let is_light = self.is_light_next();
-        self.in_a_row = if is_light && !self.others.is_empty() { self.in_a_row + 1 } else { 0 };
-        if is_light { self.light.pop() } else { self.others.pop() }
+        self.in_a_row = if is_light && !self.heavy.is_empty() { self.in_a_row + 1 } else { 0 };
+        if is_light { self.light.pop() } else { self.heavy.pop() }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.light.len() + self.others.len()
+        self.light.len() + self.heavy.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.light.is_empty() && self.others.is_empty()
+        self.light.is_empty() && self.heavy.is_empty()
     }
 
     /// The expected pictures of all waiting tasks.
     pub(super) fn pictures(&self) -> u64 {
-        self.light.iter().chain(&self.others).map(|waiting| waiting.task.pictures).sum()
+        self.light.iter().chain(&self.heavy).map(|waiting| waiting.task.pictures).sum()
     }
 }

@@ -93,8 +93,8 @@ impl HttpClient {
         match SHARED.get() {
             Some(shared) => Ok(shared.clone()),
             None => {
-                let made = HttpClient::new(HttpOptions::default())?;
-                Ok(SHARED.get_or_init(|| made).clone())
+                let built = HttpClient::new(HttpOptions::default())?;
+                Ok(SHARED.get_or_init(|| built).clone())
             }
         }
     }
@@ -241,8 +241,8 @@ fn get_or_build(
     if let Some(client) = place.get() {
         return Ok(client);
     }
-    let made = make()?.build().map_err(|error| Refusal::Connection(error.without_url().to_string()))?;
-    Ok(place.get_or_init(|| made))
+    let built = make()?.build().map_err(|error| Refusal::Connection(error.without_url().to_string()))?;
+    Ok(place.get_or_init(|| built))
 }
 
 fn builder(options: &HttpOptions) -> ClientBuilder {

@@ -95,8 +95,8 @@ impl<'a> RangeStream<'a> {
 }
 
 impl RangeStream<'_> {
-    /// Reads the end of the answer, so that it serves the next request. Without this wait the next request opens a
-    /// connection.
+    /// Reads to the end of the answer, so that its connection becomes idle and serves the next request; otherwise that
+    /// request opens a connection.
     async fn finish(&mut self) {
         if let Some(mut answer) = self.answer.take() {
             let _ = timeout(END, answer.chunk()).await;

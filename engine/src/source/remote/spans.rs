@@ -247,9 +247,9 @@ impl SpanTable {
     /// Drops the pieces at these offsets.
     pub(super) fn forget(&self, starts: &[u64]) {
         let mut state = self.lock();
-        let gone: Vec<CachedSpan> = starts.iter().filter_map(|start| state.pieces.remove(start)).collect();
+        let evicted: Vec<CachedSpan> = starts.iter().filter_map(|start| state.pieces.remove(start)).collect();
         drop(state);
-        self.cache.remove_bytes(gone.iter().map(|piece| piece.bytes.len() as u64).sum());
+        self.cache.remove_bytes(evicted.iter().map(|piece| piece.bytes.len() as u64).sum());
     }
 
     /// The state at an offset, after a wait for bytes in flight; `None` if none arrive for `patience`, or the wait is

@@ -82,8 +82,8 @@ impl StoreClient {
         match SHARED.get() {
             Some(shared) => Ok(shared.clone()),
             None => {
-                let made = StoreClient::new(HttpClient::shared()?, Settings::from_env());
-                Ok(SHARED.get_or_init(|| made).clone())
+                let created = StoreClient::new(HttpClient::shared()?, Settings::from_env());
+                Ok(SHARED.get_or_init(|| created).clone())
             }
         }
     }
@@ -134,8 +134,8 @@ impl StoreProviders {
         if let Some(account) = &*account {
             return Ok(Arc::clone(account));
         }
-        let made = Arc::new(google::GoogleAccount::new(&self.settings, &self.client)?);
-        Ok(Arc::clone(account.insert(made)))
+        let created = Arc::new(google::GoogleAccount::new(&self.settings, &self.client)?);
+        Ok(Arc::clone(account.insert(created)))
     }
 
     fn azure(&self, address: &StoreAddress) -> StoreResult<Arc<azure::AzureAccount>> {
