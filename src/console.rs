@@ -85,19 +85,15 @@ pub(crate) fn print(bytes: &[u8]) -> CommandOutcome {
 
 /// Prints names and values to standard output: on a terminal as a table with bold names, elsewhere separated by a tab.
 pub(crate) fn print_table(rows: &[(&str, String)]) -> CommandOutcome {
-    let bold = if is_terminal() && has_colour() { Style::new().bold() } else { Style::new() };
+    let is_terminal = std::io::stdout().is_terminal();
+    let bold = if has_colour() { Style::new().bold() } else { Style::new() };
     let line = |(name, value): &(&str, String)| {
-        if is_terminal() { format!("{bold}{name:<12}{bold:#} {value}\n") } else { format!("{name}\t{value}\n") }
+        if is_terminal { format!("{bold}{name:<12}{bold:#} {value}\n") } else { format!("{name}\t{value}\n") }
     };
     print(rows.iter().map(line).collect::<String>().as_bytes())
 }
 
-/// True if standard output is a terminal.
-pub(crate) fn is_terminal() -> bool {
-    std::io::stdout().is_terminal()
-}
-
-/// True if standard output may have colour: it is a terminal, and the environment (`NO_COLOR`, `TERM`) allows it.
+/// True if standard output on a terminal may have colour, after the environment (`NO_COLOR`, `TERM`).
 fn has_colour() -> bool {
     anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never
 }

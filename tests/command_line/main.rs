@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod console;
 mod damage;
 mod exit_code;
 mod files;
