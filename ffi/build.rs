@@ -13,7 +13,7 @@ use vendor::{Prefix, VendorError, cache, recipe};
 mod bindings;
 
 /// Our C, in `shim/`. The headers are part of the key too.
-const SHIMS: [&str; 22] = [
+const SHIMS: [&str; 23] = [
     "process.c",
     "meter.c",
     "mov.c",
@@ -23,6 +23,7 @@ const SHIMS: [&str; 22] = [
     "fork_hevc.c",
     "fork_h264.c",
     "fork_vp9.c",
+    "fork_dav1d.c",
     "buffers.c",
     "account.c",
     "dav1d.c",
@@ -37,9 +38,12 @@ const SHIMS: [&str; 22] = [
     "gpu_picture.c",
     "gpu_jpeg.c",
 ];
-const HEADERS: [&str; 9] = [
+/// Our C that is compiled against dav1d's internal headers.
+const DAV1D_SHIM: &str = "dav1d_state.c";
+const HEADERS: [&str; 10] = [
     "shim.h",
     "account.h",
+    "dav1d_state.h",
     "fork.h",
     "inspect.h",
     "gpu.h",
@@ -89,7 +93,11 @@ const TAPPED: [Tapped; 5] = [
         library: "libavcodec.a",
         object: "libdav1d.o",
         symbol: ["ff_libdav1d_decoder", "bs_tapped_dav1d_decoder"],
-        calls: &[["dav1d_open", "bs_dav1d_open"]],
+        calls: &[
+            ["dav1d_open", "bs_dav1d_open"],
+            ["dav1d_send_data", "bs_dav1d_send"],
+            ["dav1d_flush", "bs_dav1d_flush"],
+        ],
     },
     Tapped {
         library: "libavformat.a",
@@ -147,7 +155,7 @@ const METERED: [Metered; 7] = [
 const NO_INDEX: &[[&str; 2]] = &[["av_add_index_entry", "bs_no_index_entry"]];
 
 fn main() {
-    for file in SHIMS.iter().chain(&HEADERS).chain(&["bindings.h"]) {
+    for file in SHIMS.iter().chain(&HEADERS).chain(&[DAV1D_SHIM, "bindings.h"]) {
         println!("cargo::rerun-if-changed=shim/{file}");
     }
     println!("cargo::rerun-if-changed=src/bindings.rs");
@@ -190,7 +198,7 @@ fn build_shims(prefix: &Prefix) -> Result<PathBuf, VendorError> {
         fs::read_to_string(&path).map_err(VendorError::io(&path))
     };
     let mut parts = vec![prefix.key.clone()];
-    for name in SHIMS.iter().chain(&HEADERS) {
+    for name in SHIMS.iter().chain(&HEADERS).chain(&[DAV1D_SHIM]) {
         parts.push(read(name)?);
     }
     parts.extend(recipe::HARDENING.map(str::to_owned));
@@ -208,6 +216,7 @@ fn build_shims(prefix: &Prefix) -> Result<PathBuf, VendorError> {
         }
         build
             .objects(tap(prefix, dir)?)
+            .objects(dav1d_shim(prefix, dir)?)
             .files(SHIMS.iter().map(|name| Path::new("shim").join(name)))
             .include("shim")
             .include(prefix.ffmpeg.join("internal"))
@@ -231,6 +240,31 @@ fn build_shims(prefix: &Prefix) -> Result<PathBuf, VendorError> {
             .try_compile("bucket_streamer_shims")
             .map_err(|error| VendorError::Unfit(format!("the C shims do not compile: {error}")))
     })
+}
+
+/// Compiles the shim against dav1d's internal headers, among which is a `config.h` of its own.
+fn dav1d_shim(prefix: &Prefix, dir: &Path) -> Result<Vec<PathBuf>, VendorError> {
+    let mut build = cc::Build::new();
+    for flag in recipe::HARDENING {
+        build.flag(flag);
+    }
+    build
+        .file(Path::new("shim").join(DAV1D_SHIM))
+        .include("shim")
+        .include(&prefix.dav1d_internal)
+        .include(prefix.dav1d_internal.join("include"))
+        .include(prefix.dav1d_internal.join("include/dav1d"))
+        // As dav1d's own build.
+        .define("_GNU_SOURCE", None)
+        .flag("-std=c11")
+        .flag("-Werror=implicit-function-declaration")
+        .opt_level(3)
+        .debug(false)
+        .pic(true)
+        .cargo_metadata(false)
+        .out_dir(dir)
+        .try_compile_intermediates()
+        .map_err(|error| VendorError::Unfit(format!("{DAV1D_SHIM} does not compile: {error}")))
 }
 
 /// Makes the objects of [`TAPPED`] in `dir`.

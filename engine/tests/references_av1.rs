@@ -12,15 +12,18 @@ use bucket_streamer::bitstream::{Codec, av1_refs, vp9_refs};
 use bucket_streamer::source::ByteRange;
 use bucket_streamer::still::raw;
 use bucket_streamer::{Engine, Video};
-use ffi::{Decoder, DecoderOutput, Packet, PaddedBytes, SendStatus, Threads};
+use ffi::{DamageOptions, Decoder, DecoderOutput, Packet, PaddedBytes, SendStatus, Threads};
 
-use testing::clips::{clips, name, open, program};
+use testing::clips::{clips, fixture, name, open, play, program};
 
-/// Opened clips of a codec.
+/// AV1 with spatial layers: its references are not read.
+const LAYERS: &str = "av1_layers.ivf";
+
+/// Opened clips of a codec whose references are read.
 fn of(codec: Codec) -> impl Iterator<Item = (PathBuf, Video)> {
     let is_meant = |clip: &PathBuf| {
         // Damaged on purpose: their references are not reliable.
-        !name(clip).starts_with("bad_")
+        !name(clip).starts_with("bad_") && name(clip) != LAYERS
     };
     clips().into_iter().filter(is_meant).filter_map(move |clip| {
         let video = open(&Engine::new(Some(1)), &clip).filter(|video| video.track().codec == codec)?;
@@ -216,32 +219,44 @@ fn headers_are_what_ffmpeg_reads() {
     }
 }
 
-/// The pictures of these samples from a new decoder, by sample; failed ones are missing.
-fn decode(video: &Video, samples: &[u32]) -> HashMap<u32, String> {
-    let track = video.track();
-    let mut decoder = Decoder::open(&track.parameters, Threads::One, false).expect("a decoder");
-    let mut pictures = HashMap::new();
-    let mut take = |decoder: &mut Decoder| {
-        loop {
-            match decoder.receive() {
-                Ok(DecoderOutput::Picture(picture)) => {
-                    let number = picture.pts().and_then(|pts| u32::try_from(pts).ok()).expect("a sample's number");
-                    pictures.insert(number, format!("{} {:?}", raw::hex(&raw::md5(&picture)), picture.color()));
-                }
-                Ok(DecoderOutput::NeedsMore | DecoderOutput::End) => break,
-                Err(_) => {}
+/// Pictures by sample.
+type Pictures = HashMap<u32, String>;
+
+/// Adds the pictures that are ready; failed ones are missing.
+fn take(decoder: &mut Decoder, pictures: &mut Pictures) {
+    loop {
+        match decoder.receive() {
+            Ok(DecoderOutput::Picture(picture)) => {
+                let number = picture.pts().and_then(|pts| u32::try_from(pts).ok()).expect("a sample's number");
+                pictures.insert(number, format!("{} {:?}", raw::hex(&raw::md5(&picture)), picture.color()));
             }
+            Ok(DecoderOutput::NeedsMore | DecoderOutput::End) => break,
+            Err(_) => {}
         }
-    };
-    for &sample in samples {
-        let packet = Packet::new(&read(video, sample), sample, Some(i64::from(sample))).expect("a packet");
-        while let Ok(SendStatus::Full) = decoder.send(&packet) {
-            take(&mut decoder);
-        }
-        take(&mut decoder);
     }
+}
+
+fn send(decoder: &mut Decoder, video: &Video, sample: u32, pictures: &mut Pictures) {
+    let packet = Packet::new(&read(video, sample), sample, Some(i64::from(sample))).expect("a packet");
+    while let Ok(SendStatus::Full) = decoder.send(&packet) {
+        take(decoder, pictures);
+    }
+    take(decoder, pictures);
+}
+
+fn drain(decoder: &mut Decoder, pictures: &mut Pictures) {
     let _ = decoder.send_end();
-    take(&mut decoder);
+    take(decoder, pictures);
+}
+
+/// The pictures of these samples from a new decoder.
+fn decode(video: &Video, samples: &[u32]) -> Pictures {
+    let mut decoder = Decoder::open(&video.track().parameters, Threads::One, false).expect("a decoder");
+    let mut pictures = HashMap::new();
+    for &sample in samples {
+        send(&mut decoder, video, sample, &mut pictures);
+    }
+    drain(&mut decoder, &mut pictures);
     pictures
 }
 
@@ -314,4 +329,71 @@ fn pruned_decode_runs_are_exact() {
     }
     assert!(pruned > 0, "no sample was left out");
     assert!(cut_wrong * 2 > cut, "{cut_wrong} of {cut}: closures have needless members");
+}
+
+/// Decodes with one decoder, saves its state after each sample as soon as it is available, and decodes the rest with
+/// another one.
+fn fork_after_every_sample(clip: &Path, video: &Video, threads: [Threads; 2], whole: &Pictures) {
+    let opened = |threads| {
+        let damage =
+            DamageOptions { owner: 1, lenient: false, check_hashes: false, check_ends: false, max_pixels: 1 << 20 };
+        Decoder::open_inspecting(&video.track().parameters, threads, &damage).expect("a decoder")
+    };
+    let (mut from, mut to) = (opened(threads[0]), opened(threads[1]));
+    let count = video.track().samples.len() as u32;
+    let mut saved = 0;
+    for sample in 0..count {
+        send(&mut from, video, sample, &mut HashMap::new());
+        let Some(position) = sample.checked_sub(from.lag() as u32) else { continue };
+        let what = format!("{}, {threads:?}, after {position}", name(clip));
+        let checkpoint = from.save(position, None).unwrap_or_else(|| panic!("{what}: no state"));
+        let after = position + 1..count.min(position + 6);
+        to.restore(&checkpoint).unwrap_or_else(|error| panic!("{what}: {error}"));
+        drop(checkpoint);
+        let mut pictures = HashMap::new();
+        after.clone().for_each(|sample| send(&mut to, video, sample, &mut pictures));
+        drain(&mut to, &mut pictures);
+        to.flush();
+        for sample in after {
+            assert_eq!(pictures.get(&sample), whole.get(&sample), "{what}: {sample}");
+        }
+        saved += 1;
+    }
+    // The state after the last sample is available when its frames are decoded.
+    drain(&mut from, &mut HashMap::new());
+    let end = from.save(count - 1, None);
+    assert!(end.is_some() && saved > 0, "{}: {saved} states, and the last: {end:?}", name(clip));
+}
+
+#[test]
+fn the_state_of_a_decoder_continues_in_one_of_any_number_of_threads() {
+    let kinds = [Threads::One, Threads::Frame(2), Threads::Frame(9)];
+    let pairs = kinds.iter().flat_map(|&from| kinds.iter().map(move |&to| [from, to])).collect::<Vec<_>>();
+    let layers = open(&Engine::new(Some(1)), &fixture(LAYERS)).map(|video| (fixture(LAYERS), video));
+    for (clip, video) in of(Codec::Av1).chain(layers) {
+        let pixels = video.track().parameters.size();
+        if pixels.0 * pixels.1 > 320 * 180 || video.track().samples.len() > 100 {
+            continue;
+        }
+        let whole = decode(&video, &(0..video.track().samples.len() as u32).collect::<Vec<u32>>());
+        for &threads in &pairs {
+            fork_after_every_sample(&clip, &video, threads, &whole);
+        }
+    }
+}
+
+#[test]
+fn streams_with_layers_are_decoded_in_order_and_have_checkpoints() {
+    let engine = Engine::builder().threads(1).checkpoint_spacing(4).build();
+    let video = open(&engine, &fixture(LAYERS)).expect("a clip");
+    assert!(units(&video).iter().any(Option::is_none), "its references are read by now");
+    let expected = play(&video).0.into_iter().collect::<HashMap<u32, String>>();
+    let mut decoded = Vec::new();
+    for frame in [40, 46] {
+        let before = engine.work().decoded_pictures;
+        let picture = video.frame(frame).expect("a frame");
+        assert_eq!(Some(&raw::hex(&raw::md5(&picture.picture))), expected.get(&frame));
+        decoded.push(engine.work().decoded_pictures - before);
+    }
+    assert!(decoded[0] == 41 && decoded[1] < 10, "the second request begins at a checkpoint: {decoded:?}");
 }

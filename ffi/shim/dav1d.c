@@ -12,6 +12,7 @@
 #include "libavutil/macros.h"
 
 #include "account.h"
+#include "dav1d_state.h"
 #include "inspect.h"
 
 static int get_picture(Dav1dPicture *p, void *cookie) {
@@ -46,7 +47,7 @@ static void release_picture(Dav1dPicture *p, void *cookie) {
     av_buffer_unref(&buf);
 }
 
-/* libavcodec calls this (TAPPED in build.rs). Its log callback has the codec context. */
+/* libavcodec calls this and the next two (TAPPED in build.rs). Its log callback has the codec context. */
 int bs_dav1d_open(Dav1dContext **out, const Dav1dSettings *settings) {
     Dav1dSettings own = *settings;
     AVCodecContext *c = settings->logger.cookie;
@@ -54,7 +55,32 @@ int bs_dav1d_open(Dav1dContext **out, const Dav1dSettings *settings) {
     own.allocator.cookie = c;
     own.allocator.alloc_picture_callback = get_picture;
     own.allocator.release_picture_callback = release_picture;
-    if (watch)
+    if (watch) {
         watch->contexts = dav1d_get_frame_delay(&own);
+        if (watch->contexts > 1 && !(watch->recent = bs_dav1d_recent_alloc(watch->contexts)))
+            return DAV1D_ERR(ENOMEM);
+    }
     return dav1d_open(out, &own);
+}
+
+/* Remembers which sample was sent last, and the state after the one before, to be saved once its frames are decoded. */
+int bs_dav1d_send(Dav1dContext *decoder, Dav1dData *in) {
+    BsWatch *watch = bs_watch_of(bs_dav1d_cookie(decoder));
+    const AVPacket *packet = in->sz ? (const AVPacket *)in->m.user_data.data : NULL;
+    uintptr_t tag = packet ? (uintptr_t)packet->opaque : 0;
+    if (watch && packet && watch->recent && watch->last)
+        bs_dav1d_recent_add(watch->recent, watch->last, decoder);
+    int ret = dav1d_send_data(decoder, in);
+    if (watch && packet && ret != DAV1D_ERR(EAGAIN))
+        watch->last = ret < 0 ? 0 : tag;
+    return ret;
+}
+
+void bs_dav1d_flush(Dav1dContext *decoder) {
+    BsWatch *watch = bs_watch_of(bs_dav1d_cookie(decoder));
+    dav1d_flush(decoder);
+    if (watch) {
+        watch->last = 0;
+        bs_dav1d_recent_clear(watch->recent);
+    }
 }

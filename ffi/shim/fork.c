@@ -47,6 +47,7 @@ static const BsForkCodec *codec_of(const AVCodecContext *c) {
     case AV_CODEC_ID_HEVC: return &bs_fork_hevc;
     case AV_CODEC_ID_H264: return &bs_fork_h264;
     case AV_CODEC_ID_VP9: return &bs_fork_vp9;
+    case AV_CODEC_ID_AV1: return &bs_fork_dav1d;
     default: return NULL;
     }
 }
@@ -68,13 +69,27 @@ static Thread *threads_of(const AVCodecContext *c) {
 
 /* Nonzero if the state is accessible. */
 static int is_known(const AVCodecContext *c) {
-    if (!c->codec || !codec_of(c) || !ffcodec(c->codec)->update_thread_context || !c->priv_data)
+    if (!c->codec || !codec_of(c) || !c->priv_data)
+        return 0;
+    if (c->codec_id == AV_CODEC_ID_AV1)
+        return bs_dav1d_can_fork(c);
+    if (!ffcodec(c->codec)->update_thread_context)
         return 0;
     return !bs_has_frame_threads(c) || threads_of(c);
 }
 
 /* On a GPU a picture is a surface of one session, and surfaces are few: checkpoints are not supported. */
 int bs_fork_is_supported(const AVCodecContext *c) { return is_known(c) && !bs_gpu_is_attached(c); }
+
+int bs_decoder_lag(const AVCodecContext *c) {
+    if (!bs_fork_is_supported(c))
+        return 0;
+    if (c->codec_id != AV_CODEC_ID_AV1)
+        return bs_has_frame_threads(c) ? c->thread_count - 1 : 0;
+    /* dav1d waits for a frame when it begins the next one in the same context. */
+    const BsWatch *watch = bs_watch_of(c);
+    return watch && watch->contexts > 1 ? watch->contexts : 0;
+}
 
 AVFrame *bs_fork_current(AVCodecContext *c) { return (AVFrame *)codec_of(c)->current(c); }
 
@@ -83,6 +98,8 @@ int bs_fork_references(const AVCodecContext *c, const AVFrame **out) { return co
 /* Nonzero if the picture of the tag's packet was decoded last. The second field of a picture has a packet of its
  * own, but the picture has the first packet's tag: in H.264 the packet decides. */
 static int is_behind(const BsForkCodec *codec, const AVCodecContext *c, uint32_t tag) {
+    if (c->codec_id == AV_CODEC_ID_AV1)
+        return bs_dav1d_has_state(c, tag);
     const AVPacket *packet = c->internal->last_pkt_props;
     if (c->codec_id == AV_CODEC_ID_H264)
         return packet && (uintptr_t)packet->opaque == (uintptr_t)tag + 1 && codec->last(c);
@@ -151,7 +168,7 @@ int bs_checkpoint_save(BsCheckpoint *to, AVCodecContext *decoder, uint32_t tag) 
     if (!from)
         return AVERROR(EAGAIN);
     copy_fields(to->context, from);
-    int ret = codec_of(from)->save(to, from);
+    int ret = codec_of(from)->save(to, from, tag);
     if (ret < 0)
         bs_checkpoint_clear(to);
     return ret;
@@ -168,8 +185,9 @@ int bs_checkpoint_restore(const BsCheckpoint *from, AVCodecContext *decoder) {
         to = threads[0].avctx;
     }
     copy_fields(to, from->context);
-    int ret = bs_update(to, from->context);
-    codec_of(to)->restored(from, to);
+    const BsForkCodec *codec = codec_of(to);
+    int ret = codec->update ? codec->update(to, from->context) : bs_update(to, from->context);
+    codec->restored(from, to);
     return ret;
 }
 

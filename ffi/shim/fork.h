@@ -22,7 +22,8 @@ struct BsCheckpoint {
 
 /* The codec's part. `context` has the codec's priv_data: that of a checkpoint, a decoder, or a frame thread. */
 typedef struct BsForkCodec {
-    int (*save)(BsCheckpoint *to, AVCodecContext *from);
+    /* `tag` is that of the sample whose state it is. */
+    int (*save)(BsCheckpoint *to, AVCodecContext *from, uint32_t tag);
     /* Called after a restore. */
     void (*restored)(const BsCheckpoint *from, AVCodecContext *to);
     void (*clear)(AVCodecContext *context);
@@ -41,9 +42,16 @@ typedef struct BsForkCodec {
     const AVFrame *(*current)(const AVCodecContext *context);
     /* Writes the pictures that it may refer to, up to BS_MOST_REFERENCES, and returns their number. */
     int (*references)(const AVCodecContext *context, const AVFrame **out);
+    /* Copies the state of `from` to `to`. NULL for FFCodec.update_thread_context(). */
+    int (*update)(AVCodecContext *to, const AVCodecContext *from);
 } BsForkCodec;
 
-extern const BsForkCodec bs_fork_hevc, bs_fork_h264, bs_fork_vp9;
+extern const BsForkCodec bs_fork_hevc, bs_fork_h264, bs_fork_vp9, bs_fork_dav1d;
+
+/* Nonzero for an open decoder of dav1d. */
+int bs_dav1d_can_fork(const AVCodecContext *c);
+/* Nonzero if it has the state after the sample. */
+int bs_dav1d_has_state(const AVCodecContext *c, uint32_t tag);
 
 static inline int bs_has_frame_threads(const AVCodecContext *c) { return c->active_thread_type & FF_THREAD_FRAME; }
 

@@ -34,7 +34,7 @@ int bs_h264_error_flags(const AVCodecContext *context, uint32_t tag) {
 /* The checkpoint looks initialised, so that no tables are allocated for it. After a picture that was decoded without
  * frame threads, the reference marking is done; the update function would repeat it, unless the picture is declared
  * droppable. */
-static int save(BsCheckpoint *to, AVCodecContext *from) {
+static int save(BsCheckpoint *to, AVCodecContext *from, uint32_t tag) {
     H264Context *h = to->context->priv_data, *h0 = from->priv_data;
     h->avctx = to->context;
     for (int i = 0; i <= H264_MAX_PICTURE_COUNT; i++) {

@@ -9,7 +9,7 @@
 
 /* The checkpoint gets the SPS beforehand, so that no tables are allocated for it. Pictures without references to
  * them are released; the others are not output again: the caller requests pictures by their tag. */
-static int save(BsCheckpoint *checkpoint, AVCodecContext *from) {
+static int save(BsCheckpoint *checkpoint, AVCodecContext *from, uint32_t tag) {
     AVCodecContext *to = checkpoint->context;
     HEVCContext *s = to->priv_data;
     const HEVCContext *s0 = from->priv_data;

@@ -6,7 +6,7 @@
 #include "fork.h"
 
 /* The update function needs a header reader in the checkpoint, though an empty one. */
-static int save(BsCheckpoint *checkpoint, AVCodecContext *from) {
+static int save(BsCheckpoint *checkpoint, AVCodecContext *from, uint32_t tag) {
     AVCodecContext *to = checkpoint->context;
     VP9Context *s = to->priv_data;
     if (!s->cbc) {

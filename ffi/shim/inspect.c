@@ -19,6 +19,7 @@
 #include "libavutil/intmath.h"
 #include "libavutil/mem.h"
 
+#include "dav1d_state.h"
 #include "fork.h"
 #include "inspect.h"
 
@@ -68,6 +69,8 @@ void bs_decoder_free(AVCodecContext **c) {
     /* Settles the decoder's tables; its pictures settle by themselves. */
     if (watch && !is_gpu)
         bs_watch_settle(watch);
+    if (watch)
+        bs_dav1d_recent_free(watch->recent);
     av_free(watch);
 }
 

@@ -22,6 +22,8 @@ typedef struct BsWatch {
     _Atomic int64_t tables;  /* bytes of tables for pictures in work */
     _Atomic int64_t pixels;  /* of its largest picture */
     int contexts;            /* AV1: pictures that can be in work */
+    uintptr_t last;          /* AV1: AVPacket.opaque of the sample that was sent last; 0 if that failed */
+    struct BsDav1dRecent *recent; /* AV1 with several pictures in work; else NULL */
 } BsWatch;
 
 /* NULL for a decoder without a watch: on a GPU. */

@@ -63,6 +63,8 @@ typedef struct BsPicture {
 
 /* Nonzero if this open decoder supports checkpoints. */
 int bs_fork_is_supported(const struct AVCodecContext *decoder);
+/* Samples that may still be in work when the decoder takes the next one. 0 for a decoder without checkpoints. */
+int bs_decoder_lag(const struct AVCodecContext *decoder);
 /* Allocates an empty checkpoint for decoders of the same codec; NULL without memory. */
 BsCheckpoint *bs_checkpoint_alloc(const struct AVCodecContext *like);
 /* Releases all pictures. The checkpoint can be used again. */

@@ -84,11 +84,18 @@ impl Drop for Checkpoint {
 }
 
 impl Decoder {
-    /// True if [`Decoder::save`] and [`Decoder::restore`] work for this decoder: H.265, H.264 and VP9, on one thread,
-    /// with slice threads, or with frame threads.
+    /// True if [`Decoder::save`] and [`Decoder::restore`] work for this decoder: H.265, H.264, VP9 and AV1, with any
+    /// kind of threads.
     pub fn can_fork(&self) -> bool {
         // SAFETY: the context is open.
         unsafe { sys::bs_fork_is_supported(self.as_raw()) != 0 }
+    }
+
+    /// Samples that may still be decoding when the next one is sent: with frame threads one fewer than threads, in AV1
+    /// as many as frames can be in work, otherwise 0. Of the sample before those the state is available.
+    pub fn lag(&self) -> usize {
+        // SAFETY: the context is open.
+        usize::try_from(unsafe { sys::bs_decoder_lag(self.as_raw()) }).unwrap_or(0)
     }
 
     /// Saves the state just after the picture with a tag. On a single thread that is the last picture; with frame

@@ -18,6 +18,8 @@ pub struct Prefix {
     pub ffmpeg: PathBuf,
     /// Cache entry of dav1d: `lib`, `include`.
     pub dav1d: PathBuf,
+    /// Cache entry of dav1d's internal headers, with its `config.h`: `src`, `include`.
+    pub dav1d_internal: PathBuf,
     /// The cache key of `ffmpeg`; it depends on dav1d's.
     pub key: String,
 }
@@ -64,11 +66,14 @@ fn ensure_as(ffmpeg_arguments: &[String], say: &mut dyn FnMut(&str)) -> Result<P
     let dav1d_key = cache::key([&common[..], &[DAV1D.content_sha256.to_owned()], &arguments].concat());
     let dav1d = cache::entry("dav1d", &dav1d_key, |dir| build_dav1d(dir, &arguments, say))?;
 
+    let internal_key = cache::key([&[dav1d_key.clone()][..], &["internal headers".to_owned()]].concat());
+    let dav1d_internal = cache::entry("dav1d-internal", &internal_key, |dir| dav1d_headers(dir, &arguments))?;
+
     let contents = [&FFMPEG, &NV_HEADERS].map(|pin| pin.content_sha256.to_owned());
     let own = [&[dav1d_key][..], &contents, &[INSTALL_LAYOUT.to_owned()]].concat();
     let key = cache::key([&common[..], &own, ffmpeg_arguments].concat());
     let ffmpeg = cache::entry("ffmpeg", &key, |dir| build_ffmpeg(dir, &dav1d, ffmpeg_arguments, say))?;
-    Ok(Prefix { ffmpeg, dav1d, key })
+    Ok(Prefix { ffmpeg, dav1d, dav1d_internal, key })
 }
 
 /// To be changed with the files that [`build_ffmpeg`] leaves in an entry.
@@ -101,6 +106,20 @@ fn build_dav1d(dir: &Path, arguments: &[String], say: &mut dyn FnMut(&str)) -> R
     run(Command::new("meson").arg("setup").arg(&work).arg(&source).args(arguments))?;
     run(Command::new("ninja").arg("-C").arg(&work))?;
     run(Command::new("meson").args(["install", "--no-rebuild", "-C"]).arg(&work).env("DESTDIR", dir))?;
+    fs::remove_dir_all(&work).map_err(VendorError::io(&work))
+}
+
+/// The internal headers of dav1d, configured as [`build_dav1d`] configures it.
+fn dav1d_headers(dir: &Path, arguments: &[String]) -> Result<(), VendorError> {
+    check_tools()?;
+    let source = fetch::ensure(&DAV1D)?;
+    let work = dir.join("work");
+    run(Command::new("meson").arg("setup").arg(&work).arg(&source).args(arguments))?;
+    copy_headers(&source.join("src"), &dir.join("src"), false)?;
+    copy_headers(&source.join("include"), &dir.join("include"), false)?;
+    copy_headers(&work.join("include"), &dir.join("include"), false)?;
+    let config = work.join("config.h");
+    fs::copy(&config, dir.join("config.h")).map_err(VendorError::io(&config))?;
     fs::remove_dir_all(&work).map_err(VendorError::io(&work))
 }
 

@@ -79,6 +79,35 @@ pub fn needed(first: u32, units: &[Option<SampleReferences>], target: u32) -> Op
     Some((base..).zip(required).filter_map(|(sample, wanted)| wanted.then_some(sample)).collect())
 }
 
+/// As [`needed`], for a decoder that has decoded `position` last: the samples after it. `holds` says whether the decoder
+/// has decoded a sample and still has what that sample wrote; it is asked about the last writers of the state that the
+/// result reads. `None` if one of these is missing, or if the result would begin at a random access point after
+/// `position`: then a decode from there takes no more samples.
+///
+/// This is exact for codecs whose state lies in slots (AV1): no sample after the last writer of a slot has written to
+/// it, neither in a sequential decode nor, therefore, in one that left samples out. So the slot holds what it holds in a
+/// sequential decode.
+pub fn needed_after(
+    first: u32,
+    units: &[Option<SampleReferences>],
+    target: u32,
+    position: u32,
+    holds: impl Fn(u32) -> bool,
+) -> Option<Vec<u32>> {
+    let mut all = needed(first, units, target)?;
+    let after = all.partition_point(|&sample| sample <= position);
+    if after == 0 {
+        return None;
+    }
+    let samples = all.split_off(after);
+    let is_complete = |sample: &u32| match units.get((sample - first) as usize) {
+        Some(Some(unit)) => unit.refs.iter().all(|&of| of > position || holds(of)),
+        // Unknown: it may read everything.
+        _ => all.iter().all(|&of| holds(of)),
+    };
+    samples.iter().all(is_complete).then_some(samples)
+}
+
 /// Sorted, without duplicates and without the sample itself.
 pub(super) fn tidy(mut refs: Vec<u32>, sample: u32) -> Vec<u32> {
     refs.sort_unstable();
@@ -89,7 +118,7 @@ pub(super) fn tidy(mut refs: Vec<u32>, sample: u32) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{SampleReferences, needed};
+    use super::{SampleReferences, needed, needed_after};
 
     fn unit(refs: &[u32]) -> Option<SampleReferences> {
         Some(SampleReferences { refs: refs.into(), is_key: refs.is_empty(), refreshes: true, shows: true })
@@ -103,6 +132,24 @@ mod tests {
         assert_eq!(needed(10, &units, 14), Some(vec![10, 11, 14]));
         assert_eq!(needed(10, &units, 15), Some(vec![10, 15]));
         assert_eq!((needed(10, &units, 9), needed(10, &units, 16)), (None, None));
+    }
+
+    #[test]
+    fn after_a_checkpoint_only_the_rest_is_needed_if_its_references_are_held() {
+        let units = [unit(&[]), unit(&[10]), unit(&[10, 11]), unit(&[11, 12]), unit(&[11]), unit(&[10])];
+        let after = |position: u32, held: &[u32], target: u32| {
+            needed_after(10, &units, target, position, |sample| held.contains(&sample))
+        };
+        assert_eq!(after(11, &[10, 11], 13), Some(vec![12, 13]));
+        assert_eq!(after(12, &[11], 14), Some(vec![14]));
+        assert_eq!(after(12, &[10, 12], 14), None, "11 is missing");
+        assert_eq!(after(12, &[11], 15), None, "10 is missing");
+        assert_eq!(after(13, &[10], 13), Some(vec![]), "the target itself is behind");
+        let keys = [unit(&[]), unit(&[0]), unit(&[]), unit(&[2])];
+        assert_eq!(needed_after(0, &keys, 3, 1, |_| true), None, "from the nearer random access point");
+        let unknown = [unit(&[]), unit(&[0]), None, unit(&[2])];
+        assert_eq!(needed_after(0, &unknown, 3, 1, |_| true), Some(vec![2, 3]));
+        assert_eq!(needed_after(0, &unknown, 3, 1, |sample| sample == 1), None, "an unknown sample may read all");
     }
 
     #[test]

@@ -141,12 +141,9 @@ impl Lease {
         self.is_fresh
     }
 
-    /// Samples that may still be decoding when the next one is sent: with frame threads, one fewer than threads.
+    /// Samples that may still be decoding when the next one is sent.
     pub fn lag(&self) -> usize {
-        match (self.key.threads, &self.decoder) {
-            (Threads::Frame(threads), Some(decoder)) if decoder.can_fork() => threads - 1,
-            _ => 0,
-        }
+        self.decoder.as_ref().map_or(0, Decoder::lag)
     }
 
     /// The decoder, with its pictures charged to a reservation until it returns to the pool.

@@ -13,6 +13,7 @@ use ffi::{AvError, DamageSign, Decoder, DecoderOutput, Frame, Packet, SendStatus
 use super::checkpoint_writer::CheckpointWriter;
 use super::pool::Lease;
 use super::samples::SampleReader;
+use crate::bitstream::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::DecoderHistory;
 use crate::plan::runs::{PlannedRun, RunStart};
@@ -94,7 +95,7 @@ pub struct DecodeRun<'a> {
     /// The packet holds parameter sets only.
     is_set: bool,
     is_full: bool,
-    /// Samples that were sent and may not be decoded yet: with frame threads, one fewer than threads.
+    /// Samples that were sent and may not be decoded yet ([`Decoder::lag`]).
     waiting: VecDeque<u32>,
     /// The decoder configuration in use.
     description: Option<u16>,
@@ -161,7 +162,6 @@ impl<'a> DecodeRun<'a> {
     /// Stops reading samples. A planned run may still have events: the pictures of the samples that were sent. It then
     /// saves its decoder's state as a checkpoint, from which another run can continue.
     pub fn stop(&mut self) {
-        let is_before_end = !matches!(self.phase, Phase::End | Phase::Drain | Phase::Over);
         let is_sent = matches!(self.phase, Phase::Receive | Phase::Sent) && !self.is_full && !self.is_set;
         if is_sent {
             // Its picture may have been received when it was sent: the decoder's state is that after it.
@@ -169,7 +169,12 @@ impl<'a> DecodeRun<'a> {
         }
         self.is_stopping = true;
         self.packet = None;
-        self.phase = if self.checkpoints.is_some() && is_before_end { Phase::Settle } else { Phase::Over };
+        self.phase = match self.phase {
+            Phase::End | Phase::Over => Phase::Over,
+            _ if self.checkpoints.is_none() => Phase::Over,
+            Phase::Drain => Phase::Drain,
+            _ => Phase::Settle,
+        };
     }
 
     /// The next event; `None` at the end of the run. The reader and the lease must be the same for all calls; the lease
@@ -195,9 +200,11 @@ impl<'a> DecodeRun<'a> {
                 Phase::Send => self.send(lease.decoder()),
                 Phase::Receive => self.receive(reader, lease.decoder(), Decoder::receive),
                 Phase::Sent => self.after_sending(reader, lease),
+                Phase::Settle if drains_first(reader) => self.end(lease.decoder()),
                 Phase::Settle => self.receive(reader, lease.decoder(), Decoder::settle),
                 Phase::Check => self.check(reader, lease.decoder()),
                 Phase::End => self.end(lease.decoder()),
+                Phase::Drain if self.is_stopping && !drains_first(reader) => return Ok(None),
                 Phase::Drain => self.receive(reader, lease.decoder(), Decoder::receive),
                 Phase::Over => return Ok(None),
             }
@@ -315,7 +322,7 @@ impl<'a> DecodeRun<'a> {
                     self.pending_event = Some(Event::Picture(sample, frame));
                 }
             }
-            Ok(DecoderOutput::NeedsMore | DecoderOutput::End) => self.phase = self.after_receiving(),
+            Ok(DecoderOutput::NeedsMore | DecoderOutput::End) => self.phase = self.after_receiving(reader),
             Err(error) => {
                 self.pending_event = Some(Event::Damage(self.sample, error));
                 if error == AvError::NO_MEMORY {
@@ -325,13 +332,14 @@ impl<'a> DecodeRun<'a> {
         }
     }
 
-    fn after_receiving(&self) -> Phase {
+    fn after_receiving(&self, reader: &SampleReader<'_>) -> Phase {
         match (self.phase, &self.samples) {
             (Phase::Receive, _) if self.is_full => Phase::Send,
             (Phase::Receive, RunSamples::Single) => Phase::Over,
             (Phase::Receive, _) if self.is_set => Phase::Read,
             (Phase::Receive, _) => Phase::Sent,
             (Phase::Settle, _) => Phase::Check,
+            (Phase::Drain, _) if drains_first(reader) => Phase::Check,
             _ => Phase::Over,
         }
     }
@@ -353,7 +361,8 @@ impl<'a> DecodeRun<'a> {
         if self.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.since >= 2) {
             self.save_checkpoint(reader, decoder, true);
         }
-        self.phase = if self.is_stopping { Phase::Over } else { Phase::End };
+        let is_over = self.is_stopping || drains_first(reader);
+        self.phase = if is_over { Phase::Over } else { Phase::End };
     }
 
     fn end(&mut self, decoder: &mut Decoder) {
@@ -410,9 +419,22 @@ impl<'a> DecodeRun<'a> {
             return;
         };
         // After an error of the decoder its state is useless.
-        if !self.is_damaged && !decoder.lacks_room() {
+        if !self.is_damaged && !decoder.lacks_room() && !is_last_of_gop(reader, checkpoints.state.position) {
             checkpoint_writer.save(decoder, checkpoints.state, is_end, reader.counters);
             checkpoints.since = 0;
         }
     }
+}
+
+/// True if no sample can be decoded from the state after this one: in AV1 a key frame replaces it, and its pictures cannot
+/// be output.
+fn is_last_of_gop(reader: &SampleReader<'_>, sample: u32) -> bool {
+    let next = reader.track.samples.get(sample as usize + 1);
+    reader.track.codec == Codec::Av1 && next.is_none_or(|next| next.key)
+}
+
+/// True if the pictures of all samples are received before the last state is saved. In AV1 only draining decodes a frame
+/// that was sent last, and the state outlasts it; in the other codecs draining drops the references.
+fn drains_first(reader: &SampleReader<'_>) -> bool {
+    reader.track.codec == Codec::Av1
 }

@@ -9,7 +9,6 @@ use ffi::{Frame, GpuError};
 
 use super::cost_model::{CostClass, CostModel, DeviceClass};
 use super::interface::{DecodeDevice, DecodedPicture, DecoderOpening, DeviceTraits, Residency};
-use crate::bitstream::Codec;
 use crate::container::Track;
 use crate::decode::Lease;
 use crate::decode::workers::WorkerPool;
@@ -41,9 +40,8 @@ impl DecodeDevice for Cpu {
         &self.workers
     }
 
-    fn traits(&self, track: &Track) -> DeviceTraits {
-        // dav1d's decoders have no state that can be saved.
-        let leaves_checkpoints = self.has_checkpoints && track.codec != Codec::Av1;
+    fn traits(&self, _: &Track) -> DeviceTraits {
+        let leaves_checkpoints = self.has_checkpoints;
         let output_timeout = if leaves_checkpoints { Duration::ZERO } else { OUTPUT_TIMEOUT };
         DeviceTraits { leaves_checkpoints, may_wait: false, is_host: true, output_timeout }
     }

@@ -2,7 +2,8 @@
 //!
 //! In H.265 the reference graph has the references of each picture. A decoder in any state that holds them can decode
 //! it, whichever pictures it decoded before: it carries over nothing but what the graph and picture order counts
-//! describe. In AV1 and VP9 a run from a random access point takes the samples that the target needs. In H.264 a run
+//! describe. In AV1 and VP9 a run from a random access point takes the samples that the target needs; in AV1 also a run
+//! from a checkpoint, if it holds their references. In H.264 a run
 //! takes all samples in order, except those without references to them; and in streams that cannot be parsed, all
 //! samples. Learning the references is left to [`References`].
 
@@ -163,6 +164,12 @@ impl<'a> TrackDependencies<'a> {
     }
 }
 
+/// True if no sample between the first and the last is missing.
+fn is_contiguous(samples: &BTreeSet<u32>) -> bool {
+    let span = samples.first().zip(samples.last()).map_or(0, |(first, last)| (last - first) as usize + 1);
+    span == samples.len()
+}
+
 impl SampleDependencies for TrackDependencies<'_> {
     fn needed(
         &self,
@@ -177,10 +184,19 @@ impl SampleDependencies for TrackDependencies<'_> {
             Structure::Droppable(droppable) => {
                 self.in_order(|sample| droppable.is_droppable(sample), target, from, planned, limit)
             }
+            Structure::Slots(slots) if self.track.codec == Codec::Av1 && !slots.are_known(target.sample) => {
+                let is_whole = from.is_none_or(|checkpoint| !checkpoint.state.is_pruned) && is_contiguous(planned);
+                is_whole.then(|| self.in_order(|_| false, target, from, planned, limit)).flatten()
+            }
             Structure::Slots(slots) if from.is_none() => {
                 let needed = slots.needed(target.sample)?;
                 let needed: Vec<u32> = needed.into_iter().filter(|sample| !planned.contains(sample)).collect();
                 (needed.len() <= limit && needed.first() >= Some(&target.start)).then_some(needed)
+            }
+            Structure::Slots(slots) if self.track.codec == Codec::Av1 => {
+                let mut needed = slots.needed_after(target.sample, from?)?;
+                needed.retain(|sample| !planned.contains(sample));
+                (needed.len() <= limit).then_some(needed)
             }
             // A checkpoint's history has the position only, not the list of samples that the decoder has decoded.
             Structure::Slots(_) if from.is_some_and(|checkpoint| checkpoint.state.is_pruned) => None,
@@ -212,7 +228,7 @@ impl SampleDependencies for TrackDependencies<'_> {
     }
 
     fn can_continue_pruned(&self) -> bool {
-        !matches!(self.track.codec, Codec::Vp9 | Codec::Av1)
+        self.track.codec != Codec::Vp9
     }
 
     fn update_history(&self, state: &mut DecoderHistory, sample: u32) {
@@ -235,6 +251,7 @@ impl SampleDependencies for TrackDependencies<'_> {
         match &*self.last_run.borrow() {
             Some((_, _, Structure::Graph(pictures))) => pictures.get(sample).is_none_or(|picture| picture.is_tid0),
             Some((_, _, Structure::Droppable(droppable))) => !droppable.is_droppable(sample),
+            Some((_, _, Structure::Slots(slots))) => slots.is_referred_to(sample),
             _ => true,
         }
     }

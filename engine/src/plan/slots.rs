@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use super::Planner;
-use crate::bitstream::references::{SampleReferences, needed};
+use super::{DecoderHistory, Planner, StoredCheckpoint};
+use crate::bitstream::references::{SampleReferences, needed, needed_after};
 use crate::bitstream::{Codec, av1_refs, vp9_refs};
 use crate::container::{ReferenceTable, Track};
 use crate::source::Source;
@@ -32,9 +32,31 @@ impl Slots {
     /// The samples that must be decoded for `target`, ascending, itself the last. `None` if it shows nothing or its
     /// references are unknown.
     pub fn needed(&self, target: u32) -> Option<Vec<u32>> {
-        let place = usize::try_from(target.checked_sub(self.first)?).ok()?;
-        self.units.get(place)?.as_ref().filter(|unit| unit.shows)?;
+        self.unit(target).filter(|unit| unit.shows)?;
         needed(self.first, &self.units, target)
+    }
+
+    /// AV1: the same after a checkpoint. `None` also for a target that the checkpoint is behind, and if it lacks a
+    /// reference.
+    pub fn needed_after(&self, target: u32, checkpoint: &StoredCheckpoint) -> Option<Vec<u32>> {
+        self.unit(target).filter(|unit| unit.shows)?;
+        let DecoderHistory { position, is_pruned, .. } = checkpoint.state;
+        let holds = |sample: u32| !is_pruned || checkpoint.holds(sample);
+        needed_after(self.first, &self.units, target, position, holds).filter(|_| position < target)
+    }
+
+    /// True if the references of all samples up to this one are known. They are not in streams with spatial layers.
+    pub fn are_known(&self, last: u32) -> bool {
+        (self.first..=last).all(|sample| self.unit(sample).is_some())
+    }
+
+    /// True if later samples may refer to this one, as far as is known.
+    pub fn is_referred_to(&self, sample: u32) -> bool {
+        self.unit(sample).is_none_or(|unit| unit.refreshes)
+    }
+
+    fn unit(&self, sample: u32) -> Option<&SampleReferences> {
+        self.units.get(usize::try_from(sample.checked_sub(self.first)?).ok()?)?.as_ref()
     }
 }
 
