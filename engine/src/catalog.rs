@@ -4,7 +4,7 @@
 //! keeps the index, and the references learned from pictures; bytes and decoders have budgets of their own.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use crate::error::Result;
 use crate::index_cache::IndexCache;
@@ -13,6 +13,7 @@ use crate::session::engine::Engine;
 use crate::session::video::Video;
 use crate::source::opening::{self, Opening};
 use crate::source::{self, Source};
+use crate::sync::unmodelled::{Condvar, Mutex, MutexGuard};
 
 /// The default budget in bytes; less on machines with little memory.
 const BUDGET: u64 = 512 << 20;

@@ -123,3 +123,5 @@ pub use session::results::{FrameFuture, Frames, RequestTiming, unanswered};
 pub use session::sequence::Sequence;
 pub use session::shared::resident_bytes;
 pub use session::video::{Video, WeakVideo};
+#[cfg(feature = "lock-statistics")]
+pub use sync::statistics as lock_statistics;

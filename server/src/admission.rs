@@ -13,12 +13,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use bucket_streamer::Account;
+
+use crate::locks::{Mutex, MutexGuard};
 
 /// A permit without a result for longer than this counts as fruitless.
 const FRUITLESS_AFTER: Duration = Duration::from_secs(10);

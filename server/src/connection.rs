@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::OwnedSemaphorePermit;
+
+use crate::locks::{Mutex, MutexGuard};
 
 /// The peer address of a connection, and the connection's number in this process.
 #[derive(Debug, Clone, Copy)]

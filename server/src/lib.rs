@@ -21,6 +21,7 @@ mod frame_locator;
 mod http;
 mod limits;
 mod listen;
+mod locks;
 mod metrics;
 mod preface;
 mod problem;

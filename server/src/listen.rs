@@ -164,6 +164,8 @@ impl Server {
         if !is_finished {
             tracing::warn!("some connections did not end in time");
         }
+        #[cfg(feature = "lock-statistics")]
+        crate::locks::log_counts();
         is_finished
     }
 }

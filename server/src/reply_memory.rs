@@ -6,11 +6,13 @@
 //! refused.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::timeout;
+
+use crate::locks::{Mutex, MutexGuard};
 
 /// Waiting responses may take one part in this many of the budget, in addition to it.
 const WAITING_SHARE: u64 = 4;

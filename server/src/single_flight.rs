@@ -7,11 +7,13 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use tokio::sync::Notify;
+
+use crate::locks::{Mutex, MutexGuard};
 
 /// Work in progress, by key.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use super::metrics::{Metrics, StillTiming};
 use super::problem::Problem;
 use super::single_flight::{FlightRole, SingleFlight};
 use super::videos::OpenVideo;
+use crate::locks::Mutex;
 use bucket_streamer::Account;
 use bucket_streamer::OnDamage;
 use bucket_streamer::VideoFrame;

@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use tokio::time::sleep;
 
 use super::reply_memory::ReplyReservation;
 use super::timeouts::LEAST_READ;
+use crate::locks::{Mutex, MutexGuard};
 
 /// Checks of the number of bodies within the time limit of slow clients.
 const CHECKS: u32 = 16;

@@ -6,7 +6,7 @@
 //! a request, and a later request then finds the video open.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -18,6 +18,7 @@ use super::roots::Roots;
 use super::sample_order::SampleOrder;
 use super::scope::PermittedName;
 use super::single_flight::{FlightRole, SingleFlight};
+use crate::locks::{Mutex, MutexGuard};
 use bucket_streamer::Catalog;
 use bucket_streamer::Engine;
 use bucket_streamer::IndexCache;
@@ -305,7 +306,7 @@ impl FactsCache {
         cell.get_or_init(compute).clone()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, FactsTable> {
+    fn lock(&self) -> MutexGuard<'_, FactsTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,11 +6,12 @@
 //! The choice of checkpoints for a target is left to the planner.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use ffi::{Checkpoint, CheckpointPicture, Frame};
 
 use crate::plan::{DecoderHistory, StoredCheckpoint};
+use crate::sync::unmodelled::{Mutex, MutexGuard};
 
 /// A picture, counted for all checkpoints that hold it.
 #[derive(Debug)]

@@ -1,13 +1,14 @@
 //! The pool of idle decoders: opening a decoder costs more than decoding a small picture. The choice of a decoder's
 //! options is left to `session::decoders`.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use ffi::{DamageOptions, Decoder, Threads};
 
 use crate::container::Track;
 use crate::error::{ErrorKind, Result};
 use crate::picture_memory::Reservation;
+use crate::sync::unmodelled::{Mutex, MutexGuard};
 
 /// Decoders with equal keys can replace each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +116,7 @@ impl DecoderPool {
             .map_err(|error| ErrorKind::Decoder(error).into())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<IdleDecoder>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<IdleDecoder>> {
         self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

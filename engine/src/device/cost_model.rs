@@ -7,9 +7,9 @@
 //! runs is left to the devices.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard};
 
 use crate::bitstream::Codec;
+use crate::sync::unmodelled::{Mutex, MutexGuard};
 
 /// The kind of device that decodes a group of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -20,7 +20,7 @@ mod shares;
 mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, PoisonError, mpsc};
 
 pub use ffi::PictureAccount;
 use ffi::{Ledger, Lender};
@@ -31,6 +31,7 @@ use self::shares::{ALONE, BudgetShare, QueuedReservation, Shares, Usage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::machine::Machine;
 use crate::source::opening;
+use crate::sync::unmodelled::{Mutex, MutexGuard};
 
 /// Bounds of the default budget.
 const LEAST_BY_DEFAULT: u64 = 256 << 20;

@@ -19,7 +19,6 @@ pub mod runs;
 mod slots;
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::bitstream::hevc_sets::ParameterSets;
@@ -28,6 +27,7 @@ use crate::bitstream::{Codec, Framing, RandomAccessPoint, SyncSampleFacts, hevc,
 use crate::container::{self, Track};
 use crate::error::ErrorKind;
 use crate::source::Source;
+use crate::sync::unmodelled::Mutex;
 
 pub use decoder_history::{DecoderHistory, StoredCheckpoint};
 pub use dependencies::TrackDependencies;

@@ -5,7 +5,7 @@
 //! out. The choice of samples is left to [`runs`](super::runs).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use super::Planner;
 use super::droppable::{Droppable, DroppableCache};
@@ -18,6 +18,7 @@ use crate::bitstream::{Codec, Framing, RandomAccessPoint, hevc};
 use crate::container::{IndexedGop, ReferenceGraph, ReferenceTable, Track};
 use crate::error::ErrorKind;
 use crate::source::Source;
+use crate::sync::unmodelled::{Mutex, MutexGuard};
 
 /// Approximate number of pictures in the cache: a few dozen megabytes. Beyond it the cache is emptied.
 const LIMIT: usize = 1 << 18;

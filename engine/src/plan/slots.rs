@@ -4,13 +4,14 @@
 //! exact.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::{DecoderHistory, Planner, StoredCheckpoint};
 use crate::bitstream::references::{SampleReferences, needed, needed_after};
 use crate::bitstream::{Codec, av1_refs, vp9_refs};
 use crate::container::{ReferenceTable, Track};
 use crate::source::Source;
+use crate::sync::unmodelled::Mutex;
 
 /// Approximate number of samples in the cache. Beyond it the cache is emptied.
 const LIMIT: usize = 1 << 18;

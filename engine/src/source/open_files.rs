@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, fence};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use nix::libc;
 use nix::sys::resource::{Resource, getrlimit};
 
 use crate::process::PerProcess;
+use crate::sync::unmodelled::{Mutex, MutexGuard};
 
 /// The upper bound of the budget: half of the slots in `ffi/shim/mapping.c`, since packets may hold maps longer.
 const MOST: usize = 8192;

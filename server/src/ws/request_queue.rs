@@ -1,11 +1,12 @@
 //! The request queue of a WebSocket: items and commands in the order of their responses. Every item gets one response.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use tokio::sync::Notify;
 
 use super::protocol::{FrameErrorCode, QueueItem, RequestOrder};
+use crate::locks::{Mutex, MutexGuard};
 use bucket_streamer::OnDamage;
 use bucket_streamer::pixels::Shape;
 

@@ -3,7 +3,9 @@
 //! them again. The bytes of a group are left to [`schedule`](crate::session::schedule).
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
+
+use crate::sync::unmodelled::{Mutex, MutexGuard};
 
 /// The admission queue of an engine. Clones share one queue.
 #[derive(Debug, Default, Clone)]

@@ -4,10 +4,11 @@
 //! fetched before they are requested: more with each step, none for a client that jumps. Fetching is left to the
 //! caller.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use crate::container::Track;
 use crate::source::ByteRange;
+use crate::sync::unmodelled::Mutex;
 
 /// The longest step in samples: one or two seconds of scrubbing.
 const STEP: u32 = 48;

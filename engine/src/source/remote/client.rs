@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::mpsc::RecvTimeoutError;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 #[cfg(feature = "stores")]
 use bytes::Bytes;
@@ -28,6 +28,7 @@ use super::tls;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::{PerProcess, ProcessBound};
 use crate::source::{ReadCounters, Refusal, opening};
+use crate::sync::unmodelled::Mutex;
 
 static SHARED: OnceLock<HttpClient> = OnceLock::new();
 

@@ -5,14 +5,15 @@
 //! once. But an overloaded server must not get twice the requests: hedging is limited to a share of all requests.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::options::HttpOptions;
+use crate::sync::unmodelled::{Mutex, MutexGuard};
 
 /// Answers in the statistics.
 const REMEMBERED: usize = 128;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -26,6 +26,7 @@ use crate::process::{Owner, ProcessBound};
 use crate::source::{
     ByteRange, ReadCounters, ReadCounts, Refusal, RemoteSource, Source, SourceVersion, check_bounds, opening,
 };
+use crate::sync::unmodelled::Mutex;
 
 /// After a final failure nothing is requested for this long, unless bytes arrive after all: a decode run over many
 /// samples would otherwise wait for each of them.
