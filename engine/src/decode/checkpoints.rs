@@ -5,7 +5,8 @@
 //! the budget is used up, the checkpoints that save the least work for the bytes that only they hold are evicted first.
 //! The choice of checkpoints for a target is left to the planner.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use ffi::{Checkpoint, CheckpointPicture, Frame};
@@ -29,17 +30,44 @@ struct StoreSlot {
     is_end: bool,
 }
 
+/// A map by numbers of our own: addresses, samples, videos. The store looks up many under its lock.
+type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
+
+/// A hash by multiplication, for keys of one number.
+#[derive(Debug, Default)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(byte.into()));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(number.into());
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The golden ratio.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        // The map uses the lowest and the highest bits; those in the middle are mixed best.
+        self.0.rotate_left(26)
+    }
+}
+
 #[derive(Debug, Default)]
 struct VideoCheckpoints {
     slots: BTreeMap<u32, StoreSlot>,
     /// For each sample, the positions of the checkpoints that can show its picture.
-    shown_by: HashMap<u32, Vec<u32>>,
+    shown_by: NumberMap<u32, Vec<u32>>,
 }
 
 #[derive(Debug, Default)]
 struct StoreInner {
-    videos: HashMap<u64, VideoCheckpoints>,
-    pictures: HashMap<u64, SharedPicture>,
+    videos: NumberMap<u64, VideoCheckpoints>,
+    pictures: NumberMap<u64, SharedPicture>,
     bytes: u64,
     count: usize,
     clock: u64,
@@ -70,6 +98,8 @@ const OWN_BYTES: u64 = 96 << 10;
 const HALF_LIFE: u64 = 256;
 /// Empty checkpoints that the store keeps for reuse.
 const SPARES: usize = 8;
+/// Over budget, one in this many checkpoints is evicted, or the budget is undercut by one part in this many.
+const EVICTED_PART: u64 = 32;
 
 impl CheckpointStore {
     /// A store for up to `budget` bytes; 0: none is stored.
@@ -94,6 +124,19 @@ impl CheckpointStore {
             return Vec::new();
         };
         of_video.slots.range(range).map(|(_, slot)| Arc::clone(&slot.stored)).collect()
+    }
+
+    /// The checkpoints of a video from `start` on that are nearest to `target`, ascending: at most `most` at or before
+    /// it, and as many behind it, up to `last`.
+    pub fn near(&self, video: u64, start: u32, target: u32, last: u32, most: usize) -> Vec<Arc<StoredCheckpoint>> {
+        let inner = self.lock();
+        let Some(of_video) = inner.videos.get(&video).filter(|_| start <= target && target < last) else {
+            return Vec::new();
+        };
+        let mut near: Vec<_> = of_video.slots.range(start..=target).rev().take(most).collect();
+        near.reverse();
+        near.extend(of_video.slots.range(target + 1..=last).take(most));
+        near.into_iter().map(|(_, slot)| Arc::clone(&slot.stored)).collect()
     }
 
     /// The picture of a sample, if a checkpoint holds it; no decoding is needed. Counts as a use of that checkpoint.
@@ -123,7 +166,8 @@ impl CheckpointStore {
         slot.last_use = clock;
         if slot.is_end && continues {
             let removed = inner.remove(video, position);
-            inner.recycle(removed);
+            drop(inner);
+            self.recycle(removed);
         }
     }
 
@@ -154,32 +198,24 @@ impl CheckpointStore {
             // A checkpoint without omitted samples serves more targets.
             Some(true) if !state.is_pruned => evicted.extend(inner.remove(video, state.position)),
             Some(_) => {
-                inner.recycle(Some(checkpoint.into_checkpoint()));
+                drop(inner);
+                self.recycle([checkpoint.into_checkpoint()]);
                 return;
             }
             None => {}
         }
         inner.insert(video, checkpoint, is_end);
-        while inner.bytes > self.budget && inner.count > 0 {
-            let Some((video, position)) = inner.least_valuable() else { break };
-            evicted.extend(inner.remove(video, position));
-        }
+        inner.evict(self.budget, &mut evicted);
         drop(inner);
-        // Releasing pictures takes time: not under the lock.
-        evicted.iter_mut().for_each(Checkpoint::clear);
-        let mut inner = self.lock();
-        evicted.into_iter().for_each(|checkpoint| inner.recycle(Some(checkpoint)));
+        self.recycle(evicted);
     }
 
     /// Evicts checkpoints until the rest takes no more than `bytes`.
     pub fn shrink(&self, bytes: u64) {
         let mut evicted = Vec::new();
         let mut inner = self.lock();
-        while inner.bytes > bytes && inner.count > 0 {
-            let Some((video, position)) = inner.least_valuable() else { break };
-            evicted.extend(inner.remove(video, position));
-        }
-        inner.spares.clear();
+        inner.evict(bytes, &mut evicted);
+        evicted.append(&mut inner.spares);
     }
 
     /// Removes all checkpoints of a closed video. Idempotent.
@@ -197,6 +233,20 @@ impl CheckpointStore {
     pub fn usage(&self) -> CheckpointUsage {
         let inner = self.lock();
         CheckpointUsage { checkpoints: inner.count, pictures: inner.pictures.len(), bytes: inner.bytes }
+    }
+
+    /// Keeps removed checkpoints for reuse, or drops them. Releasing their pictures takes time: not under the lock.
+    fn recycle(&self, removed: impl IntoIterator<Item = Checkpoint>) {
+        for mut checkpoint in removed {
+            checkpoint.clear();
+            let mut inner = self.lock();
+            if inner.spares.len() < SPARES {
+                inner.spares.push(checkpoint);
+            } else {
+                drop(inner);
+                drop(checkpoint);
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, StoreInner> {
@@ -250,19 +300,39 @@ impl StoreInner {
         Arc::try_unwrap(slot.stored).ok().map(StoredCheckpoint::into_checkpoint)
     }
 
-    fn recycle(&mut self, checkpoint: Option<Checkpoint>) {
-        if let Some(mut checkpoint) = checkpoint
-            && self.spares.len() < SPARES
-        {
-            checkpoint.clear();
-            self.spares.push(checkpoint);
+    /// Evicts checkpoints until the rest takes no more than `bytes`, the least valuable ones first. A comparison of all
+    /// takes time, under the lock of all workers: so each frees a part of the budget.
+    fn evict(&mut self, bytes: u64, evicted: &mut Vec<Checkpoint>) {
+        while self.bytes > bytes && self.count > 0 {
+            let limit = bytes - bytes / EVICTED_PART;
+            let mut changed = HashSet::new();
+            for (video, position) in self.least_valuable(self.count.div_ceil(EVICTED_PART as usize)) {
+                if changed.contains(&(video, position)) {
+                    continue;
+                }
+                // Without it, its neighbours save more than they did: a GOP is thinned out, not emptied.
+                changed.extend(self.neighbours(video, position).map(|neighbour| (video, neighbour)));
+                evicted.extend(self.remove(video, position));
+                if self.bytes <= limit {
+                    break;
+                }
+            }
         }
     }
 
-    /// The checkpoint that saves the least. Without it, targets up to the next checkpoint begin at the one before: the
-    /// product of both distances is the work that it saves over all of them.
-    fn least_valuable(&self) -> Option<(u64, u32)> {
-        let mut least: Option<(f64, u64, u32)> = None;
+    /// The positions before and behind this one that have checkpoints.
+    fn neighbours(&self, video: u64, position: u32) -> impl Iterator<Item = u32> + use<> {
+        let slots = self.videos.get(&video).map(|of_video| &of_video.slots);
+        let before = slots.and_then(|slots| slots.range(..position).next_back());
+        let behind = slots.and_then(|slots| slots.range(position.saturating_add(1)..).next());
+        let places = [before, behind].map(|slot| slot.map(|(&place, _)| place));
+        places.into_iter().flatten()
+    }
+
+    /// The `most` checkpoints that save the least, ascending. Without one, targets up to the next checkpoint begin at
+    /// the one before: the product of both distances is the work that it saves over all of them.
+    fn least_valuable(&self, most: usize) -> Vec<(u64, u32)> {
+        let mut scores: Vec<(f64, u64, u32)> = Vec::with_capacity(self.count);
         for (&video, of_video) in &self.videos {
             let mut before = None;
             let mut slots = of_video.slots.iter().peekable();
@@ -274,12 +344,16 @@ impl StoreInner {
                 let saved = f64::from(position.saturating_sub(from) + 1) * f64::from(until - position);
                 let age = (self.clock - slot.last_use) as f64 / HALF_LIFE as f64;
                 let score = saved * (-age).exp2() / self.own_bytes(&slot.stored) as f64;
-                if least.is_none_or(|(lowest, ..)| score < lowest) {
-                    least = Some((score, video, position));
-                }
+                scores.push((score, video, position));
             }
         }
-        least.map(|(_, video, position)| (video, position))
+        let by_score = |a: &(f64, u64, u32), b: &(f64, u64, u32)| a.0.total_cmp(&b.0);
+        if most < scores.len() {
+            scores.select_nth_unstable_by(most, by_score);
+            scores.truncate(most);
+        }
+        scores.sort_unstable_by(by_score);
+        scores.into_iter().map(|(_, video, position)| (video, position)).collect()
     }
 
     /// The bytes that an eviction frees.

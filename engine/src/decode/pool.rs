@@ -97,7 +97,11 @@ impl DecoderPool {
 
     /// Closes the idle decoders of a video that is no longer open.
     pub fn close_video(&self, video: u64) {
-        self.lock().retain(|idle| idle.key.video != video);
+        let mut idle = self.lock();
+        let closed: Vec<IdleDecoder> = idle.extract_if(.., |idle| idle.key.video == video).collect();
+        drop(idle);
+        // Without the lock: closing a decoder takes time.
+        drop(closed);
     }
 
     /// The checks of a decoder for `key`.

@@ -122,7 +122,7 @@ impl Budget {
         if !is_free && !usage.is_stalled() {
             return None;
         }
-        Some(self.begin(&mut usage, kind, bytes))
+        Some(self.begin(usage, kind, bytes))
     }
 
     /// Reserves `bytes`, and blocks the calling thread until there is room.
@@ -133,7 +133,7 @@ impl Budget {
         let (sender, receiver) = mpsc::sync_channel(1);
         self.reserve_later(kind, bytes, || false, move |reservation| _ = sender.send(reservation));
         // An item leaves the queue only when its callback is called.
-        receiver.recv().unwrap_or_else(|_| self.begin(&mut self.lock(), kind, bytes))
+        receiver.recv().unwrap_or_else(|_| self.begin(self.lock(), kind, bytes))
     }
 
     /// Calls `then` with a reservation of `bytes` as soon as there is room, perhaps before this method returns, in the
@@ -225,8 +225,10 @@ impl Budget {
         ErrorKind::PictureMemory { needed, limit: self.shares.large }.into()
     }
 
-    fn begin(self: &Arc<Self>, usage: &mut Usage, kind: ReservationKind, bytes: u64) -> Reservation {
+    fn begin(self: &Arc<Self>, mut usage: MutexGuard<'_, Usage>, kind: ReservationKind, bytes: u64) -> Reservation {
         usage.begin(kind, bytes);
+        // Without the lock: an account is allocated.
+        drop(usage);
         let exceeds = self.shares.share_of(kind, bytes) == BudgetShare::Large && bytes > self.shares.large;
         let granted = if exceeds { ALONE } else { bytes };
         Reservation::of(self, kind, PictureAccount::open(&self.ledger, self, kind as i32, granted, self.shares.large))
@@ -242,8 +244,7 @@ impl Budget {
                 drop(usage);
                 continue;
             }
-            let reservation = self.begin(&mut usage, queued.kind, queued.bytes);
-            drop(usage);
+            let reservation = self.begin(usage, queued.kind, queued.bytes);
             (queued.then)(reservation);
         }
     }

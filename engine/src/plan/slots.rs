@@ -11,7 +11,7 @@ use crate::bitstream::references::{SampleReferences, needed, needed_after};
 use crate::bitstream::{Codec, av1_refs, vp9_refs};
 use crate::container::{ReferenceTable, Track};
 use crate::source::Source;
-use crate::sync::unmodelled::Mutex;
+use crate::sync::unmodelled::{Mutex, MutexGuard};
 
 /// Approximate number of samples in the cache. Beyond it the cache is emptied.
 const LIMIT: usize = 1 << 18;
@@ -77,9 +77,17 @@ struct SlotRun {
     first_loss: Option<u32>,
 }
 
-/// The known samples of a track, by the random access point from which they were learned.
+/// The known samples of a track. Runs are locked one by one: learning reads samples.
 #[derive(Debug, Default)]
-pub(super) struct SlotCache(Mutex<HashMap<u32, SlotRun>>);
+pub(super) struct SlotCache(Mutex<SlotRuns>);
+
+/// The runs of a track, by the random access point from which they were learned.
+#[derive(Debug, Default)]
+struct SlotRuns {
+    by_first: HashMap<u32, Arc<Mutex<SlotRun>>>,
+    /// Samples in the runs, counted when they were requested.
+    samples: usize,
+}
 
 impl SlotCache {
     /// The samples from the random access point `first` to at least `last`. `None` if a sample cannot be read.
@@ -95,16 +103,8 @@ impl SlotCache {
             Some(ReferenceTable::Runs(units)) => Some(units),
             _ => None,
         };
-        let mut runs = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if !runs.contains_key(&first) && runs.values().map(|run| run.units.len()).sum::<usize>() > LIMIT {
-            runs.clear();
-        }
-        let run = runs.entry(first).or_insert_with(|| SlotRun {
-            tracker: SlotTracker::of(track),
-            tracked: 0,
-            units: Arc::default(),
-            first_loss: None,
-        });
+        let run = lock(&self.0).run(planner, track, first);
+        let mut run = lock(&run);
         if indexed.is_none() {
             track.will_need(source, first + run.tracked..=last);
         }
@@ -123,9 +123,30 @@ impl SlotCache {
 impl SlotCache {
     /// True if all samples from the random access point `first` to `last` are known.
     pub(super) fn knows(&self, first: u32, last: u32) -> bool {
-        let Ok(runs) = self.0.try_lock() else { return false };
-        runs.get(&first).is_some_and(|run| u64::from(last - first) < run.units.len() as u64)
+        let Some(run) = lock(&self.0).by_first.get(&first).cloned() else { return false };
+        // Another task is learning the run: its bytes are already in flight.
+        let Ok(run) = run.try_lock() else { return false };
+        u64::from(last - first) < run.units.len() as u64
     }
+}
+
+impl SlotRuns {
+    fn run(&mut self, planner: &Planner, track: &Track, first: u32) -> Arc<Mutex<SlotRun>> {
+        if let Some(run) = self.by_first.get(&first) {
+            return Arc::clone(run);
+        }
+        if self.samples > LIMIT {
+            *self = SlotRuns::default();
+        }
+        self.samples += planner.gop_length(track, first);
+        let (tracker, units) = (SlotTracker::of(track), Arc::default());
+        let run = Arc::new(Mutex::new(SlotRun { tracker, tracked: 0, units, first_loss: None }));
+        Arc::clone(self.by_first.entry(first).or_insert(run))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl SlotRun {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, fence};
-use std::sync::{Arc, OnceLock, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, TryLockError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -200,7 +200,8 @@ impl Drop for MappedBytes {
 #[derive(Debug)]
 pub(super) struct FileSlot {
     number: u64,
-    state: Mutex<FileSlotState>,
+    /// Each sample that is read takes it: readers do not wait for each other.
+    state: RwLock<FileSlotState>,
     /// The last use, on the clock of `OPENED`.
     used: AtomicU64,
     /// A file that is never closed, outside of the lock, for which a child after `fork` could wait for ever.
@@ -222,7 +223,7 @@ impl FileSlot {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let file = Arc::new(file);
         let kept = (!may_close).then(|| Arc::clone(&file));
-        let state = Mutex::new(FileSlotState { open: Some(file), earlier: Vec::new() });
+        let state = RwLock::new(FileSlotState { open: Some(file), earlier: Vec::new() });
         let used = AtomicU64::new(OPENED.load(Relaxed));
         let slot = Arc::new(FileSlot { number: NEXT.fetch_add(1, Relaxed), state, used, kept, broken });
         if may_close {
@@ -238,7 +239,11 @@ impl FileSlot {
 
     /// The file if it is open, without counting as a use.
     pub(super) fn peek(&self) -> Option<Arc<OpenFile>> {
-        lock(&self.state).open.clone()
+        self.read().open.clone()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, FileSlotState> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The file; `open` opens it if it was closed. Callers wait for each other only if they want the same file.
@@ -257,7 +262,7 @@ impl FileSlot {
         }
         // Makes room before the lock is taken: other callers that make room need the lock of this slot.
         let permit = OpenFilePermit::take();
-        let mut state = lock(&self.state);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = &state.open {
             return Ok(Arc::clone(file));
         }
@@ -271,7 +276,7 @@ impl FileSlot {
 
     /// Closes the file, unless a caller holds the slot or it is closed already. Views of its map stay valid.
     pub(super) fn close(&self) -> bool {
-        let mut state = match self.state.try_lock() {
+        let mut state = match self.state.try_write() {
             Ok(state) => state,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return false,
@@ -286,7 +291,7 @@ impl FileSlot {
 
     /// Whether the file has shrunk under any of its maps. Bytes that were read may then be zeros that were never in it.
     pub(super) fn is_broken(&self) -> bool {
-        let state = lock(&self.state);
+        let state = self.read();
         let is_now = state.open.as_ref().is_some_and(|file| file.is_broken());
         let is_earlier = || state.earlier.iter().filter_map(Weak::upgrade).any(|map| map.is_broken());
         if is_now || is_earlier() {

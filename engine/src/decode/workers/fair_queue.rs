@@ -62,10 +62,14 @@ pub(super) struct FairQueue {
     heavy: BinaryHeap<QueuedTask>,
     /// Light tasks that were taken in a row while others were waiting.
     in_a_row: usize,
+    /// The expected pictures of all waiting tasks.
+    pictures: u64,
 }
 
 impl FairQueue {
     pub(super) fn push(&mut self, rank: Rank, task: Task) {
+        // Adding and subtracting with overflow keeps the sum of the tasks that are left.
+        self.pictures = self.pictures.wrapping_add(task.pictures);
         let waiting = QueuedTask { rank: Reverse(rank), task };
         if rank.is_light { self.light.push(waiting) } else { self.heavy.push(waiting) }
     }
@@ -83,7 +87,9 @@ impl FairQueue {
     pub(super) fn pop(&mut self) -> Option<QueuedTask> {
         let is_light = self.is_light_next();
         self.in_a_row = if is_light && !self.heavy.is_empty() { self.in_a_row + 1 } else { 0 };
-        if is_light { self.light.pop() } else { self.heavy.pop() }
+        let next = if is_light { self.light.pop() } else { self.heavy.pop() }?;
+        self.pictures = self.pictures.wrapping_sub(next.task.pictures);
+        Some(next)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -96,6 +102,6 @@ impl FairQueue {
 
     /// The expected pictures of all waiting tasks.
     pub(super) fn pictures(&self) -> u64 {
-        self.light.iter().chain(&self.heavy).map(|waiting| waiting.task.pictures).sum()
+        self.pictures
     }
 }

@@ -86,6 +86,8 @@ struct PoolState {
     free: usize,
     active: Vec<ActiveTask>,
     has_spare: bool,
+    /// The spare thread waits for a notification, without a limit.
+    is_spare_asleep: bool,
     started: bool,
     closed: bool,
 }
@@ -155,6 +157,7 @@ impl WorkerPool {
 
     /// Queues a task: after others of the same account, or at the position at which it was interrupted.
     pub fn submit(&self, task: Task, account: &Account) {
+        let is_light = task.cost_ns <= SHORT_NS && account.is_light(self.shared.threads);
         let mut state = self.shared.lock();
         if !std::mem::replace(&mut state.started, true) {
             self.start();
@@ -163,7 +166,6 @@ impl WorkerPool {
             self.start_spare();
         }
         state.number += 1;
-        let is_light = task.cost_ns <= SHORT_NS && account.is_light(self.shared.threads);
         let is_new = task.resume_ns.is_none();
         // A light task does not count against the share of its account.
         let own_ns = if is_light { 0 } else { task.resume_ns.unwrap_or(account.end_ns()) };
@@ -174,9 +176,13 @@ impl WorkerPool {
         let (number, owner, is_client) = (state.number, account.owner(), account.is_client());
         state.queue.push(Rank { end_ns, is_new, number, start_ns, owner, is_client, is_light }, task);
         self.shared.publish_next(&state);
+        // Without free workers, the next one to end a task takes this one.
+        let is_taken_now = state.free > 0;
+        self.shared.wake_spare(&mut state);
         drop(state);
-        self.shared.work.notify_one();
-        self.shared.spare.notify_one();
+        if is_taken_now {
+            self.shared.work.notify_one();
+        }
     }
 
     /// Tasks for each worker that run or wait.
@@ -281,9 +287,11 @@ impl PoolShared {
             self.publish_next(&state);
             let width = self.width(&next.task, &state);
             state.free -= width;
+            self.wake_spare(&mut state);
             state = self.run(state, next, width);
             state.free += width;
-            if !state.queue.is_empty() {
+            // This worker takes a task itself; the end of a wide task leaves room for more than that.
+            if width > 1 && !state.queue.is_empty() {
                 self.work.notify_all();
             }
         }
@@ -298,11 +306,20 @@ impl PoolShared {
             {
                 self.publish_next(&state);
                 state = self.run(state, next, 1);
-            } else if state.queue.is_empty() {
+            } else if state.queue.is_empty() || state.free > 0 {
+                state.is_spare_asleep = true;
                 state = self.spare.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.is_spare_asleep = false;
             } else {
                 state = self.spare.wait_timeout(state, STUCK_CHECK).unwrap_or_else(PoisonError::into_inner).0;
             }
+        }
+    }
+
+    /// Wakes the spare thread if tasks wait and all workers are occupied.
+    fn wake_spare(&self, state: &mut PoolState) {
+        if state.free == 0 && !state.queue.is_empty() && std::mem::take(&mut state.is_spare_asleep) {
+            self.spare.notify_one();
         }
     }
 
@@ -319,11 +336,10 @@ impl PoolShared {
         next: QueuedTask,
         width: usize,
     ) -> MutexGuard<'a, PoolState> {
-        let running = CurrentTask::begin(next.rank(), width);
-        let own = ActiveTask { owner: running.owner, since: running.since };
+        let own = ActiveTask { owner: next.rank().owner, since: Instant::now() };
         state.active.push(own);
         drop(state);
-        set_current(Some(running));
+        set_current(Some(CurrentTask::begin(next.rank(), own.since, width)));
         let run = next.task.run;
         // A panic is a bug in a task; the worker must remain for other requests.
         let run = AssertUnwindSafe(|| if width > 1 { ffi::while_unbound(|| run(width)) } else { run(width) });

@@ -21,10 +21,10 @@ pub(super) struct CurrentTask {
 }
 
 impl CurrentTask {
-    /// A task of this rank that begins now on the current thread.
-    pub(super) fn begin(rank: Rank, width: usize) -> CurrentTask {
+    /// A task of this rank that begins now, at `since`, on the current thread.
+    pub(super) fn begin(rank: Rank, since: Instant, width: usize) -> CurrentTask {
         let Rank { start_ns, owner, is_light, .. } = rank;
-        CurrentTask { start_ns, since: Instant::now(), time: thread_time(), width: width as u32, owner, is_light }
+        CurrentTask { start_ns, since, time: thread_time(), width: width as u32, owner, is_light }
     }
 
     /// Its cost so far: the thread's processor time, or with several threads an estimate for all of them.

@@ -187,3 +187,34 @@ fn a_panic_ends_only_its_task() {
     pool.submit(plain(1, move |width| send.send(width).unwrap()), &account);
     assert_eq!(results.recv(), Ok(1));
 }
+
+#[test]
+fn the_sum_of_expected_pictures_is_that_of_the_tasks_that_wait() {
+    let account = Account::default();
+    let (pool, hold) = busy(&account);
+    let (send, results) = mpsc::channel();
+    for pictures in [3, 5] {
+        let send = send.clone();
+        pool.submit(Task { pictures, ..plain(1, move |_| send.send(pictures).unwrap()) }, &account);
+    }
+    assert_eq!(pool.shared.lock().queue.pictures(), 8);
+    drop(hold);
+    assert_eq!([results.recv().unwrap(), results.recv().unwrap()], [3, 5]);
+    assert_eq!(pool.shared.lock().queue.pictures(), 0);
+}
+
+#[test]
+fn the_spare_thread_sleeps_while_workers_are_free() {
+    let (pool, client) = (WorkerPool::new(2, false), Account::of_client());
+    let (send, results) = mpsc::channel();
+    for _ in 0..8 {
+        let send = send.clone();
+        while pool.shared.lock().has_spare && !pool.shared.lock().is_spare_asleep {
+            std::thread::yield_now();
+        }
+        let was_asleep = pool.shared.lock().has_spare;
+        pool.submit(plain(1, move |_| send.send(()).unwrap()), &client);
+        assert_eq!(pool.shared.lock().is_spare_asleep, was_asleep, "one task for two workers");
+        results.recv().unwrap();
+    }
+}

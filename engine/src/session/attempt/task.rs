@@ -142,8 +142,6 @@ impl FetchWaiter for Attempt {
 
 /// The checkpoints around a target, at most [`CANDIDATES`] on each side.
 pub(crate) fn checkpoints_near(video: &VideoState, target: Target) -> Vec<Arc<StoredCheckpoint>> {
-    let near = video.engine.store.within(video.id, target.start..=target.sample.saturating_add(BEHIND));
-    let before = near.partition_point(|kept| kept.state.position <= target.sample);
-    let (first, last) = (before.saturating_sub(CANDIDATES), (before + CANDIDATES).min(near.len()));
-    near[first..last].to_vec()
+    let last = target.sample.saturating_add(BEHIND);
+    video.engine.store.near(video.id, target.start, target.sample, last, CANDIDATES)
 }
