@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "libavcodec/avcodec.h"
 #include "libavutil/buffer.h"
@@ -35,6 +36,10 @@
 /* Free blocks of the right size that are checked for one of the same video: there may be thousands for small
    pictures. */
 #define MOST_LOOKED_AT 32
+
+/* Blocks of at least this size are mapped: the kernel clears them, and provides their pages in one call. An allocator's
+   block has to be cleared after it, page fault by page fault. */
+#define MAPPED_BYTES ((size_t)128 << 10)
 
 /* Placed after the pixels, in the same allocation. */
 typedef struct Block {
@@ -108,14 +113,31 @@ static Block *take_free(size_t size, uint64_t owner) {
     return block;
 }
 
+/* Memory that is all zeros. */
+static uint8_t *allocate(size_t size) {
+    if (size < MAPPED_BYTES)
+        return av_mallocz(size);
+    void *data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    return data == MAP_FAILED ? NULL : data;
+}
+
+static size_t allocated_bytes(size_t size) { return FFALIGN(size, _Alignof(Block)) + sizeof(Block); }
+
 static Block *make(size_t size) {
-    size_t aligned = FFALIGN(size, _Alignof(Block));
-    uint8_t *data = av_mallocz(aligned + sizeof(Block));
-    Block *block = (Block *)(data + aligned);
+    uint8_t *data = allocate(allocated_bytes(size));
     if (!data)
         return NULL;
+    Block *block = (Block *)(data + FFALIGN(size, _Alignof(Block)));
     *block = (Block){ .data = data, .size = size };
     return block;
+}
+
+static void discard(Block *block) {
+    size_t size = allocated_bytes(block->size);
+    if (size < MAPPED_BYTES)
+        av_free(block->data);
+    else
+        munmap(block->data, size);
 }
 
 static Block *take(size_t size, uint64_t owner, int is_cleared) {
@@ -152,7 +174,7 @@ static void give_back(Block *block) {
     Block *rest = NULL;
     List *list = block->size > FREE_BYTES ? NULL : lock_list();
     if (!list) {
-        av_free(block->data);
+        discard(block);
         return;
     }
     if (list->free_bytes + block->size > FREE_BYTES)
@@ -163,7 +185,7 @@ static void give_back(Block *block) {
     pthread_mutex_unlock(&list->lock);
     while (rest) {
         Block *next = rest->next;
-        av_free(rest->data);
+        discard(rest);
         rest = next;
     }
 }
@@ -224,7 +246,7 @@ static AVBufferRef *get_block(size_t size, uint64_t owner, int is_cleared, BsAcc
     AVBufferRef *buf = block ? av_buffer_create(block->data, size, leave, block, 0) : NULL;
     if (!buf) {
         if (block)
-            av_free(block->data);
+            discard(block);
         bs_account_settle(account, bytes);
         return NULL;
     }

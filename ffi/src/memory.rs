@@ -31,6 +31,44 @@ pub fn return_free_pages() {
 #[cfg(all(test, target_os = "linux", target_env = "gnu"))]
 mod tests {
     use super::return_free_pages;
+    use crate::Frame;
+    use crate::sys;
+
+    /// A frame of new memory, all of which is then touched.
+    fn touched_frame() -> Frame {
+        let mut frame = Frame::empty().unwrap();
+        let raw = frame.get();
+        (raw.width, raw.height, raw.format) = (1920, 1080, sys::AVPixelFormat::AV_PIX_FMT_YUV420P as i32);
+        // SAFETY: a frame with a size and a format, and without buffers.
+        assert_eq!(unsafe { sys::bs_get_planes(raw) }, 0);
+        for buffer in raw.buf.iter().filter(|buffer| !buffer.is_null()) {
+            // SAFETY: a buffer of the new frame, which nothing else refers to.
+            let bytes = unsafe { std::slice::from_raw_parts_mut((**buffer).data, (**buffer).size) };
+            assert!(bytes.iter().all(|&byte| byte == 0), "memory without an owner is cleared");
+            bytes.fill(1);
+        }
+        frame
+    }
+
+    /// Of 373 MB of pictures, those beyond the list of free blocks (64 MiB) leave memory one by one, although the
+    /// pictures beside them stay.
+    #[test]
+    fn memory_of_pictures_goes_back_from_between_others() {
+        let mut frames: Vec<Frame> = (0..120).map(|_| touched_frame()).collect();
+        let full = resident_kib();
+        let mut place = 0;
+        frames.retain(|_| {
+            place += 1;
+            place % 2 == 0
+        });
+        let half = resident_kib();
+        assert!(half + (90 << 10) < full, "{full} KiB, then {half}");
+        // Some get addresses that were in use before.
+        frames.extend((0..60).map(|_| touched_frame()));
+        drop(frames);
+        let none = resident_kib();
+        assert!(none + (250 << 10) < full, "{full} KiB, then {none}");
+    }
 
     fn resident_kib() -> u64 {
         let text = std::fs::read_to_string("/proc/self/statm").unwrap();
