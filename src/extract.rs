@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &ExtractArguments) -> CommandOutcome {
             return CommandOutcome::Usage;
         }
     };
-    let engine = match opening::engine(builder(arguments), arguments.device.device) {
+    let engine = match opening::engine(builder(arguments, &selection), arguments.device.device) {
         Ok(engine) => engine,
         Err(outcome) => return outcome,
     };
@@ -71,6 +71,7 @@ pub(crate) fn run(arguments: &ExtractArguments) -> CommandOutcome {
     let run = ExtractRun { arguments, video: &video, destination: &destination, threads, picture_memory, started };
     let outcome = run.all(&selection);
     opening::report_device_notes(&engine);
+    opening::leave_to_exit(engine, video);
     outcome
 }
 

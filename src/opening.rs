@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use bucket_streamer::quantities::MemorySize;
-use bucket_streamer::{Device, Engine, EngineBuilder, IndexCache, Machine, OpenOptions, Video};
+use bucket_streamer::{Device, Engine, EngineBuilder, IndexCache, OpenOptions, Video};
 
 use crate::console::{CommandOutcome, report, say};
 use crate::options::{DeviceName, TrackAndIndex, TrackOption, VideoLimitOptions};
@@ -82,8 +82,7 @@ pub(crate) fn report_device_notes(engine: &Engine) {
 
 /// An engine builder with the settings of the command line.
 pub(crate) fn builder(threads: Option<u16>, memory: Option<MemorySize>, limits: VideoLimitOptions) -> EngineBuilder {
-    // Threads are pinned only if the processors belong to this process alone.
-    let mut builder = limits.apply(Engine::builder()).pin_threads(Machine::read().may_pin());
+    let mut builder = limits.apply(Engine::builder()).pin_threads_if_alone();
     #[cfg(feature = "remote")]
     if let Some(&timeout) = OPEN_TIMEOUT.get() {
         builder = builder.open_timeout(Some(timeout).filter(|timeout| !timeout.is_zero()));
@@ -103,4 +102,12 @@ pub(crate) fn open(engine: &Engine, location: &str, options: OpenOptions) -> Res
         report(&error);
         CommandOutcome::Unreadable
     })
+}
+
+/// Leaves a video and its engine to the end of the process, which frees their memory faster than destructors do. With a
+/// GPU the destructors run: its driver has threads of its own.
+pub(crate) fn leave_to_exit(engine: Engine, video: Video) {
+    if engine.gpu().is_none() {
+        std::mem::forget((video, engine));
+    }
 }

@@ -19,6 +19,16 @@ pub(crate) enum FrameSelection {
 pub(crate) type RequestedIndex = Result<u32, Error>;
 
 impl FrameSelection {
+    /// True if it is one frame, whatever the video.
+    pub(crate) fn is_one(&self) -> bool {
+        match self {
+            FrameSelection::Frames(frames) => frames.len() == 1,
+            FrameSelection::Times(times) => times.len() == 1,
+            FrameSelection::Count(count) => *count == 1,
+            FrameSelection::Every(_) | FrameSelection::KeyFrames | FrameSelection::All => false,
+        }
+    }
+
     /// The frames of a video, in order.
     pub(crate) fn indices(&self, video: &Video, clamp: bool) -> Vec<RequestedIndex> {
         let frames = video.frame_count() as u64;

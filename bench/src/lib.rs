@@ -43,7 +43,7 @@ mod table;
 use std::any::Any;
 use std::io::Write;
 
-use bucket_streamer::{Engine, EngineBuilder, Machine, Result};
+use bucket_streamer::{Engine, EngineBuilder, Result};
 use tempfile::TempPath;
 
 pub use args::BenchArguments;
@@ -58,7 +58,7 @@ use setup::Setup;
 /// An engine as the command builds it: workers are pinned to cores if the process has these to itself. For programs
 /// that measure, after [`process::dedicate`](bucket_streamer::process::dedicate).
 pub fn engine() -> EngineBuilder {
-    Engine::builder().pin_threads(Machine::read().may_pin())
+    Engine::builder().pin_threads_if_alone()
 }
 
 /// The clip that is measured if no video is named.

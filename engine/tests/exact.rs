@@ -256,3 +256,36 @@ fn sequences_are_pulled_in_other_threads_beside_other_requests() {
         assert!(sequence.into_omitted().frames.is_empty());
     }
 }
+
+/// Its single frames leave no checkpoints. A batch that waits for its caller does, and continues there.
+#[test]
+fn a_program_with_one_request_saves_checkpoints_only_where_it_waits() {
+    let path = fixture("hevc_demo.mp4");
+    let expected = oracle_md5s(&path);
+    let md5 = |frame: &bucket_streamer::VideoFrame| raw::hex(&raw::md5(&frame.picture));
+    let usual = Engine::builder().threads(2).build();
+    let video = usual.open_path(&path).expect("a clip");
+    video.frame(40).expect("a frame");
+    assert!(usual.checkpoints().checkpoints > 0, "a frame far from its key frame leaves some");
+
+    let engine = Engine::builder().threads(2).for_one_request().build();
+    let video = engine.open_path(&path).expect("a clip");
+    for index in [40, 3, 41, 0] {
+        assert_eq!(md5(&video.frame(index).expect("a frame")), expected[index as usize], "frame {index}");
+    }
+    assert_eq!(engine.checkpoints().checkpoints, 0);
+
+    let all: Vec<u32> = (0..expected.len() as u32).collect();
+    let mut frames = video.frames(&all);
+    let first = frames.next().expect("an answer");
+    // Then the queue of results is full, and its tasks pause.
+    while engine.checkpoints().checkpoints == 0 {
+        std::thread::yield_now();
+    }
+    let mut seen = 0;
+    for (index, frame) in std::iter::once(first).chain(frames) {
+        assert_eq!(md5(&frame.expect("a frame")), expected[index as usize], "frame {index}");
+        seen += 1;
+    }
+    assert_eq!(seen, expected.len());
+}

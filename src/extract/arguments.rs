@@ -127,11 +127,14 @@ pub(super) fn selection(arguments: &ExtractArguments) -> std::result::Result<Fra
 }
 
 /// With `--all`, `ExtractRun::play` refuses damaged frames, so that the message can name them.
-pub(super) fn builder(arguments: &ExtractArguments) -> EngineBuilder {
+pub(super) fn builder(arguments: &ExtractArguments, selection: &FrameSelection) -> EngineBuilder {
     let on_damage = if arguments.all { OnDamage::Flag } else { arguments.on_damage };
-    opening::builder(arguments.threads, arguments.checkpoint_memory, arguments.decoding.limits)
+    let builder = opening::builder(arguments.threads, arguments.checkpoint_memory, arguments.decoding.limits)
         .on_damage(on_damage)
-        .check_hashes(arguments.decoding.check_hashes)
+        .check_hashes(arguments.decoding.check_hashes);
+    // Bytes for standard output are requested in windows, whose frames may share GOPs.
+    let has_windows = arguments.output == "-" && arguments.format != Format::Framemd5 && !selection.is_one();
+    if has_windows { builder } else { builder.for_one_request() }
 }
 
 pub(super) fn destination(arguments: &ExtractArguments) -> Result<Destination> {

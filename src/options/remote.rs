@@ -58,13 +58,14 @@ impl RemoteArguments {
             say(&format!("bucket-streamer: {why}"));
             CommandOutcome::Usage
         };
-        let options = http_options(self).map_err(refuse)?;
-        let usual = HttpOptions::default();
+        let headers = headers(&self.header, std::env::var(TOKEN).ok()).map_err(refuse)?;
+        let is_usual = headers.is_empty() && self.ca_file.is_none() && self.fetch_memory.is_none();
         #[cfg(feature = "bench")]
-        let _ = CONFIGURED.set((options.headers.clone(), options.ca_file.clone()));
-        if options.headers.is_empty() && options.ca_file.is_none() && options.cache == usual.cache {
+        let _ = CONFIGURED.set((headers, self.ca_file.clone()));
+        if is_usual {
             return Ok(());
         }
+        let options = http_options(self).map_err(refuse)?;
         HttpClient::new(options).map_err(|error| refuse(&error.to_string()))?.share();
         Ok(())
     }

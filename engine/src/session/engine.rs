@@ -40,7 +40,9 @@ pub struct EngineBuilder {
     picture_memory: Option<u64>,
     spacing: u32,
     pin: bool,
+    pin_if_alone: bool,
     from_random_access_point: bool,
+    for_one_request: bool,
     external_memory: u64,
     device: Device,
     on_damage: OnDamage,
@@ -111,11 +113,28 @@ impl EngineBuilder {
         self
     }
 
+    /// As [`EngineBuilder::pin_threads`], if the processors belong to this process alone when the engine is built
+    /// ([`Machine::may_pin`]).
+    #[must_use]
+    pub fn pin_threads_if_alone(mut self) -> EngineBuilder {
+        self.pin_if_alone = true;
+        self
+    }
+
     /// Decodes every frame from its random access point, over all samples up to it, as players do, and saves no
     /// checkpoints: the baseline for comparisons.
     #[must_use]
     pub fn from_random_access_point(mut self) -> EngineBuilder {
         self.from_random_access_point = true;
+        self
+    }
+
+    /// For a program that makes one request and ends: checkpoints are saved only where the request waits for its
+    /// caller, since no other request begins at them. Later requests get the same frames, but decode them from their
+    /// random access points.
+    #[must_use]
+    pub fn for_one_request(mut self) -> EngineBuilder {
+        self.for_one_request = true;
         self
     }
 
@@ -209,7 +228,7 @@ impl EngineBuilder {
             idle_bytes: pictures.limit() / IDLE_PART,
         };
         let (costs, counters) = (Arc::new(CostModel::default()), Arc::new(DecodeCounters::default()));
-        let workers = WorkerPool::new(threads, self.pin);
+        let workers = WorkerPool::new(threads, self.pin || (self.pin_if_alone && machine.may_pin()));
         // Without a choice of devices the cost model learns nothing.
         let has_choice = self.device.gpu.is_some() && !is_forced;
         let cpu = Cpu::new(workers, budget > 0, has_choice.then(|| Arc::clone(&costs)));
@@ -229,7 +248,8 @@ impl EngineBuilder {
             threads,
             processors: cores,
             sequential_threads: self.threads.unwrap_or(automatic).max(1),
-            spacing: self.spacing,
+            spacing: if self.for_one_request { u32::MAX } else { self.spacing },
+            for_one_request: self.for_one_request,
             from_random_access_point: self.from_random_access_point,
             on_damage: self.on_damage,
             max_pixels: self.max_pixels,
@@ -267,7 +287,9 @@ impl Engine {
             picture_memory: None,
             spacing: SPACING,
             pin: false,
+            pin_if_alone: false,
             from_random_access_point: false,
+            for_one_request: false,
             external_memory: 0,
             device: Device::default(),
             on_damage: OnDamage::default(),

@@ -39,6 +39,8 @@ pub(crate) struct EngineState {
     pub(crate) sequential_threads: usize,
     /// Decoded pictures from one checkpoint to the next.
     pub(crate) spacing: u32,
+    /// No request follows the first one: runs save checkpoints only where they pause.
+    pub(crate) for_one_request: bool,
     /// Decode every frame from the random access point, without checkpoints.
     pub(crate) from_random_access_point: bool,
     /// Whether requests return damaged pictures or errors.

@@ -80,15 +80,18 @@ fn round(number: u64, seed: u64, clips: &[&Clip], requests: usize, counts: &Requ
     let spacing = *random.choice([1, 1, 2, 4, 9].iter()).expect("some");
     let callers = *random.choice([Callers::One, Callers::FourOnOne, Callers::FourOnAll].iter()).expect("some");
     let engine = Engine::builder().threads(threads).checkpoint_memory(memory).checkpoint_spacing(spacing);
-    let engine = engine.pin_threads(random.bool()).build();
+    let engine = engine.pin_threads(random.bool());
+    let is_one = random.u8(0..8) == 0;
+    let engine = if is_one { engine.for_one_request() } else { engine }.build();
     // The first round reads files, all others map them.
     if number > 0 {
         process::map_files().expect("a signal handler");
     }
     let names: Vec<&str> = clips.iter().map(|clip| &clip.name[..]).collect();
     let recipe = format!(
-        "[seed={seed} first={number} rounds=1: {threads} threads, {} MiB, every {spacing}, {callers:?}, {names:?}]",
-        memory >> 20
+        "[seed={seed} first={number} rounds=1: {threads} threads, {} MiB, every {spacing}{}, {callers:?}, {names:?}]",
+        memory >> 20,
+        if is_one { ", for one request" } else { "" }
     );
     if setting("talk") == Some(1) {
         eprintln!("{recipe}");

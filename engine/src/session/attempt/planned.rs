@@ -176,6 +176,10 @@ impl Attempt {
             if progress.interrupt.is_none() && progress.left > 0 && self.is_overtaken() {
                 progress.interrupt = Some(Interrupt::Overtaken);
             }
+            // The state after the last target is a checkpoint for later requests alone.
+            if progress.left == 0 && progress.interrupt.is_none() && self.video.engine.for_one_request {
+                break;
+            }
             // The remaining pictures in the decoder are no targets.
             if progress.left == 0 || progress.interrupt.is_some() || progress.is_abandoned {
                 run.stop();
