@@ -6,12 +6,16 @@ use ffi::Decoder;
 use super::checkpoints::CheckpointStore;
 use super::counters::DecodeCounters;
 use crate::plan::DecoderHistory;
-use crate::plan::runs::{PlannedRun, SampleDependencies};
+use crate::plan::runs::{PlannedRun, RunStart, SampleDependencies};
 
-/// Runs of this many pictures have their normal spacing; runs of two, three, four times as many have a spacing as many
-/// times larger. Most pictures of a long run are not requested again, and to save a picture costs a third of decoding
-/// it, in fresh memory.
+/// Shorter runs have their normal spacing; runs of two, three, four times as many pictures have a spacing as many times
+/// larger. Most pictures of a long run are not requested again, and to save a picture costs a third of decoding it, in
+/// fresh memory.
 const LONG_RUN: usize = 32;
+
+/// The largest factor of the spacing. Long runs from a random access point have it: most are the first run through
+/// their GOP, and the runs that begin at their checkpoints add others near targets.
+const LARGEST_FACTOR: usize = 4;
 
 /// The least spacing in a long run of which most pictures are targets: the others are unlikely to be requested soon.
 const DENSE_SPACING: u32 = 32;
@@ -51,6 +55,9 @@ impl CheckpointWriter<'_> {
 
 /// Pictures between the checkpoints of a run.
 fn spacing_of(planned_run: &PlannedRun, spacing: u32) -> u32 {
-    let spacing = spacing.saturating_mul((planned_run.samples.len() / LONG_RUN).clamp(1, 4) as u32);
+    let lengths = planned_run.samples.len() / LONG_RUN;
+    let is_first = matches!(planned_run.start, RunStart::RandomAccessPoint) && lengths > 0;
+    let factor = if is_first { LARGEST_FACTOR } else { lengths.clamp(1, LARGEST_FACTOR) };
+    let spacing = spacing.saturating_mul(factor as u32);
     if planned_run.is_dense() && planned_run.samples.len() > LONG_RUN { spacing.max(DENSE_SPACING) } else { spacing }
 }
