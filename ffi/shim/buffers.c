@@ -46,6 +46,7 @@ typedef struct Block {
     struct Block *next;
     uint8_t *data;
     size_t size;       /* bytes for pixels */
+    int is_mapped;     /* else the allocator's */
     uint64_t owner;    /* the video of the pixels; 0 if unknown */
     _Atomic int marks; /* BsMarks */
     _Atomic int holds; /* AVBuffers that refer to it */
@@ -113,31 +114,31 @@ static Block *take_free(size_t size, uint64_t owner) {
     return block;
 }
 
-/* Memory that is all zeros. */
-static uint8_t *allocate(size_t size) {
-    if (size < MAPPED_BYTES)
-        return av_mallocz(size);
+static void *map(size_t size) {
     void *data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     return data == MAP_FAILED ? NULL : data;
 }
 
 static size_t allocated_bytes(size_t size) { return FFALIGN(size, _Alignof(Block)) + sizeof(Block); }
 
+/* A block that is all zeros. */
 static Block *make(size_t size) {
-    uint8_t *data = allocate(allocated_bytes(size));
+    size_t bytes = allocated_bytes(size);
+    uint8_t *mapped = bytes >= MAPPED_BYTES ? map(bytes) : NULL;
+    /* The system limits the number of maps (vm.max_map_count). */
+    uint8_t *data = mapped ? mapped : av_mallocz(bytes);
     if (!data)
         return NULL;
     Block *block = (Block *)(data + FFALIGN(size, _Alignof(Block)));
-    *block = (Block){ .data = data, .size = size };
+    *block = (Block){ .data = data, .size = size, .is_mapped = !!mapped };
     return block;
 }
 
 static void discard(Block *block) {
-    size_t size = allocated_bytes(block->size);
-    if (size < MAPPED_BYTES)
-        av_free(block->data);
+    if (block->is_mapped)
+        munmap(block->data, allocated_bytes(block->size));
     else
-        munmap(block->data, size);
+        av_free(block->data);
 }
 
 static Block *take(size_t size, uint64_t owner, int is_cleared) {
