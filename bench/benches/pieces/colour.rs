@@ -2,7 +2,6 @@
 //!
 //! - `convert`: by a matrix where the picture is SDR in BT.709's primaries, by a table where it is HDR or wide gamut;
 //!   for the second picture of a stream and later ones, for which the table and the buffers exist.
-//! - `first`: the first picture of an HDR stream, including the computation of the table and the allocation of memory.
 //! - `rgb`: the result of `convert` to R'G'B', for PNG.
 
 use std::cell::LazyCell;
@@ -37,16 +36,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
             LazyCell::force(&picture);
             bencher.iter(|| convert(&mut converter, &mut planes));
         });
-        if is_hdr {
-            group.bench_function(BenchmarkId::new("first", name), |bencher| {
-                LazyCell::force(&picture);
-                bencher.iter_with_large_drop(|| {
-                    let (mut converter, mut planes) = (ColourConverter::new(), JfifPlanes::default());
-                    convert(&mut converter, &mut planes);
-                    (converter, planes)
-                });
-            });
-        } else {
+        if !is_hdr {
             let (mut rgb, mut out) = (RgbConverter::default(), Vec::new());
             let planes = LazyCell::new(|| {
                 convert(&mut converter, &mut planes);

@@ -2,8 +2,8 @@
 //!
 //! `cargo run --release -p bucket-streamer-bench --features harness --bin scaling -- FFMPEG [CLIP]` takes a frame of a
 //! clip (8-bit 4:2:0), scales its planes to 640 columns here and with `ffmpeg -vf scale=flags=bicubic`, and compares
-//! both with Lanczos3 in floating point. Times are processor times; ffmpeg's is the additional time of a run of many
-//! pictures with the filter.
+//! both with Lanczos3 in floating point. Times are processor times, medians of rounds in turn with the least and the
+//! most; ffmpeg's is the additional time of a run of many pictures with the filter.
 #![allow(clippy::print_stdout, reason = "this is a program")]
 
 use std::error::Error;
@@ -22,8 +22,9 @@ use nix::sys::time::TimeValLike;
 
 /// Columns of the still.
 const WIDTH: u32 = 640;
-/// Number of timed pictures.
-const ROUNDS: u32 = 300;
+/// Number of rounds, and of the pictures of each.
+const ROUNDS: usize = 5;
+const PICTURES: u32 = 300;
 
 fn main() -> Result<(), Box<dyn Error>> {
     process::dedicate()?;
@@ -39,22 +40,33 @@ fn main() -> Result<(), Box<dyn Error>> {
     let source = planes(picture)?;
     let shape = Shape { width: Some(WIDTH), height: None, fit: Fit::Contain };
     let (mut scaler, mut ours) = (Scaler::new(), JfifPlanes::default());
-    let started = cpu(UsageWho::RUSAGE_SELF)?;
-    for _ in 0..ROUNDS {
-        scaler.scale(&source, &shape, &mut ours)?;
-    }
-    let our_time = (cpu(UsageWho::RUSAGE_SELF)? - started) / f64::from(ROUNDS);
+    scaler.scale(&source, &shape, &mut ours)?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("frame.yuv");
     std::fs::write(&file, raw::write(picture))?;
-    let (theirs, their_time) = by_ffmpeg(&ffmpeg, &file, &source, &ours)?;
-    println!("{clip}: {}x{} to {}x{}", source.width, source.height, ours.width, ours.height);
-    println!("                   time    PSNR against Lanczos3: Y, Cb, Cr");
-    let exact: Vec<Vec<f64>> = source.planes.iter().zip(&ours.planes).map(|(from, to)| lanczos(from, to)).collect();
-    for (name, time, planes) in [("this", our_time, samples(&ours)), ("swscale bicubic", their_time, theirs)] {
-        let each: Vec<String> = planes.iter().zip(&exact).map(|(a, b)| format!("{:.2}", psnr(a, b))).collect();
-        println!("{name:16} {:6.3} ms  {} dB", time * 1000.0, each.join(", "));
+    let swscale = Swscale::new(ffmpeg, &file, &source, &ours);
+    let theirs = swscale.planes(&ours)?;
+    let (mut our_times, mut their_times) = (vec![], vec![]);
+    for _ in 0..ROUNDS {
+        let started = cpu(UsageWho::RUSAGE_SELF)?;
+        for _ in 0..PICTURES {
+            scaler.scale(&source, &shape, &mut ours)?;
+        }
+        our_times.push((cpu(UsageWho::RUSAGE_SELF)? - started) / f64::from(PICTURES));
+        their_times.push(swscale.time()?);
     }
+    println!("{clip}: {}x{} to {}x{}", source.width, source.height, ours.width, ours.height);
+    println!("                 time                       PSNR against Lanczos3: Y, Cb, Cr");
+    let exact: Vec<Vec<f64>> = source.planes.iter().zip(&ours.planes).map(|(from, to)| lanczos(from, to)).collect();
+    for (name, times, planes) in
+        [("this", &mut our_times, samples(&ours)), ("swscale bicubic", &mut their_times, theirs)]
+    {
+        let each: Vec<String> = planes.iter().zip(&exact).map(|(a, b)| format!("{:.2}", psnr(a, b))).collect();
+        times.sort_by(f64::total_cmp);
+        let [least, median, most] = [0, ROUNDS / 2, ROUNDS - 1].map(|index| times[index] * 1000.0);
+        println!("{name:16} {median:6.3} ms ({least:.3} to {most:.3})  {} dB", each.join(", "));
+    }
+    println!("ratio of the medians: {:.2}", our_times[ROUNDS / 2] / their_times[ROUNDS / 2]);
     Ok(())
 }
 
@@ -83,52 +95,55 @@ fn samples(planes: &JfifPlanes) -> Planes {
     planes.planes.iter().map(|plane| (0..plane.height).flat_map(|y| plane.row(y).to_vec()).collect()).collect()
 }
 
-/// The planes that ffmpeg makes, and its time for one picture in seconds.
-fn by_ffmpeg(
-    ffmpeg: &str,
-    file: &Path,
-    source: &JfifPlanes,
-    like: &JfifPlanes,
-) -> Result<(Planes, f64), Box<dyn Error>> {
-    let output: PathBuf = file.with_extension("out");
-    let size = format!("{}x{}", source.width, source.height);
-    let filter = format!("scale={}:{}:flags=bicubic", like.width, like.height);
-    let run = |filter: &str, frames: u32, to: &[&str]| -> Result<f64, Box<dyn Error>> {
-        let mut command = Command::new(ffmpeg);
-        let again = (frames - 1).to_string();
-        command.args([
-            "-v",
-            "error",
-            "-y",
-            "-filter_threads",
-            "1",
-            "-stream_loop",
-            &again,
-            "-f",
-            "rawvideo",
-            "-pix_fmt",
-            "yuv420p",
-            "-s",
-            &size,
-        ]);
-        command.arg("-i").arg(file).args(["-vf", filter, "-frames:v", &frames.to_string()]).args(to);
+/// Scaling by ffmpeg.
+struct Swscale<'a> {
+    ffmpeg: String,
+    file: &'a Path,
+    size: String,
+    filter: String,
+}
+
+impl<'a> Swscale<'a> {
+    fn new(ffmpeg: String, file: &'a Path, source: &JfifPlanes, like: &JfifPlanes) -> Swscale<'a> {
+        let size = format!("{}x{}", source.width, source.height);
+        let filter = format!("scale={}:{}:flags=bicubic", like.width, like.height);
+        Swscale { ffmpeg, file, size, filter }
+    }
+
+    /// The scaled planes, in the sizes of `like`.
+    fn planes(&self, like: &JfifPlanes) -> Result<Planes, Box<dyn Error>> {
+        let output: PathBuf = self.file.with_extension("out");
+        self.run(&self.filter, 1, &["-f", "rawvideo", &output.to_string_lossy()])?;
+        let bytes = std::fs::read(&output)?;
+        let mut rest = bytes.as_slice();
+        let mut planes = Vec::new();
+        for plane in &like.planes {
+            let (plane, after) = rest.split_at(plane.width * plane.height);
+            planes.push(plane.to_vec());
+            rest = after;
+        }
+        Ok(planes)
+    }
+
+    /// The time of one picture in seconds.
+    fn time(&self) -> Result<f64, Box<dyn Error>> {
+        let nowhere = ["-f", "null", "-"];
+        let time = self.run(&self.filter, PICTURES, &nowhere)? - self.run("null", PICTURES, &nowhere)?;
+        Ok(time / f64::from(PICTURES))
+    }
+
+    /// Processor time in seconds.
+    fn run(&self, filter: &str, frames: u32, to: &[&str]) -> Result<f64, Box<dyn Error>> {
+        let mut command = Command::new(&self.ffmpeg);
+        command.args(["-v", "error", "-y", "-filter_threads", "1", "-stream_loop", &(frames - 1).to_string()]);
+        command.args(["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", &self.size, "-i"]).arg(self.file);
+        command.args(["-vf", filter, "-frames:v", &frames.to_string()]).args(to);
         let started = cpu(UsageWho::RUSAGE_CHILDREN)?;
         if !command.status()?.success() {
             return Err("ffmpeg failed".into());
         }
         Ok(cpu(UsageWho::RUSAGE_CHILDREN)? - started)
-    };
-    run(&filter, 1, &["-f", "rawvideo", &output.to_string_lossy()])?;
-    let bytes = std::fs::read(&output)?;
-    let mut rest = bytes.as_slice();
-    let mut planes = Vec::new();
-    for plane in &like.planes {
-        let (plane, after) = rest.split_at(plane.width * plane.height);
-        planes.push(plane.to_vec());
-        rest = after;
     }
-    let time = run(&filter, ROUNDS, &["-f", "null", "-"])? - run("null", ROUNDS, &["-f", "null", "-"])?;
-    Ok((planes, time / f64::from(ROUNDS)))
 }
 
 /// `from` at the size of `to`, by Lanczos3 in floating point, with a stretched kernel for shrinking.

@@ -10,6 +10,8 @@
 //! BT.2020 mean BT.2020; YCbCr has limited range, R'G'B' full range; chroma is sited left, between two rows. BT.601's
 //! own primaries are treated as BT.709's, as in players: they differ little.
 
+use std::sync::Arc;
+
 use ffi::{Color, DolbyVision, Frame, PixelFormat};
 
 use super::error::PictureError;
@@ -208,10 +210,10 @@ fn peak(picture: &Frame) -> u32 {
     signalled.unwrap_or(light::USUAL_PEAK).clamp(light::SDR_WHITE as u32, 10000)
 }
 
-/// Converts pictures to JFIF planes. Keep it: it reuses its buffers and its table.
+/// Converts pictures to JFIF planes. Keep it: it reuses its buffers. All converters of the process share their tables.
 #[derive(Default)]
 pub struct ColourConverter {
-    table: Option<ColourTable>,
+    table: Option<Arc<ColourTable>>,
     passage: TableConverter,
 }
 
@@ -253,13 +255,13 @@ impl ColourConverter {
         converted.map_err(|error: PictureError| ErrorKind::Still(error.to_string()).into())
     }
 
-    /// The last picture's table if its key is the same, otherwise a new one. The pictures of a stream usually share it.
-    fn table(&mut self, key: TableKey, meaning: &ColourInterpretation) -> Result<ColourTable> {
+    /// The last picture's table if its key is the same, otherwise that of the process.
+    fn table(&mut self, key: TableKey, meaning: &ColourInterpretation) -> Result<Arc<ColourTable>> {
         if let Some(table) = self.table.take().filter(|table| table.key == key) {
             return Ok(table);
         }
         let name = meaning.color.names()[0];
-        ColourTable::new(key).ok_or_else(|| refusal(&format!("primaries {name}")).into())
+        ColourTable::shared(key).ok_or_else(|| refusal(&format!("primaries {name}")).into())
     }
 }
 

@@ -106,12 +106,4 @@ pub enum PictureError {
         /// Rows it would have.
         height: usize,
     },
-    /// The scaler fails.
-    #[error("plane {plane} cannot be scaled: {reason}")]
-    Scale {
-        /// Number of the plane.
-        plane: usize,
-        /// The scaler's reason.
-        reason: String,
-    },
 }

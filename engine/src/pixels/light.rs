@@ -12,7 +12,7 @@
 //!
 //! Colours outside of BT.709 are below 0 or above 1 ([`DisplayTransform::apply`]); clipping is left to the caller.
 //!
-//! All of it is slow, and exact to a hundredth of an 8-bit step; `table` calls it once per node.
+//! All of it is exact to a hundredth of an 8-bit step, and too slow for every pixel: `table` calls it once per node.
 
 /// Light of the brightest SDR white and of HDR's reference white, in cd/m² (BT.2408-7).
 pub(super) const SDR_WHITE: f64 = 203.0;
@@ -41,17 +41,20 @@ type Square = [[f64; 3]; 3];
 #[derive(Clone, Debug)]
 pub(super) struct DisplayTransform {
     curve: Curve,
-    /// Light for values from 0 to 1, evenly spaced: display light in cd/m² for PQ, otherwise relative.
-    light: Vec<f64>,
-    eetf: Eetf,
+    /// Light for values from 0 to 1: display light in cd/m² for PQ, otherwise relative.
+    light: SampledFunction,
+    /// HLG's OOTF: the gain in cd/m² for the square root of the scene's luminance.
+    ootf: SampledFunction,
+    /// The EETF: the factor from light in cd/m² to parts of SDR's white, by the largest of R, G and B: its value in PQ,
+    /// and in HLG the square root of its light as a part of the peak.
+    eetf: SampledFunction,
+    /// The still's R', G' and B' for the square root of light.
+    shown: SampledFunction,
     /// Matrix from the stream's linear R, G and B to BT.709's.
     to_bt709: Square,
     /// The weights of R, G and B in luminance.
     luminance: Vector,
 }
-
-/// Steps of [`DisplayTransform`]'s table: PQ, the most curved one, is off by 0.000003 between them.
-const STEPS: usize = 4096;
 
 impl DisplayTransform {
     /// `None` for primaries (H.273 table 2) that are not three colours of light.
@@ -63,32 +66,72 @@ impl DisplayTransform {
             Curve::Pq { peak } => (pq_to_light, peak),
             Curve::Hlg => (hlg_to_scene, USUAL_PEAK),
         };
-        let light = (0..=STEPS).map(|step| to_light(step as f64 / STEPS as f64)).collect();
-        Some(DisplayTransform { curve, light, eetf: Eetf::new(f64::from(peak)), to_bt709, luminance: xyz[1] })
+        let light = SampledFunction::new(4096, 1.0, to_light);
+        let eetf = Eetf::new(f64::from(peak));
+        let eetf = SampledFunction::new(2048, 1.0, |place| match curve {
+            Curve::Hlg => eetf.factor(f64::from(USUAL_PEAK) * place * place),
+            _ => eetf.factor(to_light(place)),
+        });
+        // HLG's displayed light has the range of its scene: 1 becomes the peak.
+        let ootf = SampledFunction::new(2048, 1.0, |root| f64::from(USUAL_PEAK) * root.powf(0.4));
+        // Most of BT.2020's red is 1.66 in BT.709.
+        let shown = SampledFunction::new(2048, 1.5, |root| light_to_srgb(root * root));
+        Some(DisplayTransform { curve, light, ootf, eetf, shown, to_bt709, luminance: xyz[1] })
     }
 
     /// The still's R'G'B'; colours that it cannot show are outside of 0..=1.
     pub(super) fn apply(&self, rgb: Vector) -> Vector {
-        let light = rgb.map(|value| self.light_of(value.clamp(0.0, 1.0)));
+        let rgb = rgb.map(|value| value.clamp(0.0, 1.0));
+        let light = rgb.map(|value| self.light.at(value));
         let light = match self.curve {
             Curve::Sdr => light,
-            Curve::Pq { .. } => self.eetf.mapped(light),
-            Curve::Hlg => self.eetf.mapped(self.displayed(light)),
+            Curve::Pq { .. } => {
+                let factor = self.eetf.at(largest(rgb));
+                light.map(|value| value * factor)
+            }
+            Curve::Hlg => {
+                let light = self.displayed(light);
+                let factor = self.eetf.at((largest(light) / f64::from(USUAL_PEAK)).sqrt());
+                light.map(|value| value * factor)
+            }
         };
-        times(&self.to_bt709, light).map(light_to_srgb)
-    }
-
-    fn light_of(&self, value: f64) -> f64 {
-        let place = value * STEPS as f64;
-        let step = (place as usize).min(STEPS - 1);
-        self.light[step] + (place - step as f64) * (self.light[step + 1] - self.light[step])
+        times(&self.to_bt709, light).map(|light| self.shown.at(light.abs().sqrt()).copysign(light))
     }
 
     /// BT.2100 table 5: the OOTF of HLG, with a gamma of 1.2 for 1000 cd/m².
     fn displayed(&self, scene: Vector) -> Vector {
         let luminance: f64 = scene.iter().zip(self.luminance).map(|(value, weight)| value * weight).sum();
-        let gain = f64::from(USUAL_PEAK) * luminance.powf(0.2);
+        let gain = self.ootf.at(luminance.sqrt());
         scene.map(|value| gain * value)
+    }
+}
+
+fn largest(rgb: Vector) -> f64 {
+    rgb.into_iter().fold(0.0, f64::max)
+}
+
+/// A function of 0 to a limit that is known at evenly spaced places, linear between them, and constant above: PQ's
+/// light, the most curved one, is off by 0.000003.
+#[derive(Clone, Debug)]
+struct SampledFunction {
+    values: Vec<f64>,
+    /// Steps for one unit of the argument.
+    density: f64,
+}
+
+impl SampledFunction {
+    fn new(steps: usize, most: f64, function: impl Fn(f64) -> f64) -> SampledFunction {
+        let density = steps as f64 / most;
+        SampledFunction { values: (0..=steps).map(|step| function(step as f64 / density)).collect(), density }
+    }
+
+    /// The value for an argument that is not negative.
+    fn at(&self, argument: f64) -> f64 {
+        let place = argument * self.density;
+        // By way of i32, for which there is an instruction.
+        let step = (place as i32 as usize).min(self.values.len() - 2);
+        let [low, high] = [self.values[step], self.values[step + 1]];
+        low + (place - step as f64).min(1.0) * (high - low)
     }
 }
 
@@ -150,14 +193,9 @@ impl Eetf {
         Eetf { white, most, knee: 1.5 * most - 0.5 }
     }
 
-    /// R, G and B in cd/m² as parts of SDR's white: at most 1 each.
-    fn mapped(&self, rgb: Vector) -> Vector {
-        let most = rgb.into_iter().fold(0.0, f64::max);
-        if most <= 0.0 {
-            return [0.0; 3];
-        }
-        let scale = self.of(most) / most / SDR_WHITE;
-        rgb.map(|value| value * scale)
+    /// The factor from R, G and B in cd/m² to parts of SDR's white, at most 1 each, if this is the largest of them.
+    fn factor(&self, light: f64) -> f64 {
+        if light > 0.0 { self.of(light) / light / SDR_WHITE } else { 1.0 / SDR_WHITE }
     }
 
     fn of(&self, light: f64) -> f64 {
@@ -249,6 +287,46 @@ mod tests {
         // HLG's 75 % is reference white too.
         let light = DisplayTransform::new(9, Curve::Hlg).unwrap();
         near(light.displayed([hlg_to_scene(0.75); 3])[0], 203.0, 1.0);
+    }
+
+    /// The functions without samples in between.
+    fn exact(light: &DisplayTransform, peak: f64, rgb: Vector) -> Vector {
+        let rgb = rgb.map(|value| value.clamp(0.0, 1.0));
+        let shown = match light.curve {
+            Curve::Sdr => rgb.map(srgb_to_light),
+            Curve::Pq { .. } => {
+                let light = rgb.map(pq_to_light);
+                light.map(|value| value * Eetf::new(peak).factor(largest(light)))
+            }
+            Curve::Hlg => {
+                let scene = rgb.map(hlg_to_scene);
+                let luminance: f64 = scene.iter().zip(light.luminance).map(|(value, weight)| value * weight).sum();
+                let light = scene.map(|value| 1000.0 * luminance.powf(0.2) * value);
+                light.map(|value| value * Eetf::new(peak).factor(largest(light)))
+            }
+        };
+        times(&light.to_bt709, shown).map(light_to_srgb)
+    }
+
+    #[test]
+    fn samples_of_functions_are_exact_to_a_hundredth_of_a_step() {
+        // The EETF for a peak of 203 cd/m² has a corner there.
+        let most = |curve| if curve == (Curve::Pq { peak: 203 }) { 0.1 } else { 0.01 };
+        let pq = [203, 250, 1000, 4000, 10000].map(|peak| (Curve::Pq { peak }, f64::from(peak)));
+        for (curve, peak) in pq.into_iter().chain([(Curve::Hlg, 1000.0), (Curve::Sdr, 1000.0)]) {
+            let light = DisplayTransform::new(9, curve).unwrap();
+            for index in 0..20000u32 {
+                let value = |shift: u32| f64::from(index.wrapping_mul(0x9e37_79b1).rotate_left(shift) >> 20) / 4000.0;
+                let rgb = [value(0), value(9), value(21)];
+                for (found, expected) in light.apply(rgb).into_iter().zip(exact(&light, peak, rgb)) {
+                    let [found, expected] = [found, expected].map(|value| value.clamp(0.0, 1.0));
+                    assert!(
+                        (found - expected).abs() * 255.0 < most(curve),
+                        "{curve:?} {rgb:?}: {found} for {expected}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

@@ -93,6 +93,7 @@ impl ChromaUpsampler {
 
     /// Luma row `y`, after those above it: at least as many values as it has columns. Calls `fill` once for each chroma
     /// row, in order.
+    #[inline(always)]
     pub(super) fn row(
         &mut self,
         y: usize,
@@ -117,6 +118,7 @@ impl ChromaUpsampler {
 }
 
 /// The weighted sum of two rows, with repeated ends.
+#[inline(always)]
 fn blend((near, near_part): (&[i16], i16), (far, far_part): (&[i16], i16), out: &mut [i16]) {
     let inside = &mut out[1..];
     for ((near, far), out) in near.iter().zip(far).zip(&mut *inside) {
@@ -128,6 +130,7 @@ fn blend((near, near_part): (&[i16], i16), (far, far_part): (&[i16], i16), out: 
 }
 
 /// Twice the row.
+#[inline(always)]
 fn spread_whole(row: &[i16], out: &mut [i16]) {
     for (value, out) in row[1..row.len() - 1].iter().zip(out) {
         *out = 2 * value;
@@ -136,6 +139,7 @@ fn spread_whole(row: &[i16], out: &mut [i16]) {
 
 /// Twice the row at luma's horizontal resolution: an even column has its own value, an odd one the mean of its
 /// neighbours.
+#[inline(always)]
 fn spread_left(row: &[i16], out: &mut [i16]) {
     for ((even, next), out) in row[1..].iter().zip(&row[2..]).zip(out.as_chunks_mut::<2>().0) {
         *out = [2 * even, even + next];
@@ -143,6 +147,7 @@ fn spread_left(row: &[i16], out: &mut [i16]) {
 }
 
 /// Twice the row at luma's horizontal resolution: three quarters of the nearest value, a quarter of the next.
+#[inline(always)]
 fn spread_centred(row: &[i16], out: &mut [i16]) {
     let places = row.iter().zip(&row[1..]).zip(&row[2..]);
     for (((left, own), right), out) in places.zip(out.as_chunks_mut::<2>().0) {

@@ -1,18 +1,23 @@
 //! Conversions to JFIF that are no 3x3 matrix: other primaries, HDR transfer functions, R'G'B'.
 //!
 //! The result of a sample triple is computed exactly for the nodes of a grid over all triples ([`ColourTable`]), and
-//! interpolated between them, linearly in each direction. Eight nodes make a value, and a cell of the grid has them
-//! adjacent in memory: two rows of four, whose sum of products is one instruction (`pmaddwd`).
+//! interpolated between them, linearly in each direction ([`ffi::interpolate`]). Eight nodes make a value, and a cell
+//! of the grid has them adjacent in memory: two rows of four, whose sum of products is one instruction (`pmaddwd`).
 //!
 //! Luma is looked up at its own places, with Cb and Cr interpolated by `siting`. Chroma stays at its resolution: it is
 //! looked up with the mean of its luma samples. The meaning of the samples, and the conversion of light, are left to
 //! `colour` and `light`.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use ffi::{ColourGrid, CornerValues, VectorWork, interpolate, prefetch, vectorised};
 
 use super::error::PictureError;
 use super::light::{Curve, DisplayTransform};
 use super::matrix::{ColourRange, Matrix, YcbcrView, jfif_of_rgb};
 use super::planes::{JfifPlanes, PlaneView};
 use super::siting::ChromaUpsampler;
+use crate::process::PerProcess;
 
 /// The kind of the three samples.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,122 +59,117 @@ impl TableKey {
 }
 
 /// Samples of every depth are converted to this many bits.
-const BITS: u32 = 12;
-/// Binary logarithm of the grid's cells along the first sample, and along the other two. With half as many cells,
-/// saturated colours of PQ outside of BT.709's gamut are off by up to 70 of 255.
-const LUMA_CELLS: u32 = 6;
-const CHROMA_CELLS: u32 = 6;
-/// Fraction bits of a node's value: the largest fits an `i16`.
-const FRACTION: u32 = 6;
-/// Bits of the position between two nodes, in chroma: the product of two is a weight that fits an `i16`.
-const PLACE: u32 = 7;
+const BITS: u32 = ColourGrid::FIRST_BITS;
 /// Interpolated chroma has three more bits ([`ChromaUpsampler`]).
-const CHROMA_BITS: u32 = BITS + 3;
+const CHROMA_BITS: u32 = ColourGrid::OTHER_BITS;
 
-/// The four nodes around a place in the plane of Cb and Cr, at one Y.
-type Corners = [i16; 4];
-
-/// A grid for each of JFIF's Y, Cb and Cr: by Cb, then by Cr, then by Y.
+/// A grid for each of JFIF's Y, Cb and Cr. With half as many cells for chroma, saturated colours of PQ outside of
+/// BT.709's gamut are off by up to 70 of 255.
 pub(super) struct ColourTable {
     pub(super) key: TableKey,
-    grids: [Vec<Corners>; 3],
+    grids: [ColourGrid; 3],
 }
 
+/// A table that is made by its first user.
+struct SharedTable {
+    key: TableKey,
+    table: OnceLock<Option<Arc<ColourTable>>>,
+}
+
+/// The last tables that were requested, the latest one last.
+static TABLES: PerProcess<Mutex<Vec<Arc<SharedTable>>>> = PerProcess::new();
+/// The most entries of [`TABLES`], of 6.4 MB each.
+const MOST_TABLES: usize = 4;
+
 impl ColourTable {
-    /// Takes some ten milliseconds. `None` for unknown primaries.
-    pub(super) fn new(key: TableKey) -> Option<ColourTable> {
+    /// The table of a key: the same one for all threads, which wait while the first of them makes it. `None` for
+    /// unknown primaries.
+    pub(super) fn shared(key: TableKey) -> Option<Arc<ColourTable>> {
+        let entry = {
+            let tables = TABLES.get_or_init(|| Mutex::new(Vec::new()));
+            let mut tables = tables.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = tables.iter().position(|entry| entry.key == key).map(|index| tables.remove(index));
+            let entry = known.unwrap_or_else(|| Arc::new(SharedTable { key, table: OnceLock::new() }));
+            tables.push(Arc::clone(&entry));
+            if tables.len() > MOST_TABLES {
+                tables.remove(0);
+            }
+            entry
+        };
+        entry.table.get_or_init(|| ColourTable::new(key).map(Arc::new)).clone()
+    }
+
+    /// Takes some milliseconds. `None` for unknown primaries.
+    fn new(key: TableKey) -> Option<ColourTable> {
         let light = match key.light {
             Some((primaries, curve)) => Some(DisplayTransform::new(primaries, curve)?),
             None => None,
         };
         let nodes = Nodes::new(&key, light.as_ref());
-        Some(ColourTable { key, grids: [0, 1, 2].map(|plane| nodes.corners(plane)) })
-    }
-
-    /// A row of one of JFIF's planes. `luma` has [`BITS`] bits, `cb` and `cr` have [`CHROMA_BITS`].
-    fn look_up(&self, plane: usize, luma: &[u16], cb: &[i16], cr: &[i16], out: &mut [u8]) {
-        let grid = self.grids[plane].as_slice();
-        for (((&luma, &cb), &cr), out) in luma.iter().zip(cb).zip(cr).zip(out) {
-            let (cb_cell, cb_place) = cell(cb);
-            let (cr_cell, cr_place) = cell(cr);
-            let luma_cell = usize::from(luma >> (BITS - LUMA_CELLS));
-            let start = ((cb_cell << CHROMA_CELLS) + cr_cell) * ((1 << LUMA_CELLS) + 1) + luma_cell;
-            let Some(&[low, high]) = grid[start..].first_chunk::<2>() else { continue };
-            let weights = weights(cb_place, cr_place);
-            let (low, high) = (sum(low, weights), sum(high, weights));
-            let place = i32::from(luma & ((1 << (BITS - LUMA_CELLS)) - 1));
-            *out = whole(low, high, place);
-        }
+        let [luma, cb, cr] = [0, 1, 2].map(|plane| ColourGrid::new(nodes.corners(plane)));
+        Some(ColourTable { key, grids: [luma?, cb?, cr?] })
     }
 }
 
-/// The cell of interpolated chroma, and the position in it.
-#[inline(always)]
-fn cell(chroma: i16) -> (usize, i16) {
-    let shift = CHROMA_BITS - CHROMA_CELLS;
-    let chroma = chroma as u16 & ((1 << CHROMA_BITS) - 1);
-    (usize::from(chroma >> shift), ((chroma & ((1 << shift) - 1)) >> (shift - PLACE)) as i16)
-}
-
-/// The weight of each corner; their sum is 2^(2·PLACE).
-#[inline(always)]
-fn weights(cb: i16, cr: i16) -> Corners {
-    let one = 1 << PLACE;
-    [(one - cb) * (one - cr), cb * (one - cr), (one - cb) * cr, cb * cr]
-}
-
-#[inline(always)]
-fn sum(corners: Corners, weights: Corners) -> i32 {
-    (0..4).map(|corner| i32::from(corners[corner]) * i32::from(weights[corner])).sum()
-}
-
-/// The value between two sums, rounded. Six bits are dropped before the last product, so that it fits 32.
-#[inline(always)]
-fn whole(low: i32, high: i32, place: i32) -> u8 {
-    const SHIFT: u32 = BITS - LUMA_CELLS;
-    let (low, high) = (low >> SHIFT, high >> SHIFT);
-    let value = (low << SHIFT) + (high - low) * place;
-    let scale = FRACTION + 2 * PLACE;
-    ((value + (1 << (scale - 1))) >> scale).clamp(0, 255) as u8
-}
-
-/// JFIF's Y, Cb and Cr at the nodes.
-struct Nodes(Vec<[i16; 3]>);
+/// The values of a grid's nodes: by Cb, then by Cr, then by Y.
+struct Nodes([Vec<i16>; 3]);
 
 impl Nodes {
-    const LUMA: usize = (1 << LUMA_CELLS) + 1;
-    const CHROMA: usize = (1 << CHROMA_CELLS) + 1;
+    const LUMA: usize = ColourGrid::NODES;
+    const CHROMA: usize = (1 << ColourGrid::LOG2_CELLS) + 1;
 
     fn new(key: &TableKey, light: Option<&DisplayTransform>) -> Nodes {
-        let place = |node: usize, nodes: usize| node as f64 / (nodes - 1) as f64;
         let transform = light.map(CachedTransform::new);
-        let node = |index: usize| {
-            let (chroma, luma) = (index / Self::LUMA, index % Self::LUMA);
-            let (cb, cr) = (chroma / Self::CHROMA, chroma % Self::CHROMA);
-            let rgb = key.rgb([place(luma, Self::LUMA), place(cb, Self::CHROMA), place(cr, Self::CHROMA)]);
-            let [y, cb, cr] = transform.as_ref().map_or_else(|| jfif_of_rgb(rgb), |shown| clipped_later(shown.of(rgb)));
-            let one = f64::from(1 << FRACTION);
-            [y * 255.0, cb * 255.0 + 128.0, cr * 255.0 + 128.0].map(|value| (value * one).round() as i16)
-        };
-        Nodes((0..Self::CHROMA * Self::CHROMA * Self::LUMA).map(node).collect())
+        let place = |node: usize| node as f64 / (Self::CHROMA - 1) as f64;
+        let mut planes = [(); 3].map(|()| vec![0; Self::CHROMA * Self::CHROMA * Self::LUMA]);
+        let [y, cb, cr] = planes.each_mut().map(|plane| plane.chunks_exact_mut(Self::LUMA));
+        for (column, ((y, cb), cr)) in y.zip(cb).zip(cr).enumerate() {
+            let chroma = [column / Self::CHROMA, column % Self::CHROMA].map(place);
+            // R'G'B' is linear.
+            let [from, to] = [0.0, 1.0].map(|luma| key.rgb([luma, chroma[0], chroma[1]]));
+            for (node, ((y, cb), cr)) in y.iter_mut().zip(cb).zip(cr).enumerate() {
+                let luma = node as f64 / (Self::LUMA - 1) as f64;
+                let rgb = [0, 1, 2].map(|channel| from[channel] + luma * (to[channel] - from[channel]));
+                let values = match &transform {
+                    Some(transform) => transform.values(rgb),
+                    None => whole(stored(jfif_of_rgb(rgb))),
+                };
+                [*y, *cb, *cr] = values;
+            }
+        }
+        Nodes(planes)
     }
 
-    fn corners(&self, plane: usize) -> Vec<Corners> {
-        let cells = 1 << CHROMA_CELLS;
-        let at = |cb: usize, cr: usize, luma: usize| self.0[(cb * Self::CHROMA + cr) * Self::LUMA + luma][plane];
-        let places = (0..cells).flat_map(|cb| (0..cells).map(move |cr| (cb, cr)));
-        let corners = places.flat_map(|(cb, cr)| {
-            (0..Self::LUMA).map(move |y| [at(cb, cr, y), at(cb + 1, cr, y), at(cb, cr + 1, y), at(cb + 1, cr + 1, y)])
-        });
-        corners.collect()
+    fn corners(&self, plane: usize) -> Vec<CornerValues> {
+        let cells = 1 << ColourGrid::LOG2_CELLS;
+        let column = |cb: usize, cr: usize| &self.0[plane][(cb * Self::CHROMA + cr) * Self::LUMA..][..Self::LUMA];
+        let mut corners = Vec::with_capacity(ColourGrid::LEN);
+        for (cb, cr) in (0..cells).flat_map(|cb| (0..cells).map(move |cr| (cb, cr))) {
+            let (first, second) = (column(cb, cr), column(cb + 1, cr));
+            let (third, fourth) = (column(cb, cr + 1), column(cb + 1, cr + 1));
+            let nodes = first.iter().zip(second).zip(third.iter().zip(fourth));
+            corners.extend(nodes.map(|((&a, &b), (&c, &d))| [a, b, c, d]));
+        }
+        corners
     }
 }
 
-/// The R'G'B' of the still, with less work for the many nodes outside of the R'G'B' cube, which no picture has.
+/// JFIF's Y, Cb and Cr as a grid has them.
+fn stored([y, cb, cr]: [f64; 3]) -> [f64; 3] {
+    let one = f64::from(1 << ColourGrid::FRACTION);
+    [y * 255.0 * one, (cb * 255.0 + 128.0) * one, (cr * 255.0 + 128.0) * one]
+}
+
+/// Rounded by hand: without SSE4.1 `round` is a call.
+fn whole(values: [f64; 3]) -> [i16; 3] {
+    values.map(|value| ((value + 32768.5) as i32 - 32768) as i16)
+}
+
+/// The nodes of a still's light, with less work for the many outside of the R'G'B' cube, which no picture has.
 struct CachedTransform<'a> {
     light: &'a DisplayTransform,
-    /// Results for greys, which replace those of nodes outside of the cube.
-    greys: Vec<f64>,
+    /// For nodes outside of the cube each channel has the value of a grey: what it adds to a node.
+    greys: Vec<[[f64; 3]; 3]>,
 }
 
 impl CachedTransform<'_> {
@@ -179,15 +179,28 @@ impl CachedTransform<'_> {
     const MARGIN: f64 = 0.1;
 
     fn new(light: &DisplayTransform) -> CachedTransform<'_> {
-        let grey = |step: usize| light.apply([step as f64 / Self::STEPS as f64; 3])[0];
-        CachedTransform { light, greys: (0..=Self::STEPS).map(grey).collect() }
+        let greys = (0..=Self::STEPS).map(|step| {
+            let grey = light.apply([step as f64 / Self::STEPS as f64; 3])[0];
+            let black = stored([0.0; 3]);
+            let alone = |channel| stored(jfif_of_rgb([0, 1, 2].map(|other| if other == channel { grey } else { 0.0 })));
+            let [red, green, blue] = [0, 1, 2].map(alone);
+            // The middle of chroma once.
+            let less = |value: [f64; 3]| [0, 1, 2].map(|plane| value[plane] - black[plane]);
+            [red, less(green), less(blue)]
+        });
+        CachedTransform { light, greys: greys.collect() }
     }
 
-    fn of(&self, rgb: [f64; 3]) -> [f64; 3] {
+    fn values(&self, rgb: [f64; 3]) -> [i16; 3] {
         if rgb.iter().all(|value| (-Self::MARGIN..=1.0 + Self::MARGIN).contains(value)) {
-            return self.light.apply(rgb);
+            return whole(stored(clipped_later(self.light.apply(rgb))));
         }
-        rgb.map(|value| self.greys[(value.clamp(0.0, 1.0) * Self::STEPS as f64).round() as usize])
+        let grey = |channel: usize| {
+            let step = (rgb[channel].clamp(0.0, 1.0) * Self::STEPS as f64 + 0.5) as i32 as usize;
+            self.greys[step.min(Self::STEPS)][channel]
+        };
+        let [red, green, blue] = [grey(0), grey(1), grey(2)];
+        whole([0, 1, 2].map(|plane| red[plane] + green[plane] + blue[plane]))
     }
 }
 
@@ -195,13 +208,16 @@ impl CachedTransform<'_> {
 /// before interpolation, would bend the grid at the edge of the gamut. So the excess is kept as far as Y, Cb and Cr
 /// have room for it.
 fn clipped_later(rgb: [f64; 3]) -> [f64; 3] {
+    if rgb.iter().all(|value| (0.0..=1.0).contains(value)) {
+        return jfif_of_rgb(rgb);
+    }
     let inside = jfif_of_rgb(rgb.map(|value| value.clamp(0.0, 1.0)));
     let outside = jfif_of_rgb(rgb);
     let room = [(0.0, 1.0), (-0.5, 0.5), (-0.5, 0.5)];
-    let part = |index: usize| {
-        let (step, (least, most)) = (outside[index] - inside[index], room[index]);
-        let left = if step < 0.0 { least - inside[index] } else { most - inside[index] };
-        if step == 0.0 { 1.0 } else { (left / step).clamp(0.0, 1.0) }
+    let part = |index: usize| match (outside[index] - inside[index], room[index]) {
+        (step, (least, _)) if outside[index] < least => (least - inside[index]) / step,
+        (step, (_, most)) if outside[index] > most => (most - inside[index]) / step,
+        _ => 1.0,
     };
     let part = (0..3).map(part).fold(1.0, f64::min);
     [0, 1, 2].map(|index| inside[index] + part * (outside[index] - inside[index]))
@@ -210,9 +226,12 @@ fn clipped_later(rgb: [f64; 3]) -> [f64; 3] {
 /// Row buffers of a conversion by a table.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TableConverter {
-    luma: Vec<u16>,
-    cb: Vec<i16>,
-    cr: Vec<i16>,
+    /// Luma rows: row y is at index y % 2.
+    luma: [Vec<u16>; 2],
+    /// The luma of a chroma row.
+    mean: Vec<u16>,
+    /// A row of Cb and one of Cr.
+    chroma: [Vec<i16>; 2],
     upsampled: [ChromaUpsampler; 2],
 }
 
@@ -251,10 +270,10 @@ impl TableConverter {
         out: &mut JfifPlanes,
     ) {
         let neutral = vec![1 << (CHROMA_BITS - 1); luma.width];
-        self.luma.resize(luma.width, 0);
+        self.luma[0].resize(luma.width, 0);
         for y in 0..luma.height {
-            widen(luma.row::<N>(y), view.depth, &mut self.luma);
-            table.look_up(0, &self.luma, &neutral, &neutral, out.planes[0].row_mut(y));
+            widen(luma.row::<N>(y), view.depth, &mut self.luma[0]);
+            interpolate([&table.grids[0]], &self.luma[0], [&neutral, &neutral], [out.planes[0].row_mut(y)]);
         }
     }
 
@@ -262,32 +281,60 @@ impl TableConverter {
         &mut self,
         table: &ColourTable,
         view: &YcbcrView<'_>,
-        [luma, cb, cr]: [PlaneView<'_>; 3],
+        planes: [PlaneView<'_>; 3],
         out: &mut JfifPlanes,
     ) {
-        let subsampling = (view.log2_chroma_w, view.log2_chroma_h);
-        self.luma.resize(luma.width, 0);
-        self.upsampled.iter_mut().for_each(|upsampled| upsampled.begin(cb.width, cb.height));
+        let [luma, chroma, _] = planes;
+        self.luma.iter_mut().for_each(|row| row.resize(luma.width, 0));
+        self.upsampled.iter_mut().for_each(|upsampled| upsampled.begin(chroma.width, chroma.height));
+        self.mean.resize(chroma.width, 0);
+        self.chroma.iter_mut().for_each(|row| row.resize(chroma.width, 0));
+        vectorised(ColourRows::<N> { buffers: self, table, view, planes, out });
+    }
+}
+
+/// A conversion of a picture with chroma.
+struct ColourRows<'a, const N: usize> {
+    buffers: &'a mut TableConverter,
+    table: &'a ColourTable,
+    view: &'a YcbcrView<'a>,
+    planes: [PlaneView<'a>; 3],
+    out: &'a mut JfifPlanes,
+}
+
+impl<const N: usize> VectorWork for ColourRows<'_, N> {
+    #[inline(always)]
+    fn run(self) {
+        let TableConverter { luma: rows, mean, chroma, upsampled: [first, second] } = self.buffers;
+        let [luma, cb, cr] = self.planes;
+        let (depth, siting) = (self.view.depth, self.view.siting);
+        let (log2_w, log2_h) = (self.view.log2_chroma_w, self.view.log2_chroma_h);
+        let [to_luma, to_cb, to_cr] = self.out.planes.as_mut_slice() else { return };
+        let [of_luma, of_cb, of_cr] = &self.table.grids;
         for y in 0..luma.height {
-            widen(luma.row::<N>(y), view.depth, &mut self.luma);
-            let [first, second] = &mut self.upsampled;
-            let cb_row = first.row(y, view.siting, subsampling, |y, out| widen(cb.row::<N>(y), view.depth, out));
-            let cr_row = second.row(y, view.siting, subsampling, |y, out| widen(cr.row::<N>(y), view.depth, out));
-            table.look_up(0, &self.luma, cb_row, cr_row, out.planes[0].row_mut(y));
-        }
-        self.luma.resize(cb.width, 0);
-        self.cb.resize(cb.width, 0);
-        self.cr.resize(cb.width, 0);
-        for y in 0..cb.height {
-            let (upper, lower) = (y << view.log2_chroma_h, ((y + 1) << view.log2_chroma_h) - 1);
-            let rows = [upper, lower.min(luma.height - 1)].map(|y| luma.row::<N>(y));
-            mean_luma(rows, view.log2_chroma_w, view.depth, &mut self.luma);
-            for (view_row, row) in [(cb.row::<N>(y), &mut self.cb), (cr.row::<N>(y), &mut self.cr)] {
-                widen(view_row, view.depth, row);
-                row.iter_mut().for_each(|value| *value <<= CHROMA_BITS - BITS);
+            let own = y % 2;
+            widen(luma.row::<N>(y), depth, &mut rows[own]);
+            let cb_row = first.row(y, siting, (log2_w, log2_h), |y, out| widen(cb.row::<N>(y), depth, out));
+            let cr_row = second.row(y, siting, (log2_w, log2_h), |y, out| widen(cr.row::<N>(y), depth, out));
+            if y + 1 < luma.height {
+                prefetch(luma.row::<N>(y + 1).as_flattened());
             }
-            for plane in [1, 2] {
-                table.look_up(plane, &self.luma, &self.cb, &self.cr, out.planes[plane].row_mut(y));
+            interpolate([of_luma], &rows[own], [cb_row, cr_row], [to_luma.row_mut(y)]);
+            // The last luma row of a chroma row.
+            let is_last = log2_h == 0 || own == 1 || y == luma.height - 1;
+            if is_last {
+                let chroma_y = y >> log2_h;
+                let other = if log2_h == 0 { own } else { 0 };
+                mean_luma([&rows[other], &rows[own]], log2_w, mean);
+                for (plane, row) in [cb, cr].iter().zip(&mut *chroma) {
+                    widen(plane.row::<N>(chroma_y), depth, row);
+                    row.iter_mut().for_each(|value| *value <<= CHROMA_BITS - BITS);
+                }
+                for plane in [cb, cr].iter().filter(|plane| chroma_y + 2 < plane.height) {
+                    prefetch(plane.row::<N>(chroma_y + 2).as_flattened());
+                }
+                let to = [to_cb.row_mut(chroma_y), to_cr.row_mut(chroma_y)];
+                interpolate([of_cb, of_cr], mean, chroma.each_ref().map(Vec::as_slice), to);
             }
         }
     }
@@ -300,6 +347,7 @@ fn widened<const N: usize>(sample: [u8; N], depth: u8) -> u16 {
     (value << (16 - u32::from(depth))) >> (16 - BITS)
 }
 
+#[inline(always)]
 fn widen<const N: usize, T: From12Bits>(row: &[[u8; N]], depth: u8, out: &mut [T]) {
     for (sample, out) in row.iter().zip(out) {
         *out = T::from_12_bits(widened(*sample, depth));
@@ -322,13 +370,21 @@ impl From12Bits for i16 {
     }
 }
 
-/// The mean of the luma samples of each chroma sample, in two rows; the last column may have only one.
-fn mean_luma<const N: usize>([upper, lower]: [&[[u8; N]]; 2], log2_w: u8, depth: u8, out: &mut [u16]) {
-    let sum = |x: usize| widened(upper[x], depth) + widened(lower[x], depth);
-    let last = upper.len() - 1;
-    for (x, out) in out.iter_mut().enumerate() {
-        let (left, right) = (x << log2_w, (((x + 1) << log2_w) - 1).min(last));
-        *out = (sum(left) + sum(right) + 2) >> 2;
+/// The mean of the luma samples of each chroma sample, in two rows of [`BITS`] bits; the last column may have only one.
+#[inline(always)]
+fn mean_luma([upper, lower]: [&[u16]; 2], log2_w: u8, out: &mut [u16]) {
+    if log2_w == 0 {
+        for ((upper, lower), out) in upper.iter().zip(lower).zip(out) {
+            *out = (upper + lower + 1) >> 1;
+        }
+        return;
+    }
+    let pairs = upper.as_chunks::<2>().0.iter().zip(lower.as_chunks::<2>().0);
+    for ((upper, lower), out) in pairs.zip(&mut *out) {
+        *out = (upper[0] + upper[1] + lower[0] + lower[1] + 2) >> 2;
+    }
+    if let (true, [.., upper], [.., lower], [.., out]) = (upper.len() % 2 == 1, upper, lower, out) {
+        *out = (upper + lower + 1) >> 1;
     }
 }
 
@@ -346,6 +402,27 @@ mod tests {
     fn table(kind: &Kind, samples: ColourModel, light: Option<(u32, Curve)>) -> ColourTable {
         let range = if kind.is_full { ColourRange::Full } else { ColourRange::Limited };
         ColourTable::new(TableKey { samples, range, depth: kind.depth, light }).unwrap()
+    }
+
+    fn hlg(depth: u8, primaries: u32) -> TableKey {
+        let (samples, range) = (ColourModel::Ycbcr(Matrix::Bt2020), ColourRange::Limited);
+        TableKey { samples, range, depth, light: Some((primaries, Curve::Hlg)) }
+    }
+
+    #[test]
+    fn all_threads_have_one_table() {
+        let tables = std::thread::scope(|scope| {
+            let threads = [(); 4].map(|()| scope.spawn(|| ColourTable::shared(hlg(10, 9)).unwrap()));
+            threads.map(|thread| thread.join().unwrap())
+        });
+        assert!(tables.iter().all(|table| Arc::ptr_eq(table, &tables[0])));
+        assert!(!Arc::ptr_eq(&ColourTable::shared(hlg(12, 9)).unwrap(), &tables[0]));
+        let others = [8, 11, 13, 14, 15].map(|depth| ColourTable::shared(hlg(depth, 9)).unwrap());
+        assert!(others.iter().zip([8, 11, 13, 14, 15]).all(|(table, depth)| table.key == hlg(depth, 9)));
+        // A table in use stays; the memory of the others is limited.
+        assert_eq!(tables[0].key, hlg(10, 9));
+        let kept = TABLES.get_or_init(Default::default).lock().unwrap().len();
+        assert!(kept <= MOST_TABLES, "{kept}");
     }
 
     const UHD: Kind = Kind {
@@ -437,10 +514,6 @@ mod tests {
 
     #[test]
     fn unknown_primaries_have_no_table() {
-        let key = |primaries| {
-            let (samples, range) = (ColourModel::Ycbcr(Matrix::Bt2020), ColourRange::Limited);
-            TableKey { samples, range, depth: 10, light: Some((primaries, Curve::Hlg)) }
-        };
-        assert!([0, 2, 3, 10, 23, 1000].into_iter().all(|primaries| ColourTable::new(key(primaries)).is_none()));
+        assert!([0, 2, 3, 10, 23, 1000].into_iter().all(|primaries| ColourTable::new(hlg(10, primaries)).is_none()));
     }
 }
