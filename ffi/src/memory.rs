@@ -38,7 +38,7 @@ mod tests {
     fn touched_frame() -> Frame {
         let mut frame = Frame::empty().unwrap();
         let raw = frame.get();
-        (raw.width, raw.height, raw.format) = (1920, 1080, sys::AVPixelFormat::AV_PIX_FMT_YUV420P as i32);
+        (raw.width, raw.height, raw.format) = (1920, 1080, sys::AVPixelFormat::AV_PIX_FMT_YUV420P);
         // SAFETY: a frame with a size and a format, and without buffers.
         assert_eq!(unsafe { sys::bs_get_planes(raw) }, 0);
         for buffer in raw.buf.iter().filter(|buffer| !buffer.is_null()) {
