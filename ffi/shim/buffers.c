@@ -40,6 +40,10 @@
 /* Blocks of at least this size are mapped: the kernel clears them, and provides their pages in one call. An allocator's
    block has to be cleared after it, page fault by page fault. */
 #define MAPPED_BYTES ((size_t)128 << 10)
+/* A quarter of the maps that the system allows a process by default (vm.max_map_count): threads and files need maps
+   too. */
+#define MOST_MAPPED 16384
+static _Atomic int mapped_blocks;
 
 /* Placed after the pixels, in the same allocation. */
 typedef struct Block {
@@ -115,8 +119,18 @@ static Block *take_free(size_t size, uint64_t owner) {
 }
 
 static void *map(size_t size) {
-    void *data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-    return data == MAP_FAILED ? NULL : data;
+    void *data = MAP_FAILED;
+    if (atomic_fetch_add(&mapped_blocks, 1) < MOST_MAPPED)
+        data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    if (data != MAP_FAILED)
+        return data;
+    atomic_fetch_sub(&mapped_blocks, 1);
+    return NULL;
+}
+
+static void unmap(void *data, size_t size) {
+    munmap(data, size);
+    atomic_fetch_sub(&mapped_blocks, 1);
 }
 
 static size_t allocated_bytes(size_t size) { return FFALIGN(size, _Alignof(Block)) + sizeof(Block); }
@@ -125,7 +139,6 @@ static size_t allocated_bytes(size_t size) { return FFALIGN(size, _Alignof(Block
 static Block *make(size_t size) {
     size_t bytes = allocated_bytes(size);
     uint8_t *mapped = bytes >= MAPPED_BYTES ? map(bytes) : NULL;
-    /* The system limits the number of maps (vm.max_map_count). */
     uint8_t *data = mapped ? mapped : av_mallocz(bytes);
     if (!data)
         return NULL;
@@ -136,7 +149,7 @@ static Block *make(size_t size) {
 
 static void discard(Block *block) {
     if (block->is_mapped)
-        munmap(block->data, allocated_bytes(block->size));
+        unmap(block->data, allocated_bytes(block->size));
     else
         av_free(block->data);
 }

@@ -157,4 +157,4 @@ static int references(const AVCodecContext *context, const AVFrame **out) {
     return count;
 }
 
-const BsForkCodec bs_fork_h264 = { save, restored, clear, free_tables, pictures, take, is_clean, NULL, last, current, references };
+const BsForkCodec bs_fork_h264 = { save, restored, clear, free_tables, pictures, take, is_clean, NULL, last, current, references, NULL };

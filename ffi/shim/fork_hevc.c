@@ -141,4 +141,4 @@ static int references(const AVCodecContext *context, const AVFrame **out) {
     return count;
 }
 
-const BsForkCodec bs_fork_hevc = { save, restored, clear, free_tables, pictures, take, NULL, bs_hevc_renew_pools, last, current, references };
+const BsForkCodec bs_fork_hevc = { save, restored, clear, free_tables, pictures, take, NULL, bs_hevc_renew_pools, last, current, references, NULL };

@@ -90,4 +90,4 @@ static int references(const AVCodecContext *context, const AVFrame **out) {
     return 3;
 }
 
-const BsForkCodec bs_fork_vp9 = { save, restored, clear, free_tables, pictures, take, NULL, NULL, last, last, references };
+const BsForkCodec bs_fork_vp9 = { save, restored, clear, free_tables, pictures, take, NULL, NULL, last, last, references, NULL };

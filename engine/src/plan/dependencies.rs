@@ -164,12 +164,6 @@ impl<'a> TrackDependencies<'a> {
     }
 }
 
-/// True if no sample between the first and the last is missing.
-fn is_contiguous(samples: &BTreeSet<u32>) -> bool {
-    let span = samples.first().zip(samples.last()).map_or(0, |(first, last)| (last - first) as usize + 1);
-    span == samples.len()
-}
-
 impl SampleDependencies for TrackDependencies<'_> {
     fn needed(
         &self,
@@ -183,10 +177,6 @@ impl SampleDependencies for TrackDependencies<'_> {
             Structure::Graph(pictures) => self.by_graph(&pictures, target, from, planned, limit),
             Structure::Droppable(droppable) => {
                 self.in_order(|sample| droppable.is_droppable(sample), target, from, planned, limit)
-            }
-            Structure::Slots(slots) if self.track.codec == Codec::Av1 && !slots.are_known(target.sample) => {
-                let is_whole = from.is_none_or(|checkpoint| !checkpoint.state.is_pruned) && is_contiguous(planned);
-                is_whole.then(|| self.in_order(|_| false, target, from, planned, limit)).flatten()
             }
             Structure::Slots(slots) if from.is_none() => {
                 let needed = slots.needed(target.sample)?;

@@ -30,25 +30,36 @@ impl Slots {
         self.first_loss.is_some_and(|first| first <= target)
     }
 
-    /// The samples that must be decoded for `target`, ascending, itself the last. `None` if it shows nothing or its
-    /// references are unknown.
+    /// The samples that must be decoded for `target`, ascending, itself the last: all from the random access point on if
+    /// its references are unknown. `None` if it shows nothing.
     pub fn needed(&self, target: u32) -> Option<Vec<u32>> {
-        self.unit(target).filter(|unit| unit.shows)?;
-        needed(self.first, &self.units, target)
+        if !self.may_show(target) {
+            return None;
+        }
+        if self.is_unread() { Some((self.first..=target).collect()) } else { needed(self.first, &self.units, target) }
     }
 
     /// AV1: the same after a checkpoint. `None` also for a target that the checkpoint is behind, and if it lacks a
     /// reference.
     pub fn needed_after(&self, target: u32, checkpoint: &StoredCheckpoint) -> Option<Vec<u32>> {
-        self.unit(target).filter(|unit| unit.shows)?;
+        if !self.may_show(target) {
+            return None;
+        }
         let DecoderHistory { position, is_pruned, .. } = checkpoint.state;
+        if self.is_unread() {
+            return (!is_pruned && position < target).then(|| (position + 1..=target).collect());
+        }
         let holds = |sample: u32| !is_pruned || checkpoint.holds(sample);
         needed_after(self.first, &self.units, target, position, holds).filter(|_| position < target)
     }
 
-    /// True if the references of all samples up to this one are known. They are not in streams with spatial layers.
-    pub fn are_known(&self, last: u32) -> bool {
-        (self.first..=last).all(|sample| self.unit(sample).is_some())
+    /// True if not even the random access point is known, as in AV1 with spatial layers.
+    fn is_unread(&self) -> bool {
+        self.units.first().is_none_or(Option::is_none)
+    }
+
+    fn may_show(&self, target: u32) -> bool {
+        self.unit(target).is_none_or(|unit| unit.shows)
     }
 
     /// True if later samples may refer to this one, as far as is known.
