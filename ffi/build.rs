@@ -96,6 +96,7 @@ const TAPPED: [Tapped; 5] = [
         calls: &[
             ["dav1d_open", "bs_dav1d_open"],
             ["dav1d_send_data", "bs_dav1d_send"],
+            ["dav1d_get_picture", "bs_dav1d_receive"],
             ["dav1d_flush", "bs_dav1d_flush"],
         ],
     },

@@ -15,8 +15,14 @@
 #include "dav1d_state.h"
 #include "inspect.h"
 
+/* The decoder that this thread runs. dav1d asks the allocator of a picture for its copy with film grain: for a picture of a
+ * checkpoint that is the allocator of the decoder that made it, which may be closed by now. */
+static _Thread_local AVCodecContext *running;
+
 static int get_picture(Dav1dPicture *p, void *cookie) {
-    AVCodecContext *c = cookie;
+    AVCodecContext *c = running;
+    if (!c)
+        return DAV1D_ERR(EINVAL);
     BsWatch *watch = bs_watch_of(c);
     int has_chroma = p->p.layout != DAV1D_PIXEL_LAYOUT_I400;
     int ss_ver = p->p.layout == DAV1D_PIXEL_LAYOUT_I420;
@@ -47,7 +53,7 @@ static void release_picture(Dav1dPicture *p, void *cookie) {
     av_buffer_unref(&buf);
 }
 
-/* libavcodec calls this and the next two (TAPPED in build.rs). Its log callback has the codec context. */
+/* libavcodec calls this and the next three (TAPPED in build.rs). Its log callback has the codec context. */
 int bs_dav1d_open(Dav1dContext **out, const Dav1dSettings *settings) {
     Dav1dSettings own = *settings;
     AVCodecContext *c = settings->logger.cookie;
@@ -70,9 +76,18 @@ int bs_dav1d_send(Dav1dContext *decoder, Dav1dData *in) {
     uintptr_t tag = packet ? (uintptr_t)packet->opaque : 0;
     if (watch && packet && watch->recent && watch->last)
         bs_dav1d_recent_add(watch->recent, watch->last, decoder);
+    running = bs_dav1d_cookie(decoder);
     int ret = dav1d_send_data(decoder, in);
+    running = NULL;
     if (watch && packet && ret != DAV1D_ERR(EAGAIN))
         watch->last = ret < 0 ? 0 : tag;
+    return ret;
+}
+
+int bs_dav1d_receive(Dav1dContext *decoder, Dav1dPicture *out) {
+    running = bs_dav1d_cookie(decoder);
+    int ret = dav1d_get_picture(decoder, out);
+    running = NULL;
     return ret;
 }
 
